@@ -1,0 +1,54 @@
+# What the README promises, nothing else. Needs Python 3.11 to 3.13 and make.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+RUN := .venv/.installed
+DEV := .venv/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test lint lock schemas clean
+
+help:  ## What there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Everloop needs Python 3.11, 3.12 or 3.13; none was found on the PATH"; exit 1; }
+	@echo "Making a virtual environment with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv
+
+# pip checks every package against the lock's hashes; the project itself is installed in place.
+$(RUN): deploy/requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Everloop (about a minute the first time) ..."
+	@$(PIP) --require-hashes -r deploy/requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): deploy/requirements-dev.lock $(RUN)
+	@echo "Installing what the tests need ..."
+	@$(PIP) --require-hashes -r deploy/requirements-dev.lock
+	@touch $@
+
+demo: $(RUN)  ## Watch the loop close by itself, on real Kafka and real data
+	@$(BIN)/everloop demo $(ARGS)
+
+test: $(DEV)  ## All tests, on real Kafka too
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV)  ## Style, types, who may import whom, schema freshness
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m everloop_schemas.generate --check
+
+schemas: $(RUN)  ## Write schemas/json anew from the classes
+	$(BIN)/python -m everloop_schemas.generate
+
+lock: $(DEV)  ## Resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
+
+clean:  ## Remove the virtual environment and what the demo left
+	rm -rf .venv .everloop

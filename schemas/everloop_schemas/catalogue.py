@@ -1,0 +1,35 @@
+"""Every event class and every topic, collected: topic creation, schemas and decoding all start here."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+from everloop_schemas import feature, ingest, monitoring, registry, serving, training
+from everloop_schemas.dead_letter import DEAD_LETTERS
+from everloop_schemas.envelope import Event, Topic, event_classes
+
+MODULES = (ingest, feature, serving, monitoring, training, registry)
+CLASSES: dict[str, type[Event]] = {c.type_name(): c for c in event_classes()}
+TOPICS: dict[str, Topic] = {c.topic.name: c.topic for c in CLASSES.values()}
+_by_topic: dict[str, dict[str, type[Event]]] = defaultdict(dict)
+for _name, _cls in CLASSES.items():
+    _by_topic[_cls.topic.name][_name] = _cls
+
+
+def decode(topic: str, raw: bytes) -> Event:
+    """The event in a record of `topic` (its name without prefix).
+
+    Raises ValueError (pydantic's ValidationError included) where the bytes are no event of that topic.
+    """
+    classes = _by_topic[topic]
+    if len(classes) == 1:
+        return next(iter(classes.values())).model_validate_json(raw)
+    body = json.loads(raw)
+    kind = body.get("type") if isinstance(body, dict) else None
+    if kind not in classes:
+        raise ValueError(f"type: {kind!r} is not an event of {topic}")
+    return classes[kind].model_validate(body)
+
+
+__all__ = ["CLASSES", "DEAD_LETTERS", "MODULES", "TOPICS", "decode"]

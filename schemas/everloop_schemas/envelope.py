@@ -1,0 +1,99 @@
+"""The CloudEvents 1.0 envelope that every event on every topic travels in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID, uuid5
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+NAMESPACE = UUID("6f8f3c5e-0a54-5d4b-9c0e-2b8f6e1d7a10")
+DAY_MS = 24 * 3600 * 1000
+FOREVER = -1
+
+Scalar = bool | int | float | str
+"""A label, a prediction or a class: whatever JSON can say in one word."""
+Fields = dict[str, Scalar | None]
+"""Named values of an observation, raw (`fields`) or computed (`features`); None is a missing value."""
+Timestamp = Annotated[AwareDatetime, PlainSerializer(lambda t: t.isoformat(), return_type=str, when_used="json")]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Where one family of events lives.
+
+    `keyed_by` is `loop`, or `loop/subject` where order matters per entity or per prediction.
+    `retention_ms` is FOREVER where the log itself is the record; `compacted` topics keep the last value of a key.
+    """
+
+    name: str
+    owner: str
+    keyed_by: Literal["loop", "loop/subject"]
+    retention_ms: int = 7 * DAY_MS
+    compacted: bool = False
+
+
+class Data(BaseModel):
+    """What an event says: frozen, tolerant of fields that newer writers add, never NaN or infinite."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Event(BaseModel):
+    """A CloudEvent; each subclass is one type on one topic and fixes `type`, `source`, `data` and `topic`.
+
+    `id` is deterministic where the event follows from another (see `derived_id`), so that saying it again
+    after a crash is the same event. `causationid` names the event that led to this one, `correlationid` the
+    training run it belongs to. `revision` is that of the loop's spec.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    topic: ClassVar[Topic]
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str = Field(min_length=1, max_length=256)
+    source: str
+    type: str
+    time: Timestamp
+    subject: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    loop: str
+    revision: int = 0
+    causationid: str | None = None
+    correlationid: str | None = None
+    traceparent: str | None = None
+    data: Any
+
+    def key(self) -> bytes:
+        """The Kafka key: what decides the partition, and so what is kept in order."""
+        return (self.loop if self.topic.keyed_by == "loop" else f"{self.loop}/{self.subject}").encode()
+
+    def encode(self) -> bytes:
+        """The wire form: structured-mode JSON in UTF-8."""
+        return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The CloudEvents type this class stands for."""
+        return str(cls.model_fields["type"].default)
+
+
+def derived_id(loop: str, type_name: str, *cause: str | int) -> str:
+    """The id of an event that follows from others: uuid5 (RFC 9562) of its loop, its type and its causes."""
+    return str(uuid5(NAMESPACE, "/".join([loop, type_name, *map(str, cause)])))
+
+
+def event_classes(base: type[Event] = Event) -> Iterator[type[Event]]:
+    """Every concrete event class below `base`."""
+    for cls in base.__subclasses__():
+        if "topic" in cls.__dict__ and cls.type_name():
+            yield cls
+        yield from event_classes(cls)
+
+
+def at(clock: float) -> datetime:
+    """Seconds since the epoch as an aware datetime in UTC."""
+    return datetime.fromtimestamp(clock, UTC)

@@ -1,0 +1,98 @@
+"""What feature publishes: computed features, entity states, and outcomes (predictions joined with their labels)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from everloop_schemas.envelope import FOREVER, Data, Event, Fields, Scalar, Timestamp, Topic
+from everloop_schemas.serving import Shadow
+
+
+class FeaturesComputedData(Data):
+    """The vector for one observation of the stream door."""
+
+    prediction_id: str
+    entity: str
+    features: Fields
+    received: Timestamp
+
+
+class FeaturesComputed(Event):
+    """A vector to predict from; `subject` is the entity, `time` the observation's."""
+
+    topic: ClassVar[Topic] = Topic("feature.features_computed.v1", owner="feature", keyed_by="loop/subject")
+    type: Literal["feature.features_computed.v1"] = "feature.features_computed.v1"
+    source: str = "everloop/feature"
+    data: FeaturesComputedData
+
+
+class EntityStateData(Data):
+    """The window state of one entity after `applied` observations, in the form of `everloop_features`."""
+
+    entity: str
+    applied: int
+    state: dict[str, Any]
+
+
+class EntityState(Event):
+    """The latest window state of an entity, so that a REST prediction can compute the same features."""
+
+    topic: ClassVar[Topic] = Topic(
+        "feature.entity_state.v1", owner="feature", keyed_by="loop/subject", retention_ms=FOREVER, compacted=True
+    )
+    type: Literal["feature.entity_state.v1"] = "feature.entity_state.v1"
+    source: str = "everloop/feature"
+    data: EntityStateData
+
+
+class LabelJoinedData(Data):
+    """A label that found its prediction, told to the entity's own partition for `lag: label`."""
+
+    prediction_id: str
+    entity: str
+    label: Scalar
+
+
+class LabelJoined(Event):
+    """The label of an entity's prediction; `subject` is the entity."""
+
+    topic: ClassVar[Topic] = Topic("feature.label_joined.v1", owner="feature", keyed_by="loop/subject")
+    type: Literal["feature.label_joined.v1"] = "feature.label_joined.v1"
+    source: str = "everloop/feature"
+    data: LabelJoinedData
+
+
+class OutcomeObservedData(Data):
+    """A prediction with its truth.
+
+    `label` is None only where feedback said "not this" of a class and nobody has said what instead; `rejected`
+    is then that class. `correction` is 0 for the first word on a prediction and counts the later ones: a
+    correction is a new revision of the same outcome (same `subject`), never a second outcome.
+    """
+
+    prediction_id: str
+    entity: str
+    label: Scalar | None
+    rejected: Scalar | None = None
+    correction: int = 0
+    kind: Literal["label", "feedback"] = "label"
+    labelled: Timestamp
+    predicted: Timestamp
+    features: Fields
+    prediction: Scalar
+    probabilities: dict[str, float] | None = None
+    version: str
+    role: Literal["baseline", "champion", "canary"]
+    propensity: float
+    shadows: tuple[Shadow, ...] = ()
+
+
+class OutcomeObserved(Event):
+    """One outcome of a loop; the topic is the loop's whole history in one order. `subject` is the prediction id."""
+
+    topic: ClassVar[Topic] = Topic(
+        "feature.outcome_observed.v1", owner="feature", keyed_by="loop", retention_ms=FOREVER
+    )
+    type: Literal["feature.outcome_observed.v1"] = "feature.outcome_observed.v1"
+    source: str = "everloop/feature"
+    data: OutcomeObservedData

@@ -1,0 +1,45 @@
+"""What ingest publishes: observations, labels and feedback, as applications sent them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from everloop_schemas.envelope import Data, Event, Fields, Scalar, Timestamp, Topic
+
+
+class EventReceivedData(Data):
+    """An observation. `fields` fit the loop's schema; `received` is when the door took it."""
+
+    entity: str
+    fields: Fields
+    received: Timestamp
+
+
+class EventReceived(Event):
+    """An observation by the stream door. `id` is the application's own, and becomes the prediction id."""
+
+    topic: ClassVar[Topic] = Topic("ingest.event_received.v1", owner="ingest", keyed_by="loop/subject")
+    type: Literal["ingest.event_received.v1"] = "ingest.event_received.v1"
+    source: str = "everloop/ingest"
+    data: EventReceivedData
+
+
+class LabelReceivedData(Data):
+    """A label (`label` set), or feedback (`label`, or `correct` about the prediction that was served)."""
+
+    prediction_id: str
+    kind: Literal["label", "feedback"]
+    label: Scalar | None = None
+    correct: bool | None = None
+    comment: str | None = None
+    source: str | None = None
+    received: Timestamp
+
+
+class LabelReceived(Event):
+    """The truth, or a user's opinion of a prediction, named by prediction id (`subject`)."""
+
+    topic: ClassVar[Topic] = Topic("ingest.label_received.v1", owner="ingest", keyed_by="loop/subject")
+    type: Literal["ingest.label_received.v1"] = "ingest.label_received.v1"
+    source: str = "everloop/ingest"
+    data: LabelReceivedData

@@ -1,0 +1,90 @@
+"""What monitoring publishes: drifts, evaluations and alerts."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from everloop_schemas.envelope import DAY_MS, FOREVER, Data, Event, Topic
+
+
+class DriftDetectedData(Data):
+    """A concept drift on the served error. Offsets are of the loop's outcome log.
+
+    `offset` is the outcome that raised the alarm, `change_point` the most likely first outcome of the new
+    concept; `error_before` and `error_after` are the mean losses on either side of it.
+    """
+
+    kind: Literal["concept"] = "concept"
+    detector: Literal["hddm_w", "adwin"]
+    offset: int
+    change_point: int
+    outcomes: int
+    outcomes_since_change: int
+    error_before: float
+    error_after: float
+    version: str
+
+
+class DriftDetected(Event):
+    """One drift, one alert; `subject` is the version that was serving."""
+
+    topic: ClassVar[Topic] = Topic(
+        "monitoring.drift_detected.v1", owner="monitoring", keyed_by="loop", retention_ms=30 * DAY_MS
+    )
+    type: Literal["monitoring.drift_detected.v1"] = "monitoring.drift_detected.v1"
+    source: str = "everloop/monitoring"
+    data: DriftDetectedData
+
+
+class Scores(Data):
+    """Prequential scores of what was served, beside the baselines; accuracies, or mean absolute errors."""
+
+    metric: str
+    served: float
+    rolling: float
+    no_change: float
+    majority: float
+
+
+class EvaluationUpdatedData(Data):
+    """Losses, each in [0, 1], of every version that predicted the outcomes at `offsets`, served or in shadow.
+
+    `losses[version][i]` belongs to `offsets[i]`, None where the version did not predict that one;
+    `served[i]` is the version that was served. `outcomes` counts the loop's outcomes up to the last offset.
+    """
+
+    offsets: tuple[int, ...]
+    served: tuple[str, ...]
+    losses: dict[str, tuple[float | None, ...]]
+    outcomes: int
+    scores: Scores
+
+
+class EvaluationUpdated(Event):
+    """How the served versions and their shadows did on a range of outcomes."""
+
+    topic: ClassVar[Topic] = Topic(
+        "monitoring.evaluation_updated.v1", owner="monitoring", keyed_by="loop", retention_ms=30 * DAY_MS
+    )
+    type: Literal["monitoring.evaluation_updated.v1"] = "monitoring.evaluation_updated.v1"
+    source: str = "everloop/monitoring"
+    data: EvaluationUpdatedData
+
+
+class AlertRaisedData(Data):
+    """Something a person may want to know, in one sentence."""
+
+    kind: Literal["drift", "rollback", "dead_letter"]
+    severity: Literal["info", "warning", "critical"]
+    message: str
+
+
+class AlertRaised(Event):
+    """An alert; `causationid` is the event that raised it."""
+
+    topic: ClassVar[Topic] = Topic(
+        "monitoring.alert_raised.v1", owner="monitoring", keyed_by="loop", retention_ms=FOREVER
+    )
+    type: Literal["monitoring.alert_raised.v1"] = "monitoring.alert_raised.v1"
+    source: str = "everloop/monitoring"
+    data: AlertRaisedData

@@ -1,0 +1,242 @@
+"""What registry publishes: every decision in one order per loop, and the loop's state as their fold."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from everloop_schemas.envelope import FOREVER, Data, Event, Timestamp, Topic
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.training import ModelTrainedData
+
+BASELINE = "0"
+"""Version 0, and its line: the running majority class or mean of the loop's labels."""
+
+Stage = Literal["idle", "training", "shadow", "canary"]
+"""Where a rollout stands; `training` waits for a fresh version of the line that won the gate."""
+
+
+def line_of(version: str) -> str:
+    """The line of a version, which is written `<line>@<offset>`; the baseline is its own line."""
+    return version.rpartition("@")[0] or version
+
+
+class Decided(Event):
+    """A decision: the `sequence`-th of its loop, chained by `prevhash` (sha256 of the one before, on the wire)."""
+
+    topic: ClassVar[Topic] = Topic("registry.decided.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER)
+    type: str = ""
+    source: str = "everloop/registry"
+    sequence: int = Field(ge=0)
+    prevhash: str
+
+
+class LoopAppliedData(Data):
+    """A new revision of the loop's spec."""
+
+    spec: LoopSpec
+
+
+class LoopApplied(Decided):
+    """The loop exists, or its spec changed; `revision` is the new one."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.loop_applied.v1"] = "registry.loop_applied.v1"
+    data: LoopAppliedData
+
+
+class VersionRegisteredData(Data):
+    """A trained version passed the contract checks and can be served."""
+
+    model: ModelTrainedData
+
+
+class VersionRegistered(Decided):
+    """A version is known; `subject` is its name."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.version_registered.v1"] = "registry.version_registered.v1"
+    data: VersionRegisteredData
+
+
+class GateDecidedData(Data):
+    """The gate's word on a line: paired betting test of `line` against `champion_line`, promote at e >= threshold."""
+
+    line: str
+    champion_line: str
+    passed: bool
+    log_e: float
+    log_threshold: float
+    outcomes: int
+    epoch: int
+    offset: int
+    reason: str
+
+
+class GateDecided(Decided):
+    """A line won the gate, or a version was refused by the light gate; `subject` is the line or version."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.gate_decided.v1"] = "registry.gate_decided.v1"
+    data: GateDecidedData
+
+
+class RolloutChangedData(Data):
+    """A step of a rollout: `share` of the traffic goes to `candidate` from now on."""
+
+    stage: Stage
+    candidate: str | None
+    share: float
+    outcomes: int
+    reason: str
+
+
+class RolloutChanged(Decided):
+    """A rollout began, took a step, or ended without a promotion; `subject` is the candidate."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.rollout_changed.v1"] = "registry.rollout_changed.v1"
+    data: RolloutChangedData
+
+
+class ModelPromotedData(Data):
+    """The champion changed to another line; `previous` is one event away."""
+
+    version: str
+    previous: str
+    reason: str
+
+
+class ModelPromoted(Decided):
+    """A new champion; `subject` is its version."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.model_promoted.v1"] = "registry.model_promoted.v1"
+    data: ModelPromotedData
+
+
+class ModelRefreshedData(Data):
+    """A newer version of the same line took its place, as champion or as candidate."""
+
+    version: str
+    previous: str
+    slot: Literal["champion", "candidate"]
+
+
+class ModelRefreshed(Decided):
+    """A line's newer snapshot reaches serving; the line, and so the champion, is the same."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.model_refreshed.v1"] = "registry.model_refreshed.v1"
+    data: ModelRefreshedData
+
+
+class ModelRolledBackData(Data):
+    """`rolled_back` was taken out of service; `version` is champion now. A person's rollback pins it."""
+
+    version: str
+    rolled_back: str
+    by: Literal["person", "guardrail"]
+    reason: str
+    pinned: bool
+
+
+class ModelRolledBack(Decided):
+    """A champion or a candidate was taken back; `subject` is the version that went."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.model_rolled_back.v1"] = "registry.model_rolled_back.v1"
+    data: ModelRolledBackData
+
+
+class LoopResumedData(Data):
+    """The pin of a person's rollback is lifted."""
+
+    reason: str
+
+
+class LoopResumed(Decided):
+    """Gate and rollout act again on this loop."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.loop_resumed.v1"] = "registry.loop_resumed.v1"
+    data: LoopResumedData
+
+
+Decision = Annotated[
+    LoopApplied
+    | VersionRegistered
+    | GateDecided
+    | RolloutChanged
+    | ModelPromoted
+    | ModelRefreshed
+    | ModelRolledBack
+    | LoopResumed,
+    Field(discriminator="type"),
+]
+
+
+class LiveVersion(Data):
+    """A version that serving holds, with where its artifact is; the baseline has none."""
+
+    version: str
+    uri: str | None = None
+    sha256: str | None = None
+    size: int = 0
+    signature: tuple[str, ...] = ()
+    since: Timestamp
+    since_outcomes: int = 0
+
+
+class LoopStateData(Data):
+    """The fold of a loop's decisions: all that the other services need to know of it.
+
+    `share` of the predictions (a stable hash of the prediction id) goes to `candidate`, the rest to `champion`;
+    in stage `shadow` the share is 0. Both always predict, the one that is not served as a shadow.
+    `run` is the run behind the candidate.
+    """
+
+    spec: LoopSpec
+    champion: LiveVersion
+    candidate: LiveVersion | None = None
+    winner: str | None = None
+    stage: Stage = "idle"
+    share: float = 0.0
+    pinned: bool = False
+    run: str | None = None
+    sequence: int
+
+
+class LoopState(Event):
+    """The state of a loop after decision `data.sequence`; the last one of a key is the truth."""
+
+    topic: ClassVar[Topic] = Topic(
+        "registry.loop_state.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER, compacted=True
+    )
+    type: Literal["registry.loop_state.v1"] = "registry.loop_state.v1"
+    source: str = "everloop/registry"
+    data: LoopStateData
+
+
+class KnownLoops:
+    """The loops a service has heard of: the latest state of each, by a fold of `registry.loop_state.v1`."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, LoopState] = {}
+
+    def apply(self, state: LoopState) -> bool:
+        """Take a state in; False when a later one is known already."""
+        known = self._states.get(state.loop)
+        if known is not None and known.data.sequence >= state.data.sequence:
+            return False
+        self._states[state.loop] = state
+        return True
+
+    def get(self, loop: str) -> LoopState | None:
+        """The latest state of a loop, None for one nobody has applied."""
+        return self._states.get(loop)
+
+    def all(self) -> list[LoopState]:
+        """Every known loop, by name."""
+        return [self._states[name] for name in sorted(self._states)]

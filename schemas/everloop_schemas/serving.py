@@ -1,0 +1,77 @@
+"""What serving publishes: predictions, the observations REST brought, and how its versions are."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from everloop_schemas.envelope import DAY_MS, Data, Event, Fields, Scalar, Timestamp, Topic
+from everloop_schemas.ingest import EventReceivedData
+
+Role = Literal["baseline", "champion", "canary"]
+
+
+class ObservationReceived(Event):
+    """An observation by the REST door: it moves the entity's windows, and is predicted already."""
+
+    topic: ClassVar[Topic] = Topic("serving.observation_received.v1", owner="serving", keyed_by="loop/subject")
+    type: Literal["serving.observation_received.v1"] = "serving.observation_received.v1"
+    source: str = "everloop/serving"
+    data: EventReceivedData
+
+
+class Shadow(Data):
+    """What another version said about the same features, without being served."""
+
+    version: str
+    prediction: Scalar
+    probabilities: dict[str, float] | None = None
+
+
+class PredictionMadeData(Data):
+    """Everything about one prediction: training learns from it and never recomputes it.
+
+    `propensity` is the probability with which the split chose this version, `latency_ms` the model's own time.
+    """
+
+    entity: str
+    features: Fields
+    prediction: Scalar
+    probabilities: dict[str, float] | None = None
+    version: str
+    role: Role
+    propensity: float
+    latency_ms: float
+    observed: Timestamp
+    door: Literal["stream", "rest"]
+    shadows: tuple[Shadow, ...] = ()
+
+
+class PredictionMade(Event):
+    """The one prediction of a prediction id (`subject`)."""
+
+    topic: ClassVar[Topic] = Topic(
+        "serving.prediction_made.v1", owner="serving", keyed_by="loop/subject", retention_ms=30 * DAY_MS
+    )
+    type: Literal["serving.prediction_made.v1"] = "serving.prediction_made.v1"
+    source: str = "everloop/serving"
+    data: PredictionMadeData
+
+
+class VersionStateData(Data):
+    """How one version is on one serving instance. `reason` says why it failed or fell back."""
+
+    version: str
+    instance: str
+    state: Literal["ready", "failed", "fell_back"]
+    reason: str | None = None
+
+
+class VersionState(Event):
+    """A version became ready on an instance, failed to load, or serving fell back from it."""
+
+    topic: ClassVar[Topic] = Topic(
+        "serving.version_state.v1", owner="serving", keyed_by="loop", retention_ms=30 * DAY_MS
+    )
+    type: Literal["serving.version_state.v1"] = "serving.version_state.v1"
+    source: str = "everloop/serving"
+    data: VersionStateData

@@ -1,0 +1,125 @@
+"""What training publishes: runs, trained versions, and the losses of the lines that challenge each other."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from everloop_schemas.envelope import FOREVER, Data, Event, Topic
+from everloop_schemas.loop import ModelSpec
+
+Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric", "manual"]
+
+
+class RunRequestedData(Data):
+    """Why a line is started. `key` makes the same cause the same run; offsets are of the loop's outcome log.
+
+    The line learns from `start_offset`; it is judged on outcomes after `requested_offset` only.
+    """
+
+    run: str
+    key: str
+    trigger: Trigger
+    reason: str
+    line: str
+    model: ModelSpec
+    start_offset: int
+    requested_offset: int
+
+
+class RunRequested(Event):
+    """A training run begins; `correlationid` is the run's id, `causationid` the alert or outcome behind it."""
+
+    topic: ClassVar[Topic] = Topic("training.run_requested.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
+    type: Literal["training.run_requested.v1"] = "training.run_requested.v1"
+    source: str = "everloop/training"
+    data: RunRequestedData
+
+
+class RunFinishedData(Data):
+    """How a run ended: its line is `trained` (caught up with the log, and challenging) or `failed`."""
+
+    run: str
+    line: str
+    state: Literal["trained", "failed"]
+    offset: int
+    outcomes: int
+    reason: str | None = None
+
+
+class RunFinished(Event):
+    """A training run has brought its line up to the log."""
+
+    topic: ClassVar[Topic] = Topic("training.run_finished.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
+    type: Literal["training.run_finished.v1"] = "training.run_finished.v1"
+    source: str = "everloop/training"
+    data: RunFinishedData
+
+
+class Manifest(Data):
+    """All that is needed to build the same version again."""
+
+    loop_revision: int
+    model: ModelSpec
+    topic: str
+    partition: int
+    start_offset: int
+    end_offset: int
+    outcomes: int
+    seed: int
+    libraries: dict[str, str]
+
+
+class ModelTrainedData(Data):
+    """A version: a line at an offset, with its artifact. `signature` is the sorted names of the features seen."""
+
+    version: str
+    line: str
+    offset: int
+    run: str
+    reason: Literal["initial", "refresh", "gate"]
+    uri: str
+    sha256: str
+    size: int
+    signature: tuple[str, ...]
+    manifest: Manifest
+
+
+class ModelTrained(Event):
+    """A version exists; `subject` is its name."""
+
+    topic: ClassVar[Topic] = Topic("training.model_trained.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
+    type: Literal["training.model_trained.v1"] = "training.model_trained.v1"
+    source: str = "everloop/training"
+    data: ModelTrainedData
+
+
+class Line(Data):
+    """One learner with its whole history: which model, since which offset, from which run."""
+
+    line: str
+    model: ModelSpec
+    run: str
+    start_offset: int
+    requested_offset: int
+
+
+class ChallengeUpdatedData(Data):
+    """Prequential losses, each in [0, 1], of every line on the outcomes at `offsets` (ascending).
+
+    `losses[line][i]` belongs to `offsets[i]`; None where the line was not there yet. Line `0` is the baseline.
+    """
+
+    offsets: tuple[int, ...]
+    losses: dict[str, tuple[float | None, ...]]
+    lines: tuple[Line, ...]
+
+
+class ChallengeUpdated(Event):
+    """How the lines did on the same outcomes, each predicted before it was learned."""
+
+    topic: ClassVar[Topic] = Topic(
+        "training.challenge_updated.v1", owner="training", keyed_by="loop", retention_ms=FOREVER
+    )
+    type: Literal["training.challenge_updated.v1"] = "training.challenge_updated.v1"
+    source: str = "everloop/training"
+    data: ChallengeUpdatedData
