@@ -32,6 +32,7 @@ demo: $(RUN)  ## Watch the loop close by itself, on real Kafka and real data
 	@$(BIN)/everloop demo $(ARGS)
 
 test: $(DEV)  ## All tests, on real Kafka too
+	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV)  ## Style, types, who may import whom, schema freshness

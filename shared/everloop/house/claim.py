@@ -1,0 +1,67 @@
+"""One supervisor a folder: a file lock that the kernel drops with its holder, so that none can be stale."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from everloop.house.errors import HouseRunsAlready
+
+PATIENCE_S = 2.0
+
+
+def holder(folder: Path) -> int | None:
+    """Return the pid of the supervisor that runs this folder now (or of the `up` that starts it), or None."""
+    with contextlib.suppress(OSError), _file(folder).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _pid(file)
+    return None
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, inherited: int | None = None) -> Iterator[int]:
+    """Hold the folder; yields the descriptor, which a child can inherit: the lock lasts until both have closed it.
+
+    Raises HouseRunsAlready when another process holds it.
+    """
+    with _file(folder).open("a+") if inherited is None else os.fdopen(inherited, "a+") as file:
+        if inherited is None:
+            _lock(file, folder)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield file.fileno()
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S  # a reader's look lasts microseconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as e:
+            if time.monotonic() > deadline:
+                fix = f"Stop it first: everloop down --data {folder}"
+                raise HouseRunsAlready(f"The house at {folder} runs already.", fix) from e
+            time.sleep(0.01)
+
+
+def _pid(file: IO[str]) -> int | None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:  # it writes its pid right after it got the lock
+        file.seek(0)
+        with contextlib.suppress(ValueError):
+            return int(file.read())
+        time.sleep(0.01)
+    return None
+
+
+def _file(folder: Path) -> Path:
+    return folder / "supervisor.lock"

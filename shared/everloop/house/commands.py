@@ -1,0 +1,200 @@
+"""The commands of the local house: up, down, kafka fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from everloop.house import claim, jars, launch, ports, processes, show
+from everloop.house.directory import FILE, data_folder
+from everloop.house.errors import HouseError, HouseNotReady, HouseRunsAlready
+from everloop.house.plan import Plan
+
+RUNS_ALREADY_WITHIN_S = 120.0
+
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="Data folder. Default: EVERLOOP_DATA, else .everloop.")
+]
+Kafka = Annotated[
+    str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use your own cluster instead of Kafka at hand.")
+]
+Ports = Annotated[
+    str,
+    typer.Option("--ports", metavar="auto|BASE", help="Free ports, or BASE for ingest up to BASE+5 for monitoring."),
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return once everything is ready; logs go to DIR/logs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the doors as JSON on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount `up`, `down` and `kafka fetch`."""
+    app.command("up", epilog="Example: everloop up --data .everloop --ports auto --detach")(up)
+    app.command("down", epilog="Example: everloop down --data .everloop")(down)
+    kafka = typer.Typer(no_args_is_help=True, help="Kafka at hand: the broker that `up` starts.")
+    kafka.callback()(_kafka)
+    kafka.command("fetch", epilog="Example: everloop kafka fetch")(fetch)
+    app.add_typer(kafka, name="kafka")
+
+
+def _kafka() -> None:
+    pass
+
+
+def up(
+    data: Data = None,
+    kafka: Kafka = None,
+    port_wish: Ports = str(ports.DEFAULT_BASE),
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Start the house: Kafka and the six services, kept alive until Ctrl-C or `everloop down`."""
+    _check_usage(kafka, port_wish)
+    folder = data_folder(data)
+    console = Console(stderr=True)
+    try:
+        launch.check_folder(folder)
+        with _interruptible():
+            if launched := _launch(console, folder, kafka, port_wish, detach=detach):
+                _stand(console, launched, detach=detach, as_json=as_json)
+            else:
+                _runs_already(console, folder, as_json)
+    except HouseError as e:
+        _fail(console, e)
+
+
+def down(data: Data = None) -> None:
+    """Stop the house of a data folder, all of it; also fine when nothing runs."""
+    folder = data_folder(data)
+    console = Console(stderr=True)
+    with show.waiting(console) as tell:
+        tell("stopping")
+        ran = launch.stop(folder)
+        left = processes.of_house(folder)
+    if left:
+        names = ", ".join(f"{p.pid} {p.name()}" for p in left)
+        _fail(console, HouseError(f"Still running: {names}.", "End them by their pid, with kill -9."))
+    console.print(f"The house at {folder} is stopped." if ran else f"No house runs at {folder}.", soft_wrap=True)
+
+
+def fetch(as_json: Annotated[bool, typer.Option("--json", help="Print where it is as JSON.")] = False) -> None:
+    """Download Apache Kafka into the cache of this user, or verify what is there."""
+    console = Console(stderr=True)
+    try:
+        with show.download(console) as progress:
+            files = jars.fetch(progress)
+    except HouseError as e:
+        _fail(console, e)
+    folder = files[0].parent
+    if as_json:
+        typer.echo(json.dumps({"version": jars.VERSION, "folder": str(folder), "jars": len(files)}))
+    else:
+        what = f"Apache Kafka {jars.VERSION} is complete and verified: {len(files)} jars in {folder}"
+        console.print(what, soft_wrap=True, highlight=False)
+
+
+def _check_usage(kafka: str | None, port_wish: str) -> None:
+    if kafka is not None and not re.fullmatch(r"[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*", kafka):
+        raise typer.BadParameter(f"{kafka!r} is not HOST:PORT, such as 127.0.0.1:9092", param_hint="--kafka")
+    if port_wish != "auto" and not (port_wish.isdecimal() and 1 <= int(port_wish) <= ports.HIGHEST_BASE):
+        hint = f"{port_wish!r} is neither auto nor a port from 1 to {ports.HIGHEST_BASE}"
+        raise typer.BadParameter(hint, param_hint="--ports")
+
+
+def _launch(
+    console: Console, folder: Path, kafka: str | None, port_wish: str, *, detach: bool
+) -> launch.Launched | None:
+    """Start the supervisor; None when one runs already, or another `up` was faster."""
+    if claim.holder(folder) is not None:
+        return None
+    if kafka:
+        asyncio.run(launch.check_cluster(kafka))
+    else:
+        with show.download(console) as progress:
+            jars.fetch(progress)
+    try:
+        with claim.claimed(folder) as lock:
+            _end_orphans(console, folder)
+            return launch.launch(Plan.of(folder, ports.plan(port_wish), kafka), lock, detach=detach)
+    except HouseRunsAlready:
+        return None
+
+
+def _end_orphans(console: Console, folder: Path) -> None:
+    left = processes.of_house(folder)
+    if left:  # their supervisor was killed; they hold the ports
+        console.print(f"Ending {len(left)} processes of an earlier house in this folder.", highlight=False)
+        processes.end_all(left)
+    (folder / FILE).unlink(missing_ok=True)
+
+
+def _stand(console: Console, launched: launch.Launched, *, detach: bool, as_json: bool) -> None:
+    folder = launched.plan.home
+    try:
+        with show.waiting(console) as tell:
+            listed = launch.wait_ready(folder, lambda: launched.process.poll() is None, tell)
+    except HouseNotReady as e:
+        fix = e.fix or launched.said()
+        launched.stop()
+        raise HouseNotReady(e.what, fix) from None
+    except KeyboardInterrupt:
+        launched.stop()
+        raise typer.Exit(1) from None
+    _show(console, listed, f"Everloop runs on {folder}", as_json)
+    if detach:
+        launched.let_go()
+    else:
+        _watch(console, launched)
+
+
+def _watch(console: Console, launched: launch.Launched) -> None:
+    console.print("Ctrl-C stops it.", highlight=False)
+    try:
+        status = launched.process.wait()
+    except KeyboardInterrupt:
+        console.print("stopping")
+        launched.stop()
+        return
+    if status:
+        _fail(console, HouseError("The supervisor ended.", launched.said()))
+
+
+def _runs_already(console: Console, folder: Path, as_json: bool) -> None:
+    with show.waiting(console) as tell:
+        held = lambda: claim.holder(folder) is not None  # noqa: E731
+        listed = launch.wait_ready(folder, held, tell, within_s=RUNS_ALREADY_WITHIN_S)
+    _show(console, listed, f"Everloop runs already on {folder}", as_json)
+
+
+def _show(console: Console, listed: dict[str, Any], title: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(listed))
+    else:
+        show.doors(console, listed, title)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make SIGTERM the same way out as Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(console: Console, error: HouseError) -> NoReturn:
+    show.problem(console, error)
+    raise typer.Exit(1)

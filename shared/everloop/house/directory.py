@@ -1,0 +1,92 @@
+"""Where the house is: the data folder, its services.json, and the addresses of a house elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from everloop.house.errors import HouseNotFound
+from everloop.house.ports import SERVICES
+
+FILE = "services.json"
+DEFAULT = ".everloop"
+
+
+@dataclass(frozen=True)
+class House:
+    """The doors of a house: a URL per service, and the broker's address."""
+
+    folder: Path
+    urls: Mapping[str, str] = field(default_factory=dict)
+    bootstrap: str | None = None
+    pids: Mapping[str, int] = field(default_factory=dict)
+
+    def url(self, service: str) -> str:
+        """Return the address of a service. Raises HouseNotFound, naming the variable that would give it."""
+        if service in self.urls:
+            return self.urls[service]
+        fix = f"Start the house (everloop up --data {self.folder}) or set EVERLOOP_{service.upper()}_URL."
+        raise HouseNotFound(f"The address of {service} is not known.", fix)
+
+    def kafka(self) -> str:
+        """Return the broker's HOST:PORT. Raises HouseNotFound."""
+        if self.bootstrap:
+            return self.bootstrap
+        raise HouseNotFound("The broker's address is not known.", "Set EVERLOOP_KAFKA_BOOTSTRAP or run everloop up.")
+
+
+def data_folder(data: str | None = None) -> Path:
+    """Return the data folder: `data`, else EVERLOOP_DATA, else `.everloop`; absolute."""
+    return Path(data or os.environ.get("EVERLOOP_DATA") or DEFAULT).expanduser().absolute()
+
+
+def find_house(data: str | None = None) -> House:
+    """Return the house of this folder; what EVERLOOP_<SERVICE>_URL and EVERLOOP_KAFKA_BOOTSTRAP say goes before it.
+
+    A folder that is named by hand (`data`) goes before the environment. Raises HouseNotFound.
+    """
+    folder = data_folder(data)
+    listed = read_json(folder / FILE)
+    named = {} if data else _from_environment()
+    urls = {s: e["url"] for s, e in _entries(listed) if "url" in e} | named
+    bootstrap = dict(_entries(listed)).get("kafka", {}).get("bootstrap")
+    if not data:
+        bootstrap = os.environ.get("EVERLOOP_KAFKA_BOOTSTRAP") or bootstrap
+    if not urls and not bootstrap:
+        fix = f"Start one (everloop up --data {folder}), name its folder (--data or EVERLOOP_DATA),"
+        raise HouseNotFound(f"No house at {folder}.", f"{fix} or set EVERLOOP_<SERVICE>_URL for a house elsewhere.")
+    pids = {s: e["pid"] for s, e in _entries(listed) if isinstance(e.get("pid"), int)}
+    return House(folder, urls, bootstrap, pids)
+
+
+def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, entry) for name, entry in listed.items() if isinstance(entry, dict)]
+
+
+def _from_environment() -> dict[str, str]:
+    given = {service: os.environ.get(f"EVERLOOP_{service.upper()}_URL") for service in SERVICES}
+    return {service: url.rstrip("/") for service, url in given.items() if url}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in this file; an empty one when it is absent, unreadable or torn."""
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads(file.read_text())
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Replace the file in one step: a reader sees the old text or the new, never half."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(value, out, indent=1)
+    os.chmod(name, 0o644)
+    os.replace(name, file)

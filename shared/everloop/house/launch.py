@@ -1,0 +1,153 @@
+"""From outside: start a supervisor, wait until its house is ready, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from everloop.house import claim, processes
+from everloop.house.directory import FILE, read_json
+from everloop.house.errors import BrokerNotReady, FolderNotWritable, HouseNotReady
+from everloop.house.kafka import answers, listens
+from everloop.house.plan import Plan
+from everloop.house.ports import SERVICES
+
+READY_WITHIN_S = 180.0
+STOP_WITHIN_S = 45.0
+GIVE_UP_AFTER_RESTARTS = 8
+NEEDED_BYTES = 200_000_000
+LOOK_EVERY_S = 0.2
+
+
+@dataclass
+class Launched:
+    """A supervisor just started, and where its log stood then."""
+
+    plan: Plan
+    process: subprocess.Popen[bytes]
+    logged: int
+
+    def said(self) -> str:
+        """Return what the supervisor has written since."""
+        return processes.tail(self.plan.log("supervisor"), since=self.logged)
+
+    def stop(self) -> None:
+        """End the supervisor and, through it, the house. Blocks."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_WITHIN_S)
+        if claim.holder(self.plan.home) in (None, self.process.pid, os.getpid()):  # never another's house
+            stop(self.plan.home)
+
+    def let_go(self) -> None:
+        """Leave it running; it is nobody's child from here on."""
+        self.process.returncode = 0  # or Popen would complain about a child that still runs
+
+
+def launch(plan: Plan, lock: int, *, detach: bool) -> Launched:
+    """Start the supervisor in a session of its own, under the lock that the caller holds.
+
+    Not detached, it stops the house when this process dies.
+    """
+    log = plan.log("supervisor")
+    command = (sys.executable, "-m", "everloop.house.supervisor", plan.to_json(), str(lock))
+    logged = log.stat().st_size if log.exists() else 0
+    leash = None if detach else signal.SIGTERM
+    process = processes.spawn(command, log, plan.house_environment(), leash=leash, session=True, keep=[lock])
+    return Launched(plan, process, logged)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and try to write in it. Raises FolderNotWritable."""
+    fix = "Make room or give the rights, or choose another folder with --data."
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"\0" * 1_000_000)
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as e:
+        raise FolderNotWritable(f"The data folder {folder} cannot be written: {e.strerror}.", fix) from e
+    if free < NEEDED_BYTES:
+        what = f"The disk of {folder} has {free // 1_000_000} MB left; Kafka's log needs at least"
+        raise FolderNotWritable(f"{what} {NEEDED_BYTES // 1_000_000} MB.", fix)
+
+
+async def check_cluster(bootstrap: str, within_s: float = 10.0) -> None:
+    """Raise BrokerNotReady unless the user's own cluster answers."""
+    secured = "EVERLOOP_KAFKA_CONFIG" in os.environ  # only the services read that file: here, knock at the door
+    try:
+        await asyncio.wait_for(listens(bootstrap) if secured else answers(bootstrap), within_s)
+    except (OSError, TimeoutError) as e:
+        fix = "Check the address and that the broker runs, or leave --kafka out to get one at hand."
+        raise BrokerNotReady(f"No Kafka answers at {bootstrap} within {within_s:.0f} s.", fix) from e
+
+
+def wait_ready(
+    folder: Path,
+    alive: Callable[[], bool],
+    tell: Callable[[str], None] = lambda what: None,
+    *,
+    services: tuple[str, ...] = SERVICES,
+    within_s: float = READY_WITHIN_S,
+) -> dict[str, Any]:
+    """Return services.json once every /readyz answers 200. Blocks. Raises HouseNotReady with the log of who is not."""
+    deadline = time.monotonic() + within_s
+    while True:
+        listed = read_json(folder / FILE)
+        waiting = [name for name in services if not is_ready(listed.get(name, {}).get("url"))]
+        if "kafka" in listed and not waiting:
+            return listed
+        tell("waiting for " + ", ".join(waiting) if services[0] in listed else "starting Kafka")
+        if not alive():
+            raise HouseNotReady("The supervisor ended.")
+        failing = [n for n in waiting if listed.get(n, {}).get("restarts", 0) >= GIVE_UP_AFTER_RESTARTS]
+        if failing or time.monotonic() > deadline:
+            raise not_ready(folder, failing or waiting, within_s)
+        time.sleep(LOOK_EVERY_S)
+
+
+def not_ready(folder: Path, names: list[str], within_s: float) -> HouseNotReady:
+    """Return the error that names each service that is not ready, with the end of its log."""
+    logs = [folder / "logs" / f"{name}.log" for name in names or ["supervisor", "kafka"]]
+    what = f"Not ready after {within_s:.0f} s or too many restarts: {', '.join(names) or 'kafka'}."
+    ends = [f"-- the end of {log}\n{processes.tail(log)}" for log in logs]
+    return HouseNotReady(what, "\n".join(ends))
+
+
+def is_ready(url: str | None) -> bool:
+    """Whether /readyz of this service answers 200 now."""
+    if not url:
+        return False
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+
+
+def stop(folder: Path) -> bool:
+    """Stop the house of this folder and whatever is left of an earlier one; False when nothing ran. Blocks."""
+    pid = claim.holder(folder)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        processes.gone(pid, STOP_WITHIN_S)
+    left = processes.of_house(folder)
+    processes.end_all(left)
+    with contextlib.suppress(OSError):
+        (folder / FILE).unlink(missing_ok=True)
+    return pid is not None or bool(left)

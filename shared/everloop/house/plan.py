@@ -1,0 +1,65 @@
+"""What the supervisor is to keep alive: a folder, a broker, and a command and a port per service."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from everloop.house.ports import HOST, SERVICES
+from everloop.house.processes import MARK
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One house; `kafka` is the user's own cluster, None for Kafka at hand."""
+
+    folder: str
+    ports: Mapping[str, int]
+    commands: Mapping[str, tuple[str, ...]]
+    kafka: str | None = None
+
+    @classmethod
+    def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> Plan:
+        """Return the plan of the six services."""
+        commands = {service: (sys.executable, "-m", f"everloop_{service}") for service in SERVICES if service in ports}
+        return cls(str(folder), dict(ports), commands, kafka)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        values["commands"] = {service: tuple(command) for service, command in values["commands"].items()}
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """Write the plan as one line."""
+        return json.dumps(asdict(self))
+
+    @property
+    def home(self) -> Path:
+        return Path(self.folder)
+
+    def url(self, service: str) -> str:
+        """Return the door of this service."""
+        return f"http://{HOST}:{self.ports[service]}"
+
+    def log(self, name: str) -> Path:
+        """Return the log of a service, of `kafka` or of `supervisor`."""
+        return self.home / "logs" / f"{name}.log"
+
+    def house_environment(self) -> dict[str, str]:
+        """Return what the supervisor and all that it starts find in their environment."""
+        return {**os.environ, "EVERLOOP_DATA": self.folder, MARK: self.folder, "PYTHONUNBUFFERED": "1"}
+
+    def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
+        """Return the contract with a service: its folder, its broker, its address."""
+        return {
+            **self.house_environment(),
+            "EVERLOOP_KAFKA_BOOTSTRAP": bootstrap,
+            "EVERLOOP_HOST": HOST,
+            f"EVERLOOP_{service.upper()}_PORT": str(self.ports[service]),
+        }

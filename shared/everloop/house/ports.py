@@ -1,0 +1,56 @@
+"""Ports of the house: loopback only, below the range that outgoing connections take theirs from."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Mapping
+
+from everloop.house.errors import PortInUse
+
+HOST = "127.0.0.1"
+SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
+DEFAULT_BASE = 8001
+HIGHEST_BASE = 65_535 - len(SERVICES) + 1
+# Linux hands out source ports from 32768 up: a client that retries a dead port there can end up connected
+# to itself, and then the service cannot come back on its port.
+LOWEST, HIGHEST = 15_000, 32_000
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(taken: set[int] | None = None) -> int:
+    """Return a free loopback port that is not among `taken`."""
+    for port in random.sample(range(LOWEST, HIGHEST), 500):
+        if port not in (taken or ()) and is_free(port):
+            return port
+    raise PortInUse(f"No free port between {LOWEST} and {HIGHEST} on {HOST}.", "End what holds them.")
+
+
+def plan(wish: str) -> dict[str, int]:
+    """Return a port per service for `auto` or a base number. Raises PortInUse, naming the port."""
+    if wish == "auto":
+        ports: dict[str, int] = {}
+        for service in SERVICES:
+            ports[service] = free_port(set(ports.values()))
+        return ports
+    ports = {service: int(wish) + i for i, service in enumerate(SERVICES)}
+    check(ports)
+    return ports
+
+
+def check(ports: Mapping[str, int]) -> None:
+    """Raise PortInUse for the first port that is taken."""
+    for service, port in ports.items():
+        if not is_free(port):
+            fix = "End what listens there, or choose others: everloop up --ports auto, or --ports 9001."
+            raise PortInUse(f"Port {port}, which {service} needs, is in use (or not allowed) on {HOST}.", fix)

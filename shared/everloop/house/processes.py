@@ -1,0 +1,149 @@
+"""Processes that end with their parent: started in a group of their own, ended by id, never by name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+MARK = "EVERLOOP_HOUSE"
+"""Set, to the data folder, only in what the house started: EVERLOOP_DATA may stand in a user's own shell as well."""
+KEPT_BYTES = 10_000_000
+POLL_S = 0.05
+# The kernel ends the process when its parent dies, even by kill -9 (Linux); `exec` keeps the pid.
+LEASH = (
+    "import ctypes,os,sys;"
+    "ctypes.CDLL(None).prctl(1,int(sys.argv[1]));"
+    "os.getppid()==int(sys.argv[2]) or sys.exit(1);"
+    "os.execvp(sys.argv[3],sys.argv[3:])"
+)
+
+
+def spawn(
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    leash: signal.Signals | None = signal.SIGKILL,
+    session: bool = False,
+    keep: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own group, its output appended to a log.
+
+    `leash`: what it gets when its parent dies; `session`: its own session too; `keep`: descriptors it inherits.
+
+    The leash is tied to the calling thread, so call it from one that lives as long as the process should.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    rotate(log)
+    argv = list(command)
+    if leash is not None and sys.platform == "linux":
+        argv = [sys.executable, "-I", "-S", "-c", LEASH, str(int(leash)), str(os.getpid()), *argv]
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=None if environment is None else dict(environment),
+            process_group=None if session else 0,
+            start_new_session=session,
+            pass_fds=keep,
+        )
+
+
+async def exited(process: subprocess.Popen[bytes]) -> int:
+    """Wait for its end on any event loop and return its status."""
+    while (status := process.poll()) is None:
+        await asyncio.sleep(POLL_S)
+    return status
+
+
+async def end(process: subprocess.Popen[bytes], within_s: float) -> None:
+    """SIGTERM, time to finish, then SIGKILL for it and whatever is left of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(exited(process), within_s)
+    except TimeoutError:
+        pass
+    finally:
+        kill_group(process.pid)
+    await exited(process)
+
+
+def kill_group(pid: int) -> None:
+    """End every process of the group that this process led; none left is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def of_house(folder: Path) -> list[psutil.Process]:
+    """Return the living processes that a supervisor of this folder started, whoever their parent is now."""
+    mine, found = os.getpid(), []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != mine and process.environ().get(MARK) == str(folder):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
+
+
+def end_all(processes: Iterable[psutil.Process], within_s: float = 10.0) -> None:
+    """SIGTERM all, then SIGKILL what is left. Blocks until they are gone."""
+    waited = list(processes)
+    for process in waited:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    deadline = time.monotonic() + within_s
+    left = [process for process in waited if not _gone(process, deadline)]
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    for process in left:
+        _gone(process, time.monotonic() + within_s)
+
+
+def rotate(log: Path) -> None:
+    """Keep one older file of this log once it has grown; its writer appends, so it goes on at the new end."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > KEPT_BYTES:
+            older = log.with_suffix(log.suffix + ".1")
+            older.write_bytes(log.read_bytes())
+            os.truncate(log, 0)
+
+
+def tail(log: Path, lines: int = 15, since: int = 0) -> str:
+    """Return the last lines of a log, for a message; `since`: only what stands after that many bytes."""
+    try:
+        with log.open("rb") as file:
+            size = log.stat().st_size
+            file.seek(max(since if since <= size else 0, size - 64_000))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def gone(pid: int, within_s: float) -> bool:
+    """Wait for the end of a process that need not be our child. Blocks."""
+    with contextlib.suppress(psutil.Error):
+        return _gone(psutil.Process(pid), time.monotonic() + within_s)
+    return True
+
+
+def _gone(process: psutil.Process, deadline: float) -> bool:
+    # A zombie counts as gone: in a container nobody may ever collect it.
+    with contextlib.suppress(psutil.Error):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+    return True

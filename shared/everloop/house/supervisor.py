@@ -1,0 +1,200 @@
+"""The supervisor: keeps the broker and the services alive on their ports, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from everloop.house import claim, jars, processes
+from everloop.house.directory import FILE, write_json
+from everloop.house.errors import BrokerNotReady, HouseError
+from everloop.house.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
+from everloop.house.plan import Plan
+
+DRAIN_S = 10.0
+HEALTHY_S = 30.0
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
+ROTATE_EVERY_S = 30.0
+BROKER_TRIES = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Child:
+    """One process to keep alive, and the entry it has in services.json."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    log: Path
+    entry: dict[str, Any]
+    drain_s: float = DRAIN_S
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, for the first time or again."""
+        self.process = processes.spawn(self.command, self.log, self.environment)
+        self.starts += 1
+        self.entry |= {"pid": self.process.pid, "restarts": self.starts - 1}
+        return self.process
+
+    async def stop(self) -> None:
+        """End it and its group."""
+        if self.process is not None:
+            await processes.end(self.process, self.drain_s)
+
+
+class Supervisor:
+    """Runs one plan until it is told to stop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.stopping = asyncio.Event()
+        self._broker: Child | None = None
+        self._services: list[Child] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self, lock: int | None = None) -> None:
+        """Hold the folder, start all, keep them alive until `stopping` is set, end all.
+
+        `lock`: the descriptor of the claim that `up` made. Raises HouseError when the folder is held by another or the
+        broker does not start.
+        """
+        with claim.claimed(self.plan.home, lock):
+            processes.end_all(processes.of_house(self.plan.home))  # orphans of a supervisor that was killed
+            self._publish()
+            standing = asyncio.ensure_future(self._stand())
+            stop = asyncio.ensure_future(self.stopping.wait())
+            try:
+                await asyncio.wait({standing, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if standing.done():
+                    standing.result()
+            finally:
+                await _cancelled([standing, stop, *self._tasks])
+                await self._end()
+
+    async def _stand(self) -> None:
+        bootstrap = self.plan.kafka or await self._start_broker()
+        for service, command in self.plan.commands.items():
+            environment = self.plan.service_environment(service, bootstrap)
+            entry = {"url": self.plan.url(service)}
+            self._services.append(Child(service, command, environment, self.plan.log(service), entry))
+            self._keep(self._services[-1])
+        await self._forever(self._rotate)
+
+    async def _start_broker(self) -> str:
+        class_path = await asyncio.to_thread(jars.fetch)
+        recipe = await asyncio.to_thread(prepare, self.plan.home, class_path)
+        entry = {"bootstrap": recipe.bootstrap}
+        environment = self.plan.house_environment()
+        self._broker = Child("kafka", recipe.command, environment, recipe.log, entry, drain_s=STOP_WITHIN_S)
+        self._keep(self._broker)
+        answering = asyncio.ensure_future(answers(recipe.bootstrap))
+        deadline = time.monotonic() + READY_WITHIN_S
+        try:
+            while not answering.done():
+                if time.monotonic() > deadline or self._broker.starts > BROKER_TRIES:
+                    end = processes.tail(recipe.log)
+                    raise BrokerNotReady(f"Kafka does not start. The end of {recipe.log}:\n{end}")
+                await asyncio.wait({answering}, timeout=0.1)
+            answering.result()
+        finally:
+            await _cancelled([answering])
+        log.info("kafka is ready on %s", recipe.bootstrap)
+        return recipe.bootstrap
+
+    def _keep(self, child: Child) -> None:
+        self._tasks.append(asyncio.ensure_future(self._keep_alive(child)))
+
+    async def _keep_alive(self, child: Child) -> None:
+        delay = 0.0
+        while True:
+            since = time.monotonic()
+            try:
+                process = child.start()
+                log.info("%s started, pid %d", child.name, process.pid)
+                self._publish()
+                status = await processes.exited(process)
+                processes.kill_group(process.pid)  # what it started does not outlive it
+            except OSError as e:  # no room for its log, no memory for another process: wait, try again
+                status = e.errno or -1
+            delay = next_delay(delay, time.monotonic() - since)
+            log.warning("%s ended with status %d; it starts again in %.1f s", child.name, status, delay)
+            await asyncio.sleep(delay)
+
+    def _publish(self) -> None:
+        children = [child for child in (self._broker, *self._services) if child is not None]
+        listed: dict[str, Any] = {child.name: child.entry for child in children if child.starts}
+        if self.plan.kafka:
+            listed["kafka"] = {"bootstrap": self.plan.kafka, "pid": None}
+        try:
+            write_json(self.plan.home / FILE, {**listed, "supervisor": {"pid": os.getpid()}})
+        except OSError as e:
+            log.error("%s cannot be written: %s", FILE, e)
+
+    async def _forever(self, what: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(ROTATE_EVERY_S)
+            what()
+
+    def _rotate(self) -> None:
+        for name in ("supervisor", "kafka", *self.plan.commands):
+            processes.rotate(self.plan.log(name))
+
+    async def _end(self) -> None:
+        log.info("stopping")
+        await asyncio.gather(*[child.stop() for child in self._services])
+        if self._broker:
+            await self._broker.stop()
+        processes.end_all(processes.of_house(self.plan.home), within_s=2)
+        (self.plan.home / FILE).unlink(missing_ok=True)
+        log.info("stopped")
+
+
+def next_delay(last_s: float, lived_s: float) -> float:
+    """Return how long to wait before the next start: doubling, and from the beginning after a healthy life."""
+    if lived_s > HEALTHY_S or last_s == 0:
+        return FIRST_DELAY_S
+    return min(last_s * 2, LONGEST_DELAY_S)
+
+
+async def _cancelled(tasks: list[asyncio.Future[Any]] | list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def supervise(plan: Plan, lock: int | None = None) -> None:
+    """Run the plan until SIGTERM or SIGINT."""
+    supervisor = Supervisor(plan)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, supervisor.stopping.set)
+    await supervisor.run(lock)
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the plan given as JSON, under the lock given as a descriptor; the way in of `everloop up`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(supervise(Plan.from_json(arguments[0]), *map(int, arguments[1:])))
+    except (HouseError, OSError) as e:
+        sys.stdout.write(f"{e}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""Fixtures every test may ask for: one real Kafka broker for the session, started when the first test asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from everloop.house.kafka import Broker, start_broker
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Yield the session's broker: `.bootstrap`, `.pid`, and `await .kill()`, `.stop()`, `.restart()`.
+
+    It is shared: name topics and groups uniquely, and leave it running.
+    """
+    folder: Path = tmp_path_factory.mktemp("kafka")
+    broker = _run(start_broker(folder))
+    try:
+        yield broker
+    finally:
+        _run(broker.stop())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    loop = asyncio.new_event_loop()  # not asyncio.run: that would take away the tests' own loop
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+@pytest.fixture(scope="session")
+def electricity() -> Path:
+    """The real stream that tests and benchmarks play: 45,312 rows of the electricity market."""
+    return Path(__file__).parents[1] / "deploy/loops/electricity/electricity.csv.gz"

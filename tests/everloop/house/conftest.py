@@ -1,0 +1,57 @@
+"""Fake services: a door each, nothing behind it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from everloop.house import processes
+from everloop.house.plan import Plan
+from everloop.house.ports import SERVICES, free_port
+
+DOOR = """
+import http.server, json, os, subprocess, sys
+name = sys.argv[1]
+class Door(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        names = ("EVERLOOP_DATA", "EVERLOOP_KAFKA_BOOTSTRAP", "EVERLOOP_HOST")
+        self.wfile.write(json.dumps({**{n: os.environ[n] for n in names}, "worker": worker.pid}).encode())
+    def log_message(self, *args): pass
+worker = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+address = os.environ["EVERLOOP_HOST"], int(os.environ[f"EVERLOOP_{name.upper()}_PORT"])
+http.server.HTTPServer(address, Door).serve_forever()
+"""
+
+
+def _plan(folder: Path, services: tuple[str, ...] = SERVICES) -> Plan:
+    """A house whose services only answer their door; its broker is never asked."""
+    ports: dict[str, int] = {}
+    for service in services:
+        ports[service] = free_port(set(ports.values()))
+    commands = {service: (sys.executable, "-S", "-c", DOOR, service) for service in services}
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    return Plan(str(folder), ports, commands, kafka="127.0.0.1:9")
+
+
+@pytest.fixture
+def fake_plan(home: Path) -> Callable[..., Plan]:
+    """Return the maker of plans: all six services, or those that are named."""
+    return lambda *services: _plan(home, services or SERVICES)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "house"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(home: Path) -> Iterator[None]:
+    yield
+    left = processes.of_house(home)
+    processes.end_all(left, 1)
+    assert not left

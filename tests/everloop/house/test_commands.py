@@ -1,0 +1,123 @@
+"""up, down and kafka fetch, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from everloop.house import commands, launch, processes
+from everloop.house.plan import Plan
+
+Maker = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Somebody who listens: enough of a cluster for services that never ask it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def everloop(monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., Result]:
+    monkeypatch.setenv("EVERLOOP_KAFKA_CONFIG", "client.properties")
+    monkeypatch.setenv("EVERLOOP_DATA", str(home))
+    app = typer.Typer()
+    commands.register(app)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch, fake_plan: Maker) -> Plan:
+    """Let `up` start fake services."""
+    fake = fake_plan()
+
+    def of(folder: Path, ports: dict[str, int], kafka: str | None) -> Plan:
+        return replace(fake, folder=str(folder), ports=ports, kafka=kafka)
+
+    monkeypatch.setattr(Plan, "of", of)
+    return fake
+
+
+def test_up_detached_returns_when_all_is_ready_and_down_leaves_nothing(
+    everloop: Callable[..., Result], fakes: Plan, cluster: str, home: Path
+) -> None:
+    first = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach", "--json")
+    again = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach")
+    doors = json.loads(first.stdout)
+    ready = [launch.is_ready(doors[service]["url"]) for service in fakes.ports]
+    down, down_again = everloop("down"), everloop("down")
+
+    assert (first.exit_code, again.exit_code, down.exit_code, down_again.exit_code) == (0, 0, 0, 0), first.output
+    assert all(ready)
+    assert "runs already" in again.output
+    assert "is stopped" in down.output
+    assert "No house runs" in down_again.output
+    assert not (home / "services.json").exists()
+    assert not processes.of_house(home)
+
+
+def test_up_names_the_service_that_does_not_become_ready_with_the_end_of_its_log(
+    everloop: Callable[..., Result], fakes: Plan, cluster: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (sys.executable, "-S", "-c", "raise SystemExit('the registry has no database')")
+    monkeypatch.setitem(fakes.commands, "registry", broken)
+    monkeypatch.setattr(launch, "GIVE_UP_AFTER_RESTARTS", 2)
+
+    said = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach")
+
+    assert said.exit_code == 1
+    assert "registry" in said.output
+    assert "the registry has no database" in said.output
+    assert not processes.of_house(home)
+
+
+def test_a_port_in_use_is_named_with_its_service(
+    everloop: Callable[..., Result], cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = int(cluster.split(":")[1])
+
+    said = everloop("up", "--kafka", cluster, "--ports", str(taken - 2), "--detach")
+
+    assert said.exit_code == 1
+    assert "in use" in said.output
+    assert "--ports auto" in said.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--ports", "many"), ("--ports", "70000"), ("--kafka", "localhost"), ("--bus", "memory")]
+)
+def test_wrong_use_exits_2(everloop: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+    assert everloop("up", *arguments).exit_code == 2
+
+
+def test_a_cluster_that_does_not_answer_is_named(
+    everloop: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = everloop("up", "--kafka", "127.0.0.1:1", "--detach")
+
+    assert said.exit_code == 1
+    assert "No Kafka answers at 127.0.0.1:1" in said.output
+
+
+def test_a_folder_that_cannot_be_written_is_named(everloop: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    said = everloop("up", "--data", str(tmp_path / "file" / "house"), "--detach")
+
+    assert said.exit_code == 1
+    assert "cannot be written" in said.output
+    assert "--data" in said.output
+
+
+def test_every_help_has_an_example(everloop: Callable[..., Result]) -> None:
+    for command in (("up",), ("down",), ("kafka", "fetch")):
+        assert "Example: everloop " in everloop(*command, "--help").output

@@ -1,0 +1,76 @@
+"""Where the doors of a house are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from everloop.house.directory import data_folder, find_house, read_json, write_json
+from everloop.house.errors import HouseNotFound
+from everloop.house.ports import SERVICES
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for service in SERVICES:
+        monkeypatch.delenv(f"EVERLOOP_{service.upper()}_URL", raising=False)
+    monkeypatch.delenv("EVERLOOP_KAFKA_BOOTSTRAP", raising=False)
+    monkeypatch.delenv("EVERLOOP_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def listed(folder: Path) -> None:
+    folder.mkdir()
+    entries = {
+        "kafka": {"bootstrap": "127.0.0.1:19092", "pid": 1},
+        "ingest": {"url": "http://127.0.0.1:8001", "pid": 2},
+    }
+    write_json(folder / "services.json", entries)
+
+
+def test_the_folder_is_named_by_hand_or_by_the_environment_or_is_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert data_folder() == tmp_path / ".everloop"
+    monkeypatch.setenv("EVERLOOP_DATA", "/srv/everloop")
+    assert data_folder() == Path("/srv/everloop")
+    assert data_folder("here") == tmp_path / "here"
+
+
+def test_the_doors_are_those_of_services_json(tmp_path: Path) -> None:
+    listed(tmp_path / ".everloop")
+
+    house = find_house()
+
+    assert (house.url("ingest"), house.kafka()) == ("http://127.0.0.1:8001", "127.0.0.1:19092")
+    assert house.pids == {"kafka": 1, "ingest": 2}
+
+
+def test_a_house_elsewhere_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERLOOP_SERVING_URL", "https://serving.example/")
+    monkeypatch.setenv("EVERLOOP_KAFKA_BOOTSTRAP", "broker:9092")
+
+    house = find_house()
+
+    assert (house.url("serving"), house.kafka()) == ("https://serving.example", "broker:9092")
+    with pytest.raises(HouseNotFound, match="EVERLOOP_REGISTRY_URL"):
+        house.url("registry")
+
+
+def test_a_folder_named_by_hand_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed(tmp_path / "here")
+    monkeypatch.setenv("EVERLOOP_INGEST_URL", "https://elsewhere.example")
+
+    assert find_house("here").url("ingest") == "http://127.0.0.1:8001"
+
+
+def test_no_house_says_how_to_get_one() -> None:
+    with pytest.raises(HouseNotFound, match="everloop up"):
+        find_house()
+
+
+def test_a_torn_file_is_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "services.json").write_text('{"ingest": {')
+
+    assert read_json(tmp_path / "services.json") == {}

@@ -1,0 +1,215 @@
+"""The supervisor keeps its children alive, tells the truth about them, and leaves none behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from everloop.house import claim, processes
+from everloop.house.directory import find_house, read_json
+from everloop.house.errors import HouseRunsAlready
+from everloop.house.kafka import answers
+from everloop.house.launch import is_ready
+from everloop.house.plan import Plan
+from everloop.house.supervisor import Supervisor, next_delay
+
+Maker = Callable[..., Plan]
+
+
+@contextlib.asynccontextmanager
+async def standing(plan: Plan) -> AsyncIterator[Supervisor]:
+    """Run a supervisor inside the test."""
+    supervisor = Supervisor(plan)
+    running = asyncio.ensure_future(supervisor.run())
+    try:
+        yield supervisor
+    finally:
+        supervisor.stopping.set()
+        await running
+
+
+async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Await a condition; fails at the deadline."""
+    deadline = time.monotonic() + within_s
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.02)
+
+
+def listed(plan: Plan) -> dict[str, Any]:
+    return read_json(plan.home / "services.json")
+
+
+def all_ready(plan: Plan) -> bool:
+    entries = listed(plan)
+    return all(is_ready(entries.get(service, {}).get("url")) for service in plan.ports)
+
+
+def door(plan: Plan, service: str) -> dict[str, Any]:
+    with urllib.request.urlopen(plan.url(service), timeout=5) as answer:
+        return dict(json.load(answer))
+
+
+def runs(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+async def test_a_service_finds_its_folder_its_broker_and_its_address(fake_plan: Maker) -> None:
+    plan = fake_plan()
+
+    async with standing(plan):
+        await until(lambda: all_ready(plan))
+        told = await asyncio.to_thread(door, plan, "training")
+
+    told.pop("worker")
+    assert told == {
+        "EVERLOOP_DATA": plan.folder,
+        "EVERLOOP_KAFKA_BOOTSTRAP": "127.0.0.1:9",
+        "EVERLOOP_HOST": "127.0.0.1",
+    }
+
+
+async def test_services_json_names_every_door_and_goes_with_the_house(fake_plan: Maker) -> None:
+    plan = fake_plan("ingest", "serving")
+
+    async with standing(plan):
+        await until(lambda: all_ready(plan))
+        entries = listed(plan)
+        house = find_house(plan.folder)
+
+    assert entries["kafka"] == {"bootstrap": "127.0.0.1:9", "pid": None}
+    assert entries["supervisor"] == {"pid": os.getpid()}
+    assert house.url("serving") == plan.url("serving")
+    assert not (plan.home / "services.json").exists()
+    assert not any(runs(entries[name]["pid"]) for name in ("ingest", "serving"))
+
+
+async def test_what_is_killed_comes_back_on_its_port_without_its_old_workers(fake_plan: Maker) -> None:
+    plan = fake_plan("ingest", "training")
+
+    async with standing(plan):
+        await until(lambda: all_ready(plan))
+        before = listed(plan)
+        worker = (await asyncio.to_thread(door, plan, "training"))["worker"]
+        os.kill(before["training"]["pid"], signal.SIGKILL)
+        await until(lambda: listed(plan)["training"]["pid"] != before["training"]["pid"] and all_ready(plan))
+        after = listed(plan)
+
+    assert after["training"]["url"] == before["training"]["url"]
+    assert after["training"]["restarts"] == 1
+    assert after["ingest"] == before["ingest"]
+    assert not runs(worker)
+
+
+async def test_one_supervisor_a_folder(fake_plan: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = fake_plan("ingest")
+    monkeypatch.setattr(claim, "PATIENCE_S", 0.1)
+
+    async with standing(plan):
+        await until(lambda: all_ready(plan))
+        assert claim.holder(plan.home) == os.getpid()
+        with pytest.raises(HouseRunsAlready):
+            await Supervisor(plan).run()
+        assert all_ready(plan)
+
+    assert claim.holder(plan.home) is None
+
+
+async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(fake_plan: Maker) -> None:
+    plan = fake_plan("ingest", "training")
+    command = (sys.executable, "-m", "everloop.house.supervisor", plan.to_json())
+    process = processes.spawn(command, plan.log("supervisor"), plan.house_environment(), session=True)
+    await until(lambda: all_ready(plan))
+    children = [listed(plan)[name]["pid"] for name in plan.ports]
+
+    process.kill()
+    process.wait()
+
+    if sys.platform == "linux":
+        await until(lambda: not any(runs(pid) for pid in children))
+    assert claim.holder(plan.home) is None
+    async with standing(plan):  # ends what the killed one left, and takes the same ports
+        await until(lambda: all_ready(plan))
+
+
+async def test_orphans_of_an_earlier_house_are_ended_before_a_new_one_starts(fake_plan: Maker) -> None:
+    plan = fake_plan("ingest")
+    pause = (sys.executable, "-c", "import signal; signal.pause()")
+    shell = {**os.environ, "EVERLOOP_DATA": plan.folder}
+    with (
+        subprocess.Popen(pause, env=plan.house_environment()) as orphan,
+        subprocess.Popen(pause, env=shell) as stranger,
+    ):
+        await until(lambda: processes.of_house(plan.home))
+
+        async with standing(plan):
+            await until(lambda: all_ready(plan))
+            assert not runs(orphan.pid)
+            assert runs(stranger.pid)  # a user's own program, in a shell that names the folder
+
+        stranger.kill()
+
+
+async def test_a_process_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:
+    deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('deaf', end='', flush=True); signal.pause()"
+    process = processes.spawn((sys.executable, "-c", deaf), tmp_path / "deaf.log")
+    await until(lambda: (tmp_path / "deaf.log").read_text() == "deaf")
+
+    await processes.end(process, within_s=0.2)
+
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_restarts_back_off_and_forget_after_a_healthy_life() -> None:
+    delays = [next_delay(0, 1)]
+    for _ in range(7):
+        delays.append(next_delay(delays[-1], 1))
+
+    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert next_delay(10.0, 31) == 0.2
+
+
+def test_a_long_log_is_put_aside_and_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "KEPT_BYTES", 10)
+    log = tmp_path / "ingest.log"
+
+    with log.open("a", buffering=1) as writer:
+        writer.write("older lines\n")
+        processes.rotate(log)
+        writer.write("newer line\n")
+
+    assert log.read_text() == "newer line\n"
+    assert (tmp_path / "ingest.log.1").read_text() == "older lines\n"
+
+
+@pytest.mark.kafka
+async def test_a_killed_broker_comes_back_on_its_port_and_ends_with_the_house(fake_plan: Maker) -> None:
+    plan = replace(fake_plan("ingest"), kafka=None)
+
+    async with standing(plan):
+        await until(lambda: all_ready(plan), within_s=40)
+        before = listed(plan)["kafka"]
+        os.kill(before["pid"], signal.SIGKILL)
+        await until(lambda: listed(plan)["kafka"]["pid"] != before["pid"])
+        async with asyncio.timeout(40):
+            await answers(before["bootstrap"])
+        after = listed(plan)["kafka"]
+
+    assert after["bootstrap"] == before["bootstrap"]
+    assert not runs(after["pid"])
