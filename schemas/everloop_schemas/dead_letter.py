@@ -20,13 +20,15 @@ class DeadLetterData(Data):
     offset: int
     error: str
     reason: str
-    key: str | None
-    value: str | None
+    key: str | None = None
+    value: str | None = None
 
 
 class DeadLetter(Event):
     """A record that a service refused. `loop` is empty where the record does not say one."""
 
+    type: str = ""
+    source: str = ""
     data: DeadLetterData
 
     def key(self) -> bytes:

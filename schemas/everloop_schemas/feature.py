@@ -46,11 +46,15 @@ class EntityState(Event):
 
 
 class LabelJoinedData(Data):
-    """A label that found its prediction, told to the entity's own partition for `lag: label`."""
+    """A label that found its prediction, told to the entity's own partition for `lag: label`.
+
+    `observed` is the observation's own time: the label of the newest observation is the last one.
+    """
 
     prediction_id: str
     entity: str
     label: Scalar
+    observed: Timestamp | None = None
 
 
 class LabelJoined(Event):
@@ -72,7 +76,7 @@ class OutcomeObservedData(Data):
 
     prediction_id: str
     entity: str
-    label: Scalar | None
+    label: Scalar | None = None
     rejected: Scalar | None = None
     correction: int = 0
     kind: Literal["label", "feedback"] = "label"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
 
 LOOP_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -203,6 +204,13 @@ class RetrainSpec(Part):
     on_schedule: str | None = None
     below: float | None = None
     cooldown: Outcomes = 500
+
+    @field_validator("on_schedule")
+    @classmethod
+    def _can_fire(cls, value: str | None) -> str | None:
+        if value is not None:
+            Cron(value)
+        return value
 
 
 class GateSpec(Part):

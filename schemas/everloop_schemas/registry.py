@@ -61,7 +61,11 @@ class VersionRegistered(Decided):
 
 
 class GateDecidedData(Data):
-    """The gate's word on a line: paired betting test of `line` against `champion_line`, promote at e >= threshold."""
+    """The gate's word on a line: paired betting test of `line` against `champion_line`, promote at e >= threshold.
+
+    `outcomes` counts those of the test, `offset` is the last of them. `urgent` says that an alarm is behind it: the
+    rollout has no shadow step and a short canary.
+    """
 
     line: str
     champion_line: str
@@ -72,6 +76,7 @@ class GateDecidedData(Data):
     epoch: int
     offset: int
     reason: str
+    urgent: bool = False
 
 
 class GateDecided(Decided):
@@ -86,7 +91,7 @@ class RolloutChangedData(Data):
     """A step of a rollout: `share` of the traffic goes to `candidate` from now on."""
 
     stage: Stage
-    candidate: str | None
+    candidate: str | None = None
     share: float
     outcomes: int
     reason: str
@@ -101,11 +106,12 @@ class RolloutChanged(Decided):
 
 
 class ModelPromotedData(Data):
-    """The champion changed to another line; `previous` is one event away."""
+    """The champion changed to another line, after `outcomes` of the loop; `previous` is one event away."""
 
     version: str
     previous: str
     reason: str
+    outcomes: int = 0
 
 
 class ModelPromoted(Decided):
@@ -122,6 +128,7 @@ class ModelRefreshedData(Data):
     version: str
     previous: str
     slot: Literal["champion", "candidate"]
+    outcomes: int = 0
 
 
 class ModelRefreshed(Decided):
@@ -140,6 +147,7 @@ class ModelRolledBackData(Data):
     by: Literal["person", "guardrail"]
     reason: str
     pinned: bool
+    outcomes: int = 0
 
 
 class ModelRolledBack(Decided):

@@ -1,0 +1,56 @@
+"""When a schedule fires next: the five fields of cron, in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+HORIZON_DAYS = 366 * 5
+
+
+class Cron:
+    """`minute hour day month weekday`, each `*`, `a`, `a-b`, `*/n`, `a-b/n` or a list; weekday 0 and 7 are Sunday.
+
+    As in cron, where both day and weekday are given either may match. Raises ValueError naming what is wrong.
+    """
+
+    def __init__(self, expression: str) -> None:
+        parts = expression.split()
+        if len(parts) != len(BOUNDS):
+            raise ValueError('must have five fields, minute hour day month weekday, such as "0 3 * * *"')
+        minutes, hours, days, months, weekdays = (_values(p, *b) for p, b in zip(parts, BOUNDS, strict=True))
+        self._times = [(h, m) for h in sorted(hours) for m in sorted(minutes)]
+        self._days, self._months, self._weekdays = days, months, {d % 7 for d in weekdays}
+        self._either = parts[2] != "*" and parts[4] != "*"
+
+    def next(self, after: float) -> float | None:
+        """The first time it fires after `after` (seconds since the epoch), None where it never does."""
+        start = datetime.fromtimestamp(after, UTC)
+        midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+        for i in range(HORIZON_DAYS):
+            day = midnight + timedelta(days=i)
+            if self._fires_on(day):
+                for hour, minute in self._times:
+                    if (at := day.replace(hour=hour, minute=minute)) > start:
+                        return at.timestamp()
+        return None
+
+    def _fires_on(self, day: datetime) -> bool:
+        by_date, by_weekday = day.day in self._days, day.isoweekday() % 7 in self._weekdays
+        return day.month in self._months and (by_date or by_weekday if self._either else by_date and by_weekday)
+
+
+def _values(field: str, low: int, high: int) -> set[int]:
+    values: set[int] = set()
+    for part in field.split(","):
+        span, _, step = part.partition("/")
+        first, _, last = span.partition("-")
+        try:
+            start = low if span == "*" else int(first)
+            stop = high if span == "*" or (step and not last) else int(last or first)
+            values |= set(range(start, stop + 1, int(step or 1)))
+        except ValueError:
+            raise ValueError(f"{field!r} is not a cron field; write *, a number, a range a-b, or */n") from None
+    if not values or min(values) < low or max(values) > high:
+        raise ValueError(f"{field!r} must lie between {low} and {high}")
+    return values

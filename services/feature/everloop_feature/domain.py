@@ -1,0 +1,237 @@
+"""Pure rules: what an entity remembers, and how a prediction and the words on it become outcomes."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from everloop_features import FeaturePlan, State
+from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.ingest import LabelReceived
+from everloop_schemas.loop import Task
+from everloop_schemas.serving import PredictionMade
+from everloop_shared.messaging.routes import Position
+
+ID_BYTES = 8
+"""An id is remembered by this much of its hash: a new one is taken for one of 20,000 once in 10^15 times."""
+PAGE_IDS = 256
+"""Ids that stay with the entity's state; a full page of them is put aside, so that each write stays small."""
+WORDS_REMEMBERED = 16
+"""Ids of labels and feedback that a prediction remembers as applied."""
+WORDS_WAITING = 100
+"""Labels and feedback that wait for one prediction, at most; the oldest go first."""
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def id_hash(event_id: str) -> bytes:
+    """What is remembered of an id."""
+    return blake2b(event_id.encode(), digest_size=ID_BYTES).digest()
+
+
+def page_holds(page: bytes, event_id: str) -> bool:
+    """Whether an id is on a page."""
+    wanted, start = id_hash(event_id), 0
+    while (at := page.find(wanted, start)) >= 0:
+        if at % ID_BYTES == 0:
+            return True
+        start = at + 1
+    return False
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One entity of a loop: its windows, its last vector, and the page of ids it has seen last, newest last.
+
+    `pages` counts the full pages put aside.
+    """
+
+    applied: int = 0
+    state: State = field(default_factory=dict)
+    features: Fields = field(default_factory=dict)
+    ids: bytes = b""
+    pages: int = 0
+
+    @property
+    def page_is_full(self) -> bool:
+        """Whether the page is to be put aside before the next observation."""
+        return len(self.ids) >= PAGE_IDS * ID_BYTES
+
+    def turn_page(self) -> Entity:
+        """With an empty page."""
+        return replace(self, ids=b"", pages=self.pages + 1)
+
+    def observe(self, plan: FeaturePlan, event_id: str, fields: Mapping[str, Scalar | None], time: datetime) -> Entity:
+        """The entity after an observation."""
+        state, features = plan.apply(self.state, fields, time)
+        return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id), self.pages)
+
+    def labelled(self, plan: FeaturePlan, label: Scalar, observed: datetime) -> Entity:
+        """The entity once a label of its own is known."""
+        return replace(self, state=plan.label(self.state, label, observed))
+
+    def dump(self) -> bytes:
+        """The value to keep."""
+        return _dumps([self.applied, self.state, self.features, b64encode(self.ids).decode(), self.pages])
+
+    @classmethod
+    def load(cls, value: bytes | None) -> Entity:
+        """The entity from its value; a new one from None."""
+        if value is None:
+            return cls()
+        applied, state, features, ids, pages = json.loads(value)
+        return cls(applied, state, features, b64decode(ids), pages)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A label or feedback with where it lay on the log, so that its dead letter can say so."""
+
+    event: dict[str, Any]
+    at: Position
+
+    @property
+    def label(self) -> LabelReceived:
+        """The event."""
+        return LabelReceived.model_validate(self.event)
+
+    @classmethod
+    def of(cls, event: LabelReceived, at: Position) -> Waiting:
+        """An event that waits."""
+        return cls(event.model_dump(mode="json", exclude_none=True), at)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a prediction's truth: the label, or the class that it is not."""
+
+    label: Scalar | None = None
+    rejected: Scalar | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The word on a prediction that made its truth what it is now; `correction` counts the words before it."""
+
+    truth: Truth
+    correction: int
+    word: LabelReceived
+
+
+@dataclass(frozen=True)
+class Join:
+    """Both sides of one prediction id.
+
+    `waiting` came before the prediction; `overdue` waited too long, and leave as dead letters. `words` are the
+    hashes of the labels applied. It is forgotten at `due_ms`, in the broker's time.
+    """
+
+    due_ms: int
+    prediction: dict[str, Any] | None = None
+    waiting: tuple[Waiting, ...] = ()
+    overdue: tuple[Waiting, ...] = ()
+    truth: Truth | None = None
+    corrections: int = 0
+    words: tuple[str, ...] = ()
+
+    @property
+    def made(self) -> PredictionMade | None:
+        """The prediction."""
+        return PredictionMade.model_validate(self.prediction) if self.prediction else None
+
+    def dump(self) -> bytes:
+        """The value to keep."""
+        wait = [[_wait(w) for w in side] for side in (self.waiting, self.overdue)]
+        truth = [self.truth.label, self.truth.rejected] if self.truth else None
+        return _dumps([self.due_ms, self.prediction, *wait, truth, self.corrections, self.words])
+
+    @classmethod
+    def load(cls, value: bytes) -> Join:
+        """The join from its value."""
+        due_ms, prediction, waiting, overdue, truth, corrections, words = json.loads(value)
+        return cls(
+            due_ms=due_ms,
+            prediction=prediction,
+            waiting=tuple(Waiting(event, Position(*at)) for event, at in waiting),
+            overdue=tuple(Waiting(event, Position(*at)) for event, at in overdue),
+            truth=Truth(*truth) if truth else None,
+            corrections=corrections,
+            words=tuple(words),
+        )
+
+    def predicted(self, event: PredictionMade) -> Join:
+        """With the prediction there."""
+        return replace(self, prediction=event.model_dump(mode="json", exclude_none=True), waiting=())
+
+    def wait(self, word: Waiting) -> Join:
+        """With one more label that waits for the prediction."""
+        if any(w.event["id"] == word.event["id"] for w in self.waiting):
+            return self
+        return replace(self, waiting=(*self.waiting, word)[-WORDS_WAITING:])
+
+    def overdue_now(self) -> Join:
+        """With the labels that wait given up; they leave once this is safe, so that they never join after all."""
+        return replace(self, waiting=(), overdue=(*self.overdue, *self.waiting))
+
+
+def _wait(word: Waiting) -> list[object]:
+    return [word.event, [word.at.topic, word.at.partition, word.at.offset, word.at.timestamp]]
+
+
+def heard(join: Join, task: Task, made: PredictionMade, word: LabelReceived) -> tuple[Join, Outcome | None]:
+    """The join after a word on its prediction; no outcome where the word is not new.
+
+    The latest word wins. A label that repeats the one known changes nothing; feedback always counts, because
+    users' saying so is evidence by itself.
+    """
+    mark = id_hash(word.id).hex()
+    if mark in join.words:
+        return join, None
+    truth = resolve(task, made.data.prediction, join.truth, word)
+    words = (*join.words, mark)[-WORDS_REMEMBERED:]
+    if word.data.kind == "label" and join.truth is not None and same(truth, join.truth):
+        return replace(join, words=words), None
+    outcome = Outcome(truth, join.corrections, word)
+    return replace(join, truth=truth, corrections=join.corrections + 1, words=words), outcome
+
+
+def same(a: Truth, b: Truth) -> bool:
+    """Whether two truths are one, types included: true is not 1."""
+    return a == b and type(a.label) is type(b.label)
+
+
+def resolve(task: Task, prediction: Scalar, known: Truth | None, word: LabelReceived) -> Truth:
+    """What a word says about the truth; raises ValueError where it says nothing.
+
+    `correct: false` means "not this": of two classes the other one; of several, a different label known before
+    stays, else the label is open and the class rejected.
+    """
+    if word.data.label is not None:
+        return Truth(word.data.label)
+    if word.data.correct is True:
+        return Truth(prediction)
+    if word.data.correct is None or task == "regression":
+        raise ValueError("feedback on a number needs `label`; `correct: false` does not say what was right")
+    if task == "binary":
+        return Truth(not prediction)
+    if known is not None and known.label is not None and known.label != prediction:
+        return known
+    return Truth(None, rejected=prediction)
+
+
+def too_late(made: PredictionMade, word: LabelReceived, within_s: float) -> bool:
+    """Whether a label's own time is later than `within_s` after the observation.
+
+    A label without a time of its own (it carries the door's) is as late as it arrived, which is the log's
+    matter: it finds the prediction, or the prediction is forgotten by then.
+    """
+    if word.time == word.data.received:
+        return False
+    return word.time > made.data.observed + timedelta(seconds=within_s)

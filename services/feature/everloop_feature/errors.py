@@ -1,0 +1,47 @@
+"""What can be wrong with an event, a label, or a question."""
+
+from __future__ import annotations
+
+from everloop_shared.errors import NotFound, NotYet, Rejected
+
+
+class LoopNotKnownYet(NotYet):
+    """The loop, or this revision of it, has not been heard of by this process."""
+
+    title = "Loop not known yet"
+
+
+class EntityNotFound(NotFound):
+    """No observation of this entity has come by."""
+
+    title = "Entity not found"
+
+
+class StateTooLarge(Rejected):
+    """An entity's state would not fit a record any more; shorten the windows or the strings in them."""
+
+    title = "State too large"
+
+
+class LabelTooLate(Rejected):
+    """The label's own time is later than the loop's `label.within` after the observation."""
+
+    title = "Label too late"
+
+
+class PredictionNeverCame(Rejected):
+    """No prediction with this id came within the loop's `label.within`."""
+
+    title = "Prediction never came"
+
+
+class NothingToLearn(Rejected):
+    """Feedback that says neither what was right, nor of a class that it was wrong."""
+
+    title = "Feedback says nothing"
+
+
+class LoopNotFound(NotFound):
+    """Nobody has applied a loop of this name."""
+
+    title = "Loop not found"

@@ -1,0 +1,39 @@
+"""What feature measures."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+DUPLICATES = Counter("everloop_feature_duplicates_total", "Observations dropped: their id came before.", ["loop"])
+VECTORS = Counter("everloop_feature_vectors_total", "Vectors computed for the stream door.", ["loop"])
+OUTCOMES = Counter("everloop_feature_outcomes_total", "Outcomes by kind of word: label, feedback.", ["loop", "kind"])
+UNJOINED = Counter(
+    "everloop_feature_unjoined_total",
+    "Given up by reason: late (label), never_came (its prediction), evicted (prediction without a label).",
+    ["loop", "reason"],
+)
+JOINS = Gauge("everloop_feature_joins", "Predictions and labels kept by partition; limit: MAX_JOINS.", ["partition"])
+
+
+class PrometheusNotes:
+    """The notes of the handlers as Prometheus metrics."""
+
+    def duplicate(self, loop: str) -> None:
+        """An observation was dropped."""
+        DUPLICATES.labels(loop).inc()
+
+    def computed(self, loop: str) -> None:
+        """A vector was computed."""
+        VECTORS.labels(loop).inc()
+
+    def outcome(self, loop: str, kind: str) -> None:
+        """An outcome left."""
+        OUTCOMES.labels(loop, kind).inc()
+
+    def unjoined(self, loop: str, reason: str) -> None:
+        """A label or a prediction was given up."""
+        UNJOINED.labels(loop, reason).inc()
+
+    def kept(self, partition: int, joins: int) -> None:
+        """How many joins a partition keeps."""
+        JOINS.labels(str(partition)).set(joins)

@@ -1,0 +1,28 @@
+"""What feature needs: its two keyed states, and a note of what happened."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from everloop_shared.messaging.keyed import KeyedState
+
+__all__ = ["KeyedState", "Notes"]
+
+
+class Notes(Protocol):
+    """Counts what happened, for the metrics. Never blocks, never raises; counts again after a crash."""
+
+    def duplicate(self, loop: str) -> None:
+        """An observation was dropped because its id was seen before."""
+
+    def computed(self, loop: str) -> None:
+        """A vector was computed."""
+
+    def outcome(self, loop: str, kind: str) -> None:
+        """An outcome left."""
+
+    def unjoined(self, loop: str, reason: str) -> None:
+        """A label or a prediction was given up: late, never_came, or evicted."""
+
+    def kept(self, partition: int, joins: int) -> None:
+        """How many joins a partition keeps."""

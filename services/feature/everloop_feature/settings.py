@@ -1,0 +1,18 @@
+"""What feature can be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from everloop_shared.messaging.faust import FaustSettings
+
+
+class FeatureSettings(FaustSettings):
+    """Settings of the feature service, read from `EVERLOOP_FEATURE_<NAME>`."""
+
+    ids_kept: int = Field(
+        20_000, ge=256, le=1_000_000, description="ids that each entity remembers at least, to drop repeats"
+    )
+    max_joins: int = Field(
+        50_000, ge=100, description="predictions and labels kept per partition; beyond, the oldest that settled go"
+    )

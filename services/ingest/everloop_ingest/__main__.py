@@ -1,0 +1,16 @@
+"""Runs ingest as a process: `python -m everloop_ingest`."""
+
+from everloop_shared.messaging.kafka import kafka_factory
+
+from everloop_ingest.app import build
+from everloop_ingest.settings import IngestSettings
+from everloop_shared.service import Service, run
+
+
+def _build() -> Service:
+    settings = IngestSettings.load("ingest")
+    return build(settings, kafka_factory(settings))
+
+
+if __name__ == "__main__":
+    run(_build)

@@ -1,0 +1,137 @@
+"""The HTTP door: reads a body, lets the handlers check it, and answers 202 once the broker has it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from everloop_ingest.answers import DOCS, answer
+from everloop_ingest.domain.budget import Budget
+from everloop_ingest.domain.documents import CONTENT_TYPES, JSON, NDJSON, Entry, Limits, read
+from everloop_ingest.errors import TooSlow
+from everloop_ingest.handlers import Door, Handlers, Received
+from everloop_ingest.metrics import ACK_SECONDS, BYTES_IN_FLIGHT, ITEMS, REQUESTS, UNACKNOWLEDGED
+from everloop_ingest.settings import IngestSettings
+from everloop_shared.errors import EverloopError, Unavailable
+from everloop_shared.http import UnsupportedType, read_body
+from everloop_shared.messaging.routes import Engine
+from everloop_shared.tracing import current_traceparent
+
+# A large request is checked in slices of this many entries, so that others get their turn in between.
+SLICE = 200
+
+
+class Doorway:
+    """The three doors of a loop, which differ only in what their entries mean."""
+
+    def __init__(self, handlers: Handlers, engine: Engine, settings: IngestSettings) -> None:
+        self._handlers, self._engine, self._settings = handlers, engine, settings
+        self._limits = Limits(settings.max_events_per_request, settings.max_event_bytes)
+        self._bytes = Budget(settings.max_bytes_in_flight, "bytes")
+        self._unacknowledged = Budget(settings.max_unacked_events, "events without the broker's ack")
+        BYTES_IN_FLIGHT.set_function(lambda: self._bytes.used)
+        UNACKNOWLEDGED.set_function(lambda: self._unacknowledged.used)
+
+    async def take(self, request: Request, loop: str, door: Door) -> Response:
+        """Answer one request; raises EverloopError for the problem details."""
+        try:
+            response = await self._take(request, loop, door)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except EverloopError as e:
+            REQUESTS.labels(door, e.http_status).inc()
+            raise
+        REQUESTS.labels(door, response.status_code).inc()
+        return response
+
+    def revision(self, loop: str) -> int:
+        """The revision this door checks against; raises LoopUnknown, Unavailable before it has heard of the loops."""
+        self._open()
+        return self._handlers.known(loop).revision
+
+    async def _take(self, request: Request, loop: str, door: Door) -> Response:
+        self._open()
+        self._handlers.known(loop)
+        content_type = _content_type(request)
+        with self._bytes.take(self._announced(request)):
+            body = await self._body(request)
+            entries = read(content_type, body, self._limits)
+            received = await self._checked(loop, door, entries, current_traceparent())
+            await self._published(received)
+        ITEMS.labels(loop, door, "accepted").inc(len(received.events))
+        ITEMS.labels(loop, door, "rejected").inc(len(received.rejected))
+        return answer(received, alone=len(entries) == 1)
+
+    def _open(self) -> None:
+        # Until the engine is ready, the loops are not all known, and "unknown loop" could be wrong.
+        if reason := self._engine.ready():
+            raise Unavailable(f"ingest cannot take anything now: {reason}")
+
+    def _announced(self, request: Request) -> int:
+        length = request.headers.get("content-length", "")
+        limit = self._settings.max_body_bytes
+        return min(int(length), limit) if length.isdecimal() else limit
+
+    async def _body(self, request: Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                return await read_body(request, self._settings.max_body_bytes)
+        except TimeoutError as e:
+            raise TooSlow(f"the body took longer than {self._settings.body_timeout_s:g} s to arrive") from e
+
+    async def _checked(self, loop: str, door: Door, entries: Sequence[Entry], trace: str | None) -> Received:
+        whole = Received()
+        for start in range(0, len(entries), SLICE):
+            part = self._handlers.receive(loop, door, entries[start : start + SLICE], trace, start)
+            whole.events += part.events
+            whole.ids += part.ids
+            whole.rejected += part.rejected
+            await asyncio.sleep(0)
+        return whole
+
+    async def _published(self, received: Received) -> None:
+        if not received.events:
+            return
+        started = time.perf_counter()
+        with self._unacknowledged.take(len(received.events)):
+            await self._engine.publish(received.events)
+        ACK_SECONDS.observe(time.perf_counter() - started)
+
+
+def _content_type(request: Request) -> str:
+    name = request.headers.get("content-type", JSON).partition(";")[0].strip().lower() or JSON
+    if name not in CONTENT_TYPES and name not in NDJSON:
+        raise UnsupportedType(f"{name[:80]} is not read here; send one of {', '.join(CONTENT_TYPES)}")
+    return name
+
+
+def router(doorway: Doorway) -> APIRouter:
+    """The routes of DESIGN section 9, and the loop's revision that `everloop apply` waits for."""
+    routes = APIRouter(prefix="/v1/loops/{loop}", tags=["ingest"])
+
+    def described(name: Door) -> dict[str, Any]:
+        return {"responses": DOCS[name]["responses"], "openapi_extra": DOCS[name]["extra"], "status_code": 202}
+
+    @routes.post("/events", summary="Send observations", **described("events"))
+    async def events(loop: str, request: Request) -> Response:
+        return await doorway.take(request, loop, "events")
+
+    @routes.post("/labels", summary="Send the truth about predictions", **described("labels"))
+    async def labels(loop: str, request: Request) -> Response:
+        return await doorway.take(request, loop, "labels")
+
+    @routes.post("/feedback", summary="Send what users say of predictions", **described("feedback"))
+    async def feedback(loop: str, request: Request) -> Response:
+        return await doorway.take(request, loop, "feedback")
+
+    @routes.get("", summary="The revision of the loop's spec that this door checks against")
+    async def loop_revision(loop: str) -> Response:
+        return JSONResponse({"loop": loop, "revision": doorway.revision(loop)})
+
+    return routes

@@ -1,0 +1,22 @@
+"""The composition root: settings and an engine become the ingest service."""
+
+from __future__ import annotations
+
+from everloop_ingest.api import Doorway, router
+from everloop_ingest.handlers import Handlers
+from everloop_ingest.metrics import LOOPS
+from everloop_ingest.settings import IngestSettings
+from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_shared.clock import Clock, system_clock
+from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.service import Service
+
+
+def build(settings: IngestSettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
+    """The service; it owns nothing and only remembers the loops it hears of."""
+    loops = KnownLoops()
+    LOOPS.set_function(lambda: len(loops.all()))
+    handlers = Handlers(loops, clock, settings.max_event_bytes)
+    engine = connect("ingest", [Route(LoopState.topic, handlers.on_loop_state, broadcast=True)])
+    doorway = Doorway(handlers, engine, settings)
+    return Service(name="ingest", settings=settings, router=router(doorway), engines=[engine])

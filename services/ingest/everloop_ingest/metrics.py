@@ -1,0 +1,24 @@
+"""What ingest measures."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ITEMS = Counter(
+    "everloop_ingest_items_total",
+    "Events, labels and feedback by loop, door and result (accepted or rejected).",
+    ["loop", "door", "result"],
+)
+REQUESTS = Counter("everloop_ingest_requests_total", "Requests by door and HTTP status.", ["door", "status"])
+ACK_SECONDS = Histogram(
+    "everloop_ingest_ack_seconds",
+    "From a checked request to the broker's ack, in seconds.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30),
+)
+UNACKNOWLEDGED = Gauge(
+    "everloop_ingest_unacknowledged_events", "Events that wait for the broker's ack; limit: MAX_UNACKED_EVENTS."
+)
+BYTES_IN_FLIGHT = Gauge(
+    "everloop_ingest_bytes_in_flight", "Bytes of request bodies in hand; limit: MAX_BYTES_IN_FLIGHT."
+)
+LOOPS = Gauge("everloop_ingest_loops", "Loops this process has heard of.")

@@ -1,0 +1,1 @@
+"""monitoring: prequential evaluation, drift, alerts, and the console."""

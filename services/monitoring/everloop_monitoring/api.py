@@ -1,0 +1,84 @@
+"""The HTTP door of monitoring: read-only, and the console."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from everloop_monitoring.domain.status import evaluation, status
+from everloop_monitoring.domain.timeline import ALERTS, Happening
+from everloop_monitoring.errors import LoopNotFound
+from everloop_monitoring.ports import Reports
+from everloop_schemas.registry import KnownLoops, LoopState
+
+CONSOLE = Path(__file__).with_name("console.html")
+Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, the newest")]
+
+
+def router(reports: Reports, loops: KnownLoops) -> APIRouter:
+    """The routes; each answers 404 for a loop that nobody has applied."""
+    api = APIRouter()
+
+    def known(loop: str) -> LoopState:
+        state = loops.get(loop)
+        if state is None:
+            raise LoopNotFound(f"no loop is called {loop!r}; apply its file first")
+        return state
+
+    async def told(loop: str, kinds: tuple[str, ...] | None, limit: int) -> list[dict[str, Any]]:
+        known(loop)
+        return [_line(h) for h in await reports.happenings(loop, kinds, limit)]
+
+    @api.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def console() -> str:
+        return CONSOLE.read_text(encoding="utf-8")
+
+    @api.get("/v1/loops")
+    async def all_loops() -> dict[str, Any]:
+        return {"loops": [{**_name(s), "task": s.data.spec.task, "metric": s.data.spec.metric} for s in loops.all()]}
+
+    @api.get("/v1/loops/{loop}")
+    async def one_loop(loop: str) -> dict[str, Any]:
+        return _name(known(loop))
+
+    @api.get("/v1/loops/{loop}/status")
+    async def loop_status(loop: str) -> dict[str, Any]:
+        return status(known(loop), await reports.totals(loop), await reports.work(loop))
+
+    @api.get("/v1/loops/{loop}/evaluation")
+    async def loop_evaluation(loop: str, limit: Limit = 200) -> dict[str, Any]:
+        return evaluation(known(loop), await reports.work(loop), await reports.versions(loop, limit))
+
+    @api.get("/v1/loops/{loop}/drifts")
+    async def drifts(loop: str, limit: Limit = 200) -> list[dict[str, Any]]:
+        return await told(loop, ("drift",), limit)
+
+    @api.get("/v1/loops/{loop}/alerts")
+    async def alerts(loop: str, limit: Limit = 200) -> list[dict[str, Any]]:
+        return await told(loop, ALERTS, limit)
+
+    @api.get("/v1/loops/{loop}/timeline")
+    async def timeline(loop: str, limit: Limit = 200) -> list[dict[str, Any]]:
+        return await told(loop, None, limit)
+
+    @api.get("/v1/loops/{loop}/series")
+    async def series(loop: str, limit: Limit = 2000) -> list[dict[str, Any]]:
+        known(loop)
+        return await reports.series(loop, limit)
+
+    return api
+
+
+def _name(state: LoopState) -> dict[str, Any]:
+    return {"loop": state.loop, "revision": state.revision}
+
+
+def _line(happening: Happening) -> dict[str, Any]:
+    line = asdict(happening)
+    line["time"] = happening.time.isoformat()
+    del line["loop"]
+    return line

@@ -1,0 +1,55 @@
+"""The composition root: the database, the handlers, the routes and the doors of monitoring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from everloop_monitoring.adapters import FoldingUnit, SqlReports, show_gauges
+from everloop_monitoring.api import router
+from everloop_monitoring.handlers import Handlers
+from everloop_monitoring.settings import MonitoringSettings
+from everloop_schemas.dead_letter import DEAD_LETTERS
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.ingest import EventReceived
+from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
+from everloop_shared.database import Database, sqlite_url
+from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.service import Service
+
+NAME = "monitoring"
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def routes(handlers: Handlers) -> list[Route]:
+    """Which handler takes which topic."""
+    return [
+        Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
+        Route(EventReceived.topic, handlers.on_observation),
+        Route(ObservationReceived.topic, handlers.on_observation),
+        Route(PredictionMade.topic, handlers.on_prediction_made),
+        Route(OutcomeObserved.topic, handlers.on_outcome_observed),
+        Route(Decided.topic, handlers.on_decided),
+        Route(RunRequested.topic, handlers.on_run_requested),
+        Route(RunFinished.topic, handlers.on_run_finished),
+        Route(ModelTrained.topic, handlers.on_model_trained),
+        *(Route(cls.topic, handlers.on_dead_letter) for cls in DEAD_LETTERS.values()),
+    ]
+
+
+def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
+    """Monitoring, ready to run on the bus that `connect` reaches."""
+    file = settings.data / NAME / f"{NAME}.db"
+    database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS)
+    unit, reports = FoldingUnit(database, settings.settle_s), SqlReports(database)
+    loops = unit.handlers.loops
+    engine = connect(NAME, routes(unit.handlers), unit_of_work=unit)
+    return Service(
+        name=NAME,
+        settings=settings,
+        router=router(reports, loops),
+        engines=[engine],
+        resources=[database],
+        background=[lambda: unit.relay_loop(engine), lambda: show_gauges(reports, loops, settings.gauges_every_s)],
+    )

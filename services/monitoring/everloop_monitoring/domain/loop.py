@@ -1,0 +1,199 @@
+"""One loop's outcomes folded into its scores: each prediction once, judged by the last word on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from everloop_monitoring.domain.drift import Alarm, Reference, Watch
+from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, VersionTally, error, first_guess
+from everloop_schemas.envelope import Scalar
+from everloop_schemas.feature import OutcomeObservedData
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import BASELINE
+
+POINT_EVERY = 50
+NONE = Errors()
+
+
+class Known(NamedTuple):
+    """What is kept of an outcome, so that a correction can undo it: the label, and what the baselines had said."""
+
+    offset: int
+    label: Scalar | None
+    correction: int
+    no_change: Scalar
+    majority: Scalar
+
+
+@dataclass(slots=True)
+class Work:
+    """The state of one loop that the next outcome needs.
+
+    `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
+    the last `ROLLING` scored outcomes, `by_version` the last errors of each version seen lately.
+    """
+
+    outcomes: int = 0
+    scored: int = 0
+    sums: Errors = NONE
+    baselines: Baselines = field(default_factory=Baselines)
+    recent: list[tuple[int, Errors]] = field(default_factory=list)
+    by_version: dict[str, tuple[int, list[float]]] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
+    reference: Reference = field(default_factory=Reference)
+
+    def rolling(self, regression: bool) -> Errors:
+        """Scores over the last `ROLLING` outcomes."""
+        total = Errors()
+        for _, errors in self.recent:
+            total = total.plus(errors)
+        return total.over(len(self.recent), regression)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of the curves: scores over the last `ROLLING` outcomes when the loop had `outcomes`."""
+
+    outcomes: int
+    scores: Errors
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """An alarm, with the version served on the outcome that raised it, and the loop's outcomes so far."""
+
+    alarm: Alarm
+    version: str
+    outcomes: int
+
+
+@dataclass(slots=True)
+class Fold:
+    """Folds a batch of one loop's outcomes into `work`, and holds what the batch adds.
+
+    `known` is what was kept before of the outcomes in the batch, by prediction id; it is updated. `losses[i]`, by
+    version and in [0, 1], belongs to `offsets[i]`.
+    """
+
+    spec: LoopSpec
+    work: Work
+    known: dict[str, Known] = field(default_factory=dict)
+    tallies: dict[str, VersionTally] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
+    losses: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are numbers to come close to."""
+        return self.spec.task == "regression"
+
+    def drain(self) -> tuple[tuple[int, ...], tuple[str, ...], list[dict[str, float]]]:
+        """Offsets, served versions and losses since the last time."""
+        drained = tuple(self.offsets), tuple(self.served), self.losses
+        self.offsets, self.served, self.losses = [], [], []
+        return drained
+
+    def take(self, outcome: OutcomeObservedData, offset: int) -> Drift | None:
+        """Take in the outcome at `offset`; a word already heard changes nothing. The drift if this one shows it."""
+        before = self.known.get(outcome.prediction_id)
+        if before is None:
+            return self._first_word(outcome, offset)
+        if outcome.correction > before.correction:
+            self._correction(outcome, before)
+        return None
+
+    def _first_word(self, outcome: OutcomeObservedData, offset: int) -> Drift | None:
+        work, guess = self.work, first_guess(self.spec)
+        now = Known(
+            offset=offset,
+            label=outcome.label,
+            correction=outcome.correction,
+            no_change=work.baselines.no_change(guess),
+            majority=work.baselines.majority(self.regression, guess),
+        )
+        self.known[outcome.prediction_id] = now
+        work.outcomes += 1
+        if outcome.label is None:
+            return None
+        scale = work.sums.majority / work.scored if work.scored else 0.0
+        errors = self._count(outcome, now, 1)
+        work.recent = [*work.recent[-ROLLING + 1 :], (offset, errors)]
+        work.baselines.learn(self.regression, outcome.label, offset)
+        self._evaluate(outcome, offset, scale)
+        if work.scored % POINT_EVERY == 0:
+            self.points.append(Point(work.outcomes, work.rolling(self.regression), outcome.version))
+        alarm = self._watch(outcome, offset, errors.served)
+        return Drift(alarm, outcome.version, work.outcomes) if alarm else None
+
+    def _correction(self, outcome: OutcomeObservedData, before: Known) -> None:
+        now = Known(before.offset, outcome.label, outcome.correction, before.no_change, before.majority)
+        self.known[outcome.prediction_id] = now
+        if before.label == now.label:
+            return
+        if before.label is not None:
+            self._count(outcome, before, -1)
+        errors = self._count(outcome, now, 1) if now.label is not None else None
+        self.work.baselines.correct(self.regression, before.label, now.label, before.offset)
+        self.work.recent = [
+            (at, errors if at == before.offset and errors else old)
+            for at, old in self.work.recent
+            if at != before.offset or errors
+        ]
+
+    def _count(self, outcome: OutcomeObservedData, known: Known, sign: int) -> Errors:
+        """Count an outcome with `known.label` into the sums, or with sign -1 out of them."""
+        assert known.label is not None, "only labelled outcomes count"
+        work = self.work
+        for version, prediction in self._predictions(outcome):
+            tally = self.tallies.setdefault(version, VersionTally())
+            tally.add(error(self.regression, prediction, known.label), version == outcome.version, sign)
+        errors = Errors(
+            served=error(self.regression, outcome.prediction, known.label),
+            no_change=error(self.regression, known.no_change, known.label),
+            majority=error(self.regression, known.majority, known.label),
+        )
+        work.scored += sign
+        work.sums = work.sums.plus(errors, sign)
+        return errors
+
+    def _predictions(self, outcome: OutcomeObservedData) -> list[tuple[str, Scalar]]:
+        shadows = [(s.version, s.prediction) for s in outcome.shadows if s.version != outcome.version]
+        return [(outcome.version, outcome.prediction), *shadows]
+
+    def _evaluate(self, outcome: OutcomeObservedData, offset: int, scale: float) -> None:
+        """Losses in [0, 1]: 0 or 1 for a class, e / (e + scale) for a number."""
+        assert outcome.label is not None, "only labelled outcomes count"
+        work, losses = self.work, {}
+        for version, prediction in self._predictions(outcome):
+            e = error(self.regression, prediction, outcome.label)
+            losses[version] = (e / (e + scale) if e else 0.0) if self.regression else e
+            recent = work.by_version.get(version, (0, []))[1]
+            work.by_version[version] = (work.outcomes, [*recent[-ROLLING + 1 :], e])
+        for version, (last, _) in list(work.by_version.items()):
+            if last < work.outcomes - ROLLING:
+                del work.by_version[version]
+        self.offsets.append(offset)
+        self.served.append(outcome.version)
+        self.losses.append(losses)
+
+    def _watch(self, outcome: OutcomeObservedData, offset: int, served: float) -> Alarm | None:
+        """The served error goes to the watch, unless the baseline served: it has no concept that could drift."""
+        work = self.work
+        if outcome.version == BASELINE:
+            work.watch.restart()
+            work.reference = Reference()
+            return None
+        if not self.regression:
+            return work.watch.add(offset, int(served))
+        if work.reference.outgrown:
+            work.watch.restart()
+            work.reference = Reference()
+        verdict = work.reference.judge(served)
+        alarm = None if verdict is None else work.watch.add(offset, verdict)
+        if alarm:
+            work.reference = Reference()
+        return alarm

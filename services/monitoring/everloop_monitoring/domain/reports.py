@@ -1,0 +1,97 @@
+"""The events that monitoring publishes, made from what a fold found."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from everloop_monitoring.domain.loop import Drift, Fold
+from everloop_monitoring.domain.timeline import Severity
+from everloop_schemas.envelope import derived_id
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.monitoring import (
+    AlertRaised,
+    AlertRaisedData,
+    DriftDetected,
+    DriftDetectedData,
+    EvaluationUpdated,
+    EvaluationUpdatedData,
+    Scores,
+)
+
+AlertKind = Literal["drift", "rollback", "dead_letter"]
+
+
+def scores(fold: Fold) -> Scores:
+    """Whole-log scores beside the rolling one: accuracies, or mean absolute errors."""
+    whole = fold.work.sums.over(fold.work.scored, fold.regression)
+    return Scores(
+        metric="mae" if fold.regression else "accuracy",
+        served=whole.served,
+        rolling=fold.work.rolling(fold.regression).served,
+        no_change=whole.no_change,
+        majority=whole.majority,
+    )
+
+
+def evaluation_updated(fold: Fold, last: OutcomeObserved, time: datetime) -> EvaluationUpdated:
+    """The evaluation of the outcomes folded since the one before; the fold starts on the next.
+
+    The id says both ends, so that a projection built anew with other batches never reuses an id for other content.
+    """
+    offsets, served, losses = fold.drain()
+    versions = sorted({version for row in losses for version in row})
+    return EvaluationUpdated(
+        id=derived_id(last.loop, EvaluationUpdated.type_name(), offsets[0], offsets[-1]),
+        time=time,
+        subject=served[-1],
+        loop=last.loop,
+        revision=last.revision,
+        causationid=last.id,
+        data=EvaluationUpdatedData(
+            offsets=offsets,
+            served=served,
+            losses={version: tuple(row.get(version) for row in losses) for version in versions},
+            outcomes=fold.work.outcomes,
+            scores=scores(fold),
+        ),
+    )
+
+
+def drift_detected(drift: Drift, cause: OutcomeObserved, time: datetime) -> DriftDetected:
+    """One drift, told once: the id is that of the outcome that raised the alarm."""
+    alarm = drift.alarm
+    return DriftDetected(
+        id=derived_id(cause.loop, DriftDetected.type_name(), alarm.offset),
+        time=time,
+        subject=drift.version,
+        loop=cause.loop,
+        revision=cause.revision,
+        causationid=cause.id,
+        traceparent=cause.traceparent,
+        data=DriftDetectedData(
+            detector=alarm.detector,
+            offset=alarm.offset,
+            change_point=alarm.change_point,
+            outcomes=drift.outcomes,
+            outcomes_since_change=alarm.since,
+            error_before=alarm.error_before,
+            error_after=alarm.error_after,
+            version=drift.version,
+        ),
+    )
+
+
+def alert(
+    loop: str, revision: int, time: datetime, kind: AlertKind, severity: Severity, message: str, cause: str
+) -> AlertRaised:
+    """Something a person may want to know; `cause` is the id of the event that raised it."""
+    return AlertRaised(
+        id=derived_id(loop, AlertRaised.type_name(), cause),
+        time=time,
+        subject=kind,
+        loop=loop,
+        revision=revision,
+        causationid=cause,
+        data=AlertRaisedData(kind=kind, severity=severity, message=message),
+    )

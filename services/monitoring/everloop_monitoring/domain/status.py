@@ -1,0 +1,70 @@
+"""What the doors say of a loop: its status in one object, and the evaluation per version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop_monitoring.domain.loop import Work
+from everloop_monitoring.domain.scores import Errors
+from everloop_schemas.registry import LoopState, line_of
+
+
+def status(state: LoopState, totals: dict[str, int], work: Work | None) -> dict[str, Any]:
+    """The whole-log counts of distinct ids, who serves, and how well. Scores are 0 before the first label."""
+    data = state.data
+    return {
+        "events": totals.get("event", 0),
+        "predictions": totals.get("prediction", 0),
+        "outcomes": totals.get("outcome", 0),
+        "dead_letters": totals.get("dead_letter", 0),
+        "champion": {"version": data.champion.version, "since": data.champion.since.isoformat()},
+        "rollout": {
+            "stage": data.stage,
+            "share": data.share,
+            "candidate": data.candidate.version if data.candidate else None,
+        },
+        "accuracy": scores(state, work),
+        "drifts": totals.get("drifts", 0),
+        "runs": totals.get("runs", 0),
+        "versions": 1 + totals.get("version", 0),
+        "promotions": totals.get("promotions", 0),
+        "rollbacks": totals.get("rollbacks", 0),
+    }
+
+
+def scores(state: LoopState, work: Work | None) -> dict[str, float]:
+    """Accuracies, or for a regression mean absolute errors, prequential over what was served."""
+    regression, work = state.data.spec.task == "regression", work or Work()
+    whole = work.sums.over(work.scored, regression)
+    rolling = work.rolling(regression).served
+    return {"served": whole.served, "rolling": rolling, "no_change": whole.no_change, "majority": whole.majority}
+
+
+def evaluation(state: LoopState, work: Work | None, versions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Scores of what was served beside the baselines, and of each version on all that it predicted."""
+    regression, known = state.data.spec.task == "regression", work or Work()
+    return {
+        "loop": state.loop,
+        "metric": "mae" if regression else "accuracy",
+        "outcomes": known.outcomes,
+        "scored": known.scored,
+        **scores(state, work),
+        "versions": [_version(row, regression) for row in versions],
+    }
+
+
+def _version(row: dict[str, Any], regression: bool) -> dict[str, Any]:
+    def score(total: float | None, n: int) -> float | None:
+        return None if total is None or not n else Errors(served=total).over(n, regression).served
+
+    return {
+        "version": row["version"],
+        "line": line_of(row["version"]),
+        "outcomes": row["predicted"],
+        "served": row["served"],
+        "score": score(row["error"], row["predicted"]),
+        "score_served": score(row["served_error"], row["served"]),
+        "rolling": score(row["rolling"], 1),
+        "first": row["first_time"],
+        "last": row["last_time"],
+    }

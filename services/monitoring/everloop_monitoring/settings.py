@@ -1,0 +1,19 @@
+"""What monitoring can be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from everloop_shared.settings import Settings
+
+
+class MonitoringSettings(Settings):
+    """Settings of monitoring, from `EVERLOOP_MONITORING_*` and `EVERLOOP_*`."""
+
+    port: int = Field(8006, ge=0, le=65535, description="HTTP port; 0 takes a free one")
+    batch_size: int = Field(2000, ge=1, le=10_000, description="records handled between two commits, at most")
+    database_url: str = Field("", description="SQLAlchemy URL; empty for SQLite below the data folder")
+    gauges_every_s: float = Field(5.0, gt=0, description="how often the Prometheus gauges are renewed, in seconds")
+    settle_s: float = Field(
+        0.1, ge=0, le=10, description="wait between two transactions, in seconds: fewer, larger ones"
+    )

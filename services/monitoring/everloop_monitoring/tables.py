@@ -1,0 +1,81 @@
+"""The projections as tables; all of them can be built again from the topics."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+from everloop_shared.outbox import add_kernel_tables
+
+metadata = MetaData()
+add_kernel_tables(metadata)
+
+seen = Table(
+    "seen",
+    metadata,
+    Column("key", LargeBinary(16), primary_key=True, comment="BLAKE2b-128 of loop, kind and id"),
+    sqlite_with_rowid=False,
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("loop", String(63), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("n", BigInteger, nullable=False, comment="distinct ids"),
+)
+
+works = Table(
+    "works",
+    metadata,
+    Column("loop", String(63), primary_key=True),
+    Column("state", Text, nullable=False, comment="scores, baselines and detectors after the last outcome, as JSON"),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("key", LargeBinary(16), primary_key=True, comment="BLAKE2b-128 of loop and prediction id"),
+    Column("known", Text, nullable=False, comment="offset, label, correction and what the baselines said, as JSON"),
+    sqlite_with_rowid=False,
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("loop", String(63), primary_key=True),
+    Column("version", String(200), primary_key=True),
+    Column("predicted", BigInteger, nullable=False),
+    Column("error", Float, nullable=False, comment="sum over all it predicted"),
+    Column("served", BigInteger, nullable=False),
+    Column("served_error", Float, nullable=False),
+    Column("rolling", Float, comment="mean error of its last 500"),
+    Column("first_time", String(32), nullable=False),
+    Column("last_time", String(32), nullable=False),
+)
+
+happenings = Table(
+    "happenings",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(256), nullable=False, unique=True),
+    Column("loop", String(63), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("time", String(32), nullable=False, comment="RFC 3339 in UTC with microseconds, so that text order is time"),
+    Column("what", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    Index("happenings_by_loop", "loop", "time"),
+)
+
+points = Table(
+    "points",
+    metadata,
+    Column("loop", String(63), primary_key=True),
+    Column("outcomes", BigInteger, primary_key=True),
+    Column("served", Float, nullable=False),
+    Column("no_change", Float, nullable=False),
+    Column("majority", Float, nullable=False),
+    Column("version", String(200), nullable=False, comment="served on that outcome"),
+    Column("champion", String(200), nullable=False),
+    Column("time", String(32), nullable=False),
+)

@@ -1,0 +1,1 @@
+"""registry: loop specs, versions, gate, rollout and rollback, every decision on one topic."""

@@ -1,0 +1,63 @@
+"""`python -m everloop_registry`: run the service; `rebuild`: fold the topic anew; `dump`: print the fold."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from everloop_registry.adapters import SqlReader
+from everloop_registry.app import build
+from everloop_registry.rebuild import CatchUp
+from everloop_registry.settings import RegistrySettings
+from everloop_registry.tables import MIGRATIONS
+from everloop_shared.database import Database
+from everloop_shared.errors import EverloopError
+from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.outbox import SqlUnitOfWork
+from everloop_shared.service import Service, run
+
+
+async def rebuild(settings: RegistrySettings) -> None:
+    """Empty the fold's tables and fill them from the topic; the service must not run meanwhile."""
+    connect = kafka_factory(settings)
+    async with Database(settings.database, migrations=MIGRATIONS) as database:
+        unit, reader = SqlUnitOfWork(database, "registry"), connect("registry", [])
+        await reader.start()
+        try:
+            added = await CatchUp(unit, connect, settings.partitions).anew(reader)
+        finally:
+            await reader.stop()
+    sys.stderr.write(f"{added} decisions folded\n")
+
+
+async def dump(settings: RegistrySettings) -> None:
+    """Print all that is a fold of decisions as canonical JSON."""
+    async with Database(settings.database, migrations=MIGRATIONS) as database:
+        sys.stdout.write(await SqlReader(database).dump() + "\n")
+
+
+def from_environment() -> Service:
+    """The service as the environment says."""
+    settings = RegistrySettings.load("registry")
+    return build(settings, kafka_factory(settings))
+
+
+def main(words: list[str]) -> int:
+    """The exit status: 0 done, 1 failed, 2 wrong use."""
+    jobs = {"rebuild": rebuild, "dump": dump}
+    if not words:
+        run(from_environment)
+        return 0
+    if words[0] not in jobs or len(words) > 1:
+        sys.stderr.write("usage: python -m everloop_registry [rebuild | dump]\n")
+        return 2
+    try:
+        asyncio.run(jobs[words[0]](RegistrySettings.load("registry")))
+    except EverloopError as e:
+        sys.stderr.write(f"everloop: {e.detail}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

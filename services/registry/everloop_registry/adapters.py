@@ -1,0 +1,150 @@
+"""Who keeps the registry's book: SQL tables, written in a unit of work, read on snapshots."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from everloop_registry import metrics
+from everloop_registry.domain.ledger import Cause, Ledger
+from everloop_registry.domain.loop import GENESIS, Loop
+from everloop_registry.domain.work import Work
+from everloop_registry.tables import decisions, loops, versions, working
+from everloop_schemas.envelope import at
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import Decided, GateDecided, LoopApplied, VersionRegistered
+from everloop_schemas.training import ModelTrainedData
+from everloop_shared.database import Database
+from everloop_shared.outbox import SqlUnitOfWork
+
+
+class SqlBook:
+    """The ledgers, in the open transaction of a unit of work; a loop's row is locked while its ledger is open."""
+
+    def __init__(self, unit: SqlUnitOfWork) -> None:
+        self._unit = unit
+
+    async def open(self, loop: str, cause: Cause) -> Ledger:
+        """The loop's ledger."""
+        session = self._unit.session
+        row = (await session.execute(sql.select(loops).where(loops.c.loop == loop).with_for_update())).first()
+        kept = await session.scalar(sql.select(working.c.state).where(working.c.loop == loop))
+        return Ledger(
+            loop,
+            cause,
+            loop=Loop.model_validate_json(row.state) if row else None,
+            head=row.head if row else GENESIS,
+            work=Work.model_validate_json(kept) if kept else Work(),
+        )
+
+    async def save(self, ledger: Ledger) -> None:
+        """Write decisions, fold and working state."""
+        session = self._unit.session
+        if ledger.decided:
+            await session.execute(sql.insert(decisions), [_row(d) for d in ledger.decided])
+            known = [d.data.model for d in ledger.decided if isinstance(d, VersionRegistered)]
+            if known:
+                rows = [{"loop": ledger.name, "version": m.version, "model": m.model_dump_json()} for m in known]
+                await session.execute(sql.insert(versions), rows)
+            state = {"head": ledger.head, "state": ledger.known.model_dump_json(by_alias=True)}
+            await _put(session, loops, ledger.name, state)
+            _count_after_commit(session, ledger)
+        await _put(session, working, ledger.name, {"state": ledger.work.model_dump_json()})
+
+    async def model(self, loop: str, version: str) -> ModelTrainedData | None:
+        """A registered version."""
+        query = sql.select(versions.c.model).where(versions.c.loop == loop, versions.c.version == version)
+        found = await self._unit.session.scalar(query)
+        return ModelTrainedData.model_validate_json(found) if found else None
+
+    async def judged(self, loop: str, version: str) -> bool:
+        """Whether a registration or a refusal names it."""
+        kinds = (VersionRegistered.type_name(), GateDecided.type_name())
+        of = (decisions.c.loop == loop, decisions.c.subject == version, decisions.c.type.in_(kinds))
+        return await self._unit.session.scalar(sql.select(sql.literal(1)).where(*of).limit(1)) is not None
+
+    async def specs(self, loop: str) -> list[LoopSpec]:
+        """Every revision's."""
+        of = (decisions.c.loop == loop, decisions.c.type == LoopApplied.type_name())
+        wires = await self._unit.session.scalars(sql.select(decisions.c.wire).where(*of).order_by(decisions.c.sequence))
+        return [LoopApplied.model_validate_json(wire).data.spec for wire in wires]
+
+
+class SqlReader:
+    """What is committed, on snapshots beside the writer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def loops(self) -> list[Loop]:
+        """Every loop."""
+        async with self._database.reading() as session:
+            states = await session.scalars(sql.select(loops.c.state).order_by(loops.c.loop))
+            return [Loop.model_validate_json(state) for state in states]
+
+    async def loop(self, name: str) -> Loop | None:
+        """One loop."""
+        async with self._database.reading() as session:
+            state = await session.scalar(sql.select(loops.c.state).where(loops.c.loop == name))
+            return Loop.model_validate_json(state) if state else None
+
+    async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
+        """A loop's decisions."""
+        query = sql.select(decisions.c.wire).where(decisions.c.loop == loop).order_by(decisions.c.sequence)
+        if until is not None:
+            query = query.where(decisions.c.time_us <= micros(until))
+        if kind is not None:
+            query = query.where(decisions.c.type == kind)
+        async with self._database.reading() as session:
+            return list(await session.scalars(query))
+
+    async def dump(self) -> str:
+        """All that is a fold of decisions, as canonical JSON: what a rebuild must give again."""
+        async with self._database.reading() as session:
+            told = await session.execute(sql.select(decisions).order_by(decisions.c.loop, decisions.c.sequence))
+            known = await session.execute(sql.select(versions).order_by(versions.c.loop, versions.c.version))
+            folded = await session.execute(sql.select(loops).order_by(loops.c.loop))
+            whole: dict[str, list[Any]] = {
+                "loops": [[r.head, json.loads(r.state)] for r in folded],
+                "versions": [[r.loop, json.loads(r.model)] for r in known],
+                "decisions": [json.loads(r.wire) for r in told],
+            }
+        return json.dumps(whole, sort_keys=True, indent=1)
+
+
+async def _put(session: AsyncSession, table: sql.Table, loop: str, values: dict[str, str]) -> None:
+    done = await session.execute(sql.update(table).where(table.c.loop == loop).values(**values))
+    if not done.rowcount:  # type: ignore[attr-defined]
+        await session.execute(sql.insert(table).values(loop=loop, **values))
+
+
+def _row(decision: Decided) -> dict[str, Any]:
+    return {
+        "loop": decision.loop,
+        "sequence": decision.sequence,
+        "type": decision.type,
+        "subject": decision.subject,
+        "time_us": micros(decision.time),
+        "wire": decision.encode(),
+    }
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since the epoch, exact."""
+    return (time - at(0)) // timedelta(microseconds=1)
+
+
+def _count_after_commit(session: AsyncSession, ledger: Ledger) -> None:
+    kinds, loop = [d.type for d in ledger.decided], ledger.known
+
+    def count(_: object) -> None:
+        for kind in kinds:
+            metrics.DECISIONS.labels(loop.loop, kind).inc()
+        metrics.SHARE.labels(loop.loop).set(loop.share)
+        metrics.PINNED.labels(loop.loop).set(loop.pinned)
+
+    sql.event.listen(session.sync_session, "after_commit", count, once=True)

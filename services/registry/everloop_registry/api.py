@@ -1,0 +1,176 @@
+"""The registry's HTTP door: loops, versions, rollouts and history, now or as of a moment; and what a person may say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.spec_file import read_spec
+from everloop_registry.errors import LoopNotFound, SpecRejected, Starting
+from everloop_registry.handlers import Handlers
+from everloop_registry.ports import Reader
+from everloop_registry.views import as_of, registered, rollout_view, state_view
+from everloop_schemas.envelope import Event
+from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
+from everloop_shared.errors import FieldError, Rejected
+from everloop_shared.http import UnsupportedType, read_body
+
+B = TypeVar("B", bound=BaseModel)
+COMMAND_BYTES = 10_000
+Command = Callable[[], Awaitable[list[Event]]]
+JSON_TYPES = ("application/json",)
+YAML_TYPES = ("", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain")
+
+
+class Commands(Protocol):
+    """Runs a command in a unit of work and returns once the broker has what it decided."""
+
+    async def __call__(self, command: Command) -> list[Event]:
+        """What the command decided; raises DecidedNotTold when it is stored and the broker is away."""
+
+
+class RollbackBody(BaseModel):
+    """A person takes the champion back, to the one before it or to a version by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=1000)
+    to: str | None = Field(None, min_length=1, max_length=256)
+
+
+class ResumeBody(BaseModel):
+    """A person lets gate and rollout act again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+def router(
+    handlers: Handlers, reader: Reader, command: Commands, max_spec_bytes: int, started: Callable[[], bool]
+) -> APIRouter:
+    """The routes, closed with 503 until `started`."""
+
+    async def open_door() -> None:
+        if not started():
+            raise Starting("the registry reads its topic; it answers in a moment")
+
+    routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(open_door)])
+    _commands(routes, handlers, reader, command, max_spec_bytes)
+    _queries(routes, reader)
+    return routes
+
+
+def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Commands, max_spec_bytes: int) -> None:
+    @routes.put("/{loop}")
+    async def apply(loop: str, request: Request) -> JSONResponse:
+        """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new revision or the same again."""
+        is_json = _is_json(request.headers.get("content-type", ""))
+        body = await read_body(request, max_spec_bytes)
+        spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
+        if spec.loop != loop:
+            wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them one")
+            raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
+        events = await command(lambda: handlers.apply(spec))
+        new = any(isinstance(e, LoopApplied) and e.revision == 1 for e in events)
+        return JSONResponse(state_view(await _loop(reader, loop)), 201 if new else 200)
+
+    @routes.post("/{loop}/rollback")
+    async def rollback(loop: str, request: Request) -> JSONResponse:
+        """Take the champion back and pin it there until resume."""
+        body = await _body(RollbackBody, request)
+        events = await command(lambda: handlers.rollback(loop, body.reason, body.to))
+        done = next((e for e in events if isinstance(e, ModelRolledBack)), None)
+        state = state_view(await _loop(reader, loop))
+        return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
+
+    @routes.post("/{loop}/resume")
+    async def resume(loop: str, request: Request) -> JSONResponse:
+        """Lift the pin of a rollback."""
+        body = await _body(ResumeBody, request)
+        await command(lambda: handlers.resume(loop, body.reason))
+        return JSONResponse(state_view(await _loop(reader, loop)))
+
+
+def _queries(routes: APIRouter, reader: Reader) -> None:
+    @routes.get("")
+    async def loops() -> JSONResponse:
+        """Every loop, in short."""
+        short = ("loop", "revision", "stage", "share", "pinned")
+        found = [(loop, state_view(loop)) for loop in await reader.loops()]
+        answer = [{**{k: v[k] for k in short}, "champion": loop.champion.version} for loop, v in found]
+        return JSONResponse({"loops": answer})
+
+    @routes.get("/{loop}")
+    async def state(loop: str, as_of: str | None = None) -> JSONResponse:
+        """Spec, revision, live versions and rollout."""
+        return JSONResponse(state_view(await _loop(reader, loop, as_of)))
+
+    @routes.get("/{loop}/versions")
+    async def versions(loop: str, as_of: str | None = None) -> JSONResponse:
+        """Every registered version, oldest first."""
+        now = await _loop(reader, loop, as_of)
+        wires = await reader.wires(loop, _moment(as_of), VersionRegistered.type_name())
+        return JSONResponse({"loop": loop, "versions": registered(now, wires)})
+
+    @routes.get("/{loop}/rollout")
+    async def rollout(loop: str, as_of: str | None = None) -> JSONResponse:
+        """Where the rollout stands."""
+        return JSONResponse(rollout_view(await _loop(reader, loop, as_of)))
+
+    @routes.get("/{loop}/history")
+    async def history(loop: str, as_of: str | None = None) -> JSONResponse:
+        """Every decision as it is on the topic, newest last."""
+        wires = await reader.wires(loop, _moment(as_of))
+        if not wires:
+            raise _not_found(loop, as_of)
+        return JSONResponse({"loop": loop, "decisions": [json.loads(wire) for wire in wires]})
+
+
+async def _body(kind: type[B], request: Request) -> B:
+    raw = await read_body(request, COMMAND_BYTES)
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as e:
+        wrong = [FieldError(".".join(map(str, p["loc"])) or "body", p["msg"]) for p in e.errors()]
+        raise Rejected("; ".join(f"{w.field}: {w.error}" for w in wrong), wrong) from e
+
+
+async def _loop(reader: Reader, loop: str, when: str | None = None) -> Loop:
+    moment = _moment(when)
+    found = await reader.loop(loop) if moment is None else as_of(loop, await reader.wires(loop, moment))
+    if found is None:
+        raise _not_found(loop, when)
+    return found
+
+
+def _not_found(loop: str, when: str | None) -> LoopNotFound:
+    return LoopNotFound(f"no loop {loop!r} as of {when}" if when else f"no loop {loop!r}; apply it first")
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text[:11] + text[11:].replace(" ", "+"))  # an unescaped plus arrives as a space
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    wrong = FieldError("as_of", "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
+    raise Rejected(f"{wrong.field}: {wrong.error}", [wrong])
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in JSON_TYPES + YAML_TYPES:
+        raise UnsupportedType(f"{kind} is not read here; send application/yaml or application/json")
+    return kind in JSON_TYPES

@@ -1,0 +1,14 @@
+"""The registry's metrics, each declared once with its meaning."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+DECISIONS = Counter("everloop_registry_decisions_total", "Decisions committed, by type.", ["loop", "type"])
+SHARE = Gauge("everloop_registry_candidate_share_ratio", "Share of the predictions that the candidate gets.", ["loop"])
+PINNED = Gauge("everloop_registry_pinned_loops", "1 while a person's rollback pins the loop.", ["loop"])
+CHECKS = Histogram(
+    "everloop_registry_contract_check_seconds",
+    "Time of the contract checks of one version.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+)

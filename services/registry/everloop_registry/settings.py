@@ -1,0 +1,24 @@
+"""What the registry can be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from everloop_shared.database import sqlite_url
+from everloop_shared.settings import Settings
+
+
+class RegistrySettings(Settings):
+    """The registry's settings; each is read from `EVERLOOP_REGISTRY_<NAME>`."""
+
+    database_url: str = Field("", description="SQLAlchemy URL (async driver); empty: SQLite under the data folder")
+    max_spec_bytes: int = Field(256_000, ge=1_000, le=400_000, description="largest loop file accepted, in bytes")
+    max_artifact_bytes: int = Field(200_000_000, ge=1_000, description="largest artifact a version may have, in bytes")
+    light_check_bytes: int = Field(
+        2_000_000, ge=0, description="a refresh above this is not loaded again, only its size and sha256 are checked"
+    )
+
+    @property
+    def database(self) -> str:
+        """The database's URL; makes the folder of the default one."""
+        return self.database_url or sqlite_url(self.folder("registry") / "registry.db")

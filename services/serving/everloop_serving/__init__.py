@@ -1,0 +1,1 @@
+"""serving: predicts, by REST and from the topic, with champion, canary and shadows."""

@@ -1,0 +1,18 @@
+"""Runs serving as a process: `python -m everloop_serving`."""
+
+from __future__ import annotations
+
+from everloop_shared.messaging.kafka import kafka_factory
+
+from everloop_serving.app import build
+from everloop_serving.settings import ServingSettings
+from everloop_shared.service import Service, run
+
+
+def _build() -> Service:
+    settings = ServingSettings.load("serving")
+    return build(settings, kafka_factory(settings))
+
+
+if __name__ == "__main__":
+    run(_build)

@@ -1,0 +1,74 @@
+"""The HTTP door: predictions on request, those made lately, and which revision of a loop serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic_core import from_json
+
+from everloop_schemas.serving import PredictionMade
+from everloop_serving.errors import BodyNotJson
+from everloop_serving.handlers import Handlers
+from everloop_serving.settings import ServingSettings
+from everloop_shared.http import UnsupportedType, read_body
+from everloop_shared.tracing import current_traceparent
+
+_EXAMPLE = {"id": "order-17", "entity": "shop-3", "time": "2024-05-01T12:00:00Z", "data": {"price": 12.5}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object"}, "example": _EXAMPLE}},
+    }
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The prediction, its version and role; its record survives this process."},
+    404: {"description": "Nobody has applied a loop of this name."},
+    413: {"description": "The body, or the record made of it, is too large."},
+    415: {"description": "A content type this door does not read."},
+    422: {"description": "It does not fit the loop's schema; `errors` name the fields and the fix."},
+    429: {"description": "The bus has been away for too long; send it again after `Retry-After` seconds."},
+    503: {"description": "Starting, or the disk refuses; send it again after `Retry-After` seconds."},
+}
+
+
+def router(handlers: Handlers, settings: ServingSettings) -> APIRouter:
+    """The routes of DESIGN section 9, and the loop's revision that `everloop apply` waits for."""
+    routes = APIRouter(prefix="/v1/loops/{loop}", tags=["serving"])
+
+    @routes.post("/predict", summary="Predict from one observation", responses=_RESPONSES, openapi_extra=_BODY)
+    async def predict(loop: str, request: Request) -> JSONResponse:
+        handlers.revision(loop)  # an unknown loop is said so before its body is read
+        body = await json_body(request, settings.max_event_bytes)
+        return JSONResponse(answer(await handlers.predict(loop, body, current_traceparent())))
+
+    @routes.get("/predictions/{prediction_id:path}", summary="A prediction made lately")
+    async def prediction(loop: str, prediction_id: str) -> JSONResponse:
+        return JSONResponse(answer(handlers.prediction(loop, prediction_id)))
+
+    @routes.get("", summary="The revision of the loop's spec that serves")
+    async def revision(loop: str) -> JSONResponse:
+        return JSONResponse({"loop": loop, "revision": handlers.revision(loop).revision})
+
+    return routes
+
+
+async def json_body(request: Request, limit: int) -> Any:
+    """The body as JSON; raises UnsupportedType, TooLarge or BodyNotJson."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedType(f"{kind[:80]} is not read here; send application/json")
+    try:
+        return from_json(await read_body(request, limit), allow_inf_nan=False)
+    except ValueError as e:
+        raise BodyNotJson(f"the body is not JSON: {str(e)[:200]}") from e
+
+
+def answer(made: PredictionMade) -> dict[str, Any]:
+    """A prediction as the door tells it."""
+    data = made.data
+    body: dict[str, Any] = {"id": made.subject, "prediction": data.prediction}
+    if data.probabilities is not None:
+        body["probabilities"] = data.probabilities
+    return body | {"version": data.version, "role": data.role, "features": data.features}

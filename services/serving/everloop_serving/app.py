@@ -1,0 +1,122 @@
+"""The composition root: settings and an engine become the serving service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from fastapi import APIRouter
+
+from everloop_models import ArtifactStore
+from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
+from everloop_schemas.registry import LoopState
+from everloop_serving import api, inference, metrics
+from everloop_serving.adapters.artifacts import Artifacts
+from everloop_serving.adapters.delivery import Promised, Reports, deliver
+from everloop_serving.adapters.memory import LocalMemory, OutcomePlaces
+from everloop_serving.adapters.models import LoadedModels, Retries
+from everloop_serving.adapters.spool import DiskSpool
+from everloop_serving.adapters.tail import TopicTail
+from everloop_serving.domain.entities import Entities
+from everloop_serving.domain.labels import LabelBook
+from everloop_serving.domain.recent import Recent
+from everloop_serving.handlers import Handlers
+from everloop_serving.settings import ServingSettings
+from everloop_shared.clock import Clock, system_clock
+from everloop_shared.messaging.routes import Engine, EngineFactory, Route
+from everloop_shared.service import Service
+
+TRY_AGAIN_S = 30.0
+
+
+def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
+    """The service. It owns a spool and a few small files below its folder, and needs nothing else to answer."""
+    folder = settings.folder("serving")
+    meter, reports, labels = metrics.PrometheusMeter(), Reports(), LabelBook()
+    recent, entities = Recent(settings.recent_predictions), Entities(settings.entity_states)
+    models = LoadedModels(
+        Artifacts(ArtifactStore(settings.data.absolute().as_uri()), folder / "artifacts"),
+        labels,
+        reports.add,
+        meter,
+        instance=settings.instance,
+        clock=clock,
+        retries=Retries(settings.load_attempts, settings.load_retry_s),
+    )
+    spool = _spool(settings)
+    tail = TopicTail(
+        recent,
+        partitions=settings.partitions,
+        records=settings.tail_records,
+        limit=settings.recent_predictions,
+        margin=timedelta(seconds=settings.tail_margin_s),
+    )
+    handlers = Handlers(
+        models,
+        spool,
+        tail,
+        meter,
+        recent,
+        entities,
+        labels,
+        clock,
+        time.perf_counter,
+        hearing=lambda: engine.ready() is None,
+        load_wait_s=settings.load_wait_s,
+    )
+    places = OutcomePlaces(labels, lambda: engine)
+    engine: Engine = connect("serving", _routes(handlers, places), start_at=tail.assigned)
+    tail.attach(engine)
+    memory = LocalMemory(folder, models, labels)
+
+    async def reporting() -> None:
+        await tail.start()
+        await reports.deliver(engine.publish)
+
+    metrics.SPOOL_BYTES.set_function(lambda: spool.bytes)
+    metrics.SPOOL_RECORDS.set_function(lambda: spool.depth)
+    metrics.RECENT.set_function(lambda: len(recent))
+    metrics.ENTITIES.set_function(lambda: len(entities))
+    service = Service(
+        name="serving",
+        settings=settings,
+        router=_router(handlers, settings, lambda: service.not_ready()),
+        engines=[engine],
+        resources=[memory, spool, Promised(spool, recent)],
+        background=[
+            lambda: deliver(spool, engine.publish),
+            reporting,
+            lambda: memory.save_often(settings.labels_save_s),
+            lambda: models.try_again(TRY_AGAIN_S),
+        ],
+        ready=[tail.not_read],
+    )
+    return service
+
+
+def _routes(handlers: Handlers, places: OutcomePlaces) -> list[Route]:
+    return [
+        Route(FeaturesComputed.topic, handlers.on_features_computed),
+        Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
+        Route(EntityState.topic, handlers.on_entity_state, broadcast=True),
+        Route(OutcomeObserved.topic, handlers.on_outcome_observed, broadcast=True, start_at=places.start),
+    ]
+
+
+def _spool(settings: ServingSettings) -> DiskSpool:
+    return DiskSpool(
+        settings.folder("serving") / "spool",
+        limit=settings.spool_bytes,
+        segment_bytes=settings.spool_segment_bytes,
+        event_bytes=settings.max_event_bytes,
+        fsync=settings.spool_fsync,
+        fsync_interval_s=settings.spool_fsync_interval_s,
+    )
+
+
+def _router(handlers: Handlers, settings: ServingSettings, not_ready: Callable[[], str | None]) -> APIRouter:
+    whole = APIRouter()
+    whole.include_router(api.router(handlers, settings))
+    whole.include_router(inference.router(handlers, settings, not_ready))
+    return whole

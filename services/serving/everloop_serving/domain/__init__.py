@@ -1,0 +1,1 @@
+"""Pure rules of serving: who answers, what is remembered, what version 0 says."""

@@ -1,0 +1,115 @@
+"""Running statistics of a loop's labels, which is all that version 0 knows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from everloop_models import Baseline, Prediction
+from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import BASELINE
+
+CORRECTABLE = 5_000
+"""How many of a loop's latest labels can still be corrected; a later word on an older one is left out."""
+CLASSES = 1_000
+"""The most classes counted: beyond, a label is a number, or the loop is beyond a majority."""
+
+
+class Labels:
+    """Counts each prediction's label once, in its latest wording. Needs no spec, so labels may come before it."""
+
+    def __init__(self) -> None:
+        self.count, self.mean = 0, 0.0
+        self.classes: dict[Scalar, int] = {}
+        self._latest: OrderedDict[str, Scalar | None] = OrderedDict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.count, self.mean = int(state["count"]), float(state["mean"])
+        self.classes = {label: int(n) for label, n in state["classes"]}
+        self._latest = OrderedDict((i, label) for i, label in state["latest"])
+
+    def state(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        classes, latest = [[k, n] for k, n in self.classes.items()], [[i, v] for i, v in self._latest.items()]
+        return {"count": self.count, "mean": self.mean, "classes": classes, "latest": latest}
+
+    def observe(self, prediction_id: str, label: Scalar | None, correction: int) -> None:
+        """Count a label; a correction replaces the one before. The same outcome again changes nothing."""
+        if prediction_id in self._latest:
+            self._remove(self._latest[prediction_id])
+        elif correction:
+            return  # what it corrects is counted, and what that was is forgotten
+        self._latest[prediction_id] = label
+        self._add(label)
+        while len(self._latest) > CORRECTABLE:
+            self._latest.popitem(last=False)
+
+    def _add(self, label: Scalar | None) -> None:
+        if label is None:
+            return
+        self.count += 1
+        self.mean += (_number(label) - self.mean) / self.count
+        if not isinstance(label, float) and (label in self.classes or len(self.classes) < CLASSES):
+            self.classes[label] = self.classes.get(label, 0) + 1
+
+    def _remove(self, label: Scalar | None) -> None:
+        if label is None:
+            return
+        self.count -= 1
+        self.mean = (self.mean * (self.count + 1) - _number(label)) / self.count if self.count else 0.0
+        if label in self.classes:
+            self.classes[label] -= 1
+            if not self.classes[label]:
+                del self.classes[label]
+
+
+class VersionZero:
+    """Version 0 of a loop: the baseline of `everloop_models` over the labels counted so far."""
+
+    version = BASELINE
+
+    def __init__(self, spec: LoopSpec, labels: Labels) -> None:
+        self._baseline = Baseline(spec)
+        self._labels = labels
+
+    def predict(self, features: Fields) -> Prediction:
+        """The majority class or mean of the labels."""
+        baseline, labels = self._baseline, self._labels
+        known = labels.count and (baseline.regression or labels.classes)
+        baseline.count, baseline.mean, baseline.classes = (labels.count if known else 0), labels.mean, labels.classes
+        return baseline.predict(features)
+
+
+def _number(label: Scalar) -> float:
+    return 0.0 if isinstance(label, str) else float(label)
+
+
+class LabelBook:
+    """Every loop's labels, with the place in the outcome log, per partition, up to which they are counted."""
+
+    def __init__(self) -> None:
+        self._loops: dict[str, Labels] = {}
+        self.offsets: dict[int, int] = {}
+
+    def of(self, loop: str) -> Labels:
+        """The loop's labels, which go on being counted."""
+        return self._loops.setdefault(loop, Labels())
+
+    def state(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        offsets = [[p, o] for p, o in self.offsets.items()]
+        return {"offsets": offsets, "loops": {name: labels.state() for name, labels in self._loops.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave; raises ValueError, KeyError or TypeError where it is something else."""
+        for name, labels in state["loops"].items():
+            self.of(name).restore(labels)
+        self.offsets = {int(p): int(o) for p, o in state["offsets"]}
+
+    def forget(self) -> None:
+        """Count anew, from the beginning of the log."""
+        for labels in self._loops.values():
+            labels.restore({"count": 0, "mean": 0.0, "classes": [], "latest": []})
+        self.offsets = {}

@@ -1,0 +1,56 @@
+"""What was said lately, by loop and prediction id, so that the same question gets the same answer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from everloop_schemas.serving import PredictionMade
+
+
+@dataclass(frozen=True)
+class Known:
+    """A prediction that was made; `kept` says that it is on the topic, or in the spool on its way there."""
+
+    event: PredictionMade
+    kept: bool
+
+
+class Recent:
+    """The last `limit` predictions, oldest forgotten first.
+
+    They are held as the bytes they travel as: a tenth of the memory of objects, and nothing for the garbage
+    collector to walk over.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._said: OrderedDict[tuple[str, str], tuple[bytes, bool]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def get(self, loop: str, prediction_id: str) -> Known | None:
+        """What was said about this prediction id, None where it is not remembered."""
+        found = self._said.get((loop, prediction_id))
+        return Known(PredictionMade.model_validate_json(found[0]), found[1]) if found else None
+
+    def put(self, event: PredictionMade, *, kept: bool) -> None:
+        """Remember a prediction just made."""
+        self._said[event.loop, event.subject] = (event.encode(), kept)
+        while len(self._said) > self._limit:
+            self._said.popitem(last=False)
+
+    def found(self, events: list[PredictionMade]) -> None:
+        """Take in what lies on the topic: the first word on a prediction id counts, and it is kept there.
+
+        It is older than what this process says, so it goes in front, to be forgotten first.
+        """
+        room = self._limit - len(self._said)
+        for event in reversed(events):
+            key = (event.loop, event.subject)
+            if key not in self._said and room <= 0:
+                continue
+            room -= key not in self._said
+            self._said[key] = (event.encode(), True)
+            self._said.move_to_end(key, last=False)

@@ -1,0 +1,62 @@
+"""What can go wrong in serving, each with what the door answers and what the engine does."""
+
+from __future__ import annotations
+
+from everloop_shared.errors import Disposition, EverloopError, NotFound, Overloaded, Rejected, Unavailable
+
+
+class LoopNotKnown(EverloopError):
+    """Nobody has applied this loop, or this process has not heard of it, or of this revision, yet.
+
+    An event of it waits: only the feature service speaks here, and it knows the loop.
+    """
+
+    http_status = 404
+    disposition = Disposition.RETRY
+    title = "Loop not known"
+
+
+class PredictionNotFound(NotFound):
+    """The prediction was never made here, or it is too long ago to be remembered."""
+
+    title = "Prediction not found"
+
+
+class ModelLoading(Unavailable):
+    """The loop's champion is still being loaded for the first time in this process."""
+
+    title = "Model loading"
+
+
+class ObservationRejected(Rejected):
+    """The body is no observation of this loop; `errors` name the fields."""
+
+    title = "Observation does not fit the loop's schema"
+
+
+class SpoolFull(Overloaded):
+    """The bus has been away for so long that the spool holds all it may."""
+
+    title = "Spool full"
+    retry_after = 5.0
+
+
+class SpoolUnwritable(Unavailable):
+    """The disk refuses the record: full, read-only or broken."""
+
+    title = "Spool unwritable"
+    retry_after = 5.0
+
+
+class BodyNotJson(Rejected):
+    """The body is not JSON, or has NaN or infinity in it, which JSON has not."""
+
+    http_status = 400
+    title = "Not JSON"
+
+
+class RecordTooLarge(Rejected):
+    """What would go on the bus is over the size of an event."""
+
+    http_status = 413
+    title = "Content too large"

@@ -1,0 +1,28 @@
+"""What serving can be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from everloop_shared.settings import Settings
+
+
+class ServingSettings(Settings):
+    """EVERLOOP_SERVING_<NAME>; each has a default."""
+
+    recent_predictions: int = Field(20_000, ge=1, description="predictions remembered, so that a repeat says the same")
+    tail_records: int = Field(2_000, ge=0, description="own predictions read back per partition at start, at least")
+    tail_margin_s: float = Field(60.0, ge=0, description="how far clocks of brokers and services may differ, seconds")
+    entity_states: int = Field(10_000, ge=1, description="entities whose windows are kept for REST predictions")
+    spool_bytes: int = Field(256_000_000, ge=100_000, description="undelivered records on disk, bytes at most")
+    spool_segment_bytes: int = Field(16_000_000, ge=10_000, description="bytes of one spool file")
+    spool_fsync: Literal["none", "interval", "always"] = Field(
+        "interval", description="when records reach the platter: power loss may cost what is not there yet"
+    )
+    spool_fsync_interval_s: float = Field(1.0, gt=0, description="seconds between two syncs where fsync is interval")
+    load_attempts: int = Field(5, ge=1, description="tries to fetch an artifact before a version is reported failed")
+    load_retry_s: float = Field(0.5, ge=0, description="seconds before the second try; doubles up to 10 s")
+    load_wait_s: float = Field(2.0, ge=0, description="how long a request waits for a loop's first model, seconds")
+    labels_save_s: float = Field(5.0, gt=0, description="seconds between two saves of the label statistics")

@@ -1,0 +1,1 @@
+"""training: lines that learn, challenge and become versions."""

@@ -1,0 +1,1 @@
+"""Who provides what training needs: a worker process with its pipes, and the record of runs."""

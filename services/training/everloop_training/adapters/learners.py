@@ -1,0 +1,314 @@
+"""Learners in a worker process: fed in batches, replaced when it dies, its events published in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Self
+
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.training import RunRequested
+from everloop_shared.errors import Disposition, EverloopError
+from everloop_shared.messaging.routes import Engine
+from everloop_training.adapters.pump import Pump
+from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.domain.outcome import Outcome, outcome_of
+from everloop_training.errors import Behind, LearnersAway, NoOutcomes
+from everloop_training.messages import (
+    Answer,
+    Fill,
+    Follow,
+    Learn,
+    Learned,
+    OnDrift,
+    Open,
+    Opened,
+    Request,
+    Snapshot,
+    Wanted,
+)
+from everloop_training.metrics import IN_FLIGHT, OUTCOMES, WORKER_STARTS
+from everloop_training.ports import Worker
+from everloop_training.settings import TrainingSettings
+
+log = logging.getLogger(__name__)
+StartWorker = Callable[[TrainingSettings], Awaitable[Worker]]
+BATCH = 100
+CHUNK = 500
+DEATHS, DEATHS_WITHIN_S = 5, 60.0
+DRAIN_S = 6.0
+
+
+class ProcessLearners:
+    """The Learners port over one worker process.
+
+    `engine` is bound by the composition root before anything starts. Enter it before the engine starts; `run` is a
+    background job, and cancelling it drains: everything handed over is learned, published and in a snapshot.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        loops: KnownLoops,
+        runs: MemoryRunLog,
+        start: StartWorker,
+    ) -> None:
+        self._settings, self._loops, self._runs, self._start = settings, loops, runs, start
+        self._worker: Worker | None = None
+        self._up = self._stopping = False
+        self._changed = asyncio.Condition()
+        self._buffer: dict[int, list[tuple[str, Outcome]]] = defaultdict(list)
+        self._buffered = asyncio.Event()
+        self._handled: dict[int, int] = {}
+        self._in_flight = 0
+        self._waiting: dict[str | int, asyncio.Future[Opened | Answer]] = {}
+        self._number = 0
+        self._pump = Pump()
+        self._jobs: list[asyncio.Task[None]] = []
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._deaths: list[float] = []
+        IN_FLIGHT.set_function(lambda: self._in_flight)
+
+    def bind(self, engine: Engine) -> None:
+        """Give it the engine it publishes to and reads history from."""
+        self._engine = self._pump.engine = engine
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, None while there is none."""
+        return self._worker.pid if self._worker else None
+
+    def not_ready(self) -> str | None:
+        """None while the worker is up."""
+        return None if self._up else "the worker is starting"
+
+    async def __aenter__(self) -> Self:
+        self._jobs = [asyncio.create_task(job()) for job in (self._live, self._feed, self._pump.run)]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._stopping = True
+        for job in (*self._jobs, *self._fetching):
+            job.cancel()
+        await asyncio.wait(self._jobs)
+        if self._worker:
+            await self._worker.end()
+
+    async def run(self) -> None:
+        """Work until cancelled, then drain; raises when the worker keeps dying or an event cannot be published."""
+        try:
+            done, _ = await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        except asyncio.CancelledError:
+            await self._drain()
+            raise
+
+    async def _drain(self) -> None:
+        self._stopping = True
+        await self._notify()
+        if not self._up or self._worker is None:
+            return
+        self._flush(self._worker)
+        self._worker.send(Snapshot())
+        try:
+            await asyncio.wait_for(self._pump.done.wait(), DRAIN_S)
+        except TimeoutError:
+            log.warning("not drained in time, the last snapshot stands", extra={"seconds": DRAIN_S})
+
+    # the port
+
+    async def learn(self, event: OutcomeObserved, partition: int, offset: int) -> None:
+        """Hand over an outcome; waits while too many are on their way."""
+        if not self._up or self._in_flight >= self._settings.in_flight:
+            await self._until(lambda: self._up and self._in_flight < self._settings.in_flight)
+        if self._stopping or offset <= self._handled.get(partition, -1):
+            return
+        self._handled[partition] = offset
+        self._buffer[partition].append((event.loop, outcome_of(event, offset)))
+        self._in_flight += 1
+        self._buffered.set()
+
+    def follow(self, state: LoopState) -> None:
+        """Pass a loop's state on; a worker that starts later gets all of them."""
+        if self._worker:
+            self._worker.send(Follow(state))
+
+    async def on_drift(self, event: DriftDetected, partition: int) -> list[Event]:
+        """The run of an alert."""
+        answer = await self._ask(lambda n: OnDrift(n, partition, event))
+        if answer.behind:
+            raise Behind(f"the outcomes up to offset {event.data.offset} are not learned yet")
+        return [answer.request] if answer.request else []
+
+    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested:
+        """A person's run."""
+        answer = await self._ask(lambda n: Request(n, loop, key, reason))
+        if answer.behind:
+            raise Behind(f"the outcomes of {loop} are being learned again")
+        if answer.request is None:
+            raise NoOutcomes(f"loop {loop} has no outcomes to learn from; send labels first")
+        return answer.request
+
+    async def open(self, partition: int) -> int:
+        """Take up a partition at assignment; the offset to go on from."""
+        await self._until(lambda: self._up)
+        if self._stopping or self._worker is None:
+            raise LearnersAway("the service is stopping")
+        opened = await self._opened(self._worker, partition)
+        self._handled[partition] = opened - 1
+        return opened
+
+    # inside
+
+    async def _ask(self, message: Callable[[int], OnDrift | Request]) -> Answer:
+        if self._stopping or not self._up or self._worker is None:
+            raise LearnersAway("the learners are starting or stopping; try again")
+        self._number += 1
+        self._flush(self._worker)
+        answer = await self._answered(self._worker, self._number, message(self._number))
+        assert isinstance(answer, Answer), "answered by number"
+        if answer.request:
+            self._runs.requested(answer.request)
+        return answer
+
+    async def _opened(self, worker: Worker, partition: int) -> int:
+        end = await self._engine.end_offset(OutcomeObserved.topic, partition)
+        message = Open(partition, end, self._runs.all(), self._runs.ended())
+        opened = await self._answered(worker, f"partition {partition}", message)
+        assert isinstance(opened, Opened), "answered by partition"
+        return opened.next_offset
+
+    async def _answered(self, worker: Worker, key: str | int, message: object) -> Opened | Answer:
+        future: asyncio.Future[Opened | Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        worker.send(message)
+        try:
+            return await future
+        finally:
+            self._waiting.pop(key, None)
+
+    async def _live(self) -> None:
+        """Keep a worker alive: start it, read its answers until it goes, start the next."""
+        while True:
+            worker = await self._start(self._settings)
+            WORKER_STARTS.inc()
+            self._worker = worker
+            reading, taking_up = asyncio.create_task(self._read(worker)), asyncio.create_task(self._take_up(worker))
+            try:
+                await asyncio.wait([reading, taking_up], return_when=asyncio.FIRST_COMPLETED)
+                if taking_up.done():
+                    with suppress(LearnersAway):
+                        taking_up.result()
+                await reading
+            finally:
+                reading.cancel()
+                taking_up.cancel()
+                await asyncio.wait([reading, taking_up])
+            await self._mourn(worker)
+            if self._stopping:
+                return
+
+    async def _mourn(self, worker: Worker) -> None:
+        self._up, self._worker, self._in_flight = False, None, 0
+        self._buffer.clear()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(LearnersAway("the worker has died; it is being replaced"))
+        await worker.end()
+        if self._stopping:
+            self._pump.done.set()
+            return
+        now = time.monotonic()
+        self._deaths = [t for t in self._deaths if now - t < DEATHS_WITHIN_S] + [now]
+        log.error("worker died, starting another", extra={"pid": worker.pid, "deaths": len(self._deaths)})
+        if len(self._deaths) >= DEATHS:
+            raise RuntimeError(f"the worker died {len(self._deaths)} times within {DEATHS_WITHIN_S:g} s")
+        await asyncio.sleep(0.05 * 2 ** len(self._deaths) * random.uniform(0.5, 1.0))
+
+    async def _take_up(self, worker: Worker) -> None:
+        """Bring a new worker to where the last one was: states, snapshots, then the log up to what was handed over."""
+        for state in self._loops.all():
+            worker.send(Follow(state))
+        for partition, handled in list(self._handled.items()):
+            start = await self._opened(worker, partition)
+            for at in range(start, handled + 1, CHUNK):
+                records = await self._history(partition, at, min(at + CHUNK, handled + 1))
+                worker.send(Learn(partition, [(event.loop, outcome_of(event, o)) for o, event in records]))
+                await worker.drained()
+        self._up = True
+        await self._notify()
+
+    async def _history(self, partition: int, start: int, stop: int) -> list[tuple[int, OutcomeObserved]]:
+        delay = 0.1
+        while True:
+            try:
+                records = await self._engine.read(OutcomeObserved.topic, partition, start, stop)
+                return [(at.offset, e) for at, e in records if isinstance(e, OutcomeObserved)]
+            except EverloopError as e:
+                if e.disposition is not Disposition.RETRY:
+                    raise
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    async def _read(self, worker: Worker) -> None:
+        while (message := await worker.receive()) is not None:
+            match message:
+                case Opened() | Answer():
+                    key = message.number if isinstance(message, Answer) else f"partition {message.partition}"
+                    future = self._waiting.get(key)
+                    if future and not future.done():
+                        future.set_result(message)
+                case Wanted():
+                    task = asyncio.create_task(self._fetch(worker, message))
+                    self._fetching.add(task)
+                    task.add_done_callback(self._fetched)
+                case _:
+                    await self._pump.put(message)
+                    if isinstance(message, Learned) and message.outcomes:
+                        OUTCOMES.inc(message.outcomes)
+                        self._in_flight = max(0, self._in_flight - message.outcomes)
+                        await self._notify()
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        self._fetching.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("history not read", extra={"reason": repr(error)})
+
+    async def _fetch(self, worker: Worker, wanted: Wanted) -> None:
+        records = await self._history(wanted.partition, wanted.start, wanted.stop)
+        outcomes = [outcome_of(event, offset) for offset, event in records if event.loop == wanted.loop]
+        worker.send(Fill(wanted, outcomes))
+
+    async def _feed(self) -> None:
+        while True:
+            await self._buffered.wait()
+            if max(map(len, self._buffer.values()), default=0) < BATCH:
+                await asyncio.sleep(self._settings.linger_ms / 1000)
+            await self._until(lambda: self._up)
+            if self._worker:
+                self._flush(self._worker)
+                await self._worker.drained()
+
+    def _flush(self, worker: Worker) -> None:
+        self._buffered.clear()
+        for partition, outcomes in self._buffer.items():
+            for i in range(0, len(outcomes), BATCH):
+                worker.send(Learn(partition, outcomes[i : i + BATCH]))
+        self._buffer.clear()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._stopping or condition())
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,54 @@
+"""The HTTP door: a loop's runs, and one more run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.messaging.routes import Engine
+from everloop_training.handlers import Handlers
+
+
+class RunBody(BaseModel):
+    """Why a person wants a run; the same `key` again is the same run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("asked for by a person", min_length=1, max_length=500)
+    key: str | None = Field(None, min_length=1, max_length=200)
+
+
+def router(handlers: Handlers, engine: Engine) -> APIRouter:
+    """`GET` and `POST /v1/loops/{loop}/runs`."""
+    routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
+
+    @routes.get("/runs", summary="The loop's runs, oldest first")
+    async def runs(loop: str) -> JSONResponse:
+        return JSONResponse({"loop": loop, "runs": [_described(r, f) for r, f in handlers.runs_of(loop)]})
+
+    @routes.post("/runs", status_code=202, summary="Start a fresh line now")
+    async def retrain(loop: str, body: RunBody | None = None) -> JSONResponse:
+        asked = body or RunBody()
+        request = await handlers.request_run(loop, asked.reason, asked.key)
+        await engine.publish([request])
+        return JSONResponse(_described(request, None), 202)
+
+    return routes
+
+
+def _described(requested: RunRequested, finished: RunFinished | None) -> dict[str, Any]:
+    data = requested.data
+    return {
+        **data.model_dump(mode="json", exclude={"model"}),
+        "model": data.model.model_dump(mode="json", exclude_defaults=True),
+        "requested": requested.time.isoformat(),
+        "causationid": requested.causationid,
+        "state": finished.data.state if finished else "running",
+        "finished": finished.time.isoformat() if finished else None,
+        "outcomes": finished.data.outcomes if finished else None,
+        "failure": finished.data.reason if finished else None,
+    }

@@ -1,0 +1,50 @@
+"""The composition root: settings and an engine become the training service."""
+
+from __future__ import annotations
+
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.service import Service
+from everloop_training.adapters.learners import ProcessLearners, StartWorker
+from everloop_training.adapters.process import WorkerProcess
+from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.api import router
+from everloop_training.handlers import Handlers
+from everloop_training.settings import TrainingSettings
+
+
+def build(
+    settings: TrainingSettings, connect: EngineFactory, start_worker: StartWorker = WorkerProcess.start
+) -> Service:
+    """The service: the lines learn in a worker process, and the outcome log is read on from their snapshots."""
+    loops, runs = KnownLoops(), MemoryRunLog()
+    learners = ProcessLearners(settings, loops, runs, start_worker)
+    handlers = Handlers(loops, runs, learners)
+
+    async def start_at(topic: str, partition: int) -> int | None:
+        return await learners.open(partition) if topic == OutcomeObserved.topic.name else None
+
+    engine = connect(
+        "training",
+        [
+            Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
+            Route(RunRequested.topic, handlers.on_run_requested, broadcast=True),
+            Route(RunFinished.topic, handlers.on_run_finished, broadcast=True),
+            Route(OutcomeObserved.topic, handlers.on_outcome_observed),
+            Route(DriftDetected.topic, handlers.on_drift_detected),
+        ],
+        start_at=start_at,
+    )
+    learners.bind(engine)
+    return Service(
+        name="training",
+        settings=settings,
+        router=router(handlers, engine),
+        engines=[engine],
+        resources=[learners],
+        background=[learners.run],
+        ready=[learners.not_ready],
+    )

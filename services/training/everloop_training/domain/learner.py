@@ -1,0 +1,318 @@
+"""One loop's learner: its lines, its runs and its versions, folded from the outcome log."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from everloop_models import ArtifactUnavailable, Baseline, Losses, ModelBroken
+from everloop_schemas.envelope import Event
+from everloop_schemas.loop import ModelSpec
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import BASELINE, LoopState, line_of
+from everloop_schemas.training import Line, RunRequested
+from everloop_training.domain.challenge import Challenge
+from everloop_training.domain.lines import LearningLine, slug
+from everloop_training.domain.outcome import Outcome
+from everloop_training.domain.roster import WARM, Gap, Roster
+from everloop_training.domain.triggers import WINDOW, Cause, Triggers
+from everloop_training.domain.voice import Tools, Voice, run_id
+
+log = logging.getLogger(__name__)
+LATE_MODEL_OFFSETS = 20_000
+RETRY = timedelta(seconds=5)
+
+
+class LoopLearner:
+    """All lines of a loop. Every outcome is predicted by each before it is learned.
+
+    Feed it the records of the outcome log in order (those seen are ignored), states, alerts and requests, and
+    `take` the events. Pickled, it is the loop's part of a snapshot; `restored` makes it work again.
+    """
+
+    def __init__(self, state: LoopState, partition: int, tools: Tools) -> None:
+        spec = state.data.spec
+        self.state, self.loop, self.partition = state, state.loop, partition
+        self.position = -1
+        self.first_offset: int | None = None
+        self.outcomes = 0
+        self.baseline, self.losses = Baseline(spec), Losses(spec)
+        self.roster = Roster(self.losses, Voice(state.loop, partition, tools))
+        self.requests: dict[str, RunRequested] = {}
+        self.known: list[RunRequested] = []
+        self.finished: frozenset[str] = frozenset()
+        self.spec_lines: dict[str, str] = {}
+        self.fresh, self.previous = BASELINE, BASELINE
+        self.triggers = Triggers()
+        self.recent_offsets: deque[int] = deque(maxlen=WINDOW)
+        self.owed: dict[str, Literal["initial", "gate"]] = {}
+        self.gate_winner: str | None = None
+        self._attach(tools)
+        self._heed_winner()
+
+    def _attach(self, tools: Tools) -> None:
+        self.tools = tools
+        self.voice = Voice(self.loop, self.partition, tools)
+        self.roster.attach(self.voice)
+        self._challenge = Challenge()
+        self._retry_at: datetime | None = None
+        self._spec_checked = -1
+        self.live = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        transient = ("tools", "voice", "_challenge", "_retry_at", "_spec_checked", "live")
+        return {k: v for k, v in vars(self).items() if k not in transient}
+
+    def restored(self, tools: Tools) -> None:
+        """Give a learner out of a snapshot what the snapshot does not hold."""
+        self._attach(tools)
+
+    def take(self) -> list[Event]:
+        """The events since the last call, in order: what has been fed so far has led to them."""
+        self._pay()
+        self._tell()
+        events, self.voice.events = self.voice.events, []
+        return events
+
+    # outcomes
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in the next record of the outcome log."""
+        if outcome.offset <= self.position:
+            return
+        self._adopt(outcome.offset)
+        if self.first_offset is None:
+            self.first_offset = outcome.offset
+        self._ensure_spec_lines(outcome)
+        self.position = outcome.offset
+        self.triggers.count(outcome, self._learn_label(outcome))
+        self.roster.passed(outcome)
+        cause = self.triggers.due(self.state.data.spec, outcome, self.outcomes)
+        if cause and not (self.known and self.known[-1].data.requested_offset >= outcome.offset):
+            self.voice.events.append(self._start(cause, outcome.id, self._from(cause)))
+
+    def _learn_label(self, outcome: Outcome) -> float | None:
+        """Let all lines learn; returns how wrong the served prediction was, None where there is nothing to learn."""
+        label = outcome.label
+        if not outcome.learnable or label is None or (self.losses.regression and isinstance(label, str)):
+            return None
+        losses = {BASELINE: self.losses.loss(label, *self.baseline.predict())}
+        learned = self.roster.learn(outcome)
+        for name, loss in learned.items():
+            line = self.roster.lines[name].line
+            if outcome.offset > line.requested_offset:
+                losses[name] = loss
+                self._challenge.lines[name] = line
+        self.baseline.learn(label)
+        self.losses.learn(label)
+        self.outcomes += 1
+        self.recent_offsets.append(outcome.offset)
+        self._challenge.add(outcome.offset, losses)
+        for name in learned:
+            self._ripen(self.roster.lines[name])
+        if self._challenge.full:
+            self._tell()
+        if self.losses.regression:
+            return abs(float(label) - float(outcome.prediction))
+        return 0.0 if outcome.prediction == label else 1.0
+
+    def _ripen(self, line: LearningLine) -> None:
+        """What a line has become with the outcome it has just learned: trained, or a version."""
+        data = self.state.data
+        if not line.finished and line.outcomes >= WARM:
+            line.finished = True
+            if line.trigger == "initial" and line.name == self.spec_lines.get(_key(data.spec.models[0])):
+                self._become(line, "initial")
+            self.voice.finished(line)
+        if line.outcomes % data.spec.refresh.every == 0 and not data.pinned:
+            live = [v.version for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
+            if live and max(int(v.rpartition("@")[2]) for v in live) < line.offset:
+                self._become(line, "refresh")
+
+    def _tell(self) -> None:
+        if self._challenge.offsets:
+            self.voice.challenged(self.state.revision, self._challenge)
+            self._challenge = Challenge()
+
+    # versions
+
+    def _become(self, line: LearningLine, reason: Literal["initial", "refresh", "gate"]) -> None:
+        """Make a version of a line as it is now; what cannot be stored yet is owed, refreshes are let go."""
+        self._tell()
+        self.owed.pop(line.name, None)
+        try:
+            if line.saved is None or line.saved.version != line.version:
+                line.saved = self.tools.keep(self.loop, line.version, line.model)
+        except ArtifactUnavailable as e:
+            log.warning("version not stored", extra={"loop": self.loop, "version": line.version, "reason": e.detail})
+            if reason != "refresh":
+                self.owed[line.name] = reason
+                self._retry_at = self.tools.now() + RETRY
+        except ModelBroken as e:
+            self.roster.fail(line, e.detail)
+        else:
+            self.voice.trained(line, line.saved, reason)
+
+    def _pay(self) -> None:
+        if not self.owed or not self.live or (self._retry_at and self.tools.now() < self._retry_at):
+            return
+        for name, reason in list(self.owed.items()):
+            line = self.roster.lines.get(name)
+            if line and line.joined and line.outcomes:
+                self._become(line, reason)
+
+    # lines
+
+    def follow(self, state: LoopState) -> None:
+        """Take in the loop's state: who is champion decides which lines learn; an older one changes nothing."""
+        before, after = self.state.data, state.data
+        if after.sequence <= before.sequence:
+            return
+        self.state = state
+        if line_of(before.champion.version) != line_of(after.champion.version):
+            self.previous = line_of(before.champion.version)
+        if before.spec.retrain.on_schedule != after.spec.retrain.on_schedule:
+            self.triggers.next_fire = None
+        self.losses.brier = after.spec.metric == "log_loss"
+        self._heed_winner()
+        self._keep()
+
+    def _heed_winner(self) -> None:
+        """The registry waits for a fresh version of the line that won the gate: owe it one."""
+        winner = self.state.data.winner if self.state.data.stage == "training" else None
+        if winner and winner != self.gate_winner:
+            self.owed[winner] = "gate"
+        self.owed = {name: why for name, why in self.owed.items() if why != "gate" or name == winner}
+        self.gate_winner = winner
+
+    def _keep(self) -> None:
+        data = self.state.data
+        versions = [data.champion.version, *([data.candidate.version] if data.candidate else [])]
+        wanted = {line_of(v) for v in versions} | set(self.spec_lines.values())
+        wanted |= {self.previous, self.fresh, data.winner or BASELINE}
+        self.roster.keep(wanted - {BASELINE}, data.spec)
+
+    def _ensure_spec_lines(self, outcome: Outcome) -> None:
+        """A line for every model of the spec: from the first outcome, or, for one added later, from a bounded past."""
+        if self._spec_checked == self.state.data.sequence:
+            return
+        self._spec_checked = self.state.data.sequence
+        models = {_key(m): m for m in self.state.data.spec.models}
+        if models.keys() == self.spec_lines.keys():
+            return
+        assert self.first_offset is not None, "set by learn"
+        start = max(self.first_offset, outcome.offset - LATE_MODEL_OFFSETS)
+        for key, model in models.items():
+            if key not in self.spec_lines:
+                name = self._free_name(slug(model), start)
+                cause = Cause("initial", f"initial/{name}", "a model of the loop's spec")
+                self.voice.events.append(self._start(cause, outcome.id, start, model, outcome.offset - 1))
+        self.spec_lines = {key: name for key, name in self.spec_lines.items() if key in models}
+        self._keep()
+
+    def _free_name(self, base: str, start: int) -> str:
+        name, n = f"{base}-{start}", 2
+        while name in self.roster.definitions:
+            name, n = f"{base}.{n}-{start}", n + 1
+        return name
+
+    def gaps(self) -> list[Gap]:
+        """What lines need from history before they can go on."""
+        return self.roster.gaps()
+
+    def fill(self, gap: Gap, outcomes: Iterable[Outcome]) -> None:
+        """History for a line."""
+        self.roster.fill(gap, outcomes)
+
+    # runs
+
+    def on_drift(self, event: DriftDetected) -> RunRequested | None:
+        """The run for an alert, the same for the same one; None in the cooldown. See `behind` first."""
+        data, retrain = event.data, self.state.data.spec.retrain
+        cause = Cause("drift", f"drift/{event.id}", f"drift at offset {data.offset}, changed at {data.change_point}")
+        if (asked := self._asked(cause.key)) or not retrain.on_drift:
+            return asked
+        if self.triggers.cooling(data.outcomes, retrain.cooldown):
+            return None
+        return self._start(cause, event.id, data.change_point, trace=event.traceparent)
+
+    def request(self, key: str, reason: str) -> RunRequested | None:
+        """The run a person asks for; None before the first outcome."""
+        cause = Cause("manual", f"manual/{key}", reason)
+        if (asked := self._asked(cause.key)) or not self.outcomes:
+            return asked
+        return self._start(cause, None, self._from(cause))
+
+    def behind(self, offset: int) -> bool:
+        """Whether the log up to `offset` is not learned yet, or is being learned again."""
+        return self.position < offset or bool(self.known)
+
+    def adopt(self, known: Iterable[RunRequested], finished: Iterable[str] = ()) -> None:
+        """Runs that are on the log already: they start again where they did, and are not asked for twice.
+
+        `finished` are the ids of those whose end is on the log too.
+        """
+        self.finished |= frozenset(finished)
+        waiting = {r.data.key: r for r in (*self.known, *known) if r.data.key not in self.requests}
+        self.known = sorted(waiting.values(), key=lambda r: r.data.requested_offset)
+        self._adopt(self.position + 1)
+
+    def _adopt(self, before: int) -> None:
+        while self.known and self.known[0].data.requested_offset < before:
+            self._begin(self.known.pop(0))
+
+    def _asked(self, key: str) -> RunRequested | None:
+        return self.requests.get(key) or next((r for r in self.known if r.data.key == key), None)
+
+    def _from(self, cause: Cause) -> int:
+        """Feedback says that right has changed from now on; other causes start with what was observed lately."""
+        if cause.trigger == "feedback" or not self.recent_offsets:
+            return self.position + 1
+        return self.recent_offsets[0]
+
+    def _start(
+        self,
+        cause: Cause,
+        caused_by: str | None,
+        start: int,
+        model: ModelSpec | None = None,
+        seen: int | None = None,
+        trace: str | None = None,
+    ) -> RunRequested:
+        model = model or self._champion_model()
+        if cause.trigger != "initial" and f"{slug(model)}-{start}" in self.roster.definitions:
+            start = self.position + 1  # the same model from the same offset is no challenger: it is the same line
+        line = Line(
+            line=self._free_name(slug(model), start),
+            model=model,
+            run=run_id(self.loop, cause.key),
+            start_offset=start,
+            requested_offset=self.position if seen is None else seen,
+        )
+        request = self.voice.requested(self.state.revision, cause, line, caused_by, trace)
+        self._begin(request)
+        return request
+
+    def _begin(self, request: RunRequested) -> None:
+        data = request.data
+        self.requests[data.key] = request
+        if data.trigger == "initial":
+            self.spec_lines[_key(data.model)] = data.line
+        else:
+            self.triggers.started(self.outcomes)
+            self.fresh = data.line
+        self.roster.definitions[data.line] = request
+        if data.run not in self.finished:
+            self.roster.bring_up(request, self.state.data.spec)
+        self._keep()
+
+    def _champion_model(self) -> ModelSpec:
+        known = self.roster.definitions.get(line_of(self.state.data.champion.version))
+        return known.data.model if known else self.state.data.spec.models[0]
+
+
+def _key(model: ModelSpec) -> str:
+    return model.model_dump_json()

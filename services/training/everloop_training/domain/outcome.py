@@ -1,0 +1,43 @@
+"""An outcome as the learner needs it: small, quick to send to another process."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.feature import OutcomeObserved
+
+
+class Outcome(NamedTuple):
+    """One record of the outcome log; `time` is the event's, in seconds since the epoch."""
+
+    offset: int
+    time: float
+    id: str
+    features: Fields
+    label: Scalar | None
+    first: bool
+    feedback: bool
+    prediction: Scalar
+    probabilities: dict[str, float] | None
+
+    @property
+    def learnable(self) -> bool:
+        """The first word on a prediction, with a label: corrections and "not this" are never learned."""
+        return self.first and self.label is not None
+
+
+def outcome_of(event: OutcomeObserved, offset: int) -> Outcome:
+    """What the learner needs of an event at an offset."""
+    data = event.data
+    return Outcome(
+        offset=offset,
+        time=event.time.timestamp(),
+        id=event.id,
+        features=data.features,
+        label=data.label,
+        first=data.correction == 0,
+        feedback=data.kind == "feedback",
+        prediction=data.prediction,
+        probabilities=data.probabilities,
+    )

@@ -1,0 +1,165 @@
+"""What a loop's learner says: events whose ids follow from their causes, kept until they are taken."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from everloop_models import SEED, Model, library_versions
+from everloop_schemas.envelope import Event, derived_id
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.training import (
+    ChallengeUpdated,
+    ChallengeUpdatedData,
+    Line,
+    Manifest,
+    ModelTrained,
+    ModelTrainedData,
+    RunFinished,
+    RunFinishedData,
+    RunRequested,
+    RunRequestedData,
+)
+from everloop_training.domain.challenge import Challenge
+from everloop_training.domain.lines import LearningLine, SavedVersion
+from everloop_training.domain.triggers import Cause
+
+log = logging.getLogger(__name__)
+LIBRARIES = library_versions()
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a learner is given: the clock, and a way to keep a model as a version (raises ArtifactUnavailable)."""
+
+    now: Callable[[], datetime]
+    keep: Callable[[str, str, Model], SavedVersion]
+
+
+def run_id(loop: str, key: str) -> str:
+    """The id of the run of a key."""
+    return derived_id(loop, "run", key)
+
+
+@dataclass
+class Voice:
+    """Makes the events of one loop and holds them, in order."""
+
+    loop: str
+    partition: int
+    tools: Tools
+    events: list[Event] = field(default_factory=list)
+
+    def requested(
+        self, revision: int, cause: Cause, line: Line, caused_by: str | None, trace: str | None
+    ) -> RunRequested:
+        """A run begins (not held: whoever asked says it); the same cause is the same run."""
+        return RunRequested(
+            id=derived_id(self.loop, RunRequested.type_name(), cause.key),
+            time=self.tools.now(),
+            subject=line.run,
+            loop=self.loop,
+            revision=revision,
+            causationid=caused_by,
+            correlationid=line.run,
+            traceparent=trace,
+            data=RunRequestedData(
+                key=cause.key, trigger=cause.trigger, reason=cause.reason, **{n: getattr(line, n) for n in _OF_A_LINE}
+            ),
+        )
+
+    def finished(self, line: LearningLine, failure: str | None = None) -> None:
+        """A line's run has ended: it has caught up, or failed."""
+        self.ended(line.line, line.revision, line.offset, line.outcomes, failure, line.trace)
+
+    def ended(
+        self, line: Line, revision: int, offset: int, outcomes: int, failure: str | None, trace: str | None
+    ) -> None:
+        """A run has ended at an offset."""
+        if failure:
+            log.warning("line ended", extra={"loop": self.loop, "line": line.line, "run": line.run, "reason": failure})
+        data = RunFinishedData(
+            run=line.run,
+            line=line.line,
+            state="failed" if failure else "trained",
+            offset=offset,
+            outcomes=outcomes,
+            reason=failure,
+        )
+        self.events.append(
+            RunFinished(
+                id=derived_id(self.loop, RunFinished.type_name(), line.run),
+                time=self.tools.now(),
+                subject=line.run,
+                loop=self.loop,
+                revision=revision,
+                correlationid=line.run,
+                traceparent=trace,
+                data=data,
+            )
+        )
+
+    def trained(self, line: LearningLine, saved: SavedVersion, reason: Literal["initial", "refresh", "gate"]) -> None:
+        """A line has become a version."""
+        data = ModelTrainedData(
+            version=saved.version,
+            line=line.name,
+            offset=line.offset,
+            run=line.line.run,
+            reason=reason,
+            uri=saved.uri,
+            sha256=saved.sha256,
+            size=saved.size,
+            signature=line.model.signature,
+            manifest=self._manifest(line),
+        )
+        self.events.append(
+            ModelTrained(
+                id=derived_id(self.loop, ModelTrained.type_name(), saved.version, reason),
+                time=self.tools.now(),
+                subject=saved.version,
+                loop=self.loop,
+                revision=line.revision,
+                correlationid=line.line.run,
+                traceparent=line.trace,
+                data=data,
+            )
+        )
+
+    def challenged(self, revision: int, challenge: Challenge) -> None:
+        """The losses of the lines on a range of outcomes."""
+        first, last = challenge.offsets[0], challenge.offsets[-1]
+        data = ChallengeUpdatedData(
+            offsets=tuple(challenge.offsets),
+            losses={name: tuple(values) for name, values in challenge.padded().items()},
+            lines=tuple(challenge.lines.values()),
+        )
+        self.events.append(
+            ChallengeUpdated(
+                id=derived_id(self.loop, ChallengeUpdated.type_name(), first, last),
+                time=self.tools.now(),
+                subject=f"{first}-{last}",
+                loop=self.loop,
+                revision=revision,
+                data=data,
+            )
+        )
+
+    def _manifest(self, line: LearningLine) -> Manifest:
+        return Manifest(
+            loop_revision=line.revision,
+            model=line.line.model,
+            topic=OutcomeObserved.topic.name,
+            partition=self.partition,
+            start_offset=line.line.start_offset,
+            end_offset=line.offset,
+            outcomes=line.outcomes,
+            seed=SEED,
+            libraries=LIBRARIES,
+        )
+
+
+_OF_A_LINE = ("run", "line", "model", "start_offset", "requested_offset")

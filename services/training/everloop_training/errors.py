@@ -1,0 +1,30 @@
+"""Failures that only training knows."""
+
+from __future__ import annotations
+
+from everloop_shared.errors import NotFound, Rejected, Unavailable
+
+
+class LoopNotFound(NotFound):
+    """Nobody has applied this loop."""
+
+    title = "Loop not found"
+
+
+class NoOutcomes(Rejected):
+    """A run was asked for before there was anything to learn."""
+
+    http_status = 409
+    title = "No outcomes yet"
+
+
+class Behind(Unavailable):
+    """An alert came before the outcomes it speaks of were learned."""
+
+    title = "Not learned yet"
+
+
+class LearnersAway(Unavailable):
+    """The worker is starting, or stopping."""
+
+    title = "Learners are restarting"

@@ -1,0 +1,70 @@
+"""What training does with each event, and with a person's wish for a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.errors import NotYet
+from everloop_shared.messaging.routes import Position
+from everloop_training.errors import LoopNotFound
+from everloop_training.ports import Learners, RunLog
+
+
+@dataclass
+class Handlers:
+    """Outcomes go to the learners, whose events come back on their own way; alerts are answered with their run."""
+
+    loops: KnownLoops
+    runs: RunLog
+    learners: Learners
+
+    async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
+        """A loop exists, or has changed."""
+        if self.loops.apply(event):
+            self.learners.follow(event)
+        return []
+
+    async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
+        """A run is on the log: what is there is not asked for again after a restart."""
+        self.runs.requested(event)
+        return []
+
+    async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
+        """The end of a run is on the log."""
+        self.runs.finished(event)
+        return []
+
+    async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
+        """An outcome to learn."""
+        self._known(event.loop)
+        await self.learners.learn(event, at.partition, at.offset)
+        return []
+
+    async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
+        """A drift: a fresh line from its change point, unless a run was just made."""
+        self._known(event.loop)
+        return list(await self.learners.on_drift(event, at.partition))
+
+    async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested:
+        """A person asks for a run; the same `key` is the same run. Raises LoopNotFound, NoOutcomes, Unavailable."""
+        self._exists(loop)
+        return await self.learners.request_run(loop, key or str(uuid4()), reason)
+
+    def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
+        """A loop's runs, oldest first; raises LoopNotFound."""
+        self._exists(loop)
+        return self.runs.of(loop)
+
+    def _known(self, loop: str) -> None:
+        if self.loops.get(loop) is None:
+            raise NotYet(f"loop {loop} is not known here yet")
+
+    def _exists(self, loop: str) -> None:
+        if self.loops.get(loop) is None:
+            raise LoopNotFound(f"there is no loop {loop}; apply it first")

@@ -1,0 +1,116 @@
+"""What the service and its worker process say to each other: pickled frames over the worker's own pipes."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from everloop_schemas.envelope import Event
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import LoopState
+from everloop_schemas.training import RunRequested
+from everloop_training.domain.outcome import Outcome
+
+HEADER = struct.Struct("!Q")
+
+
+class Open(NamedTuple):
+    """Take up a partition: restore it, or go on. `end` is where its log ends now."""
+
+    partition: int
+    end: int
+    known: Sequence[RunRequested]
+    finished: Sequence[str]
+
+
+class Follow(NamedTuple):
+    """A loop's state."""
+
+    state: LoopState
+
+
+class Learn(NamedTuple):
+    """Outcomes of one partition, in order, each with its loop."""
+
+    partition: int
+    outcomes: Sequence[tuple[str, Outcome]]
+
+
+class OnDrift(NamedTuple):
+    """An alert; answered by `Answer` under this number."""
+
+    number: int
+    partition: int
+    event: DriftDetected
+
+
+class Request(NamedTuple):
+    """A person's wish for a run; answered by `Answer` under this number."""
+
+    number: int
+    loop: str
+    key: str
+    reason: str
+
+
+class Fill(NamedTuple):
+    """History for a line, as asked for by `Wanted`."""
+
+    wanted: Wanted
+    outcomes: Sequence[Outcome]
+
+
+class Snapshot(NamedTuple):
+    """Write snapshots now: the service stops."""
+
+
+class Opened(NamedTuple):
+    """A partition is taken up; it goes on at `next_offset`."""
+
+    partition: int
+    next_offset: int
+
+
+class Answer(NamedTuple):
+    """To OnDrift and Request: the run, or None; `behind` where the outcomes are not learned yet."""
+
+    number: int
+    request: RunRequested | None
+    behind: bool = False
+
+
+class Learned(NamedTuple):
+    """Events to publish, in order; `outcomes` of those sent are worked off."""
+
+    events: Sequence[Event]
+    outcomes: int = 0
+
+
+class Wanted(NamedTuple):
+    """A line needs history: start <= offset < stop."""
+
+    loop: str
+    partition: int
+    line: str
+    start: int
+    stop: int
+
+
+class SnapshotWritten(NamedTuple):
+    """A snapshot lies at `path`; it counts once it is renamed to `final`, after all events before it are out."""
+
+    path: str
+    final: str
+    next_offset: int
+
+
+class Done(NamedTuple):
+    """All snapshots asked for are written."""
+
+
+def frame(message: Any) -> bytes:
+    """A message as bytes: its length, then its pickle."""
+    body = pickle.dumps(message, protocol=5)
+    return HEADER.pack(len(body)) + body

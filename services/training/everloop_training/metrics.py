@@ -1,0 +1,17 @@
+"""What training measures."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+OUTCOMES = Counter("everloop_training_outcomes_total", "Outcomes that the worker has worked off.")
+RUNS = Counter(
+    "everloop_training_runs_total", "Training runs that were requested, by loop and trigger.", ["loop", "trigger"]
+)
+VERSIONS = Counter("everloop_training_versions_total", "Versions made, by loop and reason.", ["loop", "reason"])
+FAILURES = Counter("everloop_training_failed_lines_total", "Lines that ended with a failure, by loop.", ["loop"])
+WORKER_STARTS = Counter("everloop_training_worker_starts_total", "Starts of the worker process; more than 1: it died.")
+IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes on their way to the worker; limit: IN_FLIGHT.")
+SNAPSHOT_OFFSET = Gauge(
+    "everloop_training_snapshot_offset", "Next offset of the last snapshot, by partition.", ["partition"]
+)

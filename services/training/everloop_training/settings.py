@@ -1,0 +1,30 @@
+"""What training can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from everloop_shared.settings import Settings
+
+
+class TrainingSettings(Settings):
+    """Settings of the training service."""
+
+    port: int = Field(8003, ge=0, le=65535, description="HTTP port; 0 takes a free one")
+    artifacts: str = Field("", description="fsspec URL of the artifact store; by default the folder artifacts in data")
+    snapshot_outcomes: int = Field(2000, ge=1, description="outcomes of a partition between two learner snapshots")
+    snapshot_seconds: float = Field(30.0, gt=0, description="seconds between two learner snapshots, at most")
+    in_flight: int = Field(2000, ge=1, description="outcomes on their way to the worker before consuming waits")
+    linger_ms: float = Field(50.0, ge=0, le=10_000, description="how long outcomes are gathered into one batch")
+
+    def artifact_url(self) -> str:
+        """Where artifacts go."""
+        return self.artifacts or (self.data.absolute() / "artifacts").as_uri()
+
+    def snapshot_folder(self) -> Path:
+        """Where learner snapshots lie, below this service's own folder."""
+        path = self.folder("training") / "snapshots"
+        path.mkdir(parents=True, exist_ok=True)
+        return path

@@ -1,0 +1,5 @@
+"""`python -m everloop` is the `everloop` program."""
+
+from everloop.cli import main
+
+main()

@@ -1,0 +1,28 @@
+"""Questions to the services of the house, in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everloop.client import Everloop
+from everloop.wire import JSON, http_error
+
+RETRY_FOR_S = 10.0
+
+
+def ask(
+    service: str,
+    path: str,
+    data: str | None,
+    *,
+    method: str = "GET",
+    content: bytes | None = None,
+    content_type: str = JSON,
+    retry_for: float = RETRY_FOR_S,
+) -> Any:
+    """The JSON that a service answers. Raises EverloopHTTPError, EverloopUnreachable or HouseNotFound."""
+    with Everloop(data, retry_for=retry_for) as house:
+        response = house.request(service, method, path, content, content_type)
+    if response.status_code >= 400:
+        raise http_error(response)
+    return response.json()

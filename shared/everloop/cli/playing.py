@@ -1,0 +1,99 @@
+"""Plays a file as the replay command was asked to, and says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from everloop.cli.ask import ask
+from everloop.cli.meter import Meter
+from everloop.cli.output import Failed, result, say, show
+from everloop.client import AsyncEverloop
+from everloop.errors import EverloopError
+from everloop.house.directory import find_house
+from everloop.replay.outcomes import LogOutcomes, OutcomeMissing
+from everloop.replay.player import Played, Player
+from everloop.replay.rows import Columns, FileUnusable, Row, Source
+from everloop_schemas.loop import LoopSpec
+from everloop_shared.settings import Settings
+
+__all__ = ["Columns", "Wish", "play"]
+GIVE_UP_AFTER_S = 600.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be played, and how; `rate` in rows per second, None for as fast as it goes."""
+
+    loop: str
+    data: str | None
+    file: Path
+    columns: Columns
+    skip: int
+    limit: int | None
+    label_delay: int
+    rate: float | None
+    lockstep: bool
+    as_json: bool
+
+
+def play(wish: Wish) -> None:
+    """Play it. Raises Failed when it ended early."""
+    spec = LoopSpec.model_validate(ask("registry", f"/v1/loops/{quote(wish.loop, safe='')}", wish.data)["spec"])
+    try:
+        source = Source.of(wish.file)
+    except FileUnusable as e:
+        raise Failed(str(e)) from e
+    total = max(0, source.lines - 1 - wish.skip)
+    rows = source.rows(spec, wish.columns, wish.skip, wish.limit)
+    started = time.monotonic()
+    with Meter(total if wish.limit is None else min(total, wish.limit)) as meter:
+        played, ended = asyncio.run(_play(wish, spec, rows, meter))
+    _report(wish, played, time.monotonic() - started)
+    if ended:
+        raise Failed(ended)
+
+
+async def _play(wish: Wish, spec: LoopSpec, rows: Iterator[Row], meter: Meter) -> tuple[Played, str | None]:
+    """What was played, and why it ended early, if it did."""
+    async with AsyncExitStack() as stack:
+        sender = await stack.enter_async_context(
+            AsyncEverloop(wish.data, retry_for=GIVE_UP_AFTER_S, on_retry=meter.waiting)
+        )
+        player = Player(wish.loop, sender, wish.label_delay, wish.rate)
+        player.refused, player.progress = meter.refused, meter.progress
+        try:
+            if wish.lockstep:
+                player.outcomes = await stack.enter_async_context(_outcomes(wish, spec))
+            playing = asyncio.create_task(player.play(rows))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+            await playing
+        except asyncio.CancelledError:
+            return player.played, "interrupted; play it again, and it goes on where it was"
+        except (EverloopError, OutcomeMissing, FileUnusable) as e:
+            return player.played, str(e)
+    return player.played, None
+
+
+def _outcomes(wish: Wish, spec: LoopSpec) -> LogOutcomes:
+    settings = Settings.load("replay").model_copy(update={"kafka_bootstrap": find_house(wish.data).kafka()})
+    return LogOutcomes(settings, spec)
+
+
+def _report(wish: Wish, played: Played, seconds: float) -> None:
+    if wish.as_json:
+        result({**asdict(played), "seconds": round(seconds, 3)})
+        return
+    show(
+        f"{played.accepted:,} rows accepted, {played.rejected:,} refused, {played.labels:,} labels sent "
+        f"in {seconds:,.1f} s ({played.sent / max(seconds, 1e-9):,.0f} rows/s)"
+    )
+    if wish.rate and played.sent / max(seconds, 1e-9) < 0.8 * wish.rate and not wish.lockstep:
+        say(f"Slower than asked: only {wish.label_delay} rows travel at once; a longer --label-delay goes faster.")

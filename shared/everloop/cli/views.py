@@ -1,0 +1,91 @@
+"""What people see of a loop: tables and panels; without a terminal, plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+
+Status = Mapping[str, Any]
+QUIET = frozenset({"loop", "spec", "model", "reason"})
+
+
+def status(loop: str, found: Status) -> RenderableType:
+    """One loop in full."""
+    champion, rollout, scores = found["champion"], found["rollout"], found["accuracy"]
+    counts = _pairs([(name, f"{found[name]:,}") for name in ("events", "predictions", "outcomes", "dead_letters")])
+    models = _pairs(
+        [("champion", f"{champion['version']} since {champion['since'][:19]}"), ("rollout", _rollout(rollout))]
+        + [(name, f"{found[name]:,}") for name in ("versions", "promotions", "rollbacks", "drifts", "runs")]
+    )
+    names = {"served": "served, all", "rolling": "served, last 500", "no_change": "no change", "majority": "majority"}
+    accuracy = _pairs([(title, _score(scores.get(name))) for name, title in names.items()])
+    return Panel(Group(counts, "", models, "", accuracy), title=loop, title_align="left", expand=False)
+
+
+def loops(all_loops: Mapping[str, Status]) -> RenderableType:
+    """All loops, a line each."""
+    table = _table("loop", "champion", "rollout", "events", "outcomes", "served", "last 500", "drifts")
+    for name, found in all_loops.items():
+        scores = found["accuracy"]
+        table.add_row(
+            name,
+            found["champion"]["version"],
+            _rollout(found["rollout"]),
+            f"{found['events']:,}",
+            f"{found['outcomes']:,}",
+            _score(scores["served"]),
+            _score(scores["rolling"]),
+            str(found["drifts"]),
+        )
+    return table
+
+
+def versions(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Versions, a line each."""
+    table = _table("version", "why", "outcomes", "size", "registered", "slot")
+    for v in found:
+        size, outcomes = f"{v['size'] / 1000:,.0f} kB", f"{v['manifest']['outcomes']:,}"
+        table.add_row(v["version"], v["reason"], outcomes, size, v["registered"][:19], v["slot"] or "")
+    return table
+
+
+def history(decisions: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Decisions, a line each."""
+    table = _table("no", "time", "decision", "about", "why")
+    for d in decisions:
+        kind = d["type"].removeprefix("registry.").removesuffix(".v1").replace("_", " ")
+        table.add_row(str(d["sequence"]), d["time"][:19], kind, d["subject"], _why(d["data"]))
+    return table
+
+
+def _why(data: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{k} {v}" for k, v in data.items() if k not in QUIET and isinstance(v, str | int | float))
+    return str(data.get("reason") or "") or said
+
+
+def _rollout(rollout: Mapping[str, Any]) -> str:
+    if rollout["candidate"] is None:
+        return str(rollout["stage"])
+    return f"{rollout['stage']} {rollout['share']:.0%} {rollout['candidate']}"
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in pairs:
+        table.add_row(name.replace("_", " "), value)
+    return table

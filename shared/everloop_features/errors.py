@@ -1,0 +1,18 @@
+"""Why a loop's features cannot be computed, by field."""
+
+from __future__ import annotations
+
+from everloop_shared.errors import FieldError, Rejected
+
+
+class FeaturesRejected(Rejected, ValueError):
+    """The `features` of a spec do not fit; `errors` names each field (`features.2.expr`) and the fix."""
+
+    title = "Features do not fit"
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
+
+
+class ExpressionRejected(ValueError):
+    """An expression says something that is not allowed; the message says what, and the fix."""

@@ -1,0 +1,222 @@
+"""A loop's features, ready to compute: from an entity's state and an observation to the next state and the vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from everloop_features.errors import ExpressionRejected, FeaturesRejected
+from everloop_features.expression import Expression, Kind, compile_expression
+from everloop_features.windows import between, insert, prune, push, shifted, summary
+from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.loop import FeatureSpec, LoopSpec
+from everloop_shared.errors import FieldError
+
+State = dict[str, Any]
+"""What is remembered of one entity, JSON-able and compact. Its parts, each there only where a feature needs it:
+
+`ring` {field: values of the last events}, `span` {field: [times in ms, values]}, `last` {field: latest value},
+`label` [the last known label, when its observation was made, in ms].
+"""
+
+MAX_POINTS = 10_000
+"""The most that one window remembers of one field, in events or points."""
+ENTITY_POINTS = 20_000
+"""The most that all windows of one entity remember together, so that a state stays below a megabyte."""
+OF_NUMBERS = ("mean", "sum", "min", "max", "std", "diff")
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window feature; `events` and `length_ms` say how far it looks back, neither: the latest value ever."""
+
+    function: str
+    field: str
+    events: int | None
+    length_ms: float | None
+
+    @property
+    def keep(self) -> int:
+        """How many events of the field must be remembered."""
+        return (self.events or 0) + (self.function in ("lag", "diff"))
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """What to compute, in the order of the spec. Pure: no clock, no I/O, the same input gives the same output."""
+
+    fields: tuple[str, ...]
+    names: tuple[str, ...]
+    steps: tuple[tuple[str, str | Window | Expression | None], ...]
+    rings: Mapping[str, int]
+    spans: Mapping[str, float]
+    latest: tuple[str, ...]
+    uses_label: bool
+    span_points: int
+
+    def empty(self) -> State:
+        """The state of an entity that nothing is known of."""
+        return {}
+
+    def apply(self, state: State, fields: Mapping[str, Scalar | None], time: datetime) -> tuple[State, Fields]:
+        """The state after an observation made at `time`, and its features, each a finite value or None.
+
+        The state given is left as it is. Parts of it that this plan does not know (it comes from another
+        revision) are dropped, missing ones start anew.
+        """
+        at_ms = round(time.timestamp() * 1000)
+        before = {part: state.get(part, {}) for part in ("ring", "span", "last")}
+        values: Fields = {f: _finite(fields.get(f)) for f in self.fields}
+        rings = {f: push(before["ring"].get(f, []), values[f], keep) for f, keep in self.rings.items()}
+        spans = {f: insert(before["span"].get(f, ([], [])), at_ms, values[f]) for f in self.spans}
+        last = {f: before["last"].get(f) if values[f] is None else values[f] for f in self.latest}
+        label = state.get("label") if self.uses_label else None
+
+        for name, step in self.steps:
+            match step:
+                case Expression():
+                    values[name] = step.evaluate(values)
+                case Window(function="lag" | "diff", events=int(by)):
+                    values[name] = shifted(step.function, rings[step.field], by)
+                case Window(events=int(events)):
+                    values[name] = summary(step.function, rings[step.field][-events:])
+                case Window(length_ms=float(length_ms)):
+                    values[name] = summary(step.function, between(spans[step.field], at_ms, length_ms))
+                case Window():
+                    values[name] = last[step.field]
+                case None:
+                    values[name] = label[0] if label else None
+
+        kept = {f: list(prune(points, self.spans[f], self.span_points)) for f, points in spans.items()}
+        parts = {"ring": rings, "span": kept, "last": last, "label": label}
+        return {k: v for k, v in parts.items() if v}, {name: values[name] for name in self.names}
+
+    def label(self, state: State, label: Scalar, observed: datetime) -> State:
+        """The state once the label of the observation made at `observed` is known, for `lag: label`.
+
+        The label of the newest observation stays, whatever the order in which labels arrive.
+        """
+        at_ms = round(observed.timestamp() * 1000)
+        known = state.get("label")
+        if not self.uses_label or (known and known[1] > at_ms):
+            return state
+        return {**state, "label": [label, at_ms]}
+
+
+def compile_features(spec: LoopSpec) -> FeaturePlan:
+    """The plan for a spec; raises FeaturesRejected naming each field that is wrong and the fix."""
+    compiler = _Compiler(spec)
+    for i, feature in enumerate(spec.features):
+        compiler.add(i, feature)
+    return compiler.plan()
+
+
+class _Compiler:
+    def __init__(self, spec: LoopSpec) -> None:
+        self._spec = spec
+        self._kinds: dict[str, Kind] = {f: _kind(s.type) for f, s in spec.fields.items()}
+        self._known = dict(self._kinds)
+        self._steps: list[tuple[str, str | Window | Expression | None]] = []
+        self._names: dict[str, None] = {}
+        self._errors: list[FieldError] = []
+
+    def plan(self) -> FeaturePlan:
+        windows = [step for _, step in self._steps if isinstance(step, Window)]
+        rings, spans = _reach(windows)
+        if sum(rings.values()) > ENTITY_POINTS // 2:
+            self._errors.append(FieldError("features", f"windows over more than {ENTITY_POINTS // 2:,} events in all"))
+        if self._errors:
+            raise FeaturesRejected(self._errors)
+        return FeaturePlan(
+            fields=tuple(self._spec.fields),
+            names=tuple(self._names),
+            steps=tuple(self._steps),
+            rings=rings,
+            spans=spans,
+            latest=tuple({w.field: None for w in windows if w.events is None and w.length_ms is None}),
+            uses_label=any(step is None for _, step in self._steps),
+            span_points=min(MAX_POINTS, ENTITY_POINTS // 2 // max(1, len(spans))),
+        )
+
+    def add(self, i: int, feature: FeatureSpec) -> None:
+        if feature.fields is not None:
+            names = tuple(self._kinds) if feature.fields == "all" else feature.fields
+            for name in names:
+                if self._is_field(f"features.{i}.fields", name):
+                    self._name(f"features.{i}.fields", name)
+            return
+        name = feature.name or ""
+        if name in self._kinds:
+            self._fail(f"features.{i}.name", f"{name!r} is a field of the schema; give the feature another name")
+        self._name(f"features.{i}.name", name)
+        if feature.expr is not None:
+            self._expression(f"features.{i}.expr", name, feature.expr)
+        elif feature.lag == "label":
+            self._step(name, None, _kind(self._spec.label_type))
+        else:
+            self._window(i, name, feature)
+
+    def _expression(self, path: str, name: str, text: str) -> None:
+        try:
+            expression = compile_expression(text, self._known)
+        except ExpressionRejected as e:
+            self._fail(path, str(e))
+        else:
+            self._step(name, expression, expression.kind)
+
+    def _window(self, i: int, name: str, feature: FeatureSpec) -> None:
+        function, field = feature.function or "", feature.of or ""
+        if not self._is_field(f"features.{i}.{function}", field):
+            return
+        kind = self._kinds[field]
+        if kind == "string" and function in OF_NUMBERS:
+            self._fail(f"features.{i}.{function}", f"{field!r} is a string; {function} needs a number or boolean")
+        seconds, events = feature.duration_s, feature.events
+        if function in ("lag", "diff"):
+            if seconds is not None:
+                self._fail(f"features.{i}.over", f'{function} counts events; write over: "3 events"')
+            events = events or 1
+        if events is not None and events > MAX_POINTS:
+            self._fail(f"features.{i}.over", f"at most {MAX_POINTS:,} events")
+        window = Window(function, field, events, None if seconds is None else seconds * 1000)
+        self._step(name, window, "number" if function in (*OF_NUMBERS, "count") else kind)
+
+    def _is_field(self, path: str, name: str) -> bool:
+        if name not in self._kinds:
+            self._fail(path, f"{name!r} is no field of the schema; fields are {', '.join(self._kinds)}")
+        return name in self._kinds
+
+    def _name(self, path: str, name: str) -> None:
+        if name in self._names:
+            self._fail(path, f"{name!r} is there already; each feature needs its own name")
+        self._names[name] = None
+
+    def _step(self, name: str, step: Window | Expression | None, kind: Kind) -> None:
+        self._steps.append((name, step))
+        self._known[name] = kind
+
+    def _fail(self, path: str, error: str) -> None:
+        self._errors.append(FieldError(path, error))
+
+
+def _finite(value: Scalar | None) -> Scalar | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _kind(type_name: str) -> Kind:
+    return "string" if type_name == "string" else "number"
+
+
+def _reach(windows: list[Window]) -> tuple[dict[str, int], dict[str, float]]:
+    """How many events, and how many ms, are to be remembered of each field."""
+    rings: dict[str, int] = {}
+    spans: dict[str, float] = {}
+    for w in windows:
+        if w.events is not None:
+            rings[w.field] = max(rings.get(w.field, 0), w.keep)
+        elif w.length_ms is not None:
+            spans[w.field] = max(spans.get(w.field, 0.0), w.length_ms)
+    return rings, spans

@@ -1,0 +1,88 @@
+"""Windows over a field: what is kept of the past, and what each function makes of it."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+from everloop_features.numbers import finite, numbers
+from everloop_schemas.envelope import Scalar
+
+Value = Scalar | None
+Ring = list[Value]
+"""The values of the last events, oldest first; None is an event where the field was missing."""
+Points = tuple[list[int], list[Value]]
+"""Event times (ms since the epoch, ascending) and the values then; missing values are not kept."""
+
+
+def push(ring: Sequence[Value], value: Value, keep: int) -> Ring:
+    """The ring after one more event, no longer than `keep`."""
+    return [*ring, value][-keep:]
+
+
+def insert(points: Points, at_ms: int, value: Value) -> Points:
+    """The points with one more, in order of event time; a missing value changes nothing."""
+    if value is None:
+        return points
+    times, values = points
+    i = bisect_right(times, at_ms)
+    return [*times[:i], at_ms, *times[i:]], [*values[:i], value, *values[i:]]
+
+
+def between(points: Points, at_ms: int, length_ms: float) -> list[Value]:
+    """The values in the window of `length_ms` that ends with `at_ms`, its start left out."""
+    times, values = points
+    return values[bisect_right(times, at_ms - length_ms) : bisect_right(times, at_ms)]
+
+
+def prune(points: Points, length_ms: float, most: int) -> Points:
+    """The points that a later window can still need: within `length_ms` of the newest, and no more than `most`."""
+    times, values = points
+    start = max(bisect_right(times, times[-1] - length_ms) if times else 0, len(times) - most)
+    return times[start:], values[start:]
+
+
+def _last(values: Sequence[Value]) -> Value:
+    return next((v for v in reversed(values) if v is not None), None)
+
+
+def _mean(values: Sequence[int | float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _std(values: Sequence[int | float]) -> float:
+    """The population's standard deviation: 0 for a single value."""
+    mean = _mean(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
+
+
+_OF_NUMBERS: dict[str, Callable[[Sequence[int | float]], int | float]] = {
+    "mean": _mean,
+    "sum": math.fsum,
+    "min": min,
+    "max": max,
+    "std": _std,
+}
+
+
+def summary(function: str, values: Sequence[Value]) -> Value:
+    """mean, sum, min, max, std, count or last of the values in a window; None where there is nothing to say."""
+    if function == "count":
+        return sum(v is not None for v in values)
+    if function == "last":
+        return _last(values)
+    known = numbers(values)
+    try:
+        return finite(_OF_NUMBERS[function](known)) if known else None
+    except (OverflowError, ValueError):
+        return None
+
+
+def shifted(function: str, ring: Sequence[Value], by: int) -> Value:
+    """lag: the value `by` events ago; diff: the newest value minus that one. None where either is missing."""
+    before = ring[-1 - by] if len(ring) > by else None
+    if function == "lag":
+        return before
+    new, old = finite(ring[-1]), finite(before)
+    return None if new is None or old is None else finite(new - old)

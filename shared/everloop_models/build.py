@@ -1,0 +1,132 @@
+"""From a model's spec to a model, with errors that name the field and the fix."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+from river import base, ensemble, forest, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
+
+from everloop_models.baseline import default_label
+from everloop_models.errors import ModelBroken, ModelSpecInvalid
+from everloop_models.model import Model
+from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.loop import LoopSpec, ModelSpec
+
+SEED = 20
+MAX_MEMBERS = 100
+ALIASES = {"trees": "n_models", "models": "n_models"}
+PRESETS: dict[str, dict[bool, type[Any]]] = {
+    "logistic": {False: linear_model.LogisticRegression},
+    "linear": {True: linear_model.LinearRegression},
+    "adaptive_forest": {False: forest.ARFClassifier, True: forest.ARFRegressor},
+    "hoeffding_tree": {False: tree.HoeffdingAdaptiveTreeClassifier, True: tree.HoeffdingAdaptiveTreeRegressor},
+    "leveraging_bagging": {False: ensemble.LeveragingBaggingClassifier},
+    "naive_bayes": {False: naive_bayes.GaussianNB},
+}
+SCALED = ("logistic", "linear")
+
+
+def check_models(spec: LoopSpec) -> None:
+    """Build and try every model of a spec; raises ModelSpecInvalid for the first that cannot work."""
+    for i, model in enumerate(spec.models):
+        _try(build(model, spec, f"models.{i}"), spec, f"models.{i}")
+
+
+def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
+    """A new model of the loop's task, deterministic (seed `SEED` unless it names one).
+
+    Parameters are those of the river class, beside `trees` for `n_models`, and `learning_rate` where it has an
+    optimizer. A class that tells two labels apart learns many as one against the rest. Raises ModelSpecInvalid
+    naming `field`.
+    """
+    regression = spec.task == "regression"
+    cls = _preset(model, regression, field) if model.preset else _estimator(model, regression, field)
+    estimator = _construct(cls, model, field)
+    if spec.task == "multiclass" and not estimator._multiclass:
+        estimator = multiclass.OneVsRestClassifier(estimator)
+    if model.preset == "linear":
+        estimator = preprocessing.TargetStandardScaler(estimator)
+    scaler = preprocessing.StandardScaler() if model.scale or model.preset in SCALED else None
+    return Model(estimator, regression=regression, default=default_label(spec), scaler=scaler)
+
+
+def _preset(model: ModelSpec, regression: bool, field: str) -> type[Any]:
+    assert model.preset is not None, "asked for by build"
+    kinds = PRESETS[model.preset]
+    if regression not in kinds:
+        fitting = ", ".join(name for name, by in PRESETS.items() if regression in by)
+        task = "regression" if regression else "classes"
+        raise ModelSpecInvalid(f"{field}.preset", f"{model.preset} is not for {task}; use one of {fitting}")
+    return kinds[regression]
+
+
+def _estimator(model: ModelSpec, regression: bool, field: str) -> type[Any]:
+    path = model.estimator or ""
+    where = f"{field}.estimator"
+    module_name, _, name = path.rpartition(".")
+    try:
+        cls = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError) as e:
+        raise ModelSpecInvalid(
+            where, f"{path} is not in the installed river; see river's API for the path, or use a preset"
+        ) from e
+    wanted = base.Regressor if regression else base.Classifier
+    ours = isinstance(cls, type) and cls.__module__.startswith("river.")
+    if not ours or not issubclass(cls, wanted) or inspect.isabstract(cls):
+        raise ModelSpecInvalid(where, f"{path} is not a river {'regressor' if regression else 'classifier'}")
+    return cls  # type: ignore[no-any-return]
+
+
+def _construct(cls: type[Any], model: ModelSpec, field: str) -> Any:
+    known = inspect.signature(cls).parameters
+    arguments: dict[str, Any] = {}
+    for name, value in model.parameters.items():
+        arguments |= _argument(name, value, known, f"{field}.{name}")
+    if "seed" in known:
+        arguments.setdefault("seed", SEED)
+    if cls is ensemble.LeveragingBaggingClassifier:
+        arguments["model"] = tree.HoeffdingTreeClassifier()
+    needed = [n for n, p in known.items() if p.default is p.empty and n not in arguments and p.kind < p.VAR_POSITIONAL]
+    if needed:
+        raise ModelSpecInvalid(f"{field}.{needed[0]}", f"{cls.__name__} needs it; a preset has it built in")
+    try:
+        return cls(**arguments)
+    except Exception as e:
+        raise ModelSpecInvalid(field, f"{cls.__name__} does not take these parameters: {e}") from e
+
+
+def _argument(name: str, value: Scalar | None, known: Any, field: str) -> dict[str, Any]:
+    if name == "learning_rate" and name not in known and "optimizer" in known:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 10:
+            raise ModelSpecInvalid(field, "must be a number above 0 and up to 10")
+        return {"optimizer": optim.SGD(value)}
+    target = ALIASES.get(name, name) if name not in known else name
+    if target not in known:
+        raise ModelSpecInvalid(field, f"is not a parameter; it takes {', '.join(known) or 'none'}")
+    if target == "n_models" and (type(value) is not int or not 1 <= value <= MAX_MEMBERS):
+        raise ModelSpecInvalid(field, f"must be a whole number from 1 to {MAX_MEMBERS}")
+    return {target: value}
+
+
+def _try(model: Model, spec: LoopSpec, field: str) -> None:
+    """Learn and predict a few made-up observations, so that a wrong parameter is found at the door."""
+    first, second = _labels(spec)
+    try:
+        for i in range(4):
+            features: Fields = {name: "a" if of.type == "string" else 0.1 + i for name, of in spec.fields.items()}
+            model.predict(features)
+            model.learn(features, second if i % 2 else first)
+        model.predict(features)
+    except ModelBroken as e:
+        raise ModelSpecInvalid(field, f"cannot learn with these parameters: {e.detail}") from e
+
+
+def _labels(spec: LoopSpec) -> tuple[Scalar, Scalar]:
+    if spec.task == "regression":
+        return 0.0, 1.0
+    if spec.label.classes and len(spec.label.classes) > 1:
+        return spec.label.classes[0], spec.label.classes[1]
+    pairs: dict[str, tuple[Scalar, Scalar]] = {"boolean": (False, True), "integer": (0, 1)}
+    return pairs.get(spec.label_type, ("a", "b"))

@@ -1,0 +1,64 @@
+"""Feature values as the numbers river learns from, the same in training and in serving."""
+
+from __future__ import annotations
+
+from everloop_schemas.envelope import Fields
+
+CATEGORIES_PER_FEATURE = 200
+OTHER = "other"
+
+
+class Encoder:
+    """Numbers stay, booleans become 0 and 1, text becomes the column `name=value` at 1, a missing value is left out.
+
+    River's models take a column that is not there as nothing said. Of each text feature the first
+    `CATEGORIES_PER_FEATURE` values are told apart and the rest share `name=other`, so that memory is bounded.
+    Every column name is one string object for life: an artifact's bytes then do not depend on whether the
+    learner was restored from a snapshot on the way.
+    """
+
+    __slots__ = ("_categories", "_names")
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._categories: dict[str, dict[str, str]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features seen, sorted: the signature of what was learned."""
+        return tuple(sorted(self._names))
+
+    def encode(self, features: Fields) -> tuple[dict[str, float], dict[str, float]]:
+        """Numeric columns, and one-hot columns."""
+        numbers: dict[str, float] = {}
+        hot: dict[str, float] = {}
+        names = self._names
+        for name, value in features.items():
+            if value is None:
+                continue
+            name = names.get(name, name)
+            if isinstance(value, str):
+                hot[self._column(name, value)] = 1.0
+            else:
+                numbers[name] = float(value)
+        return numbers, hot
+
+    def learn(self, features: Fields) -> None:
+        """Take note of the names and categories of an observation; call it before `encode` of the same."""
+        for name, value in features.items():
+            if name not in self._names:
+                self._names[name] = name
+            if isinstance(value, str):
+                known = self._categories.setdefault(self._names[name], {})
+                if value not in known and len(known) < CATEGORIES_PER_FEATURE:
+                    known[value] = f"{name}={value}"
+
+    def _column(self, name: str, value: str) -> str:
+        known = self._categories.get(name)
+        return (known.get(value) if known else None) or f"{name}={OTHER}"
+
+    def __getstate__(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        return self._names, self._categories
+
+    def __setstate__(self, state: tuple[dict[str, str], dict[str, dict[str, str]]]) -> None:
+        self._names, self._categories = state

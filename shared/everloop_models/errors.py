@@ -1,0 +1,36 @@
+"""What can be wrong with a model: its spec, its numbers, its artifact."""
+
+from __future__ import annotations
+
+from everloop_shared.errors import Disposition, EverloopError, FieldError, Unavailable
+
+
+class ModelSpecInvalid(ValueError):
+    """A model that cannot be built; `errors` name the field (`models.0.estimator`) and the fix."""
+
+    def __init__(self, field: str, error: str) -> None:
+        super().__init__(f"{field}: {error}")
+        self.field, self.error = field, error
+        self.errors = [FieldError(field, error)]
+
+
+class ModelBroken(EverloopError):
+    """A model raised, or said something that is not finite: nobody may serve or keep it."""
+
+    http_status = 500
+    disposition = Disposition.CRASH
+    title = "Model broken"
+
+
+class ArtifactCorrupt(EverloopError):
+    """An artifact's bytes are not those that were saved, or hold what no model needs. Trying again does not help."""
+
+    http_status = 500
+    disposition = Disposition.DEAD_LETTER
+    title = "Artifact corrupt"
+
+
+class ArtifactUnavailable(Unavailable):
+    """The artifact store cannot be written or read now: full, read-only, or away."""
+
+    title = "Artifact store unavailable"

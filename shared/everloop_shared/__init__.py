@@ -1,0 +1,1 @@
+"""The kernel: how a service runs, never what it is about."""

@@ -1,0 +1,95 @@
+"""One error class carries both fates of a failure: what the door answers and what the engine does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Disposition(StrEnum):
+    """What the engine does with the record whose handler raised.
+
+    DEAD_LETTER parks it with its reason. RETRY pauses its partition, backs off with jitter and tries again.
+    CRASH stops the process; the supervisor restarts it from the last offset.
+    """
+
+    DEAD_LETTER = "dead_letter"
+    RETRY = "retry"
+    CRASH = "crash"
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing that is wrong: where (a dotted path), and what to do about it."""
+
+    field: str
+    error: str
+
+
+class EverloopError(Exception):
+    """A failure that knows its fate; subclasses fix `http_status`, `disposition` and `title`.
+
+    `give_up_after` seconds of retrying turn a RETRY into a dead letter; None retries for ever.
+    `retry_after` seconds are told to HTTP clients.
+    """
+
+    http_status: ClassVar[int] = 500
+    disposition: ClassVar[Disposition] = Disposition.CRASH
+    title: ClassVar[str] = "Internal error"
+    give_up_after: ClassVar[float | None] = None
+    retry_after: ClassVar[float | None] = None
+
+    def __init__(self, detail: str, errors: list[FieldError] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+
+
+class Rejected(EverloopError):
+    """The input is wrong and stays wrong: told to the caller, or parked in the dead letter."""
+
+    http_status = 422
+    disposition = Disposition.DEAD_LETTER
+    title = "Unprocessable input"
+
+
+class NotFound(EverloopError):
+    """What is asked for is not there."""
+
+    http_status = 404
+    disposition = Disposition.DEAD_LETTER
+    title = "Not found"
+
+
+class NotYet(EverloopError):
+    """What is needed is not there yet and may come, such as a loop this process has not heard of."""
+
+    http_status = 404
+    disposition = Disposition.RETRY
+    title = "Not known yet"
+    give_up_after = 15.0
+
+
+class Unavailable(EverloopError):
+    """Something this service depends on is away; trying again later will help."""
+
+    http_status = 503
+    disposition = Disposition.RETRY
+    title = "Temporarily unavailable"
+    retry_after = 1.0
+
+
+class Overloaded(EverloopError):
+    """A bounded buffer is full: the caller slows down, nothing is buffered without bound."""
+
+    http_status = 429
+    disposition = Disposition.RETRY
+    title = "Too many requests"
+    retry_after = 1.0
+
+
+class Misconfigured(EverloopError):
+    """A setting is missing or wrong; the message names it and the fix."""
+
+    title = "Misconfigured"

@@ -1,0 +1,1 @@
+"""Messaging: one table of routes, three engines that run it (memory, aiokafka, Faust)."""

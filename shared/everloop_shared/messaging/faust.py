@@ -1,0 +1,158 @@
+"""The Faust engine: groups of co-partitioned topics whose handlers share one keyed state (decisions 0010, 0011)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from everloop_schemas.envelope import Event, Topic
+from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.crash_ledger import CrashLedger
+from everloop_shared.messaging.faust_app import FaustSettings, new_app
+from everloop_shared.messaging.faust_lane import Lane
+from everloop_shared.messaging.keyed import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.routes import Engine, Position
+from everloop_shared.messaging.topics import ensure_topics
+
+log = logging.getLogger(__name__)
+START_TIMEOUT_S = 120.0
+
+__all__ = ["FaustEngine", "FaustSettings", "faust_keyed"]
+
+
+def faust_keyed(settings: FaustSettings) -> KeyedFactory:
+    """Keyed groups on Faust; one app, and so one consumer group, for all groups of a service."""
+
+    def build(service: str, groups: Sequence[KeyedGroup], bus: Engine) -> Sequence[Engine]:
+        return [FaustEngine(service, groups, bus, settings)]
+
+    return build
+
+
+class FaustEngine:
+    """Runs keyed groups inside our own process.
+
+    `bus` publishes their outputs and reads history; it is started before, and stopped after, by its owner.
+    """
+
+    def __init__(self, service: str, groups: Sequence[KeyedGroup], bus: Engine, settings: FaustSettings) -> None:
+        self.service, self._bus, self._settings = service, bus, settings
+        self._groups = groups
+        self._lanes: list[Lane] = []
+        self._app: Any = None
+        self._failure: asyncio.Future[BaseException] | None = None
+        self._jobs: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Recover the state and consume; returns when ready."""
+        self._failure = asyncio.get_running_loop().create_future()
+        app: Any = new_app(self.service, self._settings)
+        self._app = app
+        ledger = CrashLedger(self._settings.folder(self.service) / f"crashes-keyed-{self._settings.instance}.json")
+        self._lanes = [
+            Lane(self.service, group, app, self._bus, self._settings, ledger, self.fail) for group in self._groups
+        ]
+        await ensure_topics(self._settings, [topic for lane in self._lanes for topic in lane.topics])
+        app.loop = asyncio.get_running_loop()
+        app.on_partitions_revoked.connect(self._on_partitions_revoked)
+        app.finalize()
+        for lane in self._lanes:
+            lane.attach()
+        app.in_worker = True
+        await app.start()
+        self._jobs = [asyncio.create_task(self._watch()), asyncio.create_task(self._sweep())]
+        recovered: asyncio.Future[Any] = asyncio.ensure_future(self._recovered().wait())
+        await asyncio.wait([recovered, self._failure], timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not recovered.done():
+            recovered.cancel()
+            reason = self._failure.result() if self._failure.done() else "recovery takes too long"
+            await self.stop()
+            raise Unavailable(f"the keyed state was not recovered: {reason}")
+
+    async def stop(self) -> None:
+        """Finish the batches in hand, commit, and leave."""
+        if self._app is None:
+            return
+        for job in self._jobs:
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+        for lane in self._lanes:
+            await lane.drain()
+        app, self._app = self._app, None
+        with contextlib.suppress(Exception):
+            await app.consumer.commit()
+        await app.stop()
+
+    async def failed(self) -> BaseException:
+        """Wait until the app has crashed or a handler has failed for good."""
+        assert self._failure is not None, "start first"
+        return await asyncio.shield(self._failure)
+
+    def fail(self, error: BaseException) -> None:
+        """This engine is done for."""
+        if self._failure and not self._failure.done():
+            self._failure.set_result(error)
+
+    def ready(self) -> str | None:
+        """None once the state is recovered."""
+        if self._app is None:
+            return "not started"
+        recovered = self._recovered().is_set() and not self._app.rebalancing
+        return None if recovered else "recovering keyed state"
+
+    def live(self) -> str | None:
+        """None unless a partition stands still with lag, or its commits stay behind."""
+        if self._failure and self._failure.done():
+            return f"failed: {self._failure.result()!r}"
+        if self.ready() is not None or self._bus.ready() is not None:
+            for lane in self._lanes:
+                lane.wait_for_broker()
+            return None
+        return next((reason for lane in self._lanes if (reason := lane.stuck())), None)
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """By the bus."""
+        await self._bus.publish(events)
+
+    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        """By the bus."""
+        return await self._bus.read(topic, partition, start, stop)
+
+    async def end_offset(self, topic: Topic, partition: int) -> int:
+        """By the bus."""
+        return await self._bus.end_offset(topic, partition)
+
+    def partition_for(self, topic: Topic, key: bytes) -> int:
+        """By the bus."""
+        return self._bus.partition_for(topic, key)
+
+    def _recovered(self) -> asyncio.Event:
+        tables: Any = self._app.tables
+        recovered: asyncio.Event = tables.recovery.completed
+        return recovered
+
+    async def _on_partitions_revoked(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        for lane in self._lanes:
+            await lane.forget()
+
+    async def _watch(self) -> None:
+        await self._app.wait_until_stopped()
+        self.fail(self._app.crash_reason or Unavailable("Faust stopped by itself"))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_interval_s)
+            if self.ready() is not None:
+                continue
+            try:
+                for lane in self._lanes:
+                    await lane.sweep()
+            except Unavailable as e:
+                log.warning("sweeping backs off", extra={"reason": str(e)})
+            except Exception as e:
+                self.fail(e)
+                return

@@ -1,0 +1,244 @@
+"""One keyed group on Faust: its table, its agent, the batches in hand, and whether it moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError  # type: ignore[import-untyped]
+from faust.types import TP
+
+from everloop_schemas.envelope import FOREVER, Topic
+from everloop_shared.errors import Rejected, Unavailable
+from everloop_shared.messaging.crash_ledger import CrashLedger
+from everloop_shared.messaging.expiry import StreamTime, sweep
+from everloop_shared.messaging.faust_app import FaustSettings
+from everloop_shared.messaging.faust_buffer import Buffer
+from everloop_shared.messaging.keyed import Change, KeyedGroup
+from everloop_shared.messaging.processing import Partition, Processor, Record
+from everloop_shared.messaging.routes import Engine, Position
+
+log = logging.getLogger(__name__)
+STUCK_S = 30.0
+UNCOMMITTED_S = 10.0
+ORDER_WITHIN_S = 30.0
+UNKNOWN_END = 1 << 62
+
+
+class Lane:
+    """One group on Faust: its table, its agent, and the batches in hand."""
+
+    def __init__(
+        self,
+        service: str,
+        group: KeyedGroup,
+        app: Any,
+        bus: Engine,
+        settings: FaustSettings,
+        ledger: CrashLedger,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._group, self._app, self._bus, self._settings, self._fail = group, app, bus, settings, fail
+        self._prefix = settings.topic_prefix
+        name = f"{service}.{group.store.name}.changelog"
+        changelog = Topic(name, service, "loop/subject", FOREVER, compacted=True)
+        self.topics = [*[r.topic for r in group.routes], changelog]
+        self._topics = [r.topic.name for r in group.routes]
+        self._processor = Processor(service, group.routes, bus, group.store, ledger)
+        self._buffer = Buffer(settings.batch_size)
+        self._time = StreamTime(self._topics)
+        self._turn = asyncio.Lock()
+        self._orders: dict[int, list[tuple[str, int]]] = {}
+        self._order_until = 0.0
+        self._moved: dict[Partition, tuple[int, float]] = {}
+        self._stopping = False
+        self._table = app.Table(
+            group.store.name,
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            changelog_topic=app.topic(
+                self._prefix + name,
+                key_type=bytes,
+                value_type=bytes,
+                internal=True,
+                partitions=settings.partitions,
+                compacting=True,
+            ),
+            on_recover=self._on_recover,
+        )
+        source = app.topic(*[self._prefix + t for t in self._topics], key_type=bytes, value_type=bytes)
+        app.agent(source, name=f"{service}.{group.store.name}")(self._run)
+
+    def attach(self) -> None:
+        """Let the group's store stand on the table."""
+        self._group.store.attach(self._bus, self._table.data.data, self._append)
+
+    async def _append(self, changes: Sequence[Change]) -> None:
+        """Changelog first in, first out per partition; returns with the broker's acks."""
+        topic = self._table.changelog_topic
+        try:
+            sent = [
+                await topic.send(
+                    key=name,
+                    value=value,
+                    partition=partition,
+                    key_serializer="raw",
+                    value_serializer="raw",
+                    callback=self._table._on_changelog_sent,
+                )
+                for partition, name, value in changes
+            ]
+            await asyncio.gather(*sent)
+        except MessageSizeTooLargeError as e:
+            raise Rejected(f"the state does not fit a record: {e}") from e
+        except KafkaError as e:
+            raise Unavailable(f"the changelog cannot be written: {e!r}") from e
+        for partition, name, value in changes:
+            if value is None:
+                self._table.data._key_partition.pop(name, None)
+            else:
+                self._table.data._key_partition[name] = partition
+
+    async def _on_recover(self) -> None:
+        self._buffer.clear()
+        self._group.store.forget_applied()
+        self._time = StreamTime(self._topics)
+        self._moved.clear()
+        self._orders = {p: self._group.store.order(p) for p in range(self._settings.partitions)}
+        self._order_until = time.monotonic() + ORDER_WITHIN_S
+        if self._group.restored:
+            self._group.restored()
+
+    async def _run(self, stream: Any) -> None:
+        try:
+            self._buffer.open(stream)
+            while not self._stopping:
+                await self._buffer.fill()
+                async with self._turn:
+                    await self._batch(stream)
+        except asyncio.CancelledError:
+            raise
+        except Exception as e:
+            self._fail(e)
+        finally:
+            self._buffer.close()
+
+    async def _batch(self, stream: Any) -> None:
+        held = self._in_order(self._buffer.take())
+        if not held or self._stopping:
+            return
+        records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in held.items()}
+        progress = await self._processor.process(records)
+        for tp, events in held.items():
+            upto = progress.next_offsets.get(self._partition(tp), -1)
+            done = [e for e in events if e.message.offset < upto]
+            for event in done:
+                await stream.ack(event)
+                self._time.passed(self._record(tp, event.message).at)
+            self._buffer.done(tp, len(done), progress.backoff_s.get(self._partition(tp), 0.0))
+        if progress.failure:
+            raise progress.failure
+
+    def _in_order(self, held: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
+        """What may be handled now: a batch that a crash cut off is handled in the order it was begun in."""
+        if not self._orders:
+            return held
+        allowed = {}
+        for tp, events in held.items():
+            if good := self._next_in_order(tp, events):
+                allowed[tp] = good
+            else:
+                self._buffer.done(tp, 0, 0.02)
+        return allowed
+
+    def _next_in_order(self, tp: TP, events: list[Any]) -> list[Any]:
+        topic, partition = self._partition(tp)
+        order = self._orders.get(partition, [])
+        late = time.monotonic() > self._order_until
+        while order:
+            first, upto = order[0]
+            passed = events[0].message.offset > upto if first == topic else self._position(first, partition) > upto
+            if not passed and not late:
+                return [e for e in events if e.message.offset <= upto] if first == topic else []
+            if not passed:
+                log.warning("the rest of a batch never came back", extra={"topic": first, "offset": upto})
+            order.pop(0)
+        self._orders.pop(partition, None)
+        return events
+
+    def _partition(self, tp: TP) -> Partition:
+        return tp.topic.removeprefix(self._prefix), tp.partition
+
+    def _record(self, tp: TP, message: Any) -> Record:
+        topic, partition = self._partition(tp)
+        at = Position(topic, partition, message.offset, int((message.timestamp or 0) * 1000))
+        return Record(at, message.key, message.value)
+
+    async def forget(self) -> None:
+        """Partitions go: finish the batch in hand, drop what was not begun; it comes again from the commit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.session_timeout_s / 2):
+                async with self._turn:
+                    self._buffer.clear(closed=True)
+
+    async def drain(self) -> None:
+        """Finish the batch in hand and begin no other."""
+        self._stopping = True
+        await self.forget()
+
+    async def sweep(self) -> None:
+        """Let what is due expire, in each of our partitions."""
+        if self._group.sweep is None:
+            return
+        mine = {tp.partition for tp in self._sources()}
+        for partition in sorted(mine):
+            ends = {topic: self._end(topic, partition) for topic in self._topics}
+            for topic in self._topics:
+                self._position(topic, partition)
+            now_ms = self._time.now(partition, ends, int(time.time() * 1000))
+            await sweep(self._group, partition, now_ms)
+
+    def _sources(self) -> list[TP]:
+        names = {self._prefix + t for t in self._topics}
+        return [tp for tp in self._app.consumer.assignment() if tp.topic in names]
+
+    def _position(self, topic: str, partition: int) -> int:
+        """The next offset to handle: after the last one done, else the committed one."""
+        if not self._time.position(topic, partition):
+            committed = self._app.consumer._committed_offset[TP(self._prefix + topic, partition)]
+            self._time.start(topic, partition, committed or 0)
+        return self._time.position(topic, partition)
+
+    def _end(self, topic: str, partition: int) -> int:
+        """The end of a source partition as last heard; far away where it is not known yet."""
+        end: int | None = self._app.consumer.highwater(TP(self._prefix + topic, partition))
+        return UNKNOWN_END if end is None else end
+
+    def stuck(self) -> str | None:
+        """Which partition has lag and stands still for 30 s, or commits 10 s behind what is done; else None.
+
+        Asked while the broker answers. A partition that backs off does not stand still.
+        """
+        now = time.monotonic()
+        for tp in self._sources():
+            topic, partition = self._partition(tp)
+            end, position = self._end(topic, partition), self._position(topic, partition)
+            committed = self._app.consumer._committed_offset[tp] or 0
+            known, since = self._moved.get((topic, partition), (-1, now))
+            done = position >= end and committed >= position
+            if done or self._buffer.waits(tp) or min(position, committed) != known:
+                self._moved[topic, partition] = (min(position, committed), now)
+            elif position > committed and now - since > UNCOMMITTED_S + self._settings.commit_interval_s:
+                return f"{topic}/{partition} is done up to {position} but committed up to {committed}"
+            elif position < end < UNKNOWN_END and now - since > STUCK_S:
+                return f"{topic}/{partition} stands still at {position} of {end} for {now - since:.0f} s"
+        return None
+
+    def wait_for_broker(self) -> None:
+        """The broker is away: standing still is no fault."""
+        self._moved.clear()

@@ -1,0 +1,91 @@
+"""How every client of ours reaches the cluster: address, TLS, SASL, from settings and EVERLOOP_KAFKA_CONFIG."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from everloop_shared.errors import FieldError, Misconfigured
+from everloop_shared.settings import Settings
+
+VARIABLE = "EVERLOOP_KAFKA_CONFIG"
+
+
+class ClientConfig(BaseModel):
+    """What the file of client settings may say, in aiokafka's words; files are paths to PEM."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "GSSAPI", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_plain_username: str | None = None
+    sasl_plain_password: str | None = None
+    sasl_kerberos_service_name: str = "kafka"
+    sasl_kerberos_domain_name: str | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: str | None = None
+    ssl_check_hostname: bool = True
+    request_timeout_ms: int = 10_000
+    metadata_max_age_ms: int = 60_000
+    connections_max_idle_ms: int = 540_000
+    retry_backoff_ms: int = 100
+
+    @model_validator(mode="after")
+    def _fits(self) -> ClientConfig:
+        sasl = self.security_protocol.startswith("SASL") and self.sasl_mechanism != "GSSAPI"
+        if sasl and not (self.sasl_plain_username and self.sasl_plain_password):
+            raise ValueError(f"{self.sasl_mechanism} needs sasl_plain_username and sasl_plain_password")
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile belong together")
+        if any((self.ssl_cafile, self.ssl_certfile)) and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ssl_cafile and ssl_certfile need security_protocol SSL or SASL_SSL")
+        return self
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context, None for protocols without it; raises Misconfigured naming the file."""
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            context.check_hostname = self.ssl_check_hostname
+            if self.ssl_certfile and self.ssl_keyfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_password)
+        except OSError as e:  # ssl.SSLError is one
+            files = [str(f) for f in (self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile) if f]
+            raise Misconfigured(f"{VARIABLE}: cannot use {', '.join(files)}: {e}") from e
+        return context
+
+
+def client_settings(settings: Settings, name: str) -> dict[str, Any]:
+    """The keyword arguments that producers, consumers and admin clients share. Raises Misconfigured."""
+    config = read_config(settings.kafka_config)
+    plain = config.model_dump(exclude={"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password"})
+    plain.pop("ssl_check_hostname")
+    return {
+        **plain,
+        "ssl_context": config.ssl_context(),
+        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap.split(",")],
+        "client_id": f"everloop-{name}-{settings.instance}",
+    }
+
+
+def read_config(path: Path | None) -> ClientConfig:
+    """The file's settings, the defaults without one. Raises Misconfigured naming the variable and the field."""
+    if path is None:
+        return ClientConfig()
+    try:
+        return ClientConfig.model_validate(json.loads(path.read_text()))
+    except OSError as e:
+        raise Misconfigured(f"{VARIABLE}: cannot read {path}: {e.strerror}") from e
+    except json.JSONDecodeError as e:
+        raise Misconfigured(f"{VARIABLE}: {path} is not JSON: {e}") from e
+    except ValidationError as e:
+        problems = [FieldError(".".join(map(str, p["loc"])) or "the file", p["msg"]) for p in e.errors()]
+        told = "; ".join(f"{p.field}: {p.error}" for p in problems)
+        raise Misconfigured(f"{VARIABLE}: {path}: {told}", problems) from e

@@ -1,0 +1,183 @@
+"""Consumers without a group: broadcasts, read whole by every process, and the history of one partition."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from everloop_schemas.envelope import Event
+from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka_rounds import Rounds
+from everloop_shared.messaging.processing import Processor, Record, events_of
+from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.settings import Settings
+
+FETCH_MAX_WAIT_MS = 100
+READ_WITHIN_S = 30.0
+
+
+def _consumer(service: str, settings: Settings) -> Any:
+    return AIOKafkaConsumer(
+        **client_settings(settings, service),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+
+
+class _Tails:
+    """Tells when the wanted parts of some partitions are read, even where the log's last records are gone.
+
+    A compacted or expired tail leaves an end offset that no record reaches: then the broker has answered a fetch
+    from where we stand with nothing.
+    """
+
+    def __init__(self, consumer: Any, ends: Mapping[TopicPartition, int]) -> None:
+        self._consumer = consumer
+        self._ends = dict(ends)
+        self._seen: dict[TopicPartition, tuple[int, int | None]] = {}
+
+    async def reached(self, polled: bool) -> bool:
+        """Whether all is read; to be asked after every poll, with whether it brought anything."""
+        for tp, end in list(self._ends.items()):
+            here = (await self._consumer.position(tp), self._consumer.last_poll_timestamp(tp))
+            position, answered = self._seen.get(tp, (-1, None))
+            if here[0] >= end:
+                del self._ends[tp]
+            elif polled or here[0] != position:
+                self._seen[tp] = here
+            elif answered is not None and here[1] > answered:
+                del self._ends[tp]
+            elif answered is None:
+                self._seen[tp] = here
+        return not self._ends
+
+
+class BroadcastFollower:
+    """Reads every partition of its topics from the beginning, then follows them; commits nothing."""
+
+    def __init__(
+        self,
+        service: str,
+        routes: Sequence[Route],
+        settings: Settings,
+        processor: Processor,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._routes = {
+            TopicPartition(settings.topic_prefix + route.topic.name, p): route
+            for route in routes
+            for p in range(settings.partitions)
+        }
+        self._consumer = _consumer(service, settings)
+        self.rounds = Rounds(self._consumer, processor, settings.topic_prefix, settings.batch_size)
+        self._failed = failed
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read from the beginning, or where a route says, to the ends as of now; then follow in the background."""
+        await self._consumer.start()
+        self._consumer.assign(list(self._routes))
+        ends = await self._consumer.end_offsets(list(self._routes))
+        for tp, route in self._routes.items():
+            at = await route.start_at(route.topic.name, tp.partition) if route.start_at else None
+            self._consumer.seek(tp, min(at or 0, ends[tp]))
+        tails = _Tails(self._consumer, ends)
+        while not await tails.reached(await self._round()):
+            pass
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Finish the round in hand and leave."""
+        self._stopping.set()
+        if self._task:
+            await asyncio.wait([self._task])
+        await self._consumer.stop()
+
+    async def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                await self._round()
+        except Exception as e:
+            self._failed(e)
+
+    async def _round(self) -> bool:
+        polled = await self.rounds.poll()
+        if polled:
+            progress = await self.rounds.handle(polled)
+            if progress.failure is not None:
+                raise progress.failure
+        return bool(polled)
+
+
+class HistoryReader:
+    """Reads parts of partitions, one at a time, with a consumer of its own that is opened when first needed."""
+
+    def __init__(self, service: str, settings: Settings) -> None:
+        self._service, self._settings = service, settings
+        self._consumer: Any = None
+        self._lock = asyncio.Lock()
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        """The events with start <= offset < stop; raises Unavailable when the broker falls silent for 30 s."""
+        tp, found = TopicPartition(self._settings.topic_prefix + topic, partition), list[tuple[Position, Event]]()
+        async with self._lock, _as_unavailable():
+            consumer = await self._opened()
+            consumer.assign([tp])
+            stop = min(stop, (await consumer.end_offsets([tp]))[tp])
+            if start >= stop:
+                return []
+            consumer.seek(tp, start)
+            tails, heard = _Tails(consumer, {tp: stop}), time.monotonic()
+            while True:
+                polled = await consumer.getmany(tp, timeout_ms=200)
+                found += events_of([_record(topic, r) for r in polled.get(tp, ()) if r.offset < stop])
+                if await tails.reached(bool(polled)):
+                    return found
+                heard = time.monotonic() if polled else heard
+                if time.monotonic() - heard > READ_WITHIN_S:
+                    raise TimeoutError(f"nothing came from {tp.topic}/{partition}")
+
+    async def end_offset(self, topic: str, partition: int) -> int:
+        """The offset that the next record will get."""
+        tp = TopicPartition(self._settings.topic_prefix + topic, partition)
+        async with self._lock, _as_unavailable():
+            consumer = await self._opened()
+            return int((await consumer.end_offsets([tp]))[tp])
+
+    async def close(self) -> None:
+        """Leave."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def _opened(self) -> Any:
+        if self._consumer is None:
+            consumer = _consumer(self._service, self._settings)
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+
+@asynccontextmanager
+async def _as_unavailable() -> AsyncIterator[None]:
+    try:
+        yield
+    except (KafkaError, TimeoutError) as e:
+        raise Unavailable(f"Kafka does not answer: {e!r}") from e
+
+
+def _record(topic: str, r: Any) -> Record:
+    return Record(Position(topic, r.partition, r.offset, r.timestamp), r.key, r.value)

@@ -1,0 +1,176 @@
+"""The group consumer: partitions shared with the service's replicas, offsets committed after the effects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition  # type: ignore[import-untyped]
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from everloop_shared import metrics
+from everloop_shared.errors import Misconfigured
+from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka_rounds import Rounds
+from everloop_shared.messaging.processing import Processor
+from everloop_shared.messaging.routes import StartAt, UnitOfWork
+from everloop_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+SESSION_TIMEOUT_MS = 10_000
+HEARTBEAT_MS = 3_000
+REBALANCE_TIMEOUT_MS = 60_000
+MAX_POLL_INTERVAL_MS = 3_600_000
+COMMIT_WITHIN_S = 5.0
+FETCH_MAX_WAIT_MS = 100
+
+
+class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs the group routes of one process; `failed` is told what must end the process.
+
+    Range assignment: topics with the same key and partition count end up in the same replica, partition by
+    partition. Membership is static, so that a restart within the session timeout moves nothing.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        topics: Sequence[str],
+        settings: Settings,
+        processor: Processor,
+        failed: Callable[[Exception], None],
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+    ) -> None:
+        self._service, self._prefix = service, settings.topic_prefix
+        self._topics = [self._prefix + topic for topic in topics]
+        self._failed, self._unit, self._start_at = failed, unit_of_work, start_at
+        self._consumer = AIOKafkaConsumer(
+            **client_settings(settings, service),
+            group_id=self._prefix + service,
+            group_instance_id=f"{service}-{settings.instance}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+        self.rounds = Rounds(self._consumer, processor, self._prefix, settings.batch_size)
+        self._in_hand = asyncio.Lock()
+        self._assignments = 0
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Join the group and run; returns once partitions are assigned."""
+        self._consumer.subscribe(self._topics, listener=self)
+        await self._consumer.start()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Finish the round in hand, commit it, and leave."""
+        self._stopping.set()
+        if self._task:
+            await asyncio.wait([self._task])
+            await self._commit_now()
+        await self._consumer.stop()
+
+    async def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                polled = await self.rounds.poll()
+                assignments = self._assignments
+                async with self._in_hand:
+                    if polled and assignments == self._assignments:
+                        await self._round(polled)
+                    self._commit_soon()
+        except Exception as e:
+            self._failed(e)
+
+    async def _round(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        progress = await self.rounds.handle(polled)
+        for (topic, partition), offset in progress.next_offsets.items():
+            self._uncommitted[TopicPartition(self._prefix + topic, partition)] = offset
+        if progress.failure is not None:
+            raise progress.failure
+
+    def _commit_soon(self) -> None:
+        """Commit beside the next round: one commit at a time, of all that is done by then."""
+        if self._uncommitted and (self._committing is None or self._committing.done()):
+            self._committing = asyncio.create_task(self._commit())
+
+    async def _commit_now(self) -> None:
+        if self._committing:
+            await asyncio.wait([self._committing])
+        await self._commit()
+
+    async def _commit(self) -> None:
+        """Commit what is done; a commit that fails is tried again with the next, or is the new owner's business."""
+        assigned = self._consumer.assignment()
+        offsets = {tp: offset for tp, offset in self._uncommitted.items() if tp in assigned}
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_WITHIN_S):
+                await self._consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as e:
+            metrics.COMMITS.labels(self._service, "failed").inc()
+            log.warning("commit failed", extra={"reason": repr(e)})
+            return
+        metrics.COMMITS.labels(self._service, "done").inc()
+        for tp, offset in offsets.items():
+            if self._uncommitted.get(tp) == offset:
+                del self._uncommitted[tp]
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Let the round in hand finish and commit, then forget the partitions."""
+        async with self._in_hand:
+            await self._commit_now()
+            self._assignments += 1
+            self._uncommitted.clear()
+            self.rounds.forget()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Go on where the state says; nothing is fetched before that is known."""
+        self._consumer.pause(*assigned)
+        try:
+            async with self._in_hand:
+                await self._seek(assigned)
+        except Exception as e:  # aiokafka would swallow it
+            self._failed(e)
+            return
+        log.info("partitions assigned", extra={"partitions": sorted(f"{tp.topic}/{tp.partition}" for tp in assigned)})
+        self._consumer.resume(*assigned)
+
+    async def _seek(self, assigned: set[TopicPartition]) -> None:
+        stored = await self._unit.offsets() if self._unit else {}
+        starts: dict[TopicPartition, int] = {}
+        for tp in assigned:
+            topic = tp.topic.removeprefix(self._prefix)
+            at = await self._start_at(topic, tp.partition) if self._start_at else None
+            if at is None and self._unit:
+                at = stored.get((topic, tp.partition), 0)
+            if at is not None:
+                starts[tp] = at
+        if starts:
+            await self._check(starts)
+        for tp, offset in starts.items():
+            self._consumer.seek(tp, offset)
+
+    async def _check(self, starts: dict[TopicPartition, int]) -> None:
+        ends = await self._consumer.end_offsets(list(starts))
+        for tp, offset in starts.items():
+            if offset > ends[tp]:
+                raise Misconfigured(
+                    f"the state of {self._service} goes to offset {offset} of {tp.topic}/{tp.partition}, which ends "
+                    f"at {ends[tp]}: the state belongs to another cluster; bring that log back or remove the state"
+                )

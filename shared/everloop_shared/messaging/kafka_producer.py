@@ -1,0 +1,217 @@
+"""Publishing to Kafka: idempotent, acknowledged by all, in bounded buffers, with a producer that can be replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from everloop_schemas.envelope import Event
+from everloop_shared import metrics
+from everloop_shared.errors import Misconfigured, Overloaded, Rejected, Unavailable
+from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
+from everloop_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+HEADROOM = 64 * 1024
+"""What Kafka adds to a record, generously."""
+AT_ONCE = 2_000
+AT_ONCE_BYTES = 4_000_000
+MAX_UNACKED_BYTES = 64_000_000
+CLOSE_WITHIN_S = 3.0
+Encoded = tuple[str, bytes, bytes]
+
+
+class Lane:
+    """One aiokafka producer and what it has not been acknowledged yet; thrown away when it breaks."""
+
+    def __init__(self, client: dict[str, Any], delivery_timeout_s: float) -> None:
+        self.unacked = 0
+        self.unacked_bytes = 0
+        self.broken = False
+        self._producer = AIOKafkaProducer(
+            **client | {"request_timeout_ms": int(delivery_timeout_s * 1000)},
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=512 * 1024,
+            max_request_size=MAX_DEAD_LETTER_BYTES,
+        )
+
+    async def start(self) -> None:
+        """Connect; raises KafkaError when the broker is away."""
+        await self._producer.start()
+
+    async def send(self, topic: str, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
+        """Hand one record over; the future is done at its ack. May wait while the partition's batch is full."""
+        future: asyncio.Future[Any] = await self._producer.send(topic, value, key, partition)
+        size = len(key) + len(value)
+        self.unacked += 1
+        self.unacked_bytes += size
+
+        def acked(done: asyncio.Future[Any]) -> None:
+            self.unacked -= 1
+            self.unacked_bytes -= size
+            if not done.cancelled():
+                done.exception()  # whoever sent it may have given up waiting
+
+        future.add_done_callback(acked)
+        return future
+
+    async def close(self) -> None:
+        """Deliver what is left and leave."""
+        try:
+            await asyncio.wait_for(self._producer.stop(), CLOSE_WITHIN_S)
+        except (TimeoutError, KafkaError):
+            await self.discard()
+
+    async def discard(self) -> None:
+        """Leave without delivering; whoever waits is told at once."""
+        self.broken = True
+        self._producer._message_accumulator.fail_all(KafkaConnectionError("the producer was replaced"))
+        self._producer._closed = False
+        try:
+            await asyncio.wait_for(self._producer.stop(), CLOSE_WITHIN_S)
+        except Exception as e:  # its sender trips over batches that are failed already
+            log.debug("the producer did not stop", extra={"reason": repr(e)})
+            await self._producer.client.close()
+
+
+class KafkaPublisher:
+    """Implements `routes.Publisher` for one process; may be called concurrently.
+
+    At most `max_unacked_events` events (and 64 MB) wait for acks, else Overloaded. An event that is not
+    acknowledged within the delivery timeout raises Unavailable: it may or may not be on the log, so that trying
+    again may write it twice, with the same id. The producer is then replaced, as after any error of its own: an
+    idempotent producer cannot go on after a gap.
+    """
+
+    def __init__(self, service: str, settings: Settings, partition_for: Callable[[bytes], int]) -> None:
+        self._service = service
+        self._settings = settings
+        self._client = client_settings(settings, service)
+        self._partition_for = partition_for
+        self._lane: Lane | None = None
+        self._opening = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.trouble: str | None = None
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Return once the broker has all of them."""
+        started = time.perf_counter()
+        for chunk in _chunks([self._encoded(event) for event in events]):
+            await self._deliver(chunk)
+        if events:
+            metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
+            for event in events:
+                metrics.PUBLISHED.labels(self._service, event.topic.name).inc()
+
+    async def close(self) -> None:
+        """Deliver what was handed over, within 3 s, and leave."""
+        self._closed = True
+        lane, self._lane = self._lane, None
+        if lane:
+            await lane.close()
+        await asyncio.gather(*self._leaving)
+
+    def _encoded(self, event: Event) -> Encoded:
+        topic, key, value = event.topic.name, event.key(), event.encode()
+        limit = (MAX_DEAD_LETTER_BYTES if topic.endswith(".dead_letter.v1") else MAX_MESSAGE_BYTES) - HEADROOM
+        if len(key) + len(value) > limit:
+            raise Rejected(f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} travel")
+        return topic, key, value
+
+    async def _deliver(self, chunk: Sequence[Encoded]) -> None:
+        lane: Lane | None = None
+        try:
+            async with asyncio.timeout(self._settings.delivery_timeout_s):
+                lane = await self._ready_lane()
+                self._make_room(lane, chunk)
+                await self._send(lane, chunk)
+            self.trouble = None
+        except TimeoutError:
+            if lane:
+                self._replace(lane)
+            raise self._unavailable(f"did not acknowledge within {self._settings.delivery_timeout_s:g} s") from None
+        except MessageSizeTooLargeError as e:
+            if lane:
+                self._replace(lane)
+            raise Rejected(f"the broker refuses the size of an event: {e}") from e
+        except TopicAuthorizationFailedError as e:
+            raise Misconfigured(f"the broker does not let {self._service} write: {e}") from e
+        except KafkaError as e:
+            if lane:
+                self._replace(lane)
+            raise self._unavailable(repr(e)) from e
+
+    async def _send(self, lane: Lane, chunk: Sequence[Encoded]) -> None:
+        acks = []
+        for topic, key, value in chunk:
+            acks.append(await lane.send(self._settings.topic_prefix + topic, self._partition_for(key), key, value))
+        metrics.UNACKED.labels(self._service).set(lane.unacked)
+        await asyncio.wait(acks)
+        for ack in acks:
+            ack.result()
+
+    def _make_room(self, lane: Lane, chunk: Sequence[Encoded]) -> None:
+        size = sum(len(key) + len(value) for _, key, value in chunk)
+        full = lane.unacked + len(chunk) > max(self._settings.max_unacked_events, len(chunk))
+        if full or (lane.unacked and lane.unacked_bytes + size > MAX_UNACKED_BYTES):
+            raise Overloaded(f"{lane.unacked:,} events wait for the broker's acks already")
+
+    async def _ready_lane(self) -> Lane:
+        async with self._opening:
+            while self._lane is None or self._lane.broken:
+                if self._closed:
+                    raise Unavailable("stopping")
+                lane = Lane(self._client, self._settings.delivery_timeout_s)
+                try:
+                    await lane.start()
+                    self._lane = lane
+                except BaseException as e:
+                    self._leave(lane)
+                    if not isinstance(e, KafkaError):
+                        raise
+                    await asyncio.sleep(0.2)
+            return self._lane
+
+    def _replace(self, lane: Lane) -> None:
+        if not lane.broken:
+            log.warning("replacing the producer", extra={"unacked": lane.unacked})
+            self._leave(lane)
+
+    def _leave(self, lane: Lane) -> None:
+        lane.broken = True
+        task = asyncio.create_task(lane.discard())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _unavailable(self, what: str) -> Unavailable:
+        self.trouble = f"Kafka at {self._settings.kafka_bootstrap} {what}"
+        return Unavailable(self.trouble)
+
+
+def _chunks(encoded: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
+    """Cut into parts of at most 2,000 records and, where records are small, 4 MB."""
+    chunk, size = list[Encoded](), 0
+    for record in encoded:
+        length = len(record[1]) + len(record[2])
+        if chunk and (len(chunk) >= AT_ONCE or size + length > AT_ONCE_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += length
+    if chunk:
+        yield chunk

@@ -1,0 +1,147 @@
+"""Rounds of one consumer: poll, process, move on; a partition that backs off pauses while the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    AuthenticationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+
+from everloop_shared import metrics
+from everloop_shared.errors import Misconfigured
+from everloop_shared.messaging.processing import Partition, Processor, Progress, Record
+from everloop_shared.messaging.routes import Position
+
+log = logging.getLogger(__name__)
+POLL_MS = 200
+STUCK_S = 30.0
+REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+
+
+@dataclass
+class Standing:
+    """How far one partition came: the next offset to handle, since when it stands there, the log's end."""
+
+    next_offset: int
+    since: float
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records that are not handled yet."""
+        return max(0, self.end - self.next_offset)
+
+
+class Rounds:
+    """Polls one consumer and gives what comes to a processor, `batch_size` records at most at a time."""
+
+    def __init__(self, consumer: Any, processor: Processor, prefix: str, batch_size: int) -> None:
+        self.consumer = consumer
+        self._processor = processor
+        self._prefix = prefix
+        self._batch_size = batch_size
+        self._resume_at: dict[TopicPartition, float] = {}
+        self._standing: dict[TopicPartition, Standing] = {}
+
+    async def poll(self) -> Mapping[TopicPartition, Sequence[Any]]:
+        """What has come, at once when something is there, else after a short wait; empty while the broker is away.
+
+        Raises Misconfigured when the broker refuses us.
+        """
+        self._resume_due()
+        try:
+            records: Mapping[TopicPartition, Sequence[Any]] = await self.consumer.getmany(
+                timeout_ms=self._wait_ms(), max_records=self._batch_size
+            )
+            return records
+        except REFUSED as e:
+            raise Misconfigured(f"the broker does not let {self._processor.service} read: {e!r}") from e
+        except KafkaError as e:
+            log.warning("poll failed, trying again", extra={"reason": repr(e)})
+            await asyncio.sleep(POLL_MS / 1000)
+            return {}
+
+    async def handle(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Progress:
+        """Process what was polled; partitions that back off go back to their next offset and pause."""
+        batches: dict[Partition, list[Record]] = {
+            self._unprefixed(tp): [self._record(r) for r in records] for tp, records in polled.items()
+        }
+        progress = await self._processor.process(batches)
+        for tp, records in polled.items():
+            partition = self._unprefixed(tp)
+            seconds = progress.backoff_s.get(partition)
+            if seconds is not None and tp in self.consumer.assignment():
+                self.consumer.seek(tp, progress.next_offsets.get(partition, records[0].offset))
+                self.consumer.pause(tp)
+                self._resume_at[tp] = time.monotonic() + seconds
+            if partition in progress.next_offsets:
+                self._moved(tp, progress.next_offsets[partition])
+        return progress
+
+    def forget(self) -> None:
+        """The partitions were taken away: so are their pauses."""
+        self._resume_at.clear()
+        self._standing.clear()
+
+    async def look_at_ends(self) -> None:
+        """Ask the broker where the partitions end, for lag and liveness; raises KafkaError while it is away."""
+        assigned = sorted(self.consumer.assignment())
+        ends = await self.consumer.end_offsets(assigned) if assigned else {}
+        for tp, end in ends.items():
+            if tp not in self.consumer.assignment():
+                continue
+            standing = self._standing.get(tp)
+            if standing is None:
+                position = await self.consumer.position(tp)
+                standing = self._standing[tp] = Standing(position, time.monotonic(), end)
+            standing.end = end
+            if not standing.lag or tp in self._resume_at:
+                standing.since = time.monotonic()
+            metrics.LAG.labels(self._processor.service, self._unprefixed(tp)[0], tp.partition).set(standing.lag)
+
+    def broker_was_away(self) -> None:
+        """Nobody stands still for lack of a broker."""
+        for standing in self._standing.values():
+            standing.since = time.monotonic()
+
+    def stuck(self) -> str | None:
+        """The first partition that has stood still with lag for 30 s, in words."""
+        for tp, standing in self._standing.items():
+            still_s = time.monotonic() - standing.since
+            if standing.lag and still_s > STUCK_S and tp not in self._resume_at:
+                where = f"{tp.topic}/{tp.partition}"
+                return f"{where} stands at {standing.next_offset} of {standing.end} for {still_s:.0f} s"
+        return None
+
+    def _moved(self, tp: TopicPartition, next_offset: int) -> None:
+        standing = self._standing.setdefault(tp, Standing(next_offset, 0.0, next_offset))
+        standing.next_offset, standing.since = next_offset, time.monotonic()
+
+    def _resume_due(self) -> None:
+        now = time.monotonic()
+        for tp in [tp for tp, at in self._resume_at.items() if at <= now]:
+            del self._resume_at[tp]
+            if tp in self.consumer.assignment():
+                self.consumer.resume(tp)
+
+    def _wait_ms(self) -> int:
+        if not self._resume_at:
+            return POLL_MS
+        return max(1, min(POLL_MS, int(1000 * (min(self._resume_at.values()) - time.monotonic()))))
+
+    def _unprefixed(self, tp: TopicPartition) -> Partition:
+        return tp.topic.removeprefix(self._prefix), tp.partition
+
+    def _record(self, r: Any) -> Record:
+        at = Position(r.topic.removeprefix(self._prefix), r.partition, r.offset, r.timestamp)
+        return Record(at, r.key, r.value)

@@ -1,0 +1,242 @@
+"""Keyed state as a unit of work: what a service remembers per key, the same on every engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from everloop_schemas.envelope import Event
+from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
+
+Change = tuple[int, bytes, bytes | None]
+"""Partition, key and new value; None is a tombstone."""
+Changelog = Callable[[Sequence[Change]], Awaitable[None]]
+"""Makes changes durable, in this order within a partition; returns once the broker has all of them."""
+
+
+class KeyedState(Protocol):
+    """What handlers see of a keyed state. Never blocks; a key belongs to the partition of the record at hand.
+
+    Writes are visible to the records after, and become durable with the batch: outputs first, then the state,
+    then the offset. So a record that `seen` says was applied has its outputs on the bus already.
+    """
+
+    def seen(self, key: str, at: Position) -> bool:
+        """Whether the state of `key` reflects the record at this position already."""
+
+    def get(self, key: str, at: Position) -> bytes | None:
+        """The value, None where there is none."""
+
+    def put(self, key: str, value: bytes, at: Position) -> None:
+        """Set the value, as of this record."""
+
+    def delete(self, key: str, at: Position) -> None:
+        """Forget the key; its records up to here stay `seen`."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A value with the last offset of each source topic that it reflects."""
+
+    offsets: dict[str, int]
+    value: bytes
+
+    def encode(self) -> bytes:
+        return json.dumps(self.offsets, separators=(",", ":")).encode() + b"\n" + self.value
+
+    @classmethod
+    def decode(cls, raw: bytes) -> _Entry:
+        head, _, value = raw.partition(b"\n")
+        return cls(json.loads(head), value)
+
+
+def _name(partition: int, key: str) -> bytes:
+    return f"{partition}|{key}".encode()
+
+
+APPLIED, ORDER = "", "\n"
+"""The keys of a partition's own entries: the offsets up to which records of deleted keys were applied, and in which
+order the topics of the last batch were handled."""
+
+
+class KeyedStore:
+    """A keyed state (`KeyedState`) that is a unit of work (`routes.UnitOfWork`) around batches of records.
+
+    Engines attach what it stands on: a mapping that outlives batches, the publisher of outputs, the changelog.
+    Without, it is a plain state in memory. Of compacted topics only the last event per key leaves a batch.
+    `ordered` is for outputs that depend on how the topics interleave: the order is then written down before the
+    outputs leave, so that a batch cut off by a crash is handled in the same order again (decision 0012).
+    """
+
+    def __init__(self, name: str, ordered: bool = False) -> None:
+        self.name = name
+        self.data: MutableMapping[bytes, bytes] = {}
+        self._ordered = ordered
+        self._publisher: Publisher | None = None
+        self._changelog: Changelog | None = None
+        self._changed: dict[tuple[int, str], _Entry | None] = {}
+        self._events: list[Event] = []
+        self._next: dict[tuple[str, int], int] = {}
+        self._applied: dict[tuple[str, int], int] = {}
+        self._turn = asyncio.Lock()
+
+    def attach(self, publisher: Publisher, data: MutableMapping[bytes, bytes], changelog: Changelog | None) -> None:
+        """Stand on an engine."""
+        self._publisher, self.data, self._changelog = publisher, data, changelog
+
+    def forget_applied(self) -> None:
+        """Partitions come and go: what was applied in this session says nothing any more."""
+        self._applied.clear()
+
+    # what handlers see
+
+    def seen(self, key: str, at: Position) -> bool:
+        """Whether the state of `key` reflects the record at this position already."""
+        for entry in (self._entry(key, at.partition), self._entry(APPLIED, at.partition)):
+            if entry and entry.offsets.get(at.topic, -1) >= at.offset:
+                return True
+        return False
+
+    def get(self, key: str, at: Position) -> bytes | None:
+        """The value, None where there is none."""
+        entry = self._entry(key, at.partition)
+        return entry.value if entry else None
+
+    def put(self, key: str, value: bytes, at: Position) -> None:
+        """Set the value, as of this record."""
+        before = self._entry(key, at.partition)
+        offsets = dict(before.offsets) if before else {}
+        if at.topic:
+            offsets[at.topic] = at.offset
+        self._changed.pop((at.partition, key), None)  # what is written last becomes durable last
+        self._changed[at.partition, key] = _Entry(offsets, value)
+
+    def delete(self, key: str, at: Position) -> None:
+        """Forget the key; its records up to here stay `seen`."""
+        self._changed[at.partition, key] = None
+
+    def items(self) -> Iterator[tuple[int, str, bytes]]:
+        """Partition, key and value of everything committed."""
+        for name, raw in self.data.items():
+            partition, _, key = name.decode().partition("|")
+            if key not in (APPLIED, ORDER) and raw:
+                yield int(partition), key, _Entry.decode(raw).value
+
+    def find(self, key: str, partition: int) -> bytes | None:
+        """The committed value of a key."""
+        raw = self.data.get(_name(partition, key))
+        return _Entry.decode(raw).value if raw else None
+
+    def order(self, partition: int) -> list[tuple[str, int]]:
+        """The topics of the last batch of a partition in the order they were handled, each with its last offset."""
+        raw = self.data.get(_name(partition, ORDER))
+        return list(_Entry.decode(raw).offsets.items()) if raw else []
+
+    def _entry(self, key: str, partition: int) -> _Entry | None:
+        if (partition, key) in self._changed:
+            return self._changed[partition, key]
+        raw = self.data.get(_name(partition, key))
+        return _Entry.decode(raw) if raw else None
+
+    # the unit of work
+
+    async def __aenter__(self) -> KeyedStore:
+        await self._turn.acquire()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            if exc[0] is None:
+                await self._commit()
+        finally:
+            self._changed, self._events, self._next = {}, [], {}
+            self._turn.release()
+
+    async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
+        """Add to what leaves with this unit."""
+        self._events += events
+        self._next |= offsets
+
+    async def offsets(self) -> dict[tuple[str, int], int]:
+        """Nothing: the engine's own commits say where to go on, and `seen` what to skip."""
+        return {}
+
+    async def relay(self, publisher: Publisher) -> None:
+        """Nothing: outputs leave before the state."""
+
+    async def _commit(self) -> None:
+        if events := _latest(self._events):
+            assert self._publisher is not None, "attach an engine first"
+            if self._ordered and self._changelog:
+                await self._changelog(self._orders())
+            await self._publisher.publish(events)
+        applied = self._applied | {tp: offset - 1 for tp, offset in self._next.items()}
+        changes = self._changes(applied)
+        if changes and self._changelog:
+            await self._changelog(changes)
+        for _, name, value in changes:
+            if value is None:
+                self.data.pop(name, None)
+            else:
+                self.data[name] = value
+        self._applied = applied
+
+    def _orders(self) -> list[Change]:
+        orders: dict[int, dict[str, int]] = {}
+        for (topic, partition), after in self._next.items():
+            orders.setdefault(partition, {})[topic] = after - 1
+        return [(p, _name(p, ORDER), _Entry(order, b"").encode()) for p, order in orders.items()]
+
+    def _changes(self, applied: dict[tuple[str, int], int]) -> list[Change]:
+        """Values, then how far partitions with deletions were applied, then the tombstones.
+
+        Kafka keeps this order in a partition, so a crash anywhere in between leaves a key either with its own
+        offsets or covered by its partition's.
+        """
+        values = [(p, _name(p, k), e.encode()) for (p, k), e in self._changed.items() if e]
+        gone = [(p, _name(p, k), None) for (p, k), e in self._changed.items() if e is None]
+        covers = []
+        for partition in {p for p, _, _ in gone}:
+            before = self._entry(APPLIED, partition)
+            offsets = dict(before.offsets) if before else {}
+            for (topic, p), offset in applied.items():
+                if p == partition:
+                    offsets[topic] = max(offset, offsets.get(topic, -1))
+            covers.append((partition, _name(partition, APPLIED), _Entry(offsets, b"").encode()))
+        return [*values, *covers, *gone]
+
+
+def _latest(events: Sequence[Event]) -> list[Event]:
+    """The events without those of compacted topics that a later one of the same key replaces."""
+    last = {(e.topic.name, e.key()): i for i, e in enumerate(events) if e.topic.compacted}
+    return [e for i, e in enumerate(events) if not e.topic.compacted or last[e.topic.name, e.key()] == i]
+
+
+Sweep = Callable[[Position], Awaitable[Sequence[Event]]]
+"""Lets what is due expire; the position says for which partition, and until which time (`timestamp`, in ms)."""
+Restored = Callable[[], None]
+"""The state was read back, or its partitions changed: rebuild what was derived from it."""
+
+
+@dataclass(frozen=True)
+class KeyedGroup:
+    """Topics with the same keys and partitions, whose handlers share one state.
+
+    `sweep` is called again and again for each partition, in a unit of its own. Its time is the earliest that any
+    of the group's topics has been read to, so that nothing expires while its other half is still unread; a topic
+    read to the end counts as now.
+    """
+
+    store: KeyedStore
+    routes: Sequence[Route]
+    sweep: Sweep | None = None
+    restored: Restored | None = None
+
+
+class KeyedFactory(Protocol):
+    """Makes the engines of a service's groups; `bus` publishes what they cause."""
+
+    def __call__(self, service: str, groups: Sequence[KeyedGroup], bus: Engine) -> Sequence[Engine]: ...

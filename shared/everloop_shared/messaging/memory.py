@@ -1,0 +1,180 @@
+"""The memory engine: the same promises as the others inside one process, for tests and a look without Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from zlib import crc32
+
+from everloop_schemas.catalogue import decode
+from everloop_schemas.envelope import Event, Topic
+from everloop_shared.messaging.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing import Partition, Processor, Record, events_of
+from everloop_shared.messaging.routes import Position, Route, StartAt, UnitOfWork
+
+
+class MemoryBroker:
+    """Topics as lists of records, and committed offsets per group."""
+
+    def __init__(self, partitions: int = 4) -> None:
+        self.partitions = partitions
+        self._logs: dict[Partition, list[Record]] = defaultdict(list)
+        self.committed: dict[tuple[str, str, int], int] = {}
+        self.ledgers: dict[str, CrashLedger] = defaultdict(CrashLedger)
+        self._grown = asyncio.Condition()
+
+    def partition_for(self, key: bytes) -> int:
+        """The partition of a key."""
+        return crc32(key) % self.partitions
+
+    def log(self, topic: str, partition: int) -> list[Record]:
+        """One partition's records, oldest first."""
+        return self._logs[topic, partition]
+
+    def events(self, topic: Topic) -> list[Event]:
+        """All events on a topic, partition by partition: what an auditor would read."""
+        return [decode(topic.name, r.value) for p in range(self.partitions) for r in self.log(topic.name, p) if r.value]
+
+    async def append(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Append one record and wake the readers."""
+        partition = self.partition_for(key)
+        log = self._logs[topic, partition]
+        log.append(Record(Position(topic, partition, len(log), int(time.time() * 1000)), key, value))
+        async with self._grown:
+            self._grown.notify_all()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until something is appended, or the timeout."""
+        async with self._grown:
+            try:
+                await asyncio.wait_for(self._grown.wait(), timeout_s)
+            except TimeoutError:
+                return
+
+    def engine(
+        self,
+        service: str,
+        routes: Sequence[Route],
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+    ) -> MemoryEngine:
+        """An engine of this broker; the same signature as the factories of the real ones."""
+        return MemoryEngine(self, service, routes, unit_of_work, start_at)
+
+
+class MemoryEngine:
+    """Runs a table of routes over a `MemoryBroker`; one replica per group."""
+
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        service: str,
+        routes: Sequence[Route],
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+    ) -> None:
+        self.broker = broker
+        self.service = service
+        self._unit, self._start_at = unit_of_work, start_at
+        self._group = [r for r in routes if not r.broadcast]
+        self._broadcast = [r for r in routes if r.broadcast]
+        self._processor = Processor(service, self._group, self, unit_of_work, broker.ledgers[service])
+        self._followers = Processor(service, self._broadcast, self)
+        self._next: dict[Partition, int] = {}
+        self._paused: dict[Partition, float] = {}
+        self._stopping = asyncio.Event()
+        self._failure: asyncio.Future[BaseException] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Relay the outbox, read the broadcasts, find where to go on, and run."""
+        self._failure = asyncio.get_running_loop().create_future()
+        if self._unit:
+            await self._unit.relay(self)
+        partitions = range(self.broker.partitions)
+        for route in self._broadcast:
+            for p in partitions:
+                start = await route.start_at(route.topic.name, p) if route.start_at else None
+                self._next[route.topic.name, p] = start or 0
+        while await self._round([r.topic.name for r in self._broadcast], self._followers):
+            pass
+        stored = await self._unit.offsets() if self._unit else {}
+        for route in self._group:
+            for p in partitions:
+                name = route.topic.name
+                at = await self._start_at(name, p) if self._start_at else None
+                committed = 0 if self._unit else self.broker.committed.get((self.service, name, p), 0)
+                known = stored.get((name, p), committed)
+                self._next[name, p] = known if at is None else at
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Finish the round in hand and leave."""
+        self._stopping.set()
+        if self._task:
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def failed(self) -> BaseException:
+        """Wait for a failure that ends the engine."""
+        assert self._failure is not None, "start first"
+        return await asyncio.shield(self._failure)
+
+    def ready(self) -> str | None:
+        """None once started."""
+        return None if self._task else "not started"
+
+    def live(self) -> str | None:
+        """None unless the engine has failed."""
+        return "failed" if self._failure and self._failure.done() else None
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Append at once."""
+        for event in events:
+            await self.broker.append(event.topic.name, event.key(), event.encode())
+
+    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        """Records with start <= offset < stop."""
+        return events_of(self.broker.log(topic.name, partition)[start:stop])
+
+    async def end_offset(self, topic: Topic, partition: int) -> int:
+        """The length of the log."""
+        return len(self.broker.log(topic.name, partition))
+
+    def partition_for(self, topic: Topic, key: bytes) -> int:
+        """The broker's choice."""
+        return self.broker.partition_for(key)
+
+    async def _run(self) -> None:
+        group, broadcast = [r.topic.name for r in self._group], [r.topic.name for r in self._broadcast]
+        try:
+            while not self._stopping.is_set():
+                moved = await self._round(broadcast, self._followers)
+                moved += await self._round(group, self._processor)
+                if not moved:
+                    await self.broker.wait(0.02)
+        except Exception as e:
+            assert self._failure is not None, "set at start"
+            self._failure.set_result(e)
+
+    async def _round(self, topics: list[str], processor: Processor) -> int:
+        now = time.monotonic()
+        batches: dict[Partition, Sequence[Record]] = {}
+        for partition, start in self._next.items():
+            if partition[0] in topics and self._paused.get(partition, 0) <= now:
+                if records := self.broker.log(*partition)[start : start + 500]:
+                    batches[partition] = records
+        if not batches:
+            return 0
+        progress = await processor.process(batches)
+        self._next |= progress.next_offsets
+        self._paused |= {p: time.monotonic() + s for p, s in progress.backoff_s.items()}
+        if processor is self._processor:
+            for (topic, p), offset in progress.next_offsets.items():
+                self.broker.committed[self.service, topic, p] = offset
+        if progress.failure is not None:
+            raise progress.failure
+        return len(progress.next_offsets)

@@ -1,0 +1,115 @@
+"""The table of routes: which handler takes which event, the same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from everloop_schemas.envelope import Event, Topic
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a record stands. `topic` is without prefix; `timestamp` is the broker's, in ms since the epoch."""
+
+    topic: str
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+
+Handler = Callable[[Any, Position], Awaitable[Iterable[Event]]]
+"""Takes one event and its position, and returns the events to publish. It never publishes, commits or retries."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One topic and who handles it.
+
+    A group route shares the topic's partitions with the service's other replicas, and its offset is committed
+    after its effects. A `broadcast` route reads every partition from the beginning in every process, commits
+    nothing, and is read to the end as of the start before the engine says ready; its handler only updates
+    memory and returns no events. Records of one partition are handled one after the other, in order.
+    `start_at` lets a broadcast that remembers what it has read go on from there instead of from the beginning.
+    """
+
+    topic: Topic
+    handle: Handler
+    broadcast: bool = False
+    start_at: StartAt | None = None
+
+
+class Publisher(Protocol):
+    """Puts events on the bus. Returns once the broker has all of them (`acks=all`); may be called concurrently.
+
+    Raises Unavailable when the broker is away for longer than the delivery timeout, Overloaded when its bounded
+    buffer is full, Rejected for an event over the size limit. Events of one call and key keep their order.
+    """
+
+    async def publish(self, events: Sequence[Event]) -> None: ...
+
+
+class UnitOfWork(Protocol):
+    """Effects and offsets in one transaction, for services with a database.
+
+    The engine opens it around a batch of records. Entering begins a transaction and the handlers' ports write
+    into it; `record(events, offsets)` adds the events to the outbox and the next offsets to the stored ones;
+    leaving without an exception commits, with one rolls back. `offsets()` is asked at assignment: where to go
+    on, by (topic, partition). `relay()` publishes what the outbox holds, in order, and may be called often.
+    """
+
+    async def __aenter__(self) -> UnitOfWork: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None: ...
+    async def offsets(self) -> dict[tuple[str, int], int]: ...
+    async def relay(self, publisher: Publisher) -> None: ...
+
+
+StartAt = Callable[[str, int], Awaitable[int | None]]
+"""Where to start a partition (topic without prefix, partition) at assignment; None goes on from the commit."""
+
+
+class Engine(Publisher, Protocol):
+    """Runs a table of routes. `start` returns when it is ready to consume and the broadcasts are read."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None:
+        """Finish the records in hand, deliver what they caused, commit, and leave. Idempotent."""
+
+    async def failed(self) -> BaseException:
+        """Wait until the engine has failed for good, and return why."""
+
+    def ready(self) -> str | None:
+        """None when ready, else the reason why not, in words."""
+
+    def live(self) -> str | None:
+        """None when alive, else which partition has stood still with lag, and for how long."""
+
+    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        """The records of one partition with start <= offset < stop, in order (history, for replays).
+
+        Records that do not decode are left out. Offsets already deleted are skipped.
+        """
+
+    async def end_offset(self, topic: Topic, partition: int) -> int:
+        """The offset the next record of this partition will get."""
+
+    def partition_for(self, topic: Topic, key: bytes) -> int:
+        """The partition a key goes to."""
+
+
+class EngineFactory(Protocol):
+    """Makes the engine of a service; what a composition root is given, so that tests swap the broker."""
+
+    def __call__(
+        self,
+        service: str,
+        routes: Sequence[Route],
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+    ) -> Engine: ...

@@ -1,0 +1,136 @@
+"""Topics made from the catalogue at start, and checked: one that exists in another shape is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    AuthenticationFailedError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from everloop_schemas.catalogue import TOPICS
+from everloop_schemas.envelope import FOREVER, Topic
+from everloop_shared.errors import Misconfigured, Unavailable
+from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.routes import Route
+from everloop_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+MAX_DEAD_LETTER_BYTES = 12 * 1024 * 1024
+"""A dead letter carries the original record in base64, and that of an 8 MB record must still fit."""
+COMPACT_SOON = {
+    "segment.ms": "600000",
+    "segment.bytes": "33554432",
+    "min.cleanable.dirty.ratio": "0.2",
+}
+"""Only closed segments are compacted, and whoever recovers from a compacted topic reads all that is left."""
+WAIT_FOR_BROKER_S = 60.0
+TRY_AGAIN_AFTER_S = 0.5
+
+
+def topics_of(service: str, routes: Iterable[Route]) -> list[Topic]:
+    """The topics a service needs: those it owns, its dead letter included, and those it consumes."""
+    own = {topic.name: topic for topic in TOPICS.values() if topic.owner == service}
+    return list((own | {route.topic.name: route.topic for route in routes}).values())
+
+
+def topic_config(topic: Topic) -> dict[str, str]:
+    """A topic's settings on the broker."""
+    dead_letter = topic.name.endswith(".dead_letter.v1")
+    return (COMPACT_SOON if topic.compacted else {}) | {
+        "cleanup.policy": "compact" if topic.compacted else "delete",
+        "retention.ms": str(topic.retention_ms if not topic.compacted else FOREVER),
+        "max.message.bytes": str(MAX_DEAD_LETTER_BYTES if dead_letter else MAX_MESSAGE_BYTES),
+    }
+
+
+async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: float = WAIT_FOR_BROKER_S) -> None:
+    """Create what is missing, check what is there, and return when all can be used.
+
+    A broker that is not there yet is waited for. Raises Unavailable when it does not come, and Misconfigured for
+    a topic with other partitions or another cleanup policy.
+    """
+    wanted = {settings.topic_prefix + topic.name: topic for topic in topics}
+    client, deadline = client_settings(settings, "topics"), time.monotonic() + within_s
+    while True:
+        try:
+            await _ensure(client, settings, wanted)
+            return
+        except AuthenticationFailedError as e:
+            raise Misconfigured(f"EVERLOOP_KAFKA_CONFIG: {settings.kafka_bootstrap} refuses the login: {e}") from e
+        except (KafkaError, OSError, TimeoutError) as e:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"no Kafka at {settings.kafka_bootstrap} after {within_s:.0f} s: {e!r}") from e
+            log.info("waiting for Kafka", extra={"bootstrap": settings.kafka_bootstrap, "reason": repr(e)})
+        await asyncio.sleep(TRY_AGAIN_AFTER_S)
+
+
+async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping[str, Topic]) -> None:
+    admin = AIOKafkaAdminClient(**client)
+    try:
+        await admin.start()
+        missing = sorted(wanted.keys() - set(await admin.list_topics()))
+        if missing:
+            await _create(admin, settings, {name: wanted[name] for name in missing})
+        await _check_partitions(admin, settings, wanted)
+        await _check_cleanup(admin, wanted)
+    finally:
+        await admin.close()
+
+
+async def _create(admin: Any, settings: Settings, topics: Mapping[str, Topic]) -> None:
+    new = [
+        NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=topic_config(topic))
+        for name, topic in topics.items()
+    ]
+    answer = await admin.create_topics(new, timeout_ms=10_000)
+    for name, code, *message in answer.topic_errors:
+        error = for_code(code)
+        if error in (NoError, TopicAlreadyExistsError):  # another service may be quicker
+            continue
+        if error.retriable:
+            raise error(f"{name}: {message}")
+        raise Misconfigured(f"topic {name} cannot be created: {error.__name__} {' '.join(map(str, message))}")
+    log.info("topics created", extra={"topics": sorted(topics)})
+
+
+async def _check_partitions(admin: Any, settings: Settings, wanted: Mapping[str, Topic]) -> None:
+    for described in await admin.describe_topics(sorted(wanted)):
+        error = for_code(described["error_code"])
+        if error is not NoError:
+            raise error(described["topic"])
+        if (there := len(described["partitions"])) != settings.partitions:
+            raise Misconfigured(
+                f"topic {described['topic']} has {there} partitions and EVERLOOP_PARTITIONS says "
+                f"{settings.partitions}: set EVERLOOP_PARTITIONS={there} for all services, or use another "
+                "EVERLOOP_TOPIC_PREFIX (changing partitions would tear keys apart)"
+            )
+        if any(partition["leader"] < 0 for partition in described["partitions"]):
+            raise KafkaError(f"{described['topic']} has no leader yet")
+
+
+async def _check_cleanup(admin: Any, wanted: Mapping[str, Topic]) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in sorted(wanted)]
+    for response in await admin.describe_configs(resources):
+        for code, _message, _kind, name, entries in (resource[:5] for resource in response.resources):
+            if for_code(code) is not NoError:
+                raise for_code(code)(name)
+            there = {entry[0]: entry[1] for entry in entries}.get("cleanup.policy", "")
+            policy = topic_config(wanted[name])["cleanup.policy"]
+            if there != policy:
+                raise Misconfigured(
+                    f"topic {name} has cleanup.policy={there} and needs {policy}: alter it with "
+                    f"kafka-configs.sh --alter --topic {name} --add-config cleanup.policy={policy}, "
+                    "or use another EVERLOOP_TOPIC_PREFIX"
+                )

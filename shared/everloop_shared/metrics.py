@@ -1,0 +1,26 @@
+"""The kernel's own metrics, each declared once with its meaning."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+CONSUMED = Counter("everloop_consumed_records_total", "Records handled, whatever came of them.", ["service", "topic"])
+HANDLED = Histogram(
+    "everloop_handle_seconds", "Time in the handler of one record.", ["service", "topic"], buckets=SECONDS
+)
+DEAD_LETTERS = Counter(
+    "everloop_dead_letters_total",
+    "Records parked in the dead letter, by topic and error.",
+    ["service", "topic", "error"],
+)
+RETRIES = Counter("everloop_retries_total", "Times a partition backed off, by topic.", ["service", "topic"])
+LAG = Gauge(
+    "everloop_lag_records", "Records of a partition that are not handled yet.", ["service", "topic", "partition"]
+)
+COMMITS = Counter("everloop_commits_total", "Commits of offsets, by result.", ["service", "result"])
+PUBLISHED = Counter("everloop_published_events_total", "Events that the broker has acknowledged.", ["service", "topic"])
+PUBLISH = Histogram("everloop_publish_seconds", "Time until all acks of one publish.", ["service"], buckets=SECONDS)
+UNACKED = Gauge("everloop_unacked_events", "Events sent and not acknowledged yet.", ["service"])
+OUTBOX = Gauge("everloop_outbox_events", "Events in the outbox that the broker does not have yet.", ["service"])

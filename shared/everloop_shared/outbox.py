@@ -1,0 +1,193 @@
+"""The unit of work of services with a database: state, events and offsets in one transaction, events sent after."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from everloop_schemas.catalogue import decode
+from everloop_schemas.envelope import Event
+from everloop_shared import metrics
+from everloop_shared.database import Database
+from everloop_shared.errors import Disposition, EverloopError, Rejected, Unavailable
+from everloop_shared.messaging.routes import Publisher
+
+log = logging.getLogger(__name__)
+RELAYED_AT_ONCE = 500
+RELAY_EVERY_S = 1.0
+MAX_EVENT_BYTES = 8_000_000
+
+
+def add_kernel_tables(metadata: sql.MetaData) -> tuple[sql.Table, sql.Table]:
+    """Declare `stored_offsets` and `outbox` in a service's metadata, so that its migrations make them."""
+    offsets = sql.Table(
+        "stored_offsets",
+        metadata,
+        sql.Column("topic", sql.String(249), primary_key=True),
+        sql.Column("partition", sql.Integer, primary_key=True),
+        sql.Column("next_offset", sql.BigInteger, nullable=False),
+    )
+    outbox = sql.Table(
+        "outbox",
+        metadata,
+        sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True, autoincrement=True),
+        sql.Column("topic", sql.String(249), nullable=False),
+        sql.Column("value", sql.LargeBinary, nullable=False),
+        sqlite_autoincrement=True,  # an id is never used again, so their order is the order of the commits
+    )
+    return offsets, outbox
+
+
+class SqlUnitOfWork:
+    """One transaction at a time per process, shared by the engine and the HTTP commands.
+
+    `async with unit:` begins it, `unit.session` is where ports read and write, `await unit.record(events, offsets)`
+    puts the events and offsets in; leaving commits, an exception rolls back. Entering twice from one task is a
+    mistake. Raises Unavailable when the database cannot do it now (locked, full, away). Objects cached in memory
+    are not rolled back: read state through the session.
+    """
+
+    def __init__(self, database: Database, service: str = "") -> None:
+        self._database = database
+        self._service = service
+        self._offsets, self._outbox = add_kernel_tables(sql.MetaData())
+        self._lock = asyncio.Lock()
+        self._relay_lock = asyncio.Lock()
+        self._open: ContextVar[AsyncSession | None] = ContextVar(f"unit_of_work_{id(self)}", default=None)
+        self._stack: AsyncExitStack | None = None
+        self._pending = True  # what a crash left behind
+
+    @property
+    def session(self) -> AsyncSession:
+        """The session of the transaction this task is in; RuntimeError outside of one."""
+        session = self._open.get()
+        if session is None:
+            raise RuntimeError("no transaction is open here: use it inside `async with unit`")
+        return session
+
+    async def __aenter__(self) -> Self:
+        if self._open.get() is not None:
+            raise RuntimeError("a transaction is open already: handlers write into it, they do not begin one")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._lock)
+            session = await stack.enter_async_context(self._database.writing())
+            try:
+                await session.connection()
+            except SQLAlchemyError as e:
+                _raise_if_away(e)
+                raise
+            self._stack = stack.pop_all()
+        self._open.set(session)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, stack = self.session, self._stack
+        self._open.set(None)
+        assert stack is not None, "entered"
+        async with stack:
+            if error is not None:
+                await session.rollback()
+                _raise_if_away(error)
+                return
+            try:
+                await session.commit()
+            except SQLAlchemyError as e:
+                _raise_if_away(e)
+                raise
+
+    async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
+        """Add events to the outbox and move the stored offsets; raises Rejected for an event over 8 MB."""
+        rows = [{"topic": event.topic.name, "value": event.encode()} for event in events]
+        for row in rows:
+            if (size := len(row["value"])) > MAX_EVENT_BYTES:
+                raise Rejected(f"an event of {row['topic']} has {size:,} bytes; at most {MAX_EVENT_BYTES:,} travel")
+        if rows:
+            await self.session.execute(sql.insert(self._outbox), rows)
+            self._pending = True
+        if offsets:
+            moved = [{"topic": t, "partition": p, "next_offset": o} for (t, p), o in offsets.items()]
+            await self.session.execute(self._upsert(), moved)
+
+    def _upsert(self) -> sql.Executable:
+        dialect = postgresql if self._database.url.get_backend_name() == "postgresql" else sqlite
+        insert = dialect.insert(self._offsets)
+        upsert: sql.Executable = insert.on_conflict_do_update(
+            index_elements=["topic", "partition"], set_={"next_offset": insert.excluded.next_offset}
+        )
+        return upsert
+
+    async def offsets(self) -> dict[tuple[str, int], int]:
+        """The next offset per (topic, partition).
+
+        Inside a transaction the rows are locked, so that a replica which has lost a partition to another sees
+        how far the other came, and does nothing twice.
+        """
+        query = sql.select(self._offsets)
+        session = self._open.get()
+        if session is not None:
+            rows = await session.execute(query.with_for_update())
+        else:
+            async with self._database.reading() as reader:
+                rows = await reader.execute(query)
+        return {(topic, partition): offset for topic, partition, offset in rows}
+
+    async def relay(self, publisher: Publisher) -> None:
+        """Publish what the outbox holds, in order, and take it out once the broker has it."""
+        if not self._pending:
+            return
+        async with self._relay_lock:
+            self._pending = False
+            try:
+                while rows := await self._oldest():
+                    await publisher.publish([decode(topic, value) for _, topic, value in rows])
+                    await self._remove([number for number, _, _ in rows])
+            except BaseException:
+                self._pending = True
+                raise
+            finally:
+                metrics.OUTBOX.labels(self._service).set(int(self._pending))
+
+    async def relay_loop(self, publisher: Publisher) -> None:
+        """A background job of the service: relay what was left while the broker was away."""
+        while True:
+            try:
+                await self.relay(publisher)
+            except EverloopError as e:
+                if e.disposition is not Disposition.RETRY:
+                    raise
+                log.info("events wait in the outbox", extra={"reason": e.detail})
+            await asyncio.sleep(RELAY_EVERY_S)
+
+    async def _oldest(self) -> list[tuple[int, str, bytes]]:
+        query = sql.select(self._outbox.c.id, self._outbox.c.topic, self._outbox.c.value)
+        async with self._database.reading() as reader:
+            rows = await reader.execute(query.order_by(self._outbox.c.id).limit(RELAYED_AT_ONCE))
+            return [(number, topic, value) for number, topic, value in rows]
+
+    async def _remove(self, numbers: list[int]) -> None:
+        async with self._lock, self._database.writing() as session:
+            try:
+                await session.execute(sql.delete(self._outbox).where(self._outbox.c.id.in_(numbers)))
+                await session.commit()
+            except SQLAlchemyError as e:
+                _raise_if_away(e)
+                raise
+
+
+def _raise_if_away(error: BaseException) -> None:
+    """Say "not now" of the database (locked, full, away) in the house's words."""
+    away = isinstance(error, OperationalError | InterfaceError)
+    if away or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        raise Unavailable(f"the database says: {getattr(error, 'orig', error)}") from error

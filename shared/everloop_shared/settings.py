@@ -1,0 +1,66 @@
+"""Settings from the environment, with errors that name the variable and the fix."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from everloop_shared.errors import FieldError, Misconfigured
+
+SHARED = "EVERLOOP_"
+
+
+class Settings(BaseModel):
+    """What every service can be told. A service's own class adds fields, each with a default and a meaning.
+
+    A field `port` of service `ingest` is read from `EVERLOOP_INGEST_PORT`, else from `EVERLOOP_PORT`, where a
+    setting for all six makes sense (data, kafka_bootstrap ...).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    data: Path = Field(Path(".everloop"), description="folder for everything that is kept on disk")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes a free one")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="how much is logged")
+    instance: str = Field(default_factory=socket.gethostname, description="stable name of this replica")
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="HOST:PORT of the cluster, commas between several")
+    kafka_config: Path | None = Field(None, description="JSON file of aiokafka client settings, for TLS and SASL")
+    topic_prefix: str = Field("", description="put before every topic and consumer group")
+    partitions: int = Field(4, ge=1, le=1000, description="partitions of each topic")
+    replication_factor: int = Field(1, ge=1, le=10, description="replicas of each topic")
+    batch_size: int = Field(500, ge=1, le=10_000, description="records handled between two commits, at most")
+    delivery_timeout_s: float = Field(10.0, gt=0, description="how long the broker's acks are waited for")
+    max_unacked_events: int = Field(20_000, ge=1, description="events sent and not acknowledged yet, at most")
+    max_event_bytes: int = Field(1_000_000, ge=1_000, description="largest event accepted, in bytes")
+    max_body_bytes: int = Field(8_000_000, ge=1_000, description="largest HTTP body accepted, in bytes")
+
+    @classmethod
+    def load(cls, service: str, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment; raises Misconfigured naming each variable that is wrong."""
+        env = os.environ if environ is None else environ
+        found: dict[str, Any] = {}
+        for name in cls.model_fields:
+            for variable in (f"{SHARED}{service}_{name}".upper(), f"{SHARED}{name}".upper()):
+                if env.get(variable, "") != "":
+                    found[name] = env[variable]
+                    break
+        try:
+            return cls.model_validate(found)
+        except ValidationError as e:
+            problems = [
+                FieldError(f"{SHARED}{service}_{err['loc'][0]}".upper(), f"{err['msg']}, got {err['input']!r}")
+                for err in e.errors()
+            ]
+            raise Misconfigured("; ".join(f"{p.field}: {p.error}" for p in problems), problems) from e
+
+    def folder(self, service: str) -> Path:
+        """This service's own folder below `data`, made when missing."""
+        path = self.data / service
+        path.mkdir(parents=True, exist_ok=True)
+        return path

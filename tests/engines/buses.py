@@ -1,0 +1,210 @@
+"""The same bus three times over: what the behaviour suite needs of an engine's surroundings, and events to send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+
+from everloop_schemas.envelope import Event, Topic
+from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData
+from everloop_schemas.ingest import EventReceived, EventReceivedData
+from everloop_shared.messaging.faust import FaustEngine, FaustSettings
+from everloop_shared.messaging.kafka import KafkaEngine
+from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
+from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
+from everloop_shared.messaging.routes import Engine, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.topics import ensure_topics
+from everloop_shared.settings import Settings
+
+SERVICE = "feature"
+PARTITIONS = 4
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_prefixes = count()
+BUSES = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
+"""The engines that take any route; Faust runs keyed groups only."""
+
+
+def received(name: str, entity: str = "a", traceparent: str | None = None) -> EventReceived:
+    """An input: its id is its name."""
+    data = EventReceivedData(entity=entity, fields={"x": 1.0}, received=NOW)
+    return EventReceived(id=name, loop="l", subject=entity, time=NOW, traceparent=traceparent, data=data)
+
+
+def computed(cause: Event) -> FeaturesComputed:
+    """The output for an input; its id follows from it."""
+    data = FeaturesComputedData(prediction_id=cause.id, entity=cause.subject, features={}, received=NOW)
+    return FeaturesComputed(id=f"of-{cause.id}", loop=cause.loop, subject=cause.subject, time=NOW, data=data)
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], within_s: float = 20.0) -> None:
+    """Return as soon as the condition holds; an assertion fails when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while True:
+        holds = condition()
+        if holds if isinstance(holds, bool) else await holds:
+            return
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+class Bus(Protocol):
+    """A broker with engines on it. `send` appends raw bytes, `sent` reads a topic whole, as an auditor would."""
+
+    def engine(
+        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+    ) -> Engine: ...
+    async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None: ...
+    async def sent(self, topic: Topic) -> list[dict[str, Any]]: ...
+    async def committed(self, topic: Topic) -> int:
+        """The sum of the service's committed offsets over the partitions."""
+
+
+@asynccontextmanager
+async def running(engine: Engine) -> AsyncIterator[Engine]:
+    """Start it, and stop it whatever happens."""
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def send_all(bus: Bus, events: Sequence[Event]) -> None:
+    """Put inputs on the bus, in order."""
+    for event in events:
+        await bus.send(event.topic, event.key(), event.encode())
+
+
+class MemoryBus:
+    """Everything in this process."""
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(PARTITIONS)
+
+    def engine(
+        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+    ) -> MemoryEngine:
+        return self.broker.engine(SERVICE, routes, unit_of_work=unit_of_work, start_at=start_at)
+
+    async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
+        await self.broker.append(topic.name, key, value)
+
+    async def sent(self, topic: Topic) -> list[dict[str, Any]]:
+        logs = [self.broker.log(topic.name, p) for p in range(PARTITIONS)]
+        return [json.loads(r.value) for log in logs for r in log if r.value]
+
+    async def committed(self, topic: Topic) -> int:
+        return sum(self.broker.committed.get((SERVICE, topic.name, p), 0) for p in range(PARTITIONS))
+
+
+class KafkaBus:
+    """A real broker; a prefix of its own keeps the topics and groups of one test apart from all others."""
+
+    def __init__(self, bootstrap: str, folder: Path) -> None:
+        self.settings = Settings(
+            data=folder,
+            kafka_bootstrap=bootstrap,
+            topic_prefix=f"t{next(_prefixes)}.",
+            partitions=PARTITIONS,
+            instance="one",
+        )
+        self._producer: Any = None
+        self._ensured: set[Topic] = set()
+
+    def engine(
+        self,
+        routes: Sequence[Route],
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+        **changed: Any,
+    ) -> KafkaEngine:
+        settings = self.settings.model_copy(update=changed)
+        return KafkaEngine(SERVICE, routes, settings, unit_of_work, start_at)
+
+    async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
+        if self._producer is None:
+            self._producer = AIOKafkaProducer(
+                bootstrap_servers=self.settings.kafka_bootstrap, acks="all", max_request_size=16_000_000
+            )
+            await self._producer.start()
+        if topic not in self._ensured:
+            await ensure_topics(self.settings, [topic])
+            self._ensured.add(topic)
+        await self._producer.send_and_wait(self.name(topic), value, key)
+
+    async def sent(self, topic: Topic) -> list[dict[str, Any]]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka_bootstrap, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(self.name(topic), p) for p in range(PARTITIONS)]
+            consumer.assign(partitions)
+            ends, records = await consumer.end_offsets(partitions), []
+            while not all([await consumer.position(tp) >= ends[tp] for tp in partitions]):
+                for polled in (await consumer.getmany(timeout_ms=100)).values():
+                    records += [json.loads(r.value) for r in polled if r.value]
+            return records
+        finally:
+            await consumer.stop()
+
+    async def committed(self, topic: Topic) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
+        await admin.start()
+        try:
+            offsets = await admin.list_consumer_group_offsets(self.settings.topic_prefix + SERVICE)
+            return sum(max(0, at.offset) for tp, at in offsets.items() if tp.topic == self.name(topic))
+        finally:
+            await admin.close()
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    def name(self, topic: Topic) -> str:
+        """The topic as it is called on the broker."""
+        return self.settings.topic_prefix + topic.name
+
+
+class FaustWithBus(FaustEngine):
+    """A Faust engine that owns its bus, so that one call starts both."""
+
+    def __init__(self, routes: Sequence[Route], settings: FaustSettings) -> None:
+        self.bus = KafkaEngine(SERVICE, [r for r in routes if r.broadcast], settings)
+        groups = [KeyedGroup(KeyedStore("kept"), [r for r in routes if not r.broadcast])]
+        super().__init__(SERVICE, groups, self.bus, settings)
+
+    async def start(self) -> None:
+        """The bus first."""
+        await self.bus.start()
+        await super().start()
+
+    async def stop(self) -> None:
+        """The bus last."""
+        await super().stop()
+        await self.bus.stop()
+
+
+class FaustBus(KafkaBus):
+    """A real broker, with keyed state on Faust."""
+
+    def engine(
+        self,
+        routes: Sequence[Route],
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+        **changed: Any,
+    ) -> Any:
+        settings = FaustSettings(**self.settings.model_dump() | changed)
+        return FaustWithBus(routes, settings)

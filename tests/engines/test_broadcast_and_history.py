@@ -1,0 +1,126 @@
+"""Broadcasts reach every process whole before it is ready; any part of the log can be read again."""
+
+from __future__ import annotations
+
+import pytest
+from tests.engines.buses import BUSES, PARTITIONS, Bus, received, running, send_all, until
+
+from everloop_schemas.envelope import Event
+from everloop_schemas.ingest import EventReceived
+from everloop_shared.messaging.routes import Position, Route
+
+pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
+
+
+class Listener:
+    """Notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+        self.heard.append(event.id)
+        return []
+
+
+def to(listener: Listener) -> list[Route]:
+    """A table with one broadcast."""
+    return [Route(EventReceived.topic, listener, broadcast=True)]
+
+
+async def test_every_process_has_heard_the_whole_broadcast_when_it_is_ready(bus: Bus) -> None:
+    await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(1200)])
+    first, second = Listener(), Listener()
+
+    async with running(bus.engine(to(first))) as engine, running(bus.engine(to(second))):
+        assert engine.ready() is None
+        assert len(first.heard) == len(second.heard) == 1200
+        await send_all(bus, [received("late")])
+        await until(lambda: first.heard[-1] == second.heard[-1] == "late")
+
+
+async def test_a_broadcast_starts_again_from_the_beginning_with_every_process(bus: Bus) -> None:
+    await send_all(bus, [received("old")])
+    first, second = Listener(), Listener()
+    async with running(bus.engine(to(first))):
+        pass
+
+    async with running(bus.engine(to(second))):
+        pass
+
+    assert first.heard == second.heard == ["old"]
+
+
+async def test_a_broadcast_that_remembers_goes_on_from_there(bus: Bus) -> None:
+    await send_all(bus, [received(f"{i}") for i in range(5)])
+    listener = Listener()
+
+    async def start_at(topic: str, partition: int) -> int:
+        return 3
+
+    route = Route(EventReceived.topic, listener, broadcast=True, start_at=start_at)
+    async with running(bus.engine([route])):
+        pass
+
+    assert listener.heard == ["3", "4"]
+
+
+async def test_a_listener_that_breaks_ends_the_engine(bus: Bus) -> None:
+    async def broken(event: EventReceived, at: Position) -> list[Event]:
+        raise ZeroDivisionError("a bug")
+
+    async with running(bus.engine([Route(EventReceived.topic, broken, broadcast=True)])) as engine:
+        await send_all(bus, [received("1")])
+
+        assert isinstance(await engine.failed(), ZeroDivisionError)
+
+
+async def test_history_is_read_by_offsets_in_order(bus: Bus) -> None:
+    events = [received(f"{i}", entity="same") for i in range(30)]
+    await send_all(bus, events)
+    async with running(bus.engine([])) as engine:
+        partition = engine.partition_for(EventReceived.topic, events[0].key())
+
+        read = await engine.read(EventReceived.topic, partition, 10, 20)
+
+        assert [event.id for _, event in read] == [f"{i}" for i in range(10, 20)]
+        assert [at.offset for at, _ in read] == list(range(10, 20))
+        assert await engine.end_offset(EventReceived.topic, partition) == 30
+        assert len(await engine.read(EventReceived.topic, partition, 0, 1_000_000)) == 30
+        assert await engine.read(EventReceived.topic, partition, 30, 40) == []
+
+
+async def test_history_leaves_out_what_is_no_event(bus: Bus) -> None:
+    await send_all(bus, [received("1")])
+    await bus.send(EventReceived.topic, b"l/a", b"garbage")
+    await bus.send(EventReceived.topic, b"l/a", None)
+    await send_all(bus, [received("2")])
+    async with running(bus.engine([])) as engine:
+        partition = engine.partition_for(EventReceived.topic, b"l/a")
+
+        read = await engine.read(EventReceived.topic, partition, 0, 100)
+
+    assert [event.id for _, event in read] == ["1", "2"]
+
+
+async def test_what_an_engine_publishes_lies_where_partition_for_says(bus: Bus) -> None:
+    events = [received(f"{i}", entity=f"entity-{i}") for i in range(40)]
+    async with running(bus.engine([])) as engine:
+        await engine.publish(events)
+
+        found = {}
+        for partition in range(PARTITIONS):
+            for at, event in await engine.read(EventReceived.topic, partition, 0, 1000):
+                found[event.id] = at.partition
+
+        assert found == {e.id: engine.partition_for(EventReceived.topic, e.key()) for e in events}
+
+
+async def test_the_default_partitioner_of_other_clients_agrees(bus: Bus) -> None:
+    events = [received(f"{i}", entity=f"entity-{i}") for i in range(40)]
+    await send_all(bus, events)
+    async with running(bus.engine([])) as engine:
+        for event in events:
+            partition = engine.partition_for(EventReceived.topic, event.key())
+
+            assert event.id in {e.id for _, e in await engine.read(EventReceived.topic, partition, 0, 100)}

@@ -1,0 +1,178 @@
+"""What only the Faust engine promises: keyed state that outlives a crash, and a recovery that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.engines.buses import SERVICE, FaustBus, computed, received, send_all, until
+
+from everloop.house.kafka import Broker
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import FeaturesComputed
+from everloop_schemas.ingest import EventReceived
+from everloop_shared.errors import NotYet
+from everloop_shared.messaging import faust_recovery
+from everloop_shared.messaging.faust import FaustEngine, FaustSettings
+from everloop_shared.messaging.kafka import KafkaEngine
+from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
+from everloop_shared.messaging.routes import Position, Route
+
+pytestmark = pytest.mark.kafka
+TOPIC = EventReceived.topic
+
+
+class Counter:
+    """Counts per key; forgets a key at the event called `forget-…`, and waits for the gate at `early-…`."""
+
+    def __init__(self) -> None:
+        self.store = KeyedStore("counts")
+        self.restored: list[tuple[str, int]] = []
+        self.swept: list[Position] = []
+        self.early = True
+
+    async def on_event_received(self, event: EventReceived, at: Position) -> Sequence[Event]:
+        key = event.key().decode()
+        if self.store.seen(key, at):
+            return []
+        if event.id.startswith("early") and self.early:
+            raise NotYet("not yet")
+        if event.id.startswith("forget"):
+            self.store.delete(key, at)
+            return []
+        self.store.put(key, json.dumps(self.count(key, at) + 1).encode(), at)
+        return [computed(event)]
+
+    def count(self, key: str, at: Position) -> int:
+        return int(json.loads(self.store.get(key, at) or b"0"))
+
+    async def sweep(self, at: Position) -> Sequence[Event]:
+        self.swept.append(at)
+        return []
+
+    def on_restored(self) -> None:
+        self.restored = [(key, int(json.loads(value))) for _, key, value in self.store.items()]
+
+    @asynccontextmanager
+    async def running(self, bus: FaustBus) -> AsyncIterator[FaustEngine]:
+        settings = FaustSettings(**bus.settings.model_dump(), sweep_interval_s=0.1)
+        kafka = KafkaEngine(SERVICE, [], settings)
+        group = KeyedGroup(self.store, [Route(TOPIC, self.on_event_received)], self.sweep, self.on_restored)
+        engine = FaustEngine(SERVICE, [group], kafka, settings)
+        await kafka.start()
+        try:
+            await engine.start()
+            yield engine
+        finally:
+            await engine.stop()
+            await kafka.stop()
+
+
+@pytest.fixture
+async def bus(kafka: Broker, tmp_path: Path) -> AsyncIterator[FaustBus]:
+    bus = FaustBus(kafka.bootstrap, tmp_path)
+    yield bus
+    await bus.close()
+
+
+async def _outputs(bus: FaustBus, number: int) -> bool:
+    return len({e["id"] for e in await bus.sent(FeaturesComputed.topic)}) >= number
+
+
+def test_the_patch_still_fits_the_faust_it_was_written_for() -> None:
+    """On a failure: read the new source, run the crash tests long, and only then renew the digests."""
+    found = {name: faust_recovery.upstream_digest(name) for name in faust_recovery.UPSTREAM}
+
+    assert found == faust_recovery.UPSTREAM
+
+
+async def test_state_comes_back_and_goes_on_where_it_was(bus: FaustBus) -> None:
+    async with Counter().running(bus):
+        await send_all(bus, [received(f"{i}", entity=f"u{i % 3}") for i in range(9)])
+        await until(lambda: _outputs(bus, 9))
+    counter = Counter()
+
+    async with counter.running(bus):
+        await send_all(bus, [received("9", entity="u0")])
+        await until(lambda: _outputs(bus, 10))
+
+    assert sorted(counter.restored) == [("l/u0", 3), ("l/u1", 3), ("l/u2", 3)]
+    assert {key: int(value) for _, key, value in counter.store.items()} == {"l/u0": 4, "l/u1": 3, "l/u2": 3}
+
+
+async def test_a_forgotten_key_stays_forgotten(bus: FaustBus) -> None:
+    async with Counter().running(bus):
+        await send_all(bus, [received("0"), received("forget"), received("1", entity="b")])
+        await until(lambda: _outputs(bus, 2))
+        await until(lambda: _committed(bus, 3))
+    counter = Counter()
+
+    async with counter.running(bus):
+        pass
+
+    assert counter.restored == [("l/b", 1)]
+
+
+async def test_a_partition_that_backs_off_keeps_its_order_and_lets_the_others_go_on(bus: FaustBus) -> None:
+    counter = Counter()
+    async with counter.running(bus):
+        await send_all(bus, [received("early-0", entity="a"), received("after", entity="a")])
+        await send_all(bus, [received(f"{i}", entity=f"u{i}") for i in range(40)])
+        await until(lambda: _outputs(bus, 20))
+
+        counter.early = False
+
+        await until(lambda: _outputs(bus, 42))
+    ids = [e["id"] for e in await bus.sent(FeaturesComputed.topic)]
+    assert ids.index("of-early-0") < ids.index("of-after")
+
+
+async def test_time_goes_on_where_nothing_arrives(bus: FaustBus) -> None:
+    counter = Counter()
+    async with counter.running(bus):
+        await until(lambda: {at.partition for at in counter.swept if at.timestamp > 1e12} == {0, 1, 2, 3})
+
+
+async def test_it_rides_out_a_broker_that_dies_and_comes_back(bus: FaustBus, kafka: Broker) -> None:
+    counter = Counter()
+    async with counter.running(bus) as engine:
+        await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50)])
+        await until(lambda: _outputs(bus, 50))
+
+        await kafka.kill()
+        await kafka.restart()
+        await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50, 100)])
+
+        await until(lambda: _outputs(bus, 100), within_s=40)
+        await until(lambda: engine.ready() is None, within_s=20)
+        assert engine.live() is None
+    assert sum(int(value) for _, _, value in counter.store.items()) == 100
+
+
+async def _committed(bus: FaustBus, offsets: int) -> bool:
+    return await bus.committed(TOPIC) == offsets
+
+
+async def test_a_second_replica_takes_over_without_counting_twice(bus: FaustBus) -> None:
+    one, other = Counter(), Counter()
+    async with one.running(bus):
+        await send_all(bus, [received(f"{i}", entity=f"u{i % 8}") for i in range(80)])
+        await until(lambda: _outputs(bus, 80))
+        bus.settings = bus.settings.model_copy(update={"instance": "two"})
+
+        async with other.running(bus):
+            await send_all(bus, [received(f"{i}", entity=f"u{i % 8}") for i in range(80, 160)])
+            await until(lambda: _outputs(bus, 160))
+            await asyncio.wait_for(_until_done(bus), 20)
+            mine = {key: int(value) for _, key, value in one.store.items()}
+            theirs = {key: int(value) for _, key, value in other.store.items()}
+
+    assert mine | theirs == {f"l/u{i}": 20 for i in range(8)}
+
+
+async def _until_done(bus: FaustBus) -> None:
+    await until(lambda: _committed(bus, 160))

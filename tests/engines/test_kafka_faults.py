@@ -1,0 +1,154 @@
+"""A broker that is killed, frozen or not there yet: nothing acknowledged is lost, nobody waits for ever, all resume."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.engines.buses import KafkaBus, computed, received, running, send_all, until
+
+from everloop.house.kafka import Broker
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import FeaturesComputed
+from everloop_schemas.ingest import EventReceived
+from everloop_shared.errors import Overloaded, Rejected, Unavailable
+from everloop_shared.messaging.routes import Position, Route
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+class Handler:
+    """Notes ids and answers with one output each."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+        self.seen.append(event.id)
+        return [computed(event)]
+
+
+@contextmanager
+def frozen(broker: Broker) -> Iterator[None]:
+    """The broker hangs: connections stay open and nothing answers."""
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+async def test_the_engine_survives_a_kill_of_the_broker(
+    kafka: Broker, kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.messaging.kafka.AWAY_AFTER_S", 1.0)
+    handler, accepted = Handler(), list[str]()
+    engine = kafka_bus.engine([Route(EventReceived.topic, handler)], delivery_timeout_s=2.0)
+    async with running(engine):
+
+        async def publish(name: str) -> None:
+            await engine.publish([received(name, entity=name)])
+            accepted.append(name)
+
+        await asyncio.gather(*(publish(f"before-{i}") for i in range(50)))
+        await kafka.kill()
+        with pytest.raises(Unavailable, match="Kafka at"):
+            await publish("during")
+        await until(lambda: "Kafka at" in (engine.ready() or ""))
+        assert engine.live() is None
+
+        await kafka.restart()
+        await until(lambda: _published(publish, "after"), within_s=30)
+        await until(lambda: set(accepted) <= set(handler.seen), within_s=30)
+        await until(lambda: engine.ready() is None, within_s=30)
+        outputs = {record["id"] for record in await kafka_bus.sent(FeaturesComputed.topic)}
+        await until(lambda: _has(kafka_bus, {f"of-{name}" for name in accepted}), within_s=30)
+
+    assert len(accepted) >= 51
+    assert outputs
+
+
+async def test_a_broker_that_hangs_fills_bounded_buffers_only(kafka: Broker, kafka_bus: KafkaBus) -> None:
+    engine = kafka_bus.engine([], delivery_timeout_s=1.0, max_unacked_events=10)
+    async with running(engine):
+        await engine.publish([received("warm")])
+        with frozen(kafka):
+            waiting = [asyncio.create_task(engine.publish([received(f"{i}")])) for i in range(10)]
+            await asyncio.sleep(0)
+            answers = await asyncio.gather(*waiting, engine.publish([received("one more")]), return_exceptions=True)
+
+        assert {type(answer) for answer in answers[:10]} == {Unavailable}
+        assert isinstance(answers[10], Overloaded)
+        await until(lambda: _published(lambda name: engine.publish([received(name)]), "later"))
+
+
+async def test_the_start_waits_for_a_broker_that_is_not_there_yet(kafka: Broker, kafka_bus: KafkaBus) -> None:
+    await kafka.stop()
+    handler = Handler()
+    engine = kafka_bus.engine([Route(EventReceived.topic, handler)])
+    starting = asyncio.create_task(engine.start())
+    try:
+        await until(lambda: "connecting" in (engine.ready() or ""))
+        assert not starting.done()
+    finally:
+        await kafka.restart()
+
+    await asyncio.wait_for(starting, 60)
+    await send_all(kafka_bus, [received("1")])
+    await until(lambda: handler.seen == ["1"])
+    await engine.stop()
+
+
+async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:
+    engine = kafka_bus.engine([Route(EventReceived.topic, Handler())], kafka_bootstrap="127.0.0.1:9")
+    starting = asyncio.create_task(engine.start())
+    await until(lambda: "connecting" in (engine.ready() or ""))
+
+    starting.cancel()
+    await asyncio.wait([starting])
+    await engine.stop()
+
+    assert engine.ready() == "stopping"
+    with pytest.raises(Unavailable):
+        await engine.publish([received("1")])
+
+
+async def test_an_event_that_is_too_large_is_rejected_before_it_is_sent(kafka_bus: KafkaBus) -> None:
+    huge = received("huge")
+    huge = huge.model_copy(update={"data": huge.data.model_copy(update={"fields": {"x": "y" * 9_000_000}})})
+    large = huge.model_copy(update={"data": huge.data.model_copy(update={"fields": {"x": "y" * 7_000_000}})})
+    handler = Handler()
+    async with running(kafka_bus.engine([Route(EventReceived.topic, handler)])) as engine:
+        with pytest.raises(Rejected, match="bytes"):
+            await engine.publish([huge])
+
+        await engine.publish([large, received("small")])
+        await until(lambda: sorted(handler.seen) == ["huge", "small"])
+
+
+async def test_the_dead_letter_of_the_largest_record_still_fits(kafka_bus: KafkaBus) -> None:
+    handler = Handler()
+    async with running(kafka_bus.engine([Route(EventReceived.topic, handler)])) as engine:
+        producer_limit = 8_000_000
+        broken = received("x").encode() + b" " * producer_limit + b"}"
+        await kafka_bus.send(EventReceived.topic, b"l/a", broken)
+        await send_all(kafka_bus, [received("next")])
+
+        await until(lambda: handler.seen == ["next"])
+        assert engine.live() is None
+
+
+async def _published(publish: object, name: str) -> bool:
+    try:
+        await publish(name)  # type: ignore[operator]
+    except (Unavailable, Overloaded):
+        return False
+    return True
+
+
+async def _has(bus: KafkaBus, ids: set[str]) -> bool:
+    return ids <= {record["id"] for record in await bus.sent(FeaturesComputed.topic)}

@@ -1,0 +1,173 @@
+"""State, events and offsets in one transaction: whatever is repeated or killed, each effect happens once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+from tests.engines.buses import BUSES, SERVICE, Bus, computed, received, running, send_all, until
+
+from everloop_schemas.dead_letter import DEAD_LETTERS
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import FeaturesComputed
+from everloop_schemas.ingest import EventReceived
+from everloop_shared.database import Database, sqlite_url
+from everloop_shared.errors import Rejected, Unavailable
+from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
+from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
+
+pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
+METADATA = sql.MetaData()
+SEEN = sql.Table("seen", METADATA, sql.Column("n", sql.Integer, primary_key=True), sql.Column("id", sql.String))
+add_kernel_tables(METADATA)
+
+
+class Recorder:
+    """Writes each id into the open unit of work; a second time is a second row."""
+
+    def __init__(self, unit: SqlUnitOfWork, poison: Exception | None = None) -> None:
+        self.unit = unit
+        self.poison = poison
+        self.calls = 0
+
+    async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+        self.calls += 1
+        await self.unit.session.execute(sql.insert(SEEN).values(id=event.id))
+        if event.id == "poison" and self.poison:
+            raise self.poison
+        return [computed(event)]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A database with the kernel's tables and one of the test's."""
+    async with Database(sqlite_url(tmp_path / "state.db"), metadata=METADATA) as opened:
+        yield opened
+
+
+async def rows(database: Database) -> list[str]:
+    """The ids that were written, in order."""
+    async with database.reading() as session:
+        return list(await session.scalars(sql.select(SEEN.c.id).order_by(SEEN.c.n)))
+
+
+async def outputs(bus: Bus) -> list[str]:
+    """The ids of the outputs on the bus."""
+    return [record["id"] for record in await bus.sent(FeaturesComputed.topic)]
+
+
+def on(bus: Bus, recorder: Recorder, unit: SqlUnitOfWork, **more: object) -> Engine:
+    """An engine that records."""
+    return bus.engine([Route(EventReceived.topic, recorder)], unit_of_work=unit, **more)  # type: ignore[arg-type]
+
+
+async def test_a_replayed_record_changes_nothing(bus: Bus, database: Database) -> None:
+    async def from_the_start(topic: str, partition: int) -> int:
+        return 0
+
+    unit = SqlUnitOfWork(database)
+    await send_all(bus, [received(f"{i}") for i in range(5)])
+    async with running(on(bus, Recorder(unit), unit)):
+        await until(lambda: _count(database, 5))
+
+    again = Recorder(unit)
+    async with running(on(bus, again, unit, start_at=from_the_start)):
+        await send_all(bus, [received("5")])
+        await until(lambda: _count(database, 6))
+
+    assert again.calls == 1
+    assert await rows(database) == [f"{i}" for i in range(6)]
+    assert sorted(await outputs(bus)) == [f"of-{i}" for i in range(6)]
+
+
+async def test_a_kill_between_commit_and_relay_loses_nothing_and_repeats_nothing(bus: Bus, database: Database) -> None:
+    class Killed(SqlUnitOfWork):
+        """Dies right after the first commit with events in it."""
+
+        async def relay(self, publisher: Publisher) -> None:
+            if await _count(database, 1):
+                raise ZeroDivisionError("killed here")
+
+    killed = Killed(database)
+    async with running(on(bus, Recorder(killed), killed)) as engine:
+        await send_all(bus, [received("1")])
+        assert isinstance(await engine.failed(), ZeroDivisionError)
+    assert await outputs(bus) == []
+
+    unit = SqlUnitOfWork(database)
+    after = Recorder(unit)
+    async with running(on(bus, after, unit)):
+        await until(lambda: _sent(bus, 1))
+        await send_all(bus, [received("2")])
+        await until(lambda: _sent(bus, 2))
+
+    assert await rows(database) == ["1", "2"]
+    assert sorted(await outputs(bus)) == ["of-1", "of-2"]
+    assert after.calls == 1
+
+
+async def test_a_record_that_spoils_the_batch_is_parked_and_leaves_no_trace(bus: Bus, database: Database) -> None:
+    unit = SqlUnitOfWork(database)
+    await send_all(bus, [received("1"), received("poison"), received("2")])
+
+    async with running(on(bus, Recorder(unit, Rejected("no good")), unit)):
+        await until(lambda: _count(database, 2))
+        await until(lambda: _sent(bus, 2))
+
+    assert await rows(database) == ["1", "2"]
+    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert letter["data"]["reason"] == "no good"
+
+
+async def test_a_database_that_is_away_is_waited_for(bus: Bus, database: Database) -> None:
+    class Flaky(SqlUnitOfWork):
+        tries = 0
+
+        async def __aenter__(self) -> Flaky:
+            self.tries += 1
+            if self.tries < 5:
+                raise Unavailable("the database says: locked")
+            return await super().__aenter__()
+
+    unit = Flaky(database)
+    async with running(on(bus, Recorder(unit), unit)):
+        await send_all(bus, [received("1")])
+        await until(lambda: _sent(bus, 1))
+
+    assert await rows(database) == ["1"]
+
+
+async def test_a_replica_that_lost_its_partition_does_nothing_again(bus: Bus, database: Database) -> None:
+    gate = asyncio.Event()
+
+    class Late(SqlUnitOfWork):
+        """Is held up before its transaction begins, while another replica does the work."""
+
+        async def __aenter__(self) -> Late:
+            await gate.wait()
+            return await super().__aenter__()
+
+    late, other = Late(database), SqlUnitOfWork(database)
+    recorder = Recorder(late)
+    await send_all(bus, [received("1")])
+    async with running(on(bus, recorder, late)) as engine:
+        partition = engine.partition_for(EventReceived.topic, received("1").key())
+        async with other:
+            await other.record([], {(EventReceived.topic.name, partition): 1})
+        gate.set()
+        await send_all(bus, [received("2")])
+        await until(lambda: _count(database, 1))
+
+    assert await rows(database) == ["2"]
+    assert recorder.calls == 1
+
+
+async def _count(database: Database, number: int) -> bool:
+    return len(await rows(database)) >= number
+
+
+async def _sent(bus: Bus, number: int) -> bool:
+    return len(await outputs(bus)) >= number

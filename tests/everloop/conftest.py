@@ -1,0 +1,164 @@
+"""A small house for the client and the command line: the real ingest door, served over TCP on the memory bus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from everloop.house.ports import free_port
+from everloop_ingest.app import build
+from everloop_ingest.settings import IngestSettings
+from everloop_schemas.envelope import Event, Topic, at
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_shared.http import create_app
+from everloop_shared.messaging.memory import MemoryBroker
+
+MARKET: dict[str, Any] = {
+    "loop": "market",
+    "task": "binary",
+    "schema": {"price": {"type": "number"}, "demand": {"type": "number", "missing": "null"}},
+}
+
+
+@dataclass
+class Served:
+    """A served house. `faults` are played to the next requests: a status, or 0 to drop the connection."""
+
+    folder: Path
+    port: int
+    broker: MemoryBroker
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+    faults: list[int] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The one address of all its services."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def events(self, topic: Topic) -> list[Any]:
+        """What lies on a topic."""
+        return self.broker.events(topic)
+
+    def list_doors(self, port: int | None = None) -> None:
+        """Write services.json."""
+        url = f"http://127.0.0.1:{port or self.port}"
+        names = ("ingest", "feature", "serving", "registry", "monitoring", "training")
+        (self.folder / "services.json").write_text(json.dumps({name: {"url": url, "pid": 1} for name in names}))
+
+    def app(self, inner: FastAPI) -> Any:
+        """The house's doors with what is seen of them, and their faults."""
+
+        async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["method"] == "GET":
+                return await inner(scope, receive, send)
+            request = Request(scope, receive)
+            body = await request.body()
+            fault = self.faults.pop(0) if self.faults else None
+            if fault == 0:
+                return await send(
+                    {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"9")]}
+                )
+            if fault is not None:
+                return await JSONResponse({"title": "Away"}, fault, {"retry-after": "0"})(scope, receive, send)
+            self.seen.append((scope["path"], body))
+            await inner(scope, _again(body), send)
+
+        return outer
+
+
+def _again(body: bytes) -> Receive:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _rest(served: Served) -> APIRouter:
+    """What the other services of a house answer, as far as the command line asks them."""
+    routes = APIRouter()
+
+    @routes.put("/v1/loops/{loop}")
+    async def put(loop: str, request: Request) -> JSONResponse:
+        if b"os.system" in await request.body():
+            error = {"field": "models.0.estimator", "error": "is not a river class"}
+            return JSONResponse({"title": "No", "detail": "does not fit", "errors": [error]}, 422)
+        return JSONResponse({"loop": loop, "revision": 3})
+
+    @routes.get("/v1/loops")
+    async def loops() -> JSONResponse:
+        return JSONResponse({"loops": [{"loop": "market"}]})
+
+    @routes.get("/v1/loops/{loop}/status")
+    async def status(loop: str) -> JSONResponse:
+        return JSONResponse(served.status)
+
+    @routes.post("/v1/loops/{loop}/predict")
+    async def predict(loop: str, request: Request) -> JSONResponse:
+        body = await request.json()
+        return JSONResponse({"id": body["id"], "prediction": True, "version": "0", "role": "baseline"})
+
+    return routes
+
+
+def _state() -> LoopState:
+    data = LoopStateData(
+        spec=LoopSpec.model_validate(MARKET), champion=LiveVersion(version="0", since=at(0)), sequence=1
+    )
+    return LoopState(id="s", time=at(0), subject="0", loop="market", revision=3, data=data)
+
+
+async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> None:
+    state: Event = _state()
+    await served.broker.append(state.topic.name, state.key(), state.encode())
+    service = build(IngestSettings(data=served.folder, port=served.port), served.broker.engine)
+    await service.engines[0].start()
+    inner = create_app(service)
+
+    @inner.middleware("http")
+    async def spec(request: Request, answer: Any) -> Any:
+        response = await answer(request)
+        if request.method == "GET" and request.url.path == "/v1/loops/market":
+            return JSONResponse({"loop": "market", "revision": 3, "spec": MARKET})
+        return response
+
+    inner.include_router(_rest(served))
+    config = uvicorn.Config(served.app(inner), host="127.0.0.1", port=served.port, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    up.set()
+    await asyncio.to_thread(stop.wait)
+    server.should_exit = True
+    await task
+    await service.engines[0].stop()
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Serve a house from a thread, found by its folder; ended by the test."""
+    served = Served(tmp_path, free_port(), MemoryBroker())
+    served.list_doors()
+    monkeypatch.setenv("EVERLOOP_DATA", str(tmp_path))
+    up, stop = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(served, up, stop)))
+    thread.start()
+    try:
+        assert up.wait(20), "the house did not start"
+        yield served
+    finally:
+        stop.set()
+        thread.join(20)

@@ -1,0 +1,114 @@
+"""The demo's story is a fold of events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from everloop.demo.play import Script, market
+from everloop.demo.story import Story, verdict
+from everloop.demo.view import chart, report
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import ModelPromoted
+from everloop_schemas.training import RunFinished, RunRequested
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make(cls: type[Event], data: dict[str, Any], **rest: Any) -> Event:
+    about = {"id": f"{cls.__name__}-{len(str(data))}", "time": NOW, "subject": "s", "loop": "market"}
+    return cls.model_validate({**about, "data": data, **rest})
+
+
+def outcome(subject: str, hit: bool) -> Event:
+    data = {
+        "prediction_id": subject,
+        "entity": "default",
+        "label": True,
+        "labelled": NOW,
+        "predicted": NOW,
+        "features": {},
+        "prediction": hit,
+        "version": "0",
+        "role": "baseline",
+        "propensity": 1.0,
+    }
+    return make(OutcomeObserved, data, subject=subject)
+
+
+def drift() -> Event:
+    data = {"detector": "adwin", "offset": 9, "change_point": 8, "outcomes": 9, "outcomes_since_change": 1}
+    return make(DriftDetected, {**data, "error_before": 0.1, "error_after": 0.9, "version": "a@1"}, id="alarm")
+
+
+def run(name: str, cause: str) -> list[Event]:
+    requested = {"run": name, "key": name, "trigger": "drift", "reason": "drift", "line": "b-8", "start_offset": 8}
+    model = {"model": {"preset": "logistic"}, "requested_offset": 9}
+    finished = {"run": name, "line": "b-8", "state": "trained", "offset": 9, "outcomes": 2}
+    return [
+        make(RunRequested, {**requested, **model}, correlationid=name, causationid=cause),
+        make(RunFinished, finished, correlationid=name),
+    ]
+
+
+def promoted(version: str, run_id: str) -> Event:
+    data = {"version": version, "previous": "a@1", "reason": "gate"}
+    return make(ModelPromoted, data, correlationid=run_id, sequence=1, prevhash="")
+
+
+def tell(story: Story, *events: Event) -> Story:
+    for event in events:
+        story.on(event)
+    return story
+
+
+def test_a_loop_that_closes_has_every_step_and_nothing_missing() -> None:
+    story = Story(onset_id="row-2")
+
+    tell(story, promoted("a@1", "r0"), promoted("c@2", "r1"))
+    tell(story, outcome("row-1", True), outcome("row-2", True), drift(), *run("r", "alarm"), promoted("b@9", "r"))
+
+    assert story.closed
+    assert verdict(story).missing == []
+
+
+def test_a_promotion_of_another_run_does_not_close_the_loop() -> None:
+    story = Story(onset_id="row-1")
+
+    tell(story, outcome("row-1", True), drift(), *run("r", "somebody"), promoted("b@9", "other"))
+
+    assert not story.closed
+    assert "the fresh line did not become champion" in verdict(story).missing
+
+
+def test_an_accuracy_that_stays_down_is_missing() -> None:
+    story = Story(onset_id="onset")
+
+    tell(story, *[outcome(f"a{i}", True) for i in range(50)], outcome("onset", False))
+    tell(story, *[outcome(f"b{i}", False) for i in range(50)])
+
+    assert story.recovery.accuracy_before == pytest.approx(1.0)
+    assert any("did not come back" in what for what in verdict(story).missing)
+
+
+def test_the_market_turns_at_the_onset(electricity: Any) -> None:
+    calm = list(market(electricity, Script(before=10, after=0)))
+
+    turned = list(market(electricity, Script(before=5, after=5)))
+
+    assert [label["label"] for _, label in turned[:5]] == [label["label"] for _, label in calm[:5]]
+    assert [label["label"] for _, label in turned[5:]] == [not label["label"] for _, label in calm[5:]]
+
+
+def test_the_views_draw_an_empty_and_a_full_story() -> None:
+    story = tell(Story(onset_id="x"), *[outcome(str(i), i % 3 > 0) for i in range(100)])
+
+    drawn = chart(story.points, 100, [50])
+
+    assert "served" in drawn.plain
+    assert report(story)
+    assert "served -" in chart([], 100, []).plain

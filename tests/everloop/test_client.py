@@ -1,0 +1,115 @@
+"""The client against a served door: what arrives, what is tried again, and what is told."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from everloop import AsyncEverloop, Everloop, EverloopHTTPError, EverloopUnreachable
+from everloop.house.errors import HouseNotFound
+from everloop.house.ports import free_port
+from everloop.retry import Attempts, retry_after
+from everloop_schemas.ingest import EventReceived, LabelReceived
+
+if TYPE_CHECKING:
+    from tests.everloop.conftest import Served
+
+
+def test_one_observation_and_its_label_arrive(house: Served) -> None:
+    with Everloop() as client:
+        published = client.publish("market", {"price": 1.5}, entity="shop-3")
+        answer = client.predict("market", {"price": 1.5}, id="ask-1")
+        client.label("market", published.ids[0], True)
+        client.feedback("market", answer.id, correct=False, source="desk")
+
+    [event] = house.events(EventReceived.topic)
+    label, feedback = sorted((e.data for e in house.events(LabelReceived.topic)), key=lambda d: d.kind, reverse=True)
+    assert (event.id, event.subject, event.data.fields["price"]) == (published.ids[0], "shop-3", 1.5)
+    assert (answer.id, answer.prediction, answer.version) == ("ask-1", True, "0")
+    assert (label.prediction_id, label.label) == (event.id, True)
+    assert (feedback.prediction_id, feedback.correct, feedback.source) == ("ask-1", False, "desk")
+
+
+async def test_the_async_client_does_the_same(house: Served) -> None:
+    async with AsyncEverloop() as client:
+        published = await client.publish("market", [{"data": {"price": 1.0}}, {"id": "b", "data": {"price": 2.0}}])
+        labelled = await client.label("market", [{"id": i, "label": True} for i in published.ids])
+
+    assert published.ids[1] == "b"
+    assert labelled.ids == published.ids
+    assert {e.id for e in house.events(EventReceived.topic)} == set(published.ids)
+
+
+@pytest.mark.parametrize("faults", [[503], [429, 503], [0], [502, 0, 503]])
+def test_what_failed_is_tried_again_as_the_same_event(house: Served, faults: list[int]) -> None:
+    house.faults += faults
+    heard: list[str] = []
+
+    with Everloop(on_retry=lambda failure: heard.append(str(failure))) as client:
+        published = client.publish("market", {"price": 1.0})
+
+    assert len(heard) == len(faults)
+    assert [e.id for e in house.events(EventReceived.topic)] == list(published.ids)
+
+
+def test_it_gives_up_in_the_end_and_says_why(house: Served) -> None:
+    house.faults += [503] * 100
+
+    with Everloop(retry_for=0.3) as client, pytest.raises(EverloopHTTPError) as refused:
+        client.publish("market", {"price": 1.0})
+
+    assert refused.value.status == 503
+
+
+def test_a_house_on_another_port_is_found_again(house: Served) -> None:
+    house.list_doors(free_port())
+
+    with Everloop(on_retry=lambda failure: house.list_doors()) as client:
+        published = client.publish("market", {"price": 1.0})
+
+    assert published.accepted == 1
+
+
+def test_nobody_there_names_the_service_and_the_address() -> None:
+    with Everloop(ingest=f"http://127.0.0.1:{free_port()}", retry_for=0.0) as client:
+        with pytest.raises(EverloopUnreachable, match="ingest does not answer at http://127"):
+            client.publish("market", {"price": 1.0})
+
+
+def test_an_address_that_is_no_url_is_said_so() -> None:
+    with Everloop(ingest="localhost:8001") as client, pytest.raises(HouseNotFound, match="no URL"):
+        client.publish("market", {"price": 1.0})
+
+
+def test_a_refused_observation_names_field_and_fix_and_is_not_tried_again(house: Served) -> None:
+    with Everloop() as client, pytest.raises(EverloopHTTPError) as refused:
+        client.publish("market", {"demand": 1.0})
+
+    assert (refused.value.status, [field for field, _ in refused.value.errors]) == (422, ["data.price"])
+    assert len(house.seen) == 1
+
+
+def test_a_list_is_cut_into_parts_and_its_refused_entries_are_counted_through(house: Served) -> None:
+    events = [{"id": str(i), "data": {"price": float(i)} if i % 600 else {}} for i in range(1, 1202)]
+
+    with Everloop() as client:
+        published = client.publish("market", events)
+
+    assert [len(json.loads(body)) for _, body in house.seen] == [500, 500, 201]
+    assert published.accepted == 1199
+    assert [(r.index, r.id) for r in published.rejected] == [(599, "600"), (1199, "1200")]
+
+
+def test_back_off_grows_listens_to_the_server_and_ends() -> None:
+    now = 0.0
+    attempts = Attempts(10.0, lambda: now)
+
+    pauses = [attempts.pause() for _ in range(8)]
+
+    assert all(a is not None and 0.05 <= a <= 5 for a in pauses)
+    assert max(filter(None, pauses)) > 1
+    assert attempts.pause(7.0) == 7.0
+    assert attempts.pause(11.0) is None
+    assert (retry_after({"retry-after": "3"}), retry_after({"retry-after": "soon"})) == (3.0, None)

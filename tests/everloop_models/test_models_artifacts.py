@@ -1,0 +1,116 @@
+"""Artifacts: verified before they are loaded, made of models only, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everloop_models import Artifact, ArtifactCorrupt, ArtifactStore, ArtifactUnavailable, Baseline, Losses, build, save
+from everloop_models.pickling import verify_and_load
+from everloop_schemas.loop import LoopSpec
+
+
+def spec(task: str = "binary", **parts: Any) -> LoopSpec:
+    return LoopSpec.model_validate({"loop": "x", "task": task, "schema": {"a": {"type": "number"}}, **parts})
+
+
+def artifact() -> Artifact:
+    return save(build(spec().models[0], spec()))
+
+
+def test_one_changed_byte_is_noticed_before_anything_is_unpickled() -> None:
+    good = artifact()
+    bad = good.data[:-5] + bytes([good.data[-5] ^ 1]) + good.data[-4:]
+
+    with pytest.raises(ArtifactCorrupt, match="sha256"):
+        verify_and_load(bad, good.sha256)
+
+
+@pytest.mark.parametrize("call", [(os.system, ("true",)), (subprocess.Popen, (["true"],)), (eval, ("1",))])
+def test_a_pickle_that_would_run_something_is_refused_even_with_its_own_sha256(call: Any) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return call
+
+    data = pickle.dumps(Evil())
+
+    with pytest.raises(ArtifactCorrupt, match="no model is made of"):
+        verify_and_load(data, sha256(data).hexdigest())
+
+
+def test_a_method_of_something_else_is_refused() -> None:
+    data = pickle.dumps("text".upper)
+
+    with pytest.raises(ArtifactCorrupt):
+        verify_and_load(data, sha256(data).hexdigest())
+
+
+def test_what_is_put_can_be_got_and_lies_under_its_content(tmp_path: Path) -> None:
+    store, good = ArtifactStore(tmp_path.as_uri()), artifact()
+
+    uri = store.put(store.name("market", "line-0@29", good.sha256), good.data)
+
+    assert uri.endswith(f"models/market/line-0@29-{good.sha256[:16]}.pkl")
+    assert ArtifactStore("memory://").get(uri) == good.data
+    assert len(list((tmp_path / "models/market").iterdir())) == 1
+
+
+def test_a_store_in_memory_works_the_same() -> None:
+    store, good = ArtifactStore("memory://artifacts"), artifact()
+
+    assert store.get(store.put("models/x/v.pkl", good.data)) == good.data
+
+
+def test_a_full_disk_is_told_in_words_and_leaves_nothing_half_written() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    store = ArtifactStore("file:///dev/full")
+
+    with pytest.raises(ArtifactUnavailable, match="cannot write"):
+        store.put("models/x/v.pkl", b"bytes")
+
+
+def test_what_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactUnavailable, match="cannot read"):
+        ArtifactStore(tmp_path.as_uri()).get((tmp_path / "nothing.pkl").as_uri())
+
+
+def test_the_baseline_is_the_running_majority_and_starts_with_the_default() -> None:
+    baseline = Baseline(spec("multiclass", label={"classes": ["cat", "dog"]}))
+    before = baseline.predict().value
+    for label in ("dog", "dog", "cat"):
+        baseline.learn(label)
+
+    restored = Baseline(spec("multiclass", label={"classes": ["cat", "dog"]}))
+    restored.restore(baseline.state())
+
+    assert before == "cat"
+    assert restored.predict() == baseline.predict() == ("dog", {"dog": 2 / 3, "cat": 1 / 3})
+
+
+def test_the_baseline_of_numbers_is_their_running_mean() -> None:
+    baseline = Baseline(spec("regression"))
+
+    for label in (1.0, 2.0, 6.0):
+        baseline.learn(label)
+
+    assert baseline.predict().value == pytest.approx(3.0)
+
+
+def test_losses_lie_between_zero_and_one() -> None:
+    by_class, by_brier, by_number = Losses(spec()), Losses(spec(metric="log_loss")), Losses(spec("regression"))
+    for label in (0.0, 10.0, 20.0):
+        by_number.learn(label)
+
+    assert (by_class.loss(True, True), by_class.loss(True, False)) == (0.0, 1.0)
+    assert by_brier.loss(True, True, {"true": 0.8, "false": 0.2}) == pytest.approx(0.04)
+    assert by_brier.loss(True, False, {"true": 0.0, "false": 1.0}) == 1.0
+    assert by_number.loss(10.0, 10.0) == 0.0
+    assert 0 < by_number.loss(10.0, 12.0) < by_number.loss(10.0, 1e12) <= 1.0

@@ -1,0 +1,27 @@
+"""The feature service over the memory engine: events in, events out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from tests.feature.feature_room import FeatureRoom
+
+from everloop_feature.app import build
+from everloop_feature.settings import FeatureSettings
+from everloop_shared.messaging.expiry import keyed_on
+from everloop_shared.messaging.memory import MemoryBroker
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[FeatureRoom]:
+    """A feature service that has started; its loops are to be told."""
+    broker = MemoryBroker(partitions=2)
+    settings = FeatureSettings(partitions=2, ids_kept=256, max_joins=100)
+    service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
+    async with AsyncExitStack() as stack:
+        for engine in service.engines:
+            await engine.start()
+            stack.push_async_callback(engine.stop)
+        yield FeatureRoom(broker, service)

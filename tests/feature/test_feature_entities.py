@@ -1,0 +1,133 @@
+"""What an entity remembers: its ids, bounded, and a state that does not outgrow a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.feature.feature_world import event, loop_state, spec
+
+from everloop_feature.domain import PAGE_IDS, Entity, page_holds
+from everloop_feature.errors import StateTooLarge
+from everloop_feature.handlers import EntityHandlers
+from everloop_feature.loops import Loops
+from everloop_feature.metrics import PrometheusNotes
+from everloop_features import compile_features
+from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, LabelJoinedData
+from everloop_shared.messaging.keyed import Change, KeyedStore
+from everloop_shared.messaging.routes import Position
+
+PLAN = compile_features(spec())
+
+
+def handlers(store: KeyedStore | None = None, **changes: int) -> EntityHandlers:
+    loops = Loops()
+    loops.apply(loop_state())
+    return EntityHandlers(loops, store or KeyedStore("entities"), PrometheusNotes(), **changes)
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), max_size=30))
+def test_an_entity_knows_the_ids_on_its_page(ids: list[str]) -> None:
+    entity = Entity()
+    for id in ids:
+        entity = entity.observe(PLAN, id, {"price": 1.0}, event(0).time)
+
+    assert all(page_holds(entity.ids, id) for id in ids)
+    assert not page_holds(entity.ids, "an id of its own")
+    assert Entity.load(entity.dump()) == entity
+
+
+async def test_ids_are_remembered_for_so_long_and_no_longer() -> None:
+    desk = handlers(ids_kept=2 * PAGE_IDS)
+    last = 4 * PAGE_IDS
+    for n in range(last):
+        await desk.on_event_received(event(n), Position("ingest.event_received.v1", 0, n))
+
+    recent = await desk.on_event_received(event(last - 2 * PAGE_IDS), Position("ingest.event_received.v1", 0, last))
+    ancient = await desk.on_event_received(event(0), Position("ingest.event_received.v1", 0, last + 1))
+
+    assert recent == []
+    assert ancient != []
+
+
+async def test_a_repeat_within_a_crash_cut_batch_is_not_taken_for_a_duplicate() -> None:
+    """Pages leave before the state that counts them, whatever else the batch holds."""
+    store = KeyedStore("entities")
+    written: list[bytes] = []
+
+    class Bus:
+        async def publish(self, events: object) -> None: ...
+
+    async def changelog(changes: Sequence[Change]) -> None:
+        written.extend(name for _, name, _ in changes)
+
+    store.attach(Bus(), {}, changelog)
+    desk = handlers(store)
+    async with store:
+        for n in range(PAGE_IDS + 2):
+            await desk.on_event_received(event(n), Position("ingest.event_received.v1", 0, n))
+
+    assert written == [b"0|~0/shop/ada", b"0|shop/ada"]
+
+
+async def test_a_replayed_record_changes_nothing_and_says_nothing() -> None:
+    desk, at = handlers(), Position("ingest.event_received.v1", 0, 5)
+    await desk.on_event_received(event(1), at)
+
+    again = await desk.on_event_received(event(1), at)
+
+    assert again == []
+
+
+async def test_the_same_observation_gives_the_same_bytes() -> None:
+    at = Position("ingest.event_received.v1", 0, 5)
+
+    once, again = [await handlers().on_event_received(event(1), at) for _ in range(2)]
+
+    assert [e.encode() for e in once] == [e.encode() for e in again]
+    assert [type(e) for e in once] == [FeaturesComputed, EntityState]
+    assert {e.causationid for e in once} == {"e1"}
+
+
+async def test_only_the_last_state_of_a_batch_leaves_it() -> None:
+    store = KeyedStore("entities")
+    sent: list[object] = []
+
+    class Bus:
+        async def publish(self, events: object) -> None:
+            sent.append(events)
+
+    store.attach(Bus(), {}, None)
+    desk = handlers(store)
+    async with store as unit:
+        for n in range(3):
+            await unit.record(await desk.on_event_received(event(n), Position("ingest.event_received.v1", 0, n)), {})
+
+    [events] = sent
+    assert isinstance(events, list)
+    assert [e.data.applied for e in events if isinstance(e, EntityState)] == [3]
+    assert sum(isinstance(e, FeaturesComputed) for e in events) == 3
+
+
+async def test_a_state_that_fits_no_record_is_refused_with_the_fix() -> None:
+    desk = handlers(max_state_bytes=50)
+
+    with pytest.raises(StateTooLarge, match="shorten the windows"):
+        await desk.on_event_received(event(1), Position("ingest.event_received.v1", 0, 5))
+
+
+async def test_a_label_of_an_entity_never_seen_is_kept_for_its_first_observation() -> None:
+    loops = Loops()
+    loops.apply(loop_state(spec(features=[{"name": "last", "lag": "label"}])))
+    desk = EntityHandlers(loops, KeyedStore("entities"), PrometheusNotes())
+    data = LabelJoinedData(prediction_id="e0", entity="ada", label=True, observed=event(0).time)
+    await desk.on_label_joined(
+        LabelJoined(id="j", time=event(0).time, subject="ada", loop="shop", revision=1, data=data),
+        Position("feature.label_joined.v1", 0, 0),
+    )
+
+    [vector, *_] = await desk.on_event_received(event(1), Position("ingest.event_received.v1", 0, 0))
+
+    assert vector.data.features == {"last": True}

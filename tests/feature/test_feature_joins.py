@@ -1,0 +1,258 @@
+"""How a prediction and the words on it become outcomes: either order, corrections, feedback, lateness, expiry."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.feature.feature_world import event, label, loop_state, prediction, spec
+
+from everloop_feature.deadlines import Deadlines
+from everloop_feature.domain import Join, Truth, resolve
+from everloop_feature.handlers import JoinHandlers
+from everloop_feature.loops import Loops
+from everloop_feature.metrics import PrometheusNotes
+from everloop_schemas.dead_letter import DeadLetter
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import LabelJoined, OutcomeObserved
+from everloop_schemas.ingest import LabelReceived
+from everloop_schemas.serving import PredictionMade
+from everloop_shared.messaging.keyed import KeyedStore
+from everloop_shared.messaging.routes import Position
+
+Said = PredictionMade | LabelReceived
+CLASSES = {"task": "multiclass", "label": {"type": "string", "within": "1h"}}
+
+
+class Desk:
+    """Handlers over a store, with a log of their own."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.store, loops = KeyedStore("joins"), Loops()
+        loops.apply(loop_state(spec(**changes)))
+        self.handlers = JoinHandlers(loops, self.store, PrometheusNotes(), max_joins=3)
+        self.offsets = {kind.topic.name: itertools.count() for kind in (PredictionMade, LabelReceived)}
+
+    async def hear(
+        self, said: PredictionMade | LabelReceived, time_ms: int = 0, offset: int | None = None
+    ) -> list[Event]:
+        """Handle one record; nothing leaves the process."""
+        name = said.topic.name
+        at = Position(name, 0, next(self.offsets[name]) if offset is None else offset, time_ms)
+        if isinstance(said, PredictionMade):
+            return await self.handlers.on_prediction_made(said, at)
+        return await self.handlers.on_label_received(said, at)
+
+    async def outcomes(self, *said: Said) -> list[OutcomeObserved]:
+        """The outcomes of several records."""
+        return [e for s in said for e in await self.hear(s) if isinstance(e, OutcomeObserved)]
+
+    async def sweep(self, time_ms: int) -> list[Event]:
+        """Let what is due expire."""
+        return await self.handlers.sweep(Position("", 0, -1, time_ms))
+
+
+def feedback(n: int, id: str = "f", **data: Any) -> LabelReceived:
+    return label(n, **({"value": None, "id": id, "kind": "feedback"} | data))
+
+
+async def test_either_order_gives_the_same_bytes() -> None:
+    [late] = await Desk().outcomes(prediction(1), label(1))
+
+    [early] = await Desk().outcomes(label(1), prediction(1))
+
+    assert late.encode() == early.encode()
+    assert (late.data.version, late.data.propensity, late.data.features) == ("logistic-0@5", 0.75, {"price": 1.0})
+    assert late.data.shadows == prediction(1).data.shadows
+
+
+async def test_the_latest_word_wins_and_is_a_correction_not_a_second_outcome() -> None:
+    said = await Desk().outcomes(prediction(1), label(1, True), label(1, False, id="again"))
+
+    assert [(o.data.label, o.data.correction, o.subject) for o in said] == [(True, 0, "e1"), (False, 1, "e1")]
+    assert len({o.id for o in said}) == 2
+
+
+async def test_the_same_word_twice_changes_nothing() -> None:
+    desk = Desk()
+    await desk.outcomes(prediction(1), label(1, True))
+
+    said = await desk.outcomes(label(1, True), label(1, True, id="other-id-same-label"), prediction(1))
+
+    assert said == []
+
+
+async def test_words_before_the_prediction_are_heard_in_their_order() -> None:
+    said = await Desk().outcomes(label(1, True), feedback(1, correct=False), prediction(1, True))
+
+    assert [(o.data.label, o.data.kind, o.data.correction) for o in said] == [
+        (True, "label", 0),
+        (False, "feedback", 1),
+    ]
+
+
+async def test_feedback_counts_even_where_the_label_stays() -> None:
+    said = await Desk().outcomes(prediction(1, True), label(1, False), feedback(1, correct=False))
+
+    assert [(o.data.label, o.data.kind) for o in said] == [(False, "label"), (False, "feedback")]
+
+
+async def test_not_this_of_several_classes_leaves_the_label_open() -> None:
+    desk = Desk(**CLASSES)
+
+    said = await desk.outcomes(prediction(1, "cat"), feedback(1, correct=False), label(1, "dog"))
+
+    assert [(o.data.label, o.data.rejected) for o in said] == [(None, "cat"), ("dog", None)]
+
+
+async def test_not_this_keeps_a_different_label_known_before() -> None:
+    desk = Desk(**CLASSES)
+
+    said = await desk.outcomes(prediction(1, "cat"), label(1, "dog"), feedback(1, correct=False))
+
+    assert [(o.data.label, o.data.rejected) for o in said] == [("dog", None), ("dog", None)]
+
+
+def test_right_is_what_was_predicted() -> None:
+    assert resolve("multiclass", "cat", Truth("dog"), feedback(1, correct=True)) == Truth("cat")
+
+
+async def test_wrong_says_nothing_of_a_number_and_is_parked() -> None:
+    desk = Desk(task="regression", label={"within": "1h"})
+
+    await desk.hear(prediction(1, 3.5))
+    [letter] = await desk.hear(feedback(1, correct=False))
+
+    assert isinstance(letter, DeadLetter)
+    assert "label" in letter.data.reason
+
+
+async def test_a_label_later_than_the_loop_allows_is_parked_with_its_reason() -> None:
+    desk = Desk()
+    await desk.hear(prediction(1))
+
+    [letter] = await desk.hear(label(1, after=3601))
+
+    assert isinstance(letter, DeadLetter)
+    assert letter.data.error == "LabelTooLate"
+    assert letter.subject == "ingest.label_received.v1/0/0"
+
+
+async def test_a_label_without_a_time_of_its_own_is_never_late() -> None:
+    desk = Desk()
+    await desk.hear(prediction(1))
+    door = label(1, after=9999)
+
+    said = await desk.hear(door.model_copy(update={"data": door.data.model_copy(update={"received": door.time})}))
+
+    assert isinstance(said[0], OutcomeObserved)
+
+
+async def test_the_entity_is_told_only_where_a_feature_asks() -> None:
+    asked = Desk(features=[{"name": "last", "lag": "label"}])
+
+    told = [await desk.hear(said) for desk in (asked, Desk()) for said in (prediction(1), label(1))]
+
+    assert [[type(e) for e in events] for events in told] == [[], [OutcomeObserved, LabelJoined], [], [OutcomeObserved]]
+    joined = told[1][1]
+    assert isinstance(joined, LabelJoined)
+    assert (joined.subject, joined.data.label, joined.data.observed) == ("ada", True, event(1).time)
+
+
+async def test_a_record_that_was_applied_is_not_applied_again() -> None:
+    desk = Desk()
+    await desk.hear(prediction(1))
+    await desk.hear(label(1, True), offset=7)
+    await desk.hear(label(1, False, id="newer"), offset=8)
+
+    replayed = [await desk.hear(label(1, True), offset=7), await desk.hear(label(1, False, id="newer"), offset=8)]
+
+    assert replayed == [[], []]
+
+
+async def test_a_label_that_waits_too_long_is_marked_first_and_leaves_in_the_sweep_after() -> None:
+    desk = Desk()
+    await desk.hear(label(1), time_ms=1000)
+
+    nothing, [letter], gone = [await desk.sweep(t) for t in (3_601_000, 3_601_001, 3_601_002)]
+
+    assert (nothing, gone) == ([], [])
+    assert isinstance(letter, DeadLetter)
+    assert letter.data.error == "PredictionNeverCame"
+
+
+async def test_a_label_marked_as_overdue_never_joins_after_all() -> None:
+    desk = Desk()
+    await desk.hear(label(1), time_ms=1000)
+    await desk.sweep(3_601_000)
+
+    said = await desk.hear(prediction(1), time_ms=3_601_000)
+
+    assert said == []
+    [letter] = await desk.sweep(3_601_001)
+    assert isinstance(letter, DeadLetter)
+
+
+async def test_beyond_the_limit_the_oldest_that_settled_go_first() -> None:
+    desk = Desk()
+    for n in range(4):
+        await desk.hear(prediction(n), time_ms=n)
+    await desk.hear(label(2))
+
+    await desk.sweep(10)
+
+    left = {key for key in ("shop/e0", "shop/e1", "shop/e2", "shop/e3") if desk.store.get(key, Position("", 0))}
+    assert left == {"shop/e0", "shop/e1", "shop/e3"}
+
+
+async def test_deadlines_are_rebuilt_from_the_state() -> None:
+    desk, other = Desk(), Desk()
+    await desk.hear(label(1), time_ms=1000)
+    async with desk.store:
+        await desk.hear(label(2), time_ms=1000)
+    other.store.data = desk.store.data
+
+    other.handlers.restored(other.store.items())
+    await other.sweep(3_601_000)
+    letters = await other.sweep(3_601_000)
+
+    assert sorted(e.causationid or "" for e in letters) == ["l1", "l2"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=40), st.integers(0, 9))
+def test_deadlines_give_out_what_is_due_in_order(adds: list[tuple[int, int]], now: int) -> None:
+    deadlines, first = Deadlines(), dict[str, int]()
+    for key, due in adds:
+        deadlines.add(0, str(key), due)
+        first.setdefault(str(key), due)
+
+    due_now = deadlines.due(0, now, 100)
+
+    assert sorted(due_now) == sorted(k for k, due in first.items() if due <= now)
+    assert [first[k] for k in due_now] == sorted(first[k] for k in due_now)
+    assert deadlines.due(0, now, 100) == due_now
+
+
+@given(st.permutations([label(1, True), feedback(1, id="f1", correct=False), label(1, False, id="l2"), prediction(1)]))
+async def test_whatever_the_order_the_corrections_count_up_and_bytes_depend_on_words_only(said: Any) -> None:
+    outcomes = await Desk().outcomes(*said)
+
+    assert [o.data.correction for o in outcomes] == list(range(len(outcomes)))
+    words = [s for s in said if isinstance(s, LabelReceived)]
+    assert outcomes[-1].data.label is (words[-1].data.label if words[-1].data.kind == "label" else False)
+
+
+def test_a_join_survives_its_value() -> None:
+    join = Join(
+        7, prediction(1).model_dump(mode="json", exclude_none=True), truth=Truth("cat"), corrections=2, words=("a",)
+    )
+
+    assert Join.load(join.dump()) == join
+
+
+def test_nothing_said_is_refused() -> None:
+    with pytest.raises(ValueError, match="label"):
+        resolve("binary", True, None, feedback(1))

@@ -1,0 +1,305 @@
+"""The door over HTTP: what goes in, what is answered, and what is on the log afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import httpx
+import pytest
+
+from everloop_schemas.envelope import Event
+from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
+from everloop_shared.messaging.routes import EngineFactory, Route
+
+GOOD = {"data": {"price": 1.5, "demand": 2}}
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CLOUDEVENT = {
+    "specversion": "1.0",
+    "id": "ce-1",
+    "source": "/shop",
+    "type": "order",
+    "subject": "shop-3",
+    "time": "2024-05-01T12:00:00Z",
+    "data": {"price": 1.0},
+}
+OpenDoor = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+async def test_an_event_is_accepted_under_its_own_id_and_lies_on_the_log(
+    door: httpx.AsyncClient, broker: MemoryBroker
+) -> None:
+    event = {"id": "mine-1", "entity": "shop-3", "time": "2024-05-01T12:00:00+02:00", **GOOD}
+
+    answer = await door.post("/events", json=event, headers={"traceparent": TRACE})
+
+    [seen] = broker.events(EventReceived.topic)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "ids": ["mine-1"]})
+    assert (seen.id, seen.subject, seen.loop, seen.revision) == ("mine-1", "shop-3", "market", 3)
+    assert seen.time.isoformat() == "2024-05-01T10:00:00+00:00"
+    assert (seen.data.entity, seen.data.fields) == ("shop-3", {"price": 1.5, "demand": 2})
+    assert seen.traceparent == TRACE
+
+
+async def test_what_is_left_out_is_filled_in(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    answer = await door.post("/events", json={"data": {"price": 1}})
+
+    [seen] = broker.events(EventReceived.topic)
+    assert answer.json()["ids"] == [seen.id]
+    assert (seen.subject, seen.data.fields) == ("default", {"price": 1, "demand": None})
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/json", json.dumps([GOOD, GOOD]).encode()),
+        ("application/x-ndjson", b'{"data": {"price": 1}}\n\r\n{"data": {"price": 2}}\r\n'),
+        ("application/cloudevents-batch+json", json.dumps([CLOUDEVENT, CLOUDEVENT | {"id": "ce-2"}]).encode()),
+        (
+            "application/json; charset=utf-8",
+            b"  [" + json.dumps(GOOD).encode() + b"," + json.dumps(GOOD).encode() + b"]",
+        ),
+    ],
+)
+async def test_every_content_type_carries_many_events(
+    door: httpx.AsyncClient, broker: MemoryBroker, content_type: str, body: bytes
+) -> None:
+    answer = await door.post("/events", content=body, headers={"content-type": content_type})
+
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
+    assert {e.id for e in broker.events(EventReceived.topic)} == set(answer.json()["ids"])
+
+
+async def test_a_cloudevent_is_an_event_of_its_subject(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    event = json.dumps(CLOUDEVENT | {"traceparent": TRACE}).encode()
+
+    answer = await door.post("/events", content=event, headers={"content-type": "application/cloudevents+json"})
+
+    [seen] = broker.events(EventReceived.topic)
+    assert answer.status_code == 202
+    assert (seen.id, seen.subject, seen.data.fields["price"], seen.traceparent) == ("ce-1", "shop-3", 1.0, TRACE)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "field", "word"),
+    [
+        ({"data": {"demand": 1}}, None, 422, "data.price", "missing"),
+        ({"data": {"price": "high"}}, None, 422, "data.price", "number"),
+        ({"data": {"price": True}}, None, 422, "data.price", "number"),
+        ({"data": {"price": 1, "colour": 2}}, None, 422, "data.colour", "schema"),
+        ({"id": 7, **GOOD}, None, 422, "id", "text"),
+        ({"id": "", **GOOD}, None, 422, "id", "text"),
+        ({"entity": ["a"], **GOOD}, None, 422, "entity", "text"),
+        ({"time": "yesterday", **GOOD}, None, 422, "time", "RFC 3339"),
+        ({"time": "2024-05-01T12:00:00", **GOOD}, None, 422, "time", "offset"),
+        ({"datas": {}}, None, 422, "datas", "not known"),
+        ("text", None, 422, "body", "object"),
+        (b'{"data": {"price": NaN}}', None, 400, None, "JSON"),
+        (b'{"data": {"price": 1e999}}', None, 422, "data.price", "finite"),
+        (b'{"data": ', None, 400, None, "JSON"),
+        (b"", None, 400, None, "JSON"),
+        (b"[]", None, 422, None, "nothing"),
+        (b"\n \n", "application/x-ndjson", 422, None, "nothing"),
+        (b"[" * 10_000, None, 400, None, "recursion"),
+        (b'{"id": "\\ud800", "data": {"price": 1}}', None, 400, None, "JSON"),
+        (b"\xff\xfe", None, 400, None, "JSON"),
+        (b"<a/>", "application/xml", 415, None, "application/json"),
+        ({**CLOUDEVENT, "specversion": "0.3"}, "application/cloudevents+json", 422, "specversion", "1.0"),
+        ({k: v for k, v in CLOUDEVENT.items() if k != "id"}, "application/cloudevents+json", 422, "id", "missing"),
+        ({"data": {"price": 1}}, "application/cloudevents-batch+json", 400, None, "list"),
+    ],
+)
+async def test_bad_input_is_refused_with_field_and_fix_and_the_door_stays_open(
+    door: httpx.AsyncClient,
+    broker: MemoryBroker,
+    body: Any,
+    content_type: str | None,
+    status: int,
+    field: str | None,
+    word: str,
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    refused = await door.post("/events", content=content, headers={"content-type": content_type or "application/json"})
+    after = await door.post("/events", json=GOOD)
+
+    problem = refused.json()
+    assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
+    assert word in refused.text
+    assert field is None or problem["errors"][0]["field"] == field
+    assert after.status_code == 202
+    assert len(broker.events(EventReceived.topic)) == 1
+
+
+async def test_a_mixed_batch_says_which_was_bad(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    answer = await door.post("/events", json=[{"id": "a", **GOOD}, {"id": "b", "data": {}}, {"id": "c", **GOOD}])
+
+    body = answer.json()
+    assert (answer.status_code, body["accepted"], body["ids"]) == (207, 2, ["a", "c"])
+    assert [(r["index"], r["id"], r["errors"][0]["field"]) for r in body["rejected"]] == [(1, "b", "data.price")]
+    assert len(broker.events(EventReceived.topic)) == 2
+
+
+async def test_a_broken_line_spoils_only_itself(door: httpx.AsyncClient) -> None:
+    lines = b'{"data": {"price": 1}}\n{"data": \n{"data": {"price": 2}}'
+
+    answer = await door.post("/events", content=lines, headers={"content-type": "application/x-ndjson"})
+
+    assert (answer.status_code, answer.json()["accepted"]) == (207, 2)
+    assert [(r["index"], r["errors"][0]["field"]) for r in answer.json()["rejected"]] == [(1, "line")]
+
+
+async def test_a_batch_without_one_good_event_is_422_and_lists_them_all(door: httpx.AsyncClient) -> None:
+    answer = await door.post("/events", json=[{"data": {}}, {"data": {"price": "x"}}])
+
+    assert (answer.status_code, answer.json()["accepted"]) == (422, 0)
+    assert [r["index"] for r in answer.json()["rejected"]] == [0, 1]
+
+
+@pytest.mark.parametrize("where", ["/events", "/labels", "/feedback"])
+async def test_an_unknown_loop_is_404(door: httpx.AsyncClient, where: str) -> None:
+    answer = await door.post(f"http://door/v1/loops/nowhere{where}", json=GOOD)
+
+    assert answer.status_code == 404
+    assert "loop" in answer.json()["detail"]
+
+
+async def test_limits_answer_413(open_door: OpenDoor) -> None:
+    async with open_door(max_body_bytes=2_000, max_event_bytes=1_000, max_events_per_request=3) as door:
+        too_long = await door.post("/events", content=b'{"data": "' + b"x" * 3_000 + b'"}')
+        too_big = await door.post("/events", content=b'{"data": "' + b"x" * 1_500 + b'"}')
+        too_many = await door.post("/events", json=[GOOD] * 4)
+        too_many_lines = await door.post(
+            "/events", content=b"{}\n" * 4, headers={"content-type": "application/x-ndjson"}
+        )
+        good = await door.post("/events", json=[GOOD] * 3)
+
+    assert [a.status_code for a in (too_long, too_big, too_many, too_many_lines, good)] == [413, 413, 413, 413, 202]
+
+
+async def test_a_body_that_never_ends_is_408(open_door: OpenDoor) -> None:
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with open_door(body_timeout_s=0.05) as door:
+        answer = await door.post("/events", content=dripping())
+
+    assert answer.status_code == 408
+
+
+class SlowEngine(MemoryEngine):
+    """A broker that acknowledges nothing until it is told to."""
+
+    acknowledge = asyncio.Event()
+    reached = asyncio.Event()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Wait, then append."""
+        if events:
+            self.reached.set()
+            await self.acknowledge.wait()
+        await super().publish(events)
+
+
+class AwayEngine(MemoryEngine):
+    """A broker that is away."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Fail as the real engine does."""
+        if events:
+            raise Unavailable("the broker is away")
+
+
+def _connecting(broker: MemoryBroker, engine: type[MemoryEngine]) -> EngineFactory:
+    def connect(service: str, routes: Sequence[Route], **_: Any) -> MemoryEngine:
+        return engine(broker, service, routes)
+
+    return connect
+
+
+async def test_what_waits_for_the_broker_is_bounded_and_the_rest_is_told_to_come_back(
+    open_door: OpenDoor, broker: MemoryBroker
+) -> None:
+    SlowEngine.acknowledge, SlowEngine.reached = asyncio.Event(), asyncio.Event()
+    async with open_door(connect=_connecting(broker, SlowEngine), max_unacked_events=2) as door:
+        waiting = asyncio.create_task(door.post("/events", json=[GOOD, GOOD]))
+        await SlowEngine.reached.wait()
+        refused = await door.post("/events", json=GOOD)
+        SlowEngine.acknowledge.set()
+        accepted = await waiting
+        after = await door.post("/events", json=GOOD)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert (accepted.status_code, after.status_code) == (202, 202)
+    assert len(broker.events(EventReceived.topic)) == 3
+
+
+async def test_a_broker_that_is_away_is_503_and_never_202(open_door: OpenDoor, broker: MemoryBroker) -> None:
+    async with open_door(connect=_connecting(broker, AwayEngine)) as door:
+        answer = await door.post("/events", json=GOOD)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert broker.events(EventReceived.topic) == []
+
+
+async def test_a_label_and_feedback_name_their_prediction(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    label = await door.post("/labels", json={"id": "p1", "label": 1})
+    opinions = [{"id": "p2", "correct": False, "comment": "no", "source": "desk"}, {"id": "p3", "label": False}]
+    feedback = await door.post("/feedback", json=opinions)
+
+    seen = {e.subject: e.data for e in broker.events(LabelReceived.topic)}
+    assert (label.status_code, label.json()) == (202, {"accepted": 1, "ids": ["p1"]})
+    assert (feedback.status_code, feedback.json()["ids"]) == (202, ["p2", "p3"])
+    assert (seen["p1"].kind, seen["p1"].label) == ("label", True)
+    assert (seen["p2"].kind, seen["p2"].correct, seen["p2"].comment, seen["p2"].source) == (
+        "feedback",
+        False,
+        "no",
+        "desk",
+    )
+    assert (seen["p3"].kind, seen["p3"].label, seen["p3"].correct) == ("feedback", False, None)
+
+
+async def test_the_same_label_sent_again_is_the_same_event_and_another_is_not(
+    door: httpx.AsyncClient, broker: MemoryBroker
+) -> None:
+    for label in (True, True, 1, False):
+        await door.post("/labels", json={"id": "p1", "label": label})
+    await door.post("/labels", json={"id": "p1", "label": True, "time": "2024-05-01T12:00:00Z"})
+
+    ids = [e.id for e in broker.events(LabelReceived.topic)]
+    assert len(ids) == 5
+    assert len(set(ids)) == 3
+
+
+async def test_a_cloudevent_carries_a_label_about_its_subject(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    event = CLOUDEVENT | {"subject": "p9", "data": {"label": True}}
+
+    answer = await door.post(
+        "/labels", content=json.dumps(event).encode(), headers={"content-type": "application/cloudevents+json"}
+    )
+
+    [seen] = broker.events(LabelReceived.topic)
+    assert (answer.status_code, seen.subject, seen.data.label) == (202, "p9", True)
+
+
+async def test_the_revision_of_a_loop_is_known_once_it_is_heard_of(
+    door: httpx.AsyncClient, broker: MemoryBroker, state: Callable[..., Event]
+) -> None:
+    before = await door.get("http://door/v1/loops/market")
+    newer = state(4)
+
+    await broker.append(newer.topic.name, newer.key(), newer.encode())
+
+    async with asyncio.timeout(5):
+        while (after := await door.get("http://door/v1/loops/market")).json()["revision"] != 4:
+            await asyncio.sleep(0)
+    assert before.json() == {"loop": "market", "revision": 3}
+    assert after.json() == {"loop": "market", "revision": 4}
+    assert (await door.get("http://door/v1/loops/nowhere")).status_code == 404

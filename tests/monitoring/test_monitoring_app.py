@@ -1,0 +1,274 @@
+"""Monitoring as a whole: events in, counts, events and doors out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.monitoring.monitoring_house import (
+    LOOP,
+    MODEL,
+    House,
+    dead_letter,
+    observation,
+    outcome,
+    prediction,
+    running,
+    state,
+)
+
+from everloop_monitoring.adapters import FoldingUnit
+from everloop_monitoring.app import MIGRATIONS
+from everloop_schemas.envelope import Event, at
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.loop import ModelSpec
+from everloop_schemas.monitoring import AlertRaised, DriftDetected, EvaluationUpdated
+from everloop_schemas.registry import (
+    LiveVersion,
+    ModelPromoted,
+    ModelPromotedData,
+    ModelRolledBack,
+    ModelRolledBackData,
+)
+from everloop_schemas.serving import Shadow
+from everloop_schemas.training import RunRequested, RunRequestedData
+from everloop_shared.database import Database, sqlite_url
+from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.messaging.routes import Position
+
+
+def labels(seed: int, *parts: tuple[int, float]) -> list[Event]:
+    rng = Random(seed)
+    rates = [rate for n, rate in parts for _ in range(n)]
+    return [outcome(f"e{i}", rng.random() >= rate) for i, rate in enumerate(rates)]
+
+
+async def test_whatever_comes_twice_is_counted_once(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as house:
+        await house.send(state())
+        for _ in range(3):
+            await house.send(observation("a"), observation("b", rest=True), observation("b"))
+            await house.send(prediction("a"), prediction("b"), outcome("a", True), dead_letter(1))
+
+        s = await house.status()
+
+    assert (s["events"], s["predictions"], s["outcomes"], s["dead_letters"]) == (2, 2, 1, 1)
+
+
+async def test_the_status_says_what_the_command_prints(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    candidate = LiveVersion(version="tree-9@9", since=at(6))
+    model = ModelSpec(preset="logistic")
+    run = RunRequestedData(
+        run="r1", key="k", trigger="initial", reason="first", line="logistic-0", model=model, start_offset=0,
+        requested_offset=0,
+    )  # fmt: skip
+    promotion = ModelPromoted(
+        id="x", time=at(7), subject=MODEL, loop=LOOP, sequence=1, prevhash="",
+        data=ModelPromotedData(version=MODEL, previous="0", reason="evidence"),
+    )  # fmt: skip
+    async with running(broker, tmp_path) as house:
+        await house.send(state(candidate=candidate, stage="canary", share=0.25))
+        await house.send(RunRequested(id="r1", time=at(1), subject="logistic-0", loop=LOOP, data=run), promotion)
+        await house.send(outcome("a", True), outcome("b", False))
+
+        s = await house.status()
+
+    assert s == {
+        "events": 0,
+        "predictions": 0,
+        "outcomes": 2,
+        "dead_letters": 0,
+        "champion": {"version": MODEL, "since": at(5).isoformat()},
+        "rollout": {"stage": "canary", "share": 0.25, "candidate": "tree-9@9"},
+        "accuracy": {"served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},
+        "drifts": 0,
+        "runs": 1,
+        "versions": 1,
+        "promotions": 1,
+        "rollbacks": 0,
+    }
+
+
+async def test_an_outcome_waits_for_the_state_of_its_loop(tmp_path: Path) -> None:
+    async with running(MemoryBroker(), tmp_path) as house:
+        await house.send(outcome("a", True))
+        unknown = await house.http.get(f"/v1/loops/{LOOP}/status")
+        await house.send(state())
+
+        s = await house.status()
+
+    assert unknown.status_code == 404
+    assert (s["outcomes"], s["dead_letters"]) == (1, 0)
+
+
+async def test_a_drift_is_told_once_with_its_alert_and_stands_on_the_timeline(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), *labels(1, (1200, 0.1), (400, 0.6)))
+
+        s = await house.status()
+        [line] = await house.ask("drifts")
+        alerts = await house.ask("alerts")
+
+    [drift] = broker.events(DriftDetected.topic)
+    [alert] = broker.events(AlertRaised.topic)
+    assert s["drifts"] == 1
+    assert abs(drift.data.change_point - 1200) < 20
+    assert drift.causationid == f"o-e{drift.data.offset}-0"
+    assert (alert.causationid, line["id"], alerts) == (drift.id, drift.id, [line])
+
+
+async def test_evaluations_cover_every_outcome_once_in_pieces_of_a_hundred(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    shadow = Shadow(version="tree-9@9", prediction=False)
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), *(outcome(f"e{i}", True) for i in range(150)))
+        await house.send(*(outcome(f"f{i}", i % 2 == 0, shadows=[shadow]) for i in range(150)))
+        await house.caught_up()
+        versions = {v["version"]: v for v in (await house.ask("evaluation"))["versions"]}
+
+    events = [e for e in broker.events(EvaluationUpdated.topic) if isinstance(e, EvaluationUpdated)]
+    assert [o for e in events for o in e.data.offsets] == list(range(300))
+    assert max(len(e.data.offsets) for e in events) <= 100
+    assert len({e.id for e in events}) == len(events)
+    assert events[-1].data.outcomes == 300
+    assert events[-1].data.losses[MODEL][-2:] == (0.0, 1.0)
+    assert events[-1].data.losses["tree-9@9"][-2:] == (1.0, 0.0)
+    assert (versions[MODEL]["outcomes"], versions[MODEL]["score"]) == (300, 0.75)
+    assert (versions["tree-9@9"]["outcomes"], versions["tree-9@9"]["served"]) == (150, 0)
+
+
+async def test_a_correction_changes_the_score_and_not_the_count(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), outcome("a", True), outcome("b", True))
+        before = await house.status()
+        await house.send(outcome("a", False, correction=1), outcome("a", False, correction=1))
+
+        after = await house.status()
+
+    assert (before["outcomes"], before["accuracy"]["served"]) == (2, 1.0)
+    assert (after["outcomes"], after["accuracy"]["served"]) == (2, 0.5)
+
+
+async def test_a_restart_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    log = labels(5, (900, 0.15), (300, 0.55))
+    whole, broken = MemoryBroker(), MemoryBroker()
+    async with running(whole, tmp_path / "whole") as house:
+        await house.send(state(), *log)
+        await house.caught_up()
+        expected = await _everything(house)
+
+    for part in (log[:333], log[333:950], log[950:]):
+        async with running(broken, tmp_path / "broken") as house:
+            await house.send(state(), *part)
+            await house.caught_up()
+            seen = await _everything(house)
+
+    assert seen == expected
+    assert [e.data for e in broken.events(DriftDetected.topic)] == [e.data for e in whole.events(DriftDetected.topic)]
+
+
+async def _everything(house: House) -> dict[str, Any]:
+    drop = {"time", "first", "last"}
+    evaluation = await house.ask("evaluation")
+    evaluation["versions"] = [{k: v for k, v in row.items() if k not in drop} for row in evaluation["versions"]]
+    series = [{k: v for k, v in row.items() if k not in drop} for row in await house.ask("series")]
+    return {"status": await house.ask("status"), "evaluation": evaluation, "series": series}
+
+
+async def test_a_database_lost_is_built_again_from_the_log(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    events = [state(), *labels(2, (300, 0.2)), *(observation(f"e{i}") for i in range(300))]
+    async with running(broker, tmp_path / "first") as house:
+        await house.send(*events)
+        before = await house.status()
+    broker.committed.clear()
+
+    async with running(broker, tmp_path / "second") as house:
+        after = await house.status()
+
+    assert after == before
+
+
+async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
+    async def taken(unit: FoldingUnit, id: str, failure: Exception | None = None) -> None:
+        async with unit:
+            event = OutcomeObserved.model_validate(outcome(id, True).model_dump())
+            await unit.handlers.on_outcome_observed(event, Position(event.topic.name))
+            await unit.record([], {})
+            if failure:
+                raise failure
+
+    async with Database(sqlite_url(tmp_path / "m.db"), MIGRATIONS) as database:
+        unit = FoldingUnit(database)
+        unit.handlers.loops.apply(state())
+
+        with pytest.raises(ZeroDivisionError):
+            await taken(unit, "a", ZeroDivisionError())
+        await taken(unit, "b")
+
+        async with unit:
+            work, known = await unit.handlers.projections.recall(LOOP, ["a", "b"])
+            rows = {t: await unit.session.scalar(text(f"select count(*) from {t}")) for t in ("seen", "outbox")}
+    assert (work.outcomes, set(known)) == (1, {"b"})
+    assert rows == {"seen": 1, "outbox": 1}
+
+
+async def test_dead_letters_raise_an_alert_at_every_power_of_ten(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as house:
+        await house.send(state())
+        for n in range(25):
+            await house.send(dead_letter(n))
+            await house.caught_up()
+        alerts = await house.ask("alerts")
+
+    assert [a["data"]["count"] for a in alerts] == [1, 10]
+    assert [e.data.severity for e in broker.events(AlertRaised.topic)] == ["info", "warning"]
+
+
+async def test_a_guardrails_rollback_is_an_alert_and_a_persons_is_only_on_the_timeline(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as house:
+        await house.send(state())
+        for n, by in enumerate(("guardrail", "person")):
+            data = ModelRolledBackData.model_validate(
+                {"version": "0", "rolled_back": MODEL, "by": by, "reason": "worse", "pinned": by == "person"}
+            )
+            await house.send(
+                ModelRolledBack(
+                    id=f"x{n}", time=at(n), subject=MODEL, loop=LOOP, sequence=n, prevhash="", data=data
+                )
+            )  # fmt: skip
+        s = await house.status()
+        timeline = await house.ask("timeline")
+
+    assert s["rollbacks"] == 2
+    assert [line["kind"] for line in timeline] == ["rollback", "rollback"]
+    assert [e.causationid for e in broker.events(AlertRaised.topic)] == ["x0"]
+
+
+async def test_the_curves_have_a_point_every_fifty_labels(tmp_path: Path) -> None:
+    async with running(MemoryBroker(), tmp_path) as house:
+        await house.send(state(), *labels(0, (220, 0.0)))
+        await house.caught_up()
+        series = await house.ask("series")
+
+    assert [p["outcomes"] for p in series] == [50, 100, 150, 200]
+    assert {(p["served"], p["champion"]) for p in series} == {(1.0, MODEL)}
+
+
+async def test_the_console_is_one_page_that_asks_nobody_else(tmp_path: Path) -> None:
+    async with running(MemoryBroker(), tmp_path) as house:
+        page = await house.http.get("/")
+        loops = await house.http.get("/v1/loops")
+
+    assert page.status_code == 200
+    assert "//" not in page.text.replace("http://www.w3.org/2000/svg", "")
+    assert loops.json() == {"loops": []}

@@ -1,0 +1,64 @@
+"""Monitoring on real Kafka: counts stay exact over restarts and repetition."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from tests.monitoring.monitoring_house import LOOP, observation, outcome, prediction, state
+
+from everloop_monitoring.app import build
+from everloop_monitoring.settings import MonitoringSettings
+from everloop_shared.http import create_app
+from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.routes import Engine
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+@asynccontextmanager
+async def running(settings: MonitoringSettings) -> AsyncIterator[tuple[Engine, AsyncClient]]:
+    service = build(settings, kafka_factory(settings))
+    [engine], [database] = service.engines, service.resources
+    async with database, AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://m") as http:
+        await engine.start()
+        try:
+            yield engine, http
+        finally:
+            await engine.stop()
+
+
+async def counts(http: AsyncClient, expected: tuple[int, int, int], deadline_s: float = 40.0) -> Any:
+    """The counts once they are as expected, or as they are at the deadline."""
+    end = time.monotonic() + deadline_s
+    while True:
+        answer = await http.get(f"/v1/loops/{LOOP}/status")
+        s = answer.json()
+        found = tuple(s.get(k) for k in ("events", "predictions", "outcomes"))
+        if found == expected or time.monotonic() > end:
+            return found
+        await asyncio.sleep(0.05)
+
+
+async def test_counts_are_exact_over_repetition_and_restart(kafka: Any, tmp_path: Path) -> None:
+    settings = MonitoringSettings(
+        data=tmp_path, kafka_bootstrap=kafka.bootstrap, topic_prefix=f"{uuid4().hex[:8]}.", settle_s=0.02
+    )
+    first = [make(f"e{i}") for i in range(400) for make in (observation, prediction)]
+    async with running(settings) as (engine, http):
+        await engine.publish([state(), *first, *(outcome(f"e{i}", True) for i in range(400))])
+        before = await counts(http, (400, 400, 400))
+
+    async with running(settings) as (engine, http):
+        await engine.publish([*first, outcome("e1", False, correction=1), observation("new"), prediction("new")])
+        after = await counts(http, (401, 401, 400))
+
+    assert before == (400, 400, 400)
+    assert after == (401, 401, 400)

@@ -1,0 +1,282 @@
+"""What the registry's tests share: a loop file, events as the other services send them, and the room itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from everloop_models import ArtifactStore, build, save
+from everloop_registry.adapters import SqlBook, SqlReader
+from everloop_registry.app import build as build_registry
+from everloop_registry.handlers import Handlers
+from everloop_registry.settings import RegistrySettings
+from everloop_registry.tables import MIGRATIONS
+from everloop_schemas.envelope import Event
+from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.monitoring import (
+    DriftDetected,
+    DriftDetectedData,
+    EvaluationUpdated,
+    EvaluationUpdatedData,
+    Scores,
+)
+from everloop_schemas.registry import Decided
+from everloop_schemas.serving import VersionState, VersionStateData
+from everloop_schemas.training import (
+    ChallengeUpdated,
+    ChallengeUpdatedData,
+    Line,
+    Manifest,
+    ModelTrained,
+    ModelTrainedData,
+    RunRequested,
+    RunRequestedData,
+)
+from everloop_shared.database import Database
+from everloop_shared.errors import FieldError
+from everloop_shared.http import create_app
+from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.messaging.routes import EngineFactory, Position
+from everloop_shared.outbox import SqlUnitOfWork
+
+LOOP_FILE = """
+loop: market
+task: binary
+schema:
+  price: {type: number}
+  demand: {type: number}
+rollout: {shadow: 100 predictions, canary: [10%, 50%], step: 100 outcomes}
+"""
+EPOCH = datetime(2024, 5, 1, tzinfo=UTC)
+MODEL = ModelSpec(preset="logistic")
+E = TypeVar("E", bound=Event)
+T = TypeVar("T")
+
+
+def spec(**changes: Any) -> LoopSpec:
+    """The market loop."""
+    fields = {"price": {"type": "number"}, "demand": {"type": "number"}}
+    rollout = {"shadow": 100, "canary": [0.1, 0.5], "step": 100}
+    return LoopSpec.model_validate(
+        {"loop": "market", "task": "binary", "schema": fields, "rollout": rollout, **changes}
+    )
+
+
+def event(kind: type[E], data: Any, name: str, loop: str = "market", trace: str | None = None) -> E:
+    """An event of another service."""
+    told = {"id": name, "time": EPOCH, "subject": loop, "loop": loop, "revision": 1, "traceparent": trace, "data": data}
+    return kind.model_validate(told)
+
+
+def line(name: str) -> Line:
+    """A line, with the run that started it."""
+    return Line(line=name, model=MODEL, run=f"run-{name}", start_offset=0, requested_offset=0)
+
+
+def challenge(start: int, losses: Mapping[str, Sequence[float | None]], loop: str = "market") -> ChallengeUpdated:
+    """Losses of the lines from offset `start` on."""
+    n = len(next(iter(losses.values())))
+    data = ChallengeUpdatedData(
+        offsets=tuple(range(start, start + n)),
+        losses={k: tuple(v) for k, v in losses.items()},
+        lines=tuple(line(name) for name in losses if name != "0"),
+    )
+    return event(ChallengeUpdated, data, f"challenge-{start}-{n}", loop)
+
+
+def evaluation(start: int, losses: Mapping[str, Sequence[float | None]], loop: str = "market") -> EvaluationUpdated:
+    """Logged losses of versions from offset `start` on; the loop has no other outcomes before."""
+    n = len(next(iter(losses.values())))
+    scores = Scores(metric="accuracy", served=0.8, rolling=0.8, no_change=0.5, majority=0.5)
+    data = EvaluationUpdatedData(
+        offsets=tuple(range(start, start + n)),
+        served=(next(iter(losses)),) * n,
+        losses={k: tuple(v) for k, v in losses.items()},
+        outcomes=start + n,
+        scores=scores,
+    )
+    return event(EvaluationUpdated, data, f"evaluation-{start}-{n}", loop)
+
+
+def drift(offset: int) -> DriftDetected:
+    """An alarm at an offset."""
+    data = DriftDetectedData(
+        detector="hddm_w",
+        offset=offset,
+        change_point=offset - 50,
+        outcomes=offset,
+        outcomes_since_change=50,
+        error_before=0.2,
+        error_after=0.6,
+        version="a-0@100",
+    )
+    return event(DriftDetected, data, f"drift-{offset}")
+
+
+def run_requested(name: str) -> RunRequested:
+    """A line begins."""
+    data = RunRequestedData(
+        run=f"run-{name}",
+        key=name,
+        trigger="drift",
+        reason="drift",
+        line=name,
+        model=MODEL,
+        start_offset=0,
+        requested_offset=0,
+    )
+    return event(RunRequested, data, f"requested-{name}")
+
+
+def state(version: str, said: str = "ready", instance: str = "serving-1") -> VersionState:
+    """Word from serving."""
+    data = VersionStateData.model_validate({"version": version, "instance": instance, "state": said, "reason": "test"})
+    return event(VersionState, data, f"{said}-{version}-{instance}")
+
+
+def trained(name: str, offset: int, reason: str = "refresh", **changes: Any) -> ModelTrained:
+    """A version of a line."""
+    manifest = Manifest(
+        loop_revision=1,
+        model=MODEL,
+        topic="feature.outcome_observed.v1",
+        partition=0,
+        start_offset=0,
+        end_offset=offset,
+        outcomes=offset,
+        seed=1,
+        libraries={},
+    )
+    version = f"{name}@{offset}"
+    of = {"uri": f"file:///nowhere/{version}", "sha256": "0" * 64, "size": 10, "signature": ("demand", "price")}
+    told = {"version": version, "line": name, "offset": offset, "run": f"run-{name}", "reason": reason}
+    data = ModelTrainedData.model_validate({**told, **of, "manifest": manifest, **changes})
+    return event(ModelTrained, data, f"trained-{version}-{reason}")
+
+
+def stored(name: str, offset: int, folder: Path, reason: str = "refresh") -> ModelTrained:
+    """A version of a line with a real artifact."""
+    model = build(MODEL, spec())
+    for i in range(10):
+        model.learn({"price": float(i), "demand": 1.0}, i > 5)
+    artifact = save(model)
+    store = ArtifactStore(folder.as_uri())
+    uri = store.put(store.name("market", f"{name}@{offset}", artifact.sha256), artifact.data)
+    changes = {"uri": uri, "sha256": artifact.sha256, "size": artifact.size, "signature": model.signature}
+    return trained(name, offset, reason, **changes)
+
+
+@dataclass
+class Told:
+    """The checks as an adapter in memory: versions and specs pass unless told otherwise."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    wrong: list[FieldError] = field(default_factory=list)
+
+    async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
+        """What was told of this version."""
+        return self.refused.get(model.version)
+
+    async def check(self, spec: LoopSpec) -> list[FieldError]:
+        """What was told of specs."""
+        return self.wrong
+
+
+class Turning:
+    """A clock that a test turns; each look is a millisecond later."""
+
+    def __init__(self) -> None:
+        self.now = EPOCH
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+class Desk:
+    """The handlers over a real SQLite book, each call in a unit of work of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.unit, self.reader, self.checks, self.clock = (
+            SqlUnitOfWork(database),
+            SqlReader(database),
+            Told(),
+            Turning(),
+        )
+        self.handlers = Handlers(SqlBook(self.unit), self.checks, self.checks, self.clock)
+        self.told: list[Decided] = []
+
+    async def hear(self, *events: Event) -> list[str]:
+        """Handle events; the types of what was decided, without `registry.` and `.v1`."""
+        before = len(self.told)
+        for heard in events:
+            handle = getattr(self.handlers, "on_" + heard.type.split(".")[1])
+            await self._in_unit(lambda: handle(heard, Position(heard.topic.name)))  # noqa: B023 - awaited at once
+        return [d.type.split(".")[1] for d in self.told[before:]]
+
+    async def say(self, command: str, *words: Any) -> list[str]:
+        """Run a command."""
+        before = len(self.told)
+        await self._in_unit(lambda: getattr(self.handlers, command)(*words))
+        return [d.type.split(".")[1] for d in self.told[before:]]
+
+    async def loop(self) -> Any:
+        """The market loop as it is."""
+        return await self.reader.loop("market")
+
+    async def _in_unit(self, work: Callable[[], Awaitable[list[Event]]]) -> None:
+        async with self.unit:
+            events = await work()
+        self.told += [e for e in events if isinstance(e, Decided)]
+
+
+@asynccontextmanager
+async def desk(folder: Path) -> AsyncIterator[Desk]:
+    """A desk on a fresh database, with the market loop applied."""
+    async with Database(f"sqlite+aiosqlite:///{folder}/desk.db", migrations=MIGRATIONS) as database:
+        made = Desk(database)
+        await made.say("apply", spec())
+        yield made
+
+
+@asynccontextmanager
+async def registry(broker: MemoryBroker, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """The whole service over a memory broker: a client of its door, once it is ready."""
+    async with registry_on(broker.engine, RegistrySettings(data=folder, port=0)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def registry_on(connect: EngineFactory, settings: RegistrySettings) -> AsyncIterator[httpx.AsyncClient]:
+    """The whole service on any bus: a client of its door, once it is ready."""
+    service = build_registry(settings, connect)
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.run(stop))
+    try:
+        await until(lambda: running.done() or service.not_ready() is None, 30.0)
+        if running.done():
+            running.result()
+        transport = httpx.ASGITransport(app=create_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://registry/v1/loops") as client:
+            yield client
+    finally:
+        stop.set()
+        await asyncio.wait([running])
+    running.result()
+
+
+async def until(what: Callable[[], T], deadline_s: float = 10.0) -> T:
+    """Wait for a condition; fails when it does not come."""
+    end = time.monotonic() + deadline_s
+    while not (got := what()):
+        assert time.monotonic() < end, "waited too long"
+        await asyncio.sleep(0.01)
+    return got

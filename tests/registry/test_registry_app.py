@@ -1,0 +1,280 @@
+"""The whole service over the memory broker and a real SQLite file: doors, chain, as-of, rebuild."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.registry.registry_room import (
+    LOOP_FILE,
+    challenge,
+    drift,
+    evaluation,
+    registry,
+    run_requested,
+    state,
+    stored,
+    until,
+)
+
+from everloop_registry.adapters import SqlReader
+from everloop_registry.app import build
+from everloop_registry.settings import RegistrySettings
+from everloop_registry.tables import MIGRATIONS
+from everloop_schemas.envelope import Event
+from everloop_schemas.registry import Decided, LoopState
+from everloop_shared.database import Database
+from everloop_shared.errors import Misconfigured, Unavailable
+from everloop_shared.http import create_app
+from everloop_shared.messaging.memory import MemoryBroker
+
+YAML = {"content-type": "application/yaml"}
+WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
+
+
+async def put(client: httpx.AsyncClient, text: str = LOOP_FILE, loop: str = "market") -> httpx.Response:
+    """Apply a loop file."""
+    return await client.put(f"/{loop}", content=text, headers=YAML)
+
+
+async def tell(broker: MemoryBroker, *events: Event) -> None:
+    """Other services speak."""
+    for event in events:
+        await broker.append(event.topic.name, event.key(), event.encode())
+
+
+def decided(broker: MemoryBroker) -> list[str]:
+    """What the topic says was decided, in order."""
+    return [e.type.split(".")[1] for e in broker.events(Decided.topic)]
+
+
+def heard(broker: MemoryBroker, topic: str) -> int:
+    """How many of the market loop's records of a topic the registry has handled."""
+    return broker.committed.get(("registry", topic, broker.partition_for(b"market")), 0)
+
+
+async def lived(broker: MemoryBroker, folder: Path) -> None:
+    """A loop's life: first champion, an alarm, a challenger in canary."""
+    await tell(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
+    await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
+    await tell(broker, stored("a-0", 200, folder, "gate"), evaluation(0, {"0": [0.5] * 200}))
+    await until(lambda: decided(broker)[-1:] == ["model_promoted"])
+    await tell(broker, drift(199), state("a-0@200"))
+    await until(lambda: heard(broker, "monitoring.drift_detected.v1") == 1)
+    await tell(broker, challenge(200, {"a-0": LOST, "b-0": WON}))
+    await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
+    await tell(broker, stored("b-0", 400, folder, "gate"))
+    await until(lambda: decided(broker)[-2:] == ["version_registered", "rollout_changed"])
+    await tell(broker, state("b-0@400"), evaluation(200, {"a-0@200": [0.5] * 50}))
+    await until(lambda: len(decided(broker)) == 10)
+
+
+async def dumped(folder: Path) -> str:
+    """What is a fold of decisions, in the database under a folder."""
+    async with Database(RegistrySettings(data=folder).database, migrations=MIGRATIONS) as database:
+        return await SqlReader(database).dump()
+
+
+async def test_a_new_loop_is_201_the_same_again_200_and_a_change_the_next_revision(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        answers = [await put(client), await put(client), await put(client, LOOP_FILE + "gate: {confidence: 0.99}\n")]
+
+    assert [(a.status_code, a.json()["revision"]) for a in answers] == [(201, 1), (200, 1), (200, 2)]
+    assert decided(broker) == ["loop_applied", "loop_applied"]
+    assert [e.revision for e in broker.events(LoopState.topic)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "loop", "fields"),
+    [
+        (LOOP_FILE, "other", ["loop"]),
+        (LOOP_FILE + "models: [{estimator: os.system}]\n", "market", ["models.0.estimator"]),
+        (LOOP_FILE + "models: [{estimator: river.cluster.KMeans}]\n", "market", ["models.0.estimator"]),
+        (LOOP_FILE + "models: [{preset: logistic, colour: 3}]\n", "market", ["models.0.colour"]),
+        (LOOP_FILE + "features: [{name: x, expr: 'price - nothing'}]\n", "market", ["features.0.expr"]),
+    ],
+)
+async def test_a_loop_file_that_does_not_fit_is_422_by_field(
+    tmp_path: Path, text: str, loop: str, fields: Sequence[str]
+) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        answer = await put(client, text, loop)
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [e["field"] for e in answer.json()["errors"]] == fields
+    assert decided(broker) == []
+
+
+async def test_other_doors_refuse_with_a_reason(tmp_path: Path) -> None:
+    async with registry(MemoryBroker(), tmp_path) as client:
+        await put(client)
+        answers = [
+            await client.put("/market", content="<a/>", headers={"content-type": "application/xml"}),
+            await client.put("/market", content=b"x" * 300_000, headers=YAML),
+            await client.get("/nowhere"),
+            await client.get("/market", params={"as_of": "yesterday"}),
+            await client.get("/market", params={"as_of": "2001-01-01T00:00:00Z"}),
+            await client.post("/market/rollback", json={}),
+            await client.post("/market/rollback", json={"reason": "x"}),
+            await client.post("/market/rollback", json={"reason": "x", "to": "b@1"}),
+            await client.post("/nowhere/resume", json={"reason": "x"}),
+        ]
+
+    assert [a.status_code for a in answers] == [415, 413, 404, 422, 404, 422, 409, 404, 404]
+
+
+async def test_a_loop_lives_and_every_door_tells_it(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await lived(broker, tmp_path)
+        loop, rollout = (await client.get("/market")).json(), (await client.get("/market/rollout")).json()
+        versions = (await client.get("/market/versions")).json()["versions"]
+        loops = (await client.get("http://registry/v1/loops")).json()["loops"]
+
+    assert (loop["champion"]["version"], loop["candidate"]["version"]) == ("a-0@200", "b-0@400")
+    assert (rollout["stage"], rollout["share"], rollout["urgent"]) == ("canary", 0.25, True)
+    assert [(v["version"], v["slot"]) for v in versions] == [("a-0@200", "champion"), ("b-0@400", "candidate")]
+    assert [(x["loop"], x["champion"], x["stage"]) for x in loops] == [("market", "a-0@200", "canary")]
+
+
+async def test_history_is_the_chain_as_it_is_on_the_topic(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await lived(broker, tmp_path)
+        history = (await client.get("/market/history")).json()["decisions"]
+
+    partition = broker.partition_for(b"market")
+    wires = [r.value or b"" for r in broker.log(Decided.topic.name, partition)]
+    assert [json.loads(wire) for wire in wires] == history
+    assert [d["prevhash"] for d in history] == ["0" * 64, *(sha256(w).hexdigest() for w in wires[:-1])]
+
+
+async def test_as_of_a_moment_is_the_fold_of_the_decisions_up_to_then(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await lived(broker, tmp_path)
+        history = (await client.get("/market/history")).json()["decisions"]
+        seen: list[Any] = []
+        for decision in history:
+            at = {"as_of": decision["time"]}
+            loop = (await client.get("/market", params=at)).json()
+            versions = (await client.get("/market/versions", params=at)).json()["versions"]
+            seen.append((loop["champion"]["version"], loop["stage"], loop["winner"], len(versions)))
+        just_before = datetime.fromisoformat(history[0]["time"]) - timedelta(microseconds=1)
+        before = await client.get("/market", params={"as_of": just_before.isoformat()})
+        unescaped = await client.get("/market?as_of=" + history[-1]["time"])
+
+    assert seen[0] == ("0", "idle", None, 0)
+    assert ("0", "training", "a-0", 0) in seen
+    assert seen[-1] == ("a-0@200", "canary", None, 2)
+    assert before.status_code == 404
+    assert unescaped.status_code == 200
+
+
+async def test_rollback_and_resume_are_told_and_answered(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await lived(broker, tmp_path)
+        back = await client.post("/market/rollback", json={"reason": "looks wrong"})
+        resumed = await client.post("/market/resume", json={"reason": "fixed"})
+
+    assert (back.status_code, back.json()["rolled_back"], back.json()["pinned"]) == (200, "a-0@200", True)
+    assert back.json()["champion"]["version"] == "0"
+    assert resumed.json()["pinned"] is False
+    assert decided(broker)[-2:] == ["model_rolled_back", "loop_resumed"]
+
+
+async def test_a_database_that_is_gone_is_the_same_after_the_rebuild(tmp_path: Path) -> None:
+    broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
+    async with registry(broker, first) as client:
+        await put(client)
+        await lived(broker, tmp_path)
+    told = len(decided(broker))
+
+    broker.committed.clear()  # the group's offsets are gone as well: everything is heard again
+    async with registry(broker, second) as client:
+        rebuilt = (await client.get("/market")).json()
+        await tell(broker, run_requested("c-0"))
+        await until(lambda: heard(broker, "training.run_requested.v1") == 2)
+
+    assert len(decided(broker)) == told
+    assert await dumped(second) == await dumped(first)
+    assert rebuilt["candidate"]["version"] == "b-0@400"
+
+
+async def test_a_restart_tells_nothing_again_and_goes_on(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await lived(broker, tmp_path)
+    told = len(decided(broker))
+
+    async with registry(broker, tmp_path) as client:
+        restarted = len(decided(broker))
+        await tell(broker, evaluation(250, {"a-0@200": [0.5] * 50}))
+        await until(lambda: len(decided(broker)) > told)
+        rollout = (await client.get("/market/rollout")).json()
+
+    assert restarted == told
+    assert rollout["share"] == 0.5
+
+
+async def test_a_decision_made_while_the_broker_is_away_is_503_and_told_later(tmp_path: Path) -> None:
+    broker = Away()
+    async with registry(broker, tmp_path) as client:
+        broker.away = True
+        answer = await put(client)
+        kept = (await client.get("/market")).json()["revision"]
+        broker.away = False
+        again = await put(client)
+
+    assert (answer.status_code, answer.headers["retry-after"], kept) == (503, "1", 1)
+    assert (again.status_code, again.json()["revision"]) == (200, 1)
+    assert decided(broker) == ["loop_applied"]
+
+
+async def test_a_database_of_another_log_stops_the_start(tmp_path: Path) -> None:
+    for broker in (one := MemoryBroker(), MemoryBroker()):
+        async with registry(broker, tmp_path / str(id(broker))) as client:
+            await put(client)
+    other = tmp_path / str(id(broker))
+
+    with pytest.raises(Misconfigured, match="another log"):
+        async with registry(one, other):
+            pass
+
+
+async def test_before_the_topic_is_read_nothing_is_answered_or_decided(tmp_path: Path) -> None:
+    service = build(RegistrySettings(data=tmp_path), MemoryBroker().engine)
+    transport = httpx.ASGITransport(app=create_app(service))
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://registry/v1/loops") as client:
+        answers = [await put(client), await client.get("/market")]
+
+    assert [a.status_code for a in answers] == [503, 503]
+    assert all(a.headers["retry-after"] for a in answers)
+
+
+class Away(MemoryBroker):
+    """A broker that takes nothing while it is away."""
+
+    away = False
+
+    async def append(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Append one record, or say that nobody is there."""
+        if self.away:
+            raise Unavailable("the broker is away")
+        await super().append(topic, key, value)

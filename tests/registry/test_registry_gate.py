@@ -1,0 +1,149 @@
+"""The gate: what counts as evidence, how much is needed, and when it starts anew."""
+
+from __future__ import annotations
+
+import time
+from math import log
+from random import Random
+from statistics import median
+
+import pytest
+from tests.registry.registry_room import challenge
+
+from everloop_registry.domain.betting import Bet
+from everloop_registry.domain.gate import Gate, Verdict
+from everloop_schemas.loop import GateSpec
+
+SPEC = GateSpec(min_outcomes=200)
+LN_20 = 2.9957
+
+
+def needed(random: Random, gap: float, limit: int = 5000) -> int:
+    """Outcomes until E >= 20 for a challenger that is right `gap` more often, where 15 % are only one's."""
+    bet = Bet()
+    while bet.log_e < LN_20 and bet.outcomes < limit:
+        u = random.random()
+        bet.add(1.0 if u < 0.15 / 2 + gap / 2 else -1.0 if u < 0.15 else 0.0)
+    return bet.outcomes
+
+
+def heard(gate: Gate, champion: float, challenger: float, start: int, n: int = 100) -> Verdict | None:
+    """Constant losses of both on n outcomes."""
+    return gate.observe("a-0", challenge(start, {"a-0": [champion] * n, "b-0": [challenger] * n}).data, SPEC)
+
+
+@pytest.mark.parametrize(("gap", "fewest", "most"), [(0.05, 200, 600), (0.10, 70, 180)])
+def test_a_known_gap_is_found_in_the_measured_number_of_outcomes(gap: float, fewest: int, most: int) -> None:
+    random = Random(7)
+
+    counts = [needed(random, gap) for _ in range(101)]
+
+    assert fewest <= median(counts) <= most
+
+
+def test_equal_lines_are_told_apart_in_few_runs_though_the_test_is_read_after_every_outcome() -> None:
+    random = Random(11)
+
+    wrong = sum(needed(random, 0.0, limit=1000) < 1000 for _ in range(200))
+
+    assert wrong <= 200 * 0.05
+
+
+def test_the_evidence_is_the_mixture_of_seven_bets() -> None:
+    bet = Bet()
+
+    for _ in range(3):
+        bet.add(1.0)
+
+    lambdas = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+    assert bet.log_e == pytest.approx(log(sum((1 + x) ** 3 for x in lambdas) / 7))
+
+
+def test_a_better_line_passes_once_min_outcomes_are_there() -> None:
+    gate = Gate()
+
+    first, second = heard(gate, 1.0, 0.0, start=0), heard(gate, 1.0, 0.0, start=100)
+
+    assert first is None
+    assert second is not None
+    assert (second.line, second.outcomes, second.offset, second.urgent) == ("b-0", 200, 199, False)
+
+
+def test_offsets_seen_before_change_nothing_however_they_are_cut() -> None:
+    once, twice = Gate(), Gate()
+    heard(once, 1.0, 0.0, start=0, n=150)
+    heard(twice, 1.0, 0.0, start=0, n=100)
+
+    heard(twice, 1.0, 0.0, start=0, n=100)
+    heard(twice, 1.0, 0.0, start=50, n=100)
+
+    assert once == twice
+
+
+def test_a_range_told_again_with_fewer_lines_keeps_the_evidence() -> None:
+    gate = Gate()
+    heard(gate, 1.0, 0.0, start=0)
+
+    gate.observe("a-0", challenge(0, {"a-0": [1.0] * 100}).data, SPEC)
+
+    assert gate.challengers["b-0"].bet.outcomes == 100
+
+
+def test_an_alarm_starts_the_test_anew_on_outcomes_nobody_has_seen() -> None:
+    gate = Gate()
+    heard(gate, 0.0, 1.0, start=0, n=150)
+
+    gate.on_alarm(120)
+    heard(gate, 1.0, 0.0, start=0, n=150)
+    verdict = heard(gate, 1.0, 0.0, start=150)
+
+    assert verdict is not None
+    assert (verdict.outcomes, verdict.offset, verdict.epoch, verdict.urgent) == (100, 249, 2, True)
+
+
+def test_an_alarm_ahead_of_the_losses_counts_only_what_comes_after_it() -> None:
+    gate = Gate()
+    heard(gate, 1.0, 0.0, start=0, n=50)
+
+    gate.on_alarm(99)
+    heard(gate, 1.0, 0.0, start=50, n=100)
+
+    assert gate.challengers["b-0"].bet.outcomes == 50
+
+
+def test_the_same_alarm_twice_is_one_epoch() -> None:
+    gate = Gate()
+
+    told = [gate.on_alarm(100), gate.on_alarm(100), gate.on_alarm(90)]
+
+    assert (told, gate.epoch) == ([True, False, False], 2)
+
+
+def test_more_challengers_and_later_epochs_need_more_evidence() -> None:
+    gate = Gate()
+    lines = {"a-0": [0.5], "b-0": [0.5], "c-0": [0.5], "0": [0.5]}
+    gate.observe("a-0", challenge(0, lines).data, SPEC)
+
+    two = gate.log_threshold(gate.challengers["b-0"], 0.05)
+    gate.restart("b-0")
+    second_try = gate.log_threshold(gate.challengers["b-0"], 0.05)
+
+    assert two == pytest.approx(log(2 * 1 * 2 / 0.05))
+    assert second_try == pytest.approx(log(2 * 2 * 3 / 0.05))
+
+
+def test_outcomes_that_one_of_the_pair_did_not_predict_are_left_out() -> None:
+    gate = Gate()
+
+    gate.observe("a-0", challenge(0, {"a-0": [1.0, None, 1.0], "b-0": [None, 0.0, 0.0]}).data, SPEC)
+
+    assert gate.challengers["b-0"].bet.outcomes == 1
+
+
+def test_a_batch_of_a_hundred_outcomes_and_four_lines_takes_milliseconds() -> None:
+    gate, lines = Gate(), {name: [0.5] * 100 for name in ("a-0", "b-0", "c-0", "d-0")}
+
+    start = time.perf_counter()
+    gate.observe("a-0", challenge(0, lines).data, SPEC)
+
+    assert time.perf_counter() - start < 0.1

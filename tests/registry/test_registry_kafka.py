@@ -1,0 +1,49 @@
+"""The registry on a real broker: decisions in order, the database rebuilt from the topic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.registry.registry_room import LOOP_FILE, registry_on
+
+from everloop.house.kafka import Broker
+from everloop_registry.__main__ import rebuild
+from everloop_registry.adapters import SqlReader
+from everloop_registry.settings import RegistrySettings
+from everloop_registry.tables import MIGRATIONS
+from everloop_shared.database import Database
+from everloop_shared.messaging.kafka import kafka_factory
+
+
+async def dumped(settings: RegistrySettings) -> str:
+    """What is a fold of decisions."""
+    async with Database(settings.database, migrations=MIGRATIONS) as database:
+        return await SqlReader(database).dump()
+
+
+@pytest.mark.kafka
+async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_command(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    def settings(folder: str) -> RegistrySettings:
+        return RegistrySettings(
+            data=tmp_path / folder, kafka_bootstrap=kafka.bootstrap, topic_prefix=prefix, partitions=2
+        )
+
+    prefix = f"registry-{uuid4().hex[:8]}."
+    first, second, third = settings("one"), settings("two"), settings("three")
+    async with registry_on(kafka_factory(first), first) as client:
+        for name in ("market", "desk"):
+            text = LOOP_FILE.replace("market", name)
+            answer = await client.put(f"/{name}", content=text)
+            assert answer.status_code == 201
+        changed = await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n")
+
+    async with registry_on(kafka_factory(second), second) as client:
+        again = await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n")
+    await rebuild(third)
+
+    assert changed.json()["revision"] == again.json()["revision"] == 2
+    assert await dumped(first) == await dumped(second) == await dumped(third)

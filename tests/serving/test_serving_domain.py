@@ -1,0 +1,217 @@
+"""The pure rules of serving: split, fallbacks, label statistics, what is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from statistics import fmean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from everloop_features import compile_features
+from everloop_models import Prediction
+from everloop_schemas.envelope import Fields, at
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.serving import PredictionMade, PredictionMadeData
+from everloop_serving.domain.entities import Entities
+from everloop_serving.domain.labels import LabelBook, Labels, VersionZero
+from everloop_serving.domain.predict import Live, Said, predict
+from everloop_serving.domain.recent import Recent
+from everloop_serving.domain.split import place, split
+
+SPEC = LoopSpec.model_validate({"loop": "market", "task": "binary", "schema": {"price": {"type": "number"}}})
+
+
+@dataclass
+class Scripted:
+    """A version that says, or raises, what it is told to."""
+
+    version: str
+    says: Prediction | Exception
+    asked: list[Fields] = field(default_factory=list)
+
+    def predict(self, features: Fields) -> Prediction:
+        """As scripted."""
+        self.asked.append(features)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+YES = Prediction(True, {"true": 0.9, "false": 0.1})
+NAN = Prediction(True, {"true": float("nan"), "false": 0.1})
+
+
+def live(champion: Scripted, candidate: Scripted | None = None, share: float = 0.0) -> Live:
+    """A loop with these versions."""
+    zero = VersionZero(SPEC, Labels())
+    return Live("market", 1, SPEC, compile_features(SPEC), zero, champion, candidate, share)
+
+
+def said(of: Live, prediction_id: str = "p") -> Said:
+    """One prediction, timed by a clock that ticks once a look."""
+    ticks = count()
+    return predict(of, prediction_id, "default", {"price": 1.0}, lambda: float(next(ticks)))
+
+
+def made(prediction_id: str, version: str = "0") -> PredictionMade:
+    """A prediction."""
+    data = PredictionMadeData(
+        entity="e",
+        features={},
+        prediction=True,
+        version=version,
+        role="baseline",
+        propensity=1,
+        latency_ms=0,
+        observed=at(0),
+        door="stream",
+    )
+    return PredictionMade(id=prediction_id, time=at(0), subject=prediction_id, loop="market", data=data)
+
+
+def test_the_split_never_changes() -> None:
+    units = ["order-1", "order-2", "ä/ö"]
+
+    places = [place("market", unit) for unit in units]
+
+    assert places == pytest.approx([0.6373, 0.5565, 0.0479], abs=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.floats(0.01, 0.99), st.text(max_size=10))
+def test_the_share_is_kept_within_five_standard_errors(share: float, prefix: str) -> None:
+    n = 2_000
+
+    arms = [split("market", f"{prefix}{i}", share) for i in range(n)]
+
+    error = 5 * (share * (1 - share) / n) ** 0.5 + 1 / n
+    assert abs(fmean(arm.canary for arm in arms) - share) < error
+    assert {arm.propensity for arm in arms if arm.canary} <= {share}
+    assert {arm.propensity for arm in arms if not arm.canary} <= {1 - share}
+
+
+def test_a_rising_share_takes_no_unit_back() -> None:
+    before = {i for i in range(500) if split("market", str(i), 0.1).canary}
+
+    after = {i for i in range(500) if split("market", str(i), 0.5).canary}
+
+    assert before < after
+
+
+def test_champion_and_candidate_both_speak_and_only_one_is_served() -> None:
+    champion, candidate = Scripted("a@1", YES), Scripted("b@1", Prediction(False, None))
+
+    shadowing, canary = said(live(champion, candidate)), said(live(champion, candidate, share=1 - 1e-9))
+
+    assert (shadowing.version, shadowing.role, shadowing.propensity) == ("a@1", "champion", 1.0)
+    assert [s.version for s in shadowing.shadows] == ["b@1"]
+    assert (canary.version, canary.role, canary.answer.value) == ("b@1", "canary", False)
+    assert [s.version for s in canary.shadows] == ["a@1"]
+    assert shadowing.latency_ms == 1000.0
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN], ids=["raises", "not finite"])
+def test_a_failing_canary_gives_way_to_the_champion(failure: Prediction | Exception) -> None:
+    champion, candidate = Scripted("a@1", YES), Scripted("b@1", failure)
+
+    answer = said(live(champion, candidate, share=1 - 1e-9))
+
+    assert (answer.version, answer.role, answer.propensity) == ("a@1", "champion", 1.0)
+    assert [version for version, _ in answer.fell] == ["b@1"]
+    assert len(candidate.asked) == 1
+
+
+def test_a_failing_champion_gives_way_to_version_zero_and_a_failing_shadow_costs_nothing() -> None:
+    broken, shadow = Scripted("a@1", RuntimeError("boom")), Scripted("b@1", NAN)
+
+    alone, watched = said(live(broken)), said(live(Scripted("a@2", YES), shadow))
+
+    assert (alone.version, alone.role, alone.answer.value) == ("0", "baseline", False)
+    assert (watched.version, watched.shadows, watched.fell[0][0]) == ("a@2", (), "b@1")
+    assert watched.propensity == 1.0
+
+
+def test_every_label_counts_once_in_its_latest_wording() -> None:
+    labels = Labels()
+
+    for prediction_id, label, correction in [
+        ("a", True, 0), ("a", True, 0), ("b", None, 0), ("b", False, 1), ("a", False, 1), ("unknown", True, 2)
+    ]:  # fmt: skip
+        labels.observe(prediction_id, label, correction)
+
+    assert (labels.count, labels.classes) == (2, {False: 2})
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1e3, 1e3)), max_size=40))
+def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_words(words: list[tuple[int, float]]) -> None:
+    labels, latest = Labels(), dict[int, float]()
+
+    for subject, value in words:
+        labels.observe(str(subject), value, int(subject in latest))
+        latest[subject] = value
+
+    assert labels.count == len(latest)
+    assert labels.mean == pytest.approx(fmean(latest.values()) if latest else 0.0, abs=1e-6)
+
+
+def test_label_statistics_survive_a_round_trip_and_forgetting_reaches_who_holds_them() -> None:
+    book, again = LabelBook(), LabelBook()
+    book.of("market").observe("a", True, 0)
+    book.offsets[2] = 7
+    zero = VersionZero(SPEC, again.of("market"))
+
+    again.restore(book.state())
+    restored = zero.predict({})
+    again.forget()
+
+    assert again.offsets == {}
+    assert (restored.value, zero.predict({}).value) == (True, False)
+
+
+def test_version_zero_of_a_regression_is_the_mean() -> None:
+    spec = LoopSpec.model_validate({"loop": "m", "task": "regression", "schema": {"price": {"type": "number"}}})
+    labels = Labels()
+    zero = VersionZero(spec, labels)
+    before = zero.predict({})
+
+    labels.observe("a", 1.0, 0)
+    labels.observe("b", 2, 0)
+
+    assert (before.value, zero.predict({}).value) == (0.0, 1.5)
+
+
+def test_only_the_latest_predictions_are_remembered_and_the_topics_first_word_counts() -> None:
+    recent = Recent(3)
+    recent.put(made("own", "new"), kept=False)
+
+    recent.found([made("a"), made("b", "first"), made("b", "second"), made("own", "old")])
+    recent.put(made("c"), kept=True)
+
+    assert len(recent) == 3
+    assert recent.get("market", "a") is None
+    known = {i: recent.get("market", i) for i in ("b", "own", "c")}
+    assert {i: (k.event.data.version, k.kept) for i, k in known.items() if k} == {
+        "b": ("first", True),
+        "own": ("old", True),
+        "c": ("0", True),
+    }
+
+
+def test_features_word_on_an_entity_counts_unless_our_own_requests_are_ahead_of_it() -> None:
+    entities, now = Entities(2), at(1000)
+    entities.told("market", "e", {"n": 5}, 5, now)
+    entities.moved("market", "e", {"n": 6}, now)
+
+    entities.told("market", "e", {"n": 50}, 5, now)
+    ahead = entities.get("market", "e")
+    entities.told("market", "e", {"n": 60}, 6, now)
+    caught_up = entities.get("market", "e")
+    entities.moved("market", "e", {"n": 7}, now)
+    entities.told("market", "e", {"n": 1}, 1, now + timedelta(seconds=61))
+    reset = entities.get("market", "e")
+
+    assert [view and view.state["n"] for view in (ahead, caught_up, reset)] == [6, 60, 1]

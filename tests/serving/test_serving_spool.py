@@ -1,0 +1,249 @@
+"""The local spool: what it takes to keep a prediction until the bus has it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everloop_schemas.envelope import Event, at
+from everloop_schemas.ingest import EventReceivedData
+from everloop_schemas.serving import ObservationReceived
+from everloop_serving.adapters.delivery import deliver
+from everloop_serving.adapters.segments import segment_path, segments
+from everloop_serving.adapters.spool import DiskSpool
+from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
+from everloop_shared.errors import Misconfigured, Rejected, Unavailable
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from everloop_schemas.envelope import at
+from everloop_schemas.ingest import EventReceivedData
+from everloop_schemas.serving import ObservationReceived
+from everloop_serving.adapters.spool import DiskSpool
+
+async def main():
+    async with DiskSpool(Path(sys.argv[1]), limit=10**9, segment_bytes=20_000, fsync=sys.argv[2]) as spool:
+        n = 0
+        while True:
+            data = EventReceivedData(entity="e", fields={"n": n}, received=at(0))
+            await spool.append([ObservationReceived(id=str(n), time=at(0), subject="e", loop="market", data=data)])
+            print(n, flush=True)
+            n += 1
+
+asyncio.run(main())
+"""
+
+
+def event(n: int, text: str = "") -> ObservationReceived:
+    """The n-th observation."""
+    data = EventReceivedData(entity="e", fields={"n": n, "text": text}, received=at(0))
+    return ObservationReceived(id=str(n), time=at(0), subject="e", loop="market", data=data)
+
+
+def spool_in(folder: Path, **options: Any) -> DiskSpool:
+    """A spool with small files."""
+    return DiskSpool(folder, **{"limit": 1_000_000, "segment_bytes": 2_000} | options)
+
+
+def ids(spool: DiskSpool) -> list[str]:
+    """What is still to be delivered, in order."""
+    return [e.id for e in spool.undelivered()]
+
+
+async def until(condition: Any) -> None:
+    """Wait for a condition, 10 s at most."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Bus:
+    """A bus that takes events, unless it is told to be away or to refuse some."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.away = False
+        self.refuses: set[str] = set()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Take them, all or none."""
+        if self.away:
+            raise Unavailable("away")
+        if self.refuses & {e.id for e in events}:
+            raise Rejected("too large")
+        self.taken += [e.id for e in events]
+
+
+@pytest.mark.parametrize("fsync", ["none", "always"])
+async def test_a_killed_process_loses_nothing_it_has_acknowledged(tmp_path: Path, fsync: str) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path), fsync]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(200):
+            writer.stdout.readline()
+        os.kill(writer.pid, signal.SIGKILL)
+        acknowledged = 200 + len(writer.stdout.read().splitlines())
+
+    async with spool_in(tmp_path) as spool:
+        kept = ids(spool)
+
+    assert kept == [str(n) for n in range(len(kept))]
+    assert len(kept) - acknowledged in (0, 1)
+    assert len(segments(tmp_path)) > 1
+
+
+@pytest.mark.parametrize("torn", [1, 5, 100])
+async def test_a_torn_last_record_is_cut_off_and_writing_goes_on(tmp_path: Path, torn: int) -> None:
+    async with spool_in(tmp_path, segment_bytes=100_000) as spool:
+        for n in range(3):
+            await spool.append([event(n)])
+    path = segment_path(tmp_path, 0)
+    os.truncate(path, path.stat().st_size - torn)
+
+    async with spool_in(tmp_path, segment_bytes=100_000) as spool:
+        await spool.append([event(3)])
+        kept = ids(spool)
+
+    assert kept == ["0", "1", "3"]
+
+
+async def test_records_are_delivered_in_order_and_their_files_deleted(tmp_path: Path) -> None:
+    bus = Bus()
+    bus.away = True
+    async with spool_in(tmp_path) as spool:
+        job = asyncio.create_task(deliver(spool, bus.publish))
+        for n in range(50):
+            await spool.append([event(n)])
+            await asyncio.sleep(0)
+        before = (spool.depth, len(segments(tmp_path)))
+
+        bus.away = False
+        await until(lambda: len(bus.taken) == 50 and spool.depth == 0)
+        job.cancel()
+
+        assert bus.taken == [str(n) for n in range(50)]
+        assert before[0] == 50
+        assert before[1] > 3
+        assert len(segments(tmp_path)) == 1
+        assert spool.bytes == 0
+
+
+async def test_a_restart_goes_on_behind_what_was_delivered(tmp_path: Path) -> None:
+    async with spool_in(tmp_path) as spool:
+        for n in range(20):
+            await spool.append([event(n)])
+        batch, mark = spool.next()
+        spool.advance(mark, len(batch))
+
+    async with spool_in(tmp_path) as again:
+        kept, depth = ids(again), again.depth
+
+    assert 0 < len(batch) < 20
+    assert kept == [str(n) for n in range(len(batch), 20)]
+    assert depth == len(kept)
+
+
+async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    bus = Bus()
+    bus.refuses = {"1"}
+    async with spool_in(tmp_path) as spool:
+        for n in range(3):
+            await spool.append([event(n)])
+
+        job = asyncio.create_task(deliver(spool, bus.publish))
+        await until(lambda: spool.depth == 0)
+        job.cancel()
+
+    assert bus.taken == ["0", "2"]
+
+
+async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> None:
+    bus = Bus()
+    async with spool_in(tmp_path) as spool:
+        for n in range(20):
+            await spool.append([event(n)])
+    path = segment_path(tmp_path, 0)
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 0xFF
+    path.write_bytes(body)
+
+    async with spool_in(tmp_path) as again:
+        job = asyncio.create_task(deliver(again, bus.publish))
+        await until(lambda: "19" in bus.taken)
+        job.cancel()
+
+    assert bus.taken == sorted(bus.taken, key=int)
+    assert 12 < len(bus.taken) < 20
+    assert path.with_suffix(".torn").exists()
+
+
+async def test_a_full_spool_refuses_and_takes_again_once_delivered(tmp_path: Path) -> None:
+    async with spool_in(tmp_path, limit=3_000) as spool:
+        while spool.bytes < 2_600:
+            await spool.append([event(1)])
+        with pytest.raises(SpoolFull):
+            await spool.append([event(2), event(3)])
+        held = spool.bytes
+        while (batch := spool.next())[0]:
+            spool.advance(batch[1], len(batch[0]))
+
+        await spool.append([event(100)])
+
+        assert held <= 3_000
+        assert ids(spool) == ["100"]
+
+
+async def test_an_event_over_the_limit_is_refused(tmp_path: Path) -> None:
+    async with spool_in(tmp_path, event_bytes=1_000) as spool:
+        with pytest.raises(RecordTooLarge):
+            await spool.append([event(1), event(2, "x" * 1_000)])
+
+        assert spool.bytes == 0
+
+
+async def test_a_disk_that_takes_half_a_record_refuses_and_keeps_none_of_it(tmp_path: Path) -> None:
+    async with spool_in(tmp_path) as spool:
+        await spool.append([event(0)])
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (spool.bytes + 10, hard))  # the kernel writes 10 bytes, then none
+            with pytest.raises(SpoolUnwritable):
+                await spool.append([event(1)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+        await spool.append([event(2)])
+
+        assert ids(spool) == ["0", "2"]
+
+
+async def test_one_process_at_a_time_uses_a_spool(tmp_path: Path) -> None:
+    async with spool_in(tmp_path):
+        with pytest.raises(Misconfigured, match="in use"):
+            await spool_in(tmp_path).__aenter__()
+
+
+async def test_many_requests_share_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def counting(descriptor: int) -> None:
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counting)
+    async with spool_in(tmp_path, fsync="always", segment_bytes=1_000_000) as spool:
+        await asyncio.gather(*(spool.append([event(n)]) for n in range(100)))
+        shared = len(synced)
+
+    assert 1 <= shared < 10

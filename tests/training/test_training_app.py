@@ -1,0 +1,163 @@
+"""Training as a service: events in, events out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.training.training_world import House, alert, event, house, losses, of, spec, state
+
+from everloop_models import ArtifactStore, verify_and_load
+from everloop_schemas.dead_letter import DEAD_LETTERS
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
+from everloop_shared.http import create_app
+from everloop_shared.messaging.memory import MemoryBroker
+
+LINE = "logistic-regression-0"
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker(partitions=1)
+
+
+def door(room: House) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(room.service)), base_url="http://training")
+
+
+async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(60)])
+
+        [trained] = await room.until(lambda: room.said(ModelTrained))
+
+        assert (trained.subject, trained.data.reason) == (f"{LINE}@29", "initial")
+        model = verify_and_load(ArtifactStore("memory://").get(trained.data.uri), trained.data.sha256)
+        assert model.signature == ("a", "b")
+        assert [r.data.trigger for r in room.said(RunRequested)] == ["initial"]
+        await room.until(lambda: [f.data.state for f in room.said(RunFinished)] == ["trained"])
+
+
+async def test_the_champion_is_refreshed_while_it_learns(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(60)])
+        await room.learned(59)
+        await room.send(state(1, champion=f"{LINE}@29"))
+        for i in range(60, 260, 20):
+            await room.send(*[event(j) for j in range(i, i + 20)])
+            await room.learned(i + 19)
+
+        assert [t.subject for t in room.said(ModelTrained)][1:] == [f"{LINE}@99", f"{LINE}@199"]
+
+
+async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(600)], *[event(i, flipped=True) for i in range(600, 700)])
+        await room.send(alert(650, 601))
+        run = await room.until(lambda: next((r for r in room.said(RunRequested) if r.data.trigger == "drift"), None))
+        await room.send(*[event(i, flipped=True) for i in range(700, 800)])
+        await room.learned(799)
+
+        fresh = losses(room.said(ChallengeUpdated))[run.data.line]
+
+        assert run.causationid == "alert"
+        assert run.data.start_offset == 601
+        assert sum(fresh.values()) / len(fresh) < 0.3
+        assert min(fresh) > run.data.requested_offset
+
+
+async def test_an_alert_before_its_outcomes_waits_for_them(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(100)], alert(650, 601))
+        await room.learned(99)
+
+        await room.send(*[event(i) for i in range(100, 700)])
+
+        await room.until(lambda: [r for r in room.said(RunRequested) if r.data.trigger == "drift"])
+        assert broker.events(DEAD_LETTERS["training"].topic) == []
+
+
+async def test_a_hundred_feedback_events_start_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as room:
+        await room.send(state(of=spec(retrain={"on_feedback": 100})), *[event(i) for i in range(150)])
+
+        await room.send(*[event(i, kind="feedback", label=None, correction=1) for i in range(120)])
+
+        await room.until(lambda: "feedback" in [r.data.trigger for r in room.said(RunRequested)])
+
+
+async def test_a_restart_from_a_snapshot_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, parted = MemoryBroker(partitions=1), MemoryBroker(partitions=1)
+    async with house(whole, tmp_path / "whole") as room:
+        await room.send(state(), *[event(i) for i in range(900)])
+        await room.learned(899)
+
+    async with house(parted, tmp_path / "parted", snapshot_outcomes=100) as room:
+        await room.send(state(), *[event(i) for i in range(500)])
+        await room.learned(250)
+    async with house(parted, tmp_path / "parted") as room:
+        await room.send(*[event(i) for i in range(500, 900)])
+        await room.learned(899)
+        assert len({e.id for e in room.said(RunRequested)}) == 1
+
+    found = [losses(of(ChallengeUpdated, b.events(ChallengeUpdated.topic))) for b in (whole, parted)]
+    assert found[0] == found[1]
+
+
+async def test_an_alert_redelivered_after_a_crash_is_the_same_run(tmp_path: Path, broker: MemoryBroker) -> None:
+    async with house(broker, tmp_path / "first") as room:
+        await room.send(state(), *[event(i) for i in range(700)])
+        await room.learned(699)
+        await room.send(alert(650, 601))
+        await room.until(lambda: len(room.said(RunRequested)) == 2)
+    broker.committed.clear()
+
+    async with house(broker, tmp_path / "second") as room:
+        await room.send(*[event(i) for i in range(700, 800)])
+        await room.learned(799)
+        await room.until(lambda: broker.committed.get(("training", "monitoring.drift_detected.v1", 0)) == 1)
+
+        assert len({r.id for r in room.said(RunRequested)}) == 2
+        assert len({r.data.run for r in room.said(RunRequested)}) == 2
+
+
+async def test_a_snapshot_of_another_log_is_not_used(tmp_path: Path) -> None:
+    async with house(MemoryBroker(partitions=1), tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(300)])
+        await room.learned(299)
+
+    async with house(MemoryBroker(partitions=1), tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(100)])
+        await room.learned(99)
+
+        assert sorted(losses(room.said(ChallengeUpdated))[LINE]) == list(range(100))
+
+
+async def test_runs_are_listed_and_asked_for_by_http(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as room, door(room) as client:
+        unknown = await client.post("/v1/loops/nowhere/runs")
+        await room.send(state())
+        await room.send(*[event(i) for i in range(60)])
+        await room.learned(59)
+
+        first = await client.post("/v1/loops/market/runs", json={"reason": "a new season", "key": "k1"})
+        again = await client.post("/v1/loops/market/runs", json={"key": "k1"})
+        listed = (await client.get("/v1/loops/market/runs")).json()["runs"]
+
+        assert unknown.status_code == 404
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert first.json()["run"] == again.json()["run"]
+        assert [(r["trigger"], r["reason"]) for r in listed] == [
+            ("initial", "a model of the loop's spec"),
+            ("manual", "a new season"),
+        ]
+
+
+async def test_a_run_before_any_outcome_is_refused_with_the_way_out(broker: MemoryBroker, tmp_path: Path) -> None:
+    await broker.append("registry.loop_state.v1", b"market", state().encode())
+    async with house(broker, tmp_path) as room, door(room) as client:
+        answer = await client.post("/v1/loops/market/runs")
+
+        assert answer.status_code == 409
+        assert "labels" in answer.json()["detail"]

@@ -1,0 +1,288 @@
+"""The learner of a loop: lines, runs and versions as a fold of the outcome log."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+
+import pytest
+from tests.training.training_world import (
+    START,
+    Shelf,
+    alert,
+    event,
+    label_of,
+    learner,
+    losses,
+    of,
+    outcomes,
+    spec,
+    state,
+    tools,
+)
+
+from everloop_models import ModelBroken, verify_and_load
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
+from everloop_training.domain.learner import LoopLearner
+from everloop_training.domain.outcome import outcome_of
+
+
+def feed(room: LoopLearner, start: int, stop: int, **parts: object) -> None:
+    for outcome in outcomes(start, stop, **parts):
+        room.learn(outcome)
+
+
+def test_the_first_outcome_starts_a_line_for_every_model_of_the_spec() -> None:
+    room = learner(state(of=spec(models=[{"preset": "logistic"}, {"preset": "naive_bayes"}])))
+
+    feed(room, 7, 8)
+
+    runs = of(RunRequested, room.take())
+    assert [(r.data.line, r.data.trigger, r.data.start_offset) for r in runs] == [
+        ("logistic-7", "initial", 7),
+        ("naive-bayes-7", "initial", 7),
+    ]
+
+
+def test_every_line_predicts_each_outcome_before_it_learns_it() -> None:
+    room = learner()
+
+    feed(room, 0, 1)
+
+    [challenge] = of(ChallengeUpdated, room.take())
+    first = float(label_of(outcomes(0, 1)[0].features["a"]))  # type: ignore[arg-type]
+    assert challenge.data.losses == {"0": (first,), "logistic-regression-0": (first,)}
+
+
+def test_the_initial_version_comes_after_thirty_outcomes_and_can_be_loaded() -> None:
+    shelf = Shelf()
+    room = learner(shelf=shelf)
+
+    feed(room, 0, 40)
+
+    events = room.take()
+    [version] = of(ModelTrained, events)
+    [finished] = of(RunFinished, events)
+    assert (version.subject, version.data.reason) == ("logistic-regression-0@29", "initial")
+    assert (finished.data.state, finished.correlationid) == ("trained", version.correlationid)
+    model = verify_and_load(shelf.kept[version.subject], version.data.sha256)
+    assert model.signature == version.data.signature == ("a", "b")
+    assert version.data.manifest.end_offset == version.data.offset == 29
+
+
+def test_only_the_champion_and_the_candidate_are_refreshed() -> None:
+    room = learner(state(of=spec(models=[{"preset": "logistic"}, {"preset": "naive_bayes"}], refresh={"every": 50})))
+    feed(room, 0, 60)
+    room.take()
+    room.follow(state(1, champion="logistic-0@29", of=room.state.data.spec))
+
+    feed(room, 60, 160)
+
+    assert [e.subject for e in of(ModelTrained, room.take())] == ["logistic-0@99", "logistic-0@149"]
+
+
+def test_a_pinned_loop_is_not_refreshed() -> None:
+    room = learner()
+    feed(room, 0, 60)
+    room.take()
+    room.follow(state(1, champion="logistic-regression-0@29", pinned=True))
+
+    feed(room, 60, 260)
+
+    assert of(ModelTrained, room.take()) == []
+
+
+def test_the_winner_of_the_gate_becomes_a_version_at_once_and_once() -> None:
+    room = learner()
+    feed(room, 0, 60)
+    room.take()
+
+    room.follow(state(1, stage="training", winner="logistic-regression-0"))
+    first = room.take()
+    room.follow(state(2, stage="training", winner="logistic-regression-0"))
+    second = room.take()
+
+    assert [(e.subject, e.data.reason) for e in of(ModelTrained, first)] == [("logistic-regression-0@59", "gate")]
+    assert second == []
+
+
+def test_a_version_that_cannot_be_stored_is_owed_until_the_disk_has_room() -> None:
+    shelf, clock = Shelf(full=True), [START]
+    room = LoopLearner(state(), 0, tools(shelf, lambda: clock[0]))
+    room.live = True
+    feed(room, 0, 40)
+    assert of(ModelTrained, room.take()) == []
+
+    shelf.full = False
+    clock[0] += timedelta(seconds=10)
+
+    assert [e.data.reason for e in of(ModelTrained, room.take())] == ["initial"]
+
+
+def test_a_drift_starts_a_fresh_line_at_its_change_point_judged_on_unseen_outcomes_only() -> None:
+    room = learner()
+    feed(room, 0, 600)
+    feed(room, 600, 700, flipped=True)
+    room.take()
+
+    request = room.on_drift(alert(offset=650, change_point=601))
+    feed(room, 700, 800, flipped=True)
+
+    assert request is not None
+    assert (request.data.start_offset, request.data.requested_offset) == (601, 699)
+    assert request.causationid == "alert"
+    assert request.correlationid == request.data.run
+    seen = losses(room.take())
+    fresh = seen[request.data.line]
+    assert sorted(fresh) == list(range(700, 800))
+    assert sum(fresh.values()) + 20 < sum(seen["logistic-regression-0"][i] for i in range(700, 800))
+
+
+def test_the_same_alert_twice_is_one_run() -> None:
+    room = learner()
+    feed(room, 0, 700)
+    first = room.on_drift(alert(650, 601))
+
+    again = room.on_drift(alert(650, 601))
+
+    assert again == first
+    assert len([r for r in room.requests.values() if r.data.trigger == "drift"]) == 1
+
+
+def test_an_alert_in_the_cooldown_is_no_run() -> None:
+    room = learner()
+    feed(room, 0, 700)
+    room.on_drift(alert(650, 601))
+    feed(room, 700, 1000)
+
+    assert room.on_drift(alert(990, 950, "another")) is None
+
+
+def test_a_newer_fresh_line_replaces_an_unpromoted_older_one() -> None:
+    room = learner()
+    feed(room, 0, 700)
+    older = room.on_drift(alert(650, 601))
+    feed(room, 700, 1300)
+
+    newer = room.on_drift(alert(1290, 1250, "another"))
+
+    assert older is not None
+    assert newer is not None
+    assert set(room.roster.lines) == {"logistic-regression-0", newer.data.line}
+
+
+def test_a_hundred_feedback_events_start_a_line_from_now_and_corrections_are_not_learned() -> None:
+    room = learner(state(of=spec(retrain={"on_feedback": 100})))
+    feed(room, 0, 300)
+    room.take()
+
+    for i in range(300, 401):
+        room.learn(outcome_of(event(i - 200, label=None, correction=1, kind="feedback"), i))
+
+    events = room.take()
+    [run] = of(RunRequested, events)
+    assert (run.data.trigger, run.data.start_offset, run.data.requested_offset) == ("feedback", 400, 399)
+    assert room.outcomes == 300
+    assert of(ChallengeUpdated, events) == []
+
+
+def test_labels_schedule_and_metric_floor_start_runs() -> None:
+    by_labels = learner(state(of=spec(retrain={"on_labels": 600, "cooldown": 100})))
+    by_schedule = learner(state(of=spec(retrain={"on_schedule": "0 3 * * *"})))
+    by_metric = learner(state(of=spec(retrain={"below": 0.9})))
+
+    for room in (by_labels, by_schedule, by_metric):
+        feed(room, 0, 700)
+
+    def keys(room: LoopLearner) -> list[str]:
+        return [k for k, r in room.requests.items() if r.data.trigger != "initial"]
+
+    assert keys(by_labels) == ["labels/599"]
+    assert keys(by_schedule) == [f"schedule/{int((START + timedelta(hours=3)).timestamp())}"]
+    assert keys(by_metric) == ["metric/499"]
+
+
+def test_a_line_that_raises_ends_alone_and_is_never_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = learner(state(of=spec(models=[{"preset": "logistic"}, {"preset": "naive_bayes"}])))
+    feed(room, 0, 100)
+    room.take()
+    broken = room.roster.lines["naive-bayes-0"]
+
+    def raises(*_: object) -> None:
+        raise ModelBroken("the probability is not finite")
+
+    monkeypatch.setattr(broken.model, "learn", raises)
+    feed(room, 100, 200)
+
+    events = room.take()
+    [finished] = of(RunFinished, events)
+    assert finished.data.state == "failed"
+    assert "not finite" in (finished.data.reason or "")
+    assert sorted(losses(events)["logistic-0"]) == list(range(100, 200))
+    assert set(room.roster.lines) == {"logistic-0"}
+
+
+def test_a_champion_that_comes_back_is_rebuilt_from_history_to_the_last_bit() -> None:
+    untouched, room = learner(), learner()
+    feed(untouched, 0, 5000)
+    feed(room, 0, 2000)
+    room.roster.keep(set(), room.state.data.spec)
+    feed(room, 2000, 4000)
+
+    room.follow(state(1, champion="logistic-regression-0@29"))
+    while gaps := room.gaps():
+        room.fill(gaps[0], outcomes(gaps[0].start, gaps[0].stop))
+    feed(room, 4000, 5000)
+
+    whole, rebuilt = losses(untouched.take()), losses(room.take())
+    assert [rebuilt["logistic-regression-0"][i] for i in range(4000, 5000)] == [
+        whole["logistic-regression-0"][i] for i in range(4000, 5000)
+    ]
+    weights = [r.roster.lines["logistic-regression-0"].model.estimator.weights for r in (untouched, room)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("preset", ["logistic", "hoeffding_tree", "adaptive_forest"])
+def test_a_learner_out_of_a_snapshot_goes_on_as_if_nothing_had_happened(preset: str) -> None:
+    loop = state(of=spec(models=[{"preset": preset, **({"trees": 2} if preset == "adaptive_forest" else {})}]))
+    whole, before = learner(loop), learner(loop)
+    feed(whole, 0, 600)
+    feed(before, 0, 333)
+    said = before.take()
+
+    after: LoopLearner = pickle.loads(pickle.dumps(before))
+    after.restored(tools())
+    feed(after, 300, 600)
+
+    assert losses([*said, *after.take()]) == losses(whole.take())
+
+
+def test_a_replay_from_nothing_finds_the_runs_of_the_log_and_asks_for_none() -> None:
+    first = learner(state(of=spec(retrain={"on_feedback": 50, "cooldown": 100})))
+    feed(first, 0, 400, kind="feedback")
+    first.on_drift(alert(390, 380))
+    feed(first, 400, 600)
+    said = first.take()
+
+    second = learner(first.state)
+    second.adopt(first.requests.values(), [e.data.run for e in of(RunFinished, said)])
+    feed(second, 0, 600)
+
+    again = second.take()
+    assert of(RunRequested, again) == []
+    assert set(second.requests) == set(first.requests)
+    assert second.fresh == first.fresh
+    assert losses(again)[first.fresh] == losses(said)[first.fresh]
+
+
+def test_regression_losses_lie_between_zero_and_one() -> None:
+    loop = spec(task="regression", models=[{"preset": "linear"}])
+    room = learner(state(of=loop))
+
+    for i in range(500):
+        a = float(outcomes(i, i + 1)[0].features["a"] or 0)
+        room.learn(outcome_of(event(i, label=100 * a, prediction=0.0), i))
+
+    seen = losses(room.take())
+    assert all(0 <= loss <= 1 for line in seen.values() for loss in line.values())
+    assert sum(seen["linear-0"].values()) < sum(seen["0"].values())

@@ -1,0 +1,39 @@
+"""Schedules in the five fields of cron."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from tests.training.training_world import spec
+
+from everloop_schemas.cron import Cron
+
+MONDAY = datetime(2026, 6, 1, 2, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("0 3 * * *", datetime(2026, 6, 1, 3, 0, tzinfo=UTC)),
+        ("*/20 * * * *", datetime(2026, 6, 1, 2, 40, tzinfo=UTC)),
+        ("30 2 * * *", datetime(2026, 6, 2, 2, 30, tzinfo=UTC)),
+        ("0 9-17/4 * * 1-5", datetime(2026, 6, 1, 9, 0, tzinfo=UTC)),
+        ("0 0 * * 7", datetime(2026, 6, 7, 0, 0, tzinfo=UTC)),
+        ("0 0 15 * 0", datetime(2026, 6, 7, 0, 0, tzinfo=UTC)),
+        ("0 0 29 2 *", datetime(2028, 2, 29, 0, 0, tzinfo=UTC)),
+        ("0 0 31 2 *", None),
+    ],
+)
+def test_a_schedule_fires_next_when_cron_says(expression: str, expected: datetime | None) -> None:
+    found = Cron(expression).next(MONDAY.timestamp())
+
+    assert found == (expected.timestamp() if expected else None)
+
+
+@pytest.mark.parametrize("expression", ["hourly", "0 3 * *", "61 * * * *", "a * * * *", "*/0 * * * *"])
+def test_what_is_no_schedule_is_refused_at_the_door(expression: Any) -> None:
+    with pytest.raises(ValidationError, match=r"retrain\.on_schedule"):
+        spec(retrain={"on_schedule": expression})

@@ -1,0 +1,58 @@
+"""The worker process: replaced when it dies, gone when its service goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from tests.training.training_world import event, house, losses, state, until
+
+from everloop_schemas.training import ChallengeUpdated, RunRequested
+from everloop_shared.messaging.memory import MemoryBroker
+from everloop_training.adapters.process import WorkerProcess
+
+LINE = "logistic-regression-0"
+
+
+async def test_a_killed_worker_is_replaced_nothing_is_missed_and_a_clean_stop_leaves_no_process(tmp_path: Path) -> None:
+    broker = MemoryBroker(partitions=1)
+    async with house(broker, tmp_path, WorkerProcess.start, snapshot_outcomes=150) as room:
+        await room.send(state(), *[event(i) for i in range(400)])
+        await room.learned(399)
+        pid = room.learners.worker_pid
+
+        os.kill(pid, signal.SIGKILL)
+        await room.send(*[event(i) for i in range(400, 800)])
+        await room.learned(799)
+
+        another = room.learners.worker_pid
+        assert another != pid
+        assert sorted(losses(room.said(ChallengeUpdated))[LINE]) == list(range(800))
+        assert len({r.data.key for r in room.said(RunRequested)}) == 1
+    assert not psutil.pid_exists(another)
+
+
+async def test_a_worker_ends_with_the_process_that_started_it_even_after_kill_9(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys; from pathlib import Path;"
+        "from everloop_training.adapters.process import WorkerProcess;"
+        "from everloop_training.settings import TrainingSettings\n"
+        "async def main():\n"
+        "    worker = await WorkerProcess.start(TrainingSettings(data=Path(sys.argv[1])))\n"
+        "    print(worker.pid, flush=True)\n"
+        "    await worker.receive()\n"
+        "asyncio.run(main())\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+
+    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)

@@ -1,0 +1,201 @@
+"""What the tests of training share: a loop, its outcomes, its states, and the service over a memory broker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from everloop_models import ArtifactUnavailable, Model, save
+from everloop_schemas.envelope import Event, Scalar
+from everloop_schemas.feature import OutcomeObserved, OutcomeObservedData
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.monitoring import DriftDetected, DriftDetectedData
+from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.training import ChallengeUpdated
+from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.service import Service
+from everloop_training.adapters.inline import InlineWorker
+from everloop_training.adapters.learners import StartWorker
+from everloop_training.app import build
+from everloop_training.domain.learner import LoopLearner
+from everloop_training.domain.lines import SavedVersion
+from everloop_training.domain.outcome import Outcome, outcome_of
+from everloop_training.domain.voice import Tools
+from everloop_training.settings import TrainingSettings
+
+T = TypeVar("T", bound=Event)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LOGISTIC = {"estimator": "river.linear_model.LogisticRegression", "scale": True}
+
+
+def spec(**parts: Any) -> LoopSpec:
+    whole: dict[str, Any] = {
+        "loop": "market",
+        "task": "binary",
+        "schema": {"a": {"type": "number"}, "b": {"type": "number"}},
+        "models": [LOGISTIC],
+    }
+    return LoopSpec.model_validate({**whole, **parts})
+
+
+def state(sequence: int = 0, champion: str = "0", of: LoopSpec | None = None, **parts: Any) -> LoopState:
+    whole = of or spec()
+    candidate = parts.pop("candidate", None)
+    data = LoopStateData(
+        spec=whole,
+        champion=LiveVersion(version=champion, since=START),
+        candidate=LiveVersion(version=candidate, since=START) if candidate else None,
+        sequence=sequence,
+        **parts,
+    )
+    return LoopState(id=f"s{sequence}", time=START, subject=champion, loop=whole.loop, revision=1, data=data)
+
+
+def label_of(a: float, flipped: bool = False) -> bool:
+    return (a > 0.5) != flipped
+
+
+def event(i: int, loop: str = "market", flipped: bool = False, **parts: Any) -> OutcomeObserved:
+    """The i-th outcome: learnable by a straight line in `a`, the same on every call."""
+    rng = random.Random(i)
+    a, b = rng.random(), rng.random()
+    when = START + timedelta(minutes=i)
+    label: Scalar | None = parts.pop("label", label_of(a, flipped))
+    data: dict[str, Any] = {
+        "prediction_id": f"p{i}",
+        "entity": "default",
+        "label": label,
+        "labelled": when,
+        "predicted": when,
+        "features": {"a": a, "b": b},
+        "prediction": False,
+        "version": "0",
+        "role": "baseline",
+        "propensity": 1.0,
+    }
+    return OutcomeObserved(
+        id=f"o{i}-{parts.get('correction', 0)}",
+        time=when,
+        subject=f"p{i}",
+        loop=loop,
+        revision=1,
+        data=OutcomeObservedData.model_validate({**data, **parts}),
+    )
+
+
+def outcomes(start: int, stop: int, **parts: Any) -> list[Outcome]:
+    return [outcome_of(event(i, **parts), i) for i in range(start, stop)]
+
+
+def alert(offset: int, change_point: int, ident: str = "alert") -> DriftDetected:
+    data = DriftDetectedData(
+        detector="hddm_w",
+        offset=offset,
+        change_point=change_point,
+        outcomes=offset + 1,
+        outcomes_since_change=offset - change_point,
+        error_before=0.1,
+        error_after=0.6,
+        version="0",
+    )
+    return DriftDetected(id=ident, time=START, subject="0", loop="market", revision=1, data=data)
+
+
+@dataclass
+class Shelf:
+    """An artifact store in memory that can be full."""
+
+    full: bool = False
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    def keep(self, loop: str, version: str, model: Model) -> SavedVersion:
+        if self.full:
+            raise ArtifactUnavailable("the disk is full")
+        artifact = save(model)
+        self.kept[version] = artifact.data
+        return SavedVersion(version, f"memory://{version}", artifact.sha256, artifact.size)
+
+
+def tools(shelf: Shelf | None = None, now: Callable[[], datetime] = lambda: START) -> Tools:
+    return Tools(now, (shelf or Shelf()).keep)
+
+
+def learner(first: LoopState | None = None, shelf: Shelf | None = None) -> LoopLearner:
+    made = LoopLearner(first or state(), 0, tools(shelf))
+    made.live = True
+    return made
+
+
+def of(kind: type[T], events: Sequence[Event]) -> list[T]:
+    return [e for e in events if isinstance(e, kind)]
+
+
+def losses(events: Sequence[Event]) -> dict[str, dict[int, float]]:
+    """Loss by line and offset, the first word on each."""
+    found: dict[str, dict[int, float]] = {}
+    for e in of(ChallengeUpdated, events):
+        for line, values in e.data.losses.items():
+            for offset, loss in zip(e.data.offsets, values, strict=True):
+                if loss is not None:
+                    found.setdefault(line, {}).setdefault(offset, loss)
+    return found
+
+
+@dataclass
+class House:
+    """The service at work over a broker."""
+
+    broker: MemoryBroker
+    service: Service
+
+    def said(self, kind: type[T]) -> list[T]:
+        return [e for e in self.broker.events(kind.topic) if isinstance(e, kind)]
+
+    @property
+    def learners(self) -> Any:
+        return self.service.resources[0]
+
+    async def send(self, *events: Event) -> None:
+        for e in events:
+            await self.broker.append(e.topic.name, e.key(), e.encode())
+
+    async def until(self, condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
+        return await until(condition, deadline_s)
+
+    async def learned(self, offset: int) -> None:
+        await self.until(lambda: any(offset in e.data.offsets for e in self.said(ChallengeUpdated)))
+
+
+async def until(condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
+    """Await a condition; fails after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not (seen := condition()):
+        assert time.monotonic() < end, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
+    return seen
+
+
+@asynccontextmanager
+async def house(
+    broker: MemoryBroker, data: Path, start_worker: StartWorker = InlineWorker.start, **settings: Any
+) -> AsyncIterator[House]:
+    """The service running until the block ends, then stopped cleanly."""
+    chosen = TrainingSettings(data=data, port=0, log_level="WARNING", linger_ms=5, **settings)
+    service = build(chosen, broker.engine, start_worker)
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.run(stop))
+    try:
+        await until(lambda: running.done() or service.not_ready() is None)
+        if running.done():
+            running.result()
+        yield House(broker, service)
+    finally:
+        stop.set()
+        await running
