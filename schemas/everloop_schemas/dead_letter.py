@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import create_model
 
@@ -38,13 +38,9 @@ class DeadLetter(Event):
 
 def _of(service: str) -> type[DeadLetter]:
     name = f"{service}.dead_letter.v1"
-    cls = create_model(
-        f"{service.title()}DeadLetter",
-        __base__=DeadLetter,
-        __doc__=f"A record that {service} refused.",
-        type=(Literal[name], name),
-        source=(str, f"everloop/{service}"),
-    )
+    fixed: dict[str, Any] = {"type": (Literal[name], name), "source": (str, f"everloop/{service}")}
+    doc = f"A record that {service} refused."
+    cls = create_model(f"{service.title()}DeadLetter", __base__=DeadLetter, __doc__=doc, **fixed)
     cls.topic = Topic(name, owner=service, keyed_by="loop/subject", retention_ms=30 * DAY_MS)
     return cls
 

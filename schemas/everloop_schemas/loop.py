@@ -53,10 +53,18 @@ def _duration(value: Any) -> str:
     return str(value)
 
 
+def _outcomes(value: Any) -> int:
+    return counted(value, "outcome")
+
+
+def _predictions(value: Any) -> int:
+    return counted(value, "prediction")
+
+
 Duration = Annotated[str, BeforeValidator(_duration)]
-Outcomes = Annotated[int, BeforeValidator(lambda v: counted(v, "outcome"))]
-Predictions = Annotated[int, BeforeValidator(lambda v: counted(v, "prediction"))]
-Share = Annotated[float, BeforeValidator(share)]
+Outcomes = Annotated[int, BeforeValidator(_outcomes, json_schema_input_type=int | str)]
+Predictions = Annotated[int, BeforeValidator(_predictions, json_schema_input_type=int | str)]
+Share = Annotated[float, BeforeValidator(share, json_schema_input_type=float | str)]
 
 
 class Part(BaseModel):
@@ -74,7 +82,7 @@ class FieldSpec(Part):
     enum: tuple[Scalar, ...] | None = None
     missing: Literal["refuse", "null"] = "refuse"
 
-    @field_validator("missing", mode="before")
+    @field_validator("missing", mode="before", json_schema_input_type=Literal["refuse", "null"] | None)
     @classmethod
     def _null_is_a_word(cls, value: Any) -> Any:
         return "null" if value is None else value
@@ -217,7 +225,7 @@ class GateSpec(Part):
     """How sure the gate must be, and after how many outcomes at least."""
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    min_outcomes: Annotated[int, BeforeValidator(lambda v: counted(v, "outcome")), Field(ge=1)] = 200
+    min_outcomes: Annotated[int, BeforeValidator(_outcomes, json_schema_input_type=int | str), Field(ge=1)] = 200
 
 
 class RolloutSpec(Part):
@@ -225,7 +233,7 @@ class RolloutSpec(Part):
 
     shadow: Predictions = 100
     canary: tuple[Share, ...] = (0.05, 0.25, 0.5)
-    step: Annotated[int, BeforeValidator(lambda v: counted(v, "outcome")), Field(ge=1)] = 100
+    step: Annotated[int, BeforeValidator(_outcomes, json_schema_input_type=int | str), Field(ge=1)] = 100
     split_by: Literal["prediction", "entity"] = "prediction"
     approval: Literal["none"] = "none"
 

@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_replay_with_its_summary(house: Served) -> None:
     file.write_text(ROWS)
     command = [sys.executable, "-c", "from everloop.cli import main; main()", "replay", "market", str(file)]
 
-    with subprocess.Popen([*command, "--rate", "1", "--json"], stdout=-1, stderr=-1, env=os.environ) as process:
+    with subprocess.Popen([*command, "--rate", "5", "--json"], stdout=-1, stderr=-1, env=os.environ) as process:
         while not house.events(EventReceived.topic):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)

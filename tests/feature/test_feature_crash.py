@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.feature.feature_world import event, label, loop_state, prediction, spec
+from tests.feature.feature_world import event, label, loop_state, observation, prediction, spec
 
 from everloop.house.kafka import Broker
 from everloop_feature.domain import Entity
@@ -24,6 +24,7 @@ from everloop_features import compile_features
 from everloop_schemas.envelope import Event, Fields, Topic
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.loop import LoopSpec
 from everloop_shared.messaging.kafka import kafka_factory
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.messaging.topics import ensure_topics
@@ -51,11 +52,12 @@ def _worker(settings: FeatureSettings, log: Path) -> Iterator[subprocess.Popen[b
                 process.wait(20)
 
 
-def _inputs(n: int) -> list[Event]:
-    """One event of each kind; every tenth is of one hot entity, labels run ahead of or behind the predictions."""
+def _inputs(n: int, rest: bool) -> list[Event]:
+    """One of each kind; every tenth is of one hot entity, labels run ahead of or behind the predictions."""
     entity = "hot" if n % 10 == 0 else f"u{n % 97}"
-    say = [event(n, price=float(n % 13), entity=entity)]
-    return [*say, prediction(n), label(n)] if n % 3 else [*say, label(n), prediction(n)]
+    observed = observation if rest and n % 5 == 0 else event
+    told = [prediction(n, entity=entity), label(n, value=n % 4 == 0)]
+    return [observed(n, price=float(n % 13), entity=entity), *(told if n % 3 else reversed(told))]
 
 
 async def _read(bus: Engine, topic: Topic, partitions: int = 4) -> list[Event]:
@@ -69,17 +71,47 @@ async def _read(bus: Engine, topic: Topic, partitions: int = 4) -> list[Event]:
 async def _reaches(bus: Engine, topic: Topic, distinct: int, within_s: float) -> list[Event]:
     deadline = time.monotonic() + within_s
     while True:
-        events = await _read(bus, topic)
-        if len({e.id for e in events}) >= distinct or time.monotonic() > deadline:
+        records = sum([await bus.end_offset(topic, partition) for partition in range(4)])
+        events = await _read(bus, topic) if records >= distinct else []
+        if len({e.id for e in events}) >= distinct:
             return events
-        await asyncio.sleep(0.5)
+        assert time.monotonic() < deadline, f"{topic.name}: {records} records, {distinct} different ones wanted"
+        await asyncio.sleep(0.3)
 
 
-async def _play(bus: Engine, first: int, last: int) -> None:
+async def _play(bus: Engine, rest: bool) -> None:
     started = time.monotonic()
-    for n in range(first, last, 25):
-        await bus.publish([e for i in range(n, min(n + 25, last)) for e in _inputs(i)])
-        await asyncio.sleep(max(0.0, started + (n - first) / PER_SECOND - time.monotonic()))
+    for n in range(0, EVENTS, 25):
+        await bus.publish([e for i in range(n, n + 25) for e in _inputs(i, rest)])
+        await asyncio.sleep(max(0.0, started + n / PER_SECOND - time.monotonic()))
+
+
+@asynccontextmanager
+async def _killed_under_load(
+    settings: FeatureSettings, loop: LoopSpec, rest: bool, vectors: int
+) -> AsyncIterator[Engine]:
+    """The bus after everything was played, while the service was killed again and again."""
+    await ensure_topics(
+        settings, [kind.topic for kind in (EventReceived, FeaturesComputed, OutcomeObserved, EntityState)]
+    )
+    log, bus = settings.data / "worker.log", kafka_factory(settings)("registry", [])
+    await bus.start()
+    try:
+        await bus.publish([loop_state(loop)])
+        playing = asyncio.create_task(_play(bus, rest))
+        for kill in range(KILLS):
+            with _worker(settings, log) as process:
+                await _reaches(bus, FeaturesComputed.topic, (kill + 1) * vectors // (KILLS + 2), 30)
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait(10)
+        await playing
+        with _worker(settings, log) as process:
+            await _reaches(bus, FeaturesComputed.topic, vectors, 60)
+            await _reaches(bus, OutcomeObserved.topic, EVENTS, 60)
+            assert process.poll() is None, log.read_text()[-3000:]
+        yield bus
+    finally:
+        await bus.stop()
 
 
 def _expected_vectors(inputs: Sequence[Event]) -> tuple[dict[str, Fields], dict[str, int]]:
@@ -99,35 +131,37 @@ def _same_bytes_twice(events: Sequence[Event]) -> dict[str, Event]:
     return said
 
 
-@pytest.mark.kafka
-@pytest.mark.timeout(180)
-async def test_killed_under_load_it_loses_nothing_and_contradicts_nothing(kafka: Broker, tmp_path: Path) -> None:
-    settings = FeatureSettings(data=tmp_path, kafka_bootstrap=kafka.bootstrap, topic_prefix=f"crash-{uuid4().hex[:8]}.")
-    read = (EventReceived, FeaturesComputed, OutcomeObserved, EntityState)
-    await ensure_topics(settings, [kind.topic for kind in read])
-    bus = kafka_factory(settings)("registry", [])
-    await bus.start()
-    try:
-        await bus.publish([loop_state()])
-        playing = asyncio.create_task(_play(bus, 0, EVENTS))
-        for kill in range(KILLS):
-            with _worker(settings, tmp_path / "worker.log") as process:
-                await _reaches(bus, FeaturesComputed.topic, (kill + 1) * EVENTS // (KILLS + 2), 30)
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait(10)
-        await playing
-        with _worker(settings, tmp_path / "worker.log") as process:
-            outcomes = await _reaches(bus, OutcomeObserved.topic, EVENTS, 40)
-            computed = await _reaches(bus, FeaturesComputed.topic, EVENTS, 20)
-            assert process.poll() is None, (tmp_path / "worker.log").read_text()[-3000:]
+def _settings(kafka: Broker, folder: Path) -> FeatureSettings:
+    return FeatureSettings(data=folder, kafka_bootstrap=kafka.bootstrap, topic_prefix=f"crash-{uuid4().hex[:8]}.")
 
-        vectors = _same_bytes_twice(computed)
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+async def test_killed_under_load_it_loses_nothing_and_contradicts_nothing(kafka: Broker, tmp_path: Path) -> None:
+    settings = _settings(kafka, tmp_path)
+
+    async with _killed_under_load(settings, spec(), rest=False, vectors=EVENTS) as bus:
+        vectors = _same_bytes_twice(await _read(bus, FeaturesComputed.topic))
         expected, applied = _expected_vectors(await _read(bus, EventReceived.topic))
-        assert {v.data.prediction_id: v.data.features for v in vectors.values()} == expected
-        joined = _same_bytes_twice(outcomes)
-        assert {o.subject for o in joined.values()} == {f"e{n}" for n in range(EVENTS)}
-        assert all(o.data.label is True and o.data.correction == 0 for o in joined.values())
+        joined = _same_bytes_twice(await _read(bus, OutcomeObserved.topic))
         states = {e.subject: e.data.applied for e in await _read(bus, EntityState.topic)}
-        assert states == applied
-    finally:
-        await bus.stop()
+
+    assert {v.data.prediction_id: v.data.features for v in vectors.values()} == expected
+    assert {o.subject: o.data.label for o in joined.values()} == {f"e{n}": n % 4 == 0 for n in range(EVENTS)}
+    assert states == applied
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+async def test_killed_while_three_topics_move_one_entity_it_contradicts_nothing(kafka: Broker, tmp_path: Path) -> None:
+    settings = _settings(kafka, tmp_path)
+    last_label = [{"name": "last_label", "lag": "label"}, {"name": "mean_3", "mean": "price", "over": "3 events"}]
+
+    async with _killed_under_load(settings, spec(features=last_label), True, EVENTS - EVENTS // 5) as bus:
+        vectors = _same_bytes_twice(await _read(bus, FeaturesComputed.topic))
+        joined = _same_bytes_twice(await _read(bus, OutcomeObserved.topic))
+        states = {e.subject: e.data.applied for e in await _read(bus, EntityState.topic)}
+
+    assert len(vectors) == EVENTS - EVENTS // 5
+    assert len(joined) == EVENTS
+    assert sum(states.values()) == EVENTS

@@ -149,13 +149,20 @@ def test_the_same_alert_twice_is_one_run() -> None:
     assert len([r for r in room.requests.values() if r.data.trigger == "drift"]) == 1
 
 
-def test_an_alert_in_the_cooldown_is_no_run() -> None:
+def test_an_alert_in_the_cooldown_waits_for_its_end_and_is_then_one_run() -> None:
     room = learner()
     feed(room, 0, 700)
     room.on_drift(alert(650, 601))
     feed(room, 700, 1000)
 
     assert room.on_drift(alert(990, 950, "another")) is None
+    assert room.on_drift(alert(990, 950, "another")) is None
+    room.take()
+    feed(room, 1000, 1300)
+
+    [asked] = [e for e in room.take() if isinstance(e, RunRequested)]
+    assert (asked.causationid, asked.data.start_offset) == ("another", 950)
+    assert asked.data.requested_offset >= 1199
 
 
 def test_a_newer_fresh_line_replaces_an_unpromoted_older_one() -> None:

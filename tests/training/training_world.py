@@ -182,6 +182,16 @@ async def until(condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
     return seen
 
 
+async def started(service: Service, running: asyncio.Task[None], deadline_s: float = 50.0) -> None:
+    """Wait until a service is ready; raises why it has stopped, or says why it is not ready."""
+    end = time.monotonic() + deadline_s
+    while service.not_ready() is not None and not running.done():
+        assert time.monotonic() < end, service.not_ready()
+        await asyncio.sleep(0.01)
+    if running.done():
+        running.result()
+
+
 @asynccontextmanager
 async def house(
     broker: MemoryBroker, data: Path, start_worker: StartWorker = InlineWorker.start, **settings: Any
@@ -192,9 +202,7 @@ async def house(
     stop = asyncio.Event()
     running = asyncio.create_task(service.run(stop))
     try:
-        await until(lambda: running.done() or service.not_ready() is None)
-        if running.done():
-            running.result()
+        await started(service, running)
         yield House(broker, service)
     finally:
         stop.set()

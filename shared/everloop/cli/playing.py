@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
 from everloop.cli.ask import ask
 from everloop.cli.meter import Meter
 from everloop.cli.output import Failed, result, say, show
@@ -77,7 +79,7 @@ async def _play(wish: Wish, spec: LoopSpec, rows: Iterator[Row], meter: Meter) -
             await playing
         except asyncio.CancelledError:
             return player.played, "interrupted; play it again, and it goes on where it was"
-        except (EverloopError, OutcomeMissing, FileUnusable) as e:
+        except (EverloopError, OutcomeMissing, FileUnusable, KafkaError) as e:
             return player.played, str(e)
     return player.played, None
 

@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, ConsumerRecord  # type: ignore[import-untyped]
 
 from everloop_schemas.feature import EntityState, LabelJoined, OutcomeObserved
 from everloop_schemas.loop import LoopSpec
@@ -30,10 +30,13 @@ class LogOutcomes:
     def __init__(self, settings: Settings, spec: LoopSpec, within_s: float = 120.0) -> None:
         prefix = settings.topic_prefix
         lagged = any(feature.lag == "label" for feature in spec.features)
-        self._topics = [prefix + t for t in ((OUTCOMES, JOINED, STATES) if lagged else (OUTCOMES,))]
+        topics = (OUTCOMES, JOINED, STATES) if lagged else (OUTCOMES,)
         self._prefix, self._loop, self._lagged, self._within_s = prefix, spec.loop, lagged, within_s
         self._consumer = AIOKafkaConsumer(
-            **client_settings(settings, "replay"), auto_offset_reset="earliest", isolation_level="read_committed"
+            *(prefix + topic for topic in topics),
+            **client_settings(settings, "replay"),
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
         )
         self._outcomes: set[str] = set()
         self._past: frozenset[str] = frozenset()
@@ -45,15 +48,12 @@ class LogOutcomes:
     async def __aenter__(self) -> Self:
         await self._consumer.start()
         try:
-            found = {t: self._consumer.partitions_for_topic(t) or () for t in self._topics}
-            partitions = [TopicPartition(t, p) for t, numbers in found.items() for p in numbers]
-            self._consumer.assign(partitions)
-            ends = await self._consumer.end_offsets(partitions)
-            await self._consumer.seek_to_beginning(*partitions)
-            while [p for p in partitions if await self._consumer.position(p) < ends[p]]:
+            ends = await self._consumer.end_offsets(self._consumer.assignment())
+            while [p for p, end in ends.items() if await self._consumer.position(p) < end]:
                 await self._read()
         except BaseException:
-            await self._consumer.stop()
+            with suppress(asyncio.CancelledError):
+                await self._consumer.stop()
             raise
         self._past = frozenset(self._outcomes)
         self._task = asyncio.create_task(self._follow())

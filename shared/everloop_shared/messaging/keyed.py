@@ -39,18 +39,19 @@ class KeyedState(Protocol):
 
 @dataclass(frozen=True)
 class _Entry:
-    """A value with the last offset of each source topic that it reflects."""
+    """A value with the last offset of each source topic that it reflects; None for one that was deleted."""
 
     offsets: dict[str, int]
-    value: bytes
+    value: bytes | None
 
     def encode(self) -> bytes:
-        return json.dumps(self.offsets, separators=(",", ":")).encode() + b"\n" + self.value
+        head = json.dumps(self.offsets, separators=(",", ":")).encode()
+        return head if self.value is None else head + b"\n" + self.value
 
     @classmethod
     def decode(cls, raw: bytes) -> _Entry:
-        head, _, value = raw.partition(b"\n")
-        return cls(json.loads(head), value)
+        head, there, value = raw.partition(b"\n")
+        return cls(json.loads(head), value if there else None)
 
 
 def _name(partition: int, key: str) -> bytes:
@@ -77,7 +78,7 @@ class KeyedStore:
         self._ordered = ordered
         self._publisher: Publisher | None = None
         self._changelog: Changelog | None = None
-        self._changed: dict[tuple[int, str], _Entry | None] = {}
+        self._changed: dict[tuple[int, str], _Entry] = {}
         self._events: list[Event] = []
         self._next: dict[tuple[str, int], int] = {}
         self._applied: dict[tuple[str, int], int] = {}
@@ -107,6 +108,13 @@ class KeyedStore:
 
     def put(self, key: str, value: bytes, at: Position) -> None:
         """Set the value, as of this record."""
+        self._change(key, at, value)
+
+    def delete(self, key: str, at: Position) -> None:
+        """Forget the key; its records up to here stay `seen`."""
+        self._change(key, at, None)
+
+    def _change(self, key: str, at: Position, value: bytes | None) -> None:
         before = self._entry(key, at.partition)
         offsets = dict(before.offsets) if before else {}
         if at.topic:
@@ -114,16 +122,13 @@ class KeyedStore:
         self._changed.pop((at.partition, key), None)  # what is written last becomes durable last
         self._changed[at.partition, key] = _Entry(offsets, value)
 
-    def delete(self, key: str, at: Position) -> None:
-        """Forget the key; its records up to here stay `seen`."""
-        self._changed[at.partition, key] = None
-
     def items(self) -> Iterator[tuple[int, str, bytes]]:
         """Partition, key and value of everything committed."""
         for name, raw in self.data.items():
             partition, _, key = name.decode().partition("|")
-            if key not in (APPLIED, ORDER) and raw:
-                yield int(partition), key, _Entry.decode(raw).value
+            value = _Entry.decode(raw).value if raw else None
+            if value is not None and key not in (APPLIED, ORDER):
+                yield int(partition), key, value
 
     def find(self, key: str, partition: int) -> bytes | None:
         """The committed value of a key."""
@@ -194,10 +199,10 @@ class KeyedStore:
         """Values, then how far partitions with deletions were applied, then the tombstones.
 
         Kafka keeps this order in a partition, so a crash anywhere in between leaves a key either with its own
-        offsets or covered by its partition's.
+        offsets (without a value, where it was deleted) or covered by its partition's.
         """
-        values = [(p, _name(p, k), e.encode()) for (p, k), e in self._changed.items() if e]
-        gone = [(p, _name(p, k), None) for (p, k), e in self._changed.items() if e is None]
+        values = [(p, _name(p, k), e.encode()) for (p, k), e in self._changed.items()]
+        gone = [(p, _name(p, k), None) for (p, k), e in self._changed.items() if e.value is None]
         covers = []
         for partition in {p for p, _, _ in gone}:
             before = self._entry(APPLIED, partition)

@@ -16,8 +16,10 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import KnownLoops, LoopState
 from everloop_schemas.training import RunRequested
-from everloop_shared.errors import Disposition, EverloopError
+from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
+from everloop_training.adapters.answers import Answers
+from everloop_training.adapters.history import history
 from everloop_training.adapters.pump import Pump
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -69,7 +71,7 @@ class ProcessLearners:
         self._buffered = asyncio.Event()
         self._handled: dict[int, int] = {}
         self._in_flight = 0
-        self._waiting: dict[str | int, asyncio.Future[Opened | Answer]] = {}
+        self._answers = Answers()
         self._number = 0
         self._pump = Pump()
         self._jobs: list[asyncio.Task[None]] = []
@@ -159,13 +161,18 @@ class ProcessLearners:
         return answer.request
 
     async def open(self, partition: int) -> int:
-        """Take up a partition at assignment; the offset to go on from."""
-        await self._until(lambda: self._up)
-        if self._stopping or self._worker is None:
-            raise LearnersAway("the service is stopping")
-        opened = await self._opened(self._worker, partition)
-        self._handled[partition] = opened - 1
-        return opened
+        """Take up a partition at assignment; the offset to go on from. Waits for the worker and the broker."""
+        while not self._stopping:
+            await self._until(lambda: self._up)
+            try:
+                if self._worker:
+                    opened = await self._opened(self._worker, partition)
+                    self._handled[partition] = opened - 1
+                    return opened
+            except Unavailable as e:
+                log.warning("partition not taken up, trying again", extra={"partition": partition, "reason": e.detail})
+            await asyncio.sleep(0.1)
+        raise LearnersAway("the service is stopping")
 
     # inside
 
@@ -174,8 +181,8 @@ class ProcessLearners:
             raise LearnersAway("the learners are starting or stopping; try again")
         self._number += 1
         self._flush(self._worker)
-        answer = await self._answered(self._worker, self._number, message(self._number))
-        assert isinstance(answer, Answer), "answered by number"
+        number = self._number
+        answer = await self._answers.numbered(self._worker, message(number), number)
         if answer.request:
             self._runs.requested(answer.request)
         return answer
@@ -183,18 +190,7 @@ class ProcessLearners:
     async def _opened(self, worker: Worker, partition: int) -> int:
         end = await self._engine.end_offset(OutcomeObserved.topic, partition)
         message = Open(partition, end, self._runs.all(), self._runs.ended())
-        opened = await self._answered(worker, f"partition {partition}", message)
-        assert isinstance(opened, Opened), "answered by partition"
-        return opened.next_offset
-
-    async def _answered(self, worker: Worker, key: str | int, message: object) -> Opened | Answer:
-        future: asyncio.Future[Opened | Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = future
-        worker.send(message)
-        try:
-            return await future
-        finally:
-            self._waiting.pop(key, None)
+        return (await self._answers.opened(worker, message, partition)).next_offset
 
     async def _live(self) -> None:
         """Keep a worker alive: start it, read its answers until it goes, start the next."""
@@ -220,9 +216,7 @@ class ProcessLearners:
     async def _mourn(self, worker: Worker) -> None:
         self._up, self._worker, self._in_flight = False, None, 0
         self._buffer.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(LearnersAway("the worker has died; it is being replaced"))
+        self._answers.gone()
         await worker.end()
         if self._stopping:
             self._pump.done.set()
@@ -241,32 +235,16 @@ class ProcessLearners:
         for partition, handled in list(self._handled.items()):
             start = await self._opened(worker, partition)
             for at in range(start, handled + 1, CHUNK):
-                records = await self._history(partition, at, min(at + CHUNK, handled + 1))
-                worker.send(Learn(partition, [(event.loop, outcome_of(event, o)) for o, event in records]))
+                worker.send(Learn(partition, await history(self._engine, partition, at, min(at + CHUNK, handled + 1))))
                 await worker.drained()
         self._up = True
         await self._notify()
-
-    async def _history(self, partition: int, start: int, stop: int) -> list[tuple[int, OutcomeObserved]]:
-        delay = 0.1
-        while True:
-            try:
-                records = await self._engine.read(OutcomeObserved.topic, partition, start, stop)
-                return [(at.offset, e) for at, e in records if isinstance(e, OutcomeObserved)]
-            except EverloopError as e:
-                if e.disposition is not Disposition.RETRY:
-                    raise
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
 
     async def _read(self, worker: Worker) -> None:
         while (message := await worker.receive()) is not None:
             match message:
                 case Opened() | Answer():
-                    key = message.number if isinstance(message, Answer) else f"partition {message.partition}"
-                    future = self._waiting.get(key)
-                    if future and not future.done():
-                        future.set_result(message)
+                    self._answers.take(message)
                 case Wanted():
                     task = asyncio.create_task(self._fetch(worker, message))
                     self._fetching.add(task)
@@ -284,9 +262,8 @@ class ProcessLearners:
             log.error("history not read", extra={"reason": repr(error)})
 
     async def _fetch(self, worker: Worker, wanted: Wanted) -> None:
-        records = await self._history(wanted.partition, wanted.start, wanted.stop)
-        outcomes = [outcome_of(event, offset) for offset, event in records if event.loop == wanted.loop]
-        worker.send(Fill(wanted, outcomes))
+        found = await history(self._engine, wanted.partition, wanted.start, wanted.stop)
+        worker.send(Fill(wanted, [outcome for loop, outcome in found if loop == wanted.loop]))
 
     async def _feed(self) -> None:
         while True:

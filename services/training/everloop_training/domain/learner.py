@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from everloop_models import ArtifactUnavailable, Baseline, Losses, ModelBroken
+from everloop_models import Baseline, Losses
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
@@ -19,11 +17,10 @@ from everloop_training.domain.lines import LearningLine, slug
 from everloop_training.domain.outcome import Outcome
 from everloop_training.domain.roster import WARM, Gap, Roster
 from everloop_training.domain.triggers import WINDOW, Cause, Triggers
+from everloop_training.domain.versions import Versions
 from everloop_training.domain.voice import Tools, Voice, run_id
 
-log = logging.getLogger(__name__)
 LATE_MODEL_OFFSETS = 20_000
-RETRY = timedelta(seconds=5)
 
 
 class LoopLearner:
@@ -47,23 +44,22 @@ class LoopLearner:
         self.spec_lines: dict[str, str] = {}
         self.fresh, self.previous = BASELINE, BASELINE
         self.triggers = Triggers()
+        self.waiting: DriftDetected | None = None
         self.recent_offsets: deque[int] = deque(maxlen=WINDOW)
-        self.owed: dict[str, Literal["initial", "gate"]] = {}
-        self.gate_winner: str | None = None
+        self.versions = Versions(self.roster, self.roster.voice)
         self._attach(tools)
-        self._heed_winner()
+        self.versions.heed(state)
 
     def _attach(self, tools: Tools) -> None:
-        self.tools = tools
         self.voice = Voice(self.loop, self.partition, tools)
         self.roster.attach(self.voice)
+        self.versions.attach(self.voice)
         self._challenge = Challenge()
-        self._retry_at: datetime | None = None
         self._spec_checked = -1
         self.live = False
 
     def __getstate__(self) -> dict[str, Any]:
-        transient = ("tools", "voice", "_challenge", "_retry_at", "_spec_checked", "live")
+        transient = ("voice", "_challenge", "_spec_checked", "live")
         return {k: v for k, v in vars(self).items() if k not in transient}
 
     def restored(self, tools: Tools) -> None:
@@ -72,8 +68,9 @@ class LoopLearner:
 
     def take(self) -> list[Event]:
         """The events since the last call, in order: what has been fed so far has led to them."""
-        self._pay()
         self._tell()
+        if self.live:
+            self.versions.pay()
         events, self.voice.events = self.voice.events, []
         return events
 
@@ -93,6 +90,8 @@ class LoopLearner:
         cause = self.triggers.due(self.state.data.spec, outcome, self.outcomes)
         if cause and not (self.known and self.known[-1].data.requested_offset >= outcome.offset):
             self.voice.events.append(self._start(cause, outcome.id, self._from(cause)))
+        if not self.known:
+            self._start_waiting()
 
     def _learn_label(self, outcome: Outcome) -> float | None:
         """Let all lines learn; returns how wrong the served prediction was, None where there is nothing to learn."""
@@ -132,37 +131,14 @@ class LoopLearner:
             if live and max(int(v.rpartition("@")[2]) for v in live) < line.offset:
                 self._become(line, "refresh")
 
+    def _become(self, line: LearningLine, reason: Literal["initial", "refresh"]) -> None:
+        self._tell()
+        self.versions.make(line, reason)
+
     def _tell(self) -> None:
         if self._challenge.offsets:
             self.voice.challenged(self.state.revision, self._challenge)
             self._challenge = Challenge()
-
-    # versions
-
-    def _become(self, line: LearningLine, reason: Literal["initial", "refresh", "gate"]) -> None:
-        """Make a version of a line as it is now; what cannot be stored yet is owed, refreshes are let go."""
-        self._tell()
-        self.owed.pop(line.name, None)
-        try:
-            if line.saved is None or line.saved.version != line.version:
-                line.saved = self.tools.keep(self.loop, line.version, line.model)
-        except ArtifactUnavailable as e:
-            log.warning("version not stored", extra={"loop": self.loop, "version": line.version, "reason": e.detail})
-            if reason != "refresh":
-                self.owed[line.name] = reason
-                self._retry_at = self.tools.now() + RETRY
-        except ModelBroken as e:
-            self.roster.fail(line, e.detail)
-        else:
-            self.voice.trained(line, line.saved, reason)
-
-    def _pay(self) -> None:
-        if not self.owed or not self.live or (self._retry_at and self.tools.now() < self._retry_at):
-            return
-        for name, reason in list(self.owed.items()):
-            line = self.roster.lines.get(name)
-            if line and line.joined and line.outcomes:
-                self._become(line, reason)
 
     # lines
 
@@ -177,16 +153,8 @@ class LoopLearner:
         if before.spec.retrain.on_schedule != after.spec.retrain.on_schedule:
             self.triggers.next_fire = None
         self.losses.brier = after.spec.metric == "log_loss"
-        self._heed_winner()
+        self.versions.heed(state)
         self._keep()
-
-    def _heed_winner(self) -> None:
-        """The registry waits for a fresh version of the line that won the gate: owe it one."""
-        winner = self.state.data.winner if self.state.data.stage == "training" else None
-        if winner and winner != self.gate_winner:
-            self.owed[winner] = "gate"
-        self.owed = {name: why for name, why in self.owed.items() if why != "gate" or name == winner}
-        self.gate_winner = winner
 
     def _keep(self) -> None:
         data = self.state.data
@@ -230,14 +198,32 @@ class LoopLearner:
     # runs
 
     def on_drift(self, event: DriftDetected) -> RunRequested | None:
-        """The run for an alert, the same for the same one; None in the cooldown. See `behind` first."""
+        """The run for an alert, the same for the same one; None while it waits for the cooldown. See `behind` first.
+
+        A false alarm must not cost the answer to a real one, so an alert in the cooldown waits for its end; of
+        several that wait, the last one knows the newest world.
+        """
         data, retrain = event.data, self.state.data.spec.retrain
-        cause = Cause("drift", f"drift/{event.id}", f"drift at offset {data.offset}, changed at {data.change_point}")
-        if (asked := self._asked(cause.key)) or not retrain.on_drift:
+        if (asked := self._asked(_drift_key(event))) or not retrain.on_drift:
             return asked
         if self.triggers.cooling(data.outcomes, retrain.cooldown):
+            if self.waiting is None or self.waiting.data.offset < data.offset:
+                self.waiting = event
             return None
-        return self._start(cause, event.id, data.change_point, trace=event.traceparent)
+        return self._start_drift(event)
+
+    def _start_drift(self, event: DriftDetected) -> RunRequested:
+        data = event.data
+        said = f"drift at offset {data.offset}, changed at {data.change_point}"
+        self.waiting = None
+        return self._start(
+            Cause("drift", _drift_key(event), said), event.id, data.change_point, trace=event.traceparent
+        )
+
+    def _start_waiting(self) -> None:
+        retrain = self.state.data.spec.retrain
+        if self.waiting and retrain.on_drift and not self.triggers.cooling(self.outcomes, retrain.cooldown):
+            self.voice.events.append(self._start_drift(self.waiting))
 
     def request(self, key: str, reason: str) -> RunRequested | None:
         """The run a person asks for; None before the first outcome."""
@@ -312,6 +298,10 @@ class LoopLearner:
     def _champion_model(self) -> ModelSpec:
         known = self.roster.definitions.get(line_of(self.state.data.champion.version))
         return known.data.model if known else self.state.data.spec.models[0]
+
+
+def _drift_key(event: DriftDetected) -> str:
+    return f"drift/{event.id}"
 
 
 def _key(model: ModelSpec) -> str:

@@ -1,0 +1,90 @@
+"""The catalogue as one AsyncAPI 3.0 document: which topic carries which events, and who sends them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from everloop_schemas.envelope import FOREVER, Event, Topic
+
+PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+
+
+def document(classes: Mapping[str, type[Event]], topics: Mapping[str, Topic]) -> dict[str, Any]:
+    """The document as plain data; payloads point to the JSON Schemas beside it."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Everloop",
+            "version": "1.0.0",
+            "description": "Every event on Everloop's topics: CloudEvents 1.0, structured mode, JSON. "
+            "A topic's name may carry the prefix of EVERLOOP_TOPIC_PREFIX.",
+        },
+        "defaultContentType": "application/cloudevents+json",
+        "channels": {name: _channel(topic, classes) for name, topic in sorted(topics.items())},
+        "operations": {f"send.{name}": _operation(topic) for name, topic in sorted(topics.items())},
+        "components": {"messages": {name: _message(name, cls) for name, cls in sorted(classes.items())}},
+    }
+
+
+def _channel(topic: Topic, classes: Mapping[str, type[Event]]) -> dict[str, Any]:
+    carried = sorted(name for name, cls in classes.items() if cls.topic.name == topic.name)
+    kept: dict[str, Any] = {"cleanup.policy": ["compact" if topic.compacted else "delete"]}
+    if not topic.compacted and topic.retention_ms != FOREVER:
+        kept["retention.ms"] = topic.retention_ms
+    return {
+        "address": topic.name,
+        "description": f"Owned by {topic.owner}; keyed by {topic.keyed_by}.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in carried},
+        "bindings": {"kafka": {"topic": topic.name, "topicConfiguration": kept, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _operation(topic: Topic) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "channel": {"$ref": f"#/channels/{topic.name}"},
+        "summary": f"Only {topic.owner} publishes here.",
+    }
+
+
+def _message(name: str, cls: type[Event]) -> dict[str, Any]:
+    json_schema = "application/schema+json;version=draft-2020-12"
+    return {
+        "name": name,
+        "title": cls.__name__,
+        "summary": " ".join((cls.__doc__ or "").split()),
+        "contentType": "application/cloudevents+json",
+        "payload": {"schemaFormat": json_schema, "schema": {"$ref": f"{name}.json"}},
+    }
+
+
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """Plain data as block YAML, so that no YAML library is needed here; strings are quoted as in JSON."""
+    return "\n".join(_lines(data, "")) + "\n"
+
+
+def _lines(data: Any, indent: str) -> Iterator[str]:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _entry(f"{indent}{_scalar(key)}:", value, indent)
+    else:
+        for value in data:
+            yield from _entry(f"{indent}-", value, indent)
+
+
+def _entry(start: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, Mapping | list) and value:
+        yield start
+        yield from _lines(value, indent + "  ")
+    else:
+        yield f"{start} {_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and PLAIN.match(value) and value.lower() not in WORDS_OF_YAML:
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,27 @@
+"""Outcomes from the log, for lines that start in the past and for workers that start anew."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from everloop_schemas.feature import OutcomeObserved
+from everloop_shared.errors import Disposition, EverloopError
+from everloop_shared.messaging.routes import Engine
+from everloop_training.domain.outcome import Outcome, outcome_of
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+
+async def history(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
+    """The outcomes of a partition with start <= offset < stop, each with its loop; waits while the broker is away."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            records = await engine.read(OutcomeObserved.topic, partition, start, stop)
+            return [(e.loop, outcome_of(e, at.offset)) for at, e in records if isinstance(e, OutcomeObserved)]
+        except EverloopError as e:
+            if e.disposition is not Disposition.RETRY:
+                raise
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
