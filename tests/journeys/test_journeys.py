@@ -1,0 +1,140 @@
+"""Journeys through the whole house: six services as processes on real Kafka, real data, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.journeys.house import FIELDS, House, counts, until
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
+CALM, TURNED = 1500, 1500
+
+
+def test_a_drift_is_answered_with_a_new_champion_and_the_accuracy_comes_back(house: House, electricity: Path) -> None:
+    house.apply("market")
+    house.replay("market", house.rows(electricity, 0, CALM))
+    before = house.counted("market", CALM)
+
+    house.replay("market", house.rows(electricity, CALM, CALM + TURNED, turned=True))
+    after = house.counted("market", CALM + TURNED)
+
+    assert counts(before) == (CALM, CALM, CALM)
+    assert counts(after) == (CALM + TURNED,) * 3
+    assert (before["dead_letters"], after["dead_letters"]) == (0, 0)
+    assert before["promotions"] >= 1
+    assert after["drifts"] > before["drifts"]
+    assert after["promotions"] > before["promotions"]
+    assert after["accuracy"]["rolling"] > before["accuracy"]["rolling"] - 0.05
+    runs = {e["correlationid"]: e for e in house.read("training.run_requested.v1", "market")}
+    alarms = {e["id"] for e in house.read("monitoring.drift_detected.v1", "market")}
+    decided = house.read("registry.decided.v1", "market")
+    promoted = [e for e in decided if e["type"] == "registry.model_promoted.v1"]
+    assert [e["sequence"] for e in decided] == list(range(len(decided)))
+    assert any(runs.get(e.get("correlationid", ""), {}).get("causationid") in alarms for e in promoted)
+
+
+def test_the_same_file_again_changes_nothing(house: House, electricity: Path) -> None:
+    house.apply("twice")
+    file = house.rows(electricity, 0, 200)
+    house.replay("twice", file)
+    house.counted("twice", 200)
+
+    house.replay("twice", file)
+    house.replay("twice", house.rows(electricity, 200, 201))  # one more row, to know when all has passed
+
+    assert counts(house.counted("twice", 201)) == (201, 201, 201)
+
+
+def test_an_answer_by_rest_and_its_label_become_an_outcome(house: House) -> None:
+    house.apply("asked")
+    urls = {name: entry["url"] for name, entry in house.services().items() if "url" in entry}
+    body = {"id": "ask-1", "data": dict.fromkeys(FIELDS, 0.5)}
+
+    answer = httpx.post(f"{urls['serving']}/v1/loops/asked/predict", json=body)
+    label = httpx.post(f"{urls['ingest']}/v1/loops/asked/labels", json={"id": "ask-1", "label": True})
+
+    assert (answer.status_code, answer.json()["id"], label.status_code) == (200, "ask-1", 202)
+    assert counts(house.counted("asked", 1)) == (1, 1, 1)
+    [outcome] = house.read("feature.outcome_observed.v1", "asked")
+    assert outcome["data"]["label"] is True
+    assert outcome["data"]["prediction"] == answer.json()["prediction"]
+
+
+def test_a_hundred_users_who_say_wrong_start_a_run(house: House, electricity: Path) -> None:
+    house.apply("desk")
+    house.replay("desk", house.rows(electricity, 0, 300))
+    before = house.counted("desk", 300)
+    wrong = [{"id": e["subject"], "correct": False} for e in house.read("serving.prediction_made.v1", "desk")[:120]]
+
+    answer = httpx.post(f"{house.services()['ingest']['url']}/v1/loops/desk/feedback", json=wrong)
+
+    assert answer.status_code == 202
+    assert until(lambda: house.status("desk").get("runs", 0) > before["runs"], 30)
+    assert counts(house.status("desk")) == (300, 300, 300)
+
+
+def test_a_rollback_is_followed_and_stays_until_resume(house: House) -> None:
+    before = house.status("market")["champion"]["version"]
+
+    done = house.everloop("rollback", "market", "--reason", "a person looks")
+
+    assert done.returncode == 0, done.stderr
+    assert until(lambda: house.status("market")["champion"]["version"] != before, 20)
+    now = house.status("market")["champion"]["version"]
+    url = house.services()["serving"]["url"] + "/v1/loops/market/predict"
+    body = {"data": dict.fromkeys(FIELDS, 0.5)}
+    assert until(lambda: httpx.post(url, json=body).json()["version"] == now, 10)
+    assert house.everloop("resume", "market", "--reason", "looked").returncode == 0
+
+
+def test_what_is_killed_while_it_plays_loses_nothing(house: House, electricity: Path) -> None:
+    house.apply("storm")
+    rows = 2000
+    command = house.replay_args("storm", house.rows(electricity, 0, rows), rate=60)
+    env = {**os.environ, "EVERLOOP_DATA": str(house.folder)}
+
+    with subprocess.Popen([sys.executable, "-m", "everloop", *command], env=env, stdout=-3, stderr=-3) as player:
+        for name in ("feature", "serving", "ingest", "kafka"):
+            assert player.poll() is None, f"the replay rides out the death of what went before {name}"
+            pid = house.services()[name]["pid"]
+            os.kill(pid, signal.SIGKILL)
+            assert until(lambda name=name, pid=pid: house.services()[name]["pid"] != pid and _all_ready(house), 60), (
+                name
+            )
+        assert player.wait(timeout=180) == 0
+
+    assert counts(house.counted("storm", rows, 120)) == (rows, rows, rows)
+    said: dict[str, set[str]] = {}
+    for event in house.read("serving.prediction_made.v1", "storm"):
+        said.setdefault(event["subject"], set()).add(str((event["data"]["prediction"], event["data"]["version"])))
+    assert len(said) == rows
+    assert all(len(words) == 1 for words in said.values())
+
+
+def test_after_down_and_up_everything_is_as_it_was(house: House) -> None:
+    before = house.status("market")
+
+    house.down()
+    house.up()
+
+    assert until(lambda: counts(house.status("market")) == counts(before), 60)
+    assert house.status("market")["champion"]["version"] == before["champion"]["version"]
+
+
+def _is_back(house: House, name: str, killed: int) -> bool:
+    return house.services()[name]["pid"] != killed and _all_ready(house)
+
+
+def _all_ready(house: House) -> bool:
+    try:
+        doors = [entry["url"] for entry in house.services().values() if "url" in entry]
+        return all(httpx.get(f"{door}/readyz").status_code == 200 for door in doors)
+    except httpx.TransportError:
+        return False
