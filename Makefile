@@ -33,7 +33,8 @@ demo: $(RUN)  ## Watch the loop close by itself, on real Kafka and real data
 
 test: $(DEV)  ## All tests, on real Kafka too
 	@$(BIN)/everloop kafka fetch
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto $(ARGS)
+	@$(BIN)/python -m pytest -q -m "kafka or process or journey" --durations=10 $(ARGS)
 
 lint: $(DEV)  ## Style, types, who may import whom, schema freshness
 	$(BIN)/ruff check .

@@ -105,9 +105,7 @@ def test_what_is_killed_while_it_plays_loses_nothing(house: House, electricity: 
             assert player.poll() is None, f"the replay rides out the death of what went before {name}"
             pid = house.services()[name]["pid"]
             os.kill(pid, signal.SIGKILL)
-            assert until(lambda name=name, pid=pid: house.services()[name]["pid"] != pid and _all_ready(house), 60), (
-                name
-            )
+            assert until(partial(_is_back, house, name, pid), 60), f"{name} comes back"
         assert player.wait(timeout=180) == 0
 
     assert counts(house.counted("storm", rows, 120)) == (rows, rows, rows)

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from tests.training.training_world import event, house, losses, state, until
 
 from everloop_schemas.training import ChallengeUpdated, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_training.adapters.process import WorkerProcess
+
+pytestmark = pytest.mark.process
 
 LINE = "logistic-regression-0"
 

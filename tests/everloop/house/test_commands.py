@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 from everloop.house import commands, launch, processes
 from everloop.house.plan import Plan
 
+pytestmark = pytest.mark.process
+
 Maker = Callable[..., Plan]
 
 

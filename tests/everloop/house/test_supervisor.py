@@ -27,6 +27,8 @@ from everloop.house.launch import is_ready
 from everloop.house.plan import Plan
 from everloop.house.supervisor import Supervisor, next_delay
 
+pytestmark = pytest.mark.process
+
 Maker = Callable[..., Plan]
 
 
