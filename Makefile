@@ -6,7 +6,7 @@ RUN := .venv/.installed
 DEV := .venv/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint lock schemas clean
+.PHONY: help demo test lint lock schemas up down clean
 
 help:  ## What there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,7 +34,7 @@ demo: $(RUN)  ## Watch the loop close by itself, on real Kafka and real data
 test: $(DEV)  ## All tests, on real Kafka too
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m pytest -q -n auto $(ARGS)
-	@$(BIN)/python -m pytest -q -m "kafka or process or journey" --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest -q -m "kafka or process or postgres or journey" --durations=10 $(ARGS)
 
 lint: $(DEV)  ## Style, types, who may import whom, schema freshness
 	$(BIN)/ruff check .
@@ -51,6 +51,21 @@ lock: $(DEV)  ## Resolve the dependencies anew
 	  --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
+	@mkdir -p deploy/requirements
+	for service in ingest feature training registry serving monitoring; do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	    --group pyproject.toml:$$service -c deploy/requirements.lock -o deploy/requirements/$$service.lock || exit 1; done
+
+# The database's password is made here, once, and is nowhere else; a variable of that name goes before the file.
+.env:
+	@test -n "$$EVERLOOP_POSTGRES_PASSWORD" || { umask 077; \
+	  printf 'EVERLOOP_POSTGRES_PASSWORD=%s\n' "$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" > .env; }
+
+up: .env  ## All of it in containers: build, start, wait until healthy
+	docker compose up --build --detach --wait --wait-timeout 300
+
+down:  ## Stop the containers; what they stored stays
+	docker compose down
 
 clean:  ## Remove the virtual environment and what the demo left
 	rm -rf .venv .everloop
