@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_on
 
 from everloop.house.kafka import Broker, start_broker
 
@@ -26,6 +27,21 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
     finally:
         _run(broker.stop())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The session's PostgreSQL: `.url(folder)`, `.execute(statement)`, and `.stop()`, `.start()` to be put back."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Runs the test on each kind of database: `tests.databases.database_url(folder)` names a fresh one."""
+    kind = Sqlite() if request.param == "sqlite" else request.getfixturevalue("postgres")
+    with tests_on(kind) as on:
+        yield on
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

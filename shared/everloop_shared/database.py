@@ -1,23 +1,31 @@
-"""A service's own database: async SQLAlchemy, SQLite in write-ahead mode by default, migrated at the start."""
+"""A service's own database: async SQLAlchemy, SQLite in write-ahead mode or PostgreSQL, migrated at the start."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, MetaData, event, make_url
-from sqlalchemy.exc import OperationalError
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from everloop_shared.errors import Misconfigured
+from everloop_shared import postgresql
+from everloop_shared.errors import Misconfigured, Unavailable
+from everloop_shared.file_lock import held
 
+log = logging.getLogger(__name__)
 READ_ONLY = "everloop_read_only"
+WAIT_FOR_DATABASE_S = 30.0
+TRY_AGAIN_AFTER_S = 0.5
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",  # survives kill -9; a power cut may undo the last commits, which Kafka replays
@@ -35,18 +43,31 @@ class Database:
     """An engine and its sessions; a resource of a Service, which opens it at the start and closes it at the end.
 
     On entering, `migrations` (an Alembic script folder) brings the tables up to date; `metadata` creates what is
-    missing, for tests and projections that can be thrown away. Raises Misconfigured when it cannot be opened.
+    missing, for tests and projections that can be thrown away. On PostgreSQL the tables lie in `schema`, so that
+    services can share a database, and a server that does not answer yet is waited for. On both, one writer at a
+    time: a transaction that may write waits for its turn when it begins (decision 0081). Raises Misconfigured when
+    the database cannot be opened.
     """
 
-    def __init__(self, url: str, migrations: Path | None = None, metadata: MetaData | None = None) -> None:
-        self.url = make_url(url)
+    def __init__(
+        self, url: str, migrations: Path | None = None, metadata: MetaData | None = None, schema: str = "public"
+    ) -> None:
+        self.url = postgresql.parse(url)
+        self.schema = schema
         self._migrations = migrations
         self._metadata = metadata
-        self.engine = create_async_engine(self.url, pool_pre_ping=not self._sqlite)
         if self._sqlite:
+            self.engine = create_async_engine(self.url)
             _make_sqlite_behave(self.engine.sync_engine)
+            reading = self.engine.execution_options(**{READ_ONLY: True})
+        else:
+            self.engine = create_async_engine(
+                self.url, pool_pre_ping=True, connect_args=postgresql.connect_args(self.url, schema)
+            )
+            _make_postgresql_behave(self.engine.sync_engine, postgresql.lock(schema, "write"))
+            reading = self.engine.execution_options(**{READ_ONLY: True}, **postgresql.SNAPSHOT)
         self.writing = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._reading = async_sessionmaker(self.engine.execution_options(**{READ_ONLY: True}), expire_on_commit=False)
+        self._reading = async_sessionmaker(reading, expire_on_commit=False)
 
     @property
     def _sqlite(self) -> bool:
@@ -54,29 +75,77 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session on one consistent snapshot, beside whoever is writing; what it changes is not kept."""
-        async with self._reading() as session:
-            yield session
+        """A session on one consistent snapshot, beside whoever is writing; what it changes is not kept.
+
+        Raises Unavailable while the database is away.
+        """
+        try:
+            async with self._reading() as session:
+                yield session
+        except SQLAlchemyError as e:
+            raise_if_away(e)
+            raise
+
+    def alone(self, what: str) -> AbstractAsyncContextManager[None]:
+        """A block that no other process on this database does at the same time; writers go on beside it.
+
+        Waits for its turn, 10 s at most: raises Unavailable then, and while the database is away. Keep the block
+        well under a minute: PostgreSQL ends a session that idles longer, so that a dead process blocks nobody.
+        """
+        if self._sqlite:
+            return held(Path(f"{self.url.database}.{what}.lock") if self.url.database else None)
+        return self._alone(postgresql.lock(self.schema, what))
+
+    @asynccontextmanager
+    async def _alone(self, key: int) -> AsyncIterator[None]:
+        engine = self.engine.execution_options(**{READ_ONLY: True})
+        try:
+            async with engine.connect() as connection:
+                await connection.exec_driver_sql(postgresql.TAKE.format(key))
+                yield
+        except SQLAlchemyError as e:
+            raise_if_away(e)
+            raise
 
     async def __aenter__(self) -> Self:
-        try:
-            if self._sqlite and self.url.database:
-                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-            if self._migrations:
-                await migrate(self, self._migrations)
-            async with self.engine.begin() as connection:
-                if self._metadata is not None:
-                    await connection.run_sync(self._metadata.create_all)
-        except (OperationalError, OSError) as e:
-            await self.engine.dispose()
-            where = self.url.render_as_string(hide_password=True)
-            raise Misconfigured(f"the database {where} cannot be opened: {getattr(e, 'orig', None) or e}") from e
-        return self
+        deadline = time.monotonic() + WAIT_FOR_DATABASE_S
+        while True:
+            try:
+                await self._open()
+                return self
+            except (DBAPIError, CommandError, OSError) as e:
+                await self.engine.dispose()
+                where = self.url.render_as_string(hide_password=True)
+                reason = getattr(e, "orig", None) or e
+                if self._sqlite or not isinstance(e, OperationalError) or time.monotonic() > deadline:
+                    raise Misconfigured(f"the database {where} cannot be opened: {reason}") from e
+                log.warning("waiting for the database", extra={"url": where, "reason": str(reason)})
+            await asyncio.sleep(TRY_AGAIN_AFTER_S)
+
+    async def _open(self) -> None:
+        if self._sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self._migrations:
+            await migrate(self, self._migrations)
+        async with self.engine.begin() as connection:
+            if self._metadata is not None:
+                await connection.run_sync(self._make_schema)
+                await connection.run_sync(self._metadata.create_all)
+
+    def _make_schema(self, connection: Connection) -> None:
+        if not self._sqlite:
+            postgresql.make_schema(connection, self.schema)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.shield(self.engine.dispose())
+
+
+def raise_if_away(error: BaseException) -> None:
+    """Say "not now" of the database (locked, full, away) in the house's words."""
+    if postgresql.is_away(error):
+        raise Unavailable(f"the database says: {getattr(error, 'orig', None) or error}") from error
 
 
 async def migrate(database: Database, migrations: Path) -> None:
@@ -85,6 +154,7 @@ async def migrate(database: Database, migrations: Path) -> None:
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
 
     def upgrade(connection: Connection) -> None:
+        database._make_schema(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -118,3 +188,12 @@ def _make_sqlite_behave(engine: Engine) -> None:
     def on_begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get(READ_ONLY)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _make_postgresql_behave(engine: Engine, key: int) -> None:
+    """One writer at a time, as in SQLite: no deadlocks, and what commits later has the later numbers."""
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get(READ_ONLY):
+            connection.exec_driver_sql(postgresql.TAKE.format(key))

@@ -7,24 +7,27 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from itertools import count
 from types import TracebackType
 from typing import Self
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
-from everloop_shared.database import Database
-from everloop_shared.errors import Disposition, EverloopError, Rejected, Unavailable
+from everloop_shared.database import Database, raise_if_away
+from everloop_shared.errors import Disposition, EverloopError, Rejected
 from everloop_shared.messaging.routes import Publisher
 
 log = logging.getLogger(__name__)
 RELAYED_AT_ONCE = 500
 RELAY_EVERY_S = 1.0
+LOOK_EVERY = 10
+"""Every so many times, what another replica left behind when it died is looked for."""
 MAX_EVENT_BYTES = 8_000_000
 
 
@@ -66,6 +69,7 @@ class SqlUnitOfWork:
         self._open: ContextVar[AsyncSession | None] = ContextVar(f"unit_of_work_{id(self)}", default=None)
         self._stack: AsyncExitStack | None = None
         self._pending = True  # what a crash left behind
+        self._told = False
 
     @property
     def session(self) -> AsyncSession:
@@ -84,9 +88,10 @@ class SqlUnitOfWork:
             try:
                 await session.connection()
             except SQLAlchemyError as e:
-                _raise_if_away(e)
+                raise_if_away(e)
                 raise
             self._stack = stack.pop_all()
+        self._told = False
         self._open.set(session)
         return self
 
@@ -99,13 +104,15 @@ class SqlUnitOfWork:
         async with stack:
             if error is not None:
                 await session.rollback()
-                _raise_if_away(error)
+                raise_if_away(error)
                 return
             try:
                 await session.commit()
             except SQLAlchemyError as e:
-                _raise_if_away(e)
+                raise_if_away(e)
                 raise
+            finally:  # not before: a relay meanwhile would not see the rows
+                self._pending = self._pending or self._told
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
         """Add events to the outbox and move the stored offsets; raises Rejected for an event over 8 MB."""
@@ -115,7 +122,7 @@ class SqlUnitOfWork:
                 raise Rejected(f"an event of {row['topic']} has {size:,} bytes; at most {MAX_EVENT_BYTES:,} travel")
         if rows:
             await self.session.execute(sql.insert(self._outbox), rows)
-            self._pending = True
+            self._told = True
         if offsets:
             moved = [{"topic": t, "partition": p, "next_offset": o} for (t, p), o in offsets.items()]
             await self.session.execute(self._upsert(), moved)
@@ -144,24 +151,35 @@ class SqlUnitOfWork:
         return {(topic, partition): offset for topic, partition, offset in rows}
 
     async def relay(self, publisher: Publisher) -> None:
-        """Publish what the outbox holds, in order, and take it out once the broker has it."""
+        """Publish what the outbox holds, in order, and take it out once the broker has it.
+
+        One replica at a time, so that each event leaves once and in the order of the commits (decision 0081).
+        """
         if not self._pending:
             return
         async with self._relay_lock:
             self._pending = False
             try:
-                while rows := await self._oldest():
-                    await publisher.publish([decode(topic, value) for _, topic, value in rows])
-                    await self._remove([number for number, _, _ in rows])
+                while await self._relay_some(publisher) == RELAYED_AT_ONCE:
+                    pass
             except BaseException:
                 self._pending = True
                 raise
             finally:
                 metrics.OUTBOX.labels(self._service).set(int(self._pending))
 
+    async def _relay_some(self, publisher: Publisher) -> int:
+        async with self._database.alone("relay"):
+            rows = await self._oldest()
+            if rows:
+                await publisher.publish([decode(topic, value) for _, topic, value in rows])
+                await self._remove([number for number, _, _ in rows])
+        return len(rows)
+
     async def relay_loop(self, publisher: Publisher) -> None:
         """A background job of the service: relay what was left while the broker was away."""
-        while True:
+        for round in count(1):
+            self._pending = self._pending or round % LOOK_EVERY == 0
             try:
                 await self.relay(publisher)
             except EverloopError as e:
@@ -182,12 +200,5 @@ class SqlUnitOfWork:
                 await session.execute(sql.delete(self._outbox).where(self._outbox.c.id.in_(numbers)))
                 await session.commit()
             except SQLAlchemyError as e:
-                _raise_if_away(e)
+                raise_if_away(e)
                 raise
-
-
-def _raise_if_away(error: BaseException) -> None:
-    """Say "not now" of the database (locked, full, away) in the house's words."""
-    away = isinstance(error, OperationalError | InterfaceError)
-    if away or (isinstance(error, DBAPIError) and error.connection_invalidated):
-        raise Unavailable(f"the database says: {getattr(error, 'orig', error)}") from error

@@ -16,7 +16,7 @@ from everloop_schemas.registry import LoopState
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka import KafkaEngine, partition_of
-from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.routes import Engine, Position, Route
 from everloop_shared.messaging.topics import ensure_topics
 
 pytestmark = pytest.mark.kafka
@@ -226,10 +226,11 @@ async def _committed(bus: KafkaBus, offsets: int) -> bool:
     return await bus.committed(EventReceived.topic) == offsets
 
 
-def _assignments(engine: KafkaEngine) -> int:
+def _assignments(engine: Engine) -> int:
+    assert isinstance(engine, KafkaEngine)
     assert engine._group is not None
     return engine._group._assignments
 
 
 def _commits() -> float:
-    return metrics.COMMITS.labels(SERVICE, "done")._value.get()
+    return float(metrics.COMMITS.labels(SERVICE, "done")._value.get())

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from tests.databases import database_url
 from tests.engines.buses import BUSES, SERVICE, Bus, computed, received, running, send_all, until
 
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
-from everloop_shared.database import Database, sqlite_url
+from everloop_shared.database import Database
 from everloop_shared.errors import Rejected, Unavailable
 from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
@@ -42,9 +43,9 @@ class Recorder:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(tmp_path: Path, databases: object) -> AsyncIterator[Database]:
     """A database with the kernel's tables and one of the test's."""
-    async with Database(sqlite_url(tmp_path / "state.db"), metadata=METADATA) as opened:
+    async with Database(database_url(tmp_path), metadata=METADATA, schema="state") as opened:
         yield opened
 
 

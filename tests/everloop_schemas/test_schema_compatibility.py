@@ -27,7 +27,8 @@ class Tree(BaseModel):
 
 def schema(**fields: Any) -> dict[str, Any]:
     """The schema of a model with these fields."""
-    return create_model("Thing", **fields).model_json_schema()
+    made: type[BaseModel] = create_model("Thing", **fields)
+    return made.model_json_schema()
 
 
 NARROWED = [

@@ -4,44 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
+from prometheus_client import Gauge
 
 from everloop_schemas.envelope import Event
-from everloop_schemas.ingest import EventReceived
+from everloop_schemas.ingest import EventReceived, EventReceivedData
+from everloop_shared.clock import system_clock
 from everloop_shared.http import read_body
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.routes import Engine, Position, Route
 from everloop_shared.service import Service, run
 from everloop_shared.settings import Settings
 
 router = APIRouter()
+INSIDE = Gauge("everloop_test_inside", "Requests in hand.")
 
 
 @router.post("/echo")
 async def echo(request: Request) -> Response:
     """What was sent, up to 100 bytes, after as many milliseconds as `wait` says."""
-    body = await read_body(request, 100)
-    await asyncio.sleep(float(request.query_params.get("wait", 0)) / 1000)
-    return Response(body)
+    with INSIDE.track_inprogress():
+        body = await read_body(request, 100)
+        await asyncio.sleep(float(request.query_params.get("wait", 0)) / 1000)
+        return Response(body)
 
 
 async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
-    """Nothing to do."""
-    return []
+    """Breaks."""
+    raise ZeroDivisionError("the engine broke")
 
 
-async def fail() -> None:
-    """A background job that breaks when told to."""
-    if os.environ.get("BREAK") == "job":
-        raise RuntimeError("the job broke")
+def breaks(engine: Engine) -> Callable[[], Awaitable[None]]:
+    """A background job that breaks what the environment says."""
+
+    async def job() -> None:
+        if os.environ.get("BREAK") == "job":
+            raise RuntimeError("the job broke")
+        if os.environ.get("BREAK") == "engine":
+            now = system_clock()
+            data = EventReceivedData(entity="a", fields={}, received=now)
+            await engine.publish([EventReceived(id="1", loop="l", subject="a", time=now, data=data)])
+
+    return job
 
 
 def build() -> Service:
     """The composition root."""
     settings = Settings.load("ingest")
     engine = MemoryBroker().engine("ingest", [Route(EventReceived.topic, on_event_received)])
-    return Service("ingest", settings, router, engines=[engine], background=[fail])
+    return Service("ingest", settings, router, engines=[engine], background=[breaks(engine)])
 
 
 if __name__ == "__main__":

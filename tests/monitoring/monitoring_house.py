@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from httpx import ASGITransport, AsyncClient
+from tests.databases import database_url
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
@@ -103,7 +104,8 @@ class House:
 @asynccontextmanager
 async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> AsyncIterator[House]:
     """Monitoring up on `broker`, with its database below `data`."""
-    service = build(MonitoringSettings(data=data, settle_s=settle_s), broker.engine)
+    settings = MonitoringSettings(data=data, settle_s=settle_s, database_url=database_url(data))
+    service = build(settings, broker.engine)
     async with AsyncExitStack() as stack:
         for resource in service.resources:
             await stack.enter_async_context(resource)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from tests.databases import database_url
 from tests.monitoring.monitoring_house import (
     LOOP,
     MODEL,
@@ -35,9 +36,11 @@ from everloop_schemas.registry import (
 )
 from everloop_schemas.serving import Shadow
 from everloop_schemas.training import RunRequested, RunRequestedData
-from everloop_shared.database import Database, sqlite_url
+from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
+
+pytestmark = pytest.mark.usefixtures("databases")
 
 
 def labels(seed: int, *parts: tuple[int, float]) -> list[Event]:
@@ -205,7 +208,7 @@ async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
             if failure:
                 raise failure
 
-    async with Database(sqlite_url(tmp_path / "m.db"), MIGRATIONS) as database:
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database:
         unit = FoldingUnit(database)
         unit.handlers.loops.apply(state())
 
@@ -272,3 +275,16 @@ async def test_the_console_is_one_page_that_asks_nobody_else(tmp_path: Path) -> 
     assert page.status_code == 200
     assert "//" not in page.text.replace("http://www.w3.org/2000/svg", "")
     assert loops.json() == {"loops": []}
+
+
+async def test_a_reason_that_quotes_binary_rubbish_stands_on_the_timeline(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    letter = dead_letter(1)
+    letter = letter.model_copy(update={"data": letter.data.model_copy(update={"reason": "not JSON: '\0\x01'"})})
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), letter)
+        await house.caught_up()
+        alerts = await house.ask("alerts")
+
+    assert [a["kind"] for a in alerts] == ["dead_letter"]
+    assert "not JSON" in alerts[0]["why"]

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from httpx import ASGITransport, AsyncClient
+from tests.databases import database_url
 from tests.monitoring.monitoring_house import LOOP, observation, outcome, prediction, state
 
 from everloop_monitoring.app import build
@@ -47,9 +48,13 @@ async def counts(http: AsyncClient, expected: tuple[int, int, int], deadline_s: 
         await asyncio.sleep(0.05)
 
 
-async def test_counts_are_exact_over_repetition_and_restart(kafka: Any, tmp_path: Path) -> None:
+async def test_counts_are_exact_over_repetition_and_restart(kafka: Any, tmp_path: Path, databases: object) -> None:
     settings = MonitoringSettings(
-        data=tmp_path, kafka_bootstrap=kafka.bootstrap, topic_prefix=f"{uuid4().hex[:8]}.", settle_s=0.02
+        data=tmp_path,
+        database_url=database_url(tmp_path),
+        kafka_bootstrap=kafka.bootstrap,
+        topic_prefix=f"{uuid4().hex[:8]}.",
+        settle_s=0.02,
     )
     first = [make(f"e{i}") for i in range(400) for make in (observation, prediction)]
     async with running(settings) as (engine, http):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from tests.databases import database_url
 
 from everloop_models import ArtifactStore, build, save
 from everloop_registry.adapters import SqlBook, SqlReader
@@ -202,7 +203,7 @@ class Turning:
 
 
 class Desk:
-    """The handlers over a real SQLite book, each call in a unit of work of its own."""
+    """The handlers over a real book, each call in a unit of work of its own."""
 
     def __init__(self, database: Database) -> None:
         self.unit, self.reader, self.checks, self.clock = (
@@ -241,7 +242,7 @@ class Desk:
 @asynccontextmanager
 async def desk(folder: Path) -> AsyncIterator[Desk]:
     """A desk on a fresh database, with the market loop applied."""
-    async with Database(f"sqlite+aiosqlite:///{folder}/desk.db", migrations=MIGRATIONS) as database:
+    async with Database(database_url(folder), MIGRATIONS, schema="registry") as database:
         made = Desk(database)
         await made.say("apply", spec())
         yield made
@@ -250,7 +251,9 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
 @asynccontextmanager
 async def registry(broker: MemoryBroker, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The whole service over a memory broker: a client of its door, once it is ready."""
-    async with registry_on(broker.engine, RegistrySettings(data=folder, port=0)) as client:
+    async with registry_on(
+        broker.engine, RegistrySettings(data=folder, port=0, database_url=database_url(folder))
+    ) as client:
         yield client
 
 

@@ -1,4 +1,4 @@
-"""The whole service over the memory broker and a real SQLite file: doors, chain, as-of, rebuild."""
+"""The whole service over the memory broker, on SQLite and on PostgreSQL: doors, chain, as-of, rebuild."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.databases import database_url
 from tests.registry.registry_room import (
     LOOP_FILE,
     challenge,
@@ -34,6 +35,7 @@ from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
+pytestmark = pytest.mark.usefixtures("databases")
 YAML = {"content-type": "application/yaml"}
 WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
 
@@ -77,7 +79,7 @@ async def lived(broker: MemoryBroker, folder: Path) -> None:
 
 async def dumped(folder: Path) -> str:
     """What is a fold of decisions, in the database under a folder."""
-    async with Database(RegistrySettings(data=folder).database, migrations=MIGRATIONS) as database:
+    async with Database(database_url(folder), MIGRATIONS, schema="registry") as database:
         return await SqlReader(database).dump()
 
 
@@ -258,7 +260,7 @@ async def test_a_database_of_another_log_stops_the_start(tmp_path: Path) -> None
 
 
 async def test_before_the_topic_is_read_nothing_is_answered_or_decided(tmp_path: Path) -> None:
-    service = build(RegistrySettings(data=tmp_path), MemoryBroker().engine)
+    service = build(RegistrySettings(data=tmp_path, database_url=database_url(tmp_path)), MemoryBroker().engine)
     transport = httpx.ASGITransport(app=create_app(service))
 
     async with httpx.AsyncClient(transport=transport, base_url="http://registry/v1/loops") as client:

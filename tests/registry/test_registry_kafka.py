@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.databases import database_url
 from tests.registry.registry_room import LOOP_FILE, registry_on
 
 from everloop.house.kafka import Broker
@@ -19,17 +20,22 @@ from everloop_shared.messaging.kafka import kafka_factory
 
 async def dumped(settings: RegistrySettings) -> str:
     """What is a fold of decisions."""
-    async with Database(settings.database, migrations=MIGRATIONS) as database:
+    async with Database(settings.database, MIGRATIONS, schema="registry") as database:
         return await SqlReader(database).dump()
 
 
 @pytest.mark.kafka
 async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_command(
-    kafka: Broker, tmp_path: Path
+    kafka: Broker, tmp_path: Path, databases: object
 ) -> None:
     def settings(folder: str) -> RegistrySettings:
+        home = tmp_path / folder
         return RegistrySettings(
-            data=tmp_path / folder, kafka_bootstrap=kafka.bootstrap, topic_prefix=prefix, partitions=2
+            data=home,
+            database_url=database_url(home),
+            kafka_bootstrap=kafka.bootstrap,
+            topic_prefix=prefix,
+            partitions=2,
         )
 
     prefix = f"registry-{uuid4().hex[:8]}."

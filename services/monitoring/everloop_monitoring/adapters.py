@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Self
@@ -25,6 +26,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.registry import KnownLoops
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database
+from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Publisher
 from everloop_shared.outbox import SqlUnitOfWork
 
@@ -34,6 +36,10 @@ KNOWN = TypeAdapter(Known)
 
 def _key(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
+def _plain(words: str) -> str:
+    return words.replace("\0", "�")  # PostgreSQL's text has no NUL; a dead letter's reason may quote one
 
 
 def _text(time: datetime) -> str:
@@ -111,8 +117,8 @@ class SqlProjections:
         if not told:
             return
         rows = [
-            {"id": h.id, "loop": h.loop, "kind": h.kind, "time": _text(h.time), "what": h.what, "why": h.why,
-             "data": h.data}
+            {"id": h.id, "loop": h.loop, "kind": h.kind, "time": _text(h.time), "what": _plain(h.what),
+             "why": _plain(h.why), "data": h.data}
             for h in {h.id: h for h in told}.values()
         ]  # fmt: skip
         statement = self._insert(happenings).on_conflict_do_nothing(index_elements=["id"])
@@ -211,11 +217,13 @@ class SqlReports:
 async def show_gauges(reports: Reports, loops: KnownLoops, every_s: float) -> None:
     """A background job: what Prometheus scrapes follows the projections, also right after a restart."""
     while True:
-        for state in loops.all():
-            for kind, n in (await reports.totals(state.loop)).items():
-                TOTAL.labels(state.loop, kind).set(n)
-            for kind, score in scores(state, await reports.work(state.loop)).items():
-                SCORE.labels(state.loop, kind).set(score)
+        with suppress(Unavailable):  # the gauges stand still while the database is away
+            for state in loops.all():
+                metric = "mae" if state.data.spec.task == "regression" else "accuracy"
+                for kind, n in (await reports.totals(state.loop)).items():
+                    TOTAL.labels(state.loop, kind).set(n)
+                for kind, score in scores(state, await reports.work(state.loop)).items():
+                    SCORE.labels(state.loop, kind, metric).set(score)
         await asyncio.sleep(every_s)
 
 

@@ -41,7 +41,7 @@ def routes(handlers: Handlers) -> list[Route]:
 def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     """Monitoring, ready to run on the bus that `connect` reaches."""
     file = settings.data / NAME / f"{NAME}.db"
-    database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS)
+    database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS, schema=NAME)
     unit, reports = FoldingUnit(database, settings.settle_s), SqlReports(database)
     loops = unit.handlers.loops
     engine = connect(NAME, routes(unit.handlers), unit_of_work=unit)

@@ -7,8 +7,8 @@ from prometheus_client import Gauge
 SCORE = Gauge(
     "everloop_monitoring_score_ratio",
     "Prequential accuracy over what was served (mean absolute error for a regression), by kind: "
-    "served, rolling (last 500), no_change, majority",
-    ["loop", "kind"],
+    "served, rolling (last 500), no_change, majority; the metric, accuracy or mae, says which way is better",
+    ["loop", "kind", "metric"],
 )
 TOTAL = Gauge(
     "everloop_monitoring_distinct_ids",

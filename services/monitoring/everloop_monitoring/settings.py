@@ -12,7 +12,9 @@ class MonitoringSettings(Settings):
 
     port: int = Field(8006, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     batch_size: int = Field(2000, ge=1, le=10_000, description="records handled between two commits, at most")
-    database_url: str = Field("", description="SQLAlchemy URL; empty for SQLite below the data folder")
+    database_url: str = Field(
+        "", description="postgresql://… (its tables go to schema monitoring); empty: SQLite below the data folder"
+    )
     gauges_every_s: float = Field(5.0, gt=0, description="how often the Prometheus gauges are renewed, in seconds")
     settle_s: float = Field(
         0.1, ge=0, le=10, description="wait between two transactions, in seconds: fewer, larger ones"

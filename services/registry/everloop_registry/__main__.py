@@ -20,7 +20,7 @@ from everloop_shared.service import Service, run
 async def rebuild(settings: RegistrySettings) -> None:
     """Empty the fold's tables and fill them from the topic; the service must not run meanwhile."""
     connect = kafka_factory(settings)
-    async with Database(settings.database, migrations=MIGRATIONS) as database:
+    async with Database(settings.database, MIGRATIONS, schema="registry") as database:
         unit, reader = SqlUnitOfWork(database, "registry"), connect("registry", [])
         await reader.start()
         try:
@@ -32,7 +32,7 @@ async def rebuild(settings: RegistrySettings) -> None:
 
 async def dump(settings: RegistrySettings) -> None:
     """Print all that is a fold of decisions as canonical JSON."""
-    async with Database(settings.database, migrations=MIGRATIONS) as database:
+    async with Database(settings.database, MIGRATIONS, schema="registry") as database:
         sys.stdout.write(await SqlReader(database).dump() + "\n")
 
 

@@ -83,8 +83,8 @@ class SqlReader:
     async def loops(self) -> list[Loop]:
         """Every loop."""
         async with self._database.reading() as session:
-            states = await session.scalars(sql.select(loops.c.state).order_by(loops.c.loop))
-            return [Loop.model_validate_json(state) for state in states]
+            rows = await session.execute(sql.select(loops.c.loop, loops.c.state))
+            return [Loop.model_validate_json(row.state) for row in sorted(rows, key=lambda r: str(r.loop))]
 
     async def loop(self, name: str) -> Loop | None:
         """One loop."""
@@ -105,9 +105,10 @@ class SqlReader:
     async def dump(self) -> str:
         """All that is a fold of decisions, as canonical JSON: what a rebuild must give again."""
         async with self._database.reading() as session:
-            told = await session.execute(sql.select(decisions).order_by(decisions.c.loop, decisions.c.sequence))
-            known = await session.execute(sql.select(versions).order_by(versions.c.loop, versions.c.version))
-            folded = await session.execute(sql.select(loops).order_by(loops.c.loop))
+            # sorted here, by code point: databases differ in how they order text
+            told = sorted(await session.execute(sql.select(decisions)), key=lambda r: (r.loop, r.sequence))
+            known = sorted(await session.execute(sql.select(versions)), key=lambda r: (r.loop, r.version))
+            folded = sorted(await session.execute(sql.select(loops)), key=lambda r: str(r.loop))
             whole: dict[str, list[Any]] = {
                 "loops": [[r.head, json.loads(r.state)] for r in folded],
                 "versions": [[r.loop, json.loads(r.model)] for r in known],

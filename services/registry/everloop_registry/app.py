@@ -36,7 +36,7 @@ def routes(handlers: Handlers) -> list[Route]:
 
 def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service, ready to run."""
-    database = Database(settings.database, migrations=MIGRATIONS)
+    database = Database(settings.database, MIGRATIONS, schema="registry")
     unit = SqlUnitOfWork(database, "registry")
     artifacts = StoredArtifacts(settings.max_artifact_bytes, settings.light_check_bytes)
     handlers = Handlers(SqlBook(unit), BuildChecks(), artifacts, clock)

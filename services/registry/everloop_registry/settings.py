@@ -11,7 +11,9 @@ from everloop_shared.settings import Settings
 class RegistrySettings(Settings):
     """The registry's settings; each is read from `EVERLOOP_REGISTRY_<NAME>`."""
 
-    database_url: str = Field("", description="SQLAlchemy URL (async driver); empty: SQLite under the data folder")
+    database_url: str = Field(
+        "", description="postgresql://… (its tables go to schema registry); empty: SQLite under the data folder"
+    )
     max_spec_bytes: int = Field(256_000, ge=1_000, le=400_000, description="largest loop file accepted, in bytes")
     max_artifact_bytes: int = Field(200_000_000, ge=1_000, description="largest artifact a version may have, in bytes")
     light_check_bytes: int = Field(

@@ -19,11 +19,11 @@ from everloop.cli.output import Failed, result, say, show
 from everloop.client import AsyncEverloop
 from everloop.errors import EverloopError
 from everloop.house.directory import find_house
-from everloop.replay.outcomes import LogOutcomes, OutcomeMissing
+from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
 from everloop.replay.player import Played, Player
 from everloop.replay.rows import Columns, FileUnusable, Row, Source
+from everloop.topics import reader
 from everloop_schemas.loop import LoopSpec
-from everloop_shared.settings import Settings
 
 __all__ = ["Columns", "Wish", "play"]
 GIVE_UP_AFTER_S = 600.0
@@ -85,8 +85,7 @@ async def _play(wish: Wish, spec: LoopSpec, rows: Iterator[Row], meter: Meter) -
 
 
 def _outcomes(wish: Wish, spec: LoopSpec) -> LogOutcomes:
-    settings = Settings.load("replay").model_copy(update={"kafka_bootstrap": find_house(wish.data).kafka()})
-    return LogOutcomes(settings, spec)
+    return LogOutcomes(reader(find_house(wish.data), topics_of(spec), "replay"), spec)
 
 
 def _report(wish: Wish, played: Played, seconds: float) -> None:

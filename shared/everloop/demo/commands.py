@@ -17,11 +17,16 @@ from rich.console import Console
 from rich.live import Live
 
 from everloop.client import AsyncEverloop
-from everloop.demo.follow import follow
+from everloop.demo.bus import why_no_kafka
+from everloop.demo.follow import TOPICS, follow
 from everloop.demo.play import Script, play
 from everloop.demo.story import Moment, Story, verdict
 from everloop.demo.view import line, report, screen
+from everloop.house import jars, show
 from everloop.house.directory import House, data_folder, find_house
+from everloop.house.errors import HouseError
+from everloop.house.kafka import check_java
+from everloop.topics import reader
 
 LOOP = "electricity"
 PATIENCE_S = 60.0
@@ -42,7 +47,8 @@ def demo(
     """Watch a loop close by itself: drift, retraining, gate, canary, new champion, accuracy back (3 minutes).
 
     Starts real Kafka and the six services in a fresh folder, plays the electricity market through them, and after
-    some thousand rows turns the market round. Exit status 1 if the loop did not close.
+    some thousand rows turns the market round. Where no Kafka can be had (no package registry, no Java), it says so
+    and runs on the memory bus. Exit status 1 if the loop did not close.
     """
     console = Console()
     folder = Path(data) if data else data_folder(None) / "demo"
@@ -56,7 +62,7 @@ def demo(
     script = replace(Script(), rate=rate)
     story = Story(script.onset_id)
     try:
-        if _everloop("up", "--data", str(folder), "--ports", "auto", "--detach"):
+        if _everloop("up", "--data", str(folder), "--ports", "auto", "--detach", *_bus(console)):
             raise typer.Exit(1)
         if _everloop("apply", "-f", str(spec), "--data", str(folder)):
             raise typer.Exit(1)
@@ -67,6 +73,25 @@ def demo(
     finally:
         if not keep:
             _everloop("down", "--data", str(folder))
+
+
+def _bus(console: Console) -> list[str]:
+    """The options of `up` that name the bus; says so plainly where it is not Kafka."""
+    try:
+        with show.download(Console(stderr=True)) as progress:
+            why = why_no_kafka(lambda: jars.fetch(progress), check_java)
+    except HouseError as e:
+        show.problem(console, e)
+        raise typer.Exit(1) from e
+    if why is None:
+        return []
+    console.print(f"No Kafka can be had here: {why}", style="bold yellow", markup=False, soft_wrap=True)
+    console.print(
+        "The demo runs on the memory bus instead: the same six services and the same events, in one process, "
+        "with no broker; nothing survives its end, and it proves nothing about crashes.",
+        style="yellow",
+    )
+    return ["--bus", "memory"]
 
 
 def _everloop(*args: str) -> int:
@@ -81,7 +106,7 @@ async def _run(console: Console, house: House, rows: Path, script: Script, story
         sent = count
 
     async with AsyncEverloop(str(house.folder)) as client:
-        following = asyncio.create_task(follow(house.kafka(), LOOP, story))
+        following = asyncio.create_task(follow(reader(house, TOPICS, "demo"), LOOP, story))
         playing = asyncio.create_task(play(client, LOOP, rows, script, progress))
         showing = asyncio.create_task(
             _lines(console, story) if plain else _live(console, story, script, lambda: sent, house)

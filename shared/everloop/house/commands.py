@@ -17,9 +17,11 @@ from rich.console import Console
 from everloop.house import claim, jars, launch, ports, processes, show
 from everloop.house.directory import FILE, data_folder
 from everloop.house.errors import HouseError, HouseNotReady, HouseRunsAlready
-from everloop.house.plan import Plan
+from everloop.house.kafka import kept_ports
+from everloop.house.plan import Bus, Plan
 
 RUNS_ALREADY_WITHIN_S = 120.0
+MEMORY = "The memory bus: six services in one process, without Kafka, for a look. All of it is gone when it stops."
 
 Data = Annotated[
     str | None, typer.Option("--data", metavar="DIR", help="Data folder. Default: EVERLOOP_DATA, else .everloop.")
@@ -30,6 +32,9 @@ Kafka = Annotated[
 Ports = Annotated[
     str,
     typer.Option("--ports", metavar="auto|BASE", help="Free ports, or BASE for ingest up to BASE+5 for monitoring."),
+]
+OnBus = Annotated[
+    Bus, typer.Option("--bus", help="memory: all in one process, without Kafka, for a look; nothing is kept.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return once everything is ready; logs go to DIR/logs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the doors as JSON on standard output.")]
@@ -52,18 +57,19 @@ def _kafka() -> None:
 def up(
     data: Data = None,
     kafka: Kafka = None,
+    bus: OnBus = Bus.KAFKA,
     port_wish: Ports = str(ports.DEFAULT_BASE),
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
     """Start the house: Kafka and the six services, kept alive until Ctrl-C or `everloop down`."""
-    _check_usage(kafka, port_wish)
+    _check_usage(kafka, bus, port_wish)
     folder = data_folder(data)
     console = Console(stderr=True)
     try:
         launch.check_folder(folder)
         with _interruptible():
-            if launched := _launch(console, folder, kafka, port_wish, detach=detach):
+            if launched := _launch(console, folder, kafka, bus, port_wish, detach=detach):
                 _stand(console, launched, detach=detach, as_json=as_json)
             else:
                 _runs_already(console, folder, as_json)
@@ -101,7 +107,9 @@ def fetch(as_json: Annotated[bool, typer.Option("--json", help="Print where it i
         console.print(what, soft_wrap=True, highlight=False)
 
 
-def _check_usage(kafka: str | None, port_wish: str) -> None:
+def _check_usage(kafka: str | None, bus: Bus, port_wish: str) -> None:
+    if kafka is not None and bus is Bus.MEMORY:
+        raise typer.BadParameter("the memory bus has no cluster; leave out --kafka or --bus", param_hint="--bus")
     if kafka is not None and not re.fullmatch(r"[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*", kafka):
         raise typer.BadParameter(f"{kafka!r} is not HOST:PORT, such as 127.0.0.1:9092", param_hint="--kafka")
     if port_wish != "auto" and not (port_wish.isdecimal() and 1 <= int(port_wish) <= ports.HIGHEST_BASE):
@@ -110,12 +118,14 @@ def _check_usage(kafka: str | None, port_wish: str) -> None:
 
 
 def _launch(
-    console: Console, folder: Path, kafka: str | None, port_wish: str, *, detach: bool
+    console: Console, folder: Path, kafka: str | None, bus: Bus, port_wish: str, *, detach: bool
 ) -> launch.Launched | None:
     """Start the supervisor; None when one runs already, or another `up` was faster."""
     if claim.holder(folder) is not None:
         return None
-    if kafka:
+    if bus is Bus.MEMORY:
+        console.print(MEMORY, highlight=False, soft_wrap=True)
+    elif kafka:
         asyncio.run(launch.check_cluster(kafka))
     else:
         with show.download(console) as progress:
@@ -123,7 +133,10 @@ def _launch(
     try:
         with claim.claimed(folder) as lock:
             _end_orphans(console, folder)
-            return launch.launch(Plan.of(folder, ports.plan(port_wish), kafka), lock, detach=detach)
+            listening = ports.plan(port_wish, kept_ports(folder))
+            memory = bus is Bus.MEMORY
+            plan = Plan.in_memory(folder, listening) if memory else Plan.of(folder, listening, kafka)
+            return launch.launch(plan, lock, detach=detach)
     except HouseRunsAlready:
         return None
 
@@ -140,7 +153,8 @@ def _stand(console: Console, launched: launch.Launched, *, detach: bool, as_json
     folder = launched.plan.home
     try:
         with show.waiting(console) as tell:
-            listed = launch.wait_ready(folder, lambda: launched.process.poll() is None, tell)
+            bus = "Kafka" if launched.plan.bus is Bus.KAFKA else "the memory bus"
+            listed = launch.wait_ready(folder, lambda: launched.process.poll() is None, tell, bus=bus)
     except HouseNotReady as e:
         fix = e.fix or launched.said()
         launched.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from everloop.house.errors import HouseNotFound
-from everloop.house.ports import SERVICES
+from everloop.house.ports import DEFAULT_BASE, HOST, SERVICES
 
 FILE = "services.json"
 DEFAULT = ".everloop"
+USUAL_KAFKA_PORT = 9092
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,15 @@ class House:
         """Return the broker's HOST:PORT. Raises HouseNotFound."""
         if self.bootstrap:
             return self.bootstrap
+        if self.topics:
+            fix = f"Its topics are read by HTTP, at {self.topics}/docs. Start it with Kafka: everloop up."
+            raise HouseNotFound("This house runs on the memory bus; it has no Kafka.", fix)
         raise HouseNotFound("The broker's address is not known.", "Set EVERLOOP_KAFKA_BOOTSTRAP or run everloop up.")
+
+    @property
+    def topics(self) -> str | None:
+        """The door that reads the topics of a house on the memory bus; None where Kafka carries them."""
+        return None if self.bootstrap else self.urls.get("topics")
 
 
 def data_folder(data: str | None = None) -> Path:
@@ -49,7 +59,8 @@ def data_folder(data: str | None = None) -> Path:
 def find_house(data: str | None = None) -> House:
     """Return the house of this folder; what EVERLOOP_<SERVICE>_URL and EVERLOOP_KAFKA_BOOTSTRAP say goes before it.
 
-    A folder that is named by hand (`data`) goes before the environment. Raises HouseNotFound.
+    A folder that is named by hand (`data`) goes before the environment. Where nothing is named at all, and all six
+    usual ports of this machine are open, the house is there (docker compose). Raises HouseNotFound.
     """
     folder = data_folder(data)
     listed = read_json(folder / FILE)
@@ -58,6 +69,8 @@ def find_house(data: str | None = None) -> House:
     bootstrap = dict(_entries(listed)).get("kafka", {}).get("bootstrap")
     if not data:
         bootstrap = os.environ.get("EVERLOOP_KAFKA_BOOTSTRAP") or bootstrap
+    if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (usual := usual_doors()):
+        urls, bootstrap = usual, bootstrap or f"{HOST}:{USUAL_KAFKA_PORT}"
     if not urls and not bootstrap:
         fix = f"Start one (everloop up --data {folder}), name its folder (--data or EVERLOOP_DATA),"
         raise HouseNotFound(f"No house at {folder}.", f"{fix} or set EVERLOOP_<SERVICE>_URL for a house elsewhere.")
@@ -72,6 +85,18 @@ def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _from_environment() -> dict[str, str]:
     given = {service: os.environ.get(f"EVERLOOP_{service.upper()}_URL") for service in SERVICES}
     return {service: url.rstrip("/") for service, url in given.items() if url}
+
+
+def usual_doors(base: int = DEFAULT_BASE) -> dict[str, str]:
+    """Return the six addresses from port `base` on; nothing unless every one is open, for a house is whole."""
+    ports = {service: base + i for i, service in enumerate(SERVICES)}
+    return {s: f"http://{HOST}:{p}" for s, p in ports.items()} if all(map(_open, ports.values())) else {}
+
+
+def _open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def read_json(file: Path) -> dict[str, Any]:

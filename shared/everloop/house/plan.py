@@ -7,20 +7,32 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from everloop.house.ports import HOST, SERVICES
+from everloop.house.ports import HOST, SERVICES, free_port
 from everloop.house.processes import MARK
+
+
+class Bus(StrEnum):
+    """What carries the events."""
+
+    KAFKA = "kafka"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One house; `kafka` is the user's own cluster, None for Kafka at hand."""
+    """One house; `kafka` is the user's own cluster, None for Kafka at hand.
+
+    On the memory bus one process is all six services and the house's keeper, and has one more door, `topics`.
+    """
 
     folder: str
     ports: Mapping[str, int]
     commands: Mapping[str, tuple[str, ...]]
     kafka: str | None = None
+    bus: Bus = Bus.KAFKA
 
     @classmethod
     def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> Plan:
@@ -29,9 +41,16 @@ class Plan:
         return cls(str(folder), dict(ports), commands, kafka)
 
     @classmethod
+    def in_memory(cls, folder: Path, ports: Mapping[str, int]) -> Plan:
+        """Return the plan of a house on the memory bus."""
+        topics = {"topics": free_port(set(ports.values()))}
+        return cls(str(folder), {**ports, **topics}, {}, bus=Bus.MEMORY)
+
+    @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read what `to_json` wrote."""
         values = json.loads(text)
+        values["bus"] = Bus(values["bus"])
         values["commands"] = {service: tuple(command) for service, command in values["commands"].items()}
         return cls(**values)
 
@@ -42,6 +61,11 @@ class Plan:
     @property
     def home(self) -> Path:
         return Path(self.folder)
+
+    @property
+    def keeper(self) -> str:
+        """The module that runs the house, given this plan and the descriptor of the claim."""
+        return "everloop.memory_bus" if self.bus is Bus.MEMORY else "everloop.house.supervisor"
 
     def url(self, service: str) -> str:
         """Return the door of this service."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from everloop.house.errors import PortInUse
 
@@ -36,12 +36,12 @@ def free_port(taken: set[int] | None = None) -> int:
     raise PortInUse(f"No free port between {LOWEST} and {HIGHEST} on {HOST}.", "End what holds them.")
 
 
-def plan(wish: str) -> dict[str, int]:
-    """Return a port per service for `auto` or a base number. Raises PortInUse, naming the port."""
+def plan(wish: str, kept: Collection[int] = ()) -> dict[str, int]:
+    """Return a port per service for `auto` (none of `kept`) or a base number. Raises PortInUse, naming the port."""
     if wish == "auto":
         ports: dict[str, int] = {}
         for service in SERVICES:
-            ports[service] = free_port(set(ports.values()))
+            ports[service] = free_port({*kept, *ports.values()})
         return ports
     ports = {service: int(wish) + i for i, service in enumerate(SERVICES)}
     check(ports)

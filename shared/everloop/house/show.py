@@ -75,13 +75,16 @@ def waiting(console: Console) -> Iterator[Callable[[str], None]]:
 
 
 def doors(console: Console, listed: dict[str, Any], title: str) -> None:
-    """Show the address of every service and of the broker."""
+    """Show the address of every service, and of the broker or of the door that reads the memory bus."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("service", "address", "pid"):
         table.add_column(heading)
     for name in SERVICES:
         entry = listed.get(name, {})
         table.add_row(name, str(entry.get("url", "-")), str(entry.get("pid", "-")))
-    kafka = listed.get("kafka", {})
-    table.add_row("kafka", str(kafka.get("bootstrap", "-")), str(kafka.get("pid") or "your own"))
+    if "topics" in listed:
+        table.add_row("topics", str(listed["topics"]["url"]), str(listed["topics"]["pid"]))
+    else:
+        kafka = listed.get("kafka", {})
+        table.add_row("kafka", str(kafka.get("bootstrap", "-")), str(kafka.get("pid") or "your own"))
     console.print(table)

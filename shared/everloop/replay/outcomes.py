@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
-from typing import Any, Self
+from typing import Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord  # type: ignore[import-untyped]
-
+from everloop.topics import Line, Reader
 from everloop_schemas.feature import EntityState, LabelJoined, OutcomeObserved
 from everloop_schemas.loop import LoopSpec
-from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.settings import Settings
 
 OUTCOMES, JOINED, STATES = (c.topic.name for c in (OutcomeObserved, LabelJoined, EntityState))
 
@@ -27,17 +24,8 @@ class LogOutcomes:
     Enter it to read the log up to its end; a row whose outcome is on it already is not waited for.
     """
 
-    def __init__(self, settings: Settings, spec: LoopSpec, within_s: float = 120.0) -> None:
-        prefix = settings.topic_prefix
-        lagged = any(feature.lag == "label" for feature in spec.features)
-        topics = (OUTCOMES, JOINED, STATES) if lagged else (OUTCOMES,)
-        self._prefix, self._loop, self._lagged, self._within_s = prefix, spec.loop, lagged, within_s
-        self._consumer = AIOKafkaConsumer(
-            *(prefix + topic for topic in topics),
-            **client_settings(settings, "replay"),
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
+    def __init__(self, reader: Reader, spec: LoopSpec, within_s: float = 120.0) -> None:
+        self._reader, self._loop, self._lagged, self._within_s = reader, spec.loop, _lagged(spec), within_s
         self._outcomes: set[str] = set()
         self._past: frozenset[str] = frozenset()
         self._joined: dict[str, str] = {}
@@ -46,14 +34,12 @@ class LogOutcomes:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
+        await self._reader.__aenter__()
         try:
-            ends = await self._consumer.end_offsets(self._consumer.assignment())
-            while [p for p, end in ends.items() if await self._consumer.position(p) < end]:
+            while await self._reader.behind():
                 await self._read()
         except BaseException:
-            with suppress(asyncio.CancelledError):
-                await self._consumer.stop()
+            await self._reader.__aexit__()
             raise
         self._past = frozenset(self._outcomes)
         self._task = asyncio.create_task(self._follow())
@@ -64,7 +50,7 @@ class LogOutcomes:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        await self._consumer.stop()
+        await self._reader.__aexit__()
 
     async def wait(self, prediction_id: str) -> None:
         """Return once the prediction has an outcome. Raises OutcomeMissing."""
@@ -87,22 +73,30 @@ class LogOutcomes:
             await self._read()
 
     async def _read(self) -> None:
-        for batch in (await self._consumer.getmany(timeout_ms=500)).values():
-            for record in batch:
-                self._hear(record)
+        for line in await self._reader.read():
+            self._hear(line)
         async with self._moved:
             self._moved.notify_all()
 
-    def _hear(self, record: ConsumerRecord[Any, Any]) -> None:
-        if record.value is None or self._loop.encode() not in record.value:
+    def _hear(self, line: Line) -> None:
+        if self._loop.encode() not in line.value:
             return
-        event = json.loads(record.value)
+        event = json.loads(line.value)
         if event.get("loop") != self._loop:
             return
-        match record.topic.removeprefix(self._prefix):
+        match line.topic:
             case t if t == OUTCOMES:
                 self._outcomes.add(event["subject"])
             case t if t == JOINED:
                 self._joined[event["data"]["prediction_id"]] = event["id"]
             case _:
                 self._causes.add(event.get("causationid", ""))
+
+
+def topics_of(spec: LoopSpec) -> tuple[str, ...]:
+    """The topics that lockstep follows in this loop."""
+    return (OUTCOMES, JOINED, STATES) if _lagged(spec) else (OUTCOMES,)
+
+
+def _lagged(spec: LoopSpec) -> bool:
+    return any(feature.lag == "label" for feature in spec.features)

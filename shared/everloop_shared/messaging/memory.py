@@ -40,10 +40,14 @@ class MemoryBroker:
     async def append(self, topic: str, key: bytes, value: bytes | None) -> None:
         """Append one record and wake the readers."""
         partition = self.partition_for(key)
-        log = self._logs[topic, partition]
-        log.append(Record(Position(topic, partition, len(log), int(time.time() * 1000)), key, value))
+        offset = len(self._logs[topic, partition])
+        self.keep(Record(Position(topic, partition, offset, int(time.time() * 1000)), key, value))
         async with self._grown:
             self._grown.notify_all()
+
+    def keep(self, record: Record) -> None:
+        """Put a record at the end of its partition; the place for limits and counts. Raises to refuse it."""
+        self._logs[record.at.topic, record.at.partition].append(record)
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until something is appended, or the timeout."""
@@ -154,6 +158,7 @@ class MemoryEngine:
             while not self._stopping.is_set():
                 moved = await self._round(broadcast, self._followers)
                 moved += await self._round(group, self._processor)
+                await asyncio.sleep(0)  # work that never waits must not keep the loop from others
                 if not moved:
                     await self.broker.wait(0.02)
         except Exception as e:

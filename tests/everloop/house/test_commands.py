@@ -95,7 +95,14 @@ def test_a_port_in_use_is_named_with_its_service(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--ports", "many"), ("--ports", "70000"), ("--kafka", "localhost"), ("--bus", "memory")]
+    "arguments",
+    [
+        ("--ports", "many"),
+        ("--ports", "70000"),
+        ("--kafka", "localhost"),
+        ("--bus", "paper"),
+        ("--bus", "memory", "--kafka", "127.0.0.1:9092"),
+    ],
 )
 def test_wrong_use_exits_2(everloop: Callable[..., Result], arguments: tuple[str, ...]) -> None:
     assert everloop("up", *arguments).exit_code == 2

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from pathlib import Path
 
 import pytest
 
-from everloop.house.directory import data_folder, find_house, read_json, write_json
+from everloop.house import directory
+from everloop.house.directory import data_folder, find_house, read_json, usual_doors, write_json
 from everloop.house.errors import HouseNotFound
-from everloop.house.ports import SERVICES
+from everloop.house.ports import HOST, SERVICES, is_free
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +20,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"EVERLOOP_{service.upper()}_URL", raising=False)
     monkeypatch.delenv("EVERLOOP_KAFKA_BOOTSTRAP", raising=False)
     monkeypatch.delenv("EVERLOOP_DATA", raising=False)
+    monkeypatch.setattr(directory, "usual_doors", dict)  # whatever runs on this machine
     monkeypatch.chdir(tmp_path)
 
 
@@ -68,6 +72,32 @@ def test_a_folder_named_by_hand_goes_before_the_environment(monkeypatch: pytest.
 def test_no_house_says_how_to_get_one() -> None:
     with pytest.raises(HouseNotFound, match="everloop up"):
         find_house()
+
+
+def test_where_nothing_is_named_the_house_is_at_the_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"ingest": "http://127.0.0.1:8001"}
+    monkeypatch.setattr(directory, "usual_doors", lambda: there)
+
+    assert (find_house().url("ingest"), find_house().kafka()) == (there["ingest"], "127.0.0.1:9092")
+
+    with pytest.raises(HouseNotFound):
+        find_house("here")
+    monkeypatch.setenv("EVERLOOP_DATA", "there")
+    with pytest.raises(HouseNotFound):
+        find_house()
+
+
+def test_the_usual_ports_are_a_house_only_when_all_six_are_open() -> None:
+    with contextlib.ExitStack() as stack:
+        base = next(b for b in range(20_000, 30_000, 10) if all(map(is_free, range(b, b + 6))))
+        for port in range(base, base + 5):
+            stack.enter_context(socket.create_server((HOST, port)))
+        assert usual_doors(base) == {}
+        stack.enter_context(socket.create_server((HOST, base + 5)))
+
+        doors = usual_doors(base)
+
+    assert (doors["ingest"], doors["monitoring"]) == (f"http://{HOST}:{base}", f"http://{HOST}:{base + 5}")
 
 
 def test_a_torn_file_is_as_good_as_none(tmp_path: Path) -> None:

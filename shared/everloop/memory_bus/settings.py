@@ -1,0 +1,33 @@
+"""What the memory bus can be told, from EVERLOOP_MEMORY_<NAME>; and what it tells the services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from everloop.house.ports import HOST, SERVICES
+from everloop_shared.settings import Settings
+
+STORES = ("_DATABASE_URL", "_ARTIFACTS")
+ALIKE = ("DATA", "HOST", "PARTITIONS")
+
+
+class MemorySettings(Settings):
+    """The limits of the bus."""
+
+    max_log_bytes: int = Field(
+        500_000_000, ge=100_000, description="bytes on all topics; beyond, no observation and no label is taken (507)"
+    )
+
+
+def environment_of(
+    environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int
+) -> dict[str, str]:
+    """The services' environment: this folder, these ports, and no database or store that outlives the process."""
+    alike = {f"EVERLOOP_{service.upper()}_{name}" for service in SERVICES for name in ALIKE}
+    told = {name: value for name, value in environ.items() if name not in alike and not name.endswith(STORES)}
+    listening = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    shared = {"EVERLOOP_DATA": str(folder), "EVERLOOP_HOST": HOST, "EVERLOOP_PARTITIONS": str(partitions)}
+    return {**told, **listening, **shared}

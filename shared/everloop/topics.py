@@ -1,0 +1,123 @@
+"""Reads a house's topics from their beginning: from Kafka, or through the door of a house on the memory bus."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import httpx
+from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
+
+from everloop.errors import EverloopUnreachable
+from everloop.house.directory import House
+from everloop_schemas.catalogue import CLASSES
+from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.settings import Settings
+
+WAIT_S = 0.5
+
+
+@dataclass(frozen=True)
+class Line:
+    """A record: its topic, without prefix, and its value."""
+
+    topic: str
+    value: bytes
+
+
+class Reader(Protocol):
+    """Some topics from their beginning. Enter it, then read; reading never moves anybody else's offsets."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def read(self) -> list[Line]:
+        """What came since, in the order it came; waits half a second at most. Raises when the bus is away."""
+
+    async def behind(self) -> bool:
+        """Whether something is unread that was there on entering."""
+
+
+def reader(house: House, topics: Sequence[str], name: str) -> Reader:
+    """The reader of this house's topics. Raises HouseNotFound where it has neither Kafka nor that door."""
+    if house.topics:
+        return DoorReader(house.topics, topics)
+    return KafkaReader(Settings.load(name).model_copy(update={"kafka_bootstrap": house.kafka()}), topics, name)
+
+
+class KafkaReader:
+    """Reads from the broker, without a group."""
+
+    def __init__(self, settings: Settings, topics: Iterable[str], name: str) -> None:
+        self._prefix = settings.topic_prefix
+        self._ends: dict[Any, int] = {}
+        self._consumer = AIOKafkaConsumer(
+            *(self._prefix + topic for topic in topics),
+            **client_settings(settings, name),
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=100,
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._consumer.start()
+            self._ends = await self._consumer.end_offsets(self._consumer.assignment())
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._consumer.stop()
+
+    async def read(self) -> list[Line]:
+        """What came since."""
+        batches = await self._consumer.getmany(timeout_ms=int(WAIT_S * 1000))
+        records = sorted((r for batch in batches.values() for r in batch), key=lambda r: r.timestamp)
+        return [Line(r.topic.removeprefix(self._prefix), r.value) for r in records if r.value is not None]
+
+    async def behind(self) -> bool:
+        """Whether something is unread."""
+        return any([await self._consumer.position(p) < end for p, end in self._ends.items()])
+
+
+class DoorReader:
+    """Reads from the memory bus, by HTTP."""
+
+    def __init__(self, url: str, topics: Iterable[str]) -> None:
+        self._url, self._topics = url, list(topics)
+        self._http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=10.0)
+        self._next, self._end = 0, 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._end = int((await self._get(self._next)).headers["everloop-end"])
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with suppress(RuntimeError):  # closed already
+            await self._http.aclose()
+
+    async def read(self) -> list[Line]:
+        """What came since."""
+        answer = await self._get(self._next, WAIT_S)
+        self._next = int(answer.headers["everloop-next"])
+        return [Line(CLASSES[json.loads(raw)["type"]].topic.name, raw) for raw in answer.content.splitlines()]
+
+    async def behind(self) -> bool:
+        """Whether something is unread."""
+        return self._next < self._end
+
+    async def _get(self, since: int, wait_s: float = 0.0) -> httpx.Response:
+        try:
+            asked: dict[str, list[str] | float] = {"topic": self._topics, "since": since, "wait_s": wait_s}
+            return (await self._http.get("/v1/records", params=asked)).raise_for_status()
+        except httpx.HTTPError as e:
+            raise EverloopUnreachable("topics", self._url, str(e) or type(e).__name__) from e

@@ -1,0 +1,68 @@
+"""What PostgreSQL wants to be told: a schema per service, one writer, and what counts as "not now"."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import URL, Connection, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.schema import CreateSchema
+
+from everloop_shared.errors import Misconfigured
+
+DRIVER = "postgresql+psycopg"
+SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+TAKE = "SELECT pg_advisory_xact_lock({})"
+SESSION = {
+    "lock_timeout": "10s",  # as long as SQLite's busy_timeout
+    "idle_in_transaction_session_timeout": "60s",  # a stopped or dead process holds its lock no longer
+}
+CLIENT = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+NOT_NOW = {"25006", "25P03"}
+"""Read-only after a failover; ended for idling in a transaction."""
+
+
+def parse(url: str) -> URL:
+    """The URL, with our driver where it names PostgreSQL and none. Raises Misconfigured without repeating it."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as e:
+        form = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        raise Misconfigured(f"a DATABASE_URL is no URL of a database; it looks like {form}") from e
+    if parsed.drivername in ("postgresql", "postgres"):
+        return parsed.set(drivername=DRIVER)
+    if parsed.drivername not in (DRIVER, "sqlite+aiosqlite"):
+        raise Misconfigured(
+            f"a DATABASE_URL begins with {parsed.drivername}://; postgresql:// and sqlite+aiosqlite:// are supported"
+        )
+    return parsed
+
+
+def connect_args(url: URL, schema: str) -> dict[str, Any]:
+    """What libpq is given beside the URL; whatever the URL says itself goes before it."""
+    ours = " ".join(f"-c {name}={value}" for name, value in {"search_path": schema, **SESSION}.items())
+    theirs = url.query.get("options", "")
+    options = f"{ours} {theirs if isinstance(theirs, str) else ' '.join(theirs)}".strip()
+    return {name: value for name, value in CLIENT.items() if name not in url.query} | {"options": options}
+
+
+def lock(schema: str, what: str) -> int:
+    """The number of an advisory lock; such locks are per database, so the schema is part of it."""
+    return int.from_bytes(blake2b(f"everloop/{schema}/{what}".encode(), digest_size=8).digest(), signed=True)
+
+
+def make_schema(connection: Connection, schema: str) -> None:
+    """Make a service's schema where it is missing; one made beforehand needs no right to make schemas."""
+    there = connection.scalar(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
+    if there is None:
+        connection.execute(CreateSchema(schema))
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database error says "not now" (locked, full, away, no connection free) rather than "never"."""
+    if isinstance(error, OperationalError | InterfaceError | TimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in NOT_NOW

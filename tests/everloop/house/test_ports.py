@@ -1,0 +1,18 @@
+"""Ports of the house: no service sits down where the broker will come back."""
+
+from __future__ import annotations
+
+import random
+
+from everloop.house import ports
+
+
+def test_automatic_ports_leave_free_those_that_the_broker_had() -> None:
+    random.seed(5)
+    chosen = set(ports.plan("auto").values())
+    random.seed(5)
+
+    others = set(ports.plan("auto", kept=chosen).values())
+
+    assert len(others) == len(ports.SERVICES)
+    assert not others & chosen

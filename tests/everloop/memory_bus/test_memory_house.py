@@ -1,0 +1,84 @@
+"""A whole house on the memory bus, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.journeys.house import FIELDS, House, counts, until
+
+from everloop.house import processes
+from everloop.house.launch import is_ready
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+ROWS = 300
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A house on the memory bus; nothing of it is left after the test."""
+    standing = House(tmp_path)
+    said = standing.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+    assert said.returncode == 0, said.stderr
+    assert "gone when it stops" in said.stderr
+    yield standing
+    standing.everloop("down")
+    left = processes.of_house(tmp_path)
+    processes.end_all(left, 1)
+    assert not left
+
+
+def test_a_loop_learns_and_promotes_without_kafka(house: House, electricity: Path) -> None:
+    house.apply("look")
+    urls = {name: entry["url"] for name, entry in house.services().items() if "url" in entry}
+    body = {"id": "ask-1", "data": dict.fromkeys(FIELDS, 0.5)}
+
+    replayed = house.replay("look", house.rows(electricity, 0, ROWS))
+    answer = httpx.post(f"{urls['serving']}/v1/loops/look/predict", json=body, trust_env=False)
+    label = {"id": "ask-1", "label": True}
+    httpx.post(f"{urls['ingest']}/v1/loops/look/labels", json=label, trust_env=False).raise_for_status()
+
+    status = house.counted("look", ROWS + 1)
+    assert (replayed["accepted"], answer.status_code) == (ROWS, 200)
+    assert counts(status) == (ROWS + 1,) * 3
+    assert status["dead_letters"] == 0
+    assert until(lambda: house.status("look")["promotions"] >= 1, 30)
+
+
+def test_lockstep_follows_the_memory_bus(house: House, electricity: Path) -> None:
+    house.apply("look")
+    file = str(house.rows(electricity, 0, 20))
+
+    said = house.everloop("replay", "look", file, "--label-column", "class", "--lockstep", "--json")
+
+    assert said.returncode == 0, said.stderr
+    assert counts(house.counted("look", 20)) == (20, 20, 20)
+
+
+def test_down_leaves_nothing(house: House) -> None:
+    listed = house.services()
+
+    again = house.everloop("up", "--bus", "memory", "--detach")
+    down = house.everloop("down")
+
+    doors = [entry for entry in listed.values() if isinstance(entry, dict) and "url" in entry]
+    assert (listed["kafka"], listed["bus"]) == ({"bootstrap": None, "pid": None}, "memory")
+    assert len({entry["pid"] for entry in doors}) == 1
+    assert (again.returncode, "runs already" in again.stderr, down.returncode) == (0, True, 0)
+    assert not any(is_ready(entry["url"]) for entry in doors)
+    assert sorted(p.name for p in house.folder.iterdir()) == ["logs", "supervisor.lock"]
+
+
+def test_a_killed_house_begins_anew(house: House) -> None:
+    house.apply("look")
+    os.kill(house.services()["supervisor"]["pid"], signal.SIGKILL)
+
+    said = house.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+
+    assert said.returncode == 0, said.stderr
+    assert json.loads(house.everloop("status", "--json").stdout) == {}

@@ -1,0 +1,138 @@
+"""What every door does: problem details, limits, trace context."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+
+from everloop_shared.errors import FieldError, Overloaded, Rejected
+from everloop_shared.http import Doorkeeper, create_app, read_body
+from everloop_shared.logging import JsonFormatter
+from everloop_shared.service import Service
+from everloop_shared.settings import Settings
+from everloop_shared.tracing import current_traceparent, traced
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+router = APIRouter()
+
+
+@router.post("/body")
+async def body(request: Request) -> int:
+    """The length of the body, up to 10 bytes."""
+    return len(await read_body(request, 10))
+
+
+@router.get("/fails/{how}")
+async def fails(how: str) -> None:
+    """Raises what the path says."""
+    raise {
+        "rejected": Rejected("no good", [FieldError("a.b", "must be a number")]),
+        "overloaded": Overloaded("full"),
+    }.get(how, ValueError("secret"))
+
+
+@router.get("/trace")
+async def trace() -> str | None:
+    """The trace context of the request."""
+    return current_traceparent()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A client inside the process."""
+    app = create_app(Service("ingest", Settings(), router))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as opened:
+        yield opened
+
+
+async def test_an_error_is_problem_details_with_its_fields(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/fails/rejected")
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"] == [{"field": "a.b", "error": "must be a number"}]
+
+
+async def test_overload_says_when_to_come_back(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/fails/overloaded")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+
+
+async def test_a_crash_keeps_its_reason_to_the_log(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await client.get("/fails/crash")
+
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "secret" in caplog.text
+
+
+async def test_an_unknown_path_is_problem_details_too(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/nowhere")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_body_over_the_limit_is_refused_declared_or_not(client: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"12345"
+
+    assert (await client.post("/body", content=b"x" * 10)).json() == 10
+    assert (await client.post("/body", content=b"x" * 11)).status_code == 413
+    assert (await client.post("/body", content=chunks())).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "header", [None, "nonsense", TRACE.replace("00-", "ff-"), f"00-{'0' * 32}-b7ad6b7169203331-01"]
+)
+async def test_a_request_without_a_valid_trace_gets_its_own(client: httpx.AsyncClient, header: str | None) -> None:
+    answer = await client.get("/trace", headers={"traceparent": header} if header else {})
+
+    assert answer.json() != header
+    assert len(answer.json()) == len(TRACE)
+
+
+async def test_a_valid_trace_is_carried_on(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/trace", headers={"traceparent": TRACE})).json() == TRACE
+    assert current_traceparent() is None
+
+
+async def test_too_many_requests_at_once_are_told_to_come_back() -> None:
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: object, receive: object, send: object) -> None:
+        entered.set()
+        await gate.wait()
+
+    app = Doorkeeper(slow, limit=1)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
+        first = asyncio.create_task(client.get("/a"))
+        await entered.wait()
+        second = await client.get("/b")
+        gate.set()
+        await asyncio.gather(first, return_exceptions=True)
+
+    assert (second.status_code, second.headers["retry-after"]) == (429, "1")
+
+
+def test_a_log_line_names_the_work_in_hand() -> None:
+    record = logging.makeLogRecord({"msg": "done", "levelname": "INFO", "name": "x", "extra_field": 1})
+
+    with traced(TRACE, loop="electricity", id="e1"):
+        line = JsonFormatter("ingest").format(record)
+
+    for part in (
+        '"loop": "electricity"',
+        '"id": "e1"',
+        '"trace": "0af7651916cd43dd8448eb211c80319c"',
+        '"extra_field": 1',
+    ):
+        assert part in line
