@@ -17,6 +17,7 @@ from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import Overloaded, Rejected, Unavailable
 from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.service import DOOR_DRAIN_S, DRAIN_S
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -101,6 +102,22 @@ async def test_the_start_waits_for_a_broker_that_is_not_there_yet(kafka: Broker,
     await send_all(kafka_bus, [received("1")])
     await until(lambda: handler.seen == ["1"])
     await engine.stop()
+
+
+async def test_a_stop_while_the_broker_is_away_ends_within_the_drain(kafka: Broker, kafka_bus: KafkaBus) -> None:
+    handler = Handler()
+    engine = kafka_bus.engine([Route(EventReceived.topic, handler)])
+    await engine.start()
+    await send_all(kafka_bus, [received("1")])
+    await until(lambda: handler.seen == ["1"])
+    with frozen(kafka):
+        waiting = asyncio.create_task(engine.publish([received("2")]))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(DRAIN_S - DOOR_DRAIN_S):
+            await engine.stop()
+
+        with pytest.raises(Unavailable):
+            await waiting
 
 
 async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:

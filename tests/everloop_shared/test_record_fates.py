@@ -1,4 +1,4 @@
-"""What becomes of records that fail: back-off that grows, crashes counted over restarts, a stop when too much is bad."""
+"""What becomes of records that fail: growing back-off, crashes counted over restarts, a stop when too much is bad."""
 
 from __future__ import annotations
 
@@ -69,9 +69,11 @@ def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
 def test_too_many_dead_letters_stop_the_process() -> None:
     fates = Fates("feature", CrashLedger())
 
+    for offset in range(FEWEST_BAD - 1):
+        fates.park(Position(AT.topic, 0, offset), None, b"v", Rejected("bad"))
+
     with pytest.raises(TooManyDeadLetters, match="were refused"):
-        for offset in range(FEWEST_BAD):
-            fates.park(Position(AT.topic, 0, offset), None, b"v", Rejected("bad"))
+        fates.park(AT, None, b"v", Rejected("bad"))
 
 
 def test_some_dead_letters_among_good_records_do_not() -> None:

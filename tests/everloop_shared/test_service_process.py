@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+pytestmark = pytest.mark.process
 PROGRAM = Path(__file__).with_name("lonely_service.py")
 
 

@@ -94,12 +94,11 @@ class KafkaEngine:
         if self._watch:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        if self._publisher:
+            self._publisher.hurry()
         await self._stop_consumers()
         publisher, self._publisher = self._publisher, None
-        if publisher:
-            await publisher.close()
-        if self._reader:
-            await self._reader.close()
+        await asyncio.gather(*(part.close() for part in (publisher, self._reader) if part is not None))
 
     async def failed(self) -> BaseException:
         """Wait for a failure that ends the engine."""
@@ -196,7 +195,7 @@ class KafkaEngine:
         follower, self._follower = self._follower, None
         parts = [part for part in (group, follower) if part is not None]
         await asyncio.gather(*(part.stop() for part in parts))
-        if group and self._unit and self._publisher:
+        if group and self._unit and self._publisher and not self._publisher.trouble:
             try:
                 await self._unit.relay(self)
             except Exception as e:  # they are safe there; the next start relays them

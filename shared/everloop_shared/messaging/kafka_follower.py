@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.kafka_rounds import Rounds
+from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
+from everloop_shared.messaging.kafka_rounds import Rounds, leave
 from everloop_shared.messaging.processing import Processor, Record, events_of
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.settings import Settings
@@ -33,7 +34,7 @@ def _consumer(service: str, settings: Settings) -> Any:
     )
 
 
-class _Tails:
+class Tails:
     """Tells when the wanted parts of some partitions are read, even where the log's last records are gone.
 
     A compacted or expired tail leaves an end offset that no record reaches: then the broker has answered a fetch
@@ -91,7 +92,7 @@ class BroadcastFollower:
         for tp, route in self._routes.items():
             at = await route.start_at(route.topic.name, tp.partition) if route.start_at else None
             self._consumer.seek(tp, min(at or 0, ends[tp]))
-        tails = _Tails(self._consumer, ends)
+        tails = Tails(self._consumer, ends)
         while not await tails.reached(await self._round()):
             pass
         self._task = asyncio.create_task(self._run())
@@ -101,7 +102,7 @@ class BroadcastFollower:
         self._stopping.set()
         if self._task:
             await asyncio.wait([self._task])
-        await self._consumer.stop()
+        await leave(self._consumer, CLOSE_WITHIN_S)
 
     async def _run(self) -> None:
         try:
@@ -137,7 +138,7 @@ class HistoryReader:
             if start >= stop:
                 return []
             consumer.seek(tp, start)
-            tails, heard = _Tails(consumer, {tp: stop}), time.monotonic()
+            tails, heard = Tails(consumer, {tp: stop}), time.monotonic()
             while True:
                 polled = await consumer.getmany(tp, timeout_ms=200)
                 found += events_of([_record(topic, r) for r in polled.get(tp, ()) if r.offset < stop])
@@ -157,7 +158,7 @@ class HistoryReader:
     async def close(self) -> None:
         """Leave."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await leave(self._consumer, CLOSE_WITHIN_S)
 
     async def _opened(self) -> Any:
         if self._consumer is None:

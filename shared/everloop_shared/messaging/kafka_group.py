@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition  # type: ignore[import-untyped]
@@ -14,7 +15,8 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.kafka_rounds import Rounds
+from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
+from everloop_shared.messaging.kafka_rounds import Rounds, leave
 from everloop_shared.messaging.processing import Processor
 from everloop_shared.messaging.routes import StartAt, UnitOfWork
 from everloop_shared.settings import Settings
@@ -81,8 +83,9 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping.set()
         if self._task:
             await asyncio.wait([self._task])
-            await self._commit_now()
-        await self._consumer.stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._commit_now(), CLOSE_WITHIN_S)
+        await leave(self._consumer, CLOSE_WITHIN_S)
 
     async def _run(self) -> None:
         try:

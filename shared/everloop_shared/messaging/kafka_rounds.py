@@ -28,6 +28,17 @@ STUCK_S = 30.0
 REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
+async def leave(consumer: Any, within_s: float) -> None:
+    """Stop a consumer; one whose broker does not answer is cut off."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    done, _ = await asyncio.wait([stopping], timeout=within_s)
+    if not done:
+        log.warning("the broker does not answer, cutting it off")
+        stopping.cancel()
+        await consumer._client.close()
+        await asyncio.wait([stopping])
+
+
 @dataclass
 class Standing:
     """How far one partition came: the next offset to handle, since when it stands there, the log's end."""
