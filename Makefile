@@ -6,7 +6,7 @@ RUN := .venv/.installed
 DEV := .venv/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint lock schemas up down clean
+.PHONY: help demo test lint bench lock schemas up down clean
 
 help:  ## What there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,10 @@ test: $(DEV)  ## All tests, on real Kafka too
 	@$(BIN)/python -m pytest -q -n auto $(ARGS)
 	@$(BIN)/python -m pytest -q -m "kafka or process or postgres or journey" --durations=10 $(ARGS)
 
+bench: $(DEV)  ## How fast it is, beside the bare libraries (half an hour; ARGS=--quick only proves that it runs)
+	@$(BIN)/everloop kafka fetch
+	@$(BIN)/python -m tests.bench $(ARGS)
+
 lint: $(DEV)  ## Style, types, who may import whom, schema freshness
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,9 +56,9 @@ lock: $(DEV)  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
 	@mkdir -p deploy/requirements
-	for service in ingest feature training registry serving monitoring; do \
+	for group in build ingest feature training registry serving monitoring; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	    --group pyproject.toml:$$service -c deploy/requirements.lock -o deploy/requirements/$$service.lock || exit 1; done
+	    --group pyproject.toml:$$group -c deploy/requirements.lock -o deploy/requirements/$$group.lock || exit 1; done
 
 # The database's password is made here, once, and is nowhere else; a variable of that name goes before the file.
 .env:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +11,9 @@ from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from everloop_models.errors import ArtifactUnavailable
+
+NAME_PARTS = 3
+"""models / loop / file."""
 
 
 class ArtifactStore:
@@ -40,11 +44,16 @@ class ArtifactStore:
         return str(self._fs.unstrip_protocol(path))
 
     def get(self, uri: str) -> bytes:
-        """The bytes at a URI; raises ArtifactUnavailable where they cannot be read."""
+        """The bytes at a URI, or under the same name in this store; raises ArtifactUnavailable where neither works.
+
+        A version's URI is part of the record for good, and a store may move, or be restored elsewhere.
+        """
         fs, path = url_to_fs(uri)
         try:
             return bytes(fs.cat_file(path))
         except OSError as e:
+            with suppress(OSError):
+                return bytes(self._fs.cat_file(f"{self._root.rstrip('/')}/{'/'.join(path.split('/')[-NAME_PARTS:])}"))
             raise ArtifactUnavailable(f"cannot read {uri}: {e.strerror or e}") from e
 
 

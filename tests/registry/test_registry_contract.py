@@ -12,7 +12,7 @@ from tests.registry.registry_room import spec, stored, trained
 from everloop_registry.contract import BuildChecks, StoredArtifacts
 from everloop_schemas.training import ModelTrained
 
-CHECKS = StoredArtifacts(max_bytes=1_000_000, light_bytes=1_000_000)
+CHECKS = StoredArtifacts("file:///nowhere", max_bytes=1_000_000, light_bytes=1_000_000)
 
 
 def changed(event: ModelTrained, **changes: object) -> ModelTrained:
@@ -64,7 +64,7 @@ async def test_a_large_refresh_is_not_unpickled_again_but_a_first_version_is(tmp
     path = tmp_path / "large.pkl"
     path.write_bytes(b"no pickle at all")
     of = {"uri": path.as_uri(), "size": 16, "sha256": sha256(b"no pickle at all").hexdigest()}
-    checks = StoredArtifacts(max_bytes=1_000_000, light_bytes=10)
+    checks = StoredArtifacts("file:///nowhere", max_bytes=1_000_000, light_bytes=10)
 
     refresh = await checks.refusal(trained("a-0", 10, "refresh", **of).data, [spec()])
     first = await checks.refusal(trained("a-0", 10, "gate", **of).data, [spec()])

@@ -38,7 +38,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     """The service, ready to run."""
     database = Database(settings.database, MIGRATIONS, schema="registry")
     unit = SqlUnitOfWork(database, "registry")
-    artifacts = StoredArtifacts(settings.max_artifact_bytes, settings.light_check_bytes)
+    artifacts = StoredArtifacts(settings.artifact_url, settings.max_artifact_bytes, settings.light_check_bytes)
     handlers = Handlers(SqlBook(unit), BuildChecks(), artifacts, clock)
     engine = connect("registry", routes(handlers), unit_of_work=unit)
     commands = Commands(unit, engine)

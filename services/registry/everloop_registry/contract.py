@@ -37,8 +37,8 @@ class StoredArtifacts:
     A refresh over `light_bytes` is not unpickled again: its line was loaded before, and serving falls back.
     """
 
-    def __init__(self, max_bytes: int, light_bytes: int) -> None:
-        self._max, self._light = max_bytes, light_bytes
+    def __init__(self, url: str, max_bytes: int, light_bytes: int) -> None:
+        self._url, self._max, self._light = url, max_bytes, light_bytes
         self._one = asyncio.Lock()
 
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
@@ -51,7 +51,7 @@ class StoredArtifacts:
         loads = model.reason != "refresh" or model.size <= self._light
         async with self._one:
             with CHECKS.time():
-                return await asyncio.to_thread(_try, model, specs[-1], loads)
+                return await asyncio.to_thread(_try, self._url, model, specs[-1], loads)
 
 
 def _build(spec: LoopSpec) -> list[FieldError]:
@@ -67,9 +67,9 @@ def _build(spec: LoopSpec) -> list[FieldError]:
     return wrong
 
 
-def _try(model: ModelTrainedData, spec: LoopSpec, loads: bool) -> str | None:
+def _try(url: str, model: ModelTrainedData, spec: LoopSpec, loads: bool) -> str | None:
     try:
-        data = ArtifactStore(model.uri).get(model.uri)
+        data = ArtifactStore(url).get(model.uri)
     except ArtifactUnavailable as e:
         if isinstance(e.__cause__, FileNotFoundError):
             return f"no artifact at {model.uri}"

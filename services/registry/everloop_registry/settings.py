@@ -19,8 +19,16 @@ class RegistrySettings(Settings):
     light_check_bytes: int = Field(
         2_000_000, ge=0, description="a refresh above this is not loaded again, only its size and sha256 are checked"
     )
+    artifacts: str = Field(
+        "", description="where else artifacts are looked for (fsspec URL), when gone from where their version says"
+    )
 
     @property
     def database(self) -> str:
         """The database's URL; makes the folder of the default one."""
         return self.database_url or sqlite_url(self.folder("registry") / "registry.db")
+
+    @property
+    def artifact_url(self) -> str:
+        """Where a moved or restored store is; by default the folder artifacts in data."""
+        return self.artifacts or (self.data.absolute() / "artifacts").as_uri()

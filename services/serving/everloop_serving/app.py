@@ -36,7 +36,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     meter, reports, labels = metrics.PrometheusMeter(), Reports(), LabelBook()
     recent, entities = Recent(settings.recent_predictions), Entities(settings.entity_states)
     models = LoadedModels(
-        Artifacts(ArtifactStore(settings.data.absolute().as_uri()), folder / "artifacts"),
+        Artifacts(ArtifactStore(settings.artifact_url), folder / "artifacts"),
         labels,
         reports.add,
         meter,

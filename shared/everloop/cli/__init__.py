@@ -10,7 +10,7 @@ import typer
 from everloop.cli import commands, data, replay
 from everloop.cli.output import Told
 
-EXTENSIONS = ("everloop.house.commands", "everloop.demo.commands")
+EXTENSIONS = ("everloop.house.commands", "everloop.demo.commands", "everloop.backup.commands")
 """Rooms that bring commands of their own: each has `register(app)`."""
 
 

@@ -1,0 +1,164 @@
+"""Puts a backup back into an empty house, and proves that what lies there now says the same."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from everloop.backup import manifest
+from everloop.backup.errors import BackupDamaged, NotEmpty, RestoreFailed
+from everloop.backup.logs import LogReader, LogWriter, admin, kafka_speaks
+from everloop.backup.manifest import Manifest, Partition, TopicLog
+from everloop.backup.meter import Meter
+from everloop.backup.records import LogRecord, digest
+from everloop.backup.settings import BackupSettings
+from everloop.house.ports import SERVICES
+from everloop_models import ArtifactStore, ArtifactUnavailable
+from everloop_models.store import write_atomically
+from everloop_schemas.catalogue import TOPICS
+from everloop_schemas.envelope import Topic
+from everloop_shared.errors import EverloopError as ServiceError
+from everloop_shared.messaging.topics import ensure_topics
+
+HARMLESS = {"logs", "supervisor.lock", "services.json"}
+
+
+def check_backup(source: Path, partitions: int, meter: Meter) -> Manifest:
+    """The manifest of a backup that is whole and fits. Raises BackupDamaged and RestoreFailed; writes nothing."""
+    whole = manifest.read(source)
+    if whole.partitions != partitions:
+        what = f"The backup has {whole.partitions} partitions a topic, and EVERLOOP_PARTITIONS says {partitions}"
+        raise RestoreFailed(f"{what}.", f"Set EVERLOOP_PARTITIONS={whole.partitions}, for the services too.")
+    if strange := [topic.name for topic in whole.topics if topic.name not in TOPICS]:
+        raise RestoreFailed(f"This release has no topic {', '.join(strange)}.", "Restore with the one that wrote it.")
+    meter.stage("files verified", len(whole.files()))
+    for file in whole.files():
+        manifest.check(source, file)
+        meter.step()
+    return whole
+
+
+def check_folder(folder: Path) -> None:
+    """Raises NotEmpty unless nothing of a house lies in its folder."""
+    left = sorted(path.name for path in folder.iterdir() if path.name not in HARMLESS) if folder.exists() else []
+    if left:
+        what = f"{folder} is not empty: it holds {', '.join(left[:5])}."
+        raise NotEmpty(what, "Name a folder that does not exist yet with --data.")
+
+
+async def put_back(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
+    """Write everything to a cluster and a folder without a house; a failure takes back what was written.
+
+    Raises HouseError.
+    """
+    async with kafka_speaks(settings):
+        await _check_cluster(settings)
+        try:
+            topics = [TOPICS[log.name] for log in whole.topics]
+            await ensure_topics(settings, topics)
+            await _write(settings, source, whole, meter)
+            await _verify(settings, whole, meter)
+            _files(settings, source, whole, meter)
+        except BaseException as e:
+            await _take_back(settings, whole, meter)
+            if isinstance(e, OSError | ArtifactUnavailable | ServiceError) and not isinstance(e, TimeoutError):
+                said = getattr(e, "detail", None) or getattr(e, "strerror", None) or e
+                raise RestoreFailed(f"The restore cannot be finished: {said}", "Nothing of it is left.") from e
+            raise
+
+
+async def _check_cluster(settings: BackupSettings) -> None:
+    """Raises NotEmpty where a house works or has worked."""
+    prefix = settings.topic_prefix
+    async with LogReader(settings) as reader:
+        rooms = tuple(f"{prefix}{service}." for service in SERVICES)
+        there = [name.removeprefix(prefix) for name in await reader.names() if name.startswith(rooms)]
+        ends = await reader.ends([TOPICS.get(name) or Topic(name, "", "loop") for name in there])
+    if full := sorted({topic for (topic, _), end in ends.items() if end > 0}):
+        what = (
+            f"There is a house on Kafka at {settings.kafka_bootstrap}: {', '.join(full[:3])} and others hold records."
+        )
+        raise NotEmpty(what, "Restore to an empty cluster, or under another EVERLOOP_TOPIC_PREFIX.")
+    async with admin(settings) as client:
+        known = {group[0] for group in await client.list_consumer_groups()}
+        for service in SERVICES:
+            group = f"{prefix}{service}"
+            if group in known and any(
+                at.offset > 0 for at in (await client.list_consumer_group_offsets(group)).values()
+            ):
+                what = f"The consumer group {group} remembers positions of other topics of these names."
+                raise NotEmpty(what, f"Delete it: kafka-consumer-groups.sh --delete --group {group}")
+
+
+async def _write(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
+    meter.stage("topics", whole.records())
+    async with LogWriter(settings) as writer:
+        for log in whole.topics:
+            for number, part in enumerate(log.partitions):
+                records, before = _records(source, part), 0
+                end = None if log.compacted else part.end
+                async for sent in writer.write(log.name, number, records, part.start, end):
+                    meter.step(sent - before)
+                    before = sent
+
+
+def _records(source: Path, part: Partition) -> Iterator[LogRecord]:
+    with gzip.open(source / part.file.path, "rb") as lines:
+        for line in lines:
+            try:
+                yield LogRecord.of_line(line)
+            except (ValueError, KeyError) as e:
+                raise BackupDamaged(f"{part.file.path} holds a line that is no record: {e!r}", "") from e
+
+
+async def _verify(settings: BackupSettings, whole: Manifest, meter: Meter) -> None:
+    """Read everything back: the same records at the same offsets, or, of compacted topics, the same last words."""
+    meter.stage("verified", whole.records())
+    async with LogReader(settings) as reader:
+        topics = [TOPICS[log.name] for log in whole.topics]
+        ends, starts = await reader.ends(topics), await reader.starts(topics)
+        for log in whole.topics:
+            for number, part in enumerate(log.partitions):
+                bounds = starts[log.name, number], ends[log.name, number]
+                same = log.compacted or bounds == (part.start, part.end)
+                if not same or await _digest(reader, log, number, bounds[1], meter) != part.digest:
+                    what = f"{log.name}/{number} says something else than the backup now"
+                    raise RestoreFailed(f"{what}: somebody else wrote to it.", "Stop the services first.")
+
+
+async def _digest(reader: LogReader, log: TopicLog, number: int, end: int, meter: Meter) -> str:
+    whole = digest(log.compacted)
+    if log.partitions[number].records:
+        async for record in reader.read(log.name, number, end):
+            whole.add(record)
+            meter.step()
+    return whole.hex()
+
+
+def _files(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
+    meter.stage("artifacts and snapshots", len(whole.artifacts) + len(whole.snapshots))
+    store = ArtifactStore(settings.artifact_url)
+    for artifact in whole.artifacts:
+        store.put(artifact.name, (source / artifact.file.path).read_bytes())
+        meter.step()
+    for snapshot in whole.snapshots:
+        write_atomically(settings.snapshots / Path(snapshot.path).name, (source / snapshot.path).read_bytes())
+        meter.step()
+
+
+async def _take_back(settings: BackupSettings, whole: Manifest, meter: Meter) -> None:
+    for name in ("artifacts", "training"):  # both were not there before
+        shutil.rmtree(settings.data / name, ignore_errors=True)
+    names = [settings.topic_prefix + log.name for log in whole.topics]
+    try:
+        async with admin(settings) as client:
+            there = set(await client.list_topics())
+            await client.delete_topics([name for name in names if name in there])
+    except (KafkaError, TimeoutError):
+        with suppress(Exception):
+            meter.say(f"Left on the cluster, to be deleted by hand: {', '.join(names)}")

@@ -1,0 +1,43 @@
+"""The feature service on Faust, against a bare Faust agent with one table and one send."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.bench import stream
+from tests.bench.bus import topics
+from tests.bench.figures import Figure, Sample, against
+from tests.bench.settings import Settings
+from tests.bench.subject import drained, program, service
+
+from everloop_schemas.feature import FeaturesComputed
+from everloop_schemas.ingest import EventReceived
+
+GOAL = 0.7
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    """Ours writes two events and one state for each observation, the bare agent one and one."""
+    ours, bare = list[Sample](), list[Sample]()
+    for run in range(settings.runs):
+        ours += await _ours(settings, f"feature{run}.")
+        bare += await _bare(settings, f"faust{run}.")
+    note = "ours also sends the entity's state, drops repeats and keeps the state with its offset"
+    return [against("feature service / bare Faust agent", ours, bare, GOAL, note)]
+
+
+async def _ours(settings: Settings, prefix: str) -> list[Sample]:
+    async with topics(settings.bootstrap, prefix) as bus:
+        await bus.put(stream.state())
+        await bus.fill(EventReceived.topic, stream.observations(settings.feature_events))
+        async with service("feature", settings.bootstrap, prefix, settings.folder / prefix) as subject:
+            return await drained(subject, partial(bus.count, FeaturesComputed.topic), settings.feature_events)
+
+
+async def _bare(settings: Settings, prefix: str) -> list[Sample]:
+    names, folder = [prefix + EventReceived.topic.name, prefix + FeaturesComputed.topic.name], settings.folder / prefix
+    async with topics(settings.bootstrap, prefix) as bus:
+        await bus.fill(EventReceived.topic, stream.observations(settings.feature_events))
+        command = ["tests.bench.bare_faust", settings.bootstrap, prefix + "faust", *names, str(folder / "faust")]
+        async with program(command, folder / "log", {}) as subject:
+            return await drained(subject, partial(bus.count, FeaturesComputed.topic), settings.feature_events)

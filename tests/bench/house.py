@@ -1,0 +1,119 @@
+"""A whole house on the bench's broker: six services as processes, fed by HTTP as applications feed it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.bench.subject import Tree
+
+SERVICES = ("ingest", "feature", "serving", "training", "registry", "monitoring")
+BUSY = (429, 503)
+
+
+@dataclass
+class House:
+    """Its folder, its topics' prefix, its doors and its processes."""
+
+    folder: Path
+    bootstrap: str
+    prefix: str
+    client: httpx.AsyncClient
+    environment: dict[str, str] = field(default_factory=dict)
+
+    async def everloop(self, *args: str) -> None:
+        """Run the command; raises RuntimeError with what it said when it fails."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")}
+        own = {"EVERLOOP_DATA": str(self.folder), "EVERLOOP_TOPIC_PREFIX": self.prefix}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "everloop",
+            *args,
+            env=clean | own | self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"everloop {' '.join(args)}: {said.decode()[-3000:]}")
+
+    async def apply(self, spec: dict[str, Any]) -> None:
+        """Apply a loop, and wait until every service knows it."""
+        file = self.folder / f"{spec['loop']}.yaml"
+        file.write_text(json.dumps(spec))  # JSON is YAML
+        await self.everloop("apply", "-f", str(file))
+
+    def listed(self) -> dict[str, Any]:
+        """What services.json says."""
+        found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
+        return found
+
+    def url(self, service: str) -> str:
+        """The door of a service."""
+        return str(self.listed()[service]["url"])
+
+    async def post(self, loop: str, door: str, entries: list[dict[str, Any]], within: int = 200) -> None:
+        """Send to ingest, again where it is busy; raises RuntimeError for another answer than 202."""
+        for _ in range(within):
+            answer = await self.client.post(f"{self._ingest}/v1/loops/{loop}/{door}", json=entries)
+            if answer.status_code == 202:
+                return
+            if answer.status_code not in BUSY:
+                break
+            await asyncio.sleep(0.1)
+        raise RuntimeError(f"{door}: {answer.status_code} {answer.text[:500]}")
+
+    async def status(self, loop: str) -> dict[str, Any]:
+        """Monitoring's word on a loop."""
+        answer = await self.client.get(f"{self.url('monitoring')}/v1/loops/{loop}/status")
+        return dict(answer.json()) if answer.status_code == 200 else {}
+
+    def cpu_s(self) -> dict[str, float]:
+        """User and system seconds of each service, children included."""
+        return {service: tree.cpu_s() for service, tree in self._trees.items()}
+
+    def resident_mb(self) -> dict[str, float]:
+        """Resident memory of each service in MB, children included."""
+        return {service: tree.resident_mb() for service, tree in self._trees.items()}
+
+    def __post_init__(self) -> None:
+        self._ingest, self._trees = "", dict[str, Tree]()
+
+    async def up(self) -> None:
+        """Start it; returns when all are ready."""
+        await self.everloop("up", "--kafka", self.bootstrap, "--ports", "auto", "--detach")
+        self._ingest = self.url("ingest")
+        self._trees = {service: Tree(self.listed()[service]["pid"]) for service in SERVICES}
+
+
+@asynccontextmanager
+async def house(folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[House]:
+    """A house for the length of the block; `settings` are those of its services (`serving_recent_predictions=...`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {f"EVERLOOP_{name.upper()}": str(value) for name, value in settings.items()}
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        made = House(folder, bootstrap, prefix, client, environment)
+        try:
+            await made.up()
+            yield made
+        finally:
+            await made.everloop("down")
+
+
+def entries(rows: Iterable[tuple[int, dict[str, Any], bool]], loop: str, entities: int) -> list[dict[str, Any]]:
+    """Observations as an application posts them."""
+    return [{"id": f"{loop}-{i}", "entity": f"e{i % entities}", "data": fields} for i, fields, _ in rows]
+
+
+def labels(rows: Iterable[tuple[int, dict[str, Any], bool]], loop: str) -> list[dict[str, Any]]:
+    """Their labels."""
+    return [{"id": f"{loop}-{i}", "label": label} for i, _, label in rows]

@@ -1,0 +1,93 @@
+"""From an application's observation to its prediction on the bus, at steady rates."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from statistics import quantiles
+
+from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+from tests.bench import stream
+from tests.bench.bus import PARTITIONS
+from tests.bench.figures import Figure, at_most
+from tests.bench.house import House, entries
+from tests.bench.loop import warm_house
+from tests.bench.settings import Settings
+
+from everloop_schemas.serving import PredictionMade
+
+P50_MS, P99_MS = 20.0, 100.0
+POSTS_PER_S = 100
+LEFT_WITHIN_S = 60.0
+
+
+@dataclass
+class Ear:
+    """Hears predictions on the bus: when each prediction id was there."""
+
+    heard: dict[str, float] = field(default_factory=dict)
+
+    async def listen(self, consumer: AIOKafkaConsumer) -> None:
+        """Until cancelled."""
+        async for record in consumer:
+            self.heard[json.loads(record.value)["subject"]] = time.perf_counter()
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    """The whole way: HTTP to ingest, feature, serving, and a consumer of the predictions."""
+    figures: list[Figure] = []
+    async with warm_house(settings) as (house, loop), listening(house) as ear:
+        for rate in settings.latency_rates:
+            runs = [await _run(house, loop, ear, rate, settings.latency_s, run) for run in range(settings.runs)]
+            what = f"event to prediction at {rate:,}/s"
+            figures += [
+                at_most(f"{what}, p50", [p50 for p50, _ in runs], P50_MS, "ms"),
+                at_most(f"{what}, p99", [p99 for _, p99 in runs], P99_MS, "ms"),
+            ]
+    return figures
+
+
+@asynccontextmanager
+async def listening(house: House) -> AsyncIterator[Ear]:
+    """An ear at the end of the predictions' topic."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=house.bootstrap)
+    await consumer.start()
+    topic = house.prefix + PredictionMade.topic.name
+    partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
+    consumer.assign(partitions)
+    await consumer.seek_to_end(*partitions)
+    ear = Ear()
+    task = asyncio.create_task(ear.listen(consumer))
+    try:
+        yield ear
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await consumer.stop()
+
+
+async def _run(house: House, loop: str, ear: Ear, rate: int, seconds: float, run: int) -> tuple[float, float]:
+    """Median and 99th percentile in ms, over every event sent, however late it was."""
+    at_once = max(1, rate // POSTS_PER_S)
+    sent: dict[str, float] = {}
+    posts: list[asyncio.Task[None]] = []
+    rows, started = list(stream.rows(int(rate * seconds))), time.perf_counter()
+    for first in range(0, len(rows), at_once):
+        due = started + first / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        events = entries(rows[first : first + at_once], f"{rate}-{run}", stream.ENTITIES)
+        sent |= dict.fromkeys((e["id"] for e in events), due)  # when it should have been sent: no omission
+        posts.append(asyncio.create_task(house.post(loop, "events", events)))
+    await asyncio.gather(*posts)
+    deadline = time.monotonic() + LEFT_WITHIN_S
+    while missing := sent.keys() - ear.heard.keys():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(missing)} of {len(sent)} predictions did not come within {LEFT_WITHIN_S:g} s")
+        await asyncio.sleep(0.05)
+    late = [1000 * (ear.heard[i] - due) for i, due in sent.items()]
+    percentiles = quantiles(late, n=100)
+    return percentiles[49], percentiles[98]

@@ -1,0 +1,123 @@
+"""The whole loop: observations per second with their labels until outcomes lag, and what each service pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from statistics import median
+
+from tests.bench import stream
+from tests.bench.bus import Bus, connected
+from tests.bench.figures import Figure, at_most
+from tests.bench.house import SERVICES, House, entries, house, labels
+from tests.bench.settings import Settings
+from tests.bench.subject import Tree, until
+
+from everloop_schemas.feature import OutcomeObserved
+
+GOAL = 400.0
+POST = 50
+WARM_UP = 600
+LOOK_EVERY_S = 0.2
+Look = tuple[float, int, dict[str, float]]
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    """At most `loop_window` observations are on their way: the rate is what the outcomes keep up with."""
+    async with warm_house(settings) as (at_work, loop), connected(settings.bootstrap, at_work.prefix) as bus:
+        looks, caught_up_s = await _flow(settings, at_work, bus, loop)
+    parts = _parts(looks, settings.runs)
+    rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in parts]
+    rate = median(rates)
+    note = f"learning and monitoring had caught up {caught_up_s:.1f} s after the last outcome"
+    figures = [Figure("whole loop", rate, "obs/s", goal=f">= {GOAL:g}", met=rate >= GOAL, note=note, runs=tuple(rates))]
+    for who in (*SERVICES, "broker", "load"):
+        costs = [1e6 * (b[2][who] - a[2][who]) / (b[1] - a[1]) for a, b in parts]
+        figures.append(at_most(f"whole loop, CPU of {who}", costs, None, "us/obs"))
+    return figures
+
+
+@asynccontextmanager
+async def warm_house(settings: Settings) -> AsyncIterator[tuple[House, str]]:
+    """The shared house, or one of its own, with a loop whose champion is a logistic regression."""
+    if settings.house:
+        yield settings.house, await _warm(settings, settings.house)
+        return
+    async with house(settings.folder / "house", settings.bootstrap, "house.") as made:
+        yield made, await _warm(settings, made)
+
+
+async def _warm(settings: Settings, at_work: House) -> str:
+    loop = stream.LOOP
+    async with connected(settings.bootstrap, at_work.prefix) as bus:
+        await at_work.apply(stream.spec(loop))
+        before = await bus.count(OutcomeObserved.topic)
+        if before < WARM_UP:
+            rows = list(stream.rows(WARM_UP))
+            for first in range(0, WARM_UP, POST):
+                await at_work.post(loop, "events", entries(rows[first : first + POST], "warm", stream.ENTITIES))
+                await at_work.post(loop, "labels", labels(rows[first : first + POST], "warm"))
+
+        async def promoted() -> bool:
+            return bool((await at_work.status(loop)).get("champion", {}).get("version", "0") != "0")
+
+        if not settings.quick:
+            await until(promoted, None, 60.0)
+    return loop
+
+
+async def _flow(settings: Settings, at_work: House, bus: Bus, loop: str) -> tuple[list[Look], float]:
+    before, looks, broker = await bus.count(OutcomeObserved.topic), list[Look](), Tree(settings.broker_pid)
+
+    async def look() -> int:
+        done = await bus.count(OutcomeObserved.topic) - before
+        if not looks or time.perf_counter() - looks[-1][0] > LOOK_EVERY_S or done == settings.loop_observations:
+            cpu = at_work.cpu_s() | {"broker": broker.cpu_s(), "load": time.process_time()}
+            looks.append((time.perf_counter(), done, cpu))
+        return done
+
+    rows, name = list(stream.rows(settings.loop_observations)), f"flow{before}"
+    for first in range(0, len(rows), POST):
+        await _wait(look, lambda done, sent=first: sent - done < settings.loop_window)  # type: ignore[misc]
+        part = rows[first : first + POST]
+        await at_work.post(loop, "events", entries(part, name, stream.ENTITIES))
+        await at_work.post(loop, "labels", labels(part, name))
+    await _wait(look, lambda done: done >= len(rows))
+    return looks, await _caught_up(at_work, loop, before + len(rows))
+
+
+async def _wait(look: Callable[[], Awaitable[int]], enough: Callable[[int], bool]) -> None:
+    deadline = time.monotonic() + 120.0
+    while not enough(await look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the outcomes stand still")
+        await asyncio.sleep(0.02)
+
+
+async def _caught_up(at_work: House, loop: str, outcomes: int) -> float:
+    """Seconds until monitoring has counted every outcome, and training has learned all of them."""
+    started = time.perf_counter()
+
+    async def done() -> bool:
+        learned = await _learned(at_work)
+        return learned >= outcomes and (await at_work.status(loop)).get("outcomes", 0) >= outcomes
+
+    await until(done, None, 120.0)
+    return time.perf_counter() - started
+
+
+async def _learned(at_work: House) -> float:
+    text = (await at_work.client.get(f"{at_work.url('training')}/metrics")).text
+    return sum(
+        float(line.split()[-1]) for line in text.splitlines() if line.startswith("everloop_training_outcomes_total")
+    )
+
+
+def _parts(looks: list[Look], count: int) -> list[tuple[Look, Look]]:
+    """The looks in `count` stretches of equal length, without the first tenth."""
+    flowing = looks[len(looks) // 10 :]
+    marks = [flowing[round(i * (len(flowing) - 1) / count)] for i in range(count + 1)]
+    return [(a, b) for a, b in pairwise(marks) if b[1] > a[1]]

@@ -1,0 +1,39 @@
+"""Our aiokafka engine with a trivial handler, run as a service: an event in, the same as another event out."""
+
+from __future__ import annotations
+
+import sys
+
+from fastapi import APIRouter
+
+from everloop_schemas.envelope import Event
+from everloop_schemas.ingest import EventReceived
+from everloop_schemas.serving import ObservationReceived
+from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.service import Service, run
+from everloop_shared.settings import Settings
+
+
+async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
+    """Say it again as another event."""
+    said = ObservationReceived(
+        id=event.id,
+        time=event.time,
+        subject=event.subject,
+        loop=event.loop,
+        revision=event.revision,
+        data=event.data,
+    )
+    return [said]
+
+
+def build(name: str) -> Service:
+    """A service that is nothing but its engine."""
+    settings = Settings.load(name)
+    engine = kafka_factory(settings)(name, [Route(EventReceived.topic, on_event_received)])
+    return Service(name=name, settings=settings, router=APIRouter(), engines=[engine])
+
+
+if __name__ == "__main__":
+    run(lambda: build(sys.argv[1]))

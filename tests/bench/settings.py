@@ -1,0 +1,59 @@
+"""How much is measured: all sizes in one place, a full and a quick set of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.house import House
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the runs. Whoever starts the bench fills in the broker and, where it is shared, the house."""
+
+    runs: int = 5
+    engine_events: int = 60_000
+    feature_events: int = 12_000
+    serving_events: int = 20_000
+    learner_outcomes: int = 20_000
+    loop_observations: int = 10_000
+    loop_window: int = 1_000
+    latency_s: float = 10.0
+    latency_rates: tuple[int, ...] = (100, 1000)
+    memory_loops: int = 100
+    memory_entities: int = 100_000
+    soak_rate: int = 200
+    soak_s: float = 600.0
+    growth_loops: tuple[int, ...] = (1, 100)
+    growth_entities: tuple[int, ...] = (1_000, 100_000)
+    growth_history: tuple[int, ...] = (10_000, 100_000)
+    growth_events: int = 10_000
+    quick: bool = False
+    bootstrap: str = ""
+    broker_pid: int = 0
+    folder: Path = Path()
+    house: House | None = None
+
+
+QUICK = Settings(
+    runs=1,
+    engine_events=2_000,
+    feature_events=600,
+    serving_events=600,
+    learner_outcomes=500,
+    loop_observations=300,
+    loop_window=100,
+    latency_s=1.0,
+    latency_rates=(50,),
+    memory_loops=3,
+    memory_entities=50,
+    soak_rate=50,
+    soak_s=3.0,
+    growth_loops=(),
+    growth_entities=(50,),
+    growth_history=(200,),
+    growth_events=200,
+    quick=True,
+)
+"""Proves that everything runs, within a minute; its figures mean nothing."""

@@ -1,0 +1,99 @@
+"""The house under test: started and stopped by the command, looked at as anybody can."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
+
+
+@dataclass
+class House:
+    """A house in its own folder; `environment` is added to that of all its services."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the command finds in its environment."""
+        return {**os.environ, **self.environment, "EVERLOOP_DATA": str(self.folder), "NO_COLOR": "1"}
+
+    def everloop(self, *args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run the command."""
+        command = [sys.executable, "-m", "everloop", *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=self.env, check=False)
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        """Start it; returns when it is ready."""
+        return self.everloop("up", "--ports", "auto", "--detach")
+
+    def down(self) -> None:
+        """Stop it, and whatever is left of it."""
+        done = self.everloop("down")
+        assert done.returncode == 0, done.stderr
+
+    def apply(self, spec: str) -> None:
+        """Apply a loop."""
+        file = self.folder / "loop.yaml"
+        file.write_text(spec)
+        done = self.everloop("apply", "-f", str(file))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def listed(self) -> dict[str, Any]:
+        """What services.json says; empty while there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def url(self, service: str) -> str | None:
+        """The door of a service."""
+        found = self.listed().get(service, {}).get("url")
+        return str(found) if found else None
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's address."""
+        return str(self.listed()["kafka"]["bootstrap"])
+
+    def process(self, name: str) -> psutil.Process | None:
+        """The process of a service, of `kafka`, `supervisor`, or training's `learner`; None while there is none."""
+        pid = self.listed().get("training" if name == "learner" else name, {}).get("pid")
+        try:
+            process = psutil.Process(pid) if pid else None
+            if process and name == "learner":
+                return next(iter(process.children()), None)
+            return process if process and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+    def ready(self) -> bool:
+        """Whether every service answers ready."""
+        return all(self.answers(service) for service in SERVICES)
+
+    def answers(self, service: str) -> bool:
+        """Whether a service answers ready now."""
+        try:
+            return httpx.get(f"{self.url(service)}/readyz", timeout=2, trust_env=False).status_code == 200
+        except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol):
+            return False
+
+    def status(self, loop: str) -> dict[str, Any]:
+        """Monitoring's word on a loop; empty while it is away."""
+        try:
+            url = f"{self.url('monitoring')}/v1/loops/{loop}/status"
+            answer = httpx.get(url, timeout=10, trust_env=False)
+        except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol):
+            return {}
+        return dict(answer.json()) if answer.status_code == 200 else {}

@@ -1,0 +1,63 @@
+"""Second replicas beside the house's own services: their partitions are shared, and move when one dies or sleeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import psutil
+from tests.chaos.house import House
+
+from everloop.house import processes
+from everloop.house.ports import HOST, free_port
+
+SERVICES = ("ingest", "feature", "serving", "training")
+"""Those that can have one: registry and monitoring keep a database, which on SQLite is one process's own."""
+SUFFIX = "-2"
+
+
+@dataclass
+class Replicas:
+    """One more process of each of `SERVICES`, with a name and a folder of its own; the artifacts are shared."""
+
+    house: House
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    starts: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a fault can be done to."""
+        return tuple(service + SUFFIX for service in SERVICES)
+
+    def start_missing(self) -> None:
+        """Start those that do not run, as an orchestrator would."""
+        for name in self.names:
+            if name not in self.running or self.running[name].poll() is not None:
+                self.running[name] = self._start(name.removesuffix(SUFFIX), name)
+                self.starts += 1
+
+    def process(self, name: str) -> psutil.Process | None:
+        """Its process; None while there is none."""
+        running = self.running.get(name)
+        return psutil.Process(running.pid) if running and running.poll() is None else None
+
+    def end(self) -> None:
+        """End all of them."""
+        for running in self.running.values():
+            processes.kill_group(running.pid)
+            running.wait()
+
+    def _start(self, service: str, name: str) -> subprocess.Popen[bytes]:
+        folder = self.house.folder / "replicas" / name
+        env = {
+            **self.house.env,
+            "EVERLOOP_DATA": str(folder),
+            "EVERLOOP_INSTANCE": name,
+            "EVERLOOP_HOST": HOST,
+            "EVERLOOP_KAFKA_BOOTSTRAP": self.house.bootstrap,
+            "EVERLOOP_TRAINING_ARTIFACTS": f"file://{self.house.folder}/artifacts",
+            f"EVERLOOP_{service.upper()}_PORT": str(free_port()),
+        }
+        command = (sys.executable, "-m", f"everloop_{service}")
+        return processes.spawn(command, self.house.folder / "logs" / f"{name}.log", env)

@@ -1,0 +1,183 @@
+"""One chaos run: a house, its load, its faults, peace, and the checker's word."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.check_decisions import (
+    check_dead_letters,
+    check_decisions,
+    check_registry_rebuild,
+    equal_totals,
+    recount,
+)
+from tests.chaos.check_features import check_features
+from tests.chaos.check_ids import check_duplicates, check_ids
+from tests.chaos.check_learning import check_evaluations, check_learning
+from tests.chaos.faults import TARGETS, HouseIsGone, Storm, schedule
+from tests.chaos.findings import Findings
+from tests.chaos.house import House
+from tests.chaos.journal import Journal
+from tests.chaos.load import Load
+from tests.chaos.loops import SPECS
+from tests.chaos.replicas import SERVICES as TWINS
+from tests.chaos.replicas import Replicas
+from tests.chaos.topics import Log, ends, read
+
+from everloop_schemas.loop import LoopSpec
+
+QUIET_S, PEACE_WITHIN_S, GIVE_UP_S = 6.0, 150.0, 90.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how hard. `every`: seconds between faults, 0 for none; `replicas`: two of what can have two."""
+
+    folder: Path
+    seconds: float = 60
+    seed: int = 1
+    every: float = 2.0
+    rate: float = 40
+    stop_s: float = 15
+    replicas: bool = False
+
+
+@dataclass
+class Report:
+    """What happened, and what the checker found."""
+
+    journal: Journal
+    storm: Storm
+    findings: Findings
+    answers: dict[str, dict[int, int]] = field(default_factory=dict)
+    gone: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """The figures."""
+        did = self.storm.done
+        counted = {k: did[k] for k in ("kill", "stop", "restart", "skipped")}
+        return {**counted, "acknowledged": self.journal.acknowledged, "findings": len(self.findings.found)}
+
+    def text(self) -> str:
+        """All of it, for people; a few of each kind of finding."""
+        lines = [f"  {what}" for what in self.storm.told]
+        lines += [f"  looked at {n:>7}  {claim}" for claim, n in sorted(self.findings.figures.items())]
+        lines += [f"  answers {door}: {dict(sorted(seen.items()))}" for door, seen in sorted(self.answers.items())]
+        for claim, found in self.findings.by_claim().items():
+            lines += [f"FINDING {claim}: {len(found)}", *(f"    {what}" for what in found[:8])]
+        return "\n".join([*lines, json.dumps(self.summary())])
+
+
+async def chaos(plan: Plan) -> Report:
+    """Run all of it. The house is stopped at the end; its folder is left."""
+    house = House(plan.folder)
+    replicas = Replicas(house) if plan.replicas else None
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    done = house.up()
+    assert done.returncode == 0, done.stderr
+    try:
+        for spec in SPECS.values():
+            house.apply(spec)
+        if replicas:
+            replicas.start_missing()
+        report = await storm(house, plan, replicas)
+        report.journal.save(plan.folder / "journal.jsonl")
+        if report.gone:
+            return report
+        await peace(house, report.journal, report.findings)
+        await check(house, report.journal, report.findings)
+        return report
+    finally:
+        if replicas:
+            replicas.end()
+        house.down()
+
+
+async def storm(house: House, plan: Plan, replicas: Replicas | None = None) -> Report:
+    """Load under faults, until everything in hand has been acknowledged."""
+    journal, faults = Journal(), Storm(house, plan.stop_s, replicas)
+    load = Load(house.url, journal, plan.seed, plan.rate)
+    report = Report(journal, faults, Findings(), load.answers)
+    working = asyncio.create_task(load.run())
+    started = time.monotonic()
+    asyncio.get_running_loop().call_later(plan.seconds / 2, load.turn.set)
+    try:
+        if plan.every:
+            targets = (*replicas.names * 4, *TWINS) if replicas else TARGETS
+            await faults.run(schedule(plan.seed, plan.every, targets), plan.seconds)
+        await asyncio.sleep(max(0.0, started + plan.seconds - time.monotonic()))
+    except HouseIsGone as e:
+        report.gone = True
+        report.findings.add("the house starts again", str(e))
+    finally:
+        load.stop.set()
+        load.give_up_at = time.monotonic() + (0 if report.gone else GIVE_UP_S)
+        await working
+    given_up = [a.id for a in journal.asked.values() if not a.acknowledged or any(not w.acknowledged for w in a.words)]
+    report.findings.expect("after the storm everything is acknowledged", not given_up, given_up[:20])
+    report.findings.expect("no door says what it should not", not journal.surprises, journal.surprises[:8])
+    return report
+
+
+async def peace(house: House, journal: Journal, findings: Findings) -> None:
+    """Wait until every service is ready, and nothing has been written for a while."""
+    deadline, before, still = time.monotonic() + PEACE_WITHIN_S, dict[str, int](), time.monotonic()
+    while time.monotonic() < deadline:
+        now = await ends(house.bootstrap) if await asyncio.to_thread(house.ready) else {}
+        if not now or now != before:
+            before, still = now, time.monotonic()
+        if time.monotonic() - still > QUIET_S:
+            return
+        await asyncio.sleep(0.5)
+    findings.add("the house comes to rest", f"within {PEACE_WITHIN_S:.0f} s; last {before}, ready {house.ready()}")
+
+
+async def check(house: House, journal: Journal, findings: Findings, poison: Collection[bytes] = ()) -> Log:
+    """Every claim, on what the topics say now."""
+    log = await read(house.bootstrap)
+    check_dead_letters(log, poison, findings)
+    for topic, records in log.records.items():
+        log.records[topic] = [r for r in records if r.raw not in poison]
+    check_duplicates(log, findings)
+    for loop in sorted({a.loop for a in journal.asked.values()}):
+        applied = [r for r in log.of("registry.decided.v1", loop) if r.event["type"] == "registry.loop_applied.v1"]
+        spec = LoopSpec.model_validate(applied[-1].data["spec"])
+        check_ids(log, journal, loop, findings)
+        check_features(log, loop, spec, findings)
+        check_learning(log, loop, spec, findings)
+        check_evaluations(log, loop, findings)
+        check_decisions(log, loop, findings)
+        await check_totals(house, log, loop, findings)
+    check_registry_rebuild(house.folder, house.bootstrap, findings)
+    return log
+
+
+async def check_totals(house: House, log: Log, loop: str, findings: Findings) -> None:
+    """Monitoring may be a moment behind; it has to come to the recount."""
+    counted, deadline = recount(log, loop), time.monotonic() + 20
+    while (differ := equal_totals(counted, house.status(loop))) and time.monotonic() < deadline:
+        await asyncio.sleep(0.5)
+    findings.expect("monitoring's totals equal a recount", not differ, f"{loop} (counted, told): {differ}")
+
+
+def main(plan: Plan, keep: bool) -> int:
+    """Run, report; 1 when anything was found, or nothing was done."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the house is stopped on this way out, too
+    report = asyncio.run(chaos(plan))
+    sys.stdout.write(report.text() + "\n")
+    (plan.folder / "report.txt").write_text(report.text())
+    good = not report.findings.found and report.journal.acknowledged > 0
+    if good and not keep:
+        shutil.rmtree(plan.folder, ignore_errors=True)
+    elif not good:
+        sys.stdout.write(f"The house is left at {plan.folder}, with its logs and journal.jsonl.\n")
+    return 0 if good else 1

@@ -1,0 +1,69 @@
+"""The broker is away for a minute: one door says so, the other one answers, and everything catches up by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from tests.chaos.faults import Storm
+from tests.chaos.findings import Findings
+from tests.chaos.house import SERVICES, House
+from tests.chaos.journal import Journal
+from tests.chaos.load import loaded
+from tests.chaos.run import Report, check, peace
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
+AWAY_S = 60.0
+
+
+@contextmanager
+def broker_away(house: House) -> Iterator[None]:
+    """The broker dies, and nobody starts it again before this ends."""
+    supervisor, broker = house.process("supervisor"), house.process("kafka")
+    assert supervisor is not None
+    assert broker is not None
+    supervisor.suspend()
+    try:
+        broker.kill()
+        yield
+    finally:
+        supervisor.resume()
+
+
+async def ask(client: httpx.AsyncClient, house: House, door: str, body: dict[str, Any]) -> httpx.Response:
+    service = "ingest" if door == "events" else "serving"
+    return await client.post(f"{house.url(service)}/v1/loops/alpha/{door}", json=body)
+
+
+async def test_a_minute_without_the_broker_costs_nobody_anything(house: House) -> None:
+    journal, restarts = Journal(), {s: house.listed()[s]["restarts"] for s in SERVICES}
+    refused, answered = list[httpx.Response](), list[httpx.Response]()
+    body = {"data": {"x": 0.5, "y": 0.5, "kind": "a"}}
+
+    async with loaded(house.url, journal), httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        await asyncio.sleep(8)  # what is under way when the broker goes
+        with broker_away(house):
+            end = time.monotonic() + AWAY_S
+            while time.monotonic() < end:
+                refused.append(await ask(client, house, "events", body))
+                answered.append(await ask(client, house, "predict", {**body, "entity": "apart"}))
+                await asyncio.sleep(1)
+
+    findings = Findings()
+    await peace(house, journal, findings)
+    for i, answer in enumerate(answered):  # these have their ids from the door
+        journal.surprises += [] if answer.status_code == 200 else [f"{i}: {answer.status_code} {answer.text}"]
+    log = await check(house, journal, findings)
+    known = {r.event["subject"] for r in log.of("serving.prediction_made.v1", "alpha")}
+    found = [f for f in findings.found if f[0] != "nothing comes from nowhere"]
+    assert {r.status_code for r in refused} == {503}
+    assert all("retry-after" in r.headers for r in refused)
+    assert not journal.surprises
+    assert {r.json()["id"] for r in answered} <= known
+    assert not found, Report(journal, Storm(house), findings).text()
+    assert {s: house.listed()[s]["restarts"] for s in SERVICES} == restarts

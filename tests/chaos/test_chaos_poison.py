@@ -1,0 +1,60 @@
+"""Poison on every topic that somebody reads: each record is parked with its reason, and the rest flows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64decode
+
+import pytest
+from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
+from tests.chaos.faults import Storm
+from tests.chaos.findings import Findings
+from tests.chaos.house import House
+from tests.chaos.journal import Journal
+from tests.chaos.load import loaded
+from tests.chaos.loops import BETA
+from tests.chaos.poison import ASIDE, poison
+from tests.chaos.run import Report, check, peace
+from tests.chaos.topics import Log, Record, read
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
+PARKED_WITHIN_S = 180.0
+Told = set[tuple[str, bytes]]
+
+
+async def write(bootstrap: str, records: list[tuple[str, Record]]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_request_size=8_000_000)
+    async with producer:
+        await asyncio.gather(*[await producer.send(t, r.raw, key=r.key) for t, r in records])
+
+
+def parked(log: Log) -> Told:
+    letters = [r.data for t, records in log.records.items() if ".dead_letter." in t for r in records if r.event]
+    return {(data["topic"], b64decode(data.get("value") or "")) for data in letters if "topic" in data}
+
+
+async def all_parked(house: House, wanted: Told) -> Told:
+    """What is not parked at the deadline."""
+    deadline = time.monotonic() + PARKED_WITHIN_S
+    while (missing := wanted - parked(await read(house.bootstrap))) and time.monotonic() < deadline:
+        await asyncio.sleep(3)
+    return missing
+
+
+async def test_poison_is_parked_with_its_reason_and_the_rest_flows(house: House) -> None:
+    house.apply(BETA.replace("beta", ASIDE))
+    journal, findings = Journal(), Findings()
+    async with loaded(house.url, journal) as load:
+        while len(journal.asked) < 100:
+            await asyncio.sleep(0.5)
+        wrong = [*poison(await read(house.bootstrap), "beta")]
+
+        await write(house.bootstrap, wrong)
+
+        load.rate = 5
+        missing = await all_parked(house, {(t, r.raw) for t, r in wrong})
+    await peace(house, journal, findings)
+    await check(house, journal, findings, {r.raw for _, r in wrong})
+    assert not [(t, raw[:200]) for t, raw in sorted(missing)]
+    assert not findings.found, Report(journal, Storm(house), findings).text()

@@ -1,0 +1,18 @@
+"""A short storm over the whole house, as part of the tests; the long one is `make chaos`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.chaos.run import Plan, chaos
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+
+
+async def test_a_short_storm_loses_nothing_and_says_nothing_twice(tmp_path: Path) -> None:
+    report = await chaos(Plan(tmp_path / "house", seconds=45, seed=4, every=4, rate=30, stop_s=12))
+
+    assert not report.findings.found, report.text()
+    assert report.storm.done["kill"] >= 3
+    assert report.journal.acknowledged > 100

@@ -1,0 +1,86 @@
+"""Reads every topic whole, as any auditor can: aiokafka and plain JSON, nothing of the services'."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record; `event` is its JSON, empty where it is none."""
+
+    partition: int
+    offset: int
+    key: bytes
+    raw: bytes
+    event: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the event says."""
+        found: dict[str, Any] = self.event["data"]
+        return found
+
+
+@dataclass
+class Log:
+    """All records by topic, each partition in its order."""
+
+    records: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+
+    def of(self, topic: str, loop: str) -> Iterator[Record]:
+        """The records of a loop on a topic."""
+        return (r for r in self.records[topic] if r.event.get("loop") == loop)
+
+    def first(self, topic: str, loop: str, by: str = "id") -> dict[str, Record]:
+        """The first record of each id (or subject) of a loop."""
+        found: dict[str, Record] = {}
+        for record in self.of(topic, loop):
+            found.setdefault(record.event[by], record)
+        return found
+
+
+async def read(bootstrap: str, within_s: float = 60) -> Log:
+    """Every record of every topic of the house."""
+    log = Log()
+    async with asyncio.timeout(within_s), await _consumer(bootstrap) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        while not all([await consumer.position(p) >= ends[p] for p in ends]):
+            for tp, records in (await consumer.getmany(timeout_ms=300)).items():
+                log.records[tp.topic] += [_record(r) for r in records if r.value is not None]
+    return log
+
+
+async def ends(bootstrap: str) -> dict[str, int]:
+    """How many records each topic has been given."""
+    found: dict[str, int] = defaultdict(int)
+    async with await _consumer(bootstrap) as consumer:
+        for tp, end in (await consumer.end_offsets(consumer.assignment())).items():
+            found[tp.topic] += end
+    return dict(found)
+
+
+async def _consumer(bootstrap: str) -> Any:
+    """A consumer of all partitions of all event topics, from their beginnings."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as looking:
+        topics = [t for t in await looking.topics() if t.endswith(".v1")]
+    return AIOKafkaConsumer(
+        *topics, bootstrap_servers=bootstrap, auto_offset_reset="earliest", metadata_max_age_ms=5000
+    )
+
+
+def _record(record: Any) -> Record:
+    try:
+        event = json.loads(record.value)
+    except ValueError:
+        event = None
+    return Record(
+        record.partition, record.offset, record.key or b"", record.value, event if isinstance(event, dict) else {}
+    )

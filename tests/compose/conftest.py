@@ -1,0 +1,40 @@
+"""The compose tests run where they are asked for and an engine answers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from tests.compose.stack import Stack
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip them with the reason, rather than build six images in somebody's `make test`."""
+    reason = None if "compose" in config.option.markexpr else "builds images and starts containers: pytest -m compose"
+    for item in items:
+        if item.get_closest_marker("compose") and (reason := reason or no_engine()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def no_engine() -> str | None:
+    """Why containers cannot be started here, None where they can."""
+    if shutil.which("docker") is None:
+        return "no docker on the PATH"
+    for command in (["docker", "info", "--format", "{{.ServerVersion}}"], ["docker", "compose", "version"]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        if done.returncode:
+            return f"{' '.join(command[:2])}: {done.stderr.strip()[:200] or 'failed'}"
+    return None
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything up and healthy; taken away with its volumes at the end."""
+    stack = Stack(tmp_path_factory.mktemp("operator"))
+    try:
+        stack.make("up")
+        yield stack
+    finally:
+        stack.remove()
