@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_on
 
 from everloop.house.kafka import Broker, start_broker
+
+# A busy machine draws examples slowly: that says nothing about the code under test.
+settings.register_profile("everloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("everloop")
 
 T = TypeVar("T")
 
