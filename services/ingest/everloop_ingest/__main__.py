@@ -1,9 +1,8 @@
 """Runs ingest as a process: `python -m everloop_ingest`."""
 
-from everloop_shared.messaging.kafka import kafka_factory
-
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
+from everloop_shared.messaging.kafka import kafka_factory
 from everloop_shared.service import Service, run
 
 

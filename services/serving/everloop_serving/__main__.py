@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from everloop_shared.messaging.kafka import kafka_factory
-
 from everloop_serving.app import build
 from everloop_serving.settings import ServingSettings
+from everloop_shared.messaging.kafka import kafka_factory
 from everloop_shared.service import Service, run
 
 
