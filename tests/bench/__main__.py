@@ -69,10 +69,13 @@ async def bench(names: Sequence[str], settings: Settings, tell: Callable[[str], 
             stack.push_async_callback(broker.stop)
             settings = replace(settings, bootstrap=broker.bootstrap, broker_pid=broker.pid)
         alone, together = [n for n in ALONE if n in names], [n for n in TOGETHER if n in names]
-        jobs = [_all(alone, settings, tell), _in_house(together, settings, tell)]
-        found = await asyncio.gather(*jobs) if settings.quick else [await job for job in jobs]
-    order = {figure.name: i for i, figure in enumerate(f for part in found for f in part)}
-    return sorted((f for part in found for f in part), key=lambda f: order[f.name])
+        if settings.quick:
+            found: Sequence[list[Figure]] = await asyncio.gather(
+                _all(alone, settings, tell), _in_house(together, settings, tell)
+            )
+        else:
+            found = [await _all(alone, settings, tell), await _in_house(together, settings, tell)]
+    return [figure for part in found for figure in part]
 
 
 async def _all(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:

@@ -10,7 +10,6 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
-from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.messaging.topics import ensure_topics
 from everloop_shared.settings import Settings
@@ -38,9 +37,8 @@ class Bus:
         return count
 
     async def put(self, *events: Event) -> None:
-        """Write events to their own topics."""
-        for event in events:
-            await self.fill(event.topic, [(event.key(), event.encode())])
+        """Write events of one kind to their topic."""
+        await self.fill(events[0].topic, [(event.key(), event.encode()) for event in events])
 
     async def count(self, topic: Topic) -> int:
         """How many records there are, or were."""
@@ -66,9 +64,9 @@ async def connected(bootstrap: str, prefix: str) -> AsyncIterator[Bus]:
 
 
 @asynccontextmanager
-async def topics(bootstrap: str, prefix: str) -> AsyncIterator[Bus]:
-    """All topics of the house under a prefix of their own, deleted in the end: the next run wants the disk."""
-    await ensure_topics(Settings(kafka_bootstrap=bootstrap, topic_prefix=prefix), TOPICS.values())
+async def topics(bootstrap: str, prefix: str, *wanted: Topic) -> AsyncIterator[Bus]:
+    """Some topics under a prefix of their own, deleted in the end with all of that prefix: the disk is wanted again."""
+    await ensure_topics(Settings(kafka_bootstrap=bootstrap, topic_prefix=prefix), wanted)
     try:
         async with connected(bootstrap, prefix) as bus:
             yield bus

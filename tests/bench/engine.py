@@ -21,7 +21,7 @@ async def measure(settings: Settings) -> list[Figure]:
     samples: dict[str, list[Sample]] = {"ours": [], "json": [], "bytes": []}
     for run in range(settings.runs):
         prefix = f"engine{run}."
-        async with topics(settings.bootstrap, prefix) as bus:
+        async with topics(settings.bootstrap, prefix, EventReceived.topic, ObservationReceived.topic) as bus:
             await bus.fill(EventReceived.topic, stream.observations(settings.engine_events))
             for kind, found in samples.items():
                 found += await _run(settings, bus, prefix, kind)

@@ -12,8 +12,10 @@ from tests.bench.subject import drained, program, service
 
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.registry import LoopState
 
 GOAL = 0.7
+TOPICS = (EventReceived.topic, FeaturesComputed.topic, LoopState.topic)
 
 
 async def measure(settings: Settings) -> list[Figure]:
@@ -27,7 +29,7 @@ async def measure(settings: Settings) -> list[Figure]:
 
 
 async def _ours(settings: Settings, prefix: str) -> list[Sample]:
-    async with topics(settings.bootstrap, prefix) as bus:
+    async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.put(stream.state())
         await bus.fill(EventReceived.topic, stream.observations(settings.feature_events))
         async with service("feature", settings.bootstrap, prefix, settings.folder / prefix) as subject:
@@ -36,7 +38,7 @@ async def _ours(settings: Settings, prefix: str) -> list[Sample]:
 
 async def _bare(settings: Settings, prefix: str) -> list[Sample]:
     names, folder = [prefix + EventReceived.topic.name, prefix + FeaturesComputed.topic.name], settings.folder / prefix
-    async with topics(settings.bootstrap, prefix) as bus:
+    async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.fill(EventReceived.topic, stream.observations(settings.feature_events))
         command = ["tests.bench.bare_faust", settings.bootstrap, prefix + "faust", *names, str(folder / "faust")]
         async with program(command, folder / "log", {}) as subject:

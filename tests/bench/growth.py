@@ -21,10 +21,12 @@ from tests.bench.subject import Subject, drained, service, until
 from everloop_schemas.envelope import Topic
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import PredictionMade
 
 PARTS = 5
 FLAT = 1.3
+TOPICS = [cls.topic for cls in (EventReceived, FeaturesComputed, PredictionMade, OutcomeObserved, LoopState)]
 Progress = Callable[[Bus, Subject], Awaitable[int]]
 
 
@@ -81,10 +83,9 @@ def _figures(what: str, grown: list[Grown]) -> list[Figure]:
 
 async def _grow(settings: Settings, case: Case, prefix: str) -> Grown:
     folder = settings.folder / prefix
-    async with topics(settings.bootstrap, prefix) as bus:
-        for n in range(case.loops):
-            name = stream.name(n)
-            await bus.put(stream.state(name, stream.champion(folder, name) if case.champions else None))
+    async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
+        names = map(stream.name, range(case.loops))
+        await bus.put(*[stream.state(n, stream.champion(folder, n) if case.champions else None) for n in names])
         filled = await bus.fill(case.source, case.before())
         at_work = partial(service, case.service, settings.bootstrap, prefix, folder)
         async with at_work() as subject:

@@ -42,7 +42,12 @@ class House:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await process.communicate()
+        try:
+            said, _ = await process.communicate()
+        except asyncio.CancelledError:  # an `up` that goes on would outlive the `down` that follows
+            process.terminate()
+            await process.wait()
+            raise
         if process.returncode:
             raise RuntimeError(f"everloop {' '.join(args)}: {said.decode()[-3000:]}")
 

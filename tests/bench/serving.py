@@ -13,9 +13,11 @@ from tests.bench.settings import Settings
 from tests.bench.subject import drained, program, service
 
 from everloop_schemas.feature import FeaturesComputed
+from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import PredictionMade
 
 GOAL = 0.5
+TOPICS = (FeaturesComputed.topic, PredictionMade.topic, LoopState.topic)
 
 
 async def measure(settings: Settings) -> list[Figure]:
@@ -29,7 +31,7 @@ async def measure(settings: Settings) -> list[Figure]:
 
 async def _ours(settings: Settings, prefix: str) -> list[Sample]:
     folder = settings.folder / prefix
-    async with topics(settings.bootstrap, prefix) as bus:
+    async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.put(stream.state(champion=stream.champion(folder)))
         await bus.fill(FeaturesComputed.topic, stream.vectors(settings.serving_events))
         async with service("serving", settings.bootstrap, prefix, folder) as subject:
@@ -40,7 +42,7 @@ async def _bare(settings: Settings, prefix: str) -> list[Sample]:
     folder, names = settings.folder / prefix, [prefix + FeaturesComputed.topic.name, prefix + PredictionMade.topic.name]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model").write_bytes(pickle.dumps(_pipeline()))
-    async with topics(settings.bootstrap, prefix) as bus:
+    async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.fill(FeaturesComputed.topic, stream.vectors(settings.serving_events))
         command = ["tests.bench.bare_kafka", "river", settings.bootstrap, prefix, *names, str(folder / "model")]
         async with program(command, folder / "log", {}) as subject:

@@ -43,6 +43,8 @@ def check_dead_letters(log: Log, poison: Collection[bytes], findings: Findings) 
     """Nothing that was acknowledged is parked; what is parked has its bytes and the reason."""
     for topic, records in log.records.items():
         for record in records if topic.endswith(".dead_letter.v1") else []:
+            if record.raw in poison:
+                continue
             data = record.data
             lies = next((r for r in log.records[data["topic"]] if (r.partition, r.offset) == _place(data)), None)
             whole = lies is not None and b64decode(data.get("value") or "") == lies.raw

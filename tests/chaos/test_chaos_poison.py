@@ -30,8 +30,9 @@ async def write(bootstrap: str, records: list[tuple[str, Record]]) -> None:
 
 
 def parked(log: Log) -> Told:
-    letters = [r.data for t, records in log.records.items() if ".dead_letter." in t for r in records if r.event]
-    return {(data["topic"], b64decode(data.get("value") or "")) for data in letters if "topic" in data}
+    letters = [r.event.get("data") for t, records in log.records.items() if ".dead_letter." in t for r in records]
+    told = [data for data in letters if isinstance(data, dict) and "topic" in data]
+    return {(data["topic"], b64decode(data.get("value") or "")) for data in told}
 
 
 async def all_parked(house: House, wanted: Told) -> Told:

@@ -14,7 +14,7 @@ from everloop_models.store import write_atomically
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 _ALSO = ("everloop_training", "everloop_schemas", "pydantic", "pydantic_core")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -44,7 +45,8 @@ class LogReader:
     """Reads partitions whole, without a group."""
 
     def __init__(self, settings: Settings) -> None:
-        self._prefix = settings.topic_prefix
+        self._settings, self._prefix = settings, settings.topic_prefix
+        self._partitions: dict[str, list[int]] = {}
         self._consumer = AIOKafkaConsumer(
             **client_settings(settings, "backup"),
             enable_auto_commit=False,
@@ -53,8 +55,13 @@ class LogReader:
         )
 
     async def __aenter__(self) -> Self:
+        async with admin(self._settings) as client:
+            names = [name for name in await client.list_topics() if name.startswith(self._prefix)]
+            for topic in await client.describe_topics(names) if names else ():
+                self._partitions[topic["topic"]] = sorted(p["partition"] for p in topic["partitions"])
         try:
             await self._consumer.start()
+            await asyncio.sleep(0)  # let the client's own task begin: stopped before, it would cancel us
         except BaseException:
             await self._consumer.stop()
             raise
@@ -63,9 +70,10 @@ class LogReader:
     async def __aexit__(self, *exc: object) -> None:
         await self._consumer.stop()
 
-    async def names(self) -> set[str]:
-        """Every topic of the cluster, with its prefix."""
-        return set(await self._consumer.topics())
+    @property
+    def names(self) -> set[str]:
+        """The topics that were there on entering, without the prefix."""
+        return {name.removeprefix(self._prefix) for name in self._partitions}
 
     async def ends(self, topics: Sequence[Topic]) -> Ends:
         """The offset that the next record of each partition will get."""
@@ -77,9 +85,7 @@ class LogReader:
 
     async def _offsets(self, topics: Sequence[Topic], ask: Callable[[Any], Awaitable[dict[Any, int]]]) -> Ends:
         asked = {self._prefix + topic.name: topic.name for topic in topics}
-        parts = [
-            TopicPartition(name, p) for name in asked for p in sorted(self._consumer.partitions_for_topic(name) or ())
-        ]
+        parts = [TopicPartition(name, p) for name in asked for p in self._partitions.get(name, ())]
         found = await ask(parts) if parts else {}
         return {(asked[tp.topic], tp.partition): offset for tp, offset in found.items()}
 

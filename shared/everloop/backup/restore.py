@@ -76,8 +76,7 @@ async def _check_cluster(settings: BackupSettings) -> None:
     """Raises NotEmpty where a house works or has worked."""
     prefix = settings.topic_prefix
     async with LogReader(settings) as reader:
-        rooms = tuple(f"{prefix}{service}." for service in SERVICES)
-        there = [name.removeprefix(prefix) for name in await reader.names() if name.startswith(rooms)]
+        there = [name for name in reader.names if name.split(".")[0] in SERVICES]
         ends = await reader.ends([TOPICS.get(name) or Topic(name, "", "loop") for name in there])
     if full := sorted({topic for (topic, _), end in ends.items() if end > 0}):
         what = (

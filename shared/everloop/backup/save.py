@@ -79,8 +79,7 @@ class _Backup:
 
     async def make(self) -> Manifest:
         snapshots = self._snapshots()
-        names = await self.reader.names()
-        there = [topic for topic in EFFECTS_FIRST if self.settings.topic_prefix + topic.name in names]
+        there = [topic for topic in EFFECTS_FIRST if topic.name in self.reader.names]
         if Decided.topic not in there:
             where = f"Kafka at {self.settings.kafka_bootstrap}"
             fix = "Set EVERLOOP_TOPIC_PREFIX if the house uses one, or name its cluster with --kafka."

@@ -8,17 +8,20 @@ import inspect
 from typing import Any
 
 from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 UPSTREAM = {
     "on_recovery_completed": "6ef567acf072e46da3fccbccc6d662371f634f622c3d510972d5df81f70ae3ac",
     "_wait": "ec7429b70176f8c688545780fdd6751714a1fa2ed247a9c0236adf9c99f16a53",
+    "getmany": "26fc5fc9f3b667e104f9657dbc49da3b3b6620d40cc9856761cbaf4da2172557",
 }
 """sha256 of the source of what is replaced here, and of what the replacement leans on, in faust-streaming 0.15.3."""
 
 
 def upstream_digest(name: str) -> str:
     """The digest of a method of Faust's Recovery as it came."""
-    method = _STOCK if name == "on_recovery_completed" else getattr(Recovery, name)
+    replaced: dict[str, Any] = {"on_recovery_completed": _STOCK, "getmany": _STOCK_GETMANY}
+    method = replaced.get(name) or getattr(Recovery, name)
     return hashlib.sha256(inspect.getsource(method).encode()).hexdigest()
 
 
@@ -47,6 +50,7 @@ async def on_recovery_completed(self: Any, generation_id: int = 0) -> None:
         return
     sources = {tp for tp in assignment if not self._is_changelog_tp(tp)}
     consumer.pause_partitions(sources)
+    await _polls_that_ask_for(sources, consumer._thread)
     if assignment:
         await self._wait(consumer.perform_seek(), timeout=self.app.conf.broker_request_timeout)
     await _seek_uncommitted(consumer, sources)
@@ -68,9 +72,34 @@ async def _seek_uncommitted(consumer: Any, sources: set[Any]) -> None:
             await consumer.seek(tp, offset or 0)
 
 
+async def getmany(self: Any, active_partitions: Any, timeout: float) -> Any:
+    """Fetch from the partitions that are active now.
+
+    The stock method hands the living set to another thread. Between the end of a recovery and the resumption of the
+    sources it is empty, and aiokafka takes an empty set for all partitions: a poll under way hands out what was
+    fetched after the seek, the position moves on, and Faust drops it, because the partition is not active yet.
+    """
+    active = None if active_partitions is None else set(active_partitions)
+    over = asyncio.Event()
+    self.poll_under_way = active or set(), over
+    try:
+        return await _STOCK_GETMANY(self, active, timeout)
+    finally:
+        over.set()
+
+
+async def _polls_that_ask_for(sources: set[Any], thread: Any) -> None:
+    """Wait for a poll that began before the sources were paused: it would hand out what comes after the seek."""
+    asked, over = getattr(thread, "poll_under_way", (set(), None))
+    if over and asked & sources:
+        await over.wait()
+
+
 _STOCK = Recovery.on_recovery_completed
+_STOCK_GETMANY = AIOKafkaConsumerThread.getmany
 
 
 def repair() -> None:
-    """Put the replacement in place; before an app is built. Idempotent."""
+    """Put the replacements in place; before an app is built. Idempotent."""
     Recovery.on_recovery_completed = on_recovery_completed  # type: ignore[method-assign]
+    AIOKafkaConsumerThread.getmany = getmany  # type: ignore[method-assign]

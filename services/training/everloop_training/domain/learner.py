@@ -15,6 +15,7 @@ from everloop_schemas.training import Line, RunRequested
 from everloop_training.domain.challenge import Challenge
 from everloop_training.domain.lines import LearningLine, slug
 from everloop_training.domain.outcome import Outcome
+from everloop_training.domain.repeats import Repeats
 from everloop_training.domain.roster import WARM, Gap, Roster
 from everloop_training.domain.triggers import WINDOW, Cause, Triggers
 from everloop_training.domain.versions import Versions
@@ -43,7 +44,7 @@ class LoopLearner:
         self.finished: frozenset[str] = frozenset()
         self.spec_lines: dict[str, str] = {}
         self.fresh, self.previous = BASELINE, BASELINE
-        self.triggers = Triggers()
+        self.triggers, self.repeats = Triggers(), Repeats()
         self.waiting: DriftDetected | None = None
         self.recent_offsets: deque[int] = deque(maxlen=WINDOW)
         self.versions = Versions(self.roster, self.roster.voice)
@@ -77,10 +78,13 @@ class LoopLearner:
     # outcomes
 
     def learn(self, outcome: Outcome) -> None:
-        """Take in the next record of the outcome log."""
+        """Take in the next record of the outcome log; one that lies there a second time only moves the position."""
         if outcome.offset <= self.position:
             return
         self._adopt(outcome.offset)
+        if self.repeats.again(outcome):
+            self.position, self.roster.next = outcome.offset, outcome.offset + 1
+            return
         if self.first_offset is None:
             self.first_offset = outcome.offset
         self._ensure_spec_lines(outcome)
@@ -192,8 +196,8 @@ class LoopLearner:
         return self.roster.gaps()
 
     def fill(self, gap: Gap, outcomes: Iterable[Outcome]) -> None:
-        """History for a line."""
-        self.roster.fill(gap, outcomes)
+        """History for a line, without what lies on the log a second time."""
+        self.roster.fill(gap, [o for o in outcomes if o.offset not in self.repeats.offsets])
 
     # runs
 
