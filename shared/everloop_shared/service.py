@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -163,6 +164,17 @@ async def _main(service: Service) -> None:
     await running
 
 
+def _spare_the_collector() -> None:
+    """A batch of events is thousands of objects without cycles: each collection would walk all of them in vain.
+
+    What is imported and built is never looked at again, and collections come a tenth as often (decision 0096: a fifth
+    of the CPU time of an event).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def run(build: Callable[[], Service]) -> None:
     """Build and run a service as this process's main job.
 
@@ -174,6 +186,7 @@ def run(build: Callable[[], Service]) -> None:
     try:
         service = build()
         configure_logging(service.name, service.settings.log_level)
+        _spare_the_collector()
         uvloop.run(_main(service))
     except Misconfigured as e:
         sys.stderr.write(f"everloop{f' {service.name}' if service else ''}: {e.detail}\n")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
@@ -34,13 +32,19 @@ def accepted(header: str | None) -> str | None:
     return header if header is not None and _TRACEPARENT.match(header) else None
 
 
-@contextmanager
-def traced(traceparent: str | None, **fields: str | None) -> Iterator[None]:
+class traced:
     """Do the work inside under this trace context, and log it with these fields."""
-    known = {k: v for k, v in fields.items() if v}
-    trace_token, field_token = _traceparent.set(traceparent), _fields.set(_fields.get() | known)
-    try:
-        yield
-    finally:
-        _traceparent.reset(trace_token)
-        _fields.reset(field_token)
+
+    __slots__ = ("_field_token", "_fields", "_trace_token", "_traceparent")
+
+    def __init__(self, traceparent: str | None, **fields: str | None) -> None:
+        self._traceparent = traceparent
+        self._fields = {k: v for k, v in fields.items() if v}
+
+    def __enter__(self) -> None:
+        self._trace_token = _traceparent.set(self._traceparent)
+        self._field_token = _fields.set(_fields.get() | self._fields)
+
+    def __exit__(self, *exc: object) -> None:
+        _traceparent.reset(self._trace_token)
+        _fields.reset(self._field_token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -119,8 +120,8 @@ class KafkaPublisher:
             await self._deliver(chunk)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
-            for event in events:
-                metrics.PUBLISHED.labels(self._service, event.topic.name).inc()
+            for topic, count in Counter(event.topic.name for event in events).items():
+                metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
     def hurry(self) -> None:
         """The process is stopping: from now on nobody waits longer than 1.5 s for acks."""

@@ -84,6 +84,8 @@ class Processor:
     ) -> None:
         self.service = service
         self._handlers: dict[str, Handler] = {r.topic.name: r.handle for r in routes}
+        self._handled = {topic: metrics.HANDLED.labels(service, topic) for topic in self._handlers}
+        self._consumed = {topic: metrics.CONSUMED.labels(service, topic) for topic in self._handlers}
         self._publisher = publisher
         self._unit = unit_of_work
         self._fates = Fates(service, ledger or CrashLedger())
@@ -204,7 +206,7 @@ class Processor:
 
     async def _handle(self, record: Record) -> list[Event]:
         topic = record.at.topic
-        metrics.CONSUMED.labels(self.service, topic).inc()
+        self._consumed[topic].inc()
         if record.value is None:
             return []  # a tombstone of a compacted topic
         try:
@@ -214,7 +216,7 @@ class Processor:
         started = time.perf_counter()
         with traced(event.traceparent, loop=event.loop, id=event.id):
             caused = await self._handlers[topic](event, record.at)
-        metrics.HANDLED.labels(self.service, topic).observe(time.perf_counter() - started)
+        self._handled[topic].observe(time.perf_counter() - started)
         self._fates.handled(record.at)
         return [_traced(e, event) for e in caused]
 
