@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID, uuid5
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
@@ -73,7 +74,17 @@ class Event(BaseModel):
 
     def encode(self) -> bytes:
         """The wire form: structured-mode JSON in UTF-8."""
+        return self._wire
+
+    @cached_property
+    def _wire(self) -> bytes:  # what is remembered, spooled and sent is encoded once
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, without what was encoded of the original."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("_wire", None)
+        return copy
 
     @classmethod
     def type_name(cls) -> str:

@@ -7,7 +7,10 @@ import pickle
 import platform
 from hashlib import sha256
 from importlib.metadata import version
+from random import Random
 from typing import Any, NamedTuple
+
+from river.proba.base import Distribution
 
 from everloop_models.errors import ArtifactCorrupt
 from everloop_models.model import Model
@@ -31,6 +34,7 @@ _FUNCTIONS = {
     "numpy.core.numeric": "_frombuffer",
 }
 _ALLOWED = {f"{m}.{n}" for table in (_CLASSES, _FUNCTIONS) for m, names in table.items() for n in names.split()}
+_UNUSED = Random(0)
 _MAKERS = ("__pyx_unpickle_", "__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor")
 
 
@@ -49,7 +53,9 @@ def library_versions() -> dict[str, str]:
 
 def save(model: Model) -> Artifact:
     """The model as an artifact."""
-    data = pickle.dumps(model, protocol=5)
+    file = io.BytesIO()
+    _Canonical(file, protocol=5).dump(model)
+    data = file.getvalue()
     return Artifact(data, sha256(data).hexdigest(), len(data))
 
 
@@ -72,6 +78,17 @@ def load_verified(data: bytes, expected_sha256: str, also: tuple[str, ...] = ())
         raise
     except Exception as e:
         raise ArtifactCorrupt(f"does not unpickle with the installed libraries: {e!r}") from e
+
+
+class _Canonical(pickle.Pickler):
+    """What no prediction follows from is the same in every artifact: then the same learning is the same bytes."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """A distribution draws samples from a generator seeded by chance; models only ask it for densities."""
+        if isinstance(obj, Distribution) and obj.seed is None:
+            reduced: tuple[Any, ...] = tuple(obj.__reduce_ex__(5))
+            return *reduced[:2], {**reduced[2], "_rng": _UNUSED}, *reduced[3:]
+        return NotImplemented
 
 
 class _Restricted(pickle.Unpickler):

@@ -73,6 +73,21 @@ async def test_the_engine_survives_a_kill_of_the_broker(
     assert outputs
 
 
+async def test_who_waits_for_readiness_to_publish_sees_it_come_back(kafka: Broker, kafka_bus: KafkaBus) -> None:
+    engine = kafka_bus.engine([], delivery_timeout_s=1.0)
+    async with running(engine):
+        await engine.publish([received("before")])
+        await kafka.kill()
+        with pytest.raises(Unavailable):
+            await engine.publish([received("during")])
+        assert "Kafka at" in (engine.ready() or "")
+
+        await kafka.restart()
+
+        await until(lambda: engine.ready() is None, within_s=30)
+        await until(lambda: _published(lambda name: engine.publish([received(name)]), "after"))
+
+
 async def test_a_broker_that_hangs_fills_bounded_buffers_only(kafka: Broker, kafka_bus: KafkaBus) -> None:
     engine = kafka_bus.engine([], delivery_timeout_s=1.0, max_unacked_events=10)
     async with running(engine):

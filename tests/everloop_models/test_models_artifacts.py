@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from everloop_models import Artifact, ArtifactCorrupt, ArtifactStore, ArtifactUnavailable, Baseline, Losses, build, save
+from everloop_models.build import PRESETS
 from everloop_models.pickling import verify_and_load
-from everloop_schemas.loop import LoopSpec
+from everloop_schemas.envelope import Fields
+from everloop_schemas.loop import LoopSpec, ModelSpec
 
 
 def spec(task: str = "binary", **parts: Any) -> LoopSpec:
@@ -114,3 +118,23 @@ def test_losses_lie_between_zero_and_one() -> None:
     assert by_brier.loss(True, False, {"true": 0.0, "false": 1.0}) == 1.0
     assert by_number.loss(10.0, 10.0) == 0.0
     assert 0 < by_number.loss(10.0, 12.0) < by_number.loss(10.0, 1e12) <= 1.0
+
+
+def row(random: Random) -> tuple[Fields, bool]:
+    a, b = random.random(), random.random()
+    return {"a": a, "b": b, "c": random.choice(["x", "y", "z"])}, (a + b > 1) != (random.random() < 0.1)
+
+
+@pytest.mark.parametrize("preset", [name for name, kinds in PRESETS.items() if False in kinds])
+def test_a_model_that_went_through_a_snapshot_becomes_the_same_artifact(preset: str) -> None:
+    random = Random(1)
+    rows = [row(random) for _ in range(600)]
+    straight, restored = (build(ModelSpec(preset=preset), spec()) for _ in range(2))
+
+    for i, (features, label) in enumerate(rows):
+        for model in (straight, restored):
+            model.learn(json.loads(json.dumps(features)), label)  # words of its own in every event
+        if i % 150 == 149:
+            restored = pickle.loads(pickle.dumps(restored))
+
+    assert save(restored).sha256 == save(straight).sha256

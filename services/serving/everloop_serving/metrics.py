@@ -38,19 +38,19 @@ class PrometheusMeter:
 
     def __init__(self, versions_per_loop: int = 20) -> None:
         self._limit = versions_per_loop
-        self._labels: dict[str, dict[tuple[str, str, str], None]] = {}
+        self._labels: dict[str, dict[tuple[str, str, str], Counter]] = {}
 
     def predicted(self, loop: str, door: str, said: Said) -> None:
         """One prediction was served."""
         key = (said.version, said.role, door)
         seen = self._labels.setdefault(loop, {})
         if key not in seen:
-            seen[key] = None
+            seen[key] = PREDICTIONS.labels(loop, *key)
             if len(seen) > self._limit:
                 oldest = next(iter(seen))
                 del seen[oldest]
                 PREDICTIONS.remove(loop, *oldest)
-        PREDICTIONS.labels(loop, *key).inc()
+        seen[key].inc()
         MODEL_SECONDS.labels(loop).observe(said.latency_ms / 1000)
         for version, _ in said.fell:
             FELL_BACK.labels(loop, version).inc()

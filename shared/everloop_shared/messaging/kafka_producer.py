@@ -26,6 +26,7 @@ from everloop_shared.messaging.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
+TROUBLE_S = 5.0
 HEADROOM = 64 * 1024
 """What Kafka adds to a record, generously."""
 AT_ONCE = 2_000
@@ -111,7 +112,14 @@ class KafkaPublisher:
         self._closed = False
         self._patience_s = settings.delivery_timeout_s
         self._deadlines: set[asyncio.Timeout] = set()
-        self.trouble: str | None = None
+        self._trouble: tuple[str, float] | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last delivery failed, for some seconds: a door that is closed because of it has to try again."""
+        if self._trouble is None or time.monotonic() > self._trouble[1]:
+            return None
+        return self._trouble[0]
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Return once the broker has all of them."""
@@ -152,7 +160,7 @@ class KafkaPublisher:
                 lane = await self._ready_lane()
                 self._make_room(lane, chunk)
                 await self._send(lane, chunk)
-            self.trouble = None
+            self._trouble = None
         except TimeoutError:
             if lane:
                 self._replace(lane)
@@ -220,8 +228,9 @@ class KafkaPublisher:
         task.add_done_callback(self._leaving.discard)
 
     def _unavailable(self, what: str) -> Unavailable:
-        self.trouble = f"Kafka at {self._settings.kafka_bootstrap} {what}"
-        return Unavailable(self.trouble)
+        reason = f"Kafka at {self._settings.kafka_bootstrap} {what}"
+        self._trouble = reason, time.monotonic() + TROUBLE_S
+        return Unavailable(reason)
 
 
 def _chunks(encoded: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:

@@ -1,0 +1,87 @@
+"""The disk of the house is full for a while: clear words, nothing acknowledged lost, and on it goes with the space."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.chaos.faults import Storm
+from tests.chaos.findings import Findings
+from tests.chaos.house import House
+from tests.chaos.journal import Journal
+from tests.chaos.load import loaded
+from tests.chaos.loops import SPECS
+from tests.chaos.run import Report, check, peace
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
+SIZE_MB, FULL_S = 700, 20.0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, so small that it can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a file system of our own takes root: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take what space there is."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+    return filler
+
+
+def test_filling_takes_all_of_it(small_disk: Path) -> None:
+    fill(small_disk)
+
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        (small_disk / "more").write_bytes(b"x" * 8192)
+
+
+async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
+    house = House(small_disk / "house")
+    house.folder.mkdir()
+    done = house.up()
+    assert done.returncode == 0, done.stderr
+    journal, findings = Journal(), Findings()
+    try:
+        for spec in SPECS.values():
+            house.apply(spec)
+        async with loaded(house.url, journal) as load:
+            while len(journal.asked) < 100:
+                await asyncio.sleep(0.5)
+
+            filler = fill(small_disk)
+            async with asyncio.timeout(60):
+                while not load.answers["events"].get(503):
+                    await asyncio.sleep(0.5)
+            await asyncio.sleep(FULL_S)
+            filler.unlink()
+
+            before = journal.acknowledged
+            async with asyncio.timeout(120):
+                while journal.acknowledged < before + 100:
+                    await asyncio.sleep(0.5)
+        await peace(house, journal, findings)
+        await check(house, journal, findings)
+    finally:
+        house.down()
+    assert not findings.found, Report(journal, Storm(house), findings).text()
