@@ -6,7 +6,7 @@ RUN := .venv/.installed
 DEV := .venv/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test lint bench lock schemas up down clean
+.PHONY: help demo test chaos lint bench lock schemas up down clean
 
 help:  ## What there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ test: $(DEV)  ## All tests, on real Kafka too
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m pytest -q -n auto $(ARGS)
 	@$(BIN)/python -m pytest -q -m "(kafka or process or journey) and not postgres" --durations=10 $(ARGS)
+
+chaos: $(DEV)  ## Kill everything, again and again, and prove that nothing was lost (ARGS="--minutes 10 --seed 3")
+	@$(BIN)/everloop kafka fetch
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(DEV)  ## How fast it is, beside the bare libraries (half an hour; ARGS=--quick only proves that it runs)
 	@$(BIN)/everloop kafka fetch

@@ -43,6 +43,7 @@ async def all_parked(house: House, wanted: Told) -> Told:
     return missing
 
 
+@pytest.mark.promise(11)
 async def test_poison_is_parked_with_its_reason_and_the_rest_flows(house: House) -> None:
     house.apply(BETA.replace("beta", ASIDE))
     journal, findings = Journal(), Findings()

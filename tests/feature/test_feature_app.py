@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.feature.feature_room import FeatureRoom
 from tests.feature.feature_world import event, label, loop_state, observation, prediction, spec
 
@@ -81,6 +82,7 @@ async def test_a_label_whose_prediction_never_comes_is_a_dead_letter(room: Featu
     assert letter.data.topic == "ingest.label_received.v1"
 
 
+@pytest.mark.promise(12)
 async def test_joins_beyond_the_limit_part_with_the_settled_first(room: FeatureRoom) -> None:
     await room.tell(loop_state(), *[prediction(n) for n in range(300)], *[label(n) for n in range(100)])
     await room.hears(OutcomeObserved, 100)

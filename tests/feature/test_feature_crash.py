@@ -137,6 +137,7 @@ def _settings(kafka: Broker, folder: Path) -> FeatureSettings:
 
 @pytest.mark.kafka
 @pytest.mark.timeout(240)
+@pytest.mark.promise(2)
 async def test_killed_under_load_it_loses_nothing_and_contradicts_nothing(kafka: Broker, tmp_path: Path) -> None:
     settings = _settings(kafka, tmp_path)
 

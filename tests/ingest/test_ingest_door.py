@@ -223,6 +223,7 @@ def _connecting(broker: MemoryBroker, engine: type[MemoryEngine]) -> EngineFacto
     return connect
 
 
+@pytest.mark.promise(12)
 async def test_what_waits_for_the_broker_is_bounded_and_the_rest_is_told_to_come_back(
     open_door: OpenDoor, broker: MemoryBroker
 ) -> None:

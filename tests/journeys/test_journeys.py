@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 CALM, TURNED = 1500, 1500
 
 
+@pytest.mark.promise(6)
 def test_a_drift_is_answered_with_a_new_champion_and_the_accuracy_comes_back(house: House, electricity: Path) -> None:
     house.apply("market")
     house.replay("market", house.rows(electricity, 0, CALM))

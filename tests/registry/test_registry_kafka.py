@@ -25,6 +25,7 @@ async def dumped(settings: RegistrySettings) -> str:
 
 
 @pytest.mark.kafka
+@pytest.mark.promise(8)
 async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_command(
     kafka: Broker, tmp_path: Path, databases: object
 ) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.serving.conftest import World
 
 
+@pytest.mark.promise(7)
 async def test_a_loop_answers_from_its_first_event(world: World) -> None:
     await world.put(world.state(), world.features("a"))
 
@@ -34,6 +35,7 @@ async def test_a_loop_answers_from_its_first_event(world: World) -> None:
     }
 
 
+@pytest.mark.promise(3)
 async def test_a_request_becomes_one_prediction_and_one_observation_on_the_bus(world: World) -> None:
     await world.put(world.state())
     await world.start()
@@ -184,6 +186,7 @@ class Away(MemoryEngine):
         raise Unavailable("the broker is away")
 
 
+@pytest.mark.promise(10)
 async def test_it_answers_after_a_restart_with_everything_else_down_and_delivers_afterwards(world: World) -> None:
     await world.put(world.state(world.version("logistic-0@1")))
     await world.start()

@@ -44,6 +44,7 @@ def test_the_first_outcome_starts_a_line_for_every_model_of_the_spec() -> None:
     ]
 
 
+@pytest.mark.promise(5)
 def test_every_line_predicts_each_outcome_before_it_learns_it() -> None:
     room = learner()
 
@@ -138,6 +139,7 @@ def test_a_drift_starts_a_fresh_line_at_its_change_point_judged_on_unseen_outcom
     assert sum(fresh.values()) + 20 < sum(seen["logistic-regression-0"][i] for i in range(700, 800))
 
 
+@pytest.mark.promise(9)
 def test_the_same_alert_twice_is_one_run() -> None:
     room = learner()
     feed(room, 0, 700)
@@ -229,6 +231,7 @@ def test_a_line_that_raises_ends_alone_and_is_never_built_again(monkeypatch: pyt
     assert set(room.roster.lines) == {"logistic-0"}
 
 
+@pytest.mark.promise(4)
 def test_a_champion_that_comes_back_is_rebuilt_from_history_to_the_last_bit() -> None:
     untouched, room = learner(), learner()
     feed(untouched, 0, 5000)

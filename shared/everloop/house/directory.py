@@ -111,7 +111,11 @@ def read_json(file: Path) -> dict[str, Any]:
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Replace the file in one step: a reader sees the old text or the new, never half."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    with os.fdopen(descriptor, "w") as out:
-        json.dump(value, out, indent=1)
-    os.chmod(name, 0o644)
-    os.replace(name, file)
+    try:
+        with os.fdopen(descriptor, "w") as out:
+            json.dump(value, out, indent=1)
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise

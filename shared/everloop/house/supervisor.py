@@ -23,7 +23,7 @@ from everloop.house.plan import Plan
 DRAIN_S = 10.0
 HEALTHY_S = 30.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
-ROTATE_EVERY_S = 30.0
+TEND_EVERY_S = 10.0
 BROKER_TRIES = 3
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Supervisor:
         self._broker: Child | None = None
         self._services: list[Child] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._published = False
 
     async def run(self, lock: int | None = None) -> None:
         """Hold the folder, start all, keep them alive until `stopping` is set, end all.
@@ -91,7 +92,7 @@ class Supervisor:
             entry = {"url": self.plan.url(service)}
             self._services.append(Child(service, command, environment, self.plan.log(service), entry))
             self._keep(self._services[-1])
-        await self._forever(self._rotate)
+        await self._forever(self._tend)
 
     async def _start_broker(self) -> str:
         class_path = await asyncio.to_thread(jars.fetch)
@@ -140,15 +141,19 @@ class Supervisor:
             listed["kafka"] = {"bootstrap": self.plan.kafka, "pid": None}
         try:
             write_json(self.plan.home / FILE, {**listed, "supervisor": {"pid": os.getpid()}})
+            self._published = True
         except OSError as e:
+            self._published = False
             log.error("%s cannot be written: %s", FILE, e)
 
     async def _forever(self, what: Callable[[], None]) -> None:
         while True:
-            await asyncio.sleep(ROTATE_EVERY_S)
+            await asyncio.sleep(TEND_EVERY_S)
             what()
 
-    def _rotate(self) -> None:
+    def _tend(self) -> None:
+        if not self._published:
+            self._publish()
         for name in ("supervisor", "kafka", *self.plan.commands):
             processes.rotate(self.plan.log(name))
 
