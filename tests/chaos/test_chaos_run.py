@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.chaos.run import Plan, chaos
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.journey, pytest.mark.timeout(400)]
 
 
 @pytest.mark.promise(1)

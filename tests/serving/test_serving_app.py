@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -242,6 +243,22 @@ async def test_rest_features_follow_the_entitys_windows_and_its_own_requests(wor
 
     means = [a["features"]["price_mean"] for a in (first, second, third)]
     assert means == [3.0, 6.0, 100.0]
+
+
+async def test_a_request_whose_record_finds_no_room_moves_no_window(world: World) -> None:
+    await world.put(world.state(), world.entity_state("shop", 2, [1.0, 3.0]))
+    await world.start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        refused = await world.ask(price=500.0, entity="shop")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    answer = (await world.ask(price=5.0, entity="shop")).json()
+
+    assert refused.status_code == 503
+    assert answer["features"]["price_mean"] == 3.0
 
 
 async def _until_answered_by(world: World, answers: list[Any], version: str) -> None:

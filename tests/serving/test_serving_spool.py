@@ -36,7 +36,8 @@ async def main():
         n = 0
         while True:
             data = EventReceivedData(entity="e", fields={"n": n}, received=at(0))
-            await spool.append([ObservationReceived(id=str(n), time=at(0), subject="e", loop="market", data=data)])
+            spool.append([ObservationReceived(id=str(n), time=at(0), subject="e", loop="market", data=data)])
+            await spool.synced()
             print(n, flush=True)
             n += 1
 
@@ -106,12 +107,12 @@ async def test_a_killed_process_loses_nothing_it_has_acknowledged(tmp_path: Path
 async def test_a_torn_last_record_is_cut_off_and_writing_goes_on(tmp_path: Path, torn: int) -> None:
     async with spool_in(tmp_path, segment_bytes=100_000) as spool:
         for n in range(3):
-            await spool.append([event(n)])
+            spool.append([event(n)])
     path = segment_path(tmp_path, 0)
     os.truncate(path, path.stat().st_size - torn)
 
     async with spool_in(tmp_path, segment_bytes=100_000) as spool:
-        await spool.append([event(3)])
+        spool.append([event(3)])
         kept = ids(spool)
 
     assert kept == ["0", "1", "3"]
@@ -123,7 +124,7 @@ async def test_records_are_delivered_in_order_and_their_files_deleted(tmp_path: 
     async with spool_in(tmp_path) as spool:
         job = asyncio.create_task(deliver(spool, bus.publish))
         for n in range(50):
-            await spool.append([event(n)])
+            spool.append([event(n)])
             await asyncio.sleep(0)
         before = (spool.depth, len(segments(tmp_path)))
 
@@ -141,7 +142,7 @@ async def test_records_are_delivered_in_order_and_their_files_deleted(tmp_path: 
 async def test_a_restart_goes_on_behind_what_was_delivered(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
         for n in range(20):
-            await spool.append([event(n)])
+            spool.append([event(n)])
         batch, mark = spool.next()
         spool.advance(mark, len(batch))
 
@@ -158,7 +159,7 @@ async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_other
     bus.refuses = {"1"}
     async with spool_in(tmp_path) as spool:
         for n in range(3):
-            await spool.append([event(n)])
+            spool.append([event(n)])
 
         job = asyncio.create_task(deliver(spool, bus.publish))
         await until(lambda: spool.depth == 0)
@@ -171,7 +172,7 @@ async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> Non
     bus = Bus()
     async with spool_in(tmp_path) as spool:
         for n in range(20):
-            await spool.append([event(n)])
+            spool.append([event(n)])
     path = segment_path(tmp_path, 0)
     body = bytearray(path.read_bytes())
     body[len(body) // 2] ^= 0xFF
@@ -190,14 +191,14 @@ async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> Non
 async def test_a_full_spool_refuses_and_takes_again_once_delivered(tmp_path: Path) -> None:
     async with spool_in(tmp_path, limit=3_000) as spool:
         while spool.bytes < 2_600:
-            await spool.append([event(1)])
+            spool.append([event(1)])
         with pytest.raises(SpoolFull):
-            await spool.append([event(2), event(3)])
+            spool.append([event(2), event(3)])
         held = spool.bytes
         while (batch := spool.next())[0]:
             spool.advance(batch[1], len(batch[0]))
 
-        await spool.append([event(100)])
+        spool.append([event(100)])
 
         assert held <= 3_000
         assert ids(spool) == ["100"]
@@ -206,23 +207,23 @@ async def test_a_full_spool_refuses_and_takes_again_once_delivered(tmp_path: Pat
 async def test_an_event_over_the_limit_is_refused(tmp_path: Path) -> None:
     async with spool_in(tmp_path, event_bytes=1_000) as spool:
         with pytest.raises(RecordTooLarge):
-            await spool.append([event(1), event(2, "x" * 1_000)])
+            spool.append([event(1), event(2, "x" * 1_000)])
 
         assert spool.bytes == 0
 
 
 async def test_a_disk_that_takes_half_a_record_refuses_and_keeps_none_of_it(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
-        await spool.append([event(0)])
+        spool.append([event(0)])
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (spool.bytes + 10, hard))  # the kernel writes 10 bytes, then none
             with pytest.raises(SpoolUnwritable):
-                await spool.append([event(1)])
+                spool.append([event(1)])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-        await spool.append([event(2)])
+        spool.append([event(2)])
 
         assert ids(spool) == ["0", "2"]
 
@@ -241,9 +242,13 @@ async def test_many_requests_share_a_sync(tmp_path: Path, monkeypatch: pytest.Mo
         synced.append(descriptor)
         real(descriptor)
 
+    async def keep(spool: DiskSpool, n: int) -> None:
+        spool.append([event(n)])
+        await spool.synced()
+
     monkeypatch.setattr(os, "fsync", counting)
     async with spool_in(tmp_path, fsync="always", segment_bytes=1_000_000) as spool:
-        await asyncio.gather(*(spool.append([event(n)]) for n in range(100)))
+        await asyncio.gather(*(keep(spool, n) for n in range(100)))
         shared = len(synced)
 
     assert 1 <= shared < 10

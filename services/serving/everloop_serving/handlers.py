@@ -138,7 +138,7 @@ class Handlers:
             live = self.models.live(live.loop) or live
         now = self.clock()
         time = seen.time or now
-        features = self._features(live, seen, time, now)
+        state, features = self._features(live, seen, time)
         said = self._predict(live, prediction_id, seen.entity, features)
         made = self._made(live, prediction_id, seen.entity, features, time, said, "rest", prediction_id)
         brought = ObservationReceived(
@@ -151,16 +151,16 @@ class Handlers:
             data=EventReceivedData(entity=seen.entity, fields=seen.fields, received=now),
         )
         made = made.model_copy(update={"traceparent": traceparent}) if traceparent else made
-        await self.spool.append([made, brought])
+        self.spool.append([made, brought])
+        # Nobody came in between: what is refused has moved nothing, and the next of its entity builds on what is kept.
+        self.entities.moved(live.loop, seen.entity, state, now)
         self.recent.put(made, kept=True)
+        await self.spool.synced()
         return made
 
-    def _features(self, live: Live, seen: Observation, time: datetime, now: datetime) -> Fields:
+    def _features(self, live: Live, seen: Observation, time: datetime) -> tuple[State, Fields]:
         view = self.entities.get(live.loop, seen.entity)
-        state: State = view.state if view else live.plan.empty()
-        after, features = live.plan.apply(state, seen.fields, time)
-        self.entities.moved(live.loop, seen.entity, after, now)
-        return features
+        return live.plan.apply(view.state if view else live.plan.empty(), seen.fields, time)
 
     def _predict(self, live: Live, prediction_id: str, entity: str, features: Fields) -> Said:
         said = predict(live, prediction_id, entity, features, self.timer)

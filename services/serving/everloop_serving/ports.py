@@ -30,11 +30,14 @@ class Models(Protocol):
 class Spool(Protocol):
     """Events on their way to the bus, on local disk."""
 
-    async def append(self, events: Sequence[Event]) -> None:
-        """Keep the events, together or not at all; returns once they survive this process.
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep the events, together or not at all: they survive this process.
 
         Raises SpoolFull or SpoolUnwritable.
         """
+
+    async def synced(self) -> None:
+        """Wait until what was appended survives a power loss too, where that is asked for; raises SpoolUnwritable."""
 
 
 class Tail(Protocol):

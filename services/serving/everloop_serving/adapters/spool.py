@@ -80,7 +80,7 @@ class DiskSpool:
                 os.close(descriptor)
         self._lock = self._file = self._place = -1
 
-    async def append(self, events: Sequence[Event]) -> None:
+    def append(self, events: Sequence[Event]) -> None:
         """Keep the events as one record; raises SpoolFull, SpoolUnwritable or RecordTooLarge, and keeps nothing."""
         encoded = [event.encode() for event in events]
         if (largest := max(map(len, encoded))) > self._event_bytes:
@@ -96,6 +96,9 @@ class DiskSpool:
         self.bytes += len(record)
         self.depth += 1
         self.grown.set()
+
+    async def synced(self) -> None:
+        """With `always`, wait until what was appended so far is on the disk; it stays kept where that fails."""
         if self._fsync == "always":
             try:
                 await self._sync(self._written)
