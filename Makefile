@@ -33,8 +33,8 @@ demo: $(RUN)  ## Watch the loop close by itself, on real Kafka and real data
 
 test: $(DEV)  ## All tests, on real Kafka too
 	@$(BIN)/everloop kafka fetch
-	@$(BIN)/python -m pytest -q -n auto $(ARGS)
-	@$(BIN)/python -m pytest -q -m "(kafka or process or journey) and not postgres" --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto -m "not (kafka or process or journey or chaos or compose)" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "kafka or process or journey" --durations=10 $(ARGS)
 
 chaos: $(DEV)  ## Kill everything, again and again, and prove that nothing was lost (ARGS="--minutes 10 --seed 3")
 	@$(BIN)/everloop kafka fetch
