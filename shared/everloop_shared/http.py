@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from everloop_shared.errors import EverloopError, FieldError, Overloaded, Rejected
+from everloop_shared.errors import EverloopError, FieldError, Overloaded, Rejected, Unavailable
 from everloop_shared.tracing import accepted, new_traceparent, traced
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Doorkeeper:
         try:
             with traced(accepted(Headers(scope=scope).get("traceparent")) or new_traceparent()):
                 await self._app(scope, receive, send)
+        except asyncio.CancelledError:  # the door closes, and this one took longer than the drain
+            await answer(Unavailable("the service is stopping; try again"))(scope, receive, send)
         finally:
             self._inside -= 1
 

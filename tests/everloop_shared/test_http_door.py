@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import APIRouter, Request
+from tests.engines.buses import until
 
+from everloop.house.ports import free_port
 from everloop_shared.errors import FieldError, Overloaded, Rejected
 from everloop_shared.http import Doorkeeper, create_app, read_body
 from everloop_shared.logging import JsonFormatter
@@ -34,6 +37,16 @@ async def fails(how: str) -> None:
         "rejected": Rejected("no good", [FieldError("a.b", "must be a number")]),
         "overloaded": Overloaded("full"),
     }.get(how, ValueError("secret"))
+
+
+WAITING = asyncio.Event()
+
+
+@router.get("/waits")
+async def waits() -> None:
+    """For as long as it may."""
+    WAITING.set()
+    await asyncio.Event().wait()
 
 
 @router.get("/trace")
@@ -63,6 +76,25 @@ async def test_overload_says_when_to_come_back(client: httpx.AsyncClient) -> Non
     answer = await client.get("/fails/overloaded")
 
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+
+
+async def test_a_request_that_outlasts_the_drain_is_told_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.service.DOOR_DRAIN_S", 1)
+    port, stop = free_port(), asyncio.Event()
+    service = Service("ingest", Settings(data=tmp_path, port=port), router)
+    running = asyncio.create_task(service.run(stop))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
+        await until(lambda: service.not_ready() is None)
+        asked = asyncio.create_task(client.get("/waits"))
+        await asyncio.wait_for(WAITING.wait(), 10)
+
+        stop.set()
+        answer = await asked
+        await running
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_a_crash_keeps_its_reason_to_the_log(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:

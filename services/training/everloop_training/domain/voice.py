@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 from everloop_models import SEED, Model, library_versions
@@ -130,16 +131,21 @@ class Voice:
         )
 
     def challenged(self, revision: int, challenge: Challenge) -> None:
-        """The losses of the lines on a range of outcomes."""
+        """The losses of the lines on a range of outcomes.
+
+        A replay may know of another line by then: that is another event, and the same losses are the same event.
+        """
         first, last = challenge.offsets[0], challenge.offsets[-1]
+        losses = {name: tuple(values) for name, values in sorted(challenge.padded().items())}
+        digest = sha256(repr(losses).encode()).hexdigest()
         data = ChallengeUpdatedData(
             offsets=tuple(challenge.offsets),
-            losses={name: tuple(values) for name, values in challenge.padded().items()},
-            lines=tuple(challenge.lines.values()),
+            losses=losses,
+            lines=tuple(line for _, line in sorted(challenge.lines.items())),
         )
         self.events.append(
             ChallengeUpdated(
-                id=derived_id(self.loop, ChallengeUpdated.type_name(), first, last),
+                id=derived_id(self.loop, ChallengeUpdated.type_name(), first, last, digest),
                 time=self.tools.now(),
                 subject=f"{first}-{last}",
                 loop=self.loop,
