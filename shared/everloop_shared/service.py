@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ from everloop_shared.settings import Settings
 log = logging.getLogger(__name__)
 DRAIN_S = 10.0
 DOOR_DRAIN_S = 3
+OUTLIVED_S = 5.0
+"""Shorter than any session: who stood still for longer may have been replaced."""
 
 
 @dataclass
@@ -150,8 +154,39 @@ async def _cancelled(futures: Iterable[asyncio.Future[Any]]) -> None:
         await asyncio.wait(unfinished)
 
 
+class _Awake:
+    """Ends a process that was stopped for so long that others have taken over its partitions.
+
+    Woken, it would go on with what it held: its producer sends, and a state written late hides a newer one. The
+    handler of SIGCONT runs before any of that does.
+    """
+
+    def __init__(self) -> None:
+        self._seen = time.monotonic()
+        signal.signal(signal.SIGCONT, self._woken)
+
+    def _woken(self, *_: object) -> None:
+        if (away_s := time.monotonic() - self._seen) > OUTLIVED_S:
+            os.write(2, b"stopped for %.0f s, longer than the broker waits: starting afresh\n" % away_s)
+            os._exit(os.EX_TEMPFAIL)
+
+    async def watch(self) -> None:
+        """Note the time, as long as there is somebody to note it."""
+        while True:
+            self._seen = time.monotonic()
+            await asyncio.sleep(0.5)
+
+
 async def _main(service: Service) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    watching = asyncio.ensure_future(_Awake().watch())
+    try:
+        await _run_until_signal(service, loop, stop)
+    finally:
+        await _cancelled([watching])
+
+
+async def _run_until_signal(service: Service, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     running, stopping = asyncio.ensure_future(service.run(stop)), asyncio.ensure_future(stop.wait())

@@ -17,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from everloop_shared.service import OUTLIVED_S
+
 pytestmark = pytest.mark.process
 PROGRAM = Path(__file__).with_name("lonely_service.py")
 
@@ -73,6 +75,26 @@ def test_a_service_answers_and_leaves_with_status_0_on_sigterm() -> None:
     assert status == 0
     assert [line["message"] for line in log] == ["listening", "ready", "stopped"]
     assert all(line["service"] == "ingest" for line in log)
+
+
+def test_a_process_that_outlives_its_session_ends_instead_of_going_on() -> None:
+    with service() as running:
+        running.wait_until_ready()
+        running.process.send_signal(signal.SIGSTOP)
+        time.sleep(OUTLIVED_S + 1)  # the fault itself
+        running.process.send_signal(signal.SIGCONT)
+
+        assert running.process.wait(timeout=5) == os.EX_TEMPFAIL
+
+
+def test_a_process_stopped_for_a_moment_goes_on() -> None:
+    with service() as running:
+        running.wait_until_ready()
+        running.process.send_signal(signal.SIGSTOP)
+        running.process.send_signal(signal.SIGCONT)
+
+        running.wait_until_ready()
+        assert running.process.poll() is None
 
 
 def test_a_request_in_hand_is_answered_during_the_drain() -> None:
