@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop.backup import manifest
@@ -25,6 +28,8 @@ from everloop_schemas.envelope import Topic
 from everloop_shared.errors import EverloopError as ServiceError
 from everloop_shared.messaging.topics import ensure_topics
 
+GONE_WITHIN_S = 10.0
+GROUPS_WITHIN_S = 20.0
 HARMLESS = {"logs", "supervisor.lock", "services.json"}
 
 
@@ -84,7 +89,7 @@ async def _check_cluster(settings: BackupSettings) -> None:
         )
         raise NotEmpty(what, "Restore to an empty cluster, or under another EVERLOOP_TOPIC_PREFIX.")
     async with admin(settings) as client:
-        known = {group[0] for group in await client.list_consumer_groups()}
+        known = await _groups(client)
         for service in SERVICES:
             group = f"{prefix}{service}"
             if group in known and any(
@@ -92,6 +97,18 @@ async def _check_cluster(settings: BackupSettings) -> None:
             ):
                 what = f"The consumer group {group} remembers positions of other topics of these names."
                 raise NotEmpty(what, f"Delete it: kafka-consumer-groups.sh --delete --group {group}")
+
+
+async def _groups(client: AIOKafkaAdminClient) -> set[str]:
+    """The names of all consumer groups, once a broker that has just started has loaded them."""
+    deadline = time.monotonic() + GROUPS_WITHIN_S
+    while True:
+        try:
+            return {group[0] for group in await client.list_consumer_groups()}
+        except KafkaError as e:
+            if not e.retriable or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 async def _write(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
@@ -155,9 +172,10 @@ async def _take_back(settings: BackupSettings, whole: Manifest, meter: Meter) ->
         shutil.rmtree(settings.data / name, ignore_errors=True)
     names = [settings.topic_prefix + log.name for log in whole.topics]
     try:
-        async with admin(settings) as client:
-            there = set(await client.list_topics())
-            await client.delete_topics([name for name in names if name in there])
+        async with admin(settings) as client, asyncio.timeout(GONE_WITHIN_S):
+            await client.delete_topics(names)  # all: what was just made may not be listed yet
+            while set(names) & set(await client.list_topics()):
+                await asyncio.sleep(0.05)
     except (KafkaError, TimeoutError):
         with suppress(Exception):
             meter.say(f"Left on the cluster, to be deleted by hand: {', '.join(names)}")

@@ -304,7 +304,8 @@ async def test_a_backup_of_what_was_restored_to_kafka_at_hand_is_the_same_backup
     again = everloop("backup", str(tmp_path / "two"), "--data", str(house), **at)
     twice = everloop("restore", str(tmp_path / "one"), "--data", str(house), **at)
 
-    assert (saved.returncode, back.returncode, again.returncode) == (0, 0, 0), (saved, back, again)
+    for done in (saved, back, again):
+        assert done.returncode == 0, f"{done.args[3:5]}: {done.stderr}"
     one, two = (manifest.read(tmp_path / name) for name in ("one", "two"))
     digests = [
         {(log.name, n): (part.digest, part.records) for log in whole.topics for n, part in enumerate(log.partitions)}
