@@ -65,6 +65,7 @@ class Story:
         self._last_label: Scalar = False
         self._labels: Counter[Scalar] = Counter({False: 0})
         self._runs: dict[str, RunRequested] = {}
+        self._trained: dict[str, RunFinished] = {}
 
     def rolling(self, name: str = "served") -> float:
         """Accuracy over the last 200 outcomes: of what was served, or of a baseline."""
@@ -83,11 +84,10 @@ class Story:
             case RunRequested():
                 self._runs[event.data.run] = event
                 self._tell(event, f"run {event.data.trigger}", f"{event.data.reason}; line {event.data.line}", "cyan")
-                if event.causationid == self._detected_id:
-                    self.recovery.run = event.data.run
-            case RunFinished() if event.data.run == self.recovery.run and event.data.state == "trained":
-                why = f"line {event.data.line} has caught up and challenges"
-                self.recovery.trained = self._tell(event, "trained", why, "cyan")
+                self._connect()
+            case RunFinished() if event.data.state == "trained":
+                self._trained[event.data.run] = event
+                self._connect()
             case DriftDetected():
                 self._on_drift(event)
             case GateDecided() if event.data.passed:
@@ -111,10 +111,6 @@ class Story:
     def closed(self) -> bool:
         """Whether the loop has closed: the run that the drift caused became champion."""
         return self.recovery.champion is not None
-
-    @property
-    def _detected_id(self) -> str | None:
-        return self._drift_id if self.recovery.detected else None
 
     _drift_id: str | None = None
 
@@ -144,6 +140,16 @@ class Story:
         moment = self._tell(event, "drift detected", why, "bold red")
         if self.recovery.onset and self.recovery.detected is None:
             self.recovery.detected, self._drift_id = moment, event.id
+            self._connect()
+
+    def _connect(self) -> None:
+        """Who caused whom: alarm, run and its end lie on three topics, and come in any order."""
+        steps = self.recovery
+        if steps.detected and steps.run is None:
+            steps.run = next((run for run, asked in self._runs.items() if asked.causationid == self._drift_id), None)
+        if steps.run and steps.trained is None and (done := self._trained.get(steps.run)):
+            why = f"line {done.data.line} has caught up and challenges"
+            steps.trained = self._tell(done, "trained", why, "cyan")
 
     def _on_promoted(self, event: ModelPromoted) -> None:
         d = event.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_loop_that_closes_has_every_step_and_nothing_missing() -> None:
     tell(story, outcome("row-1", True), outcome("row-2", True), drift(), *run("r", "alarm"), promoted("b@9", "r"))
 
     assert story.closed
+    assert verdict(story).missing == []
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_topics_may_be_read_in_any_order(order: tuple[int, ...]) -> None:
+    story, steps = Story(onset_id="row-1"), [drift(), *run("r", "alarm")]
+
+    tell(story, outcome("row-1", True), *[steps[i] for i in order], promoted("b@9", "r"))
+
     assert verdict(story).missing == []
 
 
