@@ -64,3 +64,14 @@ class Settings(BaseModel):
         path = self.data / service
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+
+class StoreSettings(Settings):
+    """Settings of those who write or read artifacts: one place for all of them unless told otherwise."""
+
+    artifacts: str = Field("", description="fsspec URL of the artifact store; by default the folder artifacts in data")
+
+    @property
+    def artifact_url(self) -> str:
+        """The store's URL; by default the folder artifacts in data."""
+        return self.artifacts or (self.data.absolute() / "artifacts").as_uri()

@@ -6,20 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.house import House
-from tests.chaos.loops import SPECS
+from tests.chaos.house import House, standing
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     """A house of our own, with the loops applied."""
-    house = House(tmp_path / "house")
-    house.folder.mkdir()
-    done = house.up()
-    assert done.returncode == 0, done.stderr
-    try:
-        for spec in SPECS.values():
-            house.apply(spec)
+    with standing(tmp_path / "house") as house:
         yield house
-    finally:
-        house.down()

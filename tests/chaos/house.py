@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from tests.chaos.loops import SPECS
 
 SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
 
@@ -97,3 +100,18 @@ class House:
         except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol):
             return {}
         return dict(answer.json()) if answer.status_code == 200 else {}
+
+
+@contextmanager
+def standing(folder: Path) -> Iterator[House]:
+    """A house of one's own, up, with the loops applied; stopped at the end, its folder left."""
+    house = House(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = house.up()
+    assert done.returncode == 0, done.stderr
+    try:
+        for spec in SPECS.values():
+            house.apply(spec)
+        yield house
+    finally:
+        house.down()

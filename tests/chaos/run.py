@@ -25,10 +25,9 @@ from tests.chaos.check_ids import check_duplicates, check_ids
 from tests.chaos.check_learning import check_evaluations, check_learning
 from tests.chaos.faults import TARGETS, HouseIsGone, Storm, schedule
 from tests.chaos.findings import Findings
-from tests.chaos.house import House
+from tests.chaos.house import House, standing
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load
-from tests.chaos.loops import SPECS
 from tests.chaos.replicas import SERVICES as TWINS
 from tests.chaos.replicas import Replicas
 from tests.chaos.topics import Log, ends, read
@@ -79,27 +78,21 @@ class Report:
 
 async def chaos(plan: Plan) -> Report:
     """Run all of it. The house is stopped at the end; its folder is left."""
-    house = House(plan.folder)
-    replicas = Replicas(house) if plan.replicas else None
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    done = house.up()
-    assert done.returncode == 0, done.stderr
-    try:
-        for spec in SPECS.values():
-            house.apply(spec)
-        if replicas:
-            replicas.start_missing()
-        report = await storm(house, plan, replicas)
-        report.journal.save(plan.folder / "journal.jsonl")
-        if report.gone:
+    with standing(plan.folder) as house:
+        replicas = Replicas(house) if plan.replicas else None
+        try:
+            if replicas:
+                replicas.start_missing()
+            report = await storm(house, plan, replicas)
+            report.journal.save(plan.folder / "journal.jsonl")
+            if report.gone:
+                return report
+            await peace(house, report.journal, report.findings)
+            await check(house, report.journal, report.findings)
             return report
-        await peace(house, report.journal, report.findings)
-        await check(house, report.journal, report.findings)
-        return report
-    finally:
-        if replicas:
-            replicas.end()
-        house.down()
+        finally:
+            if replicas:
+                replicas.end()
 
 
 async def storm(house: House, plan: Plan, replicas: Replicas | None = None) -> Report:

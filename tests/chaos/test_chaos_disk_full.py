@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from tests.chaos.faults import Storm
 from tests.chaos.findings import Findings
-from tests.chaos.house import House
+from tests.chaos.house import standing
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
-from tests.chaos.loops import SPECS
 from tests.chaos.run import Report, check, peace
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
@@ -57,14 +56,8 @@ def test_filling_takes_all_of_it(small_disk: Path) -> None:
 
 
 async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
-    house = House(small_disk / "house")
-    house.folder.mkdir()
-    done = house.up()
-    assert done.returncode == 0, done.stderr
     journal, findings = Journal(), Findings()
-    try:
-        for spec in SPECS.values():
-            house.apply(spec)
+    with standing(small_disk / "house") as house:
         async with loaded(house.url, journal) as load:
             while len(journal.asked) < 100:
                 await asyncio.sleep(0.5)
@@ -82,6 +75,4 @@ async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
                     await asyncio.sleep(0.5)
         await peace(house, journal, findings)
         await check(house, journal, findings)
-    finally:
-        house.down()
     assert not findings.found, Report(journal, Storm(house), findings).text()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from everloop_shared.database import sqlite_url
-from everloop_shared.settings import Settings
+from everloop_shared.settings import StoreSettings
 
 
-class RegistrySettings(Settings):
+class RegistrySettings(StoreSettings):
     """The registry's settings; each is read from `EVERLOOP_REGISTRY_<NAME>`."""
 
     database_url: str = Field(
@@ -27,8 +27,3 @@ class RegistrySettings(Settings):
     def database(self) -> str:
         """The database's URL; makes the folder of the default one."""
         return self.database_url or sqlite_url(self.folder("registry") / "registry.db")
-
-    @property
-    def artifact_url(self) -> str:
-        """Where a moved or restored store is; by default the folder artifacts in data."""
-        return self.artifacts or (self.data.absolute() / "artifacts").as_uri()

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from everloop_shared.settings import Settings
+from everloop_shared.settings import StoreSettings
 
 
-class ServingSettings(Settings):
+class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
     recent_predictions: int = Field(20_000, ge=1, description="predictions remembered, so that a repeat says the same")
@@ -29,8 +29,3 @@ class ServingSettings(Settings):
     artifacts: str = Field(
         "", description="where else artifacts are looked for (fsspec URL), when gone from where their version says"
     )
-
-    @property
-    def artifact_url(self) -> str:
-        """Where a moved or restored store is; by default the folder artifacts in data."""
-        return self.artifacts or (self.data.absolute() / "artifacts").as_uri()

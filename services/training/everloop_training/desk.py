@@ -185,7 +185,7 @@ class Desk:
 
 def desk_of(settings: TrainingSettings) -> Desk:
     """A desk as the settings say."""
-    tools = Tools(system_clock, _keeper(ArtifactStore(settings.artifact_url())))
+    tools = Tools(system_clock, _keeper(ArtifactStore(settings.artifact_url)))
     snapshots = Snapshots(settings.snapshot_folder())
     return Desk(tools, snapshots, settings.snapshot_outcomes, settings.snapshot_seconds)
 

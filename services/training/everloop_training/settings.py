@@ -6,22 +6,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from everloop_shared.settings import Settings
+from everloop_shared.settings import StoreSettings
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(StoreSettings):
     """Settings of the training service."""
 
     port: int = Field(8003, ge=0, le=65535, description="HTTP port; 0 takes a free one")
-    artifacts: str = Field("", description="fsspec URL of the artifact store; by default the folder artifacts in data")
     snapshot_outcomes: int = Field(2000, ge=1, description="outcomes of a partition between two learner snapshots")
     snapshot_seconds: float = Field(30.0, gt=0, description="seconds between two learner snapshots, at most")
     in_flight: int = Field(2000, ge=1, description="outcomes on their way to the worker before consuming waits")
     linger_ms: float = Field(50.0, ge=0, le=10_000, description="how long outcomes are gathered into one batch")
-
-    def artifact_url(self) -> str:
-        """Where artifacts go."""
-        return self.artifacts or (self.data.absolute() / "artifacts").as_uri()
 
     def snapshot_folder(self) -> Path:
         """Where learner snapshots lie, below this service's own folder."""
