@@ -48,13 +48,15 @@ class EntityState(Event):
 class LabelJoinedData(Data):
     """A label that found its prediction, told to the entity's own partition for `lag: label`.
 
-    `observed` is the observation's own time: the label of the newest observation is the last one.
+    `observed` is the observation's own time, `correction` counts the labels before this one: the last word on the
+    newest observation is the one that counts.
     """
 
     prediction_id: str
     entity: str
     label: Scalar
     observed: Timestamp | None = None
+    correction: int = 0
 
 
 class LabelJoined(Event):

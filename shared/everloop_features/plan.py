@@ -94,16 +94,16 @@ class FeaturePlan:
         parts = {"ring": rings, "span": kept, "last": last, "label": label}
         return {k: v for k, v in parts.items() if v}, {name: values[name] for name in self.names}
 
-    def label(self, state: State, label: Scalar, observed: datetime) -> State:
+    def label(self, state: State, label: Scalar, observed: datetime, correction: int = 0) -> State:
         """The state once the label of the observation made at `observed` is known, for `lag: label`.
 
-        The label of the newest observation stays, whatever the order in which labels arrive.
+        The last word on the newest observation stays, whatever the order in which labels arrive, and however often.
         """
-        at_ms = round(observed.timestamp() * 1000)
+        newness = [round(observed.timestamp() * 1_000_000), correction]
         known = state.get("label")
-        if not self.uses_label or (known and known[1] > at_ms):
+        if not self.uses_label or (known and known[1:] > newness):
             return state
-        return {**state, "label": [label, at_ms]}
+        return {**state, "label": [label, *newness]}
 
 
 def compile_features(spec: LoopSpec) -> FeaturePlan:

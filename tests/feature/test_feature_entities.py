@@ -118,16 +118,34 @@ async def test_a_state_that_fits_no_record_is_refused_with_the_fix() -> None:
         await desk.on_event_received(event(1), Position("ingest.event_received.v1", 0, 5))
 
 
-async def test_a_label_of_an_entity_never_seen_is_kept_for_its_first_observation() -> None:
+def labels_first() -> EntityHandlers:
     loops = Loops()
     loops.apply(loop_state(spec(features=[{"name": "last", "lag": "label"}])))
-    desk = EntityHandlers(loops, KeyedStore("entities"), PrometheusNotes())
-    data = LabelJoinedData(prediction_id="e0", entity="ada", label=True, observed=event(0).time)
-    await desk.on_label_joined(
-        LabelJoined(id="j", time=event(0).time, subject="ada", loop="shop", revision=1, data=data),
-        Position("feature.label_joined.v1", 0, 0),
+    return EntityHandlers(loops, KeyedStore("entities"), PrometheusNotes())
+
+
+def joined(n: int, label: bool, correction: int = 0) -> LabelJoined:
+    data = LabelJoinedData(
+        prediction_id=f"e{n}", entity="ada", label=label, observed=event(n).time, correction=correction
     )
+    return LabelJoined(id=f"j{n}-{correction}", time=event(n).time, subject="ada", loop="shop", revision=1, data=data)
+
+
+async def test_a_label_of_an_entity_never_seen_is_kept_for_its_first_observation() -> None:
+    desk = labels_first()
+    await desk.on_label_joined(joined(0, True), Position("feature.label_joined.v1", 0, 0))
 
     [vector, *_] = await desk.on_event_received(event(1), Position("ingest.event_received.v1", 0, 0))
 
     assert vector.data.features == {"last": True}
+
+
+async def test_labels_said_again_say_no_state_again() -> None:
+    """After a crash the same labels come once more, at other places of the log, when the windows have moved on."""
+    desk, words = labels_first(), [joined(1, True), joined(0, False), joined(1, False, correction=1)]
+    said = [await desk.on_label_joined(w, Position("feature.label_joined.v1", 0, n)) for n, w in enumerate(words)]
+    await desk.on_event_received(event(2), Position("ingest.event_received.v1", 0, 0))
+
+    again = [await desk.on_label_joined(w, Position("feature.label_joined.v1", 0, 3 + n)) for n, w in enumerate(words)]
+
+    assert ([len(s) for s in said], again) == ([1, 0, 1], [[], [], []])

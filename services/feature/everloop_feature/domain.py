@@ -73,9 +73,9 @@ class Entity:
         state, features = plan.apply(self.state, fields, time)
         return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id), self.pages)
 
-    def labelled(self, plan: FeaturePlan, label: Scalar, observed: datetime) -> Entity:
-        """The entity once a label of its own is known."""
-        return replace(self, state=plan.label(self.state, label, observed))
+    def labelled(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
+        """The entity once a label of its own is known; the same where it is no news."""
+        return replace(self, state=plan.label(self.state, label, observed, correction))
 
     def dump(self) -> bytes:
         """The value to keep."""

@@ -64,8 +64,10 @@ class EntityHandlers:
         plan = self.loops.plan(event.loop, event.revision)
         if self.entities.seen(key, at):
             return []
-        entity = Entity.load(self.entities.get(key, at))
-        changed = entity.labelled(plan, event.data.label, event.data.observed or event.time)
+        entity, data = Entity.load(self.entities.get(key, at)), event.data
+        changed = entity.labelled(plan, data.label, data.observed or event.time, data.correction)
+        if changed == entity:
+            return []  # said again, or of an older observation: it leads to no other state, now or later
         self.entities.put(key, changed.dump(), at)
         return _state(event, changed)
 
@@ -293,7 +295,11 @@ def _joined(made: PredictionMade, observed: OutcomeObserved, label: object) -> L
         causationid=observed.id,
         traceparent=observed.traceparent,
         data=LabelJoinedData(
-            prediction_id=made.subject, entity=made.data.entity, label=label, observed=made.data.observed
+            prediction_id=made.subject,
+            entity=made.data.entity,
+            label=label,
+            observed=made.data.observed,
+            correction=observed.data.correction,
         ),
     )
 
