@@ -130,7 +130,9 @@ def _next(
 def _apply(plan: FeaturePlan, record: Record, state: State) -> tuple[State, dict[str, Any] | None]:
     if "label" in record.data:
         observed = datetime.fromisoformat(record.data.get("observed") or record.event["time"])
-        return json.loads(json.dumps(plan.label(state, record.data["label"], observed, record.data["correction"]))), None
+        return json.loads(
+            json.dumps(plan.label(state, record.data["label"], observed, record.data["correction"]))
+        ), None
     after, features = plan.apply(state, record.data["fields"], datetime.fromisoformat(record.event["time"]))
     return json.loads(json.dumps(after)), features
 

@@ -125,7 +125,74 @@ async def test_the_order_of_topics_is_durable_before_the_outputs() -> None:
     async with store:
         await store.record([state_of("a", 1)], {("u", 0): 4, ("t", 0): 9})
 
-    assert store.order(0) == [("u", 3), ("t", 8)]
+    again = restored(log)
+    assert again.turns.next(0, lambda topic: 0) == ("u", 3)
+    assert again.turns.next(0, {"u": 4, "t": 0}.__getitem__) == ("t", 8)
+    assert again.turns.next(0, {"u": 4, "t": 9}.__getitem__) is None
+
+
+def restored(log: Log) -> KeyedStore:
+    """A store of a session after."""
+    store = KeyedStore("s", ordered=True)
+    store.attach(Bus(), {}, log)
+    store.restore(log.records)
+    store.restored(range(4))
+    return store
+
+
+async def test_a_batch_that_was_cut_off_is_handled_in_its_order_though_the_broker_was_only_away() -> None:
+    store, bus, log = KeyedStore("s", ordered=True), Bus(), Log()
+    store.attach(bus, {}, log)
+
+    async def handle(**after: int) -> None:
+        async with store:
+            await store.record([state_of("a", 1)], {(topic, 0): n for topic, n in after.items()})
+
+    bus.away = True
+    with pytest.raises(Unavailable):
+        await handle(u=4, t=9)
+    bus.away = False
+
+    for too_early in ({"t": 9}, {"u": 5}, {"u": 4, "t": 10}, {"t": 9, "u": 4}):
+        with pytest.raises(Unavailable, match="waits for the rest of a batch"):
+            await handle(**too_early)
+    await handle(u=2)
+    assert restored(log).turns.next(0, {"u": 2}.__getitem__) == ("u", 3), "a crash now leaves the same to do"
+    for part in ({"u": 4, "t": 5}, {"t": 9}, {"t": 12}):
+        await handle(**part)
+
+
+async def test_a_late_write_of_an_older_state_is_passed_over() -> None:
+    store, log = KeyedStore("s"), Log()
+    store.attach(Bus(), {}, log)
+    for offset, value in ((5, b"old"), (6, b"new")):
+        async with store:
+            store.put("k", value, at(offset))
+    async with store:
+        store.put("k", b"swept", at(-1, topic=""))
+    late = log.records[0]
+
+    log.records.append(late)
+
+    assert list(restored(log).items()) == [(0, "k", b"swept")]
+
+
+async def test_who_lost_his_partitions_finishes_nothing() -> None:
+    store, bus, log = KeyedStore("s", ordered=True), Bus(), Log()
+    store.attach(bus, {}, log)
+    store.abandon()
+
+    async def unit() -> None:
+        async with store:
+            store.put("k", b"1", at(0))
+            await store.record([state_of("a", 1)], {("t", 0): 1})
+
+    with pytest.raises(Unavailable, match="taken away"):
+        await unit()
+    assert (bus.taken, log.records, list(store.items())) == ([], [], [])
+
+    store.restored([0])
+    await unit()
 
 
 steps = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["put", "put", "delete"])), min_size=1, max_size=12)

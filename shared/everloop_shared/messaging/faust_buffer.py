@@ -10,6 +10,8 @@ from typing import Any
 
 from faust.types import TP
 
+ASIDE_S = 0.02
+
 
 class Buffer:
     """Holds events in order per partition, at most two batches of them; beyond, Faust's own flow control holds.
@@ -21,6 +23,7 @@ class Buffer:
         self._size = batch_size
         self._held: dict[TP, deque[Any]] = {}
         self._ready_at: dict[TP, float] = {}
+        self._aside: set[TP] = set()
         self._arriving: AsyncIterator[Any] | None = None
         self._queue: Any = None
         self._next: asyncio.Task[Any] | None = None
@@ -44,6 +47,7 @@ class Buffer:
         """
         self._held.clear()
         self._ready_at.clear()
+        self._aside.clear()
         self._closed = closed
 
     async def fill(self) -> None:
@@ -74,10 +78,16 @@ class Buffer:
             held.popleft()
         if not held:
             del self._held[tp]
+        self._aside.discard(tp)
         if backoff_s:
             self._ready_at[tp] = time.monotonic() + backoff_s
         else:
             self._ready_at.pop(tp, None)
+
+    def put_aside(self, tp: TP) -> None:
+        """It is the turn of another topic, whose events may still be on their way: these take no room meanwhile."""
+        self.done(tp, 0, ASIDE_S)
+        self._aside.add(tp)
 
     def waits(self, tp: TP) -> bool:
         """Whether a partition backs off."""
@@ -87,7 +97,7 @@ class Buffer:
         return [tp for tp in self._held if not self.waits(tp)]
 
     def _room(self) -> bool:
-        return sum(map(len, self._held.values())) < 2 * self._size
+        return sum(len(events) for tp, events in self._held.items() if tp not in self._aside) < 2 * self._size
 
     async def _arrival(self) -> Any:
         """The next event; None when a back-off ends first."""

@@ -25,7 +25,7 @@ from everloop_shared.messaging.routes import Engine, Position
 log = logging.getLogger(__name__)
 STUCK_S = 30.0
 UNCOMMITTED_S = 10.0
-ORDER_WITHIN_S = 30.0
+ASK_AFTER_S = 10.0
 UNKNOWN_END = 1 << 62
 
 
@@ -52,8 +52,7 @@ class Lane:
         self._buffer = Buffer(settings.batch_size)
         self._time = StreamTime(self._topics)
         self._turn = asyncio.Lock()
-        self._orders: dict[int, list[tuple[str, int]]] = {}
-        self._order_until = 0.0
+        self._ask_at = 0.0
         self._moved: dict[Partition, tuple[int, float]] = {}
         self._stopping = False
         self._table = app.Table(
@@ -77,6 +76,13 @@ class Lane:
     def attach(self) -> None:
         """Let the group's store stand on the table."""
         self._group.store.attach(self._bus, self._table.data.data, self._append)
+        self._table.data.apply_changelog_batch = self._restore
+
+    def _restore(self, events: Sequence[Any], **_: Any) -> None:
+        """What Faust read of the changelog, given to the store, which knows old from new."""
+        self._group.store.restore((e.message.partition, e.key, e.message.value) for e in events)
+        for event in events:
+            self._table.data._key_partition[event.key] = event.message.partition
 
     async def _append(self, changes: Sequence[Change]) -> None:
         """Changelog first in, first out per partition; returns with the broker's acks."""
@@ -106,11 +112,9 @@ class Lane:
 
     async def _on_recover(self) -> None:
         self._buffer.clear()
-        self._group.store.forget_applied()
+        self._group.store.restored(range(self._settings.partitions))
         self._time = StreamTime(self._topics)
         self._moved.clear()
-        self._orders = {p: self._group.store.order(p) for p in range(self._settings.partitions)}
-        self._order_until = time.monotonic() + ORDER_WITHIN_S
         if self._group.restored:
             self._group.restored()
 
@@ -129,7 +133,7 @@ class Lane:
             self._buffer.close()
 
     async def _batch(self, stream: Any) -> None:
-        held = self._in_order(self._buffer.take())
+        held = await self._in_order(self._buffer.take())
         if not held or self._stopping:
             return
         records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in held.items()}
@@ -144,32 +148,38 @@ class Lane:
         if progress.failure:
             raise progress.failure
 
-    def _in_order(self, held: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
-        """What may be handled now: a batch that a crash cut off is handled in the order it was begun in."""
-        if not self._orders:
-            return held
+    async def _in_order(self, held: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
+        """What may be handled now: a batch that was cut off is handled in the order it was begun in."""
         allowed = {}
         for tp, events in held.items():
-            if good := self._next_in_order(tp, events):
-                allowed[tp] = good
+            turn = self._turn_of(tp.partition, self._partition(tp)[0], events[0].message.offset)
+            if turn is None:
+                allowed[tp] = events
+            elif turn[0] == self._partition(tp)[0]:
+                allowed[tp] = [e for e in events if e.message.offset <= turn[1]]
             else:
-                self._buffer.done(tp, 0, 0.02)
+                self._buffer.put_aside(tp)
+                await self._look_for(*turn, tp.partition)
         return allowed
 
-    def _next_in_order(self, tp: TP, events: list[Any]) -> list[Any]:
-        topic, partition = self._partition(tp)
-        order = self._orders.get(partition, [])
-        late = time.monotonic() > self._order_until
-        while order:
-            first, upto = order[0]
-            passed = events[0].message.offset > upto if first == topic else self._position(first, partition) > upto
-            if not passed and not late:
-                return [e for e in events if e.message.offset <= upto] if first == topic else []
-            if not passed:
-                log.warning("the rest of a batch never came back", extra={"topic": first, "offset": upto})
-            order.pop(0)
-        self._orders.pop(partition, None)
-        return events
+    def _turn_of(self, partition: int, topic: str, offset: int) -> tuple[str, int] | None:
+        def position(other: str) -> int:
+            return offset if other == topic else self._position(other, partition)
+
+        return self._group.store.turns.next(partition, position)
+
+    async def _look_for(self, topic: str, upto: int, partition: int) -> None:
+        """Wait no longer for records that are no longer on the log."""
+        if time.monotonic() < self._ask_at:
+            return
+        self._ask_at = time.monotonic() + ASK_AFTER_S
+        tp = TP(self._prefix + topic, partition)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            first = (await self._app.consumer.earliest_offsets(tp))[tp]
+            end = (await self._app.consumer.highwaters(tp))[tp]
+            if first > upto or end <= upto:
+                log.warning("the rest of a batch is gone", extra={"topic": topic, "offset": upto})
+                self._group.store.turns.drop(partition)
 
     def _partition(self, tp: TP) -> Partition:
         return tp.topic.removeprefix(self._prefix), tp.partition
@@ -181,10 +191,14 @@ class Lane:
 
     async def forget(self) -> None:
         """Partitions go: finish the batch in hand, drop what was not begun; it comes again from the commit."""
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._settings.session_timeout_s / 2):
                 async with self._turn:
                     self._buffer.clear(closed=True)
+        except TimeoutError:
+            self._fail(Unavailable("the partitions go before the batch in hand is finished"))
+        finally:
+            self._group.store.abandon()
 
     async def drain(self) -> None:
         """Finish the batch in hand and begin no other."""

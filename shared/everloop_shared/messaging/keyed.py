@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from everloop_schemas.envelope import Event
+from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
+from everloop_shared.messaging.turns import Order, Turns
 
 Change = tuple[int, bytes, bytes | None]
 """Partition, key and new value; None is a tombstone."""
@@ -53,6 +55,11 @@ class _Entry:
         head, there, value = raw.partition(b"\n")
         return cls(json.loads(head), value if there else None)
 
+    def older_than(self, other: _Entry) -> bool:
+        """Whether the other reflects all that this one does, and more."""
+        known = other.offsets
+        return self.offsets != known and all(known.get(t, -1) >= offset for t, offset in self.offsets.items())
+
 
 def _name(partition: int, key: str) -> bytes:
     return f"{partition}|{key}".encode()
@@ -69,13 +76,15 @@ class KeyedStore:
     Engines attach what it stands on: a mapping that outlives batches, the publisher of outputs, the changelog.
     Without, it is a plain state in memory. Of compacted topics only the last event per key leaves a batch.
     `ordered` is for outputs that depend on how the topics interleave: the order is then written down before the
-    outputs leave, so that a batch cut off by a crash is handled in the same order again (decision 0012).
+    outputs leave, so that a batch that was cut off is handled in the same order again (decision 0012): `turns`.
     """
 
     def __init__(self, name: str, ordered: bool = False) -> None:
         self.name = name
         self.data: MutableMapping[bytes, bytes] = {}
+        self.turns = Turns()
         self._ordered = ordered
+        self._abandoned = False
         self._publisher: Publisher | None = None
         self._changelog: Changelog | None = None
         self._changed: dict[tuple[int, str], _Entry] = {}
@@ -88,9 +97,27 @@ class KeyedStore:
         """Stand on an engine."""
         self._publisher, self.data, self._changelog = publisher, data, changelog
 
-    def forget_applied(self) -> None:
-        """Partitions come and go: what was applied in this session says nothing any more."""
+    def restore(self, changes: Iterable[Change]) -> None:
+        """Read the changelog back: per key the newest value, which is not always the one written last.
+
+        A write that its owner gave up waiting for may reach the log after those that followed it.
+        """
+        for _, name, raw in changes:
+            known = self.data.get(name)
+            if raw is None:
+                self.data.pop(name, None)
+            elif known is None or not _Entry.decode(raw).older_than(_Entry.decode(known)):
+                self.data[name] = raw
+
+    def restored(self, partitions: Iterable[int]) -> None:
+        """All of it was read back: what was known of the session before says nothing any more."""
+        self._abandoned = False
         self._applied.clear()
+        self.turns.restore({p: self._order(p) for p in partitions})
+
+    def abandon(self) -> None:
+        """The partitions go: until `restored` no unit is finished, because another replica may decide by now."""
+        self._abandoned = True
 
     # what handlers see
 
@@ -135,8 +162,7 @@ class KeyedStore:
         raw = self.data.get(_name(partition, key))
         return _Entry.decode(raw).value if raw else None
 
-    def order(self, partition: int) -> list[tuple[str, int]]:
-        """The topics of the last batch of a partition in the order they were handled, each with its last offset."""
+    def _order(self, partition: int) -> Order:
         raw = self.data.get(_name(partition, ORDER))
         return list(_Entry.decode(raw).offsets.items()) if raw else []
 
@@ -173,27 +199,32 @@ class KeyedStore:
         """Nothing: outputs leave before the state."""
 
     async def _commit(self) -> None:
+        orders = self.turns.orders(self._next) if self._ordered else {}
         if events := _latest(self._events):
             assert self._publisher is not None, "attach an engine first"
-            if self._ordered and self._changelog:
-                await self._changelog(self._orders())
+            self.turns.begin(orders)
+            await self._append([_ordered(p, order) for p, order in orders.items()])
             await self._publisher.publish(events)
         applied = self._applied | {tp: offset - 1 for tp, offset in self._next.items()}
         changes = self._changes(applied)
-        if changes and self._changelog:
-            await self._changelog(changes)
+        await self._append(changes)
+        self._check_ours()
         for _, name, value in changes:
             if value is None:
                 self.data.pop(name, None)
             else:
                 self.data[name] = value
         self._applied = applied
+        self.turns.done(self._next)
 
-    def _orders(self) -> list[Change]:
-        orders: dict[int, dict[str, int]] = {}
-        for (topic, partition), after in self._next.items():
-            orders.setdefault(partition, {})[topic] = after - 1
-        return [(p, _name(p, ORDER), _Entry(order, b"").encode()) for p, order in orders.items()]
+    async def _append(self, changes: Sequence[Change]) -> None:
+        self._check_ours()
+        if changes and self._changelog:
+            await self._changelog(changes)
+
+    def _check_ours(self) -> None:
+        if self._abandoned:
+            raise Unavailable("the partitions were taken away in the midst of a batch")
 
     def _changes(self, applied: dict[tuple[str, int], int]) -> list[Change]:
         """Values, then how far partitions with deletions were applied, then the tombstones.
@@ -212,6 +243,10 @@ class KeyedStore:
                     offsets[topic] = max(offset, offsets.get(topic, -1))
             covers.append((partition, _name(partition, APPLIED), _Entry(offsets, b"").encode()))
         return [*values, *covers, *gone]
+
+
+def _ordered(partition: int, order: Order) -> Change:
+    return partition, _name(partition, ORDER), _Entry(dict(order), b"").encode()
 
 
 def _latest(events: Sequence[Event]) -> list[Event]:
