@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
 from tests.engines.buses import SERVICE, FaustBus, computed, received, send_all, until
 
 from everloop.house.kafka import Broker
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
-from everloop_shared.errors import NotYet
+from everloop_schemas.serving import ObservationReceived
+from everloop_shared.errors import NotYet, Unavailable
 from everloop_shared.messaging import faust_recovery
 from everloop_shared.messaging.faust import FaustEngine, FaustSettings
 from everloop_shared.messaging.kafka import KafkaEngine
@@ -24,6 +27,34 @@ from everloop_shared.messaging.routes import Position, Route
 
 pytestmark = pytest.mark.kafka
 TOPIC = EventReceived.topic
+
+
+class Stuttering(KafkaEngine):
+    """Says that it failed though the events are on the log, while it is told to."""
+
+    failing, failures = True, 0
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await super().publish(events)
+        if self.failing:
+            self.failures += 1
+            raise Unavailable("no ack came")
+
+
+class Follower:
+    """Says after each event what it has heard of the key so far, from both topics."""
+
+    def __init__(self) -> None:
+        self.store = KeyedStore("heard", ordered=True)
+
+    async def hear(self, event: EventReceived | ObservationReceived, at: Position) -> Sequence[Event]:
+        key = event.key().decode()
+        if self.store.seen(key, at):
+            return []
+        heard = (self.store.get(key, at) or b"").decode() + event.id
+        self.store.put(key, heard.encode(), at)
+        said = computed(event)
+        return [said.model_copy(update={"data": said.data.model_copy(update={"features": {"heard": heard}})})]
 
 
 class Counter:
@@ -151,6 +182,64 @@ async def test_it_rides_out_a_broker_that_dies_and_comes_back(bus: FaustBus, kaf
         await until(lambda: engine.ready() is None, within_s=20)
         assert engine.live() is None
     assert sum(int(value) for _, _, value in counter.store.items()) == 100
+
+
+@asynccontextmanager
+async def following(bus: FaustBus) -> AsyncIterator[Stuttering]:
+    follower, settings = Follower(), FaustSettings(**bus.settings.model_dump())
+    stuttering = Stuttering(SERVICE, [], settings)
+    routes = [Route(TOPIC, follower.hear), Route(ObservationReceived.topic, follower.hear)]
+    engine = FaustEngine(SERVICE, [KeyedGroup(follower.store, routes)], stuttering, settings)
+    await stuttering.start()
+    try:
+        await engine.start()
+        yield stuttering
+    finally:
+        await engine.stop()
+        await stuttering.stop()
+
+
+def asked(name: str) -> ObservationReceived:
+    return ObservationReceived(**received(name).model_dump(exclude={"type"}))
+
+
+async def heard(bus: FaustBus) -> set[tuple[str, str]]:
+    return {(e["id"], e["data"]["features"]["heard"]) for e in await bus.sent(FeaturesComputed.topic)}
+
+
+async def test_what_has_left_is_said_again_though_another_topic_has_news_meanwhile(bus: FaustBus) -> None:
+    async with following(bus) as stuttering:
+        await send_all(bus, [received("a")])
+        await until(lambda: stuttering.failures > 0)
+        await send_all(bus, [asked("b")])
+        tries = stuttering.failures
+        await until(lambda: stuttering.failures > tries + 5)
+
+        stuttering.failing = False
+
+        await until(lambda: _outputs(bus, 2))
+        assert await heard(bus) == {("of-a", "a"), ("of-b", "ab")}
+
+
+async def test_nobody_waits_for_the_rest_of_a_batch_that_is_no_longer_on_the_log(bus: FaustBus, kafka: Broker) -> None:
+    async with following(bus) as stuttering:
+        await send_all(bus, [received("a")])
+        await until(lambda: stuttering.failures > 0)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        topic = bus.settings.topic_prefix + TOPIC.name
+        partitions = {TopicPartition(topic, p): RecordsToDelete(-1) for p in range(bus.settings.partitions)}
+        await admin.delete_records(partitions)
+    finally:
+        await admin.close()
+
+    async with following(bus) as stuttering:
+        stuttering.failing = False
+        await send_all(bus, [asked("b")])
+
+        await until(lambda: _outputs(bus, 2))
+    assert await heard(bus) == {("of-a", "a"), ("of-b", "b")}
 
 
 async def _committed(bus: FaustBus, offsets: int) -> bool:
