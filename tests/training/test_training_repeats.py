@@ -8,7 +8,7 @@ from tests.training.training_world import learner, losses, outcomes, state, tool
 
 from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.outcome import Outcome
-from everloop_training.domain.repeats import REMEMBERED, Repeats
+from everloop_training.domain.repeats import OFFSETS_KEPT, REMEMBERED, Repeats
 
 
 def log_with_repeats(stop: int) -> list[Outcome]:
@@ -66,3 +66,11 @@ def test_what_is_remembered_of_ids_is_bounded() -> None:
         repeats.again(outcomes(3, 4)[0]._replace(offset=i + 3, id=f"other-{i}"))
 
     assert not repeats.again(outcomes(0, 1)[0]._replace(offset=REMEMBERED + 3))
+
+
+def test_what_is_kept_of_repetitions_is_bounded() -> None:
+    repeats, [outcome] = Repeats(), outcomes(0, 1)
+    for offset in range(OFFSETS_KEPT + 10):
+        repeats.again(outcome._replace(offset=offset))
+
+    assert (len(repeats.offsets), min(repeats.offsets)) == (OFFSETS_KEPT, 10)

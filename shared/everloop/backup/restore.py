@@ -28,6 +28,7 @@ from everloop_schemas.envelope import Topic
 from everloop_shared.errors import EverloopError as ServiceError
 from everloop_shared.messaging.topics import ensure_topics
 
+BROKER_WITHIN_S = 60.0
 GONE_WITHIN_S = 10.0
 GROUPS_WITHIN_S = 20.0
 HARMLESS = {"logs", "supervisor.lock", "services.json"}
@@ -65,7 +66,7 @@ async def put_back(settings: BackupSettings, source: Path, whole: Manifest, mete
         await _check_cluster(settings)
         try:
             topics = [TOPICS[log.name] for log in whole.topics]
-            await ensure_topics(settings, topics)
+            await ensure_topics(settings, topics, BROKER_WITHIN_S)
             await _write(settings, source, whole, meter)
             await _verify(settings, whole, meter)
             _files(settings, source, whole, meter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -21,7 +22,7 @@ from everloop_shared.messaging.kafka_producer import KafkaPublisher
 from everloop_shared.messaging.kafka_rounds import Rounds
 from everloop_shared.messaging.processing import Processor
 from everloop_shared.messaging.routes import EngineFactory, Position, Route, StartAt, UnitOfWork
-from everloop_shared.messaging.topics import WAIT_FOR_BROKER_S, ensure_topics, topics_of
+from everloop_shared.messaging.topics import ensure_topics, topics_of
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -77,13 +78,16 @@ class KafkaEngine:
         self._state: str | None = "not started"
 
     async def start(self) -> None:
-        """Topics, outbox, broadcasts to their end, then the group; waits for a broker that is not there yet."""
+        """Topics, outbox, broadcasts to their end, then the group.
+
+        A broker that is not there is waited for as long as it takes: what can be done without goes on meanwhile.
+        """
         self._failure = asyncio.get_running_loop().create_future()
         self._state = f"connecting to Kafka at {self.settings.kafka_bootstrap}"
         await self._ensure(topics_of(self.service, self._routes))
         self._publisher = KafkaPublisher(self.service, self.settings, self._partition)
         self._reader = HistoryReader(self.service, self.settings)
-        await self._start_consumers(time.monotonic() + WAIT_FOR_BROKER_S)
+        await self._start_consumers()
         self._answered = time.monotonic()
         self._watch = asyncio.create_task(self._look())
         self._state = None
@@ -141,7 +145,7 @@ class KafkaEngine:
         """The partition a key goes to, the same for all topics."""
         return self._partition(key)
 
-    async def _ensure(self, topics: Iterable[Topic], within_s: float = WAIT_FOR_BROKER_S) -> None:
+    async def _ensure(self, topics: Iterable[Topic], within_s: float = math.inf) -> None:
         wanted = set(topics)
         await ensure_topics(self.settings, wanted, within_s)
         self._ensured |= wanted
@@ -154,7 +158,7 @@ class KafkaEngine:
             raise Unavailable(self._state or "not started")
         return self._reader
 
-    async def _start_consumers(self, deadline: float) -> None:
+    async def _start_consumers(self) -> None:
         while True:
             try:
                 await self._relay()
@@ -163,8 +167,6 @@ class KafkaEngine:
                 return
             except (KafkaError, Unavailable) as e:  # the broker went away in between
                 await self._stop_consumers()
-                if time.monotonic() > deadline:
-                    raise
                 log.warning("start failed, trying again", extra={"reason": repr(e)})
                 await asyncio.sleep(0.5)
 

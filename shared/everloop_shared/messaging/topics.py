@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,8 +36,7 @@ COMPACT_SOON = {
     "min.cleanable.dirty.ratio": "0.2",
 }
 """Only closed segments are compacted, and whoever recovers from a compacted topic reads all that is left."""
-WAIT_FOR_BROKER_S = 60.0
-TRY_AGAIN_AFTER_S = 0.5
+TRY_AGAIN_AFTER_S, TRY_AGAIN_AT_LAST_S = 0.5, 2.0
 
 
 def topics_of(service: str, routes: Iterable[Route]) -> list[Topic]:
@@ -55,14 +55,15 @@ def topic_config(topic: Topic) -> dict[str, str]:
     }
 
 
-async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: float = WAIT_FOR_BROKER_S) -> None:
+async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: float = math.inf) -> None:
     """Create what is missing, check what is there, and return when all can be used.
 
-    A broker that is not there yet is waited for. Raises Unavailable when it does not come, and Misconfigured for
-    a topic with other partitions or another cleanup policy.
+    A broker that is not there yet is waited for. Raises Unavailable when it does not come in time, and Misconfigured
+    for a topic with other partitions or another cleanup policy.
     """
     wanted = {settings.topic_prefix + topic.name: topic for topic in topics}
     client, deadline = client_settings(settings, "topics"), time.monotonic() + within_s
+    pause_s = TRY_AGAIN_AFTER_S
     while True:
         try:
             await _ensure(client, settings, wanted)
@@ -73,7 +74,8 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: f
             if time.monotonic() > deadline:
                 raise Unavailable(f"no Kafka at {settings.kafka_bootstrap} after {within_s:.0f} s: {e!r}") from e
             log.info("waiting for Kafka", extra={"bootstrap": settings.kafka_bootstrap, "reason": repr(e)})
-        await asyncio.sleep(TRY_AGAIN_AFTER_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, TRY_AGAIN_AT_LAST_S)
 
 
 async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping[str, Topic]) -> None:

@@ -10,12 +10,15 @@ from everloop_training.domain.outcome import Outcome
 REMEMBERED = 5_000
 """Ids looked through: a record is repeated within the batches that a crash cut off, a few hundred outcomes later."""
 
+OFFSETS_KEPT = 100_000
+"""Offsets of repetitions kept, the latest: about 100 to 1,000 crashes, for lines that are rebuilt from history."""
+
 
 class Repeats:
     """The ids of the last outcomes of a loop, and the offsets of those that came again."""
 
     def __init__(self) -> None:
-        self.offsets: set[int] = set()
+        self.offsets: dict[int, None] = {}  # a set that knows its oldest member
         self._recent: deque[bytes] = deque()
         self._known: set[bytes] = set()
 
@@ -23,7 +26,9 @@ class Repeats:
         """Whether this record was heard before, at an earlier offset; else it is remembered."""
         mark = blake2b(outcome.id.encode(), digest_size=8).digest()
         if mark in self._known:
-            self.offsets.add(outcome.offset)
+            self.offsets[outcome.offset] = None
+            if len(self.offsets) > OFFSETS_KEPT:
+                del self.offsets[next(iter(self.offsets))]
             return True
         self._recent.append(mark)
         self._known.add(mark)
