@@ -30,7 +30,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.load import Load
 from tests.chaos.replicas import SERVICES as TWINS
 from tests.chaos.replicas import Replicas
-from tests.chaos.topics import Log, ends, read
+from tests.chaos.topics import Log, ends, keep_all, read
 
 from everloop_schemas.loop import LoopSpec
 
@@ -79,6 +79,7 @@ class Report:
 async def chaos(plan: Plan) -> Report:
     """Run all of it. The house is stopped at the end; its folder is left."""
     with standing(plan.folder) as house:
+        await keep_all(house.bootstrap)
         replicas = Replicas(house) if plan.replicas else None
         try:
             if replicas:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,19 @@ async def ends(bootstrap: str) -> dict[str, int]:
         for tp, end in (await consumer.end_offsets(consumer.assignment())).items():
             found[tp.topic] += end
     return dict(found)
+
+
+async def keep_all(bootstrap: str) -> None:
+    """Let the broker compact nothing for a day: the states of every moment are evidence."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        [broker] = [node["node_id"] for node in (await admin.describe_cluster())["brokers"]]
+        lag = {"log.cleaner.min.compaction.lag.ms": str(24 * 3600 * 1000)}
+        answers = await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, str(broker), lag)])
+        assert [code for answer in answers for code, *_ in answer.resources] == [0], answers
+    finally:
+        await admin.close()
 
 
 async def _consumer(bootstrap: str) -> Any:
