@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ LOOP_FILE = "loop.json"
 ASYNCAPI_FILE = "asyncapi.yaml"
 
 
+@cache
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas by file name: one per event type, and that of the loop spec."""
     found = {f"{name}.json": cls.model_json_schema() for name, cls in CLASSES.items()}
@@ -27,6 +29,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {file: {"$schema": DIALECT, "$id": file, **schema} for file, schema in sorted(found.items())}
 
 
+@cache
 def files() -> dict[str, str]:
     """Everything that belongs into the folder, by file name."""
     written = {file: json.dumps(schema, indent=2) + "\n" for file, schema in schemas().items()}

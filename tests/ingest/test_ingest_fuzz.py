@@ -25,7 +25,7 @@ ALLOWED = {202, 207, 400, 413, 415, 422}
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
 @given(requests=st.lists(REQUESTS, min_size=10, max_size=20))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.promise(11)
 async def test_no_body_breaks_the_door(open_door: OpenDoor, task: str, requests: list[tuple[str, str, bytes]]) -> None:
     async with open_door(spec={"task": task}) as door:

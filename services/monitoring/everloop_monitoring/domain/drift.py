@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import log, sqrt
+from operator import mul
 from statistics import median
 from typing import Literal
 
@@ -129,7 +130,7 @@ def repetition(before: list[int], after: list[int]) -> float:
     variance = sum(r * r for r in residuals) / n
     total = 1.0
     for lag in range(1, min(MOST_LAGS, n // 4) if variance else 0):
-        correlation = sum(a * b for a, b in zip(residuals, residuals[lag:], strict=False)) / n / variance
+        correlation = sum(map(mul, residuals, residuals[lag:])) / n / variance
         if correlation <= 2 / sqrt(n):
             break
         total += 2 * correlation
@@ -163,7 +164,8 @@ def _log_likelihood(errors: list[int]) -> float:
 
 def _weighted(ones: int, n: int) -> float:
     """The log-likelihood of n Bernoulli values with so many ones, at its maximum."""
-    return sum(c * log(c / n) for c in (ones, n - ones) if c)
+    zeros = n - ones
+    return (ones * log(ones / n) if ones else 0.0) + (zeros * log(zeros / n) if zeros else 0.0)
 
 
 @dataclass(slots=True)
