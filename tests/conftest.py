@@ -14,7 +14,7 @@ from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_
 from everloop.house.kafka import Broker, start_broker
 
 # A busy machine draws examples slowly: that says nothing about the code under test.
-settings.register_profile("everloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("everloop", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("everloop")
 
 T = TypeVar("T")

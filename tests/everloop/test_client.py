@@ -16,6 +16,8 @@ from everloop_schemas.ingest import EventReceived, LabelReceived
 if TYPE_CHECKING:
     from tests.everloop.conftest import Served
 
+pytestmark = pytest.mark.app
+
 
 def test_one_observation_and_its_label_arrive(house: Served) -> None:
     with Everloop() as client:

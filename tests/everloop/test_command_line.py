@@ -19,6 +19,8 @@ from everloop_schemas.ingest import EventReceived, LabelReceived
 if TYPE_CHECKING:
     from tests.everloop.conftest import Served
 
+pytestmark = pytest.mark.app
+
 STATUS = {
     "events": 6000,
     "predictions": 6000,

@@ -20,6 +20,8 @@ from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 from everloop_shared.tracing import current_traceparent, traced
 
+pytestmark = pytest.mark.app
+
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 router = APIRouter()
 

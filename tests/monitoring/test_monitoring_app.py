@@ -40,7 +40,7 @@ from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
 
-pytestmark = pytest.mark.usefixtures("databases")
+pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 
 
 def labels(seed: int, *parts: tuple[int, float]) -> list[Event]:

@@ -35,7 +35,7 @@ from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = pytest.mark.usefixtures("databases")
+pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 YAML = {"content-type": "application/yaml"}
 WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
 

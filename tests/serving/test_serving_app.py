@@ -16,6 +16,8 @@ from everloop_shared.messaging.memory import MemoryEngine
 if TYPE_CHECKING:
     from tests.serving.conftest import World
 
+pytestmark = pytest.mark.app
+
 
 @pytest.mark.promise(7)
 async def test_a_loop_answers_from_its_first_event(world: World) -> None:

@@ -14,6 +14,8 @@ from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinishe
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
+pytestmark = pytest.mark.app
+
 LINE = "logistic-regression-0"
 
 

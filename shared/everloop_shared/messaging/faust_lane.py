@@ -25,7 +25,7 @@ from everloop_shared.messaging.routes import Engine, Position
 log = logging.getLogger(__name__)
 STUCK_S = 30.0
 UNCOMMITTED_S = 10.0
-ASK_AFTER_S = 10.0
+ASK_AFTER_S, ASK_WITHIN_S = 10.0, 2.0
 UNKNOWN_END = 1 << 62
 
 
@@ -175,11 +175,12 @@ class Lane:
         self._ask_at = time.monotonic() + ASK_AFTER_S
         tp = TP(self._prefix + topic, partition)
         with contextlib.suppress(KafkaError, TimeoutError):
-            first = (await self._app.consumer.earliest_offsets(tp))[tp]
-            end = (await self._app.consumer.highwaters(tp))[tp]
-            if first > upto or end <= upto:
-                log.warning("the rest of a batch is gone", extra={"topic": topic, "offset": upto})
-                self._group.store.turns.drop(partition)
+            async with asyncio.timeout(ASK_WITHIN_S):
+                first = (await self._app.consumer.earliest_offsets(tp))[tp]
+                end = (await self._app.consumer.highwaters(tp))[tp]
+                if first > upto or end <= upto:
+                    log.warning("the rest of a batch is gone", extra={"topic": topic, "offset": upto})
+                    self._group.store.turns.drop(partition)
 
     def _partition(self, tp: TP) -> Partition:
         return tp.topic.removeprefix(self._prefix), tp.partition
