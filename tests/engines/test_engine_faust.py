@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
+from faust.tables.recovery import Recovery
 from tests.engines.buses import SERVICE, FaustBus, computed, received, send_all, until
 
 from everloop.house.kafka import Broker
@@ -19,7 +20,7 @@ from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
 from everloop_shared.errors import NotYet, Unavailable
-from everloop_shared.messaging import faust_recovery
+from everloop_shared.messaging import faust, faust_recovery
 from everloop_shared.messaging.faust import FaustEngine, FaustSettings
 from everloop_shared.messaging.kafka import KafkaEngine
 from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
@@ -240,6 +241,18 @@ async def test_nobody_waits_for_the_rest_of_a_batch_that_is_no_longer_on_the_log
 
         await until(lambda: _outputs(bus, 2))
     assert await heard(bus) == {("of-a", "a"), ("of-b", "b")}
+
+
+async def test_a_recovery_that_stands_still_is_given_up(bus: FaustBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Recovery, "_build_highwaters", never)
+    monkeypatch.setattr(faust, "STANDSTILL_S", 3.0)
+
+    with pytest.raises(Unavailable, match="has stood still for 3 s"):
+        async with asyncio.timeout(20), Counter().running(bus):
+            pass
 
 
 async def _committed(bus: FaustBus, offsets: int) -> bool:

@@ -14,7 +14,7 @@ from everloop_models.store import write_atomically
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
 _ALSO = ("everloop_training", "everloop_schemas", "pydantic", "pydantic_core")
 
 
@@ -58,7 +58,7 @@ class Snapshots:
         digest, _, body = path.read_bytes().partition(b"\n")
         content: dict[str, Any] = load_verified(body, digest.decode("ascii", "replace"), _ALSO)
         if content["format"] != FORMAT or content["libraries"] != library_versions():
-            raise ValueError("written with other library versions")
+            raise ValueError("written by another version, or with other libraries")
         state: PartitionState = content["state"]
         if state.next_offset > end:
             raise ValueError(f"it is at offset {state.next_offset}, the log ends at {end}: another log's")

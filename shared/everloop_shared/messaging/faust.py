@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,9 @@ from everloop_shared.messaging.routes import Engine, Position
 from everloop_shared.messaging.topics import ensure_topics
 
 log = logging.getLogger(__name__)
-START_TIMEOUT_S = 120.0
+STANDSTILL_S = 60.0
+"""Longer than a rebalance waits for a replica that does not come."""
+STOP_WITHIN_S = 4.0
 
 __all__ = ["FaustEngine", "FaustSettings", "faust_keyed"]
 
@@ -62,15 +65,17 @@ class FaustEngine:
         for lane in self._lanes:
             lane.attach()
         app.in_worker = True
-        await app.start()
-        self._jobs = [asyncio.create_task(self._watch()), asyncio.create_task(self._sweep())]
-        recovered: asyncio.Future[Any] = asyncio.ensure_future(self._recovered().wait())
-        await asyncio.wait([recovered, self._failure], timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if not recovered.done():
+        self._jobs = [asyncio.create_task(job) for job in (self._guard(), self._watch(), self._sweep())]
+        recovered: asyncio.Future[Any] = asyncio.create_task(self._recover())
+        try:
+            await asyncio.wait([recovered, self._failure], return_when=asyncio.FIRST_COMPLETED)
+            if not recovered.done():
+                raise Unavailable(f"the keyed state was not recovered: {self._failure.result()}")
+            recovered.result()
+        except BaseException:
             recovered.cancel()
-            reason = self._failure.result() if self._failure.done() else "recovery takes too long"
             await self.stop()
-            raise Unavailable(f"the keyed state was not recovered: {reason}")
+            raise
 
     async def stop(self) -> None:
         """Finish the batches in hand, commit, and leave."""
@@ -83,9 +88,9 @@ class FaustEngine:
         for lane in self._lanes:
             await lane.drain()
         app, self._app = self._app, None
-        with contextlib.suppress(Exception):
-            await app.consumer.commit()
-        await app.stop()
+        for last in (app.consumer.commit, app.stop):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(last(), STOP_WITHIN_S)
 
     async def failed(self) -> BaseException:
         """Wait until the app has crashed or a handler has failed for good."""
@@ -139,7 +144,25 @@ class FaustEngine:
         for lane in self._lanes:
             await lane.forget()
 
+    async def _recover(self) -> None:
+        await self._app.start()
+        await self._recovered().wait()
+
+    async def _guard(self) -> None:
+        """A recovery that stands still while the broker answers will not go on by itself."""
+        seen, since = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(1)
+            read = sum(filter(None, self._app.tables.recovery.active_offsets.values()))
+            if read != seen or self.ready() is None or self._bus.ready() is not None:
+                seen, since = read, time.monotonic()
+            elif time.monotonic() - since > STANDSTILL_S:
+                self.fail(Unavailable(f"the recovery of keyed state has stood still for {STANDSTILL_S:.0f} s"))
+                return
+
     async def _watch(self) -> None:
+        while not self._app.started:
+            await asyncio.sleep(0.1)
         await self._app.wait_until_stopped()
         self.fail(self._app.crash_reason or Unavailable("Faust stopped by itself"))
 
