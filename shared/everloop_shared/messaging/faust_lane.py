@@ -65,6 +65,7 @@ class Lane:
                 key_type=bytes,
                 value_type=bytes,
                 internal=True,
+                acks=False,  # else Faust keeps account of every gap that compaction left: minutes at each start
                 partitions=settings.partitions,
                 compacting=True,
             ),
