@@ -83,7 +83,10 @@ class Lane:
         """What Faust read of the changelog, given to the store, which knows old from new."""
         self._group.store.restore((e.message.partition, e.key, e.message.value) for e in events)
         for event in events:
-            self._table.data._key_partition[event.key] = event.message.partition
+            if event.key in self._table.data.data:
+                self._table.data._key_partition[event.key] = event.message.partition
+            else:
+                self._table.data._key_partition.pop(event.key, None)
 
     async def _append(self, changes: Sequence[Change]) -> None:
         """Changelog first in, first out per partition; returns with the broker's acks."""
