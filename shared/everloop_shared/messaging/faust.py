@@ -19,8 +19,8 @@ from everloop_shared.messaging.routes import Engine, Position
 from everloop_shared.messaging.topics import ensure_topics
 
 log = logging.getLogger(__name__)
-STANDSTILL_S = 60.0
-"""Longer than a rebalance waits for a replica that does not come."""
+STANDSTILL_S = 90.0
+"""Longer than a rebalance (60 s at most) waits for a replica that does not come."""
 STOP_WITHIN_S = 4.0
 
 __all__ = ["FaustEngine", "FaustSettings", "faust_keyed"]
