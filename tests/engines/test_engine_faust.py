@@ -92,16 +92,22 @@ class Counter:
     @asynccontextmanager
     async def running(self, bus: FaustBus) -> AsyncIterator[FaustEngine]:
         settings = FaustSettings(**bus.settings.model_dump(), sweep_interval_s=0.1)
-        kafka = KafkaEngine(SERVICE, [], settings)
         group = KeyedGroup(self.store, [Route(TOPIC, self.on_event_received)], self.sweep, self.on_restored)
-        engine = FaustEngine(SERVICE, [group], kafka, settings)
-        await kafka.start()
-        try:
-            await engine.start()
+        async with on_faust(group, KafkaEngine(SERVICE, [], settings), settings) as engine:
             yield engine
-        finally:
-            await engine.stop()
-            await kafka.stop()
+
+
+@asynccontextmanager
+async def on_faust(group: KeyedGroup, kafka: KafkaEngine, settings: FaustSettings) -> AsyncIterator[FaustEngine]:
+    """A group that runs, publishing by `kafka`."""
+    engine = FaustEngine(SERVICE, [group], kafka, settings)
+    await kafka.start()
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()
+        await kafka.stop()
 
 
 @pytest.fixture
@@ -213,14 +219,8 @@ async def following(bus: FaustBus) -> AsyncIterator[Stuttering]:
     follower, settings = Follower(), FaustSettings(**bus.settings.model_dump())
     stuttering = Stuttering(SERVICE, [], settings)
     routes = [Route(TOPIC, follower.hear), Route(ObservationReceived.topic, follower.hear)]
-    engine = FaustEngine(SERVICE, [KeyedGroup(follower.store, routes)], stuttering, settings)
-    await stuttering.start()
-    try:
-        await engine.start()
+    async with on_faust(KeyedGroup(follower.store, routes), stuttering, settings):
         yield stuttering
-    finally:
-        await engine.stop()
-        await stuttering.stop()
 
 
 def asked(name: str) -> ObservationReceived:

@@ -44,7 +44,7 @@ def test_a_known_gap_is_found_in_the_measured_number_of_outcomes(gap: float, few
 def test_equal_lines_are_told_apart_in_few_runs_though_the_test_is_read_after_every_outcome() -> None:
     random = Random(11)
 
-    wrong = sum(needed(random, 0.0, limit=500) < 500 for _ in range(200))
+    wrong = sum(needed(random, 0.0, limit=1000) < 1000 for _ in range(200))
 
     assert wrong <= 200 * 0.05
 

@@ -81,12 +81,17 @@ class Lane:
 
     def _restore(self, events: Sequence[Any], **_: Any) -> None:
         """What Faust read of the changelog, given to the store, which knows old from new."""
-        self._group.store.restore((e.message.partition, e.key, e.message.value) for e in events)
-        for event in events:
-            if event.key in self._table.data.data:
-                self._table.data._key_partition[event.key] = event.message.partition
+        changes = [(e.message.partition, e.key, e.message.value) for e in events]
+        self._group.store.restore(changes)
+        self._book(changes)
+
+    def _book(self, changes: Sequence[Change]) -> None:
+        """Tell Faust where keys live: it drops those of partitions that went."""
+        for partition, name, value in changes:
+            if value is None:
+                self._table.data._key_partition.pop(name, None)
             else:
-                self._table.data._key_partition.pop(event.key, None)
+                self._table.data._key_partition[name] = partition
 
     async def _append(self, changes: Sequence[Change]) -> None:
         """Changelog first in, first out per partition; returns with the broker's acks."""
@@ -108,11 +113,7 @@ class Lane:
             raise Rejected(f"the state does not fit a record: {e}") from e
         except KafkaError as e:
             raise Unavailable(f"the changelog cannot be written: {e!r}") from e
-        for partition, name, value in changes:
-            if value is None:
-                self._table.data._key_partition.pop(name, None)
-            else:
-                self._table.data._key_partition[name] = partition
+        self._book(changes)
 
     async def _on_recover(self) -> None:
         self._buffer.clear()
