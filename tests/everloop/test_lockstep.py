@@ -51,8 +51,8 @@ def _outcome(row: str) -> Event:
     return _event(OutcomeObserved, f"o-{row}", row, row, data)
 
 
-def _joined(row: str) -> Event:
-    data = LabelJoinedData(prediction_id=row, entity="default", label=True)
+def _joined(row: str, observed: float) -> Event:
+    data = LabelJoinedData(prediction_id=row, entity="default", label=True, observed=at(observed))
     return _event(LabelJoined, f"j-{row}", "default", f"o-{row}", data)
 
 
@@ -81,8 +81,10 @@ async def test_a_row_is_done_once_its_outcome_is_out_and_features_know_its_label
         async with LogOutcomes(reader, LAGGED, within_s=0.5) as outcomes:
             await outcomes.wait("old")
             waiting = asyncio.create_task(outcomes.wait("new"))
-            await say(_outcome("new"), _joined("new"), _state("new"))
+            await say(_outcome("new"), _joined("new", observed=1), _state("new"))
             await waiting
-            await say(_outcome("half"), _joined("half"))
+            await say(_outcome("older"), _joined("older", observed=0))
+            await outcomes.wait("older")  # features know a newer label: they tell no state
+            await say(_outcome("half"), _joined("half", observed=2))
             with pytest.raises(OutcomeMissing, match="half has no outcome"):
                 await outcomes.wait("half")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Self
 
 from everloop.topics import Line, Reader
+from everloop_features import State, compile_features
 from everloop_schemas.feature import EntityState, LabelJoined, OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 
@@ -28,6 +29,8 @@ class LogOutcomes:
         self._reader, self._loop, self._lagged, self._within_s = reader, spec.loop, _lagged(spec), within_s
         self._outcomes: set[str] = set()
         self._past: frozenset[str] = frozenset()
+        self._plan = compile_features(spec)
+        self._labels: dict[str, State] = {}
         self._joined: dict[str, str] = {}
         self._causes: set[str] = set()
         self._moved = asyncio.Condition()
@@ -88,9 +91,19 @@ class LogOutcomes:
             case t if t == OUTCOMES:
                 self._outcomes.add(event["subject"])
             case t if t == JOINED:
-                self._joined[event["data"]["prediction_id"]] = event["id"]
+                self._hear_joined(LabelJoined.model_validate(event))
             case _:
                 self._causes.add(event.get("causationid", ""))
+
+    def _hear_joined(self, event: LabelJoined) -> None:
+        """Features tell a state only where a label is news to them: no other one is waited for."""
+        data = event.data
+        known = self._labels.get(data.entity, {})
+        after = self._plan.label(known, data.label, data.observed or event.time, data.correction)
+        self._labels[data.entity] = after
+        self._joined[data.prediction_id] = event.id
+        if after == known:
+            self._causes.add(event.id)
 
 
 def topics_of(spec: LoopSpec) -> tuple[str, ...]:
