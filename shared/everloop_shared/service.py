@@ -38,7 +38,8 @@ class Service:
     HTTP answers first (/readyz says "starting"), then `resources` are entered, the engines started, and
     `background` jobs run until the stop; one that ends with an exception ends the process. On the stop the door
     closes first, so that nothing new comes in while the rest drains. `ready` adds checks to /readyz: each returns
-    None or, in words, why not.
+    None or, in words, why not. One that `answers_alone` stays ready while the broker is away: taken out of a load
+    balancer then, it would refuse what it could have answered.
     """
 
     name: str
@@ -48,13 +49,15 @@ class Service:
     resources: Sequence[AbstractAsyncContextManager[object]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     ready: Sequence[Callable[[], str | None]] = ()
+    answers_alone: bool = False
     _state: str | None = field(default="starting", init=False)
 
     def not_ready(self) -> str | None:
         """None when every part is ready, else the first reason why not."""
         if self._state:
             return self._state
-        checks = [engine.ready for engine in self.engines] + list(self.ready)
+        engines = () if self.answers_alone else self.engines
+        checks = [engine.ready for engine in engines] + list(self.ready)
         return next((reason for check in checks if (reason := check())), None)
 
     def not_live(self) -> str | None:

@@ -42,7 +42,7 @@ async def ask(client: httpx.AsyncClient, house: House, door: str, body: dict[str
 
 async def test_a_minute_without_the_broker_costs_nobody_anything(house: House) -> None:
     journal, restarts = Journal(), {s: house.listed()[s]["restarts"] for s in SERVICES}
-    refused, answered = list[httpx.Response](), list[httpx.Response]()
+    refused, answered, ready = list[httpx.Response](), list[httpx.Response](), list[httpx.Response]()
     body = {"data": {"x": 0.5, "y": 0.5, "kind": "a"}}
 
     async with loaded(house.url, journal), httpx.AsyncClient(timeout=30, trust_env=False) as client:
@@ -52,6 +52,7 @@ async def test_a_minute_without_the_broker_costs_nobody_anything(house: House) -
             while time.monotonic() < end:
                 refused.append(await ask(client, house, "events", body))
                 answered.append(await ask(client, house, "predict", {**body, "entity": "apart"}))
+                ready.append(await client.get(f"{house.url('serving')}/readyz"))
                 await asyncio.sleep(1)
 
     findings = Findings()
@@ -62,6 +63,7 @@ async def test_a_minute_without_the_broker_costs_nobody_anything(house: House) -
     known = {r.event["subject"] for r in log.of("serving.prediction_made.v1", "alpha")}
     found = [f for f in findings.found if f[0] != "nothing comes from nowhere"]
     assert {r.status_code for r in refused} == {503}
+    assert {r.status_code for r in ready} == {200}
     assert all("retry-after" in r.headers for r in refused)
     assert not journal.surprises
     assert {r.json()["id"] for r in answered} <= known

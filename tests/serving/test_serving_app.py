@@ -177,6 +177,25 @@ async def test_an_id_asked_by_rest_and_by_stream_is_one_prediction_whichever_cam
     assert (await world.client.get("/v1/loops/market/predictions/asked")).json() == asked
 
 
+class Silent(MemoryEngine):
+    """An engine whose broker does not answer any more."""
+
+    def ready(self) -> str | None:
+        """Why not."""
+        return "Kafka has not answered"
+
+
+async def test_a_load_balancer_keeps_it_while_the_broker_is_silent(world: World) -> None:
+    await world.put(world.state(world.version("logistic-0@1")))
+    await world.start(lambda *a, **k: Silent(world.broker, *a, **k))
+    await world.until(lambda: ("logistic-0@1", "ready") in world.reports())
+
+    doors = [await world.client.get(path) for path in ("/readyz", "/v2/health/ready")]
+
+    assert [door.status_code for door in doors] == [200, 200]
+    assert (await world.ask("asked", price=0.9)).status_code == 200
+
+
 class Away(MemoryEngine):
     """An engine whose broker is away: it neither starts nor publishes."""
 

@@ -91,6 +91,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
             lambda: models.try_again(TRY_AGAIN_S),
         ],
         ready=[tail.not_read],
+        answers_alone=True,
     )
     return service
 
