@@ -15,6 +15,7 @@ from faust.tables.recovery import Recovery
 from tests.engines.buses import SERVICE, FaustBus, computed, received, send_all, until
 
 from everloop.house.kafka import Broker
+from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
@@ -25,6 +26,7 @@ from everloop_shared.messaging.faust import FaustEngine, FaustSettings
 from everloop_shared.messaging.kafka import KafkaEngine
 from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
 from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.topics import MAX_MESSAGE_BYTES
 
 pytestmark = pytest.mark.kafka
 TOPIC = EventReceived.topic
@@ -75,6 +77,9 @@ class Counter:
             raise NotYet("not yet")
         if event.id.startswith("forget"):
             self.store.delete(key, at)
+            return []
+        if event.id.startswith("huge"):
+            self.store.put(key, b"0" * (MAX_MESSAGE_BYTES + 1), at)
             return []
         self.store.put(key, json.dumps(self.count(key, at) + 1).encode(), at)
         return [computed(event)]
@@ -176,6 +181,20 @@ async def test_a_forgotten_key_stays_forgotten(bus: FaustBus) -> None:
         pass
 
     assert counter.restored == [("l/b", 1)]
+
+
+async def test_a_state_that_fits_no_record_is_a_dead_letter_and_the_rest_goes_on(bus: FaustBus) -> None:
+    counter = Counter()
+
+    async with counter.running(bus) as engine:
+        await send_all(bus, [received("0", entity="u0"), received("huge", entity="u0"), received("1", entity="u0")])
+        await until(lambda: _outputs(bus, 2))
+        parked = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+
+        assert [letter["data"]["error"] for letter in parked] == ["Rejected"]
+        assert "does not fit a record" in parked[0]["data"]["reason"]
+        assert engine.live() is None
+        assert {json.loads(value) for _, _, value in counter.store.items()} == {2}
 
 
 async def test_a_partition_that_backs_off_keeps_its_order_and_lets_the_others_go_on(bus: FaustBus) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError  # type: ignore[import-untyped]
+from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from everloop_schemas.envelope import FOREVER, Topic
@@ -55,13 +56,14 @@ class Lane:
         self._ask_at = 0.0
         self._moved: dict[Partition, tuple[int, float]] = {}
         self._stopping = False
+        self._changelog = self._prefix + name
         self._table = app.Table(
             group.store.name,
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
             changelog_topic=app.topic(
-                self._prefix + name,
+                self._changelog,
                 key_type=bytes,
                 value_type=bytes,
                 internal=True,
@@ -94,24 +96,20 @@ class Lane:
                 self._table.data._key_partition[name] = partition
 
     async def _append(self, changes: Sequence[Change]) -> None:
-        """Changelog first in, first out per partition; returns with the broker's acks."""
-        topic = self._table.changelog_topic
+        """Changelog first in, first out per partition; returns with the broker's acks.
+
+        By the producer itself: a topic's `send` gives way three times a record, so that each travels alone.
+        """
+        producer = await self._app.maybe_start_producer()
         try:
             sent = [
-                await topic.send(
-                    key=name,
-                    value=value,
-                    partition=partition,
-                    key_serializer="raw",
-                    value_serializer="raw",
-                    callback=self._table._on_changelog_sent,
-                )
-                for partition, name, value in changes
+                await producer.send(self._changelog, key, value, partition, None, None)
+                for partition, key, value in changes
             ]
             await asyncio.gather(*sent)
-        except MessageSizeTooLargeError as e:
-            raise Rejected(f"the state does not fit a record: {e}") from e
-        except KafkaError as e:
+        except (ProducerSendError, KafkaError) as e:
+            if isinstance(e.__cause__ or e, MessageSizeTooLargeError):
+                raise Rejected(f"the state does not fit a record: {e}") from e
             raise Unavailable(f"the changelog cannot be written: {e!r}") from e
         self._book(changes)
 
