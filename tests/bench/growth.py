@@ -1,4 +1,4 @@
-"""Growth: what an event costs, and how long a start takes, with few and with many loops, entities and outcomes."""
+"""Growth: what an event costs, how long a start takes and what memory, with few and many loops, entities, outcomes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ Progress = Callable[[Bus, Subject], Awaitable[int]]
 
 @dataclass(frozen=True)
 class Grown:
-    """At one size: CPU per event in microseconds, and seconds from the start of the process until it is ready."""
+    """At one size: CPU per event in microseconds, seconds from the start of the process until it is ready, and its
+    resident memory in MB after the events."""
 
     cpu_us: float
     start_s: float
+    resident_mb: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ async def measure(settings: Settings) -> list[Figure]:
 def _figures(what: str, grown: list[Grown]) -> list[Figure]:
     """The large beside the small: flat is at most 1.3 times."""
     first, last = grown[0], grown[-1]
-    made = []
+    made = [Figure(f"growth of {what}: resident memory", last.resident_mb, "MB", first.resident_mb)]
     for name, unit, small, large in (
         ("CPU per event", "us", first.cpu_us, last.cpu_us),
         ("start until ready", "s", first.start_s, last.start_s),
@@ -96,9 +98,10 @@ async def _grow(settings: Settings, case: Case, prefix: str) -> Grown:
             filling = asyncio.create_task(bus.fill(case.source, records))
             samples = await drained(subject, partial(case.progress, bus, subject), total, PARTS)
             await filling
+            resident_mb = subject.resident_mb()
             await subject.end()
         starts = [await _start_s(at_work) for _ in range(settings.runs)]
-    return Grown(median(s.cpu_us for s in samples), median(starts))
+    return Grown(median(s.cpu_us for s in samples), median(starts), resident_mb)
 
 
 async def _worked_off(case: Case, bus: Bus, subject: Subject, count: int) -> None:

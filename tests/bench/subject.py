@@ -43,6 +43,10 @@ class Subject:
         """User and system time so far, in seconds."""
         return self._tree.cpu_s()
 
+    def resident_mb(self) -> float:
+        """Resident memory, in MB."""
+        return self._tree.resident_mb()
+
     def check(self) -> None:
         """Raises RuntimeError with the end of the log when it is gone."""
         if self.process.poll() is not None:
