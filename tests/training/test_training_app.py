@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.training.training_world import House, alert, event, house, losses, of, spec, state
+from tests.training.training_world import House, alert, event, house, losses, of, spec, state, until
 
 from everloop_models import ArtifactStore, verify_and_load
 from everloop_schemas.dead_letter import DEAD_LETTERS
+from everloop_schemas.envelope import Topic
+from everloop_schemas.registry import KnownLoops
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.http import create_app
-from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
+from everloop_training.adapters.inline import InlineWorker
+from everloop_training.adapters.learners import ProcessLearners
+from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.settings import TrainingSettings
 
 pytestmark = pytest.mark.app
 
@@ -163,3 +170,29 @@ async def test_a_run_before_any_outcome_is_refused_with_the_way_out(broker: Memo
 
         assert answer.status_code == 409
         assert "labels" in answer.json()["detail"]
+
+
+async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_is_asked(tmp_path: Path) -> None:
+    workers, asked, answered = list[InlineWorker](), asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryEngine):
+        async def end_offset(self, topic: Topic, partition: int) -> int:
+            asked.set()
+            await answered.wait()
+            return await super().end_offset(topic, partition)
+
+    async def start(settings: TrainingSettings) -> InlineWorker:
+        workers.append(await InlineWorker.start(settings))
+        return workers[-1]
+
+    learners = ProcessLearners(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), start)
+    learners.bind(Slow(MemoryBroker(partitions=1), "training", []))
+    async with learners:
+        opening = asyncio.create_task(learners.open(0))
+        await asked.wait()
+
+        await workers[0].end()
+        await until(lambda: len(workers) == 2 and learners.not_ready() is None)
+        answered.set()
+
+        assert await asyncio.wait_for(opening, 10) == 0

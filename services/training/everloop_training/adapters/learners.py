@@ -189,6 +189,8 @@ class ProcessLearners:
 
     async def _opened(self, worker: Worker, partition: int) -> int:
         end = await self._engine.end_offset(OutcomeObserved.topic, partition)
+        if worker is not self._worker:  # it died meanwhile, and would never answer
+            raise LearnersAway("the worker has died; it is being replaced")
         message = Open(partition, end, self._runs.all(), self._runs.ended())
         return (await self._answers.opened(worker, message, partition)).next_offset
 
