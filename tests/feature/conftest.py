@@ -18,7 +18,7 @@ from everloop_shared.messaging.memory import MemoryBroker
 async def room() -> AsyncIterator[FeatureRoom]:
     """A feature service that has started; its loops are to be told."""
     broker = MemoryBroker(partitions=2)
-    settings = FeatureSettings(partitions=2, ids_kept=256, max_joins=100)
+    settings = FeatureSettings(partitions=2, ids_kept=256, max_joins=100, max_entities=100)
     service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
     async with AsyncExitStack() as stack:
         for engine in service.engines:

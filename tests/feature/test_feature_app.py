@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.feature.feature_room import FeatureRoom
 from tests.feature.feature_world import event, label, loop_state, observation, prediction, spec
 
@@ -90,3 +91,15 @@ async def test_joins_beyond_the_limit_part_with_the_settled_first(room: FeatureR
     await room.tell(*[label(n) for n in range(290, 300)])
 
     await room.hears(OutcomeObserved, 110)
+
+
+@pytest.mark.promise(12)
+async def test_entities_beyond_the_limit_are_forgotten(room: FeatureRoom) -> None:
+    await room.tell(loop_state(), *[event(n, entity=f"entity {n}") for n in range(300)])
+    await room.hears(FeaturesComputed, 300)
+
+    await room.until(lambda: all(kept(partition) == 100 for partition in (0, 1)))
+
+
+def kept(partition: int) -> float | None:
+    return REGISTRY.get_sample_value("everloop_feature_entities", {"partition": str(partition)})

@@ -111,6 +111,73 @@ async def test_only_the_last_state_of_a_batch_leaves_it() -> None:
     assert sum(isinstance(e, FeaturesComputed) for e in events) == 3
 
 
+class Crowd:
+    """Handlers that keep three entities, each of which has been heard of once unless said otherwise."""
+
+    def __init__(self) -> None:
+        self.store = KeyedStore("entities")
+        self.desk = handlers(self.store, max_entities=3, ids_kept=PAGE_IDS)
+        self.heard = 0
+
+    async def hear(self, *entities: str) -> list[FeaturesComputed]:
+        """One observation from each entity, one after the other."""
+        vectors: list[FeaturesComputed] = []
+        for entity in entities:
+            at = Position("ingest.event_received.v1", 0, self.heard)
+            async with self.store:
+                said = await self.desk.on_event_received(event(self.heard, price=float(self.heard), entity=entity), at)
+            vectors += [e for e in said if isinstance(e, FeaturesComputed)]
+            self.heard += 1
+        return vectors
+
+    async def sweep(self, time_ms: int = 1_000) -> list[str]:
+        """What is kept afterwards, in the order in which it was heard of."""
+        async with self.store:
+            await self.desk.sweep(Position("", 0, -1, time_ms))
+        return [key for _, key, _ in self.store.items()]
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    crowd = Crowd()
+
+    class Bus:
+        async def publish(self, events: object) -> None: ...
+
+    crowd.store.attach(Bus(), {}, None)
+    return crowd
+
+
+@pytest.mark.promise(12)
+async def test_entities_beyond_the_limit_part_with_those_heard_of_longest_ago(crowd: Crowd) -> None:
+    await crowd.hear("ada", "bob", "cy", "ada", "dee")
+
+    kept = await crowd.sweep()
+
+    assert kept == ["shop/cy", "shop/ada", "shop/dee"]
+    assert [v.data.features["mean_3"] for v in await crowd.hear("bob", "ada")] == [5.0, 3.0]
+
+
+async def test_what_was_heard_of_last_is_known_after_a_restart(crowd: Crowd) -> None:
+    await crowd.hear("ada", "bob", "cy", "ada", "dee")
+    crowd.desk.restored(crowd.store.items())
+
+    assert await crowd.sweep() == ["shop/cy", "shop/ada", "shop/dee"]
+
+
+async def test_with_an_entity_go_its_pages_of_ids(crowd: Crowd) -> None:
+    await crowd.hear(*["ada"] * (PAGE_IDS + 1), "bob", "cy", "dee")
+
+    assert await crowd.sweep() == ["shop/bob", "shop/cy", "shop/dee"]
+
+
+async def test_nobody_is_forgotten_before_anything_was_read(crowd: Crowd) -> None:
+    """What came after the last commit comes again, and the entity's own state says that it was applied."""
+    await crowd.hear("ada", "bob", "cy", "dee")
+
+    assert len(await crowd.sweep(time_ms=0)) == 4
+
+
 async def test_a_state_that_fits_no_record_is_refused_with_the_fix() -> None:
     desk = handlers(max_state_bytes=50)
 

@@ -24,7 +24,14 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     """The service. Without `keyed` its state lives in memory only, on the engines that `connect` makes."""
     loops, notes = Loops(), PrometheusNotes()
     entities, joins = KeyedStore("entities", ordered=True), KeyedStore("joins")
-    windows = EntityHandlers(loops, entities, notes, settings.ids_kept, int(settings.max_event_bytes * STATE_SHARE))
+    windows = EntityHandlers(
+        loops,
+        entities,
+        notes,
+        settings.ids_kept,
+        int(settings.max_event_bytes * STATE_SHARE),
+        max_entities=settings.max_entities,
+    )
     joining = JoinHandlers(loops, joins, notes, max_joins=settings.max_joins)
     bus = connect("feature", [Route(LoopState.topic, windows.on_loop_state, broadcast=True)])
     groups = [
@@ -35,6 +42,8 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
                 Route(ObservationReceived.topic, windows.on_observation_received),
                 Route(LabelJoined.topic, windows.on_label_joined),
             ],
+            sweep=windows.sweep,
+            restored=lambda: windows.restored(entities.items()),
         ),
         KeyedGroup(
             joins,

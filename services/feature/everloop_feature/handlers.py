@@ -10,6 +10,7 @@ from everloop_feature.domain import PAGE_IDS, Entity, Join, Outcome, Waiting, he
 from everloop_feature.errors import LabelTooLate, NothingToLearn, PredictionNeverCame, StateTooLarge
 from everloop_feature.loops import Loops
 from everloop_feature.ports import KeyedState, Notes
+from everloop_feature.recency import Recency
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.feature import (
     EntityState,
@@ -28,6 +29,8 @@ from everloop_shared.messaging.dead_letter import dead_letter
 from everloop_shared.messaging.routes import Position
 
 SERVICE = "feature"
+PAGE = "~"
+"""No loop's name begins so: keys of put aside pages of ids do."""
 
 
 @dataclass
@@ -39,6 +42,9 @@ class EntityHandlers:
     notes: Notes
     ids_kept: int = 20_000
     max_state_bytes: int = 900_000
+    recency: Recency = field(default_factory=Recency, init=False)
+    max_entities: int = 100_000
+    sweep_size: int = 2_000
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop is new, or its spec changed."""
@@ -69,7 +75,33 @@ class EntityHandlers:
         if changed == entity:
             return []  # said again, or of an older observation: it leads to no other state, now or later
         self.entities.put(key, changed.dump(), at)
+        self.recency.touch(at.partition, key)
         return _state(event, changed)
+
+    async def sweep(self, at: Position) -> list[Event]:
+        """Forget the entities beyond the limit that were heard of longest ago; their next events find them new."""
+        excess = self.recency.count(at.partition) - self.max_entities
+        if excess > 0 and at.timestamp:  # before anything was read, records may come again that only their states know
+            for key in self.recency.oldest(at.partition, min(excess, self.sweep_size)):
+                self._forget(key, at)
+        self.notes.entities(at.partition, self.recency.count(at.partition))
+        return []
+
+    def restored(self, entities: Iterable[tuple[int, str, bytes]]) -> None:
+        """The state was read back: `entities` is all there is (partition, key, value), oldest first."""
+        self.recency.clear()
+        for partition, key, _ in entities:
+            if not key.startswith(PAGE):
+                self.recency.touch(partition, key)
+
+    def _forget(self, key: str, at: Position) -> None:
+        value = self.entities.get(key, at)
+        if value is not None:
+            for page in self._pages(key, Entity.load(value)):
+                self.entities.delete(page, at)
+            self.entities.delete(key, at)
+            self.notes.forgotten(key.partition("/")[0])
+        self.recency.discard(at.partition, key)
 
     def _observe(self, event: EventReceived | ObservationReceived, at: Position) -> Entity | None:
         """The entity after an observation, None where it was applied or its id was seen before."""
@@ -92,17 +124,20 @@ class EntityHandlers:
                 "shorten the windows or the strings in them"
             )
         self.entities.put(key, value, at)
+        self.recency.touch(at.partition, key)
         return changed
 
     def _came_before(self, key: str, entity: Entity, event_id: str, at: Position) -> bool:
         if page_holds(entity.ids, event_id):
             return True
-        pages = range(max(0, entity.pages - self._pages_kept), entity.pages)
-        return any(page_holds(self.entities.get(self._page(key, n), at) or b"", event_id) for n in pages)
+        return any(page_holds(self.entities.get(page, at) or b"", event_id) for page in self._pages(key, entity))
+
+    def _pages(self, key: str, entity: Entity) -> list[str]:
+        return [self._page(key, n) for n in range(max(0, entity.pages - self._pages_kept), entity.pages)]
 
     def _page(self, key: str, number: int) -> str:
         """Where a full page of ids is put aside; written before the state that counts it."""
-        return f"~{number % self._pages_kept}/{key}"  # no loop's name begins so
+        return f"{PAGE}{number % self._pages_kept}/{key}"
 
     @property
     def _pages_kept(self) -> int:
@@ -159,7 +194,7 @@ class JoinHandlers:
         """
         partition, caused = at.partition, list[Event]()
         due = self.deadlines.due(partition, at.timestamp, self.sweep_size)
-        excess = self.deadlines.count(partition) - self.max_joins
+        excess = self.deadlines.count(partition) - self.max_joins if at.timestamp else 0  # as with entities
         evicted = self.deadlines.oldest(partition, min(excess, self.sweep_size)) if excess > 0 else []
         for key in dict.fromkeys([*due, *evicted]):
             join = self._load(key, at)

@@ -13,6 +13,8 @@ UNJOINED = Counter(
     ["loop", "reason"],
 )
 JOINS = Gauge("everloop_feature_joins", "Predictions and labels kept by partition; limit: MAX_JOINS.", ["partition"])
+ENTITIES = Gauge("everloop_feature_entities", "Entities kept by partition; limit: MAX_ENTITIES.", ["partition"])
+FORGOTTEN = Counter("everloop_feature_forgotten_total", "Entities forgotten: more came than MAX_ENTITIES.", ["loop"])
 
 
 class PrometheusNotes:
@@ -37,3 +39,11 @@ class PrometheusNotes:
     def kept(self, partition: int, joins: int) -> None:
         """How many joins a partition keeps."""
         JOINS.labels(str(partition)).set(joins)
+
+    def forgotten(self, loop: str) -> None:
+        """An entity was forgotten."""
+        FORGOTTEN.labels(loop).inc()
+
+    def entities(self, partition: int, entities: int) -> None:
+        """How many entities a partition keeps."""
+        ENTITIES.labels(str(partition)).set(entities)

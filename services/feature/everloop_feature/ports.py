@@ -26,3 +26,9 @@ class Notes(Protocol):
 
     def kept(self, partition: int, joins: int) -> None:
         """How many joins a partition keeps."""
+
+    def forgotten(self, loop: str) -> None:
+        """An entity was forgotten for the limit's sake."""
+
+    def entities(self, partition: int, entities: int) -> None:
+        """How many entities a partition keeps."""

@@ -13,6 +13,12 @@ class FeatureSettings(FaustSettings):
     ids_kept: int = Field(
         20_000, ge=256, le=1_000_000, description="ids that each entity remembers at least, to drop repeats"
     )
+    max_entities: int = Field(
+        100_000,
+        ge=100,
+        description="entities kept per partition (2.5 kB of memory each, and their windows); beyond, those heard of "
+        "longest ago are forgotten",
+    )
     max_joins: int = Field(
         50_000, ge=100, description="predictions and labels kept per partition; beyond, the oldest that settled go"
     )

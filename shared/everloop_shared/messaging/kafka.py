@@ -47,7 +47,7 @@ def kafka_factory(settings: Settings) -> EngineFactory:
     return make
 
 
-@lru_cache(100_000)
+@lru_cache(4_096)  # entities come again, ids do not: each kept would be 300 bytes for nothing
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: murmur2, as the Java client, aiokafka and Faust do it by default."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions

@@ -105,9 +105,15 @@ class KeyedStore:
         for _, name, raw in changes:
             known = self.data.get(name)
             if raw is None:
-                self.data.pop(name, None)
+                self._set(name, None)
             elif known is None or not _Entry.decode(raw).older_than(_Entry.decode(known)):
-                self.data[name] = raw
+                self._set(name, raw)
+
+    def _set(self, name: bytes, value: bytes | None) -> None:
+        """What was written last is last in `data`."""
+        self.data.pop(name, None)
+        if value is not None:
+            self.data[name] = value
 
     def restored(self, partitions: Iterable[int]) -> None:
         """All of it was read back: what was known of the session before says nothing any more."""
@@ -150,7 +156,7 @@ class KeyedStore:
         self._changed[at.partition, key] = _Entry(offsets, value)
 
     def items(self) -> Iterator[tuple[int, str, bytes]]:
-        """Partition, key and value of everything committed."""
+        """Partition, key and value of everything committed, in the order in which it was written."""
         for name, raw in self.data.items():
             partition, _, key = name.decode().partition("|")
             value = _Entry.decode(raw).value if raw else None
@@ -210,10 +216,7 @@ class KeyedStore:
         await self._append(changes)
         self._check_ours()
         for _, name, value in changes:
-            if value is None:
-                self.data.pop(name, None)
-            else:
-                self.data[name] = value
+            self._set(name, value)
         self._applied = applied
         self.turns.done(self._next)
 
