@@ -15,7 +15,7 @@ from tests.bench import stream
 from tests.bench.bus import PARTITIONS
 from tests.bench.figures import Figure, at_most
 from tests.bench.house import House, entries
-from tests.bench.loop import warm_house
+from tests.bench.loop import Meter, warm_house
 from tests.bench.settings import Settings
 
 from everloop_schemas.serving import PredictionMade
@@ -23,6 +23,7 @@ from everloop_schemas.serving import PredictionMade
 P50_MS, P99_MS = 20.0, 100.0
 POSTS_PER_S = 100
 LEFT_WITHIN_S = 60.0
+Costs = dict[str, float]
 
 
 @dataclass
@@ -41,12 +42,18 @@ async def measure(settings: Settings) -> list[Figure]:
     """The whole way: HTTP to ingest, feature, serving, and a consumer of the predictions."""
     figures: list[Figure] = []
     async with warm_house(settings) as (house, loop), listening(house) as ear:
+        meter = Meter(house, settings.broker_pid)
         for rate in settings.latency_rates:
-            runs = [await _run(house, loop, ear, rate, settings.latency_s, run) for run in range(settings.runs)]
-            what = f"event to prediction at {rate:,}/s"
+            what, runs, costs = f"event to prediction at {rate:,}/s", list[tuple[float, float]](), list[Costs]()
+            for run in range(settings.runs):
+                before = meter.cpu_s()
+                runs.append(await _run(house, loop, ear, rate, settings.latency_s, run))
+                events = rate * settings.latency_s
+                costs.append({who: 1e6 * (s - before[who]) / events for who, s in meter.cpu_s().items()})
             figures += [
                 at_most(f"{what}, p50", [p50 for p50, _ in runs], P50_MS, "ms"),
                 at_most(f"{what}, p99", [p99 for _, p99 in runs], P99_MS, "ms"),
+                *(at_most(f"{what}, CPU of {who}", [c[who] for c in costs], None, "us/event") for who in costs[0]),
             ]
     return figures
 

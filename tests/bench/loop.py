@@ -12,7 +12,7 @@ from statistics import median
 from tests.bench import stream
 from tests.bench.bus import Bus, connected
 from tests.bench.figures import Figure, at_most
-from tests.bench.house import SERVICES, House, entries, house, labels
+from tests.bench.house import House, entries, house, labels
 from tests.bench.settings import Settings
 from tests.bench.subject import Tree, until
 
@@ -25,6 +25,17 @@ LOOK_EVERY_S = 0.2
 Look = tuple[float, int, dict[str, float]]
 
 
+class Meter:
+    """CPU seconds so far of all that work on an observation: the services, the broker, and the load itself."""
+
+    def __init__(self, at_work: House, broker_pid: int) -> None:
+        self._house, self._broker = at_work, Tree(broker_pid)
+
+    def cpu_s(self) -> dict[str, float]:
+        """By name."""
+        return self._house.cpu_s() | {"broker": self._broker.cpu_s(), "load": time.process_time()}
+
+
 async def measure(settings: Settings) -> list[Figure]:
     """At most `loop_window` observations are on their way: the rate is what the outcomes keep up with."""
     async with warm_house(settings) as (at_work, loop), connected(settings.bootstrap, at_work.prefix) as bus:
@@ -34,7 +45,7 @@ async def measure(settings: Settings) -> list[Figure]:
     rate = median(rates)
     note = f"learning and monitoring had caught up {caught_up_s:.1f} s after the last outcome"
     figures = [Figure("whole loop", rate, "obs/s", goal=f">= {GOAL:g}", met=rate >= GOAL, note=note, runs=tuple(rates))]
-    for who in (*SERVICES, "broker", "load"):
+    for who in looks[0][2]:
         costs = [1e6 * (b[2][who] - a[2][who]) / (b[1] - a[1]) for a, b in parts]
         figures.append(at_most(f"whole loop, CPU of {who}", costs, None, "us/obs"))
     return figures
@@ -70,13 +81,12 @@ async def _warm(settings: Settings, at_work: House) -> str:
 
 
 async def _flow(settings: Settings, at_work: House, bus: Bus, loop: str) -> tuple[list[Look], float]:
-    before, looks, broker = await bus.count(OutcomeObserved.topic), list[Look](), Tree(settings.broker_pid)
+    before, looks, meter = await bus.count(OutcomeObserved.topic), list[Look](), Meter(at_work, settings.broker_pid)
 
     async def look() -> int:
         done = await bus.count(OutcomeObserved.topic) - before
         if not looks or time.perf_counter() - looks[-1][0] > LOOK_EVERY_S or done == settings.loop_observations:
-            cpu = at_work.cpu_s() | {"broker": broker.cpu_s(), "load": time.process_time()}
-            looks.append((time.perf_counter(), done, cpu))
+            looks.append((time.perf_counter(), done, meter.cpu_s()))
         return done
 
     rows, name = list(stream.rows(settings.loop_observations)), f"flow{before}"
