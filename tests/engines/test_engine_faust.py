@@ -24,6 +24,7 @@ from everloop_shared.errors import NotYet, Unavailable
 from everloop_shared.messaging import faust, faust_recovery
 from everloop_shared.messaging.faust import FaustEngine, FaustSettings
 from everloop_shared.messaging.kafka import KafkaEngine
+from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.messaging.topics import MAX_MESSAGE_BYTES
@@ -131,6 +132,13 @@ def test_the_patch_still_fits_the_faust_it_was_written_for() -> None:
     found = {name: faust_recovery.upstream_digest(name) for name in faust_recovery.UPSTREAM}
 
     assert found == faust_recovery.UPSTREAM
+
+
+async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_our_engine(bus: FaustBus) -> None:
+    async with Counter().running(bus) as engine:
+        fetcher = engine._app.consumer._thread._consumer._fetcher
+
+        assert fetcher._fetch_max_wait_ms == FETCH_MAX_WAIT_MS
 
 
 async def test_state_comes_back_and_goes_on_where_it_was(bus: FaustBus) -> None:

@@ -19,6 +19,7 @@ from everloop_shared.messaging.crash_ledger import CrashLedger
 from everloop_shared.messaging.expiry import StreamTime, sweep
 from everloop_shared.messaging.faust_app import FaustSettings
 from everloop_shared.messaging.faust_buffer import Buffer
+from everloop_shared.messaging.gathering import Gathering
 from everloop_shared.messaging.keyed import Change, KeyedGroup
 from everloop_shared.messaging.processing import Partition, Processor, Record
 from everloop_shared.messaging.routes import Engine, Position
@@ -51,6 +52,7 @@ class Lane:
         self._topics = [r.topic.name for r in group.routes]
         self._processor = Processor(service, group.routes, bus, group.store, ledger)
         self._buffer = Buffer(settings.batch_size)
+        self._gathering = Gathering(settings.gather_ms, settings.batch_size)
         self._time = StreamTime(self._topics)
         self._turn = asyncio.Lock()
         self._ask_at = 0.0
@@ -125,6 +127,7 @@ class Lane:
         try:
             self._buffer.open(stream)
             while not self._stopping:
+                await self._gathering.pause()
                 await self._buffer.fill()
                 async with self._turn:
                     await self._batch(stream)
@@ -137,6 +140,7 @@ class Lane:
 
     async def _batch(self, stream: Any) -> None:
         held = await self._in_order(self._buffer.take())
+        self._gathering.taken(sum(map(len, held.values())))
         if not held or self._stopping:
             return
         records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in held.items()}

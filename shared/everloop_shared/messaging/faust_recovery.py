@@ -10,6 +10,8 @@ from typing import Any
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
+from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS
+
 UPSTREAM = {
     "on_recovery_completed": "6ef567acf072e46da3fccbccc6d662371f634f622c3d510972d5df81f70ae3ac",
     "_wait": "ec7429b70176f8c688545780fdd6751714a1fa2ed247a9c0236adf9c99f16a53",
@@ -88,6 +90,13 @@ async def getmany(self: Any, active_partitions: Any, timeout: float) -> Any:
         over.set()
 
 
+def _create_worker_consumer(self: Any, transport: Any) -> Any:
+    """Faust's consumer, whose fetches of idle partitions hold up the others for 1.5 s, with ours."""
+    consumer = _STOCK_CREATE(self, transport)
+    consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+    return consumer
+
+
 async def _polls_that_ask_for(sources: set[Any], thread: Any) -> None:
     """Wait for a poll that began before the sources were paused: it would hand out what comes after the seek."""
     asked, over = getattr(thread, "poll_under_way", (set(), None))
@@ -97,9 +106,11 @@ async def _polls_that_ask_for(sources: set[Any], thread: Any) -> None:
 
 _STOCK = Recovery.on_recovery_completed
 _STOCK_GETMANY = AIOKafkaConsumerThread.getmany
+_STOCK_CREATE = AIOKafkaConsumerThread._create_worker_consumer
 
 
 def repair() -> None:
     """Put the replacements in place; before an app is built. Idempotent."""
     Recovery.on_recovery_completed = on_recovery_completed  # type: ignore[method-assign]
     AIOKafkaConsumerThread.getmany = getmany  # type: ignore[method-assign]
+    AIOKafkaConsumerThread._create_worker_consumer = _create_worker_consumer  # type: ignore[method-assign]

@@ -13,6 +13,8 @@ from everloop_shared.errors import FieldError, Misconfigured
 from everloop_shared.settings import Settings
 
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"
+FETCH_MAX_WAIT_MS = 100
+"""aiokafka has one fetch under way per broker: one that asks for idle partitions alone holds up all others so long."""
 
 
 class ClientConfig(BaseModel):

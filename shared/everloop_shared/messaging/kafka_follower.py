@@ -13,14 +13,13 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka_rounds import Rounds, leave
 from everloop_shared.messaging.processing import Processor, Record, events_of
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.settings import Settings
 
-FETCH_MAX_WAIT_MS = 100
 READ_WITHIN_S = 30.0
 
 
@@ -79,7 +78,7 @@ class BroadcastFollower:
             for p in range(settings.partitions)
         }
         self._consumer = _consumer(service, settings)
-        self.rounds = Rounds(self._consumer, processor, settings.topic_prefix, settings.batch_size)
+        self.rounds = Rounds(self._consumer, processor, settings)
         self._failed = failed
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,7 +15,7 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
-from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka_rounds import Rounds, leave
 from everloop_shared.messaging.processing import Processor
@@ -27,7 +28,7 @@ HEARTBEAT_MS = 3_000
 REBALANCE_TIMEOUT_MS = 60_000
 MAX_POLL_INTERVAL_MS = 3_600_000
 COMMIT_WITHIN_S = 5.0
-FETCH_MAX_WAIT_MS = 100
+COMMIT_EVERY_S = 0.25
 
 
 class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -64,13 +65,14 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
-        self.rounds = Rounds(self._consumer, processor, self._prefix, settings.batch_size)
+        self.rounds = Rounds(self._consumer, processor, settings)
         self._in_hand = asyncio.Lock()
         self._assignments = 0
         self._uncommitted: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
+        self._commit_at = 0.0
 
     async def start(self) -> None:
         """Join the group and run; returns once partitions are assigned."""
@@ -107,8 +109,13 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             raise progress.failure
 
     def _commit_soon(self) -> None:
-        """Commit beside the next round: one commit at a time, of all that is done by then."""
-        if self._uncommitted and (self._committing is None or self._committing.done()):
+        """Commit beside the next rounds, one commit at a time, of all that is done by then.
+
+        At 100 records/s each round is a record: committing them all would cost the broker as much as the records.
+        """
+        idle = self._committing is None or self._committing.done()
+        if self._uncommitted and idle and time.monotonic() >= self._commit_at:
+            self._commit_at = time.monotonic() + COMMIT_EVERY_S
             self._committing = asyncio.create_task(self._commit())
 
     async def _commit_now(self) -> None:

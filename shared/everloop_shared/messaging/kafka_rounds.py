@@ -19,8 +19,10 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
+from everloop_shared.messaging.gathering import Gathering
 from everloop_shared.messaging.processing import Partition, Processor, Progress, Record
 from everloop_shared.messaging.routes import Position
+from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 POLL_MS = 200
@@ -56,24 +58,27 @@ class Standing:
 class Rounds:
     """Polls one consumer and gives what comes to a processor, `batch_size` records at most at a time."""
 
-    def __init__(self, consumer: Any, processor: Processor, prefix: str, batch_size: int) -> None:
+    def __init__(self, consumer: Any, processor: Processor, settings: Settings) -> None:
         self.consumer = consumer
         self._processor = processor
-        self._prefix = prefix
-        self._batch_size = batch_size
+        self._prefix = settings.topic_prefix
+        self._batch_size = settings.batch_size
+        self._gathering = Gathering(settings.gather_ms, settings.batch_size)
         self._resume_at: dict[TopicPartition, float] = {}
         self._standing: dict[TopicPartition, Standing] = {}
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[Any]]:
-        """What has come, at once when something is there, else after a short wait; empty while the broker is away.
+        """What has come, at once or after a moment's gathering, else after a short wait; empty without the broker.
 
         Raises Misconfigured when the broker refuses us.
         """
+        await self._gathering.pause()
         self._resume_due()
         try:
             records: Mapping[TopicPartition, Sequence[Any]] = await self.consumer.getmany(
                 timeout_ms=self._wait_ms(), max_records=self._batch_size
             )
+            self._gathering.taken(sum(map(len, records.values())))
             return records
         except REFUSED as e:
             raise Misconfigured(f"the broker does not let {self._processor.service} read: {e!r}") from e
