@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,9 +32,12 @@ class Ear:
     heard: dict[str, float] = field(default_factory=dict)
 
     async def listen(self, consumer: AIOKafkaConsumer) -> None:
-        """Until cancelled."""
-        async for record in consumer:
-            self.heard[json.loads(record.value)["subject"]] = time.perf_counter()
+        """Until cancelled; a prediction's key is loop/id."""
+        while True:
+            found = await consumer.getmany(timeout_ms=1_000)
+            now = time.perf_counter()
+            for records in found.values():
+                self.heard |= {record.key.decode().partition("/")[2]: now for record in records}
 
 
 async def measure(settings: Settings) -> list[Figure]:
