@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.training.training_world import outcomes, state, tools
+from tests.training.training_world import alert, outcomes, state, tools
 
+from everloop_schemas.training import RunRequested
 from everloop_training.desk import Desk
 from everloop_training.messages import (
+    Answer,
     Done,
     Fill,
     Follow,
     Learn,
     Learned,
+    OnDrift,
     Open,
     Opened,
     Snapshot,
@@ -103,3 +106,23 @@ def test_a_line_that_must_be_rebuilt_asks_for_history_piece_by_piece(tmp_path: P
 
     assert pieces == 2
     assert learner.roster.lines["logistic-regression-0"].outcomes == 4000
+
+
+def test_a_partition_that_comes_back_brings_the_runs_that_were_asked_for_elsewhere(tmp_path: Path) -> None:
+    """A replica that had the partition before is behind, and has not heard of the alerts in between."""
+    here, there = desk(tmp_path / "here"), desk(tmp_path / "there")
+    say(here, Follow(state()), opening(), learn(0, 300))
+    say(there, Follow(state()), opening(), learn(0, 700))
+    asked = answered(say(there, OnDrift(1, 0, alert(650, 601))))
+    say(there, learn(700, 900))
+
+    say(here, Open(0, 900, (asked,), ()), learn(300, 900))
+
+    assert answered(say(here, OnDrift(2, 0, alert(650, 601)))) == asked
+    assert here._learners["market"].fresh == there._learners["market"].fresh == asked.data.line
+
+
+def answered(answers: list[Any]) -> RunRequested:
+    [request] = [a.request for a in answers if isinstance(a, Answer)]
+    assert request is not None
+    return request

@@ -167,6 +167,26 @@ def test_an_alert_in_the_cooldown_waits_for_its_end_and_is_then_one_run() -> Non
     assert asked.data.requested_offset >= 1199
 
 
+def test_an_alert_that_waits_in_a_snapshot_but_was_answered_since_is_not_answered_again() -> None:
+    room = learner()
+    feed(room, 0, 700)
+    room.on_drift(alert(650, 601))
+    feed(room, 700, 1000)
+    room.on_drift(alert(990, 950, "another"))
+    room.take()
+    snapshot = pickle.dumps(room)
+    feed(room, 1000, 1300)
+    answered = of(RunRequested, room.take())
+
+    after: LoopLearner = pickle.loads(snapshot)
+    after.restored(tools())
+    after.adopt(answered)
+    feed(after, 1000, 2000)
+
+    assert [r.causationid for r in answered] == ["another"]
+    assert of(RunRequested, after.take()) == []
+
+
 def test_a_newer_fresh_line_replaces_an_unpromoted_older_one() -> None:
     room = learner()
     feed(room, 0, 700)

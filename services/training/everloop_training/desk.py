@@ -87,8 +87,10 @@ class Desk:
                 self._learners[loop] = learner
                 if loop in self._states:
                     learner.follow(self._states[loop])
-                self._prepare(learner, message)
         self._opened[partition] = message
+        for learner in self._of(partition):  # also where the partition comes back: another replica went on meanwhile
+            learner.live = False
+            self._prepare(learner, message)
         self._enliven(partition)
         yield Opened(partition, self._next[partition])
         for learner in self._of(partition):

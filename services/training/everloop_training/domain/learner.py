@@ -219,7 +219,6 @@ class LoopLearner:
     def _start_drift(self, event: DriftDetected) -> RunRequested:
         data = event.data
         said = f"drift at offset {data.offset}, changed at {data.change_point}"
-        self.waiting = None
         return self._start(
             Cause("drift", _drift_key(event), said), event.id, data.change_point, trace=event.traceparent
         )
@@ -289,6 +288,8 @@ class LoopLearner:
     def _begin(self, request: RunRequested) -> None:
         data = request.data
         self.requests[data.key] = request
+        if data.trigger == "drift":
+            self.waiting = None  # answered; in a snapshot from before, it waits
         if data.trigger == "initial":
             self.spec_lines[_key(data.model)] = data.line
         else:
