@@ -24,6 +24,7 @@ from everloop_training.settings import TrainingSettings
 pytestmark = pytest.mark.app
 
 LINE = "logistic-regression-0"
+ALERTS = ("training", "monitoring.drift_detected.v1", 0)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ async def test_an_alert_redelivered_after_a_crash_is_the_same_run(tmp_path: Path
     async with house(broker, tmp_path / "second") as room:
         await room.send(*[event(i) for i in range(700, 800)])
         await room.learned(799)
-        await room.until(lambda: broker.committed.get(("training", "monitoring.drift_detected.v1", 0)) == 1)
+        await room.until(lambda: broker.committed.get(ALERTS) == 1)
 
         assert len({r.id for r in room.said(RunRequested)}) == 2
         assert len({r.data.run for r in room.said(RunRequested)}) == 2
@@ -163,6 +164,50 @@ async def test_runs_are_listed_and_asked_for_by_http(broker: MemoryBroker, tmp_p
         ]
 
 
+class Workers:
+    """Starts workers, and remembers them."""
+
+    def __init__(self) -> None:
+        self.all: list[InlineWorker] = []
+
+    async def start(self, settings: TrainingSettings) -> InlineWorker:
+        self.all.append(await InlineWorker.start(settings))
+        return self.all[-1]
+
+
+async def an_alert_waits(room: House) -> None:
+    """The second of two, in the cooldown of the first; its offset is committed."""
+    await room.send(state(), *[event(i) for i in range(700)], alert(650, 601))
+    await room.until(lambda: len(room.said(RunRequested)) == 2)
+    await room.send(*[event(i) for i in range(700, 1000)], alert(990, 950, "waits"))
+    await room.learned(999)
+    await room.until(lambda: room.broker.committed.get(ALERTS) == 2)
+
+
+async def test_an_alert_that_waits_outlives_the_worker(broker: MemoryBroker, tmp_path: Path) -> None:
+    workers = Workers()
+    async with house(broker, tmp_path, workers.start) as room:
+        await an_alert_waits(room)
+
+        await workers.all[0].end()
+        await room.send(*[event(i) for i in range(1000, 1300)])
+
+        await room.until(lambda: [r.causationid for r in room.said(RunRequested)][2:] == ["waits"])
+
+
+async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path / "gone") as room:
+        await an_alert_waits(room)
+    broker.committed[ALERTS] = 99  # what was committed does not count, what the snapshot reflects does
+
+    async with house(broker, tmp_path / "without a snapshot") as room:
+        await room.until(lambda: broker.committed.get(ALERTS) == 2)
+        await room.send(*[event(i) for i in range(1000, 1300)])
+
+        await room.until(lambda: "waits" in [r.causationid for r in room.said(RunRequested)])
+        assert len({r.id for r in room.said(RunRequested)}) == 3
+
+
 async def test_a_run_before_any_outcome_is_refused_with_the_way_out(broker: MemoryBroker, tmp_path: Path) -> None:
     await broker.append("registry.loop_state.v1", b"market", state().encode())
     async with house(broker, tmp_path) as room, door(room) as client:
@@ -173,7 +218,7 @@ async def test_a_run_before_any_outcome_is_refused_with_the_way_out(broker: Memo
 
 
 async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_is_asked(tmp_path: Path) -> None:
-    workers, asked, answered = list[InlineWorker](), asyncio.Event(), asyncio.Event()
+    workers, asked, answered = Workers(), asyncio.Event(), asyncio.Event()
 
     class Slow(MemoryEngine):
         async def end_offset(self, topic: Topic, partition: int) -> int:
@@ -181,18 +226,14 @@ async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_i
             await answered.wait()
             return await super().end_offset(topic, partition)
 
-    async def start(settings: TrainingSettings) -> InlineWorker:
-        workers.append(await InlineWorker.start(settings))
-        return workers[-1]
-
-    learners = ProcessLearners(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), start)
+    learners = ProcessLearners(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), workers.start)
     learners.bind(Slow(MemoryBroker(partitions=1), "training", []))
     async with learners:
         opening = asyncio.create_task(learners.open(0))
         await asked.wait()
 
-        await workers[0].end()
-        await until(lambda: len(workers) == 2 and learners.not_ready() is None)
+        await workers.all[0].end()
+        await until(lambda: len(workers.all) == 2 and learners.not_ready() is None)
         answered.set()
 
-        assert await asyncio.wait_for(opening, 10) == 0
+        assert (await asyncio.wait_for(opening, 10)).next_offset == 0

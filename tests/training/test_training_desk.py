@@ -39,7 +39,7 @@ def learn(start: int, stop: int) -> Learn:
 
 
 def opening(end: int = 0) -> Open:
-    return Open(0, end, (), ())
+    return Open(0, end, 9, (), ())
 
 
 def counting(answers: list[Any]) -> None:
@@ -56,7 +56,7 @@ def test_a_snapshot_comes_after_the_events_before_it_and_is_found_again(tmp_path
 
     kinds = [type(a) for a in answers]
     assert kinds.index(SnapshotWritten) > max(i for i, k in enumerate(kinds) if k is Learned)
-    assert opened == Opened(0, 100)
+    assert opened == Opened(0, 100, 0)
 
 
 def test_a_snapshot_that_never_counted_is_not_used(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_snapshot_that_never_counted_is_not_used(tmp_path: Path) -> None:
 
     [opened, *_] = say(desk(tmp_path), Follow(state()), opening(end=100))
 
-    assert opened == Opened(0, 0)
+    assert opened == Opened(0, 0, 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_snapshot_is_as_good_as_none(tmp_path: Path) -> None:
 
     [opened, *_] = say(desk(tmp_path), Follow(state()), opening(end=100))
 
-    assert opened == Opened(0, 0)
+    assert opened == Opened(0, 0, 0)
 
 
 def test_learning_goes_on_when_a_snapshot_cannot_be_written(tmp_path: Path) -> None:
@@ -113,13 +113,25 @@ def test_a_partition_that_comes_back_brings_the_runs_that_were_asked_for_elsewhe
     here, there = desk(tmp_path / "here"), desk(tmp_path / "there")
     say(here, Follow(state()), opening(), learn(0, 300))
     say(there, Follow(state()), opening(), learn(0, 700))
-    asked = answered(say(there, OnDrift(1, 0, alert(650, 601))))
+    asked = answered(say(there, OnDrift(1, 0, 0, alert(650, 601))))
     say(there, learn(700, 900))
 
-    say(here, Open(0, 900, (asked,), ()), learn(300, 900))
+    say(here, Open(0, 900, 1, (asked,), ()), learn(300, 900))
 
-    assert answered(say(here, OnDrift(2, 0, alert(650, 601)))) == asked
+    assert answered(say(here, OnDrift(2, 0, 0, alert(650, 601)))) == asked
     assert here._learners["market"].fresh == there._learners["market"].fresh == asked.data.line
+
+
+def test_alerts_go_on_after_those_that_the_snapshot_reflects(tmp_path: Path) -> None:
+    room = desk(tmp_path)
+    say(room, Follow(state()), opening(), learn(0, 700), OnDrift(1, 0, 4, alert(650, 601)))
+    counting(say(room, Snapshot()))
+
+    [opened, *_] = say(desk(tmp_path), Follow(state()), opening(end=700))
+    [on_an_empty_topic, *_] = say(desk(tmp_path), Follow(state()), Open(0, 700, 0, (), ()))
+
+    assert opened == Opened(0, 700, 5)
+    assert on_an_empty_topic == Opened(0, 700, 0)
 
 
 def answered(answers: list[Any]) -> RunRequested:

@@ -187,6 +187,38 @@ def test_an_alert_that_waits_in_a_snapshot_but_was_answered_since_is_not_answere
     assert of(RunRequested, after.take()) == []
 
 
+def test_a_worker_that_died_with_an_alert_waiting_is_followed_by_one_that_is_reminded() -> None:
+    """All the alerts are told again; which of them had its run, the log knows."""
+    room = learner()
+    feed(room, 0, 700)
+    first = room.on_drift(alert(650, 601))
+    assert first is not None
+    heard = [alert(600, 590, "never answered"), alert(650, 601), alert(800, 790, "older"), alert(990, 950, "waits")]
+
+    after = learner()
+    after.adopt([first])
+    feed(after, 0, 1000)
+    after.take()
+    for each in heard:
+        after.remind(each)
+    feed(after, 1000, 1300)
+
+    [asked] = of(RunRequested, after.take())
+    assert asked.causationid == "waits"
+
+
+def test_an_alert_that_has_its_run_answers_those_before_it() -> None:
+    room = learner()
+    feed(room, 0, 700)
+    first = room.on_drift(alert(650, 601))
+
+    room.remind(alert(640, 600, "older"))
+    room.remind(alert(650, 601))
+
+    assert first is not None
+    assert room.waiting is None
+
+
 def test_a_newer_fresh_line_replaces_an_unpromoted_older_one() -> None:
     room = learner()
     feed(room, 0, 700)

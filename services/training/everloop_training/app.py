@@ -25,7 +25,8 @@ def build(
     handlers = Handlers(loops, runs, learners)
 
     async def start_at(topic: str, partition: int) -> int | None:
-        return await learners.open(partition) if topic == OutcomeObserved.topic.name else None
+        opened = await learners.open(partition)
+        return opened.next_offset if topic == OutcomeObserved.topic.name else opened.next_alert
 
     engine = connect(
         "training",

@@ -24,6 +24,7 @@ from everloop_training.messages import (
     OnDrift,
     Open,
     Opened,
+    Remind,
     Request,
     Snapshot,
     SnapshotWritten,
@@ -52,6 +53,7 @@ class Desk:
         self._learners: dict[str, LoopLearner] = {}
         self._opened: dict[int, Open] = {}
         self._next: dict[int, int] = {}
+        self._next_alert: dict[int, int] = {}
         self._unsaved: dict[int, int] = {}
         self._saved_at: dict[int, float] = {}
         self._asked: set[Wanted] = set()
@@ -67,6 +69,8 @@ class Desk:
                 yield from self._open(message)
             case OnDrift():
                 yield from self._on_drift(message)
+            case Remind():
+                yield from self._remind(message)
             case Request():
                 yield from self._request(message)
             case Fill():
@@ -81,6 +85,7 @@ class Desk:
         if partition not in self._next:
             state = self._snapshots.load(partition, message.end)
             self._next[partition] = state.next_offset
+            self._next_alert[partition] = min(state.next_alert, message.alerts_end)  # after a restore there are none
             self._saved_at[partition] = self._clock()
             for loop, learner in state.learners.items():
                 learner.restored(self._tools)
@@ -92,7 +97,7 @@ class Desk:
             learner.live = False
             self._prepare(learner, message)
         self._enliven(partition)
-        yield Opened(partition, self._next[partition])
+        yield Opened(partition, self._next[partition], self._next_alert[partition])
         for learner in self._of(partition):
             yield from self._said(learner)
 
@@ -155,7 +160,17 @@ class Desk:
             yield Answer(message.number, None, behind=True)
             return
         yield Answer(message.number, learner.on_drift(message.event))
+        self._next_alert[message.partition] = message.offset + 1
         yield from self._said(learner)
+
+    def _remind(self, message: Remind) -> Iterator[Any]:
+        for offset, event in message.alerts:
+            self._next_alert[message.partition] = offset + 1
+            if learner := self._learners.get(event.loop):
+                learner.remind(event)
+        for learner in self._of(message.partition):
+            learner.answer_waiting()
+            yield from self._said(learner)
 
     def _request(self, message: Request) -> Iterator[Any]:
         learner = self._learners.get(message.loop)
@@ -177,8 +192,9 @@ class Desk:
         """Write a snapshot; when that fails the old one stands, and more will be learned again after a crash."""
         self._unsaved[partition], self._saved_at[partition] = 0, self._clock()
         learners = {learner.loop: learner for learner in self._of(partition)}
+        state = PartitionState(self._next[partition], self._next_alert[partition], learners)
         try:
-            path = self._snapshots.write(partition, PartitionState(self._next[partition], learners))
+            path = self._snapshots.write(partition, state)
         except OSError as e:
             log.warning("snapshot not written", extra={"partition": partition, "reason": str(e)})
             return

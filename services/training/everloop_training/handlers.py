@@ -49,7 +49,7 @@ class Handlers:
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
         """A drift: a fresh line from its change point, unless a run was just made."""
         self._known(event.loop)
-        return list(await self.learners.on_drift(event, at.partition))
+        return list(await self.learners.on_drift(event, at.partition, at.offset))
 
     async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested:
         """A person asks for a run; the same `key` is the same run. Raises LoopNotFound, NoOutcomes, Unavailable."""

@@ -17,10 +17,11 @@ HEADER = struct.Struct("!Q")
 
 
 class Open(NamedTuple):
-    """Take up a partition: restore it, or go on. `end` is where its log ends now."""
+    """Take up a partition: restore it, or go on. `end` and `alerts_end` are where outcomes and alerts end now."""
 
     partition: int
     end: int
+    alerts_end: int
     known: Sequence[RunRequested]
     finished: Sequence[str]
 
@@ -43,7 +44,15 @@ class OnDrift(NamedTuple):
 
     number: int
     partition: int
+    offset: int
     event: DriftDetected
+
+
+class Remind(NamedTuple):
+    """Alerts that the worker before this one has heard, each with its offset: what waited then waits again."""
+
+    partition: int
+    alerts: Sequence[tuple[int, DriftDetected]]
 
 
 class Request(NamedTuple):
@@ -67,10 +76,11 @@ class Snapshot(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A partition is taken up; it goes on at `next_offset`."""
+    """A partition is taken up; its outcomes go on at `next_offset`, its alerts at `next_alert`."""
 
     partition: int
     next_offset: int
+    next_alert: int
 
 
 class Answer(NamedTuple):

@@ -22,7 +22,7 @@ class Learners(Protocol):
     def follow(self, state: LoopState) -> None:
         """Tell them a loop's new state. Never waits."""
 
-    async def on_drift(self, event: DriftDetected, partition: int) -> list[Event]:
+    async def on_drift(self, event: DriftDetected, partition: int, offset: int) -> list[Event]:
         """The run that a drift asks for, the same for the same alert; none in the cooldown.
 
         Raises Behind where the outcomes up to the drift are not learned yet, Unavailable while they restart.

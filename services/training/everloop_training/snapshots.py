@@ -14,14 +14,15 @@ from everloop_models.store import write_atomically
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 3
+FORMAT = 4
 _ALSO = ("everloop_training", "everloop_schemas", "pydantic", "pydantic_core")
 
 
 class PartitionState(NamedTuple):
-    """Every learner of a partition; the next offset to learn is `next_offset`."""
+    """Every learner of a partition, with the next outcome to learn and the next alert to hear, as offsets."""
 
     next_offset: int
+    next_alert: int
     learners: dict[str, LoopLearner]
 
 
@@ -52,7 +53,7 @@ class Snapshots:
                 return self._read(path, end)
             except (OSError, ArtifactCorrupt, ValueError) as e:
                 log.warning("snapshot not used, learning from the log", extra={"path": str(path), "reason": str(e)})
-        return PartitionState(0, {})
+        return PartitionState(0, 0, {})
 
     def _read(self, path: Path, end: int) -> PartitionState:
         digest, _, body = path.read_bytes().partition(b"\n")

@@ -1,13 +1,15 @@
-"""Outcomes from the log, for lines that start in the past and for workers that start anew."""
+"""What lies on the log, for lines that start in the past and for workers that start anew."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 
+from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.monitoring import DriftDetected
 from everloop_shared.errors import Disposition, EverloopError
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import Engine, Position
 from everloop_training.domain.outcome import Outcome, outcome_of
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -15,11 +17,21 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 async def history(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
     """The outcomes of a partition with start <= offset < stop, each with its loop; waits while the broker is away."""
+    records = await _read(engine, OutcomeObserved.topic, partition, start, stop)
+    return [(e.loop, outcome_of(e, at.offset)) for at, e in records if isinstance(e, OutcomeObserved)]
+
+
+async def alerts(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
+    """The alerts of a partition with start <= offset < stop, each with its offset; waits while the broker is away."""
+    records = await _read(engine, DriftDetected.topic, partition, start, stop)
+    return [(at.offset, e) for at, e in records if isinstance(e, DriftDetected)]
+
+
+async def _read(engine: Engine, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            records = await engine.read(OutcomeObserved.topic, partition, start, stop)
-            return [(e.loop, outcome_of(e, at.offset)) for at, e in records if isinstance(e, OutcomeObserved)]
+            return await engine.read(topic, partition, start, stop)
         except EverloopError as e:
             if e.disposition is not Disposition.RETRY:
                 raise

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
@@ -19,7 +19,7 @@ from everloop_schemas.training import RunRequested
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
 from everloop_training.adapters.answers import Answers
-from everloop_training.adapters.history import history
+from everloop_training.adapters.history import alerts, history
 from everloop_training.adapters.pump import Pump
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -33,6 +33,7 @@ from everloop_training.messages import (
     OnDrift,
     Open,
     Opened,
+    Remind,
     Request,
     Snapshot,
     Wanted,
@@ -70,6 +71,7 @@ class ProcessLearners:
         self._buffer: dict[int, list[tuple[str, Outcome]]] = defaultdict(list)
         self._buffered = asyncio.Event()
         self._handled: dict[int, int] = {}
+        self._next_alert: dict[int, int] = {}
         self._in_flight = 0
         self._answers = Answers()
         self._number = 0
@@ -144,11 +146,12 @@ class ProcessLearners:
         if self._worker:
             self._worker.send(Follow(state))
 
-    async def on_drift(self, event: DriftDetected, partition: int) -> list[Event]:
+    async def on_drift(self, event: DriftDetected, partition: int, offset: int) -> list[Event]:
         """The run of an alert."""
-        answer = await self._ask(lambda n: OnDrift(n, partition, event))
+        answer = await self._ask(lambda n: OnDrift(n, partition, offset, event))
         if answer.behind:
             raise Behind(f"the outcomes up to offset {event.data.offset} are not learned yet")
+        self._next_alert[partition] = offset + 1
         return [answer.request] if answer.request else []
 
     async def request_run(self, loop: str, key: str, reason: str) -> RunRequested:
@@ -160,14 +163,15 @@ class ProcessLearners:
             raise NoOutcomes(f"loop {loop} has no outcomes to learn from; send labels first")
         return answer.request
 
-    async def open(self, partition: int) -> int:
-        """Take up a partition at assignment; the offset to go on from. Waits for the worker and the broker."""
+    async def open(self, partition: int) -> Opened:
+        """Take up a partition at assignment: where to go on. Waits for the worker and the broker."""
         while not self._stopping:
             await self._until(lambda: self._up)
             try:
                 if self._worker:
                     opened = await self._opened(self._worker, partition)
-                    self._handled[partition] = opened - 1
+                    self._handled[partition] = opened.next_offset - 1
+                    self._next_alert[partition] = opened.next_alert
                     return opened
             except Unavailable as e:
                 log.warning("partition not taken up, trying again", extra={"partition": partition, "reason": e.detail})
@@ -187,12 +191,13 @@ class ProcessLearners:
             self._runs.requested(answer.request)
         return answer
 
-    async def _opened(self, worker: Worker, partition: int) -> int:
-        end = await self._engine.end_offset(OutcomeObserved.topic, partition)
+    async def _opened(self, worker: Worker, partition: int) -> Opened:
+        topics = OutcomeObserved.topic, DriftDetected.topic
+        end, alerts_end = [await self._engine.end_offset(topic, partition) for topic in topics]
         if worker is not self._worker:  # it died meanwhile, and would never answer
             raise LearnersAway("the worker has died; it is being replaced")
-        message = Open(partition, end, self._runs.all(), self._runs.ended())
-        return (await self._answers.opened(worker, message, partition)).next_offset
+        message = Open(partition, end, alerts_end, self._runs.all(), self._runs.ended())
+        return await self._answers.opened(worker, message, partition)
 
     async def _live(self) -> None:
         """Keep a worker alive: start it, read its answers until it goes, start the next."""
@@ -235,10 +240,12 @@ class ProcessLearners:
         for state in self._loops.all():
             worker.send(Follow(state))
         for partition, handled in list(self._handled.items()):
-            start = await self._opened(worker, partition)
-            for at in range(start, handled + 1, CHUNK):
+            opened = await self._opened(worker, partition)
+            for at in range(opened.next_offset, handled + 1, CHUNK):
                 worker.send(Learn(partition, await history(self._engine, partition, at, min(at + CHUNK, handled + 1))))
                 await worker.drained()
+            heard = self._next_alert[partition]
+            worker.send(Remind(partition, await alerts(self._engine, partition, opened.next_alert, heard)))
         self._up = True
         await self._notify()
 
@@ -252,11 +259,18 @@ class ProcessLearners:
                     self._fetching.add(task)
                     task.add_done_callback(self._fetched)
                 case _:
+                    self._note(message)
                     await self._pump.put(message)
                     if isinstance(message, Learned) and message.outcomes:
                         OUTCOMES.inc(message.outcomes)
                         self._in_flight = max(0, self._in_flight - message.outcomes)
                         await self._notify()
+
+    def _note(self, message: Any) -> None:
+        """What a worker asked for before it died is not asked for by the next, though it is not on the log yet."""
+        for event in message.events if isinstance(message, Learned) else ():
+            if isinstance(event, RunRequested):
+                self._runs.requested(event)
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching.discard(task)

@@ -94,8 +94,7 @@ class LoopLearner:
         cause = self.triggers.due(self.state.data.spec, outcome, self.outcomes)
         if cause and not (self.known and self.known[-1].data.requested_offset >= outcome.offset):
             self.voice.events.append(self._start(cause, outcome.id, self._from(cause)))
-        if not self.known:
-            self._start_waiting()
+        self.answer_waiting()
 
     def _learn_label(self, outcome: Outcome) -> float | None:
         """Let all lines learn; returns how wrong the served prediction was, None where there is nothing to learn."""
@@ -207,14 +206,17 @@ class LoopLearner:
         A false alarm must not cost the answer to a real one, so an alert in the cooldown waits for its end; of
         several that wait, the last one knows the newest world.
         """
-        data, retrain = event.data, self.state.data.spec.retrain
-        if (asked := self._asked(_drift_key(event))) or not retrain.on_drift:
+        asked, retrain = self._asked(_drift_key(event)), self.state.data.spec.retrain
+        if asked or not retrain.on_drift or self.triggers.cooling(event.data.outcomes, retrain.cooldown):
+            self.remind(event)
             return asked
-        if self.triggers.cooling(data.outcomes, retrain.cooldown):
-            if self.waiting is None or self.waiting.data.offset < data.offset:
-                self.waiting = event
-            return None
         return self._start_drift(event)
+
+    def remind(self, event: DriftDetected) -> None:
+        """An alert that was heard before: unless it has its run, it waits; one that has it answers all before it."""
+        asked, waiting = self._asked(_drift_key(event)), self.waiting
+        if waiting is None or waiting.data.offset <= event.data.offset:
+            self.waiting = None if asked or not self.state.data.spec.retrain.on_drift else event
 
     def _start_drift(self, event: DriftDetected) -> RunRequested:
         data = event.data
@@ -223,9 +225,12 @@ class LoopLearner:
             Cause("drift", _drift_key(event), said), event.id, data.change_point, trace=event.traceparent
         )
 
-    def _start_waiting(self) -> None:
+    def answer_waiting(self) -> None:
+        """The run of the alert that waits, once the cooldown is over."""
         retrain = self.state.data.spec.retrain
-        if self.waiting and retrain.on_drift and not self.triggers.cooling(self.outcomes, retrain.cooldown):
+        if self.known or not self.waiting or not retrain.on_drift:
+            return
+        if not self.triggers.cooling(self.outcomes, retrain.cooldown):
             self.voice.events.append(self._start_drift(self.waiting))
 
     def request(self, key: str, reason: str) -> RunRequested | None:
