@@ -16,7 +16,7 @@ class FeatureSettings(FaustSettings):
     max_entities: int = Field(
         100_000,
         ge=100,
-        description="entities kept per partition (2.5 kB of memory each, and their windows); beyond, those heard of "
+        description="entities kept per partition (1 kB of memory each, and their windows); beyond, those heard of "
         "longest ago are forgotten",
     )
     max_joins: int = Field(
