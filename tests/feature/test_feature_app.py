@@ -85,10 +85,10 @@ async def test_a_label_whose_prediction_never_comes_is_a_dead_letter(room: Featu
 
 @pytest.mark.promise(12)
 async def test_joins_beyond_the_limit_part_with_the_settled_first(room: FeatureRoom) -> None:
-    await room.tell(loop_state(), *[prediction(n) for n in range(300)], *[label(n) for n in range(100)])
+    await room.tell(loop_state(), *[prediction(n) for n in range(100)], *[label(n) for n in range(100)])
     await room.hears(OutcomeObserved, 100)
 
-    await room.tell(*[label(n) for n in range(290, 300)])
+    await room.tell(*[prediction(n) for n in range(100, 300)], *[label(n) for n in range(290, 300)])
 
     await room.hears(OutcomeObserved, 110)
 
