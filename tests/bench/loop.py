@@ -63,20 +63,18 @@ async def warm_house(settings: Settings) -> AsyncIterator[tuple[House, str]]:
 
 async def _warm(settings: Settings, at_work: House) -> str:
     loop = stream.LOOP
-    async with connected(settings.bootstrap, at_work.prefix) as bus:
-        await at_work.apply(stream.spec(loop))
-        before = await bus.count(OutcomeObserved.topic)
-        if before < WARM_UP:
-            rows = list(stream.rows(WARM_UP))
-            for first in range(0, WARM_UP, POST):
-                await at_work.post(loop, "events", entries(rows[first : first + POST], "warm", stream.ENTITIES))
-                await at_work.post(loop, "labels", labels(rows[first : first + POST], "warm"))
+    await at_work.apply(stream.spec(loop))
+    if (await at_work.status(loop)).get("outcomes", 0) < WARM_UP:
+        rows = list(stream.rows(WARM_UP))
+        for first in range(0, WARM_UP, POST):
+            await at_work.post(loop, "events", entries(rows[first : first + POST], "warm", stream.ENTITIES))
+            await at_work.post(loop, "labels", labels(rows[first : first + POST], "warm"))
 
-        async def promoted() -> bool:
-            return bool((await at_work.status(loop)).get("champion", {}).get("version", "0") != "0")
+    async def promoted() -> bool:
+        return bool((await at_work.status(loop)).get("champion", {}).get("version", "0") != "0")
 
-        if not settings.quick:
-            await until(promoted, None, 60.0)
+    if not settings.quick:
+        await until(promoted, None, 60.0)
     return loop
 
 
@@ -96,7 +94,7 @@ async def _flow(settings: Settings, at_work: House, bus: Bus, loop: str) -> tupl
         await at_work.post(loop, "events", entries(part, name, stream.ENTITIES))
         await at_work.post(loop, "labels", labels(part, name))
     await _wait(look, lambda done: done >= len(rows))
-    return looks, await _caught_up(at_work, loop, before + len(rows))
+    return looks, await _caught_up(at_work, loop, before + len(rows), WARM_UP + len(rows))
 
 
 async def _wait(look: Callable[[], Awaitable[int]], enough: Callable[[int], bool]) -> None:
@@ -107,13 +105,13 @@ async def _wait(look: Callable[[], Awaitable[int]], enough: Callable[[int], bool
         await asyncio.sleep(0.02)
 
 
-async def _caught_up(at_work: House, loop: str, outcomes: int) -> float:
-    """Seconds until monitoring has counted every outcome, and training has learned all of them."""
+async def _caught_up(at_work: House, loop: str, of_all: int, of_loop: int) -> float:
+    """Seconds until monitoring has counted every outcome of the loop, and training has learned those of all loops."""
     started = time.perf_counter()
 
     async def done() -> bool:
         learned = await _learned(at_work)
-        return learned >= outcomes and (await at_work.status(loop)).get("outcomes", 0) >= outcomes
+        return learned >= of_all and (await at_work.status(loop)).get("outcomes", 0) >= of_loop
 
     await until(done, None, 120.0)
     return time.perf_counter() - started
