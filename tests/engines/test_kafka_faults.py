@@ -16,6 +16,8 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import Overloaded, Rejected, Unavailable
+from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka_producer import Lane
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.service import DOOR_DRAIN_S, DRAIN_S
 
@@ -123,7 +125,7 @@ async def test_a_stop_while_the_broker_is_away_ends_within_the_drain(kafka: Brok
     handler = Handler()
     engine = kafka_bus.engine([Route(EventReceived.topic, handler)])
     await engine.start()
-    await send_all(kafka_bus, [received("1")])
+    await engine.publish([received("1")])
     await until(lambda: handler.seen == ["1"])
     with frozen(kafka):
         waiting = asyncio.create_task(engine.publish([received("2")]))
@@ -133,6 +135,39 @@ async def test_a_stop_while_the_broker_is_away_ends_within_the_drain(kafka: Brok
 
         with pytest.raises(Unavailable):
             await waiting
+
+
+async def test_a_producer_whose_start_is_cut_off_leaves_no_connection(kafka: Broker, kafka_bus: KafkaBus) -> None:
+    closed = asyncio.Event()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on the question for versions, which each connection begins with, and leave the next one open."""
+        from_broker, to_broker = await asyncio.open_connection(*kafka.bootstrap.split(":"))
+        to_broker.write(await frame(reader))
+        writer.write(await frame(from_broker))
+        await reader.read()
+        for end in (to_broker, writer):
+            end.close()
+        closed.set()
+
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        elsewhere = kafka_bus.settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{port}"})
+        lane = Lane(client_settings(elsewhere, "test"), delivery_timeout_s=10)
+        with pytest.raises(TimeoutError) as held:
+            async with asyncio.timeout(1):
+                await lane.start()
+        async with asyncio.timeout(5):
+            await closed.wait()
+        assert held.type is TimeoutError
+
+        await lane.discard()
+
+
+async def frame(reader: asyncio.StreamReader) -> bytes:
+    """One request or answer of Kafka's protocol, its length before it."""
+    length = await reader.readexactly(4)
+    return length + await reader.readexactly(int.from_bytes(length))
 
 
 async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -55,7 +56,11 @@ class Lane:
 
     async def start(self) -> None:
         """Connect; raises KafkaError when the broker is away."""
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException as e:
+            traceback.clear_frames(e.__traceback__)  # cut off, aiokafka's bootstrap leaves its connection open in there
+            raise
 
     async def send(self, topic: str, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
         """Hand one record over; the future is done at its ack. May wait while the partition's batch is full."""
