@@ -15,11 +15,22 @@ from everloop_feature.handlers import EntityHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_features import compile_features
+from everloop_schemas.envelope import Event
 from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, LabelJoinedData
 from everloop_shared.messaging.keyed import Change, KeyedStore
 from everloop_shared.messaging.routes import Position
 
 PLAN = compile_features(spec())
+
+
+class Bus:
+    """Keeps what is published."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sequence[Event]] = []
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        self.sent.append(events)
 
 
 def handlers(store: KeyedStore | None = None, **changes: int) -> EntityHandlers:
@@ -57,9 +68,6 @@ async def test_a_repeat_within_a_crash_cut_batch_is_not_taken_for_a_duplicate() 
     store = KeyedStore("entities")
     written: list[bytes] = []
 
-    class Bus:
-        async def publish(self, events: object) -> None: ...
-
     async def changelog(changes: Sequence[Change]) -> None:
         written.extend(name for _, name, _ in changes)
 
@@ -93,20 +101,14 @@ async def test_the_same_observation_gives_the_same_bytes() -> None:
 
 async def test_only_the_last_state_of_a_batch_leaves_it() -> None:
     store = KeyedStore("entities")
-    sent: list[object] = []
-
-    class Bus:
-        async def publish(self, events: object) -> None:
-            sent.append(events)
-
-    store.attach(Bus(), {}, None)
+    bus = Bus()
+    store.attach(bus, {}, None)
     desk = handlers(store)
     async with store as unit:
         for n in range(3):
             await unit.record(await desk.on_event_received(event(n), Position("ingest.event_received.v1", 0, n)), {})
 
-    [events] = sent
-    assert isinstance(events, list)
+    [events] = bus.sent
     assert [e.data.applied for e in events if isinstance(e, EntityState)] == [3]
     assert sum(isinstance(e, FeaturesComputed) for e in events) == 3
 
@@ -140,10 +142,6 @@ class Crowd:
 @pytest.fixture
 def crowd() -> Crowd:
     crowd = Crowd()
-
-    class Bus:
-        async def publish(self, events: object) -> None: ...
-
     crowd.store.attach(Bus(), {}, None)
     return crowd
 
