@@ -90,6 +90,28 @@ async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypat
         await until(lambda: engine.live() is None)
 
 
+async def test_a_group_that_never_takes_up_its_partitions_is_dead(
+    kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.messaging.kafka_rounds.STUCK_S", 0.5)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.LOOK_EVERY_S", 0.05)
+    asked, gate, handler = asyncio.Event(), asyncio.Event(), Handler()
+
+    async def start_at(topic: str, partition: int) -> int | None:
+        asked.set()
+        await gate.wait()
+        return 0
+
+    await send_all(kafka_bus, [received("waits", entity_on(0))])
+    engine = kafka_bus.engine([Route(EventReceived.topic, handler)], start_at=start_at)
+    async with running(engine):
+        await asked.wait()
+        await until(lambda: engine.live() is not None)
+        gate.set()
+        await until(lambda: handler.ids == ["waits"])
+        await until(lambda: engine.live() is None)
+
+
 async def test_acks_and_commits_are_awaited_once_per_batch(kafka_bus: KafkaBus) -> None:
     await send_all(kafka_bus, [received(f"{i}", entity_on(0)) for i in range(1000)])
     before = _commits()
