@@ -95,20 +95,16 @@ class LogReader:
         self._consumer.assign([tp])
         await self._consumer.seek_to_beginning(tp)
         tails, heard = Tails(self._consumer, {tp: end}), time.monotonic()
-        while not await tails.reached(bool(polled := await self._polled(tp))):
-            for r in polled:
+        while True:
+            polled = await self._consumer.getmany(tp, timeout_ms=200)
+            for r in polled.get(tp, ()):
                 if r.offset < end:
                     yield LogRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
+            if await tails.reached(polled.keys()):
+                return
             heard = time.monotonic() if polled else heard
             if time.monotonic() - heard > SILENT_S:
                 raise TimeoutError(f"nothing came from {tp.topic}/{partition}")
-        for r in polled:
-            if r.offset < end:
-                yield LogRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
-
-    async def _polled(self, tp: Any) -> Sequence[Any]:
-        records: Sequence[Any] = (await self._consumer.getmany(tp, timeout_ms=200)).get(tp, ())
-        return records
 
 
 class LogWriter:

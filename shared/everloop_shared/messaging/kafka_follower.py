@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,28 +36,28 @@ def _consumer(service: str, settings: Settings) -> Any:
 class Tails:
     """Tells when the wanted parts of some partitions are read, even where the log's last records are gone.
 
-    A compacted or expired tail leaves an end offset that no record reaches: then the broker has answered a fetch
-    from where we stand with nothing.
+    A compacted or expired tail leaves an end offset that no record reaches: then the broker has answered two fetches
+    from where we stand, and nothing of that was given to us. One answer is not enough, it may still lie in the
+    consumer's buffer; but then the consumer does not ask for more.
     """
 
     def __init__(self, consumer: Any, ends: Mapping[TopicPartition, int]) -> None:
         self._consumer = consumer
         self._ends = dict(ends)
-        self._seen: dict[TopicPartition, tuple[int, int | None]] = {}
+        self._stood: dict[TopicPartition, tuple[int, int | None, int]] = {}
 
-    async def reached(self, polled: bool) -> bool:
-        """Whether all is read; to be asked after every poll, with whether it brought anything."""
+    async def reached(self, polled: Collection[TopicPartition]) -> bool:
+        """Whether all is read; to be asked after every poll, with the partitions of what it brought."""
         for tp, end in list(self._ends.items()):
-            here = (await self._consumer.position(tp), self._consumer.last_poll_timestamp(tp))
-            position, answered = self._seen.get(tp, (-1, None))
-            if here[0] >= end:
+            at, answered = await self._consumer.position(tp), self._consumer.last_poll_timestamp(tp)
+            position, before, answers = self._stood.get(tp, (-1, None, 0))
+            if tp in polled or at != position:
+                answers = 0
+            elif answered != before:
+                answers += 1
+            self._stood[tp] = (at, answered, answers)
+            if at >= end or answers == 2:
                 del self._ends[tp]
-            elif polled or here[0] != position:
-                self._seen[tp] = here
-            elif answered is not None and here[1] > answered:
-                del self._ends[tp]
-            elif answered is None:
-                self._seen[tp] = here
         return not self._ends
 
 
@@ -110,13 +110,13 @@ class BroadcastFollower:
         except Exception as e:
             self._failed(e)
 
-    async def _round(self) -> bool:
+    async def _round(self) -> Collection[TopicPartition]:
         polled = await self.rounds.poll()
         if polled:
             progress = await self.rounds.handle(polled)
             if progress.failure is not None:
                 raise progress.failure
-        return bool(polled)
+        return polled.keys()
 
 
 class HistoryReader:
@@ -141,7 +141,7 @@ class HistoryReader:
             while True:
                 polled = await consumer.getmany(tp, timeout_ms=200)
                 found += events_of([_record(topic, r) for r in polled.get(tp, ()) if r.offset < stop])
-                if await tails.reached(bool(polled)):
+                if await tails.reached(polled.keys()):
                     return found
                 heard = time.monotonic() if polled else heard
                 if time.monotonic() - heard > READ_WITHIN_S:
