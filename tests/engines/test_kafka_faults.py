@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import uvloop
+from aiokafka.conn import create_conn  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
+from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from tests.engines.buses import KafkaBus, computed, received, running, send_all, until
 
 from everloop.house.kafka import Broker
@@ -16,8 +20,10 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import Overloaded, Rejected, Unavailable
+from everloop_shared.messaging import kafka_connection
 from everloop_shared.messaging.kafka_client import client_settings
 from everloop_shared.messaging.kafka_producer import Lane
+from everloop_shared.messaging.kafka_rounds import Rounds
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.service import DOOR_DRAIN_S, DRAIN_S
 
@@ -182,6 +188,31 @@ async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:
     assert engine.ready() == "stopping"
     with pytest.raises(Unavailable):
         await engine.publish([received("1")])
+
+
+def test_a_connection_that_was_lost_is_an_error_of_kafkas_on_uvloop_too(kafka: Broker) -> None:
+    kafka_connection.repair()
+
+    async def send_on_a_lost_one() -> None:
+        connection = await create_conn(*kafka.bootstrap.split(":"))
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        with pytest.raises(KafkaConnectionError, match="broken"):
+            await connection.send(MetadataRequest([]))
+        assert not connection.connected()
+
+    uvloop.run(send_on_a_lost_one())
+
+
+async def test_a_look_at_the_broker_that_breaks_ends_the_engine(
+    kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: Rounds) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Rounds, "look_at_ends", broken)
+    async with running(kafka_bus.engine([Route(EventReceived.topic, Handler())])) as engine:
+        assert isinstance(await engine.failed(), ZeroDivisionError)
 
 
 async def test_an_event_that_is_too_large_is_rejected_before_it_is_sent(kafka_bus: KafkaBus) -> None:

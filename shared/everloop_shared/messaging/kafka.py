@@ -213,13 +213,19 @@ class KafkaEngine:
 
     async def _look(self) -> None:
         """Ask the broker regularly where the logs end: for lag, readiness and liveness."""
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_WITHIN_S):
-                    for rounds in self._all_rounds():
-                        await rounds.look_at_ends()
-                self._answered = time.monotonic()
-            except (KafkaError, TimeoutError):
+        try:
+            while True:
+                await self._look_once()
+                await asyncio.sleep(LOOK_EVERY_S)
+        except Exception as e:  # else nobody would hear of it, and the engine would never be ready again
+            self._fail(e)
+
+    async def _look_once(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
                 for rounds in self._all_rounds():
-                    rounds.broker_was_away()
-            await asyncio.sleep(LOOK_EVERY_S)
+                    await rounds.look_at_ends()
+            self._answered = time.monotonic()
+        except (KafkaError, TimeoutError):
+            for rounds in self._all_rounds():
+                rounds.broker_was_away()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from everloop_shared.errors import FieldError, Misconfigured
+from everloop_shared.messaging.kafka_connection import repair
 from everloop_shared.settings import Settings
 
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"
@@ -66,6 +67,7 @@ class ClientConfig(BaseModel):
 
 def client_settings(settings: Settings, name: str) -> dict[str, Any]:
     """The keyword arguments that producers, consumers and admin clients share. Raises Misconfigured."""
+    repair()
     config = read_config(settings.kafka_config)
     plain = config.model_dump(exclude={"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password"})
     plain.pop("ssl_check_hostname")
