@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,10 +18,9 @@ from everloop.backup.records import GAP, LogRecord
 from everloop.house.errors import HouseError
 from everloop_schemas.envelope import Topic
 from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.kafka_follower import Tails
+from everloop_shared.messaging.kafka_follower import read_on
 from everloop_shared.settings import Settings
 
-SILENT_S = 30.0
 IN_FLIGHT = 2_000
 LARGEST = 16 * 1024 * 1024
 
@@ -94,17 +92,9 @@ class LogReader:
         tp = TopicPartition(self._prefix + topic, partition)
         self._consumer.assign([tp])
         await self._consumer.seek_to_beginning(tp)
-        tails, heard = Tails(self._consumer, {tp: end}), time.monotonic()
-        while True:
-            polled = await self._consumer.getmany(tp, timeout_ms=200)
-            for r in polled.get(tp, ()):
-                if r.offset < end:
-                    yield LogRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
-            if await tails.reached(polled.keys()):
-                return
-            heard = time.monotonic() if polled else heard
-            if time.monotonic() - heard > SILENT_S:
-                raise TimeoutError(f"nothing came from {tp.topic}/{partition}")
+        async for records in read_on(self._consumer, tp, end):
+            for r in records:
+                yield LogRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
 
 
 class LogWriter:

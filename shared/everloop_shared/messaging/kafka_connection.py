@@ -28,10 +28,10 @@ def _told(send: Callable[..., Any]) -> Callable[..., Any]:
     return sent
 
 
-_STOCK = {name: getattr(AIOKafkaConnection, name) for name in ("send", "_send_sasl_token")}
+_REPAIRED = {name: _told(getattr(AIOKafkaConnection, name)) for name in ("send", "_send_sasl_token")}
 
 
 def repair() -> None:
     """Put the replacements in place; before a client is made. Idempotent."""
-    for name, stock in _STOCK.items():
-        setattr(AIOKafkaConnection, name, _told(stock))
+    for name, repaired in _REPAIRED.items():
+        setattr(AIOKafkaConnection, name, repaired)

@@ -61,6 +61,19 @@ class Tails:
         return not self._ends
 
 
+async def read_on(consumer: Any, tp: TopicPartition, end: int) -> AsyncIterator[list[Any]]:
+    """What lies before `end`, from where the consumer stands, poll by poll; TimeoutError if nothing comes for 30 s."""
+    tails, heard = Tails(consumer, {tp: end}), time.monotonic()
+    while True:
+        polled = await consumer.getmany(tp, timeout_ms=200)
+        yield [r for r in polled.get(tp, ()) if r.offset < end]
+        if await tails.reached(polled.keys()):
+            return
+        heard = time.monotonic() if polled else heard
+        if time.monotonic() - heard > READ_WITHIN_S:
+            raise TimeoutError(f"nothing came from {tp.topic}/{tp.partition}")
+
+
 class BroadcastFollower:
     """Reads every partition of its topics from the beginning, then follows them; commits nothing."""
 
@@ -137,15 +150,9 @@ class HistoryReader:
             if start >= stop:
                 return []
             consumer.seek(tp, start)
-            tails, heard = Tails(consumer, {tp: stop}), time.monotonic()
-            while True:
-                polled = await consumer.getmany(tp, timeout_ms=200)
-                found += events_of([_record(topic, r) for r in polled.get(tp, ()) if r.offset < stop])
-                if await tails.reached(polled.keys()):
-                    return found
-                heard = time.monotonic() if polled else heard
-                if time.monotonic() - heard > READ_WITHIN_S:
-                    raise TimeoutError(f"nothing came from {tp.topic}/{partition}")
+            async for records in read_on(consumer, tp, stop):
+                found += events_of([_record(topic, r) for r in records])
+            return found
 
     async def end_offset(self, topic: str, partition: int) -> int:
         """The offset that the next record will get."""
