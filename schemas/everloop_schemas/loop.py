@@ -158,10 +158,15 @@ class FeatureSpec(Part):
 
 
 class LabelSpec(Part):
-    """What the truth looks like, and for how long after the prediction it may still come (event time)."""
+    """What the truth looks like, and for how long after the prediction it may still come (event time).
+
+    `min` and `max` bound a label that is a number; without them a regression loop takes -1e19 to 1e19.
+    """
 
     type: Literal["boolean", "integer", "number", "string"] | None = None
     classes: tuple[Scalar, ...] | None = None
+    min: float | None = None
+    max: float | None = None
     within: Duration = "7d"
 
     @property
@@ -253,6 +258,8 @@ class MonitorSpec(Part):
     latency_p99: Duration | None = None
 
 
+LABEL_LIMIT = 1e19
+"""The largest label of a regression loop that says nothing else: beyond every integer of 64 bits."""
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("accuracy", "f1", "roc_auc", "log_loss"),
     "multiclass": ("accuracy", "f1", "log_loss"),
@@ -304,11 +311,35 @@ class LoopSpec(Part):
             raise ValueError(f"label.type: a {self.task} loop has a label of type {' or '.join(kinds)}")
         if self.label.classes is not None and self.task != "multiclass":
             raise ValueError("label.classes: only a multiclass loop names its classes")
+        self._check_label_bounds()
         if "label" in self.fields:
             raise ValueError("schema.label: the name is taken by the truth; call the field otherwise")
         return self
 
+    def _check_label_bounds(self) -> None:
+        lowest, highest = self.label.min, self.label.max
+        if (lowest, highest) == (None, None):
+            return
+        if self.label.classes is not None or self.label_type not in ("number", "integer"):
+            raise ValueError("label.min: min and max are for labels that are numbers, without classes")
+        lowest, highest = self.label_bounds
+        if lowest is not None and highest is not None and lowest > highest:
+            raise ValueError(f"label.min: {lowest:g} must not be above max, {highest:g}")
+
     @property
     def label_type(self) -> str:
-        """The label's type, by default the task's own."""
-        return self.label.type or {"binary": "boolean", "regression": "number"}.get(self.task, "string")
+        """The label's type: as given, else that of its classes, else the task's own."""
+        if self.label.type is not None:
+            return self.label.type
+        kinds = {type(c) for c in self.label.classes or ()}
+        if len(kinds) == 1:
+            return {bool: "boolean", int: "integer"}.get(kinds.pop(), "string")
+        return {"binary": "boolean", "regression": "number"}.get(self.task, "string")
+
+    @property
+    def label_bounds(self) -> tuple[float | None, float | None]:
+        """The lowest and the highest label, None where there is no bound."""
+        lowest, highest = self.label.min, self.label.max
+        if self.task != "regression":
+            return lowest, highest
+        return -LABEL_LIMIT if lowest is None else lowest, LABEL_LIMIT if highest is None else highest

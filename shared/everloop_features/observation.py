@@ -84,7 +84,7 @@ def timestamp(field: str, value: Any) -> datetime | FieldError | None:
 def _identifier(field: str, value: Any) -> FieldError | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= ID_LIMIT or not _encodable(value):
+    if not isinstance(value, str) or not 1 <= len(value) <= ID_LIMIT or not encodable(value):
         return FieldError(field, f"must be text of 1 to {ID_LIMIT} characters, or left out")
     return None
 
@@ -116,14 +116,14 @@ def _fits(field: FieldSpec, value: Any) -> bool:
         case "boolean":
             return isinstance(value, bool)
         case "string":
-            return isinstance(value, str) and _encodable(value)
+            return isinstance(value, str) and encodable(value)
 
 
 def _integer(value: Any) -> bool:
     return type(value) is int and -INTEGER_LIMIT <= value < INTEGER_LIMIT
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """Half a surrogate pair can be written in JSON, but not in UTF-8."""
     try:
         text.encode()
@@ -152,7 +152,7 @@ def _kind(value: Any) -> str:
         case float():
             return "a number" if math.isfinite(value) else "not finite"
         case str():
-            return "text" if _encodable(value) else "text that is not Unicode"
+            return "text" if encodable(value) else "text that is not Unicode"
         case list() | tuple():
             return "a list"
     return "an object"

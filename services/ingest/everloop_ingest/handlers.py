@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Literal
 from uuid import uuid4
 
+from everloop_features.labels import Word
 from everloop_features.observation import Observation
 from everloop_ingest.domain.documents import Entry
-from everloop_ingest.domain.labels import Word, word
+from everloop_ingest.domain.labels import label
 from everloop_ingest.domain.observations import observation
 from everloop_ingest.errors import LoopUnknown
 from everloop_schemas.envelope import Event
@@ -83,7 +84,7 @@ class Handlers:
         if door == "events":
             seen = observation(state.data.spec, entry)
             return seen if isinstance(seen, list) else self._event_received(state, seen, now, trace)
-        said = word(state.data.spec, "label" if door == "labels" else "feedback", entry)
+        said = label(state.data.spec, "label" if door == "labels" else "feedback", entry)
         return said if isinstance(said, list) else _label_received(state, said, now, trace)
 
     def _event_received(self, state: LoopState, seen: Observation, now: datetime, trace: str | None) -> EventReceived:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everloop_ingest.domain.documents import Entry
-from everloop_ingest.domain.labels import Kind, Word, word
+from everloop_features.labels import Kind, Word, word
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LoopState
 
-State = Callable[..., LoopState]
 COLOURS = {"task": "multiclass", "label": {"classes": ["red", "green", 3]}}
 REGRESSION = {"task": "regression"}
 COUNTS = {"task": "regression", "label": {"type": "integer"}}
 NAMES = {"task": "multiclass"}
+AGES = {"task": "regression", "label": {"min": 0, "max": 150}}
+
+
+def spec_of(**changes: Any) -> LoopSpec:
+    """A binary loop, or as `changes` say."""
+    return LoopSpec.model_validate({"loop": "market", "task": "binary", "schema": {"x": {"type": "number"}}} | changes)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +34,15 @@ NAMES = {"task": "multiclass"}
         (REGRESSION, -1.5, -1.5),
         (COUNTS, 3, 3),
         (NAMES, "x", "x"),
+        (AGES, 150, 150.0),
+        (REGRESSION, 2**63 - 1, float(2**63)),
+        (REGRESSION, -1e19, -1e19),
     ],
 )
-def test_a_label_that_fits_has_one_spelling(state: State, loop: dict[str, Any], label: Any, meant: Any) -> None:
-    spec = state(**loop).data.spec
+def test_a_label_that_fits_has_one_spelling(loop: dict[str, Any], label: Any, meant: Any) -> None:
+    spec = spec_of(**loop)
 
-    said = word(spec, "label", Entry({"id": "p", "label": label}))
+    said = word(spec, "label", {"id": "p", "label": label})
 
     assert isinstance(said, Word)
     assert (said.label, type(said.label)) == (meant, type(meant))
@@ -65,15 +70,20 @@ def test_a_label_that_fits_has_one_spelling(state: State, loop: dict[str, Any], 
         ({}, "feedback", {"id": "p", "correct": False, "label": True}, "correct", "one of the two"),
         ({}, "feedback", {"id": "p", "correct": False, "comment": 7}, "comment", "text"),
         ({}, "feedback", {"id": "p", "correct": False, "source": "x" * 1_001}, "source", "1,000"),
+        (NAMES, "label", {"id": "p", "label": "\ud800"}, "label", "text"),
+        (AGES, "label", {"id": "p", "label": -1}, "label", "at least 0"),
+        (AGES, "feedback", {"id": "p", "label": 150.5}, "label", "at most 150"),
+        (REGRESSION, "label", {"id": "p", "label": 1.1e19}, "label", "at most 1e+19"),
+        (REGRESSION, "label", {"id": "p", "label": -1.7976931348623157e308}, "label", "at least -1e+19"),
         (REGRESSION, "feedback", {"id": "p", "correct": False}, "label", "a finite number, not correct"),
     ],
 )
 def test_what_does_not_fit_names_the_field_and_the_fix(
-    state: State, loop: dict[str, Any], kind: Kind, body: Any, field: str, fix: str
+    loop: dict[str, Any], kind: Kind, body: Any, field: str, fix: str
 ) -> None:
-    spec = state(**loop).data.spec
+    spec = spec_of(**loop)
 
-    wrong = word(spec, kind, Entry(body))
+    wrong = word(spec, kind, body)
 
     assert isinstance(wrong, list)
     assert wrong[0].field == field
@@ -93,9 +103,38 @@ def test_event_ids_tell_apart_exactly_what_differs(ids: str, labels: tuple[bool,
     assert same == (labels[0] == labels[1] and loops[0] == loops[1])
 
 
-def test_a_spec_change_reaches_the_check(state: State) -> None:
-    specs: list[LoopSpec] = [state(1).data.spec, state(2, **COLOURS).data.spec]
+def test_a_spec_change_reaches_the_check() -> None:
+    specs: list[LoopSpec] = [spec_of(), spec_of(**COLOURS)]
 
-    said = [word(spec, "label", Entry({"id": "p", "label": "red"})) for spec in specs]
+    said = [word(spec, "label", {"id": "p", "label": "red"}) for spec in specs]
 
     assert [isinstance(s, Word) for s in said] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("loop", "word"),
+    [
+        ({"task": "regression", "label": {"min": 2, "max": 1}}, "above max"),
+        ({"task": "regression", "label": {"min": 1e20}}, "above max"),
+        ({"label": {"min": 0}}, "labels that are numbers"),
+        ({"task": "multiclass", "label": {"max": 3}}, "labels that are numbers"),
+        ({"task": "multiclass", "label": {"classes": [1, 2], "max": 3}}, "without classes"),
+    ],
+)
+def test_bounds_of_a_label_that_mean_nothing_are_refused_with_the_spec(loop: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        spec_of(**loop)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ({}, "string"),
+        ({"classes": ["a", "b"]}, "string"),
+        ({"classes": [0, 1, 2]}, "integer"),
+        ({"classes": [True, False]}, "boolean"),
+        ({"type": "integer", "classes": [0, 1, 2]}, "integer"),
+    ],
+)
+def test_a_label_is_of_the_type_of_its_classes(label: dict[str, Any], kind: str) -> None:
+    assert spec_of(task="multiclass", label=label).label_type == kind
