@@ -1,0 +1,221 @@
+"""Runs functions on what is not trusted in a child process with limits on memory and time, replaced when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Literal, NoReturn, Self
+
+from everloop_shared.errors import EverloopError, FieldError, Overloaded, Rejected
+from everloop_shared.limited_child import HEADER
+
+START_S = 60.0
+ANSWER_BYTES = 16_000_000
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "EVERLOOP_DATA")
+"""What a child gets to see of the environment: no passwords, no addresses."""
+
+
+class LimitExceeded(Rejected):
+    """A call took too long, needed too much memory, or ended its process; `limit` says which."""
+
+    title = "Limit exceeded"
+
+    def __init__(self, limit: Literal["time", "memory", "died"], detail: str) -> None:
+        super().__init__(detail)
+        self.limit = limit
+
+
+class ChildFailed(Exception):
+    """The function raised what is no EverloopError, and the text is its traceback; or no child could be started."""
+
+
+class Limited:
+    """A child process for one call at a time; up to `waiting` further calls queue, more are refused (Overloaded).
+
+    `memory_bytes` is address space beside what the child has after its start, arguments included; `seconds` is wall
+    clock per call. A child that passes a limit, dies, or whose caller is cancelled is killed, and the next call gets
+    a new one: a fork, in milliseconds, of a process per set of `preload` modules that all instances share. None of
+    them outlives this process, however it ends. Linux holds all limits; elsewhere address space is not limited.
+    """
+
+    def __init__(self, *, preload: Sequence[str], memory_bytes: int, seconds: float, waiting: int = 100) -> None:
+        self._preload = tuple(preload)
+        self._memory, self._seconds, self._most = memory_bytes, seconds, waiting + 1
+        self._turn, self._inside = asyncio.Lock(), 0
+        self._child: _Child | None = None
+
+    async def __aenter__(self) -> Self:
+        _Forker.of(self._preload)  # it imports while nobody waits
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._child:
+            self._child.end()
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What a function of a module returns (JSON's types); `args` are pickled.
+
+        An EverloopError is raised here as it was there. Raises LimitExceeded, Overloaded, and ChildFailed for any
+        other exception.
+        """
+        if self._inside >= self._most:
+            raise Overloaded(f"{self._inside} checks are in hand or wait already")
+        self._inside += 1
+        try:
+            async with self._turn:
+                return _result(await self._ask(pickle.dumps((function.__module__, function.__qualname__, args))))
+        finally:
+            self._inside -= 1
+
+    async def _ask(self, request: bytes) -> dict[str, Any]:
+        child, self._child = self._child, None  # until it has answered: whoever leaves before, leaves none behind
+        if child is not None and child.gone:  # killed while it was idle, perhaps
+            child.end()
+            child = None
+        child = child or await _Child.start(self._preload, self._memory)
+        answered = False
+        try:
+            answer = await asyncio.wait_for(child.ask(request), self._seconds)
+            answered = "limit" not in answer
+        except TimeoutError:
+            raise LimitExceeded("time", f"it took longer than {self._seconds:g} s") from None
+        except (asyncio.IncompleteReadError, OSError):
+            raise LimitExceeded("died", "the process that did it ended") from None
+        finally:
+            if not answered:
+                child.end()
+        if not answered:
+            raise LimitExceeded("memory", f"it needed more than {self._memory / 1e6:,.0f} MB of memory")
+        self._child = child
+        return answer
+
+
+class _Child:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._process: int | None = None
+
+    @classmethod
+    async def start(cls, preload: tuple[str, ...], memory_bytes: int) -> _Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _Forker.of(preload).fork(theirs, memory_bytes)
+        child = cls(*await asyncio.open_unix_connection(sock=ours))
+        try:
+            child._hold((await asyncio.wait_for(child._receive(), START_S))["pid"])
+        except (TimeoutError, asyncio.IncompleteReadError, OSError) as e:
+            child.end()
+            raise ChildFailed("no process could be started for it; the log has the reason") from e
+        except BaseException:
+            child.end()
+            raise
+        return child
+
+    @property
+    def gone(self) -> bool:
+        return self._reader.at_eof()
+
+    async def ask(self, request: bytes) -> dict[str, Any]:
+        self._writer.write(HEADER.pack(len(request)))
+        self._writer.write(request)
+        await self._writer.drain()
+        return await self._receive()
+
+    async def _receive(self) -> dict[str, Any]:
+        (size,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+        if size > ANSWER_BYTES:
+            raise ConnectionError("the answer is too large")
+        answer = json.loads(await self._reader.readexactly(size))
+        if not isinstance(answer, dict):
+            raise ConnectionError("the answer is none")
+        return answer
+
+    def _hold(self, pid: int) -> None:
+        """Keep hold of this very process, which nobody else can be mistaken for once it has gone."""
+        with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of its socket ends it
+            self._process = os.pidfd_open(pid)
+
+    def end(self) -> None:
+        self._writer.close()
+        if self._process is not None:
+            with suppress(OSError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            os.close(self._process)
+            self._process = None
+
+
+class _Forker:
+    """The process that has imported what children need, and forks them; one per set of modules."""
+
+    running: dict[tuple[str, ...], _Forker] = {}  # noqa: RUF012
+
+    def __init__(self, preload: tuple[str, ...]) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            # Started here and not in a thread: it ends with the thread that started it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "everloop_shared.limited_child", str(theirs.fileno()), *preload],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+            )
+
+    @classmethod
+    def of(cls, preload: tuple[str, ...]) -> _Forker:
+        forker = cls.running.get(preload)
+        if forker is None or forker._process.poll() is not None:
+            forker = cls.running[preload] = cls(preload)
+        return forker
+
+    def fork(self, link: socket.socket, memory_bytes: int) -> None:
+        socket.send_fds(self._control, [str(memory_bytes).encode()], [link.fileno()])
+
+    def end(self) -> None:
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@atexit.register
+def _end_forkers() -> None:
+    for forker in _Forker.running.values():
+        forker.end()
+
+
+def _environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("PYTHON")}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a process with threads must not fork
+
+
+def _result(answer: dict[str, Any]) -> Any:
+    if "error" in answer:
+        _raise(answer)
+    if "result" not in answer:
+        raise ChildFailed(answer.get("failed"))
+    return answer["result"]
+
+
+def _raise(answer: dict[str, Any]) -> NoReturn:
+    detail = str(answer.get("detail"))
+    for cls in _errors(EverloopError):
+        if f"{cls.__module__}.{cls.__qualname__}" == answer["error"]:
+            error = cls.__new__(cls)
+            EverloopError.__init__(error, detail, [FieldError(str(f), str(e)) for f, e in answer.get("errors", [])])
+            raise error
+    raise ChildFailed(f"{answer['error']}: {detail}")
+
+
+def _errors(base: type[EverloopError]) -> Iterator[type[EverloopError]]:
+    yield base
+    for cls in base.__subclasses__():
+        yield from _errors(cls)

@@ -1,0 +1,116 @@
+"""The processes behind `limited`: one that has imported everything and only forks, and the children that work."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from everloop_shared.errors import EverloopError
+
+HEADER = struct.Struct("!Q")
+OPEN_FILES = 64
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+
+
+def main(control: socket.socket, preload: list[str]) -> None:
+    """Fork a child for each socket that comes in, until the control socket ends; never returns in a child."""
+    _end_with_the_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for: their socket tells of their end
+    for name in preload:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page of what was imported
+    while True:
+        order, [*sockets], _, _ = socket.recv_fds(control, 1024, 1)
+        if not order:
+            return
+        if os.fork() == 0:
+            control.close()
+            _child(socket.socket(fileno=sockets[0]), int(order))
+        for number in sockets:
+            os.close(number)
+
+
+def _end_with_the_parent() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent still has work in hand
+    with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of the socket is seen when work is done
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _child(link: socket.socket, memory_bytes: int) -> None:
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _end_with_the_parent()
+        _limit(memory_bytes)
+        link.sendall(_frame({"pid": os.getpid()}))
+        with link.makefile("rb") as requests:
+            while header := requests.read(HEADER.size):
+                link.sendall(_answer(requests, *HEADER.unpack(header)))
+    finally:
+        os._exit(0)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Nothing but memory up to the limit: no files written, no core, no new privileges, no output."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    sys.dont_write_bytecode = True
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: OPEN_FILES}
+    with suppress(OSError), open("/proc/self/statm") as statm:  # Linux only
+        limits[resource.RLIMIT_AS] = int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes
+    for kind, most in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(kind, (most, most))
+
+
+def _answer(requests: Any, size: int) -> bytes:
+    """The frame of what the function returned or raised. JSON, not pickle: the parent need not trust a child."""
+    try:
+        module, name, arguments = pickle.loads(_read(requests, size))
+        return _frame({"result": getattr(import_module(module), name)(*arguments)})
+    except MemoryError:
+        return _frame({"limit": "memory"})
+    except EverloopError as e:
+        errors = [[f.field, f.error] for f in e.errors]
+        return _frame({"error": f"{type(e).__module__}.{type(e).__qualname__}", "detail": e.detail, "errors": errors})
+    except BaseException:
+        return _frame({"failed": traceback.format_exc(limit=-5)[-4000:]})
+
+
+def _read(requests: Any, size: int) -> bytearray:
+    try:
+        body = bytearray(size)
+    except MemoryError:
+        while size:  # whoever sends it waits until it is read
+            size -= len(requests.read(min(size, 1_000_000)))
+        raise
+    requests.readinto(body)
+    return body
+
+
+def _frame(answer: dict[str, Any]) -> bytes:
+    body = json.dumps(answer, allow_nan=False).encode()
+    return HEADER.pack(len(body)) + body
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
