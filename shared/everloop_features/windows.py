@@ -15,6 +15,9 @@ Ring = list[Value]
 Points = tuple[list[int], list[Value]]
 """Event times (ms since the epoch, ascending) and the values then; missing values are not kept."""
 
+SCALE = 2.0**-700
+"""Brings the largest doubles down to where the sum of ten thousand squares is finite."""
+
 
 def push(ring: Sequence[Value], value: Value, keep: int) -> Ring:
     """The ring after one more event, no longer than `keep`."""
@@ -57,6 +60,11 @@ def _std(values: Sequence[int | float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
 
 
+def _scaled(function: Callable[[Sequence[int | float]], int | float], values: Sequence[int | float]) -> float:
+    """A mean or deviation whose sums do not fit a double though it does itself: of smaller values, made large again."""
+    return float(function([v * SCALE for v in values]) / SCALE)
+
+
 _OF_NUMBERS: dict[str, Callable[[Sequence[int | float]], int | float]] = {
     "mean": _mean,
     "sum": math.fsum,
@@ -73,10 +81,13 @@ def summary(function: str, values: Sequence[Value]) -> Value:
     if function == "last":
         return _last(values)
     known = numbers(values)
-    try:
-        return finite(_OF_NUMBERS[function](known)) if known else None
-    except (OverflowError, ValueError):
+    if not known:
         return None
+    of = _OF_NUMBERS[function]
+    try:
+        return finite(of(known))
+    except OverflowError:
+        return finite(_scaled(of, known)) if of in (_mean, _std) else None
 
 
 def shifted(function: str, ring: Sequence[Value], by: int) -> Value:

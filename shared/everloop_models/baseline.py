@@ -5,6 +5,7 @@ from __future__ import annotations
 from everloop_models.model import Prediction, class_name
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
+from everloop_shared.arithmetic import bounded
 
 
 def default_label(spec: LoopSpec) -> Scalar:
@@ -40,7 +41,7 @@ class Baseline:
         """Count one label."""
         self.count += 1
         if self.regression:
-            self.mean += (float(label) - self.mean) / self.count
+            self.mean += (bounded(label) - self.mean) / self.count
         else:
             self.classes[label] = self.classes.get(label, 0) + 1
 

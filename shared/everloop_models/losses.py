@@ -7,39 +7,35 @@ from collections.abc import Mapping
 from everloop_models.model import class_name
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
+from everloop_shared.arithmetic import Spread, distance
 
 
 class Losses:
     """Losses in [0, 1] of one loop's predictions.
 
     Classes: 0 or 1; with metric `log_loss` half the Brier score, which is proper and bounded. Numbers:
-    e / (e + s) with e the absolute error and s the running mean absolute deviation of the labels seen before,
-    so that the scale is fixed before the outcome is known. Call `loss` of every line, then `learn` the label.
+    e / (e + s) with e the absolute error and s how far the labels seen before usually lie from their centre
+    (`Spread`), so that the scale is fixed before the outcome is known and no single label can move it far. Call
+    `loss` of every line, then `learn` the label.
     """
 
     def __init__(self, spec: LoopSpec) -> None:
         self.regression = spec.task == "regression"
         self.brier = spec.metric == "log_loss"
-        self.count = 0
-        self.mean = 0.0
-        self.deviation = 0.0
+        self.spread = Spread()
 
     def loss(self, label: Scalar, value: Scalar, probabilities: Mapping[str, float] | None = None) -> float:
         """The loss of saying `value` (with these probabilities) where the truth is `label`."""
         if self.regression:
-            error = abs(float(label) - float(value))
-            return error / (error + self.deviation) if error else 0.0
+            return self.spread.loss(distance(label, value))
         if not self.brier or not probabilities:
             return 0.0 if value == label else 1.0
         truth = class_name(label)
         others = sum(p * p for name, p in probabilities.items() if name != truth)
-        return min(1.0, (others + (1.0 - probabilities.get(truth, 0.0)) ** 2) / 2)
+        missed = 1.0 - probabilities.get(truth, 0.0)
+        return min(1.0, (others + missed * missed) / 2)  # products, because a power that overflows raises
 
     def learn(self, label: Scalar) -> None:
         """Move the scale on by one label."""
         if self.regression:
-            self.count += 1
-            value = float(label)
-            away = abs(value - self.mean) if self.count > 1 else 0.0
-            self.mean += (value - self.mean) / self.count
-            self.deviation += (away - self.deviation) / self.count
+            self.spread.add(label)

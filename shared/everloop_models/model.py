@@ -101,5 +101,5 @@ class Model:
         if total <= 0:
             return Prediction(self.default, None)
         best = max(raw, key=raw.__getitem__)
-        scale = 1.0 if abs(total - 1) < 1e-9 else 1 / total
-        return Prediction(best, {class_name(k): float(p) * scale for k, p in raw.items()})
+        whole = 1.0 if abs(total - 1) < 1e-9 else total
+        return Prediction(best, {class_name(k): float(p) / whole for k, p in raw.items()})

@@ -84,7 +84,7 @@ def _scales(outcomes: list[Record], losses: Losses, baseline: Baseline) -> tuple
     scales, found = [], {}
     for record in outcomes:
         label = record.data["label"]
-        scales.append(losses.deviation)
+        scales.append(losses.spread.width)
         found[record.offset] = losses.loss(label, *baseline.predict())
         baseline.learn(label)
         losses.learn(label)
@@ -99,7 +99,7 @@ def _learn_again(
     for record, scale in zip(outcomes, scales, strict=True):
         if record.offset < run["start_offset"]:
             continue
-        losses.deviation = scale
+        losses.spread.width = scale
         said = model.predict(record.data["features"])
         loss = losses.loss(record.data["label"], said.value, said.probabilities)
         model.learn(record.data["features"], record.data["label"])

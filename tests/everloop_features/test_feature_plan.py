@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everloop_features import FeaturePlan, FeaturesRejected, State, compile_features
+from everloop_features.windows import shifted, summary
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 
@@ -200,3 +201,33 @@ def test_counts_and_lags_take_any_field() -> None:
     _, vector = of.apply(state, {"side": None}, START)
 
     assert vector == {"n": 1, "was": "buy"}
+
+
+HUGE = 1.7976931348623157e308
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "right"),
+    [
+        ("mean", [HUGE, HUGE, HUGE], HUGE),
+        ("mean", [HUGE, -HUGE], 0.0),
+        ("std", [HUGE, -HUGE], HUGE),
+        ("std", [1e200, 3e200], 1e200),
+        ("sum", [HUGE, HUGE], None),
+        ("min", [HUGE, -HUGE], -HUGE),
+        ("max", [HUGE, 2**63 - 1], HUGE),
+        ("mean", [2**63 - 1, 2**63 - 1], 2.0**63),
+        ("count", [HUGE, HUGE], 2),
+    ],
+)
+def test_windows_over_the_largest_numbers_are_right_or_say_nothing(
+    function: str, values: list[float], right: float | None
+) -> None:
+    got = summary(function, values)
+
+    assert got == (right if right is None else pytest.approx(right))
+
+
+def test_a_difference_that_no_double_holds_says_nothing() -> None:
+    assert shifted("diff", [-HUGE, HUGE], 1) is None
+    assert shifted("lag", [-HUGE, HUGE], 1) == -HUGE

@@ -147,3 +147,13 @@ def test_a_batch_of_a_hundred_outcomes_and_four_lines_takes_milliseconds() -> No
     gate.observe("a-0", challenge(0, lines).data, SPEC)
 
     assert time.perf_counter() - start < 0.1
+
+
+@pytest.mark.parametrize("x", [5.0, -5.0, 1.7976931348623157e308, -1.7976931348623157e308])
+def test_a_value_outside_the_bounds_counts_as_the_nearest_inside(x: float) -> None:
+    outside, inside = Bet(), Bet()
+
+    outside.add(x)
+    inside.add(1.0 if x > 0 else -1.0)
+
+    assert outside.log_e == inside.log_e

@@ -46,3 +46,12 @@ def test_memory_is_bounded() -> None:
     made = recent([0.0] * 1000, [0.0] * 1000)
 
     assert len(made.line) == len(made.served) == 200
+
+
+def test_losses_outside_their_bounds_count_as_the_nearest_inside() -> None:
+    recent = Recent()
+    for offset in range(100):
+        recent.learned(offset, 1.7976931348623157e308 * (-1) ** offset)
+        recent.logged(offset, 0.5)
+
+    assert recent.worse() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -155,7 +156,7 @@ def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_words(words: 
         latest[subject] = value
 
     assert labels.count == len(latest)
-    assert labels.mean == pytest.approx(fmean(latest.values()) if latest else 0.0, abs=1e-6)
+    assert labels.mean == pytest.approx(fmean(latest.values()) if latest else 0.0)
 
 
 def test_label_statistics_survive_a_round_trip_and_forgetting_reaches_who_holds_them() -> None:
@@ -215,3 +216,38 @@ def test_features_word_on_an_entity_counts_unless_our_own_requests_are_ahead_of_
     reset = entities.get("market", "e")
 
     assert [view and view.state["n"] for view in (ahead, caught_up, reset)] == [6, 60, 1]
+
+
+HUGE = 1.7976931348623157e308
+NUMBERS = LoopSpec.model_validate({"loop": "size", "task": "regression", "schema": {"x": {"type": "number"}}})
+
+
+def test_labels_at_the_edge_of_a_double_leave_version_0_finite() -> None:
+    labels = Labels()
+
+    for i, label in enumerate([5.0, HUGE, -HUGE, HUGE, -HUGE, 10**400]):
+        labels.observe(f"p{i}", label, 0)
+        assert math.isfinite(VersionZero(NUMBERS, labels).predict({}).value)
+
+
+def test_a_huge_label_that_is_corrected_leaves_the_mean_as_if_it_had_never_been() -> None:
+    labels = Labels()
+    for i, label in enumerate([0.1, HUGE, 0.3]):
+        labels.observe(f"p{i}", label, 0)
+
+    labels.observe("p1", 0.2, 1)
+
+    assert labels.mean == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN, RecursionError()], ids=["raises", "nan", "deep"])
+def test_where_even_version_0_fails_the_answer_is_what_it_says_before_any_label(
+    failure: Prediction | Exception,
+) -> None:
+    zero = Scripted("0", failure)
+    broken = Live("market", 1, SPEC, compile_features(SPEC), zero, zero)
+
+    answered = said(broken)
+
+    assert (answered.answer.value, answered.version, answered.role) == (False, "0", "baseline")
+    assert [version for version, _ in answered.fell] == ["0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from datetime import timedelta
 
@@ -348,3 +349,19 @@ def test_regression_losses_lie_between_zero_and_one() -> None:
     seen = losses(room.take())
     assert all(0 <= loss <= 1 for line in seen.values() for loss in line.values())
     assert sum(seen["linear-0"].values()) < sum(seen["0"].values())
+
+
+def test_labels_at_the_edge_of_a_double_cost_at_most_a_line_and_the_loop_goes_on() -> None:
+    huge, of = 1.7976931348623157e308, spec(task="regression", models=[{"preset": "linear"}])
+    made = learner(state(of=of))
+    strikes = {50: huge, 51: -huge, 52: huge, 53: -huge, 54: 10**400}
+
+    for i in range(300):
+        made.learn(outcome_of(event(i, label=strikes.get(i, float(i % 10)), prediction=0.0), i))
+    events = made.take()
+
+    told = losses(events)["0"]
+    assert sorted(told) == list(range(300))
+    assert all(0.0 <= loss <= 1.0 for loss in told.values())
+    assert 2 < made.losses.spread.width < 3
+    assert math.isfinite(made.baseline.predict().value)

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_monitoring.domain.loop import Fold, Known, Work
+from everloop_monitoring.domain.scores import VersionTally
 from everloop_monitoring.domain.status import scores
 from everloop_monitoring.domain.timeline import Happening
 from everloop_monitoring.handlers import Handlers
@@ -137,20 +138,20 @@ class SqlProjections:
         return {(r.loop, r.kind): (r.n - grown[r.loop, r.kind], r.n) for r in result}
 
     async def _keep_versions(self, loop: str, fold: Fold, now: str) -> None:
+        """Add up here: an exact sum has more digits than a database's numbers. One replica at a time has a loop."""
         if not fold.tallies:
             return
         insert = self._insert(versions)
-        sums = ("predicted", "error", "served", "served_error")
+        told = ("predicted", "error", "served", "served_error", "rolling", "last_time")
         upsert = insert.on_conflict_do_update(
-            index_elements=[versions.c.loop, versions.c.version],
-            set_={c: versions.c[c] + insert.excluded[c] for c in sums}
-            | {"rolling": insert.excluded.rolling, "last_time": now},
+            index_elements=[versions.c.loop, versions.c.version], set_={c: insert.excluded[c] for c in told}
         )
+        query = select(versions).where(versions.c.loop == loop, versions.c.version.in_(list(fold.tallies)))
+        known = {row.version: row for row in await self._session().execute(query)}
         rows = [
             {
                 "loop": loop, "version": version, "rolling": _mean(fold.work.by_version.get(version, (0, []))[1]),
-                "first_time": now, "last_time": now,
-                **{c: getattr(tally, c) for c in sums},
+                "first_time": now, "last_time": now, **_added(tally, known.get(version)),
             }
             for version, tally in fold.tallies.items()
         ]  # fmt: skip
@@ -225,6 +226,12 @@ async def show_gauges(reports: Reports, loops: KnownLoops, every_s: float) -> No
                 for kind, score in scores(state, await reports.work(state.loop)).items():
                     SCORE.labels(state.loop, kind, metric).set(score)
         await asyncio.sleep(every_s)
+
+
+def _added(tally: VersionTally, before: Row[Any] | None) -> dict[str, Any]:
+    counts = {c: getattr(tally, c) + (getattr(before, c) if before else 0) for c in ("predicted", "served")}
+    sums = {c: getattr(tally, c) + (int(getattr(before, c)) if before else 0) for c in ("error", "served_error")}
+    return counts | {c: str(total) for c, total in sums.items()}
 
 
 def _mean(errors: Sequence[float]) -> float | None:

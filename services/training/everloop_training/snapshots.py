@@ -14,8 +14,8 @@ from everloop_models.store import write_atomically
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 4
-_ALSO = ("everloop_training", "everloop_schemas", "pydantic", "pydantic_core")
+FORMAT = 5
+_ALSO = ("everloop_training", "everloop_schemas", "everloop_shared", "pydantic", "pydantic_core")
 
 
 class PartitionState(NamedTuple):

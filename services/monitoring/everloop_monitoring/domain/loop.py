@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import fsum
 from typing import NamedTuple
 
 from everloop_monitoring.domain.drift import Alarm, Reference, Watch
-from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, VersionTally, error, first_guess
+from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, Sums, VersionTally, error, first_guess
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
+from everloop_shared.arithmetic import Spread
 
 POINT_EVERY = 50
-NONE = Errors()
+NOTHING = Sums()
 
 
 class Known(NamedTuple):
@@ -31,24 +33,26 @@ class Work:
     """The state of one loop that the next outcome needs.
 
     `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
-    the last `ROLLING` scored outcomes, `by_version` the last errors of each version seen lately.
+    the last `ROLLING` scored outcomes, `by_version` the last errors of each version seen lately. `spread` is the
+    scale of a regression's losses, the same as training's.
     """
 
     outcomes: int = 0
     scored: int = 0
-    sums: Errors = NONE
+    sums: Sums = NOTHING
     baselines: Baselines = field(default_factory=Baselines)
     recent: list[tuple[int, Errors]] = field(default_factory=list)
     by_version: dict[str, tuple[int, list[float]]] = field(default_factory=dict)
     watch: Watch = field(default_factory=Watch)
     reference: Reference = field(default_factory=Reference)
+    spread: Spread = field(default_factory=Spread)
 
     def rolling(self, regression: bool) -> Errors:
         """Scores over the last `ROLLING` outcomes."""
-        total = Errors()
-        for _, errors in self.recent:
-            total = total.plus(errors)
-        return total.over(len(self.recent), regression)
+        if not self.recent:
+            return Errors()
+        sides = zip(*(errors for _, errors in self.recent), strict=True)
+        return Errors(*(fsum(side) / len(self.recent) for side in sides)).scores(regression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +123,12 @@ class Fold:
         work.outcomes += 1
         if outcome.label is None:
             return None
-        scale = work.sums.majority / work.scored if work.scored else 0.0
         errors = self._count(outcome, now, 1)
         work.recent = [*work.recent[-ROLLING + 1 :], (offset, errors)]
         work.baselines.learn(self.regression, outcome.label, offset)
-        self._evaluate(outcome, offset, scale)
+        self._evaluate(outcome, offset)
+        if self.regression:
+            work.spread.add(outcome.label)
         if work.scored % POINT_EVERY == 0:
             self.points.append(Point(work.outcomes, work.rolling(self.regression), outcome.version))
         alarm = self._watch(outcome, offset, errors.served)
@@ -164,13 +169,13 @@ class Fold:
         shadows = [(s.version, s.prediction) for s in outcome.shadows if s.version != outcome.version]
         return [(outcome.version, outcome.prediction), *shadows]
 
-    def _evaluate(self, outcome: OutcomeObservedData, offset: int, scale: float) -> None:
-        """Losses in [0, 1]: 0 or 1 for a class, e / (e + scale) for a number."""
+    def _evaluate(self, outcome: OutcomeObservedData, offset: int) -> None:
+        """Losses in [0, 1]: 0 or 1 for a class, e / (e + width) for a number."""
         assert outcome.label is not None, "only labelled outcomes count"
         work, losses = self.work, {}
         for version, prediction in self._predictions(outcome):
             e = error(self.regression, prediction, outcome.label)
-            losses[version] = (e / (e + scale) if e else 0.0) if self.regression else e
+            losses[version] = work.spread.loss(e) if self.regression else e
             recent = work.by_version.get(version, (0, []))[1]
             work.by_version[version] = (work.outcomes, [*recent[-ROLLING + 1 :], e])
         for version, (last, _) in list(work.by_version.items()):

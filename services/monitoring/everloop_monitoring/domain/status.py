@@ -7,6 +7,7 @@ from typing import Any
 from everloop_monitoring.domain.loop import Work
 from everloop_monitoring.domain.scores import Errors
 from everloop_schemas.registry import LoopState, line_of
+from everloop_shared.arithmetic import mean
 
 
 def status(state: LoopState, totals: dict[str, int], work: Work | None) -> dict[str, Any]:
@@ -54,17 +55,20 @@ def evaluation(state: LoopState, work: Work | None, versions: list[dict[str, Any
 
 
 def _version(row: dict[str, Any], regression: bool) -> dict[str, Any]:
-    def score(total: float | None, n: int) -> float | None:
-        return None if total is None or not n else Errors(served=total).over(n, regression).served
+    def score(error: float | None) -> float | None:
+        return None if error is None else Errors(served=error).scores(regression).served
+
+    def of_sum(total: str, n: int) -> float | None:
+        return score(mean(int(total), n)) if n else None
 
     return {
         "version": row["version"],
         "line": line_of(row["version"]),
         "outcomes": row["predicted"],
         "served": row["served"],
-        "score": score(row["error"], row["predicted"]),
-        "score_served": score(row["served_error"], row["served"]),
-        "rolling": score(row["rolling"], 1),
+        "score": of_sum(row["error"], row["predicted"]),
+        "score_served": of_sum(row["served_error"], row["served"]),
+        "rolling": score(row["rolling"]),
         "first": row["first_time"],
         "last": row["last_time"],
     }

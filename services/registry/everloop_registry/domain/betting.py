@@ -20,7 +20,8 @@ class Bet(BaseModel):
     outcomes: int = 0
 
     def add(self, x: float) -> None:
-        """Take in one value in [-1, 1]."""
+        """Take in one value; it counts as the nearest in [-1, 1]."""
+        x = max(-1.0, min(1.0, x))
         self.sums = [s + log1p(bet * x) for s, bet in zip(self.sums, LAMBDAS, strict=True)]
         self.outcomes += 1
 

@@ -40,6 +40,6 @@ class Recent(BaseModel):
 
 
 def _keep(losses: dict[int, float], offset: int, loss: float) -> None:
-    losses[offset] = loss
+    losses[offset] = max(0.0, min(1.0, loss))
     while len(losses) > 2 * LAST:
         del losses[next(iter(losses))]

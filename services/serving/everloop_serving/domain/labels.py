@@ -9,6 +9,7 @@ from everloop_models import Baseline, Prediction
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
+from everloop_shared.arithmetic import exact, mean
 
 CORRECTABLE = 5_000
 """How many of a loop's latest labels can still be corrected; a later word on an older one is left out."""
@@ -17,23 +18,31 @@ CLASSES = 1_000
 
 
 class Labels:
-    """Counts each prediction's label once, in its latest wording. Needs no spec, so labels may come before it."""
+    """Counts each prediction's label once, in its latest wording. Needs no spec, so labels may come before it.
+
+    `total` is an exact sum, so that a correction takes back what it corrects, whatever its size.
+    """
 
     def __init__(self) -> None:
-        self.count, self.mean = 0, 0.0
+        self.count, self.total = 0, 0
         self.classes: dict[Scalar, int] = {}
         self._latest: OrderedDict[str, Scalar | None] = OrderedDict()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
-        self.count, self.mean = int(state["count"]), float(state["mean"])
+        self.count, self.total = int(state["count"]), int(state["total"])
         self.classes = {label: int(n) for label, n in state["classes"]}
         self._latest = OrderedDict((i, label) for i, label in state["latest"])
 
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""
         classes, latest = [[k, n] for k, n in self.classes.items()], [[i, v] for i, v in self._latest.items()]
-        return {"count": self.count, "mean": self.mean, "classes": classes, "latest": latest}
+        return {"count": self.count, "total": self.total, "classes": classes, "latest": latest}
+
+    @property
+    def mean(self) -> float:
+        """The mean of the labels counted, 0 where there is none."""
+        return mean(self.total, self.count) if self.count else 0.0
 
     def observe(self, prediction_id: str, label: Scalar | None, correction: int) -> None:
         """Count a label; a correction replaces the one before. The same outcome again changes nothing."""
@@ -50,7 +59,7 @@ class Labels:
         if label is None:
             return
         self.count += 1
-        self.mean += (_number(label) - self.mean) / self.count
+        self.total += _term(label)
         if not isinstance(label, float) and (label in self.classes or len(self.classes) < CLASSES):
             self.classes[label] = self.classes.get(label, 0) + 1
 
@@ -58,7 +67,7 @@ class Labels:
         if label is None:
             return
         self.count -= 1
-        self.mean = (self.mean * (self.count + 1) - _number(label)) / self.count if self.count else 0.0
+        self.total -= _term(label)
         if label in self.classes:
             self.classes[label] -= 1
             if not self.classes[label]:
@@ -77,13 +86,16 @@ class VersionZero:
     def predict(self, features: Fields) -> Prediction:
         """The majority class or mean of the labels."""
         baseline, labels = self._baseline, self._labels
-        known = labels.count and (baseline.regression or labels.classes)
-        baseline.count, baseline.mean, baseline.classes = (labels.count if known else 0), labels.mean, labels.classes
+        baseline.count = labels.count if baseline.regression or labels.classes else 0
+        if baseline.regression:
+            baseline.mean = labels.mean
+        else:
+            baseline.classes = labels.classes
         return baseline.predict(features)
 
 
-def _number(label: Scalar) -> float:
-    return 0.0 if isinstance(label, str) else float(label)
+def _term(label: Scalar) -> int:
+    return 0 if isinstance(label, str | bool) else exact(label)
 
 
 class LabelBook:
@@ -111,5 +123,5 @@ class LabelBook:
     def forget(self) -> None:
         """Count anew, from the beginning of the log."""
         for labels in self._loops.values():
-            labels.restore({"count": 0, "mean": 0.0, "classes": [], "latest": []})
+            labels.restore({"count": 0, "total": 0, "classes": [], "latest": []})
         self.offsets = {}

@@ -9,8 +9,10 @@ from typing import Protocol
 
 from everloop_features import FeaturePlan
 from everloop_models import Prediction
+from everloop_models.baseline import default_label
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow
 from everloop_serving.domain.split import role_of, split
 
@@ -62,7 +64,7 @@ class _Nonsense(ValueError):
 def predict(live: Live, prediction_id: str, entity: str, features: Fields, timer: Callable[[], float]) -> Said:
     """Ask the version that the split chose, and the other one in shadow; one that fails gives way to the next.
 
-    The order is canary, champion, version 0, which never fails. `timer` counts seconds.
+    The order is canary, champion, version 0, and what version 0 says before any label. `timer` counts seconds.
     """
     unit = entity if live.spec.rollout.split_by == "entity" else prediction_id
     arm = split(live.loop, unit, live.share if live.candidate else 0.0)
@@ -79,7 +81,7 @@ def predict(live: Live, prediction_id: str, entity: str, features: Fields, timer
         propensity = 1.0 if fell else arm.propensity
         shadows = _shadows(live, predictor, features, fell)
         return Said(answer, predictor.version, role, propensity, latency_ms, shadows, tuple(fell))
-    raise AssertionError(f"version 0 of {live.loop} failed: {fell}")
+    return Said(Prediction(default_label(live.spec), None), BASELINE, "baseline", 1.0, 0.0, (), tuple(fell))
 
 
 def _order(live: Live, canary: bool) -> Iterator[tuple[Predictor, bool]]:
@@ -111,7 +113,7 @@ def _shadows(live: Live, served: Predictor, features: Fields, fell: list[tuple[s
 def _sound(answer: Prediction) -> Prediction:
     values = [answer.value] if isinstance(answer.value, float) else []
     if not all(map(math.isfinite, [*values, *(answer.probabilities or {}).values()])):
-        raise _Nonsense(f"not finite: {answer.value!r}, {answer.probabilities!r}")
+        raise _Nonsense(f"not finite: {answer.value!r}, {answer.probabilities!r}"[:500])
     return answer
 
 

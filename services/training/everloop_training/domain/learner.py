@@ -12,6 +12,7 @@ from everloop_schemas.loop import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import BASELINE, LoopState, line_of
 from everloop_schemas.training import Line, RunRequested
+from everloop_shared.arithmetic import distance
 from everloop_training.domain.challenge import Challenge
 from everloop_training.domain.lines import LearningLine, slug
 from everloop_training.domain.outcome import Outcome
@@ -118,7 +119,7 @@ class LoopLearner:
         if self._challenge.full:
             self._tell()
         if self.losses.regression:
-            return abs(float(label) - float(outcome.prediction))
+            return distance(label, outcome.prediction)
         return 0.0 if outcome.prediction == label else 1.0
 
     def _ripen(self, line: LearningLine) -> None:
