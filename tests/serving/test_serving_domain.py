@@ -227,7 +227,7 @@ def test_labels_at_the_edge_of_a_double_leave_version_0_finite() -> None:
 
     for i, label in enumerate([5.0, HUGE, -HUGE, HUGE, -HUGE, 10**400]):
         labels.observe(f"p{i}", label, 0)
-        assert math.isfinite(VersionZero(NUMBERS, labels).predict({}).value)
+        assert math.isfinite(float(VersionZero(NUMBERS, labels).predict({}).value))
 
 
 def test_a_huge_label_that_is_corrected_leaves_the_mean_as_if_it_had_never_been() -> None:

@@ -363,5 +363,5 @@ def test_labels_at_the_edge_of_a_double_cost_at_most_a_line_and_the_loop_goes_on
     told = losses(events)["0"]
     assert sorted(told) == list(range(300))
     assert all(0.0 <= loss <= 1.0 for loss in told.values())
-    assert 2 < made.losses.spread.width < 3
-    assert math.isfinite(made.baseline.predict().value)
+    assert 2 < made.losses.spread.width < 5
+    assert math.isfinite(float(made.baseline.predict().value))
