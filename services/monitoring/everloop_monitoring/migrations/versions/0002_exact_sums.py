@@ -18,7 +18,7 @@ WORKS = sa.table("works", sa.column("loop"), sa.column("state"))
 
 def upgrade() -> None:
     """Turn the columns into text, and every sum into an exact one."""
-    _columns(sa.Text())
+    _columns(sa.Text(), "exact sum over all it predicted, in whole 2**-200", "exact sum, as error")
     connection = op.get_bind()
     for row in connection.execute(sa.select(VERSIONS)).all():
         sums = {"error": str(_exact(row.error)), "served_error": str(_exact(row.served_error))}
@@ -41,22 +41,22 @@ def downgrade() -> None:
         state["sums"] = [_float(value) for value in state["sums"]]
         state["baselines"]["total"] = _float(state["baselines"]["total"])
         _change(WORKS, WORKS.c.loop == row.loop, {"state": json.dumps(state)})
-    _columns(sa.Float())
+    _columns(sa.Float(), "sum over all it predicted", None)
 
 
-def _columns(kind: sa.Text | sa.Float[float]) -> None:
+def _columns(kind: sa.Text | sa.Float[float], *comments: str | None) -> None:
     using = "double precision" if isinstance(kind, sa.Float) else "text"
     with op.batch_alter_table("versions") as table:
-        for name in ("error", "served_error"):
-            table.alter_column(name, type_=kind, nullable=False, postgresql_using=f"{name}::{using}")
+        for name, comment in zip(("error", "served_error"), comments, strict=True):
+            table.alter_column(name, type_=kind, nullable=False, comment=comment, postgresql_using=f"{name}::{using}")
 
 
 def _change(table: sa.TableClause, where: sa.ColumnElement[bool], values: dict[str, Any]) -> None:
     op.get_bind().execute(sa.update(table).where(where).values(**values))
 
 
-def _exact(value: float) -> int:
-    return int(max(-LARGEST, min(LARGEST, value)) * UNITS)
+def _exact(value: float | str) -> int:
+    return int(max(-LARGEST, min(LARGEST, float(value))) * UNITS)
 
 
 def _float(value: str | int) -> str:
