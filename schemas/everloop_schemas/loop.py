@@ -178,7 +178,8 @@ class LabelSpec(Part):
 class ModelSpec(BaseModel):
     """A model: a `preset`, or a river `estimator` by its path; further keys are its parameters.
 
-    `scale` puts a StandardScaler before it.
+    `scale` puts a scaler before it: `true` or `robust` one that a few wild values cannot ruin, `standard` plain mean
+    and variance. The presets `logistic` and `linear` have the robust one unless they ask for `standard`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
@@ -188,7 +189,7 @@ class ModelSpec(BaseModel):
         Literal["logistic", "linear", "adaptive_forest", "hoeffding_tree", "leveraging_bagging", "naive_bayes"] | None
     ) = None
     estimator: Annotated[str, Field(pattern=r"^river(\.[a-z_]+)+\.[A-Z][A-Za-z0-9]*$")] | None = None
-    scale: bool = False
+    scale: bool | Literal["robust", "standard"] = False
 
     @property
     def parameters(self) -> dict[str, Scalar | None]:

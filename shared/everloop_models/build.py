@@ -11,6 +11,7 @@ from river import base, ensemble, forest, linear_model, multiclass, naive_bayes,
 from everloop_models.baseline import default_label
 from everloop_models.errors import ModelBroken, ModelSpecInvalid
 from everloop_models.model import Model
+from everloop_models.scaling import Limits, RobustScaler, Target
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec, ModelSpec
 
@@ -26,6 +27,8 @@ PRESETS: dict[str, dict[bool, type[Any]]] = {
     "naive_bayes": {False: naive_bayes.GaussianNB},
 }
 SCALED = ("logistic", "linear")
+LINEAR_CLIP = 2.0
+"""A label further off than a scale pulls as if it were a scale off: squared steps on spikes grow without end."""
 
 
 def check_models(spec: LoopSpec) -> None:
@@ -46,10 +49,14 @@ def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
     estimator = _construct(cls, model, field)
     if spec.task == "multiclass" and not estimator._multiclass:
         estimator = multiclass.OneVsRestClassifier(estimator)
-    if model.preset == "linear":
-        estimator = preprocessing.TargetStandardScaler(estimator)
-    scaler = preprocessing.StandardScaler() if model.scale or model.preset in SCALED else None
-    return Model(estimator, regression=regression, default=default_label(spec), scaler=scaler)
+    target = Target(scaled=model.preset == "linear") if regression else None
+    return Model(estimator, default=default_label(spec), scaler=_scaler(model), target=target)
+
+
+def _scaler(model: ModelSpec) -> Any:
+    if model.scale == "standard":
+        return preprocessing.StandardScaler()
+    return RobustScaler() if model.scale or model.preset in SCALED else Limits()
 
 
 def _preset(model: ModelSpec, regression: bool, field: str) -> type[Any]:
@@ -86,6 +93,8 @@ def _construct(cls: type[Any], model: ModelSpec, field: str) -> Any:
         arguments |= _argument(name, value, known, f"{field}.{name}")
     if "seed" in known:
         arguments.setdefault("seed", SEED)
+    if model.preset == "linear":
+        arguments.setdefault("clip_gradient", LINEAR_CLIP)
     if cls is ensemble.LeveragingBaggingClassifier:
         arguments["model"] = tree.HoeffdingTreeClassifier()
     needed = [n for n, p in known.items() if p.default is p.empty and n not in arguments and p.kind < p.VAR_POSITIONAL]

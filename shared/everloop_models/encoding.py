@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import copysign
+
+from everloop_models.scaling import LARGEST
 from everloop_schemas.envelope import Fields
 
 CATEGORIES_PER_FEATURE = 200
@@ -11,6 +14,7 @@ OTHER = "other"
 class Encoder:
     """Numbers stay, booleans become 0 and 1, text becomes the column `name=value` at 1, a missing value is left out.
 
+    Numbers beyond `LARGEST` count as that, so that their squares and sums stay finite.
     River's models take a column that is not there as nothing said. Of each text feature the first
     `CATEGORIES_PER_FEATURE` values are told apart and the rest share `name=other`, so that memory is bounded.
     Every column name is one string object for life: an artifact's bytes then do not depend on whether the
@@ -40,7 +44,8 @@ class Encoder:
             if isinstance(value, str):
                 hot[self._column(name, value)] = 1.0
             else:
-                numbers[name] = float(value)
+                number = float(value)
+                numbers[name] = number if -LARGEST < number < LARGEST else copysign(LARGEST, number)
         return numbers, hot
 
     def learn(self, features: Fields) -> None:

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from everloop_models.encoding import Encoder
 from everloop_models.errors import ModelBroken
+from everloop_models.scaling import SEED, Limits, Target
 from everloop_schemas.envelope import Fields, Scalar
+
+Columns = dict[str, float]
 
 
 class Prediction(NamedTuple):
@@ -23,17 +26,23 @@ def class_name(label: Scalar) -> str:
 
 
 class Model:
-    """A river estimator with its encoder and, where asked for, a scaler of the numeric columns.
+    """A river estimator with its encoder, the scaler of its numeric columns, and for a regression that of its labels.
 
-    `default` is what it predicts before it has learned any label. One thread at a time.
+    `default` is what it predicts before it has learned any label. The first `SEED` observations are learned twice:
+    once as they come, and then by a new estimator that knows which of their values are far out. One thread at a time.
     """
 
-    def __init__(self, estimator: Any, *, regression: bool, default: Scalar, scaler: Any = None) -> None:
-        self.estimator, self.scaler = estimator, scaler
-        self.regression, self.default = regression, default
+    def __init__(self, estimator: Any, *, default: Scalar, scaler: Any, target: Target | None = None) -> None:
+        self.estimator, self.scaler, self.target, self.default = estimator, scaler, target, default
         self.encoder = Encoder()
         self._labels: dict[Scalar, Scalar] = {}
         self._probabilistic = True
+        self._early: list[tuple[Columns, Columns, Scalar]] | None = []
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are numbers to come close to."""
+        return self.target is not None
 
     @property
     def signature(self) -> tuple[str, ...]:
@@ -58,31 +67,47 @@ class Model:
             raise ModelBroken(f"learning failed: {e!r}") from e
 
     def _learn(self, features: Fields, label: Scalar) -> None:
-        if self.scaler is None:
-            x = self._columns(features)
+        numbers, hot = self.encoder.encode(features)
+        self.scaler.learn_one(numbers)
+        if self.target is not None:
+            self.target.learn(label := float(label))
         else:
-            numbers, hot = self.encoder.encode(features)
-            self.scaler.learn_one(numbers)
-            x = self.scaler.transform_one(numbers)
-            x.update(hot)
-        if self.regression:
-            self.estimator.learn_one(x, float(label))
-        else:
-            self.estimator.learn_one(x, self._labels.setdefault(label, label))
+            label = self._labels.setdefault(label, label)
+        self._teach(numbers, hot, label)
+        if self._early is not None:
+            self._early.append((numbers, hot, label))
+            if len(self._early) == SEED:
+                self._start_over(self._early)
 
-    def _columns(self, features: Fields) -> dict[str, float]:
-        x, hot = self.encoder.encode(features)
-        if self.scaler is not None:
-            x = self.scaler.transform_one(x)
+    def _teach(self, numbers: Columns, hot: Columns, label: Scalar) -> None:
+        x = self.scaler.transform_one(numbers)
+        if hot:
+            x.update(hot)
+        self.estimator.learn_one(x, label if self.target is None else self.target.inward(float(label)))
+
+    def _start_over(self, early: list[tuple[Columns, Columns, Scalar]]) -> None:
+        self.estimator, self._early = self.estimator.clone(), None
+        for numbers, hot, label in early:
+            self._teach(numbers, hot, label)
+
+    def _columns(self, features: Fields) -> Columns:
+        numbers, hot = self.encoder.encode(features)
+        x: Columns = self.scaler.transform_one(numbers)
         if hot:
             x.update(hot)
         return x
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "regression" in state:  # an artifact from before values were kept within what is usual: from now on they are
+            target = Target(scaled=False) if state.pop("regression") else None
+            state |= {"target": target, "scaler": state["scaler"] or Limits(), "_early": None}
+        self.__dict__.update(state)
+
     def _predict(self, x: dict[str, float]) -> Prediction:
-        if not self._labels and not self.regression:
+        if not self._labels and self.target is None:
             return Prediction(self.default, None)
-        if self.regression:
-            value = float(self.estimator.predict_one(x))
+        if self.target is not None:
+            value = self.target.outward(float(self.estimator.predict_one(x)))
             if not isfinite(value):
                 raise ModelBroken(f"the prediction is {value}")
             return Prediction(value, None)
