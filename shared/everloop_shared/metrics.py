@@ -24,3 +24,8 @@ PUBLISHED = Counter("everloop_published_events_total", "Events that the broker h
 PUBLISH = Histogram("everloop_publish_seconds", "Time until all acks of one publish.", ["service"], buckets=SECONDS)
 UNACKED = Gauge("everloop_unacked_events", "Events sent and not acknowledged yet.", ["service"])
 OUTBOX = Gauge("everloop_outbox_events", "Events in the outbox that the broker does not have yet.", ["service"])
+REFUSED = Counter(
+    "everloop_http_refused_total", "Requests and connections refused before any route saw them.", ["service", "status"]
+)
+CONNECTIONS = Gauge("everloop_http_connections", "Open HTTP connections; limit: MAX_CONNECTIONS.", ["service"])
+BODY_BYTES = Gauge("everloop_http_body_bytes", "Bytes of HTTP bodies in hand; limit: MAX_BYTES_IN_FLIGHT.", ["service"])

@@ -20,6 +20,7 @@ from fastapi import APIRouter
 
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http import create_app
+from everloop_shared.http.connections import Connections
 from everloop_shared.logging import configure_logging
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.settings import Settings
@@ -90,16 +91,18 @@ class Service:
     def _open_door(self) -> tuple[uvicorn.Server, asyncio.Future[None]]:
         door = _listen(self.name, self.settings)
         log.info("listening", extra={"url": "http://{}:{}".format(*door.getsockname()[:2])})
+        connections = Connections(self.name, self.settings)
         config = uvicorn.Config(
             create_app(self),
-            http="httptools",
+            http=connections.protocol(),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
+            server_header=False,
             timeout_graceful_shutdown=DOOR_DRAIN_S,
         )
-        server = _Server(config)
+        server = _Server(config, connections)
         return server, asyncio.ensure_future(server.serve([door]))
 
     async def _start(self, stack: AsyncExitStack) -> list[asyncio.Future[None]]:
@@ -125,7 +128,17 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn inside our own process: signals are ours."""
+    """uvicorn inside our own process: signals are ours, and so is how long a connection may keep us waiting."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second, of which one looks at the connections."""
+        if counter % 10 == 0:
+            self._connections.close_overdue(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from everloop_shared.errors import FieldError, Misconfigured
 
 SHARED = "EVERLOOP_"
+_HOST = re.compile(r"\*|([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
+def _hosts(value: str) -> str:
+    for entry in value.split(","):
+        if entry.strip() and not _HOST.fullmatch(entry.strip()):
+            raise ValueError("each entry must be NAME, NAME:PORT or *, without http://")
+    return value
 
 
 class Settings(BaseModel):
@@ -40,6 +49,15 @@ class Settings(BaseModel):
     max_unacked_events: int = Field(20_000, ge=1, description="events sent and not acknowledged yet, at most")
     max_event_bytes: int = Field(1_000_000, ge=1_000, description="largest event accepted, in bytes")
     max_body_bytes: int = Field(8_000_000, ge=1_000, description="largest HTTP body accepted, in bytes")
+    max_bytes_in_flight: int = Field(64_000_000, ge=1_000, description="bytes of all HTTP bodies in hand; more: 429")
+    max_header_bytes: int = Field(65_536, ge=1_000, description="largest address and headers together, in bytes")
+    body_timeout_s: float = Field(30.0, gt=0, description="seconds a body may take to arrive; longer answers 408")
+    header_timeout_s: float = Field(10.0, gt=0, description="seconds a connection may take to send its headers")
+    max_connections: int = Field(1_024, ge=1, description="open HTTP connections")
+    max_connections_per_address: int = Field(256, ge=1, description="open HTTP connections of one client address")
+    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
+        "", description="names by which the service is asked, beside this machine's own; commas between, * for any"
+    )
 
     @classmethod
     def load(cls, service: str, environ: Mapping[str, str] | None = None) -> Self:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from contextvars import ContextVar
 
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
@@ -24,7 +24,8 @@ def log_fields() -> dict[str, str]:
 
 def new_traceparent() -> str:
     """A fresh W3C trace context, version 00, sampled."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    made = os.urandom(24).hex()
+    return f"00-{made[:32]}-{made[32:]}-01"
 
 
 def accepted(header: str | None) -> str | None:
@@ -39,12 +40,14 @@ class traced:
 
     def __init__(self, traceparent: str | None, **fields: str | None) -> None:
         self._traceparent = traceparent
-        self._fields = {k: v for k, v in fields.items() if v}
+        self._fields = {k: v for k, v in fields.items() if v} if fields else None
 
     def __enter__(self) -> None:
         self._trace_token = _traceparent.set(self._traceparent)
-        self._field_token = _fields.set(_fields.get() | self._fields)
+        if self._fields:
+            self._field_token = _fields.set(_fields.get() | self._fields)
 
     def __exit__(self, *exc: object) -> None:
         _traceparent.reset(self._trace_token)
-        _fields.reset(self._field_token)
+        if self._fields:
+            _fields.reset(self._field_token)

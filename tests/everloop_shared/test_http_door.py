@@ -14,7 +14,8 @@ from tests.engines.buses import until
 
 from everloop.house.ports import free_port
 from everloop_shared.errors import FieldError, Overloaded, Rejected
-from everloop_shared.http import Doorkeeper, create_app, read_body
+from everloop_shared.http import create_app, read_body
+from everloop_shared.http.door import Door
 from everloop_shared.logging import JsonFormatter
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -23,6 +24,7 @@ from everloop_shared.tracing import current_traceparent, traced
 pytestmark = pytest.mark.app
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+JSON = {"content-type": "application/json"}
 router = APIRouter()
 
 
@@ -62,7 +64,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client inside the process."""
     app = create_app(Service("ingest", Settings(), router))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://door") as opened:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
         yield opened
 
 
@@ -119,9 +121,9 @@ async def test_a_body_over_the_limit_is_refused_declared_or_not(client: httpx.As
         for _ in range(3):
             yield b"12345"
 
-    assert (await client.post("/body", content=b"x" * 10)).json() == 10
-    assert (await client.post("/body", content=b"x" * 11)).status_code == 413
-    assert (await client.post("/body", content=chunks())).status_code == 413
+    assert (await client.post("/body", content=b"x" * 10, headers=JSON)).json() == 10
+    assert (await client.post("/body", content=b"x" * 11, headers=JSON)).status_code == 413
+    assert (await client.post("/body", content=chunks(), headers=JSON)).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,8 @@ async def test_too_many_requests_at_once_are_told_to_come_back() -> None:
         entered.set()
         await gate.wait()
 
-    app = Doorkeeper(slow, limit=1)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
+    app = Door(slow, "ingest", Settings(), limit=1)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         first = asyncio.create_task(client.get("/a"))
         await entered.wait()
         second = await client.get("/b")

@@ -102,7 +102,11 @@ def test_a_request_in_hand_is_answered_during_the_drain() -> None:
     with service() as running:
         running.wait_until_ready()
         asking = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{running.url}/echo?wait=1000", content=b"hi").text)
+            target=lambda: answers.append(
+                httpx.post(
+                    f"{running.url}/echo?wait=1000", content=b"hi", headers={"content-type": "application/json"}
+                ).text
+            )
         )
         asking.start()
         deadline = time.monotonic() + 10

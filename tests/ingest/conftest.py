@@ -59,7 +59,7 @@ def open_door(broker: MemoryBroker, tmp_path: Path) -> OpenDoor:
         transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
         await service.engines[0].start()
         try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://door/v1/loops/market") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops/market") as client:
                 yield client
         finally:
             await service.engines[0].stop()

@@ -17,6 +17,7 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_shared.messaging.routes import EngineFactory, Route
 
+JSON = {"content-type": "application/json"}
 GOOD = {"data": {"price": 1.5, "demand": 2}}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CLOUDEVENT = {
@@ -163,7 +164,7 @@ async def test_a_batch_without_one_good_event_is_422_and_lists_them_all(door: ht
 
 @pytest.mark.parametrize("where", ["/events", "/labels", "/feedback"])
 async def test_an_unknown_loop_is_404(door: httpx.AsyncClient, where: str) -> None:
-    answer = await door.post(f"http://door/v1/loops/nowhere{where}", json=GOOD)
+    answer = await door.post(f"http://localhost/v1/loops/nowhere{where}", json=GOOD)
 
     assert answer.status_code == 404
     assert "loop" in answer.json()["detail"]
@@ -171,8 +172,8 @@ async def test_an_unknown_loop_is_404(door: httpx.AsyncClient, where: str) -> No
 
 async def test_limits_answer_413(open_door: OpenDoor) -> None:
     async with open_door(max_body_bytes=2_000, max_event_bytes=1_000, max_events_per_request=3) as door:
-        too_long = await door.post("/events", content=b'{"data": "' + b"x" * 3_000 + b'"}')
-        too_big = await door.post("/events", content=b'{"data": "' + b"x" * 1_500 + b'"}')
+        too_long = await door.post("/events", content=b'{"data": "' + b"x" * 3_000 + b'"}', headers=JSON)
+        too_big = await door.post("/events", content=b'{"data": "' + b"x" * 1_500 + b'"}', headers=JSON)
         too_many = await door.post("/events", json=[GOOD] * 4)
         too_many_lines = await door.post(
             "/events", content=b"{}\n" * 4, headers={"content-type": "application/x-ndjson"}
@@ -188,7 +189,7 @@ async def test_a_body_that_never_ends_is_408(open_door: OpenDoor) -> None:
         await asyncio.Event().wait()
 
     async with open_door(body_timeout_s=0.05) as door:
-        answer = await door.post("/events", content=dripping())
+        answer = await door.post("/events", content=dripping(), headers=JSON)
 
     assert answer.status_code == 408
 
@@ -293,14 +294,14 @@ async def test_a_cloudevent_carries_a_label_about_its_subject(door: httpx.AsyncC
 async def test_the_revision_of_a_loop_is_known_once_it_is_heard_of(
     door: httpx.AsyncClient, broker: MemoryBroker, state: Callable[..., Event]
 ) -> None:
-    before = await door.get("http://door/v1/loops/market")
+    before = await door.get("http://localhost/v1/loops/market")
     newer = state(4)
 
     await broker.append(newer.topic.name, newer.key(), newer.encode())
 
     async with asyncio.timeout(5):
-        while (after := await door.get("http://door/v1/loops/market")).json()["revision"] != 4:
+        while (after := await door.get("http://localhost/v1/loops/market")).json()["revision"] != 4:
             await asyncio.sleep(0)
     assert before.json() == {"loop": "market", "revision": 3}
     assert after.json() == {"loop": "market", "revision": 4}
-    assert (await door.get("http://door/v1/loops/nowhere")).status_code == 404
+    assert (await door.get("http://localhost/v1/loops/nowhere")).status_code == 404

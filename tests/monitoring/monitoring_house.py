@@ -112,5 +112,5 @@ async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> As
         for engine in service.engines:
             stack.push_async_callback(engine.stop)
             await engine.start()
-        http = AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://monitoring")
+        http = AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://localhost")
         yield House(broker, await stack.enter_async_context(http))

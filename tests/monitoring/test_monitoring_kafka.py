@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 async def running(settings: MonitoringSettings) -> AsyncIterator[tuple[Engine, AsyncClient]]:
     service = build(settings, kafka_factory(settings))
     [engine], [database] = service.engines, service.resources
-    async with database, AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://m") as http:
+    async with database, AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://localhost") as http:
         await engine.start()
         try:
             yield engine, http

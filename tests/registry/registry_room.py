@@ -268,7 +268,7 @@ async def registry_on(connect: EngineFactory, settings: RegistrySettings) -> Asy
         if running.done():
             running.result()
         transport = httpx.ASGITransport(app=create_app(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://registry/v1/loops") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops") as client:
             yield client
     finally:
         stop.set()

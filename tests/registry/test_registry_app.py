@@ -141,7 +141,7 @@ async def test_a_loop_lives_and_every_door_tells_it(tmp_path: Path) -> None:
         await lived(broker, tmp_path)
         loop, rollout = (await client.get("/market")).json(), (await client.get("/market/rollout")).json()
         versions = (await client.get("/market/versions")).json()["versions"]
-        loops = (await client.get("http://registry/v1/loops")).json()["loops"]
+        loops = (await client.get("http://localhost/v1/loops")).json()["loops"]
 
     assert (loop["champion"]["version"], loop["candidate"]["version"]) == ("a-0@200", "b-0@400")
     assert (rollout["stage"], rollout["share"], rollout["urgent"]) == ("canary", 0.25, True)
@@ -263,7 +263,7 @@ async def test_before_the_topic_is_read_nothing_is_answered_or_decided(tmp_path:
     service = build(RegistrySettings(data=tmp_path, database_url=database_url(tmp_path)), MemoryBroker().engine)
     transport = httpx.ASGITransport(app=create_app(service))
 
-    async with httpx.AsyncClient(transport=transport, base_url="http://registry/v1/loops") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops") as client:
         answers = [await put(client), await client.get("/market")]
 
     assert [a.status_code for a in answers] == [503, 503]

@@ -78,10 +78,16 @@ async def test_while_postgresql_is_away_the_doors_say_503_and_then_go_on(tmp_pat
         await client.put("/market", content=LOOP_FILE, headers=YAML)
         postgres.stop()
         try:
-            away = [await client.get("/market"), await client.put("/desk", content=LOOP_FILE.replace("market", "desk"))]
+            away = [
+                await client.get("/market"),
+                await client.put("/desk", content=LOOP_FILE.replace("market", "desk"), headers=YAML),
+            ]
         finally:
             postgres.start()
-        back = [await client.get("/market"), await client.put("/desk", content=LOOP_FILE.replace("market", "desk"))]
+        back = [
+            await client.get("/market"),
+            await client.put("/desk", content=LOOP_FILE.replace("market", "desk"), headers=YAML),
+        ]
 
     assert [a.status_code for a in away] == [503, 503]
     assert all(a.headers["retry-after"] for a in away)

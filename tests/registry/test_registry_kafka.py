@@ -17,6 +17,8 @@ from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
 from everloop_shared.messaging.kafka import kafka_factory
 
+YAML = {"content-type": "application/yaml"}
+
 
 async def dumped(settings: RegistrySettings) -> str:
     """What is a fold of decisions."""
@@ -44,12 +46,12 @@ async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_comman
     async with registry_on(kafka_factory(first), first) as client:
         for name in ("market", "desk"):
             text = LOOP_FILE.replace("market", name)
-            answer = await client.put(f"/{name}", content=text)
+            answer = await client.put(f"/{name}", content=text, headers=YAML)
             assert answer.status_code == 201
-        changed = await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n")
+        changed = await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n", headers=YAML)
 
     async with registry_on(kafka_factory(second), second) as client:
-        again = await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n")
+        again = await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n", headers=YAML)
     await rebuild(third)
 
     assert changed.json()["revision"] == again.json()["revision"] == 2

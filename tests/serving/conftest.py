@@ -58,7 +58,7 @@ class World:
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(service.run(self._stop))
         transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://serving")
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         if ready:
             await self.until(lambda: service.not_ready() is None)
         return service

@@ -23,6 +23,7 @@ from everloop_training.settings import TrainingSettings
 
 pytestmark = pytest.mark.app
 
+JSON = {"content-type": "application/json"}
 LINE = "logistic-regression-0"
 ALERTS = ("training", "monitoring.drift_detected.v1", 0)
 
@@ -33,7 +34,7 @@ def broker() -> MemoryBroker:
 
 
 def door(room: House) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(room.service)), base_url="http://training")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(room.service)), base_url="http://localhost")
 
 
 async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: MemoryBroker, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ async def test_a_snapshot_of_another_log_is_not_used(tmp_path: Path) -> None:
 
 async def test_runs_are_listed_and_asked_for_by_http(broker: MemoryBroker, tmp_path: Path) -> None:
     async with house(broker, tmp_path) as room, door(room) as client:
-        unknown = await client.post("/v1/loops/nowhere/runs")
+        unknown = await client.post("/v1/loops/nowhere/runs", headers=JSON)
         await room.send(state())
         await room.send(*[event(i) for i in range(60)])
         await room.learned(59)
@@ -211,7 +212,7 @@ async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tm
 async def test_a_run_before_any_outcome_is_refused_with_the_way_out(broker: MemoryBroker, tmp_path: Path) -> None:
     await broker.append("registry.loop_state.v1", b"market", state().encode())
     async with house(broker, tmp_path) as room, door(room) as client:
-        answer = await client.post("/v1/loops/market/runs")
+        answer = await client.post("/v1/loops/market/runs", headers=JSON)
 
         assert answer.status_code == 409
         assert "labels" in answer.json()["detail"]

@@ -9,17 +9,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 
 from everloop_ingest.answers import DOCS, answer
 from everloop_ingest.domain.budget import Budget
-from everloop_ingest.domain.documents import CONTENT_TYPES, JSON, NDJSON, Entry, Limits, read
-from everloop_ingest.errors import TooSlow
+from everloop_ingest.domain.documents import CONTENT_TYPES, NDJSON, Entry, Limits, read
 from everloop_ingest.handlers import Door, Handlers, Received
-from everloop_ingest.metrics import ACK_SECONDS, BYTES_IN_FLIGHT, ITEMS, REQUESTS, UNACKNOWLEDGED
+from everloop_ingest.metrics import ACK_SECONDS, ITEMS, REQUESTS, UNACKNOWLEDGED
 from everloop_ingest.settings import IngestSettings
 from everloop_shared.errors import EverloopError, Unavailable
-from everloop_shared.http import UnsupportedType, read_body
+from everloop_shared.http import UnsupportedType
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.tracing import current_traceparent
 
@@ -31,19 +29,15 @@ class Doorway:
     """The three doors of a loop, which differ only in what their entries mean."""
 
     def __init__(self, handlers: Handlers, engine: Engine, settings: IngestSettings) -> None:
-        self._handlers, self._engine, self._settings = handlers, engine, settings
+        self._handlers, self._engine = handlers, engine
         self._limits = Limits(settings.max_events_per_request, settings.max_event_bytes)
-        self._bytes = Budget(settings.max_bytes_in_flight, "bytes")
         self._unacknowledged = Budget(settings.max_unacked_events, "events without the broker's ack")
-        BYTES_IN_FLIGHT.set_function(lambda: self._bytes.used)
         UNACKNOWLEDGED.set_function(lambda: self._unacknowledged.used)
 
     async def take(self, request: Request, loop: str, door: Door) -> Response:
         """Answer one request; raises EverloopError for the problem details."""
         try:
             response = await self._take(request, loop, door)
-        except ClientDisconnect:
-            return Response(status_code=499)
         except EverloopError as e:
             REQUESTS.labels(door, e.http_status).inc()
             raise
@@ -59,11 +53,9 @@ class Doorway:
         self._open()
         self._handlers.known(loop)
         content_type = _content_type(request)
-        with self._bytes.take(self._announced(request)):
-            body = await self._body(request)
-            entries = read(content_type, body, self._limits)
-            received = await self._checked(loop, door, entries, current_traceparent())
-            await self._published(received)
+        entries = read(content_type, await request.body(), self._limits)
+        received = await self._checked(loop, door, entries, current_traceparent())
+        await self._published(received)
         ITEMS.labels(loop, door, "accepted").inc(len(received.events))
         ITEMS.labels(loop, door, "rejected").inc(len(received.rejected))
         return answer(received, alone=len(entries) == 1)
@@ -72,18 +64,6 @@ class Doorway:
         # Until the engine is ready, the loops are not all known, and "unknown loop" could be wrong.
         if reason := self._engine.ready():
             raise Unavailable(f"ingest cannot take anything now: {reason}")
-
-    def _announced(self, request: Request) -> int:
-        length = request.headers.get("content-length", "")
-        limit = self._settings.max_body_bytes
-        return min(int(length), limit) if length.isdecimal() else limit
-
-    async def _body(self, request: Request) -> bytes:
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                return await read_body(request, self._settings.max_body_bytes)
-        except TimeoutError as e:
-            raise TooSlow(f"the body took longer than {self._settings.body_timeout_s:g} s to arrive") from e
 
     async def _checked(self, loop: str, door: Door, entries: Sequence[Entry], trace: str | None) -> Received:
         whole = Received()
@@ -105,7 +85,7 @@ class Doorway:
 
 
 def _content_type(request: Request) -> str:
-    name = request.headers.get("content-type", JSON).partition(";")[0].strip().lower() or JSON
+    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if name not in CONTENT_TYPES and name not in NDJSON:
         raise UnsupportedType(f"{name[:80]} is not read here; send one of {', '.join(CONTENT_TYPES)}")
     return name

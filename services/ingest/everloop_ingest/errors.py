@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import EverloopError, NotFound, Rejected
+from everloop_shared.errors import NotFound, Rejected
 
 
 class LoopUnknown(NotFound):
@@ -29,10 +29,3 @@ class TooMuch(Rejected):
 
     http_status = 413
     title = "Content too large"
-
-
-class TooSlow(EverloopError):
-    """The body did not arrive in time."""
-
-    http_status = 408
-    title = "Request timeout"

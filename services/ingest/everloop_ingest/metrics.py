@@ -18,7 +18,4 @@ ACK_SECONDS = Histogram(
 UNACKNOWLEDGED = Gauge(
     "everloop_ingest_unacknowledged_events", "Events that wait for the broker's ack; limit: MAX_UNACKED_EVENTS."
 )
-BYTES_IN_FLIGHT = Gauge(
-    "everloop_ingest_bytes_in_flight", "Bytes of request bodies in hand; limit: MAX_BYTES_IN_FLIGHT."
-)
 LOOPS = Gauge("everloop_ingest_loops", "Loops this process has heard of.")

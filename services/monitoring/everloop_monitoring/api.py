@@ -14,6 +14,7 @@ from everloop_monitoring.domain.timeline import ALERTS, Happening
 from everloop_monitoring.errors import LoopNotFound
 from everloop_monitoring.ports import Reports
 from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_shared.http import page
 
 CONSOLE = Path(__file__).with_name("console.html")
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, the newest")]
@@ -34,8 +35,8 @@ def router(reports: Reports, loops: KnownLoops) -> APIRouter:
         return [_line(h) for h in await reports.happenings(loop, kinds, limit)]
 
     @api.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def console() -> str:
-        return CONSOLE.read_text(encoding="utf-8")
+    async def console() -> HTMLResponse:
+        return page(CONSOLE.read_text(encoding="utf-8"))
 
     @api.get("/v1/loops")
     async def all_loops() -> dict[str, Any]:

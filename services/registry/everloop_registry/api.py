@@ -27,7 +27,7 @@ B = TypeVar("B", bound=BaseModel)
 COMMAND_BYTES = 10_000
 Command = Callable[[], Awaitable[list[Event]]]
 JSON_TYPES = ("application/json",)
-YAML_TYPES = ("", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain")
+YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 
 
 class Commands(Protocol):

@@ -57,7 +57,7 @@ def router(handlers: Handlers, settings: ServingSettings) -> APIRouter:
 async def json_body(request: Request, limit: int) -> Any:
     """The body as JSON; raises UnsupportedType, TooLarge or BodyNotJson."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind and kind != "application/json" and not kind.endswith("+json"):
+    if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedType(f"{kind[:80]} is not read here; send application/json")
     try:
         return from_json(await read_body(request, limit), allow_inf_nan=False)

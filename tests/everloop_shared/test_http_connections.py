@@ -1,0 +1,360 @@
+"""Raw connections: slow ones, huge ones, malformed ones and very many of them, and the good one beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request, Response
+from tests.engines.buses import until
+
+from everloop.house.ports import free_port
+from everloop_shared.http import read_body
+from everloop_shared.service import Service
+from everloop_shared.settings import Settings
+
+pytestmark = pytest.mark.app
+
+HOST = b"Host: 127.0.0.1\r\n"
+POST = b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+router = APIRouter()
+INSIDE: list[asyncio.Event] = []
+
+
+@router.post("/echo")
+async def echo(request: Request) -> Response:
+    """What was sent, up to 100,000 bytes, and under which content type."""
+    return Response(await read_body(request, 100_000), headers={"was": request.headers["content-type"]})
+
+
+@router.get("/big")
+async def big() -> Response:
+    """More than any buffer of a connection holds."""
+    return Response(b"x" * 20_000_000)
+
+
+@router.get("/waits")
+async def waits() -> Response:
+    """Until the test says so."""
+    event = asyncio.Event()
+    INSIDE.append(event)
+    await event.wait()
+    return Response(b"done")
+
+
+class Open:
+    """An open door."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def connect(self, first: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection, with its first bytes sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(first)
+        return reader, writer
+
+    async def said(self, first: bytes, within: float = 8) -> bytes:
+        """All that comes back until the connection is closed from the other side."""
+        reader, writer = await self.connect(first)
+        try:
+            async with asyncio.timeout(within):
+                return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    async def echoes(self) -> bool:
+        """Whether a good request is answered at once."""
+        async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+            answer = await client.post(f"http://127.0.0.1:{self.port}/echo", json=1)
+            return (answer.status_code, answer.text) == (200, "1")
+
+
+Opened = Callable[..., AbstractAsyncContextManager[Open]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """A service that listens, with these settings."""
+
+    @asynccontextmanager
+    async def run(**settings: Any) -> AsyncIterator[Open]:
+        INSIDE.clear()
+        port, stop = free_port(), asyncio.Event()
+        service = Service("ingest", Settings(data=tmp_path, port=port, **settings), router)
+        running = asyncio.create_task(service.run(stop))
+        try:
+            await until(lambda: service.not_ready() is None)
+            yield Open(port)
+        finally:
+            for event in INSIDE:
+                event.set()
+            stop.set()
+            await running
+
+    return run
+
+
+def status(answer: bytes) -> int:
+    """The status of the first answer, 0 where there was none."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"y" * (1 << 20) + b"\r\n\r\n", {0, 431}),
+        (b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 70_000 + b"\r\n\r\n", {431}),
+        (b"GET /livez HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 500 + b"\r\n", {431}),
+        (b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", {414}),
+        (b"GET /livez?" + b"x" * 10_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", {414}),
+        (POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
+        (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", {400}),
+        (POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", {400}),
+        (POST + b"Content-Length: +5\r\n\r\nabcde", {400}),
+        (POST + b"Content-Length: -5\r\n\r\nabcde", {400}),
+        (POST + b"Content-Length: 5, 5\r\n\r\nabcde", {400}),
+        (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", {400}),
+        (POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", {400}),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n", {400}),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"e" * 2_000_000 + b"\r\na\r\n0\r\n\r\n", {0, 431}),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"e" * 2_000_000 + b"\r\n\r\n", {0, 431}),
+        (b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type : application/json\r\n\r\n", {400}),
+        (b"GET /livez HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", {400}),
+        (b"GET /livez HTTP/1.1\r\nHost: a\x00b\r\n\r\n", {400}),
+        (b"GET /liv\xc3\xa9z HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+        (b"GET /livez HTTP/2.0\r\n" + HOST + b"\r\n", {400}),
+        (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", {400}),
+        (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n", {400, 405}),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", {400}),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400}),
+        (b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", {400}),
+        (b"GET /metrics HTTP/1.0\r\n\r\n", {400}),
+        (b"GET /metrics HTTP/1.1\r\n" + HOST + b"Host: evil.example\r\nConnection: close\r\n\r\n", {400}),
+        (b"GET http://evil.example/metrics HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", {421}),
+        (b"GET http://localhost/metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", {200}),
+        (b"GET /readyz HTTP/1.0\r\n\r\n", {200}),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n0\r\n\r\n", {400}),
+        (POST + b"Content-Length: 18446744073709551615\r\nConnection: close\r\n\r\nabc", {413}),
+        (POST + b"Content-Length: 20000000\r\nConnection: close\r\n\r\nabc", {413}),
+    ],
+)
+async def test_what_is_too_much_or_ambiguous_is_refused_and_the_connection_closed(
+    opened: Opened, head: bytes, expected: set[int]
+) -> None:
+    async with opened() as door:
+        answer = await door.said(head)
+
+        assert status(answer) in expected, answer[:300]
+        if status(answer) >= 400:
+            assert b"application/problem+json" in answer
+            assert b"nosniff" in answer
+        assert await door.echoes()
+
+
+async def test_headers_that_do_not_arrive_in_time_are_given_up_and_so_are_connections_that_say_nothing(
+    opened: Opened,
+) -> None:
+    async with opened(header_timeout_s=0.2) as door:
+        silent = asyncio.create_task(door.said(b""))
+        begun = asyncio.create_task(door.said(b"GET /livez HTTP/1.1\r\nHo"))
+        reader, writer = await door.connect(b"GET /livez HTTP/1.1\r\n" + HOST)
+        dripping = asyncio.create_task(_drip(reader, writer))
+
+        answers = [await silent, await begun, await asyncio.wait_for(dripping, 8)]
+
+        assert [status(a) for a in answers] == [0, 408, 408]
+        assert await door.echoes()
+
+
+async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """A header that never ends, a byte at a time; returns what comes back in the end."""
+    reading = asyncio.create_task(reader.read())
+    while not reading.done():
+        writer.write(b"x")
+        await asyncio.wait([reading], timeout=0.02)
+    writer.close()
+    return reading.result()
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"])
+async def test_a_body_that_does_not_arrive_in_time_is_told_so_and_the_connection_closed(
+    opened: Opened, framing: bytes
+) -> None:
+    async with opened(body_timeout_s=0.2) as door:
+        answer = await door.said(POST + framing)
+
+        assert status(answer) == 408
+        assert b"connection: close" in answer
+        assert await door.echoes()
+
+
+async def test_a_chunked_body_over_the_limit_is_refused_before_it_ends(opened: Opened) -> None:
+    async with opened(max_body_bytes=10_000, body_timeout_s=1) as door:
+        reader, writer = await door.connect(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+        writer.write((b"1000\r\n" + b"x" * 4096 + b"\r\n") * 3)
+
+        assert status(await asyncio.wait_for(reader.readline(), 5)) == 413
+        writer.close()
+
+
+async def test_unfinished_requests_of_the_same_address_keep_nobody_out(opened: Opened) -> None:
+    async with opened(max_connections_per_address=20) as door:
+        links = [await door.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(60)]
+
+        for _ in range(5):
+            assert await door.echoes()
+
+        first, last = links[0][0], links[-1][0]
+        assert status(await asyncio.wait_for(first.read(), 5)) == 429
+        assert not last.at_eof()
+        for _, writer in links:
+            writer.close()
+
+
+async def test_unfinished_bodies_take_no_place_among_the_requests_in_hand(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.http.door.Door.__init__.__defaults__", (2,))
+    async with opened() as door:
+        links = [await door.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(10)]
+
+        assert await door.echoes()
+
+        for _, writer in links:
+            writer.close()
+
+
+async def test_announced_bytes_cost_nobody_anything_and_held_ones_give_way(opened: Opened) -> None:
+    async with opened(max_bytes_in_flight=100_000) as door:
+        links = [await door.connect(POST + b"Content-Length: 100000\r\n\r\n{") for _ in range(10)]
+        assert await door.echoes()
+
+        for _, writer in links[:5]:
+            writer.write(b"x" * 40_000)
+        first = await asyncio.wait_for(links[0][0].readline(), 5)
+
+        assert status(first) == 429
+        assert await door.echoes()
+        for _, writer in links:
+            writer.close()
+
+
+async def test_a_request_in_hand_is_not_closed_for_a_newcomer(opened: Opened) -> None:
+    async with opened(max_connections_per_address=3) as door:
+        working = [await door.connect(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") for _ in range(3)]
+        await until(lambda: len(INSIDE) == 3)
+
+        refused = await door.said(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        for event in INSIDE:
+            event.set()
+
+        assert status(refused) in (0, 429)
+        for reader, writer in working:
+            assert status(await asyncio.wait_for(reader.readline(), 5)) == 200
+            writer.close()
+
+
+async def test_in_all_there_is_room_for_other_addresses(opened: Opened) -> None:
+    async with opened(max_connections=10) as door:
+        links = [await door.connect(b"GET ") for _ in range(30)]
+
+        assert await door.echoes()
+        for _, writer in links:
+            writer.close()
+
+
+async def test_a_thousand_requests_in_one_write_are_not_queued(opened: Opened) -> None:
+    async with opened() as door:
+        answer = await door.said((b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
+
+        assert len(INSIDE) <= 1
+        assert status(answer) in (0, 429)
+        assert await door.echoes()
+
+
+async def test_a_few_pipelined_requests_are_answered_in_order(opened: Opened) -> None:
+    one = POST + b"Content-Length: 1\r\n\r\n%d"
+    async with opened() as door:
+        answer = await door.said(b"".join(one % n for n in range(3)) + b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+
+        bodies = [part.partition(b"\r\n\r\n")[2][:1] for part in answer.split(b"HTTP/1.1 200")[1:]]
+        assert bodies == [b"0", b"1", b"2"]
+
+
+async def test_a_client_that_leaves_is_one_line_in_the_log(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with opened() as door:
+        _, writer = await door.connect(POST + b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        assert await door.echoes()
+        writer.close()
+        _, asking = await door.connect(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n")
+        await until(lambda: len(INSIDE) == 1)
+        asking.close()
+        await asking.wait_closed()
+        INSIDE[0].set()
+        await until(lambda: any("the client left" in r.getMessage() for r in caplog.records))
+
+    lines = [r for r in caplog.records if r.levelno >= logging.WARNING or "the client left" in r.getMessage()]
+    assert [r.getMessage() for r in lines] == ["the client left before its request was whole"]
+
+
+async def test_a_client_that_does_not_read_its_answer_is_given_up(opened: Opened) -> None:
+    async with opened(body_timeout_s=0.2) as door:
+        link = socket.create_connection(("127.0.0.1", door.port))
+        link.sendall(b"GET /big HTTP/1.1\r\n" + HOST + b"\r\n")
+
+        await asyncio.sleep(2.5)  # the fault itself
+        read = await asyncio.to_thread(_rest, link)
+
+        assert read < 20_000_000
+        assert await door.echoes()
+
+
+def _rest(link: socket.socket) -> int:
+    """How many bytes there still were when the connection ended; it must end within 5 s."""
+    link.settimeout(5)
+    read = 0
+    with link, contextlib.suppress(ConnectionResetError):
+        while part := link.recv(1 << 20):
+            read += len(part)
+    return read
+
+
+async def test_trailers_do_not_become_headers(opened: Opened) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nContent-Type: text/evil\r\nHost: evil\r\n\r\n"
+    async with opened() as door:
+        answer = await door.said(POST + b"Connection: close\r\n" + chunked)
+
+        assert status(answer) == 200
+        assert b"was: application/json" in answer
+
+
+async def test_an_offer_of_another_protocol_is_passed_over(opened: Opened) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+    async with opened() as door:
+        last = b"GET / HTTP/1.0\r\n" + HOST + b"\r\n"
+        answer = await door.said(POST + offer + b"Content-Length: 3\r\n\r\n123" + last)
+
+        assert status(answer) == 200
+        assert b"\r\n\r\n123HTTP/1.1 404" in answer
+
+
+async def test_a_refused_body_is_read_to_its_end_so_that_the_client_hears_why(opened: Opened) -> None:
+    async with opened(max_body_bytes=10_000) as door, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"http://127.0.0.1:{door.port}/echo", json="x" * 5_000_000)
+
+        assert answer.status_code == 413
+        assert await door.echoes()

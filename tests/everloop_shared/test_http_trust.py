@@ -1,0 +1,247 @@
+"""What a web page elsewhere can do to a service: nothing; over every path and method of all seven."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from everloop.house.ports import SERVICES
+from everloop.memory_bus.house import build
+from everloop_shared.http import create_app
+from everloop_shared.http.trust import Trust
+
+pytestmark = pytest.mark.app
+
+OWN = "http://127.0.0.1:8000"
+JSON = {"content-type": "application/json"}
+SAFE = ("get", "head", "options")
+
+
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FastAPI]:
+    """The seven applications of a house, built and not started."""
+    folder: Path = tmp_path_factory.mktemp("house")
+    ports = dict.fromkeys([*SERVICES, "topics"], 0)
+    return {service.name: create_app(service) for service in build(folder, ports, {})}
+
+
+def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """(method, path) of every operation, with a name where the path wants one."""
+    for path, methods in app.openapi()["paths"].items():
+        for method in methods:
+            yield method, "/".join("x" if part.startswith("{") else part for part in path.split("/"))
+
+
+def asked(app: FastAPI, method: str, path: str, headers: dict[str, str], body: bytes = b"{}") -> httpx.Response:
+    """The answer to a request with just these headers."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=OWN) as client:
+            return await client.request(method, path, headers=headers, content=None if method in SAFE else body)
+
+    return asyncio.run(ask())
+
+
+def refused(apps: dict[str, FastAPI], headers: dict[str, str], *, safe_too: bool = False) -> dict[str, int]:
+    """What each operation that changes something answers, by its name; with `safe_too` those that read, too."""
+    return {
+        f"{name} {method} {path}": asked(app, method, path, headers).status_code
+        for name, app in apps.items()
+        for method, path in operations(app)
+        if (safe_too or method not in SAFE) and path not in ("/livez", "/readyz")
+    }
+
+
+def test_there_is_something_to_refuse(apps: dict[str, FastAPI]) -> None:
+    changing = [f"{name} {path}" for name, app in apps.items() for m, path in operations(app) if m not in SAFE]
+
+    assert len(apps) == 7
+    assert {"ingest /v1/loops/x/events", "training /v1/loops/x/runs", "registry /v1/loops/x"} <= set(changing)
+    assert {"registry /v1/loops/x/rollback", "registry /v1/loops/x/resume"} <= set(changing)
+
+
+@pytest.mark.parametrize(
+    "host", ["rebind.evil.example", "rebind.evil.example:8000", "127.0.0.1.evil.example", "10.1.2.3", "localhost.evil"]
+)
+def test_a_host_that_is_none_of_ours_is_refused_by_every_route(apps: dict[str, FastAPI], host: str) -> None:
+    answers = refused(apps, {**JSON, "host": host}, safe_too=True)
+
+    assert set(answers.values()) == {421}, answers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "https://evil.example", **JSON}, 403),
+        ({"origin": "null", **JSON}, 403),
+        ({"origin": "http://127.0.0.1:3000", **JSON}, 403),
+        ({"origin": "http://127.0.0.1:8000.evil.example", **JSON}, 403),
+        ({"sec-fetch-site": "cross-site", **JSON}, 403),
+        ({"sec-fetch-site": "same-site", **JSON}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "text/plain; charset=utf-8; a=application/json"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"content-type": "multipart/form-data; boundary=x"}, 415),
+        ({"content-type": ""}, 415),
+        ({"content-type": "application/json, text/plain"}, 415),
+        ({}, 415),
+    ],
+)
+def test_what_a_page_elsewhere_can_send_changes_nothing(
+    apps: dict[str, FastAPI], headers: dict[str, str], status: int
+) -> None:
+    answers = refused(apps, headers)
+
+    assert set(answers.values()) == {status}, answers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        JSON,
+        {"host": "localhost:1", **JSON},
+        {"host": "LOCALHOST", **JSON},
+        {"host": "[::1]:8000", **JSON},
+        {"host": "127.0.0.2", **JSON},
+        {"origin": OWN, "sec-fetch-site": "same-origin", **JSON},
+        {"sec-fetch-site": "none", **JSON},
+        {"content-type": "application/json; charset=utf-8"},
+        {"content-type": "application/cloudevents+json"},
+    ],
+)
+def test_what_this_machine_sends_is_let_in(apps: dict[str, FastAPI], headers: dict[str, str]) -> None:
+    answers = refused(apps, headers)
+
+    assert not {421, 403} & set(answers.values()), answers
+
+
+def test_nobody_gets_permission_from_elsewhere(apps: dict[str, FastAPI]) -> None:
+    asking = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+
+    for app in apps.values():
+        for method, path in operations(app):
+            for answer in (asked(app, "options", path, asking), asked(app, method, path, {**asking, **JSON})):
+                assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_every_answer_carries_the_security_headers(apps: dict[str, FastAPI]) -> None:
+    for app in apps.values():
+        paths = [
+            "/livez",
+            "/docs",
+            "/openapi.json",
+            "/metrics",
+            "/nowhere",
+            *(p for m, p in operations(app) if m in SAFE),
+        ]
+        for answer in [asked(app, "get", path, {}) for path in paths] + [asked(app, "post", "/docs", {})]:
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["x-frame-options"] == "DENY"
+            assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+            assert answer.headers["cache-control"] == "no-store"
+            [policy] = answer.headers.get_list("content-security-policy")
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+
+
+def test_pages_load_nothing_from_elsewhere_and_run_only_what_stands_in_them(apps: dict[str, FastAPI]) -> None:
+    pages = {f"{name} /docs": asked(app, "get", "/docs", {}) for name, app in apps.items()}
+    pages["console"] = asked(apps["monitoring"], "get", "/", {})
+
+    for name, page in pages.items():
+        policy = page.headers["content-security-policy"]
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "default-src 'none'" in policy
+        assert "http" not in policy
+        assert " style=" not in page.text, name
+        assert not [word for word in ("src=", "//cdn", "@import", "onclick=", "onload=") if word in page.text]
+    assert "script-src 'sha256-" in pages["console"].headers["content-security-policy"]
+    assert "script-src" not in pages["ingest /docs"].headers["content-security-policy"]
+
+
+def test_the_documentation_tells_of_every_operation(apps: dict[str, FastAPI]) -> None:
+    for app in apps.values():
+        told = asked(app, "get", "/docs", {}).text
+        for path, methods in app.openapi()["paths"].items():
+            assert f"<code>{path}</code>" in told
+            assert all(f"<b>{method.upper()}</b>" in told for method in methods)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/loops/a%00b", 400),
+        ("/v1/loops/%0a/status", 400),
+        ("/v1/loops/%ff%fe", None),
+        ("/v1/loops/%zz", None),
+        ("/v1/loops/..%2f..%2fetc", None),
+        ("/v1/loops/" + "x" * 5000, None),
+        ("/v1/loops/%F0%9F%98%80", None),
+        ("/v1/loops?as_of=%00&limit=%00&topic=%00&since=99999999999999999999999", None),
+        ("//evil.example/v1/loops", None),
+    ],
+)
+def test_an_odd_address_is_never_an_internal_error(apps: dict[str, FastAPI], path: str, status: int | None) -> None:
+    for app in apps.values():
+        answer = asked(app, "get", path, {})
+
+        assert answer.status_code < 500 or answer.status_code == 503, answer.text
+        assert status is None or answer.status_code == status
+
+
+def test_a_trailing_slash_means_the_same_and_leads_nowhere_else(apps: dict[str, FastAPI]) -> None:
+    for name, path in (("monitoring", "/v1/loops"), ("topics", "/v1/topics"), ("ingest", "/metrics")):
+        plain, slashed = asked(apps[name], "get", path, {}), asked(apps[name], "get", path + "/", {})
+
+        assert (slashed.status_code, "location" in slashed.headers) == (200, False)
+        assert slashed.headers["content-type"] == plain.headers["content-type"]
+
+
+def refusal(trust: Trust, **headers: str) -> int | None:
+    """The status that a state-changing request with these headers gets, None where it is let in."""
+    sent = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    try:
+        trust.check_host(sent.get(b"host"), ("10.0.0.7", 8000))
+        trust.check_page(sent)
+    except Exception as e:
+        return int(getattr(e, "http_status", 500))
+    return None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "headers", "status"),
+    [
+        ("", {"host": "10.0.0.7:8000"}, None),
+        ("", {"host": "10.0.0.8:8000"}, 421),
+        ("", {"host": "house.example"}, 421),
+        ("", {"host": "bad host"}, 400),
+        ("", {"host": "evil.example@127.0.0.1"}, 400),
+        ("", {}, 400),
+        ("house.example", {"host": "house.example:8000"}, None),
+        ("house.example", {"host": "House.Example."}, None),
+        ("house.example:80", {"host": "house.example:81"}, 421),
+        (" other , house.example ", {"host": "house.example"}, None),
+        ("house.example", {"host": "house.example", "origin": "https://house.example"}, None),
+        ("shop.example", {"host": "localhost", "origin": "https://shop.example", "sec_fetch_site": "cross-site"}, None),
+        ("localhost:3000", {"host": "localhost:8000", "origin": "http://localhost:3000"}, None),
+        ("localhost:3000", {"host": "localhost:8000", "origin": "http://localhost:3001"}, 403),
+        ("*", {"host": "anything.example"}, None),
+        ("*", {"host": "localhost", "origin": "https://evil.example"}, 403),
+    ],
+)
+def test_names_are_ours_by_setting(allowed: str, headers: dict[str, Any], status: int | None) -> None:
+    assert refusal(Trust(allowed, "0.0.0.0"), **headers) == status
+
+
+def test_the_address_it_listens_on_is_a_name_and_every_address_is_none() -> None:
+    assert refusal(Trust("", "box.local"), host="box.local:8000") is None
+    assert refusal(Trust("", "0.0.0.0"), host="0.0.0.0:8000") == 421
