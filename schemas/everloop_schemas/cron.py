@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 HORIZON_DAYS = 366 * 5
+LAST = datetime(9990, 1, 1, tzinfo=UTC).timestamp()
+"""No time is looked at after this: the horizon must lie before the year 10000."""
 
 
 class Cron:
@@ -25,7 +27,7 @@ class Cron:
 
     def next(self, after: float) -> float | None:
         """The first time it fires after `after` (seconds since the epoch), None where it never does."""
-        start = datetime.fromtimestamp(after, UTC)
+        start = datetime.fromtimestamp(min(max(after, 0.0), LAST), UTC)
         midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
         for i in range(HORIZON_DAYS):
             day = midnight + timedelta(days=i)

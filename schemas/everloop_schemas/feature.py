@@ -73,7 +73,8 @@ class OutcomeObservedData(Data):
 
     `label` is None only where feedback said "not this" of a class and nobody has said what instead; `rejected`
     is then that class. `correction` is 0 for the first word on a prediction and counts the later ones: a
-    correction is a new revision of the same outcome (same `subject`), never a second outcome.
+    correction is a new revision of the same outcome (same `subject`), never a second outcome. `source` is who gave
+    the feedback; `disputed` says that it contradicts a label, which stays.
     """
 
     prediction_id: str
@@ -82,6 +83,8 @@ class OutcomeObservedData(Data):
     rejected: Scalar | None = None
     correction: int = 0
     kind: Literal["label", "feedback"] = "label"
+    source: str | None = None
+    disputed: bool | None = None
     labelled: Timestamp
     predicted: Timestamp
     features: Fields

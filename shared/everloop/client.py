@@ -104,8 +104,11 @@ class Everloop(_Client):
         return wire.prediction(self._post("serving", f"/v1/loops/{loop}/predict", body))
 
     def label(self, loop: str, id: str | Words, label: Scalar | None = None, *, time: Time | None = None) -> Accepted:
-        """Tell the truth about one prediction, or about many: `{"id", "label", "time"?}`."""
-        words = [wire.word(id, time, label=label)] if isinstance(id, str) else id
+        """Tell the truth about one prediction, or about many: `{"id", "label", "time"?, "key"?}`.
+
+        A label without a time counts as of its arrival; of several, the one with the latest time stands.
+        """
+        words = wire.words(id, time, label=label)
         return self._deliver(loop, "labels", words)
 
     def feedback(
@@ -119,9 +122,12 @@ class Everloop(_Client):
         source: str | None = None,
         time: Time | None = None,
     ) -> Accepted:
-        """Tell what a user said of one prediction, or of many: `{"id", "correct"|"label", "comment"?, "source"?}`."""
+        """Tell what a user said of one prediction, or of many: `{"id", "correct"|"label", "comment"?, "source"?}`.
+
+        What is given beside a list, such as `source`, is meant for each entry of it that says nothing else.
+        """
         said = {"correct": correct, "label": label, "comment": comment, "source": source}
-        words = [wire.word(id, time, **said)] if isinstance(id, str) else id
+        words = wire.words(id, time, **said)
         return self._deliver(loop, "feedback", words)
 
     def _deliver(self, loop: str, door: str, entries: Words) -> Accepted:
@@ -200,7 +206,7 @@ class AsyncEverloop(_Client):
         self, loop: str, id: str | Words, label: Scalar | None = None, *, time: Time | None = None
     ) -> Accepted:
         """As `Everloop.label`."""
-        words = [wire.word(id, time, label=label)] if isinstance(id, str) else id
+        words = wire.words(id, time, label=label)
         return await self._deliver(loop, "labels", words)
 
     async def feedback(
@@ -216,7 +222,7 @@ class AsyncEverloop(_Client):
     ) -> Accepted:
         """As `Everloop.feedback`."""
         said = {"correct": correct, "label": label, "comment": comment, "source": source}
-        words = [wire.word(id, time, **said)] if isinstance(id, str) else id
+        words = wire.words(id, time, **said)
         return await self._deliver(loop, "feedback", words)
 
     async def _deliver(self, loop: str, door: str, entries: Words) -> Accepted:

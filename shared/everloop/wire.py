@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import uuid4
@@ -32,9 +32,15 @@ def identified(events: Iterable[Entry]) -> Iterator[Entry]:
         yield given if given.get("id") is not None else {**given, "id": str(uuid4())}
 
 
-def word(id: str, time: str | datetime | None, **said: Any) -> Entry:
-    """One label, or one piece of feedback; always with a time, so that saying otherwise and back again is heard."""
-    return {"id": id, "time": stamp(time or datetime.now(UTC))} | {k: v for k, v in said.items() if v is not None}
+def words(id: str | Iterable[Any], time: str | datetime | None, **said: Any) -> Iterator[Any]:
+    """One label or piece of feedback, or many; what is said beside a list is meant for each that says nothing else.
+
+    Each has a key, made here: sent again it is the same event, and the same words later are another. No time is made
+    up: without one they count as of their arrival.
+    """
+    common = {k: v for k, v in ({"time": stamp(time)} | said).items() if v is not None}
+    for entry in [{"id": id}] if isinstance(id, str) else id:
+        yield {"key": str(uuid4()), **common, **entry} if isinstance(entry, Mapping) else entry
 
 
 def stamp(time: str | datetime | None) -> str | None:

@@ -16,9 +16,10 @@ from everloop_shared.errors import FieldError
 
 Kind = Literal["label", "feedback"]
 COMMENT_LIMIT = 10_000
+KEY_LIMIT = 256
 KEYS: dict[str, tuple[str, ...]] = {
-    "label": ("id", "label", "time"),
-    "feedback": ("id", "correct", "label", "comment", "source", "time"),
+    "label": ("id", "label", "time", "key"),
+    "feedback": ("id", "correct", "label", "comment", "source", "time", "key"),
 }
 WANTED = {
     "boolean": "true or false (or 1 or 0)",
@@ -39,13 +40,16 @@ class Word:
     comment: str | None
     source: str | None
     time: datetime | None
+    key: str | None = None
 
-    def event_id(self, loop: str) -> str:
-        """The same words about the same prediction are the same event, so that sending again changes nothing.
+    def event_id(self, loop: str) -> str | None:
+        """The same words under the same `key` are one event, however often they are sent; None without a key.
 
-        A time of its own makes saying the same again (after having said otherwise) a new event.
+        Without one, each time they arrive counts: what repeats the latest changes nothing, wherever it is joined.
         """
-        said = [self.label, self.correct, self.source, self.comment, self.time and self.time.isoformat()]
+        if self.key is None:
+            return None
+        said = [self.label, self.correct, self.source, self.comment, self.time and self.time.isoformat(), self.key]
         return derived_id(loop, LabelReceived.type_name(), self.prediction_id, self.kind, json.dumps(said))
 
 
@@ -61,7 +65,8 @@ def word(spec: LoopSpec, kind: Kind, body: Any) -> Word | list[FieldError]:
     if errors:
         return errors[:20]
     label = None if body.get("label") is None else _plain(spec, body["label"])
-    return Word(body["id"], kind, label, body.get("correct"), body.get("comment"), body.get("source"), time)
+    said = body.get("correct"), body.get("comment"), body.get("source")
+    return Word(body["id"], kind, label, *said, time, body.get("key"))
 
 
 def _identified(value: Any) -> list[FieldError]:
@@ -134,6 +139,6 @@ def _plain(spec: LoopSpec, label: Scalar) -> Scalar:
 def _texts(body: dict[str, Any]) -> list[FieldError]:
     return [
         FieldError(name, f"must be text of at most {limit:,} characters")
-        for name, limit in (("comment", COMMENT_LIMIT), ("source", STRING_LIMIT))
+        for name, limit in (("comment", COMMENT_LIMIT), ("source", STRING_LIMIT), ("key", KEY_LIMIT))
         if body.get(name) is not None and not (isinstance(body[name], str) and len(body[name]) <= limit)
     ]

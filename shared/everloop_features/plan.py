@@ -61,13 +61,18 @@ class FeaturePlan:
         """The state of an entity that nothing is known of."""
         return {}
 
-    def apply(self, state: State, fields: Mapping[str, Scalar | None], time: datetime) -> tuple[State, Fields]:
+    def apply(
+        self, state: State, fields: Mapping[str, Scalar | None], time: datetime, received: datetime | None = None
+    ) -> tuple[State, Fields]:
         """The state after an observation made at `time`, and its features, each a finite value or None.
+
+        `received` is when it came, by default when it was made: windows forget nothing by a time after that.
 
         The state given is left as it is. Parts of it that this plan does not know (it comes from another
         revision) are dropped, missing ones start anew.
         """
         at_ms = round(time.timestamp() * 1000)
+        now_ms = at_ms if received is None else round(received.timestamp() * 1000)
         before = {part: state.get(part, {}) for part in ("ring", "span", "last")}
         values: Fields = {f: _finite(fields.get(f)) for f in self.fields}
         rings = {f: push(before["ring"].get(f, []), values[f], keep) for f, keep in self.rings.items()}
@@ -90,7 +95,7 @@ class FeaturePlan:
                 case None:
                     values[name] = label[0] if label else None
 
-        kept = {f: list(prune(points, self.spans[f], self.span_points)) for f, points in spans.items()}
+        kept = {f: list(prune(points, self.spans[f], self.span_points, now_ms)) for f, points in spans.items()}
         parts = {"ring": rings, "span": kept, "last": last, "label": label}
         return {k: v for k, v in parts.items() if v}, {name: values[name] for name in self.names}
 

@@ -39,10 +39,15 @@ def between(points: Points, at_ms: int, length_ms: float) -> list[Value]:
     return values[bisect_right(times, at_ms - length_ms) : bisect_right(times, at_ms)]
 
 
-def prune(points: Points, length_ms: float, most: int) -> Points:
-    """The points that a later window can still need: within `length_ms` of the newest, and no more than `most`."""
+def prune(points: Points, length_ms: float, most: int, now_ms: float) -> Points:
+    """The points that a later window can still need, no more than `most`: within `length_ms` of the second newest.
+
+    Not of the newest, nor of a time after now: one event with a wrong time empties no window.
+    """
     times, values = points
-    start = max(bisect_right(times, times[-1] - length_ms) if times else 0, len(times) - most)
+    if len(times) < 2:
+        return points
+    start = max(bisect_right(times, min(times[-2], now_ms) - length_ms), len(times) - most)
     return times[start:], values[start:]
 
 

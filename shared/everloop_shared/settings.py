@@ -6,14 +6,16 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from everloop_shared.errors import FieldError, Misconfigured
 
 SHARED = "EVERLOOP_"
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _HOST = re.compile(r"\*|([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -48,6 +50,10 @@ class Settings(BaseModel):
     delivery_timeout_s: float = Field(10.0, gt=0, description="how long the broker's acks are waited for")
     max_unacked_events: int = Field(20_000, ge=1, description="events sent and not acknowledged yet, at most")
     max_event_bytes: int = Field(1_000_000, ge=1_000, description="largest event accepted, in bytes")
+    earliest_time: AwareDatetime = Field(EARLIEST, description="events and labels dated before this are refused")
+    max_future_s: float = Field(
+        300.0, ge=0, le=86_400, description="how far ahead the clock of a sender may be, in seconds"
+    )
     max_body_bytes: int = Field(8_000_000, ge=1_000, description="largest HTTP body accepted, in bytes")
     max_bytes_in_flight: int = Field(64_000_000, ge=1_000, description="bytes of all HTTP bodies in hand; more: 429")
     max_header_bytes: int = Field(65_536, ge=1_000, description="largest address and headers together, in bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tests.everloop.conftest import Served
 
 pytestmark = pytest.mark.app
+LATER = "2013-01-01T00:00:00+00:00"
 
 
 def test_one_observation_and_its_label_arrive(house: Served) -> None:
@@ -42,6 +44,37 @@ async def test_the_async_client_does_the_same(house: Served) -> None:
     assert published.ids[1] == "b"
     assert labelled.ids == published.ids
     assert {e.id for e in house.events(EventReceived.topic)} == set(published.ids)
+
+
+def test_the_list_form_takes_times_and_sources_as_the_single_form_does(house: Served) -> None:
+    when = datetime(2012, 1, 1, tzinfo=UTC)
+    with Everloop() as client:
+        client.label("market", "a", True, time=when)
+        client.label("market", [{"id": "b", "label": True}, {"id": "c", "label": True, "time": LATER}], time=when)
+        client.feedback("market", [{"id": "d", "correct": True}], source="desk")
+
+    said = {e.data.prediction_id: e for e in house.events(LabelReceived.topic)}
+    assert (said["a"].time, said["b"].time, said["c"].time) == (when, when, datetime.fromisoformat(LATER))
+    assert said["d"].data.source == "desk"
+
+
+def test_a_label_without_a_time_is_sent_without_one(house: Served) -> None:
+    with Everloop() as client:
+        client.label("market", "a", True)
+
+    [label] = house.events(LabelReceived.topic)
+    assert label.time == label.data.received
+
+
+def test_labels_are_words_of_their_own_and_each_attempt_to_send_one_is_the_same(house: Served) -> None:
+    with Everloop() as client:
+        for value in (True, False, True):
+            house.faults += [0, 503]
+            client.label("market", [{"id": "a", "label": value}])
+        client.label("market", [{"id": "b", "label": value} for value in (True, False, True)])
+
+    ids = {n: [e.id for e in house.events(LabelReceived.topic) if e.subject == n] for n in "ab"}
+    assert {n: len(set(of)) for n, of in ids.items()} == {"a": 3, "b": 3}
 
 
 @pytest.mark.parametrize("faults", [[503], [429, 503], [0], [502, 0, 503]])

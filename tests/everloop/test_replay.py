@@ -68,7 +68,7 @@ class Memory:
 
 def rows(n: int) -> Iterator[Row]:
     """Rows called 0, 1, 2 ..., each with a label."""
-    return (Row(i + 1, {"id": str(i), "data": {}}, label=True) for i in range(n))
+    return (Row(i + 1, {"id": str(i), "data": {}}, f"k{i}", label=True) for i in range(n))
 
 
 @given(n=st.integers(0, 40), delay=st.integers(1, 12), bad=st.frozensets(st.integers(0, 39), max_size=4))

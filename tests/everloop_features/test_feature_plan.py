@@ -92,6 +92,39 @@ def test_an_event_out_of_order_sees_the_window_of_its_own_time() -> None:
     assert after["sum"] == 1110.0
 
 
+@pytest.mark.parametrize("stray", [timedelta(days=27_000), timedelta(hours=2), timedelta(days=-9_000)])
+def test_one_event_with_a_wrong_time_empties_no_window(stray: timedelta) -> None:
+    of = plan({"name": "n", "count": "x", "over": "1h"})
+    times = [START + timedelta(seconds=i) for i in range(7)]
+    times[3] += stray
+
+    state, counts = of.empty(), []
+    for time in times:
+        state, vector = of.apply(state, {"x": 1.0}, time, received=times[0])
+        counts.append(vector["n"])
+
+    assert counts[:3] + counts[4:] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_entity_of_two_clocks_sees_the_window_of_each() -> None:
+    of = plan({"name": "n", "count": "x", "over": "1m"})
+    ahead, state, counts = timedelta(minutes=5), of.empty(), []
+    for i in range(8):
+        now = START + timedelta(seconds=i)
+        state, vector = of.apply(state, {"x": 1.0}, now + ahead if i % 2 else now, received=now)
+        counts.append(vector["n"])
+
+    assert counts == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_window_of_time_forgets_what_no_later_one_needs() -> None:
+    of = plan({"name": "n", "count": "x", "over": "10s"})
+
+    state, _ = play(of, [1.0] * 50, step_s=5)
+
+    assert len(state["span"]["x"][0]) <= 4
+
+
 def test_a_window_of_time_is_bounded_in_points() -> None:
     of = plan({"name": "n", "count": "x", "over": "1d"})
     state: State = {"span": {"x": [list(range(10_000)), [1.0] * 10_000]}}

@@ -95,8 +95,10 @@ def test_what_does_not_fit_names_the_field_and_the_fix(
     labels=st.tuples(st.booleans(), st.booleans()),
     loops=st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["a", "b"])),
 )
-def test_event_ids_tell_apart_exactly_what_differs(ids: str, labels: tuple[bool, bool], loops: tuple[str, str]) -> None:
-    first, second = (Word(ids, "label", label, None, None, None, None) for label in labels)
+def test_under_one_key_event_ids_tell_apart_exactly_what_differs(
+    ids: str, labels: tuple[bool, bool], loops: tuple[str, str]
+) -> None:
+    first, second = (Word(ids, "label", label, None, None, None, None, "key") for label in labels)
 
     same = first.event_id(loops[0]) == second.event_id(loops[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ class Bus:
         self.sent.append(events)
 
 
-def handlers(store: KeyedStore | None = None, **changes: int) -> EntityHandlers:
+def handlers(store: KeyedStore | None = None, **changes: Any) -> EntityHandlers:
     loops = Loops()
     loops.apply(loop_state())
     return EntityHandlers(loops, store or KeyedStore("entities"), PrometheusNotes(), **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ class Desk:
         return await self.handlers.sweep(Position("", 0, -1, time_ms))
 
 
+VOICES = ((False, "desk"), (False, "desk"), (False, None), (False, None), (True, "desk"), (False, "desk"))
+FIRST_DAY, LAST_DAY = (datetime(*day, tzinfo=UTC) for day in ((1, 1, 1), (9999, 12, 31)))
+
+
+def untimed(said: LabelReceived) -> LabelReceived:
+    """A label whose sender said no time: it carries the door's."""
+    return said.model_copy(update={"time": said.data.received})
+
+
 def feedback(n: int, id: str = "f", **data: Any) -> LabelReceived:
     return label(n, **({"value": None, "id": id, "kind": "feedback"} | data))
 
@@ -88,9 +98,9 @@ async def test_the_same_word_twice_changes_nothing() -> None:
 async def test_words_before_the_prediction_are_heard_in_their_order() -> None:
     said = await Desk().outcomes(label(1, True), feedback(1, correct=False), prediction(1, True))
 
-    assert [(o.data.label, o.data.kind, o.data.correction) for o in said] == [
-        (True, "label", 0),
-        (False, "feedback", 1),
+    assert [(o.data.label, o.data.kind, o.data.correction, o.data.disputed) for o in said] == [
+        (True, "label", 0, None),
+        (True, "feedback", 1, True),
     ]
 
 
@@ -98,6 +108,87 @@ async def test_feedback_counts_even_where_the_label_stays() -> None:
     said = await Desk().outcomes(prediction(1, True), label(1, False), feedback(1, correct=False))
 
     assert [(o.data.label, o.data.kind) for o in said] == [(False, "label"), (False, "feedback")]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+async def test_the_label_with_the_latest_time_stands_whatever_the_order(order: tuple[int, ...]) -> None:
+    said: list[Said] = [prediction(1), label(1, True, "a", after=1), label(1, False, "b", after=2)]
+    said.append(label(1, True, "c", after=3))
+
+    outcomes = await Desk().outcomes(*(said[i] for i in order))
+
+    assert outcomes[-1].data.label is True
+    assert [o.data.correction for o in outcomes] == list(range(len(outcomes)))
+
+
+async def test_an_older_label_that_comes_later_changes_nothing() -> None:
+    said = await Desk().outcomes(prediction(1), label(1, True, "new", after=20), label(1, False, "old", after=10))
+
+    assert [o.data.label for o in said] == [True]
+
+
+async def test_of_labels_with_equal_times_the_one_that_came_last_stands() -> None:
+    said = await Desk().outcomes(prediction(1), *(label(1, v, f"l{i}") for i, v in enumerate((True, False, True))))
+
+    assert [o.data.label for o in said] == [True, False, True]
+
+
+async def test_labels_without_times_count_in_the_order_of_their_arrival_also_after_one_that_has_a_time() -> None:
+    ahead = label(1, True, "ahead", after=61 + 200)
+
+    said = await Desk().outcomes(prediction(1), ahead, *(untimed(label(1, v, f"u{v}")) for v in (False, True)))
+
+    assert [o.data.label for o in said] == [True, False, True]
+
+
+async def test_a_label_said_to_be_older_than_one_without_a_time_loses_against_its_arrival() -> None:
+    said = await Desk().outcomes(prediction(1), untimed(label(1, True, "u")), label(1, False, "old", after=10))
+
+    assert [o.data.label for o in said] == [True]
+
+
+async def test_a_label_in_the_place_of_feedback_is_a_correction_whatever_its_time() -> None:
+    said = await Desk().outcomes(prediction(1), feedback(1, correct=False, after=60), label(1, True, after=5))
+
+    assert [(o.data.label, o.data.kind) for o in said] == [(False, "feedback"), (True, "label")]
+
+
+async def test_one_source_counts_once_for_each_thing_it_says_of_a_prediction() -> None:
+    words = [feedback(1, f"f{i}", correct=c, source=s) for i, (c, s) in enumerate(VOICES)]
+
+    said = await Desk().outcomes(prediction(1, True), label(1, True), *words)
+
+    heard = [(o.data.source, o.data.disputed) for o in said if o.data.kind == "feedback"]
+    assert heard == [("desk", True), (None, True), ("desk", None), ("desk", True)]
+    assert {o.data.label for o in said} == {True}
+
+
+@pytest.mark.parametrize(("edge", "kinds"), [(FIRST_DAY, [DeadLetter, OutcomeObserved]), (LAST_DAY, [OutcomeObserved])])
+async def test_labels_of_observations_at_the_ends_of_the_calendar_are_joined_or_parked(
+    edge: datetime, kinds: list[type[Event]]
+) -> None:
+    desk, made = Desk(), prediction(1)
+    made = made.model_copy(update={"data": made.data.model_copy(update={"observed": edge})})
+
+    said = [e for s in (made, label(1), untimed(label(1, id="other"))) for e in await desk.hear(s)]
+
+    assert [isinstance(e, kind) for e, kind in zip(said, kinds, strict=True)] == [True] * len(kinds)
+
+
+async def test_a_label_from_the_future_by_the_topic_is_parked_with_its_reason() -> None:
+    desk = Desk()
+    await desk.hear(prediction(1))
+
+    [letter] = await desk.hear(label(1).model_copy(update={"time": datetime(2099, 1, 1, tzinfo=UTC)}))
+
+    assert isinstance(letter, DeadLetter)
+    assert (letter.data.error, "in the future" in letter.data.reason) == ("TimeOutOfBounds", True)
+
+
+def test_a_join_of_before_is_read_as_one_whose_truth_is_a_label() -> None:
+    join = Join.load(b'[7,null,[],[],[true,null],1,["a"]]')
+
+    assert (join.truth, join.by_label, join.voices) == (Truth(True), True, ())
 
 
 async def test_not_this_of_several_classes_leaves_the_label_open() -> None:
@@ -242,7 +333,7 @@ async def test_whatever_the_order_the_corrections_count_up_and_bytes_depend_on_w
 
     assert [o.data.correction for o in outcomes] == list(range(len(outcomes)))
     words = [s for s in said if isinstance(s, LabelReceived)]
-    assert outcomes[-1].data.label is (words[-1].data.label if words[-1].data.kind == "label" else False)
+    assert outcomes[-1].data.label is [w for w in words if w.data.kind == "label"][-1].data.label
 
 
 def test_a_join_survives_its_value() -> None:

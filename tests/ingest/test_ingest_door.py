@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -13,12 +14,18 @@ import pytest
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_shared.clock import system_clock
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_shared.messaging.routes import EngineFactory, Route
 
 JSON = {"content-type": "application/json"}
 GOOD = {"data": {"price": 1.5, "demand": 2}}
+GOOD_AT: dict[str, dict[str, Any]] = {
+    "/events": GOOD,
+    "/labels": {"id": "p", "label": True},
+    "/feedback": {"id": "p", "correct": True},
+}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CLOUDEVENT = {
     "specversion": "1.0",
@@ -268,16 +275,84 @@ async def test_a_label_and_feedback_name_their_prediction(door: httpx.AsyncClien
     assert (seen["p3"].kind, seen["p3"].label, seen["p3"].correct) == ("feedback", False, None)
 
 
-async def test_the_same_label_sent_again_is_the_same_event_and_another_is_not(
+async def test_the_same_label_under_the_same_key_is_the_same_event_and_another_is_not(
     door: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
+    said = {"id": "p1", "key": "mine"}
     for label in (True, True, 1, False):
-        await door.post("/labels", json={"id": "p1", "label": label})
-    await door.post("/labels", json={"id": "p1", "label": True, "time": "2024-05-01T12:00:00Z"})
+        await door.post("/labels", json=said | {"label": label})
+    await door.post("/labels", json=said | {"label": True, "time": "2024-05-01T12:00:00Z"})
+    await door.post("/labels", json=said | {"label": True, "key": "another"})
 
     ids = [e.id for e in broker.events(LabelReceived.topic)]
-    assert len(ids) == 5
-    assert len(set(ids)) == 3
+    assert len(ids) == 6
+    assert len(set(ids)) == 4
+
+
+async def test_without_a_key_each_label_is_an_event_of_its_own_in_the_order_of_the_request(
+    door: httpx.AsyncClient, broker: MemoryBroker
+) -> None:
+    await door.post("/labels", json=[{"id": "p1", "label": label} for label in (True, False, True)])
+
+    events = broker.events(LabelReceived.topic)
+    assert [e.data.label for e in events if isinstance(e, LabelReceived)] == [True, False, True]
+    assert len({e.id for e in events}) == 3
+
+
+async def test_a_cloudevent_sent_again_is_the_same_label(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    event = CLOUDEVENT | {"subject": "p9", "data": {"label": True}}
+    for id in ("ce-1", "ce-1", "ce-2"):
+        content = json.dumps(event | {"id": id}).encode()
+        await door.post("/labels", content=content, headers={"content-type": "application/cloudevents+json"})
+
+    ids = [e.id for e in broker.events(LabelReceived.topic)]
+    assert (ids[0] == ids[1], ids[1] == ids[2]) == (True, False)
+
+
+@pytest.mark.parametrize("time", ["2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize("where", ["/events", "/labels", "/feedback"])
+async def test_a_time_in_the_future_is_refused_at_every_door(door: httpx.AsyncClient, where: str, time: str) -> None:
+    answer = await door.post(where, json={**GOOD_AT[where], "time": time})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "time"
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z"])
+async def test_a_time_before_all_history_is_refused_in_every_form(door: httpx.AsyncClient, time: str) -> None:
+    plain = await door.post("/events", json=[GOOD, GOOD | {"time": time}])
+    lines = await door.post(
+        "/labels",
+        content=json.dumps({"id": "p", "label": True, "time": time}).encode(),
+        headers={"content-type": "application/x-ndjson"},
+    )
+    cloud = await door.post(
+        "/events",
+        content=json.dumps(CLOUDEVENT | {"time": time}).encode(),
+        headers={"content-type": "application/cloudevents+json"},
+    )
+
+    assert (plain.status_code, plain.json()["rejected"][0]["index"]) == (207, 1)
+    assert [a.status_code for a in (lines, cloud)] == [422, 422]
+    assert {a.json()["errors"][0]["field"] for a in (lines, cloud)} == {"time"}
+
+
+async def test_how_far_times_may_lie_is_a_setting(open_door: OpenDoor) -> None:
+    async with open_door(earliest_time="1850-01-01T00:00:00Z", max_future_s=86_400) as door:
+        old = await door.post("/events", json=GOOD | {"time": "1851-01-01T00:00:00Z"})
+        soon = await door.post("/events", json=GOOD | {"time": (system_clock() + timedelta(hours=2)).isoformat()})
+
+    assert (old.status_code, soon.status_code) == (202, 202)
+
+
+async def test_a_label_without_a_time_carries_that_of_its_arrival(
+    door: httpx.AsyncClient, broker: MemoryBroker
+) -> None:
+    await door.post("/labels", json={"id": "p1", "label": True})
+
+    [seen] = broker.events(LabelReceived.topic)
+    assert isinstance(seen, LabelReceived)
+    assert seen.time == seen.data.received
 
 
 async def test_a_cloudevent_carries_a_label_about_its_subject(door: httpx.AsyncClient, broker: MemoryBroker) -> None:

@@ -229,6 +229,19 @@ async def test_it_answers_after_a_restart_with_everything_else_down_and_delivers
     assert len(world.made()) == 3
 
 
+@pytest.mark.parametrize("time", ["2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+05:00"])
+async def test_a_time_that_cannot_be_is_refused_and_moves_no_window(world: World, time: str) -> None:
+    await world.put(world.state(spec={"features": [{"name": "n", "count": "price", "over": "1h"}]}))
+    await world.start()
+    said, url = {"entity": "e", "data": {"price": 1, "demand": 1}}, "/v1/loops/market/predict"
+
+    answers = [await world.client.post(url, json=said | t) for t in ({}, {"time": time}, {}, {})]
+
+    assert [a.status_code for a in answers] == [200, 422, 200, 200]
+    assert answers[1].json()["errors"][0]["field"] == "time"
+    assert [a.json()["features"]["n"] for a in answers if a.status_code == 200] == [1, 2, 3]
+
+
 async def test_a_full_spool_and_what_does_not_fit_are_refused_with_a_reason(world: World) -> None:
     await world.put(world.state())
     await world.start(max_event_bytes=2_000)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.training.training_world import spec
+from tests.training.training_world import event, spec
 
 from everloop_schemas.cron import Cron
+from everloop_training.domain.outcome import outcome_of
+from everloop_training.domain.triggers import Triggers
 
 MONDAY = datetime(2026, 6, 1, 2, 30, tzinfo=UTC)
 
@@ -31,6 +33,25 @@ def test_a_schedule_fires_next_when_cron_says(expression: str, expected: datetim
     found = Cron(expression).next(MONDAY.timestamp())
 
     assert found == (expected.timestamp() if expected else None)
+
+
+@pytest.mark.parametrize("after", [-1e18, 253402300799.0, 1e18])
+def test_no_time_is_beyond_a_schedule(after: float) -> None:
+    found = Cron("0 3 * * *").next(after)
+
+    assert found is not None
+
+
+def test_a_label_dated_as_its_sender_likes_moves_no_schedule() -> None:
+    triggers, daily = Triggers(), spec(retrain={"on_schedule": "0 3 * * *"})
+    strange = event(0).model_copy(update={"time": datetime(9999, 12, 31, tzinfo=UTC)})
+
+    fired = [
+        triggers.due(daily, outcome_of(strange if i == 1 else event(i), i, logged_ms), i)
+        for i, logged_ms in enumerate(int((MONDAY.timestamp() + h * 3600) * 1000) for h in range(0, 30))
+    ]
+
+    assert [i for i, cause in enumerate(fired) if cause] == [i for i in range(30) if (MONDAY.hour + i) % 24 == 3]
 
 
 @pytest.mark.parametrize("expression", ["hourly", "0 3 * *", "61 * * * *", "a * * * *", "*/0 * * * *"])

@@ -7,6 +7,7 @@ from everloop_feature.handlers import EntityHandlers, JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_feature.settings import FeatureSettings
+from everloop_features.times import TimeLimits
 from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
@@ -23,6 +24,7 @@ STATE_SHARE = 0.9
 def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory | None = None) -> Service:
     """The service. Without `keyed` its state lives in memory only, on the engines that `connect` makes."""
     loops, notes = Loops(), PrometheusNotes()
+    times = TimeLimits(settings.earliest_time, settings.max_future_s)
     entities, joins = KeyedStore("entities", ordered=True), KeyedStore("joins")
     windows = EntityHandlers(
         loops,
@@ -31,8 +33,9 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
         settings.ids_kept,
         int(settings.max_event_bytes * STATE_SHARE),
         max_entities=settings.max_entities,
+        times=times,
     )
-    joining = JoinHandlers(loops, joins, notes, max_joins=settings.max_joins)
+    joining = JoinHandlers(loops, joins, notes, max_joins=settings.max_joins, times=times)
     bus = connect("feature", [Route(LoopState.topic, windows.on_loop_state, broadcast=True)])
     groups = [
         KeyedGroup(

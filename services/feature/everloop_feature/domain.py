@@ -6,11 +6,12 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
 from everloop_features import FeaturePlan, State
+from everloop_features.times import later, micros
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.loop import Task
@@ -68,9 +69,16 @@ class Entity:
         """With an empty page."""
         return replace(self, ids=b"", pages=self.pages + 1)
 
-    def observe(self, plan: FeaturePlan, event_id: str, fields: Mapping[str, Scalar | None], time: datetime) -> Entity:
-        """The entity after an observation."""
-        state, features = plan.apply(self.state, fields, time)
+    def observe(
+        self,
+        plan: FeaturePlan,
+        event_id: str,
+        fields: Mapping[str, Scalar | None],
+        time: datetime,
+        received: datetime | None = None,
+    ) -> Entity:
+        """The entity after an observation made at `time` that came at `received`."""
+        state, features = plan.apply(self.state, fields, time, received)
         return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id), self.pages)
 
     def labelled(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
@@ -118,11 +126,15 @@ class Truth:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The word on a prediction that made its truth what it is now; `correction` counts the words before it."""
+    """What is known of a prediction after a word on it; `correction` counts the outcomes before this one.
+
+    `disputed`: the word is feedback that contradicts a label, and the label stays.
+    """
 
     truth: Truth
     correction: int
     word: LabelReceived
+    disputed: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,9 @@ class Join:
     """Both sides of one prediction id.
 
     `waiting` came before the prediction; `overdue` waited too long, and leave as dead letters. `words` are the
-    hashes of the labels applied. It is forgotten at `due_ms`, in the broker's time.
+    hashes of the labels and feedback applied, `voices` of who gave feedback and what each said last. `as_of` is the
+    time of what made the truth, in microseconds since the epoch, and `by_label` whether that was a label. It is
+    forgotten at `due_ms`, in the broker's time.
     """
 
     due_ms: int
@@ -140,6 +154,9 @@ class Join:
     truth: Truth | None = None
     corrections: int = 0
     words: tuple[str, ...] = ()
+    voices: tuple[tuple[str, str], ...] = ()
+    as_of: int = 0
+    by_label: bool = False
 
     @property
     def made(self) -> PredictionMade | None:
@@ -150,12 +167,14 @@ class Join:
         """The value to keep."""
         wait = [[_wait(w) for w in side] for side in (self.waiting, self.overdue)]
         truth = [self.truth.label, self.truth.rejected] if self.truth else None
-        return _dumps([self.due_ms, self.prediction, *wait, truth, self.corrections, self.words])
+        said = [self.words, self.voices, self.as_of, self.by_label]
+        return _dumps([self.due_ms, self.prediction, *wait, truth, self.corrections, *said])
 
     @classmethod
     def load(cls, value: bytes) -> Join:
-        """The join from its value."""
-        due_ms, prediction, waiting, overdue, truth, corrections, words = json.loads(value)
+        """The join from its value; one from before labels and feedback were told apart knows its truth by a label."""
+        due_ms, prediction, waiting, overdue, truth, corrections, words, *rest = json.loads(value)
+        voices, as_of, by_label = rest or ((), 0, truth is not None)
         return cls(
             due_ms=due_ms,
             prediction=prediction,
@@ -164,6 +183,9 @@ class Join:
             truth=Truth(*truth) if truth else None,
             corrections=corrections,
             words=tuple(words),
+            voices=tuple((voice, said) for voice, said in voices),
+            as_of=as_of,
+            by_label=by_label,
         )
 
     def predicted(self, event: PredictionMade) -> Join:
@@ -186,20 +208,58 @@ def _wait(word: Waiting) -> list[object]:
 
 
 def heard(join: Join, task: Task, made: PredictionMade, word: LabelReceived) -> tuple[Join, Outcome | None]:
-    """The join after a word on its prediction; no outcome where the word is not new.
+    """The join after a label or feedback on its prediction; no outcome where it says nothing new.
 
-    The latest word wins. A label that repeats the one known changes nothing; feedback always counts, because
-    users' saying so is evidence by itself.
+    Of labels the one with the latest time stands, of equal times the one that came last. Feedback is the truth only
+    where no label is known: beside one it is counted, and disputed where it says otherwise.
     """
     mark = id_hash(word.id).hex()
     if mark in join.words:
         return join, None
-    truth = resolve(task, made.data.prediction, join.truth, word)
-    words = (*join.words, mark)[-WORDS_REMEMBERED:]
-    if word.data.kind == "label" and join.truth is not None and same(truth, join.truth):
-        return replace(join, words=words), None
-    outcome = Outcome(truth, join.corrections, word)
-    return replace(join, truth=truth, corrections=join.corrections + 1, words=words), outcome
+    told = resolve(task, made.data.prediction, join.truth, word)
+    join = replace(join, words=(*join.words, mark)[-WORDS_REMEMBERED:])
+    return _labelled(join, told, word) if word.data.kind == "label" else _opined(join, told, word)
+
+
+def _labelled(join: Join, told: Truth, word: LabelReceived) -> tuple[Join, Outcome | None]:
+    """A label that is older than the one known changes nothing, nor does one that repeats it."""
+    as_of = stated_at(word)
+    if join.by_label and as_of < join.as_of and has_own_time(word):
+        return join, None
+    known, join = join.truth, replace(join, truth=told, as_of=max(as_of, join.as_of), by_label=True)
+    if known is not None and same(told, known):
+        return join, None
+    return replace(join, corrections=join.corrections + 1), Outcome(told, join.corrections, word)
+
+
+def _opined(join: Join, told: Truth, word: LabelReceived) -> tuple[Join, Outcome | None]:
+    """Feedback counts whatever it says, but once for each source until that says otherwise."""
+    voice, said = _voice(word)
+    if (voice, said) in join.voices:
+        return join, None
+    voices = (*(v for v in join.voices if v[0] != voice), (voice, said))[-WORDS_REMEMBERED:]
+    as_of, disputed = stated_at(word), join.by_label and join.truth is not None and not same(told, join.truth)
+    if not join.by_label and not (join.truth and as_of < join.as_of and has_own_time(word)):
+        join = replace(join, truth=told, as_of=max(as_of, join.as_of))
+    assert join.truth is not None, "what is known, or what was said"
+    outcome = Outcome(join.truth, join.corrections, word, disputed)
+    return replace(join, voices=voices, corrections=join.corrections + 1), outcome
+
+
+def _voice(word: LabelReceived) -> tuple[str, str]:
+    """Marks of who gave feedback (the nameless are one source) and of what was said."""
+    data = word.data
+    return id_hash(data.source or "").hex(), id_hash(json.dumps([data.label, data.correct])).hex()
+
+
+def has_own_time(word: LabelReceived) -> bool:
+    """Whether its sender said when it was true; else it carries the door's time."""
+    return word.time != word.data.received
+
+
+def stated_at(word: LabelReceived) -> int:
+    """The time by which it is ordered, in microseconds since the epoch: its own, but never after it came."""
+    return micros(min(word.time, word.data.received))
 
 
 def same(a: Truth, b: Truth) -> bool:
@@ -229,9 +289,7 @@ def resolve(task: Task, prediction: Scalar, known: Truth | None, word: LabelRece
 def too_late(made: PredictionMade, word: LabelReceived, within_s: float) -> bool:
     """Whether a label's own time is later than `within_s` after the observation.
 
-    A label without a time of its own (it carries the door's) is as late as it arrived, which is the log's
-    matter: it finds the prediction, or the prediction is forgotten by then.
+    A label without a time of its own is as late as it arrived, which is the log's matter: it finds the prediction,
+    or the prediction is forgotten by then.
     """
-    if word.time == word.data.received:
-        return False
-    return word.time > made.data.observed + timedelta(seconds=within_s)
+    return has_own_time(word) and later(word.time, made.data.observed, within_s)

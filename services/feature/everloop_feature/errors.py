@@ -29,6 +29,12 @@ class LabelTooLate(Rejected):
     title = "Label too late"
 
 
+class TimeOutOfBounds(Rejected):
+    """The time of an event or a label lies further in the future, or in the past, than the settings allow."""
+
+    title = "Time out of bounds"
+
+
 class PredictionNeverCame(Rejected):
     """No prediction with this id came within the loop's `label.within`."""
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from everloop_feature.deadlines import Deadlines
 from everloop_feature.domain import PAGE_IDS, Entity, Join, Outcome, Waiting, heard, page_holds, too_late
-from everloop_feature.errors import LabelTooLate, NothingToLearn, PredictionNeverCame, StateTooLarge
+from everloop_feature.errors import LabelTooLate, NothingToLearn, PredictionNeverCame, StateTooLarge, TimeOutOfBounds
 from everloop_feature.loops import Loops
 from everloop_feature.ports import KeyedState, Notes
 from everloop_feature.recency import Recency
+from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.feature import (
     EntityState,
@@ -25,6 +26,7 @@ from everloop_schemas.feature import (
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_shared.clock import Clock, system_clock
 from everloop_shared.messaging.dead_letter import dead_letter
 from everloop_shared.messaging.routes import Position
 
@@ -45,6 +47,8 @@ class EntityHandlers:
     recency: Recency = field(default_factory=Recency, init=False)
     max_entities: int = 100_000
     sweep_size: int = 2_000
+    times: TimeLimits = USUAL_TIMES
+    clock: Clock = system_clock
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop is new, or its spec changed."""
@@ -53,6 +57,8 @@ class EntityHandlers:
 
     async def on_event_received(self, event: EventReceived, at: Position) -> list[Event]:
         """An observation by the stream door: its vector, and the entity's new state."""
+        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+            return [_refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
         changed = self._observe(event, at)
         if changed is None:
             return []
@@ -61,6 +67,8 @@ class EntityHandlers:
 
     async def on_observation_received(self, event: ObservationReceived, at: Position) -> list[Event]:
         """An observation by the REST door, predicted already: the entity's new state only."""
+        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+            return [_refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
         changed = self._observe(event, at)
         return _state(event, changed) if changed else []
 
@@ -116,7 +124,7 @@ class EntityHandlers:
         if entity.page_is_full:
             self.entities.put(self._page(key, entity.pages), entity.ids, at)
             entity = entity.turn_page()
-        changed = entity.observe(plan, event.id, event.data.fields, event.time)
+        changed = entity.observe(plan, event.id, event.data.fields, event.time, event.data.received)
         value = changed.dump()
         if len(value) > self.max_state_bytes:
             raise StateTooLarge(
@@ -154,6 +162,8 @@ class JoinHandlers:
     deadlines: Deadlines = field(default_factory=Deadlines)
     max_joins: int = 50_000
     sweep_size: int = 500
+    times: TimeLimits = USUAL_TIMES
+    clock: Clock = system_clock
 
     async def on_prediction_made(self, event: PredictionMade, at: Position) -> list[Event]:
         """A prediction: outcomes for the labels that came before it."""
@@ -177,6 +187,8 @@ class JoinHandlers:
         within_ms = self.loops.spec(event.loop, event.revision).label.within_s * 1000
         if self.joins.seen(key, at):
             return []
+        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+            return [_refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
         join = self._load(key, at) or Join(at.timestamp + round(within_ms))
         word = Waiting.of(event, at)
         if join.prediction is None:
@@ -311,6 +323,8 @@ def _observed(made: PredictionMade, outcome: Outcome) -> OutcomeObserved:
             rejected=outcome.truth.rejected,
             correction=outcome.correction,
             kind=word.data.kind,
+            source=word.data.source,
+            disputed=outcome.disputed or None,
             labelled=word.time,
             predicted=made.time,
             **said.model_dump(
@@ -341,5 +355,8 @@ def _joined(made: PredictionMade, observed: OutcomeObserved, label: object) -> L
 
 def _parked(word: Waiting, error: Exception) -> Event:
     """A dead letter decided by a rule: the record itself was fine, so it says again what it said."""
-    event = word.label
-    return dead_letter(SERVICE, word.at, event.key(), event.encode(), error)
+    return _refused(word.label, word.at, error)
+
+
+def _refused(event: Event, at: Position, error: Exception) -> Event:
+    return dead_letter(SERVICE, at, event.key(), event.encode(), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from everloop_features.times import TimeLimits
 from everloop_ingest.api import Doorway, router
 from everloop_ingest.handlers import Handlers
 from everloop_ingest.metrics import LOOPS
@@ -16,7 +17,8 @@ def build(settings: IngestSettings, connect: EngineFactory, clock: Clock = syste
     """The service; it owns nothing and only remembers the loops it hears of."""
     loops = KnownLoops()
     LOOPS.set_function(lambda: len(loops.all()))
-    handlers = Handlers(loops, clock, settings.max_event_bytes)
+    times = TimeLimits(settings.earliest_time, settings.max_future_s)
+    handlers = Handlers(loops, clock, settings.max_event_bytes, times)
     engine = connect("ingest", [Route(LoopState.topic, handlers.on_loop_state, broadcast=True)])
     doorway = Doorway(handlers, engine, settings)
     return Service(name="ingest", settings=settings, router=router(doorway), engines=[engine])

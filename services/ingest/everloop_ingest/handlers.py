@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from everloop_features.labels import Word
 from everloop_features.observation import Observation
+from everloop_features.times import USUAL_TIMES, TimeLimits
 from everloop_ingest.domain.documents import Entry
 from everloop_ingest.domain.labels import label
 from everloop_ingest.domain.observations import observation
@@ -50,6 +51,7 @@ class Handlers:
     loops: KnownLoops
     clock: Clock
     max_event_bytes: int
+    times: TimeLimits = USUAL_TIMES
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
@@ -83,9 +85,15 @@ class Handlers:
     ) -> Event | list[FieldError]:
         if door == "events":
             seen = observation(state.data.spec, entry)
-            return seen if isinstance(seen, list) else self._event_received(state, seen, now, trace)
+            wrong = seen if isinstance(seen, list) else self._untimely(seen, now)
+            return wrong or self._event_received(state, seen, now, trace)  # type: ignore[arg-type]
         said = label(state.data.spec, "label" if door == "labels" else "feedback", entry)
-        return said if isinstance(said, list) else _label_received(state, said, now, trace)
+        wrong = said if isinstance(said, list) else self._untimely(said, now)
+        return wrong or self._label_received(state, said, now, trace)  # type: ignore[arg-type]
+
+    def _untimely(self, entry: Observation | Word, now: datetime) -> list[FieldError]:
+        wrong = self.times.wrong(entry.time, now)
+        return [FieldError("time", wrong)] if wrong else []
 
     def _event_received(self, state: LoopState, seen: Observation, now: datetime, trace: str | None) -> EventReceived:
         return EventReceived(
@@ -98,25 +106,24 @@ class Handlers:
             data=EventReceivedData(entity=seen.entity, fields=seen.fields, received=now),
         )
 
-
-def _label_received(state: LoopState, said: Word, now: datetime, trace: str | None) -> LabelReceived:
-    return LabelReceived(
-        id=said.event_id(state.loop),
-        time=said.time or now,
-        subject=said.prediction_id,
-        loop=state.loop,
-        revision=state.revision,
-        traceparent=trace,
-        data=LabelReceivedData(
-            prediction_id=said.prediction_id,
-            kind=said.kind,
-            label=said.label,
-            correct=said.correct,
-            comment=said.comment,
-            source=said.source,
-            received=now,
-        ),
-    )
+    def _label_received(self, state: LoopState, said: Word, now: datetime, trace: str | None) -> LabelReceived:
+        return LabelReceived(
+            id=said.event_id(state.loop) or self.new_id(),
+            time=said.time or now,
+            subject=said.prediction_id,
+            loop=state.loop,
+            revision=state.revision,
+            traceparent=trace,
+            data=LabelReceivedData(
+                prediction_id=said.prediction_id,
+                kind=said.kind,
+                label=said.label,
+                correct=said.correct,
+                comment=said.comment,
+                source=said.source,
+                received=now,
+            ),
+        )
 
 
 def _named(entry: Entry) -> str | None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 
+from everloop_features.times import TimeLimits
 from everloop_models import ArtifactStore
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
@@ -64,6 +65,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         time.perf_counter,
         hearing=lambda: engine.ready() is None,
         load_wait_s=settings.load_wait_s,
+        times=TimeLimits(settings.earliest_time, settings.max_future_s),
     )
     places = OutcomePlaces(labels, lambda: engine)
     engine: Engine = connect("serving", _routes(handlers, places), start_at=tail.assigned)

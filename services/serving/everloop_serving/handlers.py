@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from everloop_features import State
 from everloop_features.observation import Observation, observe
+from everloop_features.times import USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event, Fields, derived_id
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceivedData
@@ -23,7 +24,7 @@ from everloop_serving.domain.recent import Recent
 from everloop_serving.errors import LoopNotKnown, ModelLoading, ObservationRejected, PredictionNotFound
 from everloop_serving.ports import Meter, Models, Spool, Tail
 from everloop_shared.clock import Clock
-from everloop_shared.errors import Unavailable
+from everloop_shared.errors import FieldError, Unavailable
 from everloop_shared.messaging.routes import Position
 
 
@@ -42,6 +43,7 @@ class Handlers:
     timer: Callable[[], float]
     hearing: Callable[[], bool]
     load_wait_s: float = 2.0
+    times: TimeLimits = USUAL_TIMES
     _asked: dict[tuple[str, str], asyncio.Future[PredictionMade]] = field(default_factory=dict, init=False)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
@@ -92,6 +94,8 @@ class Handlers:
         seen = observe(live.spec, body)
         if isinstance(seen, list):
             raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in seen), seen)
+        if wrong := self.times.wrong(seen.time, self.clock()):
+            raise ObservationRejected(f"time: {wrong}", [FieldError("time", wrong)])
         prediction_id = seen.id or str(uuid4())
         if asked := self._asked.get((loop, prediction_id)):
             return await asyncio.shield(asked)
@@ -138,7 +142,7 @@ class Handlers:
             live = self.models.live(live.loop) or live
         now = self.clock()
         time = seen.time or now
-        state, features = self._features(live, seen, time)
+        state, features = self._features(live, seen, time, now)
         said = self._predict(live, prediction_id, seen.entity, features)
         made = self._made(live, prediction_id, seen.entity, features, time, said, "rest", prediction_id)
         brought = ObservationReceived(
@@ -158,9 +162,9 @@ class Handlers:
         await self.spool.synced()
         return made
 
-    def _features(self, live: Live, seen: Observation, time: datetime) -> tuple[State, Fields]:
+    def _features(self, live: Live, seen: Observation, time: datetime, now: datetime) -> tuple[State, Fields]:
         view = self.entities.get(live.loop, seen.entity)
-        return live.plan.apply(view.state if view else live.plan.empty(), seen.fields, time)
+        return live.plan.apply(view.state if view else live.plan.empty(), seen.fields, time, now)
 
     def _predict(self, live: Live, prediction_id: str, entity: str, features: Fields) -> Said:
         said = predict(live, prediction_id, entity, features, self.timer)

@@ -43,7 +43,7 @@ class Handlers:
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
         """An outcome to learn."""
         self._known(event.loop)
-        await self.learners.learn(event, at.partition, at.offset)
+        await self.learners.learn(event, at.partition, at.offset, at.timestamp)
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Learners(Protocol):
     """The lines of every loop, learning somewhere else; calls are cheap, results arrive as events on the bus."""
 
-    async def learn(self, event: OutcomeObserved, partition: int, offset: int) -> None:
+    async def learn(self, event: OutcomeObserved, partition: int, offset: int, logged_ms: int) -> None:
         """Hand over an outcome. Waits while too much is on its way; an offset seen before changes nothing."""
 
     def follow(self, state: LoopState) -> None:

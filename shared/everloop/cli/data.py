@@ -85,7 +85,7 @@ def label(
     if many is None and truth is None:
         raise typer.BadParameter("is missing; give the truth after the id, such as true", param_hint="LABEL")
     with Everloop(data) as house:
-        answer = house.label(loop, id, _value(truth), time=time) if many is None else house.label(loop, many)
+        answer = house.label(loop, id, _value(truth), time=time) if many is None else house.label(loop, many, time=time)
     _told(answer, "label", as_json)
 
 
@@ -105,11 +105,9 @@ def feedback(
     if many is None and (correct is None) == (label is None):
         raise typer.BadParameter("say one of --correct, --wrong and --label", param_hint="--correct")
     with Everloop(data) as house:
-        if many is not None:
-            answer = house.feedback(loop, many)
-        else:
-            said = {"correct": correct, "comment": comment, "source": source, "time": time}
-            answer = house.feedback(loop, id, label=_value(label), **said)  # type: ignore[arg-type]
+        said = {"correct": correct, "comment": comment, "source": source, "time": time}
+        named = id if many is None else many
+        answer = house.feedback(loop, named, label=_value(label), **said)  # type: ignore[arg-type]
     _told(answer, "feedback", as_json)
 
 

@@ -146,9 +146,9 @@ class Player:
 
 
 def _word(row: Row) -> dict[str, Any]:
-    """The label, without a time where rows have none: then the same file gives the same label events again."""
+    """The label of a row, with the row's time where it has one; the same file gives the same label events again."""
     timed = {"time": row.event["time"]} if "time" in row.event else {}
-    return {"id": row.event["id"], "label": row.label} | timed
+    return {"id": row.event["id"], "label": row.label, "key": row.key} | timed
 
 
 def _now() -> float:

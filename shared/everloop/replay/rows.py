@@ -38,11 +38,13 @@ class Columns:
 class Row:
     """Row `number` (the first after the header is 1) as an event, with the label that belongs to it, if any.
 
-    `wrong` says why the row cannot be sent, `wrong_label` why its label cannot.
+    `wrong` says why the row cannot be sent, `wrong_label` why its label cannot. `key` names the row of this file, so
+    that its label is the same event when the file is played again.
     """
 
     number: int
     event: dict[str, Any]
+    key: str
     label: Scalar | None = None
     wrong: Errors = field(default_factory=list)
     wrong_label: Errors = field(default_factory=list)
@@ -106,18 +108,19 @@ def _check(path: Path, header: list[str], spec: LoopSpec, columns: Columns) -> N
 
 
 def _row(number: int, header: list[str], cells: list[str], spec: LoopSpec, columns: Columns, name: str) -> Row:
+    key = str(uuid5(NAMESPACE, name))
     if len(cells) != len(header):
         wrong = [("row", f"has {len(cells)} values, the header has {len(header)}")]
-        return Row(number, {"id": str(uuid5(NAMESPACE, name))}, wrong=wrong)
+        return Row(number, {"id": key}, key, wrong=wrong)
     cell = dict(zip(header, cells, strict=True))
     data, wrong = _data(cell, spec)
-    event: dict[str, Any] = {"id": cell[columns.id] if columns.id else str(uuid5(NAMESPACE, name))}
+    event: dict[str, Any] = {"id": cell[columns.id] if columns.id else key}
     if columns.entity:
         event["entity"] = cell[columns.entity]
     if columns.time:
         event["time"] = _timed(cell[columns.time])
     label, wrong_label = _label(cell, spec, columns)
-    return Row(number, event | {"data": data}, label, wrong, wrong_label)
+    return Row(number, event | {"data": data}, key, label, wrong, wrong_label)
 
 
 def _data(cell: dict[str, str], spec: LoopSpec) -> tuple[dict[str, Scalar | None], Errors]:

@@ -14,6 +14,7 @@ from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from everloop_schemas.envelope import FOREVER, Topic
+from everloop_shared.clock import log_time
 from everloop_shared.errors import Rejected, Unavailable
 from everloop_shared.messaging.crash_ledger import CrashLedger
 from everloop_shared.messaging.expiry import StreamTime, sweep
@@ -194,7 +195,7 @@ class Lane:
 
     def _record(self, tp: TP, message: Any) -> Record:
         topic, partition = self._partition(tp)
-        at = Position(topic, partition, message.offset, int((message.timestamp or 0) * 1000))
+        at = Position(topic, partition, message.offset, log_time(int((message.timestamp or 0) * 1000)))
         return Record(at, message.key, message.value)
 
     async def forget(self) -> None:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-unt
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event
+from everloop_shared.clock import log_time
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
@@ -187,4 +188,4 @@ async def _as_unavailable() -> AsyncIterator[None]:
 
 
 def _record(topic: str, r: Any) -> Record:
-    return Record(Position(topic, r.partition, r.offset, r.timestamp), r.key, r.value)
+    return Record(Position(topic, r.partition, r.offset, log_time(r.timestamp)), r.key, r.value)

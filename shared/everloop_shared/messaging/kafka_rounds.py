@@ -18,6 +18,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 )
 
 from everloop_shared import metrics
+from everloop_shared.clock import log_time
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.gathering import Gathering
 from everloop_shared.messaging.processing import Partition, Processor, Progress, Record
@@ -159,5 +160,5 @@ class Rounds:
         return tp.topic.removeprefix(self._prefix), tp.partition
 
     def _record(self, r: Any) -> Record:
-        at = Position(r.topic.removeprefix(self._prefix), r.partition, r.offset, r.timestamp)
+        at = Position(r.topic.removeprefix(self._prefix), r.partition, r.offset, log_time(r.timestamp))
         return Record(at, r.key, r.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 from everloop_features.labels import Kind, Word, word
@@ -18,9 +19,10 @@ def label(spec: LoopSpec, kind: Kind, entry: Entry) -> Word | list[FieldError]:
 
 
 def _unwrapped(event: dict[str, Any]) -> Any:
-    """A CloudEvent about a prediction: `subject` is its id, `data` says the rest."""
+    """A CloudEvent about a prediction: `subject` is its id, `data` says the rest; its source and id are its key."""
     data = event.get("data")
     if not isinstance(data, dict):
         return data
+    key = blake2b(f"{event['source']}\n{event['id']}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
     outer = {"id": event["subject"]} if "subject" in event else {}
-    return ({"time": event["time"]} if "time" in event else {}) | outer | data
+    return {"key": key} | ({"time": event["time"]} if "time" in event else {}) | outer | data

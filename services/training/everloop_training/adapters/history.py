@@ -18,7 +18,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 async def history(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
     """The outcomes of a partition with start <= offset < stop, each with its loop; waits while the broker is away."""
     records = await _read(engine, OutcomeObserved.topic, partition, start, stop)
-    return [(e.loop, outcome_of(e, at.offset)) for at, e in records if isinstance(e, OutcomeObserved)]
+    return [(e.loop, outcome_of(e, at.offset, at.timestamp)) for at, e in records if isinstance(e, OutcomeObserved)]
 
 
 async def alerts(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:

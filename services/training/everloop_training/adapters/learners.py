@@ -130,14 +130,14 @@ class ProcessLearners:
 
     # the port
 
-    async def learn(self, event: OutcomeObserved, partition: int, offset: int) -> None:
+    async def learn(self, event: OutcomeObserved, partition: int, offset: int, logged_ms: int) -> None:
         """Hand over an outcome; waits while too many are on their way."""
         if not self._up or self._in_flight >= self._settings.in_flight:
             await self._until(lambda: self._up and self._in_flight < self._settings.in_flight)
         if self._stopping or offset <= self._handled.get(partition, -1):
             return
         self._handled[partition] = offset
-        self._buffer[partition].append((event.loop, outcome_of(event, offset)))
+        self._buffer[partition].append((event.loop, outcome_of(event, offset, logged_ms)))
         self._in_flight += 1
         self._buffered.set()
 

@@ -9,7 +9,7 @@ from everloop_schemas.feature import OutcomeObserved
 
 
 class Outcome(NamedTuple):
-    """One record of the outcome log; `time` is the event's, in seconds since the epoch."""
+    """One record of the outcome log; `time` is when it was put there, in seconds since the epoch."""
 
     offset: int
     time: float
@@ -27,12 +27,15 @@ class Outcome(NamedTuple):
         return self.first and self.label is not None
 
 
-def outcome_of(event: OutcomeObserved, offset: int) -> Outcome:
-    """What the learner needs of an event at an offset."""
+def outcome_of(event: OutcomeObserved, offset: int, logged_ms: int = 0) -> Outcome:
+    """What the learner needs of an event at an offset; where the log does not say when, the event's own time counts.
+
+    The log's time, because a label may be dated as its sender likes: it must not move a schedule.
+    """
     data = event.data
     return Outcome(
         offset=offset,
-        time=event.time.timestamp(),
+        time=logged_ms / 1000 if logged_ms else event.time.timestamp(),
         id=event.id,
         features=data.features,
         label=data.label,
