@@ -9,8 +9,9 @@ from typing import Any
 from river import base, ensemble, forest, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
 from everloop_models.baseline import default_label
-from everloop_models.errors import ModelBroken, ModelSpecInvalid
+from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid
 from everloop_models.model import Model
+from everloop_models.pickling import check, save
 from everloop_models.scaling import Limits, RobustScaler, Target
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec, ModelSpec
@@ -34,7 +35,9 @@ LINEAR_CLIP = 2.0
 def check_models(spec: LoopSpec) -> None:
     """Build and try every model of a spec; raises ModelSpecInvalid for the first that cannot work."""
     for i, model in enumerate(spec.models):
-        _try(build(model, spec, f"models.{i}"), spec, f"models.{i}")
+        built = build(model, spec, f"models.{i}")
+        _try(built, spec, f"models.{i}")
+        _keep(built, f"models.{i}")
 
 
 def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
@@ -130,6 +133,14 @@ def _try(model: Model, spec: LoopSpec, field: str) -> None:
         model.predict(features)
     except ModelBroken as e:
         raise ModelSpecInvalid(field, f"cannot learn with these parameters: {e.detail}") from e
+
+
+def _keep(model: Model, field: str) -> None:
+    """What cannot be an artifact can never be served."""
+    try:
+        check(save(model).data)
+    except ArtifactCorrupt as e:
+        raise ModelSpecInvalid(field, f"cannot be kept: {e.detail}") from e
 
 
 def _labels(spec: LoopSpec) -> tuple[Scalar, Scalar]:

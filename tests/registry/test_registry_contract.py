@@ -49,7 +49,7 @@ async def test_a_version_that_is_not_what_it_says_is_refused(
 
 
 async def test_bytes_that_are_no_model_are_refused_before_they_do_anything(tmp_path: Path) -> None:
-    data = pickle.dumps(print)
+    data = pickle.dumps(print, protocol=5)
     path = tmp_path / "evil.pkl"
     path.write_bytes(data)
     version = trained("a-0", 10, uri=path.as_uri(), size=len(data), sha256=sha256(data).hexdigest())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.training.snapshot_survey import survey
 from tests.training.training_world import alert, outcomes, state, tools
 
+from everloop_models.allow_list import written
 from everloop_schemas.training import RunRequested
 from everloop_training.desk import Desk
 from everloop_training.messages import (
@@ -23,7 +27,7 @@ from everloop_training.messages import (
     SnapshotWritten,
     Wanted,
 )
-from everloop_training.snapshots import Snapshots
+from everloop_training.snapshots import FILE, PartitionState, Snapshots
 
 
 def desk(folder: Path, every: int = 1000) -> Desk:
@@ -138,3 +142,22 @@ def answered(answers: list[Any]) -> RunRequested:
     [request] = [a.request for a in answers if isinstance(a, Answer)]
     assert request is not None
     return request
+
+
+def test_the_list_is_what_snapshots_are_made_of() -> None:
+    fresh = written(survey())
+
+    assert fresh == FILE.read_text(), "python -m tests.training.snapshot_survey writes it anew"
+
+
+@pytest.mark.parametrize("module", ["numpy.testing._private.utils", "everloop_training.worker", "pydantic.main", "os"])
+def test_a_snapshot_that_would_run_something_is_not_used(tmp_path: Path, module: str) -> None:
+    marker = tmp_path / "marker"
+    texts = [b"\x8c%c" % len(t) + t for t in (module.encode(), b"runstring", f"open({str(marker)!r}, 'w')".encode())]
+    body = b"\x80\x05" + texts[0] + texts[1] + b"\x93(" + texts[2] + b"}tR."
+    (tmp_path / "partition-0.snapshot").write_bytes(sha256(body).hexdigest().encode() + b"\n" + body)
+
+    found = Snapshots(tmp_path).load(0, 100)
+
+    assert found == PartitionState(0, 0, {})
+    assert not marker.exists()

@@ -1,4 +1,8 @@
-"""Learner snapshots: all loops of a partition at one offset, in one file with its sha256."""
+"""Learner snapshots: all loops of a partition at one offset, in one file with its sha256.
+
+The sha256 beside the bytes finds damage. What keeps a snapshot of somebody else's from running code is the list of what
+snapshots are made of.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,39 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from everloop_models import ArtifactCorrupt, library_versions
-from everloop_models.pickling import load_verified
+from everloop_models.allow_list import MODELS, read
+from everloop_models.opcodes import Use
+from everloop_models.pickling import Artifact, check, unpickled, verify
 from everloop_models.store import write_atomically
+from everloop_schemas import loop, monitoring, registry, training
+from everloop_schemas.envelope import Data, Event
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
 FORMAT = 5
-_ALSO = ("everloop_training", "everloop_schemas", "everloop_shared", "pydantic", "pydantic_core")
+LARGEST = 2_000_000_000
+FILE = Path(__file__).with_name("allowed.txt")
+"""What snapshots do beside models and events; `tests/training/snapshot_survey.py` writes it, and a test looks."""
+
+
+def _events() -> frozenset[Use]:
+    """The classes of specs, states and events; they hold values, and do nothing when they are made."""
+    modules = (loop, monitoring, registry, training)
+    classes = {c for m in modules for c in vars(m).values() if isinstance(c, type) and issubclass(c, BaseModel)}
+    ways = ("name", "new 0", "state dict")
+    return frozenset(Use(c.__module__, c.__name__, how) for c in classes - {BaseModel, Data, Event} for how in ways)
+
+
+BESIDE_MODELS = MODELS.plus("snapshot", _events())
+SNAPSHOTS = BESIDE_MODELS.plus("snapshot", read("snapshot", FILE).uses)
+
+
+def packed(state: PartitionState) -> bytes:
+    """A state as the body of a snapshot."""
+    return pickle.dumps({"format": FORMAT, "libraries": library_versions(), "state": state}, protocol=5)
 
 
 class PartitionState(NamedTuple):
@@ -38,7 +67,7 @@ class Snapshots:
 
     def write(self, partition: int, state: PartitionState) -> Path:
         """Write a snapshot beside the one that counts; raises OSError when the disk is full."""
-        body = pickle.dumps({"format": FORMAT, "libraries": library_versions(), "state": state}, protocol=5)
+        body = packed(state)
         path = self._folder / f"partition-{partition}.{state.next_offset}.new"
         write_atomically(path, sha256(body).hexdigest().encode() + b"\n" + body)
         return path
@@ -57,7 +86,9 @@ class Snapshots:
 
     def _read(self, path: Path, end: int) -> PartitionState:
         digest, _, body = path.read_bytes().partition(b"\n")
-        content: dict[str, Any] = load_verified(body, digest.decode("ascii", "replace"), _ALSO)
+        verify(Artifact(b"", digest.decode("ascii", "replace"), len(body)), body)
+        check(body, SNAPSHOTS)
+        content: dict[str, Any] = unpickled(body, SNAPSHOTS)
         if content["format"] != FORMAT or content["libraries"] != library_versions():
             raise ValueError("written by another version, or with other libraries")
         state: PartitionState = content["state"]
