@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from itertools import count
 from types import TracebackType
@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_schemas.catalogue import decode
+from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.database import Database, raise_if_away
@@ -28,7 +29,7 @@ RELAYED_AT_ONCE = 500
 RELAY_EVERY_S = 1.0
 LOOK_EVERY = 10
 """Every so many times, what another replica left behind when it died is looked for."""
-MAX_EVENT_BYTES = 8_000_000
+MAX_EVENT_BYTES, MAX_DEAD_LETTER_BYTES = 8_000_000, 12_000_000
 
 
 def add_kernel_tables(metadata: sql.MetaData) -> tuple[sql.Table, sql.Table]:
@@ -114,12 +115,17 @@ class SqlUnitOfWork:
             finally:  # not before: a relay meanwhile would not see the rows
                 self._pending = self._pending or self._told
 
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """A savepoint: what is written inside is undone when the block raises, and the rest is not."""
+        async with self.session.begin_nested():
+            yield
+
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
         """Add events to the outbox and move the stored offsets; raises Rejected for an event over 8 MB."""
+        for event in events:
+            _check_size(event)
         rows = [{"topic": event.topic.name, "value": event.encode()} for event in events]
-        for row in rows:
-            if (size := len(row["value"])) > MAX_EVENT_BYTES:
-                raise Rejected(f"an event of {row['topic']} has {size:,} bytes; at most {MAX_EVENT_BYTES:,} travel")
         if rows:
             await self.session.execute(sql.insert(self._outbox), rows)
             self._told = True
@@ -202,3 +208,10 @@ class SqlUnitOfWork:
             except SQLAlchemyError as e:
                 raise_if_away(e)
                 raise
+
+
+def _check_size(event: Event) -> None:
+    """A dead letter holds a whole record in base64, and has to be told."""
+    limit = MAX_DEAD_LETTER_BYTES if isinstance(event, DeadLetter) else MAX_EVENT_BYTES
+    if (size := len(event.encode())) > limit:
+        raise Rejected(f"an event of {event.topic.name} has {size:,} bytes; at most {limit:,} travel")

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import URL, Connection, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.schema import CreateSchema
 
 from everloop_shared.errors import Misconfigured
@@ -57,6 +57,14 @@ def make_schema(connection: Connection, schema: str) -> None:
     there = connection.scalar(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
     if there is None:
         connection.execute(CreateSchema(schema))
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the database says of a value "never": it does not fit its column, whatever the database."""
+    if not isinstance(error, DBAPIError):
+        return False
+    never = isinstance(error, DataError) or str(getattr(error.orig, "sqlstate", None) or "").startswith("22")
+    return never or isinstance(getattr(error.orig, "__cause__", None), ValueError)  # asyncpg, before it has asked
 
 
 def is_away(error: BaseException) -> bool:

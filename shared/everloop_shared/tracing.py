@@ -19,7 +19,7 @@ def current_traceparent() -> str | None:
 def log_fields() -> dict[str, str]:
     """What every log line of the work in hand says: `trace`, `loop` and `id` where they are known."""
     traceparent = _traceparent.get()
-    return {**_fields.get(), **({"trace": traceparent.split("-")[1]} if traceparent else {})}
+    return {**_fields.get(), **({"trace": traceparent[3:35]} if traceparent else {})}
 
 
 def new_traceparent() -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from tests.engines.buses import BUSES, PARTITIONS, Bus, received, running, send_all, until
+from tests.engines.buses import BUSES, PARTITIONS, SERVICE, Bus, received, running, send_all, until
 
+from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.messaging.routes import Position, Route
 
 pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
+
+DEAD = DEAD_LETTERS[SERVICE].topic
 
 
 class Listener:
@@ -67,12 +70,52 @@ async def test_a_broadcast_that_remembers_goes_on_from_there(bus: Bus) -> None:
 
 async def test_a_listener_that_breaks_ends_the_engine(bus: Bus) -> None:
     async def broken(event: EventReceived, at: Position) -> list[Event]:
-        raise ZeroDivisionError("a bug")
+        raise RuntimeError("a bug")
 
     async with running(bus.engine([Route(EventReceived.topic, broken, broadcast=True)])) as engine:
         await send_all(bus, [received("1")])
 
-        assert isinstance(await engine.failed(), ZeroDivisionError)
+        assert isinstance(await engine.failed(), RuntimeError)
+
+
+async def test_a_record_that_a_listener_cannot_take_is_parked_and_the_broadcast_goes_on(bus: Bus) -> None:
+    class Failing(Listener):
+        async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+            if event.id == "poison":
+                raise OverflowError("math range error")
+            return await super().__call__(event, at)
+
+    listener = Failing()
+    await send_all(bus, [received("1"), received("poison"), received("2")])
+    async with running(bus.engine(to(listener))):
+        await send_all(bus, [received("3")])
+        await until(lambda: listener.heard == ["1", "2", "3"])
+
+    [letter] = await bus.sent(DEAD)
+    assert letter["causationid"] == "poison"
+
+
+async def test_a_record_that_crashes_every_process_that_hears_it_is_parked_at_the_third_time(bus: Bus) -> None:
+    class Failing(Listener):
+        async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+            if event.id == "poison":
+                raise RuntimeError("a bug")
+            return await super().__call__(event, at)
+
+    await send_all(bus, [received("poison"), received("good")])
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="a bug"):
+            async with running(bus.engine(to(Failing()))):
+                pass
+    listener = Failing()
+    for _ in range(2):
+        async with running(bus.engine(to(listener))):
+            await until(lambda: listener.heard[-1:] == ["good"])
+
+    assert listener.heard == ["good", "good"]
+    assert {letter["data"]["reason"] for letter in await bus.sent(DEAD)} == {
+        "crash_loop: crashed 3 times: RuntimeError('a bug')"
+    }
 
 
 async def test_history_is_read_by_offsets_in_order(bus: Bus) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,60 @@ async def test_a_record_that_spoils_the_batch_is_parked_and_leaves_no_trace(bus:
     assert await rows(database) == ["1", "2"]
     [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
     assert letter["data"]["reason"] == "no good"
+
+
+@pytest.mark.parametrize("poison", [OverflowError("math range error"), TypeError("no number")])
+async def test_an_error_that_a_record_can_cause_costs_the_batch_nothing(
+    bus: Bus, database: Database, poison: Exception
+) -> None:
+    unit = SqlUnitOfWork(database)
+    recorder = Recorder(unit, poison)
+    good = [received(f"{n}") for n in range(100)]
+    await send_all(bus, [*good[:70], received("poison"), *good[70:]])
+
+    async with running(on(bus, recorder, unit)):
+        await until(lambda: _sent(bus, 100))
+
+    assert await rows(database) == [f"{n}" for n in range(100)]
+    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert letter["causationid"] == "poison"
+    assert recorder.calls < 400  # halves of the batch, not each record in a transaction of its own
+
+
+async def test_an_error_while_a_unit_records_is_the_fate_of_the_record_that_causes_it(
+    bus: Bus, database: Database
+) -> None:
+    class Folding(SqlUnitOfWork):
+        async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
+            if any(e.id == "of-poison" for e in events):
+                raise FloatingPointError("not finite")
+            await super().record(events, offsets)
+
+    unit = Folding(database)
+    await send_all(bus, [received("1"), received("poison"), received("2")])
+    async with running(on(bus, Recorder(unit), unit)):
+        await until(lambda: _sent(bus, 2))
+
+    assert await rows(database) == ["1", "2"]
+    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert letter["data"]["error"] == "FloatingPointError"
+
+
+async def test_a_value_that_the_database_never_takes_is_a_dead_letter(bus: Bus, database: Database) -> None:
+    class TooLong(Recorder):
+        async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+            row = {"n": 10**30, "id": event.id} if event.id == "poison" else {"id": event.id}
+            await self.unit.session.execute(sql.insert(SEEN).values(row))
+            return [computed(event)]
+
+    unit = SqlUnitOfWork(database)
+    await send_all(bus, [received("1"), received("poison"), received("2")])
+    async with running(on(bus, TooLong(unit), unit)):
+        await until(lambda: _sent(bus, 2))
+
+    assert await rows(database) == ["1", "2"]
+    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert letter["causationid"] == "poison"
 
 
 async def test_a_database_that_is_away_is_waited_for(bus: Bus, database: Database) -> None:

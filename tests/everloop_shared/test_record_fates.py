@@ -1,15 +1,18 @@
-"""What becomes of records that fail: growing back-off, crashes counted over restarts, a stop when too much is bad."""
+"""What becomes of records that fail: growing back-off, crashes counted over restarts, a wait that is bounded."""
 
 from __future__ import annotations
 
 from base64 import b64decode
 from pathlib import Path
+from ssl import SSLCertVerificationError
 
 import pytest
 
-from everloop_shared.errors import NotYet, Rejected
+from everloop_shared.errors import Disposition, NotYet, Rejected
 from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.fate import FEWEST_BAD, LONGEST_BACKOFF_S, Fates, TooManyDeadLetters
+from everloop_shared.messaging.dead_letter import dead_letter
+from everloop_shared.messaging.fate import LONGEST_BACKOFF_S, Fates, disposition
+from everloop_shared.messaging.patience import Patience
 from everloop_shared.messaging.routes import Position
 
 AT = Position("ingest.event_received.v1", 1, 7, 1_700_000_000_000)
@@ -31,9 +34,9 @@ def test_a_broken_ledger_starts_anew(tmp_path: Path) -> None:
 
 
 def test_the_third_crash_on_one_record_parks_it() -> None:
-    fates, bug = Fates("feature", CrashLedger()), ZeroDivisionError("a bug")
+    fates, bug = Fates("feature", CrashLedger()), OSError("a disk")
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(OSError, match="a disk"):
             fates.park(AT, b"k", b"v", bug)
 
     letter = fates.park(AT, b"k", b"v", bug)
@@ -66,22 +69,97 @@ def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
     assert not fates.may_retry(AT, Rejected("never"))
 
 
-def test_too_many_dead_letters_stop_the_process() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError(),
+        OverflowError("math range error"),
+        FloatingPointError(),
+        ValueError("math domain error"),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+        KeyError("state"),
+        TypeError("'<' not supported"),
+        AttributeError("'NoneType' object has no attribute 'x'"),
+        AssertionError("not finite: -inf"),
+        RecursionError("maximum recursion depth exceeded"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_what_a_record_can_raise_is_its_own_fate_at_once(error: Exception) -> None:
+    letter = Fates("feature", CrashLedger()).park(AT, b"k", b"v", error)
+
+    assert (letter.data.error, letter.data.reason) == (type(error).__name__, str(error))
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), MemoryError(), RuntimeError("a bug"), SSLCertVerificationError()])
+def test_what_says_something_about_the_process_crashes_it(error: Exception) -> None:
+    assert disposition(error) is Disposition.CRASH
+    with pytest.raises(type(error)):
+        Fates("feature", CrashLedger()).park(AT, b"k", b"v", error)
+
+
+def test_what_the_engine_raises_around_a_handler_is_not_blamed_on_the_record_at_once() -> None:
+    with pytest.raises(TypeError):
+        Fates("feature", CrashLedger()).park(AT, b"k", b"v", TypeError("a bug of the engine"), of_the_record=False)
+
+
+def test_a_flood_of_refused_records_is_told_record_by_record_and_stops_nothing() -> None:
     fates = Fates("feature", CrashLedger())
 
-    for offset in range(FEWEST_BAD - 1):
-        fates.park(Position(AT.topic, 0, offset), None, b"v", Rejected("bad"))
+    letters = [fates.park(Position(AT.topic, 0, n), None, b"v", Rejected("bad")) for n in range(5_000)]
 
-    with pytest.raises(TooManyDeadLetters, match="were refused"):
-        fates.park(AT, None, b"v", Rejected("bad"))
+    assert {letter.data.reason for letter in letters} == {"bad"}
+    assert len({letter.id for letter in letters}) == 5_000
 
 
-def test_some_dead_letters_among_good_records_do_not() -> None:
+@pytest.mark.parametrize(
+    ("value", "timestamp", "loop"),
+    [
+        (b"[" * 100_000, 0, ""),
+        (b'{"loop": "\\ud800", "id": "\\ud800"}', 2**62, "?"),
+        (b'{"loop": "' + b"l" * 7_000_000 + b'"}', -(2**62), "l" * 63),
+        (b"\xff\xfe", 0, ""),
+        (b'{"loop": 1e999}', 0, ""),
+    ],
+    ids=["deep", "surrogates", "huge", "bytes", "infinite"],
+)
+def test_every_record_has_a_dead_letter_that_can_travel(value: bytes, timestamp: int, loop: str) -> None:
+    at = Position(AT.topic, 1, 7, timestamp)
+
+    letter = dead_letter("feature", at, b"\xff", value, ValueError("half a pair: \ud800"))
+
+    assert (letter.loop, letter.data.reason) == (loop, "half a pair: ?")
+    assert b64decode(letter.data.value or "") == value
+    assert len(letter.encode()) < 4 / 3 * len(value) + 5_000
+
+
+def test_each_partition_waits_for_all_unknown_loops_together_and_once_for_each() -> None:
+    now = 0.0
+    patience, first, other = Patience(lambda: now), ("t", 0), ("t", 1)
+
+    waits = [patience.may_wait(first, "a", 14.9, 15.0), patience.may_wait(first, "a", 15.0, 15.0)]
+    again = [patience.may_wait(first, "a", 0.0, 15.0), patience.may_wait(other, "a", 0.0, 15.0)]
+    names = [patience.may_wait(first, f"loop-{n}", 0.0, 15.0) for n in range(100)]
+    elsewhere = patience.may_wait(other, "b", 10.0, 15.0)
+    now = 300.0
+    later = [patience.may_wait(first, "new", 7.0, 15.0), patience.may_wait(first, "new", 8.0, 15.0)]
+
+    assert waits == [True, False]
+    assert again == [False, False]
+    assert not any(names)
+    assert elsewhere
+    assert later == [True, False]
+
+
+def test_a_loop_that_became_known_is_waited_for_again() -> None:
     fates = Fates("feature", CrashLedger())
 
-    for offset in range(FEWEST_BAD * 5):
-        fates.handled(AT)
-        fates.handled(AT)
-        letter = fates.park(Position(AT.topic, 0, offset), None, b"v", Rejected("bad"))
+    class Impatient(NotYet):
+        give_up_after = 0.0
 
-    assert letter.data.reason == "bad"
+    given_up = fates.may_retry(AT, Impatient("no such loop"), "late")
+    refused = fates.may_retry(Position(AT.topic, 3, 8), NotYet("no such loop"), "late")
+    fates.handled(AT, "late")
+    waits = fates.may_retry(Position(AT.topic, 3, 8), NotYet("a revision to come"), "late")
+
+    assert (given_up, refused, waits) == (False, False, True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Self
@@ -63,6 +63,16 @@ class FoldingUnit(SqlUnitOfWork):
         await super().__aenter__()
         self.handlers.begin()
         return self
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """Handlers write nothing but the batch: what one noted before it raised is dropped."""
+        before = self.handlers.batch.copy()
+        try:
+            yield
+        except BaseException:
+            self.handlers.batch = before
+            raise
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
         """The fold's events leave with the same transaction as the offsets they follow from."""

@@ -35,6 +35,11 @@ class Batch:
     happenings: list[Happening] = field(default_factory=list)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
 
+    def copy(self) -> Batch:
+        """As it is now, whatever is noted afterwards."""
+        outcomes = defaultdict(list, {loop: list(heard) for loop, heard in self.outcomes.items()})
+        return Batch(list(self.sightings), outcomes, list(self.happenings), dict(self.dead_letters))
+
 
 @dataclass
 class Handlers:

@@ -12,15 +12,19 @@ from everloop_shared.errors import EverloopError
 from everloop_shared.messaging.routes import Position
 
 REASON_LIMIT = 2000
+QUOTED = {"loop": 63, "id": 256}
+"""How much of a record's own words its dead letter repeats: the bytes are in there as well, and all has to fit."""
+LATEST_MS = 253_402_300_799_000
+"""The last second that a datetime can say."""
 
 
 def dead_letter(service: str, at: Position, key: bytes | None, value: bytes | None, error: BaseException) -> DeadLetter:
-    """The dead letter of the record at `at`; the same record gives the same id and bytes."""
+    """The dead letter of the record at `at`; the same record gives the same id and bytes. Nothing in it raises."""
     name = f"{service}.dead_letter.v1"
     seen = _peek(value)
     return DEAD_LETTERS[service](
         id=derived_id("", name, at.topic, at.partition, at.offset),
-        time=datetime.fromtimestamp(at.timestamp / 1000, UTC),
+        time=datetime.fromtimestamp(min(max(at.timestamp, 0), LATEST_MS) / 1000, UTC),
         subject=f"{at.topic}/{at.partition}/{at.offset}",
         loop=seen.get("loop", ""),
         causationid=seen.get("id"),
@@ -29,7 +33,7 @@ def dead_letter(service: str, at: Position, key: bytes | None, value: bytes | No
             partition=at.partition,
             offset=at.offset,
             error=type(error).__name__,
-            reason=(error.detail if isinstance(error, EverloopError) else str(error))[:REASON_LIMIT],
+            reason=_text(error.detail if isinstance(error, EverloopError) else str(error))[:REASON_LIMIT],
             key=None if key is None else b64encode(key).decode(),
             value=None if value is None else b64encode(value).decode(),
         ),
@@ -39,8 +43,13 @@ def dead_letter(service: str, at: Position, key: bytes | None, value: bytes | No
 def _peek(value: bytes | None) -> dict[str, str]:
     try:
         body = json.loads(value or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(body, dict):
         return {}
-    return {k: body[k] for k in ("loop", "id") if isinstance(body.get(k), str)}
+    return {k: _text(body[k][:most]) for k, most in QUOTED.items() if isinstance(body.get(k), str)}
+
+
+def _text(words: str) -> str:
+    """Half a surrogate pair can be written in JSON, but it cannot travel."""
+    return words.encode(errors="replace").decode()

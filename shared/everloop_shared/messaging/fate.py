@@ -5,45 +5,51 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import deque
 
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Disposition, EverloopError, Rejected
 from everloop_shared.messaging.crash_ledger import CrashLedger
 from everloop_shared.messaging.dead_letter import dead_letter
+from everloop_shared.messaging.patience import Patience
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
 CRASHES_BEFORE_PARKING = 3
 SHORTEST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 5.0
-WATCHED_RECORDS, FEWEST_BAD = 1000, 100
-
-
-class TooManyDeadLetters(EverloopError):
-    """More than half of the latest records were refused: something is wrong with the service, not with them."""
-
-    title = "Too many dead letters"
+OF_A_RECORD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a record, checking it and calculating with it can raise (decision 0101)."""
 
 
 def disposition(error: Exception) -> Disposition:
-    """The fate an error asks for; one that nobody thought of crashes."""
-    return error.disposition if isinstance(error, EverloopError) else Disposition.CRASH
+    """The fate an error asks for: its own, the dead letter where a record can cause it, else a crash."""
+    if isinstance(error, EverloopError):
+        return error.disposition
+    of_a_record = isinstance(error, OF_A_RECORD) and not isinstance(error, OSError)
+    return Disposition.DEAD_LETTER if of_a_record else Disposition.CRASH
 
 
 class Fates:
-    """Keeps count of tries, crashes and dead letters for one service."""
+    """Keeps count of tries and crashes for one consumer, and of how long it has waited for unknown loops."""
 
     def __init__(self, service: str, ledger: CrashLedger) -> None:
         self._service = service
         self._ledger = ledger
+        self._patience = Patience()
         self._tries: dict[tuple[str, int], tuple[int, float, int]] = {}
-        self._latest: deque[bool] = deque(maxlen=WATCHED_RECORDS)
 
-    def handled(self, at: Position) -> None:
-        """A record went well."""
+    def handled(self, at: Position, loop: str) -> None:
+        """A record of a loop went well."""
         self._tries.pop((at.topic, at.partition), None)
-        self._latest.append(False)
+        self._patience.known(loop)
 
     def retried(self, at: Position) -> float:
         """Count one more try of the record at this position; returns the seconds since the first."""
@@ -60,31 +66,35 @@ class Fates:
         longest = min(SHORTEST_BACKOFF_S * 2 ** min(tries - 1, 10), LONGEST_BACKOFF_S)
         return float(longest * random.uniform(0.5, 1.0))
 
-    def may_retry(self, at: Position, error: Exception) -> bool:
-        """Whether the record is to be tried again, and count the try."""
+    def may_retry(self, at: Position, error: Exception, loop: str = "") -> bool:
+        """Whether the record, which is of this loop, is to be tried again, and count the try."""
         if not isinstance(error, EverloopError) or error.disposition is not Disposition.RETRY:
             return False
         waited_s = self.retried(at)
-        again = error.give_up_after is None or waited_s < error.give_up_after
-        if again:
-            metrics.RETRIES.labels(self._service, at.topic).inc()
-        return again
+        if error.give_up_after is not None:
+            partition = (at.topic, at.partition)
+            if not self._patience.may_wait(partition, loop, waited_s, error.give_up_after):
+                return False
+        metrics.RETRIES.labels(self._service, at.topic).inc()
+        return True
 
-    def park(self, at: Position, key: bytes | None, value: bytes | None, error: Exception) -> Event:
+    def park(
+        self, at: Position, key: bytes | None, value: bytes | None, error: Exception, of_the_record: bool = True
+    ) -> Event:
         """The dead letter of a record that is given up.
 
-        Raises the error itself where it asks for a crash and the record has not crashed three times yet, and
-        TooManyDeadLetters when more than half of the latest 1,000 records (100 at least) were parked.
+        Raises the error itself where it asks for a crash and the record has not crashed three times yet. Where it
+        is not `of_the_record` (it came from around the handler), whatever has no fate of its own is a crash.
         """
-        if disposition(error) is Disposition.CRASH:
+        ours = isinstance(error, EverloopError)
+        if disposition(error) is Disposition.CRASH or not (ours or of_the_record):
             if self._ledger.add(at) < CRASHES_BEFORE_PARKING:
                 raise error
             error = Rejected(f"crash_loop: crashed {CRASHES_BEFORE_PARKING} times: {error!r}")
         self._tries.pop((at.topic, at.partition), None)
-        self._latest.append(True)
-        if (bad := sum(self._latest)) >= FEWEST_BAD and bad > len(self._latest) / 2:
-            raise TooManyDeadLetters(f"{bad} of the latest {len(self._latest)} records were refused; last: {error}")
+        letter = dead_letter(self._service, at, key, value, error)
         where = {"topic": at.topic, "partition": at.partition, "offset": at.offset}
-        log.warning("dead letter", extra={**where, "error": type(error).__name__, "reason": str(error)[:500]})
-        metrics.DEAD_LETTERS.labels(self._service, at.topic, type(error).__name__).inc()
-        return dead_letter(self._service, at, key, value, error)
+        what = {"error": letter.data.error, "reason": letter.data.reason[:500]}
+        log.warning("dead letter", extra=where | what, exc_info=None if ours else error)
+        metrics.DEAD_LETTERS.labels(self._service, at.topic, letter.data.error).inc()
+        return letter

@@ -22,7 +22,8 @@ from everloop_shared.messaging.faust_app import FaustSettings
 from everloop_shared.messaging.faust_buffer import Buffer
 from everloop_shared.messaging.gathering import Gathering
 from everloop_shared.messaging.keyed import Change, KeyedGroup
-from everloop_shared.messaging.processing import Partition, Processor, Record
+from everloop_shared.messaging.processing import Processor
+from everloop_shared.messaging.records import Partition, Record
 from everloop_shared.messaging.routes import Engine, Position
 
 log = logging.getLogger(__name__)

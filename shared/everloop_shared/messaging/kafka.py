@@ -177,7 +177,7 @@ class KafkaEngine:
     async def _follow(self) -> None:
         routes = [r for r in self._routes if r.broadcast]
         if routes:
-            processor = Processor(self.service, routes, self)
+            processor = Processor(self.service, routes, self, ledger=self._ledger("crashes-broadcast"))
             self._follower = BroadcastFollower(self.service, routes, self.settings, processor, self._fail)
             await self._follower.start()
 
@@ -185,12 +185,14 @@ class KafkaEngine:
         routes = [r for r in self._routes if not r.broadcast]
         if routes:
             names = [r.topic.name for r in routes]
-            ledger = CrashLedger(self.settings.folder(self.service) / f"crashes-{self.settings.instance}.json")
-            processor = Processor(self.service, routes, self, self._unit, ledger)
+            processor = Processor(self.service, routes, self, self._unit, self._ledger("crashes"))
             self._group = GroupConsumer(
                 self.service, names, self.settings, processor, self._fail, self._unit, self._start_at
             )
             await self._group.start()
+
+    def _ledger(self, name: str) -> CrashLedger:
+        return CrashLedger(self.settings.folder(self.service) / f"{name}-{self.settings.instance}.json")
 
     async def _stop_consumers(self) -> None:
         group, self._group = self._group, None

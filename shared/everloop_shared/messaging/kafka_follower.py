@@ -17,7 +17,8 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka_rounds import Rounds, leave
-from everloop_shared.messaging.processing import Processor, Record, events_of
+from everloop_shared.messaging.processing import Processor
+from everloop_shared.messaging.records import Record, events_of
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.settings import Settings
 

@@ -21,7 +21,8 @@ from everloop_shared import metrics
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.gathering import Gathering
-from everloop_shared.messaging.processing import Partition, Processor, Progress, Record
+from everloop_shared.messaging.processing import Processor, Progress
+from everloop_shared.messaging.records import Partition, Record
 from everloop_shared.messaging.routes import Position
 from everloop_shared.settings import Settings
 

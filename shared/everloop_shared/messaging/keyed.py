@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -191,6 +192,16 @@ class KeyedStore:
         finally:
             self._changed, self._events, self._next = {}, [], {}
             self._turn.release()
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """A block whose changes are undone when it raises."""
+        before = dict(self._changed)
+        try:
+            yield
+        except BaseException:
+            self._changed = before
+            raise
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
         """Add to what leaves with this unit."""

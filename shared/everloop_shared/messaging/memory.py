@@ -11,7 +11,8 @@ from zlib import crc32
 from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing import Partition, Processor, Record, events_of
+from everloop_shared.messaging.processing import Processor
+from everloop_shared.messaging.records import Partition, Record, events_of
 from everloop_shared.messaging.routes import Position, Route, StartAt, UnitOfWork
 
 
@@ -86,7 +87,7 @@ class MemoryEngine:
         self._group = [r for r in routes if not r.broadcast]
         self._broadcast = [r for r in routes if r.broadcast]
         self._processor = Processor(service, self._group, self, unit_of_work, broker.ledgers[service])
-        self._followers = Processor(service, self._broadcast, self)
+        self._followers = Processor(service, self._broadcast, self, ledger=broker.ledgers[f"{service} broadcast"])
         self._next: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
         self._stopping = asyncio.Event()

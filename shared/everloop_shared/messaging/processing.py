@@ -6,41 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Disposition, EverloopError, Rejected
 from everloop_shared.messaging.crash_ledger import CrashLedger
 from everloop_shared.messaging.fate import Fates, disposition
-from everloop_shared.messaging.routes import Handler, Position, Publisher, Route, UnitOfWork
+from everloop_shared.messaging.records import Decoded, Partition, Record, decoded, halves
+from everloop_shared.messaging.routes import Handler, Publisher, Route, UnitOfWork
 from everloop_shared.tracing import traced
 
 log = logging.getLogger(__name__)
-Partition = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record as it lies on the log."""
-
-    at: Position
-    key: bytes | None
-    value: bytes | None
-
-
-def events_of(records: Sequence[Record]) -> list[tuple[Position, Event]]:
-    """The events in some records; tombstones and what does not decode are left out."""
-    found = []
-    for record in records:
-        if record.value is None:
-            continue
-        try:
-            found.append((record.at, decode(record.at.topic, record.value)))
-        except ValueError:
-            log.info("history holds what is no event", extra={"topic": record.at.topic, "offset": record.at.offset})
-    return found
 
 
 @dataclass
@@ -70,8 +47,9 @@ class Processor:
     """Runs batches of records through their handlers for one service, whatever the engine.
 
     Without a unit of work: handle, await the broker's acks of everything returned, then the offset. With one:
-    the whole batch in one transaction; when a record spoils it, roll back and go one by one. What a handler keeps
-    in memory is not rolled back: it must read its state through the unit of work, or be idempotent by event id.
+    the whole batch in one transaction; when a record spoils it, roll back and go more carefully, down to that record.
+    What a handler keeps in memory is not rolled back: it must read its state through the unit of work, or be
+    idempotent by event id. An error that a record can cause is the fate of that record alone (decision 0101).
     """
 
     def __init__(
@@ -146,13 +124,8 @@ class Processor:
         raise _Stopped from error
 
     async def _in_transactions(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
-        try:
-            progress = await self._together(unit, batches)
-        except Exception as e:
-            log.info("batch rolled back, going one by one", extra={"reason": repr(e)})
-            progress = Progress()
-            for partition, records in batches.items():
-                progress.add(await self._each_alone(unit, partition, records))
+        read = {partition: [self._read(r) for r in records] for partition, records in batches.items()}
+        progress = await self._in_parts(unit, read)
         try:
             await unit.relay(self._publisher)
         except EverloopError as e:
@@ -162,75 +135,129 @@ class Processor:
                 progress.backoff_s.setdefault(partition, 1.0)
         return progress
 
-    async def _together(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
+    async def _in_parts(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Decoded]]) -> Progress:
+        """All in one transaction, at once, else carefully; else each half, down to the record that spoils it."""
+        single, away = sum(map(len, batches.values())) == 1, False
+        for attempt in (self._together, self._carefully):
+            if away or (single and attempt == self._carefully):
+                break
+            try:
+                return await attempt(unit, batches)
+            except Exception as e:
+                log.info("batch rolled back", extra={"reason": repr(e)[:500]})
+                away = isinstance(e, EverloopError) and e.disposition is Disposition.RETRY and e.give_up_after is None
+        progress = Progress()
+        if single or away:
+            for partition, records in batches.items():
+                progress.add(await self._each_alone(unit, partition, records))
+            return progress
+        for half in halves(batches):
+            rest = {p: records for p, records in half.items() if p not in progress.backoff_s}
+            if rest and progress.failure is None:
+                progress.add(await self._in_parts(unit, rest))
+        return progress
+
+    async def _together(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Decoded]]) -> Progress:
         progress, events = Progress(), list[Event]()
         async with unit:
             stored = await unit.offsets()
             for partition, records in batches.items():
-                for record in records:
-                    if record.at.offset >= stored.get(partition, 0):
-                        events += await self._handle(record)
-                progress.next_offsets[partition] = max(records[-1].at.offset + 1, stored.get(partition, 0))
+                for read in records:
+                    if read.record.at.offset >= stored.get(partition, 0):
+                        events += await self._handle(read)
+                progress.next_offsets[partition] = max(records[-1].record.at.offset + 1, stored.get(partition, 0))
             await unit.record(events, progress.next_offsets)
         return progress
 
-    async def _each_alone(self, unit: UnitOfWork, partition: Partition, records: Sequence[Record]) -> Progress:
+    async def _carefully(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Decoded]]) -> Progress:
+        """In one transaction, each record in a part of its own: one whose handler raises is undone alone."""
+        progress, events = Progress(), list[Event]()
+        async with unit:
+            stored = await unit.offsets()
+            for partition, records in batches.items():
+                try:
+                    for read in records:
+                        if read.record.at.offset >= stored.get(partition, 0):
+                            events += await self._in_a_part(unit, read)
+                        progress.next_offsets[partition] = max(read.record.at.offset + 1, stored.get(partition, 0))
+                except _Stopped:
+                    progress.backoff_s[partition] = self._fates.backoff_s(partition)
+            await unit.record(events, progress.next_offsets)
+        return progress
+
+    async def _in_a_part(self, unit: UnitOfWork, read: Decoded) -> list[Event]:
+        try:
+            async with unit.part():
+                return await self._handle(read)
+        except Exception as e:
+            if disposition(e) is Disposition.CRASH:
+                raise
+            return [self._park(read, e)]
+
+    async def _each_alone(self, unit: UnitOfWork, partition: Partition, records: Sequence[Decoded]) -> Progress:
         progress = Progress()
         try:
-            for record in records:
-                progress.next_offsets[partition] = await self._alone(unit, partition, record)
+            for read in records:
+                progress.next_offsets[partition] = await self._alone(unit, partition, read)
         except _Stopped:
             progress.backoff_s[partition] = self._fates.backoff_s(partition)
         except Exception as e:
             progress.failure = e
         return progress
 
-    async def _alone(self, unit: UnitOfWork, partition: Partition, record: Record) -> int:
-        after = record.at.offset + 1
+    async def _alone(self, unit: UnitOfWork, partition: Partition, read: Decoded) -> int:
+        offset, in_hand = read.record.at.offset, False
         try:
             async with unit:
                 stored = (await unit.offsets()).get(partition, 0)
-                if record.at.offset < stored:
+                if offset < stored:
                     return stored
-                await unit.record(await self._handle(record), {partition: after})
+                in_hand = True
+                events = await self._handle(read)
+                await unit.record(events, {partition: offset + 1})
+                in_hand = False
         except Exception as e:
-            parked = self._park(record, e)
+            parked = self._park(read, e, in_hand)
             try:
                 async with unit:
-                    await unit.record([parked], {partition: after})
+                    await unit.record([parked], {partition: offset + 1})
             except EverloopError as failed:
                 if failed.disposition is not Disposition.RETRY:
                     raise
-                self._give_way(record, failed)
-        return after
+                self._give_way(read.record, failed)
+        return offset + 1
 
-    async def _handle(self, record: Record) -> list[Event]:
-        topic = record.at.topic
-        self._consumed[topic].inc()
-        if record.value is None:
-            return []  # a tombstone of a compacted topic
-        try:
-            event = decode(topic, record.value)
-        except ValueError as e:
-            raise Rejected(f"not an event of {topic}: {e}") from e
+    async def _handle(self, read: Decoded) -> list[Event]:
+        event, at = read.event, read.record.at
+        if event is None:
+            return [read.letter] if read.letter else []
         started = time.perf_counter()
         with traced(event.traceparent, loop=event.loop, id=event.id):
-            caused = await self._handlers[topic](event, record.at)
-        self._handled[topic].observe(time.perf_counter() - started)
-        self._fates.handled(record.at)
-        return [_traced(e, event) for e in caused]
+            caused = [_traced(e, event) for e in await self._handlers[at.topic](event, at)]
+            for outgoing in caused:
+                outgoing.encode()  # here, where it is this record's fate if it cannot be written
+        self._handled[at.topic].observe(time.perf_counter() - started)
+        self._fates.handled(at, event.loop)
+        return caused
 
     async def _handle_or_park(self, record: Record) -> list[Event]:
+        read = self._read(record)
         try:
-            return await self._handle(record)
+            return await self._handle(read)
         except Exception as e:
-            return [self._park(record, e)]
+            return [self._park(read, e)]
 
-    def _park(self, record: Record, error: Exception) -> Event:
+    def _read(self, record: Record) -> Decoded:
+        self._consumed[record.at.topic].inc()
+        read = decoded(record)
+        return replace(read, letter=self._park(read, read.wrong)) if read.wrong else read
+
+    def _park(self, read: Decoded, error: Exception, of_the_record: bool = True) -> Event:
         """The dead letter of a record that is given up; raises _Stopped to try again, the error to crash."""
-        if self._fates.may_retry(record.at, error):
+        record = read.record
+        if self._fates.may_retry(record.at, error, read.loop):
             raise _Stopped from error
-        return self._fates.park(record.at, record.key, record.value, error)
+        return self._fates.park(record.at, record.key, record.value, error, of_the_record)
 
 
 def _traced(event: Event, cause: Event) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -55,9 +56,10 @@ class UnitOfWork(Protocol):
     """Effects and offsets in one transaction, for services with a database.
 
     The engine opens it around a batch of records. Entering begins a transaction and the handlers' ports write
-    into it; `record(events, offsets)` adds the events to the outbox and the next offsets to the stored ones;
-    leaving without an exception commits, with one rolls back. `offsets()` is asked at assignment: where to go
-    on, by (topic, partition). `relay()` publishes what the outbox holds, in order, and may be called often.
+    into it; `part()` is a block inside whose effects alone are undone when it raises; `record(events, offsets)`
+    adds the events to the outbox and the next offsets to the stored ones; leaving without an exception commits,
+    with one rolls back. `offsets()` is asked at assignment: where to go on, by (topic, partition). `relay()`
+    publishes what the outbox holds, in order, and may be called often.
     """
 
     async def __aenter__(self) -> UnitOfWork: ...
@@ -65,6 +67,7 @@ class UnitOfWork(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None: ...
+    def part(self) -> AbstractAsyncContextManager[None]: ...
     async def offsets(self) -> dict[tuple[str, int], int]: ...
     async def relay(self, publisher: Publisher) -> None: ...
 

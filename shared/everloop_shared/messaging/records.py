@@ -1,0 +1,93 @@
+"""Records as they lie on the log, and the events in them, or what is wrong with them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from everloop_schemas.catalogue import decode
+from everloop_schemas.dead_letter import DeadLetter
+from everloop_schemas.envelope import Event
+from everloop_schemas.loop import LOOP_NAME
+from everloop_shared.errors import Rejected
+from everloop_shared.messaging.routes import Position
+
+log = logging.getLogger(__name__)
+Partition = tuple[str, int]
+LONGEST_NAME = 63
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it lies on the log."""
+
+    at: Position
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A record with the event in it, or with what is wrong with it; neither for a tombstone of a compacted topic.
+
+    `letter` is the dead letter of one that is wrong, once it is written.
+    """
+
+    record: Record
+    event: Event | None = None
+    wrong: Rejected | None = None
+    letter: Event | None = None
+
+    @property
+    def loop(self) -> str:
+        """The loop it is about, where that can be said."""
+        return self.event.loop if self.event else ""
+
+
+def events_of(records: Sequence[Record]) -> list[tuple[Position, Event]]:
+    """The events in some records; tombstones and what does not decode are left out."""
+    found = []
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            found.append((record.at, decode(record.at.topic, record.value)))
+        except (ValueError, RecursionError):
+            log.info("history holds what is no event", extra={"topic": record.at.topic, "offset": record.at.offset})
+    return found
+
+
+def decoded(record: Record) -> Decoded:
+    """The event in a record; whatever keeps it from being read is said of the record."""
+    topic = record.at.topic
+    if record.value is None:
+        return Decoded(record)
+    try:
+        event = decode(topic, record.value)
+    except Exception as e:
+        return Decoded(record, wrong=Rejected(f"not an event of {topic}: {e}"))
+    if not isinstance(event, DeadLetter) and not (len(event.loop) <= LONGEST_NAME and _names_a_loop(event.loop)):
+        return Decoded(record, wrong=Rejected(f"loop: {event.loop[:80]!r} is no name of a loop ({LOOP_NAME})"))
+    return Decoded(record, event)
+
+
+@lru_cache(4_096)
+def _names_a_loop(name: str) -> bool:
+    return re.fullmatch(LOOP_NAME, name) is not None
+
+
+def halves(batches: Mapping[Partition, Sequence[Decoded]]) -> Iterator[dict[Partition, Sequence[Decoded]]]:
+    """The first half of the records, and the rest, in the same order."""
+    room = sum(map(len, batches.values())) // 2
+    first, rest = dict[Partition, Sequence[Decoded]](), dict[Partition, Sequence[Decoded]]()
+    for partition, records in batches.items():
+        if records[:room]:
+            first[partition] = records[:room]
+        if records[room:]:
+            rest[partition] = records[room:]
+        room = max(0, room - len(records))
+    yield first
+    yield rest
