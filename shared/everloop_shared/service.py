@@ -100,6 +100,7 @@ class Service:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=DOOR_DRAIN_S,
         )
         server = _Server(config, connections)

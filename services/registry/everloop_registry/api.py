@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
@@ -23,6 +23,9 @@ from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegis
 from everloop_shared.errors import FieldError, Rejected
 from everloop_shared.http import UnsupportedType, read_body
 
+_LOOP_FILE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
+_BACK = {"application/json": {"reason": "complaints since noon"}}
+_ON = {"application/json": {"reason": "the cause is found"}}
 B = TypeVar("B", bound=BaseModel)
 COMMAND_BYTES = 10_000
 Command = Callable[[], Awaitable[list[Event]]]
@@ -69,8 +72,14 @@ def router(
     return routes
 
 
+def _body_told(example: dict[str, Any]) -> dict[str, Any]:
+    """What the documentation says of a body that the route reads itself."""
+    content = {kind: {"schema": {"type": "object"}, "example": body} for kind, body in example.items()}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Commands, max_spec_bytes: int) -> None:
-    @routes.put("/{loop}")
+    @routes.put("/{loop}", openapi_extra=_body_told(_LOOP_FILE))
     async def apply(loop: str, request: Request) -> JSONResponse:
         """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new revision or the same again."""
         is_json = _is_json(request.headers.get("content-type", ""))
@@ -83,7 +92,7 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
         new = any(isinstance(e, LoopApplied) and e.revision == 1 for e in events)
         return JSONResponse(state_view(await _loop(reader, loop)), 201 if new else 200)
 
-    @routes.post("/{loop}/rollback")
+    @routes.post("/{loop}/rollback", openapi_extra=_body_told(_BACK))
     async def rollback(loop: str, request: Request) -> JSONResponse:
         """Take the champion back and pin it there until resume."""
         body = await _body(RollbackBody, request)
@@ -92,7 +101,7 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
         state = state_view(await _loop(reader, loop))
         return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
 
-    @routes.post("/{loop}/resume")
+    @routes.post("/{loop}/resume", openapi_extra=_body_told(_ON))
     async def resume(loop: str, request: Request) -> JSONResponse:
         """Lift the pin of a rollback."""
         body = await _body(ResumeBody, request)

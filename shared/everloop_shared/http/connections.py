@@ -20,6 +20,8 @@ MAX_HEADERS = 200
 MAX_PIPELINED = 32
 GRACE_S = 5.0
 """A late body is answered 408 by who reads it; the connection is closed this much later, answered or not."""
+PROGRESS_BYTES = 65_536
+"""A client that reads fewer bytes of an answer in the time of a body reads none."""
 WANTED_FILES = 8192
 _HOP_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
@@ -102,6 +104,7 @@ class Connection(HttpToolsProtocol):
     since = 0.0
     _address = ""
     _stalled_since: float | None = None
+    _unsent = 0
     _wrong = (400, "this is not HTTP/1.1, or not unambiguously so")
     """Status and reason, should the parser or one of its callbacks raise."""
     _unread = 0
@@ -183,7 +186,7 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
-        self._stalled_since = self.loop.time()
+        self._stalled_since, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -194,7 +197,7 @@ class Connection(HttpToolsProtocol):
     def close_if_overdue(self, now: float) -> None:
         """Close it where headers, body or the reading of the answer take too long."""
         settings = self.watch.settings
-        if self._stalled_since is not None and now - self._stalled_since > settings.body_timeout_s:
+        if self._reads_too_slowly(now):
             self.transport.abort()
         elif self.flow.read_paused:
             return  # we keep it waiting, not the other way round
@@ -213,6 +216,14 @@ class Connection(HttpToolsProtocol):
         if not answering and self.phase is not Phase.IDLE:
             self.transport.write(last_words(status, detail))
         self.transport.close()
+
+    def _reads_too_slowly(self, now: float) -> bool:
+        if self._stalled_since is None:
+            return False
+        unsent = self.transport.get_write_buffer_size()
+        if unsent <= self._unsent - PROGRESS_BYTES:
+            self._unsent, self._stalled_since = unsent, now
+        return now - self._stalled_since > self.watch.settings.body_timeout_s
 
     def _raise(self, status: int, detail: str) -> None:
         self._wrong = (status, detail)

@@ -62,7 +62,7 @@ class Door:
                 receive = _once(await self._bodies.read(body, headers, receive), receive)
             await self._counted(scope, receive, send, headers.get(b"traceparent"))
         except ClientLeft:
-            log.info("the client left before its request was whole", extra={"path": scope["path"]})
+            log.info("the connection ended before the request was whole", extra={"path": scope["path"]})
         except EverloopError as e:
             await self._refuse(e, scope, receive, send)
         except asyncio.CancelledError:  # the door closes, and this one took longer than the drain

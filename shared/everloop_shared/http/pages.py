@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -88,7 +89,7 @@ def _curl(method: str, path: str, content: Mapping[str, Any]) -> str:
     kind = next(iter(content), "application/json")
     example = content.get(kind, {}).get("example", {})
     body = example if isinstance(example, str) else json.dumps(example)
-    return f"curl -X {method} $URL{path} -H 'content-type: {kind}' -d '{body}'"
+    return f"curl -X {method} $URL{path} -H 'content-type: {kind}' -d {shlex.quote(body)}"
 
 
 def _schema(schema: Mapping[str, Any], openapi: Mapping[str, Any]) -> str:
