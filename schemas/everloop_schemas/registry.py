@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -20,6 +20,12 @@ Stage = Literal["idle", "training", "shadow", "canary"]
 def line_of(version: str) -> str:
     """The line of a version, which is written `<line>@<offset>`; the baseline is its own line."""
     return version.rpartition("@")[0] or version
+
+
+def offset_of(version: str) -> int:
+    """The offset in `<line>@<offset>`; -1 for the baseline, and for what is no version."""
+    number = version.rpartition("@")[2]
+    return int(number) if "@" in version and number.isdecimal() and number.isascii() else -1
 
 
 class Decided(Event):
@@ -172,6 +178,20 @@ class LoopResumed(Decided):
     data: LoopResumedData
 
 
+class LoopDeletedData(Data):
+    """Why a loop goes."""
+
+    reason: str
+
+
+class LoopDeleted(Decided):
+    """The loop is gone: nothing is taken for it any more, and an application of its name begins a new life."""
+
+    topic: ClassVar[Topic] = Decided.topic
+    type: Literal["registry.loop_deleted.v1"] = "registry.loop_deleted.v1"
+    data: LoopDeletedData
+
+
 Decision = Annotated[
     LoopApplied
     | VersionRegistered
@@ -180,7 +200,8 @@ Decision = Annotated[
     | ModelPromoted
     | ModelRefreshed
     | ModelRolledBack
-    | LoopResumed,
+    | LoopResumed
+    | LoopDeleted,
     Field(discriminator="type"),
 ]
 
@@ -203,6 +224,10 @@ class LoopStateData(Data):
     `share` of the predictions (a stable hash of the prediction id) goes to `candidate`, the rest to `champion`;
     in stage `shadow` the share is 0. Both always predict, the one that is not served as a shadow.
     `run` is the run behind the candidate.
+
+    `deleted` says that the loop is gone. A loop that is applied again begins a new life with revision `life`: what
+    carries an earlier revision is of the life before, and nobody's any more. `kept` are the versions whose artifacts
+    may be needed, of those with an offset below `judged`; artifacts of others may be deleted.
     """
 
     spec: LoopSpec
@@ -214,6 +239,10 @@ class LoopStateData(Data):
     pinned: bool = False
     run: str | None = None
     sequence: int
+    deleted: bool = False
+    life: int = 1
+    kept: tuple[str, ...] = ()
+    judged: int = -1
 
 
 class LoopState(Event):
@@ -227,24 +256,55 @@ class LoopState(Event):
     data: LoopStateData
 
 
+class Gone(NamedTuple):
+    """What is remembered of a deleted loop: its last decision and its last revision."""
+
+    sequence: int
+    revision: int
+
+
 class KnownLoops:
     """The loops a service has heard of: the latest state of each, by a fold of `registry.loop_state.v1`."""
 
     def __init__(self) -> None:
         self._states: dict[str, LoopState] = {}
+        self._gone: dict[str, Gone] = {}
 
     def apply(self, state: LoopState) -> bool:
         """Take a state in; False when a later one is known already."""
-        known = self._states.get(state.loop)
-        if known is not None and known.data.sequence >= state.data.sequence:
+        known, gone = self._states.get(state.loop), self._gone.get(state.loop)
+        before = known.data.sequence if known else gone.sequence if gone else -1
+        if before >= state.data.sequence:
             return False
-        self._states[state.loop] = state
+        if state.data.deleted:
+            self._states.pop(state.loop, None)
+            self._gone[state.loop] = Gone(state.data.sequence, state.revision)
+        else:
+            self._gone.pop(state.loop, None)
+            self._states[state.loop] = state
         return True
 
     def get(self, loop: str) -> LoopState | None:
-        """The latest state of a loop, None for one nobody has applied."""
+        """The latest state of a loop, None for one nobody has applied, or that was deleted."""
         return self._states.get(loop)
 
     def all(self) -> list[LoopState]:
         """Every known loop, by name."""
         return [self._states[name] for name in sorted(self._states)]
+
+    def deleted(self, loop: str) -> bool:
+        """Whether the loop was there once and is gone."""
+        return loop in self._gone
+
+    def past(self, event: Event) -> bool:
+        """Whether an event is of a loop that was deleted, or of a life before this one; revision 0 is of any."""
+        state = self._states.get(event.loop)
+        if state is not None:
+            return 0 < event.revision < state.data.life
+        gone = self._gone.get(event.loop)
+        return gone is not None and event.revision <= gone.revision
+
+    def ahead(self, event: Event) -> bool:
+        """Whether an event is of a revision of a known loop, or of a deleted one's next life, still to be heard of."""
+        known = self._states.get(event.loop) or self._gone.get(event.loop)
+        return known is not None and event.revision > known.revision

@@ -15,6 +15,9 @@ DEAD_LETTERS = Counter(
     "Records parked in the dead letter, by topic and error.",
     ["service", "topic", "error"],
 )
+DROPPED = Counter(
+    "everloop_dropped_records_total", "Records of deleted loops, let go: they stay on the log.", ["service", "topic"]
+)
 RETRIES = Counter("everloop_retries_total", "Times a partition backed off, by topic.", ["service", "topic"])
 LAG = Gauge(
     "everloop_lag_records", "Records of a partition that are not handled yet.", ["service", "topic", "partition"]

@@ -97,6 +97,10 @@ def _rest(served: Served) -> APIRouter:
             return JSONResponse({"title": "No", "detail": "does not fit", "errors": [error]}, 422)
         return JSONResponse({"loop": loop, "revision": 3})
 
+    @routes.delete("/v1/loops/{loop}")
+    async def delete(loop: str, reason: str) -> JSONResponse:
+        return JSONResponse({"loop": loop, "deleted": reason})
+
     @routes.get("/v1/loops")
     async def loops() -> JSONResponse:
         return JSONResponse({"loops": [{"loop": "market"}]})

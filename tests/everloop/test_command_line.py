@@ -53,6 +53,18 @@ def test_every_command_has_an_example_in_its_help() -> None:
     assert [name for name, page in pages.items() if f"Example: everloop {name}" not in " ".join(page.split())] == []
 
 
+def test_delete_asks_for_the_name_or_takes_yes(house: Served) -> None:
+    wrong = run("delete", "market", said="markt\n")
+    typed = run("delete", "market", "--reason", "over & out", "--json", said="market\n")
+    told = run("delete", "market", "--yes")
+
+    assert (wrong.exit_code, typed.exit_code, told.exit_code) == (1, 0, 0)
+    assert "nothing was deleted" in wrong.output
+    assert json.loads(typed.stdout) == {"loop": "market", "deleted": "over & out"}
+    assert "everloop history market" in told.stdout
+    assert [path for path, _ in house.seen] == ["/v1/loops/market"] * 2
+
+
 @pytest.mark.parametrize("body", ['{"price": 1.5}', '{"data": {"price": 1.5}}', "-", "@"])
 def test_publish_takes_fields_an_event_a_file_or_standard_input(house: Served, body: str) -> None:
     file = house.folder / "event.json"

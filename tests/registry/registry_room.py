@@ -17,7 +17,7 @@ from tests.databases import database_url
 from everloop_models import ArtifactStore, build, save
 from everloop_registry.adapters import SqlBook, SqlReader
 from everloop_registry.app import build as build_registry
-from everloop_registry.handlers import Handlers
+from everloop_registry.handlers import Handlers, Quota
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
@@ -205,14 +205,14 @@ class Turning:
 class Desk:
     """The handlers over a real book, each call in a unit of work of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, quota: Quota | None = None) -> None:
         self.unit, self.reader, self.checks, self.clock = (
             SqlUnitOfWork(database),
             SqlReader(database),
             Told(),
             Turning(),
         )
-        self.handlers = Handlers(SqlBook(self.unit), self.checks, self.checks, self.clock)
+        self.handlers = Handlers(SqlBook(self.unit), self.checks, self.checks, self.clock, quota or Quota())
         self.told: list[Decided] = []
 
     async def hear(self, *events: Event) -> list[str]:

@@ -14,6 +14,7 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_shared.messaging.expiry import keyed_on
 from everloop_shared.messaging.keyed import KeyedFactory, KeyedGroup, KeyedStore
+from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -40,20 +41,28 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     groups = [
         KeyedGroup(
             entities,
-            [
-                Route(EventReceived.topic, windows.on_event_received),
-                Route(ObservationReceived.topic, windows.on_observation_received),
-                Route(LabelJoined.topic, windows.on_label_joined),
-            ],
+            living(
+                "feature",
+                loops.known,
+                [
+                    Route(EventReceived.topic, windows.on_event_received),
+                    Route(ObservationReceived.topic, windows.on_observation_received),
+                    Route(LabelJoined.topic, windows.on_label_joined),
+                ],
+            ),
             sweep=windows.sweep,
             restored=lambda: windows.restored(entities.items()),
         ),
         KeyedGroup(
             joins,
-            [
-                Route(PredictionMade.topic, joining.on_prediction_made),
-                Route(LabelReceived.topic, joining.on_label_received),
-            ],
+            living(
+                "feature",
+                loops.known,
+                [
+                    Route(PredictionMade.topic, joining.on_prediction_made),
+                    Route(LabelReceived.topic, joining.on_label_received),
+                ],
+            ),
             sweep=joining.sweep,
             restored=lambda: joining.restored(joins.items()),
         ),

@@ -35,6 +35,11 @@ class Deadlines:
         if len(self._due[partition]) + len(self._settled[partition]) > 4 * len(self._keys[partition]) + 100:
             self._compact(partition)
 
+    def of(self, loop: str) -> list[tuple[int, str]]:
+        """The keys of a loop, with their partitions."""
+        prefix = f"{loop}/"
+        return [(p, key) for p, keys in self._keys.items() for key in keys if key.startswith(prefix)]
+
     def count(self, partition: int) -> int:
         """How many keys there are."""
         return len(self._keys[partition])

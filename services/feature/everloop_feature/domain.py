@@ -51,7 +51,8 @@ def page_holds(page: bytes, event_id: str) -> bool:
 class Entity:
     """One entity of a loop: its windows, its last vector, and the page of ids it has seen last, newest last.
 
-    `pages` counts the full pages put aside.
+    `pages` counts the full pages put aside. `life` is that of the loop, as the revision it began with: in another,
+    the entity is new.
     """
 
     applied: int = 0
@@ -59,6 +60,7 @@ class Entity:
     features: Fields = field(default_factory=dict)
     ids: bytes = b""
     pages: int = 0
+    life: int = 1
 
     @property
     def page_is_full(self) -> bool:
@@ -79,7 +81,7 @@ class Entity:
     ) -> Entity:
         """The entity after an observation made at `time` that came at `received`."""
         state, features = plan.apply(self.state, fields, time, received)
-        return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id), self.pages)
+        return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id), self.pages, self.life)
 
     def labelled(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
         """The entity once a label of its own is known; the same where it is no news."""
@@ -87,15 +89,15 @@ class Entity:
 
     def dump(self) -> bytes:
         """The value to keep."""
-        return _dumps([self.applied, self.state, self.features, b64encode(self.ids).decode(), self.pages])
+        return _dumps([self.applied, self.state, self.features, b64encode(self.ids).decode(), self.pages, self.life])
 
     @classmethod
     def load(cls, value: bytes | None) -> Entity:
         """The entity from its value; a new one from None."""
         if value is None:
             return cls()
-        applied, state, features, ids, pages = json.loads(value)
-        return cls(applied, state, features, b64decode(ids), pages)
+        applied, state, features, ids, pages, *life = json.loads(value)
+        return cls(applied, state, features, b64decode(ids), pages, *life)
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,12 @@ class Join:
     def made(self) -> PredictionMade | None:
         """The prediction."""
         return PredictionMade.model_validate(self.prediction) if self.prediction else None
+
+    @property
+    def revision(self) -> int:
+        """That of its prediction, or of a label that waits; 0 where neither says."""
+        said = self.prediction or next((w.event for w in (*self.waiting, *self.overdue)), {})
+        return int(said.get("revision", 0))
 
     def dump(self) -> bytes:
         """The value to keep."""

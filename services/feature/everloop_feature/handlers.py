@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from everloop_feature.deadlines import Deadlines
 from everloop_feature.domain import PAGE_IDS, Entity, Join, Outcome, Waiting, heard, page_holds, too_late
 from everloop_feature.errors import LabelTooLate, NothingToLearn, PredictionNeverCame, StateTooLarge, TimeOutOfBounds
+from everloop_feature.leaving import Leaving
 from everloop_feature.loops import Loops
 from everloop_feature.ports import KeyedState, Notes
 from everloop_feature.recency import Recency
@@ -49,6 +50,10 @@ class EntityHandlers:
     sweep_size: int = 2_000
     times: TimeLimits = USUAL_TIMES
     clock: Clock = system_clock
+    leaving: Leaving = field(default_factory=Leaving, init=False)
+
+    def __post_init__(self) -> None:
+        self.loops.ended.append(lambda loop: self.leaving.add(self.recency.of(loop)))
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop is new, or its spec changed."""
@@ -63,14 +68,14 @@ class EntityHandlers:
         if changed is None:
             return []
         self.notes.computed(event.loop)
-        return [_computed(event, changed, self.loops.revision(event.loop)), *_state(event, changed)]
+        return [_computed(event, changed, self.loops.revision(event.loop)), *self._state(event, changed)]
 
     async def on_observation_received(self, event: ObservationReceived, at: Position) -> list[Event]:
         """An observation by the REST door, predicted already: the entity's new state only."""
         if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
             return [_refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
         changed = self._observe(event, at)
-        return _state(event, changed) if changed else []
+        return self._state(event, changed) if changed else []
 
     async def on_label_joined(self, event: LabelJoined, at: Position) -> list[Event]:
         """A label of the entity's own is known, for `lag: label`."""
@@ -78,16 +83,23 @@ class EntityHandlers:
         plan = self.loops.plan(event.loop, event.revision)
         if self.entities.seen(key, at):
             return []
-        entity, data = Entity.load(self.entities.get(key, at)), event.data
+        entity, data = self._entity(key, at), event.data
         changed = entity.labelled(plan, data.label, data.observed or event.time, data.correction)
         if changed == entity:
             return []  # said again, or of an older observation: it leads to no other state, now or later
         self.entities.put(key, changed.dump(), at)
         self.recency.touch(at.partition, key)
-        return _state(event, changed)
+        return self._state(event, changed)
 
     async def sweep(self, at: Position) -> list[Event]:
-        """Forget the entities beyond the limit that were heard of longest ago; their next events find them new."""
+        """Forget what is left of lives of loops that ended, and the entities beyond the limit heard of longest ago.
+
+        The next events of a forgotten entity find it new.
+        """
+        for key in self.leaving.take(at.partition, self.sweep_size):
+            value = self.entities.get(key, at)
+            if value is not None and Entity.load(value).life != self.loops.life(_loop(key)):
+                self._forget(key, at)
         excess = self.recency.count(at.partition) - self.max_entities
         if excess > 0 and at.timestamp:  # before anything was read, records may come again that only their states know
             for key in self.recency.oldest(at.partition, min(excess, self.sweep_size)):
@@ -98,9 +110,12 @@ class EntityHandlers:
     def restored(self, entities: Iterable[tuple[int, str, bytes]]) -> None:
         """The state was read back: `entities` is all there is (partition, key, value), oldest first."""
         self.recency.clear()
+        self.leaving.clear()
         for partition, key, _ in entities:
             if not key.startswith(PAGE):
                 self.recency.touch(partition, key)
+                if self.loops.lived(_loop(key)):
+                    self.leaving.add([(partition, key)])
 
     def _forget(self, key: str, at: Position) -> None:
         value = self.entities.get(key, at)
@@ -108,7 +123,7 @@ class EntityHandlers:
             for page in self._pages(key, Entity.load(value)):
                 self.entities.delete(page, at)
             self.entities.delete(key, at)
-            self.notes.forgotten(key.partition("/")[0])
+            self.notes.forgotten(_loop(key))
         self.recency.discard(at.partition, key)
 
     def _observe(self, event: EventReceived | ObservationReceived, at: Position) -> Entity | None:
@@ -117,7 +132,7 @@ class EntityHandlers:
         plan = self.loops.plan(event.loop, event.revision)
         if self.entities.seen(key, at):
             return None
-        entity = Entity.load(self.entities.get(key, at))
+        entity = self._entity(key, at)
         if self._came_before(key, entity, event.id, at):
             self.notes.duplicate(event.loop)
             return None
@@ -134,6 +149,32 @@ class EntityHandlers:
         self.entities.put(key, value, at)
         self.recency.touch(at.partition, key)
         return changed
+
+    def _entity(self, key: str, at: Position) -> Entity:
+        """The entity in its loop's present life."""
+        entity, life = Entity.load(self.entities.get(key, at)), self.loops.life(_loop(key))
+        if entity.life == life:
+            return entity
+        for page in self._pages(key, entity):
+            self.entities.delete(page, at)
+        return Entity(life=life)
+
+    def _state(self, event: EventReceived | ObservationReceived | LabelJoined, entity: Entity) -> list[Event]:
+        """The entity's state for the REST path; an entity that remembers nothing needs none."""
+        if not entity.state:
+            return []
+        return [
+            EntityState(
+                id=derived_id(event.loop, EntityState.type_name(), event.id),
+                time=event.time,
+                subject=event.data.entity,
+                loop=event.loop,
+                revision=event.revision or self.loops.life(event.loop),
+                causationid=event.id,
+                traceparent=event.traceparent,
+                data=EntityStateData(entity=event.data.entity, applied=entity.applied, state=entity.state),
+            )
+        ]
 
     def _came_before(self, key: str, entity: Entity, event_id: str, at: Position) -> bool:
         if page_holds(entity.ids, event_id):
@@ -164,6 +205,10 @@ class JoinHandlers:
     sweep_size: int = 500
     times: TimeLimits = USUAL_TIMES
     clock: Clock = system_clock
+    leaving: Leaving = field(default_factory=Leaving, init=False)
+
+    def __post_init__(self) -> None:
+        self.loops.ended.append(lambda loop: self.leaving.add(self.deadlines.of(loop)))
 
     async def on_prediction_made(self, event: PredictionMade, at: Position) -> list[Event]:
         """A prediction: outcomes for the labels that came before it."""
@@ -205,6 +250,11 @@ class JoinHandlers:
         so it can never be a dead letter and join after all.
         """
         partition, caused = at.partition, list[Event]()
+        for key in self.leaving.take(partition, self.sweep_size):
+            value = self.joins.get(key, at)
+            if value is not None and self._past(key, Join.load(value)):
+                self.joins.delete(key, at)
+                self.deadlines.discard(partition, key)
         due = self.deadlines.due(partition, at.timestamp, self.sweep_size)
         excess = self.deadlines.count(partition) - self.max_joins if at.timestamp else 0  # as with entities
         evicted = self.deadlines.oldest(partition, min(excess, self.sweep_size)) if excess > 0 else []
@@ -224,15 +274,24 @@ class JoinHandlers:
     def restored(self, joins: Iterable[tuple[int, str, bytes]]) -> None:
         """The state was read back: `joins` is all there is (partition, key, value)."""
         self.deadlines.clear()
+        self.leaving.clear()
         for partition, key, value in joins:
+            if self.loops.lived(_loop(key)):
+                self.leaving.add([(partition, key)])
             join = Join.load(value)
             self.deadlines.add(partition, key, join.due_ms)
             if join.truth:
                 self.deadlines.settle(partition, key)
 
     def _load(self, key: str, at: Position) -> Join | None:
+        """The join of a key in its loop's present life."""
         value = self.joins.get(key, at)
-        return Join.load(value) if value is not None else None
+        join = Join.load(value) if value is not None else None
+        return None if join is None or self._past(key, join) else join
+
+    def _past(self, key: str, join: Join) -> bool:
+        life = self.loops.life(_loop(key))
+        return life == 0 or 0 < join.revision < life
 
     def _keep(self, key: str, join: Join, at: Position) -> None:
         self.joins.put(key, join.dump(), at)
@@ -269,6 +328,10 @@ class JoinHandlers:
             self.notes.unjoined(join.prediction["loop"], "evicted")
 
 
+def _loop(key: str) -> str:
+    return key.partition("/")[0]
+
+
 def _computed(event: EventReceived, entity: Entity, revision: int | None) -> FeaturesComputed:
     return FeaturesComputed(
         id=derived_id(event.loop, FeaturesComputed.type_name(), event.id),
@@ -285,24 +348,6 @@ def _computed(event: EventReceived, entity: Entity, revision: int | None) -> Fea
             received=event.data.received,
         ),
     )
-
-
-def _state(event: EventReceived | ObservationReceived | LabelJoined, entity: Entity) -> list[Event]:
-    """The entity's state for the REST path; an entity that remembers nothing needs none."""
-    if not entity.state:
-        return []
-    return [
-        EntityState(
-            id=derived_id(event.loop, EntityState.type_name(), event.id),
-            time=event.time,
-            subject=event.data.entity,
-            loop=event.loop,
-            revision=event.revision,
-            causationid=event.id,
-            traceparent=event.traceparent,
-            data=EntityStateData(entity=event.data.entity, applied=entity.applied, state=entity.state),
-        )
-    ]
 
 
 def _observed(made: PredictionMade, outcome: Outcome) -> OutcomeObserved:

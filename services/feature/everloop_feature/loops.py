@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from everloop_feature.errors import LoopNotKnownYet
 from everloop_features import FeaturePlan, compile_features
 from everloop_schemas.loop import LoopSpec
@@ -12,12 +14,21 @@ class Loops:
     """Specs and plans by loop, always those of the latest revision heard of."""
 
     def __init__(self) -> None:
-        self._known = KnownLoops()
+        self.known = KnownLoops()
         self._plans: dict[str, tuple[int, FeaturePlan]] = {}
+        self.ended: list[Callable[[str], None]] = []
+        """Told of each loop whose life has ended, whether another began or not."""
 
     def apply(self, state: LoopState) -> None:
         """Take in a loop's state. The plan is compiled anew only where the revision changed."""
-        if not self._known.apply(state):
+        life = self.life(state.loop)
+        if not self.known.apply(state):
+            return
+        if life and life != self.life(state.loop):
+            for tell in self.ended:
+                tell(state.loop)
+        if state.data.deleted:
+            self._plans.pop(state.loop, None)
             return
         known = self._plans.get(state.loop)
         if known is None or known[0] != state.revision:
@@ -27,10 +38,19 @@ class Loops:
         """The revision known of a loop."""
         return self._plans[loop][0] if loop in self._plans else None
 
+    def life(self, loop: str) -> int:
+        """The revision with which the loop's present life began; 0 for a loop that is not there."""
+        state = self.known.get(loop)
+        return state.data.life if state else 0
+
+    def lived(self, loop: str) -> bool:
+        """Whether something of a life that has ended may be left of a loop."""
+        return self.known.deleted(loop) or self.life(loop) > 1
+
     def spec(self, loop: str, revision: int = 0) -> LoopSpec:
         """The spec; raises LoopNotKnownYet for a loop, or a revision of it, that is still to come."""
         self.plan(loop, revision)
-        state = self._known.get(loop)
+        state = self.known.get(loop)
         assert state is not None, "a plan has a state"
         return state.data.spec
 

@@ -30,6 +30,11 @@ class Recency:
         """How many keys there are."""
         return len(self._keys[partition])
 
+    def of(self, loop: str) -> list[tuple[int, str]]:
+        """The keys of a loop, with their partitions."""
+        prefix = f"{loop}/"
+        return [(p, key) for p, keys in self._keys.items() for key in keys if key.startswith(prefix)]
+
     def oldest(self, partition: int, most: int) -> list[str]:
         """Keys to part with first."""
         return list(islice(self._keys[partition], most))

@@ -62,6 +62,8 @@ class Handlers:
     def known(self, loop: str) -> LoopState:
         """The state of a loop; raises LoopUnknown."""
         state = self.loops.get(loop)
+        if self.loops.deleted(loop):
+            raise LoopUnknown(f"loop {loop[:80]!r} was deleted; apply it again to begin anew (everloop apply -f FILE)")
         if state is None:
             raise LoopUnknown(f"there is no loop {loop[:80]!r}; apply its spec first (everloop apply -f FILE)")
         return state

@@ -19,7 +19,7 @@ from everloop_monitoring.domain.loop import Fold, Known, Work
 from everloop_monitoring.domain.scores import VersionTally
 from everloop_monitoring.domain.status import scores
 from everloop_monitoring.domain.timeline import Happening
-from everloop_monitoring.handlers import Handlers
+from everloop_monitoring.handlers import LOOP_LENGTH, Handlers
 from everloop_monitoring.metrics import SCORE, TOTAL
 from everloop_monitoring.ports import Kind, Reports, Sighting
 from everloop_monitoring.tables import happenings, outcomes, points, seen, totals, versions, works
@@ -33,6 +33,8 @@ from everloop_shared.outbox import SqlUnitOfWork
 
 WORK = TypeAdapter(Work)
 KNOWN = TypeAdapter(Known)
+Scope = Callable[[str], str]
+"""From a loop to the name its rows are kept under."""
 
 
 def _key(*parts: str) -> bytes:
@@ -47,6 +49,25 @@ def _text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+class Scopes:
+    """The names under which rows are kept: the loop's, and in a later life one of that life's own.
+
+    So what is left of a life that has ended is never counted into the next.
+    """
+
+    def __init__(self, loops: KnownLoops) -> None:
+        self._loops = loops
+
+    def __call__(self, loop: str) -> str:
+        """The name for a loop as it lives now, at most 63 characters."""
+        state = self._loops.get(loop)
+        life = state.data.life if state else 1
+        if life == 1:
+            return loop
+        name = f"{loop}@{life}"
+        return name if len(name) <= LOOP_LENGTH else f"{loop[:40]}.{_key(loop).hex()[:12]}@{life}"
+
+
 class FoldingUnit(SqlUnitOfWork):
     """A unit of work that folds what the handlers noted into the projections before it commits.
 
@@ -57,7 +78,8 @@ class FoldingUnit(SqlUnitOfWork):
     def __init__(self, database: Database, settle_s: float = 0.0, clock: Clock = system_clock) -> None:
         super().__init__(database, "monitoring")
         self._settle_s = settle_s
-        self.handlers = Handlers(SqlProjections(lambda: self.session), KnownLoops(), clock)
+        loops = KnownLoops()
+        self.handlers = Handlers(SqlProjections(lambda: self.session, Scopes(loops)), loops, clock)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -87,12 +109,12 @@ class FoldingUnit(SqlUnitOfWork):
 class SqlProjections:
     """Projections in the session of the open unit of work; `session` gives it."""
 
-    def __init__(self, session: Callable[[], AsyncSession]) -> None:
-        self._session = session
+    def __init__(self, session: Callable[[], AsyncSession], scope: Scope) -> None:
+        self._session, self._scope = session, scope
 
     async def count(self, sightings: Sequence[Sighting]) -> dict[tuple[str, Kind], tuple[int, int]]:
         """Two statements: insert or ignore the keys, then add what was new to the totals."""
-        by_key = {_key(s.loop, s.kind, s.id): (s.loop, s.kind) for s in sightings}
+        by_key = {_key(self._scope(s.loop), s.kind, s.id): (s.loop, s.kind) for s in sightings}
         if not by_key:
             return {}
         statement = self._insert(seen).on_conflict_do_nothing().returning(seen.c.key)
@@ -102,6 +124,7 @@ class SqlProjections:
 
     async def recall(self, loop: str, prediction_ids: Iterable[str]) -> tuple[Work, dict[str, Known]]:
         """Two statements, whatever the batch."""
+        loop = self._scope(loop)
         state = await self._session().scalar(select(works.c.state).where(works.c.loop == loop))
         ids = {_key(loop, id): id for id in prediction_ids}
         rows = await self._session().execute(select(outcomes).where(outcomes.c.key.in_(list(ids))))
@@ -110,7 +133,7 @@ class SqlProjections:
 
     async def keep(self, loop: str, fold: Fold, champion: str, at: datetime) -> None:
         """One upsert a table."""
-        session, now = self._session(), _text(at)
+        session, now, loop = self._session(), _text(at), self._scope(loop)
         await self._upsert(works, [{"loop": loop, "state": WORK.dump_json(fold.work).decode()}])
         kept = [{"key": _key(loop, id), "known": KNOWN.dump_json(k).decode()} for id, k in fold.known.items()]
         await self._upsert(outcomes, kept)
@@ -128,13 +151,14 @@ class SqlProjections:
         if not told:
             return
         rows = [
-            {"id": h.id, "loop": h.loop, "kind": h.kind, "time": _text(h.time), "what": _plain(h.what),
+            {"id": h.id, "loop": self._scope(h.loop), "kind": h.kind, "time": _text(h.time), "what": _plain(h.what),
              "why": _plain(h.why), "data": h.data}
             for h in {h.id: h for h in told}.values()
         ]  # fmt: skip
         statement = self._insert(happenings).on_conflict_do_nothing(index_elements=["id"])
         fresh = await self._session().execute(statement.returning(happenings.c.loop, happenings.c.kind), rows)
-        await self._add(Counter((row.loop, f"{row.kind}s") for row in fresh))
+        loops = {self._scope(h.loop): h.loop for h in told}
+        await self._add(Counter((loops[row.loop], f"{row.kind}s") for row in fresh))
 
     async def _add(self, grown: Counter[tuple[str, Any]]) -> dict[tuple[str, Any], tuple[int, int]]:
         if not grown:
@@ -143,9 +167,10 @@ class SqlProjections:
         more = insert.on_conflict_do_update(
             index_elements=[totals.c.loop, totals.c.kind], set_={"n": totals.c.n + insert.excluded.n}
         )
-        rows = [{"loop": loop, "kind": kind, "n": n} for (loop, kind), n in grown.items()]
+        rows = [{"loop": self._scope(loop), "kind": kind, "n": n} for (loop, kind), n in grown.items()]
+        of = {(row["loop"], row["kind"]): key for row, key in zip(rows, grown, strict=True)}
         result = await self._session().execute(more.returning(totals), rows)
-        return {(r.loop, r.kind): (r.n - grown[r.loop, r.kind], r.n) for r in result}
+        return {(key := of[r.loop, r.kind]): (r.n - grown[key], r.n) for r in result}
 
     async def _keep_versions(self, loop: str, fold: Fold, now: str) -> None:
         """Add up here: an exact sum has more digits than a database's numbers. One replica at a time has a loop."""
@@ -185,39 +210,38 @@ class SqlProjections:
 class SqlReports:
     """What the doors read, each answer from its own short session."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, scope: Scope) -> None:
+        self._database, self._scope = database, scope
 
     async def totals(self, loop: str) -> dict[str, int]:
         """Distinct ids by kind."""
-        rows = await self._rows(select(totals.c.kind, totals.c.n).where(totals.c.loop == loop))
+        rows = await self._rows(select(totals.c.kind, totals.c.n).where(totals.c.loop == self._scope(loop)))
         return {row.kind: row.n for row in rows}
 
     async def work(self, loop: str) -> Work | None:
         """The loop's state after the last committed outcome."""
-        rows = await self._rows(select(works.c.state).where(works.c.loop == loop))
+        rows = await self._rows(select(works.c.state).where(works.c.loop == self._scope(loop)))
         return WORK.validate_json(rows[0].state) if rows else None
 
     async def versions(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """Sums per version, the last `limit` in order of first appearance."""
         order = versions.c.first_time.desc(), versions.c.version.desc()
-        query = select(versions).where(versions.c.loop == loop).order_by(*order).limit(limit)
+        query = select(versions).where(versions.c.loop == self._scope(loop)).order_by(*order).limit(limit)
         return [dict(row._mapping) for row in reversed(await self._rows(query))]
 
     async def happenings(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[Happening]:
         """The last `limit`, oldest first."""
-        query = select(happenings).where(happenings.c.loop == loop)
+        query = select(happenings).where(happenings.c.loop == self._scope(loop))
         if kinds is not None:
             query = query.where(happenings.c.kind.in_(kinds))
         rows = await self._rows(query.order_by(happenings.c.time.desc(), happenings.c.seq.desc()).limit(limit))
         return [
-            Happening(r.id, r.loop, r.kind, datetime.fromisoformat(r.time), r.what, r.why, r.data)
-            for r in reversed(rows)
+            Happening(r.id, loop, r.kind, datetime.fromisoformat(r.time), r.what, r.why, r.data) for r in reversed(rows)
         ]
 
     async def series(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """The last `limit` points of the curves, oldest first."""
-        query = select(points).where(points.c.loop == loop).order_by(points.c.outcomes.desc()).limit(limit)
+        query = select(points).where(points.c.loop == self._scope(loop)).order_by(points.c.outcomes.desc()).limit(limit)
         return [{k: v for k, v in r._mapping.items() if k != "loop"} for r in reversed(await self._rows(query))]
 
     async def _rows(self, query: Any) -> Sequence[Row[Any]]:
@@ -227,8 +251,13 @@ class SqlReports:
 
 async def show_gauges(reports: Reports, loops: KnownLoops, every_s: float) -> None:
     """A background job: what Prometheus scrapes follows the projections, also right after a restart."""
+    shown: set[str] = set()
     while True:
         with suppress(Unavailable):  # the gauges stand still while the database is away
+            for gone in shown - {state.loop for state in loops.all()}:
+                for gauge in (TOTAL, SCORE):
+                    gauge.remove_by_labels({"loop": gone})
+            shown = {state.loop for state in loops.all()}
             for state in loops.all():
                 metric = "mae" if state.data.spec.task == "regression" else "accuracy"
                 for kind, n in (await reports.totals(state.loop)).items():

@@ -26,6 +26,8 @@ def router(reports: Reports, loops: KnownLoops) -> APIRouter:
 
     def known(loop: str) -> LoopState:
         state = loops.get(loop)
+        if loops.deleted(loop):
+            raise LoopNotFound(f"loop {loop!r} was deleted; the registry's /v1/loops/{loop}/history is left")
         if state is None:
             raise LoopNotFound(f"no loop is called {loop!r}; apply its file first")
         return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from everloop_monitoring.adapters import FoldingUnit, SqlReports, show_gauges
+from everloop_monitoring.adapters import FoldingUnit, Scopes, SqlReports, show_gauges
 from everloop_monitoring.api import router
 from everloop_monitoring.handlers import Handlers
 from everloop_monitoring.settings import MonitoringSettings
@@ -15,6 +15,7 @@ from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
 from everloop_shared.database import Database, sqlite_url
+from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -42,9 +43,10 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     """Monitoring, ready to run on the bus that `connect` reaches."""
     file = settings.data / NAME / f"{NAME}.db"
     database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS, schema=NAME)
-    unit, reports = FoldingUnit(database, settings.settle_s), SqlReports(database)
+    unit = FoldingUnit(database, settings.settle_s)
     loops = unit.handlers.loops
-    engine = connect(NAME, routes(unit.handlers), unit_of_work=unit)
+    reports = SqlReports(database, Scopes(loops))
+    engine = connect(NAME, living(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
     return Service(
         name=NAME,
         settings=settings,

@@ -127,7 +127,9 @@ class Handlers:
 
     async def _fold(self, loop: str, outcomes: Sequence[tuple[OutcomeObserved, int]], batch: Batch) -> list[Event]:
         state = self.loops.get(loop)
-        assert state is not None, "on_outcome_observed lets no unknown loop in"
+        outcomes = [(event, offset) for event, offset in outcomes if not self.loops.past(event)]
+        if state is None or not outcomes:
+            return []  # its life has ended since these were noted
         work, known = await self.projections.recall(loop, {e.data.prediction_id for e, _ in outcomes})
         fold, events = Fold(state.data.spec, work, known), list[Event]()
         for event, offset in outcomes:

@@ -50,7 +50,8 @@ class SqlBook:
             if known:
                 rows = [{"loop": ledger.name, "version": m.version, "model": m.model_dump_json()} for m in known]
                 await session.execute(sql.insert(versions), rows)
-            state = {"head": ledger.head, "state": ledger.known.model_dump_json(by_alias=True)}
+            known_json = ledger.known.model_dump_json(by_alias=True)
+            state = {"head": ledger.head, "state": known_json, "deleted": ledger.known.deleted}
             await _put(session, loops, ledger.name, state)
             _count_after_commit(session, ledger)
         await _put(session, working, ledger.name, {"state": ledger.work.model_dump_json()})
@@ -67,6 +68,23 @@ class SqlBook:
         of = (decisions.c.loop == loop, decisions.c.subject == version, decisions.c.type.in_(kinds))
         return await self._unit.session.scalar(sql.select(sql.literal(1)).where(*of).limit(1)) is not None
 
+    async def decided_since(self, loop: str, kind: type[Decided], moment: datetime) -> int:
+        """A count of rows."""
+        of = (decisions.c.loop == loop, decisions.c.time_us > micros(moment), decisions.c.type == kind.type_name())
+        count = sql.select(sql.func.count()).select_from(decisions).where(*of)
+        return int(await self._unit.session.scalar(count) or 0)
+
+    async def loops(self) -> tuple[int, int]:
+        """Counts of rows."""
+        ever = sql.func.count()
+        gone = sql.func.count().filter(loops.c.deleted)
+        row = (await self._unit.session.execute(sql.select(ever, gone).select_from(loops))).one()
+        return int(row[0] - row[1]), int(row[0])
+
+    async def named(self, loop: str) -> bool:
+        """Whether there is a row."""
+        return await self._unit.session.scalar(sql.select(loops.c.loop).where(loops.c.loop == loop)) is not None
+
     async def specs(self, loop: str) -> list[LoopSpec]:
         """Every revision's."""
         of = (decisions.c.loop == loop, decisions.c.type == LoopApplied.type_name())
@@ -80,10 +98,10 @@ class SqlReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def loops(self) -> list[Loop]:
+    async def loops(self, deleted: bool = False) -> list[Loop]:
         """Every loop."""
         async with self._database.reading() as session:
-            rows = await session.execute(sql.select(loops.c.loop, loops.c.state))
+            rows = await session.execute(sql.select(loops.c.loop, loops.c.state).where(loops.c.deleted == deleted))
             return [Loop.model_validate_json(row.state) for row in sorted(rows, key=lambda r: str(r.loop))]
 
     async def loop(self, name: str) -> Loop | None:
@@ -117,7 +135,7 @@ class SqlReader:
         return json.dumps(whole, sort_keys=True, indent=1)
 
 
-async def _put(session: AsyncSession, table: sql.Table, loop: str, values: dict[str, str]) -> None:
+async def _put(session: AsyncSession, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
     done = await session.execute(sql.update(table).where(table.c.loop == loop).values(**values))
     if not done.rowcount:  # type: ignore[attr-defined]
         await session.execute(sql.insert(table).values(loop=loop, **values))
@@ -145,6 +163,11 @@ def _count_after_commit(session: AsyncSession, ledger: Ledger) -> None:
     def count(_: object) -> None:
         for kind in kinds:
             metrics.DECISIONS.labels(loop.loop, kind).inc()
+        if loop.deleted:
+            for gauge in (metrics.SHARE, metrics.PINNED):
+                gauge.labels(loop.loop)  # there, so that it can be removed
+                gauge.remove(loop.loop)
+            return
         metrics.SHARE.labels(loop.loop).set(loop.share)
         metrics.PINNED.labels(loop.loop).set(loop.pinned)
 

@@ -6,15 +6,15 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.spec_file import read_spec
-from everloop_registry.errors import LoopNotFound, SpecRejected, Starting
+from everloop_registry.errors import LoopNotFound, SpecRejected, Starting, not_found
 from everloop_registry.handlers import Handlers
 from everloop_registry.ports import Reader
 from everloop_registry.views import as_of, registered, rollout_view, state_view
@@ -28,6 +28,7 @@ _BACK = {"application/json": {"reason": "complaints since noon"}}
 _ON = {"application/json": {"reason": "the cause is found"}}
 B = TypeVar("B", bound=BaseModel)
 COMMAND_BYTES = 10_000
+Reason = Annotated[str, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
 Command = Callable[[], Awaitable[list[Event]]]
 JSON_TYPES = ("application/json",)
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -89,8 +90,9 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
             wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them one")
             raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
         events = await command(lambda: handlers.apply(spec))
-        new = any(isinstance(e, LoopApplied) and e.revision == 1 for e in events)
-        return JSONResponse(state_view(await _loop(reader, loop)), 201 if new else 200)
+        state = await _loop(reader, loop)
+        new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)
+        return JSONResponse(state_view(state), 201 if new else 200)
 
     @routes.post("/{loop}/rollback", openapi_extra=_body_told(_BACK))
     async def rollback(loop: str, request: Request) -> JSONResponse:
@@ -108,13 +110,20 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
         await command(lambda: handlers.resume(loop, body.reason))
         return JSONResponse(state_view(await _loop(reader, loop)))
 
+    @routes.delete("/{loop}")
+    async def delete(loop: str, reason: Reason = "deleted by a person") -> JSONResponse:
+        """Delete a loop; its log stays, and deleting it again changes nothing."""
+        await command(lambda: handlers.delete(loop, reason))
+        gone = await reader.loop(loop)
+        return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
+
 
 def _queries(routes: APIRouter, reader: Reader) -> None:
     @routes.get("")
-    async def loops() -> JSONResponse:
-        """Every loop, in short."""
+    async def loops(deleted: bool = False) -> JSONResponse:
+        """Every loop, in short; with `deleted`, those that were deleted."""
         short = ("loop", "revision", "stage", "share", "pinned")
-        found = [(loop, state_view(loop)) for loop in await reader.loops()]
+        found = [(loop, state_view(loop)) for loop in await reader.loops(deleted)]
         answer = [{**{k: v[k] for k in short}, "champion": loop.champion.version} for loop, v in found]
         return JSONResponse({"loops": answer})
 
@@ -140,7 +149,7 @@ def _queries(routes: APIRouter, reader: Reader) -> None:
         """Every decision as it is on the topic, newest last."""
         wires = await reader.wires(loop, _moment(as_of))
         if not wires:
-            raise _not_found(loop, as_of)
+            raise LoopNotFound(f"no loop {loop!r} as of {as_of}") if as_of else not_found(loop, None)
         return JSONResponse({"loop": loop, "decisions": [json.loads(wire) for wire in wires]})
 
 
@@ -156,13 +165,9 @@ async def _body(kind: type[B], request: Request) -> B:
 async def _loop(reader: Reader, loop: str, when: str | None = None) -> Loop:
     moment = _moment(when)
     found = await reader.loop(loop) if moment is None else as_of(loop, await reader.wires(loop, moment))
-    if found is None:
-        raise _not_found(loop, when)
+    if found is None or found.deleted:
+        raise LoopNotFound(f"no loop {loop!r} as of {when}") if when else not_found(loop, found)
     return found
-
-
-def _not_found(loop: str, when: str | None) -> LoopNotFound:
-    return LoopNotFound(f"no loop {loop!r} as of {when}" if when else f"no loop {loop!r}; apply it first")
 
 
 def _moment(text: str | None) -> datetime | None:

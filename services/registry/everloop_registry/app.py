@@ -6,7 +6,7 @@ from everloop_registry.adapters import SqlBook, SqlReader
 from everloop_registry.api import Command, router
 from everloop_registry.contract import BuildChecks, StoredArtifacts
 from everloop_registry.errors import DecidedNotTold
-from everloop_registry.handlers import Handlers
+from everloop_registry.handlers import Handlers, Quota
 from everloop_registry.rebuild import CatchUp
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
@@ -39,7 +39,8 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     database = Database(settings.database, MIGRATIONS, schema="registry")
     unit = SqlUnitOfWork(database, "registry")
     artifacts = StoredArtifacts(settings.artifact_url, settings.max_artifact_bytes, settings.light_check_bytes)
-    handlers = Handlers(SqlBook(unit), BuildChecks(), artifacts, clock)
+    quota = Quota(settings.max_loops, settings.max_changes_per_hour)
+    handlers = Handlers(SqlBook(unit), BuildChecks(), artifacts, clock, quota)
     engine = connect("registry", routes(handlers), unit_of_work=unit)
     commands = Commands(unit, engine)
     catch_up = CatchUp(unit, connect, settings.partitions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Disposition, EverloopError, NotFound, NotYet, Rejected, Unavailable
+from everloop_shared.errors import Disposition, EverloopError, NotFound, NotYet, Overloaded, Rejected, Unavailable
 
 
 class SpecRejected(Rejected):
@@ -15,6 +15,13 @@ class LoopNotFound(NotFound):
     """Nobody has applied this loop, or not yet at the moment asked for."""
 
     title = "Loop not found"
+
+
+def not_found(loop: str, known: object | None) -> LoopNotFound:
+    """The error for a loop that nobody has applied, or, where something is known of it, that was deleted."""
+    if known is None:
+        return LoopNotFound(f"no loop {loop!r}; apply it first")
+    return LoopNotFound(f"loop {loop!r} was deleted; /v1/loops/{loop}/history tells when, and applying it begins anew")
 
 
 class LoopUnknown(NotYet):
@@ -34,6 +41,25 @@ class Conflict(Rejected):
 
     http_status = 409
     title = "Conflict"
+
+
+class Collected(Conflict):
+    """The version is known and its artifact is not kept any more."""
+
+    title = "Artifact collected"
+
+
+class LoopsFull(Conflict):
+    """There are as many loops as the limit allows."""
+
+    title = "Too many loops"
+
+
+class ChangesTooOften(Overloaded):
+    """More decisions about one loop within an hour than a person needs."""
+
+    title = "Too many changes"
+    retry_after = 600.0
 
 
 class Starting(Unavailable):

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from everloop_registry.domain import rollout
 from everloop_registry.domain.betting import Bet
 from everloop_registry.domain.evidence import evaluated, learned
 from everloop_registry.domain.ledger import Cause, Ledger
-from everloop_registry.errors import Conflict, LoopNotFound, LoopUnknown, SpecRejected, VersionNotFound
+from everloop_registry.domain.loop import KEPT
+from everloop_registry.errors import (
+    ChangesTooOften,
+    Collected,
+    Conflict,
+    LoopsFull,
+    LoopUnknown,
+    SpecRejected,
+    VersionNotFound,
+    not_found,
+)
 from everloop_registry.ports import ArtifactChecks, Book, SpecChecks
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import (
     BASELINE,
+    Decided,
     LoopApplied,
     LoopAppliedData,
+    LoopDeleted,
+    LoopDeletedData,
     LoopResumed,
     LoopResumedData,
     ModelRolledBack,
@@ -37,6 +51,17 @@ RUNS = 100
 SPEC_BYTES = 500_000
 """A spec travels in one event, with its state in another."""
 REASON = 500
+HOUR = timedelta(hours=1)
+NAMES_PER_LOOP = 10
+"""Deleted loops leave their name and last state: so many times the limit of loops may have been there, ever."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many loops there may be, and how many decisions of one kind a person may take about one within an hour."""
+
+    loops: int = 1_000
+    changes_per_hour: int = 100
 
 
 @dataclass
@@ -47,10 +72,13 @@ class Handlers:
     specs: SpecChecks
     artifacts: ArtifactChecks
     clock: Clock
+    quota: Quota = field(default_factory=Quota)
 
     async def on_model_trained(self, event: ModelTrained, at: Position) -> list[Event]:
         """Check a new version's contract, register it, and serve it if it was waited for or is fresher."""
-        ledger, model = await self._open(event), event.data
+        model = event.data
+        if (ledger := await self._open(event)) is None:
+            return []
         _run(ledger, model.line, model.run)
         known = await self.book.model(event.loop, model.version)
         if known is None and await self.book.judged(event.loop, model.version):
@@ -68,7 +96,8 @@ class Handlers:
 
     async def on_challenge_updated(self, event: ChallengeUpdated, at: Position) -> list[Event]:
         """Feed the gate with the lines' losses; a line that passes is asked for a fresh version."""
-        ledger = await self._open(event)
+        if (ledger := await self._open(event)) is None:
+            return []
         for line in event.data.lines:
             _run(ledger, line.line, line.run)
         verdict = learned(ledger, event.data)
@@ -78,20 +107,23 @@ class Handlers:
 
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
         """Remember which run a line belongs to."""
-        ledger = await self._open(event)
+        if (ledger := await self._open(event)) is None:
+            return []
         _run(ledger, event.data.line, event.data.run)
         return await self._close(ledger)
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
         """Start all tests anew, on outcomes nobody has seen; a running rollout goes on."""
-        ledger = await self._open(event)
+        if (ledger := await self._open(event)) is None:
+            return []
         if ledger.work.gate.on_alarm(event.data.offset):
             ledger.work.guard = Bet()
         return await self._close(ledger)
 
     async def on_evaluation_updated(self, event: EvaluationUpdated, at: Position) -> list[Event]:
         """Count outcomes for the rollout, and watch the candidate's logged predictions."""
-        ledger = await self._open(event)
+        if (ledger := await self._open(event)) is None:
+            return []
         if evaluated(ledger, event.data) and not ledger.known.pinned:
             rollout.guard(ledger)
             rollout.advance(ledger)
@@ -99,7 +131,9 @@ class Handlers:
 
     async def on_version_state(self, event: VersionState, at: Position) -> list[Event]:
         """Hear from an instance: ready lets the canary start, failed and fell back roll back."""
-        ledger, said = await self._open(event), event.data
+        said = event.data
+        if (ledger := await self._open(event)) is None:
+            return []
         loop, work = ledger.known, ledger.work
         work.heard(said.instance)
         if said.state != "ready":
@@ -118,10 +152,12 @@ class Handlers:
             raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
         spec = LoopSpec.model_validate_json(wire)
         ledger = await self._command(spec.loop)
-        if ledger.loop is not None:
-            if ledger.loop.spec == spec:
+        lives = ledger.loop is not None and not ledger.loop.deleted
+        if lives:
+            if ledger.known.spec == spec:
                 return []
-            _same_kind(ledger.loop.spec, spec)
+            _same_kind(ledger.known.spec, spec)
+        await self._admit(spec.loop, LoopApplied, new=not lives)
         if errors := await self.specs.check(spec):
             raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
         ledger.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec))
@@ -129,17 +165,21 @@ class Handlers:
 
     async def rollback(self, loop: str, reason: str, to: str | None = None) -> list[Event]:
         """A person takes the champion back, by default to the one before the last promotion, and pins it."""
-        ledger = await self._command(loop)
-        if ledger.loop is None:
-            raise LoopNotFound(f"no loop {loop!r}; apply it first")
+        ledger = await self._existing(loop)
         target = _target(ledger, to)
         if target is None:
             return []
+        await self._admit(loop, ModelRolledBack)
         if target != BASELINE and (model := await self.book.model(loop, target)) is not None:
             ledger.models[target] = model
         elif target != BASELINE:
             raise VersionNotFound(f"no version {target!r} of {loop}; /v1/loops/{loop}/versions lists them")
-        champion = ledger.loop.champion.version
+        if target != BASELINE and target not in ledger.known.kept:
+            raise Collected(
+                f"the artifact of {target} was collected: the latest {KEPT} versions are kept, and the last champions. "
+                f"Choose one that /v1/loops/{loop}/versions says is kept, or have a fresh one made: everloop retrain"
+            )
+        champion = ledger.known.champion.version
         data = ModelRolledBackData(
             version=target,
             rolled_back=champion,
@@ -153,21 +193,59 @@ class Handlers:
 
     async def resume(self, loop: str, reason: str) -> list[Event]:
         """Lift the pin of a rollback; nothing where there is none."""
-        ledger = await self._command(loop)
-        if ledger.loop is None:
-            raise LoopNotFound(f"no loop {loop!r}; apply it first")
-        if ledger.loop.pinned:
+        ledger = await self._existing(loop)
+        if ledger.known.pinned:
+            await self._admit(loop, LoopResumed)
             ledger.decide(LoopResumed, loop, LoopResumedData(reason=reason))
         return await self._close(ledger)
 
-    async def _open(self, event: Event) -> Ledger:
+    async def delete(self, loop: str, reason: str) -> list[Event]:
+        """Take a loop out for good; its log stays. Nothing where that is done already."""
+        ledger = await self._command(loop)
+        if ledger.loop is None:
+            raise not_found(loop, None)
+        if ledger.loop.deleted:
+            return []
+        ledger.decide(LoopDeleted, loop, LoopDeletedData(reason=reason))
+        return await self._close(ledger)
+
+    async def _open(self, event: Event) -> Ledger | None:
+        """The ledger of an event's loop; None for one that is deleted, or of a life before: it is let go."""
         ledger = await self.book.open(event.loop, Cause.of(event, self.clock()))
         if ledger.loop is None:
             raise LoopUnknown(f"nobody has applied a loop {event.loop!r}")
+        past = ledger.loop.deleted or 0 < event.revision < ledger.loop.life
+        return None if past else ledger
+
+    async def _existing(self, loop: str) -> Ledger:
+        ledger = await self._command(loop)
+        if ledger.loop is None or ledger.loop.deleted:
+            raise not_found(loop, ledger.loop)
         return ledger
 
     async def _command(self, loop: str) -> Ledger:
         return await self.book.open(loop, Cause(None, current_traceparent(), self.clock()))
+
+    async def _admit(self, loop: str, kind: type[Decided], new: bool = False) -> None:
+        """Raises ChangesTooOften, or for a new loop LoopsFull, where one more decision is over its quota."""
+        quota, now = self.quota, self.clock()
+        if await self.book.decided_since(loop, kind, now - HOUR) >= quota.changes_per_hour:
+            raise ChangesTooOften(
+                f"{quota.changes_per_hour} decisions of this kind about {loop} within an hour are the limit "
+                "(EVERLOOP_REGISTRY_MAX_CHANGES_PER_HOUR); try again later"
+            )
+        if new:
+            living, ever = await self.book.loops()
+            if living >= quota.loops:
+                raise LoopsFull(
+                    f"there are {living:,} loops, the limit (EVERLOOP_REGISTRY_MAX_LOOPS); delete one that nobody "
+                    "needs (everloop delete LOOP), or raise the limit"
+                )
+            if ever >= quota.loops * NAMES_PER_LOOP and not await self.book.named(loop):
+                raise LoopsFull(
+                    f"{ever:,} names were in use, {NAMES_PER_LOOP} times EVERLOOP_REGISTRY_MAX_LOOPS; apply under the "
+                    "name of a deleted loop, or raise the limit"
+                )
 
     async def _close(self, ledger: Ledger) -> list[Event]:
         await self.book.save(ledger)

@@ -9,6 +9,7 @@ from typing import Protocol
 from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_registry.domain.loop import Loop
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import Decided
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.errors import FieldError
 
@@ -28,6 +29,15 @@ class Book(Protocol):
     async def judged(self, loop: str, version: str) -> bool:
         """Whether this version was registered or refused before."""
 
+    async def decided_since(self, loop: str, kind: type[Decided], moment: datetime) -> int:
+        """How many decisions of a kind were taken about a loop since a moment."""
+
+    async def loops(self) -> tuple[int, int]:
+        """How many loops there are, and how many there ever were."""
+
+    async def named(self, loop: str) -> bool:
+        """Whether a loop of this name was ever there."""
+
     async def specs(self, loop: str) -> list[LoopSpec]:
         """Every revision's spec, oldest first."""
 
@@ -35,8 +45,8 @@ class Book(Protocol):
 class Reader(Protocol):
     """Reads what is committed, outside any unit of work, for the doors."""
 
-    async def loops(self) -> list[Loop]:
-        """Every loop as it is now, by name."""
+    async def loops(self, deleted: bool = False) -> list[Loop]:
+        """Every loop as it is now, by name: those that are there, or those that were deleted."""
 
     async def loop(self, name: str) -> Loop | None:
         """One loop as it is now."""

@@ -32,6 +32,7 @@ loops = sql.Table(
     sql.Column("loop", LOOP, primary_key=True),
     sql.Column("head", sql.String(64), nullable=False, comment="sha256 of the last decision"),
     sql.Column("state", sql.Text, nullable=False, comment="the fold, as JSON"),
+    sql.Column("deleted", sql.Boolean, nullable=False, server_default=sql.false()),
 )
 versions = sql.Table(
     "versions",

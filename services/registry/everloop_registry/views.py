@@ -63,19 +63,23 @@ def rollout_view(loop: Loop) -> dict[str, Any]:
 
 
 def registered(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The versions registered by these decisions, with the slot of those that are live."""
+    """The versions registered by these decisions in the loop's present life, with the slot of those that are live."""
     slots = {loop.champion.version: "champion"}
     if loop.candidate is not None:
         slots[loop.candidate.version] = "candidate"
+    kept = set(loop.kept)
     found = []
     for wire in wires:
         decision = VersionRegistered.model_validate_json(wire)
+        if decision.revision < loop.life:
+            continue
         model = decision.data.model
         found.append(
             {
                 **json.loads(model.model_dump_json()),
                 "registered": decision.time.isoformat(),
                 "slot": slots.get(model.version),
+                "kept": model.version in kept,
             }
         )
     return found

@@ -25,6 +25,7 @@ from everloop_serving.domain.recent import Recent
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import Engine, EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -68,7 +69,9 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         times=TimeLimits(settings.earliest_time, settings.max_future_s),
     )
     places = OutcomePlaces(labels, lambda: engine)
-    engine: Engine = connect("serving", _routes(handlers, places), start_at=tail.assigned)
+    engine: Engine = connect(
+        "serving", living("serving", models.known, _routes(handlers, places)), start_at=tail.assigned
+    )
     tail.attach(engine)
     memory = LocalMemory(folder, models, labels)
 

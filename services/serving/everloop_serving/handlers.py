@@ -47,21 +47,32 @@ class Handlers:
     _asked: dict[tuple[str, str], asyncio.Future[PredictionMade]] = field(default_factory=dict, init=False)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
-        """A loop was applied or decided upon: hold the versions it names."""
+        """A loop was applied or decided upon: hold the versions it names; of one that was deleted, forget all."""
+        before = self.models.live(event.loop)
         self.models.want(event)
+        after = self.models.live(event.loop)
+        life = after.life if after else 0
+        if life > 1 if before is None else before.life != life:
+            self.recent.forget(event.loop)
+            self.entities.forget(event.loop, life)
         return []
 
     async def on_entity_state(self, event: EntityState, at: Position) -> list[Event]:
         """The feature service's view of an entity."""
         data = event.data
-        self.entities.told(event.loop, data.entity, data.state, data.applied, self.clock())
+        self.entities.told(event.loop, data.entity, data.state, data.applied, self.clock(), event.revision)
         return []
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
         """A label, for version 0."""
+        live = self.models.live(event.loop)
+        if live is None and not self.hearing():
+            raise LoopNotKnown(f"loop {event.loop} is not known here yet, so nor is which of its labels count")
         if at.offset >= self.labels.offsets.get(at.partition, 0):
             data = event.data
-            self.labels.of(event.loop).observe(data.prediction_id, data.label, data.correction)
+            self.labels.live(event.loop, live.life if live else 1).observe(
+                data.prediction_id, data.label, data.correction
+            )
             self.labels.offsets[at.partition] = at.offset + 1
         return []
 
@@ -77,7 +88,7 @@ class Handlers:
         data = event.data
         if asked := self._asked.get((event.loop, data.prediction_id)):
             await asyncio.wait([asked])  # the same id is being asked by REST: that answer counts
-        if known := self.recent.get(event.loop, data.prediction_id):
+        if known := self.recent.get(event.loop, data.prediction_id, live.life):
             self.meter.reused(event.loop, "stream")
             return [] if known.kept else [known.event]
         said = self._predict(live, data.prediction_id, data.entity, data.features)
@@ -99,7 +110,7 @@ class Handlers:
         prediction_id = seen.id or str(uuid4())
         if asked := self._asked.get((loop, prediction_id)):
             return await asyncio.shield(asked)
-        if known := self.recent.get(loop, prediction_id):
+        if known := self.recent.get(loop, prediction_id, live.life):
             self.meter.reused(loop, "rest")
             return known.event
         answer: asyncio.Future[PredictionMade] = asyncio.get_running_loop().create_future()
@@ -117,8 +128,8 @@ class Handlers:
 
     def prediction(self, loop: str, prediction_id: str) -> PredictionMade:
         """What was said about a prediction id; raises LoopNotKnown or PredictionNotFound."""
-        self.revision(loop)
-        if known := self.recent.get(loop, prediction_id):
+        live = self.revision(loop)
+        if known := self.recent.get(loop, prediction_id, live.life):
             return known.event
         raise PredictionNotFound(
             f"no prediction {prediction_id[:80]!r} of {loop} is remembered here; older ones are on "
@@ -132,6 +143,8 @@ class Handlers:
             return live
         if not self.hearing():
             raise Unavailable(f"serving has not heard of loop {loop[:80]!r} so far, and is still starting")
+        if self.models.deleted(loop):
+            raise LoopNotKnown(f"loop {loop[:80]!r} was deleted; apply it again to begin anew: everloop apply -f FILE")
         raise LoopNotKnown(f"no loop {loop[:80]!r}; apply it first: everloop apply -f FILE")
 
     async def _answer(

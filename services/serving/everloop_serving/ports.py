@@ -17,8 +17,14 @@ class Models(Protocol):
     def live(self, loop: str) -> Live | None:
         """What answers for a loop right now; None where the loop is unknown."""
 
+    def deleted(self, loop: str) -> bool:
+        """Whether a loop was there and is gone."""
+
     def want(self, state: LoopState) -> None:
-        """Load what this state names, in the background, and let it answer as soon as it is here."""
+        """Load what this state names, in the background, and let it answer as soon as it is here.
+
+        A state of a deleted loop, or of a new life, lets go of all that was loaded before.
+        """
 
     async def settled(self, loop: str, timeout_s: float) -> None:
         """Wait until nothing of this loop is being loaded, or the time is over."""

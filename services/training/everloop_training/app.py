@@ -6,6 +6,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import KnownLoops, LoopState
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 from everloop_training.adapters.learners import ProcessLearners, StartWorker
@@ -28,17 +29,14 @@ def build(
         opened = await learners.open(partition)
         return opened.next_offset if topic == OutcomeObserved.topic.name else opened.next_alert
 
-    engine = connect(
-        "training",
-        [
-            Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
-            Route(RunRequested.topic, handlers.on_run_requested, broadcast=True),
-            Route(RunFinished.topic, handlers.on_run_finished, broadcast=True),
-            Route(OutcomeObserved.topic, handlers.on_outcome_observed),
-            Route(DriftDetected.topic, handlers.on_drift_detected),
-        ],
-        start_at=start_at,
-    )
+    routes = [
+        Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
+        Route(RunRequested.topic, handlers.on_run_requested, broadcast=True),
+        Route(RunFinished.topic, handlers.on_run_finished, broadcast=True),
+        Route(OutcomeObserved.topic, handlers.on_outcome_observed),
+        Route(DriftDetected.topic, handlers.on_drift_detected),
+    ]
+    engine = connect("training", living("training", loops, routes), start_at=start_at)
     learners.bind(engine)
     return Service(
         name="training",

@@ -88,6 +88,8 @@ class Desk:
             self._next_alert[partition] = min(state.next_alert, message.alerts_end)  # after a restore there are none
             self._saved_at[partition] = self._clock()
             for loop, learner in state.learners.items():
+                if self._ended(learner):
+                    continue
                 learner.restored(self._tools)
                 self._learners[loop] = learner
                 if loop in self._states:
@@ -102,12 +104,13 @@ class Desk:
             yield from self._said(learner)
 
     def _prepare(self, learner: LoopLearner, opened: Open) -> None:
-        runs = [r for r in opened.known if r.loop == learner.loop]
+        runs = [r for r in opened.known if r.loop == learner.loop and r.revision >= learner.state.data.life]
         learner.adopt(runs, opened.finished)
 
     def _learner(self, loop: str, partition: int) -> LoopLearner | None:
-        if loop not in self._learners and loop in self._states:
-            learner = LoopLearner(self._states[loop], partition, self._tools)
+        state = self._states.get(loop)
+        if loop not in self._learners and state is not None and not state.data.deleted:
+            learner = LoopLearner(state, partition, self._tools)
             self._learners[loop] = learner
             self._prepare(learner, self._opened[partition])
         return self._learners.get(loop)
@@ -119,9 +122,19 @@ class Desk:
         known = self._states.get(state.loop)
         if known is None or known.data.sequence < state.data.sequence:
             self._states[state.loop] = state
-        if learner := self._learners.get(state.loop):
+        learner = self._learners.get(state.loop)
+        if learner is not None and self._ended(learner):
+            del self._learners[state.loop]
+            if learner.partition in self._opened:  # the snapshot that counts holds it still
+                yield from self._save(learner.partition)
+        elif learner is not None:
             learner.follow(state)
             yield from self._said(learner)
+
+    def _ended(self, learner: LoopLearner) -> bool:
+        """Whether the life of the loop that a learner learns is over."""
+        now = self._states.get(learner.loop)
+        return now is not None and (now.data.deleted or now.data.life > learner.state.data.life)
 
     def _learn(self, message: Learn) -> Iterator[Any]:
         partition, touched = message.partition, dict[str, LoopLearner]()

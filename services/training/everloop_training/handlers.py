@@ -26,7 +26,10 @@ class Handlers:
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop exists, or has changed."""
+        before = self.loops.get(event.loop)
         if self.loops.apply(event):
+            if before is not None and (event.data.deleted or event.data.life != before.data.life):
+                self.runs.forget(event.loop)
             self.learners.follow(event)
         return []
 
@@ -58,13 +61,15 @@ class Handlers:
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first; raises LoopNotFound."""
-        self._exists(loop)
-        return self.runs.of(loop)
+        state = self._exists(loop)
+        return [run for run in self.runs.of(loop) if run[0].revision >= state.data.life]
 
     def _known(self, loop: str) -> None:
         if self.loops.get(loop) is None:
             raise NotYet(f"loop {loop} is not known here yet")
 
-    def _exists(self, loop: str) -> None:
-        if self.loops.get(loop) is None:
-            raise LoopNotFound(f"there is no loop {loop}; apply it first")
+    def _exists(self, loop: str) -> LoopState:
+        if state := self.loops.get(loop):
+            return state
+        was = f"loop {loop[:80]!r} was deleted; apply it again to begin anew"
+        raise LoopNotFound(was if self.loops.deleted(loop) else f"there is no loop {loop[:80]!r}; apply it first")

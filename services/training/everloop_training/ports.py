@@ -40,6 +40,9 @@ class RunLog(Protocol):
 
     def requested(self, event: RunRequested) -> None: ...
     def finished(self, event: RunFinished) -> None: ...
+    def forget(self, loop: str) -> None:
+        """The loop's life has ended."""
+
     def of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first."""
 

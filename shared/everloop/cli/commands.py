@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 
 from everloop.cli import views
 from everloop.cli.ask import ask
-from everloop.cli.output import Data, Json, Loop, result, say, show
+from everloop.cli.output import Data, Failed, Json, Loop, result, say, show
 
 File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The loop file, YAML; - is standard input.")]
 OneLoop = Annotated[str | None, typer.Argument(metavar="[LOOP]", help="The loop's name; all loops without one.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Version = Annotated[
     str | None, typer.Option("--to", metavar="VERSION", help="Go back to this version, not the one before.")
 ]
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("history", epilog="Example: everloop history churn")(history)
     app.command("retrain", epilog="Example: everloop retrain churn --reason 'new prices'")(retrain)
     app.command("rollback", epilog="Example: everloop rollback churn --reason 'complaints since noon'")(rollback)
+    app.command("delete", epilog="Example: everloop delete churn --reason 'the shop is closed'")(delete)
     app.command("resume", epilog="Example: everloop resume churn")(resume)
 
 
@@ -105,6 +107,29 @@ def resume(loop: Loop, reason: Reason = "resumed by a person", data: Data = None
         result(state)
     else:
         show(f"gate and rollout act again on {loop}; champion is {state['champion']['version']}")
+
+
+def delete(
+    loop: Loop,
+    yes: Yes = False,
+    reason: Reason = "deleted by a person",
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Delete a loop: its models, windows and learners go, its log stays. Deleting it again changes nothing."""
+    if not yes and _typed(f"This deletes {loop}. Type its name to go on: ") != loop:
+        raise Failed(f"that is not {loop}: nothing was deleted; type the loop's name, or say --yes")
+    path = f"/v1/loops/{quote(loop, safe='')}?{urlencode({'reason': reason})}"
+    gone = ask("registry", path, data, method="DELETE", retry_for=30.0)
+    if as_json:
+        result(gone)
+    else:
+        show(f"{loop} is deleted; its decisions are left: everloop history {loop}")
+
+
+def _typed(question: str) -> str:
+    typer.echo(question, nl=False, err=True)  # standard output is the result's
+    return typer.get_text_stream("stdin").readline().strip()
 
 
 def _of(loop: str, what: str, data: str | None, service: str = "monitoring") -> Any:

@@ -60,6 +60,33 @@ def test_lockstep_follows_the_memory_bus(house: House, electricity: Path) -> Non
     assert counts(house.counted("look", 20)) == (20, 20, 20)
 
 
+def test_a_deleted_loop_is_gone_everywhere_and_begins_anew(house: House, electricity: Path) -> None:
+    doors = ("ingest", "feature", "serving", "registry", "monitoring")
+    urls = {name: house.services()[name]["url"] for name in doors}
+
+    def everywhere(status: int) -> bool:
+        return all(httpx.get(f"{url}/v1/loops/look", trust_env=False).status_code == status for url in urls.values())
+
+    house.apply("look")
+    house.replay("look", house.rows(electricity, 0, ROWS))
+    house.counted("look", ROWS)
+    assert until(lambda: house.status("look")["promotions"] >= 1, 30)
+
+    deleted = house.everloop("delete", "look", "--yes", "--reason", "over")
+    assert deleted.returncode == 0, deleted.stderr
+    assert until(lambda: everywhere(404), 10)
+    refused = house.everloop("publish", "look", "{}", "--json")
+    history = house.everloop("history", "look", "--json")
+    house.apply("look")
+    replayed = house.replay("look", house.rows(electricity, 0, 40))
+
+    status = house.counted("look", 40)
+    assert (refused.returncode, "was deleted" in refused.stderr) == (1, True)
+    assert "registry.loop_deleted.v1" in history.stdout
+    assert (replayed["accepted"], counts(status)) == (40, (40, 40, 40))
+    assert (status["dead_letters"], status["champion"]["version"]) == (0, "0")
+
+
 def test_down_leaves_nothing(house: House) -> None:
     listed = house.services()
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from everloop_registry.domain.loop import GENESIS, Loop, fold
 from everloop_registry.domain.work import Work
 from everloop_schemas.envelope import Data, Event, derived_id
-from everloop_schemas.registry import Decided, LoopApplied, VersionRegistered
+from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 
 D = TypeVar("D", bound=Decided)
@@ -85,6 +85,8 @@ class Ledger:
         before = self.loop
         self.loop = fold(self.loop, decision, self.models)
         self.head = hashed
+        if isinstance(decision, LoopDeleted):
+            self.work = Work()
         self.work.follow(decision, before)
 
     def recall(self, decision: Decided) -> None:

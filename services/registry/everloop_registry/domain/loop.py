@@ -11,12 +11,23 @@ from everloop_registry.errors import Broken
 from everloop_schemas import registry as r
 from everloop_schemas.envelope import Timestamp, derived_id
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import BASELINE, Decided, LiveVersion, LoopState, LoopStateData, Stage, line_of
+from everloop_schemas.registry import (
+    BASELINE,
+    Decided,
+    LiveVersion,
+    LoopState,
+    LoopStateData,
+    Stage,
+    line_of,
+    offset_of,
+)
 from everloop_schemas.training import ModelTrainedData
 
 GENESIS = "0" * 64
 REIGNS = 10
 """So many earlier champions are remembered for a rollback without a named target."""
+KEPT = 20
+"""So many registered versions, the latest, can be gone back to by name: their artifacts are kept."""
 Models = Mapping[str, ModelTrainedData]
 """Registered versions by name: at least those that the decision at hand names."""
 
@@ -26,7 +37,8 @@ class Loop(BaseModel):
 
     `reigns` are the champions before this one, latest last; `fallback` is what served before the last promotion or
     refresh. `staged_at` is the loop's outcome count at the last step of the rollout, `gate_offset` where its line
-    won, `urgent` that an alarm is behind it.
+    won, `urgent` that an alarm is behind it. `life` is the revision with which its present life began, `registered`
+    the latest versions of it, `judged` the highest offset of a version that was registered or refused.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +61,17 @@ class Loop(BaseModel):
     gate_offset: int = -1
     staged_at: int = 0
     pinned: bool = False
+    deleted: bool = False
+    life: int = 1
+    registered: tuple[str, ...] = ()
+    judged: int = -1
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The versions whose artifacts may be needed: those that are live, and those that can be gone back to."""
+        live = (self.champion, self.candidate, self.fallback, *self.reigns)
+        named = {v.version for v in live if v is not None and v.version != BASELINE}
+        return tuple(sorted(named.union(self.registered)))
 
     @property
     def before(self) -> LiveVersion | None:
@@ -95,15 +118,16 @@ def fold(loop: Loop | None, decision: Decided, models: Models) -> Loop:
 def _applied(loop: Loop | None, decision: r.LoopApplied) -> Loop:
     spec = decision.data.spec
     told = {"revision": decision.revision, "applied": decision.time, "spec": spec}
-    if loop is not None:
+    if loop is not None and not loop.deleted:
         return loop.model_copy(update={**told, "sequence": decision.sequence, "time": decision.time})
     return Loop(
         loop=decision.loop,
         revision=decision.revision,
         applied=decision.time,
         spec=spec,
-        sequence=0,
+        sequence=decision.sequence,
         time=decision.time,
+        life=decision.revision,
         champion=LiveVersion(version=BASELINE, since=decision.time),
     )
 
@@ -131,7 +155,19 @@ def _change(loop: Loop, decision: Decided, models: Models) -> Mapping[str, objec
             return _rolled_back(loop, back, decision.time, models)
         case r.LoopResumed():
             return {"pinned": False}
+        case r.LoopDeleted():
+            return {**IDLE, **_nothing_live(decision.time), "pinned": False, "deleted": True}
+        case r.VersionRegistered(data=known):
+            registered = (*loop.registered, known.model.version)[-KEPT:]
+            return {"registered": registered, "judged": max(loop.judged, known.model.offset)}
+        case r.GateDecided():
+            return {"judged": max(loop.judged, offset_of(decision.subject))}
     return {}
+
+
+def _nothing_live(time: datetime) -> Mapping[str, object]:
+    champion = LiveVersion(version=BASELINE, since=time)
+    return {"champion": champion, "fallback": None, "reigns": (), "registered": ()}
 
 
 def _step(loop: Loop, step: r.RolloutChangedData, time: datetime, models: Models) -> Mapping[str, object]:

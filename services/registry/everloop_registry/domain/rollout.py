@@ -22,6 +22,7 @@ from everloop_schemas.registry import (
     RolloutChangedData,
     Stage,
     line_of,
+    offset_of,
 )
 from everloop_schemas.training import ModelTrainedData
 
@@ -165,12 +166,6 @@ def refresh(ledger: Ledger, model: ModelTrainedData) -> None:
         outcomes=work.outcomes,
     )
     ledger.decide(ModelRefreshed, model.version, data, work.runs.get(model.line, model.run))
-
-
-def offset_of(version: str) -> int:
-    """The offset in `<line>@<offset>`; -1 for the baseline."""
-    number = version.rpartition("@")[2]
-    return int(number) if "@" in version and number.isdigit() else -1
 
 
 def _shadowed(ledger: Ledger, waited: int) -> None:

@@ -55,7 +55,7 @@ class LocalMemory:
         states = self._models.known.all()
         marks = {self._states: {s.loop: s.data.sequence for s in states}, self._labels_file: dict(self._labels.offsets)}
         for path, mark in marks.items():
-            if self._saved.get(path) == mark or not mark:
+            if self._saved.get(path, {}) == mark:
                 continue
             data = b"\n".join(s.encode() for s in states) if path == self._states else self._labels_json()
             try:

@@ -77,10 +77,20 @@ class LoadedModels:
 
     def want(self, state: LoopState) -> None:
         """Take a loop's state in; older ones than the latest known change nothing."""
+        before = self.known.get(state.loop)
         if not self.known.apply(state):
+            return
+        if before is not None and (state.data.deleted or state.data.life != before.data.life):
+            self._unload(state.loop)
+        if state.data.deleted:
+            self._labels.drop(state.loop)
             return
         self._load_missing(state)
         self._renew(state.loop)
+
+    def deleted(self, loop: str) -> bool:
+        """Whether a loop was there and is gone."""
+        return self.known.deleted(loop)
 
     async def try_again(self, every_s: float) -> None:
         """Give versions that could not be loaded another chance, for ever: stores come back."""
@@ -109,6 +119,16 @@ class LoadedModels:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _unload(self, loop: str) -> None:
+        """Let go of everything of a loop whose life has ended."""
+        self._live.pop(loop, None)
+        for key in [key for key in (*self._loaded, *self._loading) if key[0] == loop]:
+            self._loaded.pop(key, None)
+            if task := self._loading.pop(key, None):
+                task.cancel()
+        self._failed = {key for key in self._failed if key[0] != loop}
+        self._fallen = {key for key in self._fallen if key[0] != loop}
 
     def _load_missing(self, state: LoopState) -> None:
         for version in _wanted(state):
@@ -159,7 +179,8 @@ class LoadedModels:
             return
         before = self._live.get(loop)
         same = before is not None and before.spec == state.data.spec
-        baseline = before.baseline if before and same else VersionZero(state.data.spec, self._labels.of(loop))
+        labels = self._labels.live(loop, state.data.life)
+        baseline = before.baseline if before and same else VersionZero(state.data.spec, labels)
         champion, loading = self._champion(state, baseline, before)
         candidate = self._candidate(state, before)
         if candidate is not None and candidate.version == champion.version:
@@ -174,6 +195,7 @@ class LoadedModels:
             candidate=candidate,
             share=state.data.share if candidate else 0.0,
             loading=loading,
+            life=state.data.life,
         )
         self._let_go(state, self._live[loop])
 

@@ -23,13 +23,15 @@ class Labels:
     `total` is an exact sum, so that a correction takes back what it corrects, whatever its size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, life: int = 1) -> None:
+        self.life = life
         self.count, self.total = 0, 0
         self.classes: dict[Scalar, int] = {}
         self._latest: OrderedDict[str, Scalar | None] = OrderedDict()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
+        self.life = int(state.get("life", 1))
         self.count, self.total = int(state["count"]), int(state["total"])
         self.classes = {label: int(n) for label, n in state["classes"]}
         self._latest = OrderedDict((i, label) for i, label in state["latest"])
@@ -37,7 +39,7 @@ class Labels:
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""
         classes, latest = [[k, n] for k, n in self.classes.items()], [[i, v] for i, v in self._latest.items()]
-        return {"count": self.count, "total": self.total, "classes": classes, "latest": latest}
+        return {"life": self.life, "count": self.count, "total": self.total, "classes": classes, "latest": latest}
 
     @property
     def mean(self) -> float:
@@ -108,6 +110,16 @@ class LabelBook:
     def of(self, loop: str) -> Labels:
         """The loop's labels, which go on being counted."""
         return self._loops.setdefault(loop, Labels())
+
+    def live(self, loop: str, life: int) -> Labels:
+        """The loop's labels in the life that began with this revision; those of another are dropped."""
+        if self.of(loop).life != life:
+            self._loops[loop] = Labels(life)
+        return self._loops[loop]
+
+    def drop(self, loop: str) -> None:
+        """The loop was deleted."""
+        self._loops.pop(loop, None)
 
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""

@@ -42,6 +42,7 @@ class Live:
     candidate: Predictor | None = None
     share: float = 0.0
     loading: bool = False
+    life: int = 1
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,16 @@ class Recent:
     def __len__(self) -> int:
         return len(self._said)
 
-    def get(self, loop: str, prediction_id: str) -> Known | None:
-        """What was said about this prediction id, None where it is not remembered."""
+    def get(self, loop: str, prediction_id: str, life: int = 1) -> Known | None:
+        """What was said about this prediction id in the loop's present life, None where it is not remembered."""
         found = self._said.get((loop, prediction_id))
-        return Known(PredictionMade.model_validate_json(found[0]), found[1]) if found else None
+        known = Known(PredictionMade.model_validate_json(found[0]), found[1]) if found else None
+        return None if known is None or 0 < known.event.revision < life else known
+
+    def forget(self, loop: str) -> None:
+        """The loop's life has ended."""
+        for key in [key for key in self._said if key[0] == loop]:
+            del self._said[key]
 
     def put(self, event: PredictionMade, *, kept: bool) -> None:
         """Remember a prediction just made."""

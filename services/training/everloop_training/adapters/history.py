@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass, field
 
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import KnownLoops
 from everloop_shared.errors import Disposition, EverloopError
 from everloop_shared.messaging.routes import Engine, Position
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -15,25 +17,34 @@ from everloop_training.domain.outcome import Outcome, outcome_of
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
-async def history(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
-    """The outcomes of a partition with start <= offset < stop, each with its loop; waits while the broker is away."""
-    records = await _read(engine, OutcomeObserved.topic, partition, start, stop)
-    return [(e.loop, outcome_of(e, at.offset, at.timestamp)) for at, e in records if isinstance(e, OutcomeObserved)]
+@dataclass
+class History:
+    """Reads the log for loops as they live now: what is of a deleted loop, or of a life before, is left out.
 
+    Waits while the broker is away.
+    """
 
-async def alerts(engine: Engine, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
-    """The alerts of a partition with start <= offset < stop, each with its offset; waits while the broker is away."""
-    records = await _read(engine, DriftDetected.topic, partition, start, stop)
-    return [(at.offset, e) for at, e in records if isinstance(e, DriftDetected)]
+    loops: KnownLoops
+    engine: Engine = field(init=False)
 
+    async def outcomes(self, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
+        """The outcomes of a partition with start <= offset < stop, each with its loop."""
+        records = await self._read(OutcomeObserved.topic, partition, start, stop)
+        return [(e.loop, outcome_of(e, at.offset, at.timestamp)) for at, e in records if isinstance(e, OutcomeObserved)]
 
-async def _read(engine: Engine, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-    pause_s = FIRST_PAUSE_S
-    while True:
-        try:
-            return await engine.read(topic, partition, start, stop)
-        except EverloopError as e:
-            if e.disposition is not Disposition.RETRY:
-                raise
-        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+    async def alerts(self, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
+        """The alerts of a partition with start <= offset < stop, each with its offset."""
+        records = await self._read(DriftDetected.topic, partition, start, stop)
+        return [(at.offset, e) for at, e in records if isinstance(e, DriftDetected)]
+
+    async def _read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                found = await self.engine.read(topic, partition, start, stop)
+                return [(at, event) for at, event in found if not self.loops.past(event)]
+            except EverloopError as e:
+                if e.disposition is not Disposition.RETRY:
+                    raise
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

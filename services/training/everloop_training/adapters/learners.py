@@ -19,7 +19,7 @@ from everloop_schemas.training import RunRequested
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
 from everloop_training.adapters.answers import Answers
-from everloop_training.adapters.history import alerts, history
+from everloop_training.adapters.history import History
 from everloop_training.adapters.pump import Pump
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -64,6 +64,7 @@ class ProcessLearners:
         runs: MemoryRunLog,
         start: StartWorker,
     ) -> None:
+        self._history = History(loops)
         self._settings, self._loops, self._runs, self._start = settings, loops, runs, start
         self._worker: Worker | None = None
         self._up = self._stopping = False
@@ -83,7 +84,7 @@ class ProcessLearners:
 
     def bind(self, engine: Engine) -> None:
         """Give it the engine it publishes to and reads history from."""
-        self._engine = self._pump.engine = engine
+        self._engine = self._pump.engine = self._history.engine = engine
 
     @property
     def worker_pid(self) -> int | None:
@@ -242,10 +243,10 @@ class ProcessLearners:
         for partition, handled in list(self._handled.items()):
             opened = await self._opened(worker, partition)
             for at in range(opened.next_offset, handled + 1, CHUNK):
-                worker.send(Learn(partition, await history(self._engine, partition, at, min(at + CHUNK, handled + 1))))
+                worker.send(Learn(partition, await self._history.outcomes(partition, at, min(at + CHUNK, handled + 1))))
                 await worker.drained()
             heard = self._next_alert[partition]
-            worker.send(Remind(partition, await alerts(self._engine, partition, opened.next_alert, heard)))
+            worker.send(Remind(partition, await self._history.alerts(partition, opened.next_alert, heard)))
         self._up = True
         await self._notify()
 
@@ -278,7 +279,7 @@ class ProcessLearners:
             log.error("history not read", extra={"reason": repr(error)})
 
     async def _fetch(self, worker: Worker, wanted: Wanted) -> None:
-        found = await history(self._engine, wanted.partition, wanted.start, wanted.stop)
+        found = await self._history.outcomes(wanted.partition, wanted.start, wanted.stop)
         worker.send(Fill(wanted, [outcome for loop, outcome in found if loop == wanted.loop]))
 
     async def _feed(self) -> None:

@@ -30,6 +30,11 @@ class MemoryRunLog:
         """Take in the end of a run; the first word stands."""
         self._finished.setdefault(event.data.run, event)
 
+    def forget(self, loop: str) -> None:
+        """The loop's life has ended."""
+        for run in self._requested.pop(loop, {}):
+            self._finished.pop(run, None)
+
     def of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first."""
         runs = sorted(self._requested.get(loop, {}).values(), key=lambda r: r.time)

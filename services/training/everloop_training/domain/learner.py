@@ -283,7 +283,7 @@ class LoopLearner:
         line = Line(
             line=self._free_name(slug(model), start),
             model=model,
-            run=run_id(self.loop, cause.key),
+            run=run_id(self.loop, cause.key, self.state.data.life),
             start_offset=start,
             requested_offset=self.position if seen is None else seen,
         )

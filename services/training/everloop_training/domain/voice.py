@@ -40,9 +40,9 @@ class Tools:
     keep: Callable[[str, str, Model], SavedVersion]
 
 
-def run_id(loop: str, key: str) -> str:
-    """The id of the run of a key."""
-    return derived_id(loop, "run", key)
+def run_id(loop: str, key: str, life: int = 1) -> str:
+    """The id of the run of a key in one life of a loop."""
+    return derived_id(loop, "run", key) if life == 1 else derived_id(loop, "run", life, key)
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Voice:
     ) -> RunRequested:
         """A run begins (not held: whoever asked says it); the same cause is the same run."""
         return RunRequested(
-            id=derived_id(self.loop, RunRequested.type_name(), cause.key),
+            id=derived_id(self.loop, RunRequested.type_name(), line.run),
             time=self.tools.now(),
             subject=line.run,
             loop=self.loop,

@@ -1,0 +1,219 @@
+"""Loops that go, and come again; how many there may be, and how often a person may change one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.databases import database_url
+from tests.registry.registry_room import (
+    LOOP_FILE,
+    Desk,
+    challenge,
+    evaluation,
+    registry,
+    run_requested,
+    spec,
+    state,
+    trained,
+)
+
+from everloop_registry.adapters import SqlReader
+from everloop_registry.domain.loop import KEPT
+from everloop_registry.errors import ChangesTooOften, Collected, LoopNotFound, LoopsFull, VersionNotFound
+from everloop_registry.handlers import Quota
+from everloop_registry.tables import MIGRATIONS
+from everloop_schemas.envelope import Event
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import Decided, LoopState
+from everloop_shared.database import Database
+from everloop_shared.messaging.memory import MemoryBroker
+
+pytestmark = pytest.mark.usefixtures("databases")
+YAML, JSON = {"content-type": "application/yaml"}, {"content-type": "application/json"}
+WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
+
+
+async def promoted(desk: Desk) -> None:
+    """Line a-0 is champion at offset 200."""
+    await desk.hear(
+        run_requested("a-0"),
+        challenge(0, {"0": LOST, "a-0": WON}),
+        evaluation(0, {"0": [0.5] * 200}),
+        trained("a-0", 200, "gate"),
+    )
+    assert (await desk.loop()).champion.version == "a-0@200"
+
+
+def revised(n: int, loop: str = "market") -> LoopSpec:
+    """The loop's spec with a rollout of other steps."""
+    return spec(loop=loop, rollout={"shadow": 100 + n, "canary": [0.1, 0.5], "step": 100})
+
+
+def of_revision(event: Event, revision: int) -> Event:
+    """The same event, of another revision of the loop."""
+    return event.model_copy(update={"revision": revision})
+
+
+async def test_a_deletion_is_a_decision_like_others_and_says_so_once(at_desk: Desk) -> None:
+    await promoted(at_desk)
+
+    first = await at_desk.say("delete", "market", "the shop is closed")
+    again = await at_desk.say("delete", "market", "the shop is closed")
+
+    loop = await at_desk.loop()
+    assert (first, again) == (["loop_deleted"], [])
+    assert at_desk.told[-1].data.reason == "the shop is closed"
+    assert (loop.deleted, loop.champion.version, loop.kept, loop.stage) == (True, "0", (), "idle")
+    assert loop.state().data.deleted
+
+
+async def test_what_is_still_on_its_way_to_a_deleted_loop_is_let_go(at_desk: Desk) -> None:
+    await promoted(at_desk)
+    await at_desk.say("delete", "market", "over")
+
+    told = await at_desk.hear(
+        trained("a-0", 300),
+        challenge(200, {"a-0": LOST, "b-0": WON}),
+        evaluation(200, {"a-0@200": LOST}),
+        state("a-0@200", "failed"),
+        run_requested("c-0"),
+    )
+
+    assert told == []
+    with pytest.raises(LoopNotFound, match="was deleted"):
+        await at_desk.say("rollback", "market", "too late")
+    with pytest.raises(LoopNotFound, match="was deleted"):
+        await at_desk.say("resume", "market", "too late")
+
+
+async def test_a_loop_that_is_applied_again_begins_a_new_life(at_desk: Desk) -> None:
+    await promoted(at_desk)
+    await at_desk.say("delete", "market", "over")
+
+    applied = await at_desk.say("apply", spec(task="regression"))
+    old = await at_desk.hear(challenge(200, {"0": LOST, "a-0": WON}), trained("a-0", 400, "gate"))
+    new = await at_desk.hear(of_revision(challenge(400, {"0": LOST, "b-400": WON}), 2))
+
+    loop = await at_desk.loop()
+    assert (applied, old, new) == (["loop_applied"], [], ["gate_decided", "rollout_changed"])
+    assert (loop.revision, loop.life, loop.champion.version, loop.reigns) == (2, 2, "0", ())
+    with pytest.raises((VersionNotFound, Collected)):
+        await at_desk.say("rollback", "market", "to the life before", "a-0@200")
+
+
+async def test_versions_that_can_be_gone_back_to_are_kept_and_an_older_one_says_why_not(at_desk: Desk) -> None:
+    await promoted(at_desk)
+    for offset in range(300, 300 + 100 * (KEPT + 2), 100):
+        await at_desk.hear(trained("b-0", offset, "initial"))
+
+    loop = await at_desk.loop()
+    assert "a-0@200" in loop.kept, "it is champion"
+    assert "b-0@300" not in loop.kept, "it is neither live nor of the latest"
+    assert loop.judged == 300 + 100 * (KEPT + 1)
+    with pytest.raises(Collected, match=r"collected.*retrain"):
+        await at_desk.say("rollback", "market", "far back", "b-0@300")
+    assert await at_desk.say("rollback", "market", "near", "b-0@500") == ["model_rolled_back"]
+
+
+async def test_one_loop_more_than_the_limit_is_refused_with_the_fix(tmp_path: Path) -> None:
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
+        desk = Desk(database, Quota(loops=2))
+        await desk.say("apply", spec(loop="one"))
+        await desk.say("apply", spec(loop="two"))
+
+        with pytest.raises(LoopsFull, match="everloop delete"):
+            await desk.say("apply", spec(loop="three"))
+        changed = await desk.say("apply", revised(1, "two"))
+        await desk.say("delete", "one", "room for another")
+        then = await desk.say("apply", spec(loop="three"))
+
+    assert (changed, then) == (["loop_applied"], ["loop_applied"])
+
+
+async def test_names_of_deleted_loops_are_bounded_too(tmp_path: Path) -> None:
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
+        desk = Desk(database, Quota(loops=1))
+        for n in range(10):
+            await desk.say("apply", spec(loop=f"l{n}"))
+            await desk.say("delete", f"l{n}", "next")
+
+        with pytest.raises(LoopsFull, match="names"):
+            await desk.say("apply", spec(loop="one-more"))
+        again = await desk.say("apply", spec(loop="l3"))
+
+    assert again == ["loop_applied"]
+
+
+async def test_a_flood_of_revisions_is_told_to_come_back_and_a_rollback_still_goes(tmp_path: Path) -> None:
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
+        desk = Desk(database, Quota(changes_per_hour=5))
+        for n in range(5):
+            await desk.say("apply", revised(n))
+
+        with pytest.raises(ChangesTooOften) as told:
+            await desk.say("apply", revised(99))
+        same = await desk.say("apply", revised(4))
+        await promoted(desk)
+        back = await desk.say("rollback", "market", "complaints")
+        desk.clock.now += timedelta(hours=1)
+        later = await desk.say("apply", revised(99))
+
+    assert (told.value.http_status, told.value.retry_after) == (429, 600.0)
+    assert (same, back, later) == ([], ["model_rolled_back"], ["loop_applied"])
+
+
+async def put(client: httpx.AsyncClient, text: str = LOOP_FILE) -> httpx.Response:
+    """Apply a loop file."""
+    return await client.put("/market", content=text, headers=YAML)
+
+
+@pytest.mark.app
+async def test_the_door_deletes_a_loop_and_its_log_stays(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        lived = (await client.get("/market")).json()["decided"]
+
+        gone = await client.delete("/market", params={"reason": "over"}, headers=JSON)
+        again = await client.delete("/market", headers=JSON)
+        now, there = await client.get("/market"), (await client.get(str(client.base_url).rstrip("/"))).json()["loops"]
+        deleted = (await client.get(str(client.base_url).rstrip("/"), params={"deleted": True})).json()["loops"]
+        history = (await client.get("/market/history")).json()["decisions"]
+        before = await client.get("/market", params={"as_of": lived})
+        never = await client.delete("/nobody", headers=JSON)
+        new = await put(client)
+
+    assert (gone.status_code, again.status_code, now.status_code, never.status_code) == (200, 200, 404, 404)
+    assert gone.json() == again.json()
+    assert "was deleted" in now.json()["detail"]
+    assert (there, [x["loop"] for x in deleted], before.json()["revision"]) == ([], ["market"], 1)
+    assert [d["type"] for d in history] == ["registry.loop_applied.v1", "registry.loop_deleted.v1"]
+    assert (new.status_code, new.json()["revision"]) == (201, 2)
+    states = [e.data.deleted for e in broker.events(LoopState.topic)]
+    assert states == [False, True, False]
+
+
+@pytest.mark.app
+async def test_a_rebuilt_database_knows_the_same_loops_and_deletions(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path / "one") as client:
+        await put(client)
+        await client.delete("/market", headers=JSON)
+        await put(client, LOOP_FILE.replace("task: binary", "task: regression"))
+        await client.put("/other", content=LOOP_FILE.replace("market", "other"), headers=YAML)
+        await client.delete("/other", headers=JSON)
+    async with Database(database_url(tmp_path / "one"), MIGRATIONS, schema="registry") as database:
+        first = await SqlReader(database).dump()
+
+    async with registry(broker, tmp_path / "two") as client:
+        there = [x["loop"] for x in (await client.get(str(client.base_url).rstrip("/"))).json()["loops"]]
+    async with Database(database_url(tmp_path / "two"), MIGRATIONS, schema="registry") as database:
+        second = await SqlReader(database).dump()
+
+    assert there == ["market"]
+    assert first == second
+    told = [e for e in broker.events(Decided.topic) if isinstance(e, Decided) and e.loop == "market"]
+    assert [e.sequence for e in told] == [0, 1, 2]
