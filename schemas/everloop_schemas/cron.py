@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 HORIZON_DAYS = 366 * 5
 LAST = datetime(9990, 1, 1, tzinfo=UTC).timestamp()
 """No time is looked at after this: the horizon must lie before the year 10000."""
+PART = re.compile(r"(?:\*|0*(?P<first>[0-9]{1,2})(?:-0*(?P<last>[0-9]{1,2}))?)(?:/0*(?P<step>[0-9]{1,18}))?")
 
 
 class Cron:
@@ -45,14 +47,15 @@ class Cron:
 def _values(field: str, low: int, high: int) -> set[int]:
     values: set[int] = set()
     for part in field.split(","):
-        span, _, step = part.partition("/")
-        first, _, last = span.partition("-")
-        try:
-            start = low if span == "*" else int(first)
-            stop = high if span == "*" or (step and not last) else int(last or first)
-            values |= set(range(start, stop + 1, int(step or 1)))
-        except ValueError:
-            raise ValueError(f"{field!r} is not a cron field; write *, a number, a range a-b, or */n") from None
-    if not values or min(values) < low or max(values) > high:
-        raise ValueError(f"{field!r} must lie between {low} and {high}")
+        match = PART.fullmatch(part)
+        if not match:
+            raise ValueError(f"{field[:40]!r} is not a cron field; write *, a number, a range a-b, or */n")
+        first, last, step = match["first"], match["last"], match["step"]
+        start = low if first is None else int(first)
+        stop = high if first is None or (step and last is None) else int(last or start)
+        if not (low <= start <= high and low <= stop <= high) or step == "0":
+            raise ValueError(f"{field[:40]!r} must lie between {low} and {high}, with a step of 1 at least")
+        values.update(range(start, stop + 1, int(step or 1)))
+    if not values:
+        raise ValueError(f"{field[:40]!r} never matches; write the smaller number first")
     return values

@@ -1,4 +1,4 @@
-"""The loop spec: the one YAML file that describes a loop, validated in full at the door."""
+"""The loop spec: the one YAML file that describes a loop. What older versions took is read; the door asks for more."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ LOOP_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 WINDOW_FUNCTIONS = ("mean", "sum", "min", "max", "count", "std", "last", "diff", "lag")
 UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+LONGEST_S = 3650 * 86400.0
+"""The longest duration anybody reckons with: a date and so much more is still a date."""
 
 Task = Literal["binary", "multiclass", "regression"]
 Name = Annotated[str, Field(pattern=FIELD_NAME)]
 
 
 def seconds(duration: str) -> float:
-    """Seconds of a duration such as `7d`, `12h`, `30s` or `20ms`."""
+    """Seconds of a duration such as `7d`, `12h`, `30s` or `20ms`; infinite where no double can hold them."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)\s*", duration)
     if not match or float(match[1]) <= 0:
         raise ValueError("must be a duration above 0 such as 7d, 12h, 30m, 10s or 20ms")
@@ -30,7 +32,7 @@ def seconds(duration: str) -> float:
 def counted(value: Any, unit: str) -> int:
     """The number in `100 outcomes`, or the bare number."""
     text = str(value).strip()
-    match = re.fullmatch(rf"(\d+)(?:\s+{unit}s?)?", text)
+    match = re.fullmatch(rf"0*([0-9]{{1,8}})(?:\s+{unit}s?)?", text)
     if isinstance(value, bool) or not match or int(match[1]) > 10_000_000:
         raise ValueError(f"must be a whole number of {unit}s up to 10,000,000, such as '100 {unit}s'")
     return int(match[1])
@@ -136,7 +138,7 @@ class FeatureSpec(Part):
     @property
     def duration_s(self) -> float | None:
         """The window's length in seconds of event time, None where it is a number of events or not given."""
-        return seconds(self.over) if self.over and "event" not in self.over else None
+        return min(seconds(self.over), LONGEST_S) if self.over and "event" not in self.over else None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -171,8 +173,8 @@ class LabelSpec(Part):
 
     @property
     def within_s(self) -> float:
-        """`within` in seconds."""
-        return seconds(self.within)
+        """`within` in seconds, at most LONGEST_S."""
+        return min(seconds(self.within), LONGEST_S)
 
 
 class ModelSpec(BaseModel):
@@ -290,9 +292,9 @@ class LoopSpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _defaults_by_task(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("task") not in METRICS:
+        task = data.get("task") if isinstance(data, dict) else None
+        if not isinstance(task, str) or task not in METRICS:
             return data
-        task = data["task"]
         filled = dict(data)
         filled.setdefault("metric", METRICS[task][0])
         if not filled.get("models"):

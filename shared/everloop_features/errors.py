@@ -11,7 +11,7 @@ class FeaturesRejected(Rejected, ValueError):
     title = "Features do not fit"
 
     def __init__(self, errors: list[FieldError]) -> None:
-        super().__init__("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
+        super().__init__("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
 
 
 class ExpressionRejected(ValueError):

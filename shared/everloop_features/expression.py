@@ -7,12 +7,13 @@ import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from everloop_features.errors import ExpressionRejected
 from everloop_features.numbers import finite
 from everloop_schemas.envelope import Scalar
+from everloop_shared.errors import listed
 
 Kind = Literal["number", "string"]
 Values = Mapping[str, Scalar | None]
@@ -26,10 +27,14 @@ HELP = "allowed are + - * / // % **, comparisons, and or not, if else, min max a
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled expression: what it yields, and how; `evaluate` never raises, and yields None for no answer."""
+    """A compiled expression: what it yields, and how; `evaluate` never raises, and yields None for no answer.
+
+    `parts` is how many operations, names and constants it has.
+    """
 
     kind: Kind
     evaluate: Evaluate
+    parts: int = 1
 
 
 def _power(base: float, exponent: float) -> Any:
@@ -80,9 +85,10 @@ def compile_expression(text: str, names: Mapping[str, Kind]) -> Expression:
             tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise ExpressionRejected(f"not an expression: {getattr(e, 'msg', None) or 'too deeply nested'}; {HELP}") from e
-    if sum(isinstance(node, ast.expr) for node in ast.walk(tree)) > MAX_NODES or _depth(tree) > MAX_DEPTH:
+    parts = sum(isinstance(node, ast.expr) for node in ast.walk(tree))
+    if parts > MAX_NODES or _depth(tree) > MAX_DEPTH:
         raise ExpressionRejected(f"too large; split it (at most {MAX_NODES} parts, {MAX_DEPTH} deep)")
-    return _build(tree, names)
+    return replace(_build(tree, names), parts=parts)
 
 
 def _depth(tree: ast.AST) -> int:
@@ -132,7 +138,7 @@ def _constant(value: object) -> Expression:
 
 def _name(name: str, names: Mapping[str, Kind]) -> Expression:
     if name not in names:
-        raise ExpressionRejected(f"{name!r} is no field and no earlier feature; known are {', '.join(names)}")
+        raise ExpressionRejected(f"{name!r:.80} is no field and no earlier feature; known are {listed(names)}")
     if names[name] == "string":
         return Expression("string", lambda values: v if isinstance(v := values.get(name), str) else None)
     return Expression("number", lambda values: finite(values.get(name)))

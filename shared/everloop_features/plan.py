@@ -13,7 +13,7 @@ from everloop_features.expression import Expression, Kind, compile_expression
 from everloop_features.windows import between, insert, prune, push, shifted, summary
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import FeatureSpec, LoopSpec
-from everloop_shared.errors import FieldError
+from everloop_shared.errors import ERRORS_LIMIT, FieldError, listed
 
 State = dict[str, Any]
 """What is remembered of one entity, JSON-able and compact. Its parts, each there only where a feature needs it:
@@ -115,7 +115,8 @@ def compile_features(spec: LoopSpec) -> FeaturePlan:
     """The plan for a spec; raises FeaturesRejected naming each field that is wrong and the fix."""
     compiler = _Compiler(spec)
     for i, feature in enumerate(spec.features):
-        compiler.add(i, feature)
+        if len(compiler.errors) < ERRORS_LIMIT:
+            compiler.add(i, feature)
     return compiler.plan()
 
 
@@ -126,15 +127,15 @@ class _Compiler:
         self._known = dict(self._kinds)
         self._steps: list[tuple[str, str | Window | Expression | None]] = []
         self._names: dict[str, None] = {}
-        self._errors: list[FieldError] = []
+        self.errors: list[FieldError] = []
 
     def plan(self) -> FeaturePlan:
         windows = [step for _, step in self._steps if isinstance(step, Window)]
         rings, spans = _reach(windows)
         if sum(rings.values()) > ENTITY_POINTS // 2:
-            self._errors.append(FieldError("features", f"windows over more than {ENTITY_POINTS // 2:,} events in all"))
-        if self._errors:
-            raise FeaturesRejected(self._errors)
+            self.errors.append(FieldError("features", f"windows over more than {ENTITY_POINTS // 2:,} events in all"))
+        if self.errors:
+            raise FeaturesRejected(self.errors)
         return FeaturePlan(
             fields=tuple(self._spec.fields),
             names=tuple(self._names),
@@ -191,7 +192,7 @@ class _Compiler:
 
     def _is_field(self, path: str, name: str) -> bool:
         if name not in self._kinds:
-            self._fail(path, f"{name!r} is no field of the schema; fields are {', '.join(self._kinds)}")
+            self._fail(path, f"{name!r} is no field of the schema; fields are {listed(self._kinds)}")
         return name in self._kinds
 
     def _name(self, path: str, name: str) -> None:
@@ -204,7 +205,7 @@ class _Compiler:
         self._known[name] = kind
 
     def _fail(self, path: str, error: str) -> None:
-        self._errors.append(FieldError(path, error))
+        self.errors.append(FieldError(path, error))
 
 
 def _finite(value: Scalar | None) -> Scalar | None:

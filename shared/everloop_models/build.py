@@ -9,15 +9,14 @@ from typing import Any
 from river import base, ensemble, forest, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
 from everloop_models.baseline import default_label
-from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid
+from everloop_models.errors import ModelSpecInvalid
 from everloop_models.model import Model
-from everloop_models.pickling import check, save
+from everloop_models.parameters import MAX_MEMBERS
 from everloop_models.scaling import Limits, RobustScaler, Target
-from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec, ModelSpec
 
 SEED = 20
-MAX_MEMBERS = 100
 ALIASES = {"trees": "n_models", "models": "n_models"}
 PRESETS: dict[str, dict[bool, type[Any]]] = {
     "logistic": {False: linear_model.LogisticRegression},
@@ -32,14 +31,6 @@ LINEAR_CLIP = 2.0
 """A label further off than a scale pulls as if it were a scale off: squared steps on spikes grow without end."""
 
 
-def check_models(spec: LoopSpec) -> None:
-    """Build and try every model of a spec; raises ModelSpecInvalid for the first that cannot work."""
-    for i, model in enumerate(spec.models):
-        built = build(model, spec, f"models.{i}")
-        _try(built, spec, f"models.{i}")
-        _keep(built, f"models.{i}")
-
-
 def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
     """A new model of the loop's task, deterministic (seed `SEED` unless it names one).
 
@@ -48,7 +39,7 @@ def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
     naming `field`.
     """
     regression = spec.task == "regression"
-    cls = _preset(model, regression, field) if model.preset else _estimator(model, regression, field)
+    cls = river_class(model, spec, field)
     estimator = _construct(cls, model, field)
     if spec.task == "multiclass" and not estimator._multiclass:
         estimator = multiclass.OneVsRestClassifier(estimator)
@@ -60,6 +51,17 @@ def _scaler(model: ModelSpec) -> Any:
     if model.scale == "standard":
         return preprocessing.StandardScaler()
     return RobustScaler() if model.scale or model.preset in SCALED else Limits()
+
+
+def river_class(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> type[Any]:
+    """The class of river that a model is of; raises ModelSpecInvalid naming `field`."""
+    regression = spec.task == "regression"
+    return _preset(model, regression, field) if model.preset else _estimator(model, regression, field)
+
+
+def parameter_name(cls: type[Any], name: str) -> str:
+    """What river calls a parameter of a spec."""
+    return name if name in inspect.signature(cls).parameters else ALIASES.get(name, name)
 
 
 def _preset(model: ModelSpec, regression: bool, field: str) -> type[Any]:
@@ -120,33 +122,3 @@ def _argument(name: str, value: Scalar | None, known: Any, field: str) -> dict[s
     if target == "n_models" and (type(value) is not int or not 1 <= value <= MAX_MEMBERS):
         raise ModelSpecInvalid(field, f"must be a whole number from 1 to {MAX_MEMBERS}")
     return {target: value}
-
-
-def _try(model: Model, spec: LoopSpec, field: str) -> None:
-    """Learn and predict a few made-up observations, so that a wrong parameter is found at the door."""
-    first, second = _labels(spec)
-    try:
-        for i in range(4):
-            features: Fields = {name: "a" if of.type == "string" else 0.1 + i for name, of in spec.fields.items()}
-            model.predict(features)
-            model.learn(features, second if i % 2 else first)
-        model.predict(features)
-    except ModelBroken as e:
-        raise ModelSpecInvalid(field, f"cannot learn with these parameters: {e.detail}") from e
-
-
-def _keep(model: Model, field: str) -> None:
-    """What cannot be an artifact can never be served."""
-    try:
-        check(save(model).data)
-    except ArtifactCorrupt as e:
-        raise ModelSpecInvalid(field, f"cannot be kept: {e.detail}") from e
-
-
-def _labels(spec: LoopSpec) -> tuple[Scalar, Scalar]:
-    if spec.task == "regression":
-        return 0.0, 1.0
-    if spec.label.classes and len(spec.label.classes) > 1:
-        return spec.label.classes[0], spec.label.classes[1]
-    pairs: dict[str, tuple[Scalar, Scalar]] = {"boolean": (False, True), "integer": (0, 1)}
-    return pairs.get(spec.label_type, ("a", "b"))

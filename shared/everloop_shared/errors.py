@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import ClassVar
+
+ERRORS_LIMIT = 50
+FIELD_LENGTH, ERROR_LENGTH, DETAIL_LENGTH = 100, 250, 2_000
+"""How many errors one answer names at most, and how many characters each has: an answer stays below 64 KB."""
+NAMES_LIMIT = 10
 
 
 class Disposition(StrEnum):
@@ -25,6 +32,22 @@ class FieldError:
 
     field: str
     error: str
+
+    def short(self) -> FieldError:
+        """The same, cut to what a person reads: an error that echoes its input is as long as that."""
+        return FieldError(cut(self.field, FIELD_LENGTH), cut(self.error, ERROR_LENGTH))
+
+
+def cut(text: str, length: int) -> str:
+    """The text in at most `length` characters, each of which can be written as UTF-8."""
+    text = text if len(text) <= length else f"{text[: length - 1]}…"
+    return text.encode(errors="replace").decode()
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names, and how many there are beside."""
+    first = ", ".join(islice(names, NAMES_LIMIT))
+    return first if len(names) <= NAMES_LIMIT else f"{first} and {len(names) - NAMES_LIMIT:,} more"
 
 
 class EverloopError(Exception):

@@ -109,10 +109,10 @@ def test_text_beyond_the_limit_shares_one_column() -> None:
         ({"estimator": "river.preprocessing.StandardScaler"}, "models.0.estimator", "not a river classifier"),
         ({"estimator": "river.ensemble.BaggingClassifier"}, "models.0.model", "needs it"),
         ({"preset": "linear"}, "models.0.preset", "use one of logistic"),
-        ({"preset": "adaptive_forest", "trees": 100_000}, "models.0.trees", "from 1 to 100"),
+        ({"preset": "adaptive_forest", "trees": 0}, "models.0.trees", "from 1 to 100"),
         ({"preset": "adaptive_forest", "branches": 3}, "models.0.branches", "n_models"),
         ({"preset": "logistic", "learning_rate": -1}, "models.0.learning_rate", "above 0"),
-        ({"preset": "logistic", "l2": "much"}, "models.0", "cannot learn"),
+        ({"estimator": "river.linear_model.ALMAClassifier", "p": 0}, "models.0", "cannot learn"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_field_and_the_fix(model: dict[str, Any], field: str, word: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.registry.registry_room import spec, stored, trained
 
-from everloop_registry.contract import BuildChecks, StoredArtifacts
+from everloop_registry.contract import StoredArtifacts
 from everloop_schemas.training import ModelTrained
 
 CHECKS = StoredArtifacts("file:///nowhere", max_bytes=1_000_000, light_bytes=1_000_000)
@@ -79,11 +79,3 @@ async def test_features_of_an_earlier_revision_are_known(tmp_path: Path) -> None
 
     assert await CHECKS.refusal(version.data, [spec(), later]) is None
     assert await CHECKS.refusal(version.data, [later]) is not None
-
-
-async def test_features_and_models_that_cannot_be_built_are_told_together() -> None:
-    bad = spec(features=[{"name": "x", "expr": "price - gone"}], models=[{"preset": "linear"}])
-
-    wrong = await BuildChecks().check(bad)
-
-    assert [e.field for e in wrong] == ["features.0.expr", "models.0.preset"]

@@ -304,7 +304,7 @@ async def test_a_spec_that_cannot_be_built_is_refused_by_field(at_desk: Desk) ->
     at_desk.checks.wrong = [FieldError("features.0.expr", "no field 'x'")]
 
     with pytest.raises(SpecRejected, match=r"features\.0\.expr"):
-        await at_desk.say("apply", spec(gate={"confidence": 0.99}))
+        await at_desk.handlers.check(spec(gate={"confidence": 0.99}))
 
 
 async def test_a_spec_that_is_too_large_to_travel_is_refused(at_desk: Desk) -> None:

@@ -89,6 +89,9 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
         if spec.loop != loop:
             wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them one")
             raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
+        known = await reader.loop(loop)
+        if known is None or known.spec != spec:
+            await handlers.check(spec)
         events = await command(lambda: handlers.apply(spec))
         state = await _loop(reader, loop)
         new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)

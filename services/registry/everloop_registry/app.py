@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from everloop_registry.adapters import SqlBook, SqlReader
 from everloop_registry.api import Command, router
-from everloop_registry.contract import BuildChecks, StoredArtifacts
+from everloop_registry.building import LimitedChecks
+from everloop_registry.contract import StoredArtifacts
 from everloop_registry.errors import DecidedNotTold
 from everloop_registry.handlers import Handlers, Quota
 from everloop_registry.rebuild import CatchUp
@@ -39,8 +40,9 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     database = Database(settings.database, MIGRATIONS, schema="registry")
     unit = SqlUnitOfWork(database, "registry")
     artifacts = StoredArtifacts(settings.artifact_url, settings.max_artifact_bytes, settings.light_check_bytes)
+    specs = LimitedChecks()
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
-    handlers = Handlers(SqlBook(unit), BuildChecks(), artifacts, clock, quota)
+    handlers = Handlers(SqlBook(unit), specs, artifacts, clock, quota)
     engine = connect("registry", routes(handlers), unit_of_work=unit)
     commands = Commands(unit, engine)
     catch_up = CatchUp(unit, connect, settings.partitions)
@@ -50,7 +52,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         settings=settings,
         router=door,
         engines=[engine],
-        resources=[database, catch_up],
+        resources=[specs, database, catch_up],
         background=[lambda: unit.relay_loop(engine)],
     )
 

@@ -1,4 +1,4 @@
-"""The checks before anything is accepted: that a spec can be built, and that a version can be served."""
+"""The checks before a version is accepted: that it is what it says, and can be served."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 
-from everloop_features import FeaturesRejected, compile_features
+from everloop_features import compile_features
 from everloop_models import (
     ArtifactCorrupt,
     ArtifactStore,
     ArtifactUnavailable,
     ModelBroken,
-    ModelSpecInvalid,
-    check_models,
     verify_and_load,
 )
+from everloop_registry.building import sample
 from everloop_registry.metrics import CHECKS
 from everloop_schemas.envelope import Fields, at
-from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import ModelTrainedData
-from everloop_shared.errors import FieldError
-
-
-class BuildChecks:
-    """Builds the features and every model of a spec once, in a thread."""
-
-    async def check(self, spec: LoopSpec) -> list[FieldError]:
-        """What the feature and model packages find wrong."""
-        return await asyncio.to_thread(_build, spec)
 
 
 class StoredArtifacts:
@@ -54,19 +44,6 @@ class StoredArtifacts:
                 return await asyncio.to_thread(_try, self._url, model, specs[-1], loads)
 
 
-def _build(spec: LoopSpec) -> list[FieldError]:
-    wrong: list[FieldError] = []
-    try:
-        compile_features(spec)
-    except FeaturesRejected as e:
-        wrong += e.errors
-    try:
-        check_models(spec)
-    except ModelSpecInvalid as e:
-        wrong += e.errors
-    return wrong
-
-
 def _try(url: str, model: ModelTrainedData, spec: LoopSpec, loads: bool) -> str | None:
     try:
         data = ArtifactStore(url).get(model.uri)
@@ -90,15 +67,4 @@ def _try(url: str, model: ModelTrainedData, spec: LoopSpec, loads: bool) -> str 
 def _sample(spec: LoopSpec) -> Fields:
     """The vector of one made-up observation."""
     plan = compile_features(spec)
-    return plan.apply(plan.empty(), {name: _value(of) for name, of in spec.fields.items()}, at(0))[1]
-
-
-def _value(of: FieldSpec) -> bool | int | float | str:
-    if of.enum:
-        return of.enum[0]
-    if of.type == "string":
-        return "a"
-    if of.type == "boolean":
-        return False
-    number = of.min if of.min is not None else of.max if of.max is not None else 0.0
-    return int(number) if of.type == "integer" else float(number)
+    return plan.apply(plan.empty(), {name: sample(of) for name, of in spec.fields.items()}, at(0))[1]

@@ -144,8 +144,13 @@ class Handlers:
             rollout.advance(ledger)
         return await self._close(ledger)
 
+    async def check(self, spec: LoopSpec) -> None:
+        """Try a spec out, outside any unit of work, as it takes a while; raises SpecRejected."""
+        if errors := await self.specs.check(spec):
+            raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
+
     async def apply(self, spec: LoopSpec) -> list[Event]:
-        """Take a spec in: a new loop, a new revision, or nothing when it says the same. Raises SpecRejected."""
+        """Take a checked spec in: a new loop, a new revision, or nothing when it says the same. Raises SpecRejected."""
         wire = spec.model_dump_json(exclude_none=True, by_alias=True)
         if len(wire) > SPEC_BYTES:
             wrong = FieldError("body", f"has {len(wire):,} bytes as JSON; at most {SPEC_BYTES:,} travel")
@@ -158,8 +163,6 @@ class Handlers:
                 return []
             _same_kind(ledger.known.spec, spec)
         await self._admit(spec.loop, LoopApplied, new=not lives)
-        if errors := await self.specs.check(spec):
-            raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
         ledger.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec))
         return await self._close(ledger)
 

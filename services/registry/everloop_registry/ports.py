@@ -56,10 +56,10 @@ class Reader(Protocol):
 
 
 class SpecChecks(Protocol):
-    """Whether features and models of a spec can be built. Takes its time off the event loop."""
+    """Whether features and models of a spec can be built, and cost what an event may. Takes its time elsewhere."""
 
     async def check(self, spec: LoopSpec) -> list[FieldError]:
-        """Everything that is wrong, by dotted path, with the fix."""
+        """Everything that is wrong, by dotted path, with the fix. Raises Overloaded."""
 
 
 class ArtifactChecks(Protocol):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from everloop.cli.ask import ask
 from everloop.cli.output import Failed
 from everloop.doors import Doors
 from everloop.errors import EverloopHTTPError
 from everloop_schemas.loop import LOOP_NAME
+from everloop_shared.yaml_core import read_yaml
 
 REPORTERS = ("ingest", "feature", "serving")
 WITHIN_S = 60.0
@@ -53,14 +53,14 @@ def _read(file: Path) -> str:
 
 def _loop_name(file: Path, text: str) -> str:
     try:
-        spec = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise Failed(f"{file} is not YAML: {' '.join(str(e).split())}") from e
+        spec = read_yaml(text)
+    except (ValueError, RecursionError) as e:
+        raise Failed(f"{file} is not YAML: {e}") from e
     if not isinstance(spec, dict):
         raise Failed(f"{file} is no loop file: it needs loop, task and schema as keys")
     name = spec.get("loop")
     if not isinstance(name, str) or not re.fullmatch(LOOP_NAME, name):
-        raise Failed(f"loop: {'is missing' if name is None else repr(name)}; give the loop a name such as churn-2")
+        raise Failed(f"loop: {'is missing' if name is None else f'{name!r:.80}'}; give the loop a name such as churn-2")
     return name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from everloop_shared.errors import EverloopError, FieldError, Rejected
+from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, EverloopError, FieldError, Rejected, cut
 
 PROBLEM = "application/problem+json"
 SECURITY = (
@@ -67,10 +67,12 @@ class UnsupportedType(Rejected):
 
 
 def problem(status: int, title: str, detail: str, errors: list[FieldError] | None = None) -> JSONResponse:
-    """Problem details, RFC 9457, with the fields that are wrong."""
-    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    """Problem details, RFC 9457, with the first fields that are wrong; below 64 KB, whatever was sent."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    body["detail"] = cut(detail, DETAIL_LENGTH)
     if errors:
-        body["errors"] = [{"field": e.field, "error": e.error} for e in errors]
+        short = [e.short() for e in errors[:ERRORS_LIMIT]]
+        body["errors"] = [{"field": e.field, "error": e.error} for e in short]
     return JSONResponse(body, status, media_type=PROBLEM)
 
 

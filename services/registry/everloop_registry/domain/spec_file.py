@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from everloop_registry.domain.rules import INTEGER_LIMIT, broken_rules
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop as spec
-from everloop_shared.errors import FieldError
+from everloop_shared.errors import ERRORS_LIMIT, FieldError
+from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
 
-MAX_DEPTH = 20
-MAX_ALIASES = 10
-ERRORS_LIMIT = 50
+MAX_NODES = 16_000
+MAX_KEY = 100
 PARTS: dict[str, type[BaseModel]] = {
     "": spec.LoopSpec,
     "schema": spec.FieldSpec,
@@ -39,25 +41,67 @@ def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
     try:
         text = body.decode()
     except UnicodeDecodeError as e:
-        raise _refused([FieldError("body", f"must be UTF-8: {e}")]) from e
+        raise refused([FieldError("body", f"must be UTF-8: {e.reason} at byte {e.start:,}")]) from e
     try:
-        raw = _json(text) if is_json else _yaml(text)
+        raw = _json(text) if is_json else read_yaml(text)
     except RecursionError as e:
-        raise _refused([FieldError("body", f"is nested deeper than {MAX_DEPTH} levels")]) from e
-    except (ValueError, yaml.YAMLError) as e:
-        raise _refused([FieldError("body", f"is not {'JSON' if is_json else 'YAML'}: {e}")]) from e
+        raise refused([FieldError("body", f"is nested deeper than {MAX_DEPTH} levels")]) from e
+    except ValueError as e:
+        raise refused([FieldError("body", f"is not {'JSON' if is_json else 'YAML'}: {e}")]) from e
     if not isinstance(raw, dict):
-        raise _refused([FieldError("body", "must be an object with loop, task and schema")])
+        raise refused([FieldError("body", "must be an object with loop, task and schema")])
+    if strange := list(islice(_strange(raw), ERRORS_LIMIT)):
+        raise refused(strange)
     try:
-        return spec.LoopSpec.model_validate(raw)
+        found = spec.LoopSpec.model_validate(raw)
     except ValidationError as e:
-        raise _refused(field_errors(e, raw)) from e
+        raise refused(field_errors(e, raw)) from e
+    if broken := list(islice(broken_rules(found), ERRORS_LIMIT)):
+        raise refused(broken)
+    return found
+
+
+def _strange(raw: Any) -> Iterator[FieldError]:
+    """What no spec has, wherever it stands: other characters, keys or numbers than can be written and read again."""
+    waiting: list[tuple[str, Any, int]] = [("", raw, 1)]
+    nodes = 0
+    while waiting:
+        path, at, depth = waiting.pop()
+        nodes += 1
+        if nodes > MAX_NODES or depth > MAX_DEPTH:
+            yield FieldError("body", f"has over {MAX_NODES:,} values or {MAX_DEPTH} levels; make it smaller")
+            return
+        if wrong := _unwritable(at):
+            yield FieldError(path or "body", wrong)
+        elif isinstance(at, dict):
+            for key, value in at.items():
+                if not isinstance(key, str) or len(key) > MAX_KEY or _unwritable(key):
+                    wrong = (
+                        f"has the key {key!r:.40}; keys are text of at most {MAX_KEY} characters, in quotes if need be"
+                    )
+                    yield FieldError(path or "body", wrong)
+                else:
+                    waiting.append((f"{path}.{key}" if path else key, value, depth + 1))
+        elif isinstance(at, list):
+            waiting += [(f"{path}.{i}", value, depth + 1) for i, value in enumerate(at)]
+
+
+def _unwritable(value: Any) -> str | None:
+    if isinstance(value, int) and not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
+        return "must be a whole number of at most 64 bits"
+    if not isinstance(value, str) or value.isprintable():
+        return None
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\r\n" for c in value):
+        return "has characters that are no text (control characters, or half of a surrogate pair); leave them out"
+    return None
 
 
 def field_errors(error: ValidationError, raw: Any) -> list[FieldError]:
     """pydantic's errors by dotted path as the file has it, one per field, each with the fix."""
     by_field: dict[str, list[str]] = {}
     for e in error.errors(include_url=False, include_context=True):
+        if len(by_field) > ERRORS_LIMIT:
+            break
         if e["type"] == "too_short" and e["input"]:
             continue  # its members are wrong, and are told
         field, message = _path(e["loc"], raw), _message(dict(e), raw)
@@ -69,8 +113,10 @@ def field_errors(error: ValidationError, raw: Any) -> list[FieldError]:
     return [FieldError(field, "; or ".join(said)) for field, said in by_field.items()][:ERRORS_LIMIT]
 
 
-def _refused(errors: list[FieldError]) -> SpecRejected:
-    return SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
+def refused(errors: Sequence[FieldError]) -> SpecRejected:
+    """The answer that names the first errors, each of a length that can be read."""
+    named = [e.short() for e in errors[:ERRORS_LIMIT]]
+    return SpecRejected("; ".join(f"{e.field}: {e.error}" for e in named[:5]), named)
 
 
 def _path(loc: Sequence[int | str], raw: Any) -> str:
@@ -122,30 +168,6 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"{key!r} is there twice; keep one")
+            raise ValueError(f"{key!r:.80} is there twice; keep one")
         found[key] = value
     return found
-
-
-def _yaml(text: str) -> Any:
-    depth = aliases = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        aliases += isinstance(event, yaml.AliasEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if aliases > MAX_ALIASES or depth > MAX_DEPTH:
-            raise ValueError(f"at most {MAX_ALIASES} aliases and {MAX_DEPTH} levels")
-    return yaml.load(text, Loader=_Loader)
-
-
-class _Loader(yaml.CSafeLoader):
-    """A safe loader that refuses a key said twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping, each key once; raises ConstructorError."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
-                said = f"{key.value!r} is there twice; keep one"
-                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
-            seen.add(str(key.value) if isinstance(key, yaml.ScalarNode) else "")
-        return super().construct_mapping(node, deep)

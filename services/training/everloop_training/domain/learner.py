@@ -130,7 +130,7 @@ class LoopLearner:
             if line.trigger == "initial" and line.name == self.spec_lines.get(_key(data.spec.models[0])):
                 self._become(line, "initial")
             self.voice.finished(line)
-        if line.outcomes % data.spec.refresh.every == 0 and not data.pinned:
+        if line.outcomes % max(1, data.spec.refresh.every) == 0 and not data.pinned:
             live = [v.version for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
             if live and max(int(v.rpartition("@")[2]) for v in live) < line.offset:
                 self._become(line, "refresh")

@@ -1,0 +1,100 @@
+"""Tries a spec out, in a child process: whether features and models can be built, and what an event of it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
+from everloop_models import ModelSpecInvalid, check_models
+from everloop_schemas.envelope import Fields, Scalar, at
+from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_shared.errors import FieldError
+from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
+
+log = logging.getLogger(__name__)
+PRELOAD = ("everloop_models",)
+MEMORY_BYTES = 500_000_000
+SECONDS = 1.5
+WAITING = 32
+SAMPLES = 20
+COSTLIEST = 3
+
+
+class LimitedChecks:
+    """Builds the features and every model of a spec once, in a child with limits on memory and time."""
+
+    def __init__(self) -> None:
+        self._child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS, waiting=WAITING)
+
+    async def __aenter__(self) -> LimitedChecks:
+        await self._child.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._child.__aexit__(*exc)
+
+    async def check(self, spec: LoopSpec) -> list[FieldError]:
+        """Everything that is wrong; raises Overloaded where too many specs wait already."""
+        wire = await asyncio.to_thread(spec.model_dump_json, exclude_none=True, by_alias=True)
+        try:
+            return [FieldError(*pair) for pair in await self._child.run(errors_of, wire)]
+        except LimitExceeded as e:
+            said = f"cannot be built and tried: {e.detail}; fewer features, fewer models, or simpler ones"
+            return [FieldError("models", said)]
+        except ChildFailed as e:
+            log.warning("a spec could not be tried", extra={"loop": spec.loop, "reason": str(e)})
+            return [FieldError("models", "cannot be built and tried; the registry's log says why")]
+
+
+def errors_of(wire: str) -> list[tuple[str, str]]:
+    """What the feature and model packages find wrong with a spec in JSON, as pairs of field and error."""
+    spec = LoopSpec.model_validate_json(wire)
+    wrong: list[FieldError] = []
+    vectors: list[Fields] = []
+    try:
+        plan = compile_features(spec)
+        wrong += _over_budget(plan)
+        vectors = _vectors(spec, plan) if not wrong else []
+    except FeaturesRejected as e:
+        wrong += e.errors
+    try:
+        check_models(spec, vectors)
+    except ModelSpecInvalid as e:
+        wrong += e.errors
+    return [(e.field, e.error) for e in map(FieldError.short, wrong)]
+
+
+def _over_budget(plan: FeaturePlan) -> list[FieldError]:
+    costs = event_costs(plan)
+    total = sum(costs.values())
+    if total <= EVENT_BUDGET_US:
+        return []
+    most = sorted(costs, key=costs.__getitem__, reverse=True)[:COSTLIEST]
+    named = ", ".join(f"{name} {costs[name] / 1000:.3g} ms" for name in most)
+    limit = f"at most {EVENT_BUDGET_US / 1000:g} ms may be; most by {named}"
+    return [FieldError("features", f"take {total / 1000:,.0f} ms per event with full windows; {limit}")]
+
+
+def _vectors(spec: LoopSpec, plan: FeaturePlan) -> list[Fields]:
+    """The features of some made-up observations of one entity."""
+    state, vectors = plan.empty(), []
+    for i in range(SAMPLES):
+        state, vector = plan.apply(state, {f: sample(of, i) for f, of in spec.fields.items()}, at(i))
+        vectors.append(vector)
+    return vectors
+
+
+def sample(of: FieldSpec, i: int = 0) -> Scalar:
+    """The `i`th made-up value that fits a field."""
+    if of.enum:
+        return of.enum[i % len(of.enum)]
+    if of.type == "string":
+        return "abcdefgh"[i % 8]
+    if of.type == "boolean":
+        return i % 2 == 1
+    low, high = of.min, of.max
+    number = low if low is not None else high if high is not None else 0.0
+    step = float(i) if high is None or number + i <= high else 0.0
+    return math.ceil(number) if of.type == "integer" else number + step

@@ -1,0 +1,29 @@
+"""What the features of a loop cost per event at worst, with all windows full; the same on every machine."""
+
+from __future__ import annotations
+
+from everloop_features.expression import Expression
+from everloop_features.plan import FeaturePlan, Window
+
+EVENT_BUDGET_US = 20_000
+"""So long may the features of one event take: everything else on the partition waits meanwhile."""
+VALUE_NS = {"mean": 140, "sum": 140, "min": 130, "max": 130, "std": 250, "count": 40, "last": 15}
+PART_NS = 350
+FEATURE_NS = 1_000
+"""Measured on one core of 2024; what matters is that they are the same everywhere, so that a spec fits or does not."""
+
+
+def event_costs(plan: FeaturePlan) -> dict[str, float]:
+    """Microseconds per event of each feature that is computed, at worst."""
+    return {name: _cost_ns(plan, step) / 1000 for name, step in plan.steps}
+
+
+def _cost_ns(plan: FeaturePlan, step: object) -> float:
+    match step:
+        case Expression(parts=parts):
+            return FEATURE_NS + parts * PART_NS
+        case Window(function=function, events=int(events)):
+            return FEATURE_NS + events * VALUE_NS.get(function, 0)
+        case Window(function=function, length_ms=float()):
+            return FEATURE_NS + plan.span_points * VALUE_NS.get(function, 0)
+    return FEATURE_NS

@@ -1,0 +1,122 @@
+"""A spec is tried out in a child: what it costs, and what it breaks, stays there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.registry.registry_room import LOOP_FILE, registry, spec
+
+from everloop_registry.building import LimitedChecks
+from everloop_schemas.loop import LoopSpec
+from everloop_shared.messaging.memory import MemoryBroker
+
+YAML = {"content-type": "application/yaml"}
+ENDLESS: dict[str, Any] = {
+    "task": "binary",
+    "schema": {f"f{i}": {"type": "number"} for i in range(100)},
+    "models": [{"estimator": "river.facto.HOFMClassifier", "degree": 40}],
+}
+"""Every combination of 40 columns, worked out in one call: within its bounds, and never done."""
+
+
+@pytest.fixture
+async def checks() -> AsyncIterator[LimitedChecks]:
+    """The checks as the service has them."""
+    async with LimitedChecks() as limited:
+        await limited.check(spec())  # it has imported its libraries
+        yield limited
+
+
+def many(n: int, **feature: Any) -> LoopSpec:
+    """The market loop with so many features of a kind."""
+    return spec(features=[{"name": f"w{i}", **feature} for i in range(n)])
+
+
+async def test_a_sound_spec_passes(checks: LimitedChecks) -> None:
+    windows = [{"name": f, f: "price", "over": "1000 events"} for f in ("mean", "std", "min", "max", "count")]
+    models = [{"preset": p} for p in ("logistic", "naive_bayes", "hoeffding_tree", "adaptive_forest")]
+
+    assert await checks.check(spec(features=windows, models=models)) == []
+
+
+async def test_features_and_models_that_cannot_be_built_are_told_together(checks: LimitedChecks) -> None:
+    bad = spec(features=[{"name": "x", "expr": "price - gone"}], models=[{"preset": "linear"}])
+
+    wrong = await checks.check(bad)
+
+    assert [e.field for e in wrong] == ["features.0.expr", "models.0.preset"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "says"),
+    [
+        ({"mean": "price", "over": "10000 events"}, "1,261 ms"),
+        ({"std": "price", "over": "1d"}, "ms per event"),
+    ],
+)
+async def test_a_spec_that_costs_seconds_per_event_is_refused_with_what_costs_most(
+    checks: LimitedChecks, feature: dict[str, Any], says: str
+) -> None:
+    started = time.monotonic()
+
+    [wrong] = await checks.check(many(900, **feature))
+
+    assert wrong.field == "features"
+    assert says in wrong.error
+    assert "most by w0" in wrong.error
+    assert time.monotonic() - started < 10
+
+
+async def test_a_model_that_never_ends_is_ended_and_the_next_spec_checked(checks: LimitedChecks) -> None:
+    started = time.monotonic()
+
+    [wrong] = await checks.check(LoopSpec.model_validate({"loop": "x", **ENDLESS}))
+
+    assert wrong.field == "models"
+    assert "longer than 1.5 s" in wrong.error
+    assert time.monotonic() - started < 10
+    assert await checks.check(spec()) == []
+
+
+async def test_a_thousand_wrong_features_are_fifty_short_errors(checks: LimitedChecks) -> None:
+    fields = {f"{'f' * 50}{i}": {"type": "number"} for i in range(1000)}
+    wrong = await checks.check(
+        spec(schema=fields, features=[{"name": f"x{i}", "expr": f"gone{i}"} for i in range(1000)])
+    )
+
+    assert len(wrong) <= 51
+    assert all(len(e.error) <= 250 for e in wrong)
+
+
+@pytest.mark.app
+@pytest.mark.usefixtures("databases")
+async def test_while_a_spec_is_tried_out_other_loops_are_served_at_once(tmp_path: Path) -> None:
+    async with registry(MemoryBroker(), tmp_path) as client:
+        assert (await _put(client, "market", LOOP_FILE)).status_code == 201
+        slow = asyncio.create_task(_put(client, "slow", json.dumps({"loop": "slow", **ENDLESS})))
+        again = asyncio.create_task(_put(client, "slow", json.dumps({"loop": "slow", **ENDLESS})))
+        await asyncio.sleep(0.1)  # they are at it
+        started = time.monotonic()
+
+        answers = [
+            await _put(client, "market", LOOP_FILE),
+            await client.get("/market"),
+            await client.get("/market/versions"),
+            await client.post("/market/resume", json={"reason": "all is well"}),
+        ]
+
+        assert [a.status_code for a in answers] == [200] * 4
+        assert time.monotonic() - started < 1
+        assert not slow.done()
+        assert [(await s).status_code for s in (slow, again)] == [422, 422]
+
+
+async def _put(client: httpx.AsyncClient, loop: str, text: str) -> httpx.Response:
+    return await client.put(f"/{loop}", content=text, headers=YAML)

@@ -1,0 +1,318 @@
+"""What the door refuses although it has the right form: values that would break something, for as long as it lives."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from everloop_registry.domain.spec_file import read_spec
+from everloop_registry.errors import SpecRejected
+from everloop_schemas.loop import LoopSpec
+from everloop_shared.http.problems import answer
+
+BINARY = "loop: x\ntask: binary\nschema:\n  x: {type: number}\n"
+MANY = "loop: x\ntask: multiclass\nschema:\n  x: {type: number}\n"
+AMOUNT = "loop: x\ntask: regression\nschema:\n  x: {type: number}\n"
+DIGITS = "9" * 400
+
+
+def wrong(body: str | bytes, *, is_json: bool = False) -> dict[str, str]:
+    """The errors of a file, by field; told at once, and briefly."""
+    raw = body if isinstance(body, bytes) else body.encode()
+    started = time.process_time()
+    with pytest.raises(SpecRejected) as refused:
+        read_spec(raw, is_json=is_json)
+    assert time.process_time() - started < 2
+    response = answer(refused.value)
+    assert response.status_code == 422
+    assert len(response.body) < 64 * 1024
+    assert 1 <= len(json.loads(bytes(response.body))["errors"]) <= 50
+    return {e.field: e.error for e in refused.value.errors}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "says"),
+    [
+        (BINARY + "refresh: {every: 0}", "refresh.every", "1 outcome at least"),
+        (BINARY + "refresh: {every: 0 outcomes}", "refresh.every", "1 outcome at least"),
+        (BINARY + f"refresh: {{every: '{DIGITS}'}}", "refresh.every", "up to 10,000,000"),
+        (BINARY + f"refresh: {{every: {DIGITS}}}", "refresh.every", "64 bits"),
+        (BINARY + "refresh: {every: -5}", "refresh.every", "whole number"),
+        (BINARY + "label: {within: 9999999d}", "label.within", "3,650 days"),
+        (BINARY + f"label: {{within: {DIGITS}d}}", "label.within", "3,650 days"),
+        (BINARY + "label: {within: 0.0000001ms}", "label.within", "1 ms"),
+        (BINARY + "label: {within: 1:30}", "label.within", "7d"),
+        (BINARY + "features: [{name: m, mean: x, over: 9999999d}]", "features.0.over", "3,650 days"),
+        (BINARY + f"features: [{{name: m, mean: x, over: {DIGITS}h}}]", "features.0.over", "3,650 days"),
+        (BINARY + f"features: [{{name: m, mean: x, over: {DIGITS} events}}]", "features.0", "whole number"),
+        (BINARY + "monitor: {latency_p99: 2h}", "monitor.latency_p99", "3,600 s"),
+        (BINARY + f"monitor: {{latency_p99: {DIGITS}ms}}", "monitor.latency_p99", "3,600 s"),
+        (BINARY + "monitor: {slices: [y]}", "monitor.slices", "no field"),
+        (BINARY + "retrain: {below: 75}", "retrain.below", "between 0 and 1 for accuracy"),
+        (BINARY + "retrain: {below: 1}", "retrain.below", "between 0 and 1"),
+        (BINARY + "retrain: {below: 0}", "retrain.below", "between 0 and 1"),
+        (BINARY + "metric: f1\nretrain: {below: 90}", "retrain.below", "between 0 and 1 for f1"),
+        (BINARY + "metric: roc_auc\nretrain: {below: -0.1}", "retrain.below", "between 0 and 1 for roc_auc"),
+        (BINARY + "metric: log_loss\nretrain: {below: -1}", "retrain.below", "above 0 for log_loss"),
+        (AMOUNT + "metric: r2\nretrain: {below: 1.5}", "retrain.below", "below 1 for r2"),
+        (AMOUNT + "retrain: {below: 0}", "retrain.below", "above 0 for mae"),
+        (BINARY + f"retrain: {{cooldown: '{DIGITS}'}}", "retrain.cooldown", "up to 10,000,000"),
+        (BINARY + "retrain: {on_labels: 99999999999}", "retrain.on_labels", "at most 10,000,000"),
+        (BINARY + "retrain: {on_feedback: 99999999999}", "retrain.on_feedback", "at most 10,000,000"),
+        (BINARY + f"gate: {{min_outcomes: '{DIGITS}'}}", "gate.min_outcomes", "up to 10,000,000"),
+        (BINARY + "gate: {confidence: 0.99999999}", "gate.confidence", "at most 0.9999"),
+        (BINARY + "rollout: {canary: [0.000001%, 50%]}", "rollout.canary", "below 0.1%"),
+        (BINARY + f"rollout: {{canary: [{', '.join(f'{i / 100}' for i in range(1, 60))}]}}", "rollout.canary", "59"),
+        (BINARY + f"rollout: {{shadow: {'0' * 50}{DIGITS}}}", "rollout.shadow", "64 bits"),
+        (BINARY + f"rollout: {{step: '{DIGITS} outcomes'}}", "rollout.step", "up to 10,000,000"),
+    ],
+)
+def test_a_value_that_would_break_something_later_is_refused_by_field(text: str, field: str, says: str) -> None:
+    found = wrong(text)
+
+    assert list(found) == [field]
+    assert says in found[field]
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "0-9999999 * * * *",
+        "0-9999999999 * * * *",
+        "* 0-9999999999 * * *",
+        "* * 1-99999999999 * *",
+        "* * * * 0-99999999999",
+        "0/0 * * * *",
+        "*/0 * * * *",
+        "99999999999 * * * *",
+        f"{DIGITS} * * * *",
+        f"*/{DIGITS} * * * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 8",
+        "5-1 * * * *",
+        "0 0 30 2 *",
+        "0 0 31 4,6,9,11 *",
+        "-1 * * * *",
+        "1,,2 * * * *",
+        "٣ * * * *",
+        "* * * *",
+        "@daily",
+        ",".join(["0"] * 50_000) + " * * * *",
+        "0-59," * 20_000 + "0 * * * *",
+    ],
+)
+def test_a_schedule_that_is_none_is_refused_at_once(cron: str) -> None:
+    assert list(wrong(f'{BINARY}retrain: {{on_schedule: "{cron}"}}')) == ["retrain.on_schedule"]
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * *", "*/15 9-17 * * 1-5", "0 0 29 2 *", "5/20 0,12 1-7 * 7", "0 0 13 * 5"])
+def test_a_schedule_that_fires_is_taken(cron: str) -> None:
+    assert read_spec(f'{BINARY}retrain: {{on_schedule: "{cron}"}}'.encode(), is_json=False).retrain.on_schedule == cron
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("{type: string, enum: [1, 2]}", "not a string"),
+        ("{type: string, enum: [true, false]}", "has true, which is not a string"),
+        ("{type: string, enum: [a, 1]}", "not a string"),
+        ("{type: string, enum: []}", "empty"),
+        ("{type: string, enum: ['']}", "empty"),
+        ("{type: string, enum: [a, b, a]}", "twice"),
+        ("{type: string, enum: [A1B2, 010]}", "not a string"),
+        (f"{{type: string, enum: [{'a' * 300}]}}", "over 256"),
+        ('{type: string, enum: ["a\\tb"]}', "control characters"),
+        ("{type: number, enum: [a, b]}", "not a number"),
+        ("{type: number, enum: [true]}", "not a number"),
+        ("{type: number, enum: [1, 1.0]}", "twice"),
+        ("{type: number, min: 5, enum: [1, 2]}", "outside min and max"),
+        ("{type: number, max: 1, enum: [1, 2]}", "outside min and max"),
+        ("{type: integer, min: 5, enum: [1, 2]}", "outside min and max"),
+        ("{type: integer, enum: [1.5]}", "not an integer"),
+        ("{type: integer, enum: [1.0]}", "not an integer"),
+        ("{type: integer, enum: [true, 2]}", "not an integer"),
+        ("{type: boolean, enum: [1, 0]}", "not a boolean"),
+        ("{type: boolean, enum: [yes, no]}", "not a boolean"),
+        (f"{{type: integer, enum: [{', '.join(map(str, range(1001)))}]}}", "at most 1,000"),
+    ],
+)
+def test_an_enum_that_no_value_can_meet_is_refused(field: str, says: str) -> None:
+    found = wrong(f"{BINARY}  c: {field}")
+
+    assert list(found) == ["schema.c.enum"]
+    assert says in found["schema.c.enum"]
+
+
+@pytest.mark.parametrize(
+    ("field", "enum"),
+    [
+        ("{type: string, enum: [NO, SE]}", ("NO", "SE")),
+        ("{type: string, enum: [yes, no, on, off]}", ("yes", "no", "on", "off")),
+        ("{type: string, enum: [1:30, 2024-01-01]}", ("1:30", "2024-01-01")),
+        ("{type: number, enum: [1, 2.5]}", (1, 2.5)),
+        ("{type: integer, min: 0, max: 2, enum: [0, 1, 2]}", (0, 1, 2)),
+        ("{type: boolean, enum: [true]}", (True,)),
+    ],
+)
+def test_an_enum_that_values_meet_is_taken_as_it_stands(field: str, enum: tuple[object, ...]) -> None:
+    found = read_spec(f"{BINARY}  c: {field}".encode(), is_json=False).fields["c"].enum
+
+    assert found == enum
+    assert [type(v) for v in found or ()] == [type(v) for v in enum]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "path"),
+    [
+        ("{type: integer, min: 0.2, max: 0.8}", "schema.c.min"),
+        ("{type: integer, min: 1.0e19}", "schema.c.min"),
+        ("{type: integer, max: -1.0e+30}", "schema.c.min"),
+        ("{type: number, min: 2, max: 1}", "schema.c"),
+        (f"{{type: number, min: {DIGITS}}}", "schema.c.min"),
+        ("{type: number, max: 1e999}", "schema.c.max"),
+        ("{type: string, min: 1}", "schema.c"),
+    ],
+)
+def test_bounds_that_leave_no_value_are_refused(bounds: str, path: str) -> None:
+    assert list(wrong(f"{BINARY}  c: {bounds}")) == [path]
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        ("['1', 1, true]", "not a string"),
+        ("[1, true]", "not a string"),
+        ("[1.5, 2.5]", "not a string"),
+        ("[a, b, a]", "twice"),
+        ("[a]", "one class"),
+        ("[]", "empty"),
+        ("['', b]", "empty"),
+        ('["a\\nb", c]', "control characters"),
+        (f"[{', '.join(f'c{i}' for i in range(1001))}]", "at most 1,000"),
+        (f"[{'a' * 257}, b]", "over 256"),
+    ],
+)
+def test_classes_that_are_no_classes_are_refused(classes: str, says: str) -> None:
+    found = wrong(f"{MANY}label: {{classes: {classes}}}")
+
+    assert list(found) == ["label.classes"]
+    assert says in found["label.classes"]
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("integer", "[a, b]"), ("string", "[1, 2]"), ("boolean", "[0, 1]")])
+def test_classes_of_another_type_than_the_label_are_refused(kind: str, classes: str) -> None:
+    assert list(wrong(f"{MANY}label: {{type: {kind}, classes: {classes}}}")) == ["label.classes"]
+
+
+@pytest.mark.parametrize("classes", ["[a, b]", "[1, 2, 3]", "[NO, SE]", "[true, false]"])
+def test_classes_of_one_type_are_taken(classes: str) -> None:
+    assert read_spec(f"{MANY}label: {{classes: {classes}}}".encode(), is_json=False).label.classes
+
+
+@pytest.mark.parametrize("task", ["[]", "{}", "null", "7", "true", '["binary"]', '"x"'])
+def test_a_task_that_is_none_is_refused(task: str) -> None:
+    assert "task" in wrong(f'{{"loop": "x", "task": {task}, "schema": {{"x": {{"type": "number"}}}}}}', is_json=True)
+
+
+PLACES: list[dict[str, Any]] = [
+    {"loop": "HALF"},
+    {"task": "HALF"},
+    {"metric": "HALF"},
+    {"schema": {"HALF": {"type": "number"}}},
+    {"schema": {"x": {"type": "HALF"}}},
+    {"schema": {"x": {"type": "string", "enum": ["HALF", "b"]}}},
+    {"HALF": 1},
+    {"label": {"classes": ["HALF", "b"]}, "task": "multiclass"},
+    {"label": {"within": "HALF"}},
+    {"features": [{"name": "HALF", "mean": "x", "over": "3 events"}]},
+    {"features": [{"name": "y", "expr": "x == 'HALF'"}]},
+    {"features": [{"fields": ["HALF"]}]},
+    {"models": [{"estimator": "HALF"}]},
+    {"models": [{"preset": "logistic", "HALF": 1}]},
+    {"models": [{"preset": "logistic", "l2": "HALF"}]},
+    {"retrain": {"on_schedule": "HALF"}},
+    {"monitor": {"slices": ["HALF"]}},
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("half", ["\\ud800", "\\udfff", "a\\u0000b", "\\u0007", "\\u009f"])
+def test_half_a_character_and_control_characters_are_refused_wherever_they_stand(
+    place: dict[str, Any], half: str
+) -> None:
+    body = {"loop": "x", "task": "binary", "schema": {"x": {"type": "number"}}, **place}
+
+    wrong(json.dumps(body).replace("HALF", half), is_json=True)
+
+
+HUGE: dict[str, str] = {
+    "141 KB of unknown keys": BINARY + "\n".join(f"k{i}: 1" for i in range(12_000)),
+    "long unknown keys": BINARY + "\n".join(f"{'k' * 1000}{i}: 1" for i in range(150)),
+    "one long key": BINARY + f"'{'k' * 140_000}': 1",
+    "unknown keys in a thousand features": BINARY
+    + "features:\n"
+    + "".join(f"- {{name: f{i}, mena: x, voer: 3 events, nmae: y}}\n" for i in range(1000)),
+    "a long value everywhere": BINARY
+    + "features:\n"
+    + f"- {{name: '{'n' * 5000}', mean: x, over: {'o' * 5000}}}\n" * 14,
+    "a list of wrong things": MANY + f"label: {{classes: [{', '.join(['{a: 1}'] * 15_000)}]}}",
+    "numbers as names": BINARY + "\n".join(f"  {i}: {{type: number}}" for i in range(3000)),
+    "fields of no type": "loop: x\ntask: binary\nschema:\n" + "\n".join(f"  f{i}: {{}}" for i in range(5000)),
+    "more fields than may be": "loop: x\ntask: binary\nschema:\n"
+    + "\n".join(f"  f{i}: {{type: number}}" for i in range(5000)),
+    "no letters but many": BINARY + "metric: '" + "é" * 100_000 + "'",
+    "pictures": BINARY + "features:\n" + f"- {{name: '{'🐘' * 500}', fields: '{'🐘' * 500}', type: '🐘'}}\n" * 50,
+    "an alias of an alias": BINARY
+    + "a: &a ["
+    + ", ".join(["x"] * 1000)
+    + "]\nb: &b [*a, *a, *a, *a, *a]\nc: [*b, *b, *b, *b, *b]",
+    "itself": BINARY + "a: &a [*a]",
+    "expressions that cost 100 ms per event": BINARY
+    + "features:\n"
+    + "".join(f"- {{name: e{i}, expr: '{'+'.join(['x'] * 100)}'}}\n" for i in range(900)),
+    "a hundred models": BINARY + "models:\n" + "- {preset: logistic}\n" * 100,
+    "a thousand parameters": BINARY + "models:\n- preset: logistic\n" + "".join(f"  p{i}: 1\n" for i in range(1000)),
+}
+
+
+@pytest.mark.parametrize("what", HUGE)
+def test_a_huge_file_is_refused_at_once_and_briefly(what: str) -> None:
+    wrong(HUGE[what])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "[" * 25 + "]" * 25, '{"loop": ' + "9" * 5000 + "}"])
+def test_json_that_is_deep_or_endless_is_refused(text: str) -> None:
+    wrong(text, is_json=True)
+
+
+OLD: list[dict[str, Any]] = [
+    {"refresh": {"every": 0}},
+    {"label": {"within": "9999999d"}},
+    {"label": {"within": f"{DIGITS}d"}},
+    {"features": [{"name": "m", "mean": "x", "over": f"{DIGITS}d"}]},
+    {"retrain": {"below": 75}},
+    {"retrain": {"on_schedule": "0 0 30 2 *"}},
+    {"retrain": {"on_schedule": ",".join(["0"] * 500) + " * * * *"}},
+    {"schema": {"x": {"type": "string", "enum": [1, 2]}}},
+    {"schema": {"x": {"type": "number", "enum": []}}},
+    {"schema": {"x": {"type": "integer", "min": 0.2, "max": 0.8}}},
+    {"task": "multiclass", "label": {"classes": ["1", 1, True]}},
+    {"models": [{"estimator": "river.forest.AMFClassifier", "n_estimators": 300_000}]},
+]
+
+
+@pytest.mark.parametrize("part", OLD)
+def test_what_an_older_version_took_is_refused_at_the_door_but_read_back_from_the_log(part: dict[str, Any]) -> None:
+    body = {"loop": "x", "task": "binary", "schema": {"x": {"type": "number"}}, **part}
+
+    spec = LoopSpec.model_validate(body)
+
+    assert LoopSpec.model_validate_json(spec.model_dump_json(by_alias=True, exclude_none=True)) == spec
+    assert spec.label.within_s <= 3650 * 86400
+    assert all((f.duration_s or 0) <= 3650 * 86400 for f in spec.features)
