@@ -86,14 +86,16 @@ def prediction(
     )
 
 
-def label(n: int, value: Scalar | None = True, id: str | None = None, after: float = 60, **data: Any) -> LabelReceived:
+def label(
+    n: int, value: Scalar | None = True, id: str | None = None, after: float = 60, loop: str = "shop", **data: Any
+) -> LabelReceived:
     """The label of the n-th observation, `after` seconds later; `kind="feedback"` and `correct` as data."""
     time = at_second(n + after)
     return LabelReceived(
         id=id or f"l{n}",
         time=time,
         subject=f"e{n}",
-        loop=data.pop("loop", "shop"),
+        loop=loop,
         revision=1,
         data=LabelReceivedData(
             **{"prediction_id": f"e{n}", "kind": "label", "label": value, "received": at_second(n + 61)} | data

@@ -6,8 +6,10 @@ from typing import Any
 
 from tests.feature.feature_world import START, event, label, loop_state, prediction
 
+from everloop_feature.deadlines import Deadlines
 from everloop_feature.domain import Entity
-from everloop_feature.handlers import EntityHandlers, JoinHandlers
+from everloop_feature.handlers import EntityHandlers
+from everloop_feature.joining import JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_schemas.envelope import Event
@@ -28,7 +30,7 @@ class Room:
         for store in (self.entities, self.joins):
             store.attach(MemoryBroker(1).engine("feature", []), store.data, None)
         self.windows = EntityHandlers(self.loops, self.entities, notes)
-        self.joining = JoinHandlers(self.loops, self.joins, notes)
+        self.joining = JoinHandlers(self.loops, self.joins, notes, Deadlines(100, 10**6), Deadlines(100, 10**6))
         self.offset = 0
 
     def hear(self, deleted: bool = False, revision: int = 1, sequence: int = 1, life: int = 1) -> None:
@@ -88,7 +90,7 @@ async def test_a_deleted_loop_leaves_no_entity_and_no_join_behind() -> None:
 async def test_a_restart_after_the_deletion_forgets_the_rest() -> None:
     room = await lived()
     room.windows.recency.clear()
-    room.joining.deadlines.clear()
+    room.joining.predictions.clear()
 
     room.hear(deleted=True, sequence=2)
     room.windows.restored(room.entities.items())

@@ -13,7 +13,7 @@ from tests.feature.feature_world import event, label, loop_state, prediction, sp
 
 from everloop_feature.deadlines import Deadlines
 from everloop_feature.domain import Join, Truth, resolve
-from everloop_feature.handlers import JoinHandlers
+from everloop_feature.joining import JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_schemas.dead_letter import DeadLetter
@@ -25,16 +25,18 @@ from everloop_shared.messaging.keyed import KeyedStore
 from everloop_shared.messaging.routes import Position
 
 Said = PredictionMade | LabelReceived
-CLASSES = {"task": "multiclass", "label": {"type": "string", "within": "1h"}}
+CLASSES: dict[str, Any] = {"task": "multiclass", "label": {"type": "string", "within": "1h"}}
 
 
 class Desk:
     """Handlers over a store, with a log of their own."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, most: int = 3, most_bytes: int = 1_000_000, **changes: Any) -> None:
         self.store, loops = KeyedStore("joins"), Loops()
-        loops.apply(loop_state(spec(**changes)))
-        self.handlers = JoinHandlers(loops, self.store, PrometheusNotes(), max_joins=3)
+        for name in ("shop", "other"):
+            loops.apply(loop_state(spec(name, **changes)))
+        tables = Deadlines(most, most_bytes), Deadlines(most, most_bytes)
+        self.handlers = JoinHandlers(loops, self.store, PrometheusNotes(), *tables)
         self.offsets = {kind.topic.name: itertools.count() for kind in (PredictionMade, LabelReceived)}
 
     async def hear(
@@ -50,6 +52,10 @@ class Desk:
     async def outcomes(self, *said: Said) -> list[OutcomeObserved]:
         """The outcomes of several records."""
         return [e for s in said for e in await self.hear(s) if isinstance(e, OutcomeObserved)]
+
+    def kept(self) -> set[str]:
+        """The keys of which something is remembered."""
+        return {key for (_, key), entry in self.store._changed.items() if entry.value is not None}
 
     async def sweep(self, time_ms: int) -> list[Event]:
         """Let what is due expire."""
@@ -287,16 +293,167 @@ async def test_a_label_marked_as_overdue_never_joins_after_all() -> None:
     assert isinstance(letter, DeadLetter)
 
 
-async def test_beyond_the_limit_the_oldest_that_settled_go_first() -> None:
+async def test_beyond_the_limit_the_oldest_that_settled_goes_first_and_at_once() -> None:
     desk = Desk()
-    for n in range(4):
+    await desk.sweep(1)
+    for n in range(3):
         await desk.hear(prediction(n), time_ms=n)
     await desk.hear(label(2))
 
-    await desk.sweep(10)
+    await desk.hear(prediction(3), time_ms=3)
+    settled = desk.kept()
+    await desk.hear(prediction(4), time_ms=4)
 
-    left = {key for key in ("shop/e0", "shop/e1", "shop/e2", "shop/e3") if desk.store.get(key, Position("", 0))}
-    assert left == {"shop/e0", "shop/e1", "shop/e3"}
+    assert settled == {"shop/e0", "shop/e1", "shop/e3"}
+    assert desk.kept() == {"shop/e1", "shop/e3", "shop/e4"}
+
+
+async def test_labels_of_unknown_ids_cost_no_prediction_its_outcome_and_leave_as_dead_letters() -> None:
+    desk = Desk()
+    await desk.sweep(1)
+    for n in range(3):
+        await desk.hear(prediction(n))
+
+    for n in range(100, 150):
+        await desk.hear(label(n))
+    letters = await desk.sweep(2)
+    said = [e for n in range(3) for e in await desk.hear(label(n))]
+
+    assert [type(e) for e in said] == [OutcomeObserved] * 3
+    assert [e.data.error for e in letters if isinstance(e, DeadLetter)] == ["LabelCrowdedOut"] * 47
+    assert {"shop/e147", "shop/e148", "shop/e149"} < desk.kept()
+    assert "room" in letters[0].data.reason
+
+
+async def test_the_newest_labels_still_find_their_predictions_behind_a_flood() -> None:
+    desk = Desk()
+    await desk.sweep(1)
+    for n in range(100, 150):
+        await desk.hear(label(n))
+    await desk.hear(label(1))
+
+    said = await desk.hear(prediction(1))
+
+    assert [type(e) for e in said] == [OutcomeObserved]
+
+
+async def test_a_label_that_was_pushed_out_never_joins_after_all() -> None:
+    desk = Desk()
+    await desk.sweep(1)
+    for n in range(4):
+        await desk.hear(label(n))
+
+    said = await desk.hear(prediction(0))
+    letters = await desk.sweep(2)
+
+    assert (said, [e.causationid for e in letters]) == ([], ["l0"])
+    assert isinstance((await desk.hear(label(0, id="again")))[0], OutcomeObserved)
+
+
+async def test_a_loop_parts_with_its_own_and_never_with_those_of_another() -> None:
+    desk = Desk(most=10)
+    await desk.sweep(1)
+    for n in range(4):
+        await desk.hear(prediction(n, loop="other"))
+        await desk.hear(label(100 + n, loop="other"))
+
+    for n in range(50):
+        await desk.hear(prediction(n))
+        await desk.hear(label(100 + n))
+
+    assert {k for k in desk.kept() if k.startswith("other/")} == {
+        f"other/e{n}" for n in (0, 1, 2, 3, 100, 101, 102, 103)
+    }
+    assert desk.handlers.predictions.count(0) == desk.handlers.strangers.count(0) == 10
+
+
+async def test_bytes_count_and_not_entries() -> None:
+    desk = Desk(most=1_000, most_bytes=100_000)
+    await desk.sweep(1)
+
+    for n in range(50):
+        await desk.hear(feedback(n, f"f{n}", correct=True, comment="x" * 10_000))
+        await desk.hear(prediction(100 + n, features={"text": "y" * 10_000}))
+
+    assert desk.handlers.strangers.size(0) <= 100_000
+    assert desk.handlers.predictions.size(0) <= 100_000
+    assert desk.handlers.strangers.count(0) >= 9
+
+
+async def test_what_waits_for_one_prediction_is_bounded_and_a_label_outlives_feedback() -> None:
+    desk = Desk()
+    await desk.sweep(1)
+    await desk.hear(label(1))
+
+    caused = [
+        await desk.hear(feedback(1, f"f{i}", source=f"s{i}", correct=True, comment="x" * 10_000)) for i in range(30)
+    ]
+    letters = [e for events in caused for e in events if isinstance(e, DeadLetter)]
+    said = await desk.hear(prediction(1))
+
+    assert {e.data.error for e in letters} == {"LabelCrowdedOut"}
+    assert len(letters) + len(said) == 31
+    assert isinstance(said[0], OutcomeObserved)
+    assert said[0].data.kind == "label"
+
+
+async def test_before_anything_was_read_nothing_is_pushed_out() -> None:
+    desk = Desk()
+
+    for n in range(10):
+        await desk.hear(prediction(n))
+
+    assert len(desk.kept()) == 10
+
+
+class BatchFailed(Exception):
+    """What another record of a batch may do to it."""
+
+
+async def _push_out(desk: Desk, fails: bool) -> None:
+    async with desk.store:
+        await desk.hear(prediction(3), time_ms=3, offset=3)
+        await desk.hear(label(103), time_ms=3, offset=3)
+        if fails:
+            raise BatchFailed
+
+
+async def test_a_batch_that_fails_pushes_nothing_out_and_leaves_nothing_behind() -> None:
+    desk, letters = Desk(), list[Event]()
+    async with desk.store:
+        await desk.sweep(1)
+        for n in range(3):
+            await desk.hear(prediction(n), time_ms=n)
+            await desk.hear(label(100 + n), time_ms=n)
+
+    with pytest.raises(BatchFailed):
+        await _push_out(desk, fails=True)
+    await _push_out(desk, fails=False)
+    for time_ms in (2, 3, 4):
+        async with desk.store:
+            letters += await desk.sweep(time_ms)
+
+    kept = {key for _, key, _ in desk.store.items()}
+    gone = {f"shop/{e.subject}" for n in range(4) for e in (prediction(n), label(100 + n))} - kept
+    assert (len(kept), len(gone), len(letters)) == (6, 2, 1)
+    assert {e.causationid for e in letters} == {f"l{key[-3:]}" for key in gone if len(key) == len("shop/e100")}
+    assert desk.handlers.predictions.count(0) == desk.handlers.strangers.count(0) == 3
+
+
+async def test_marks_and_what_is_kept_are_rebuilt_from_the_state() -> None:
+    desk, other = Desk(), Desk()
+    async with desk.store:
+        await desk.sweep(1)
+        for n in range(4):
+            await desk.hear(label(n), time_ms=1000 + n)
+            await desk.hear(prediction(100 + n), time_ms=1000 + n)
+    other.store.data = desk.store.data
+
+    other.handlers.restored(other.store.items())
+    letters = await other.sweep(2_000)
+
+    assert [e.causationid for e in letters] == ["l0"]
+    assert other.handlers.predictions.count(0) == other.handlers.strangers.count(0) == 3
 
 
 async def test_deadlines_are_rebuilt_from_the_state() -> None:
@@ -315,16 +472,42 @@ async def test_deadlines_are_rebuilt_from_the_state() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=40), st.integers(0, 9))
 def test_deadlines_give_out_what_is_due_in_order(adds: list[tuple[int, int]], now: int) -> None:
-    deadlines, first = Deadlines(), dict[str, int]()
+    deadlines, latest = Deadlines(100, 1_000), dict[str, int]()
     for key, due in adds:
-        deadlines.add(0, str(key), due)
-        first.setdefault(str(key), due)
+        deadlines.keep(0, str(key), due, 1)
+        latest[str(key)] = due
 
     due_now = deadlines.due(0, now, 100)
 
-    assert sorted(due_now) == sorted(k for k, due in first.items() if due <= now)
-    assert [first[k] for k in due_now] == sorted(first[k] for k in due_now)
+    assert sorted(due_now) == sorted(k for k, due in latest.items() if due <= now)
+    assert [latest[k] for k in due_now] == sorted(latest[k] for k in due_now)
     assert deadlines.due(0, now, 100) == due_now
+
+
+class Counted(Deadlines):
+    """Checks its sums against a recount."""
+
+    def recount(self) -> None:
+        """Both sums, and the shares of the loops."""
+        part = self._parts[0]
+        assert part.size == sum(kept.size for kept in part.keys.values()) == sum(s.size for s in part.shares.values())
+        assert {k for s in part.shares.values() for k in (*s.open, *s.settled)} == part.keys.keys()
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.integers(1, 9), st.booleans(), st.booleans())))
+def test_within_its_limits_whatever_is_kept_and_discarded(steps: list[tuple[str, int, int, bool, bool]]) -> None:
+    kept = Counted(4, 20)
+    for loop, n, size, settled, gone in steps:
+        if gone:
+            kept.discard(0, f"{loop}/{n}")
+        else:
+            kept.keep(0, f"{loop}/{n}", n, size, settled)
+        while (key := kept.excess(0)) is not None:
+            kept.discard(0, key)
+        kept.recount()
+
+    assert kept.count(0) <= 4
+    assert kept.size(0) <= 20
 
 
 @given(st.permutations([label(1, True), feedback(1, id="f1", correct=False), label(1, False, id="l2"), prediction(1)]))

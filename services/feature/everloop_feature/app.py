@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from everloop_feature.api import router
-from everloop_feature.handlers import EntityHandlers, JoinHandlers
+from everloop_feature.deadlines import Deadlines
+from everloop_feature.handlers import EntityHandlers
+from everloop_feature.joining import JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_feature.settings import FeatureSettings
@@ -36,7 +38,9 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
         max_entities=settings.max_entities,
         times=times,
     )
-    joining = JoinHandlers(loops, joins, notes, max_joins=settings.max_joins, times=times)
+    predictions = Deadlines(settings.max_joins, settings.max_join_bytes)
+    strangers = Deadlines(settings.max_waiting, settings.max_waiting_bytes)
+    joining = JoinHandlers(loops, joins, notes, predictions, strangers, times)
     bus = connect("feature", [Route(LoopState.topic, windows.on_loop_state, broadcast=True)])
     groups = [
         KeyedGroup(

@@ -24,8 +24,8 @@ PAGE_IDS = 256
 """Ids that stay with the entity's state; a full page of them is put aside, so that each write stays small."""
 WORDS_REMEMBERED = 16
 """Ids of labels and feedback that a prediction remembers as applied."""
-WORDS_WAITING = 100
-"""Labels and feedback that wait for one prediction, at most; the oldest go first."""
+WORDS_WAITING, BYTES_WAITING = 20, 64_000
+"""Labels and feedback that wait for one prediction, at most."""
 
 
 def _dumps(value: object) -> bytes:
@@ -200,15 +200,26 @@ class Join:
         """With the prediction there."""
         return replace(self, prediction=event.model_dump(mode="json", exclude_none=True), waiting=())
 
-    def wait(self, word: Waiting) -> Join:
-        """With one more label that waits for the prediction."""
+    def wait(self, word: Waiting) -> tuple[Join, list[Waiting]]:
+        """With one more label or feedback that waits for the prediction, and what has to make room for it.
+
+        The oldest feedback goes first, then the oldest label, but never the one that came.
+        """
         if any(w.event["id"] == word.event["id"] for w in self.waiting):
-            return self
-        return replace(self, waiting=(*self.waiting, word)[-WORDS_WAITING:])
+            return self, []
+        waiting, dropped = [*self.waiting, word], list[Waiting]()
+        while len(waiting) > WORDS_WAITING or (len(waiting) > 1 and sum(map(_size, waiting)) > BYTES_WAITING):
+            kinds = [w.event["data"]["kind"] for w in waiting[:-1]]
+            dropped.append(waiting.pop(kinds.index("feedback") if "feedback" in kinds else 0))
+        return replace(self, waiting=tuple(waiting)), dropped
 
     def overdue_now(self) -> Join:
         """With the labels that wait given up; they leave once this is safe, so that they never join after all."""
         return replace(self, waiting=(), overdue=(*self.overdue, *self.waiting))
+
+
+def _size(word: Waiting) -> int:
+    return len(_dumps(word.event))
 
 
 def _wait(word: Waiting) -> list[object]:

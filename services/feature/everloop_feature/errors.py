@@ -41,6 +41,12 @@ class PredictionNeverCame(Rejected):
     title = "Prediction never came"
 
 
+class LabelCrowdedOut(Rejected):
+    """A label that waited for its prediction had to make room: more came for ids that nobody predicted."""
+
+    title = "Label crowded out"
+
+
 class NothingToLearn(Rejected):
     """Feedback that says neither what was right, nor of a class that it was wrong."""
 

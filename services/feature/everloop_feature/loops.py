@@ -10,6 +10,11 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import KnownLoops, LoopState
 
 
+def loop_of(key: str) -> str:
+    """The loop of a key, loop/entity or loop/prediction_id."""
+    return key.partition("/")[0]
+
+
 class Loops:
     """Specs and plans by loop, always those of the latest revision heard of."""
 

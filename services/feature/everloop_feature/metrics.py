@@ -9,10 +9,20 @@ VECTORS = Counter("everloop_feature_vectors_total", "Vectors computed for the st
 OUTCOMES = Counter("everloop_feature_outcomes_total", "Outcomes by kind of word: label, feedback.", ["loop", "kind"])
 UNJOINED = Counter(
     "everloop_feature_unjoined_total",
-    "Given up by reason: late (label), never_came (its prediction), evicted (prediction without a label).",
+    "Given up by reason: late (label), never_came (its prediction), evicted (prediction without a label), "
+    "crowded_out (label that waited for its prediction).",
     ["loop", "reason"],
 )
-JOINS = Gauge("everloop_feature_joins", "Predictions and labels kept by partition; limit: MAX_JOINS.", ["partition"])
+KEPT = Gauge(
+    "everloop_feature_joins",
+    "Kept by partition and table: predictions, and labels that wait for one; limits: MAX_JOINS, MAX_WAITING.",
+    ["partition", "table"],
+)
+KEPT_BYTES = Gauge(
+    "everloop_feature_join_bytes",
+    "Bytes of what is kept, by partition and table; limits: MAX_JOIN_BYTES, MAX_WAITING_BYTES.",
+    ["partition", "table"],
+)
 ENTITIES = Gauge("everloop_feature_entities", "Entities kept by partition; limit: MAX_ENTITIES.", ["partition"])
 FORGOTTEN = Counter("everloop_feature_forgotten_total", "Entities forgotten: more came than MAX_ENTITIES.", ["loop"])
 
@@ -36,9 +46,10 @@ class PrometheusNotes:
         """A label or a prediction was given up."""
         UNJOINED.labels(loop, reason).inc()
 
-    def kept(self, partition: int, joins: int) -> None:
-        """How many joins a partition keeps."""
-        JOINS.labels(str(partition)).set(joins)
+    def kept(self, partition: int, table: str, count: int, size: int) -> None:
+        """What a partition keeps in a table."""
+        KEPT.labels(str(partition), table).set(count)
+        KEPT_BYTES.labels(str(partition), table).set(size)
 
     def forgotten(self, loop: str) -> None:
         """An entity was forgotten."""

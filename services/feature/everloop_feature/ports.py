@@ -22,10 +22,10 @@ class Notes(Protocol):
         """An outcome left."""
 
     def unjoined(self, loop: str, reason: str) -> None:
-        """A label or a prediction was given up: late, never_came, or evicted."""
+        """A label or a prediction was given up: late, never_came, evicted, or crowded_out."""
 
-    def kept(self, partition: int, joins: int) -> None:
-        """How many joins a partition keeps."""
+    def kept(self, partition: int, table: str, count: int, size: int) -> None:
+        """How much a partition keeps of predictions, and of labels that wait for one; in bytes."""
 
     def forgotten(self, loop: str) -> None:
         """An entity was forgotten for the limit's sake."""

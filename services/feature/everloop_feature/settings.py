@@ -20,5 +20,13 @@ class FeatureSettings(FaustSettings):
         "longest ago are forgotten",
     )
     max_joins: int = Field(
-        50_000, ge=100, description="predictions and labels kept per partition; beyond, the oldest that settled go"
+        50_000,
+        ge=100,
+        description="predictions kept per partition for labels to come; beyond, the loop with the most parts with its "
+        "own: those that have their label first, then the oldest",
     )
+    max_join_bytes: int = Field(100_000_000, ge=100_000, description="bytes of them, as `max_joins`")
+    max_waiting: int = Field(
+        50_000, ge=100, description="ids without a prediction whose labels wait for one, per partition; then as above"
+    )
+    max_waiting_bytes: int = Field(40_000_000, ge=100_000, description="bytes of them, as `max_waiting`")
