@@ -55,8 +55,32 @@ class RunFinished(Event):
     data: RunFinishedData
 
 
+class LineFailedData(Data):
+    """A line broke on an outcome: it could not predict it, or not learn it.
+
+    `restarted`: it learns again from its last good version, or from the log, without the outcomes at `skipped`.
+    `ended`: it is out for good; what it had brought into service goes on serving.
+    """
+
+    line: str
+    run: str
+    state: Literal["restarted", "ended"]
+    offset: int
+    reason: str
+    skipped: tuple[int, ...] = ()
+
+
+class LineFailed(Event):
+    """A line could not go on as it was; `subject` is the line."""
+
+    topic: ClassVar[Topic] = Topic("training.line_failed.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
+    type: Literal["training.line_failed.v1"] = "training.line_failed.v1"
+    source: str = "everloop/training"
+    data: LineFailedData
+
+
 class Manifest(Data):
-    """All that is needed to build the same version again."""
+    """All that is needed to build the same version again: the offsets but for those at `skipped`, in order."""
 
     loop_revision: int
     model: ModelSpec
@@ -67,6 +91,7 @@ class Manifest(Data):
     outcomes: int
     seed: int
     libraries: dict[str, str]
+    skipped: tuple[int, ...] = ()
 
 
 class ModelTrainedData(Data):

@@ -12,7 +12,7 @@ from tests.bench import stream
 from tests.bench.figures import Figure
 from tests.bench.settings import Settings
 
-from everloop_models import Model
+from everloop_models import ArtifactUnavailable, Model
 from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.lines import SavedVersion
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -47,7 +47,7 @@ async def measure(settings: Settings) -> list[Figure]:
 
 def learn_ours(outcomes: Sequence[Outcome]) -> float:
     """Microseconds of CPU per outcome in a learner with one line."""
-    learner = LoopLearner(stream.state(), 0, Tools(lambda: stream.START, _kept))
+    learner = LoopLearner(stream.state(), 0, Tools(lambda: stream.START, _kept, _gone))
     learner.live = True
     started = time.thread_time()
     for i, outcome in enumerate(outcomes, 1):
@@ -68,6 +68,10 @@ def learn_bare(outcomes: Sequence[Outcome]) -> float:
         scaler.learn_one(outcome.features)
         model.learn_one(scaler.transform_one(outcome.features), outcome.label)
     return 1e6 * (time.thread_time() - started) / len(outcomes)
+
+
+def _gone(saved: SavedVersion) -> Model:
+    raise ArtifactUnavailable(saved.uri)
 
 
 def _kept(loop: str, version: str, model: Model) -> SavedVersion:

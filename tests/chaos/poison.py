@@ -25,6 +25,7 @@ CONSUMED = (
     "monitoring.evaluation_updated.v1",
     "training.run_requested.v1",
     "training.run_finished.v1",
+    "training.line_failed.v1",
     "training.model_trained.v1",
     "training.challenge_updated.v1",
     "registry.decided.v1",

@@ -35,7 +35,7 @@ from everloop_schemas.registry import (
     ModelRolledBackData,
 )
 from everloop_schemas.serving import Shadow
-from everloop_schemas.training import RunRequested, RunRequestedData
+from everloop_schemas.training import LineFailed, LineFailedData, RunRequested, RunRequestedData
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
@@ -255,6 +255,24 @@ async def test_a_guardrails_rollback_is_an_alert_and_a_persons_is_only_on_the_ti
     assert s["rollbacks"] == 2
     assert [line["kind"] for line in timeline] == ["rollback", "rollback"]
     assert [e.causationid for e in broker.events(AlertRaised.topic)] == ["x0"]
+
+
+async def test_a_line_that_broke_is_an_alert_with_the_offset_and_what_became_of_it(tmp_path: Path) -> None:
+    broker, states = MemoryBroker(), ("restarted", "ended")
+    async with running(broker, tmp_path) as house:
+        await house.send(state())
+        for n, became in enumerate(states):
+            data = LineFailedData.model_validate(
+                {"line": "logistic-0", "run": "r", "state": became, "offset": 500 + n, "reason": "not finite"}
+            )
+            await house.send(LineFailed(id=f"f{n}", time=at(n), subject="logistic-0", loop=LOOP, revision=1, data=data))
+        await house.status()
+        told = await house.ask("alerts")
+
+    raised = [e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)]
+    assert [(a.kind, a.severity) for a in raised] == [("line_failed", "warning"), ("line_failed", "critical")]
+    assert "logistic-0 broke at offset 500 and starts again without it: not finite" in raised[0].message
+    assert [line["kind"] for line in told] == ["line_failed", "line_failed"]
 
 
 async def test_the_curves_have_a_point_every_fifty_labels(tmp_path: Path) -> None:

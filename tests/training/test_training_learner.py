@@ -23,7 +23,7 @@ from tests.training.training_world import (
 )
 
 from everloop_models import ModelBroken, verify_and_load
-from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
+from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.outcome import outcome_of
 
@@ -274,12 +274,13 @@ def test_a_line_that_raises_ends_alone_and_is_never_built_again(monkeypatch: pyt
         raise ModelBroken("the probability is not finite")
 
     monkeypatch.setattr(broken.model, "learn", raises)
+    monkeypatch.setattr("everloop_training.domain.roster.RESTARTS", 0)
     feed(room, 100, 200)
 
     events = room.take()
-    [finished] = of(RunFinished, events)
-    assert finished.data.state == "failed"
-    assert "not finite" in (finished.data.reason or "")
+    [failed] = of(LineFailed, events)
+    assert (failed.data.line, failed.data.state, failed.data.offset) == ("naive-bayes-0", "ended", 99)
+    assert "not finite" in failed.data.reason
     assert sorted(losses(events)["logistic-0"]) == list(range(100, 200))
     assert set(room.roster.lines) == {"logistic-0"}
 

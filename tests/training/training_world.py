@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from everloop_models import ArtifactUnavailable, Model, save
+from everloop_models import ArtifactUnavailable, Model, save, verify_and_load
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved, OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -122,9 +122,15 @@ class Shelf:
         self.kept[version] = artifact.data
         return SavedVersion(version, f"memory://{version}", artifact.sha256, artifact.size)
 
+    def recall(self, saved: SavedVersion) -> Model:
+        if saved.version not in self.kept:
+            raise ArtifactUnavailable("it has been collected")
+        return verify_and_load(self.kept[saved.version], saved.sha256)
+
 
 def tools(shelf: Shelf | None = None, now: Callable[[], datetime] = lambda: START) -> Tools:
-    return Tools(now, (shelf or Shelf()).keep)
+    chosen = shelf or Shelf()
+    return Tools(now, chosen.keep, chosen.recall)
 
 
 def learner(first: LoopState | None = None, shelf: Shelf | None = None) -> LoopLearner:

@@ -18,7 +18,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import Decided, KnownLoops, LoopState, ModelRolledBack, VersionRegistered
 from everloop_schemas.serving import ObservationReceived, PredictionMade
-from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
+from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
 
@@ -104,6 +104,13 @@ class Handlers:
         """A training run ended."""
         self._tell(timeline.run_finished(event))
         return []
+
+    async def on_line_failed(self, event: LineFailed, at: Position) -> list[Event]:
+        """A line broke on an outcome: a person is told."""
+        told = timeline.line_failed(event)
+        self._tell(told)
+        message, severity = f"{told.what}: {told.why}"[:500], told.data["severity"]
+        return [alert(event.loop, event.revision, self.clock(), "line_failed", severity, message, event.id)]
 
     async def on_model_trained(self, event: ModelTrained, at: Position) -> list[Event]:
         """A version exists."""

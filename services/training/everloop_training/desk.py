@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from everloop_models import ArtifactStore, Model, ModelBroken, save
+from everloop_models import ArtifactStore, Model, ModelBroken, save, verify_and_load
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import system_clock
 from everloop_training.domain.learner import LoopLearner
@@ -216,7 +216,8 @@ class Desk:
 
 def desk_of(settings: TrainingSettings) -> Desk:
     """A desk as the settings say."""
-    tools = Tools(system_clock, _keeper(ArtifactStore(settings.artifact_url)))
+    store = ArtifactStore(settings.artifact_url)
+    tools = Tools(system_clock, _keeper(store), lambda saved: verify_and_load(store.get(saved.uri), saved.sha256))
     snapshots = Snapshots(settings.snapshot_folder())
     return Desk(tools, snapshots, settings.snapshot_outcomes, settings.snapshot_seconds)
 

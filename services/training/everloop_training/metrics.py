@@ -9,7 +9,9 @@ RUNS = Counter(
     "everloop_training_runs_total", "Training runs that were requested, by loop and trigger.", ["loop", "trigger"]
 )
 VERSIONS = Counter("everloop_training_versions_total", "Versions made, by loop and reason.", ["loop", "reason"])
-FAILURES = Counter("everloop_training_failed_lines_total", "Lines that ended with a failure, by loop.", ["loop"])
+FAILURES = Counter(
+    "everloop_training_failed_lines_total", "Lines that broke, and started again or ended, by loop.", ["loop"]
+)
 WORKER_STARTS = Counter("everloop_training_worker_starts_total", "Starts of the worker process; more than 1: it died.")
 IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes on their way to the worker; limit: IN_FLIGHT.")
 SNAPSHOT_OFFSET = Gauge(

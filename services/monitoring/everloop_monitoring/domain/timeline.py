@@ -17,10 +17,10 @@ from everloop_schemas.registry import (
     ModelRolledBack,
     RolloutChanged,
 )
-from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
+from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 
 Severity = Literal["info", "warning", "critical"]
-ALERTS = ("drift", "rollback", "dead_letter")
+ALERTS = ("drift", "rollback", "dead_letter", "line_failed")
 """Kinds of happening that are alerts as well."""
 
 
@@ -74,6 +74,16 @@ def run_finished(event: RunFinished) -> Happening:
     d = event.data
     what = f"{d.line} {d.state} on {d.outcomes} outcomes"
     return _of(event, "run_finished", what, d.reason or "caught up with the log", run=d.run)
+
+
+def line_failed(event: LineFailed) -> Happening:
+    """A line broke on an outcome."""
+    d = event.data
+    then = (
+        "starts again without it" if d.state == "restarted" else "is out for good; what it brought into service stays"
+    )
+    severity: Severity = "warning" if d.state == "restarted" else "critical"
+    return _of(event, "line_failed", f"{d.line} broke at offset {d.offset} and {then}", d.reason, severity=severity)
 
 
 def model_trained(event: ModelTrained) -> Happening | None:

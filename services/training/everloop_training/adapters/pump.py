@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 
 from everloop_schemas.envelope import Event
-from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
+from everloop_schemas.training import LineFailed, ModelTrained, RunRequested
 from everloop_shared.errors import Disposition, EverloopError
 from everloop_shared.messaging.routes import Publisher
 from everloop_training.messages import Done, Learned, SnapshotWritten
@@ -73,5 +73,5 @@ def _count(event: Event) -> None:
             RUNS.labels(event.loop, event.data.trigger).inc()
         case ModelTrained():
             VERSIONS.labels(event.loop, event.data.reason).inc()
-        case RunFinished() if event.data.state == "failed":
+        case LineFailed():
             FAILURES.labels(event.loop).inc()

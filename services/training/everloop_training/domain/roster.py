@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from everloop_models import Losses, ModelBroken, ModelSpecInvalid, build
+from everloop_models import ArtifactCorrupt, ArtifactUnavailable, Losses, ModelSpecInvalid, build
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import Line, RunRequested
-from everloop_training.domain.lines import LearningLine
+from everloop_training.domain.lines import LearningLine, LineBroken
 from everloop_training.domain.outcome import Outcome
 from everloop_training.domain.voice import Voice
 
 WARM = 30
+RESTARTS = 5
+"""So often a line starts again without what broke it; one that goes on breaking is out for good."""
 RING = 3000
 CHUNK = 500
 
@@ -29,14 +32,17 @@ class Gap(NamedTuple):
 class Roster:
     """Who is learning. `definitions` are all lines there ever were, so that any can be brought back.
 
-    A line that raises has failed: its run ends, and it is never built again, because it would raise again.
-    The last `RING` outcomes are kept at hand; a line that starts earlier asks for history by `gaps`.
+    A line that raises starts again without the outcomes that may be to blame, from its last good version or, where
+    there is none, from the log. After `RESTARTS` it has failed: its run ends, and it is never built again. `skipped`
+    says for each line which offsets each of its restarts left out. The last `RING` outcomes are kept at hand; a line
+    that starts earlier asks for history by `gaps`.
     """
 
     def __init__(self, losses: Losses, voice: Voice) -> None:
         self.lines: dict[str, LearningLine] = {}
         self.definitions: dict[str, RunRequested] = {}
         self.failed: set[str] = set()
+        self.skipped: dict[str, list[frozenset[int]]] = {}
         self.losses = losses
         self.next = 0
         self.attach(voice)
@@ -74,11 +80,12 @@ class Roster:
             model = build(data.model, spec)
         except ModelSpecInvalid as e:
             self.failed.add(line.line)
+            self.voice.failed(line, request.revision, data.requested_offset, str(e), request.traceparent)
             self.voice.ended(line, request.revision, data.requested_offset, 0, str(e), request.traceparent)
             return
-        learning = LearningLine(line, model, data.trigger, request.revision, request.traceparent, finished=finished)
-        self.lines[line.line] = learning
-        self._catch_up(learning)
+        self._start(
+            LearningLine(line, model, data.trigger, request.revision, spec, request.traceparent, finished=finished)
+        )
 
     def keep(self, wanted: set[str], spec: LoopSpec) -> None:
         """Retire the lines nobody needs any more, bring back those that somebody needs again."""
@@ -102,8 +109,10 @@ class Roster:
         if line is None or line.joined or line.next != gap.start:
             return
         for outcome in outcomes:
-            if outcome.learnable and self._step(line, outcome) is None:
-                return
+            if outcome.learnable:
+                self._step(line, outcome)
+                if self.lines.get(line.name) is not line:
+                    return
         line.next = gap.stop
         self._catch_up(line)
 
@@ -111,19 +120,54 @@ class Roster:
         """A line is out for good."""
         self.failed.add(line.name)
         self.lines.pop(line.name, None)
-        self.voice.finished(line, reason)
+        self.voice.failed(line.line, line.revision, line.offset, reason, line.trace)
+        if not line.finished:
+            self.voice.finished(line, reason)
+
+    def _start(self, line: LearningLine) -> None:
+        line.skipped = frozenset().union(*self.skipped.get(line.name, ()))
+        self.lines[line.name] = line
+        self._catch_up(line)
 
     def _catch_up(self, line: LearningLine) -> None:
         if line.next < self._recent_from:
             return
         for outcome in [o for o in self._recent if o.offset >= line.next]:
-            if self._step(line, outcome) is None:
+            self._step(line, outcome)
+            if self.lines.get(line.name) is not line:
                 return
         line.joined = True
 
     def _step(self, line: LearningLine, outcome: Outcome) -> float | None:
+        """The line's loss; None where it skips this outcome, or broke on it and is another line object now, or none."""
+        if outcome.offset in line.skipped:
+            line.next = outcome.offset + 1
+            return None
         try:
             return line.step(outcome, self.losses)
-        except ModelBroken as e:
-            self.fail(line, f"at offset {outcome.offset}: {e.detail}")
+        except LineBroken as e:
+            self._restart(line, outcome.offset, e)
             return None
+
+    def _restart(self, line: LearningLine, offset: int, broken: LineBroken) -> None:
+        restarts = self.skipped.setdefault(line.name, [])
+        if len(restarts) >= RESTARTS:
+            self.fail(line, f"{broken.reason}; it had started again {RESTARTS} times before")
+            return
+        restarts.append(broken.suspects)
+        self.voice.failed(line.line, line.revision, offset, broken.reason, line.trace, sorted(broken.suspects))
+        again = LearningLine(
+            line.line,
+            build(line.line.model, line.spec),
+            line.trigger,
+            line.revision,
+            line.spec,
+            line.trace,
+            finished=line.finished,
+        )
+        for kept in (k for k in reversed(line.kept) if k.offset < min(broken.suspects)):
+            with suppress(ArtifactUnavailable, ArtifactCorrupt):
+                again.back_to(kept, self.voice.tools.recall(kept.saved))
+                again.kept = (kept,)
+                break
+        self._start(again)

@@ -56,8 +56,9 @@ class Versions:
         tools, loop = self.voice.tools, self.voice.loop
         self.owed.pop(line.name, None)
         try:
-            if line.saved is None or line.saved.version != line.version:
-                line.saved = tools.keep(loop, line.version, line.model)
+            saved = line.saved
+            if saved is None:
+                line.keep(saved := tools.keep(loop, line.version, line.model))
         except ArtifactUnavailable as e:
             log.warning("version not stored", extra={"loop": loop, "version": line.version, "reason": e.detail})
             if reason != "refresh":
@@ -66,4 +67,4 @@ class Versions:
         except ModelBroken as e:
             self.roster.fail(line, e.detail)
         else:
-            self.voice.trained(line, line.saved, reason)
+            self.voice.trained(line, saved, reason)

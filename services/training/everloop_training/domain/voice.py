@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -16,6 +16,8 @@ from everloop_schemas.training import (
     ChallengeUpdated,
     ChallengeUpdatedData,
     Line,
+    LineFailed,
+    LineFailedData,
     Manifest,
     ModelTrained,
     ModelTrainedData,
@@ -30,14 +32,19 @@ from everloop_training.domain.triggers import Cause
 
 log = logging.getLogger(__name__)
 LIBRARIES = library_versions()
+REASON = 500
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a learner is given: the clock, and a way to keep a model as a version (raises ArtifactUnavailable)."""
+    """What a learner is given: the clock, and ways to keep a model as a version and to have it back.
+
+    Both raise ArtifactUnavailable, the second also ArtifactCorrupt.
+    """
 
     now: Callable[[], datetime]
     keep: Callable[[str, str, Model], SavedVersion]
+    recall: Callable[[SavedVersion], Model]
 
 
 def run_id(loop: str, key: str, life: int = 1) -> str:
@@ -103,6 +110,33 @@ class Voice:
             )
         )
 
+    def failed(
+        self, line: Line, revision: int, offset: int, reason: str, trace: str | None, skipped: Sequence[int] = ()
+    ) -> None:
+        """A line broke at an offset: it starts again without the offsets in `skipped`, or with none is out for good."""
+        state: Literal["restarted", "ended"] = "restarted" if skipped else "ended"
+        said = {"loop": self.loop, "line": line.line, "offset": offset, "state": state, "reason": reason}
+        log.warning("line failed", extra=said)
+        self.events.append(
+            LineFailed(
+                id=derived_id(self.loop, LineFailed.type_name(), line.line, offset, state),
+                time=self.tools.now(),
+                subject=line.line,
+                loop=self.loop,
+                revision=revision,
+                correlationid=line.run,
+                traceparent=trace,
+                data=LineFailedData(
+                    line=line.line,
+                    run=line.run,
+                    state=state,
+                    offset=offset,
+                    reason=reason[:REASON],
+                    skipped=tuple(skipped),
+                ),
+            )
+        )
+
     def trained(self, line: LearningLine, saved: SavedVersion, reason: Literal["initial", "refresh", "gate"]) -> None:
         """A line has become a version."""
         data = ModelTrainedData(
@@ -165,6 +199,7 @@ class Voice:
             outcomes=line.outcomes,
             seed=SEED,
             libraries=LIBRARIES,
+            skipped=tuple(sorted(o for o in line.skipped if o <= line.offset)),
         )
 
 
