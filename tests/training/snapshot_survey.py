@@ -35,7 +35,7 @@ def survey() -> set[Use]:
 
 
 def moments(parts: dict[str, Any]) -> Iterator[LoopLearner]:
-    """A learner before its first outcome, with runs, alerts, labels said again, gaps, and after a restart."""
+    """A learner before its first outcome, with runs, alerts, repeats, gaps, a line that broke, and after a restart."""
     kind = parts["task"]
     labels = {"regression": float, "multiclass": str}.get(kind, bool)
     of = spec(**parts)
@@ -48,6 +48,8 @@ def moments(parts: dict[str, Any]) -> Iterator[LoopLearner]:
             champion = f"{next(iter(room.spec_lines.values()))}@100"
             room.follow(read(state(1, champion, of=of, candidate=champion)))
             room.on_drift(read(alert(240, 210)))
+        if i == 250:
+            next(iter(room.roster.lines.values())).model.estimator = None  # it breaks, and starts again
         if i == 300:
             room.remind(read(alert(340, 310, "later")))
             room.request("person", "why not")
