@@ -226,7 +226,7 @@ async def test_a_restart_tells_nothing_again_and_goes_on(tmp_path: Path) -> None
 
     async with registry(broker, tmp_path) as client:
         restarted = len(decided(broker))
-        await tell(broker, evaluation(250, {"a-0@200": [0.5] * 50}))
+        await tell(broker, evaluation(250, {"a-0@200": [0.5] * 50, "b-0@400": [0.5] * 50}))
         await until(lambda: len(decided(broker)) > told)
         rollout = (await client.get("/market/rollout")).json()
 

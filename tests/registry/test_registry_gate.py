@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from math import log
+from math import log, log1p
 from random import Random
 from statistics import median
 
@@ -11,7 +11,7 @@ import pytest
 from tests.registry.registry_room import challenge
 
 from everloop_registry.domain.betting import Bet
-from everloop_registry.domain.gate import Gate, Verdict
+from everloop_registry.domain.gate import PENDING, Gate, Verdict
 from everloop_schemas.loop import GateSpec
 
 SPEC = GateSpec(min_outcomes=200)
@@ -157,3 +157,49 @@ def test_a_value_outside_the_bounds_counts_as_the_nearest_inside(x: float) -> No
     inside.add(1.0 if x > 0 else -1.0)
 
     assert outside.log_e == inside.log_e
+
+
+def test_while_the_champions_line_has_no_losses_what_was_served_takes_its_place() -> None:
+    gate = Gate()
+
+    early = gate.observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC)
+    verdict = gate.settle(SPEC, dict.fromkeys(range(300), 1.0))
+
+    assert early is None
+    assert verdict is not None
+    assert (verdict.line, verdict.outcomes) == ("b-0", 200)
+
+
+def test_what_was_served_may_be_known_first() -> None:
+    verdict = Gate().observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC, dict.fromkeys(range(300), 1.0))
+
+    assert verdict is not None
+    assert verdict.line == "b-0"
+
+
+def test_the_champions_own_line_is_the_comparison_where_it_has_a_loss() -> None:
+    gate, losses = Gate(), {"a-0": [0.0] * 100 + [None] * 100, "b-0": [0.0] * 200}
+    gate.observe("a-0", challenge(0, losses).data, SPEC, dict.fromkeys(range(200), 1.0))
+
+    assert sorted(gate.pending) == []
+    assert gate.challengers["b-0"].bet.outcomes == 200
+    assert gate.challengers["b-0"].bet.sums[0] == pytest.approx(100 * log1p(0.05))
+
+
+def test_outcomes_that_nobody_tells_of_are_let_go() -> None:
+    gate = Gate()
+    for start in range(0, 3000, 100):
+        gate.observe("a-0", challenge(start, {"b-0": [0.0] * 100}).data, SPEC)
+
+    assert len(gate.pending) == PENDING
+
+
+@pytest.mark.parametrize("change", ["reign", "alarm"])
+def test_what_waits_belongs_to_one_reign_and_epoch(change: str) -> None:
+    gate = Gate()
+    gate.observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC)
+
+    gate.new_reign() if change == "reign" else gate.on_alarm(299)
+
+    assert gate.settle(SPEC, dict.fromkeys(range(300), 1.0)) is None
+    assert gate.pending == {}

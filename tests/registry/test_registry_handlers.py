@@ -52,6 +52,11 @@ async def rollout_of(desk: Desk, name: str = "b-0") -> None:
     )
 
 
+def both(start: int, n: int, candidate: str = "b-0@400") -> Event:
+    """Logged losses of champion and candidate, alike."""
+    return evaluation(start, {"a-0@200": [0.5] * n, candidate: [0.5] * n})
+
+
 async def test_the_first_line_that_beats_the_baseline_is_promoted_without_canary(at_desk: Desk) -> None:
     await at_desk.hear(run_requested("a-0"), trained("a-0", 30, "initial"))
 
@@ -101,7 +106,7 @@ async def test_every_decision_of_a_rollout_carries_the_run_of_its_line(at_desk: 
     before = len(at_desk.told)
 
     await rollout_of(at_desk)
-    await at_desk.hear(state("b-0@400"), *(evaluation(s, {"a-0@200": [0.5] * 100}) for s in (400, 500, 600)))
+    await at_desk.hear(state("b-0@400"), *(both(s, 100) for s in (400, 500, 600)))
 
     assert isinstance(at_desk.told[-1], ModelPromoted)
     assert {d.correlationid for d in at_desk.told[before:]} == {"run-b-0"}
@@ -128,7 +133,7 @@ async def test_after_an_alarm_there_is_no_shadow_and_a_canary_of_two_times_fifty
     for start in (300, 350, 400):
         loop = await at_desk.loop()
         seen.append((loop.stage, loop.share))
-        await at_desk.hear(evaluation(start, {"a-0@200": [0.5] * 50}))
+        await at_desk.hear(both(start, 50, candidate="b-0@300"))
 
     assert seen == [("canary", 0.25), ("canary", 0.5), ("idle", 0.0)]
     assert (await at_desk.loop()).champion.version == "b-0@300"
@@ -179,7 +184,7 @@ async def test_a_winner_that_training_never_makes_a_version_of_ends(at_desk: Des
 
 async def test_a_champion_that_serving_cannot_load_makes_way_for_what_served_before(at_desk: Desk) -> None:
     await champion_is(at_desk, "a-0")
-    await at_desk.hear(trained("a-0", 300))
+    await at_desk.hear(lines(200, 101, a=[0.5]), evaluation(200, {"a-0@200": [0.5] * 101}), trained("a-0", 300))
 
     told = await at_desk.hear(state("a-0@300", "failed"))
 
@@ -191,6 +196,7 @@ async def test_refreshes_of_champion_and_candidate_take_their_slots(at_desk: Des
     await champion_is(at_desk, "a-0")
     await rollout_of(at_desk)
 
+    await at_desk.hear(lines(400, 101, a=[0.5], b=[0.5]), both(400, 101))
     told = await at_desk.hear(trained("a-0", 500), trained("b-0", 500), trained("c-0", 500), trained("a-0", 450))
 
     loop = await at_desk.loop()
@@ -202,10 +208,95 @@ async def test_a_refresh_of_a_line_that_got_worse_than_its_snapshot_is_refused(a
     await champion_is(at_desk, "a-0")
     await at_desk.hear(lines(200, 100, a=[1.0]), evaluation(200, {"a-0@200": [0.0] * 100}))
 
-    told = await at_desk.hear(trained("a-0", 300))
+    told = await at_desk.hear(trained("a-0", 299))
 
     assert told == ["version_registered", "gate_decided"]
     assert (await at_desk.loop()).champion.version == "a-0@200"
+
+
+@pytest.mark.parametrize(("loss", "then"), [(0.0, "a-0@299"), (1.0, "a-0@200")])
+async def test_a_refresh_waits_for_the_evidence_up_to_it_in_whatever_order_it_comes(
+    at_desk: Desk, loss: float, then: str
+) -> None:
+    await champion_is(at_desk, "a-0")
+
+    early = await at_desk.hear(trained("a-0", 299), lines(200, 100, a=[loss]), evaluation(200, {"a-0@200": [0.0] * 60}))
+    waiting = (await at_desk.loop()).champion.version
+    late = await at_desk.hear(evaluation(260, {"a-0@200": [0.0] * 40}))
+
+    assert (early, waiting) == (["version_registered"], "a-0@200")
+    assert late == (["gate_decided"] if loss else ["model_refreshed"])
+    assert (await at_desk.loop()).champion.version == then
+
+
+async def test_in_bursts_the_newest_refresh_with_evidence_is_taken_and_the_next_goes_on_waiting(at_desk: Desk) -> None:
+    await champion_is(at_desk, "a-0")
+    await at_desk.hear(lines(200, 250, a=[0.0]), *(trained("a-0", at) for at in (259, 359, 449)))
+
+    first = await at_desk.hear(evaluation(200, {"a-0@200": [0.0] * 200}))
+    version = (await at_desk.loop()).champion.version
+    second = await at_desk.hear(evaluation(400, {"a-0@200": [0.0] * 50}))
+
+    assert (first, version, second) == (["model_refreshed"], "a-0@359", ["model_refreshed"])
+    assert (await at_desk.loop()).champion.version == "a-0@449"
+
+
+async def test_right_after_a_promotion_a_line_is_judged_by_what_it_took_over_from(at_desk: Desk) -> None:
+    await champion_is(at_desk, "a-0")
+
+    told = await at_desk.hear(lines(200, 100, a=[0.1]), trained("a-0", 299), evaluation(200, {"0": [0.6] * 100}))
+
+    assert told == ["version_registered", "model_refreshed"]
+
+
+async def test_a_refresh_without_evidence_is_refused_at_the_deadline_and_what_serves_stays(at_desk: Desk) -> None:
+    await champion_is(at_desk, "a-0")
+    told = await at_desk.hear(lines(200, 100, a=[0.0]), trained("a-0", 299))
+
+    later = [await at_desk.hear(lines(start, 100, a=[0.0])) for start in range(300, 1300, 100)]
+
+    assert told == ["version_registered"]
+    assert later == [[]] * 9 + [["gate_decided"]]
+    assert "no evidence within 1000 outcomes" in at_desk.told[-1].data.reason
+    assert (await at_desk.loop()).champion.version == "a-0@200"
+
+
+async def test_a_canary_step_waits_until_the_candidates_own_predictions_have_outcomes(at_desk: Desk) -> None:
+    await champion_is(at_desk, "a-0")
+    await rollout_of(at_desk)
+    await at_desk.hear(state("b-0@400"), both(400, 100))
+
+    await at_desk.hear(evaluation(500, {"a-0@200": [0.5] * 300}))
+    waiting = await at_desk.loop()
+    await at_desk.hear(both(800, 29))
+    still = await at_desk.loop()
+    await at_desk.hear(both(829, 1))
+
+    assert (waiting.stage, waiting.share, still.share, (await at_desk.loop()).share) == ("canary", 0.1, 0.1, 0.5)
+
+
+async def test_a_candidate_whose_predictions_never_have_outcomes_is_taken_back(at_desk: Desk) -> None:
+    await champion_is(at_desk, "a-0")
+    await rollout_of(at_desk)
+    await at_desk.hear(state("b-0@400"), both(400, 100))
+
+    told = [await at_desk.hear(evaluation(s, {"a-0@200": [0.5] * 2000})) for s in range(500, 12_500, 2000)]
+
+    assert told == [[], [], [], [], [], ["model_rolled_back"]]
+    assert "only 0 of its predictions had outcomes" in at_desk.told[-1].data.reason
+
+
+@pytest.mark.parametrize("served_first", [False, True])
+async def test_a_fresh_line_wins_against_what_a_champion_without_a_line_goes_on_serving(
+    at_desk: Desk, served_first: bool
+) -> None:
+    await champion_is(at_desk, "a-0")
+    told = [lines(200, 200, zero=[1.0], b=[0.0]), evaluation(200, {"a-0@200": [1.0] * 200})]
+
+    decided = await at_desk.hear(run_requested("b-0"), *(reversed(told) if served_first else told))
+
+    assert decided == ["gate_decided", "rollout_changed"]
+    assert (await at_desk.loop()).winner == "b-0"
 
 
 async def test_a_version_that_breaks_its_contract_is_refused_and_ends_the_rollout(at_desk: Desk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from everloop_registry.domain.refresh import Recent
+from everloop_registry.domain.refresh import ENOUGH, Recent, worse
 
 
 def recent(line: list[float], served: list[float]) -> Recent:
@@ -16,12 +16,24 @@ def recent(line: list[float], served: list[float]) -> Recent:
     return made
 
 
-def test_too_few_outcomes_say_nothing() -> None:
-    assert recent([1.0] * 29, [0.0] * 29).worse() is None
+def said(recent: Recent) -> str | None:
+    """What is said of it where nobody else served."""
+    return worse(recent.gaps({}))
+
+
+def test_only_outcomes_that_both_predicted_are_evidence() -> None:
+    assert len(recent([1.0] * 29, [0.0] * 29).gaps({})) == 29 < ENOUGH
+    assert Recent(line={1: 1.0}, served={2: 0.0}).gaps({}) == []
+
+
+def test_where_no_snapshot_of_the_line_predicted_it_is_judged_by_what_was_served() -> None:
+    gaps = Recent(line={1: 1.0, 2: 1.0, 3: 0.0}, served={3: 0.5}).gaps({1: 0.0, 3: 1.0})
+
+    assert gaps == [1.0, -0.5]
 
 
 def test_a_line_clearly_worse_is_told_with_figures() -> None:
-    reason = recent([1.0] * 40 + [0.0] * 60, [0.0] * 100).worse()
+    reason = said(recent([1.0] * 40 + [0.0] * 60, [0.0] * 100))
 
     assert reason is not None
     assert "0.400" in reason
@@ -31,7 +43,7 @@ def test_equal_lines_are_rarely_called_worse() -> None:
     random = Random(3)
     runs = [[[float(random.random() < 0.3) for _ in range(100)] for _ in range(2)] for _ in range(300)]
 
-    refused = sum(recent(a, b).worse() is not None for a, b in runs)
+    refused = sum(said(recent(a, b)) is not None for a, b in runs)
 
     assert refused <= 300 * 0.03
 
@@ -39,7 +51,7 @@ def test_equal_lines_are_rarely_called_worse() -> None:
 def test_only_the_last_hundred_that_both_have_count() -> None:
     old_and_bad, new_and_good = [1.0] * 150, [0.0] * 100
 
-    assert recent(old_and_bad + new_and_good, [0.0] * 250).worse() is None
+    assert said(recent(old_and_bad + new_and_good, [0.0] * 250)) is None
 
 
 def test_memory_is_bounded() -> None:
@@ -54,4 +66,4 @@ def test_losses_outside_their_bounds_count_as_the_nearest_inside() -> None:
         recent.learned(offset, 1.7976931348623157e308 * (-1) ** offset)
         recent.logged(offset, 0.5)
 
-    assert recent.worse() is None
+    assert said(recent) is None

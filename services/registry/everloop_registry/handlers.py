@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from everloop_registry.domain import rollout
 from everloop_registry.domain.betting import Bet
-from everloop_registry.domain.evidence import evaluated, learned
+from everloop_registry.domain.evidence import evaluated, learned, settled
+from everloop_registry.domain.gate import Verdict
 from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_registry.domain.loop import KEPT
 from everloop_registry.errors import (
@@ -92,6 +93,7 @@ class Handlers:
             ledger.decide(VersionRegistered, model.version, data, ledger.work.runs[model.line])
         ledger.models[model.version] = model
         _serve(ledger, model)
+        await self._refresh(ledger)
         return await self._close(ledger)
 
     async def on_challenge_updated(self, event: ChallengeUpdated, at: Position) -> list[Event]:
@@ -101,8 +103,8 @@ class Handlers:
         for line in event.data.lines:
             _run(ledger, line.line, line.run)
         verdict = learned(ledger, event.data)
-        if verdict is not None and ledger.known.stage == "idle":
-            rollout.won(ledger, verdict)
+        _won(ledger, verdict)
+        await self._refresh(ledger)
         return await self._close(ledger)
 
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
@@ -125,8 +127,10 @@ class Handlers:
         if (ledger := await self._open(event)) is None:
             return []
         if evaluated(ledger, event.data) and not ledger.known.pinned:
+            _won(ledger, settled(ledger))
             rollout.guard(ledger)
             rollout.advance(ledger)
+            await self._refresh(ledger)
         return await self._close(ledger)
 
     async def on_version_state(self, event: VersionState, at: Position) -> list[Event]:
@@ -212,6 +216,14 @@ class Handlers:
         ledger.decide(LoopDeleted, loop, LoopDeletedData(reason=reason))
         return await self._close(ledger)
 
+    async def _refresh(self, ledger: Ledger) -> None:
+        """Decide on the refreshes whose evidence is there."""
+        for waiting in rollout.due(ledger):
+            model = ledger.models.get(waiting.version) or await self.book.model(ledger.name, waiting.version)
+            if model is not None:
+                ledger.models[model.version] = model
+                rollout.refresh(ledger, model)
+
     async def _open(self, event: Event) -> Ledger | None:
         """The ledger of an event's loop; None for one that is deleted, or of a life before: it is let go."""
         ledger = await self.book.open(event.loop, Cause.of(event, self.clock()))
@@ -262,7 +274,12 @@ def _serve(ledger: Ledger, model: ModelTrainedData) -> None:
     if loop.stage == "training" and loop.winner == model.line and model.offset >= loop.gate_offset:
         rollout.begin(ledger, model)
     else:
-        rollout.refresh(ledger, model)
+        rollout.offer(ledger, model)
+
+
+def _won(ledger: Ledger, verdict: Verdict | None) -> None:
+    if verdict is not None and ledger.known.stage == "idle":
+        rollout.won(ledger, verdict)
 
 
 def _run(ledger: Ledger, line: str, run: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
 
@@ -14,8 +15,11 @@ from everloop_schemas.training import ChallengeUpdatedData
 
 ALARM_MIN_OUTCOMES = 100
 """In an alarm epoch this many outcomes are enough, where the spec asks for more."""
+PENDING = 1000
+"""So many outcomes wait for word of what was served; the oldest are let go."""
 ALARM_LASTS = 2000
 """So many offsets after an alarm a winner still owes its win to it, and takes the short canary."""
+NOTHING: Mapping[int, float] = {}
 
 
 class Challenger(BaseModel):
@@ -44,6 +48,8 @@ class Gate(BaseModel):
 
     `epoch` is 1 and counts up with every alarm of the reign; `last` is the last offset seen, `start` the one after
     which the tests of this epoch count, `alarm` that of the latest alarm.
+    `pending` are the losses of lines on outcomes that the champion's line did not predict, until it is known how well
+    what was served did.
     """
 
     epoch: int = 1
@@ -51,17 +57,18 @@ class Gate(BaseModel):
     start: int = -1
     alarm: int = -1
     challengers: dict[str, Challenger] = Field(default_factory=dict)
+    pending: dict[int, dict[str, float]] = Field(default_factory=dict)
 
     def new_reign(self) -> None:
         """Another champion, or a person's word: all tests start anew, on outcomes nobody has seen."""
-        self.epoch, self.start, self.challengers = 1, self.last, {}
+        self.epoch, self.start, self.challengers, self.pending = 1, self.last, {}, {}
 
     def on_alarm(self, offset: int) -> bool:
         """A drift alarm starts the next epoch; False for an alarm that is known already."""
         if offset <= self.alarm:
             return False
         self.alarm = offset
-        self.epoch, self.start, self.challengers = self.epoch + 1, max(self.last, offset), {}
+        self.epoch, self.start, self.challengers, self.pending = self.epoch + 1, max(self.last, offset), {}, {}
         return True
 
     def restart(self, line: str) -> None:
@@ -79,9 +86,13 @@ class Gate(BaseModel):
         j = self.epoch + challenger.tries
         return log(max(1, len(self.challengers)) * j * (j + 1) / alpha)
 
-    def observe(self, champion: str, update: ChallengeUpdatedData, spec: GateSpec) -> Verdict | None:
+    def observe(
+        self, champion: str, update: ChallengeUpdatedData, spec: GateSpec, served: Mapping[int, float] = NOTHING
+    ) -> Verdict | None:
         """Take in the losses of the lines and return the first that passes, the strongest at that outcome.
 
+        Where the champion's line has no loss, because it broke or learns its history, the others are compared with
+        what was `served` of it, by offset, as soon as that is known: here or by `settle`.
         Offsets that a pair has seen change nothing, and neither do the lines of a range told again: training may
         have had fewer then. The baseline does not challenge.
         """
@@ -93,18 +104,34 @@ class Gate(BaseModel):
             self.challengers[line] = Challenger(last=self.start)
         verdict = None
         for i, offset in enumerate(update.offsets):
-            self._count(i, offset, champion, update)
-            verdict = verdict or self._passed(offset, spec)
+            losses = {line: loss for line in self.challengers if (loss := _loss(update, line, i)) is not None}
+            reference = _loss(update, champion, i)
+            if reference is None:
+                self._put_off(offset, losses)
+            else:
+                self._count(offset, reference, losses)
+                verdict = verdict or self._passed(offset, spec)
         self.last = update.offsets[-1]
+        return verdict or self.settle(spec, served)
+
+    def settle(self, spec: GateSpec, served: Mapping[int, float]) -> Verdict | None:
+        """Compare what waits with what was served there; the first line that passes."""
+        verdict = None
+        for offset in sorted(self.pending.keys() & served.keys()):
+            self._count(offset, served[offset], self.pending.pop(offset))
+            verdict = verdict or self._passed(offset, spec)
         return verdict
 
-    def _count(self, i: int, offset: int, champion: str, update: ChallengeUpdatedData) -> None:
-        reference = _loss(update, champion, i)
-        if reference is None:
-            return
-        for line, challenger in self.challengers.items():
-            loss = _loss(update, line, i)
-            if loss is not None and offset > challenger.last:
+    def _put_off(self, offset: int, losses: dict[str, float]) -> None:
+        if losses:
+            self.pending[offset] = losses
+        while len(self.pending) > PENDING:
+            del self.pending[next(iter(self.pending))]
+
+    def _count(self, offset: int, reference: float, losses: Mapping[str, float]) -> None:
+        for line, loss in losses.items():
+            challenger = self.challengers.get(line)
+            if challenger is not None and offset > challenger.last:
                 challenger.bet.add(reference - loss)
                 challenger.last = offset
 

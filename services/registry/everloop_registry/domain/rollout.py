@@ -8,6 +8,7 @@ from math import log
 from everloop_registry.domain.gate import Verdict
 from everloop_registry.domain.ledger import Ledger
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.refresh import DEADLINE, ENOUGH, WAITING, Waiting, worse
 from everloop_schemas.registry import (
     BASELINE,
     GateDecided,
@@ -28,6 +29,8 @@ from everloop_schemas.training import ModelTrainedData
 
 PATIENCE = 1000
 """Outcomes that a rollout waits for training, or for serving, before it ends."""
+EVIDENCE_PATIENCE = 10_000
+"""Outcomes beyond a step's own that a canary waits for outcomes of its predictions: labels may be long in coming."""
 URGENT_SHARES, URGENT_STEP = (0.25, 0.5), 50
 EPSILON = 1e-9
 
@@ -112,7 +115,7 @@ def advance(ledger: Ledger) -> None:
     elif loop.stage == "shadow":
         _shadowed(ledger, waited)
     elif loop.stage == "canary" and waited >= plan(loop).step:
-        _next_share(ledger)
+        _canaried(ledger, waited)
 
 
 def guard(ledger: Ledger) -> None:
@@ -149,15 +152,45 @@ def promote(ledger: Ledger, version: str, reason: str) -> None:
     ledger.decide(ModelPromoted, version, data, loop.run)
 
 
-def refresh(ledger: Ledger, model: ModelTrainedData) -> None:
-    """A newer snapshot of a live line takes its place, unless the line got worse."""
-    loop, work = ledger.known, ledger.work
-    held = {line_of(live.version): live.version for live in (loop.champion, loop.candidate) if live}
-    previous = held.get(model.line)
-    if previous is None or model.offset <= offset_of(previous):
+def offer(ledger: Ledger, model: ModelTrainedData) -> None:
+    """A newer snapshot of a live line waits for the evidence that its line has not got worse."""
+    work = ledger.work
+    if (previous := _held(ledger, model.line)) is None or model.offset <= offset_of(previous):
         return
-    if (recent := work.recent.get(model.line)) is not None and (worse := recent.worse()):
-        refuse(ledger, model, worse)
+    fresh = Waiting(version=model.version, line=model.line, offset=model.offset, learned=work.learned)
+    others = [w for w in work.waiting if w.version != model.version]
+    work.waiting = [*others, fresh][-WAITING:]
+
+
+def due(ledger: Ledger) -> list[Waiting]:
+    """The refreshes about which something can be said now: evidence up to them is there, or their time is over.
+
+    Of one line only the newest; it and those before it do not wait any longer.
+    """
+    work, found = ledger.work, dict[str, Waiting]()
+    for one in work.waiting:
+        known = min(work.evaluated, work.gate.last) >= one.offset and len(_gaps(ledger, one.line)) >= ENOUGH
+        if known or work.learned - one.learned >= DEADLINE:
+            found[one.line] = one
+    work.waiting = [
+        w
+        for w in work.waiting
+        if _held(ledger, w.line) is not None and not (w.line in found and w.offset <= found[w.line].offset)
+    ]
+    return list(found.values())
+
+
+def refresh(ledger: Ledger, model: ModelTrainedData) -> None:
+    """A newer snapshot of a live line takes its place, unless the line got worse, or nobody knows."""
+    loop, work = ledger.known, ledger.work
+    previous, gaps = _held(ledger, model.line), _gaps(ledger, model.line)
+    if loop.pinned or previous is None or model.offset <= offset_of(previous):
+        return
+    if min(work.evaluated, work.gate.last) < model.offset or len(gaps) < ENOUGH:
+        refuse(ledger, model, f"no evidence within {DEADLINE} outcomes that its line has not got worse")
+        return
+    if said := worse(gaps):
+        refuse(ledger, model, said)
         return
     data = ModelRefreshedData(
         version=model.version,
@@ -166,6 +199,17 @@ def refresh(ledger: Ledger, model: ModelTrainedData) -> None:
         outcomes=work.outcomes,
     )
     ledger.decide(ModelRefreshed, model.version, data, work.runs.get(model.line, model.run))
+
+
+def _held(ledger: Ledger, line: str) -> str | None:
+    loop = ledger.known
+    held = {line_of(live.version): live.version for live in (loop.champion, loop.candidate) if live}
+    return held.get(line)
+
+
+def _gaps(ledger: Ledger, line: str) -> list[float]:
+    recent = ledger.work.recent.get(line)
+    return recent.gaps(ledger.work.served) if recent else []
 
 
 def _shadowed(ledger: Ledger, waited: int) -> None:
@@ -177,6 +221,15 @@ def _shadowed(ledger: Ledger, waited: int) -> None:
             take_back(ledger, f"not every live serving instance had it ready within {PATIENCE} outcomes")
     elif work.outcomes - work.ready_at >= plan(loop).shadow:
         _next_share(ledger)
+
+
+def _canaried(ledger: Ledger, waited: int) -> None:
+    """A step is over when the candidate's own predictions in it have outcomes: without them nobody knows of harm."""
+    step, judged = plan(ledger.known).step, ledger.work.judged
+    if judged >= min(ENOUGH, step):
+        _next_share(ledger)
+    elif waited >= step + EVIDENCE_PATIENCE:
+        take_back(ledger, f"only {judged} of its predictions had outcomes within {waited} outcomes of a step")
 
 
 def _next_share(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from everloop_registry.domain.betting import Bet
 from everloop_registry.domain.gate import Gate
 from everloop_registry.domain.loop import Loop
-from everloop_registry.domain.refresh import Recent
+from everloop_registry.domain.refresh import Recent, Waiting
 from everloop_schemas import registry as r
 from everloop_schemas.registry import Decided, line_of
 
@@ -19,8 +19,10 @@ class Work(BaseModel):
     """The working state of one loop.
 
     `outcomes` is the loop's outcome count as monitoring tells it, `evaluated` the last offset taken from there.
-    `guard` gathers evidence that the candidate is worse than the champion, in what serving predicted. `ready` are
-    the instances that hold the candidate's line since outcome `ready_at`; `instances` says when each last spoke.
+    `guard` gathers evidence that the candidate is worse than the champion, in what serving predicted; `judged` counts
+    the outcomes of this step that both had predicted. `served` is the loss of what was served, by offset. `waiting`
+    are refreshes without evidence yet, and `learned` counts the outcomes that training told of. `ready` are the
+    instances that hold the candidate's line since outcome `ready_at`; `instances` says when each last spoke.
     """
 
     gate: Gate = Field(default_factory=Gate)
@@ -29,6 +31,10 @@ class Work(BaseModel):
     runs: dict[str, str] = Field(default_factory=dict)
     outcomes: int = 0
     evaluated: int = -1
+    learned: int = 0
+    judged: int = 0
+    served: dict[int, float] = Field(default_factory=dict)
+    waiting: list[Waiting] = Field(default_factory=list)
     ready: list[str] = Field(default_factory=list)
     ready_at: int | None = None
     instances: dict[str, int] = Field(default_factory=dict)
@@ -71,6 +77,7 @@ class Work(BaseModel):
 
     def _step(self, subject: str, step: r.RolloutChangedData, before: Loop | None) -> None:
         self._count(step.outcomes)
+        self.judged = 0
         if step.stage == "idle":
             self.gate.restart(line_of(subject))
         if step.stage == "shadow":
@@ -89,7 +96,7 @@ class Work(BaseModel):
         self._reset_rollout()
 
     def _reset_rollout(self) -> None:
-        self.guard, self.ready, self.ready_at = Bet(), [], None
+        self.guard, self.ready, self.ready_at, self.judged = Bet(), [], None, 0
 
     def _count(self, outcomes: int) -> None:
         self.outcomes = max(self.outcomes, outcomes)
