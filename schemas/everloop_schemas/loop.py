@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
+from math import inf
+from sys import float_info
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
+from everloop_schemas.names import FIELD_NAME, LOOP_NAME
 
-LOOP_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 WINDOW_FUNCTIONS = ("mean", "sum", "min", "max", "count", "std", "last", "diff", "lag")
+LARGEST = float_info.max
 UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 LONGEST_S = 3650 * 86400.0
 """The longest duration anybody reckons with: a date and so much more is still a date."""
@@ -83,6 +86,18 @@ class FieldSpec(Part):
     max: float | None = None
     enum: tuple[Scalar, ...] | None = None
     missing: Literal["refuse", "null"] = "refuse"
+
+    @cached_property
+    def ranges(self) -> dict[object, tuple[float, float]]:
+        """By type of a value, the lowest and highest that fit without a further look; none where there must be one."""
+        lowest, highest = (-inf if self.min is None else self.min), (inf if self.max is None else self.max)
+        whole = (max(lowest, -(2**63)), min(highest, 2**63 - 1))
+        of: dict[str, dict[object, tuple[float, float]]] = {
+            "number": {float: (max(lowest, -LARGEST), min(highest, LARGEST)), int: whole},
+            "integer": {int: whole},
+            "boolean": {bool: (False, True)},
+        }
+        return of.get(self.type, {}) if self.enum is None else {}
 
     @field_validator("missing", mode="before", json_schema_input_type=Literal["refuse", "null"] | None)
     @classmethod

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from everloop_features.observation import ID_LIMIT, STRING_LIMIT, encodable, timestamp
+from everloop_features.observation import STRING_LIMIT, encodable, timestamp
 from everloop_schemas.envelope import Scalar, derived_id
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.names import ID_RULE, is_id
 from everloop_shared.errors import FieldError
 
 Kind = Literal["label", "feedback"]
@@ -70,9 +71,7 @@ def word(spec: LoopSpec, kind: Kind, body: Any) -> Word | list[FieldError]:
 
 
 def _identified(value: Any) -> list[FieldError]:
-    if isinstance(value, str) and 1 <= len(value) <= ID_LIMIT:
-        return []
-    return [FieldError("id", f"must be the event's id, text of 1 to {ID_LIMIT} characters")]
+    return [] if is_id(value) else [FieldError("id", f"must be the event's id, {ID_RULE}")]
 
 
 def _said(spec: LoopSpec, kind: Kind, body: dict[str, Any]) -> list[FieldError]:

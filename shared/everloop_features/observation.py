@@ -9,14 +9,15 @@ from typing import Any
 
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_schemas.names import ID_RULE, is_id
 from everloop_shared.errors import FieldError
 
 DEFAULT_ENTITY = "default"
-ID_LIMIT = 256
 STRING_LIMIT = 1_000
 ERRORS_LIMIT = 20
 INTEGER_LIMIT = 2**63
 KEYS = ("id", "entity", "time", "data")
+KNOWN = frozenset(KEYS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def observe(spec: LoopSpec, body: Any) -> Observation | list[FieldError]:
     """The observation in `{"id", "entity", "time", "data"}`, or everything that is wrong with it."""
     if not isinstance(body, dict):
         return [FieldError("body", f"must be an object with data, is {_kind(body)}")]
-    errors = [FieldError(_name(k), f"is not known; use {', '.join(KEYS)}") for k in body if k not in KEYS]
+    errors = []
+    if not body.keys() <= KNOWN:
+        errors = [FieldError(_name(k), f"is not known; use {', '.join(KEYS)}") for k in body if k not in KEYS]
     errors += [e for k in ("id", "entity") if (e := _identifier(k, body.get(k)))]
     time = timestamp("time", body.get("time"))
     if isinstance(time, FieldError):
@@ -59,11 +62,13 @@ def validate(spec: LoopSpec, data: Any) -> Fields | list[FieldError]:
         errors += [FieldError(f"data.{_name(k)}", "is not in the loop's schema; leave it out") for k in unknown]
     fields: Fields = {}
     for name, field in spec.fields.items():
-        value = data.get(name)
-        wrong = _missing(field) if value is None else _wrong(field, value)
-        if wrong:
-            errors.append(FieldError(f"data.{name}", wrong))
+        value: Any = data.get(name)
         fields[name] = value
+        fits = field.ranges.get(type(value))
+        if fits is not None and fits[0] <= value <= fits[1]:  # nearly always: what follows is for what is left
+            continue
+        if wrong := _missing(field) if value is None else _wrong(field, value):
+            errors.append(FieldError(f"data.{name}", wrong))
     return errors[:ERRORS_LIMIT] or fields
 
 
@@ -82,11 +87,7 @@ def timestamp(field: str, value: Any) -> datetime | FieldError | None:
 
 
 def _identifier(field: str, value: Any) -> FieldError | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 1 <= len(value) <= ID_LIMIT or not encodable(value):
-        return FieldError(field, f"must be text of 1 to {ID_LIMIT} characters, or left out")
-    return None
+    return None if value is None or is_id(value) else FieldError(field, f"must be {ID_RULE}, or left out")
 
 
 def _missing(field: FieldSpec) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -117,6 +118,20 @@ async def test_a_cloudevent_is_an_event_of_its_subject(door: httpx.AsyncClient, 
         (b'{"id": "\\ud800", "data": {"price": 1}}', None, 400, None, "JSON"),
         (b"\xff\xfe", None, 400, None, "JSON"),
         (b"<a/>", "application/xml", 415, None, "application/json"),
+        (b'{"data": {"price": 1, "price": 2}}', None, 400, None, "'price' is there twice"),
+        (b'{"id": "a", "id": "b", "data": {"price": 1}}', None, 400, None, "'id' is there twice"),
+        (b'[{"data": {"price": 1}}, {"data": {"price": 1}, "data": {"price": 2}}]', None, 400, None, "'data' is"),
+        (b'{"data": {"price": 1, "price" : 2}}', "application/x-ndjson", 422, "line", "'price' is there twice"),
+        (b'{"id": "1", "id": "2"}', "application/cloudevents+json", 400, None, "'id' is there twice"),
+        ({"id": "a\x00b", **GOOD}, None, 422, "id", "control characters"),
+        ({"id": "a\x85b", **GOOD}, None, 422, "id", "control characters"),
+        ({"id": "a\u2028b", **GOOD}, None, 422, "id", "control characters"),
+        ({"id": " a", **GOOD}, None, 422, "id", "white space"),
+        ({"entity": "a\n", **GOOD}, None, 422, "entity", "white space"),
+        ({"id": "i" * 257, **GOOD}, None, 422, "id", "256"),
+        ({**CLOUDEVENT, "datacontenttype": "text/csv"}, "application/cloudevents+json", 422, "datacontenttype", "json"),
+        ({**CLOUDEVENT, "datacontenttype": 7}, "application/cloudevents+json", 422, "datacontenttype", "json"),
+        ({**CLOUDEVENT, "data_base64": "e30="}, "application/cloudevents+json", 422, "data_base64", "in data"),
         ({**CLOUDEVENT, "specversion": "0.3"}, "application/cloudevents+json", 422, "specversion", "1.0"),
         ({k: v for k, v in CLOUDEVENT.items() if k != "id"}, "application/cloudevents+json", 422, "id", "missing"),
         ({"data": {"price": 1}}, "application/cloudevents-batch+json", 400, None, "list"),
@@ -142,6 +157,78 @@ async def test_bad_input_is_refused_with_field_and_fix_and_the_door_stays_open(
     assert field is None or problem["errors"][0]["field"] == field
     assert after.status_code == 202
     assert len(broker.events(EventReceived.topic)) == 1
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.shop+json", "Application/JSON"])
+async def test_the_data_of_a_cloudevent_may_be_any_json(door: httpx.AsyncClient, kind: str) -> None:
+    event = json.dumps({**CLOUDEVENT, "datacontenttype": kind}).encode()
+
+    answer = await door.post("/events", content=event, headers={"content-type": "application/cloudevents+json"})
+
+    assert answer.status_code == 202
+
+
+async def test_in_binary_mode_the_headers_are_the_event_and_the_body_is_its_data(
+    door: httpx.AsyncClient, broker: MemoryBroker
+) -> None:
+    event = {"ce-specversion": "1.0", "ce-source": "/shop", "ce-type": "order", "traceparent": TRACE}
+    about = event | {"ce-id": "bin%2F1", "ce-subject": "caf%C3%A9%20%22Z%22", "ce-time": "2024-05-01T12:00:00Z"}
+
+    answer = await door.post("/events", json={"price": 2}, headers=about)
+    label = await door.post("/labels", json={"label": True}, headers=event | {"ce-id": "l1", "ce-subject": "bin%2F1"})
+
+    [seen] = broker.events(EventReceived.topic)
+    [said] = broker.events(LabelReceived.topic)
+    assert (answer.status_code, answer.json()["ids"]) == (202, ["bin/1"])
+    assert (seen.subject, seen.data.fields["price"], seen.time.year) == ('café "Z"', 2, 2024)
+    assert seen.traceparent == TRACE
+    assert (label.status_code, said.subject, said.data.label) == (202, "bin/1", True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "word"),
+    [
+        ({"ce-specversion": "1.0", "ce-type": "order"}, b"{}", 422, "id"),
+        ({"ce-specversion": "0.3", "ce-id": "a", "ce-source": "/", "ce-type": "t"}, b"{}", 422, "specversion"),
+        ({"ce-specversion": "1.0", "ce-id": "%ff", "ce-source": "/", "ce-type": "t"}, b"{}", 400, "percent-encoded"),
+        ({"ce-specversion": "1.0", "ce-id": b"caf\xc3\xa9", "ce-source": "/", "ce-type": "t"}, b"{}", 400, "ce-id"),
+        ({"ce-specversion": "1.0", "ce-id": "a%00b", "ce-source": "/", "ce-type": "t"}, b"{}", 422, "control"),
+        ({"ce-specversion": "1.0", "ce-id": "a", "ce-source": "/", "ce-type": "t"}, b"[{}]", 422, "object"),
+    ],
+)
+async def test_a_broken_event_in_binary_mode_says_which_header(
+    door: httpx.AsyncClient, headers: dict[str, Any], body: bytes, status: int, word: str
+) -> None:
+    answer = await door.post("/events", content=body, headers={"content-type": "application/json", **headers})
+
+    assert answer.status_code == status
+    assert word in answer.text
+
+
+async def test_a_byte_order_mark_is_passed_over_and_gzip_is_read_within_bounds(
+    open_door: OpenDoor, broker: MemoryBroker
+) -> None:
+    plain = {"content-type": "application/json"}
+    packed = plain | {"content-encoding": "gzip"}
+    async with open_door(max_body_bytes=10_000) as door:
+        marked = await door.post("/events", content=b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), headers=plain)
+        small = await door.post("/events", content=gzip.compress(json.dumps([GOOD, GOOD]).encode()), headers=packed)
+        bomb = await door.post("/events", content=gzip.compress(b" " * 1_000_000), headers=packed)
+        other = await door.post("/events", content=b"{}", headers=plain | {"content-encoding": "zstd"})
+
+    assert [a.status_code for a in (marked, small, bomb, other)] == [202, 202, 413, 415]
+    assert "zstd" in other.text
+    assert len(broker.events(EventReceived.topic)) == 3
+
+
+@pytest.mark.parametrize("name", ["a/b", "100%", "a?b#c", "../x", "ü€😀", "@a", "[1]", '{"x"}', "a b", ":", "%2F"])
+async def test_an_id_of_any_visible_characters_is_taken(
+    door: httpx.AsyncClient, broker: MemoryBroker, name: str
+) -> None:
+    answer = await door.post("/events", json={"id": name, "entity": name, **GOOD})
+
+    [seen] = broker.events(EventReceived.topic)
+    assert (answer.status_code, seen.id, seen.subject) == (202, name, name)
 
 
 async def test_a_mixed_batch_says_which_was_bad(door: httpx.AsyncClient, broker: MemoryBroker) -> None:

@@ -19,6 +19,7 @@ from everloop_ingest.settings import IngestSettings
 from everloop_shared.errors import EverloopError, Unavailable
 from everloop_shared.http import UnsupportedType
 from everloop_shared.messaging.routes import Engine
+from everloop_shared.strict_json import is_json
 from everloop_shared.tracing import current_traceparent
 
 # A large request is checked in slices of this many entries, so that others get their turn in between.
@@ -53,7 +54,7 @@ class Doorway:
         self._open()
         self._handlers.known(loop)
         content_type = _content_type(request)
-        entries = read(content_type, await request.body(), self._limits)
+        entries = read(content_type, await request.body(), self._limits, request.headers)
         received = await self._checked(loop, door, entries, current_traceparent())
         await self._published(received)
         ITEMS.labels(loop, door, "accepted").inc(len(received.events))
@@ -86,7 +87,7 @@ class Doorway:
 
 def _content_type(request: Request) -> str:
     name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if name not in CONTENT_TYPES and name not in NDJSON:
+    if name not in NDJSON and not is_json(name):
         raise UnsupportedType(f"{name[:80]} is not read here; send one of {', '.join(CONTENT_TYPES)}")
     return name
 

@@ -6,11 +6,11 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.spec_file import read_spec
@@ -22,11 +22,11 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
 from everloop_shared.errors import FieldError, Rejected
 from everloop_shared.http import UnsupportedType, read_body
+from everloop_shared.http.json_body import command_body
 
 _LOOP_FILE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
 _BACK = {"application/json": {"reason": "complaints since noon"}}
 _ON = {"application/json": {"reason": "the cause is found"}}
-B = TypeVar("B", bound=BaseModel)
 COMMAND_BYTES = 10_000
 Reason = Annotated[str, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
 Command = Callable[[], Awaitable[list[Event]]]
@@ -100,7 +100,7 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
     @routes.post("/{loop}/rollback", openapi_extra=_body_told(_BACK))
     async def rollback(loop: str, request: Request) -> JSONResponse:
         """Take the champion back and pin it there until resume."""
-        body = await _body(RollbackBody, request)
+        body = await command_body(RollbackBody, request, COMMAND_BYTES)
         events = await command(lambda: handlers.rollback(loop, body.reason, body.to))
         done = next((e for e in events if isinstance(e, ModelRolledBack)), None)
         state = state_view(await _loop(reader, loop))
@@ -109,7 +109,7 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
     @routes.post("/{loop}/resume", openapi_extra=_body_told(_ON))
     async def resume(loop: str, request: Request) -> JSONResponse:
         """Lift the pin of a rollback."""
-        body = await _body(ResumeBody, request)
+        body = await command_body(ResumeBody, request, COMMAND_BYTES)
         await command(lambda: handlers.resume(loop, body.reason))
         return JSONResponse(state_view(await _loop(reader, loop)))
 
@@ -154,15 +154,6 @@ def _queries(routes: APIRouter, reader: Reader) -> None:
         if not wires:
             raise LoopNotFound(f"no loop {loop!r} as of {as_of}") if as_of else not_found(loop, None)
         return JSONResponse({"loop": loop, "decisions": [json.loads(wire) for wire in wires]})
-
-
-async def _body(kind: type[B], request: Request) -> B:
-    raw = await read_body(request, COMMAND_BYTES)
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as e:
-        wrong = [FieldError(".".join(map(str, p["loc"])) or "body", p["msg"]) for p in e.errors()]
-        raise Rejected("; ".join(f"{w.field}: {w.error}" for w in wrong), wrong) from e
 
 
 async def _loop(reader: Reader, loop: str, when: str | None = None) -> Loop:

@@ -6,13 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic_core import from_json
 
 from everloop_schemas.serving import PredictionMade
-from everloop_serving.errors import BodyNotJson
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
-from everloop_shared.http import UnsupportedType, read_body
+from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
 
 _EXAMPLE = {"id": "order-17", "entity": "shop-3", "time": "2024-05-01T12:00:00Z", "data": {"price": 12.5}}
@@ -52,17 +50,6 @@ def router(handlers: Handlers, settings: ServingSettings) -> APIRouter:
         return JSONResponse({"loop": loop, "revision": handlers.revision(loop).revision})
 
     return routes
-
-
-async def json_body(request: Request, limit: int) -> Any:
-    """The body as JSON; raises UnsupportedType, TooLarge or BodyNotJson."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise UnsupportedType(f"{kind[:80]} is not read here; send application/json")
-    try:
-        return from_json(await read_body(request, limit), allow_inf_nan=False)
-    except ValueError as e:
-        raise BodyNotJson(f"the body is not JSON: {str(e)[:200]}") from e
 
 
 def answer(made: PredictionMade) -> dict[str, Any]:

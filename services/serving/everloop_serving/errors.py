@@ -50,13 +50,6 @@ class SpoolUnwritable(Unavailable):
     retry_after = 5.0
 
 
-class BodyNotJson(Rejected):
-    """The body is not JSON, or has NaN or infinity in it, which JSON has not."""
-
-    http_status = 400
-    title = "Not JSON"
-
-
 class RecordTooLarge(Rejected):
     """What would go on the bus is over the size of an event."""
 

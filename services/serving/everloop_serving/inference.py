@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse
 
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
-from everloop_serving.api import json_body
 from everloop_serving.domain.predict import Live
 from everloop_serving.errors import ObservationRejected
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.errors import FieldError
+from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
 
 ROWS = 1_000

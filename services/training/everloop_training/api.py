@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.http.json_body import command_body
 from everloop_shared.messaging.routes import Engine
 from everloop_training.handlers import Handlers
+
+COMMAND_BYTES = 10_000
 
 
 class RunBody(BaseModel):
@@ -22,6 +25,11 @@ class RunBody(BaseModel):
     key: str | None = Field(None, min_length=1, max_length=200)
 
 
+_BODY: dict[str, Any] = {
+    "requestBody": {"content": {"application/json": {"schema": RunBody.model_json_schema()}}, "required": False}
+}
+
+
 def router(handlers: Handlers, engine: Engine) -> APIRouter:
     """`GET` and `POST /v1/loops/{loop}/runs`."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
@@ -30,12 +38,12 @@ def router(handlers: Handlers, engine: Engine) -> APIRouter:
     async def runs(loop: str) -> JSONResponse:
         return JSONResponse({"loop": loop, "runs": [_described(r, f) for r, f in handlers.runs_of(loop)]})
 
-    @routes.post("/runs", status_code=202, summary="Start a fresh line now")
-    async def retrain(loop: str, body: RunBody | None = None) -> JSONResponse:
-        asked = body or RunBody()
-        request = await handlers.request_run(loop, asked.reason, asked.key)
-        await engine.publish([request])
-        return JSONResponse(_described(request, None), 202)
+    @routes.post("/runs", status_code=202, summary="Start a fresh line now", openapi_extra=_BODY)
+    async def retrain(loop: str, request: Request) -> JSONResponse:
+        asked = await command_body(RunBody, request, COMMAND_BYTES, needed=False)
+        run = await handlers.request_run(loop, asked.reason, asked.key)
+        await engine.publish([run])
+        return JSONResponse(_described(run, None), 202)
 
     return routes
 

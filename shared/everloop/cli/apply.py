@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from everloop.cli.ask import ask
 from everloop.cli.output import Failed
 from everloop.doors import Doors
 from everloop.errors import EverloopHTTPError
-from everloop_schemas.loop import LOOP_NAME
+from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared.yaml_core import read_yaml
 
 REPORTERS = ("ingest", "feature", "serving")
@@ -59,8 +58,9 @@ def _loop_name(file: Path, text: str) -> str:
     if not isinstance(spec, dict):
         raise Failed(f"{file} is no loop file: it needs loop, task and schema as keys")
     name = spec.get("loop")
-    if not isinstance(name, str) or not re.fullmatch(LOOP_NAME, name):
-        raise Failed(f"loop: {'is missing' if name is None else f'{name!r:.80}'}; give the loop a name such as churn-2")
+    if not isinstance(name, str) or not is_loop_name(name):
+        said = "is missing; it" if name is None else f"{str(name)[:80]!r}"
+        raise Failed(f"loop: {said} {LOOP_NAME_RULE}, such as churn-2")
     return name
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from everloop_shared.errors import EverloopError, Overloaded
+from everloop_shared.http.codings import decoded
 from everloop_shared.http.problems import BadRequest, TooLarge, TooSlow
 
 
@@ -76,6 +77,13 @@ class Bodies:
             raise body.refusal from None
         finally:
             del self._unfinished[body]
+
+    def decode(self, body: Body, coding: bytes, message: Message) -> Message:
+        """The body without its content coding, which may make it larger; raises what `decoded` does, or Overloaded."""
+        packed = message.get("body", b"")
+        plain = decoded(packed, coding, self._limit)
+        self._make_room(body, len(plain) - len(packed))
+        return {**message, "body": plain}
 
     def release(self, body: Body) -> None:
         """Give its bytes back."""

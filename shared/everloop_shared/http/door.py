@@ -27,7 +27,15 @@ PROBES = ("/livez", "/readyz")
 UNCOUNTED = "/metrics"
 _SECURITY = (*SECURITY, NOTHING_RUNS)
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-_SINGLE = (b"host", b"origin", b"content-type", b"content-length", b"sec-fetch-site", b"transfer-encoding")
+_SINGLE = (
+    b"host",
+    b"origin",
+    b"content-type",
+    b"content-length",
+    b"content-encoding",
+    b"sec-fetch-site",
+    b"transfer-encoding",
+)
 
 
 class Door:
@@ -59,7 +67,10 @@ class Door:
             headers = self._checked(scope)
             if b"content-length" in headers or b"transfer-encoding" in headers:
                 body = Body()
-                receive = _once(await self._bodies.read(body, headers, receive), receive)
+                whole = await self._bodies.read(body, headers, receive)
+                if b"content-encoding" in headers:
+                    whole = self._bodies.decode(body, headers[b"content-encoding"], whole)
+                receive = _once(whole, receive)
             await self._counted(scope, receive, send, headers.get(b"traceparent"))
         except ClientLeft:
             log.info("the connection ended before the request was whole", extra={"path": scope["path"]})

@@ -1,20 +1,24 @@
-"""Reads a body into its entries: JSON, NDJSON and CloudEvents 1.0 (structured and batch), strictly."""
+"""Reads a body into its entries: JSON, NDJSON and CloudEvents 1.0 (structured, batch and binary), strictly."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic_core import from_json
+from urllib.parse import unquote
 
 from everloop_ingest.errors import BrokenBody, NothingSent, TooMuch
+from everloop_shared import strict_json
 from everloop_shared.errors import FieldError
+from everloop_shared.strict_json import is_json
 
 JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
 CONTENT_TYPES = (JSON, NDJSON[0], CLOUDEVENT, CLOUDEVENTS)
+ATTRIBUTES = ("specversion", "id", "source", "type", "subject", "time", "traceparent")
+"""Of a CloudEvent, what is read here beside its data; in binary mode each is a header, `ce-id` and so on."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,10 @@ class Entry:
     cloudevent: bool = False
 
 
-def read(content_type: str, body: bytes, limits: Limits) -> list[Entry]:
-    """The entries of a body whose content type (without parameters) is one of CONTENT_TYPES.
+def read(content_type: str, body: bytes, limits: Limits, headers: Mapping[str, str] | None = None) -> list[Entry]:
+    """The entries of a body whose content type (without parameters) is JSON or one of CONTENT_TYPES.
 
+    `headers`, in lower case, make it a CloudEvent in binary mode where they have a `ce-specversion`.
     Raises BrokenBody, NothingSent, TooMuch. A broken NDJSON line spoils only itself.
     """
     if content_type in NDJSON:
@@ -46,6 +51,8 @@ def read(content_type: str, body: bytes, limits: Limits) -> list[Entry]:
         entries = [_cloudevent(_single(body, limits))]
     elif content_type == CLOUDEVENTS:
         entries = [_cloudevent(value) for value in _listed(_parsed(body))]
+    elif headers is not None and "ce-specversion" in headers:
+        entries = [_cloudevent(_attributes(headers) | {"data": _single(body, limits)})]
     else:
         value = _single(body, limits) if body.lstrip()[:1] == b"{" else _parsed(body)
         entries = [Entry(v) for v in (value if isinstance(value, list) else [value])]
@@ -78,9 +85,23 @@ def _single(body: bytes, limits: Limits) -> Any:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return from_json(body, allow_inf_nan=False)
-    except ValueError as e:
-        raise BrokenBody(f"not JSON as of RFC 8259 in UTF-8: {e}") from e
+        return strict_json.read(body)
+    except strict_json.NotJson as e:
+        raise BrokenBody(str(e)[:300]) from e
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, Any]:
+    """A CloudEvent's attributes from the headers of binary mode, percent-decoded (HTTP binding 1.0, 3.1.3.2)."""
+    found = {name: headers[f"ce-{name}"] for name in ATTRIBUTES if f"ce-{name}" in headers}
+    try:
+        decoded = {name: unquote(value, errors="strict") for name, value in found.items()}
+    except UnicodeDecodeError as e:
+        raise BrokenBody(f"a ce- header is not percent-encoded UTF-8: {e}") from e
+    if wrong := [name for name, value in found.items() if not value.isascii()]:
+        raise BrokenBody(f"the header ce-{wrong[0]} has characters beyond ASCII; percent-encode it, in UTF-8")
+    if "traceparent" in headers:
+        decoded.setdefault("traceparent", headers["traceparent"])
+    return decoded
 
 
 def _listed(value: Any) -> list[Any]:
@@ -99,7 +120,10 @@ def _cloudevent(value: Any) -> Entry:
     ]
     if value.get("specversion") != "1.0":
         wrong.append(FieldError("specversion", 'must be "1.0"'))
-    if value.get("datacontenttype", JSON) != JSON or "data_base64" in value:
-        wrong.append(FieldError("datacontenttype", f"must be {JSON}, with the fields as an object in data"))
+    kind = value.get("datacontenttype", JSON)
+    if not isinstance(kind, str) or not is_json(kind.partition(";")[0].strip().lower()):
+        wrong.append(FieldError("datacontenttype", f"must be {JSON} (or end in +json); send the fields as JSON"))
+    if "data_base64" in value:
+        wrong.append(FieldError("data_base64", "is not read here; send the fields as an object in data"))
     trace = value.get("traceparent")
     return Entry(value, tuple(wrong), trace if isinstance(trace, str) else None, cloudevent=True)

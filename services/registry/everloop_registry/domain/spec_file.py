@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from everloop_registry.domain.rules import INTEGER_LIMIT, broken_rules
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop as spec
+from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
 
@@ -31,8 +32,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "monitor": spec.MonitorSpec,
 }
 PATTERNS = {
-    spec.LOOP_NAME: "must be lower-case letters, digits, - and _, beginning with a letter or digit, 63 at most",
-    spec.FIELD_NAME: "must be letters, digits and _, not beginning with a digit, 63 at most",
+    LOOP_NAME: LOOP_NAME_RULE,
+    FIELD_NAME: "must be letters, digits and _, not beginning with a digit, 63 at most",
 }
 
 

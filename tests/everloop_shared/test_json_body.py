@@ -1,0 +1,105 @@
+"""A request's body: inflated within bounds, decoded strictly, and every other coding refused by its name."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict
+
+from everloop_shared.http import create_app
+from everloop_shared.http.json_body import command_body, json_body
+from everloop_shared.service import Service
+from everloop_shared.settings import Settings
+
+LIMIT = 10_000
+GOOD = b'{"reason":"why"}'
+JSON = {"content-type": "application/json"}
+router = APIRouter()
+pytestmark = pytest.mark.app
+
+
+class Wish(BaseModel):
+    """A command with a default."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: str = "none given"
+
+
+@router.post("/json")
+async def read(request: Request) -> Any:
+    """The body, up to 1,000 bytes of it."""
+    return await json_body(request, 1_000)
+
+
+@router.post("/command")
+async def command(request: Request) -> Wish:
+    """The command."""
+    return await command_body(Wish, request, 1_000, needed=False)
+
+
+def served() -> httpx.AsyncClient:
+    """A client of a service that reads bodies of at most LIMIT bytes."""
+    app = create_app(Service("ingest", Settings(max_body_bytes=LIMIT), router))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=JSON)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (GOOD, {}),
+        (b"\xef\xbb\xbf" + GOOD, {}),
+        (GOOD, {"content-type": "application/vnd.shop+json; charset=utf-8"}),
+        (GOOD, {"content-encoding": "identity"}),
+        (gzip.compress(GOOD, mtime=0), {"content-encoding": "gzip"}),
+        (gzip.compress(GOOD[:5], mtime=0) + gzip.compress(GOOD[5:], mtime=0), {"content-encoding": "GZIP"}),
+    ],
+)
+async def test_json_is_read_plain_or_packed(body: bytes, headers: dict[str, str]) -> None:
+    async with served() as client:
+        said = await client.post("/json", content=body, headers=headers)
+
+    assert (said.status_code, said.json()) == (200, {"reason": "why"})
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "word"),
+    [
+        (b'{"reason":"a","reason":"b"}', {}, 400, "'reason' is there twice"),
+        (gzip.compress(b'{"a":"' + b"x" * 500_000 + b'"}', mtime=0), {"content-encoding": "gzip"}, 413, "inflated"),
+        (gzip.compress(GOOD, mtime=0)[:-4], {"content-encoding": "gzip"}, 400, "too early"),
+        (GOOD, {"content-encoding": "gzip"}, 400, "not gzip"),
+        (GOOD, {"content-encoding": "br"}, 415, "br"),
+        (GOOD, {"content-encoding": "gzip, gzip"}, 415, "gzip, gzip"),
+        (GOOD, {"content-type": "text/csv"}, 415, "text/csv"),
+        (b"1" * 1_001, {}, 413, "1,000"),
+    ],
+)
+async def test_what_is_not_read_says_why(body: bytes, headers: dict[str, str], status: int, word: str) -> None:
+    async with served() as client:
+        said = await client.post("/json", content=body, headers=headers)
+
+    assert said.status_code == status
+    assert word in said.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 200, {"reason": "none given"}),
+        (GOOD, 200, {"reason": "why"}),
+        (b'{"reason":"a","reason":"b"}', 400, "twice"),
+        (b'{"reason":NaN}', 400, "RFC 8259"),
+        (b'{"reason":7}', 422, "reason: "),
+        (b'{"cause":"x"}', 422, "cause: "),
+    ],
+)
+async def test_a_command_may_be_empty_and_is_else_as_strict(body: bytes, status: int, said: Any) -> None:
+    async with served() as client:
+        answered = await client.post("/command", content=body)
+
+    assert answered.status_code == status
+    assert answered.json() == said if status == 200 else said in answered.json()["detail"]
