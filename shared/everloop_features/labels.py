@@ -11,7 +11,7 @@ from typing import Any, Literal
 from everloop_features.observation import STRING_LIMIT, encodable, timestamp
 from everloop_schemas.envelope import Scalar, derived_id
 from everloop_schemas.ingest import LabelReceived
-from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop import LabelSpec, LoopSpec
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_shared.errors import FieldError
 
@@ -68,6 +68,23 @@ def word(spec: LoopSpec, kind: Kind, body: Any) -> Word | list[FieldError]:
     label = None if body.get("label") is None else _plain(spec, body["label"])
     said = body.get("correct"), body.get("comment"), body.get("source")
     return Word(body["id"], kind, label, *said, time, body.get("key"))
+
+
+def open_to_any_revision(spec: LoopSpec) -> LoopSpec:
+    """A spec as wide as any revision of it can have been: of the same task and type, with any classes and bounds."""
+    return spec.model_copy(update={"label": LabelSpec(type=spec.label_type)})
+
+
+def fits(spec: LoopSpec, label: Any) -> bool:
+    """Whether this may be a label of the loop."""
+    return _fits(spec, label) and _outside(spec, label) is None
+
+
+def spelt(spec: LoopSpec, label: Scalar) -> bool:
+    """Whether a label fits and is in the one spelling that goes on the log."""
+    if type(label) is bool and spec.label.classes is None:
+        return spec.label_type == "boolean"
+    return fits(spec, label) and type(_plain(spec, label)) is type(label)
 
 
 def _identified(value: Any) -> list[FieldError]:
@@ -132,7 +149,13 @@ def _plain(spec: LoopSpec, label: Scalar) -> Scalar:
     """1 and 0 are true and false, 3 is 3.0 where the loop says so: one truth, one spelling on the log."""
     if spec.label.classes is not None:
         return label
-    return {"boolean": bool, "number": float}.get(spec.label_type, lambda v: v)(label)
+    match spec.label_type:
+        case "boolean":
+            return bool(label)
+        case "number":
+            return float(label)
+        case _:
+            return label
 
 
 def _texts(body: dict[str, Any]) -> list[FieldError]:

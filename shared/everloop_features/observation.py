@@ -18,6 +18,7 @@ ERRORS_LIMIT = 20
 INTEGER_LIMIT = 2**63
 KEYS = ("id", "entity", "time", "data")
 KNOWN = frozenset(KEYS)
+ANY_VALUE = {"min": None, "max": None, "enum": None}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ def validate(spec: LoopSpec, data: Any) -> Fields | list[FieldError]:
         if wrong := _missing(field) if value is None else _wrong(field, value):
             errors.append(FieldError(f"data.{name}", wrong))
     return errors[:ERRORS_LIMIT] or fields
+
+
+def adapt(spec: LoopSpec, data: Fields) -> Fields | list[FieldError]:
+    """The fields of an observation that another revision let in: none unknown, each of its type or missing."""
+    fields: Fields = {name: data.get(name) for name in spec.fields}
+    kinds = {name: field.model_copy(update=ANY_VALUE) for name, field in spec.fields.items()}
+    wrong = [(name, _wrong(kinds[name], value)) for name, value in fields.items() if value is not None]
+    return [FieldError(f"data.{name}", error) for name, error in wrong if error][:ERRORS_LIMIT] or fields
 
 
 def timestamp(field: str, value: Any) -> datetime | FieldError | None:

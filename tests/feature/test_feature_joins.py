@@ -13,6 +13,7 @@ from tests.feature.feature_world import event, label, loop_state, prediction, sp
 
 from everloop_feature.deadlines import Deadlines
 from everloop_feature.domain import Join, Truth, resolve
+from everloop_feature.errors import RecordRejected
 from everloop_feature.joining import JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
@@ -221,10 +222,8 @@ async def test_wrong_says_nothing_of_a_number_and_is_parked() -> None:
     desk = Desk(task="regression", label={"within": "1h"})
 
     await desk.hear(prediction(1, 3.5))
-    [letter] = await desk.hear(feedback(1, correct=False))
-
-    assert isinstance(letter, DeadLetter)
-    assert "label" in letter.data.reason
+    with pytest.raises(RecordRejected, match="label: is missing"):
+        await desk.hear(feedback(1, correct=False))
 
 
 async def test_a_label_later_than_the_loop_allows_is_parked_with_its_reason() -> None:

@@ -53,6 +53,12 @@ class NothingToLearn(Rejected):
     title = "Feedback says nothing"
 
 
+class RecordRejected(Rejected):
+    """An observation or a label that no door would have let in: another producer wrote it."""
+
+    title = "Record does not fit its loop"
+
+
 class LoopNotFound(NotFound):
     """Nobody has applied a loop of this name."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from everloop_feature import records
 from everloop_feature.domain import PAGE_IDS, Entity, page_holds
 from everloop_feature.errors import StateTooLarge, TimeOutOfBounds
 from everloop_feature.events import computed, entity_state, refused
@@ -124,6 +125,7 @@ class EntityHandlers:
         plan = self.loops.plan(event.loop, event.revision)
         if self.entities.seen(key, at):
             return None
+        fields = records.observed(self.loops, event)
         entity = self._entity(key, at)
         if self._came_before(key, entity, event.id, at):
             self.notes.duplicate(event.loop)
@@ -131,7 +133,7 @@ class EntityHandlers:
         if entity.page_is_full:
             self.entities.put(self._page(key, entity.pages), entity.ids, at)
             entity = entity.turn_page()
-        changed = entity.observe(plan, event.id, event.data.fields, event.time, event.data.received)
+        changed = entity.observe(plan, event.id, fields, event.time, event.data.received)
         value = changed.dump()
         if len(value) > self.max_state_bytes:
             raise StateTooLarge(

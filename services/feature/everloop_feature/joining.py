@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from everloop_feature import records
 from everloop_feature.deadlines import Deadlines
 from everloop_feature.domain import Join, Waiting, heard, too_late
 from everloop_feature.errors import (
@@ -79,6 +80,7 @@ class JoinHandlers:
         within_ms = self.loops.spec(event.loop, event.revision).label.within_s * 1000
         if self.joins.seen(key, at):
             return []
+        event = records.labelled(self.loops, event)
         if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
             return [refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
         join = self._load(key, at) or Join(at.timestamp + round(within_ms))
@@ -218,6 +220,9 @@ class JoinHandlers:
             self.notes.unjoined(label.loop, "late")
             reason = f"late: of {label.time}, but labels may come within {spec.label.within} of the observation"
             return join, [_parked(word, LabelTooLate(reason))]
+        said = made.data.prediction
+        if label.data.correct is not None and not records.is_label(self.loops, made.loop, made.revision, said):
+            return join, [_parked(word, NothingToLearn(f"the prediction {said!r} is no label of the loop"))]
         try:
             join, outcome = heard(join, spec.task, made, label)
         except ValueError as e:

@@ -9,6 +9,9 @@ from everloop_features import FeaturePlan, compile_features
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import KnownLoops, LoopState
 
+EARLIER = 5
+"""Revisions remembered before the latest: records checked under them by a door may still be on their way."""
+
 
 def loop_of(key: str) -> str:
     """The loop of a key, loop/entity or loop/prediction_id."""
@@ -21,23 +24,38 @@ class Loops:
     def __init__(self) -> None:
         self.known = KnownLoops()
         self._plans: dict[str, tuple[int, FeaturePlan]] = {}
+        self._earlier: dict[str, dict[int, LoopSpec]] = {}
         self.ended: list[Callable[[str], None]] = []
         """Told of each loop whose life has ended, whether another began or not."""
 
     def apply(self, state: LoopState) -> None:
         """Take in a loop's state. The plan is compiled anew only where the revision changed."""
-        life = self.life(state.loop)
+        before, life = self.known.get(state.loop), self.life(state.loop)
         if not self.known.apply(state):
             return
         if life and life != self.life(state.loop):
+            self._earlier.pop(state.loop, None)
+            before = None
             for tell in self.ended:
                 tell(state.loop)
         if state.data.deleted:
             self._plans.pop(state.loop, None)
             return
+        if before is not None and before.revision < state.revision:
+            self._remember(before)
         known = self._plans.get(state.loop)
         if known is None or known[0] != state.revision:
             self._plans[state.loop] = (state.revision, compile_features(state.data.spec))
+
+    def _remember(self, before: LoopState) -> None:
+        earlier = self._earlier.setdefault(before.loop, {})
+        earlier[before.revision] = before.data.spec
+        while len(earlier) > EARLIER:
+            del earlier[next(iter(earlier))]
+
+    def earlier(self, loop: str, revision: int) -> LoopSpec | None:
+        """The spec of an earlier revision, None where it is not remembered: those before the start never are."""
+        return self._earlier.get(loop, {}).get(revision)
 
     def revision(self, loop: str) -> int | None:
         """The revision known of a loop."""

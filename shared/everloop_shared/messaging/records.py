@@ -11,7 +11,7 @@ from functools import lru_cache
 from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
-from everloop_schemas.loop import LOOP_NAME
+from everloop_schemas.names import LOOP_NAME
 from everloop_shared.errors import Rejected
 from everloop_shared.messaging.routes import Position
 
@@ -71,6 +71,9 @@ def decoded(record: Record) -> Decoded:
         return Decoded(record, wrong=Rejected(f"not an event of {topic}: {e}"))
     if not isinstance(event, DeadLetter) and not (len(event.loop) <= LONGEST_NAME and _names_a_loop(event.loop)):
         return Decoded(record, wrong=Rejected(f"loop: {event.loop[:80]!r} is no name of a loop ({LOOP_NAME})"))
+    if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
+        wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
+        return Decoded(record, wrong=Rejected(wrong))
     return Decoded(record, event)
 
 
