@@ -529,3 +529,9 @@ def test_a_join_survives_its_value() -> None:
 def test_nothing_said_is_refused() -> None:
     with pytest.raises(ValueError, match="label"):
         resolve("binary", True, None, feedback(1))
+
+
+async def test_a_label_that_says_what_feedback_said_is_an_outcome_of_its_own() -> None:
+    said = await Desk().outcomes(prediction(1, True), feedback(1, correct=True, source="desk"), label(1, True))
+
+    assert [(o.data.kind, o.data.label, o.data.correction) for o in said] == [("feedback", True, 0), ("label", True, 1)]

@@ -245,8 +245,9 @@ def _labelled(join: Join, told: Truth, word: LabelReceived) -> tuple[Join, Outco
     as_of = stated_at(word)
     if join.by_label and as_of < join.as_of and has_own_time(word):
         return join, None
-    known, join = join.truth, replace(join, truth=told, as_of=max(as_of, join.as_of), by_label=True)
-    if known is not None and same(told, known):
+    confirmed = join.by_label and join.truth is not None and same(told, join.truth)
+    join = replace(join, truth=told, as_of=max(as_of, join.as_of), by_label=True)
+    if confirmed:
         return join, None
     return replace(join, corrections=join.corrections + 1), Outcome(told, join.corrections, word)
 

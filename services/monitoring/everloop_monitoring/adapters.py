@@ -20,7 +20,7 @@ from everloop_monitoring.domain.scores import VersionTally
 from everloop_monitoring.domain.status import scores
 from everloop_monitoring.domain.timeline import Happening
 from everloop_monitoring.handlers import LOOP_LENGTH, Handlers
-from everloop_monitoring.metrics import SCORE, TOTAL
+from everloop_monitoring.metrics import CONTRADICTED, SCORE, TOTAL
 from everloop_monitoring.ports import Kind, Reports, Sighting
 from everloop_monitoring.tables import happenings, outcomes, points, seen, totals, versions, works
 from everloop_schemas.envelope import Event
@@ -255,15 +255,17 @@ async def show_gauges(reports: Reports, loops: KnownLoops, every_s: float) -> No
     while True:
         with suppress(Unavailable):  # the gauges stand still while the database is away
             for gone in shown - {state.loop for state in loops.all()}:
-                for gauge in (TOTAL, SCORE):
+                for gauge in (TOTAL, SCORE, CONTRADICTED):
                     gauge.remove_by_labels({"loop": gone})
             shown = {state.loop for state in loops.all()}
             for state in loops.all():
                 metric = "mae" if state.data.spec.task == "regression" else "accuracy"
                 for kind, n in (await reports.totals(state.loop)).items():
                     TOTAL.labels(state.loop, kind).set(n)
-                for kind, score in scores(state, await reports.work(state.loop)).items():
+                work = await reports.work(state.loop)
+                for kind, score in scores(state, work).items():
                     SCORE.labels(state.loop, kind, metric).set(score)
+                CONTRADICTED.labels(state.loop).set(work.contradictions.rate if work else 0.0)
         await asyncio.sleep(every_s)
 
 

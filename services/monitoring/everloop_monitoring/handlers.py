@@ -143,6 +143,8 @@ class Handlers:
             drift = fold.take(event.data, offset)
             if len(fold.offsets) >= EVALUATION_SIZE:
                 events.append(evaluation_updated(fold, event, self.clock()))
+            if fold.rising:
+                events.append(self._rising(event, fold.rising, batch))
             if drift:
                 detected = drift_detected(drift, event, self.clock())
                 told = timeline.drift(detected.id, loop, detected.time, detected.data)
@@ -153,6 +155,12 @@ class Handlers:
             events.append(evaluation_updated(fold, outcomes[-1][0], self.clock()))
         await self.projections.keep(loop, fold, state.data.champion.version, self.clock())
         return events
+
+    def _rising(self, event: OutcomeObserved, said: str, batch: Batch) -> Event:
+        raised = alert(event.loop, event.revision, self.clock(), "corrections", "warning", said, event.id)
+        what, data = "corrections have become frequent", {"severity": "warning"}
+        batch.happenings.append(Happening(raised.id, event.loop, "corrections", raised.time, what, said, data))
+        return raised
 
     def _dead_letters(self, batch: Batch, grown: dict[tuple[str, Kind], tuple[int, int]]) -> list[Event]:
         events: list[Event] = []

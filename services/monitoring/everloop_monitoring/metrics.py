@@ -10,6 +10,11 @@ SCORE = Gauge(
     "served, rolling (last 500), no_change, majority; the metric, accuracy or mae, says which way is better",
     ["loop", "kind", "metric"],
 )
+CONTRADICTED = Gauge(
+    "everloop_monitoring_contradicted_ratio",
+    "Moving share of what contradicts what was known: labels changed, feedback against labels, feedback beyond a share",
+    ["loop"],
+)
 TOTAL = Gauge(
     "everloop_monitoring_distinct_ids",
     "Distinct ids on the topics, by kind: event, prediction, outcome, dead_letter, version, drifts, runs, "

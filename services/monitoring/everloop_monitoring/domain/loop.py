@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from math import fsum
 from typing import NamedTuple
 
+from everloop_features.sources import Sources
+from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, Reference, Watch
 from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, Sums, VersionTally, error, first_guess
 from everloop_schemas.envelope import Scalar
@@ -46,6 +48,8 @@ class Work:
     watch: Watch = field(default_factory=Watch)
     reference: Reference = field(default_factory=Reference)
     spread: Spread = field(default_factory=Spread)
+    sources: Sources = field(default_factory=Sources)
+    contradictions: Contradictions = field(default_factory=Contradictions)
 
     def rolling(self, regression: bool) -> Errors:
         """Scores over the last `ROLLING` outcomes."""
@@ -78,7 +82,8 @@ class Fold:
     """Folds a batch of one loop's outcomes into `work`, and holds what the batch adds.
 
     `known` is what was kept before of the outcomes in the batch, by prediction id; it is updated. `losses[i]`, by
-    version and in [0, 1], belongs to `offsets[i]`.
+    version and in [0, 1], belongs to `offsets[i]`. `rising` is what a person is to be told of contradictions since
+    the outcome taken last.
     """
 
     spec: LoopSpec
@@ -89,6 +94,7 @@ class Fold:
     offsets: list[int] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
     losses: list[dict[str, float]] = field(default_factory=list)
+    rising: str | None = None
 
     @property
     def regression(self) -> bool:
@@ -103,7 +109,7 @@ class Fold:
 
     def take(self, outcome: OutcomeObservedData, offset: int) -> Drift | None:
         """Take in the outcome at `offset`; a word already heard changes nothing. The drift if this one shows it."""
-        before = self.known.get(outcome.prediction_id)
+        before, self.rising = self.known.get(outcome.prediction_id), None
         if before is None:
             return self._first_word(outcome, offset)
         if outcome.correction > before.correction:
@@ -112,30 +118,33 @@ class Fold:
 
     def _first_word(self, outcome: OutcomeObservedData, offset: int) -> Drift | None:
         work, guess = self.work, first_guess(self.spec)
+        label = outcome.label if self._decides(outcome) else None
         now = Known(
             offset=offset,
-            label=outcome.label,
+            label=label,
             correction=outcome.correction,
             no_change=work.baselines.no_change(guess),
             majority=work.baselines.majority(self.regression, guess),
         )
         self.known[outcome.prediction_id] = now
         work.outcomes += 1
-        if outcome.label is None:
+        if label is None:
             return None
+        work.contradictions.agreed()
         errors = self._count(outcome, now, 1)
         work.recent = [*work.recent[-ROLLING + 1 :], (offset, errors)]
-        work.baselines.learn(self.regression, outcome.label, offset)
+        work.baselines.learn(self.regression, label, offset)
         self._evaluate(outcome, offset)
         if self.regression:
-            work.spread.add(outcome.label)
+            work.spread.add(label)
         if work.scored % POINT_EVERY == 0:
             self.points.append(Point(work.outcomes, work.rolling(self.regression), outcome.version))
         alarm = self._watch(outcome, offset, errors.served)
         return Drift(alarm, outcome.version, work.outcomes) if alarm else None
 
     def _correction(self, outcome: OutcomeObservedData, before: Known) -> None:
-        now = Known(before.offset, outcome.label, outcome.correction, before.no_change, before.majority)
+        label = self._corrected(outcome, before)
+        now = Known(before.offset, label, outcome.correction, before.no_change, before.majority)
         self.known[outcome.prediction_id] = now
         if before.label == now.label:
             return
@@ -148,6 +157,36 @@ class Fold:
             for at, old in self.work.recent
             if at != before.offset or errors
         ]
+
+    def _decides(self, outcome: OutcomeObservedData) -> bool:
+        """Whether what is said of a prediction, where nothing was known, counts as its truth."""
+        if outcome.label is None or self.work.sources.decides(outcome.kind == "label", outcome.source):
+            return True
+        self.work.contradictions.unheard += 1
+        self._contradicted(outcome)
+        return False
+
+    def _corrected(self, outcome: OutcomeObservedData, before: Known) -> Scalar | None:
+        """The label of an outcome that was known, after one more word on it."""
+        contradictions = self.work.contradictions
+        if outcome.disputed:
+            contradictions.disputed += 1
+            self._contradicted(outcome)
+        if outcome.label == before.label:
+            return before.label
+        if before.label is None:
+            return outcome.label if self._decides(outcome) else None
+        if outcome.kind == "feedback" and not self.work.sources.decides(False, outcome.source):
+            contradictions.unheard += 1
+            self._contradicted(outcome)
+            return before.label
+        contradictions.changed += 1
+        self._contradicted(outcome)
+        return outcome.label
+
+    def _contradicted(self, outcome: OutcomeObservedData) -> None:
+        feedback = f"feedback of {outcome.source!r}" if outcome.source else "feedback without a source"
+        self.rising = self.work.contradictions.contradicted(feedback if outcome.kind == "feedback" else "labels")
 
     def _count(self, outcome: OutcomeObservedData, known: Known, sign: int) -> Errors:
         """Count an outcome with `known.label` into the sums, or with sign -1 out of them."""

@@ -19,7 +19,7 @@ from everloop_schemas.monitoring import (
     Scores,
 )
 
-AlertKind = Literal["drift", "rollback", "dead_letter", "line_failed"]
+AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_failed"]
 
 
 def scores(fold: Fold) -> Scores:

@@ -49,6 +49,12 @@ def evaluation(state: LoopState, work: Work | None, versions: list[dict[str, Any
         "metric": "mae" if regression else "accuracy",
         "outcomes": known.outcomes,
         "scored": known.scored,
+        "contradictions": {
+            "changed": known.contradictions.changed,
+            "disputed": known.contradictions.disputed,
+            "unheard": known.contradictions.unheard,
+            "rate": known.contradictions.rate,
+        },
         **scores(state, work),
         "versions": [_version(row, regression) for row in versions],
     }

@@ -20,7 +20,7 @@ from everloop_schemas.registry import (
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 
 Severity = Literal["info", "warning", "critical"]
-ALERTS = ("drift", "rollback", "dead_letter", "line_failed")
+ALERTS = ("drift", "rollback", "corrections", "dead_letter", "line_failed")
 """Kinds of happening that are alerts as well."""
 
 
