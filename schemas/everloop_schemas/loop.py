@@ -23,6 +23,9 @@ LONGEST_S = 3650 * 86400.0
 Task = Literal["binary", "multiclass", "regression"]
 Name = Annotated[str, Field(pattern=FIELD_NAME)]
 
+UNKNOWN: dict[str, Scalar] = {"string": "<unknown>", "integer": -(2**63)}
+"""By label type, what a multiclass loop that names no classes predicts before it has any label. Reserved: no label."""
+
 
 def seconds(duration: str) -> float:
     """Seconds of a duration such as `7d`, `12h`, `30s` or `20ms`; infinite where no double can hold them."""
@@ -361,3 +364,18 @@ class LoopSpec(Part):
         if self.task != "regression":
             return lowest, highest
         return -LABEL_LIMIT if lowest is None else lowest, LABEL_LIMIT if highest is None else highest
+
+    @property
+    def unknown(self) -> Scalar | None:
+        """The prediction that says "no class is known yet", of a multiclass loop that names none; else None."""
+        open_classes = self.task == "multiclass" and not self.label.classes
+        return UNKNOWN.get(self.label_type) if open_classes else None
+
+    @property
+    def first_answer(self) -> Scalar:
+        """What is predicted before any label: 0, the first class, `unknown` where no class is named, or false."""
+        if self.task == "regression":
+            return 0.0
+        if self.label.classes:
+            return self.label.classes[0]
+        return False if self.unknown is None else self.unknown

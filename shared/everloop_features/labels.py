@@ -126,7 +126,9 @@ def _fits(spec: LoopSpec, label: Any) -> bool:
 
 
 def _outside(spec: LoopSpec, label: Any) -> str | None:
-    """Which bound of the loop's spec a label that fits otherwise is beyond."""
+    """What keeps a label out that fits otherwise: it is reserved, or beyond a bound of the loop's spec."""
+    if spec.unknown is not None and label == spec.unknown:
+        return f"must be a class; {json.dumps(label)} is reserved for what is predicted before any class is known"
     lowest, highest = spec.label_bounds
     if lowest is not None and label < lowest:
         return f"must be at least {lowest:g}"

@@ -8,22 +8,12 @@ from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import bounded
 
 
-def default_label(spec: LoopSpec) -> Scalar:
-    """What a loop answers before any label: false, the first class, 0."""
-    if spec.task == "regression":
-        return 0.0
-    if spec.label.classes:
-        return spec.label.classes[0]
-    defaults: dict[str, Scalar] = {"boolean": False, "integer": 0}
-    return defaults.get(spec.label_type, "")
-
-
 class Baseline:
     """Running majority class (of equals the one seen first) or mean. `state` and `restore` keep it in JSON."""
 
     def __init__(self, spec: LoopSpec) -> None:
         self.regression = spec.task == "regression"
-        self.default = default_label(spec)
+        self.default = spec.first_answer
         self.count = 0
         self.mean = 0.0
         self.classes: dict[Scalar, int] = {}

@@ -8,7 +8,6 @@ from typing import Any
 
 from river import base, ensemble, forest, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
-from everloop_models.baseline import default_label
 from everloop_models.errors import ModelSpecInvalid
 from everloop_models.model import Model
 from everloop_models.parameters import MAX_MEMBERS
@@ -44,7 +43,7 @@ def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
     if spec.task == "multiclass" and not estimator._multiclass:
         estimator = multiclass.OneVsRestClassifier(estimator)
     target = Target(scaled=model.preset == "linear") if regression else None
-    return Model(estimator, default=default_label(spec), scaler=_scaler(model), target=target)
+    return Model(estimator, default=spec.first_answer, scaler=_scaler(model), target=target)
 
 
 def _scaler(model: ModelSpec) -> Any:

@@ -15,6 +15,7 @@ COLOURS = {"task": "multiclass", "label": {"classes": ["red", "green", 3]}}
 REGRESSION = {"task": "regression"}
 COUNTS = {"task": "regression", "label": {"type": "integer"}}
 NAMES = {"task": "multiclass"}
+CODES = {"task": "multiclass", "label": {"type": "integer"}}
 AGES = {"task": "regression", "label": {"min": 0, "max": 150}}
 
 
@@ -34,6 +35,8 @@ def spec_of(**changes: Any) -> LoopSpec:
         (REGRESSION, -1.5, -1.5),
         (COUNTS, 3, 3),
         (NAMES, "x", "x"),
+        (CODES, 0, 0),
+        ({"task": "multiclass", "label": {"classes": ["<unknown>", "known"]}}, "<unknown>", "<unknown>"),
         (AGES, 150, 150.0),
         (REGRESSION, 2**63 - 1, float(2**63)),
         (REGRESSION, -1e19, -1e19),
@@ -52,6 +55,9 @@ def test_a_label_that_fits_has_one_spelling(loop: dict[str, Any], label: Any, me
     ("loop", "kind", "body", "field", "fix"),
     [
         ({}, "label", {"id": "p", "label": 2}, "label", "true or false"),
+        (NAMES, "label", {"id": "p", "label": "<unknown>"}, "label", "reserved"),
+        (NAMES, "feedback", {"id": "p", "label": "<unknown>"}, "label", "reserved"),
+        (CODES, "label", {"id": "p", "label": -(2**63)}, "label", "reserved"),
         ({}, "label", {"id": "p", "label": "true"}, "label", "true or false"),
         ({}, "label", {"id": "p", "label": 1.0}, "label", "true or false"),
         ({}, "label", {"id": "p"}, "label", "missing"),

@@ -218,6 +218,26 @@ def test_right_is_what_was_predicted() -> None:
     assert resolve("multiclass", "cat", Truth("dog"), feedback(1, correct=True)) == Truth("cat")
 
 
+@pytest.mark.parametrize(("kind", "unknown"), [("string", "<unknown>"), ("integer", -(2**63)), ("string", "")])
+@pytest.mark.parametrize("correct", [True, False])
+async def test_a_prediction_that_named_no_class_cannot_be_right_or_wrong(
+    kind: str, unknown: str | int, correct: bool
+) -> None:
+    desk = Desk(task="multiclass", label={"type": kind})
+
+    await desk.hear(prediction(1, unknown))
+    [letter] = await desk.hear(feedback(1, correct=correct))
+
+    assert isinstance(letter, DeadLetter)
+    assert "named no class yet" in letter.data.reason
+
+
+async def test_the_class_itself_still_counts_where_the_prediction_named_none() -> None:
+    said = await Desk(task="multiclass").outcomes(prediction(1, "<unknown>"), label(1, "cat"))
+
+    assert [(o.data.label, o.data.prediction) for o in said] == [("cat", "<unknown>")]
+
+
 async def test_wrong_says_nothing_of_a_number_and_is_parked() -> None:
     desk = Desk(task="regression", label={"within": "1h"})
 

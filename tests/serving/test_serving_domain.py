@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from statistics import fmean
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from everloop_features import compile_features
 from everloop_models import Prediction
-from everloop_schemas.envelope import Fields, at
+from everloop_schemas.envelope import Fields, Scalar, at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
 from everloop_serving.domain.entities import Entities
@@ -251,3 +252,20 @@ def test_where_even_version_0_fails_the_answer_is_what_it_says_before_any_label(
 
     assert (answered.answer.value, answered.version, answered.role) == (False, "0", "baseline")
     assert [version for version, _ in answered.fell] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("label", "unknown"),
+    [({}, "<unknown>"), ({"type": "integer"}, -(2**63)), ({"classes": ["a", "b"]}, "a"), ({"type": "boolean"}, False)],
+    ids=["text", "integers", "classes", "booleans"],
+)
+def test_a_loop_that_names_no_classes_says_so_until_it_knows_one(label: dict[str, Any], unknown: Scalar) -> None:
+    whole = {"loop": "l", "task": "multiclass", "schema": {"x": {"type": "number"}}, "label": label}
+    spec, labels = LoopSpec.model_validate(whole), Labels()
+
+    before = VersionZero(spec, labels).predict({})
+    labels.observe("p", "b", 0)
+    after = VersionZero(spec, labels).predict({})
+
+    assert (before.value, before.probabilities) == (unknown, None)
+    assert after.value == "b"

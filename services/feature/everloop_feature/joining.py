@@ -224,7 +224,7 @@ class JoinHandlers:
         if label.data.correct is not None and not records.is_label(self.loops, made.loop, made.revision, said):
             return join, [_parked(word, NothingToLearn(f"the prediction {said!r} is no label of the loop"))]
         try:
-            join, outcome = heard(join, spec.task, made, label)
+            join, outcome = heard(join, spec, made, label)
         except ValueError as e:
             return join, [_parked(word, NothingToLearn(str(e)))]
         if outcome is None:

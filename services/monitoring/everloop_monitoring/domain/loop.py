@@ -9,7 +9,7 @@ from typing import NamedTuple
 from everloop_features.sources import Sources
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, Reference, Watch
-from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, Sums, VersionTally, error, first_guess
+from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, Sums, VersionTally, error
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -117,7 +117,7 @@ class Fold:
         return None
 
     def _first_word(self, outcome: OutcomeObservedData, offset: int) -> Drift | None:
-        work, guess = self.work, first_guess(self.spec)
+        work, guess = self.work, self.spec.first_answer
         label = outcome.label if self._decides(outcome) else None
         now = Known(
             offset=offset,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from everloop_schemas.envelope import Scalar
-from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import distance, exact, mean
 
 ROLLING = 500
@@ -15,16 +14,6 @@ ROLLING = 500
 def error(regression: bool, prediction: Scalar, label: Scalar) -> float:
     """The absolute error of a number, finite; 0 or 1 for a class."""
     return distance(prediction, label) if regression else float(prediction != label)
-
-
-def first_guess(spec: LoopSpec) -> Scalar:
-    """What is said before any label is known, as by version 0: false, the first class, or 0."""
-    if spec.task == "regression":
-        return 0.0
-    if spec.label.classes:
-        return spec.label.classes[0]
-    defaults: dict[str, Scalar] = {"boolean": False, "integer": 0}
-    return defaults.get(spec.label_type, "")
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from everloop_features import FeaturePlan
 from everloop_models import Prediction
-from everloop_models.baseline import default_label
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
@@ -82,7 +81,7 @@ def predict(live: Live, prediction_id: str, entity: str, features: Fields, timer
         propensity = 1.0 if fell else arm.propensity
         shadows = _shadows(live, predictor, features, fell)
         return Said(answer, predictor.version, role, propensity, latency_ms, shadows, tuple(fell))
-    return Said(Prediction(default_label(live.spec), None), BASELINE, "baseline", 1.0, 0.0, (), tuple(fell))
+    return Said(Prediction(live.spec.first_answer, None), BASELINE, "baseline", 1.0, 0.0, (), tuple(fell))
 
 
 def _order(live: Live, canary: bool) -> Iterator[tuple[Predictor, bool]]:
