@@ -10,6 +10,7 @@ from typing import Any
 from everloop_models import ArtifactStore, Model, ModelBroken, save, verify_and_load
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import system_clock
+from everloop_training.at_work import SNAPSHOT, AtWork
 from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.lines import SavedVersion
 from everloop_training.domain.roster import Gap
@@ -24,6 +25,7 @@ from everloop_training.messages import (
     OnDrift,
     Open,
     Opened,
+    Refused,
     Remind,
     Request,
     Snapshot,
@@ -46,8 +48,10 @@ class Desk:
         every_outcomes: int,
         every_s: float,
         clock: Callable[[], float] = time.monotonic,
+        at_work: AtWork | None = None,
     ) -> None:
         self._tools, self._snapshots, self._clock = tools, snapshots, clock
+        self._at_work = at_work or AtWork()
         self._every_outcomes, self._every_s = every_outcomes, every_s
         self._states: dict[str, LoopState] = {}
         self._learners: dict[str, LoopLearner] = {}
@@ -59,7 +63,32 @@ class Desk:
         self._asked: set[Wanted] = set()
 
     def handle(self, message: Any) -> Iterator[Any]:
-        """Work on one message."""
+        """Work on one message. An error over an outcome costs that outcome and nothing else."""
+        try:
+            yield from self._work(message)
+        except Exception as e:
+            if isinstance(message, Open):
+                raise
+            yield from self._failed(message, e)
+        self._at_work.clear()
+
+    def _failed(self, message: Any, error: Exception) -> Iterator[Any]:
+        in_hand = self._at_work.in_hand
+        log.error("failed over a message", extra={"message_type": type(message).__name__}, exc_info=error)
+        if in_hand:
+            self._close(in_hand[0])
+            yield Refused(*in_hand, f"{error!r:.500}")
+        if isinstance(message, OnDrift | Request):
+            yield Answer(message.number, None)
+
+    def _close(self, partition: int) -> None:
+        """What is half done there is dropped: its snapshot and the log come to the same without what failed."""
+        self._learners = {loop: one for loop, one in self._learners.items() if one.partition != partition}
+        self._asked = {wanted for wanted in self._asked if wanted.partition != partition}
+        for kept in (self._next, self._next_alert, self._unsaved, self._saved_at):
+            kept.pop(partition, None)
+
+    def _work(self, message: Any) -> Iterator[Any]:
         match message:
             case Learn():
                 yield from self._learn(message)
@@ -83,17 +112,11 @@ class Desk:
     def _open(self, message: Open) -> Iterator[Any]:
         partition = message.partition
         if partition not in self._next:
-            state = self._snapshots.load(partition, message.end)
+            state = self._restored(partition, message.end)
             self._next[partition] = state.next_offset
             self._next_alert[partition] = min(state.next_alert, message.alerts_end)  # after a restore there are none
             self._saved_at[partition] = self._clock()
-            for loop, learner in state.learners.items():
-                if self._ended(learner):
-                    continue
-                learner.restored(self._tools)
-                self._learners[loop] = learner
-                if loop in self._states:
-                    learner.follow(self._states[loop])
+            self._learners |= state.learners
         self._opened[partition] = message
         for learner in self._of(partition):  # also where the partition comes back: another replica went on meanwhile
             learner.live = False
@@ -102,6 +125,21 @@ class Desk:
         yield Opened(partition, self._next[partition], self._next_alert[partition])
         for learner in self._of(partition):
             yield from self._said(learner)
+
+    def _restored(self, partition: int, end: int) -> PartitionState:
+        self._at_work.on(partition, SNAPSHOT)
+        state = self._snapshots.load(partition, end)
+        state = state._replace(learners={n: one for n, one in state.learners.items() if not self._ended(one)})
+        try:
+            for loop, learner in state.learners.items():
+                learner.restored(self._tools)
+                if loop in self._states:
+                    learner.follow(self._states[loop])
+        except Exception as e:
+            log.error("snapshot not used, learning from the log", extra={"partition": partition}, exc_info=e)
+            state = PartitionState(0, 0, {})
+        self._at_work.clear()
+        return state
 
     def _prepare(self, learner: LoopLearner, opened: Open) -> None:
         runs = [r for r in opened.known if r.loop == learner.loop and r.revision >= learner.state.data.life]
@@ -138,11 +176,17 @@ class Desk:
 
     def _learn(self, message: Learn) -> Iterator[Any]:
         partition, touched = message.partition, dict[str, LoopLearner]()
+        if partition not in self._next:
+            yield Learned((), len(message.outcomes))  # closed since it was sent: it comes again
+            return
         for loop, outcome in message.outcomes:
+            self._at_work.on(partition, outcome.offset)
             if outcome.offset >= self._next[partition] and (learner := self._learner(loop, partition)):
                 learner.learn(outcome)
                 touched[loop] = learner
                 self._next[partition] = outcome.offset + 1
+        self._at_work.clear()
+        self._next[partition] = max(self._next[partition], message.upto)
         self._enliven(partition)
         for learner in touched.values():
             yield from self._said(learner)
@@ -159,7 +203,12 @@ class Desk:
                 learner.live = True
 
     def _said(self, learner: LoopLearner) -> Iterator[Any]:
-        if events := learner.take():
+        try:
+            events = learner.take()
+        except Exception as e:  # what it wanted to say is lost, and the other loops say theirs
+            log.error("a loop's events cannot be made", extra={"loop": learner.loop}, exc_info=e)
+            return
+        if events:
             yield Learned(events)
         for gap in learner.gaps():
             wanted = Wanted(learner.loop, learner.partition, *gap)
@@ -177,6 +226,8 @@ class Desk:
         yield from self._said(learner)
 
     def _remind(self, message: Remind) -> Iterator[Any]:
+        if message.partition not in self._next:
+            return
         for offset, event in message.alerts:
             self._next_alert[message.partition] = offset + 1
             if learner := self._learners.get(event.loop):
@@ -208,18 +259,23 @@ class Desk:
         state = PartitionState(self._next[partition], self._next_alert[partition], learners)
         try:
             path = self._snapshots.write(partition, state)
-        except OSError as e:
-            log.warning("snapshot not written", extra={"partition": partition, "reason": str(e)})
+        except Exception as e:
+            log.warning("snapshot not written", extra={"partition": partition, "reason": repr(e)[:500]})
             return
         yield SnapshotWritten(str(path), str(self._snapshots.final(partition)), self._next[partition])
 
 
 def desk_of(settings: TrainingSettings) -> Desk:
     """A desk as the settings say."""
-    store = ArtifactStore(settings.artifact_url)
-    tools = Tools(system_clock, _keeper(store), lambda saved: verify_and_load(store.get(saved.uri), saved.sha256))
+    store, at_work = ArtifactStore(settings.artifact_url), AtWork(settings.at_work_file())
+    tools = Tools(
+        system_clock,
+        _keeper(store),
+        lambda saved: verify_and_load(store.get(saved.uri), saved.sha256),
+        at_work.on,
+    )
     snapshots = Snapshots(settings.snapshot_folder())
-    return Desk(tools, snapshots, settings.snapshot_outcomes, settings.snapshot_seconds)
+    return Desk(tools, snapshots, settings.snapshot_outcomes, settings.snapshot_seconds, at_work=at_work)
 
 
 def _keeper(store: ArtifactStore) -> Callable[[str, str, Model], SavedVersion]:

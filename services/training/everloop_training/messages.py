@@ -33,10 +33,11 @@ class Follow(NamedTuple):
 
 
 class Learn(NamedTuple):
-    """Outcomes of one partition, in order, each with its loop."""
+    """Outcomes of one partition, in order, each with its loop; nothing else lies on the log before `upto`."""
 
     partition: int
     outcomes: Sequence[tuple[str, Outcome]]
+    upto: int = 0
 
 
 class OnDrift(NamedTuple):
@@ -96,6 +97,14 @@ class Learned(NamedTuple):
 
     events: Sequence[Event]
     outcomes: int = 0
+
+
+class Refused(NamedTuple):
+    """An error over the outcome at an offset: the partition is closed, and waits for an `Open` to do without it."""
+
+    partition: int
+    offset: int
+    reason: str
 
 
 class Wanted(NamedTuple):

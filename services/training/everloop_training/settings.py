@@ -18,6 +18,10 @@ class TrainingSettings(StoreSettings):
     in_flight: int = Field(2000, ge=1, description="outcomes on their way to the worker before consuming waits")
     linger_ms: float = Field(50.0, ge=0, le=10_000, description="how long outcomes are gathered into one batch")
 
+    def at_work_file(self) -> Path:
+        """Where this instance's worker writes which outcome it has in hand."""
+        return self.folder("training") / f"at-work-{self.instance}"
+
     def snapshot_folder(self) -> Path:
         """Where learner snapshots lie, below this service's own folder."""
         path = self.folder("training") / "snapshots"

@@ -29,15 +29,16 @@ class History:
 
     async def outcomes(self, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a partition with start <= offset < stop, each with its loop."""
-        records = await self._read(OutcomeObserved.topic, partition, start, stop)
-        return [(e.loop, outcome_of(e, at.offset, at.timestamp)) for at, e in records if isinstance(e, OutcomeObserved)]
+        found = await self.records(OutcomeObserved.topic, partition, start, stop)
+        return [(e.loop, outcome_of(e, at.offset, at.timestamp)) for at, e in found if isinstance(e, OutcomeObserved)]
 
     async def alerts(self, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
         """The alerts of a partition with start <= offset < stop, each with its offset."""
-        records = await self._read(DriftDetected.topic, partition, start, stop)
-        return [(at.offset, e) for at, e in records if isinstance(e, DriftDetected)]
+        found = await self.records(DriftDetected.topic, partition, start, stop)
+        return [(at.offset, e) for at, e in found if isinstance(e, DriftDetected)]
 
-    async def _read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+    async def records(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        """The events of a partition with start <= offset < stop, each with its place."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
@@ -19,7 +17,9 @@ from everloop_schemas.training import RunRequested
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
 from everloop_training.adapters.answers import Answers
+from everloop_training.adapters.deaths import Deaths
 from everloop_training.adapters.history import History
+from everloop_training.adapters.parked import Parked
 from everloop_training.adapters.pump import Pump
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -33,6 +33,7 @@ from everloop_training.messages import (
     OnDrift,
     Open,
     Opened,
+    Refused,
     Remind,
     Request,
     Snapshot,
@@ -46,7 +47,6 @@ log = logging.getLogger(__name__)
 StartWorker = Callable[[TrainingSettings], Awaitable[Worker]]
 BATCH = 100
 CHUNK = 500
-DEATHS, DEATHS_WITHIN_S = 5, 60.0
 DRAIN_S = 6.0
 
 
@@ -79,7 +79,11 @@ class ProcessLearners:
         self._pump = Pump()
         self._jobs: list[asyncio.Task[None]] = []
         self._fetching: set[asyncio.Task[None]] = set()
-        self._deaths: list[float] = []
+        self._closed: Counter[int] = Counter()
+        self._taken_up = False
+        self._one_at_a_time = asyncio.Lock()
+        self._parked = Parked(settings.snapshot_folder())
+        self._deaths = Deaths(settings, self._parked)
         IN_FLIGHT.set_function(lambda: self._in_flight)
 
     def bind(self, engine: Engine) -> None:
@@ -138,8 +142,10 @@ class ProcessLearners:
         if self._stopping or offset <= self._handled.get(partition, -1):
             return
         self._handled[partition] = offset
-        self._buffer[partition].append((event.loop, outcome_of(event, offset, logged_ms)))
-        self._in_flight += 1
+        waiting = self._buffer[partition]
+        if not self._parked.holds(partition, offset, event.id):
+            waiting.append((event.loop, outcome_of(event, offset, logged_ms)))
+            self._in_flight += 1
         self._buffered.set()
 
     def follow(self, state: LoopState) -> None:
@@ -203,6 +209,7 @@ class ProcessLearners:
     async def _live(self) -> None:
         """Keep a worker alive: start it, read its answers until it goes, start the next."""
         while True:
+            self._deaths.forget_place()
             worker = await self._start(self._settings)
             WORKER_STARTS.inc()
             self._worker = worker
@@ -222,33 +229,58 @@ class ProcessLearners:
                 return
 
     async def _mourn(self, worker: Worker) -> None:
-        self._up, self._worker, self._in_flight = False, None, 0
-        self._buffer.clear()
+        self._worker, self._taken_up = None, False
+        self._closed.clear()
+        self._hold()
         self._answers.gone()
         await worker.end()
         if self._stopping:
             self._pump.done.set()
             return
-        now = time.monotonic()
-        self._deaths = [t for t in self._deaths if now - t < DEATHS_WITHIN_S] + [now]
-        log.error("worker died, starting another", extra={"pid": worker.pid, "deaths": len(self._deaths)})
-        if len(self._deaths) >= DEATHS:
-            raise RuntimeError(f"the worker died {len(self._deaths)} times within {DEATHS_WITHIN_S:g} s")
-        await asyncio.sleep(0.05 * 2 ** len(self._deaths) * random.uniform(0.5, 1.0))
+        await asyncio.sleep(await self._deaths.another(worker.pid, self._history, self._pump))
+
+    def _hold(self) -> None:
+        """Nothing is handed over until the log is caught up with; what waits here is read from there."""
+        self._up, self._in_flight = False, 0
+        self._buffer.clear()
 
     async def _take_up(self, worker: Worker) -> None:
         """Bring a new worker to where the last one was: states, snapshots, then the log up to what was handed over."""
         for state in self._loops.all():
             worker.send(Follow(state))
-        for partition, handled in list(self._handled.items()):
-            opened = await self._opened(worker, partition)
-            for at in range(opened.next_offset, handled + 1, CHUNK):
-                worker.send(Learn(partition, await self._history.outcomes(partition, at, min(at + CHUNK, handled + 1))))
-                await worker.drained()
-            heard = self._next_alert[partition]
-            worker.send(Remind(partition, await self._history.alerts(partition, opened.next_alert, heard)))
-        self._up = True
+        async with self._one_at_a_time:
+            for partition in list(self._handled):
+                await self._bring_up(worker, partition)
+        self._taken_up = True
+        await self._go_on()
+
+    async def _bring_up(self, worker: Worker, partition: int) -> None:
+        opened, after = await self._opened(worker, partition), self._handled[partition] + 1
+        for at in range(opened.next_offset, after, CHUNK):
+            upto = min(at + CHUNK, after)
+            worker.send(Learn(partition, await self._outcomes(partition, at, upto), upto))
+            await worker.drained()
+        heard = self._next_alert[partition]
+        worker.send(Remind(partition, await self._history.alerts(partition, opened.next_alert, heard)))
+
+    async def _without(self, worker: Worker, refused: Refused) -> None:
+        """Park an outcome that the worker raised over, and have its partition learned again without it."""
+        partition, offset = refused.partition, refused.offset
+        reason = f"learning failed: {refused.reason}"
+        await self._parked.park(self._history, self._pump, partition, offset, reason)
+        async with self._one_at_a_time:
+            if worker is not self._worker:
+                return
+            await self._bring_up(worker, partition)
+        self._closed[partition] -= 1
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        self._up = self._taken_up and not any(self._closed.values())
         await self._notify()
+
+    async def _outcomes(self, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
+        return self._parked.without(partition, await self._history.outcomes(partition, start, stop))
 
     async def _read(self, worker: Worker) -> None:
         while (message := await worker.receive()) is not None:
@@ -256,9 +288,11 @@ class ProcessLearners:
                 case Opened() | Answer():
                     self._answers.take(message)
                 case Wanted():
-                    task = asyncio.create_task(self._fetch(worker, message))
-                    self._fetching.add(task)
-                    task.add_done_callback(self._fetched)
+                    self._meanwhile(self._fetch(worker, message))
+                case Refused():
+                    self._closed[message.partition] += 1
+                    self._hold()
+                    self._meanwhile(self._without(worker, message))
                 case _:
                     self._note(message)
                     await self._pump.put(message)
@@ -273,13 +307,18 @@ class ProcessLearners:
             if isinstance(event, RunRequested):
                 self._runs.requested(event)
 
+    def _meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._fetching.add(task)
+        task.add_done_callback(self._fetched)
+
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("history not read", extra={"reason": repr(error)})
+            log.error("the worker was not given what it waits for", extra={"reason": repr(error)})
 
     async def _fetch(self, worker: Worker, wanted: Wanted) -> None:
-        found = await self._history.outcomes(wanted.partition, wanted.start, wanted.stop)
+        found = await self._outcomes(wanted.partition, wanted.start, wanted.stop)
         worker.send(Fill(wanted, [outcome for loop, outcome in found if loop == wanted.loop]))
 
     async def _feed(self) -> None:
@@ -295,8 +334,9 @@ class ProcessLearners:
     def _flush(self, worker: Worker) -> None:
         self._buffered.clear()
         for partition, outcomes in self._buffer.items():
-            for i in range(0, len(outcomes), BATCH):
-                worker.send(Learn(partition, outcomes[i : i + BATCH]))
+            for i in range(0, len(outcomes) or 1, BATCH):
+                last = i + BATCH >= len(outcomes)
+                worker.send(Learn(partition, outcomes[i : i + BATCH], self._handled[partition] + 1 if last else 0))
         self._buffer.clear()
 
     async def _until(self, condition: Callable[[], bool]) -> None:

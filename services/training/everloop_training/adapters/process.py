@@ -18,6 +18,8 @@ LEAVE_S = 3.0
 class WorkerProcess:
     """A running worker. When this process goes, however it goes, its pipe ends and so does the worker."""
 
+    command = (sys.executable, "-m", "everloop_training.worker")
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None, "started with pipes"
         assert process.stdout is not None, "started with pipes"
@@ -29,7 +31,7 @@ class WorkerProcess:
         # A fixed hash seed makes artifacts of the same line at the same offset the same bytes.
         env = {**os.environ, "PYTHONHASHSEED": "0"}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "everloop_training.worker"),
+            *cls.command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=env,

@@ -37,7 +37,7 @@ class Pump:
         while True:
             match await self._queue.get():
                 case Learned(events):
-                    await self._published(list(events))
+                    await self.publish(list(events))
                 case SnapshotWritten() as snapshot:
                     await self._counted(snapshot)
                 case Done():
@@ -51,7 +51,8 @@ class Pump:
             return
         SNAPSHOT_OFFSET.labels(Path(snapshot.final).stem.rpartition("-")[2]).set(snapshot.next_offset)
 
-    async def _published(self, events: list[Event]) -> None:
+    async def publish(self, events: list[Event]) -> None:
+        """Publish, trying again for as long as the broker is away; raises where that does not help."""
         delay = 0.1
         while events:
             try:

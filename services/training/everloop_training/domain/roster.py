@@ -143,6 +143,7 @@ class Roster:
         if outcome.offset in line.skipped:
             line.next = outcome.offset + 1
             return None
+        self.voice.tools.at(self.voice.partition, outcome.offset)
         try:
             return line.step(outcome, self.losses)
         except LineBroken as e:

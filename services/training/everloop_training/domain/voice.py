@@ -39,12 +39,14 @@ REASON = 500
 class Tools:
     """What a learner is given: the clock, and ways to keep a model as a version and to have it back.
 
-    Both raise ArtifactUnavailable, the second also ArtifactCorrupt.
+    Both raise ArtifactUnavailable, the second also ArtifactCorrupt. `at` is told which
+    outcome a line is about to learn, by partition and offset.
     """
 
     now: Callable[[], datetime]
     keep: Callable[[str, str, Model], SavedVersion]
     recall: Callable[[SavedVersion], Model]
+    at: Callable[[int, int], None] = lambda partition, offset: None
 
 
 def run_id(loop: str, key: str, life: int = 1) -> str:
