@@ -53,7 +53,7 @@ def raising(self: LoopLearner, outcome: Outcome) -> None:
 
 async def _letters(room: Any, count: int = 1) -> list[DeadLetter]:
     topic = DEAD_LETTERS["training"].topic
-    await room.until(lambda: len(room.broker.events(topic)) >= count, 40)
+    await room.until(lambda: len(room.broker.events(topic)) >= count, 90)
     return list(room.broker.events(topic))
 
 
@@ -109,6 +109,7 @@ async def test_who_learns_again_from_the_log_without_the_parked_outcome_comes_to
 
 
 @pytest.mark.process
+@pytest.mark.timeout(200)  # the worker is started four times
 async def test_what_kills_the_worker_three_times_is_parked_and_all_loops_go_on(
     tmp_path: Path,
 ) -> None:
@@ -117,7 +118,7 @@ async def test_what_kills_the_worker_three_times_is_parked_and_all_loops_go_on(
         await room.send(state(), state(of=OTHER))
         await room.send(*[event(i) for i in range(100)], *[event(i + 100, loop="other") for i in range(100)])
         [letter] = await _letters(room)
-        await room.until(lambda: any(199 in e.data.offsets for e in room.said(ChallengeUpdated)), 40)
+        await room.until(lambda: any(199 in e.data.offsets for e in room.said(ChallengeUpdated)), 90)
         told = losses([e for e in room.said(ChallengeUpdated) if e.loop == "market"])[LINE]
 
     assert letter.data.offset == 50
