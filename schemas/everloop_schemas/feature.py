@@ -9,12 +9,13 @@ from everloop_schemas.serving import Shadow
 
 
 class FeaturesComputedData(Data):
-    """The vector for one observation of the stream door."""
+    """The vector for one observation of the stream door; `fingerprint` tells it from another one under the same id."""
 
     prediction_id: str
     entity: str
     features: Fields
     received: Timestamp
+    fingerprint: str | None = None
 
 
 class FeaturesComputed(Event):

@@ -31,6 +31,7 @@ class PredictionMadeData(Data):
     """Everything about one prediction: training learns from it and never recomputes it.
 
     `propensity` is the probability with which the split chose this version, `latency_ms` the model's own time.
+    `fingerprint` tells the observation from another one under the same id.
     """
 
     entity: str
@@ -44,6 +45,7 @@ class PredictionMadeData(Data):
     observed: Timestamp
     door: Literal["stream", "rest"]
     shadows: tuple[Shadow, ...] = ()
+    fingerprint: str | None = None
 
 
 class PredictionMade(Event):

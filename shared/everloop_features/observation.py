@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 from everloop_schemas.envelope import Fields, Scalar
@@ -71,6 +72,20 @@ def validate(spec: LoopSpec, data: Any) -> Fields | list[FieldError]:
         if wrong := _missing(field) if value is None else _wrong(field, value):
             errors.append(FieldError(f"data.{name}", wrong))
     return errors[:ERRORS_LIMIT] or fields
+
+
+def fingerprint(entity: str, fields: Fields, time: datetime | None) -> str:
+    """What tells observations under one id apart: 16 hex digits of entity, fields and the time given, None without one.
+
+    1 and 1.0 are one number, and a field that is missing is as if the schema had none.
+    """
+    said = [(name, _plain(fields[name])) for name in sorted(fields) if fields[name] is not None]
+    whole = repr((entity, said, None if time is None else time.timestamp()))
+    return blake2b(whole.encode(), digest_size=8).hexdigest()
+
+
+def _plain(value: Scalar | None) -> Scalar | None:
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def adapt(spec: LoopSpec, data: Fields) -> Fields | list[FieldError]:

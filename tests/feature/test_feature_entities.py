@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.feature.feature_world import event, loop_state, spec
 
-from everloop_feature.domain import PAGE_IDS, Entity, page_holds
+from everloop_feature.domain import PAGE_IDS, UNMARKED, Entity, seen_under
 from everloop_feature.errors import StateTooLarge
 from everloop_feature.handlers import EntityHandlers
 from everloop_feature.loops import Loops
@@ -46,8 +46,8 @@ def test_an_entity_knows_the_ids_on_its_page(ids: list[str]) -> None:
     for id in ids:
         entity = entity.observe(PLAN, id, {"price": 1.0}, event(0).time)
 
-    assert all(page_holds(entity.ids, id) for id in ids)
-    assert not page_holds(entity.ids, "an id of its own")
+    assert all(seen_under(entity.ids, id, b"ab") == "same" for id in ids)
+    assert seen_under(entity.ids, "an id of its own", UNMARKED) == "new"
     assert Entity.load(entity.dump()) == entity
 
 

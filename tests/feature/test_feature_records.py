@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
 from tests.feature.feature_room import FeatureRoom
-from tests.feature.feature_world import event, label, loop_state, prediction, spec
+from tests.feature.feature_world import START, event, label, loop_state, prediction, spec
 
+from everloop_feature.domain import PAGE_IDS, Entity, id_hash, seen_under
 from everloop_feature.handlers import EntityHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_feature.records import labelled, observed
+from everloop_features import compile_features
+from everloop_features.observation import fingerprint
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
@@ -145,3 +150,48 @@ async def test_a_record_that_is_refused_leaves_nothing_behind() -> None:
         await handlers.on_event_received(wrote({"price": 1e9}), Position("t", 0, 0, 1))
 
     assert store.get("shop/ada", Position("t", 0, 1, 1)) is None
+
+
+async def test_other_data_under_the_same_id_is_a_dead_letter_and_the_same_data_again_is_dropped(
+    room: FeatureRoom,
+) -> None:
+    await room.tell(loop_state(), event(0, price=1.0), event(0, price=1), event(0, price=7.0), event(1, price=3.0))
+
+    vectors = await room.hears(FeaturesComputed, 2)
+    [letter] = await room.hears(Letter, 1)
+
+    assert [v.data.features["mean_3"] for v in vectors] == [1.0, 2.0]
+    assert letter.data.error == "IdTaken"
+    assert "'e0' is the id of another observation" in letter.data.reason
+
+
+def test_ids_of_a_state_of_before_are_still_known_and_count_as_the_same() -> None:
+    page = b"".join(id_hash(f"old-{n}") for n in range(PAGE_IDS))
+    half = page[: 5 * 8]
+    state = json.dumps([5, {}, {}, b64encode(half).decode(), 1]).encode()
+
+    entity = Entity.load(state)
+    grown = Entity.load(entity.observe(compile_features(spec()), "new", {"price": 1.0}, START, START, b"ab").dump())
+
+    assert [seen_under(grown.ids, f"old-{n}", b"xy") for n in (0, 4, 5)] == ["same", "same", "new"]
+    assert [seen_under(grown.ids, "new", mark) for mark in (b"ab", b"xy")] == ["same", "other"]
+    assert [seen_under(page, f"old-{n}", b"xy") for n in (0, 255, 256)] == ["same", "same", "new"]
+    assert grown.pages == 1
+
+
+def test_a_fingerprint_tells_data_apart_and_nothing_else() -> None:
+    one = fingerprint("ada", {"a": 1, "b": None, "c": "x"}, None)
+
+    assert one == fingerprint("ada", {"c": "x", "a": 1.0}, None)
+    assert (
+        len(
+            {
+                one,
+                fingerprint("bob", {"a": 1, "c": "x"}, None),
+                fingerprint("ada", {"a": 2, "c": "x"}, None),
+                fingerprint("ada", {"a": "1", "c": "x"}, None),
+                fingerprint("ada", {"a": 1, "c": "x"}, START),
+            }
+        )
+        == 5
+    )

@@ -118,7 +118,9 @@ class World:
             id=f"state-{self._sequence}", time=at(0), subject="0", loop="market", revision=revision, data=body
         )
 
-    def features(self, prediction_id: str, price: float = 0.5, revision: int = 1) -> FeaturesComputed:
+    def features(
+        self, prediction_id: str, price: float = 0.5, revision: int = 1, fingerprint: str | None = None
+    ) -> FeaturesComputed:
         """A vector from the stream."""
         features = {"price": price, "demand": 0.5, "price_mean": price}
         return FeaturesComputed(
@@ -128,7 +130,11 @@ class World:
             loop="market",
             revision=revision,
             data=FeaturesComputedData(
-                prediction_id=prediction_id, entity="default", features=features, received=at(1000)
+                prediction_id=prediction_id,
+                entity="default",
+                features=features,
+                received=at(1000),
+                fingerprint=fingerprint,
             ),
         )
 

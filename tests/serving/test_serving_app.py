@@ -43,7 +43,7 @@ async def test_a_request_becomes_one_prediction_and_one_observation_on_the_bus(w
     await world.put(world.state())
     await world.start()
 
-    answers = [(await world.ask("b", price=p)).json() for p in (0.1, 0.9)]
+    answers = [(await world.ask("b", price=p)).json() for p in (0.1, 0.1)]
 
     await world.until(lambda: world.made() and world.brought())
     [made], [brought] = world.made(), world.brought()
@@ -224,7 +224,7 @@ async def test_it_answers_after_a_restart_with_everything_else_down_and_delivers
 
     await world.until(lambda: len(world.made()) == len(world.brought()) == 3)
     assert [(a.status_code, a.json()["version"]) for a in answers] == [(200, "logistic-0@1")] * 3
-    again = await world.ask("alone-1", price=0.1)
+    again = await world.ask("alone-1", price=0.9)
     assert again.json() == answers[1].json()
     assert len(world.made()) == 3
 

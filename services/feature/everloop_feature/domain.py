@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 from everloop_features import FeaturePlan, State
 from everloop_features.times import later, micros
@@ -20,6 +20,11 @@ from everloop_shared.messaging.routes import Position
 
 ID_BYTES = 8
 """An id is remembered by this much of its hash: a new one is taken for one of 20,000 once in 10^15 times."""
+MARK_BYTES = 2
+"""And what was said under it by this much of its fingerprint: other data is taken for the same once in 65,536 times."""
+ENTRY_BYTES = ID_BYTES + MARK_BYTES
+UNMARKED = bytes(MARK_BYTES)
+Seen = Literal["new", "same", "other"]
 PAGE_IDS = 256
 """Ids that stay with the entity's state; a full page of them is put aside, so that each write stays small."""
 WORDS_REMEMBERED = 16
@@ -37,14 +42,24 @@ def id_hash(event_id: str) -> bytes:
     return blake2b(event_id.encode(), digest_size=ID_BYTES).digest()
 
 
-def page_holds(page: bytes, event_id: str) -> bool:
-    """Whether an id is on a page."""
+def seen_under(page: bytes, event_id: str, mark: bytes) -> Seen:
+    """Whether an id is on a page, and with the same mark of what was said under it.
+
+    A full page of before there were marks is shorter. Without a mark (`UNMARKED`) what was said counts as the same.
+    """
+    width = ID_BYTES if len(page) == PAGE_IDS * ID_BYTES else ENTRY_BYTES
     wanted, start = id_hash(event_id), 0
     while (at := page.find(wanted, start)) >= 0:
-        if at % ID_BYTES == 0:
-            return True
+        if at % width == 0:
+            marked = page[at + ID_BYTES : at + width]
+            return "same" if marked in (b"", UNMARKED, mark) else "other"
         start = at + 1
-    return False
+    return "new"
+
+
+def marked(ids: bytes) -> bytes:
+    """A page of ids of before there were marks, as one of today."""
+    return b"".join(ids[i : i + ID_BYTES] + UNMARKED for i in range(0, len(ids), ID_BYTES))
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class Entity:
     @property
     def page_is_full(self) -> bool:
         """Whether the page is to be put aside before the next observation."""
-        return len(self.ids) >= PAGE_IDS * ID_BYTES
+        return len(self.ids) >= PAGE_IDS * ENTRY_BYTES
 
     def turn_page(self) -> Entity:
         """With an empty page."""
@@ -78,10 +93,11 @@ class Entity:
         fields: Mapping[str, Scalar | None],
         time: datetime,
         received: datetime | None = None,
+        mark: bytes = UNMARKED,
     ) -> Entity:
-        """The entity after an observation made at `time` that came at `received`."""
+        """The entity after an observation made at `time` that came at `received`; `mark` tells what it said."""
         state, features = plan.apply(self.state, fields, time, received)
-        return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id), self.pages, self.life)
+        return Entity(self.applied + 1, state, features, self.ids + id_hash(event_id) + mark, self.pages, self.life)
 
     def labelled(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
         """The entity once a label of its own is known; the same where it is no news."""
@@ -89,15 +105,17 @@ class Entity:
 
     def dump(self) -> bytes:
         """The value to keep."""
-        return _dumps([self.applied, self.state, self.features, b64encode(self.ids).decode(), self.pages, self.life])
+        ids = b64encode(self.ids).decode()
+        return _dumps([self.applied, self.state, self.features, ids, self.pages, self.life, ENTRY_BYTES])
 
     @classmethod
     def load(cls, value: bytes | None) -> Entity:
         """The entity from its value; a new one from None."""
         if value is None:
             return cls()
-        applied, state, features, ids, pages, *life = json.loads(value)
-        return cls(applied, state, features, b64decode(ids), pages, *life)
+        applied, state, features, ids, pages, *rest = json.loads(value)
+        page = b64decode(ids)
+        return cls(applied, state, features, page if len(rest) > 1 else marked(page), pages, *rest[:1])
 
 
 @dataclass(frozen=True)

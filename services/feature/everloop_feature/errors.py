@@ -53,6 +53,13 @@ class NothingToLearn(Rejected):
     title = "Feedback says nothing"
 
 
+class IdTaken(Rejected):
+    """Another observation of the entity came under this id before, with other data."""
+
+    http_status = 409
+    title = "Id taken"
+
+
 class RecordRejected(Rejected):
     """An observation or a label that no door would have let in: another producer wrote it."""
 

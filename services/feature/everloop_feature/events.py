@@ -22,7 +22,7 @@ from everloop_shared.messaging.routes import Position
 SERVICE = "feature"
 
 
-def computed(event: EventReceived, entity: Entity, revision: int | None) -> FeaturesComputed:
+def computed(event: EventReceived, entity: Entity, fingerprint: str, revision: int | None) -> FeaturesComputed:
     """The vector of an observation."""
     return FeaturesComputed(
         id=derived_id(event.loop, FeaturesComputed.type_name(), event.id),
@@ -37,6 +37,7 @@ def computed(event: EventReceived, entity: Entity, revision: int | None) -> Feat
             entity=event.data.entity,
             features=entity.features,
             received=event.data.received,
+            fingerprint=fingerprint,
         ),
     )
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from everloop_feature import records
-from everloop_feature.domain import PAGE_IDS, Entity, page_holds
-from everloop_feature.errors import StateTooLarge, TimeOutOfBounds
+from everloop_feature.domain import MARK_BYTES, PAGE_IDS, Entity, Seen, seen_under
+from everloop_feature.errors import IdTaken, StateTooLarge, TimeOutOfBounds
 from everloop_feature.events import computed, entity_state, refused
 from everloop_feature.leaving import Leaving
 from everloop_feature.loops import Loops, loop_of
 from everloop_feature.ports import KeyedState, Notes
 from everloop_feature.recency import Recency
+from everloop_features.observation import fingerprint
 from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import LabelJoined
@@ -54,12 +55,13 @@ class EntityHandlers:
         """An observation by the stream door: its vector, and the entity's new state."""
         if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
             return [refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
-        changed = self._observe(event, at)
-        if changed is None:
+        observed = self._observe(event, at)
+        if observed is None:
             return []
         self.notes.computed(event.loop)
+        changed, printed = observed
         return [
-            computed(event, changed, self.loops.revision(event.loop)),
+            computed(event, changed, printed, self.loops.revision(event.loop)),
             *entity_state(event, changed, self.loops.life(event.loop)),
         ]
 
@@ -67,8 +69,8 @@ class EntityHandlers:
         """An observation by the REST door, predicted already: the entity's new state only."""
         if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
             return [refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
-        changed = self._observe(event, at)
-        return entity_state(event, changed, self.loops.life(event.loop)) if changed else []
+        observed = self._observe(event, at)
+        return entity_state(event, observed[0], self.loops.life(event.loop)) if observed else []
 
     async def on_label_joined(self, event: LabelJoined, at: Position) -> list[Event]:
         """A label of the entity's own is known, for `lag: label`."""
@@ -119,21 +121,30 @@ class EntityHandlers:
             self.notes.forgotten(loop_of(key))
         self.recency.discard(at.partition, key)
 
-    def _observe(self, event: EventReceived | ObservationReceived, at: Position) -> Entity | None:
-        """The entity after an observation, None where it was applied or its id was seen before."""
+    def _observe(self, event: EventReceived | ObservationReceived, at: Position) -> tuple[Entity, str] | None:
+        """The entity after an observation, and its fingerprint; None where it was applied, or came before.
+
+        Raises RecordRejected, and IdTaken where other data came under the same id.
+        """
         key = event.key().decode()
         plan = self.loops.plan(event.loop, event.revision)
         if self.entities.seen(key, at):
             return None
         fields = records.observed(self.loops, event)
         entity = self._entity(key, at)
-        if self._came_before(key, entity, event.id, at):
+        printed = fingerprint(event.subject, fields, None if event.time == event.data.received else event.time)
+        mark = bytes.fromhex(printed)[:MARK_BYTES]
+        seen = self._seen(key, entity, event.id, mark, at)
+        if seen == "same":
             self.notes.duplicate(event.loop)
             return None
+        if seen == "other":
+            self.notes.taken(event.loop)
+            raise IdTaken(f"id: {event.id!r} is the id of another observation of {event.subject!r}; give each its own")
         if entity.page_is_full:
             self.entities.put(self._page(key, entity.pages), entity.ids, at)
             entity = entity.turn_page()
-        changed = entity.observe(plan, event.id, fields, event.time, event.data.received)
+        changed = entity.observe(plan, event.id, fields, event.time, event.data.received, mark)
         value = changed.dump()
         if len(value) > self.max_state_bytes:
             raise StateTooLarge(
@@ -142,7 +153,7 @@ class EntityHandlers:
             )
         self.entities.put(key, value, at)
         self.recency.touch(at.partition, key)
-        return changed
+        return changed, printed
 
     def _entity(self, key: str, at: Position) -> Entity:
         """The entity in its loop's present life."""
@@ -153,10 +164,12 @@ class EntityHandlers:
             self.entities.delete(page, at)
         return Entity(life=life)
 
-    def _came_before(self, key: str, entity: Entity, event_id: str, at: Position) -> bool:
-        if page_holds(entity.ids, event_id):
-            return True
-        return any(page_holds(self.entities.get(page, at) or b"", event_id) for page in self._pages(key, entity))
+    def _seen(self, key: str, entity: Entity, event_id: str, mark: bytes, at: Position) -> Seen:
+        seen = seen_under(entity.ids, event_id, mark)
+        if seen == "new" and entity.pages:
+            pages = (self.entities.get(page, at) or b"" for page in self._pages(key, entity))
+            return next((s for page in pages if (s := seen_under(page, event_id, mark)) != "new"), "new")
+        return seen
 
     def _pages(self, key: str, entity: Entity) -> list[str]:
         return [self._page(key, n) for n in range(max(0, entity.pages - self._pages_kept), entity.pages)]

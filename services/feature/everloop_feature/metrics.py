@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge
 
 DUPLICATES = Counter("everloop_feature_duplicates_total", "Observations dropped: their id came before.", ["loop"])
+TAKEN = Counter("everloop_feature_ids_taken_total", "Observations parked: their id came before, other data.", ["loop"])
 VECTORS = Counter("everloop_feature_vectors_total", "Vectors computed for the stream door.", ["loop"])
 OUTCOMES = Counter("everloop_feature_outcomes_total", "Outcomes by kind of word: label, feedback.", ["loop", "kind"])
 UNJOINED = Counter(
@@ -33,6 +34,10 @@ class PrometheusNotes:
     def duplicate(self, loop: str) -> None:
         """An observation was dropped."""
         DUPLICATES.labels(loop).inc()
+
+    def taken(self, loop: str) -> None:
+        """An observation came under the id of another one."""
+        TAKEN.labels(loop).inc()
 
     def computed(self, loop: str) -> None:
         """A vector was computed."""

@@ -15,6 +15,9 @@ class Notes(Protocol):
     def duplicate(self, loop: str) -> None:
         """An observation was dropped because its id was seen before."""
 
+    def taken(self, loop: str) -> None:
+        """An observation was refused because its id came before with other data."""
+
     def computed(self, loop: str) -> None:
         """A vector was computed."""
 

@@ -36,6 +36,13 @@ class ObservationRejected(Rejected):
     title = "Observation does not fit the loop's schema"
 
 
+class IdTaken(Rejected):
+    """A prediction was made under this id for other data: its answer would pass for one about the new data."""
+
+    http_status = 409
+    title = "Id taken"
+
+
 class SpoolFull(Overloaded):
     """The bus has been away for so long that the spool holds all it may."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from everloop_features import State
-from everloop_features.observation import Observation, observe
+from everloop_features.observation import Observation, fingerprint, observe
 from everloop_features.times import USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event, Fields, derived_id
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
@@ -19,13 +18,28 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade, PredictionMadeData
 from everloop_serving.domain.entities import Entities
 from everloop_serving.domain.labels import LabelBook
-from everloop_serving.domain.predict import Live, Said, predict
-from everloop_serving.domain.recent import Recent
-from everloop_serving.errors import LoopNotKnown, ModelLoading, ObservationRejected, PredictionNotFound
+from everloop_serving.domain.predict import Live, predict
+from everloop_serving.domain.recent import Known, Recent
+from everloop_serving.errors import IdTaken, LoopNotKnown, ModelLoading, ObservationRejected, PredictionNotFound
 from everloop_serving.ports import Meter, Models, Spool, Tail
 from everloop_shared.clock import Clock
 from everloop_shared.errors import FieldError, Unavailable
 from everloop_shared.messaging.routes import Position
+
+Door = Literal["stream", "rest"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a prediction is asked about; `cause` is the id of the event that asks."""
+
+    prediction_id: str
+    entity: str
+    features: Fields
+    time: datetime
+    cause: str
+    fingerprint: str | None
+    traceparent: str | None = None
 
 
 @dataclass
@@ -44,7 +58,6 @@ class Handlers:
     hearing: Callable[[], bool]
     load_wait_s: float = 2.0
     times: TimeLimits = USUAL_TIMES
-    _asked: dict[tuple[str, str], asyncio.Future[PredictionMade]] = field(default_factory=dict, init=False)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop was applied or decided upon: hold the versions it names; of one that was deleted, forget all."""
@@ -86,45 +99,45 @@ class Handlers:
         if not self.tail.covers(at.partition):
             await self.tail.cover(at.partition, datetime.fromtimestamp(at.timestamp / 1000, UTC))
         data = event.data
-        if asked := self._asked.get((event.loop, data.prediction_id)):
-            await asyncio.wait([asked])  # the same id is being asked by REST: that answer counts
-        if known := self.recent.get(event.loop, data.prediction_id, live.life):
-            self.meter.reused(event.loop, "stream")
+        if known := self._known(live, data.prediction_id, data.fingerprint, "stream"):
             return [] if known.kept else [known.event]
-        said = self._predict(live, data.prediction_id, data.entity, data.features)
-        made = self._made(live, data.prediction_id, data.entity, data.features, event.time, said, "stream", event.id)
+        asked = Asked(data.prediction_id, data.entity, data.features, event.time, event.id, data.fingerprint)
+        made = self._made(live, asked, "stream")
         self.recent.put(made, kept=False)
         return [made]
 
     async def predict(self, loop: str, body: Any, traceparent: str | None = None) -> PredictionMade:
         """Answer a request, once its record survives this process; the same id again is the same answer.
 
-        Raises LoopNotKnown, ObservationRejected, SpoolFull or SpoolUnwritable.
+        Raises LoopNotKnown, ObservationRejected, IdTaken, SpoolFull or SpoolUnwritable.
         """
-        live = self.revision(loop)
-        seen = observe(live.spec, body)
+        seen = self.observed(loop, body)
         if isinstance(seen, list):
             raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in seen), seen)
-        if wrong := self.times.wrong(seen.time, self.clock()):
-            raise ObservationRejected(f"time: {wrong}", [FieldError("time", wrong)])
-        prediction_id = seen.id or str(uuid4())
-        if asked := self._asked.get((loop, prediction_id)):
-            return await asyncio.shield(asked)
-        if known := self.recent.get(loop, prediction_id, live.life):
-            self.meter.reused(loop, "rest")
-            return known.event
-        answer: asyncio.Future[PredictionMade] = asyncio.get_running_loop().create_future()
-        self._asked[loop, prediction_id] = answer
-        try:
-            made = await self._answer(live, prediction_id, seen, traceparent)
-            answer.set_result(made)
-            return made
-        except BaseException as e:
-            answer.set_exception(e if isinstance(e, Exception) else Unavailable("the first request was given up"))
-            answer.exception()  # nobody has to be waiting for it
-            raise
-        finally:
-            del self._asked[loop, prediction_id]
+        [made] = await self.predict_all(loop, [seen], traceparent)
+        return made
+
+    def observed(self, loop: str, body: Any) -> Observation | list[FieldError]:
+        """The observation in a request, or all that is wrong with it; raises LoopNotKnown."""
+        seen = observe(self.revision(loop).spec, body)
+        if not isinstance(seen, list) and (wrong := self.times.wrong(seen.time, self.clock())):
+            return [FieldError("time", wrong)]
+        return seen
+
+    async def predict_all(
+        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+    ) -> list[PredictionMade]:
+        """Answer for all observations, or for none: what is refused leaves nothing behind.
+
+        Raises LoopNotKnown, IdTaken, SpoolFull, SpoolUnwritable or RecordTooLarge.
+        """
+        live = self.revision(loop)
+        if live.loading:
+            await self.models.settled(live.loop, self.load_wait_s)
+            live = self.revision(loop)
+        made = self._answered(live, rows, traceparent)
+        await self.spool.synced()
+        return made
 
     def prediction(self, loop: str, prediction_id: str) -> PredictionMade:
         """What was said about a prediction id; raises LoopNotKnown or PredictionNotFound."""
@@ -147,74 +160,92 @@ class Handlers:
             raise LoopNotKnown(f"loop {loop[:80]!r} was deleted; apply it again to begin anew: everloop apply -f FILE")
         raise LoopNotKnown(f"no loop {loop[:80]!r}; apply it first: everloop apply -f FILE")
 
-    async def _answer(
-        self, live: Live, prediction_id: str, seen: Observation, traceparent: str | None
-    ) -> PredictionMade:
-        if live.loading:
-            await self.models.settled(live.loop, self.load_wait_s)
-            live = self.models.live(live.loop) or live
-        now = self.clock()
-        time = seen.time or now
-        state, features = self._features(live, seen, time, now)
-        said = self._predict(live, prediction_id, seen.entity, features)
-        made = self._made(live, prediction_id, seen.entity, features, time, said, "rest", prediction_id)
-        brought = ObservationReceived(
-            id=prediction_id,
-            time=time,
-            subject=seen.entity,
-            loop=live.loop,
-            revision=live.revision,
-            traceparent=traceparent,
-            data=EventReceivedData(entity=seen.entity, fields=seen.fields, received=now),
-        )
-        made = made.model_copy(update={"traceparent": traceparent}) if traceparent else made
-        self.spool.append([made, brought])
-        # Nobody came in between: what is refused has moved nothing, and the next of its entity builds on what is kept.
-        self.entities.moved(live.loop, seen.entity, state, now)
-        self.recent.put(made, kept=True)
-        await self.spool.synced()
-        return made
+    def _answered(self, live: Live, rows: Sequence[Observation], traceparent: str | None) -> list[PredictionMade]:
+        """Nothing comes in between from the first look to the last record: so no id is answered twice."""
+        now, ids = self.clock(), [seen.id or str(uuid4()) for seen in rows]
+        prints = [fingerprint(seen.entity, seen.fields, seen.time) for seen in rows]
+        known = [self._known(live, i, p, "rest") for i, p in zip(ids, prints, strict=True)]
+        answers, fresh = list[PredictionMade](), list[PredictionMade]()
+        events, moves = list[Event](), dict[str, list[State]]()
+        for seen, prediction_id, printed, before in zip(rows, ids, prints, known, strict=True):
+            if before:
+                answers.append(before.event)
+                continue
+            time = seen.time or now
+            state, features = self._features(live, seen, time, now, moves.get(seen.entity))
+            asked = Asked(prediction_id, seen.entity, features, time, prediction_id, printed, traceparent)
+            made = self._made(live, asked, "rest")
+            answers.append(made)
+            fresh.append(made)
+            events += [made, _brought(live, seen, asked, now)]
+            moves.setdefault(seen.entity, []).append(state)
+        if events:
+            self.spool.append(events)
+        for entity, states in moves.items():
+            for state in states:
+                self.entities.moved(live.loop, entity, state, now)
+        for made in fresh:
+            self.recent.put(made, kept=True)
+        return answers
 
-    def _features(self, live: Live, seen: Observation, time: datetime, now: datetime) -> tuple[State, Fields]:
+    def _known(self, live: Live, prediction_id: str, printed: str | None, door: Door) -> Known | None:
+        """What was said under this id; raises IdTaken where that was about other data."""
+        known = self.recent.get(live.loop, prediction_id, live.life)
+        if known is None:
+            return None
+        before = known.event.data.fingerprint
+        if before is not None and printed is not None and before != printed:
+            self.meter.taken(live.loop, door)
+            raise IdTaken(
+                f"id: {prediction_id!r} was asked before with other data (entity, fields or time); give each its own id"
+            )
+        self.meter.reused(live.loop, door)
+        return known
+
+    def _features(
+        self, live: Live, seen: Observation, time: datetime, now: datetime, moved: list[State] | None
+    ) -> tuple[State, Fields]:
         view = self.entities.get(live.loop, seen.entity)
-        return live.plan.apply(view.state if view else live.plan.empty(), seen.fields, time, now)
+        state = moved[-1] if moved else view.state if view else live.plan.empty()
+        return live.plan.apply(state, seen.fields, time, now)
 
-    def _predict(self, live: Live, prediction_id: str, entity: str, features: Fields) -> Said:
-        said = predict(live, prediction_id, entity, features, self.timer)
+    def _made(self, live: Live, asked: Asked, door: Door) -> PredictionMade:
+        said = predict(live, asked.prediction_id, asked.entity, asked.features, self.timer)
         for version, reason in said.fell:
             self.models.fell(live, version, reason)
-        return said
-
-    def _made(
-        self,
-        live: Live,
-        prediction_id: str,
-        entity: str,
-        features: Fields,
-        observed: datetime,
-        said: Said,
-        door: Any,
-        cause: str,
-    ) -> PredictionMade:
         self.meter.predicted(live.loop, door, said)
         return PredictionMade(
-            id=derived_id(live.loop, PredictionMade.type_name(), prediction_id),
+            id=derived_id(live.loop, PredictionMade.type_name(), asked.prediction_id),
             time=self.clock(),
-            subject=prediction_id,
+            subject=asked.prediction_id,
             loop=live.loop,
             revision=live.revision,
-            causationid=cause,
+            causationid=asked.cause,
+            traceparent=asked.traceparent,
             data=PredictionMadeData(
-                entity=entity,
-                features=features,
+                entity=asked.entity,
+                features=asked.features,
                 prediction=said.answer.value,
                 probabilities=said.answer.probabilities,
                 version=said.version,
                 role=said.role,
                 propensity=said.propensity,
                 latency_ms=said.latency_ms,
-                observed=observed,
+                observed=asked.time,
                 door=door,
                 shadows=said.shadows,
+                fingerprint=asked.fingerprint,
             ),
         )
+
+
+def _brought(live: Live, seen: Observation, asked: Asked, now: datetime) -> ObservationReceived:
+    return ObservationReceived(
+        id=asked.prediction_id,
+        time=asked.time,
+        subject=seen.entity,
+        loop=live.loop,
+        revision=live.revision,
+        traceparent=asked.traceparent,
+        data=EventReceivedData(entity=seen.entity, fields=seen.fields, received=now),
+    )

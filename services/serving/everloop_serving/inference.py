@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from everloop_features.observation import Observation
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.domain.predict import Live
 from everloop_serving.errors import ObservationRejected
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
-from everloop_shared.errors import FieldError
+from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
 
 ROWS = 1_000
 DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}
+INTEGERS = tuple(f"{sign}INT{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64))
+READ = ("BOOL", *INTEGERS, "FP16", "FP32", "FP64", "BF16", "BYTES")
 
 
 def router(handlers: Handlers, settings: ServingSettings, ready: Callable[[], str | None]) -> APIRouter:
@@ -52,8 +56,9 @@ def router(handlers: Handlers, settings: ServingSettings, ready: Callable[[], st
     async def infer(loop: str, request: Request) -> JSONResponse:
         spec = handlers.revision(loop).spec
         body = await json_body(request, settings.max_body_bytes)
-        rows = _rows(body)
-        made = [await handlers.predict(loop, row, current_traceparent()) for row in rows]
+        columns, ids = tensors(body)
+        seen = [handlers.observed(loop, row) for row in rows(columns, ids)]
+        made = await handlers.predict_all(loop, _all_right(seen, columns), current_traceparent())
         return JSONResponse(_outputs(loop, body.get("id"), spec, made))
 
     return routes
@@ -66,12 +71,17 @@ def _metadata(live: Live) -> dict[str, Any]:
         "versions": [v.version for v in (live.champion, live.candidate) if v],
         "platform": "everloop",
         "inputs": [{"name": n, "datatype": DATATYPES[f.type], "shape": [-1]} for n, f in fields],
-        "outputs": [{"name": "prediction", "datatype": DATATYPES[live.spec.label_type], "shape": [-1]}],
+        "outputs": [{"name": "prediction", "datatype": _answered(live.spec), "shape": [-1]}],
     }
 
 
-def _rows(body: Any) -> list[dict[str, Any]]:
-    """The request's tensors as observations, one a row; raises ObservationRejected."""
+def _answered(spec: LoopSpec) -> str:
+    """The datatype of predictions: a regression answers with fractions, also where its labels are whole."""
+    return DATATYPES["number" if spec.task == "regression" else spec.label_type]
+
+
+def tensors(body: Any) -> tuple[dict[str, list[Any]], list[str | None]]:
+    """The request's tensors by name, and an id for each row; raises ObservationRejected."""
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list) or not inputs or not all(isinstance(i, dict) for i in inputs):
         raise _rejected("inputs", 'must be a list of {"name", "shape", "datatype", "data"}, one for each field')
@@ -80,23 +90,66 @@ def _rows(body: Any) -> list[dict[str, Any]]:
         name, data = tensor.get("name"), tensor.get("data")
         if not isinstance(name, str) or not isinstance(data, list):
             raise _rejected(f"inputs.{i}", "needs a name and, in data, a flat list of values")
+        if name in columns:
+            raise _rejected(f"inputs.{i}.name", f"{name[:80]!r} is there twice; keep one")
+        if wrong := _misshapen(tensor, len(data)):
+            raise _rejected(f"inputs.{i}.{wrong[0]}", wrong[1])
         columns[name] = data
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1 or not 1 <= max(lengths) <= ROWS:
         raise _rejected("inputs", f"all need the same number of values, 1 to {ROWS:,}")
-    ids = _ids(body.get("id"), lengths.pop())
-    return [{**i, "data": {k: v[n] for k, v in columns.items()}} for n, i in enumerate(ids)]
+    return columns, _ids(body.get("id"), lengths.pop())
 
 
-def _ids(request_id: Any, rows: int) -> list[dict[str, Any]]:
+def rows(columns: dict[str, list[Any]], ids: list[str | None]) -> list[dict[str, Any]]:
+    """Tensors as the bodies of single requests, one a row."""
+    named = [{} if i is None else {"id": i} for i in ids]
+    return [{**name, "data": {k: v[n] for k, v in columns.items()}} for n, name in enumerate(named)]
+
+
+def _misshapen(tensor: dict[str, Any], values: int) -> tuple[str, str] | None:
+    datatype, shape = tensor.get("datatype"), tensor.get("shape")
+    if datatype is not None and datatype not in READ:
+        return "datatype", f"must be one of {', '.join(READ)}"
+    if shape is None:
+        return None
+    sizes = [n for n in shape if type(n) is int and 0 <= n <= ROWS] if isinstance(shape, list) else []
+    if not sizes or len(sizes) != len(shape) or len(sizes) > 2 or prod(sizes) != values or sizes[0] != values:
+        return "shape", f"must be [{values}], as many as there are values in data"
+    return None
+
+
+def _ids(request_id: Any, count: int) -> list[str | None]:
     if request_id is None:
-        return [{}] * rows
-    return [{"id": request_id}] if rows == 1 else [{"id": f"{request_id}-{n}"} for n in range(rows)]
+        return [None] * count
+    if not isinstance(request_id, str):
+        raise _rejected("id", "must be text, or left out")
+    return [request_id] if count == 1 else [f"{request_id}-{n}" for n in range(count)]
+
+
+def _all_right(seen: list[Observation | list[FieldError]], columns: dict[str, list[Any]]) -> list[Observation]:
+    """The observations, if all rows are; raises ObservationRejected naming values by tensor and row."""
+    wrong = [_placed(e, n, list(columns)) for n, s in enumerate(seen) if isinstance(s, list) for e in s]
+    if wrong:
+        told = list(dict.fromkeys(wrong))[:ERRORS_LIMIT]
+        raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in told), told)
+    return [s for s in seen if not isinstance(s, list)]
+
+
+def _placed(error: FieldError, row: int, names: list[str]) -> FieldError:
+    """An error of a row where the request has it: of a value, of a tensor, or of the request."""
+    name = error.field.removeprefix("data.")
+    if name == error.field:
+        return error
+    if name not in names:
+        return FieldError("inputs", f"{name}: {error.error}")
+    unknown = error.error.endswith("leave it out")
+    return FieldError(f"inputs.{names.index(name)}" + ("" if unknown else f".data.{row}"), error.error)
 
 
 def _outputs(loop: str, request_id: str | None, spec: LoopSpec, made: list[PredictionMade]) -> dict[str, Any]:
     n = len(made)
-    datatype = DATATYPES[spec.label_type]
+    datatype = _answered(spec)
     outputs = [
         {"name": "prediction", "shape": [n], "datatype": datatype, "data": [m.data.prediction for m in made]},
         {"name": "prediction_id", "shape": [n], "datatype": "BYTES", "data": [m.subject for m in made]},

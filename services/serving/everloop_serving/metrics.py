@@ -14,6 +14,7 @@ PREDICTIONS = Counter(
 REUSED = Counter(
     "everloop_serving_reused_total", "Requests and records answered with what was said before.", ["loop", "door"]
 )
+TAKEN = Counter("everloop_serving_ids_taken_total", "Refused: the id came before with other data.", ["loop", "door"])
 MODEL_SECONDS = Histogram(
     "everloop_serving_model_seconds",
     "The served model's own time for one prediction, in seconds.",
@@ -58,6 +59,10 @@ class PrometheusMeter:
     def reused(self, loop: str, door: str) -> None:
         """What was said before was said again."""
         REUSED.labels(loop, door).inc()
+
+    def taken(self, loop: str, door: str) -> None:
+        """An id came again with other data."""
+        TAKEN.labels(loop, door).inc()
 
     def loaded(self, loop: str, seconds: float) -> None:
         """A version is in memory."""
