@@ -23,12 +23,13 @@ from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegis
 from everloop_shared.errors import FieldError, Rejected
 from everloop_shared.http import UnsupportedType, read_body
 from everloop_shared.http.json_body import command_body
+from everloop_shared.text import Readable
 
 _LOOP_FILE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
 _BACK = {"application/json": {"reason": "complaints since noon"}}
 _ON = {"application/json": {"reason": "the cause is found"}}
 COMMAND_BYTES = 10_000
-Reason = Annotated[str, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
+Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
 Command = Callable[[], Awaitable[list[Event]]]
 JSON_TYPES = ("application/json",)
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
@@ -46,8 +47,8 @@ class RollbackBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000)
-    to: str | None = Field(None, min_length=1, max_length=256)
+    reason: Readable = Field(min_length=1, max_length=1000)
+    to: Readable | None = Field(None, min_length=1, max_length=256)
 
 
 class ResumeBody(BaseModel):
@@ -55,7 +56,7 @@ class ResumeBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: Readable = Field(min_length=1, max_length=1000)
 
 
 def router(

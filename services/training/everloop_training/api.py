@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.http.json_body import command_body
 from everloop_shared.messaging.routes import Engine
+from everloop_shared.text import Readable
 from everloop_training.handlers import Handlers
 
 COMMAND_BYTES = 10_000
@@ -21,8 +22,8 @@ class RunBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field("asked for by a person", min_length=1, max_length=500)
-    key: str | None = Field(None, min_length=1, max_length=200)
+    reason: Readable = Field("asked for by a person", min_length=1, max_length=500)
+    key: Readable | None = Field(None, min_length=1, max_length=200)
 
 
 _BODY: dict[str, Any] = {

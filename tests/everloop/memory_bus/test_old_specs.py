@@ -8,32 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from tests.everloop.memory_bus.six_services import ask, house
 from tests.registry.registry_room import until
 
-import everloop_feature.app
-import everloop_ingest.app
-import everloop_monitoring.app
-import everloop_registry.app
-import everloop_serving.app
-import everloop_training.app
 from everloop.memory_bus.house import run
-from everloop_feature.settings import FeatureSettings
-from everloop_ingest.settings import IngestSettings
-from everloop_monitoring.settings import MonitoringSettings
 from everloop_registry.domain.ledger import Cause, Ledger
-from everloop_registry.settings import RegistrySettings
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopApplied, LoopAppliedData
 from everloop_schemas.training import ModelTrained
-from everloop_serving.settings import ServingSettings
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.service import Service
-from everloop_training.adapters.inline import InlineWorker
-from everloop_training.settings import TrainingSettings
 
 NOW = datetime.now(UTC)
 ROWS = 40
@@ -47,21 +33,6 @@ OLD: dict[str, dict[str, Any]] = {
     "mixed": {"task": "multiclass", "label": {"classes": ["1", 1, True]}},
     "enum": {"schema": {"x": {"type": "number"}, "c": {"type": "string", "enum": [1], "missing": "null"}}},
 }
-
-
-def house(broker: MemoryBroker, folder: Path) -> dict[str, Service]:
-    """The six services on one broker."""
-    told: dict[str, Any] = {"data": folder, "port": 0, "instance": "only"}
-    connect = broker.engine
-    training = everloop_training.app.build(TrainingSettings(**told), connect, InlineWorker.start)
-    return {
-        "registry": everloop_registry.app.build(RegistrySettings(**told), connect),
-        "ingest": everloop_ingest.app.build(IngestSettings(**told), connect),
-        "feature": everloop_feature.app.build(FeatureSettings(**told), connect),
-        "serving": everloop_serving.app.build(ServingSettings(**told), connect),
-        "training": training,
-        "monitoring": everloop_monitoring.app.build(MonitoringSettings(**told), connect),
-    }
 
 
 async def applied(broker: MemoryBroker, name: str, part: dict[str, Any]) -> None:
@@ -97,13 +68,6 @@ async def test_loops_that_an_older_version_took_go_on_and_harm_nobody(tmp_path: 
         stop.set()
         await asyncio.wait([running])
     running.result()
-
-
-async def ask(services: dict[str, Service], service: str, method: str, path: str, json: Any) -> httpx.Response:
-    """One request to a service's door."""
-    transport = httpx.ASGITransport(app=create_app(services[service]))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        return await client.request(method, path, json=json)
 
 
 async def lived(services: dict[str, Service], loop: str, label: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LONGEST_S, FieldSpec, LoopSpec, seconds
 from everloop_shared.errors import FieldError
+from everloop_shared.text import is_readable
 
 MAX_VALUES = 1_000
 MAX_TEXT = 256
@@ -155,7 +155,7 @@ def _watched(spec: LoopSpec, part: str) -> Iterator[FieldError]:
 
 def readable(text: str) -> bool:
     """Whether a value is 1 to `MAX_TEXT` characters that a person can read and write again."""
-    return 0 < len(text) <= MAX_TEXT and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
+    return 0 < len(text) <= MAX_TEXT and is_readable(text)
 
 
 def _short(value: Any) -> str:

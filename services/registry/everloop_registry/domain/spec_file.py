@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -16,6 +15,7 @@ from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop as spec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
+from everloop_shared.text import is_readable
 from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
 
 MAX_NODES = 16_000
@@ -90,9 +90,7 @@ def _strange(raw: Any) -> Iterator[FieldError]:
 def _unwritable(value: Any) -> str | None:
     if isinstance(value, int) and not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
         return "must be a whole number of at most 64 bits"
-    if not isinstance(value, str) or value.isprintable():
-        return None
-    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\r\n" for c in value):
+    if isinstance(value, str) and not is_readable(value, but="\t\r\n"):
         return "has characters that are no text (control characters, or half of a surrogate pair); leave them out"
     return None
 

@@ -1,0 +1,47 @@
+"""The six services in one process, on one memory broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import everloop_feature.app
+import everloop_ingest.app
+import everloop_monitoring.app
+import everloop_registry.app
+import everloop_serving.app
+import everloop_training.app
+from everloop_feature.settings import FeatureSettings
+from everloop_ingest.settings import IngestSettings
+from everloop_monitoring.settings import MonitoringSettings
+from everloop_registry.settings import RegistrySettings
+from everloop_serving.settings import ServingSettings
+from everloop_shared.http import create_app
+from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.service import Service
+from everloop_training.adapters.inline import InlineWorker
+from everloop_training.settings import TrainingSettings
+
+
+def house(broker: MemoryBroker, folder: Path) -> dict[str, Service]:
+    """The six services on one broker."""
+    told: dict[str, Any] = {"data": folder, "port": 0, "instance": "only"}
+    connect = broker.engine
+    training = everloop_training.app.build(TrainingSettings(**told), connect, InlineWorker.start)
+    return {
+        "registry": everloop_registry.app.build(RegistrySettings(**told), connect),
+        "ingest": everloop_ingest.app.build(IngestSettings(**told), connect),
+        "feature": everloop_feature.app.build(FeatureSettings(**told), connect),
+        "serving": everloop_serving.app.build(ServingSettings(**told), connect),
+        "training": training,
+        "monitoring": everloop_monitoring.app.build(MonitoringSettings(**told), connect),
+    }
+
+
+async def ask(services: dict[str, Service], service: str, method: str, path: str, json: Any) -> httpx.Response:
+    """One request to a service's door."""
+    transport = httpx.ASGITransport(app=create_app(services[service]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return await client.request(method, path, json=json)
