@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from everloop_shared.errors import FieldError, Misconfigured
 
 SHARED = "EVERLOOP_"
+LARGEST, LONGEST = 10**15, 10**9
+"""The most that a count or a size, and a duration, may be."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _HOST = re.compile(r"\*|([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -33,16 +35,20 @@ class Settings(BaseModel):
     setting for all six makes sense (data, kafka_bootstrap ...).
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     data: Path = Field(Path(".everloop"), description="folder for everything that is kept on disk")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="how much is logged")
-    instance: str = Field(default_factory=socket.gethostname, description="stable name of this replica")
+    instance: str = Field(
+        default_factory=socket.gethostname, pattern=r"^[!-~]{1,200}$", description="stable name of this replica"
+    )
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="HOST:PORT of the cluster, commas between several")
     kafka_config: Path | None = Field(None, description="JSON file of aiokafka client settings, for TLS and SASL")
-    topic_prefix: str = Field("", description="put before every topic and consumer group")
+    topic_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="put before every topic and consumer group"
+    )
     partitions: int = Field(4, ge=1, le=1000, description="partitions of each topic")
     replication_factor: int = Field(1, ge=1, le=10, description="replicas of each topic")
     batch_size: int = Field(500, ge=1, le=10_000, description="records handled between two commits, at most")
@@ -65,6 +71,15 @@ class Settings(BaseModel):
         "", description="names by which the service is asked, beside this machine's own; commas between, * for any"
     )
 
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        """No machine has so many bytes, and nobody waits so long: such a number is a slip, and may overflow a clock."""
+        most = LONGEST if isinstance(value, float) else LARGEST if isinstance(value, int) else None
+        if most is not None and value > most:
+            raise ValueError(f"must be at most {most:,}")
+        return value
+
     @classmethod
     def load(cls, service: str, environ: Mapping[str, str] | None = None) -> Self:
         """Read the environment; raises Misconfigured naming each variable that is wrong."""
@@ -79,7 +94,7 @@ class Settings(BaseModel):
             return cls.model_validate(found)
         except ValidationError as e:
             problems = [
-                FieldError(f"{SHARED}{service}_{err['loc'][0]}".upper(), f"{err['msg']}, got {err['input']!r}")
+                FieldError(f"{SHARED}{service}_{err['loc'][0]}".upper(), f"{err['msg']}, got {err['input']!r:.80}")
                 for err in e.errors()
             ]
             raise Misconfigured("; ".join(f"{p.field}: {p.error}" for p in problems), problems) from e

@@ -38,6 +38,34 @@ def test_every_wrong_variable_is_named_with_what_it_said() -> None:
     assert "EVERLOOP_INGEST_PORT" in error.value.detail
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DELIVERY_TIMEOUT_S", "inf"),
+        ("DELIVERY_TIMEOUT_S", "nan"),
+        ("DELIVERY_TIMEOUT_S", "1e300"),
+        ("DELIVERY_TIMEOUT_S", "-1"),
+        ("BODY_TIMEOUT_S", "1e10"),
+        ("WIDTH", "1e300"),
+        ("WIDTH", "9" * 30),
+        ("WIDTH", "9" * 5000),
+        ("MAX_BODY_BYTES", "9" * 18),
+        ("PORT", "-1"),
+        ("TOPIC_PREFIX", "a b"),
+        ("TOPIC_PREFIX", "a" * 200),
+        ("INSTANCE", "a\nb"),
+        ("INSTANCE", "\udcff"),
+        ("EARLIEST_TIME", "9" * 400),
+    ],
+)
+def test_an_absurd_value_ends_the_start_with_its_name_and_not_the_service_later(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured) as error:
+        DoorSettings.load("ingest", {f"EVERLOOP_INGEST_{name}": value})
+
+    assert error.value.detail.startswith(f"EVERLOOP_INGEST_{name}: ")
+    assert len(error.value.detail) < 300
+
+
 def test_a_plain_cluster_needs_no_file() -> None:
     settings = client_settings(Settings(kafka_bootstrap="a:1, b:2"), "ingest")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -86,3 +87,13 @@ def test_what_is_not_json_says_why(text: bytes, word: str) -> None:
 )
 def test_what_is_odd_but_json_is_read(text: bytes, value: Any) -> None:
     assert read(text) == value
+
+
+def test_a_large_object_with_one_key_twice_is_refused_in_a_moment() -> None:
+    text = b"{" + b",".join(b'"k%d":1' % i for i in range(100_000)) + b',"k99999":1}'
+    started = time.process_time()
+
+    with pytest.raises(NotJson, match="'k99999' is there twice"):
+        read(text)
+
+    assert time.process_time() - started < 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -14,6 +13,7 @@ from everloop_registry.domain.rules import INTEGER_LIMIT, broken_rules
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop as spec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
+from everloop_shared import strict_json
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.text import is_readable
 from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
@@ -44,11 +44,11 @@ def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
     except UnicodeDecodeError as e:
         raise refused([FieldError("body", f"must be UTF-8: {e.reason} at byte {e.start:,}")]) from e
     try:
-        raw = _json(text) if is_json else read_yaml(text)
+        raw = strict_json.read(body) if is_json else read_yaml(text)
     except RecursionError as e:
         raise refused([FieldError("body", f"is nested deeper than {MAX_DEPTH} levels")]) from e
     except ValueError as e:
-        raise refused([FieldError("body", f"is not {'JSON' if is_json else 'YAML'}: {e}")]) from e
+        raise refused([FieldError("body", f"is {e}" if is_json else f"is not YAML: {e}")]) from e
     if not isinstance(raw, dict):
         raise refused([FieldError("body", "must be an object with loop, task and schema")])
     if strange := list(islice(_strange(raw), ERRORS_LIMIT)):
@@ -153,20 +153,3 @@ def _message(error: dict[str, Any], raw: Any) -> str:
 def _names(part: str) -> list[str]:
     model = PARTS.get(part)
     return [f.alias or name for name, f in model.model_fields.items()] if model else []
-
-
-def _json(text: str) -> Any:
-    return json.loads(text, parse_constant=_not_finite, object_pairs_hook=_once)
-
-
-def _not_finite(word: str) -> Any:
-    raise ValueError(f"{word} is no number here; write a finite one")
-
-
-def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key!r:.80} is there twice; keep one")
-        found[key] = value
-    return found
