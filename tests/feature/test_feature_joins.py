@@ -229,7 +229,7 @@ async def test_a_prediction_that_named_no_class_cannot_be_right_or_wrong(
     [letter] = await desk.hear(feedback(1, correct=correct))
 
     assert isinstance(letter, DeadLetter)
-    assert "named no class yet" in letter.data.reason
+    assert "is no label of the loop" in letter.data.reason
 
 
 async def test_the_class_itself_still_counts_where_the_prediction_named_none() -> None:

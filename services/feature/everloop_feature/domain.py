@@ -14,7 +14,7 @@ from everloop_features import FeaturePlan, State
 from everloop_features.times import later, micros
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.ingest import LabelReceived
-from everloop_schemas.loop import LoopSpec, Task
+from everloop_schemas.loop import Task
 from everloop_schemas.serving import PredictionMade
 from everloop_shared.messaging.routes import Position
 
@@ -244,7 +244,7 @@ def _wait(word: Waiting) -> list[object]:
     return [word.event, [word.at.topic, word.at.partition, word.at.offset, word.at.timestamp]]
 
 
-def heard(join: Join, spec: LoopSpec, made: PredictionMade, word: LabelReceived) -> tuple[Join, Outcome | None]:
+def heard(join: Join, task: Task, made: PredictionMade, word: LabelReceived) -> tuple[Join, Outcome | None]:
     """The join after a label or feedback on its prediction; no outcome where it says nothing new.
 
     Of labels the one with the latest time stands, of equal times the one that came last. Feedback is the truth only
@@ -253,7 +253,7 @@ def heard(join: Join, spec: LoopSpec, made: PredictionMade, word: LabelReceived)
     mark = id_hash(word.id).hex()
     if mark in join.words:
         return join, None
-    told = resolve(spec.task, made.data.prediction, join.truth, word, spec.unknown)
+    told = resolve(task, made.data.prediction, join.truth, word)
     join = replace(join, words=(*join.words, mark)[-WORDS_REMEMBERED:])
     return _labelled(join, told, word) if word.data.kind == "label" else _opined(join, told, word)
 
@@ -305,19 +305,14 @@ def same(a: Truth, b: Truth) -> bool:
     return a == b and type(a.label) is type(b.label)
 
 
-def resolve(
-    task: Task, prediction: Scalar, known: Truth | None, word: LabelReceived, unknown: Scalar | None = None
-) -> Truth:
+def resolve(task: Task, prediction: Scalar, known: Truth | None, word: LabelReceived) -> Truth:
     """What a word says about the truth; raises ValueError where it says nothing.
 
     `correct: false` means "not this": of two classes the other one; of several, a different label known before
-    stays, else the label is open and the class rejected. A prediction of `unknown` named no class (nor did the
-    empty one of earlier releases), so it was neither right nor wrong.
+    stays, else the label is open and the class rejected.
     """
     if word.data.label is not None:
         return Truth(word.data.label)
-    if prediction in (unknown, ""):
-        raise ValueError("the prediction named no class yet, so it was neither right nor wrong; send `label`")
     if word.data.correct is True:
         return Truth(prediction)
     if word.data.correct is None or task == "regression":

@@ -222,9 +222,11 @@ class JoinHandlers:
             return join, [_parked(word, LabelTooLate(reason))]
         said = made.data.prediction
         if label.data.correct is not None and not records.is_label(self.loops, made.loop, made.revision, said):
-            return join, [_parked(word, NothingToLearn(f"the prediction {said!r} is no label of the loop"))]
+            return join, [
+                _parked(word, NothingToLearn(f"the prediction {said!r} is no label of the loop; send `label`"))
+            ]
         try:
-            join, outcome = heard(join, spec, made, label)
+            join, outcome = heard(join, spec.task, made, label)
         except ValueError as e:
             return join, [_parked(word, NothingToLearn(str(e)))]
         if outcome is None:
