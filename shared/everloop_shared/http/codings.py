@@ -8,6 +8,7 @@ from everloop_shared.http.problems import BadRequest, TooLarge, UnsupportedType
 
 PLAIN = ("", "identity")
 GZIP = ("gzip", "x-gzip")
+MAX_MEMBERS = 100
 
 
 def decoded(body: bytes, coding: bytes, limit: int) -> bytes:
@@ -21,8 +22,11 @@ def decoded(body: bytes, coding: bytes, limit: int) -> bytes:
 
 
 def _inflated(body: bytes, limit: int) -> bytes:
-    plain, rest = b"", body
+    plain, rest, members = b"", body, 0
     while rest:
+        members += 1
+        if members > MAX_MEMBERS:  # each costs a copy of all that is left
+            raise BadRequest(f"the gzip body has more than {MAX_MEMBERS} members; send it as one")
         member = zlib.decompressobj(wbits=31)
         try:
             plain += member.decompress(rest, limit + 1 - len(plain))

@@ -18,8 +18,6 @@ from everloop_shared.settings import Settings
 MAX_URL_BYTES = 8192
 MAX_HEADERS = 200
 MAX_PIPELINED = 32
-GRACE_S = 5.0
-"""A late body is answered 408 by who reads it; the connection is closed this much later, answered or not."""
 PROGRESS_BYTES = 65_536
 """A client that reads fewer bytes of an answer in the time of a body reads none."""
 WANTED_FILES = 8192
@@ -33,6 +31,9 @@ class Phase(Enum):
     HEAD = "a part of its headers"
     BODY = "its headers, and not all of its body"
     WHOLE = "all of it; it waits for its answer"
+
+
+IDLE, HEAD, BODY, WHOLE = Phase
 
 
 class Connections:
@@ -87,28 +88,34 @@ class Connections:
 
         class Watched(Connection):
             watch = self
+            max_header_bytes = self.settings.max_header_bytes
 
         return Watched
 
     def _make_room(self, own: dict[Connection, None], newcomer: Connection) -> None:
-        waiting = [c for c in own if c.phase is not Phase.WHOLE and c is not newcomer]
+        waiting = [c for c in own if c.phase is not WHOLE and c is not newcomer]
         oldest = min(waiting, key=lambda c: c.since, default=newcomer)
         oldest.refuse(429, "too many connections; this one had waited longest for a request to be whole")
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol, within limits: see Phase for what `since` is the beginning of."""
+    """uvicorn's protocol, within limits. It has been in its phase since `since`; a body, since its first header.
+
+    A late body is answered 408 by who reads it; here only what remains unanswered is closed.
+    """
 
     watch: ClassVar[Connections]
-    phase = Phase.IDLE
+    max_header_bytes: ClassVar[int]
+    phase = IDLE
     since = 0.0
     _address = ""
     _stalled_since: float | None = None
     _unsent = 0
     _wrong = (400, "this is not HTTP/1.1, or not unambiguously so")
     """Status and reason, should the parser or one of its callbacks raise."""
+    _upgrades = False
     _unread = 0
-    """Bytes fed to the parser since it last delivered a part of a body or completed a request."""
+    """Bytes fed to the parser since a request was complete, or a part of a body was seen to come out."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it up, within the number of connections."""
@@ -124,9 +131,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse what cannot be parsed or grows without end."""
-        self._unset_keepalive_if_required()
-        if self.transport.is_closing():
-            return
+        if self.phase is IDLE:
+            self.phase, self.since = HEAD, self.loop.time()
         self._unread += len(data)
         while data:
             try:
@@ -137,17 +143,12 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self.refuse(*self._wrong)
                 return
-        if self._unread > self.watch.settings.max_header_bytes:
-            self.refuse(431, self._too_many_headers())
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        super().on_message_begin()
-        self.phase, self.since = Phase.HEAD, self.loop.time()
+        if self._unread > self.max_header_bytes:
+            self._check_progress()
 
     def on_headers_complete(self) -> None:
         """The request is taken up; what is wrong with it raises, which ends the connection."""
-        if self._unread > self.watch.settings.max_header_bytes:
+        if self._unread > self.max_header_bytes:
             self._check_size()
         if len(self.url) > MAX_URL_BYTES:
             self._raise(414, f"the address is over {MAX_URL_BYTES:,} bytes")
@@ -155,34 +156,38 @@ class Connection(HttpToolsProtocol):
             self._raise(431, f"there are more than {MAX_HEADERS} headers")
         if len(self.pipeline) >= MAX_PIPELINED:
             self._raise(429, f"more than {MAX_PIPELINED} requests wait on this connection; read the answers first")
-        if self.parser.get_http_version() not in ("1.1", "1.0"):
-            self._raise(400, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-        if self.parser.should_upgrade():
+        self._upgrades = self.parser.should_upgrade()
+        if self._upgrades:
             return  # data_received goes on without it
         if self.url[:1] != b"/":
             self._take_absolute_form()
         super().on_headers_complete()
         self.headers = []  # where trailers go, which nobody reads: the request keeps what it had
-        self.phase, self.since = Phase.BODY, self.loop.time()
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        self._unread = 0
-        super().on_body(body)
+        self.phase = BODY
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self.parser.should_upgrade():
+        if self._upgrades:
             return
         self._unread = 0
-        super().on_message_complete()
-        self.phase, self.since = (Phase.IDLE if self.cycle.response_complete else Phase.WHOLE), self.loop.time()
+        cycle = self.cycle
+        if cycle.response_complete:
+            self.phase, self.since = IDLE, self.loop.time()
+        else:
+            self.phase = WHOLE
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """The answer is sent; the next request may come."""
-        if self.phase is Phase.WHOLE and not self.pipeline:
-            self.phase, self.since = Phase.IDLE, self.loop.time()
-        super().on_response_complete()
+        """The answer is sent; the next request may come. As uvicorn's, without a timer for each: see Connections."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.phase is WHOLE:
+            self.phase, self.since = IDLE, self.loop.time()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -201,9 +206,9 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         elif self.flow.read_paused:
             return  # we keep it waiting, not the other way round
-        elif self.phase is Phase.BODY and now - self.since > settings.body_timeout_s + GRACE_S:
+        elif self.phase is BODY and now - self.since > settings.header_timeout_s + settings.body_timeout_s:
             self.refuse(408, f"the body took longer than {settings.body_timeout_s:g} s to arrive")
-        elif self.phase in (Phase.IDLE, Phase.HEAD) and now - self.since > settings.header_timeout_s:
+        elif self.phase in (IDLE, HEAD) and now - self.since > settings.header_timeout_s:
             self.refuse(408, f"the headers took longer than {settings.header_timeout_s:g} s to arrive")
 
     def refuse(self, status: int, detail: str) -> None:
@@ -213,7 +218,7 @@ class Connection(HttpToolsProtocol):
         self.watch.refused(status)
         cycle = getattr(self, "cycle", None)  # none before the first request is taken up
         answering = cycle is not None and cycle.response_started and not cycle.response_complete
-        if not answering and self.phase is not Phase.IDLE:
+        if not answering and self.phase is not IDLE:
             self.transport.write(last_words(status, detail))
         self.transport.close()
 
@@ -229,13 +234,19 @@ class Connection(HttpToolsProtocol):
         self._wrong = (status, detail)
         raise ValueError(detail)
 
+    def _check_progress(self) -> None:
+        if self.phase is BODY and (self.cycle.body or self.cycle.response_complete):
+            self._unread = 0  # a part of the body has come, or is thrown away, for as long as a body may take
+        else:
+            self.refuse(431, self._too_many_headers())
+
     def _check_size(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self.watch.settings.max_header_bytes:
+        if size > self.max_header_bytes:
             self._raise(431, self._too_many_headers())
 
     def _too_many_headers(self) -> str:
-        return f"the headers are over {self.watch.settings.max_header_bytes:,} bytes"
+        return f"the headers are over {self.max_header_bytes:,} bytes"
 
     def _take_absolute_form(self) -> None:
         """`GET http://host/path`: its host goes before the Host header (RFC 9112, 3.2.2)."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import EverloopError, Overloaded, Unavailable
 from everloop_shared.http.bodies import Bodies, Body, ClientLeft
-from everloop_shared.http.problems import NOTHING_RUNS, SECURITY, BadRequest, TooSlow, answer
+from everloop_shared.http.problems import SECURITY, BadRequest, TooSlow, answer
 from everloop_shared.http.trust import SAFE, Trust
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.tracing import accepted, new_traceparent, traced
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 MAX_IN_FLIGHT = 1000
 PROBES = ("/livez", "/readyz")
 """Answered under any name: whoever looks after the process may know it by another one, and they tell nothing."""
-UNCOUNTED = "/metrics"
-_SECURITY = (*SECURITY, NOTHING_RUNS)
+SPOKEN = ("1.1", "1.0")
+UNLIMITED = "/metrics"
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _SINGLE = (
     b"host",
@@ -71,7 +71,14 @@ class Door:
                 if b"content-encoding" in headers:
                     whole = self._bodies.decode(body, headers[b"content-encoding"], whole)
                 receive = _once(whole, receive)
-            await self._counted(scope, receive, send, headers.get(b"traceparent"))
+            if self._inside >= self._limit and scope["path"] != UNLIMITED:
+                raise Overloaded(f"{self._limit:,} requests are in hand already")
+            self._inside += 1
+            try:
+                with traced(accepted(headers.get(b"traceparent", b"").decode("latin-1")) or new_traceparent()):
+                    await self._app(scope, receive, send)
+            finally:
+                self._inside -= 1
         except ClientLeft:
             log.info("the connection ended before the request was whole", extra={"path": scope["path"]})
         except EverloopError as e:
@@ -94,25 +101,14 @@ class Door:
             self._trust.check_type(headers.get(b"content-type"))
         if b"transfer-encoding" in headers and headers[b"transfer-encoding"].lower() != b"chunked":
             raise BadRequest("the only transfer-encoding read here is chunked")
+        if scope["http_version"] not in SPOKEN:
+            raise BadRequest("only HTTP/1.1 and HTTP/1.0 are spoken here")
         path: bytes = scope["raw_path"]
         if b"%" in path and _CONTROL.search(scope["path"]):
             raise BadRequest("the address has control characters in it")
         if path[-1:] == b"/" and len(path) > 1:
             scope["path"] = scope["path"][:-1]  # a trailing slash means the same; one that is part of a name is %2F
         return headers
-
-    async def _counted(self, scope: Scope, receive: Receive, send: Send, traceparent: bytes | None) -> None:
-        if scope["path"] == UNCOUNTED:
-            await self._app(scope, receive, send)
-            return
-        if self._inside >= self._limit:
-            raise Overloaded(f"{self._limit:,} requests are in hand already")
-        self._inside += 1
-        try:
-            with traced(accepted(traceparent.decode("latin-1") if traceparent else None) or new_traceparent()):
-                await self._app(scope, receive, send)
-        finally:
-            self._inside -= 1
 
     async def _refuse(self, error: EverloopError, scope: Scope, receive: Receive, send: Send) -> None:
         REFUSED.labels(self._service, error.http_status).inc()
@@ -148,15 +144,7 @@ async def _said(message: Message) -> Message:
 def _secured(send: Send) -> Callable[[Message], Awaitable[None]]:
     def secured(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            headers = message.get("headers", ())
-            message["headers"] = [*headers, *(SECURITY if _is_page(headers) else _SECURITY)]
+            message["headers"] = [*message.get("headers", ()), *SECURITY]
         return send(message)
 
     return secured
-
-
-def _is_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    for name, _ in headers:  # a loop: half the time of any()
-        if name == b"content-security-policy":
-            return True
-    return False

@@ -13,6 +13,11 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 
+_OF_A_PAGE = {
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+}
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 _STYLE = """
 :root { color-scheme:light dark }
@@ -40,7 +45,7 @@ def page(html: str) -> HTMLResponse:
         "form-action 'none'",
         "frame-ancestors 'none'",
     ]
-    return HTMLResponse(html, headers={"content-security-policy": "; ".join(policy)})
+    return HTMLResponse(html, headers={"content-security-policy": "; ".join(policy), **_OF_A_PAGE})
 
 
 def documentation(openapi: Mapping[str, Any]) -> str:

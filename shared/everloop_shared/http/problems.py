@@ -14,14 +14,10 @@ from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, EverloopError, F
 PROBLEM = "application/problem+json"
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-"""On every answer; a page adds a content-security policy of its own, everything else has this one."""
-NOTHING_RUNS = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""On every answer: none is more than a page elsewhere may know, and each costs. What only a page needs: see pages."""
 
 
 class BadRequest(Rejected):
@@ -94,7 +90,6 @@ def last_words(status: int, detail: str) -> bytes:
         (b"connection", b"close"),
         *([(b"retry-after", b"1")] if status in (429, 503) else []),
         *SECURITY,
-        NOTHING_RUNS,
     ]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, phrase.encode(), lines, body)
