@@ -71,6 +71,7 @@ async def test_json_is_read_plain_or_packed(body: bytes, headers: dict[str, str]
         (b'{"reason":"a","reason":"b"}', {}, 400, "'reason' is there twice"),
         (gzip.compress(b'{"a":"' + b"x" * 500_000 + b'"}', mtime=0), {"content-encoding": "gzip"}, 413, "inflated"),
         (gzip.compress(GOOD, mtime=0)[:-4], {"content-encoding": "gzip"}, 400, "too early"),
+        (gzip.compress(b"", mtime=0) * 400, {"content-encoding": "gzip"}, 400, "more than 100 members"),
         (GOOD, {"content-encoding": "gzip"}, 400, "not gzip"),
         (GOOD, {"content-encoding": "br"}, 415, "br"),
         (GOOD, {"content-encoding": "gzip, gzip"}, 415, "gzip, gzip"),
