@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +14,12 @@ from hypothesis import strategies as st
 from tests.feature.feature_world import event, label, loop_state, prediction, spec
 
 from everloop_feature.deadlines import Deadlines
-from everloop_feature.domain import Join, Truth, resolve
 from everloop_feature.errors import RecordRejected
+from everloop_feature.join import Join, Truth, Waiting
 from everloop_feature.joining import JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
+from everloop_feature.words import resolve
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import LabelJoined, OutcomeObserved
@@ -190,12 +193,6 @@ async def test_a_label_from_the_future_by_the_topic_is_parked_with_its_reason() 
 
     assert isinstance(letter, DeadLetter)
     assert (letter.data.error, "in the future" in letter.data.reason) == ("TimeOutOfBounds", True)
-
-
-def test_a_join_of_before_is_read_as_one_whose_truth_is_a_label() -> None:
-    join = Join.load(b'[7,null,[],[],[true,null],1,["a"]]')
-
-    assert (join.truth, join.by_label, join.voices) == (Truth(True), True, ())
 
 
 async def test_not_this_of_several_classes_leaves_the_label_open() -> None:
@@ -539,11 +536,35 @@ async def test_whatever_the_order_the_corrections_count_up_and_bytes_depend_on_w
 
 
 def test_a_join_survives_its_value() -> None:
-    join = Join(
-        7, prediction(1).model_dump(mode="json", exclude_none=True), truth=Truth("cat"), corrections=2, words=("a",)
+    words = [Waiting.of(feedback(1, f"f{i}", correct=True, comment="a\nb"), Position("t", 0, i, 7)) for i in range(3)]
+    join = replace(
+        Join(
+            7, truth=Truth("cat"), corrections=2, words=("a",), voices=(("b", "c"),), as_of=5, by_label=True
+        ).predicted(prediction(1)),
+        waiting=tuple(words[:2]),
+        overdue=tuple(words[2:]),
     )
 
     assert Join.load(join.dump()) == join
+    assert Join.load(join.dump()).made == prediction(1)
+
+
+def test_a_join_of_before_says_the_same() -> None:
+    word, made = feedback(1, correct=True), prediction(1)
+    value = [
+        9,
+        made.model_dump(mode="json"),
+        [],
+        [[word.model_dump(mode="json"), ["t", 0, 3, 4]]],
+        ["cat", None],
+        1,
+        ["a"],
+    ]
+
+    join = Join.load(json.dumps(value).encode())
+
+    assert (join.made, join.revision, join.truth, join.by_label) == (made, 1, Truth("cat"), True)
+    assert [(w.label, w.at) for w in join.overdue] == [(word, Position("t", 0, 3, 4))]
 
 
 def test_nothing_said_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from everloop_feature.domain import Entity, Outcome
+from everloop_feature.domain import Entity
+from everloop_feature.join import Waiting
+from everloop_feature.words import Outcome
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.feature import (
     EntityState,
@@ -112,3 +114,8 @@ def joined(made: PredictionMade, outcome: OutcomeObserved, label: object) -> Lab
 def refused(event: Event, at: Position, error: Exception) -> Event:
     """The dead letter of an event that a rule refuses: the record was readable, so it says again what it said."""
     return dead_letter(SERVICE, at, event.key(), event.encode(), error)
+
+
+def parked(word: Waiting, key: str, error: Exception) -> Event:
+    """The dead letter of a label that waited in vain."""
+    return dead_letter(SERVICE, word.at, key.encode(), word.wire, error)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 from everloop_feature import records
 from everloop_feature.deadlines import Deadlines
-from everloop_feature.domain import Join, Waiting, heard, too_late
 from everloop_feature.errors import (
     LabelCrowdedOut,
     LabelTooLate,
@@ -17,10 +16,12 @@ from everloop_feature.errors import (
     PredictionNeverCame,
     TimeOutOfBounds,
 )
-from everloop_feature.events import joined, observed, refused
+from everloop_feature.events import joined, observed, parked, refused
+from everloop_feature.join import Join, Waiting
 from everloop_feature.leaving import Leaving
 from everloop_feature.loops import Loops, loop_of
 from everloop_feature.ports import KeyedState, Notes
+from everloop_feature.words import heard, too_late
 from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import LabelReceived
@@ -68,7 +69,7 @@ class JoinHandlers:
         join = (join or Join(at.timestamp + round(within_ms))).predicted(event)
         caused: list[Event] = []
         for word in waiting:
-            join, events = self._hear(join, word)
+            join, events = self._hear(join, event, word.label, word.at)
             caused += events
         self.strangers.discard(at.partition, key)
         self._keep(key, join, at)
@@ -84,11 +85,11 @@ class JoinHandlers:
         if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
             return [refused(event, at, TimeOutOfBounds(f"time {wrong}"))]
         join = self._load(key, at) or Join(at.timestamp + round(within_ms))
-        if join.prediction is None:
-            join, dropped = join.wait(Waiting.of(event, at))
-            caused = [self._crowded_out(word, "later ones for the same prediction") for word in dropped]
+        if made := join.made:
+            join, caused = self._hear(join, made, event, at)
         else:
-            join, caused = self._hear(join, Waiting.of(event, at))
+            join, dropped = join.wait(Waiting.of(event, at))
+            caused = [self._crowded_out(word, key, "later ones for the same prediction") for word in dropped]
         self._keep(key, join, at)
         return caused
 
@@ -196,7 +197,7 @@ class JoinHandlers:
         join = self._load(key, at)
         if join is None:
             return []
-        letters = [self._given_up(word, due=join.due_ms <= at.timestamp) for word in join.overdue]
+        letters = [self._given_up(word, key, due=join.due_ms <= at.timestamp) for word in join.overdue]
         if join.prediction or join.waiting:  # the prediction came after all, or the batch that parted with it failed
             self._keep(key, replace(join, overdue=()), at)
         else:
@@ -212,23 +213,20 @@ class JoinHandlers:
         self.predictions.discard(at.partition, key)
         self.strangers.discard(at.partition, key)
 
-    def _hear(self, join: Join, word: Waiting) -> tuple[Join, list[Event]]:
-        made, label = join.made, word.label
-        assert made is not None, "words are heard once the prediction is there"
+    def _hear(self, join: Join, made: PredictionMade, label: LabelReceived, at: Position) -> tuple[Join, list[Event]]:
         spec = self.loops.spec(label.loop)
         if too_late(made, label, spec.label.within_s):
             self.notes.unjoined(label.loop, "late")
             reason = f"late: of {label.time}, but labels may come within {spec.label.within} of the observation"
-            return join, [_parked(word, LabelTooLate(reason))]
+            return join, [refused(label, at, LabelTooLate(reason))]
         said = made.data.prediction
         if label.data.correct is not None and not records.is_label(self.loops, made.loop, made.revision, said):
-            return join, [
-                _parked(word, NothingToLearn(f"the prediction {said!r} is no label of the loop; send `label`"))
-            ]
+            reason = f"the prediction {said!r} is no label of the loop; send `label`"
+            return join, [refused(label, at, NothingToLearn(reason))]
         try:
             join, outcome = heard(join, spec.task, made, label)
         except ValueError as e:
-            return join, [_parked(word, NothingToLearn(str(e)))]
+            return join, [refused(label, at, NothingToLearn(str(e)))]
         if outcome is None:
             return join, []
         self.notes.outcome(label.loop, label.data.kind)
@@ -237,22 +235,22 @@ class JoinHandlers:
         tell = truth is not None and self.loops.plan(label.loop).uses_label
         return join, [seen, joined(made, seen, truth)] if tell and truth is not None else [seen]
 
-    def _given_up(self, word: Waiting, due: bool) -> Event:
+    def _given_up(self, word: Waiting, key: str, due: bool) -> Event:
         if not due:
-            return self._crowded_out(word, "others of ids without a prediction")
-        self.notes.unjoined(word.event["loop"], "never_came")
-        return _parked(word, PredictionNeverCame(f"no prediction of id {word.event['subject']!r} came in time"))
+            return self._crowded_out(word, key, "others of ids without a prediction")
+        self.notes.unjoined(loop_of(key), "never_came")
+        return parked(word, key, PredictionNeverCame(f"no prediction of id {_id(key)!r} came in time"))
 
-    def _crowded_out(self, word: Waiting, by: str) -> Event:
-        self.notes.unjoined(word.event["loop"], "crowded_out")
-        reason = f"no prediction of id {word.event['subject']!r} has come, and {by} needed the room"
-        return _parked(word, LabelCrowdedOut(reason))
+    def _crowded_out(self, word: Waiting, key: str, by: str) -> Event:
+        self.notes.unjoined(loop_of(key), "crowded_out")
+        return parked(
+            word, key, LabelCrowdedOut(f"no prediction of id {_id(key)!r} has come, and {by} needed the room")
+        )
 
     def _note(self, partition: int) -> None:
         for table, kept in (("predictions", self.predictions), ("labels", self.strangers)):
             self.notes.kept(partition, table, kept.count(partition), kept.size(partition))
 
 
-def _parked(word: Waiting, error: Exception) -> Event:
-    """A dead letter decided by a rule: the record itself was fine, so it says again what it said."""
-    return refused(word.label, word.at, error)
+def _id(key: str) -> str:
+    return key.partition("/")[2]
