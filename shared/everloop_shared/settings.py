@@ -64,7 +64,7 @@ class Settings(BaseModel):
     max_bytes_in_flight: int = Field(64_000_000, ge=1_000, description="bytes of all HTTP bodies in hand; more: 429")
     max_header_bytes: int = Field(65_536, ge=1_000, description="largest address and headers together, in bytes")
     body_timeout_s: float = Field(30.0, gt=0, description="seconds a body may take to arrive; longer answers 408")
-    header_timeout_s: float = Field(10.0, gt=0, description="seconds a connection may take to send its headers")
+    header_timeout_s: float = Field(10.0, gt=0, description="seconds a connection may be idle, or send headers")
     max_connections: int = Field(1_024, ge=1, description="open HTTP connections")
     max_connections_per_address: int = Field(256, ge=1, description="open HTTP connections of one client address")
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(

@@ -10,11 +10,15 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 
 from everloop.house.ports import SERVICES
 from everloop.memory_bus.house import build
+from everloop_shared.errors import Misconfigured
 from everloop_shared.http import create_app
+from everloop_shared.http.problems import Misdirected
 from everloop_shared.http.trust import Trust
+from everloop_shared.settings import Settings
 
 pytestmark = pytest.mark.app
 
@@ -241,6 +245,35 @@ def test_names_are_ours_by_setting(allowed: str, headers: dict[str, Any], status
     assert refusal(Trust(allowed, "0.0.0.0"), **headers) == status
 
 
+def test_an_address_of_ipv4_is_its_own_by_a_socket_of_both_kinds() -> None:
+    trust = Trust("", "::")
+
+    trust.check_host(b"10.0.0.7:8000", ("::ffff:10.0.0.7", 8000))
+    with pytest.raises(Misdirected):
+        trust.check_host(b"10.0.0.8:8000", ("::ffff:10.0.0.7", 8000))
+
+
 def test_the_address_it_listens_on_is_a_name_and_every_address_is_none() -> None:
     assert refusal(Trust("", "box.local"), host="box.local:8000") is None
     assert refusal(Trust("", "0.0.0.0"), host="0.0.0.0:8000") == 421
+
+
+def test_what_is_refused_is_counted(apps: dict[str, FastAPI]) -> None:
+    def count() -> float:
+        told = {"service": "registry", "status": "421"}
+        return REGISTRY.get_sample_value("everloop_http_refused_total", told) or 0.0
+
+    before = count()
+    asked(apps["registry"], "get", "/v1/loops", {"host": "evil.example"})
+
+    assert count() == before + 1
+
+
+@pytest.mark.parametrize("value", ["http://house.example", "house.example/", "a b", "house.example:x", "*.example"])
+def test_a_name_that_is_none_is_refused_at_the_start(value: str) -> None:
+    with pytest.raises(Misconfigured, match=r"EVERLOOP_INGEST_ALLOWED_HOSTS.*NAME:PORT"):
+        Settings.load("ingest", {"EVERLOOP_ALLOWED_HOSTS": value})
+
+
+def test_names_may_end_with_a_comma() -> None:
+    assert Settings.load("ingest", {"EVERLOOP_ALLOWED_HOSTS": "ingest, house:80,*,"}).allowed_hosts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from everloop_shared.http.problems import BadRequest, Forbidden, Misdirected, UnsupportedType
 
@@ -95,7 +95,13 @@ class Trust:
         if text in ("localhost", self._listening_on):
             return text not in ("0.0.0.0", "::")  # every address, so the name of none
         try:
-            address = ip_address(text)
-            return address.is_loopback or (server is not None and address == ip_address(server[0]))
+            address = _plain(text)
+            return address.is_loopback or (server is not None and address == _plain(server[0]))
         except ValueError:
             return False
+
+
+def _plain(text: str) -> IPv4Address | IPv6Address:
+    """The address; one of IPv4 that came by a socket of both kinds, `::ffff:10.0.0.7`, as what it is."""
+    address = ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
