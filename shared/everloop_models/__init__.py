@@ -5,7 +5,7 @@ from everloop_models.build import SEED, build
 from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable, ModelBroken, ModelSpecInvalid
 from everloop_models.losses import Losses
 from everloop_models.model import Model, Prediction, class_name
-from everloop_models.pickling import Artifact, library_versions, save, verify_and_load
+from everloop_models.pickling import Artifact, library_versions, load, save, verify_and_load
 from everloop_models.store import ArtifactStore
 from everloop_models.trial import check_models
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_models",
     "class_name",
     "library_versions",
+    "load",
     "save",
     "verify_and_load",
 ]

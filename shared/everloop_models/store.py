@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import re
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
-from everloop_models.errors import ArtifactUnavailable
+from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
+from everloop_schemas.names import LOOP_NAME
 
-NAME_PARTS = 3
-"""models / loop / file."""
+LARGEST = 200_000_000
+_VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,150}@\d{1,19}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"models/([^/]+)/([^/]+)-[0-9a-f]{16}\.pkl")
 
 
 class ArtifactStore:
-    """Puts and gets bytes under `url` (`file:///…`, `s3://…`). Blocks: keep it off the event loop."""
+    """Puts and gets bytes under `url` (`file:///…`, `s3://…`), and nowhere else. Blocks: keep it off the event loop.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    Nothing of more than `largest` bytes is read.
+    """
+
+    def __init__(self, url: str, largest: int = LARGEST) -> None:
+        self.url, self._largest = url, largest
         self._fs, self._root = url_to_fs(url)
+        self.local = isinstance(self._fs, LocalFileSystem)
 
     @staticmethod
     def name(loop: str, version: str, sha256: str) -> str:
-        """The name of a version's artifact, by its content: the same bytes have the same name."""
-        return f"models/{loop}/{version}-{sha256[:16]}.pkl"
+        """The name of a version's artifact, by its content: the same bytes have the same name.
+
+        Raises ArtifactCorrupt for a loop, a version or a sha256 that is not written like one.
+        """
+        name = f"models/{loop}/{version}-{sha256[:16]}.pkl"
+        if not _SHA256.fullmatch(sha256) or not is_name(name):
+            raise ArtifactCorrupt(f"version {version!r:.80} of {loop!r:.80} has no name in an artifact store")
+        return name
+
+    def named(self, uri: str, loop: str, version: str, sha256: str) -> str:
+        """The name of the artifact that a record speaks of; raises ArtifactCorrupt where its URI says another.
+
+        A URI is part of the record for good, and a store may move: it is read as a name, whatever lies before it, and
+        never followed. One on another kind of store than this is not of this house.
+        """
+        name = self.name(loop, version, sha256)
+        scheme, _, path = uri.rpartition("://")
+        protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        if uri != name and not (scheme in ("file", *protocols) and path.endswith(f"/{name}")):
+            raise ArtifactCorrupt(f"its artifact is said to be at {uri!r:.100}, which is not its place in the store")
+        return name
 
     def put(self, name: str, data: bytes) -> str:
         """Write `data` and return its URI; readers see all of it or nothing. Writing the same twice is harmless.
 
         Raises ArtifactUnavailable when the disk is full, read-only or away.
         """
-        path = f"{self._root.rstrip('/')}/{name}"
+        path = self._path(name)
         try:
-            if isinstance(self._fs, LocalFileSystem):
+            if self.local:
                 write_atomically(Path(path), data)
             else:
                 self._fs.pipe_file(path, data)
@@ -43,18 +71,62 @@ class ArtifactStore:
             raise ArtifactUnavailable(f"cannot write {len(data):,} bytes to {self.url}: {e.strerror or e}") from e
         return str(self._fs.unstrip_protocol(path))
 
-    def get(self, uri: str) -> bytes:
-        """The bytes at a URI, or under the same name in this store; raises ArtifactUnavailable where neither works.
+    def get(self, name: str, size: int = 0) -> bytes:
+        """The bytes under a name, `size` of them where it is known.
 
-        A version's URI is part of the record for good, and a store may move, or be restored elsewhere.
+        Raises ArtifactUnavailable where they are not there or the store is away, ArtifactCorrupt for anything but a
+        plain file of that size below the store.
         """
-        fs, path = url_to_fs(uri)
+        if not 0 <= size <= self._largest:
+            raise ArtifactCorrupt(f"{name} is announced with {size:,} bytes; at most {self._largest:,} are read")
         try:
-            return bytes(fs.cat_file(path))
+            return self._read_local(name, size) if self.local else self._read_remote(name, size)
         except OSError as e:
-            with suppress(OSError):
-                return bytes(self._fs.cat_file(f"{self._root.rstrip('/')}/{'/'.join(path.split('/')[-NAME_PARTS:])}"))
-            raise ArtifactUnavailable(f"cannot read {uri}: {e.strerror or e}") from e
+            raise ArtifactUnavailable(f"cannot read {name} in the artifact store: {e.strerror or e}") from e
+
+    def _path(self, name: str) -> str:
+        if not is_name(name):
+            raise ArtifactCorrupt(f"{name!r:.100} is no name in an artifact store")
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _read_local(self, name: str, size: int) -> bytes:
+        path = Path(self._root).resolve() / self._path(name).removeprefix(self._root.rstrip("/") + "/")
+        if path.resolve(strict=True) != path:
+            raise ArtifactCorrupt(f"{name} in the artifact store is a link")
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            there = os.fstat(file)
+            if not stat.S_ISREG(there.st_mode):
+                raise ArtifactCorrupt(f"{name} in the artifact store is no plain file")
+            return self._whole(name, size, there.st_size, lambda most: open(file, "rb", closefd=False).read(most))
+        finally:
+            os.close(file)
+
+    def _read_remote(self, name: str, size: int) -> bytes:
+        path = self._path(name)
+        there = self._fs.info(path)
+        if there.get("type") != "file" or not isinstance(there.get("size"), int):
+            raise ArtifactCorrupt(f"{name} in the artifact store is no file")
+        return self._whole(name, size, there["size"], lambda most: bytes(self._fs.cat_file(path, 0, most)))
+
+    def _whole(self, name: str, size: int, there: int, read: Callable[[int], bytes]) -> bytes:
+        if there > self._largest or (size and there != size):
+            raise ArtifactCorrupt(f"{name} in the artifact store has not as many bytes as were announced")
+        data = read(there)
+        if len(data) != there:
+            raise ArtifactCorrupt(f"{name} in the artifact store changes while it is read")
+        return data
+
+
+def name_in(uri: str) -> str:
+    """The name at the end of a URI that `put` returned; `get` refuses what is none."""
+    return "/".join(uri.split("/")[-3:])
+
+
+def is_name(name: str) -> bool:
+    """Whether an artifact can have this name: a loop's, a version's, the beginning of a sha256, and nothing else."""
+    found = _NAME.fullmatch(name)
+    return found is not None and bool(re.fullmatch(LOOP_NAME, found[1]) and _VERSION.fullmatch(found[2]))
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -23,7 +23,7 @@ from everloop_shared.http import create_app
 from everloop_shared.http.connections import Connections
 from everloop_shared.logging import configure_logging
 from everloop_shared.messaging.routes import Engine
-from everloop_shared.settings import Settings
+from everloop_shared.settings import PRIVATE, Settings
 
 log = logging.getLogger(__name__)
 DRAIN_S = 10.0
@@ -235,6 +235,7 @@ def run(build: Callable[[], Service]) -> None:
     import uvloop
 
     service = None
+    os.umask(PRIVATE)
     try:
         service = build()
         configure_logging(service.name, service.settings.log_level)

@@ -17,6 +17,8 @@ from everloop_shared.errors import FieldError, Misconfigured
 SHARED = "EVERLOOP_"
 LARGEST, LONGEST = 10**15, 10**9
 """The most that a count or a size, and a duration, may be."""
+PRIVATE = 0o077
+"""The umask of every process that writes below the data folder: what is kept there is its owner's alone."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _HOST = re.compile(r"\*|([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -107,9 +109,10 @@ class Settings(BaseModel):
 
 
 class StoreSettings(Settings):
-    """Settings of those who write or read artifacts: one place for all of them unless told otherwise."""
+    """Settings of those who write or read artifacts: one place for all of them (EVERLOOP_ARTIFACTS)."""
 
     artifacts: str = Field("", description="fsspec URL of the artifact store; by default the folder artifacts in data")
+    max_artifact_bytes: int = Field(200_000_000, ge=1_000, description="largest artifact that is read, in bytes")
 
     @property
     def artifact_url(self) -> str:

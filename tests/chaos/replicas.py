@@ -56,7 +56,7 @@ class Replicas:
             "EVERLOOP_INSTANCE": name,
             "EVERLOOP_HOST": HOST,
             "EVERLOOP_KAFKA_BOOTSTRAP": self.house.bootstrap,
-            "EVERLOOP_TRAINING_ARTIFACTS": f"file://{self.house.folder}/artifacts",
+            "EVERLOOP_ARTIFACTS": f"file://{self.house.folder}/artifacts",
             f"EVERLOOP_{service.upper()}_PORT": str(free_port()),
         }
         command = (sys.executable, "-m", f"everloop_{service}")

@@ -61,14 +61,20 @@ def test_what_is_put_can_be_got_and_lies_under_its_content(tmp_path: Path) -> No
     uri = store.put(store.name("market", "line-0@29", good.sha256), good.data)
 
     assert uri.endswith(f"models/market/line-0@29-{good.sha256[:16]}.pkl")
-    assert ArtifactStore("memory://").get(uri) == good.data
+    assert store.get(store.named(uri, "market", "line-0@29", good.sha256), good.size) == good.data
     assert len(list((tmp_path / "models/market").iterdir())) == 1
 
 
 def test_a_store_in_memory_works_the_same() -> None:
     store, good = ArtifactStore("memory://artifacts"), artifact()
+    name = store.name("x", "a@1", good.sha256)
 
-    assert store.get(store.put("models/x/v.pkl", good.data)) == good.data
+    uri = store.put(name, good.data)
+
+    assert store.named(uri, "x", "a@1", good.sha256) == name
+    assert store.get(name, good.size) == good.data
+    with pytest.raises(ArtifactCorrupt, match="not as many bytes"):
+        store.get(name, good.size - 1)
 
 
 def test_a_full_disk_is_told_in_words_and_leaves_nothing_half_written() -> None:
@@ -78,12 +84,34 @@ def test_a_full_disk_is_told_in_words_and_leaves_nothing_half_written() -> None:
     store = ArtifactStore("file:///dev/full")
 
     with pytest.raises(ArtifactUnavailable, match="cannot write"):
-        store.put("models/x/v.pkl", b"bytes")
+        store.put(f"models/x/a@1-{'0' * 16}.pkl", b"bytes")
 
 
 def test_what_is_not_there_is_told_in_words(tmp_path: Path) -> None:
     with pytest.raises(ArtifactUnavailable, match="cannot read"):
-        ArtifactStore(tmp_path.as_uri()).get((tmp_path / "nothing.pkl").as_uri())
+        ArtifactStore(tmp_path.as_uri()).get(f"models/x/a@1-{'0' * 16}.pkl")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x.pkl", "/etc/passwd", "models/x/../../y", "models/x/a@1.pkl", "models/X/a@1-0123456789abcdef.pkl", "", "a"],
+)
+def test_only_names_of_artifacts_are_written_and_read(tmp_path: Path, name: str) -> None:
+    store = ArtifactStore((tmp_path / "store").as_uri())
+
+    for use in (store.get, lambda name: store.put(name, b"x")):
+        with pytest.raises(ArtifactCorrupt, match="no name"):
+            use(name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_more_than_the_largest_size_is_read(tmp_path: Path) -> None:
+    store, name = ArtifactStore(tmp_path.as_uri(), largest=100), f"models/x/a@1-{'0' * 16}.pkl"
+    store.put(name, b"x" * 101)
+
+    for size in (0, 101, 2**70, -1):
+        with pytest.raises(ArtifactCorrupt):
+            store.get(name, size)
 
 
 def test_the_baseline_is_the_running_majority_and_starts_with_the_default() -> None:

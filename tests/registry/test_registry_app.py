@@ -65,13 +65,13 @@ async def lived(broker: MemoryBroker, folder: Path) -> None:
     """A loop's life: first champion, an alarm, a challenger in canary."""
     await tell(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
     await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
-    await tell(broker, stored("a-0", 200, folder, "gate"), evaluation(0, {"0": [0.5] * 200}))
+    await tell(broker, stored("a-0", 200, folder / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
     await until(lambda: decided(broker)[-1:] == ["model_promoted"])
     await tell(broker, drift(199), state("a-0@200"))
     await until(lambda: heard(broker, "monitoring.drift_detected.v1") == 1)
     await tell(broker, challenge(200, {"a-0": LOST, "b-0": WON}))
     await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
-    await tell(broker, stored("b-0", 400, folder, "gate"))
+    await tell(broker, stored("b-0", 400, folder / "artifacts", "gate"))
     await until(lambda: decided(broker)[-2:] == ["version_registered", "rollout_changed"])
     await tell(broker, state("b-0@400"), evaluation(200, {"a-0@200": [0.5] * 50}))
     await until(lambda: len(decided(broker)) == 10)
@@ -203,7 +203,7 @@ async def test_a_database_that_is_gone_is_the_same_after_the_rebuild(tmp_path: P
     broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
     async with registry(broker, first) as client:
         await put(client)
-        await lived(broker, tmp_path)
+        await lived(broker, first)
     told = len(decided(broker))
 
     broker.committed.clear()  # the group's offsets are gone as well: everything is heard again

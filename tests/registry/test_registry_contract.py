@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from river.tree.nodes.branch import NumericBinaryBranch
 from tests.registry.registry_room import spec, stored, trained
 
+from everloop_models import ArtifactStore, build, save
+from everloop_models.first_load import MEMORY_BYTES, PRELOAD
 from everloop_registry.contract import StoredArtifacts
+from everloop_schemas.loop import ModelSpec
 from everloop_schemas.training import ModelTrained
+from everloop_shared.limited import Limited
 
-CHECKS = StoredArtifacts("file:///nowhere", max_bytes=1_000_000, light_bytes=1_000_000)
+
+@pytest.fixture
+async def checks(tmp_path: Path) -> AsyncIterator[StoredArtifacts]:
+    """The checks over a store in `tmp_path`, with a child of their own."""
+    async with Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=20) as child:
+        yield StoredArtifacts(ArtifactStore(tmp_path.as_uri(), 1_000_000), child, light_bytes=100_000)
 
 
 def changed(event: ModelTrained, **changes: object) -> ModelTrained:
@@ -20,62 +35,172 @@ def changed(event: ModelTrained, **changes: object) -> ModelTrained:
     return event.model_copy(update={"data": event.data.model_copy(update=changes)})
 
 
-async def test_a_sound_artifact_passes(tmp_path: Path) -> None:
-    version = stored("a-0", 10, tmp_path)
+def laid(folder: Path, data: bytes, reason: str = "refresh") -> ModelTrained:
+    """A version whose artifact is these bytes, right in everything else."""
+    digest = sha256(data).hexdigest()
+    uri = ArtifactStore(folder.as_uri()).put(ArtifactStore.name("market", "a-0@10", digest), data)
+    return trained("a-0", 10, reason, uri=uri, size=len(data), sha256=digest)
 
-    assert await CHECKS.refusal(version.data, [spec()]) is None
+
+async def test_a_sound_artifact_passes(checks: StoredArtifacts, tmp_path: Path) -> None:
+    version = stored("a-0", 10, tmp_path)
+    moved = changed(version, uri=version.data.uri.replace(str(tmp_path), "/some/house/of/before"))
+    named = changed(version, uri=f"models/market/{version.data.uri.rpartition('/')[2]}")
+
+    assert [await checks.refusal(v.data, [spec()]) for v in (version, moved, named)] == [None] * 3
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"size": 2_000_000}, "at most"),
-        ({"size": 11}, "bytes"),
-        ({"sha256": "0" * 64}, "sha256"),
+        ({"size": 11}, "not as many bytes"),
+        ({"size": 0}, "of 0 bytes"),
+        ({"size": -1}, "of -1 bytes"),
+        ({"size": 10**30}, "at most"),
+        ({"sha256": "0" * 64}, "not its place"),
+        ({"sha256": "../../../../etc/passwd"}, "no name"),
         ({"signature": ("demand", "price", "secret")}, "secret"),
-        ({"uri": "file:///nowhere/at/all.pkl"}, "no artifact"),
-        ({"uri": "nosuchprotocol://x"}, "cannot read"),
+        ({"version": "a-0@11"}, "it says that it is"),
+        ({"line": "b-0"}, "it says that it is"),
+        ({"offset": 10**30, "version": f"a-0@{10**30}"}, "no name"),
+        ({"offset": 11, "version": "a-0@11"}, "not its place"),
+        ({"line": "../../other/a-0", "version": "../../other/a-0@10"}, "no name"),
+        ({"line": "a/b", "version": "a/b@10"}, "no name"),
     ],
 )
 async def test_a_version_that_is_not_what_it_says_is_refused(
-    tmp_path: Path, changes: dict[str, object], says: str
+    checks: StoredArtifacts, tmp_path: Path, changes: dict[str, object], says: str
 ) -> None:
     version = changed(stored("a-0", 10, tmp_path), **changes)
 
-    refusal = await CHECKS.refusal(version.data, [spec()])
+    refusal = await checks.refusal(version.data, [spec()])
 
     assert refusal is not None
     assert says in refusal
 
 
-async def test_bytes_that_are_no_model_are_refused_before_they_do_anything(tmp_path: Path) -> None:
-    data = pickle.dumps(print, protocol=5)
-    path = tmp_path / "evil.pkl"
-    path.write_bytes(data)
-    version = trained("a-0", 10, uri=path.as_uri(), size=len(data), sha256=sha256(data).hexdigest())
+PLACES = (
+    "data:;base64,gAVOLg==",
+    "http://127.0.0.1:9/models/market/{}",
+    "https://example.org/models/market/{}",
+    "github://org:repo@main/models/market/{}",
+    "simplecache::file:///models/market/{}",
+    "filecache::http://127.0.0.1:9/models/market/{}",
+    "memory://models/market/{}",
+    "s3://bucket/models/market/{}",
+    "ssh://host/models/market/{}",
+    "nosuchprotocol://x",
+    "file:///etc/passwd",
+    "file:///dev/zero",
+    "file:///",
+    "file:///models/other/{}",
+    "file:///models/market/../market/other-{}",
+    "models/other/{}",
+    "../models/market/{}",
+    "/models/market/{}?x",
+    "",
+)
 
-    refusal = await CHECKS.refusal(version.data, [spec()])
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_uri_is_a_name_in_the_store_and_never_followed_elsewhere(
+    checks: StoredArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    version = stored("a-0", 10, tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it was followed"))
+
+    refusal = await checks.refusal(changed(version, uri=place.format(Path(version.data.uri).name)).data, [spec()])
+
+    assert refusal is not None
+    assert "not its place" in refusal
+
+
+@pytest.mark.parametrize("kind", ["gone", "folder", "fifo", "link", "link to a device", "folder is a link", "longer"])
+async def test_only_a_plain_file_of_the_store_is_read(checks: StoredArtifacts, tmp_path: Path, kind: str) -> None:
+    version = stored("a-0", 10, tmp_path)
+    path = Path(urlsplit(version.data.uri).path)
+    elsewhere = path.rename(tmp_path / "elsewhere.pkl")
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            path.symlink_to(elsewhere)
+        case "link to a device":
+            path.symlink_to("/dev/zero")
+        case "folder is a link":
+            elsewhere.rename(path)
+            path.parent.rename(tmp_path / "real")
+            path.parent.symlink_to(tmp_path / "real")
+        case "longer":
+            path.write_bytes(elsewhere.read_bytes() + b"x")
+
+    refusal = await checks.refusal(version.data, [spec()])
+
+    assert refusal is not None
+    assert str(elsewhere.stat().st_size if elsewhere.exists() else "bytes,") not in refusal
+
+
+@pytest.mark.parametrize("reason", ["refresh", "gate"])
+async def test_bytes_that_are_no_model_are_refused_before_they_do_anything(
+    checks: StoredArtifacts, tmp_path: Path, reason: str
+) -> None:
+    refusal = await checks.refusal(laid(tmp_path, pickle.dumps(print, protocol=5), reason).data, [spec()])
+    large = b"\x80\x05" + b"N" * 200_000 + pickle.dumps(print, protocol=5)[2:]
 
     assert refusal is not None
     assert "print" in refusal
+    assert await checks.refusal(laid(tmp_path, large, reason).data, [spec()]) is not None
 
 
-async def test_a_large_refresh_is_not_unpickled_again_but_a_first_version_is(tmp_path: Path) -> None:
-    path = tmp_path / "large.pkl"
-    path.write_bytes(b"no pickle at all")
-    of = {"uri": path.as_uri(), "size": 16, "sha256": sha256(b"no pickle at all").hexdigest()}
-    checks = StoredArtifacts("file:///nowhere", max_bytes=1_000_000, light_bytes=10)
+async def test_a_large_refresh_is_read_through_but_not_loaded_and_a_first_version_is(tmp_path: Path) -> None:
+    data = pickle.dumps("no model at all", protocol=5)
+    async with Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=20) as child:
+        checks = StoredArtifacts(ArtifactStore(tmp_path.as_uri()), child, light_bytes=10)
 
-    refresh = await checks.refusal(trained("a-0", 10, "refresh", **of).data, [spec()])
-    first = await checks.refusal(trained("a-0", 10, "gate", **of).data, [spec()])
+        refresh = await checks.refusal(laid(tmp_path, data).data, [spec()])
+        first = await checks.refusal(laid(tmp_path, data, "gate").data, [spec()])
 
     assert refresh is None
-    assert first is not None
+    assert first == "the artifact holds a str, not a model"
 
 
-async def test_features_of_an_earlier_revision_are_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("memory", "seconds", "says"), [(10**9, 1, "longer than 1 s"), (10**8, 20, "100 MB of memory")]
+)
+async def test_what_takes_too_long_or_needs_too_much_is_refused_and_the_next_is_tried(
+    tmp_path: Path, memory: int, seconds: float, says: str
+) -> None:
+    slow, wide = b"N0" * 10_000_000, b"N" * 16_000_000
+    heavy = laid(tmp_path, b"\x80\x05" + (slow if seconds == 1 else wide) + b"N.")
+    async with Limited(preload=PRELOAD, memory_bytes=memory, seconds=seconds) as child:
+        checks = StoredArtifacts(ArtifactStore(tmp_path.as_uri()), child, light_bytes=1_000_000)
+
+        refusals = [await checks.refusal(v.data, [spec()]) for v in (heavy, stored("b-0", 10, tmp_path))]
+
+    assert says in str(refusals[0])
+    assert refusals[1] is None
+
+
+async def test_a_tree_that_leads_into_itself_is_refused(checks: StoredArtifacts, tmp_path: Path) -> None:
+    model = build(ModelSpec(preset="hoeffding_tree"), spec())
+    model.learn({"price": 1.0, "demand": 1.0}, True)
+    root = model.estimator._root
+    branch: Any = NumericBinaryBranch(None, "price", 0.5, 0, root, root)  # type: ignore[no-untyped-call]
+    branch.children = [branch, branch]
+    model.estimator._root = branch
+
+    refusal = await checks.refusal(laid(tmp_path, save(model).data).data, [spec()])
+
+    assert refusal is not None
+    assert "recursion" in refusal
+
+
+async def test_features_of_an_earlier_revision_are_known(checks: StoredArtifacts, tmp_path: Path) -> None:
     version = stored("a-0", 10, tmp_path)
     later = spec(schema={"price": {"type": "number"}, "wind": {"type": "number"}})
 
-    assert await CHECKS.refusal(version.data, [spec(), later]) is None
-    assert await CHECKS.refusal(version.data, [later]) is not None
+    assert await checks.refusal(version.data, [spec(), later]) is None
+    assert await checks.refusal(version.data, [later]) is not None

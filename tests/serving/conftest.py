@@ -45,7 +45,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.broker = MemoryBroker()
         self.folder = folder
-        self.store = ArtifactStore((folder / "store").as_uri())
+        self.store = ArtifactStore((folder / "artifacts").as_uri())
         self.client = httpx.AsyncClient()
         self._stop: asyncio.Event | None = None
         self._running: asyncio.Task[None] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from everloop_schemas.serving import VersionState
 from everloop_serving.adapters.models import LoadedModels, Retries
 from everloop_serving.domain.labels import LabelBook
 from everloop_serving.domain.predict import Live
+from everloop_serving.errors import Superseded
 
 if TYPE_CHECKING:
     from tests.serving.conftest import World
@@ -41,9 +42,14 @@ class MemoryLoader:
         self.away: set[str] = set()
         self.asked: list[str] = []
         self.kept: set[str] = set()
+        self.turn = asyncio.Event()
+        self.turn.set()
 
-    def load(self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan) -> Loaded:
-        """The version."""
+    async def load(self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan, wanted: Callable[[], bool]) -> Loaded:
+        """The version, if it is wanted once its turn comes."""
+        await self.turn.wait()
+        if not wanted():
+            raise Superseded(live.version)
         self.asked.append(live.version)
         if live.version in self.away:
             raise ArtifactUnavailable("away")
@@ -154,6 +160,21 @@ async def test_a_version_that_failed_is_tried_again_when_the_store_is_back(house
     again.cancel()
 
     assert house.said() == [("a-0@1", "failed"), ("a-0@1", "ready")]
+
+
+async def test_a_version_that_is_not_live_any_more_when_its_turn_comes_is_not_loaded(
+    house: House, world: World
+) -> None:
+    house.loader.turn.clear()
+    for n in range(1, 5):
+        house.models.want(world.state(v(f"a-0@{n}")))
+    await asyncio.sleep(0)
+    house.loader.turn.set()
+
+    await house.models.settled("market", 5)
+
+    assert house.loader.asked == ["a-0@4"]
+    assert house.said() == [("a-0@4", "ready")]
 
 
 async def test_a_version_is_let_go_once_no_state_names_it(house: House, world: World) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from tests.training.training_world import House, alert, event, house, losses, of, spec, state, until
 
-from everloop_models import ArtifactStore, verify_and_load
+from everloop_models import verify_and_load
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
 from everloop_schemas.registry import KnownLoops
@@ -44,7 +45,7 @@ async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: Memo
         [trained] = await room.until(lambda: room.said(ModelTrained))
 
         assert (trained.subject, trained.data.reason) == (f"{LINE}@29", "initial")
-        model = verify_and_load(ArtifactStore("memory://").get(trained.data.uri), trained.data.sha256)
+        model = verify_and_load(Path(urlsplit(trained.data.uri).path).read_bytes(), trained.data.sha256)
         assert model.signature == ("a", "b")
         assert [r.data.trigger for r in room.said(RunRequested)] == ["initial"]
         await room.until(lambda: [f.data.state for f in room.said(RunFinished)] == ["trained"])

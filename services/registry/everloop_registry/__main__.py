@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from everloop_registry.adapters import SqlReader
@@ -15,6 +16,7 @@ from everloop_shared.errors import EverloopError
 from everloop_shared.messaging.kafka import kafka_factory
 from everloop_shared.outbox import SqlUnitOfWork
 from everloop_shared.service import Service, run
+from everloop_shared.settings import PRIVATE
 
 
 async def rebuild(settings: RegistrySettings) -> None:
@@ -44,6 +46,7 @@ def from_environment() -> Service:
 
 def main(words: list[str]) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong use."""
+    os.umask(PRIVATE)
     jobs = {"rebuild": rebuild, "dump": dump}
     if not words:
         run(from_environment)

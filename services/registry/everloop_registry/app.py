@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from everloop_models import ArtifactStore
+from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS
 from everloop_registry.adapters import SqlBook, SqlReader
 from everloop_registry.api import Command, router
 from everloop_registry.building import LimitedChecks
@@ -18,6 +20,7 @@ from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequest
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database
 from everloop_shared.errors import Overloaded, Unavailable
+from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, Publisher, Route
 from everloop_shared.outbox import SqlUnitOfWork
 from everloop_shared.service import Service
@@ -39,7 +42,9 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     """The service, ready to run."""
     database = Database(settings.database, MIGRATIONS, schema="registry")
     unit = SqlUnitOfWork(database, "registry")
-    artifacts = StoredArtifacts(settings.artifact_url, settings.max_artifact_bytes, settings.light_check_bytes)
+    store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
+    child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS)
+    artifacts = StoredArtifacts(store, child, settings.light_check_bytes)
     specs = LimitedChecks()
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
     handlers = Handlers(SqlBook(unit), specs, artifacts, clock, quota)
@@ -52,7 +57,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         settings=settings,
         router=door,
         engines=[engine],
-        resources=[specs, database, catch_up],
+        resources=[specs, child, database, catch_up],
         background=[lambda: unit.relay_loop(engine)],
     )
 

@@ -15,16 +15,12 @@ class RegistrySettings(StoreSettings):
         "", description="postgresql://… (its tables go to schema registry); empty: SQLite under the data folder"
     )
     max_spec_bytes: int = Field(256_000, ge=1_000, le=400_000, description="largest loop file accepted, in bytes")
-    max_artifact_bytes: int = Field(200_000_000, ge=1_000, description="largest artifact a version may have, in bytes")
     max_loops: int = Field(1_000, ge=1, description="loops there may be at a time; one more is refused with 409")
     max_changes_per_hour: int = Field(
         100, ge=1, description="applications, rollbacks or resumes of one loop within an hour; more answer 429"
     )
     light_check_bytes: int = Field(
         2_000_000, ge=0, description="a refresh above this is not loaded again, only its size and sha256 are checked"
-    )
-    artifacts: str = Field(
-        "", description="where else artifacts are looked for (fsspec URL), when gone from where their version says"
     )
 
     @property

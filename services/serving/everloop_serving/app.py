@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from everloop_features.times import TimeLimits
 from everloop_models import ArtifactStore
+from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS, tried
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving import api, inference, metrics
@@ -25,6 +26,7 @@ from everloop_serving.domain.recent import Recent
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.limited import Limited
 from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import Engine, EngineFactory, Route
 from everloop_shared.service import Service
@@ -36,9 +38,11 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     """The service. It owns a spool and a few small files below its folder, and needs nothing else to answer."""
     folder = settings.folder("serving")
     meter, reports, labels = metrics.PrometheusMeter(), Reports(), LabelBook()
+    store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
+    child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS)
     recent, entities = Recent(settings.recent_predictions), Entities(settings.entity_states)
     models = LoadedModels(
-        Artifacts(ArtifactStore(settings.artifact_url), folder / "artifacts"),
+        Artifacts(store, folder / "artifacts", lambda data, sha256, sample: child.run(tried, data, sha256, sample)),
         labels,
         reports.add,
         meter,
@@ -88,7 +92,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         settings=settings,
         router=_router(handlers, settings, lambda: service.not_ready()),
         engines=[engine],
-        resources=[memory, spool, Promised(spool, recent)],
+        resources=[child, memory, spool, Promised(spool, recent)],
         background=[
             lambda: deliver(spool, engine.publish),
             reporting,

@@ -62,3 +62,7 @@ class RecordTooLarge(Rejected):
 
     http_status = 413
     title = "Content too large"
+
+
+class Superseded(Exception):
+    """A version is not live any more before it could be loaded: nothing is wrong with it."""

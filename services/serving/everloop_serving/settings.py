@@ -26,6 +26,3 @@ class ServingSettings(StoreSettings):
     load_retry_s: float = Field(0.5, ge=0, description="seconds before the second try; doubles up to 10 s")
     load_wait_s: float = Field(2.0, ge=0, description="how long a request waits for a loop's first model, seconds")
     labels_save_s: float = Field(5.0, gt=0, description="seconds between two saves of the label statistics")
-    artifacts: str = Field(
-        "", description="where else artifacts are looked for (fsspec URL), when gone from where their version says"
-    )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from everloop_models import ArtifactStore, Model, ModelBroken, save, verify_and_load
+from everloop_models.store import name_in
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import system_clock
 from everloop_training.at_work import SNAPSHOT, AtWork
@@ -271,7 +272,7 @@ def desk_of(settings: TrainingSettings) -> Desk:
     tools = Tools(
         system_clock,
         _keeper(store),
-        lambda saved: verify_and_load(store.get(saved.uri), saved.sha256),
+        lambda saved: verify_and_load(store.get(name_in(saved.uri), saved.size), saved.sha256),
         at_work.on,
     )
     snapshots = Snapshots(settings.snapshot_folder())

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, BinaryIO, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from everloop.backup.errors import BackupDamaged
+from everloop_models.store import is_name
 
 FILE = "manifest.json"
 CHUNK = 1 << 20
+MANIFEST_BYTES = 500_000_000
+LARGEST = 1 << 50
+SHA256 = r"^[0-9a-f]{64}$"
+PATH = "|".join(  # where the files of a backup lie in it: nothing else is read
+    (
+        r"^topics/[a-z0-9_.]+/[0-9]{1,4}\.jsonl\.gz$",
+        r"^artifacts/models/[a-z0-9_-]+/[a-z0-9@._-]+\.pkl$",
+        r"^snapshots/partition-[0-9]{1,4}\.snapshot$",
+    )
+)
+Offset = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class _Part(BaseModel):
@@ -21,9 +36,9 @@ class _Part(BaseModel):
 class File(_Part):
     """A file of the backup, by its path in it."""
 
-    path: str
-    bytes: int
-    sha256: str
+    path: Annotated[str, Field(pattern=PATH)]
+    bytes: Annotated[int, Field(ge=0, le=LARGEST)]
+    sha256: Annotated[str, Field(pattern=SHA256)]
 
     @classmethod
     def of(cls, folder: Path, path: str) -> File:
@@ -35,10 +50,10 @@ class Partition(_Part):
     """A partition's records from `start` up to before `end`; `digest` is of what they say."""
 
     file: File
-    start: int
-    end: int
-    records: int
-    digest: str
+    start: Offset
+    end: Offset
+    records: Offset
+    digest: Annotated[str, Field(pattern=SHA256)]
 
 
 class TopicLog(_Part):
@@ -62,7 +77,7 @@ class Manifest(_Part):
     format: Literal[1] = 1
     made: AwareDatetime
     topic_prefix: str
-    partitions: int
+    partitions: Annotated[int, Field(ge=1, le=1_000)]
     topics: list[TopicLog]
     artifacts: list[Artifact]
     snapshots: list[File]
@@ -82,29 +97,93 @@ class Manifest(_Part):
 def read(folder: Path) -> Manifest:
     """The manifest of a backup; raises BackupDamaged where there is none that can be read."""
     try:
-        return Manifest.model_validate_json((folder / FILE).read_bytes())
+        whole = Manifest.model_validate_json(_read(folder, FILE, MANIFEST_BYTES))
+        _check_places(whole)
+        return whole
     except FileNotFoundError as e:
         fix = "Name the folder that `everloop backup` wrote."
         raise BackupDamaged(f"{folder} is no backup: it has no {FILE}.", fix) from e
-    except (OSError, ValidationError) as e:
-        raise BackupDamaged(f"{folder / FILE} cannot be read: {e}", "Use another backup.") from e
+    except (OSError, ValueError) as e:
+        raise BackupDamaged(f"{folder / FILE} cannot be used: {_said(e)}", "Use another backup.") from e
+
+
+def _said(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, and {error.error_count() - 1} more"
+
+
+def _check_places(whole: Manifest) -> None:
+    """Raises ValueError unless everything lies where a backup puts it, each thing once."""
+    for log in whole.topics:
+        expected = [f"topics/{log.name}/{n}.jsonl.gz" for n in range(whole.partitions)]
+        if [part.file.path for part in log.partitions] != expected[: len(log.partitions)]:
+            raise ValueError(f"{log.name}: its partitions do not lie where those of this topic do")
+        if wrong := [n for n, part in enumerate(log.partitions) if part.start > part.end]:
+            raise ValueError(f"{log.name}/{wrong[0]} ends before it starts")
+    for artifact in whole.artifacts:
+        if not is_name(artifact.name) or artifact.file.path != f"artifacts/{artifact.name}":
+            raise ValueError(f"{artifact.name!r:.100} is no name of an artifact, or lies elsewhere")
+    if strange := [file.path for file in whole.snapshots if not file.path.startswith("snapshots/")]:
+        raise ValueError(f"{strange[0]} is no snapshot")
+    if twice := [path for path, n in Counter(file.path for file in whole.files()).items() if n > 1]:
+        raise ValueError(f"{twice[0]} is listed twice")
+    names = [log.name for log in whole.topics]
+    if len(set(names)) < len(names):
+        raise ValueError("a topic is listed twice")
+
+
+def opened(folder: Path, path: str) -> BinaryIO:
+    """A plain file of the backup, opened; raises OSError for links, devices, and whatever lies outside the folder."""
+    whole = folder.resolve() / path
+    if whole.resolve(strict=True) != whole:
+        raise OSError(f"{path} is a link")
+    file = os.open(whole, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(f"{path} is no plain file")
+    return open(file, "rb")
+
+
+def _read(folder: Path, path: str, most: int) -> bytes:
+    with opened(folder, path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(f"{path} has more than {most:,} bytes")
+        return file.read(most)
 
 
 def check(folder: Path, file: File) -> None:
     """Raises BackupDamaged unless the file is there, whole and unchanged."""
     path = folder / file.path
     try:
-        same = path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
+        with opened(folder, file.path) as there:
+            same = os.fstat(there.fileno()).st_size == file.bytes and _sha256(there) == file.sha256
     except OSError as e:
-        raise BackupDamaged(f"{path} cannot be read: {e.strerror}.", "Use another backup.") from e
+        raise BackupDamaged(f"{path} cannot be read: {e.strerror or e}.", "Use another backup.") from e
     if not same:
         raise BackupDamaged(f"{path} is not what it was when the backup was made.", "Use another backup.")
 
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
-    whole = sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            whole.update(chunk)
+        return _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:
+    whole = sha256()
+    while chunk := file.read(CHUNK):
+        whole.update(chunk)
     return whole.hexdigest()
+
+
+def contents(folder: Path, file: File) -> bytes:
+    """A file of the backup, whole; raises BackupDamaged unless it is still what `check` has seen."""
+    try:
+        data = _read(folder, file.path, file.bytes)
+    except OSError as e:
+        raise BackupDamaged(f"{folder / file.path} cannot be read: {e.strerror or e}.", "Use another backup.") from e
+    if sha256(data).hexdigest() != file.sha256:
+        raise BackupDamaged(f"{folder / file.path} has changed since it was checked.", "Use another backup.")
+    return data

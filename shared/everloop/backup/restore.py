@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from everloop.backup import manifest
+from everloop.backup import log_file, manifest
+from everloop.backup.cut import FOREVER_TOPICS
 from everloop.backup.errors import BackupDamaged, NotEmpty, RestoreFailed
 from everloop.backup.logs import LogReader, LogWriter, admin, kafka_speaks
-from everloop.backup.manifest import Manifest, Partition, TopicLog
+from everloop.backup.manifest import Manifest, TopicLog
 from everloop.backup.meter import Meter
-from everloop.backup.records import LogRecord, digest
+from everloop.backup.records import digest
 from everloop.backup.settings import BackupSettings
 from everloop.house.ports import SERVICES
 from everloop_models import ArtifactStore, ArtifactUnavailable
@@ -40,12 +39,22 @@ def check_backup(source: Path, partitions: int, meter: Meter) -> Manifest:
     if whole.partitions != partitions:
         what = f"The backup has {whole.partitions} partitions a topic, and EVERLOOP_PARTITIONS says {partitions}"
         raise RestoreFailed(f"{what}.", f"Set EVERLOOP_PARTITIONS={whole.partitions}, for the services too.")
-    if strange := [topic.name for topic in whole.topics if topic.name not in TOPICS]:
-        raise RestoreFailed(f"This release has no topic {', '.join(strange)}.", "Restore with the one that wrote it.")
+    kept = {topic.name: topic for topic in FOREVER_TOPICS}
+    if strange := [
+        log.name for log in whole.topics if log.name not in kept or kept[log.name].compacted != log.compacted
+    ]:
+        raise RestoreFailed(
+            f"This release keeps no topic {', '.join(strange)} like that.", "Restore with the one that wrote it."
+        )
+    if short := [log.name for log in whole.topics if len(log.partitions) != partitions]:
+        raise BackupDamaged(f"{short[0]} has not {partitions} partitions.", "Use another backup.")
     meter.stage("files verified", len(whole.files()))
     for file in whole.files():
         manifest.check(source, file)
         meter.step()
+    for log in whole.topics:
+        for part in log.partitions:
+            log_file.check(source, log, part)
     return whole
 
 
@@ -117,20 +126,11 @@ async def _write(settings: BackupSettings, source: Path, whole: Manifest, meter:
     async with LogWriter(settings) as writer:
         for log in whole.topics:
             for number, part in enumerate(log.partitions):
-                records, before = _records(source, part), 0
+                records, before = log_file.records(source, part), 0
                 end = None if log.compacted else part.end
                 async for sent in writer.write(log.name, number, records, part.start, end):
                     meter.step(sent - before)
                     before = sent
-
-
-def _records(source: Path, part: Partition) -> Iterator[LogRecord]:
-    with gzip.open(source / part.file.path, "rb") as lines:
-        for line in lines:
-            try:
-                yield LogRecord.of_line(line)
-            except (ValueError, KeyError) as e:
-                raise BackupDamaged(f"{part.file.path} holds a line that is no record: {e!r}", "") from e
 
 
 async def _verify(settings: BackupSettings, whole: Manifest, meter: Meter) -> None:
@@ -161,10 +161,10 @@ def _files(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter
     meter.stage("artifacts and snapshots", len(whole.artifacts) + len(whole.snapshots))
     store = ArtifactStore(settings.artifact_url)
     for artifact in whole.artifacts:
-        store.put(artifact.name, (source / artifact.file.path).read_bytes())
+        store.put(artifact.name, manifest.contents(source, artifact.file))
         meter.step()
     for snapshot in whole.snapshots:
-        write_atomically(settings.snapshots / Path(snapshot.path).name, (source / snapshot.path).read_bytes())
+        write_atomically(settings.snapshots / Path(snapshot.path).name, manifest.contents(source, snapshot))
         meter.step()
 
 

@@ -23,7 +23,7 @@ from everloop.backup.meter import Meter
 from everloop.backup.records import LogRecord, digest
 from everloop.backup.settings import BackupSettings
 from everloop.house.errors import HouseNotFound
-from everloop_models import ArtifactStore, ArtifactUnavailable
+from everloop_models import ArtifactCorrupt, ArtifactStore, ArtifactUnavailable
 from everloop_models.store import write_atomically
 from everloop_schemas.envelope import Topic
 from everloop_schemas.registry import Decided, LoopState
@@ -72,8 +72,8 @@ class _Backup:
     folder: Path
     reader: LogReader
     meter: Meter
-    named: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Artifacts that the log names: name in a store to URI and sha256."""
+    named: dict[str, str] = field(default_factory=dict)
+    """Artifacts that the log names: name in the store to sha256."""
     sequences: dict[str, dict[str, int]] = field(default_factory=dict)
     """By topic of the registry: each loop's last sequence."""
 
@@ -152,24 +152,27 @@ class _Backup:
         """Note the artifacts that versions name, and how far each loop's decisions and states go."""
         if record.value is None or topic not in (*DECISIONS, ARTIFACTS_IN):
             return
-        with suppress(ValueError, KeyError, TypeError):  # what is no event names nothing
+        with suppress(ValueError, KeyError, TypeError, AttributeError, ArtifactCorrupt):  # no event: it names nothing
             event = json.loads(record.value)
             if topic == ARTIFACTS_IN:
                 data = event["data"]
-                name = ArtifactStore.name(event["loop"], data["version"], data["sha256"])
-                self.named[name] = (data["uri"], data["sha256"])
+                self.named[ArtifactStore.name(event["loop"], data["version"], data["sha256"])] = data["sha256"]
             else:
                 sequence = event["sequence"] if topic == Decided.topic else event["data"]["sequence"]
                 self.sequences.setdefault(topic.name, {})[event["loop"]] = sequence
 
     def _artifacts(self) -> tuple[list[Artifact], list[str]]:
         """Last, so that every version on the log has its artifact."""
-        store, found, missing = ArtifactStore(self.settings.artifact_url), list[Artifact](), list[str]()
+        store, found, missing = (
+            ArtifactStore(self.settings.artifact_url, self.settings.max_artifact_bytes),
+            list[Artifact](),
+            list[str](),
+        )
         self.meter.stage("artifacts", len(self.named))
-        for name, (uri, expected) in sorted(self.named.items()):
-            data = _fetched(store, uri)
+        for name, expected in sorted(self.named.items()):
+            data = _fetched(store, name)
             if data is None or sha256(data).hexdigest() != expected:
-                missing.append(uri)
+                missing.append(name)
             else:
                 write_atomically(self.folder / "artifacts" / name, data)
                 found.append(Artifact(name=name, file=File.of(self.folder, f"artifacts/{name}")))
@@ -178,12 +181,12 @@ class _Backup:
         return found, missing
 
     def _tell_missing(self, missing: Iterable[str]) -> None:
-        for uri in missing:
-            self.meter.say(f"not in the backup: {uri} is gone from the store, or damaged there")
+        for name in missing:
+            self.meter.say(f"not in the backup: {name} is gone from the store, or damaged there")
 
 
-def _fetched(store: ArtifactStore, uri: str) -> bytes | None:
+def _fetched(store: ArtifactStore, name: str) -> bytes | None:
     try:
-        return store.get(uri)
-    except ArtifactUnavailable:
+        return store.get(name)
+    except (ArtifactUnavailable, ArtifactCorrupt):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -9,6 +10,7 @@ import typer
 
 from everloop.cli import commands, data, replay
 from everloop.cli.output import Told
+from everloop_shared.settings import PRIVATE
 
 EXTENSIONS = ("everloop.house.commands", "everloop.demo.commands", "everloop.backup.commands")
 """Rooms that bring commands of their own: each has `register(app)`."""
@@ -37,5 +39,6 @@ def _everloop() -> None:
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point. Whatever a command writes, it writes for its user alone."""
+    os.umask(PRIVATE)
     build()()

@@ -114,7 +114,6 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
     try:
         with os.fdopen(descriptor, "w") as out:
             json.dump(value, out, indent=1)
-        os.chmod(name, 0o644)
         os.replace(name, file)
     except BaseException:
         os.unlink(name)

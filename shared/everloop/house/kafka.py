@@ -21,6 +21,7 @@ from everloop.house import jars, processes
 from everloop.house.directory import read_json, write_json
 from everloop.house.errors import BrokerNotReady, JavaNotFound
 from everloop.house.ports import HOST, free_port, is_free
+from everloop_shared.settings import PRIVATE
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
@@ -150,7 +151,7 @@ async def start_broker(
 def prepare(folder: Path, class_path: list[Path]) -> Recipe:
     """Choose the ports (those of last time if they are free), write the settings, format the storage once."""
     home = folder / "kafka"
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker, controller = _ports(folder / PORTS)
     settings = home / "server.properties"
     settings.write_text(SETTINGS.format(host=HOST, broker=broker, controller=controller, data=home / "data"))
@@ -209,7 +210,7 @@ def _format(java: tuple[str, ...], home: Path, settings: str) -> None:
     identity = b"\0" + uuid.uuid4().bytes[1:]  # must not begin with a dash in base64
     cluster = base64.urlsafe_b64encode(identity).decode().rstrip("=")
     command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, umask=PRIVATE)
     if done.returncode:
         raise BrokerNotReady(f"Kafka's storage cannot be formatted:\n{(done.stdout + done.stderr)[-2000:]}")
     fresh.rename(home / "data")

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from everloop_shared.settings import PRIVATE
+
 MARK = "EVERLOOP_HOUSE"
 """Set, to the data folder, only in what the house started: EVERLOOP_DATA may stand in a user's own shell as well."""
 KEPT_BYTES = 10_000_000
@@ -47,7 +49,7 @@ def spawn(
     argv = list(command)
     if leash is not None and sys.platform == "linux":
         argv = [sys.executable, "-I", "-S", "-c", LEASH, str(int(leash)), str(os.getpid()), *argv]
-    with log.open("ab") as out:
+    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -57,6 +59,7 @@ def spawn(
             process_group=None if session else 0,
             start_new_session=session,
             pass_fds=keep,
+            umask=PRIVATE,
         )
 
 

@@ -1,16 +1,23 @@
-"""Fetches a version's artifact, verified and tried, and keeps a copy of what comes from afar."""
+"""Fetches a version's artifact, tries it in a child process, and keeps a copy of what comes from afar."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from everloop_features import FeaturePlan
-from everloop_models import ArtifactCorrupt, ArtifactStore, Model, Prediction, verify_and_load
+from everloop_models import ArtifactCorrupt, ArtifactStore, Model, Prediction, load
 from everloop_models.store import write_atomically
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion
+from everloop_serving.errors import Superseded
+
+Trial = Callable[[bytes, str, Fields], Awaitable[None]]
+"""Verifies, checks and loads an artifact, and predicts once, where it can do no harm; raises what is wrong with it."""
 
 
 class LoadedVersion:
@@ -26,31 +33,33 @@ class LoadedVersion:
 
 
 class Artifacts:
-    """Loads versions. Blocks: keep it off the event loop.
+    """Loads versions, each tried before; one is tried at a time.
 
     Copies of artifacts from a remote store stay in `folder` while they are live, so that a restart does not
     depend on the store. A local store is as close as the copy would be.
     """
 
-    def __init__(self, store: ArtifactStore, folder: Path) -> None:
-        self._store, self._folder = store, folder
+    def __init__(self, store: ArtifactStore, folder: Path, trial: Trial) -> None:
+        self._store, self._folder, self._trial = store, folder, trial
+        self._turn = asyncio.Lock()
 
-    def load(self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan) -> LoadedVersion:
-        """The version, its sha256 checked before it is unpickled, warmed by one prediction.
+    async def load(
+        self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan, wanted: Callable[[], bool]
+    ) -> LoadedVersion:
+        """The version, loaded here only after another process has loaded the same bytes and predicted with them.
 
-        Raises ArtifactUnavailable where trying again may help; ArtifactCorrupt or ModelBroken where it will not.
+        Raises ArtifactUnavailable where trying again may help; ArtifactCorrupt, ModelBroken or LimitExceeded where it
+        will not; Superseded where nobody wants it any more when its turn comes.
         """
         if live.uri is None or live.sha256 is None:
             raise ArtifactCorrupt(f"{live.version} has no artifact")
-        model = self._copy(live.sha256)
-        if model is None:
-            data = self._store.get(live.uri)
-            model = verify_and_load(data, live.sha256)
-            if not live.uri.startswith("file:"):
-                with suppress(OSError):  # a copy is a comfort: without it a restart needs the store
-                    write_atomically(self._path(live.sha256), data)
-        model.predict(_sample(spec, plan))
-        return LoadedVersion(live.version, model)
+        name = self._store.named(live.uri, spec.loop, live.version, live.sha256)
+        async with self._turn:
+            if not wanted():
+                raise Superseded(f"{live.version} is not live any more")
+            data = await asyncio.to_thread(self._bytes, name, live.sha256, live.size)
+            await self._trial(data, live.sha256, _sample(spec, plan))
+            return LoadedVersion(live.version, await asyncio.to_thread(load, data))
 
     def retain(self, sha256s: set[str]) -> None:
         """Delete the copies of all other artifacts."""
@@ -58,14 +67,17 @@ class Artifacts:
             if path.stem not in sha256s:
                 path.unlink(missing_ok=True)
 
-    def _copy(self, sha256: str) -> Model | None:
-        try:
-            return verify_and_load(self._path(sha256).read_bytes(), sha256)
-        except (OSError, ArtifactCorrupt):
-            return None  # none, or damaged here: the store has the original
-
-    def _path(self, sha256: str) -> Path:
-        return self._folder / f"{sha256}.pkl"
+    def _bytes(self, name: str, expected: str, size: int) -> bytes:
+        copy = self._folder / f"{expected}.pkl"
+        with suppress(OSError):
+            data = copy.read_bytes()
+            if sha256(data).hexdigest() == expected:
+                return data  # else damaged here: the store has the original
+        data = self._store.get(name, size)
+        if not self._store.local:
+            with suppress(OSError):  # a copy is a comfort: without it a restart needs the store
+                write_atomically(copy, data)
+        return data
 
 
 def _sample(spec: LoopSpec, plan: FeaturePlan) -> Fields:

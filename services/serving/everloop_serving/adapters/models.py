@@ -17,6 +17,7 @@ from everloop_schemas.registry import BASELINE, KnownLoops, LiveVersion, LoopSta
 from everloop_schemas.serving import VersionState, VersionStateData
 from everloop_serving.domain.labels import LabelBook, VersionZero
 from everloop_serving.domain.predict import Live, Predictor
+from everloop_serving.errors import Superseded
 from everloop_shared.clock import Clock
 from everloop_shared.errors import EverloopError
 
@@ -27,9 +28,11 @@ Key = tuple[str, str]
 
 
 class Loader(Protocol):
-    """Turns a live version into one in memory; blocks, and raises as `Artifacts` does."""
+    """Turns a live version into one in memory; raises as `Artifacts` does. `retain` blocks."""
 
-    def load(self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan) -> Predictor: ...
+    async def load(
+        self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan, wanted: Callable[[], bool]
+    ) -> Predictor: ...
     def retain(self, sha256s: set[str]) -> None: ...
 
 
@@ -142,6 +145,8 @@ class LoadedModels:
         started = asyncio.get_running_loop().time()
         try:
             self._loaded[key] = await self._persistently(state, version)
+        except Superseded:
+            log.info("version not loaded, a later one is wanted", extra={"loop": key[0], "version": key[1]})
         except Exception as e:  # whatever an artifact does to us, the old version keeps serving
             self._failed.add(key)
             self._meter.load_failed(state.loop)
@@ -162,15 +167,19 @@ class LoadedModels:
 
     async def _persistently(self, state: LoopState, version: LiveVersion) -> Predictor:
         spec, pause_s = state.data.spec, self._retries.first_s
-        plan = compile_features(spec)
+        plan, wanted = compile_features(spec), lambda: self._wants(state.loop, version.version)
         for _ in range(self._retries.attempts - 1):
             try:
-                return await asyncio.to_thread(self._loader.load, version, spec, plan)
+                return await self._loader.load(version, spec, plan, wanted)
             except ArtifactUnavailable as e:
                 log.warning("artifact away", extra={"loop": state.loop, "version": version.version, "reason": e.detail})
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_RETRY_S)
-        return await asyncio.to_thread(self._loader.load, version, spec, plan)
+        return await self._loader.load(version, spec, plan, wanted)
+
+    def _wants(self, loop: str, version: str) -> bool:
+        state = self.known.get(loop)
+        return state is not None and any(v.version == version for v in _wanted(state))
 
     def _renew(self, loop: str) -> None:
         """Put together what answers from now on, of what is here, and let go of what nobody names any more."""

@@ -129,12 +129,12 @@ class DiskSpool:
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             raise Misconfigured(f"{self._folder} is in use by another serving process") from e
-        self._place = os.open(self._folder / "position", os.O_RDWR | os.O_CREAT, 0o644)
+        self._place = os.open(self._folder / "position", os.O_RDWR | os.O_CREAT, 0o600)
         numbers = segments(self._folder) or [0]
         self._read = max(self._saved(), Mark(numbers[0], 0))
         self._clear()
@@ -172,7 +172,7 @@ class DiskSpool:
                 os.fsync(self._file)
             os.close(self._file)
         path = segment_path(self._folder, number)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._end = Mark(number, os.fstat(self._file).st_size)
 
     def _mend(self) -> None:
