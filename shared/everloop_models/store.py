@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
@@ -19,6 +23,10 @@ LARGEST = 200_000_000
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,150}@\d{1,19}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"models/([^/]+)/([^/]+)-[0-9a-f]{16}\.pkl")
+
+
+LEFTOVER = re.compile(r"\.[0-9a-f]{32}")
+OLD_S = 60.0
 
 
 class ArtifactStore:
@@ -117,6 +125,32 @@ class ArtifactStore:
             raise ArtifactCorrupt(f"{name} in the artifact store changes while it is read")
         return data
 
+    def loops(self) -> list[str]:
+        """The loops that have artifacts here; raises ArtifactUnavailable."""
+        return [entry["name"].rstrip("/").rpartition("/")[2] for entry in self._listed("models")]
+
+    def files(self, loop: str) -> list[tuple[str, int, float]]:
+        """Each file of a loop: its name here, its bytes, and its age in seconds; raises ArtifactUnavailable."""
+        entries = [e for e in self._listed(f"models/{loop}") if e["type"] == "file"]
+        return [(f"models/{loop}/{e['name'].rpartition('/')[2]}", int(e["size"] or 0), _age_s(e)) for e in entries]
+
+    def delete(self, name: str) -> None:
+        """Delete a file; one that is gone is fine. Raises ArtifactUnavailable."""
+        try:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(f"{self._root.rstrip('/')}/{name}")
+        except OSError as e:
+            raise ArtifactUnavailable(f"cannot delete {name} from {self.url}: {e.strerror or e}") from e
+
+    def _listed(self, name: str) -> list[dict[str, Any]]:
+        try:
+            self._fs.invalidate_cache()
+            return list(self._fs.ls(f"{self._root.rstrip('/')}/{name}", detail=True))
+        except FileNotFoundError:
+            return []
+        except OSError as e:
+            raise ArtifactUnavailable(f"cannot list {name} in {self.url}: {e.strerror or e}") from e
+
 
 def name_in(uri: str) -> str:
     """The name at the end of a URI that `put` returned; `get` refuses what is none."""
@@ -127,6 +161,21 @@ def is_name(name: str) -> bool:
     """Whether an artifact can have this name: a loop's, a version's, the beginning of a sha256, and nothing else."""
     found = _NAME.fullmatch(name)
     return found is not None and bool(re.fullmatch(LOOP_NAME, found[1]) and _VERSION.fullmatch(found[2]))
+
+
+def _age_s(entry: dict[str, Any]) -> float:
+    """Seconds since a file was written, 0 where the file system does not say."""
+    at = entry.get("mtime") or entry.get("LastModified") or entry.get("created")
+    if isinstance(at, datetime):
+        at = at.timestamp()
+    return max(0.0, time.time() - at) if isinstance(at, int | float) else 0.0
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder when a crash cut it off a minute ago or more."""
+    for path in folder.glob(".*"):
+        if LEFTOVER.fullmatch(path.suffix) and time.time() - path.stat().st_mtime > OLD_S:
+            path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

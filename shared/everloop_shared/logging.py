@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 
 from everloop_shared.tracing import log_fields
 
+FIELD = 8_000
+"""Characters of one field of a log line, at most."""
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -34,7 +36,15 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json.dumps({k: _short(v) for k, v in line.items()}, default=str)
+
+
+def _short(value: object) -> object:
+    """What a field says, at most `FIELD` characters of it: a name or a reason may quote what came from outside."""
+    text = value if isinstance(value, str) else str(value) if isinstance(value, list | tuple | dict | set) else None
+    if text is None or len(text) <= FIELD:
+        return value
+    return f"{text[:FIELD]}… ({len(text):,} characters)"
 
 
 class RateLimit(logging.Filter):

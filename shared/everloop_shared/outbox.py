@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from itertools import count
+from itertools import accumulate, count
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +26,8 @@ from everloop_shared.messaging.routes import Publisher
 
 log = logging.getLogger(__name__)
 RELAYED_AT_ONCE = 500
+RELAYED_BYTES = 8_000_000
+"""So much is read from the outbox at a time, or one event that is larger."""
 RELAY_EVERY_S = 1.0
 LOOK_EVERY = 10
 """Every so many times, what another replica left behind when it died is looked for."""
@@ -166,7 +168,7 @@ class SqlUnitOfWork:
         async with self._relay_lock:
             self._pending = False
             try:
-                while await self._relay_some(publisher) == RELAYED_AT_ONCE:
+                while await self._relay_some(publisher):
                     pass
             except BaseException:
                 self._pending = True
@@ -174,13 +176,14 @@ class SqlUnitOfWork:
             finally:
                 metrics.OUTBOX.labels(self._service).set(int(self._pending))
 
-    async def _relay_some(self, publisher: Publisher) -> int:
+    async def _relay_some(self, publisher: Publisher) -> bool:
+        """Relay what one read gives; whether there may be more."""
         async with self._database.alone("relay"):
-            rows = await self._oldest()
+            rows, more = await self._oldest()
             if rows:
                 await publisher.publish([decode(topic, value) for _, topic, value in rows])
                 await self._remove([number for number, _, _ in rows])
-        return len(rows)
+        return more
 
     async def relay_loop(self, publisher: Publisher) -> None:
         """A background job of the service: relay what was left while the broker was away."""
@@ -194,11 +197,19 @@ class SqlUnitOfWork:
                 log.info("events wait in the outbox", extra={"reason": e.detail})
             await asyncio.sleep(RELAY_EVERY_S)
 
-    async def _oldest(self) -> list[tuple[int, str, bytes]]:
-        query = sql.select(self._outbox.c.id, self._outbox.c.topic, self._outbox.c.value)
+    async def _oldest(self) -> tuple[list[tuple[int, str, bytes]], bool]:
+        """The oldest rows, within bounds, and whether there may be more."""
+        box = self._outbox.c
         async with self._database.reading() as reader:
-            rows = await reader.execute(query.order_by(self._outbox.c.id).limit(RELAYED_AT_ONCE))
-            return [(number, topic, value) for number, topic, value in rows]
+            sizes = sql.select(box.id, sql.func.length(box.value)).order_by(box.id).limit(RELAYED_AT_ONCE)
+            found = (await reader.execute(sizes)).all()
+            numbers = [n for (n, _), total in zip(found, accumulate(s for _, s in found), strict=True)
+                       if total <= RELAYED_BYTES or n == found[0][0]]  # fmt: skip
+            if not numbers:
+                return [], False
+            query = sql.select(box.id, box.topic, box.value).where(box.id <= numbers[-1]).order_by(box.id)
+            rows = [(number, topic, value) for number, topic, value in await reader.execute(query)]
+            return rows, len(found) == RELAYED_AT_ONCE or len(numbers) < len(found)
 
     async def _remove(self, numbers: list[int]) -> None:
         async with self._lock, self._database.writing() as session:

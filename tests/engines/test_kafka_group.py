@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
@@ -16,6 +17,8 @@ from everloop_schemas.registry import LoopState
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka import KafkaEngine, partition_of
+from everloop_shared.messaging.processing import Processor, Progress
+from everloop_shared.messaging.records import Partition, Record
 from everloop_shared.messaging.routes import Engine, Position, Route
 from everloop_shared.messaging.topics import ensure_topics
 
@@ -122,6 +125,30 @@ async def test_acks_and_commits_are_awaited_once_per_batch(kafka_bus: KafkaBus) 
 
     assert _commits() - before <= 10
     assert await kafka_bus.committed(EventReceived.topic) == 1000
+
+
+async def test_large_records_come_a_few_at_a_time_and_all_of_them_in_order(
+    kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = {"text": "x" * 900_000}
+    for n in range(40):
+        sent = received(f"{n}", entity_on(n % 2))
+        data = sent.data.model_copy(update={"fields": large})
+        await send_all(kafka_bus, [sent.model_copy(update={"data": data})])
+    handler, rounds = Handler(), list[int]()
+    process = Processor.process
+
+    async def counted(self: Processor, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
+        rounds.append(sum(len(r.value or b"") for records in batches.values() for r in records))
+        return await process(self, batches)
+
+    monkeypatch.setattr(Processor, "process", counted)
+    async with running(on(kafka_bus, handler)):
+        await until(lambda: len(handler.seen) == 40)
+
+    assert max(rounds) <= 8_000_000
+    for remainder in (0, 1):
+        assert [n for n in map(int, handler.ids) if n % 2 == remainder] == list(range(remainder, 40, 2))
 
 
 async def test_two_replicas_share_the_partitions_and_lose_nothing_when_one_leaves(kafka_bus: KafkaBus) -> None:

@@ -104,6 +104,23 @@ async def test_what_the_broker_did_not_take_stays_for_the_loop(database: Databas
     assert publisher.events == ["1"]
 
 
+async def test_large_events_are_relayed_a_few_at_a_time(database: Database) -> None:
+    unit, publisher, sizes = SqlUnitOfWork(database), Publisher(), list[int]()
+    async with unit:
+        await unit.record([event(f"{n}", {"text": "x" * 3_000_000}) for n in range(7)] + [event("last")], {})
+
+    async def publish(events: Sequence[Event]) -> None:
+        sizes.append(sum(len(e.encode()) for e in events))
+        publisher.events += [e.id for e in events]
+
+    publisher.publish = publish  # type: ignore[method-assign]
+    await unit.relay(publisher)
+
+    assert publisher.events == [*(f"{n}" for n in range(7)), "last"]
+    assert max(sizes) <= 8_000_000
+    assert len(sizes) == 4
+
+
 async def test_a_new_process_relays_what_the_last_one_left(database: Database) -> None:
     publisher = Publisher()
     await _write(SqlUnitOfWork(database), 1)

@@ -269,3 +269,39 @@ def test_a_loop_that_names_no_classes_says_so_until_it_knows_one(label: dict[str
 
     assert (before.value, before.probabilities) == (unknown, None)
     assert after.value == "b"
+
+
+def test_labels_of_a_loop_stay_within_their_share_of_the_bytes() -> None:
+    book = LabelBook(limit=1_000_000)
+
+    for n in range(3_000):
+        for loop in ("one", "two", "three", "four"):
+            book.observe(loop, 1, f"{loop}-{n}", f"{n % 2_000}" * 150, 0)
+        assert book.bytes <= 1_000_000
+
+    assert all(book.of(loop).count == 3_000 for loop in ("one", "two", "three", "four"))
+    assert sum(map(len, (str(label) for label in book.of("one").classes))) <= 1_000_000 // 16
+
+
+def test_large_entity_states_are_forgotten_by_their_bytes() -> None:
+    kept = Entities(1_000, limit_bytes=1_000_000)
+
+    for n in range(100):
+        kept.told("market", f"e{n}", {"ring": [float(n)]}, 1, at(0), size=50_000)
+        kept.moved("market", f"e{n}", {"ring": [float(n)]}, at(0), size=10_000)
+        assert kept.bytes <= 1_000_000
+
+    assert len(kept) == 3
+
+
+def test_large_predictions_are_forgotten_by_their_bytes() -> None:
+    recent = Recent(1_000, limit_bytes=1_000_000)
+    large = {"text": "x" * 90_000}
+
+    for n in range(50):
+        event = made(f"p{n}")
+        recent.put(event.model_copy(update={"data": event.data.model_copy(update={"features": large})}), kept=True)
+        assert recent.bytes <= 1_000_000
+
+    assert len(recent) == 11
+    assert recent.get("market", "p49") is not None

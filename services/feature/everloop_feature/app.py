@@ -36,6 +36,7 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
         settings.ids_kept,
         int(settings.max_event_bytes * STATE_SHARE),
         max_entities=settings.max_entities,
+        max_entity_bytes=settings.max_entity_bytes,
         times=times,
     )
     predictions = Deadlines(settings.max_joins, settings.max_join_bytes)

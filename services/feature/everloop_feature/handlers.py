@@ -12,7 +12,7 @@ from everloop_feature.events import computed, entity_state, refused
 from everloop_feature.leaving import Leaving
 from everloop_feature.loops import Loops, loop_of
 from everloop_feature.ports import KeyedState, Notes
-from everloop_feature.recency import Recency
+from everloop_feature.recency import KEY_BYTES, Recency
 from everloop_features.observation import fingerprint
 from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event
@@ -38,6 +38,7 @@ class EntityHandlers:
     max_state_bytes: int = 900_000
     recency: Recency = field(default_factory=Recency, init=False)
     max_entities: int = 100_000
+    max_entity_bytes: int = 200_000_000
     sweep_size: int = 2_000
     times: TimeLimits = USUAL_TIMES
     clock: Clock = system_clock
@@ -82,8 +83,9 @@ class EntityHandlers:
         changed = entity.labelled(plan, data.label, data.observed or event.time, data.correction)
         if changed == entity:
             return []  # said again, or of an older observation: it leads to no other state, now or later
-        self.entities.put(key, changed.dump(), at)
-        self.recency.touch(at.partition, key)
+        value = changed.dump()
+        self.entities.put(key, value, at)
+        self._touch(key, changed, value, at.partition)
         return entity_state(event, changed, self.loops.life(event.loop))
 
     async def sweep(self, at: Position) -> list[Event]:
@@ -95,20 +97,20 @@ class EntityHandlers:
             value = self.entities.get(key, at)
             if value is not None and Entity.load(value).life != self.loops.life(loop_of(key)):
                 self._forget(key, at)
-        excess = self.recency.count(at.partition) - self.max_entities
-        if excess > 0 and at.timestamp:  # before anything was read, records may come again that only their states know
-            for key in self.recency.oldest(at.partition, min(excess, self.sweep_size)):
+        if at.timestamp:  # before anything was read, records may come again that only their states know
+            limits = self.max_entities, self.max_entity_bytes
+            for key in self.recency.excess(at.partition, *limits, self.sweep_size):
                 self._forget(key, at)
-        self.notes.entities(at.partition, self.recency.count(at.partition))
+        self.notes.entities(at.partition, self.recency.count(at.partition), self.recency.bytes(at.partition))
         return []
 
     def restored(self, entities: Iterable[tuple[int, str, bytes]]) -> None:
         """The state was read back: `entities` is all there is (partition, key, value), oldest first."""
         self.recency.clear()
         self.leaving.clear()
-        for partition, key, _ in entities:
+        for partition, key, value in entities:
             if not key.startswith(PAGE):
-                self.recency.touch(partition, key)
+                self.recency.touch(partition, key, len(value))  # its pages count again with its next event
                 if self.loops.lived(loop_of(key)):
                     self.leaving.add([(partition, key)])
 
@@ -152,8 +154,12 @@ class EntityHandlers:
                 "shorten the windows or the strings in them"
             )
         self.entities.put(key, value, at)
-        self.recency.touch(at.partition, key)
+        self._touch(key, changed, value, at.partition)
         return changed, printed
+
+    def _touch(self, key: str, entity: Entity, value: bytes, partition: int) -> None:
+        pages = min(entity.pages, self._pages_kept)
+        self.recency.touch(partition, key, len(value) + pages * (PAGE_IDS * MARK_BYTES + KEY_BYTES))
 
     def _entity(self, key: str, at: Position) -> Entity:
         """The entity in its loop's present life."""

@@ -25,6 +25,9 @@ KEPT_BYTES = Gauge(
     ["partition", "table"],
 )
 ENTITIES = Gauge("everloop_feature_entities", "Entities kept by partition; limit: MAX_ENTITIES.", ["partition"])
+ENTITY_BYTES = Gauge(
+    "everloop_feature_entity_bytes", "Bytes of the entities kept by partition; limit: MAX_ENTITY_BYTES.", ["partition"]
+)
 FORGOTTEN = Counter("everloop_feature_forgotten_total", "Entities forgotten: more came than MAX_ENTITIES.", ["loop"])
 
 
@@ -60,6 +63,7 @@ class PrometheusNotes:
         """An entity was forgotten."""
         FORGOTTEN.labels(loop).inc()
 
-    def entities(self, partition: int, entities: int) -> None:
-        """How many entities a partition keeps."""
+    def entities(self, partition: int, entities: int, size: int) -> None:
+        """How many entities a partition keeps, and how many bytes they take."""
         ENTITIES.labels(str(partition)).set(entities)
+        ENTITY_BYTES.labels(str(partition)).set(size)

@@ -33,5 +33,5 @@ class Notes(Protocol):
     def forgotten(self, loop: str) -> None:
         """An entity was forgotten for the limit's sake."""
 
-    def entities(self, partition: int, entities: int) -> None:
-        """How many entities a partition keeps."""
+    def entities(self, partition: int, entities: int, size: int) -> None:
+        """How many entities a partition keeps, and how many bytes they take."""

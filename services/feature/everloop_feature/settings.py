@@ -19,6 +19,9 @@ class FeatureSettings(FaustSettings):
         description="entities kept per partition (1 kB of memory each, and their windows); beyond, those heard of "
         "longest ago are forgotten",
     )
+    max_entity_bytes: int = Field(
+        200_000_000, ge=100_000, description="bytes that they may take per partition, their windows and ids included"
+    )
     max_joins: int = Field(
         50_000,
         ge=100,

@@ -14,7 +14,7 @@ from everloop_ingest.answers import DOCS, answer
 from everloop_ingest.domain.budget import Budget
 from everloop_ingest.domain.documents import CONTENT_TYPES, NDJSON, Entry, Limits, read
 from everloop_ingest.handlers import Door, Handlers, Received
-from everloop_ingest.metrics import ACK_SECONDS, ITEMS, REQUESTS, UNACKNOWLEDGED
+from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
 from everloop_ingest.settings import IngestSettings
 from everloop_shared.errors import EverloopError, Unavailable
 from everloop_shared.http import UnsupportedType
@@ -24,6 +24,8 @@ from everloop_shared.tracing import current_traceparent
 
 # A large request is checked in slices of this many entries, so that others get their turn in between.
 SLICE = 200
+AS_OBJECTS = 8
+"""So many times its bytes a body takes in hand: itself, its entries as objects, and the events made of them."""
 
 
 class Doorway:
@@ -33,6 +35,8 @@ class Doorway:
         self._handlers, self._engine = handlers, engine
         self._limits = Limits(settings.max_events_per_request, settings.max_event_bytes)
         self._unacknowledged = Budget(settings.max_unacked_events, "events without the broker's ack")
+        self._in_hand = Budget(settings.max_in_hand_bytes, "bytes")
+        IN_HAND_BYTES.set_function(lambda: self._in_hand.used)
         UNACKNOWLEDGED.set_function(lambda: self._unacknowledged.used)
 
     async def take(self, request: Request, loop: str, door: Door) -> Response:
@@ -54,9 +58,11 @@ class Doorway:
         self._open()
         self._handlers.known(loop)
         content_type = _content_type(request)
-        entries = read(content_type, await request.body(), self._limits, request.headers)
-        received = await self._checked(loop, door, entries, current_traceparent())
-        await self._published(received)
+        body = await request.body()
+        with self._in_hand.take(AS_OBJECTS * len(body)):
+            entries = read(content_type, body, self._limits, request.headers)
+            received = await self._checked(loop, door, entries, current_traceparent())
+            await self._published(received)
         ITEMS.labels(loop, door, "accepted").inc(len(received.events))
         ITEMS.labels(loop, door, "rejected").inc(len(received.rejected))
         return answer(received, alone=len(entries) == 1)

@@ -19,3 +19,6 @@ UNACKNOWLEDGED = Gauge(
     "everloop_ingest_unacknowledged_events", "Events that wait for the broker's ack; limit: MAX_UNACKED_EVENTS."
 )
 LOOPS = Gauge("everloop_ingest_loops", "Loops this process has heard of.")
+IN_HAND_BYTES = Gauge(
+    "everloop_ingest_in_hand_bytes", "Bytes that requests in hand take, as objects; limit: MAX_IN_HAND_BYTES."
+)

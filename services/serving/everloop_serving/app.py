@@ -37,10 +37,11 @@ TRY_AGAIN_S = 30.0
 def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service. It owns a spool and a few small files below its folder, and needs nothing else to answer."""
     folder = settings.folder("serving")
-    meter, reports, labels = metrics.PrometheusMeter(), Reports(), LabelBook()
+    meter, reports, labels = metrics.PrometheusMeter(), Reports(), LabelBook(settings.label_bytes)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS)
-    recent, entities = Recent(settings.recent_predictions), Entities(settings.entity_states)
+    recent = Recent(settings.recent_predictions, settings.recent_bytes)
+    entities = Entities(settings.entity_states, settings.entity_bytes)
     models = LoadedModels(
         Artifacts(store, folder / "artifacts", lambda data, sha256, sample: child.run(tried, data, sha256, sample)),
         labels,
@@ -86,6 +87,9 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     metrics.SPOOL_BYTES.set_function(lambda: spool.bytes)
     metrics.SPOOL_RECORDS.set_function(lambda: spool.depth)
     metrics.RECENT.set_function(lambda: len(recent))
+    metrics.RECENT_BYTES.set_function(lambda: recent.bytes)
+    metrics.ENTITY_BYTES.set_function(lambda: entities.bytes)
+    metrics.LABEL_BYTES.set_function(lambda: labels.bytes)
     metrics.ENTITIES.set_function(lambda: len(entities))
     service = Service(
         name="serving",

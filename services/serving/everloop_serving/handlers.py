@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,7 +74,7 @@ class Handlers:
     async def on_entity_state(self, event: EntityState, at: Position) -> list[Event]:
         """The feature service's view of an entity."""
         data = event.data
-        self.entities.told(event.loop, data.entity, data.state, data.applied, self.clock(), event.revision)
+        self.entities.told(event.loop, data.entity, data.state, data.applied, self.clock(), event.revision, at.size)
         return []
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
@@ -83,9 +84,8 @@ class Handlers:
             raise LoopNotKnown(f"loop {event.loop} is not known here yet, so nor is which of its labels count")
         if at.offset >= self.labels.offsets.get(at.partition, 0):
             data = event.data
-            self.labels.live(event.loop, live.life if live else 1).observe(
-                data.prediction_id, data.label, data.correction
-            )
+            life = live.life if live else 1
+            self.labels.observe(event.loop, life, data.prediction_id, data.label, data.correction)
             self.labels.offsets[at.partition] = at.offset + 1
         return []
 
@@ -166,7 +166,7 @@ class Handlers:
         prints = [fingerprint(seen.entity, seen.fields, seen.time) for seen in rows]
         known = [self._known(live, i, p, "rest") for i, p in zip(ids, prints, strict=True)]
         answers, fresh = list[PredictionMade](), list[PredictionMade]()
-        events, moves = list[Event](), dict[str, list[State]]()
+        events, moves, grown = list[Event](), dict[str, list[State]](), Counter[str]()
         for seen, prediction_id, printed, before in zip(rows, ids, prints, known, strict=True):
             if before:
                 answers.append(before.event)
@@ -177,13 +177,15 @@ class Handlers:
             made = self._made(live, asked, "rest")
             answers.append(made)
             fresh.append(made)
-            events += [made, _brought(live, seen, asked, now)]
+            brought = _brought(live, seen, asked, now)
+            events += [made, brought]
+            grown[seen.entity] += len(brought.encode())
             moves.setdefault(seen.entity, []).append(state)
         if events:
             self.spool.append(events)
         for entity, states in moves.items():
             for state in states:
-                self.entities.moved(live.loop, entity, state, now)
+                self.entities.moved(live.loop, entity, state, now, grown.pop(entity, 0))
         for made in fresh:
             self.recent.put(made, kept=True)
         return answers

@@ -31,6 +31,9 @@ LOAD_FAILURES = Counter("everloop_serving_version_load_failures_total", "Version
 SPOOL_BYTES = Gauge("everloop_serving_spool_bytes", "Bytes not delivered yet; limit: SPOOL_BYTES.")
 SPOOL_RECORDS = Gauge("everloop_serving_spool_records", "REST predictions not delivered yet.")
 RECENT = Gauge("everloop_serving_recent_predictions", "Predictions remembered; limit: RECENT_PREDICTIONS.")
+RECENT_BYTES = Gauge("everloop_serving_recent_bytes", "Bytes of predictions remembered; limit: RECENT_BYTES.")
+ENTITY_BYTES = Gauge("everloop_serving_entity_state_bytes", "Bytes of windows held; limit: ENTITY_BYTES.")
+LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
 ENTITIES = Gauge("everloop_serving_entity_states", "Entities whose windows are held; limit: ENTITY_STATES.")
 
 

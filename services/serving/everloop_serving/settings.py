@@ -13,9 +13,16 @@ class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
     recent_predictions: int = Field(20_000, ge=1, description="predictions remembered, so that a repeat says the same")
+    recent_bytes: int = Field(32_000_000, ge=100_000, description="bytes that they may take together")
     tail_records: int = Field(2_000, ge=0, description="own predictions read back per partition at start, at least")
     tail_margin_s: float = Field(60.0, ge=0, description="how far clocks of brokers and services may differ, seconds")
     entity_states: int = Field(10_000, ge=1, description="entities whose windows are kept for REST predictions")
+    entity_bytes: int = Field(
+        64_000_000, ge=100_000, description="bytes that they may take together: five times what they are on the wire"
+    )
+    label_bytes: int = Field(
+        32_000_000, ge=100_000, description="bytes of label statistics, shared alike between the loops"
+    )
     spool_bytes: int = Field(256_000_000, ge=100_000, description="undelivered records on disk, bytes at most")
     spool_segment_bytes: int = Field(16_000_000, ge=10_000, description="bytes of one spool file")
     spool_fsync: Literal["none", "interval", "always"] = Field(

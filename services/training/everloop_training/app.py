@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from everloop_models import ArtifactStore
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import KnownLoops, LoopState
@@ -9,6 +10,7 @@ from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
+from everloop_training.adapters.collector import Collector
 from everloop_training.adapters.learners import ProcessLearners, StartWorker
 from everloop_training.adapters.process import WorkerProcess
 from everloop_training.adapters.runs import MemoryRunLog
@@ -23,7 +25,8 @@ def build(
     """The service: the lines learn in a worker process, and the outcome log is read on from their snapshots."""
     loops, runs = KnownLoops(), MemoryRunLog()
     learners = ProcessLearners(settings, loops, runs, start_worker)
-    handlers = Handlers(loops, runs, learners)
+    handlers = Handlers(loops, runs, learners, max_runs_per_hour=settings.max_runs_per_hour)
+    collector = Collector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
 
     async def start_at(topic: str, partition: int) -> int | None:
         opened = await learners.open(partition)
@@ -44,6 +47,6 @@ def build(
         router=router(handlers, engine),
         engines=[engine],
         resources=[learners],
-        background=[learners.run],
+        background=[learners.run, lambda: collector.run(settings.collect_every_s)],
         ready=[learners.not_ready],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from everloop_models import ArtifactStore, Model, ModelBroken, save, verify_and_load
@@ -37,6 +38,8 @@ from everloop_training.settings import TrainingSettings
 from everloop_training.snapshots import PartitionState, Snapshots
 
 log = logging.getLogger(__name__)
+RINGS_BYTES = 64_000_000
+"""Records of outcomes at hand in a process, for lines that start lately; the loops share it alike."""
 
 
 class Desk:
@@ -51,7 +54,8 @@ class Desk:
         clock: Callable[[], float] = time.monotonic,
         at_work: AtWork | None = None,
     ) -> None:
-        self._tools, self._snapshots, self._clock = tools, snapshots, clock
+        self._tools = replace(tools, ring_bytes=lambda: RINGS_BYTES // max(1, len(self._learners)))
+        self._snapshots, self._clock = snapshots, clock
         self._at_work = at_work or AtWork()
         self._every_outcomes, self._every_s = every_outcomes, every_s
         self._states: dict[str, LoopState] = {}
@@ -177,8 +181,9 @@ class Desk:
 
     def _learn(self, message: Learn) -> Iterator[Any]:
         partition, touched = message.partition, dict[str, LoopLearner]()
+        size = sum(outcome.size for _, outcome in message.outcomes)
         if partition not in self._next:
-            yield Learned((), len(message.outcomes))  # closed since it was sent: it comes again
+            yield Learned((), len(message.outcomes), size)  # closed since it was sent: it comes again
             return
         for loop, outcome in message.outcomes:
             self._at_work.on(partition, outcome.offset)
@@ -191,7 +196,7 @@ class Desk:
         self._enliven(partition)
         for learner in touched.values():
             yield from self._said(learner)
-        yield Learned((), len(message.outcomes))
+        yield Learned((), len(message.outcomes), size)
         self._unsaved[partition] = self._unsaved.get(partition, 0) + len(message.outcomes)
         since = self._clock() - self._saved_at[partition]
         if self._unsaved[partition] >= self._every_outcomes or since >= self._every_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, Rejected, Unavailable
+from everloop_shared.errors import NotFound, Overloaded, Rejected, Unavailable
 
 
 class LoopNotFound(NotFound):
@@ -16,6 +16,13 @@ class NoOutcomes(Rejected):
 
     http_status = 409
     title = "No outcomes yet"
+
+
+class TooManyRuns(Overloaded):
+    """More runs were asked for within an hour than the quota of a loop."""
+
+    title = "Too many runs"
+    retry_after = 600.0
 
 
 class Behind(Unavailable):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import uuid4
 
 from everloop_schemas.envelope import Event
@@ -10,10 +14,13 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import KnownLoops, LoopState
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import NotYet
 from everloop_shared.messaging.routes import Position
-from everloop_training.errors import LoopNotFound
+from everloop_training.errors import LoopNotFound, TooManyRuns
 from everloop_training.ports import Learners, RunLog
+
+HOUR = timedelta(hours=1)
 
 
 @dataclass
@@ -23,6 +30,9 @@ class Handlers:
     loops: KnownLoops
     runs: RunLog
     learners: Learners
+    clock: Clock = system_clock
+    max_runs_per_hour: int = 20
+    _asked: Counter[str] = field(default_factory=Counter, init=False)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop exists, or has changed."""
@@ -46,7 +56,7 @@ class Handlers:
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
         """An outcome to learn."""
         self._known(event.loop)
-        await self.learners.learn(event, at.partition, at.offset, at.timestamp)
+        await self.learners.learn(event, at)
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
@@ -57,7 +67,27 @@ class Handlers:
     async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested:
         """A person asks for a run; the same `key` is the same run. Raises LoopNotFound, NoOutcomes, Unavailable."""
         self._exists(loop)
-        return await self.learners.request_run(loop, key or str(uuid4()), reason)
+        key = key or str(uuid4())
+        with self._admitted(loop, f"manual/{key}"):
+            return await self.learners.request_run(loop, key, reason)
+
+    @contextmanager
+    def _admitted(self, loop: str, key: str) -> Iterator[None]:
+        """Count a run that a person asks for, while it is on its way; raises TooManyRuns unless it was made before."""
+        since, runs = self.clock() - HOUR, [run for run, _ in self.runs_of(loop)]
+        lately = sum(run.data.trigger == "manual" and run.time > since for run in runs)
+        known = any(run.data.key == key for run in runs)
+        if not known and lately + self._asked[loop] >= self.max_runs_per_hour:
+            raise TooManyRuns(
+                f"{self.max_runs_per_hour} runs of {loop} were asked for within an hour, the limit "
+                "(EVERLOOP_TRAINING_MAX_RUNS_PER_HOUR); ask again later, or with the key of one of them"
+            )
+        self._asked[loop] += 1
+        try:
+            yield
+        finally:
+            self._asked[loop] -= 1
+            self._asked += Counter()  # without those at 0
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first; raises LoopNotFound."""

@@ -93,10 +93,11 @@ class Answer(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """Events to publish, in order; `outcomes` of those sent are worked off."""
+    """Events to publish, in order; `outcomes` of those sent, records of `size` bytes in all, are worked off."""
 
     events: Sequence[Event]
     outcomes: int = 0
+    size: int = 0
 
 
 class Refused(NamedTuple):

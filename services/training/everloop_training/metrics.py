@@ -14,6 +14,9 @@ FAILURES = Counter(
 )
 WORKER_STARTS = Counter("everloop_training_worker_starts_total", "Starts of the worker process; more than 1: it died.")
 IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes on their way to the worker; limit: IN_FLIGHT.")
+IN_FLIGHT_BYTES = Gauge("everloop_training_in_flight_bytes", "Bytes of their records; limit: IN_FLIGHT_BYTES.")
+ARTIFACT_BYTES = Gauge("everloop_training_artifact_bytes", "Bytes in the artifact store, as last looked.")
+COLLECTED = Counter("everloop_training_collected_bytes_total", "Bytes of artifacts deleted: no version needs them.")
 SNAPSHOT_OFFSET = Gauge(
     "everloop_training_snapshot_offset", "Next offset of the last snapshot, by partition.", ["partition"]
 )

@@ -11,12 +11,13 @@ from everloop_schemas.training import RunFinished, RunRequested
 
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Event
+    from everloop_shared.messaging.routes import Position
 
 
 class Learners(Protocol):
     """The lines of every loop, learning somewhere else; calls are cheap, results arrive as events on the bus."""
 
-    async def learn(self, event: OutcomeObserved, partition: int, offset: int, logged_ms: int) -> None:
+    async def learn(self, event: OutcomeObserved, at: Position) -> None:
         """Hand over an outcome. Waits while too much is on its way; an offset seen before changes nothing."""
 
     def follow(self, state: LoopState) -> None:

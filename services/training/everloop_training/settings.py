@@ -16,6 +16,12 @@ class TrainingSettings(StoreSettings):
     snapshot_outcomes: int = Field(2000, ge=1, description="outcomes of a partition between two learner snapshots")
     snapshot_seconds: float = Field(30.0, gt=0, description="seconds between two learner snapshots, at most")
     in_flight: int = Field(2000, ge=1, description="outcomes on their way to the worker before consuming waits")
+    in_flight_bytes: int = Field(16_000_000, ge=100_000, description="bytes of their records before consuming waits")
+    max_runs_per_hour: int = Field(
+        20, ge=1, description="runs that people may ask for, per loop and hour; more answer 429"
+    )
+    collect_every_s: float = Field(600.0, gt=0, description="seconds between two looks for artifacts nobody needs")
+    collect_after_s: float = Field(3600.0, ge=0, description="age at which an artifact may be collected, seconds")
     linger_ms: float = Field(50.0, ge=0, le=10_000, description="how long outcomes are gathered into one batch")
 
     def at_work_file(self) -> Path:

@@ -18,7 +18,7 @@ from everloop_models import ArtifactCorrupt, library_versions
 from everloop_models.allow_list import MODELS, read
 from everloop_models.opcodes import Use
 from everloop_models.pickling import Artifact, check, unpickled, verify
-from everloop_models.store import write_atomically
+from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas import loop, monitoring, registry, training
 from everloop_schemas.envelope import Data, Event
 from everloop_training.domain.learner import LoopLearner
@@ -60,6 +60,7 @@ class Snapshots:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        remove_leftovers(folder)
 
     def final(self, partition: int) -> Path:
         """Where the snapshot of a partition lies once it counts."""

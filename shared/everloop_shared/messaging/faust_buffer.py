@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from faust.types import TP
 
 ASIDE_S = 0.02
+HELD_BYTES = 16_000_000
+"""So much is held here at most, and one record more; half of it makes a batch."""
 
 
 class Buffer:
@@ -22,6 +24,7 @@ class Buffer:
     def __init__(self, batch_size: int) -> None:
         self._size = batch_size
         self._held: dict[TP, deque[Any]] = {}
+        self._bytes = 0
         self._ready_at: dict[TP, float] = {}
         self._aside: set[TP] = set()
         self._arriving: AsyncIterator[Any] | None = None
@@ -46,6 +49,7 @@ class Buffer:
         What is on its way when partitions go would otherwise get ahead of what comes again from the commit.
         """
         self._held.clear()
+        self._bytes = 0
         self._ready_at.clear()
         self._aside.clear()
         self._closed = closed
@@ -56,16 +60,18 @@ class Buffer:
             event = await self._arrival()
             if event is not None and not self._closed:
                 self._held.setdefault(event.message.tp, deque()).append(event)
+                self._bytes += len(event.message.value or b"")
             elif self._due():
                 return
 
     def take(self) -> dict[TP, list[Any]]:
         """The events of a batch; they stay here until `done`."""
-        batch, room = dict[TP, list[Any]](), self._size
+        batch, room, room_bytes = dict[TP, list[Any]](), self._size, HELD_BYTES // 2
         for tp in self._due():
-            batch[tp] = list(self._held[tp])[:room]
+            batch[tp] = _first(self._held[tp], room, room_bytes)
             room -= len(batch[tp])
-            if room <= 0:
+            room_bytes -= sum(len(event.message.value or b"") for event in batch[tp])
+            if room <= 0 or room_bytes <= 0:
                 break
         return batch
 
@@ -75,7 +81,7 @@ class Buffer:
         if held is None:
             return  # cleared meanwhile
         for _ in range(count):
-            held.popleft()
+            self._bytes -= len(held.popleft().message.value or b"")
         if not held:
             del self._held[tp]
         self._aside.discard(tp)
@@ -97,7 +103,8 @@ class Buffer:
         return [tp for tp in self._held if not self.waits(tp)]
 
     def _room(self) -> bool:
-        return sum(len(events) for tp, events in self._held.items() if tp not in self._aside) < 2 * self._size
+        held = [events for tp, events in self._held.items() if tp not in self._aside]
+        return sum(map(len, held)) < 2 * self._size and self._bytes < HELD_BYTES
 
     async def _arrival(self) -> Any:
         """The next event; None when a back-off ends first."""
@@ -115,3 +122,14 @@ class Buffer:
             return None
         arrived, self._next = self._next, None
         return arrived.result()
+
+
+def _first(events: Iterable[Any], most: int, most_bytes: int) -> list[Any]:
+    """The first events within both bounds, one at least."""
+    taken: list[Any] = []
+    for event in events:
+        most_bytes -= len(event.message.value or b"")
+        if taken and (len(taken) >= most or most_bytes < 0):
+            break
+        taken.append(event)
+    return taken

@@ -196,7 +196,8 @@ class Lane:
 
     def _record(self, tp: TP, message: Any) -> Record:
         topic, partition = self._partition(tp)
-        at = Position(topic, partition, message.offset, log_time(int((message.timestamp or 0) * 1000)))
+        timestamp = log_time(int((message.timestamp or 0) * 1000))
+        at = Position(topic, partition, message.offset, timestamp, len(message.value or b""))
         return Record(at, message.key, message.value)
 
     async def forget(self) -> None:

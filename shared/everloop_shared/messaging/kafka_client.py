@@ -14,6 +14,8 @@ from everloop_shared.messaging.kafka_connection import repair
 from everloop_shared.settings import Settings
 
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"
+FETCH_BYTES = 1024 * 1024
+"""Read ahead per partition, or one record that is larger."""
 FETCH_MAX_WAIT_MS = 100
 """aiokafka has one fetch under way per broker: one that asks for idle partitions alone holds up all others so long."""
 

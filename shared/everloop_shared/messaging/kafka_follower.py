@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop_schemas.envelope import Event
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka_client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka_rounds import Rounds, leave
 from everloop_shared.messaging.processing import Processor
@@ -31,7 +31,7 @@ def _consumer(service: str, settings: Settings) -> Any:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
+        max_partition_fetch_bytes=FETCH_BYTES,
     )
 
 
@@ -189,4 +189,5 @@ async def _as_unavailable() -> AsyncIterator[None]:
 
 
 def _record(topic: str, r: Any) -> Record:
-    return Record(Position(topic, r.partition, r.offset, log_time(r.timestamp)), r.key, r.value)
+    at = Position(topic, r.partition, r.offset, log_time(r.timestamp), len(r.value or b""))
+    return Record(at, r.key, r.value)

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
-from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka_client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka_rounds import Rounds, leave
 from everloop_shared.messaging.processing import Processor
@@ -63,7 +63,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             partition_assignment_strategy=(RangePartitionAssignor,),
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_partition_fetch_bytes=FETCH_BYTES,
         )
         self.rounds = Rounds(self._consumer, processor, settings)
         self._in_hand = asyncio.Lock()

@@ -28,6 +28,8 @@ from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 POLL_MS = 200
+ROUND_BYTES = 8_000_000
+"""So much of what was polled is in hand at a time: as objects it takes up to ten times as much."""
 STUCK_S = 30.0
 REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
@@ -81,13 +83,29 @@ class Rounds:
                 timeout_ms=self._wait_ms(), max_records=self._batch_size
             )
             self._gathering.taken(sum(map(len, records.values())))
-            return records
+            return self._in_bounds(records)
         except REFUSED as e:
             raise Misconfigured(f"the broker does not let {self._processor.service} read: {e!r}") from e
         except KafkaError as e:
             log.warning("poll failed, trying again", extra={"reason": repr(e)})
             await asyncio.sleep(POLL_MS / 1000)
             return {}
+
+    def _in_bounds(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Mapping[TopicPartition, Sequence[Any]]:
+        """The first `ROUND_BYTES` of a poll, or its first record: the rest is read again, by the next one."""
+        if sum(len(r.value or b"") for records in polled.values() for r in records) <= ROUND_BYTES:
+            return polled
+        taken, room = dict[TopicPartition, Sequence[Any]](), ROUND_BYTES
+        for tp, records in polled.items():
+            count = 0
+            while count < len(records) and (room >= len(records[count].value or b"") or not (taken or count)):
+                room -= len(records[count].value or b"")
+                count += 1
+            if count:
+                taken[tp] = records[:count]
+            if count < len(records):
+                self.consumer.seek(tp, records[count].offset)
+        return taken
 
     async def handle(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Progress:
         """Process what was polled; partitions that back off go back to their next offset and pause."""
@@ -161,5 +179,6 @@ class Rounds:
         return tp.topic.removeprefix(self._prefix), tp.partition
 
     def _record(self, r: Any) -> Record:
-        at = Position(r.topic.removeprefix(self._prefix), r.partition, r.offset, log_time(r.timestamp))
+        size = len(r.value or b"")
+        at = Position(r.topic.removeprefix(self._prefix), r.partition, r.offset, log_time(r.timestamp), size)
         return Record(at, r.key, r.value)

@@ -42,7 +42,7 @@ class MemoryBroker:
         """Append one record and wake the readers."""
         partition = self.partition_for(key)
         offset = len(self._logs[topic, partition])
-        self.keep(Record(Position(topic, partition, offset, int(time.time() * 1000)), key, value))
+        self.keep(Record(Position(topic, partition, offset, int(time.time() * 1000), len(value or b"")), key, value))
         async with self._grown:
             self._grown.notify_all()
 

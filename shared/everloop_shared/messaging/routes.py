@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -13,12 +13,16 @@ from everloop_schemas.envelope import Event, Topic
 
 @dataclass(frozen=True)
 class Position:
-    """Where a record stands. `topic` is without prefix; `timestamp` is the broker's, in ms since the epoch."""
+    """Where a record stands. `topic` is without prefix; `timestamp` is the broker's, in ms since the epoch.
+
+    `size` is the record's, in bytes: what follows from it in memory is charged by it.
+    """
 
     topic: str
     partition: int = 0
     offset: int = 0
     timestamp: int = 0
+    size: int = field(default=0, compare=False)
 
 
 Handler = Callable[[Any, Position], Awaitable[Iterable[Event]]]

@@ -9,6 +9,8 @@ from everloop_schemas.envelope import Scalar
 from everloop_shared.arithmetic import distance, exact, mean
 
 ROLLING = 500
+CLASSES, CLASS_CHARACTERS = 1_000, 100_000
+"""The most classes counted, and their length together: beyond, a label is no class that comes again."""
 
 
 def error(regression: bool, prediction: Scalar, label: Scalar) -> float:
@@ -62,7 +64,9 @@ class Baselines:
             if known == label:
                 self.classes[i] = (known, count + n)
                 return
-        self.classes.append((label, n))
+        taken = sum(len(known) for known, _ in self.classes if isinstance(known, str))
+        if n > 0 and len(self.classes) < CLASSES and taken < CLASS_CHARACTERS:
+            self.classes.append((label, n))
 
 
 class Errors(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from everloop_models.store import write_atomically
+from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving.adapters.models import LoadedModels
@@ -26,11 +26,14 @@ class LocalMemory:
     """
 
     def __init__(self, folder: Path, models: LoadedModels, labels: LabelBook) -> None:
+        self._folder = folder
         self._states, self._labels_file = folder / "loops.jsonl", folder / "labels.json"
         self._models, self._labels = models, labels
         self._saved: dict[Path, object] = {}
 
     async def __aenter__(self) -> Self:
+        for folder in (self._folder, self._folder / "artifacts"):
+            remove_leftovers(folder)
         self._restore_labels()
         try:
             lines = self._states.read_bytes().splitlines() if self._states.exists() else []

@@ -13,6 +13,8 @@ from everloop_shared.arithmetic import exact, mean
 
 CORRECTABLE = 5_000
 """How many of a loop's latest labels can still be corrected; a later word on an older one is left out."""
+LOOP_BYTES = 1_000_000
+ENTRY_BYTES = 150
 CLASSES = 1_000
 """The most classes counted: beyond, a label is a number, or the loop is beyond a majority."""
 
@@ -28,6 +30,7 @@ class Labels:
         self.count, self.total = 0, 0
         self.classes: dict[Scalar, int] = {}
         self._latest: OrderedDict[str, Scalar | None] = OrderedDict()
+        self.bytes = self._class_bytes = 0
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
@@ -35,6 +38,8 @@ class Labels:
         self.count, self.total = int(state["count"]), int(state["total"])
         self.classes = {label: int(n) for label, n in state["classes"]}
         self._latest = OrderedDict((i, label) for i, label in state["latest"])
+        self._class_bytes = sum(map(_size, self.classes))
+        self.bytes = self._class_bytes + sum(_size(i, label) for i, label in self._latest.items())
 
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -46,24 +51,40 @@ class Labels:
         """The mean of the labels counted, 0 where there is none."""
         return mean(self.total, self.count) if self.count else 0.0
 
-    def observe(self, prediction_id: str, label: Scalar | None, correction: int) -> None:
-        """Count a label; a correction replaces the one before. The same outcome again changes nothing."""
+    def observe(self, prediction_id: str, label: Scalar | None, correction: int, room: int = LOOP_BYTES) -> None:
+        """Count a label; a correction replaces the one before. The same outcome again changes nothing.
+
+        What it takes stays within `room` bytes, of which classes take a quarter at most.
+        """
         if prediction_id in self._latest:
-            self._remove(self._latest[prediction_id])
+            before = self._latest[prediction_id]
+            self.bytes -= _size(prediction_id, before)
+            self._remove(before)
         elif correction:
             return  # what it corrects is counted, and what that was is forgotten
         self._latest[prediction_id] = label
-        self._add(label)
-        while len(self._latest) > CORRECTABLE:
-            self._latest.popitem(last=False)
+        self.bytes += _size(prediction_id, label)
+        self._add(label, room // 4)
+        self.shrink(room)
 
-    def _add(self, label: Scalar | None) -> None:
+    def shrink(self, room: int) -> None:
+        """Forget the oldest labels that could be corrected, until what is left takes `room` bytes at most."""
+        while self._latest and (len(self._latest) > CORRECTABLE or self.bytes > room):
+            self.bytes -= _size(*self._latest.popitem(last=False))
+
+    def _add(self, label: Scalar | None, room: int) -> None:
         if label is None:
             return
         self.count += 1
         self.total += _term(label)
-        if not isinstance(label, float) and (label in self.classes or len(self.classes) < CLASSES):
-            self.classes[label] = self.classes.get(label, 0) + 1
+        if isinstance(label, float):
+            return
+        if label in self.classes:
+            self.classes[label] += 1
+        elif len(self.classes) < CLASSES and self._class_bytes + _size(label) <= room:
+            self.classes[label] = 1
+            self._class_bytes += _size(label)
+            self.bytes += _size(label)
 
     def _remove(self, label: Scalar | None) -> None:
         if label is None:
@@ -74,6 +95,13 @@ class Labels:
             self.classes[label] -= 1
             if not self.classes[label]:
                 del self.classes[label]
+                self._class_bytes -= _size(label)
+                self.bytes -= _size(label)
+
+
+def _size(*parts: Scalar | None) -> int:
+    """What an entry takes, about: its place, and the characters in it."""
+    return ENTRY_BYTES + sum(len(part) for part in parts if isinstance(part, str))
 
 
 class VersionZero:
@@ -103,13 +131,35 @@ def _term(label: Scalar) -> int:
 class LabelBook:
     """Every loop's labels, with the place in the outcome log, per partition, up to which they are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 32_000_000) -> None:
+        self._limit = limit
         self._loops: dict[str, Labels] = {}
         self.offsets: dict[int, int] = {}
 
     def of(self, loop: str) -> Labels:
         """The loop's labels, which go on being counted."""
-        return self._loops.setdefault(loop, Labels())
+        if loop not in self._loops:
+            self._loops[loop] = Labels()
+            self._share()
+        return self._loops[loop]
+
+    @property
+    def bytes(self) -> int:
+        """What all of it takes, in bytes."""
+        return sum(labels.bytes for labels in self._loops.values())
+
+    @property
+    def room(self) -> int:
+        """What one loop may take: all share alike."""
+        return self._limit // max(1, len(self._loops))
+
+    def observe(self, loop: str, life: int, prediction_id: str, label: Scalar | None, correction: int) -> None:
+        """Count a label of a loop in the life that began with revision `life`."""
+        self.live(loop, life).observe(prediction_id, label, correction, self.room)
+
+    def _share(self) -> None:
+        for labels in self._loops.values():
+            labels.shrink(self.room)
 
     def live(self, loop: str, life: int) -> Labels:
         """The loop's labels in the life that began with this revision; those of another are dropped."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from everloop_schemas.serving import PredictionMade
+from everloop_shared.bounded import Bounded
 
 
 @dataclass(frozen=True)
@@ -17,18 +17,22 @@ class Known:
 
 
 class Recent:
-    """The last `limit` predictions, oldest forgotten first.
+    """The last `limit` predictions, within `limit_bytes`, oldest forgotten first.
 
     They are held as the bytes they travel as: a tenth of the memory of objects, and nothing for the garbage
     collector to walk over.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._said: OrderedDict[tuple[str, str], tuple[bytes, bool]] = OrderedDict()
+    def __init__(self, limit: int, limit_bytes: int = 32_000_000) -> None:
+        self._said = Bounded[tuple[str, str], tuple[bytes, bool]](limit, limit_bytes)
 
     def __len__(self) -> int:
         return len(self._said)
+
+    @property
+    def bytes(self) -> int:
+        """What they take, in bytes."""
+        return self._said.bytes
 
     def get(self, loop: str, prediction_id: str, life: int = 1) -> Known | None:
         """What was said about this prediction id in the loop's present life, None where it is not remembered."""
@@ -39,24 +43,18 @@ class Recent:
     def forget(self, loop: str) -> None:
         """The loop's life has ended."""
         for key in [key for key in self._said if key[0] == loop]:
-            del self._said[key]
+            self._said.discard(key)
 
     def put(self, event: PredictionMade, *, kept: bool) -> None:
         """Remember a prediction just made."""
-        self._said[event.loop, event.subject] = (event.encode(), kept)
-        while len(self._said) > self._limit:
-            self._said.popitem(last=False)
+        encoded = event.encode()
+        self._said.put((event.loop, event.subject), (encoded, kept), len(encoded))
 
     def found(self, events: list[PredictionMade]) -> None:
         """Take in what lies on the topic: the first word on a prediction id counts, and it is kept there.
 
         It is older than what this process says, so it goes in front, to be forgotten first.
         """
-        room = self._limit - len(self._said)
         for event in reversed(events):
-            key = (event.loop, event.subject)
-            if key not in self._said and room <= 0:
-                continue
-            room -= key not in self._said
-            self._said[key] = (event.encode(), True)
-            self._said.move_to_end(key, last=False)
+            encoded = event.encode()
+            self._said.put_first((event.loop, event.subject), (encoded, True), len(encoded))

@@ -29,8 +29,9 @@ class History:
 
     async def outcomes(self, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a partition with start <= offset < stop, each with its loop."""
-        found = await self.records(OutcomeObserved.topic, partition, start, stop)
-        return [(e.loop, outcome_of(e, at.offset, at.timestamp)) for at, e in found if isinstance(e, OutcomeObserved)]
+        records = await self.records(OutcomeObserved.topic, partition, start, stop)
+        found = ((at, event) for at, event in records if isinstance(event, OutcomeObserved))
+        return [(event.loop, outcome_of(event, at.offset, at.timestamp, at.size)) for at, event in found]
 
     async def alerts(self, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
         """The alerts of a partition with start <= offset < stop, each with its offset."""

@@ -15,7 +15,7 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import KnownLoops, LoopState
 from everloop_schemas.training import RunRequested
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import Engine, Position
 from everloop_training.adapters.answers import Answers
 from everloop_training.adapters.deaths import Deaths
 from everloop_training.adapters.history import History
@@ -39,7 +39,7 @@ from everloop_training.messages import (
     Snapshot,
     Wanted,
 )
-from everloop_training.metrics import IN_FLIGHT, OUTCOMES, WORKER_STARTS
+from everloop_training.metrics import IN_FLIGHT, IN_FLIGHT_BYTES, OUTCOMES, WORKER_STARTS
 from everloop_training.ports import Worker
 from everloop_training.settings import TrainingSettings
 
@@ -73,7 +73,7 @@ class ProcessLearners:
         self._buffered = asyncio.Event()
         self._handled: dict[int, int] = {}
         self._next_alert: dict[int, int] = {}
-        self._in_flight = 0
+        self._in_flight = self._in_flight_bytes = 0
         self._answers = Answers()
         self._number = 0
         self._pump = Pump()
@@ -85,6 +85,7 @@ class ProcessLearners:
         self._parked = Parked(settings.snapshot_folder())
         self._deaths = Deaths(settings, self._parked)
         IN_FLIGHT.set_function(lambda: self._in_flight)
+        IN_FLIGHT_BYTES.set_function(lambda: self._in_flight_bytes)
 
     def bind(self, engine: Engine) -> None:
         """Give it the engine it publishes to and reads history from."""
@@ -135,18 +136,24 @@ class ProcessLearners:
 
     # the port
 
-    async def learn(self, event: OutcomeObserved, partition: int, offset: int, logged_ms: int) -> None:
+    async def learn(self, event: OutcomeObserved, at: Position) -> None:
         """Hand over an outcome; waits while too many are on their way."""
-        if not self._up or self._in_flight >= self._settings.in_flight:
-            await self._until(lambda: self._up and self._in_flight < self._settings.in_flight)
+        if not self._up or self._full():
+            await self._until(lambda: self._up and not self._full())
+        partition, offset = at.partition, at.offset
         if self._stopping or offset <= self._handled.get(partition, -1):
             return
         self._handled[partition] = offset
         waiting = self._buffer[partition]
         if not self._parked.holds(partition, offset, event.id):
-            waiting.append((event.loop, outcome_of(event, offset, logged_ms)))
+            waiting.append((event.loop, outcome_of(event, offset, at.timestamp, at.size)))
             self._in_flight += 1
+            self._in_flight_bytes += at.size
         self._buffered.set()
+
+    def _full(self) -> bool:
+        limits = self._settings
+        return self._in_flight >= limits.in_flight or self._in_flight_bytes >= limits.in_flight_bytes
 
     def follow(self, state: LoopState) -> None:
         """Pass a loop's state on; a worker that starts later gets all of them."""
@@ -241,7 +248,7 @@ class ProcessLearners:
 
     def _hold(self) -> None:
         """Nothing is handed over until the log is caught up with; what waits here is read from there."""
-        self._up, self._in_flight = False, 0
+        self._up, self._in_flight, self._in_flight_bytes = False, 0, 0
         self._buffer.clear()
 
     async def _take_up(self, worker: Worker) -> None:
@@ -299,6 +306,7 @@ class ProcessLearners:
                     if isinstance(message, Learned) and message.outcomes:
                         OUTCOMES.inc(message.outcomes)
                         self._in_flight = max(0, self._in_flight - message.outcomes)
+                        self._in_flight_bytes = max(0, self._in_flight_bytes - message.size)
                         await self._notify()
 
     def _note(self, message: Any) -> None:

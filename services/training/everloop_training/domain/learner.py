@@ -23,6 +23,8 @@ from everloop_training.domain.versions import Versions
 from everloop_training.domain.voice import Tools, Voice, run_id
 
 LATE_MODEL_OFFSETS = 20_000
+RUNS = 1_000
+"""So many runs of a loop are remembered; an alert that comes again after so many is a run of its own."""
 
 
 class LoopLearner:
@@ -302,9 +304,16 @@ class LoopLearner:
             self.triggers.started(self.outcomes)
             self.fresh = data.line
         self.roster.definitions[data.line] = request
+        self._forget_runs()
         if data.run not in self.finished:
             self.roster.bring_up(request, self.state.data.spec)
         self._keep()
+
+    def _forget_runs(self) -> None:
+        """The oldest runs beyond `RUNS`, but those whose line learns, or has a version that can be gone back to."""
+        needed = {line_of(version) for version in self.state.data.kept} | self.roster.lines.keys()
+        for key in [key for key, r in self.requests.items() if r.data.line not in needed][: len(self.requests) - RUNS]:
+            self.roster.definitions.pop(self.requests.pop(key).data.line, None)
 
     def _champion_model(self) -> ModelSpec:
         known = self.roster.definitions.get(line_of(self.state.data.champion.version))

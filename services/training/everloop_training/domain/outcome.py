@@ -9,7 +9,7 @@ from everloop_schemas.feature import OutcomeObserved
 
 
 class Outcome(NamedTuple):
-    """One record of the outcome log; `time` is when it was put there, in seconds since the epoch."""
+    """One record of the outcome log, of `size` bytes; `time` is when it was put there, in seconds since the epoch."""
 
     offset: int
     time: float
@@ -20,6 +20,7 @@ class Outcome(NamedTuple):
     feedback: bool
     prediction: Scalar
     probabilities: dict[str, float] | None
+    size: int = 0
 
     @property
     def learnable(self) -> bool:
@@ -27,7 +28,7 @@ class Outcome(NamedTuple):
         return self.first and self.label is not None
 
 
-def outcome_of(event: OutcomeObserved, offset: int, logged_ms: int = 0) -> Outcome:
+def outcome_of(event: OutcomeObserved, offset: int, logged_ms: int = 0, size: int = 0) -> Outcome:
     """What the learner needs of an event at an offset; where the log does not say when, the event's own time counts.
 
     The log's time, because a label may be dated as its sender likes: it must not move a schedule.
@@ -43,4 +44,5 @@ def outcome_of(event: OutcomeObserved, offset: int, logged_ms: int = 0) -> Outco
         feedback=data.kind == "feedback",
         prediction=data.prediction,
         probabilities=data.probabilities,
+        size=size,
     )

@@ -34,8 +34,8 @@ class Roster:
 
     A line that raises starts again without the outcomes that may be to blame, from its last good version or, where
     there is none, from the log. After `RESTARTS` it has failed: its run ends, and it is never built again. `skipped`
-    says for each line which offsets each of its restarts left out. The last `RING` outcomes are kept at hand; a line
-    that starts earlier asks for history by `gaps`.
+    says for each line which offsets each of its restarts left out. The last `RING` outcomes, within the bytes that the
+    tools allow, are kept at hand; a line that starts earlier asks for history by `gaps`.
     """
 
     def __init__(self, losses: Losses, voice: Voice) -> None:
@@ -51,10 +51,11 @@ class Roster:
         """Take up work, new or out of a snapshot, where the recent outcomes are not held."""
         self.voice = voice
         self._recent: deque[Outcome] = deque()
+        self._recent_bytes = 0
         self._recent_from = self.next
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("voice", "_recent", "_recent_from")}
+        return {k: v for k, v in vars(self).items() if k not in ("voice", "_recent", "_recent_bytes", "_recent_from")}
 
     def learn(self, outcome: Outcome) -> dict[str, float]:
         """Every line that has caught up predicts and learns; their losses by name."""
@@ -69,8 +70,11 @@ class Roster:
         self.next = outcome.offset + 1
         if outcome.learnable:
             self._recent.append(outcome)
-            if len(self._recent) > RING:
-                self._recent_from = self._recent.popleft().offset + 1
+            self._recent_bytes += outcome.size
+            while len(self._recent) > RING or self._recent_bytes > self.voice.tools.ring_bytes():
+                oldest = self._recent.popleft()
+                self._recent_bytes -= oldest.size
+                self._recent_from = oldest.offset + 1
 
     def bring_up(self, request: RunRequested, spec: LoopSpec, finished: bool = False) -> None:
         """Start the line of a run, or start it over; `finished` where its run has ended before."""

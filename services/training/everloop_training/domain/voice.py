@@ -33,6 +33,7 @@ from everloop_training.domain.triggers import Cause
 log = logging.getLogger(__name__)
 LIBRARIES = library_versions()
 REASON = 500
+RING_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class Tools:
     """What a learner is given: the clock, and ways to keep a model as a version and to have it back.
 
     Both raise ArtifactUnavailable, the second also ArtifactCorrupt. `at` is told which
-    outcome a line is about to learn, by partition and offset.
+    outcome a line is about to learn, by partition and offset. `ring_bytes` says how many bytes of recent outcomes it
+    may hold at hand.
     """
 
     now: Callable[[], datetime]
     keep: Callable[[str, str, Model], SavedVersion]
     recall: Callable[[SavedVersion], Model]
     at: Callable[[int, int], None] = lambda partition, offset: None
+    ring_bytes: Callable[[], int] = lambda: RING_BYTES
 
 
 def run_id(loop: str, key: str, life: int = 1) -> str:

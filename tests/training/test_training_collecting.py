@@ -1,0 +1,129 @@
+"""Artifacts that no version needs are deleted on the registry's word, and runs that people ask for have a quota."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.training.training_world import START, state
+
+from everloop_models import ArtifactStore
+from everloop_schemas.registry import KnownLoops
+from everloop_schemas.training import RunRequested, RunRequestedData
+from everloop_training.adapters.collector import Collector
+from everloop_training.adapters.runs import RUNS_PER_LOOP, MemoryRunLog
+from everloop_training.domain.collecting import Stored, needless
+from everloop_training.errors import TooManyRuns
+from everloop_training.handlers import Handlers
+
+OLD, HOUR_S = 7200.0, 3600.0
+
+
+def file(version: str, age_s: float = OLD) -> Stored:
+    """A version's file."""
+    return Stored(f"models/market/{version}-0123456789abcdef.pkl", 100, age_s)
+
+
+def gone(*files: Stored, **told: Any) -> list[str]:
+    """The versions of the files that can go."""
+    found = needless(files, state(1, **told).data, HOUR_S)
+    return [f.name.removeprefix("models/market/").removesuffix("-0123456789abcdef.pkl") for f in found]
+
+
+def test_what_the_registry_keeps_stays_and_what_it_judged_and_does_not_keep_goes() -> None:
+    files = [file("logistic-0@100"), file("logistic-0@200"), file("forest-0@250"), file("logistic-0@300")]
+
+    assert gone(*files, kept=("logistic-0@200",), judged=300) == ["logistic-0@100", "forest-0@250"]
+
+
+def test_nothing_goes_before_it_is_judged_nor_while_it_is_young_nor_without_the_registrys_word() -> None:
+    young, waiting, old = file("a-0@100", age_s=60), file("a-0@400"), file("a-0@50")
+
+    assert gone(young, waiting, old, kept=(), judged=300) == ["a-0@50"]
+    assert gone(young, waiting, old) == [], "a registry of the release before says nothing of artifacts"
+
+
+def test_of_a_deleted_loop_all_goes_and_so_does_what_a_crash_left() -> None:
+    files = [file("a-0@100"), file("a-0@900"), file("a-0@900", age_s=10)]
+    torn = Stored("models/market/.a-0@1-00.pkl.0123456789abcdef0123456789abcdef", 5, OLD)
+
+    assert needless([*files, torn], None, HOUR_S) == [*files[:2], torn]
+    assert needless([torn], state(1).data, HOUR_S) == [torn]
+
+
+def test_the_collector_deletes_files_by_that_rule_and_leaves_loops_it_never_heard_of(tmp_path: Path) -> None:
+    store, loops = ArtifactStore(tmp_path.as_uri()), KnownLoops()
+    for loop in ("market", "gone", "stranger"):
+        for offset in (100, 200):
+            store.put(store.name(loop, f"a-0@{offset}", "0" * 64), b"x" * 1_000)
+    for path in tmp_path.rglob("*.pkl"):
+        os.utime(path, (time.time() - OLD, time.time() - OLD))
+    loops.apply(state(1, kept=("a-0@200",), judged=200))
+    gone_state = state(1, deleted=True)
+    loops.apply(gone_state.model_copy(update={"loop": "gone"}))
+    collector = Collector(store, loops, HOUR_S)
+
+    freed = [collector.collect(), collector.collect()]
+
+    assert freed == [3_000, 0]
+    left = sorted(str(path.relative_to(tmp_path / "models")) for path in tmp_path.rglob("*.pkl"))
+    zeros = "0" * 16
+    assert left == [f"market/a-0@200-{zeros}.pkl", f"stranger/a-0@100-{zeros}.pkl", f"stranger/a-0@200-{zeros}.pkl"]
+
+
+def run(n: int, trigger: str = "manual") -> RunRequested:
+    """A run that a person asked for."""
+    data = RunRequestedData.model_validate(
+        {
+            "run": f"r{n}", "key": f"{trigger}/{n}", "trigger": trigger, "reason": "test", "line": f"a-{n}",
+            "model": {"preset": "logistic"}, "start_offset": n, "requested_offset": n,
+        }
+    )  # fmt: skip
+    return RunRequested(id=f"q{n}", time=START, subject="a", loop="market", revision=1, data=data)
+
+
+class Asked:
+    """Learners that start what they are asked for."""
+
+    def __init__(self, runs: MemoryRunLog) -> None:
+        self.runs, self.n = runs, 100
+
+    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested:
+        """Another run."""
+        self.n += 1
+        made = run(self.n)
+        self.runs.requested(made)
+        return made
+
+
+async def test_more_runs_than_the_quota_within_an_hour_are_told_to_come_back() -> None:
+    loops, runs = KnownLoops(), MemoryRunLog()
+    loops.apply(state())
+    now = START
+    handlers = Handlers(loops, runs, Asked(runs), lambda: now, max_runs_per_hour=3)  # type: ignore[arg-type]
+    for n in range(50):
+        runs.requested(run(n, "drift"))
+
+    first = [await handlers.request_run("market", "why not", None) for _ in range(3)]
+    with pytest.raises(TooManyRuns, match="EVERLOOP_TRAINING_MAX_RUNS_PER_HOUR") as refused:
+        await handlers.request_run("market", "again", None)
+    again = await handlers.request_run("market", "the same", str(first[0].data.run.removeprefix("r")))
+    now = START + timedelta(minutes=61)
+    later = await handlers.request_run("market", "again", None)
+
+    assert (refused.value.http_status, refused.value.retry_after) == (429, 600.0)
+    assert (again.data.trigger, later.data.trigger) == ("manual", "manual")
+
+
+def test_the_record_of_runs_is_bounded() -> None:
+    runs = MemoryRunLog()
+
+    for n in range(RUNS_PER_LOOP + 500):
+        runs.requested(run(n))
+
+    assert [r.data.run for r, _ in runs.of("market")][:1] == ["r500"]
+    assert len(runs.all()) == RUNS_PER_LOOP
