@@ -15,7 +15,8 @@ MAX_TEXT = 100
 REPEATED = ("degree", "lam", "lambda_value", "level", "w")
 """Parameters that multiply the work of an event, beside all that count members (`n_models`, `n_estimators`...)."""
 NUMBERS_BY_DEFAULT_NONE = ("max_depth", "max_nodes", "seed", "window_size")
-"""Where river's default is None and a number may be given; elsewhere None stands for an object."""
+NUMBERS_BY_DEFAULT_TEXT = ("max_features",)
+"""Where river's default is None, or a word, and a number may be given; elsewhere None stands for an object."""
 
 
 def check_parameter(parameter: Parameter, value: Scalar | None, field: str) -> None:
@@ -35,6 +36,8 @@ def check_parameter(parameter: Parameter, value: Scalar | None, field: str) -> N
             raise ModelSpecInvalid(field, "must not be true or false")
     elif isinstance(default, bool):
         raise ModelSpecInvalid(field, "must be true or false")
+    elif isinstance(default, str) and name not in NUMBERS_BY_DEFAULT_TEXT:
+        raise ModelSpecInvalid(field, "must be text; river's default is " + repr(default)[:40])
     elif default is None and name not in NUMBERS_BY_DEFAULT_NONE:
         raise ModelSpecInvalid(field, "is an object in river and cannot be given here; leave it out")
     else:

@@ -43,19 +43,20 @@ def check_models(spec: LoopSpec, vectors: Sequence[Fields] = ()) -> None:
 def _try(spec: LoopSpec, number: int, vectors: Sequence[Fields]) -> None:
     field, labels = f"models.{number}", _labels(spec)
     spent = 0.0
-    started = time.process_time()
     try:
         model = build(spec.models[number], spec, field)
         for tries, (features, label) in enumerate(islice(zip(cycle(vectors), cycle(labels), strict=False), TRIES), 1):
+            started = time.process_time()
             model.predict(features)
             model.learn(features, label)
-            spent = time.process_time() - started
+            spent += time.process_time() - started
+            if tries == TRIES_AT_LEAST:  # of more, a large model would take long to save
+                _keep(model, field)
             if spent > ONE_TRY_S or (spent > ALL_TRIES_S / len(spec.models) and tries >= TRIES_AT_LEAST):
                 break
         model.predict(features)
     except ModelBroken as e:
         raise ModelSpecInvalid(field, f"cannot learn with these parameters: {e.detail}") from e
-    _keep(model, field)
     seen = min(tries, len(labels))
     each = spent / tries * (len(labels) / seen if isinstance(model.estimator, multiclass.OneVsRestClassifier) else 1)
     if each > EVENT_BUDGET_S:

@@ -42,14 +42,23 @@ class Limited:
     """A child process for one call at a time; up to `waiting` further calls queue, more are refused (Overloaded).
 
     `memory_bytes` is address space beside what the child has after its start, arguments included; `seconds` is wall
-    clock per call. A child that passes a limit, dies, or whose caller is cancelled is killed, and the next call gets
-    a new one: a fork, in milliseconds, of a process per set of `preload` modules that all instances share. None of
-    them outlives this process, however it ends. Linux holds all limits; elsewhere address space is not limited.
+    clock per call, `cpu_seconds` (0: no limit) what it may compute meanwhile, however busy the machine is. A child that
+    passes a limit, dies, or whose caller is cancelled is killed, and the next call gets a new one: a fork, in
+    milliseconds, of a process per set of `preload` modules that all instances share. None of them outlives this
+    process, however it ends. Linux holds all limits; elsewhere address space is not limited.
     """
 
-    def __init__(self, *, preload: Sequence[str], memory_bytes: int, seconds: float, waiting: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        preload: Sequence[str],
+        memory_bytes: int,
+        seconds: float,
+        cpu_seconds: float = 0.0,
+        waiting: int = 100,
+    ) -> None:
         self._preload = tuple(preload)
-        self._memory, self._seconds, self._most = memory_bytes, seconds, waiting + 1
+        self._memory, self._seconds, self._cpu, self._most = memory_bytes, seconds, cpu_seconds, waiting + 1
         self._turn, self._inside = asyncio.Lock(), 0
         self._child: _Child | None = None
 
@@ -81,7 +90,7 @@ class Limited:
         if child is not None and child.gone:  # killed while it was idle, perhaps
             child.end()
             child = None
-        child = child or await _Child.start(self._preload, self._memory)
+        child = child or await _Child.start(self._preload, self._memory, self._cpu)
         answered = False
         try:
             answer = await asyncio.wait_for(child.ask(request), self._seconds)
@@ -93,6 +102,8 @@ class Limited:
         finally:
             if not answered:
                 child.end()
+        if answer.get("limit") == "cpu":
+            raise LimitExceeded("time", f"it took longer than {self._cpu:g} s of computing")
         if not answered:
             raise LimitExceeded("memory", f"it needed more than {self._memory / 1e6:,.0f} MB of memory")
         self._child = child
@@ -105,10 +116,10 @@ class _Child:
         self._process: int | None = None
 
     @classmethod
-    async def start(cls, preload: tuple[str, ...], memory_bytes: int) -> _Child:
+    async def start(cls, preload: tuple[str, ...], memory_bytes: int, cpu_seconds: float) -> _Child:
         ours, theirs = socket.socketpair()
         with theirs:
-            _Forker.of(preload).fork(theirs, memory_bytes)
+            _Forker.of(preload).fork(theirs, f"{memory_bytes} {cpu_seconds}")
         child = cls(*await asyncio.open_unix_connection(sock=ours))
         try:
             child._hold((await asyncio.wait_for(child._receive(), START_S))["pid"])
@@ -177,8 +188,8 @@ class _Forker:
             forker = cls.running[preload] = cls(preload)
         return forker
 
-    def fork(self, link: socket.socket, memory_bytes: int) -> None:
-        socket.send_fds(self._control, [str(memory_bytes).encode()], [link.fileno()])
+    def fork(self, link: socket.socket, limits: str) -> None:
+        socket.send_fds(self._control, [limits.encode()], [link.fileno()])
 
     def end(self) -> None:
         self._control.close()

@@ -38,7 +38,8 @@ def main(control: socket.socket, preload: list[str]) -> None:
             return
         if os.fork() == 0:
             control.close()
-            _child(socket.socket(fileno=sockets[0]), int(order))
+            memory_bytes, cpu_s = order.split()
+            _child(socket.socket(fileno=sockets[0]), int(memory_bytes), float(cpu_s))
         for number in sockets:
             os.close(number)
 
@@ -50,15 +51,17 @@ def _end_with_the_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _child(link: socket.socket, memory_bytes: int) -> None:
+def _child(link: socket.socket, memory_bytes: int, cpu_s: float) -> None:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGPROF, _too_long)
         _end_with_the_parent()
         _limit(memory_bytes)
         link.sendall(_frame({"pid": os.getpid()}))
         with link.makefile("rb") as requests:
             while header := requests.read(HEADER.size):
-                link.sendall(_answer(requests, *HEADER.unpack(header)))
+                (size,) = HEADER.unpack(header)
+                link.sendall(_answer(requests, size, cpu_s))
     finally:
         os._exit(0)
 
@@ -82,11 +85,26 @@ def _limit(memory_bytes: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def _answer(requests: Any, size: int) -> bytes:
+class _TooLong(BaseException):
+    """No Exception, which a library would swallow."""
+
+
+def _too_long(*_: object) -> None:
+    raise _TooLong
+
+
+def _answer(requests: Any, size: int, cpu_s: float) -> bytes:
     """The frame of what the function returned or raised. JSON, not pickle: the parent need not trust a child."""
     try:
         module, name, arguments = pickle.loads(_read(requests, size))
-        return _frame({"result": getattr(import_module(module), name)(*arguments)})
+        function = getattr(import_module(module), name)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # 0: none
+        try:
+            return _frame({"result": function(*arguments)})
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    except _TooLong:
+        return _frame({"limit": "cpu"})
     except MemoryError:
         return _frame({"limit": "memory"})
     except EverloopError as e:

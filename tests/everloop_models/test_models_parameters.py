@@ -86,6 +86,7 @@ def test_what_river_itself_takes_by_default_may_be_said() -> None:
         ({"estimator": "river.tree.HoeffdingTreeClassifier", "grace_period": True}, "grace_period", "true or false"),
         ({"estimator": "river.tree.HoeffdingTreeClassifier", "grace_period": None}, "grace_period", "value"),
         ({"estimator": "river.forest.AMFClassifier", "seed": 2**63}, "seed", "to 4,294,967,295"),
+        ({"preset": "hoeffding_tree", "leaf_prediction": 7}, "leaf_prediction", "must be text"),
         ({"preset": "logistic", "l2": 1e300}, "l2", "10,000"),
         ({"preset": "logistic", "l2": "much"}, "l2", "text"),
         ({"preset": "leveraging_bagging", "w": 1e6}, "w", "to 100"),

@@ -64,3 +64,12 @@ def surroundings() -> dict[str, object]:
         except OSError:
             pass
     return {"environ": sorted(os.environ), "sockets": links}
+
+
+def compute() -> None:
+    """Compute without end, and take no exception for an answer."""
+    while True:
+        try:
+            sum(range(1000))
+        except Exception:
+            continue

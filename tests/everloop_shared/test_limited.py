@@ -88,6 +88,15 @@ async def test_a_call_that_takes_too_long_is_ended_and_its_process_too() -> None
         assert gone(before)
 
 
+async def test_a_call_that_computes_too_long_is_ended_and_one_that_only_waits_is_not() -> None:
+    async with Limited(preload=["json"], memory_bytes=50_000_000, seconds=20, cpu_seconds=0.2) as child:
+        with pytest.raises(LimitExceeded, match=r"longer than 0\.2 s of computing"):
+            await child.run(work.compute)
+
+        await child.run(work.wait, 0.4)
+        assert (await child.run(work.double, [1]))["twice"] == [2]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
 async def test_a_call_that_needs_too_much_memory_is_refused_and_the_next_one_served(child: Limited) -> None:
     with pytest.raises(LimitExceeded, match="more than 50 MB") as caught:

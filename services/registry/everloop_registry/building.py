@@ -8,15 +8,17 @@ import math
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
 from everloop_models import ModelSpecInvalid, check_models
+from everloop_models.first_load import PRELOAD
 from everloop_schemas.envelope import Fields, Scalar, at
 from everloop_schemas.loop import FieldSpec, LoopSpec
 from everloop_shared.errors import FieldError
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
 
 log = logging.getLogger(__name__)
-PRELOAD = ("everloop_models",)
 MEMORY_BYTES = 500_000_000
-SECONDS = 1.5
+CPU_SECONDS = 1.0
+SECONDS = 10.0
+"""The first holds what computes without end; the second what waits, or a machine that has no time at all."""
 WAITING = 32
 SAMPLES = 20
 COSTLIEST = 3
@@ -26,7 +28,9 @@ class LimitedChecks:
     """Builds the features and every model of a spec once, in a child with limits on memory and time."""
 
     def __init__(self) -> None:
-        self._child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS, waiting=WAITING)
+        self._child = Limited(
+            preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS, cpu_seconds=CPU_SECONDS, waiting=WAITING
+        )
 
     async def __aenter__(self) -> LimitedChecks:
         await self._child.__aenter__()
