@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,9 +24,10 @@ from tests.monitoring.monitoring_house import (
 
 from everloop_monitoring.adapters import FoldingUnit
 from everloop_monitoring.app import MIGRATIONS
-from everloop_schemas.envelope import Event, at
+from everloop_schemas.dead_letter import DEAD_LETTERS
+from everloop_schemas.envelope import Event, Scalar, at
 from everloop_schemas.feature import OutcomeObserved
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop import LoopSpec, ModelSpec
 from everloop_schemas.monitoring import AlertRaised, DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import (
     LiveVersion,
@@ -306,3 +308,49 @@ async def test_a_reason_that_quotes_binary_rubbish_stands_on_the_timeline(tmp_pa
 
     assert [a["kind"] for a in alerts] == ["dead_letter"]
     assert "not JSON" in alerts[0]["why"]
+
+
+async def test_outcomes_at_the_edge_of_a_double_spoil_neither_the_batch_nor_the_scores(tmp_path: Path) -> None:
+    huge, broker = 1.7976931348623157e308, MemoryBroker(partitions=1)
+    spec = {"loop": "size", "task": "regression", "schema": {"a": {"type": "number"}}}
+    of = state("size", champion=LiveVersion(version=MODEL, since=at(5)))
+    sizes = of.model_copy(update={"data": of.data.model_copy(update={"spec": LoopSpec.model_validate(spec)})})
+    labels: list[Scalar] = [5.0, huge, -huge, huge, -huge, 5.0]
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), sizes)
+        await house.send(*[outcome(f"n{i}", label, prediction=5.0, loop="size") for i, label in enumerate(labels)])
+        await house.send(outcome("a", True), outcome("n1", 5.0, prediction=5.0, loop="size", correction=1))
+        await house.caught_up()
+        told, beside = await house.ask("status", "size"), await house.ask("status")
+
+    assert (told["outcomes"], beside["outcomes"], told["dead_letters"]) == (6, 1, 0)
+    assert all(math.isfinite(score) for score in told["accuracy"].values())
+
+
+async def test_an_outcome_that_cannot_be_folded_is_a_dead_letter_and_the_rest_of_its_batch_counts(
+    tmp_path: Path,
+) -> None:
+    broker = MemoryBroker(partitions=1)
+    spec = {"loop": "size", "task": "regression", "schema": {"a": {"type": "number"}}}
+    of = state("size")
+    sizes = of.model_copy(update={"data": of.data.model_copy(update={"spec": LoopSpec.model_validate(spec)})})
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), sizes)
+        await house.send(*[outcome(f"a{i}", True) for i in range(40)])
+        await house.send(outcome("bad", "banana", prediction=5.0, loop="size"))
+        await house.send(*[outcome(f"n{i}", 4.0, prediction=5.0, loop="size") for i in range(40)])
+        await house.caught_up()
+        told, beside = await house.ask("status", "size"), await house.ask("status")
+
+    assert (told["outcomes"], beside["outcomes"], told["dead_letters"]) == (40, 40, 1)
+    assert told["accuracy"]["served"] == 1.0
+
+
+async def test_a_dead_letter_of_a_loop_that_is_no_name_is_counted_without_a_loop(tmp_path: Path) -> None:
+    broker = MemoryBroker(partitions=1)
+    async with running(broker, tmp_path) as house:
+        await house.send(state(), dead_letter(1).model_copy(update={"loop": "no\x00name"}), dead_letter(2))
+        told = await house.status()
+
+    assert told["dead_letters"] == 1
+    assert broker.events(DEAD_LETTERS["monitoring"].topic) == []

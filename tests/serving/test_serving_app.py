@@ -330,3 +330,19 @@ async def test_the_open_inference_protocol_predicts_row_by_row(world: World) -> 
     outputs = {o["name"]: o["data"] for o in answer.json()["outputs"]}
     assert outputs["prediction_id"] == ["r-0", "r-1"]
     assert outputs["prediction"] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "state", [{"ring": {"price": 7}}, {"ring": "text"}, {"span": {"price": [[1, 2], [3]]}}, {"ring": {"price": [{}]}}]
+)
+async def test_windows_of_another_shape_do_not_cost_their_entity_its_answers(
+    world: World, state: dict[str, Any]
+) -> None:
+    poison = world.entity_state("shop", 2, [1.0])
+    poison = poison.model_copy(update={"data": poison.data.model_copy(update={"state": state})})
+    await world.put(world.state(), poison)
+    await world.start()
+
+    answered = await world.ask("a", entity="shop")
+
+    assert answered.status_code == 200

@@ -16,6 +16,7 @@ from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.names import is_loop_name
 from everloop_schemas.registry import Decided, KnownLoops, LoopState, ModelRolledBack, VersionRegistered
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
@@ -118,8 +119,8 @@ class Handlers:
         return self._saw(event, "version", event.data.version)
 
     async def on_dead_letter(self, event: DeadLetter, at: Position) -> list[Event]:
-        """A record that some service refused; its loop is whatever the record said, or empty."""
-        loop = event.loop[:LOOP_LENGTH]
+        """A record that some service refused, of the loop that it named, or of none where that is no name."""
+        loop = event.loop if is_loop_name(event.loop) else ""
         self.batch.dead_letters[loop] = event
         self.batch.sightings.append(Sighting(loop, "dead_letter", event.id))
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ from everloop_shared.errors import FieldError, Unavailable
 from everloop_shared.messaging.routes import Position
 
 Door = Literal["stream", "rest"]
+
+log = logging.getLogger(__name__)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What computing with a state of another shape can raise."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,13 @@ class Handlers:
     ) -> tuple[State, Fields]:
         view = self.entities.get(live.loop, seen.entity)
         state = moved[-1] if moved else view.state if view else live.plan.empty()
-        return live.plan.apply(state, seen.fields, time, now)
+        try:
+            return live.plan.apply(state, seen.fields, time, now)
+        except MALFORMED as e:  # what somebody else put on the topic must not cost the entity its answers
+            log.warning(
+                "a state of windows cannot be used, starting anew", extra={"loop": live.loop, "reason": repr(e)}
+            )
+            return live.plan.apply(live.plan.empty(), seen.fields, time, now)
 
     def _made(self, live: Live, asked: Asked, door: Door) -> PredictionMade:
         said = predict(live, asked.prediction_id, asked.entity, asked.features, self.timer)

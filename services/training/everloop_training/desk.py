@@ -148,7 +148,10 @@ class Desk:
 
     def _prepare(self, learner: LoopLearner, opened: Open) -> None:
         runs = [r for r in opened.known if r.loop == learner.loop and r.revision >= learner.state.data.life]
-        learner.adopt(runs, opened.finished)
+        try:
+            learner.adopt(runs, opened.finished)
+        except Exception as e:  # a run on the log that cannot be taken up must not cost the partition
+            log.error("runs not taken up", extra={"loop": learner.loop}, exc_info=e)
 
     def _learner(self, loop: str, partition: int) -> LoopLearner | None:
         state = self._states.get(loop)

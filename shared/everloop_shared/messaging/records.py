@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
-from everloop_schemas.names import LOOP_NAME
+from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared.errors import Rejected
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
 Partition = tuple[str, int]
-LONGEST_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,12 @@ def decoded(record: Record) -> Decoded:
         event = decode(topic, record.value)
     except Exception as e:
         return Decoded(record, wrong=Rejected(f"not an event of {topic}: {e}"))
-    if not isinstance(event, DeadLetter) and not (len(event.loop) <= LONGEST_NAME and _names_a_loop(event.loop)):
-        return Decoded(record, wrong=Rejected(f"loop: {event.loop[:80]!r} is no name of a loop ({LOOP_NAME})"))
+    if not isinstance(event, DeadLetter) and not is_loop_name(event.loop):
+        return Decoded(record, wrong=Rejected(f"loop: {event.loop[:80]!r} is no name of a loop: {LOOP_NAME_RULE}"))
     if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
         wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
         return Decoded(record, wrong=Rejected(wrong))
     return Decoded(record, event)
-
-
-@lru_cache(4_096)
-def _names_a_loop(name: str) -> bool:
-    return re.fullmatch(LOOP_NAME, name) is not None
 
 
 def halves(batches: Mapping[Partition, Sequence[Decoded]]) -> Iterator[dict[Partition, Sequence[Decoded]]]:

@@ -37,10 +37,14 @@ class LocalMemory:
         self._restore_labels()
         try:
             lines = self._states.read_bytes().splitlines() if self._states.exists() else []
-            for state in [LoopState.model_validate_json(line) for line in lines]:
-                self._models.want(state)
-        except (OSError, ValueError) as e:
+        except OSError as e:
+            lines = []
             log.warning("loop states unreadable, waiting for the registry's topic", extra={"reason": str(e)[:500]})
+        for line in lines:
+            try:
+                self._models.want(LoopState.model_validate_json(line))
+            except Exception as e:  # one that cannot be used costs that loop its early answers, not the start
+                log.warning("a loop's state is not usable, waiting for the topic", extra={"reason": repr(e)[:500]})
         return self
 
     async def __aexit__(self, *exc: object) -> None:
