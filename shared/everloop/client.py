@@ -93,15 +93,16 @@ class Everloop(_Client):
         time: Time | None = None,
     ) -> Accepted:
         """Send one observation (its fields), or many: `{"id"?, "entity"?, "time"?, "data": {field: value}}`."""
+        alone = isinstance(data, Mapping)
         events = [wire.event(data, id, entity, time)] if isinstance(data, Mapping) else wire.identified(data)
-        return self._deliver(loop, "events", events)
+        return self._deliver(loop, "events", events, alone)
 
     def predict(
         self, loop: str, data: Observed, *, id: str | None = None, entity: str | None = None, time: Time | None = None
     ) -> Prediction:
         """Ask for a prediction; asking again under the same id gives the same one."""
         body = wire.event(data, id, entity, time)
-        return wire.prediction(self._post("serving", f"/v1/loops/{loop}/predict", body))
+        return wire.prediction(self._post("serving", wire.path(loop, "predict"), wire.encoded(body)))
 
     def label(self, loop: str, id: str | Words, label: Scalar | None = None, *, time: Time | None = None) -> Accepted:
         """Tell the truth about one prediction, or about many: `{"id", "label", "time"?, "key"?}`.
@@ -109,7 +110,7 @@ class Everloop(_Client):
         A label without a time counts as of its arrival; of several, the one with the latest time stands.
         """
         words = wire.words(id, time, label=label)
-        return self._deliver(loop, "labels", words)
+        return self._deliver(loop, "labels", words, isinstance(id, str))
 
     def feedback(
         self,
@@ -128,19 +129,25 @@ class Everloop(_Client):
         """
         said = {"correct": correct, "label": label, "comment": comment, "source": source}
         words = wire.words(id, time, **said)
-        return self._deliver(loop, "feedback", words)
+        return self._deliver(loop, "feedback", words, isinstance(id, str))
 
-    def _deliver(self, loop: str, door: str, entries: Words) -> Accepted:
-        answers, first = [], 0
-        for part in wire.parts(entries):
-            body = part if first or len(part) > 1 else part[0]
-            response = self._post("ingest", f"/v1/loops/{loop}/{door}", body)
-            answers.append(wire.accepted(response, first, alone=body is not part))
-            first += len(part)
+    def _deliver(self, loop: str, door: str, entries: Words, alone: bool) -> Accepted:
+        answers, path = list[Accepted](), wire.path(loop, door)
+        try:
+            for part in wire.parts(entries):
+                answers.append(Accepted((), tuple(part.rejected)))
+                if alone and part.rejected:
+                    raise wire.refusal(part.rejected[0])
+                if part.texts:
+                    response = self._post("ingest", path, part.body(alone))
+                    answers.append(wire.accepted(response, part.indexes, alone))
+        except EverloopError as e:
+            e.delivered = wire.together(answers)
+            raise
         return wire.together(answers)
 
-    def _post(self, service: str, path: str, body: Any) -> httpx.Response:
-        return self.request(service, "POST", path, wire.encoded(body))
+    def _post(self, service: str, path: str, body: bytes) -> httpx.Response:
+        return self.request(service, "POST", path, body)
 
     def request(
         self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
@@ -192,22 +199,23 @@ class AsyncEverloop(_Client):
         time: Time | None = None,
     ) -> Accepted:
         """As `Everloop.publish`."""
+        alone = isinstance(data, Mapping)
         events = [wire.event(data, id, entity, time)] if isinstance(data, Mapping) else wire.identified(data)
-        return await self._deliver(loop, "events", events)
+        return await self._deliver(loop, "events", events, alone)
 
     async def predict(
         self, loop: str, data: Observed, *, id: str | None = None, entity: str | None = None, time: Time | None = None
     ) -> Prediction:
         """As `Everloop.predict`."""
         body = wire.event(data, id, entity, time)
-        return wire.prediction(await self._post("serving", f"/v1/loops/{loop}/predict", body))
+        return wire.prediction(await self._post("serving", wire.path(loop, "predict"), wire.encoded(body)))
 
     async def label(
         self, loop: str, id: str | Words, label: Scalar | None = None, *, time: Time | None = None
     ) -> Accepted:
         """As `Everloop.label`."""
         words = wire.words(id, time, label=label)
-        return await self._deliver(loop, "labels", words)
+        return await self._deliver(loop, "labels", words, isinstance(id, str))
 
     async def feedback(
         self,
@@ -223,19 +231,25 @@ class AsyncEverloop(_Client):
         """As `Everloop.feedback`."""
         said = {"correct": correct, "label": label, "comment": comment, "source": source}
         words = wire.words(id, time, **said)
-        return await self._deliver(loop, "feedback", words)
+        return await self._deliver(loop, "feedback", words, isinstance(id, str))
 
-    async def _deliver(self, loop: str, door: str, entries: Words) -> Accepted:
-        answers, first = [], 0
-        for part in wire.parts(entries):
-            body = part if first or len(part) > 1 else part[0]
-            response = await self._post("ingest", f"/v1/loops/{loop}/{door}", body)
-            answers.append(wire.accepted(response, first, alone=body is not part))
-            first += len(part)
+    async def _deliver(self, loop: str, door: str, entries: Words, alone: bool) -> Accepted:
+        answers, path = list[Accepted](), wire.path(loop, door)
+        try:
+            for part in wire.parts(entries):
+                answers.append(Accepted((), tuple(part.rejected)))
+                if alone and part.rejected:
+                    raise wire.refusal(part.rejected[0])
+                if part.texts:
+                    response = await self._post("ingest", path, part.body(alone))
+                    answers.append(wire.accepted(response, part.indexes, alone))
+        except EverloopError as e:
+            e.delivered = wire.together(answers)
+            raise
         return wire.together(answers)
 
-    async def _post(self, service: str, path: str, body: Any) -> httpx.Response:
-        return await self.request(service, "POST", path, wire.encoded(body))
+    async def _post(self, service: str, path: str, body: bytes) -> httpx.Response:
+        return await self.request(service, "POST", path, body)
 
     async def request(
         self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON

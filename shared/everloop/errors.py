@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from everloop.results import Rejected
+from everloop.results import Accepted, Rejected
 
 
 class EverloopError(Exception):
-    """Anything that the client raises."""
+    """Anything that the client raises.
+
+    `delivered` is what had been taken of a list before it ended so; None where nothing was underway.
+    """
+
+    delivered: Accepted | None = None
+
+
+class LoopNameWrong(EverloopError):
+    """No loop can be called so."""
 
 
 class EverloopHTTPError(EverloopError):

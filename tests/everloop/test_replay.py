@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everloop.errors import EverloopHTTPError
-from everloop.replay.coerce import label
+from everloop.replay.coerce import label, value
 from everloop.replay.player import Player
 from everloop.replay.rows import Columns, Errors, FileUnusable, Row, Source
 from everloop.results import Accepted, Rejected
-from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop import FieldSpec, LoopSpec
 
 SPEC = LoopSpec.model_validate(
     {
@@ -192,7 +192,16 @@ def test_a_row_that_does_not_fit_says_why_and_the_others_stay(tmp_path: Path) ->
     [
         ("count\n1\n", Columns(), "no column price"),
         ("price\n1\n", Columns(label="class"), "no column class"),
-        ("", Columns(), "no column price"),
+        ("", Columns(), "is empty; the first line names the columns"),
+        ("PRICE,Count\n1,2\n", Columns(), "price \\(but 'PRICE': rename it\\), count \\(but 'Count'"),
+        ("price, count\n1,2\n", Columns(), "no column count \\(but ' count': rename it\\)"),
+        ("price,Class\n1,2\n", Columns(label="class"), "no column class \\(but 'Class'"),
+        ("price;count\n1;2\n", Columns(), "separated by ';'"),
+        ("price\tcount\n1\t2\n", Columns(), "separated by"),
+        ('price,name\n1,"a\n2,b\n', Columns(), "line 3: unexpected end of data"),
+        ('price,name\n1,"a"b\n', Columns(), "line 2"),
+        ("price,name\n1,a\0b\n", Columns(), "holds NUL bytes"),
+        ("price,name\n1," + "x" * 200_000 + "\n", Columns(), "field larger than field limit"),
         ("price,price\n1,1\n", Columns(), "twice"),
         ("price\n\udcff\n", Columns(), "UTF-8"),
     ],
@@ -203,6 +212,86 @@ def test_a_file_that_cannot_be_played_is_said_so(tmp_path: Path, text: str, colu
 
     with pytest.raises(FileUnusable, match=word):
         read(path, columns)
+
+
+def test_a_broken_archive_or_a_folder_is_said_so(tmp_path: Path) -> None:
+    broken, whole = tmp_path / "broken.csv.gz", gzip.compress(b"price\n1\n" * 1000)
+    broken.write_bytes(whole[:12] + b"\xff" * 20 + whole[32:])
+
+    for path in (broken, tmp_path, tmp_path / "nowhere.csv"):
+        with pytest.raises(FileUnusable, match="cannot be read"):
+            Source.of(path)
+
+
+def test_a_mark_before_the_header_is_passed_over_and_fields_without_a_column_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "\ufeffprice,extra\n1,x\n")
+
+    [row] = read(path, Columns())
+
+    assert row.event["data"]["price"] == 1.0
+    assert Source.of(path).lacks(SPEC) == ["count", "open", "name"]
+
+
+def test_a_row_under_the_id_of_another_one_is_refused_by_its_number(tmp_path: Path) -> None:
+    path = written(tmp_path, "price,key\n1,a\n2,b\n3,a\n")
+
+    found = read(path, Columns(id="key"))
+
+    assert [r.wrong for r in found[:2]] == [[], []]
+    assert found[2].wrong == [("id", "'a' is that of row 1; give each row its own")]
+
+
+BOTH = ({"type": "integer"}, {"type": "integer", "classes": [0, 1, 2, 1000, 9007199254740993]})
+WHOLE: list[tuple[str, int | None]] = [
+    *[("1", 1), ("1.0", 1), (" 1 ", 1), ("01", 1), ("+1", 1), ("1.", 1), ("1e3", 1000), ("-0", 0)],
+    *[("9007199254740993.0", 9007199254740993), ("9007199254740993", 9007199254740993)],
+    *[("1_000", None), ("0x1", None), ("1,0", None), ("nan", None), ("inf", None), ("1.5", None), ("१", None)],
+    *[("9" * 30, None), ("1e999", None), ("1e-9", None), ("true", None), ("--1", None), ("1 000", None)],
+]
+
+
+@pytest.mark.parametrize("text", WHOLE, ids=lambda t: t[0])
+@pytest.mark.parametrize("how", BOTH, ids=["open", "classes"])
+def test_the_text_of_an_integer_class_is_read_exactly_or_refused(
+    how: dict[str, Any], text: tuple[str, int | None]
+) -> None:
+    body = {"loop": "x", "task": "multiclass", "schema": {"a": {"type": "number"}}, "label": how}
+    spec = LoopSpec.model_validate(body)
+
+    if text[1] is None:
+        with pytest.raises(ValueError, match=r"is no|is none of"):
+            label(spec, text[0])
+    else:
+        assert (label(spec, text[0]), type(label(spec, text[0]))) == (text[1], int)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "meant"),
+    [
+        ("number", " 1.5 ", 1.5),
+        ("number", "9007199254740993", 9007199254740993),
+        ("number", " ", None),
+        ("number", "1_0", ValueError),
+        ("number", "1,5", ValueError),
+        ("number", "1e999", ValueError),
+        ("number", "Infinity", ValueError),
+        ("number", "1" * 401, ValueError),
+        ("integer", "3.0", 3),
+        ("integer", "9223372036854775808", ValueError),
+        ("boolean", " TRUE ", True),
+        ("boolean", "No", False),
+        ("boolean", "2", ValueError),
+        ("string", " a ", " a "),
+    ],
+)
+def test_the_text_of_a_field_is_read_right_or_refused(kind: Any, text: str, meant: Any) -> None:
+    field = FieldSpec(type=kind, missing="null")
+
+    if meant is ValueError:
+        with pytest.raises(ValueError, match=r"^'"):
+            value(field, text)
+    else:
+        assert value(field, text) == meant
 
 
 def test_classes_keep_their_own_type() -> None:

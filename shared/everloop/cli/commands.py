@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import typer
 
 from everloop.cli import views
 from everloop.cli.ask import ask
 from everloop.cli.output import Data, Failed, Json, Loop, result, say, show
+from everloop.wire import path
 
 File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The loop file, YAML; - is standard input.")]
 OneLoop = Annotated[str | None, typer.Argument(metavar="[LOOP]", help="The loop's name; all loops without one.")]
@@ -119,8 +120,8 @@ def delete(
     """Delete a loop: its models, windows and learners go, its log stays. Deleting it again changes nothing."""
     if not yes and _typed(f"This deletes {loop}. Type its name to go on: ") != loop:
         raise Failed(f"that is not {loop}: nothing was deleted; type the loop's name, or say --yes")
-    path = f"/v1/loops/{quote(loop, safe='')}?{urlencode({'reason': reason})}"
-    gone = ask("registry", path, data, method="DELETE", retry_for=30.0)
+    where = f"{path(loop)}?{urlencode({'reason': reason})}"
+    gone = ask("registry", where, data, method="DELETE", retry_for=30.0)
     if as_json:
         result(gone)
     else:
@@ -133,9 +134,8 @@ def _typed(question: str) -> str:
 
 
 def _of(loop: str, what: str, data: str | None, service: str = "monitoring") -> Any:
-    return ask(service, f"/v1/loops/{quote(loop, safe='')}{what}", data)
+    return ask(service, path(loop) + what, data)
 
 
 def _tell(service: str, loop: str, what: str, body: dict[str, Any], data: str | None) -> Any:
-    path = f"/v1/loops/{quote(loop, safe='')}{what}"
-    return ask(service, path, data, method="POST", content=json.dumps(body).encode(), retry_for=30.0)
+    return ask(service, path(loop) + what, data, method="POST", content=json.dumps(body).encode(), retry_for=30.0)

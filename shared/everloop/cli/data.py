@@ -10,9 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from everloop.cli.ask import ask
 from everloop.cli.output import Data, Failed, Json, Loop, rejected, result, show
 from everloop.client import Everloop
+from everloop.errors import EverloopError
+from everloop.house.errors import HouseError
 from everloop.results import Accepted
+from everloop.wire import path
+from everloop_shared import strict_json
 
 Body = Annotated[
     str,
@@ -81,11 +86,15 @@ def label(
     loop: Loop, id: Named, truth: Truth = None, time: Time = None, data: Data = None, as_json: Json = False
 ) -> None:
     """Tell the truth about a prediction, or about many."""
-    many = _many(id)
+    many = _many(id) if truth is None else None
     if many is None and truth is None:
         raise typer.BadParameter("is missing; give the truth after the id, such as true", param_hint="LABEL")
     with Everloop(data) as house:
-        answer = house.label(loop, id, _value(truth), time=time) if many is None else house.label(loop, many, time=time)
+        answer = (
+            house.label(loop, id, _label(loop, truth, data), time=time)
+            if many is None
+            else house.label(loop, many, time=time)
+        )
     _told(answer, "label", as_json)
 
 
@@ -101,13 +110,13 @@ def feedback(
     as_json: Json = False,
 ) -> None:
     """Tell what a user said of a prediction, or of many."""
-    many = _many(id)
+    many = _many(id) if correct is None and label is None else None
     if many is None and (correct is None) == (label is None):
         raise typer.BadParameter("say one of --correct, --wrong and --label", param_hint="--correct")
     with Everloop(data) as house:
         said = {"correct": correct, "comment": comment, "source": source, "time": time}
         named = id if many is None else many
-        answer = house.feedback(loop, named, label=_value(label), **said)  # type: ignore[arg-type]
+        answer = house.feedback(loop, named, label=_label(loop, label, data), **said)  # type: ignore[arg-type]
     _told(answer, "feedback", as_json)
 
 
@@ -141,23 +150,54 @@ def _many(named: str) -> list[Any] | None:
 
 def _read(body: str) -> Any:
     """JSON as it is, from a file, or from standard input; more than one line of it is a list."""
+    text = _bytes(body)
     try:
-        text = sys.stdin.read() if body == "-" else Path(body[1:]).read_text() if body.startswith("@") else body
+        return strict_json.read(text)
+    except strict_json.NotJson as whole:
+        lines = [line for line in text.split(b"\n") if line.strip()]
+        if len(lines) < 2:
+            raise Failed(f"it is {whole}") from whole
+    return [_line(number, line) for number, line in enumerate(lines, 1)]
+
+
+def _line(number: int, line: bytes) -> Any:
+    try:
+        return strict_json.read(line)
+    except strict_json.NotJson as e:
+        raise Failed(f"it is neither one JSON text nor a line of JSON each; line {number} is {e}") from e
+
+
+def _bytes(body: str) -> bytes:
+    try:
+        if body == "-":
+            return sys.stdin.buffer.read()
+        return Path(body[1:]).read_bytes() if body.startswith("@") else body.encode()
     except OSError as e:
         raise Failed(f"{body[1:]} cannot be read: {e.strerror}") from e
-    try:
-        return json.loads(text)
-    except ValueError as whole:
-        lines = [line for line in text.splitlines() if line.strip()]
-        try:
-            return [json.loads(line) for line in lines] if len(lines) > 1 else json.loads(text)
-        except ValueError:
-            raise Failed(f"it is not JSON: {whole}") from whole
+    except ValueError as e:  # half a character in an argument, or in the name of a file
+        raise Failed(f"{body[:80]!r} is no text in UTF-8: {e}") from e
 
 
-def _value(text: str | None) -> Any:
-    """A label in JSON; what is no JSON is text."""
+def _label(loop: str, text: str | None, data: str | None) -> Any:
+    """A label as the loop's own type, whether in JSON or as plain text; where the loop cannot be asked, as JSON."""
+    if text is None:
+        return None
     try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return text
+        said = strict_json.read(text.encode(errors="replace"))
+    except strict_json.NotJson:
+        said = text
+    try:
+        found = ask("registry", path(loop), data)["spec"]
+    except (EverloopError, HouseError):
+        return said
+    return _as_the_loop_has_it(found, said if isinstance(said, str) else text)
+
+
+def _as_the_loop_has_it(spec: Any, text: str) -> Any:
+    from everloop.replay.coerce import label  # brings the spec's classes, which the other commands do without
+    from everloop_schemas.loop import LoopSpec
+
+    try:
+        return label(LoopSpec.model_validate(spec), text)
+    except ValueError as e:
+        raise Failed(f"label: {e}") from e

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
@@ -23,6 +22,7 @@ from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
 from everloop.replay.player import Played, Player
 from everloop.replay.rows import Columns, FileUnusable, Row, Source
 from everloop.topics import reader
+from everloop.wire import path
 from everloop_schemas.loop import LoopSpec
 
 __all__ = ["Columns", "Wish", "play"]
@@ -47,11 +47,14 @@ class Wish:
 
 def play(wish: Wish) -> None:
     """Play it. Raises Failed when it ended early."""
-    spec = LoopSpec.model_validate(ask("registry", f"/v1/loops/{quote(wish.loop, safe='')}", wish.data)["spec"])
+    spec = LoopSpec.model_validate(ask("registry", path(wish.loop), wish.data)["spec"])
     try:
         source = Source.of(wish.file)
+        lacking = source.lacks(spec)
     except FileUnusable as e:
         raise Failed(str(e)) from e
+    if lacking:
+        say(f"{wish.file} has no column {', '.join(lacking)}: missing in every row")
     total = max(0, source.lines - 1 - wish.skip)
     rows = source.rows(spec, wish.columns, wish.skip, wish.limit)
     started = time.monotonic()

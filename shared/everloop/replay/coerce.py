@@ -1,8 +1,10 @@
-"""CSV text as the values a loop's schema and label ask for."""
+"""Text as the values a loop's schema and label ask for: the one rule for CSV cells and for the command line."""
 
 from __future__ import annotations
 
 import math
+import re
+from decimal import Decimal
 from typing import Any
 
 from everloop_schemas.envelope import Scalar
@@ -10,6 +12,11 @@ from everloop_schemas.loop import FieldSpec, LoopSpec
 
 TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y", "up"})
 FALSE = frozenset({"0", "0.0", "false", "f", "no", "n", "down"})
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+EXACT = 2**53
+LONGEST = 400
+"""Characters of the longest number: a double needs no more."""
 
 
 def value(field: FieldSpec, text: str) -> Scalar | None:
@@ -17,21 +24,30 @@ def value(field: FieldSpec, text: str) -> Scalar | None:
 
     Raises ValueError, in words, where the text is nothing of that type.
     """
-    if text == "" and (field.type != "string" or field.missing == "null"):
-        return None
-    return _typed(field.type, text)
+    if field.type == "string":
+        return None if text == "" and field.missing == "null" else text
+    return None if text.strip() == "" else _typed(field.type, text)
 
 
 def label(spec: LoopSpec, text: str) -> Scalar | None:
-    """The label in a cell; None where it is empty. Raises ValueError, in words."""
+    """The label in a text; None where it is empty. Raises ValueError, in words."""
     if text.strip() == "":
         return None
     if spec.label.classes is None:
         return _typed(spec.label_type, text)
     for known in spec.label.classes:
-        if text == str(known) or (isinstance(known, bool) and _boolean(text) is known):
+        if _names(known, text):
             return known
-    raise ValueError(f"{text!r} is none of the classes {', '.join(map(str, spec.label.classes))}")
+    raise ValueError(f"{text[:80]!r} is none of the classes {', '.join(map(str, spec.label.classes[:20]))}")
+
+
+def _names(known: Scalar, text: str) -> bool:
+    """Whether a text is this class: 1, 01 and 1.0 are one integer, as where the spec names no classes."""
+    kind = {bool: "boolean", int: "integer", float: "number"}.get(type(known), "string")
+    try:
+        return _typed(kind, text) == known
+    except ValueError:
+        return False
 
 
 def _typed(kind: str, text: str) -> Scalar:
@@ -39,30 +55,37 @@ def _typed(kind: str, text: str) -> Scalar:
     return typed.get(kind, str)(text)  # type: ignore[no-any-return]
 
 
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+def _number(text: str) -> float | int:
+    """The number as a double; a whole one beyond a double's precision stays as it is written."""
+    written = _written(text, "finite number")
+    number = float(written)
     if not math.isfinite(number):
-        raise ValueError(f"{text!r} is no finite number")
+        raise ValueError(f"{text[:80]!r} is no finite number")
+    if abs(number) >= EXACT and written.lstrip("+-").isdecimal() and abs(number) < 2**63:
+        return int(written)
     return number
 
 
 def _integer(text: str) -> int:
-    number = _number(text)
-    if number != int(number):
-        raise ValueError(f"{text!r} is no whole number")
-    return int(text) if text.strip().lstrip("+-").isdecimal() else int(number)
+    exact = Decimal(_written(text, "whole number"))
+    if exact.adjusted() > 18 or exact != exact.to_integral_value():
+        raise ValueError(f"{text[:80]!r} is no whole number of at most 64 bits")
+    if not -(2**63) <= int(exact) < 2**63:
+        raise ValueError(f"{text[:80]!r} has more than 64 bits")
+    return int(exact)
+
+
+def _written(text: str, what: str) -> str:
+    """A number as it is written: plain digits, with a point and an exponent if need be, white space around it."""
+    bare = text.strip()
+    if len(bare) <= LONGEST and _NUMBER.fullmatch(bare):
+        return bare
+    hint = f"; write {bare.replace(',', '.')}" if len(bare) < 40 and _COMMA.fullmatch(bare) else ""
+    raise ValueError(f"{text[:80]!r} is no {what}{hint}")
 
 
 def _truth(text: str) -> bool:
-    found = _boolean(text)
-    if found is None:
-        raise ValueError(f"{text!r} is neither true (1, true, t, yes, y, up) nor false (0, false, f, no, n, down)")
-    return found
-
-
-def _boolean(text: str) -> bool | None:
     word = text.strip().lower()
-    return True if word in TRUE else False if word in FALSE else None
+    if word in TRUE or word in FALSE:
+        return word in TRUE
+    raise ValueError(f"{text[:80]!r} is neither true (1, true, t, yes, y, up) nor false (0, false, f, no, n, down)")

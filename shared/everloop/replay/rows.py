@@ -6,8 +6,10 @@ import csv
 import gzip
 import hashlib
 import io
+import re
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -66,22 +68,35 @@ class Source:
             with _binary(path) as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
+                    if b"\0" in chunk:
+                        raise FileUnusable(f"{path} is no text in UTF-8: it holds NUL bytes")
                     lines += chunk.count(b"\n")
-        except (OSError, EOFError) as e:
+        except (OSError, EOFError, zlib.error) as e:
             reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
             raise FileUnusable(f"{path} cannot be read: {reason}") from e
         return cls(path, digest.hexdigest(), lines)
 
+    def lacks(self, spec: LoopSpec) -> list[str]:
+        """The fields that may be missing, and have no column: they are missing in every row. Raises FileUnusable."""
+        with io.TextIOWrapper(_binary(self.path), "utf-8-sig", newline="") as file:
+            try:
+                header = next(csv.reader(file, strict=True), [])
+            except (UnicodeDecodeError, csv.Error) as e:
+                raise FileUnusable(f"{self.path}, the first line: {e}") from e
+        return [name for name, known in spec.fields.items() if known.missing == "null" and name not in header]
+
     def rows(self, spec: LoopSpec, columns: Columns, skip: int = 0, limit: int | None = None) -> Iterator[Row]:
         """The rows after `skip`, at most `limit`. Raises FileUnusable for a header that lacks a column."""
         with io.TextIOWrapper(_binary(self.path), "utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)  # else a quote that nobody closes swallows the rest of the file
             try:
                 header = next(reader, [])
                 _check(self.path, header, spec, columns)
                 stop = None if limit is None else skip + limit
+                ids: dict[int, int] = {}
                 for number, cells in islice(enumerate(filter(None, reader), 1), skip, stop):
-                    yield _row(number, header, cells, spec, columns, f"{spec.loop}/{self.digest}/{number}")
+                    row = _row(number, header, cells, spec, columns, f"{spec.loop}/{self.digest}/{number}")
+                    yield _once(row, ids) if columns.id else row
             except UnicodeDecodeError as e:
                 raise FileUnusable(f"{self.path} is no text in UTF-8: {e}") from e
             except csv.Error as e:
@@ -95,16 +110,40 @@ def _binary(path: Path) -> IO[bytes]:
 
 
 def _check(path: Path, header: list[str], spec: LoopSpec, columns: Columns) -> None:
-    needed = [name for name, field in spec.fields.items() if field.missing == "refuse"]
-    asked = [c for c in (columns.label, columns.entity, columns.id, columns.time) if c is not None]
-    missing = [c for c in (*needed, *asked) if c not in header]
-    if missing:
-        raise FileUnusable(
-            f"{path} has no column {', '.join(missing)}; its columns are {', '.join(header[:50]) or 'none'}"
-        )
+    """Raise FileUnusable where the header lacks a column, has one twice, or one that is nearly a field's name."""
+    if not header:
+        raise FileUnusable(f"{path} is empty; the first line names the columns, such as {','.join(spec.fields)[:200]}")
+    if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
+        raise FileUnusable(f"{path} is separated by {mark!r}; separate its columns by commas")
     if len(set(header)) < len(header):
         twice = next(c for c in header if header.count(c) > 1)
-        raise FileUnusable(f"{path} has the column {twice!r} twice")
+        raise FileUnusable(f"{path} has the column {twice[:80]!r} twice")
+    asked = [c for c in (columns.label, columns.entity, columns.id, columns.time) if c is not None]
+    absent = [c for c in dict.fromkeys((*spec.fields, *asked)) if c not in header]
+    likely = {c: _nearly(c, [h for h in header if h not in spec.fields and h not in asked]) for c in absent}
+    needed = [c for c in absent if c in asked or spec.fields[c].missing == "refuse"]
+    if wrong := [c for c in absent if c in needed or likely[c]]:
+        named = ", ".join(f"{c} (but {likely[c]!r}: rename it)" if likely[c] else c for c in wrong[:50])
+        raise FileUnusable(f"{path} has no column {named}; its columns are {', '.join(header)[:1000]}")
+
+
+def _nearly(name: str, others: list[str]) -> str | None:
+    """The column that only case, white space or punctuation keeps from this name."""
+    return next((o for o in others if _bare(o) == _bare(name)), None)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _once(row: Row, ids: dict[int, int]) -> Row:
+    """The row, refused where an earlier one has its id; `ids` remembers hashes of ids with their rows."""
+    before = ids.setdefault(hash(row.event["id"]), row.number)
+    if before == row.number:
+        return row
+    return replace(
+        row, wrong=[*row.wrong, ("id", f"{row.event['id'][:80]!r} is that of row {before}; give each row its own")]
+    )
 
 
 def _row(number: int, header: list[str], cells: list[str], spec: LoopSpec, columns: Columns, name: str) -> Row:
