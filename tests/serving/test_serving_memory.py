@@ -35,6 +35,7 @@ def gauge(name: str) -> float:
     return value
 
 
+@pytest.mark.promise(12)
 async def test_two_hundred_large_predictions_do_not_stay_in_memory(world: World) -> None:
     world.broker = Forgetful()
     fields = {"price": {"type": "number"}, "demand": {"type": "number"}}

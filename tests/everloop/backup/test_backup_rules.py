@@ -18,7 +18,7 @@ from everloop.backup.errors import BackupDamaged, BackupExists, NotEmpty, Restor
 from everloop.backup.manifest import File, Manifest
 from everloop.backup.meter import Meter
 from everloop.backup.records import GAP, LogDigest, LogRecord, StateDigest
-from everloop.backup.save import check_target
+from everloop.backup.save import check_target, collected
 from everloop.cli import build
 from everloop_schemas.envelope import Topic
 from everloop_schemas.feature import OutcomeObserved
@@ -207,3 +207,13 @@ def test_the_command_says_what_is_wrong_and_ends_with_1(
     assert done.exit_code == 1
     assert ("is not empty" if command == "backup" else "is no backup") in done.output
     assert not (tmp_path / "house").exists()
+
+
+def test_an_artifact_that_was_collected_is_not_missing_from_a_backup() -> None:
+    states = {"market": {"kept": ["a-0@200"], "judged": 300}, "gone": {"deleted": True}}
+
+    def of(loop: str, offset: int) -> bool:
+        return collected(f"models/{loop}/a-0@{offset}-0123456789abcdef.pkl", states)
+
+    assert [of("market", offset) for offset in (100, 200, 300, 400)] == [True, False, False, False]
+    assert (of("gone", 900), of("never-heard-of", 1)) == (True, False)
