@@ -120,6 +120,13 @@ def test_apply_says_what_it_did_and_waits_for_the_services(house: Served) -> Non
         ("just words", "is no loop file"),
         ("task: binary\n", "loop: is missing"),
         ("loop: Big Loop\n", "loop: 'Big Loop'"),
+        ("loop: 010\n", "loop: '10'"),
+        ("loop: true\n", "loop: 'True'"),
+        ("loop: market\nloop: market\n", "there twice"),
+        ("loop: &a [*a]\n", "loop: '[[...]]'"),
+        ("loop: !!python/name:os.system x\n", "is not YAML"),
+        ("loop: " + "[" * 100_000, "levels"),
+        ("loop: " + "9" * 5000, "is not YAML"),
     ],
 )
 def test_a_bad_loop_file_is_refused_naming_the_field(house: Served, text: str, word: str) -> None:
