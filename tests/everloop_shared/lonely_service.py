@@ -33,7 +33,7 @@ async def echo(request: Request) -> Response:
 
 async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
     """Breaks."""
-    raise ZeroDivisionError("the engine broke")
+    raise OSError("the engine broke")
 
 
 def breaks(engine: Engine) -> Callable[[], Awaitable[None]]:

@@ -137,7 +137,7 @@ def test_a_failed_engine_ends_the_process_with_status_1() -> None:
         status, log = running.ended()
 
     assert status == 1
-    assert "ZeroDivisionError: the engine broke" in str(log[-1]["exception"])
+    assert "OSError: the engine broke" in str(log[-1]["exception"])
 
 
 @pytest.mark.parametrize(
