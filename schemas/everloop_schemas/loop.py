@@ -230,7 +230,11 @@ class RefreshSpec(Part):
 
 
 class RetrainSpec(Part):
-    """What starts a fresh line. `on_feedback` and `on_labels` count since the last run."""
+    """What starts a fresh line. `on_feedback` and `on_labels` count since the last run.
+
+    `below` is a floor in quality of the loop's metric over the last 500 outcomes as served: a run where mae, rmse or
+    log_loss is above it, where accuracy, f1, roc_auc or r2 is below it.
+    """
 
     on_drift: bool = True
     on_feedback: Annotated[int, Field(gt=0)] | None = None

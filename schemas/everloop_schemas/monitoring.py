@@ -37,13 +37,17 @@ class DriftDetected(Event):
 
 
 class Scores(Data):
-    """Prequential scores of what was served, beside the baselines; accuracies, or mean absolute errors."""
+    """Prequential scores of what was served, beside the baselines, by the metric that the loop names.
+
+    Those in `undefined` say nothing and are 0: an F1 without a positive label, an area under the curve of one class.
+    """
 
     metric: str
     served: float
     rolling: float
     no_change: float
     majority: float
+    undefined: tuple[str, ...] = ()
 
 
 class EvaluationUpdatedData(Data):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from everloop_models.model import Prediction, class_name
+from everloop_metrics import class_name
+from everloop_models.model import Prediction
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import bounded

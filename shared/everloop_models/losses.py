@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from everloop_models.model import class_name
+from everloop_metrics import brier
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import Spread, distance
@@ -30,10 +30,7 @@ class Losses:
             return self.spread.loss(distance(label, value))
         if not self.brier or not probabilities:
             return 0.0 if value == label else 1.0
-        truth = class_name(label)
-        others = sum(p * p for name, p in probabilities.items() if name != truth)
-        missed = 1.0 - probabilities.get(truth, 0.0)
-        return min(1.0, (others + missed * missed) / 2)  # products, because a power that overflows raises
+        return brier(label, probabilities)
 
     def learn(self, label: Scalar) -> None:
         """Move the scale on by one label."""

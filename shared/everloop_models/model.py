@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any, NamedTuple
 
+from everloop_metrics import class_name
 from everloop_models.encoding import Encoder
 from everloop_models.errors import ModelBroken
 from everloop_models.scaling import SEED, Limits, Target
@@ -18,11 +19,6 @@ class Prediction(NamedTuple):
 
     value: Scalar
     probabilities: dict[str, float] | None
-
-
-def class_name(label: Scalar) -> str:
-    """A class as a key of `probabilities`: as JSON writes it, text without quotes."""
-    return ("true" if label else "false") if isinstance(label, bool) else str(label)
 
 
 class Model:

@@ -91,6 +91,7 @@ async def test_the_status_says_what_the_command_prints(tmp_path: Path) -> None:
         "champion": {"version": MODEL, "since": at(5).isoformat()},
         "rollout": {"stage": "canary", "share": 0.25, "candidate": "tree-9@9"},
         "accuracy": {"served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},
+        "metric": {"name": "accuracy", "served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},
         "drifts": 0,
         "runs": 1,
         "versions": 1,

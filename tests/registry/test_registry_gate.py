@@ -178,7 +178,8 @@ def test_what_was_served_may_be_known_first() -> None:
 
 
 def test_the_champions_own_line_is_the_comparison_where_it_has_a_loss() -> None:
-    gate, losses = Gate(), {"a-0": [0.0] * 100 + [None] * 100, "b-0": [0.0] * 200}
+    gate = Gate()
+    losses: dict[str, list[float | None]] = {"a-0": [0.0] * 100 + [None] * 100, "b-0": [0.0] * 200}
     gate.observe("a-0", challenge(0, losses).data, SPEC, dict.fromkeys(range(200), 1.0))
 
     assert sorted(gate.pending) == []

@@ -366,3 +366,47 @@ def test_labels_at_the_edge_of_a_double_cost_at_most_a_line_and_the_loop_goes_on
     assert all(0.0 <= loss <= 1.0 for loss in told.values())
     assert 2 < made.losses.spread.width < 5
     assert math.isfinite(float(made.baseline.predict().value))
+
+
+def floor(metric: str, below: float, task: str = "binary", **parts: object) -> LoopLearner:
+    of_task = {"models": [{"preset": "linear"}]} if task == "regression" else {}
+    return learner(state(of=spec(task=task, metric=metric, retrain={"below": below}, **of_task, **parts)))
+
+
+def reasons(room: LoopLearner) -> list[str]:
+    return [r.data.reason for r in room.requests.values() if r.data.trigger == "metric"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "below", "said"),
+    [
+        ("f1", 0.9, "the last 500 outcomes were served with f1 0.000, below 0.9"),
+        ("roc_auc", 0.9, "the last 500 outcomes were served with roc_auc 0.500, below 0.9"),
+        ("log_loss", 0.5, "the last 500 outcomes were served with log_loss 2.303, above 0.5"),
+    ],
+)
+def test_the_floor_acts_on_the_metric_of_the_spec(metric: str, below: float, said: str) -> None:
+    room = floor(metric, below)
+    for i in range(600):
+        label = metric == "log_loss" or i % 200 == 0
+        room.learn(outcome_of(event(i, label=label, probabilities={"true": 0.1, "false": 0.9}), i))
+
+    assert reasons(room) == [said]
+
+
+@pytest.mark.parametrize(("metric", "below", "acts"), [("r2", 0.5, True), ("r2", -1.0, False), ("rmse", 5.0, True)])
+def test_the_floor_of_a_regression_is_above_an_error_and_below_a_fit(metric: str, below: float, acts: bool) -> None:
+    room = floor(metric, below, "regression")
+    for i in range(600):
+        room.learn(outcome_of(event(i, label=float(i % 20), prediction=9.5), i))
+
+    assert bool(reasons(room)) is acts
+
+
+@pytest.mark.parametrize("metric", ["f1", "roc_auc"])
+def test_a_floor_is_no_alarm_where_the_metric_is_undefined(metric: str) -> None:
+    room = floor(metric, 0.99)
+    for i in range(1500):
+        room.learn(outcome_of(event(i, label=False, probabilities={"true": 0.2, "false": 0.8}), i))
+
+    assert reasons(room) == []

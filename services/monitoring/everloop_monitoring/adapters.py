@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
+from math import nan
 from typing import Any, Self
 
 from pydantic import TypeAdapter
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_monitoring.domain.loop import Fold, Known, Work
 from everloop_monitoring.domain.scores import VersionTally
-from everloop_monitoring.domain.status import scores
+from everloop_monitoring.domain.status import metric_scores, scores
 from everloop_monitoring.domain.timeline import Happening
 from everloop_monitoring.handlers import LOOP_LENGTH, Handlers
 from everloop_monitoring.metrics import CONTRADICTED, SCORE, TOTAL
@@ -265,6 +266,8 @@ async def show_gauges(reports: Reports, loops: KnownLoops, every_s: float) -> No
                 work = await reports.work(state.loop)
                 for kind, score in scores(state, work).items():
                     SCORE.labels(state.loop, kind, metric).set(score)
+                for kind, found in metric_scores(state.data.spec, work).items():
+                    SCORE.labels(state.loop, kind, state.data.spec.metric).set(nan if found is None else found)
                 CONTRADICTED.labels(state.loop).set(work.contradictions.rate if work else 0.0)
         await asyncio.sleep(every_s)
 

@@ -22,7 +22,14 @@ def status(loop: str, found: Status) -> RenderableType:
         + [(name, f"{found[name]:,}") for name in ("versions", "promotions", "rollbacks", "drifts", "runs")]
     )
     names = {"served": "served, all", "rolling": "served, last 500", "no_change": "no change", "majority": "majority"}
-    accuracy = _pairs([(title, _score(scores.get(name))) for name, title in names.items()])
+    rows = [(title, _score(scores.get(name))) for name, title in names.items()]
+    metric = found.get("metric") or {"name": "accuracy"}
+    if metric["name"] not in ("accuracy", "mae"):
+        rows += [
+            (f"{metric['name']}, last 500", _measured(metric["rolling"])),
+            (f"{metric['name']}, all", _measured(metric["served"])),
+        ]
+    accuracy = _pairs(rows)
     return Panel(Group(counts, "", models, "", accuracy), title=loop, title_align="left", expand=False)
 
 
@@ -71,6 +78,10 @@ def _rollout(rollout: Mapping[str, Any]) -> str:
     if rollout["candidate"] is None:
         return str(rollout["stage"])
     return f"{rollout['stage']} {rollout['share']:.0%} {rollout['candidate']}"
+
+
+def _measured(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
 
 
 def _score(score: float | None) -> str:

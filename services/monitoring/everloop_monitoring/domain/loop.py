@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import fsum
 from typing import NamedTuple
 
 from everloop_features.sources import Sources
+from everloop_metrics import brier, heard
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, Reference, Watch
+from everloop_monitoring.domain.measure import DEFAULTS, Measure, Said, baselines_said, share
 from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, Sums, VersionTally, error
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
@@ -21,13 +24,17 @@ NOTHING = Sums()
 
 
 class Known(NamedTuple):
-    """What is kept of an outcome, so that a correction can undo it: the label, and what the baselines had said."""
+    """What is kept of an outcome, so that a correction can undo it: the label, and what the baselines had said.
+
+    `chance` is the probability in the majority's word that the loop's metric looks at.
+    """
 
     offset: int
     label: Scalar | None
     correction: int
     no_change: Scalar
     majority: Scalar
+    chance: float | None = None
 
 
 @dataclass(slots=True)
@@ -36,7 +43,7 @@ class Work:
 
     `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
     the last `ROLLING` scored outcomes, `by_version` the last errors of each version seen lately. `spread` is the
-    scale of a regression's losses, the same as training's.
+    scale of a regression's losses, the same as training's. `measure` is what the loop's metric needs.
     """
 
     outcomes: int = 0
@@ -50,6 +57,7 @@ class Work:
     spread: Spread = field(default_factory=Spread)
     sources: Sources = field(default_factory=Sources)
     contradictions: Contradictions = field(default_factory=Contradictions)
+    measure: Measure = field(default_factory=Measure)
 
     def rolling(self, regression: bool) -> Errors:
         """Scores over the last `ROLLING` outcomes."""
@@ -125,6 +133,7 @@ class Fold:
             correction=outcome.correction,
             no_change=work.baselines.no_change(guess),
             majority=work.baselines.majority(self.regression, guess),
+            chance=share(self.spec.metric, label, work.baselines),
         )
         self.known[outcome.prediction_id] = now
         work.outcomes += 1
@@ -133,6 +142,7 @@ class Fold:
         work.contradictions.agreed()
         errors = self._count(outcome, now, 1)
         work.recent = [*work.recent[-ROLLING + 1 :], (offset, errors)]
+        work.measure.heard(self.spec.metric, offset, self._said(outcome, now))
         work.baselines.learn(self.regression, label, offset)
         self._evaluate(outcome, offset)
         if self.regression:
@@ -144,13 +154,15 @@ class Fold:
 
     def _correction(self, outcome: OutcomeObservedData, before: Known) -> None:
         label = self._corrected(outcome, before)
-        now = Known(before.offset, label, outcome.correction, before.no_change, before.majority)
+        chance = before.chance if label == before.label else share(self.spec.metric, label, self.work.baselines)
+        now = before._replace(label=label, correction=outcome.correction, chance=chance)
         self.known[outcome.prediction_id] = now
         if before.label == now.label:
             return
         if before.label is not None:
             self._count(outcome, before, -1)
         errors = self._count(outcome, now, 1) if now.label is not None else None
+        self.work.measure.corrected(before.offset, self._said(outcome, before), self._said(outcome, now))
         self.work.baselines.correct(self.regression, before.label, now.label, before.offset)
         self.work.recent = [
             (at, errors if at == before.offset and errors else old)
@@ -204,17 +216,29 @@ class Fold:
         work.sums = work.sums.plus(errors, sign)
         return errors
 
+    def _said(self, outcome: OutcomeObservedData, known: Known) -> Said | None:
+        if known.label is None or self.spec.metric in DEFAULTS:
+            return None
+        served = heard(self.spec.metric, known.label, outcome.prediction, outcome.probabilities)
+        return served, *baselines_said(self.spec.metric, known.label, known.no_change, known.majority, known.chance)
+
     def _predictions(self, outcome: OutcomeObservedData) -> list[tuple[str, Scalar]]:
-        shadows = [(s.version, s.prediction) for s in outcome.shadows if s.version != outcome.version]
-        return [(outcome.version, outcome.prediction), *shadows]
+        return [(version, prediction) for version, prediction, _ in self._words(outcome)]
+
+    def _words(self, outcome: OutcomeObservedData) -> list[tuple[str, Scalar, Mapping[str, float] | None]]:
+        shadows = [(s.version, s.prediction, s.probabilities) for s in outcome.shadows if s.version != outcome.version]
+        return [(outcome.version, outcome.prediction, outcome.probabilities), *shadows]
 
     def _evaluate(self, outcome: OutcomeObservedData, offset: int) -> None:
-        """Losses in [0, 1]: 0 or 1 for a class, e / (e + width) for a number."""
+        """Losses in [0, 1], as training's: 0 or 1 for a class, or half the Brier score where the metric is log_loss;
+        e / (e + width) for a number."""
         assert outcome.label is not None, "only labelled outcomes count"
-        work, losses = self.work, {}
-        for version, prediction in self._predictions(outcome):
+        work, losses, proper = self.work, {}, self.spec.metric == "log_loss"
+        for version, prediction, probabilities in self._words(outcome):
             e = error(self.regression, prediction, outcome.label)
             losses[version] = work.spread.loss(e) if self.regression else e
+            if proper and probabilities:
+                losses[version] = brier(outcome.label, probabilities)
             recent = work.by_version.get(version, (0, []))[1]
             work.by_version[version] = (work.outcomes, [*recent[-ROLLING + 1 :], e])
         for version, (last, _) in list(work.by_version.items()):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from everloop_monitoring.domain.loop import Drift, Fold
+from everloop_monitoring.domain.status import metric_scores
 from everloop_monitoring.domain.timeline import Severity
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.feature import OutcomeObserved
@@ -23,15 +24,10 @@ AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_fai
 
 
 def scores(fold: Fold) -> Scores:
-    """Whole-log scores beside the rolling one: accuracies, or mean absolute errors."""
-    whole = fold.work.sums.over(fold.work.scored, fold.regression)
-    return Scores(
-        metric="mae" if fold.regression else "accuracy",
-        served=whole.served,
-        rolling=fold.work.rolling(fold.regression).served,
-        no_change=whole.no_change,
-        majority=whole.majority,
-    )
+    """Whole-log scores beside the rolling one, by the loop's metric."""
+    found = metric_scores(fold.spec, fold.work)
+    undefined = tuple(name for name, score in found.items() if score is None)
+    return Scores(metric=fold.spec.metric, **{name: score or 0.0 for name, score in found.items()}, undefined=undefined)
 
 
 def evaluation_updated(fold: Fold, last: OutcomeObserved, time: datetime) -> EvaluationUpdated:

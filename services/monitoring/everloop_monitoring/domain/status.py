@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from everloop_monitoring.domain.loop import Work
+from everloop_monitoring.domain.measure import DEFAULTS
 from everloop_monitoring.domain.scores import Errors
+from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopState, line_of
 from everloop_shared.arithmetic import mean
 
@@ -25,6 +27,7 @@ def status(state: LoopState, totals: dict[str, int], work: Work | None) -> dict[
             "candidate": data.candidate.version if data.candidate else None,
         },
         "accuracy": scores(state, work),
+        "metric": {"name": state.data.spec.metric, **metric_scores(state.data.spec, work)},
         "drifts": totals.get("drifts", 0),
         "runs": totals.get("runs", 0),
         "versions": 1 + totals.get("version", 0),
@@ -41,12 +44,24 @@ def scores(state: LoopState, work: Work | None) -> dict[str, float]:
     return {"served": whole.served, "rolling": rolling, "no_change": whole.no_change, "majority": whole.majority}
 
 
+def metric_scores(spec: LoopSpec, work: Work | None) -> dict[str, float | None]:
+    """Scores by the metric that the spec names; None where it is undefined, such as an F1 without a positive label."""
+    work = work or Work()
+    if spec.metric not in DEFAULTS:
+        return work.measure.scores(spec.metric)
+    regression = spec.task == "regression"
+    whole, rolling = work.sums.over(work.scored, regression), work.rolling(regression).served
+    found = {"served": whole.served, "rolling": rolling, "no_change": whole.no_change, "majority": whole.majority}
+    return {name: score if work.scored else None for name, score in found.items()}
+
+
 def evaluation(state: LoopState, work: Work | None, versions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Scores of what was served beside the baselines, and of each version on all that it predicted."""
+    """Scores of what was served beside the baselines by the loop's metric, None where that is undefined, and of each
+    version on all that it predicted by `version_metric`."""
     regression, known = state.data.spec.task == "regression", work or Work()
     return {
         "loop": state.loop,
-        "metric": "mae" if regression else "accuracy",
+        "metric": state.data.spec.metric,
         "outcomes": known.outcomes,
         "scored": known.scored,
         "contradictions": {
@@ -55,7 +70,8 @@ def evaluation(state: LoopState, work: Work | None, versions: list[dict[str, Any
             "unheard": known.contradictions.unheard,
             "rate": known.contradictions.rate,
         },
-        **scores(state, work),
+        **metric_scores(state.data.spec, work),
+        "version_metric": "mae" if regression else "accuracy",
         "versions": [_version(row, regression) for row in versions],
     }
 

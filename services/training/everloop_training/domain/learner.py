@@ -12,7 +12,6 @@ from everloop_schemas.loop import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import BASELINE, LoopState, line_of
 from everloop_schemas.training import Line, RunRequested
-from everloop_shared.arithmetic import distance
 from everloop_training.domain.challenge import Challenge
 from everloop_training.domain.lines import LearningLine, slug
 from everloop_training.domain.outcome import Outcome
@@ -92,18 +91,18 @@ class LoopLearner:
             self.first_offset = outcome.offset
         self._ensure_spec_lines(outcome)
         self.position = outcome.offset
-        self.triggers.count(outcome, self._learn_label(outcome))
+        self.triggers.count(self.state.data.spec, outcome, self._learn_label(outcome))
         self.roster.passed(outcome)
         cause = self.triggers.due(self.state.data.spec, outcome, self.outcomes)
         if cause and not (self.known and self.known[-1].data.requested_offset >= outcome.offset):
             self.voice.events.append(self._start(cause, outcome.id, self._from(cause)))
         self.answer_waiting()
 
-    def _learn_label(self, outcome: Outcome) -> float | None:
-        """Let all lines learn; returns how wrong the served prediction was, None where there is nothing to learn."""
+    def _learn_label(self, outcome: Outcome) -> bool:
+        """Let all lines learn; False where there is nothing to learn."""
         label = outcome.label
         if not outcome.learnable or label is None or (self.losses.regression and isinstance(label, str)):
-            return None
+            return False
         losses = {BASELINE: self.losses.loss(label, *self.baseline.predict())}
         learned = self.roster.learn(outcome)
         for name, loss in learned.items():
@@ -120,9 +119,7 @@ class LoopLearner:
             self._ripen(self.roster.lines[name])
         if self._challenge.full:
             self._tell()
-        if self.losses.regression:
-            return distance(label, outcome.prediction)
-        return 0.0 if outcome.prediction == label else 1.0
+        return True
 
     def _ripen(self, line: LearningLine) -> None:
         """What a line has become with the outcome it has just learned: trained, or a version."""

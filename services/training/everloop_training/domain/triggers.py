@@ -6,12 +6,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
+from everloop_metrics import ERRORS, Heard, heard, score_of
 from everloop_schemas.cron import Cron
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import Trigger
 from everloop_training.domain.outcome import Outcome
 
 WINDOW = 500
+LOOK_EVERY = 25
+"""The metric is looked at whenever so many labels more have come: it is counted over the whole window."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Triggers:
     labels: int = 0
     feedback: int = 0
     outcomes_at_run: int | None = None
-    served: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    served: deque[Heard] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    metric: str = ""
     next_fire: float | None = None
 
     def started(self, outcomes: int) -> None:
@@ -43,12 +47,17 @@ class Triggers:
         """Whether the last run is too near. Of two causes the one that was requested first stands."""
         return self.outcomes_at_run is not None and outcomes - self.outcomes_at_run < cooldown
 
-    def count(self, outcome: Outcome, served_error: float | None) -> None:
-        """Take in one record of the outcome log; `served_error` is that of what was served, None if not learnable."""
+    def count(self, spec: LoopSpec, outcome: Outcome, learned: bool) -> None:
+        """Take in one record of the outcome log; what was served is judged where its label was learned."""
         self.feedback += outcome.feedback
-        if served_error is not None:
-            self.labels += 1
-            self.served.append(served_error)
+        if not learned or outcome.label is None:
+            return
+        self.labels += 1
+        if self.metric != spec.metric:  # what was kept of an outcome is for one metric only
+            self.metric = spec.metric
+            self.served.clear()
+        if spec.retrain.below is not None:
+            self.served.append(heard(spec.metric, outcome.label, outcome.prediction, outcome.probabilities))
 
     def due(self, spec: LoopSpec, outcome: Outcome, outcomes: int) -> Cause | None:
         """The cause that is due after this outcome, if any."""
@@ -77,12 +86,16 @@ class Triggers:
         return due
 
     def _below(self, spec: LoopSpec, outcome: Outcome) -> Cause | None:
-        floor, errors = spec.retrain.below, spec.task == "regression"
-        if floor is None or len(self.served) < WINDOW or spec.metric in ("r2", "log_loss"):
+        """Whether what was served is worse than the floor: above it where less is better, else below it.
+
+        An undefined metric is no evidence: without a positive label, say, nobody knows how well they are found.
+        """
+        floor, metric = spec.retrain.below, spec.metric
+        if floor is None or len(self.served) < WINDOW or self.labels % LOOK_EVERY:
             return None
-        mean = sum(self.served) / WINDOW
-        if mean <= floor if errors else 1.0 - mean >= floor:
+        score, less = score_of(metric, self.served), metric in ERRORS
+        if score is None or (score <= floor if less else score >= floor):
             return None
-        seen = f"mean absolute error {mean:.4g}, above" if errors else f"accuracy {1.0 - mean:.3f}, below"
+        seen = f"{metric} {score:.4g}, above" if less else f"{metric} {score:.3f}, below"
         said = f"the last {WINDOW} outcomes were served with {seen} {floor}"
         return Cause("metric", f"metric/{outcome.offset}", said)
