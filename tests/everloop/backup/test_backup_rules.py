@@ -210,7 +210,7 @@ def test_the_command_says_what_is_wrong_and_ends_with_1(
 
 
 def test_an_artifact_that_was_collected_is_not_missing_from_a_backup() -> None:
-    states = {"market": {"kept": ["a-0@200"], "judged": 300}, "gone": {"deleted": True}}
+    states: dict[str, dict[str, object]] = {"market": {"kept": ["a-0@200"], "judged": 300}, "gone": {"deleted": True}}
 
     def of(loop: str, offset: int) -> bool:
         return collected(f"models/{loop}/a-0@{offset}-0123456789abcdef.pkl", states)
