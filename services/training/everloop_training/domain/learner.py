@@ -13,6 +13,7 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import BASELINE, LoopState, line_of
 from everloop_schemas.training import Line, RunRequested
 from everloop_training.domain.challenge import Challenge
+from everloop_training.domain.firsts import Firsts
 from everloop_training.domain.lines import LearningLine, slug
 from everloop_training.domain.outcome import Outcome
 from everloop_training.domain.repeats import Repeats
@@ -46,7 +47,7 @@ class LoopLearner:
         self.finished: frozenset[str] = frozenset()
         self.spec_lines: dict[str, str] = {}
         self.fresh, self.previous = BASELINE, BASELINE
-        self.triggers, self.repeats = Triggers(), Repeats()
+        self.triggers, self.repeats, self.firsts = Triggers(), Repeats(), Firsts()
         self.waiting: DriftDetected | None = None
         self.recent_offsets: deque[int] = deque(maxlen=WINDOW)
         self.versions = Versions(self.roster, self.roster.voice)
@@ -87,6 +88,7 @@ class LoopLearner:
         if self.repeats.again(outcome):
             self.position, self.roster.next = outcome.offset, outcome.offset + 1
             return
+        outcome = self.firsts.judged(outcome)
         if self.first_offset is None:
             self.first_offset = outcome.offset
         self._ensure_spec_lines(outcome)
@@ -196,7 +198,7 @@ class LoopLearner:
 
     def fill(self, gap: Gap, outcomes: Iterable[Outcome]) -> None:
         """History for a line, without what lies on the log a second time."""
-        self.roster.fill(gap, [o for o in outcomes if o.offset not in self.repeats.offsets])
+        self.roster.fill(gap, [self.firsts.recalled(o) for o in outcomes if o.offset not in self.repeats.offsets])
 
     # runs
 

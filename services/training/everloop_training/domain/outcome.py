@@ -21,10 +21,12 @@ class Outcome(NamedTuple):
     prediction: Scalar
     probabilities: dict[str, float] | None
     size: int = 0
+    prediction_id: str = ""
+    source: str | None = None
 
     @property
     def learnable(self) -> bool:
-        """The first word on a prediction, with a label: corrections and "not this" are never learned."""
+        """The first truth of a prediction (see `Firsts`): corrections and "not this" are never learned."""
         return self.first and self.label is not None
 
 
@@ -45,4 +47,6 @@ def outcome_of(event: OutcomeObserved, offset: int, logged_ms: int = 0, size: in
         prediction=data.prediction,
         probabilities=data.probabilities,
         size=size,
+        prediction_id=data.prediction_id,
+        source=data.source,
     )
