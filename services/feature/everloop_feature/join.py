@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from everloop_feature.domain import dumps
+from pydantic_core import from_json, to_json
+
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.serving import PredictionMade
@@ -89,7 +90,7 @@ class Join:
         known = [self.due_ms, truth, self.corrections, self.words, self.voices, self.as_of, self.by_label, self.made_by]
         waits = [[w.named() for w in side] for side in (self.waiting, self.overdue)]
         events = [w.wire for w in (*self.waiting, *self.overdue)]
-        return b"\n".join([dumps([known, *waits]), self.prediction or b"", *events])
+        return b"\n".join([to_json([known, *waits]), self.prediction or b"", *events])
 
     @classmethod
     def load(cls, value: bytes) -> Join:
@@ -97,7 +98,7 @@ class Join:
         if not value.startswith(b"[["):
             return _of_before(value)
         head, prediction, *events = value.split(b"\n")
-        known, waiting, overdue = json.loads(head)
+        known, waiting, overdue = from_json(head)
         due_ms, truth, corrections, words, voices, as_of, by_label, made_by = known
         return cls(
             due_ms=due_ms,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
+
+from pydantic_core import from_json, to_json
 
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import Unavailable
@@ -48,13 +49,13 @@ class _Entry:
     value: bytes | None
 
     def encode(self) -> bytes:
-        head = json.dumps(self.offsets, separators=(",", ":")).encode()
+        head = to_json(self.offsets)
         return head if self.value is None else head + b"\n" + self.value
 
     @classmethod
     def decode(cls, raw: bytes) -> _Entry:
         head, there, value = raw.partition(b"\n")
-        return cls(json.loads(head), value if there else None)
+        return cls(from_json(head), value if there else None)
 
     def older_than(self, other: _Entry) -> bool:
         """Whether the other reflects all that this one does, and more."""
