@@ -24,7 +24,7 @@ from everloop_schemas.envelope import Data, Event
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 7
+FORMAT = 8
 LARGEST = 2_000_000_000
 FILE = Path(__file__).with_name("allowed.txt")
 """What snapshots do beside models and events; `tests/training/snapshot_survey.py` writes it, and a test looks."""
