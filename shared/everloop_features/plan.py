@@ -56,6 +56,17 @@ class FeaturePlan:
     latest: tuple[str, ...]
     uses_label: bool
     span_points: int
+    texts: frozenset[str] = frozenset()
+
+    def misfit(self, features: Mapping[str, Scalar | None]) -> str | None:
+        """Why a vector is none of this plan; None where each feature is there by its name, or missing."""
+        if unknown := features.keys() - set(self.names):
+            return f"features.{min(unknown)[:80]}: is not among the loop's features"
+        for name in self.names:
+            value = features.get(name)
+            if value is not None and (type(value) is str) != (name in self.texts):
+                return f"features.{name}: must be {'text' if name in self.texts else 'a number'}"
+        return None
 
     def empty(self) -> State:
         """The state of an entity that nothing is known of."""
@@ -145,6 +156,7 @@ class _Compiler:
             latest=tuple({w.field: None for w in windows if w.events is None and w.length_ms is None}),
             uses_label=any(step is None for _, step in self._steps),
             span_points=min(MAX_POINTS, ENTITY_POINTS // 2 // max(1, len(spans))),
+            texts=frozenset(name for name in self._names if self._known.get(name) == "string"),
         )
 
     def add(self, i: int, feature: FeatureSpec) -> None:

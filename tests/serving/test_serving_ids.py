@@ -208,3 +208,28 @@ async def test_the_datatype_of_predictions_is_that_of_the_classes(
 
     assert [o["datatype"] for o in model.json()["outputs"]] == [datatype]
     assert [o["datatype"] for o in answer.json()["outputs"] if o["name"] == "prediction"] == [datatype]
+
+
+@pytest.mark.parametrize(
+    ("features", "word"),
+    [
+        ({"price": "high"}, "features.price: must be a number"),
+        ({"zz": 1.0}, "features.zz: is not among the loop's features"),
+    ],
+)
+async def test_a_vector_that_feature_would_not_write_is_a_dead_letter_and_takes_no_version_down(
+    world: World, features: dict[str, Any], word: str
+) -> None:
+    await world.put(world.state(world.version("logistic-0@1")))
+    await world.start()
+    await world.until(lambda: ("logistic-0@1", "ready") in world.reports())
+    good = world.features("forged")
+    forged = good.model_copy(update={"data": good.data.model_copy(update={"features": features})})
+
+    await world.put(forged, world.features("after"))
+
+    await world.until(world.made)
+    [letter] = await world.until(lambda: world.broker.events(DEAD_LETTERS["serving"].topic))
+    assert letter.data.reason == word
+    assert [m.subject for m in world.made()] == ["after"]
+    assert ("logistic-0@1", "fell_back") not in world.reports()

@@ -43,6 +43,12 @@ class IdTaken(Rejected):
     title = "Id taken"
 
 
+class VectorRejected(Rejected):
+    """Features that are not the loop's: a model would fail at them, and be blamed for it."""
+
+    title = "Vector does not fit its loop"
+
+
 class SpoolFull(Overloaded):
     """The bus has been away for so long that the spool holds all it may."""
 

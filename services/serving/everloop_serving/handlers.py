@@ -16,13 +16,21 @@ from everloop_features.times import USUAL_TIMES, TimeLimits
 from everloop_schemas.envelope import Event, Fields, derived_id
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceivedData
+from everloop_schemas.names import ID_RULE, is_id
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade, PredictionMadeData
 from everloop_serving.domain.entities import Entities
 from everloop_serving.domain.labels import LabelBook
 from everloop_serving.domain.predict import Live, predict
 from everloop_serving.domain.recent import Known, Recent
-from everloop_serving.errors import IdTaken, LoopNotKnown, ModelLoading, ObservationRejected, PredictionNotFound
+from everloop_serving.errors import (
+    IdTaken,
+    LoopNotKnown,
+    ModelLoading,
+    ObservationRejected,
+    PredictionNotFound,
+    VectorRejected,
+)
 from everloop_serving.ports import Meter, Models, Spool, Tail
 from everloop_shared.clock import Clock
 from everloop_shared.errors import FieldError, Unavailable
@@ -101,6 +109,8 @@ class Handlers:
             raise LoopNotKnown(f"loop {event.loop} at revision {event.revision} is not known here yet")
         if live.loading:
             raise ModelLoading(f"{event.loop} is loading its champion")
+        if wrong := _misfit(live, event):
+            raise VectorRejected(wrong)
         if not self.tail.covers(at.partition):
             await self.tail.cover(at.partition, datetime.fromtimestamp(at.timestamp / 1000, UTC))
         data = event.data
@@ -250,6 +260,15 @@ class Handlers:
                 fingerprint=asked.fingerprint,
             ),
         )
+
+
+def _misfit(live: Live, event: FeaturesComputed) -> str | None:
+    """Why a vector is not what feature would have written; one of an earlier revision may be of other features."""
+    if event.subject != event.data.entity:
+        return "data.entity: is not the subject; name one entity in both"
+    if not is_id(event.data.prediction_id):
+        return f"data.prediction_id: must be {ID_RULE}"
+    return live.plan.misfit(event.data.features) if event.revision == live.revision else None
 
 
 def _brought(live: Live, seen: Observation, asked: Asked, now: datetime) -> ObservationReceived:

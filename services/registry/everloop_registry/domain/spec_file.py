@@ -40,7 +40,7 @@ PATTERNS = {
 def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
     """The spec in a loop file; raises SpecRejected naming every field that is wrong and the fix. Blocks a while."""
     try:
-        text = body.decode()
+        text = body.decode("utf-8-sig")  # a byte order mark says nothing that is not known
     except UnicodeDecodeError as e:
         raise refused([FieldError("body", f"must be UTF-8: {e.reason} at byte {e.start:,}")]) from e
     try:
