@@ -78,7 +78,7 @@ class EvaluationUpdated(Event):
 class AlertRaisedData(Data):
     """Something a person may want to know, in one sentence."""
 
-    kind: Literal["drift", "rollback", "corrections", "dead_letter", "line_failed"]
+    kind: Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
     severity: Literal["info", "warning", "critical"]
     message: str
 

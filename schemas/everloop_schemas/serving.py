@@ -60,12 +60,16 @@ class PredictionMade(Event):
 
 
 class VersionStateData(Data):
-    """How one version is on one serving instance. `reason` says why it failed or fell back."""
+    """How one version is on one serving instance. `reason` says why it failed or fell back.
+
+    `serving` is the version that answers there for the loop meanwhile, where the one named does not.
+    """
 
     version: str
     instance: str
     state: Literal["ready", "failed", "fell_back"]
     reason: str | None = None
+    serving: str | None = None
 
 
 class VersionState(Event):

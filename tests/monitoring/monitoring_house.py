@@ -93,7 +93,7 @@ class House:
         return answer
 
     def _lag(self) -> list[str]:
-        own = ("monitoring.drift", "monitoring.eval", "monitoring.alert", "registry.loop_state", "serving.version")
+        own = ("monitoring.drift", "monitoring.eval", "monitoring.alert", "registry.loop_state")
         return [
             f"{topic}/{p}"
             for (topic, p), log in list(self.broker._logs.items())

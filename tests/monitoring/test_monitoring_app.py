@@ -36,7 +36,7 @@ from everloop_schemas.registry import (
     ModelRolledBack,
     ModelRolledBackData,
 )
-from everloop_schemas.serving import Shadow
+from everloop_schemas.serving import Shadow, VersionState, VersionStateData
 from everloop_schemas.training import LineFailed, LineFailedData, RunRequested, RunRequestedData
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
@@ -276,6 +276,25 @@ async def test_a_line_that_broke_is_an_alert_with_the_offset_and_what_became_of_
     assert [(a.kind, a.severity) for a in raised] == [("line_failed", "warning"), ("line_failed", "critical")]
     assert "logistic-0 broke at offset 500 and starts again without it: not finite" in raised[0].message
     assert [line["kind"] for line in told] == ["line_failed", "line_failed"]
+
+
+async def test_a_version_that_cannot_be_loaded_is_an_alert_that_says_what_serves(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    said = {"version": "logistic-0@99", "instance": "one", "reason": "sha256 is 1, expected 2", "serving": "0"}
+    async with running(broker, tmp_path) as house:
+        await house.send(state())
+        for n, became in enumerate(("ready", "failed", "failed")):
+            data = VersionStateData.model_validate({**said, "state": became})
+            event = VersionState(id=became, time=at(n), subject="logistic-0@99", loop=LOOP, revision=1, data=data)
+            await house.send(event)
+        await house.status()
+        told = await house.ask("alerts")
+
+    raised = {e.id: e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)}
+    [alert] = raised.values()
+    assert (alert.kind, alert.severity) == ("artifact", "critical")
+    assert alert.message == "logistic-0@99 cannot be loaded on one; it serves 0: sha256 is 1, expected 2"
+    assert [line["kind"] for line in told] == ["artifact"]
 
 
 async def test_the_curves_have_a_point_every_fifty_labels(tmp_path: Path) -> None:

@@ -137,9 +137,10 @@ def run_requested(name: str) -> RunRequested:
     return event(RunRequested, data, f"requested-{name}")
 
 
-def state(version: str, said: str = "ready", instance: str = "serving-1") -> VersionState:
+def state(version: str, said: str = "ready", instance: str = "serving-1", serving: str | None = None) -> VersionState:
     """Word from serving."""
-    data = VersionStateData.model_validate({"version": version, "instance": instance, "state": said, "reason": "test"})
+    told = {"version": version, "instance": instance, "state": said, "reason": "test", "serving": serving}
+    data = VersionStateData.model_validate(told)
     return event(VersionState, data, f"{said}-{version}-{instance}")
 
 

@@ -280,3 +280,29 @@ class Away(MemoryBroker):
         if self.away:
             raise Unavailable("the broker is away")
         await super().append(topic, key, value)
+
+
+async def test_what_serves_in_place_of_a_champion_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await tell(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
+        await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
+        await tell(broker, stored("a-0", 200, tmp_path / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
+        await until(lambda: decided(broker)[-1:] == ["model_promoted"])
+        await tell(broker, state("a-0@200", "failed", serving="0"))
+        await until(lambda: decided(broker)[-1:] == ["model_rolled_back"])
+        back = (await client.get("/market")).json()
+        await client.post("/market/rollback", json={"reason": "a person insists", "to": "a-0@200"})
+        await tell(broker, state("a-0@200", "failed", serving="0"), state("a-0@200", "failed", "two", serving="0"))
+        await until(lambda: heard(broker, "serving.version_state.v1") == 3)
+        broken = (await client.get("/market")).json()
+        await tell(broker, state("a-0@200", "ready"))
+        await until(lambda: heard(broker, "serving.version_state.v1") == 4)
+        mended = (await client.get("/market")).json()
+
+    told = {"version": "0", "reason": "test"}
+    assert (back["champion"]["version"], back["champion"]["serving"]) == ("0", {})
+    assert [found["champion"]["version"] for found in (broken, mended)] == ["a-0@200"] * 2
+    assert broken["champion"]["serving"] == {"serving-1": told, "two": told}
+    assert mended["champion"]["serving"] == {"two": told}

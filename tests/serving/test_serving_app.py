@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
+from everloop_schemas.serving import VersionState
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryEngine
 
@@ -87,6 +88,9 @@ async def test_a_promoted_version_is_swapped_in_under_load_without_a_failed_requ
             answers.append(await world.ask(price=0.9))
             await asyncio.sleep(0)  # the test's own transport never yields
 
+    answers.append(await world.ask(price=0.9))
+    await world.put(world.state(world.version("logistic-0@0")))
+    await world.until(lambda: ("logistic-0@0", "ready") in world.reports(), deadline_s=30)
     users = [asyncio.create_task(load()) for _ in range(4)]
     for n in range(3):
         await world.put(world.state(world.version(f"logistic-0@{n}")))
@@ -111,6 +115,33 @@ async def test_an_artifact_with_another_sha256_is_refused_and_the_old_version_ke
 
     await world.until(lambda: ("logistic-0@2", "failed") in world.reports())
     assert (await world.ask()).json()["version"] == "logistic-0@1"
+
+
+async def test_a_champion_that_was_tampered_with_is_not_loaded_and_what_serves_is_told(
+    world: World,
+) -> None:
+    version = world.version("logistic-0@1")
+    path = Path(unquote(urlparse(version.uri or "").path))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    await world.put(world.state(version))
+
+    await world.start()
+    await world.until(lambda: ("logistic-0@1", "failed") in world.reports())
+
+    [told] = [e.data for e in world.broker.events(VersionState.topic) if isinstance(e, VersionState)]
+    assert (told.state, told.serving) == ("failed", "0")
+    assert "sha256" in (told.reason or "")
+    assert (await world.ask()).json()["version"] == "0"
+
+
+async def test_a_uri_that_leads_elsewhere_is_not_followed(world: World) -> None:
+    version = world.version("logistic-0@1").model_copy(update={"uri": "data:;base64,gAVOLg=="})
+    await world.put(world.state(version))
+
+    await world.start()
+
+    await world.until(lambda: ("logistic-0@1", "failed") in world.reports())
+    assert (await world.ask()).json()["version"] == "0"
 
 
 async def test_a_store_that_is_away_for_a_moment_costs_only_time(world: World) -> None:
@@ -296,7 +327,7 @@ async def test_a_request_whose_record_finds_no_room_moves_no_window(world: World
 
 
 async def _until_answered_by(world: World, answers: list[Any], version: str) -> None:
-    await world.until(lambda: answers and answers[-1].json()["version"] == version)
+    await world.until(lambda: answers and answers[-1].json()["version"] == version, deadline_s=40)
 
 
 async def _at_revision(world: World, revision: int) -> None:

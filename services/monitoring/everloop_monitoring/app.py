@@ -12,7 +12,7 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import Decided, LoopState
-from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.database import Database, sqlite_url
 from everloop_shared.messaging.lives import living
@@ -36,6 +36,7 @@ def routes(handlers: Handlers) -> list[Route]:
         Route(RunFinished.topic, handlers.on_run_finished),
         Route(LineFailed.topic, handlers.on_line_failed),
         Route(ModelTrained.topic, handlers.on_model_trained),
+        Route(VersionState.topic, handlers.on_version_state),
         *(Route(cls.topic, handlers.on_dead_letter) for cls in DEAD_LETTERS.values()),
     ]
 

@@ -18,7 +18,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.names import is_loop_name
 from everloop_schemas.registry import Decided, KnownLoops, LoopState, ModelRolledBack, VersionRegistered
-from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
@@ -112,6 +112,15 @@ class Handlers:
         self._tell(told)
         message, severity = f"{told.what}: {told.why}"[:500], told.data["severity"]
         return [alert(event.loop, event.revision, self.clock(), "line_failed", severity, message, event.id)]
+
+    async def on_version_state(self, event: VersionState, at: Position) -> list[Event]:
+        """A version that an instance cannot load: a person is told what serves instead."""
+        told = timeline.not_loaded(event)
+        if told is None:
+            return []
+        self._tell(told)
+        message = f"{told.what}: {told.why}"[:500]
+        return [alert(event.loop, event.revision, self.clock(), "artifact", "critical", message, event.id)]
 
     async def on_model_trained(self, event: ModelTrained, at: Position) -> list[Event]:
         """A version exists."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from everloop_registry import metrics
 from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_registry.domain.loop import GENESIS, Loop
-from everloop_registry.domain.work import Work
+from everloop_registry.domain.work import Instead, Work
 from everloop_registry.tables import decisions, loops, versions, working
 from everloop_schemas.envelope import at
 from everloop_schemas.loop import LoopSpec
@@ -109,6 +109,12 @@ class SqlReader:
         async with self._database.reading() as session:
             state = await session.scalar(sql.select(loops.c.state).where(loops.c.loop == name))
             return Loop.model_validate_json(state) if state else None
+
+    async def unserved(self, name: str) -> dict[str, Instead]:
+        """The instances that do not serve the champion."""
+        async with self._database.reading() as session:
+            kept = await session.scalar(sql.select(working.c.state).where(working.c.loop == name))
+            return Work.model_validate_json(kept).unserved if kept else {}
 
     async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
         """A loop's decisions."""

@@ -17,7 +17,7 @@ from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import LoopNotFound, SpecRejected, Starting, not_found
 from everloop_registry.handlers import Handlers
 from everloop_registry.ports import Reader
-from everloop_registry.views import as_of, registered, rollout_view, state_view
+from everloop_registry.views import as_of, registered, rollout_view, served_view, state_view
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
 from everloop_shared.errors import FieldError, Rejected
@@ -134,7 +134,8 @@ def _queries(routes: APIRouter, reader: Reader) -> None:
     @routes.get("/{loop}")
     async def state(loop: str, as_of: str | None = None) -> JSONResponse:
         """Spec, revision, live versions and rollout."""
-        return JSONResponse(state_view(await _loop(reader, loop, as_of)))
+        found = await _loop(reader, loop, as_of)
+        return JSONResponse(state_view(found) if as_of else served_view(found, await reader.unserved(loop)))
 
     @routes.get("/{loop}/versions")
     async def versions(loop: str, as_of: str | None = None) -> JSONResponse:

@@ -140,6 +140,7 @@ class Handlers:
             return []
         loop, work = ledger.known, ledger.work
         work.heard(said.instance)
+        work.serves(said.instance, said.version, said.serving if said.state == "failed" else None, said.reason or "")
         if said.state != "ready":
             reason = f"{said.state} on {said.instance}: {said.reason or 'no reason given'}"
             rollout.broke(ledger, said.version, reason[:REASON])

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.work import Instead
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided
 from everloop_schemas.training import ModelTrainedData
@@ -50,6 +51,9 @@ class Reader(Protocol):
 
     async def loop(self, name: str) -> Loop | None:
         """One loop as it is now."""
+
+    async def unserved(self, name: str) -> dict[str, Instead]:
+        """The instances that do not serve the champion, and what they serve instead."""
 
     async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
         """A loop's decisions as they are on the wire, oldest first: up to a moment, of one type."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from everloop_registry.domain.ledger import Cause, Ledger, digest
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.rollout import plan
+from everloop_registry.domain.work import Instead
 from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import at
 from everloop_schemas.registry import BASELINE, Decided, LiveVersion, VersionRegistered
@@ -22,6 +23,14 @@ def as_of(loop: str, wires: Sequence[bytes]) -> Loop | None:
         assert isinstance(decision, Decided), "the topic holds nothing else"
         ledger.follow(decision, digest(wire))
     return ledger.loop
+
+
+def served_view(loop: Loop, unserved: Mapping[str, Instead]) -> dict[str, Any]:
+    """A loop as it is now, whole; `champion.serving` says what instances that cannot load the champion serve."""
+    found = state_view(loop)
+    told = {i: t for i, t in sorted(unserved.items()) if t.of == loop.champion.version}
+    found["champion"]["serving"] = {i: {"version": t.version, "reason": t.reason} for i, t in told.items()}
+    return found
 
 
 def state_view(loop: Loop) -> dict[str, Any]:

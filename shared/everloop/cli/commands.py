@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ import typer
 from everloop.cli import views
 from everloop.cli.ask import ask
 from everloop.cli.output import Data, Failed, Json, Loop, result, say, show
+from everloop.errors import EverloopError
 from everloop.wire import path
 
 File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="The loop file, YAML; - is standard input.")]
@@ -50,6 +52,8 @@ def status(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
     """Show how a loop is doing, or all loops in a table."""
     if loop is not None:
         found = _of(loop, "/status", data)
+        if instead := _served_instead(loop, data):
+            found["champion"]["serving"] = instead
         result(found) if as_json else show(views.status(loop, found))
         return
     names = [entry["loop"] for entry in ask("monitoring", "/v1/loops", data)["loops"]]
@@ -131,6 +135,14 @@ def delete(
 def _typed(question: str) -> str:
     typer.echo(question, nl=False, err=True)  # standard output is the result's
     return typer.get_text_stream("stdin").readline().strip()
+
+
+def _served_instead(loop: str, data: str | None) -> Any:
+    """What instances serve that cannot load the champion; nothing where the registry does not answer."""
+    with suppress(EverloopError):
+        state = ask("registry", path(loop), data, retry_for=0.5)
+        return state.get("champion", {}).get("serving")
+    return None
 
 
 def _of(loop: str, what: str, data: str | None, service: str = "monitoring") -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 Status = Mapping[str, Any]
 QUIET = frozenset({"loop", "spec", "model", "reason"})
@@ -30,7 +31,11 @@ def status(loop: str, found: Status) -> RenderableType:
             (f"{metric['name']}, all", _measured(metric["served"])),
         ]
     accuracy = _pairs(rows)
-    return Panel(Group(counts, "", models, "", accuracy), title=loop, title_align="left", expand=False)
+    instead = [
+        Text(f"{instance} serves {told['version']}, as it cannot load the champion: {told['reason']}")
+        for instance, told in champion.get("serving", {}).items()
+    ]
+    return Panel(Group(counts, "", models, *instead, "", accuracy), title=loop, title_align="left", expand=False)
 
 
 def loops(all_loops: Mapping[str, Status]) -> RenderableType:

@@ -20,7 +20,7 @@ from everloop_schemas.monitoring import (
     Scores,
 )
 
-AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_failed"]
+AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
 
 
 def scores(fold: Fold) -> Scores:

@@ -17,10 +17,11 @@ from everloop_schemas.registry import (
     ModelRolledBack,
     RolloutChanged,
 )
+from everloop_schemas.serving import VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 
 Severity = Literal["info", "warning", "critical"]
-ALERTS = ("drift", "rollback", "corrections", "dead_letter", "line_failed")
+ALERTS = ("drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact")
 """Kinds of happening that are alerts as well."""
 
 
@@ -84,6 +85,16 @@ def line_failed(event: LineFailed) -> Happening:
     )
     severity: Severity = "warning" if d.state == "restarted" else "critical"
     return _of(event, "line_failed", f"{d.line} broke at offset {d.offset} and {then}", d.reason, severity=severity)
+
+
+def not_loaded(event: VersionState) -> Happening | None:
+    """An instance of serving cannot load a version; what it can is not told here."""
+    d = event.data
+    if d.state != "failed":
+        return None
+    instead = f"; it serves {d.serving}" if d.serving else ""
+    what = f"{d.version} cannot be loaded on {d.instance}{instead}"
+    return _of(event, "artifact", what, d.reason or "no reason given", severity="critical")
 
 
 def model_trained(event: ModelTrained) -> Happening | None:

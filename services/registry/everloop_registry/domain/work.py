@@ -11,8 +11,18 @@ from everloop_registry.domain.refresh import Recent, Waiting
 from everloop_schemas import registry as r
 from everloop_schemas.registry import Decided, line_of
 
+INSTANCES = 50
+"""Of so many instances at most it is remembered that they serve another version."""
 LIVE = 500
 """An instance that has said nothing for so many outcomes is not waited for."""
+
+
+class Instead(BaseModel):
+    """What an instance serves, `version`, because it cannot load the champion `of`."""
+
+    of: str
+    version: str
+    reason: str
 
 
 class Work(BaseModel):
@@ -22,7 +32,8 @@ class Work(BaseModel):
     `guard` gathers evidence that the candidate is worse than the champion, in what serving predicted; `judged` counts
     the outcomes of this step that both had predicted. `served` is the loss of what was served, by offset. `waiting`
     are refreshes without evidence yet, and `learned` counts the outcomes that training told of. `ready` are the
-    instances that hold the candidate's line since outcome `ready_at`; `instances` says when each last spoke.
+    instances that hold the candidate's line since outcome `ready_at`; `instances` says when each last spoke, and
+    `unserved` which of them answer with another version than the champion.
     """
 
     gate: Gate = Field(default_factory=Gate)
@@ -38,11 +49,21 @@ class Work(BaseModel):
     ready: list[str] = Field(default_factory=list)
     ready_at: int | None = None
     instances: dict[str, int] = Field(default_factory=dict)
+    unserved: dict[str, Instead] = Field(default_factory=dict)
 
     def heard(self, instance: str) -> None:
         """An instance spoke; those that have been silent for long are forgotten."""
         self.instances[instance] = self.outcomes
         self.instances = {i: at for i, at in self.instances.items() if self.outcomes - at <= LIVE}
+
+    def serves(self, instance: str, of: str, version: str | None, reason: str) -> None:
+        """An instance holds version `of`, or could not load it and serves another."""
+        if version is not None:
+            self.unserved = dict(
+                [*self.unserved.items(), (instance, Instead(of=of, version=version, reason=reason))][-INSTANCES:]
+            )
+        elif (told := self.unserved.get(instance)) and told.of == of:
+            del self.unserved[instance]
 
     def all_ready(self) -> bool:
         """Whether every live instance holds the candidate."""

@@ -152,6 +152,7 @@ class LoadedModels:
             self._meter.load_failed(state.loop)
             reason = e.detail if isinstance(e, EverloopError) else repr(e)
             log.error("version not loaded", extra={"loop": key[0], "version": key[1], "reason": reason})
+            self._renew(state.loop)  # first, so that what answers from now on is told
             self._say(state.loop, state.revision, version.version, "failed", reason[:500])
         else:
             gc.freeze()  # a forest under the collector's feet stalls every answer; models hold no cycles to collect
@@ -245,7 +246,8 @@ class LoadedModels:
     def _say(
         self, loop: str, revision: int, version: str, state: Literal["ready", "failed", "fell_back"], reason: str | None
     ) -> None:
-        kind = VersionState.type_name()
+        kind, live = VersionState.type_name(), self._live.get(loop)
+        instead = live.champion.version if live and state == "failed" else None
         self._report(
             VersionState(
                 id=derived_id(loop, kind, version, self._instance, state),
@@ -253,7 +255,9 @@ class LoadedModels:
                 subject=version,
                 loop=loop,
                 revision=revision,
-                data=VersionStateData(version=version, instance=self._instance, state=state, reason=reason),
+                data=VersionStateData(
+                    version=version, instance=self._instance, state=state, reason=reason, serving=instead
+                ),
             )
         )
 
