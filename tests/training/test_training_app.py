@@ -210,13 +210,16 @@ async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tm
         assert len({r.id for r in room.said(RunRequested)}) == 3
 
 
-async def test_a_run_before_any_outcome_is_refused_with_the_way_out(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_a_run_asked_for_before_any_outcome_waits_for_the_first_label(
+    broker: MemoryBroker, tmp_path: Path
+) -> None:
     await broker.append("registry.loop_state.v1", b"market", state().encode())
     async with house(broker, tmp_path) as room, door(room) as client:
         answer = await client.post("/v1/loops/market/runs", headers=JSON)
 
-        assert answer.status_code == 409
-        assert "labels" in answer.json()["detail"]
+        assert answer.status_code == 202
+        assert (answer.json()["run"], answer.json()["state"]) == (None, "waiting")
+        assert "first label" in answer.json()["detail"]
 
 
 async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_is_asked(tmp_path: Path) -> None:

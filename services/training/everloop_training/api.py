@@ -15,6 +15,7 @@ from everloop_shared.text import Readable
 from everloop_training.handlers import Handlers
 
 COMMAND_BYTES = 10_000
+NO_OUTCOMES = "there are no outcomes to learn from yet; training starts by itself with the first label"
 
 
 class RunBody(BaseModel):
@@ -43,6 +44,8 @@ def router(handlers: Handlers, engine: Engine) -> APIRouter:
     async def retrain(loop: str, request: Request) -> JSONResponse:
         asked = await command_body(RunBody, request, COMMAND_BYTES, needed=False)
         run = await handlers.request_run(loop, asked.reason, asked.key)
+        if run is None:
+            return JSONResponse({"loop": loop, "run": None, "state": "waiting", "detail": NO_OUTCOMES}, 202)
         await engine.publish([run])
         return JSONResponse(_described(run, None), 202)
 

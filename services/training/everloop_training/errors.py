@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, Overloaded, Rejected, Unavailable
+from everloop_shared.errors import NotFound, Overloaded, Unavailable
 
 
 class LoopNotFound(NotFound):
     """Nobody has applied this loop."""
 
     title = "Loop not found"
-
-
-class NoOutcomes(Rejected):
-    """A run was asked for before there was anything to learn."""
-
-    http_status = 409
-    title = "No outcomes yet"
 
 
 class TooManyRuns(Overloaded):

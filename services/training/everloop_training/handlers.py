@@ -64,8 +64,11 @@ class Handlers:
         self._known(event.loop)
         return list(await self.learners.on_drift(event, at.partition, at.offset))
 
-    async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested:
-        """A person asks for a run; the same `key` is the same run. Raises LoopNotFound, NoOutcomes, Unavailable."""
+    async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested | None:
+        """A person asks for a run; the same `key` is the same run, None while there is nothing to learn from.
+
+        Raises LoopNotFound, TooManyRuns, Unavailable.
+        """
         self._exists(loop)
         key = key or str(uuid4())
         with self._admitted(loop, f"manual/{key}"):

@@ -29,10 +29,11 @@ class Learners(Protocol):
         Raises Behind where the outcomes up to the drift are not learned yet, Unavailable while they restart.
         """
 
-    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested:
+    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested | None:
         """Start a run because a person asks; the same key is the same run.
 
-        Raises NoOutcomes where the loop has none yet, Unavailable while they restart.
+        None where the loop has no outcomes yet: all its lines start with the first. Raises Unavailable while they
+        restart.
         """
 
 

@@ -83,6 +83,8 @@ def retrain(loop: Loop, reason: Reason = "asked for by a person", data: Data = N
     run = _tell("training", loop, "/runs", {"reason": reason}, data)
     if as_json:
         result(run)
+    elif run["run"] is None:
+        show(run["detail"])
     else:
         show(f"run {run['run']} starts line {run['line']}; see it with: everloop history {loop}")
 

@@ -23,7 +23,7 @@ from everloop_training.adapters.parked import Parked
 from everloop_training.adapters.pump import Pump
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.outcome import Outcome, outcome_of
-from everloop_training.errors import Behind, LearnersAway, NoOutcomes
+from everloop_training.errors import Behind, LearnersAway
 from everloop_training.messages import (
     Answer,
     Fill,
@@ -168,13 +168,11 @@ class ProcessLearners:
         self._next_alert[partition] = offset + 1
         return [answer.request] if answer.request else []
 
-    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested:
+    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested | None:
         """A person's run."""
         answer = await self._ask(lambda n: Request(n, loop, key, reason))
         if answer.behind:
             raise Behind(f"the outcomes of {loop} are being learned again")
-        if answer.request is None:
-            raise NoOutcomes(f"loop {loop} has no outcomes to learn from; send labels first")
         return answer.request
 
     async def open(self, partition: int) -> Opened:
