@@ -22,10 +22,10 @@ def bounded(value: object) -> float:
 
 
 def distance(a: object, b: object) -> float:
-    """|a - b|, finite: 2 * LARGEST at most."""
-    if type(a) is float and type(b) is float and -LARGEST <= a <= LARGEST and -LARGEST <= b <= LARGEST:
-        return abs(a - b)
-    return abs(bounded(a) - bounded(b))
+    """|a - b|, at most LARGEST."""
+    if type(a) is float and type(b) is float and (far := abs(a - b)) <= LARGEST:
+        return far
+    return min(LARGEST, abs(bounded(a) - bounded(b)))
 
 
 def exact(value: object) -> int:

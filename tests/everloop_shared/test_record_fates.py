@@ -141,12 +141,14 @@ def test_each_partition_waits_for_all_unknown_loops_together_and_once_for_each()
     again = [patience.may_wait(first, "a", 0.0, 15.0), patience.may_wait(other, "a", 0.0, 15.0)]
     names = [patience.may_wait(first, f"loop-{n}", 0.0, 15.0) for n in range(100)]
     elsewhere = patience.may_wait(other, "b", 10.0, 15.0)
+    now = 10.0
+    soon = [patience.may_wait(first, f"soon-{n}", 0.0, 15.0) for n in range(100)]
     now = 300.0
     later = [patience.may_wait(first, "new", 7.0, 15.0), patience.may_wait(first, "new", 8.0, 15.0)]
 
     assert waits == [True, False]
     assert again == [False, False]
-    assert not any(names)
+    assert not any(names + soon)
     assert elsewhere
     assert later == [True, False]
 

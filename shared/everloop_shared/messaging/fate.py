@@ -49,7 +49,8 @@ class Fates:
     def handled(self, at: Position, loop: str) -> None:
         """A record of a loop went well."""
         self._tries.pop((at.topic, at.partition), None)
-        self._patience.known(loop)
+        if self._patience.given_up:
+            self._patience.given_up.pop(loop, None)
 
     def retried(self, at: Position) -> float:
         """Count one more try of the record at this position; returns the seconds since the first."""

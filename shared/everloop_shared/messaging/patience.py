@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 PERIOD_S = 600.0
+WORTH_IT = 0.9
+"""A wait is begun where a tenth of the budget is left: less is spent on trying again."""
 LOOPS_KEPT = 1_000
 Partition = tuple[str, int]
 
@@ -14,31 +16,28 @@ Partition = tuple[str, int]
 class Patience:
     """Each partition waits `give_up_after` seconds in ten minutes for all unknown loops together.
 
-    A loop that was given up is not waited for again until one of its records could be handled.
+    A loop that was given up is not waited for again until it is taken out of `given_up`: until one of its records
+    could be handled.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._given_up: OrderedDict[str, None] = OrderedDict()
+        self.given_up: OrderedDict[str, None] = OrderedDict()
         self._spent: dict[Partition, tuple[float, float]] = {}
 
     def may_wait(self, partition: Partition, loop: str, waited_s: float, give_up_after_s: float) -> bool:
         """Whether the record at hand, which has waited so long, may wait on; if not, its loop is given up."""
-        if loop in self._given_up:
+        if loop in self.given_up:
             return False
         before_s = self._spent_s(partition, give_up_after_s)
-        if before_s + waited_s < give_up_after_s:
+        worth_it = waited_s > 0 or before_s <= WORTH_IT * give_up_after_s
+        if worth_it and before_s + waited_s < give_up_after_s:
             return True
         self._spent[partition] = (min(give_up_after_s, before_s + waited_s), self._clock())
-        self._given_up[loop] = None
-        if len(self._given_up) > LOOPS_KEPT:
-            self._given_up.popitem(last=False)
+        self.given_up[loop] = None
+        if len(self.given_up) > LOOPS_KEPT:
+            self.given_up.popitem(last=False)
         return False
-
-    def known(self, loop: str) -> None:
-        """A record of this loop was handled."""
-        if self._given_up:
-            self._given_up.pop(loop, None)
 
     def _spent_s(self, partition: Partition, give_up_after_s: float) -> float:
         """What is left of the waits of the last ten minutes: they are forgotten evenly."""

@@ -15,6 +15,9 @@ from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
 Partition = tuple[str, int]
+NAMES_KEPT = 10_000
+_named: set[str] = set()
+"""Names that were looked at before: every record names its loop."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Record:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decoded:
     """A record with the event in it, or with what is wrong with it; neither for a tombstone of a compacted topic.
 
@@ -66,12 +69,21 @@ def decoded(record: Record) -> Decoded:
         event = decode(topic, record.value)
     except Exception as e:
         return Decoded(record, wrong=Rejected(f"not an event of {topic}: {e}"))
-    if not isinstance(event, DeadLetter) and not is_loop_name(event.loop):
+    if event.loop not in _named and not isinstance(event, DeadLetter) and not _names_a_loop(event.loop):
         return Decoded(record, wrong=Rejected(f"loop: {event.loop[:80]!r} is no name of a loop: {LOOP_NAME_RULE}"))
     if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
         wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
         return Decoded(record, wrong=Rejected(wrong))
     return Decoded(record, event)
+
+
+def _names_a_loop(name: str) -> bool:
+    if not is_loop_name(name):
+        return False
+    if len(_named) >= NAMES_KEPT:
+        _named.clear()
+    _named.add(name)
+    return True
 
 
 def halves(batches: Mapping[Partition, Sequence[Decoded]]) -> Iterator[dict[Partition, Sequence[Decoded]]]:
