@@ -117,8 +117,11 @@ class RobustScaler:
 
     def transform_one(self, x: dict[str, float]) -> dict[str, float]:
         """The numbers on their scales, each finite; 0 for a column never seen."""
-        columns = self._columns
-        return {name: columns[name].scaled(value) if name in columns else 0.0 for name, value in x.items()}
+        found, columns = {}, self._columns
+        for name, value in x.items():
+            column = columns.get(name)
+            found[name] = 0.0 if column is None else column.scaled(value)
+        return found
 
     def __getstate__(self) -> dict[str, Column]:
         return self._columns

@@ -98,14 +98,14 @@ class LearningLine:
         one learned before.
         """
         assert outcome.label is not None, "only learnable outcomes are stepped"
-        suspects = {self.offset, outcome.offset} if self.outcomes else {outcome.offset}
+        said = None
         try:
             said = self.model.predict(outcome.features)
-            suspects = {outcome.offset}
             loss = losses.loss(outcome.label, said.value, said.probabilities)
             self.model.learn(outcome.features, outcome.label)
         except ModelBroken as e:
-            raise LineBroken(f"at offset {outcome.offset}: {e.detail}", suspects) from e
+            learned = {self.offset} if said is None and self.outcomes else set()
+            raise LineBroken(f"at offset {outcome.offset}: {e.detail}", {outcome.offset} | learned) from e
         self.outcomes += 1
         self.offset = outcome.offset
         self.next = outcome.offset + 1
