@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.training.training_world import event, learner
 
 from everloop_training.domain.firsts import Firsts
 from everloop_training.domain.outcome import Outcome, outcome_of
 
 
-def said(i: int, offset: int, **parts: object) -> Outcome:
+def said(i: int, offset: int, **parts: Any) -> Outcome:
     """A word on the i-th prediction."""
     return outcome_of(event(i, **parts), offset)
 
