@@ -59,10 +59,8 @@ def test_the_cost_is_about_what_the_clock_says_with_full_windows(features: list[
 
 def test_a_spec_of_many_long_windows_costs_more_than_an_event_may() -> None:
     windows = [{"name": f"w{i}", "mean": "a", "over": "10000 events"} for i in range(900)]
-    expressions = [{"name": f"e{i}", "expr": "+".join(["a"] * 59)} for i in range(900)]
 
     assert sum(event_costs(plan_of(*windows)).values()) > EVENT_BUDGET_US
-    assert sum(event_costs(plan_of(*expressions)).values()) > EVENT_BUDGET_US
 
 
 def test_a_dozen_windows_over_days_fit() -> None:
