@@ -229,7 +229,7 @@ def test_a_mark_before_the_header_is_passed_over_and_fields_without_a_column_are
     [row] = read(path, Columns())
 
     assert row.event["data"]["price"] == 1.0
-    assert Source.of(path).lacks(SPEC) == ["count", "open", "name"]
+    assert Source.of(path).lacks(SPEC, Columns()) == ["count", "open", "name"]
 
 
 def test_a_row_under_the_id_of_another_one_is_refused_by_its_number(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def play(wish: Wish) -> None:
     spec = LoopSpec.model_validate(ask("registry", path(wish.loop), wish.data)["spec"])
     try:
         source = Source.of(wish.file)
-        lacking = source.lacks(spec)
+        lacking = source.lacks(spec, wish.columns)
     except FileUnusable as e:
         raise Failed(str(e)) from e
     if lacking:

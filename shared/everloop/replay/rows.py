@@ -76,13 +76,14 @@ class Source:
             raise FileUnusable(f"{path} cannot be read: {reason}") from e
         return cls(path, digest.hexdigest(), lines)
 
-    def lacks(self, spec: LoopSpec) -> list[str]:
+    def lacks(self, spec: LoopSpec, columns: Columns) -> list[str]:
         """The fields that may be missing, and have no column: they are missing in every row. Raises FileUnusable."""
         with io.TextIOWrapper(_binary(self.path), "utf-8-sig", newline="") as file:
             try:
                 header = next(csv.reader(file, strict=True), [])
             except (UnicodeDecodeError, csv.Error) as e:
                 raise FileUnusable(f"{self.path}, the first line: {e}") from e
+        _check(self.path, header, spec, columns)
         return [name for name, known in spec.fields.items() if known.missing == "null" and name not in header]
 
     def rows(self, spec: LoopSpec, columns: Columns, skip: int = 0, limit: int | None = None) -> Iterator[Row]:
