@@ -54,7 +54,7 @@ class Room:
 
 def dropped() -> float:
     """How many records were let go."""
-    return metrics.DROPPED.labels(SERVICE, EventReceived.topic.name)._value.get()
+    return float(metrics.DROPPED.labels(SERVICE, EventReceived.topic.name)._value.get())
 
 
 async def test_a_deleted_loop_and_the_life_before_are_let_go_at_once_and_a_new_life_waits_for_its_word(
