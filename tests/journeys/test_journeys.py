@@ -70,6 +70,40 @@ def test_an_answer_by_rest_and_its_label_become_an_outcome(house: House) -> None
     assert outcome["data"]["prediction"] == answer.json()["prediction"]
 
 
+def test_a_deleted_loop_leaves_its_log_and_begins_anew_while_others_go_on(house: House, electricity: Path) -> None:
+    doors = ("ingest", "feature", "serving", "registry", "monitoring")
+    urls = {name: house.services()[name]["url"] for name in doors}
+
+    def everywhere(status: int) -> bool:
+        return all(httpx.get(f"{url}/v1/loops/gone").status_code == status for url in urls.values())
+
+    house.apply("gone")
+    house.apply("stays")
+    house.replay("gone", house.rows(electricity, 0, 400))
+    house.counted("gone", 400)
+
+    deleted = house.everloop("delete", "gone", "--yes", "--reason", "over")
+    assert deleted.returncode == 0, deleted.stderr
+    assert until(partial(everywhere, 404), 15)
+    house.replay("stays", house.rows(electricity, 0, 100))
+    house.counted("stays", 100)
+    os.kill(house.services()["feature"]["pid"], signal.SIGKILL)
+    os.kill(house.services()["training"]["pid"], signal.SIGKILL)
+    house.apply("gone")
+    house.replay("gone", house.rows(electricity, 0, 100))
+
+    status = house.counted("gone", 100)
+    assert (counts(status), status["dead_letters"], status["champion"]["version"]) == ((100, 100, 100), 0, "0")
+    decided = house.read("registry.decided.v1", "gone")
+    assert [e["sequence"] for e in decided] == list(range(len(decided)))
+    lives = [e["revision"] for e in decided if e["type"] == "registry.loop_applied.v1"]
+    assert lives == [1, 2]
+    assert "registry.loop_deleted.v1" in [e["type"] for e in decided]
+    starts = [e["data"]["start_offset"] for e in house.read("training.run_requested.v1", "gone") if e["revision"] == 2]
+    assert starts
+    assert min(starts) >= 400, "the new life learns nothing of the one before"
+
+
 def test_a_hundred_users_who_say_wrong_start_a_run(house: House, electricity: Path) -> None:
     house.apply("desk")
     house.replay("desk", house.rows(electricity, 0, 300))
