@@ -111,11 +111,14 @@ async def test_more_runs_than_the_quota_within_an_hour_are_told_to_come_back() -
     first = [await handlers.request_run("market", "why not", None) for _ in range(3)]
     with pytest.raises(TooManyRuns, match="EVERLOOP_TRAINING_MAX_RUNS_PER_HOUR") as refused:
         await handlers.request_run("market", "again", None)
+    assert first[0] is not None
     again = await handlers.request_run("market", "the same", str(first[0].data.run.removeprefix("r")))
     now = START + timedelta(minutes=61)
     later = await handlers.request_run("market", "again", None)
 
     assert (refused.value.http_status, refused.value.retry_after) == (429, 600.0)
+    assert again is not None
+    assert later is not None
     assert (again.data.trigger, later.data.trigger) == ("manual", "manual")
 
 
