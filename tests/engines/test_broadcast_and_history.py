@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.engines.buses import BUSES, PARTITIONS, SERVICE, Bus, received, running, send_all, until
 
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.serving import ObservationReceived
 from everloop_shared.messaging.routes import Position, Route
 
 pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
@@ -167,3 +170,28 @@ async def test_the_default_partitioner_of_other_clients_agrees(bus: Bus) -> None
             partition = engine.partition_for(EventReceived.topic, event.key())
 
             assert event.id in {e.id for _, e in await engine.read(EventReceived.topic, partition, 0, 100)}
+
+
+async def test_who_waits_for_an_engine_to_catch_up_finds_all_handled_that_was_there_before(bus: Bus) -> None:
+    group, broadcast = Listener(), Listener()
+    routes = [Route(EventReceived.topic, group), Route(ObservationReceived.topic, broadcast, broadcast=True)]
+    async with running(bus.engine(routes)) as engine:
+        await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(600)])
+
+        assert await engine.caught_up(20.0)
+
+        assert len(group.heard) == 600
+
+
+async def test_catching_up_is_waited_for_within_a_limit(bus: Bus) -> None:
+    class Busy(Listener):
+        async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
+            await released.wait()
+            return await super().__call__(event, at)
+
+    released = asyncio.Event()
+    async with running(bus.engine([Route(EventReceived.topic, Busy())])) as engine:
+        await send_all(bus, [received("1")])
+
+        assert not await engine.caught_up(0.3)
+        released.set()

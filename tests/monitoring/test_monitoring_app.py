@@ -64,6 +64,17 @@ async def test_whatever_comes_twice_is_counted_once(tmp_path: Path) -> None:
     assert (s["events"], s["predictions"], s["outcomes"], s["dead_letters"]) == (2, 2, 1, 1)
 
 
+async def test_a_status_counts_what_was_on_the_log_when_it_was_asked_for(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path, settle_s=0.1) as house:
+        await house.send(state())
+        await house.send(*[prediction(f"{i}") for i in range(300)])
+
+        asked_at_once = await house.ask("status")
+
+    assert asked_at_once["predictions"] == 300
+
+
 async def test_the_status_says_what_the_command_prints(tmp_path: Path) -> None:
     broker = MemoryBroker()
     candidate = LiveVersion(version="tree-9@9", since=at(6))

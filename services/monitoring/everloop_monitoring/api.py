@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +18,16 @@ from everloop_monitoring.ports import Reports
 from everloop_schemas.registry import KnownLoops, LoopState
 from everloop_shared.http import page
 
+DELIVERY_S = 0.03
+"""A prediction that was answered by REST is on the log by then."""
+CATCH_UP_S = 0.5
+"""So long a status waits at most, so that who asks sees what he sent before; then it says what is counted so far."""
 CONSOLE = Path(__file__).with_name("console.html")
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, the newest")]
 
 
-def router(reports: Reports, loops: KnownLoops) -> APIRouter:
-    """The routes; each answers 404 for a loop that nobody has applied."""
+def router(reports: Reports, loops: KnownLoops, caught_up: Callable[[float], Awaitable[bool]]) -> APIRouter:
+    """The routes; each answers 404 for a loop that nobody has applied. `caught_up` is the engine's."""
     api = APIRouter()
 
     def known(loop: str) -> LoopState:
@@ -50,6 +56,8 @@ def router(reports: Reports, loops: KnownLoops) -> APIRouter:
 
     @api.get("/v1/loops/{loop}/status")
     async def loop_status(loop: str) -> dict[str, Any]:
+        await asyncio.sleep(DELIVERY_S)
+        await caught_up(CATCH_UP_S)
         return status(known(loop), await reports.totals(loop), await reports.work(loop))
 
     @api.get("/v1/loops/{loop}/evaluation")

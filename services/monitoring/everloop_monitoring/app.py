@@ -52,7 +52,7 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     return Service(
         name=NAME,
         settings=settings,
-        router=router(reports, loops),
+        router=router(reports, loops, engine.caught_up),
         engines=[engine],
         resources=[database],
         background=[lambda: unit.relay_loop(engine), lambda: show_gauges(reports, loops, settings.gauges_every_s)],

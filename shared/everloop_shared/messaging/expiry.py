@@ -140,5 +140,8 @@ class _SweptEngine:
     async def end_offset(self, topic: Topic, partition: int) -> int:
         return await self._engine.end_offset(topic, partition)
 
+    async def caught_up(self, within_s: float) -> bool:
+        return await self._engine.caught_up(within_s)
+
     def partition_for(self, topic: Topic, key: bytes) -> int:
         return self._bus.partition_for(topic, key)

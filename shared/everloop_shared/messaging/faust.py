@@ -131,6 +131,10 @@ class FaustEngine:
         """By the bus."""
         return await self._bus.end_offset(topic, partition)
 
+    async def caught_up(self, within_s: float) -> bool:
+        """Of what the bus consumes: nobody waits for keyed partitions."""
+        return await self._bus.caught_up(within_s)
+
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """By the bus."""
         return self._bus.partition_for(topic, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -19,7 +20,7 @@ from everloop_shared.messaging.kafka_client import client_settings
 from everloop_shared.messaging.kafka_follower import BroadcastFollower, HistoryReader
 from everloop_shared.messaging.kafka_group import GroupConsumer
 from everloop_shared.messaging.kafka_producer import KafkaPublisher
-from everloop_shared.messaging.kafka_rounds import Rounds
+from everloop_shared.messaging.kafka_rounds import CATCH_UP_LOOK_S, Rounds
 from everloop_shared.messaging.processing import Processor
 from everloop_shared.messaging.routes import EngineFactory, Position, Route, StartAt, UnitOfWork
 from everloop_shared.messaging.topics import ensure_topics, topics_of
@@ -75,6 +76,8 @@ class KafkaEngine:
         self._failure: asyncio.Future[Exception] | None = None
         self._ensured: set[Topic] = set()
         self._answered = 0.0
+        self._looks = self._answered_look = 0
+        self._look_now = asyncio.Event()
         self._state: str | None = "not started"
 
     async def start(self) -> None:
@@ -140,6 +143,20 @@ class KafkaEngine:
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The offset the next record of this partition will get."""
         return await self._history().end_offset(topic.name, partition)
+
+    async def caught_up(self, within_s: float) -> bool:
+        """Wait until the ends of the logs as of now are reached; a question to the broker is never cut off for it."""
+        look = self._looks + 1  # the next one: whoever waits together shares it
+        self._look_now.set()
+        try:
+            async with asyncio.timeout(within_s):
+                while self._answered_look < look:
+                    await asyncio.sleep(CATCH_UP_LOOK_S)
+                for rounds in self._all_rounds():
+                    await rounds.caught_up()
+        except TimeoutError:
+            return False
+        return True
 
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The partition a key goes to, the same for all topics."""
@@ -217,17 +234,20 @@ class KafkaEngine:
         """Ask the broker regularly where the logs end: for lag, readiness and liveness."""
         try:
             while True:
+                self._look_now.clear()
                 await self._look_once()
-                await asyncio.sleep(LOOK_EVERY_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look_now.wait(), LOOK_EVERY_S)
         except Exception as e:  # else nobody would hear of it, and the engine would never be ready again
             self._fail(e)
 
     async def _look_once(self) -> None:
+        self._looks += 1
         try:
             async with asyncio.timeout(LOOK_WITHIN_S):
                 for rounds in self._all_rounds():
                     await rounds.look_at_ends()
-            self._answered = time.monotonic()
+            self._answered, self._answered_look = time.monotonic(), self._looks
         except (KafkaError, TimeoutError):
             for rounds in self._all_rounds():
                 rounds.broker_was_away()

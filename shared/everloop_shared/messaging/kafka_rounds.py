@@ -31,6 +31,7 @@ POLL_MS = 200
 ROUND_BYTES = 8_000_000
 """So much of what was polled is in hand at a time: as objects it takes up to ten times as much."""
 STUCK_S = 30.0
+CATCH_UP_LOOK_S = 0.005
 REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
@@ -144,6 +145,12 @@ class Rounds:
             if not standing.lag or tp in self._resume_at:
                 standing.since = time.monotonic()
             metrics.LAG.labels(self._processor.service, self._unprefixed(tp)[0], tp.partition).set(standing.lag)
+
+    async def caught_up(self) -> None:
+        """Wait until the ends that were last looked at are reached."""
+        ends = {tp: standing.end for tp, standing in self._standing.items()}
+        while any(at.next_offset < ends.get(tp, 0) for tp, at in self._standing.items()):
+            await asyncio.sleep(CATCH_UP_LOOK_S)
 
     def broker_was_away(self) -> None:
         """Nobody stands still for lack of a broker."""

@@ -15,6 +15,8 @@ from everloop_shared.messaging.processing import Processor
 from everloop_shared.messaging.records import Partition, Record, events_of
 from everloop_shared.messaging.routes import Position, Route, StartAt, UnitOfWork
 
+CATCH_UP_LOOK_S = 0.005
+
 
 class MemoryBroker:
     """Topics as lists of records, and committed offsets per group."""
@@ -148,6 +150,17 @@ class MemoryEngine:
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The length of the log."""
         return len(self.broker.log(topic.name, partition))
+
+    async def caught_up(self, within_s: float) -> bool:
+        """Wait until the lengths of the logs as of now are reached."""
+        ends = {partition: len(self.broker.log(*partition)) for partition in self._next}
+        try:
+            async with asyncio.timeout(within_s):
+                while any(self._next[partition] < end for partition, end in ends.items()):
+                    await asyncio.sleep(CATCH_UP_LOOK_S)
+        except TimeoutError:
+            return False
+        return True
 
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The broker's choice."""

@@ -105,6 +105,12 @@ class Engine(Publisher, Protocol):
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The offset the next record of this partition will get."""
 
+    async def caught_up(self, within_s: float) -> bool:
+        """Wait until all that lay on the consumed partitions when this was called is handled.
+
+        False where that takes longer than `within_s` seconds, or the broker is away.
+        """
+
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The partition a key goes to."""
 
