@@ -83,6 +83,28 @@ async def test_a_record_under_another_key_is_a_dead_letter(room: FeatureRoom, ke
     assert "b'shop/ada'" in letter.data.reason
 
 
+@pytest.mark.parametrize(
+    ("record", "once", "twice"),
+    [
+        (wrote({"price": 1.0}), b'"price":1.0', b'"price":2.0,"price":1.0'),
+        (label(1, True), b'"label":true', b'"label":false,"label":true'),
+    ],
+)
+async def test_a_record_that_says_a_key_twice_is_a_dead_letter(
+    room: FeatureRoom, record: Event, once: bytes, twice: bytes
+) -> None:
+    await room.tell(loop_state(spec(**BOUNDED)), prediction(1))
+    wire = record.encode()
+    assert once in wire
+
+    await room.broker.append(record.topic.name, record.key(), wire.replace(once, twice))
+
+    [letter] = await room.hears(Letter, 1)
+    assert "is there twice; keep one" in letter.data.reason
+    assert room.heard(FeaturesComputed) == []
+    assert room.heard(OutcomeObserved) == []
+
+
 @pytest.mark.parametrize("correct", [True, False])
 async def test_a_prediction_that_is_no_label_is_never_learned(room: FeatureRoom, correct: bool) -> None:
     await room.tell(loop_state(), prediction(1, "banana"))

@@ -10,11 +10,14 @@ from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
+from everloop_shared import strict_json
 from everloop_shared.errors import Rejected
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
 Partition = tuple[str, int]
+WRITTEN_BY_APPLICATIONS = "ingest."
+"""Topics that applications with a producer of their own write too, past every endpoint."""
 NAMES_KEPT = 10_000
 _named: set[str] = set()
 """Names that were looked at before: every record names its loop."""
@@ -67,6 +70,8 @@ def decoded(record: Record) -> Decoded:
         return Decoded(record)
     try:
         event = decode(topic, record.value)
+        if topic.startswith(WRITTEN_BY_APPLICATIONS):
+            strict_json.read(record.value)  # of a key that is there twice one value would be lost in silence
     except Exception as e:
         return Decoded(record, wrong=Rejected(f"not an event of {topic}: {e}"))
     if event.loop not in _named and not isinstance(event, DeadLetter) and not _names_a_loop(event.loop):
