@@ -269,7 +269,9 @@ async def registry_on(connect: EngineFactory, settings: RegistrySettings) -> Asy
         if running.done():
             running.result()
         transport = httpx.ASGITransport(app=create_app(service))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops") as client:
+        yaml = {"content-type": "application/yaml"}
+        base = "http://localhost/v1/loops"
+        async with httpx.AsyncClient(transport=transport, base_url=base, headers=yaml) as client:
             yield client
     finally:
         stop.set()

@@ -54,11 +54,13 @@ async def test_a_replica_that_takes_over_uncommitted_records_says_the_same_again
     [engine] = service.engines
     await engine.publish([world.state(world.version("logistic-0@2")), world.features("new")])
     after = await _until_made(engine, {"new"})
-    again = (await world.ask("asked", price=0.1)).json()
+    again = (await world.ask("asked", price=0.9)).json()
+    other = await world.ask("asked", price=0.1)
 
     assert len(after) == 52
     assert {m.subject: m for m in after if m.subject in before} == before
     assert again == asked
+    assert other.status_code == 409
 
 
 def _rewound(factory: EngineFactory) -> EngineFactory:

@@ -23,13 +23,11 @@ from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Overloaded, Rejected, Unavailable
 from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
+from everloop_shared.messaging.topics import HEADROOM, MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 TROUBLE_S = 5.0
-HEADROOM = 64 * 1024
-"""What Kafka adds to a record, generously."""
 AT_ONCE = 2_000
 AT_ONCE_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000

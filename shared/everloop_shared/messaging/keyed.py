@@ -11,10 +11,12 @@ from typing import Protocol
 from pydantic_core import from_json, to_json
 
 from everloop_schemas.envelope import Event
-from everloop_shared.errors import Unavailable
+from everloop_shared.errors import Rejected, Unavailable
 from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
+from everloop_shared.messaging.topics import HEADROOM, MAX_MESSAGE_BYTES
 from everloop_shared.messaging.turns import Order, Turns
 
+LARGEST_STATE = MAX_MESSAGE_BYTES - HEADROOM
 Change = tuple[int, bytes, bytes | None]
 """Partition, key and new value; None is a tombstone."""
 Changelog = Callable[[Sequence[Change]], Awaitable[None]]
@@ -35,7 +37,7 @@ class KeyedState(Protocol):
         """The value, None where there is none."""
 
     def put(self, key: str, value: bytes, at: Position) -> None:
-        """Set the value, as of this record."""
+        """Set the value, as of this record; raises Rejected where it is too large for a record of the changelog."""
 
     def delete(self, key: str, at: Position) -> None:
         """Forget the key; its records up to here stay `seen`."""
@@ -143,6 +145,9 @@ class KeyedStore:
 
     def put(self, key: str, value: bytes, at: Position) -> None:
         """Set the value, as of this record."""
+        if len(value) > LARGEST_STATE:
+            # Here and not when the batch is written: the records after must not see it, and nothing has left yet.
+            raise Rejected(f"the state of {key!r} does not fit a record: {len(value):,} of {LARGEST_STATE:,} bytes")
         self._change(key, at, value)
 
     def delete(self, key: str, at: Position) -> None:

@@ -28,6 +28,8 @@ from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+HEADROOM = 64 * 1024
+"""What Kafka adds to a record, generously."""
 MAX_DEAD_LETTER_BYTES = 12 * 1024 * 1024
 """A dead letter carries the original record in base64, and that of an 8 MB record must still fit."""
 COMPACT_SOON = {
