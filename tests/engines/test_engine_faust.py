@@ -26,8 +26,7 @@ from everloop_shared.messaging.faust import FaustEngine, FaustSettings
 from everloop_shared.messaging.kafka import KafkaEngine
 from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
-from everloop_shared.messaging.routes import Position, Route
-from everloop_shared.messaging.topics import MAX_MESSAGE_BYTES
+from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route
 
 pytestmark = pytest.mark.kafka
 TOPIC = EventReceived.topic

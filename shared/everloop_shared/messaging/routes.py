@@ -10,6 +10,11 @@ from typing import Any, Protocol
 
 from everloop_schemas.envelope import Event, Topic
 
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""The largest record that topics take."""
+HEADROOM = 64 * 1024
+"""What Kafka adds to a record, generously."""
+
 
 @dataclass(frozen=True)
 class Position:

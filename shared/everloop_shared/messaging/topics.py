@@ -23,13 +23,10 @@ from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import FOREVER, Topic
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.routes import Route
+from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Route
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-HEADROOM = 64 * 1024
-"""What Kafka adds to a record, generously."""
 MAX_DEAD_LETTER_BYTES = 12 * 1024 * 1024
 """A dead letter carries the original record in base64, and that of an 8 MB record must still fit."""
 COMPACT_SOON = {
