@@ -1,14 +1,15 @@
-"""Every acknowledged id has one prediction and, if labelled, one outcome with the last label; all say one thing."""
+"""Every acknowledged id has one prediction and the outcomes that its labels and feedback make; all say one thing."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import Any
+from datetime import datetime
 
 from tests.chaos.findings import Findings
-from tests.chaos.journal import Asked, Journal
+from tests.chaos.journal import Asked, Journal, Word
 from tests.chaos.topics import Log, Record
+from tests.chaos.truth import expected, told
 
 EVENTS, OBSERVED = "ingest.event_received.v1", "serving.observation_received.v1"
 MADE, LABELS, OUTCOMES = "serving.prediction_made.v1", "ingest.label_received.v1", "feature.outcome_observed.v1"
@@ -94,36 +95,24 @@ def _outcomes(
     for asked in journal.of(loop):
         name, prediction = f"{loop} {asked.id}", made.get(asked.id)
         heard = list(words[asked.id].values())
-        missing = [w.body for w in asked.words if w.acknowledged and not any(_is(w.body, h) for h in heard)]
+        missing = [w.body for w in asked.words if w.acknowledged and not any(_is(w, h) for h in heard)]
         findings.expect("an acknowledged word is on the log", not missing, f"{name}: {missing}")
-        expected = _fold(prediction, heard) if prediction else []
-        got = sorted({_told(r) for r in outcomes.get(asked.id, [])})
-        claim = "a labelled prediction has one outcome, with the last label"
-        findings.expect(claim, got == expected, f"{name}: {got}, expected {expected}")
+        keyed = all("key" in w.body for w in asked.words)
+        once = not keyed or len(heard) <= len(asked.words)
+        findings.expect("a word with a key is one event", once, f"{name}: {len(heard)} of {len(asked.words)}")
+        wanted = expected(prediction, heard) if prediction else []
+        got = sorted({told(r) for r in outcomes.get(asked.id, [])})
+        claim = "outcomes say what labels and feedback make of a prediction"
+        findings.expect(claim, got == wanted, f"{name}: {got}, expected {wanted}")
         for record in outcomes.get(asked.id, []) if prediction else []:
             assert prediction is not None
             differ = [k for k in CARRIED if record.data.get(k) != prediction.data.get(k)]
             findings.expect("an outcome carries its prediction", not differ, f"{name}: {differ}")
 
 
-def _is(body: dict[str, Any], record: Record) -> bool:
-    return all(record.data.get(k) == body.get(k) for k in ("label", "correct"))
-
-
-def _told(record: Record) -> tuple[int, str, str]:
-    return record.data["correction"], record.data["kind"], json.dumps(record.data.get("label"))
-
-
-def _fold(prediction: Record, words: list[Record]) -> list[tuple[int, str, str]]:
-    """The outcomes that these words make: a label that repeats the truth makes none, feedback always does."""
-    truth, told = None, list[tuple[int, str, str]]()
-    for word in words:
-        label = word.data.get("label")
-        if label is None:
-            said = prediction.data["prediction"]
-            label = said if word.data["correct"] else not said
-        if word.data["kind"] == "label" and label == truth:
-            continue
-        truth = label
-        told.append((len(told), word.data["kind"], json.dumps(label)))
-    return told
+def _is(word: Word, record: Record) -> bool:
+    """Whether this is what the application sent, with the time it gave."""
+    body, data = word.body, record.data
+    dated = "time" not in body or datetime.fromisoformat(body["time"]) == datetime.fromisoformat(record.event["time"])
+    said = all(data.get(k) == body.get(k) for k in ("label", "correct", "source"))
+    return said and dated and data["kind"] == word.kind

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
 from typing import Any
@@ -71,19 +71,26 @@ class Load:
         return self.journal.add(Asked(loop, name, door, entity, world.fields(loop)))  # type: ignore[arg-type]
 
     def _words(self, random: Random, world: World, asked: Asked) -> list[Word]:
-        """Mostly one label, sometimes none, sometimes a correction or an opinion after it."""
+        """Mostly one label, sometimes none, sometimes a correction or an opinion after it.
+
+        Most applications give each word a key, as the client does; some are plain and send what they know again.
+        """
         if random.random() < 0.1:
             return []
         truth = world.label(asked.loop, asked.fields)
         words = [Word("label", {"id": asked.id, "label": truth})]
         chance = random.random()
-        now = datetime.now(UTC).isoformat()
-        if chance < 0.05:
-            words.append(Word("label", {"id": asked.id, "label": world.other(truth), "time": now}))
-        elif chance < 0.15:
+        if chance < 0.08:
+            words.append(Word("label", {"id": asked.id, "label": world.other(truth)}))
+            for word, time in zip(words, _times(random), strict=True):
+                word.body |= {"time": time} if time else {}
+        elif chance < 0.16:
             words.append(Word("feedback", {"id": asked.id, "label": world.other(truth), "source": "user"}))
         elif chance < 0.25 and isinstance(truth, bool):
             words.append(Word("feedback", {"id": asked.id, "correct": random.random() < 0.5}))
+        if random.random() < 0.8:
+            for n, word in enumerate(words):
+                word.body["key"] = f"{asked.id}-{n}"
         return words
 
     async def _ask(self, client: httpx.AsyncClient, asked: Asked) -> None:
@@ -126,6 +133,14 @@ class Load:
     def _count(self, door: str, status: int) -> None:
         seen = self.answers.setdefault(door, {})
         seen[status] = seen.get(status, 0) + 1
+
+
+def _times(random: Random) -> tuple[str | None, str | None]:
+    """Times of a label and of the one after it: of two the later stands, and without one it is the arrival's."""
+    now = datetime.now(UTC)
+    before, after = ((now + timedelta(milliseconds=ms)).isoformat() for ms in (-500, 5))
+    said = now.isoformat()
+    return random.choice([(None, None), (None, said), (said, None), (said, after), (said, before), (said, said)])
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from tests.chaos.faults import schedule
 from tests.chaos.findings import Findings
 from tests.chaos.journal import Asked, Journal, Word
 from tests.chaos.topics import Log, Record
+from tests.chaos.truth import expected
 
 from everloop_features import compile_features
 from everloop_schemas.loop import LoopSpec
@@ -98,7 +99,7 @@ PLANTED: list[tuple[str, str, int, dict[str, Any]]] = [
     ("an answer is what the log says", "serving.prediction_made.v1", 1, {"prediction": True}),
     ("an outcome carries its prediction", "feature.outcome_observed.v1", 2, {"version": "logistic-0@9"}),
     (
-        "a labelled prediction has one outcome, with the last label",
+        "outcomes say what labels and feedback make of a prediction",
         "feature.outcome_observed.v1",
         2,
         {"label": False},
@@ -123,7 +124,7 @@ LOST = {
     "what was acknowledged is on the log": "ingest.event_received.v1",
     "an acknowledged id has a prediction": "serving.prediction_made.v1",
     "an acknowledged word is on the log": "ingest.label_received.v1",
-    "a labelled prediction has one outcome, with the last label": "feature.outcome_observed.v1",
+    "outcomes say what labels and feedback make of a prediction": "feature.outcome_observed.v1",
     "every observation has a vector": "feature.features_computed.v1",
 }
 
@@ -160,6 +161,128 @@ def test_a_prediction_nobody_asked_for_is_found(told: tuple[Log, Journal]) -> No
     put(log, "serving.prediction_made.v1", "m9", dict(log.records["serving.prediction_made.v1"][0].data), "p9")
 
     assert "nothing comes from nowhere" in found(log, journal)
+
+
+JUDGED = "outcomes say what labels and feedback make of a prediction"
+EARLIER, LATER = "2025-12-31T23:00:00+00:00", "2026-01-01T01:00:00+00:00"
+
+
+def say(told: tuple[Log, Journal], id: str, kind: Any, arrived: str = LATER, time: str = "", **said: Any) -> None:
+    """One more word on p3, as the application sent it and as the door put it on the log; without a time of its own."""
+    log, journal = told
+    put(log, "ingest.label_received.v1", id, {"kind": kind, "received": arrived, **said}, "p3", time=time or arrived)
+    body = {"id": "p3", **said} | ({"time": time} if time else {})
+    journal.asked["l", "p3"].words.append(Word(kind, body, acknowledged=True))
+
+
+def answer(told: tuple[Log, Journal], correction: int, kind: str, label: bool, **more: Any) -> None:
+    """One more outcome of p3."""
+    before = told[0].records["feature.outcome_observed.v1"][3].data
+    data = {**before, "correction": correction, "kind": kind, "label": label, **more}
+    put(told[0], "feature.outcome_observed.v1", f"o3-{correction}", data, "p3")
+
+
+def test_feedback_beside_a_label_leaves_the_label_and_one_that_replaced_it_is_found(
+    told: tuple[Log, Journal],
+) -> None:
+    say(told, "f", "feedback", label=False, source="user")
+    answer(told, 1, "feedback", True, source="user", disputed=True)
+    assert found(*told) == set()
+
+    change(told[0], "feature.outcome_observed.v1", 4, label=False, disputed=None)
+    assert found(*told) == {JUDGED}
+
+
+@pytest.mark.parametrize("wrong", [{"disputed": None}, {"source": "another"}, {"kind": "label"}], ids=str)
+def test_feedback_beside_a_label_that_is_told_otherwise_is_found(
+    told: tuple[Log, Journal], wrong: dict[str, Any]
+) -> None:
+    say(told, "f", "feedback", correct=True, source="user")
+    answer(told, 1, "feedback", True, source="user", disputed=True)
+    assert found(*told) == set()
+
+    change(told[0], "feature.outcome_observed.v1", 4, **wrong)
+    assert found(*told) == {JUDGED}
+
+
+def test_what_a_source_repeats_counts_once_and_another_source_counts_too(told: tuple[Log, Journal]) -> None:
+    say(told, "f1", "feedback", correct=False, source="user")
+    say(told, "f2", "feedback", correct=False, source="user")
+    answer(told, 1, "feedback", True, source="user")
+    assert found(*told) == set()
+
+    say(told, "f3", "feedback", correct=False)
+    assert found(*told) == {JUDGED}
+    answer(told, 2, "feedback", True)
+    assert found(*told) == set()
+
+    answer(told, 3, "feedback", True, source="user")
+    assert found(*told) == {JUDGED}
+
+
+@pytest.mark.parametrize("arrived", [LATER, TIME, EARLIER])
+def test_a_label_without_a_time_that_did_not_stand_is_found(told: tuple[Log, Journal], arrived: str) -> None:
+    say(told, "w", "label", arrived, label=False)
+    assert found(*told) == {JUDGED}
+
+    answer(told, 1, "label", False)
+    assert found(*told) == set()
+
+
+def test_a_label_with_an_older_time_changes_nothing_and_one_with_a_later_time_stands(
+    told: tuple[Log, Journal],
+) -> None:
+    say(told, "old", "label", time=EARLIER, label=False)
+    assert found(*told) == set()
+
+    say(told, "new", "label", time="2026-01-01T00:00:01+00:00", label=False)
+    assert found(*told) == {JUDGED}
+    answer(told, 1, "label", False)
+    assert found(*told) == set()
+
+
+def test_of_labels_of_one_time_the_last_to_arrive_stands(told: tuple[Log, Journal]) -> None:
+    say(told, "w", "label", time=TIME, label=False)
+    assert found(*told) == {JUDGED}
+
+    answer(told, 1, "label", False)
+    assert found(*told) == set()
+
+
+def test_a_label_dated_after_its_arrival_counts_as_of_its_arrival(told: tuple[Log, Journal]) -> None:
+    say(told, "ahead", "label", TIME, "2026-01-01T02:00:00+00:00", label=False)
+    answer(told, 1, "label", False)
+    say(told, "after", "label", time="2026-01-01T00:30:00+00:00", label=True)
+    assert found(*told) == {JUDGED}
+
+    answer(told, 2, "label", True)
+    assert found(*told) == set()
+
+
+def test_a_label_replaces_feedback_whenever_it_comes() -> None:
+    log = Log()
+    put(log, "serving.prediction_made.v1", "m", {"prediction": False}, "p")
+    put(log, "ingest.label_received.v1", "f", {"kind": "feedback", "correct": False, "received": LATER}, time=LATER)
+    put(log, "ingest.label_received.v1", "w", {"kind": "label", "label": False, "received": LATER}, time=EARLIER)
+    put(log, "ingest.label_received.v1", "g", {"kind": "feedback", "label": False, "received": LATER}, time=LATER)
+
+    told = expected(log.records["serving.prediction_made.v1"][0], log.records["ingest.label_received.v1"])
+
+    assert [tuple(t) for t in told] == [
+        (0, "feedback", "true", "", False),
+        (1, "label", "false", "", False),
+        (2, "feedback", "false", "", False),
+    ]
+
+
+def test_a_word_with_a_key_that_became_two_events_is_found(told: tuple[Log, Journal]) -> None:
+    log, journal = told
+    journal.asked["l", "p0"].words[0].body["key"] = "k"
+    put(log, "ingest.label_received.v1", "w0", {"kind": "label", "label": True}, "p0")
+    assert found(log, journal) == set()
+
+    put(log, "ingest.label_received.v1", "w0-again", {"kind": "label", "label": True}, "p0")
+    assert found(log, journal) == {"a word with a key is one event"}
 
 
 def decisions(*sequences: int, forged: bool = False) -> set[str]:
