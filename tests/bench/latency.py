@@ -16,6 +16,7 @@ from tests.bench.figures import Figure, at_most
 from tests.bench.house import House, entries
 from tests.bench.loop import Meter, warm_house
 from tests.bench.settings import Settings
+from tests.tasks import cancel
 
 from everloop_schemas.serving import PredictionMade
 
@@ -74,8 +75,7 @@ async def listening(house: House) -> AsyncIterator[Ear]:
     try:
         yield ear
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await cancel(task)
         await consumer.stop()
 
 

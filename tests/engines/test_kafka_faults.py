@@ -14,6 +14,7 @@ from aiokafka.conn import create_conn  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from tests.engines.buses import KafkaBus, computed, received, running, send_all, until
+from tests.tasks import cancel
 
 from everloop.house.kafka import Broker
 from everloop_schemas.envelope import Event
@@ -181,8 +182,7 @@ async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:
     starting = asyncio.create_task(engine.start())
     await until(lambda: "connecting" in (engine.ready() or ""))
 
-    starting.cancel()
-    await asyncio.wait([starting])
+    await cancel(starting)
     await engine.stop()
 
     assert engine.ready() == "stopping"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 from tests.databases import Databases, Postgres, database_url
+from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData
@@ -127,7 +128,7 @@ async def test_what_a_dead_replica_left_is_told_by_the_other(
         async with asyncio.timeout(20):
             while not topic.told:
                 await asyncio.sleep(0.01)
-        loop.cancel()
+        await cancel(loop)
 
     assert topic.told == ["left"]
 

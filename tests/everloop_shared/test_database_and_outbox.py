@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData
@@ -98,8 +99,7 @@ async def test_what_the_broker_did_not_take_stays_for_the_loop(database: Databas
     async with asyncio.timeout(10):
         while not publisher.events:
             await asyncio.sleep(0)
-    relaying.cancel()
-    await asyncio.wait([relaying])
+    await cancel(relaying)
 
     assert publisher.events == ["1"]
 

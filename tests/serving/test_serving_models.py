@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tasks import cancel
 
 from everloop_features import FeaturePlan
 from everloop_models import ArtifactUnavailable, Prediction
@@ -157,7 +158,7 @@ async def test_a_version_that_failed_is_tried_again_when_the_store_is_back(house
 
     again = asyncio.create_task(house.models.try_again(0.0))
     await world.until(lambda: _named(house.models.live("market"))[0] == "a-0@1")
-    again.cancel()
+    await cancel(again)
 
     assert house.said() == [("a-0@1", "failed"), ("a-0@1", "ready")]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event, at
 from everloop_schemas.ingest import EventReceivedData
@@ -130,7 +131,7 @@ async def test_records_are_delivered_in_order_and_their_files_deleted(tmp_path: 
 
         bus.away = False
         await until(lambda: len(bus.taken) == 50 and spool.depth == 0)
-        job.cancel()
+        await cancel(job)
 
         assert bus.taken == [str(n) for n in range(50)]
         assert before[0] == 50
@@ -163,7 +164,7 @@ async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_other
 
         job = asyncio.create_task(deliver(spool, bus.publish))
         await until(lambda: spool.depth == 0)
-        job.cancel()
+        await cancel(job)
 
     assert bus.taken == ["0", "2"]
 
@@ -181,7 +182,7 @@ async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> Non
     async with spool_in(tmp_path) as again:
         job = asyncio.create_task(deliver(again, bus.publish))
         await until(lambda: "19" in bus.taken)
-        job.cancel()
+        await cancel(job)
 
     assert bus.taken == sorted(bus.taken, key=int)
     assert 12 < len(bus.taken) < 20
