@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
-from everloop_schemas.envelope import Event
+from everloop_schemas.envelope import Event, Topic
 from everloop_shared import metrics
 from everloop_shared.database import Database, raise_if_away
 from everloop_shared.errors import Disposition, EverloopError, Rejected
@@ -157,6 +157,12 @@ class SqlUnitOfWork:
             async with self._database.reading() as reader:
                 rows = await reader.execute(query)
         return {(topic, partition): offset for topic, partition, offset in rows}
+
+    async def waiting(self, topic: Topic) -> list[Event]:
+        """The events of a topic that have not left yet, oldest first; inside a transaction."""
+        box = self._outbox.c
+        query = sql.select(box.value).where(box.topic == topic.name).order_by(box.id)
+        return [decode(topic.name, value) for value in await self.session.scalars(query)]
 
     async def relay(self, publisher: Publisher) -> None:
         """Publish what the outbox holds, in order, and take it out once the broker has it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -26,10 +27,12 @@ from tests.registry.registry_room import (
 
 from everloop_registry.adapters import SqlReader
 from everloop_registry.app import build
+from everloop_registry.errors import Broken
+from everloop_registry.metrics import LEFT_OUT
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.registry import Decided, LoopResumed, LoopResumedData, LoopState, ModelPromoted
 from everloop_shared.database import Database
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.http import create_app
@@ -37,6 +40,7 @@ from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 YAML = {"content-type": "application/yaml"}
+EVIL = {"version": "evil-0@1", "previous": "0", "reason": "a forger says so"}
 WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
 
 
@@ -257,6 +261,60 @@ async def test_a_database_of_another_log_stops_the_start(tmp_path: Path) -> None
     with pytest.raises(Misconfigured, match="another log"):
         async with registry(one, other):
             pass
+
+
+async def test_records_that_follow_from_no_decision_are_left_out_and_the_registry_starts(tmp_path: Path) -> None:
+    broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
+    async with registry(broker, first) as client:
+        await put(client)
+        await lived(broker, first)
+        before = (await client.get("/market")).json()
+    forged: list[dict[str, Any]] = [
+        {"sequence": 11},  # leaves a gap
+        {"sequence": 10, "type": ModelPromoted.type_name(), "data": EVIL},
+        {"sequence": 10**18},
+        {"sequence": 3, "time": "2020-01-01T00:00:00Z"},  # under the number of a true one
+        {"sequence": 0, "loop": "nobody"},  # no spec
+        {"sequence": 7, "loop": "x" * 1000},
+    ]
+    for change in forged:
+        record = {**_a_decision(broker), **change}
+        await broker.append(Decided.topic.name, record["loop"].encode(), json.dumps(record).encode())
+
+    for folder in (first, second):
+        async with registry(broker, folder) as client:
+            after = (await client.get("/market")).json()
+            left_out = LEFT_OUT._value.get()
+            loops = (await client.get("")).json()["loops"]
+
+        assert after == before
+        assert left_out == 5
+        assert [loop["loop"] for loop in loops] == ["market"]
+    assert await dumped(second) == await dumped(first)
+
+
+async def test_a_topic_that_has_lost_its_first_decisions_stops_the_start_of_an_empty_registry(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path / "one") as client:
+        await put(client)
+        await put(client, LOOP_FILE + "gate: {confidence: 0.99}\n")
+    log = broker.log(Decided.topic.name, broker.partition_for(b"market"))
+    log[0] = replace(log[0], value=b"what retention took")  # is left out of what is read, like a deleted offset
+
+    with pytest.raises(Broken, match="first records"):
+        async with registry(broker, tmp_path / "two"):
+            pass
+
+
+def _a_decision(broker: MemoryBroker) -> dict[str, Any]:
+    """A resumption as the topic tells it, with the head's hash."""
+    last = broker.events(Decided.topic)[-1]
+    told = LoopResumed(
+        id="forged", time=last.time, subject="market", loop="market", sequence=0,
+        prevhash=sha256(last.encode()).hexdigest(), data=LoopResumedData(reason="a forger's"),
+    )  # fmt: skip
+    body: dict[str, Any] = json.loads(told.encode())
+    return body
 
 
 async def test_before_the_topic_is_read_nothing_is_answered_or_decided(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 
 from everloop_registry.adapters import SqlReader
 from everloop_registry.app import build
+from everloop_registry.errors import Broken
 from everloop_registry.rebuild import CatchUp
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
@@ -26,10 +27,12 @@ async def rebuild(settings: RegistrySettings) -> None:
         unit, reader = SqlUnitOfWork(database, "registry"), connect("registry", [])
         await reader.start()
         try:
-            added = await CatchUp(unit, connect, settings.partitions).anew(reader)
+            folded = await CatchUp(unit, connect, settings.partitions).anew(reader)
         finally:
             await reader.stop()
-    sys.stderr.write(f"{added} decisions folded\n")
+    sys.stderr.write(f"{folded.added} decisions folded\n")
+    if folded.left_out:
+        raise Broken(f"{folded.left_out} records follow from no decision and were left out; the log above says which")
 
 
 async def dump(settings: RegistrySettings) -> None:

@@ -6,6 +6,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 DECISIONS = Counter("everloop_registry_decisions_total", "Decisions committed, by type.", ["loop", "type"])
 SHARE = Gauge("everloop_registry_candidate_share_ratio", "Share of the predictions that the candidate gets.", ["loop"])
+LEFT_OUT = Gauge(
+    "everloop_registry_left_out_decisions",
+    "Records on the decisions' topic that followed from nothing when the registry started.",
+)
 PINNED = Gauge("everloop_registry_pinned_loops", "1 while a person's rollback pins the loop.", ["loop"])
 CHECKS = Histogram(
     "everloop_registry_contract_check_seconds",

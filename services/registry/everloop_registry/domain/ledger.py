@@ -82,9 +82,8 @@ class Ledger:
         """Fold a decision, made now or long ago, whose wire bytes hash to `hashed`."""
         if isinstance(decision, VersionRegistered):
             self.models[decision.data.model.version] = decision.data.model
-        before = self.loop
-        self.loop = fold(self.loop, decision, self.models)
-        self.head = hashed
+        before, after = self.loop, fold(self.loop, decision, self.models)  # raises before anything has changed
+        self.loop, self.head = after, hashed
         if isinstance(decision, LoopDeleted):
             self.work = Work()
         self.work.follow(decision, before)

@@ -117,6 +117,8 @@ def fold(loop: Loop | None, decision: Decided, models: Models) -> Loop:
 
 def _applied(loop: Loop | None, decision: r.LoopApplied) -> Loop:
     spec = decision.data.spec
+    if spec.loop != decision.loop:
+        raise Broken(f"{decision.loop}: decision {decision.sequence} applies the spec of {spec.loop}")
     told = {"revision": decision.revision, "applied": decision.time, "spec": spec}
     if loop is not None and not loop.deleted:
         return loop.model_copy(update={**told, "sequence": decision.sequence, "time": decision.time})
