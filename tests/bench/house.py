@@ -28,17 +28,19 @@ class House:
     prefix: str
     client: httpx.AsyncClient
     environment: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
 
     async def everloop(self, *args: str) -> None:
         """Run the command; raises RuntimeError with what it said when it fails."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")}
         own = {"EVERLOOP_DATA": str(self.folder), "EVERLOOP_TOPIC_PREFIX": self.prefix}
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            self.python,
             "-m",
             "everloop",
             *args,
             env=clean | own | self.environment,
+            cwd=self.folder,  # a checkout here would be imported before that of another interpreter
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -101,12 +103,17 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[House]:
-    """A house for the length of the block; `settings` are those of its services (`serving_recent_predictions=...`)."""
+async def house(
+    folder: Path, bootstrap: str, prefix: str, python: str = sys.executable, **settings: object
+) -> AsyncIterator[House]:
+    """A house for the length of the block, of the code that `python` has installed.
+
+    `settings` are those of its services (`serving_recent_predictions=...`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {f"EVERLOOP_{name.upper()}": str(value) for name, value in settings.items()}
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-        made = House(folder, bootstrap, prefix, client, environment)
+        made = House(folder, bootstrap, prefix, client, environment, python)
         try:
             await made.up()
             yield made

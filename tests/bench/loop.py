@@ -39,7 +39,7 @@ class Meter:
 async def measure(settings: Settings) -> list[Figure]:
     """At most `loop_window` observations are on their way: the rate is what the outcomes keep up with."""
     async with warm_house(settings) as (at_work, loop), connected(settings.bootstrap, at_work.prefix) as bus:
-        looks, caught_up_s = await _flow(settings, at_work, bus, loop)
+        looks, caught_up_s = await flow(settings, at_work, bus, loop)
     parts = _parts(looks, settings.runs)
     rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in parts]
     rate = median(rates)
@@ -55,13 +55,14 @@ async def measure(settings: Settings) -> list[Figure]:
 async def warm_house(settings: Settings) -> AsyncIterator[tuple[House, str]]:
     """The shared house, or one of its own, with a loop whose champion is a logistic regression."""
     if settings.house:
-        yield settings.house, await _warm(settings, settings.house)
+        yield settings.house, await warm(settings, settings.house)
         return
     async with house(settings.folder / "house", settings.bootstrap, "house.") as made:
-        yield made, await _warm(settings, made)
+        yield made, await warm(settings, made)
 
 
-async def _warm(settings: Settings, at_work: House) -> str:
+async def warm(settings: Settings, at_work: House) -> str:
+    """A loop that has learned enough to have a champion; its name."""
     loop = stream.LOOP
     await at_work.apply(stream.spec(loop))
     if (await at_work.status(loop)).get("outcomes", 0) < WARM_UP:
@@ -78,7 +79,11 @@ async def _warm(settings: Settings, at_work: House) -> str:
     return loop
 
 
-async def _flow(settings: Settings, at_work: House, bus: Bus, loop: str) -> tuple[list[Look], float]:
+async def flow(settings: Settings, at_work: House, bus: Bus, loop: str, flowed: int = 0) -> tuple[list[Look], float]:
+    """Send observations and labels, `flowed` of which went before, until all of them are learned.
+
+    Returns what was done and used by the time, and how long learning went on after the last outcome, in s.
+    """
     before, looks, meter = await bus.count(OutcomeObserved.topic), list[Look](), Meter(at_work, settings.broker_pid)
 
     async def look() -> int:
@@ -94,7 +99,7 @@ async def _flow(settings: Settings, at_work: House, bus: Bus, loop: str) -> tupl
         await at_work.post(loop, "events", entries(part, name, stream.ENTITIES))
         await at_work.post(loop, "labels", labels(part, name))
     await _wait(look, lambda done: done >= len(rows))
-    return looks, await _caught_up(at_work, loop, before + len(rows), WARM_UP + len(rows))
+    return looks, await _caught_up(at_work, loop, before + len(rows), WARM_UP + flowed + len(rows))
 
 
 async def _wait(look: Callable[[], Awaitable[int]], enough: Callable[[int], bool]) -> None:
