@@ -103,13 +103,15 @@ class House:
 
 
 @asynccontextmanager
-async def house(
-    folder: Path, bootstrap: str, prefix: str, python: str = sys.executable, **settings: object
-) -> AsyncIterator[House]:
-    """A house for the length of the block, of the code that `python` has installed.
+async def house(folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[House]:
+    """A house for the length of the block; `settings` are those of its services (`serving_recent_predictions=...`)."""
+    async with house_of(sys.executable, folder, bootstrap, prefix, **settings) as made:
+        yield made
 
-    `settings` are those of its services (`serving_recent_predictions=...`).
-    """
+
+@asynccontextmanager
+async def house_of(python: str, folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[House]:
+    """A house of the code that the interpreter `python` has installed."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {f"EVERLOOP_{name.upper()}": str(value) for name, value in settings.items()}
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:

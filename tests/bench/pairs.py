@@ -21,7 +21,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 from tests.bench.bus import Bus, connected
-from tests.bench.house import House, house
+from tests.bench.house import House, house, house_of
 from tests.bench.loop import Meter, flow, warm
 from tests.bench.settings import Settings
 
@@ -66,7 +66,7 @@ async def compare(old: str, settings: Settings, pairs: int, console: Console) ->
     settings, found = replace(settings, bootstrap=broker.bootstrap, broker_pid=broker.pid), list[tuple[Run, Run]]()
     try:
         async with (
-            house(settings.folder / "old", broker.bootstrap, "old.", old) as a,
+            house_of(old, settings.folder / "old", broker.bootstrap, "old.") as a,
             house(settings.folder / "new", broker.bootstrap, "new.") as b,
             connected(broker.bootstrap, a.prefix) as a_bus,
             connected(broker.bootstrap, b.prefix) as b_bus,

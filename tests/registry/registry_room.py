@@ -15,7 +15,7 @@ import httpx
 from tests.databases import database_url
 
 from everloop_models import ArtifactStore, build, save
-from everloop_registry.adapters import SqlBook, SqlReader
+from everloop_registry.adapters import BookUnit, SqlReader
 from everloop_registry.app import build as build_registry
 from everloop_registry.handlers import Handlers, Quota
 from everloop_registry.settings import RegistrySettings
@@ -46,7 +46,6 @@ from everloop_shared.errors import FieldError
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import EngineFactory, Position
-from everloop_shared.outbox import SqlUnitOfWork
 
 LOOP_FILE = """
 loop: market
@@ -208,12 +207,12 @@ class Desk:
 
     def __init__(self, database: Database, quota: Quota | None = None) -> None:
         self.unit, self.reader, self.checks, self.clock = (
-            SqlUnitOfWork(database),
+            BookUnit(database),
             SqlReader(database),
             Told(),
             Turning(),
         )
-        self.handlers = Handlers(SqlBook(self.unit), self.checks, self.checks, self.clock, quota or Quota())
+        self.handlers = Handlers(self.unit.book, self.checks, self.checks, self.clock, quota or Quota())
         self.told: list[Decided] = []
 
     async def hear(self, *events: Event) -> list[str]:
@@ -237,6 +236,7 @@ class Desk:
     async def _in_unit(self, work: Callable[[], Awaitable[list[Event]]]) -> None:
         async with self.unit:
             events = await work()
+            await self.unit.record(events, {})
         self.told += [e for e in events if isinstance(e, Decided)]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 
 import pytest
 from tests.registry.registry_room import (
+    EPOCH,
     Desk,
     challenge,
     drift,
@@ -16,10 +18,20 @@ from tests.registry.registry_room import (
     trained,
 )
 
+from everloop_registry.domain.ledger import Cause
 from everloop_registry.errors import Conflict, LoopUnknown, SpecRejected, VersionNotFound
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import GateDecided, ModelPromoted, ModelRolledBack, RolloutChanged
+from everloop_schemas.registry import (
+    GateDecided,
+    LoopState,
+    LoopStateData,
+    ModelPromoted,
+    ModelRolledBack,
+    RolloutChanged,
+)
+from everloop_schemas.training import RunRequested
 from everloop_shared.errors import FieldError
+from everloop_shared.messaging.routes import Position
 
 WORSE, BETTER = [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]
 """Losses of two lines of which one is right a third more often."""
@@ -461,3 +473,36 @@ async def test_a_step_of_a_rollout_says_why(at_desk: Desk) -> None:
 
     assert len(reasons) == 6
     assert all(reasons)
+
+
+async def test_what_an_event_left_in_a_batch_is_seen_by_the_next_and_stays_where_a_later_one_is_undone(
+    at_desk: Desk,
+) -> None:
+    handlers, unit, at = at_desk.handlers, at_desk.unit, Position(RunRequested.topic.name)
+    async with unit:
+        await handlers.on_run_requested(run_requested("a-0"), at)
+        await handlers.on_run_requested(run_requested("b-0"), at)
+        with suppress(ZeroDivisionError):
+            async with unit.part():
+                await handlers.on_run_requested(run_requested("c-0"), at)
+                raise ZeroDivisionError
+        await handlers.on_run_requested(run_requested("d-0"), at)
+        await unit.record([], {})
+    async with unit:
+        ledger = await unit.book.open("market", Cause(None, None, EPOCH))
+
+    assert list(ledger.work.runs) == ["a-0", "b-0", "d-0"]
+
+
+async def test_versions_that_are_only_registered_are_told_to_everybody_every_ten_decisions(at_desk: Desk) -> None:
+    states = list[LoopStateData]()
+    for number in range(1, 25):
+        async with at_desk.unit:
+            version = trained("a-0", 100 * number, "refresh")
+            events = await at_desk.handlers.on_model_trained(version, Position(version.topic.name))
+            await at_desk.unit.record(events, {})
+        states += [e.data for e in events if isinstance(e, LoopState)]
+
+    assert [s.sequence for s in states] == [10, 20]
+    assert [len(s.kept) for s in states] == [10, 20]
+    assert [s.judged for s in states] == [1000, 2000]

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from everloop_registry.adapters import SqlReader
+from everloop_registry.adapters import BookUnit, SqlReader
 from everloop_registry.app import build
 from everloop_registry.errors import Broken
 from everloop_registry.rebuild import CatchUp
@@ -15,7 +15,6 @@ from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
 from everloop_shared.errors import EverloopError
 from everloop_shared.messaging.kafka import kafka_factory
-from everloop_shared.outbox import SqlUnitOfWork
 from everloop_shared.service import Service, run
 from everloop_shared.settings import PRIVATE
 
@@ -24,7 +23,7 @@ async def rebuild(settings: RegistrySettings) -> None:
     """Empty the fold's tables and fill them from the topic; the service must not run meanwhile."""
     connect = kafka_factory(settings)
     async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-        unit, reader = SqlUnitOfWork(database, "registry"), connect("registry", [])
+        unit, reader = BookUnit(database), connect("registry", [])
         await reader.start()
         try:
             folded = await CatchUp(unit, connect, settings.partitions).anew(reader)

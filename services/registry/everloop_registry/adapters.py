@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,7 +16,7 @@ from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_registry.domain.loop import GENESIS, Loop
 from everloop_registry.domain.work import Instead, Work
 from everloop_registry.tables import decisions, loops, versions, working
-from everloop_schemas.envelope import at
+from everloop_schemas.envelope import Event, at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, GateDecided, LoopApplied, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
@@ -22,14 +24,66 @@ from everloop_shared.database import Database
 from everloop_shared.outbox import SqlUnitOfWork
 
 
+class BookUnit(SqlUnitOfWork):
+    """A unit of work with the registry's book in it: what the book holds back is written before the commit."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "registry")
+        self.book = SqlBook(self)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self.book.forget()
+        return self
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """What was held back before is written before, so that it stays where the block raises."""
+        await self.book.write()
+        try:
+            async with super().part():
+                yield
+                await self.book.write()
+        except BaseException:
+            self.book.forget()
+            raise
+
+    async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
+        """With the working states that the events' handlers left."""
+        await self.book.write()
+        await super().record(events, offsets)
+
+
 class SqlBook:
-    """The ledgers, in the open transaction of a unit of work; a loop's row is locked while its ledger is open."""
+    """The ledgers, in the open transaction of a unit of work; a loop's row is locked while its ledger is open.
+
+    A ledger that was opened stays at hand until the transaction ends, and its working state is written once, by
+    `write`: most events of a batch are about the same loop, and move nothing else.
+    """
 
     def __init__(self, unit: SqlUnitOfWork) -> None:
         self._unit = unit
+        self._opened: dict[str, Ledger] = {}
+        self._held_back: set[str] = set()
+
+    def forget(self) -> None:
+        """A transaction begins, or a part of it was undone."""
+        self._opened, self._held_back = {}, set()
+
+    async def write(self) -> None:
+        """Write the working states that were held back."""
+        while self._held_back:
+            loop = self._held_back.pop()
+            state = self._opened[loop].work.model_dump_json()
+            await _put(self._unit.session, working, loop, {"state": state})
 
     async def open(self, loop: str, cause: Cause) -> Ledger:
         """The loop's ledger."""
+        if (known := self._opened.get(loop)) is None:
+            known = self._opened[loop] = await self._read(loop, cause)
+        return Ledger(loop, cause, loop=known.loop, head=known.head, work=known.work)
+
+    async def _read(self, loop: str, cause: Cause) -> Ledger:
         session = self._unit.session
         row = (await session.execute(sql.select(loops).where(loops.c.loop == loop).with_for_update())).first()
         kept = await session.scalar(sql.select(working.c.state).where(working.c.loop == loop))
@@ -42,7 +96,9 @@ class SqlBook:
         )
 
     async def save(self, ledger: Ledger) -> None:
-        """Write decisions, fold and working state."""
+        """Write decisions and fold, and hold the working state back."""
+        self._opened[ledger.name] = ledger
+        self._held_back.add(ledger.name)
         session = self._unit.session
         if ledger.decided:
             await session.execute(sql.insert(decisions), [_row(d) for d in ledger.decided])
@@ -54,7 +110,6 @@ class SqlBook:
             state = {"head": ledger.head, "state": known_json, "deleted": ledger.known.deleted}
             await _put(session, loops, ledger.name, state)
             _count_after_commit(session, ledger)
-        await _put(session, working, ledger.name, {"state": ledger.work.model_dump_json()})
 
     async def model(self, loop: str, version: str) -> ModelTrainedData | None:
         """A registered version."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from everloop_models import ArtifactStore
 from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS
-from everloop_registry.adapters import SqlBook, SqlReader
+from everloop_registry.adapters import BookUnit, SqlReader
 from everloop_registry.api import Command, router
 from everloop_registry.building import LimitedChecks
 from everloop_registry.contract import StoredArtifacts
@@ -41,13 +41,13 @@ def routes(handlers: Handlers) -> list[Route]:
 def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service, ready to run."""
     database = Database(settings.database, MIGRATIONS, schema="registry")
-    unit = SqlUnitOfWork(database, "registry")
+    unit = BookUnit(database)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS)
     artifacts = StoredArtifacts(store, child, settings.light_check_bytes)
     specs = LimitedChecks()
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
-    handlers = Handlers(SqlBook(unit), specs, artifacts, clock, quota)
+    handlers = Handlers(unit.book, specs, artifacts, clock, quota)
     engine = connect("registry", routes(handlers), unit_of_work=unit)
     commands = Commands(unit, engine)
     catch_up = CatchUp(unit, connect, settings.partitions)

@@ -10,7 +10,7 @@ from typing import Self
 
 import sqlalchemy as sql
 
-from everloop_registry.adapters import SqlBook, micros
+from everloop_registry.adapters import BookUnit, micros
 from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_registry.errors import Broken
 from everloop_registry.metrics import LEFT_OUT
@@ -19,7 +19,6 @@ from everloop_schemas.envelope import at
 from everloop_schemas.registry import Decided
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.routes import Engine, EngineFactory
-from everloop_shared.outbox import SqlUnitOfWork
 
 log = logging.getLogger(__name__)
 AT_ONCE = 2_000
@@ -55,7 +54,7 @@ class CatchUp:
     are missing because the topic has lost its first records: going on would fork the sequence.
     """
 
-    def __init__(self, unit: SqlUnitOfWork, connect: EngineFactory, partitions: int) -> None:
+    def __init__(self, unit: BookUnit, connect: EngineFactory, partitions: int) -> None:
         self._unit, self._connect, self._partitions = unit, connect, partitions
         self.done = False
 
@@ -105,7 +104,7 @@ class CatchUp:
         return first
 
     async def _fold(self, loop: str, seen: Seen, shortened: bool, waiting: int | None) -> Folded:
-        book = SqlBook(self._unit)
+        book = self._unit.book
         ledger = await book.open(loop, Cause(None, None, at(0)))
         last = ledger.loop.sequence if ledger.loop else -1
         await self._agree(loop, seen, last if waiting is None else waiting - 1)
@@ -121,6 +120,7 @@ class CatchUp:
                 break
         if ledger.decided:
             await book.save(ledger)
+            await book.write()
         return Folded(len(ledger.decided), left_out)
 
     async def _agree(self, loop: str, seen: Seen, told: int) -> None:
