@@ -6,7 +6,7 @@ from everloop_models.errors import ModelBroken
 from everloop_models.pickling import Artifact, check, load, verify
 from everloop_schemas.envelope import Fields
 
-PRELOAD = ("everloop_models",)
+PRELOAD = ("everloop_models.trial", "everloop_models.first_load")
 MEMORY_BYTES = 1_500_000_000
 SECONDS = 60.0
 

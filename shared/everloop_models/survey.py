@@ -20,8 +20,8 @@ import river
 from river import base
 
 from everloop_models import allow_list
-from everloop_models.build import PRESETS, build
 from everloop_models.errors import ModelBroken, ModelSpecInvalid
+from everloop_models.estimators import PRESETS, build
 from everloop_models.opcodes import Use, uses
 from everloop_models.pickling import save
 from everloop_schemas.envelope import Fields, Scalar

@@ -9,8 +9,8 @@ from itertools import cycle, islice
 
 from river import multiclass
 
-from everloop_models.build import build, parameter_name, river_class
 from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid
+from everloop_models.estimators import build, parameter_name, river_class
 from everloop_models.model import Model
 from everloop_models.parameters import check_parameter
 from everloop_models.pickling import check, save

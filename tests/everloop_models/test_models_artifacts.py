@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from everloop_models import Artifact, ArtifactCorrupt, ArtifactStore, ArtifactUnavailable, Baseline, Losses, build, save
-from everloop_models.build import PRESETS
+from everloop_models.estimators import PRESETS
 from everloop_models.pickling import verify_and_load
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec, ModelSpec

@@ -18,8 +18,8 @@ from river import linear_model, neighbors
 
 from everloop_models import ArtifactCorrupt, ArtifactStore, build, check_models, save, verify_and_load
 from everloop_models.allow_list import MODELS
-from everloop_models.build import PRESETS
 from everloop_models.errors import ModelSpecInvalid
+from everloop_models.estimators import PRESETS
 from everloop_models.model import Model
 from everloop_models.opcodes import uses
 from everloop_models.pickling import unpickled

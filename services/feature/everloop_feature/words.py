@@ -13,6 +13,7 @@ from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.loop import Task
 from everloop_schemas.serving import PredictionMade
 
+Words = tuple[str, ...]
 WORDS_REMEMBERED = 16
 """Labels and feedback, and sources of feedback, that a prediction remembers."""
 
@@ -40,34 +41,39 @@ def heard(join: Join, task: Task, made: PredictionMade, word: LabelReceived) -> 
     if mark in join.words:
         return join, None
     told = resolve(task, made.data.prediction, join.truth, word)
-    join = replace(join, words=(*join.words, mark)[-WORDS_REMEMBERED:])
-    return _labelled(join, told, word) if word.data.kind == "label" else _opined(join, told, word)
+    words = (*join.words, mark)[-WORDS_REMEMBERED:]
+    return _labelled(join, words, told, word) if word.data.kind == "label" else _opined(join, words, told, word)
 
 
-def _labelled(join: Join, told: Truth, word: LabelReceived) -> tuple[Join, Outcome | None]:
+def _labelled(join: Join, words: Words, told: Truth, word: LabelReceived) -> tuple[Join, Outcome | None]:
     """A label that is older than the one known changes nothing, nor does one that repeats it."""
     as_of = stated_at(word)
     if join.by_label and as_of < join.as_of and has_own_time(word):
-        return join, None
+        return replace(join, words=words), None
     confirmed = join.by_label and join.truth is not None and same(told, join.truth)
-    join = replace(join, truth=told, as_of=max(as_of, join.as_of), by_label=True)
-    if confirmed:
-        return join, None
-    return replace(join, corrections=join.corrections + 1), Outcome(told, join.corrections, word)
+    known = replace(
+        join,
+        words=words,
+        truth=told,
+        as_of=max(as_of, join.as_of),
+        by_label=True,
+        corrections=join.corrections + (not confirmed),
+    )
+    return known, None if confirmed else Outcome(told, join.corrections, word)
 
 
-def _opined(join: Join, told: Truth, word: LabelReceived) -> tuple[Join, Outcome | None]:
+def _opined(join: Join, words: Words, told: Truth, word: LabelReceived) -> tuple[Join, Outcome | None]:
     """Feedback counts whatever it says, but once for each source until that says otherwise."""
     voice, said = _voice(word)
     if (voice, said) in join.voices:
-        return join, None
+        return replace(join, words=words), None
     voices = (*(v for v in join.voices if v[0] != voice), (voice, said))[-WORDS_REMEMBERED:]
     as_of, disputed = stated_at(word), join.by_label and join.truth is not None and not same(told, join.truth)
     if not join.by_label and not (join.truth and as_of < join.as_of and has_own_time(word)):
         join = replace(join, truth=told, as_of=max(as_of, join.as_of))
     assert join.truth is not None, "what is known, or what was said"
     outcome = Outcome(join.truth, join.corrections, word, disputed)
-    return replace(join, voices=voices, corrections=join.corrections + 1), outcome
+    return replace(join, words=words, voices=voices, corrections=join.corrections + 1), outcome
 
 
 def _voice(word: LabelReceived) -> tuple[str, str]:
