@@ -6,6 +6,8 @@ import json
 
 from tests.bench.__main__ import arguments, settings_of
 from tests.bench.figures import Sample, against, as_json, at_most, markdown
+from tests.bench.pairs import ALL, Run
+from tests.bench.pairs import table as table_of_pairs
 from tests.bench.settings import QUICK
 from tests.bench.subject import Look, stretches
 
@@ -58,3 +60,12 @@ def test_sizes_on_the_command_line_go_before_the_quick_ones() -> None:
 
     assert (chosen.runs, chosen.growth_history) == (7, (10, 20))
     assert chosen.engine_events == QUICK.engine_events
+
+
+def test_two_releases_are_compared_within_their_pairs_and_not_across() -> None:
+    fast, slow = Run(100.0, {ALL: 10.0}), Run(50.0, {ALL: 20.0})
+
+    shown = table_of_pairs([(fast, fast), (slow, slow), (slow, Run(40.0, {ALL: 25.0}))])
+    ratios = list(shown.columns[3].cells)
+
+    assert ratios == ["1.000", "1.000"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from everloop_features import compile_features
 from everloop_models import Prediction
 from everloop_schemas.envelope import Fields, Scalar, at
+from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
 from everloop_serving.domain.entities import Entities
@@ -137,13 +139,41 @@ def test_a_failing_champion_gives_way_to_version_zero_and_a_failing_shadow_costs
     assert watched.propensity == 1.0
 
 
+def outcome(
+    prediction_id: str, label: Any, correction: int = 0, kind: str = "label", source: str | None = None
+) -> OutcomeObservedData:
+    """What version 0 reads of an outcome."""
+    said = {"prediction_id": prediction_id, "label": label, "correction": correction, "kind": kind, "source": source}
+    return OutcomeObservedData.model_construct(**said)
+
+
+def test_feedback_beyond_its_sources_share_does_not_move_version_0() -> None:
+    labels = Labels()
+    zero = VersionZero(SPEC, labels)
+    for i in range(400):
+        labels.observe(outcome(f"label-{i}", True))
+
+    for i in range(2_000):
+        labels.observe(outcome(f"said-{i}", False, kind="feedback"))
+    counted = dict(labels.classes)
+    again = Labels()
+    again.restore(json.loads(json.dumps(labels.state())))
+    again.observe(outcome("said-more", False, kind="feedback"))
+    labels.observe(outcome("said-1999", False, 1))
+
+    assert counted == {True: 400, False: 20}
+    assert again.classes == counted
+    assert labels.classes == {True: 400, False: 21}
+    assert zero.predict({}).value is True
+
+
 def test_every_label_counts_once_in_its_latest_wording() -> None:
     labels = Labels()
 
     for prediction_id, label, correction in [
         ("a", True, 0), ("a", True, 0), ("b", None, 0), ("b", False, 1), ("a", False, 1), ("unknown", True, 2)
     ]:  # fmt: skip
-        labels.observe(prediction_id, label, correction)
+        labels.observe(outcome(prediction_id, label, correction))
 
     assert (labels.count, labels.classes) == (2, {False: 2})
 
@@ -153,7 +183,7 @@ def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_words(words: 
     labels, latest = Labels(), dict[int, float]()
 
     for subject, value in words:
-        labels.observe(str(subject), value, int(subject in latest))
+        labels.observe(outcome(str(subject), value, int(subject in latest)))
         latest[subject] = value
 
     assert labels.count == len(latest)
@@ -162,7 +192,7 @@ def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_words(words: 
 
 def test_label_statistics_survive_a_round_trip_and_forgetting_reaches_who_holds_them() -> None:
     book, again = LabelBook(), LabelBook()
-    book.of("market").observe("a", True, 0)
+    book.of("market").observe(outcome("a", True))
     book.offsets[2] = 7
     zero = VersionZero(SPEC, again.of("market"))
 
@@ -180,8 +210,8 @@ def test_version_zero_of_a_regression_is_the_mean() -> None:
     zero = VersionZero(spec, labels)
     before = zero.predict({})
 
-    labels.observe("a", 1.0, 0)
-    labels.observe("b", 2, 0)
+    labels.observe(outcome("a", 1.0))
+    labels.observe(outcome("b", 2))
 
     assert (before.value, zero.predict({}).value) == (0.0, 1.5)
 
@@ -227,16 +257,16 @@ def test_labels_at_the_edge_of_a_double_leave_version_0_finite() -> None:
     labels = Labels()
 
     for i, label in enumerate([5.0, HUGE, -HUGE, HUGE, -HUGE, 10**400]):
-        labels.observe(f"p{i}", label, 0)
+        labels.observe(outcome(f"p{i}", label))
         assert math.isfinite(float(VersionZero(NUMBERS, labels).predict({}).value))
 
 
 def test_a_huge_label_that_is_corrected_leaves_the_mean_as_if_it_had_never_been() -> None:
     labels = Labels()
     for i, label in enumerate([0.1, HUGE, 0.3]):
-        labels.observe(f"p{i}", label, 0)
+        labels.observe(outcome(f"p{i}", label))
 
-    labels.observe("p1", 0.2, 1)
+    labels.observe(outcome("p1", 0.2, 1))
 
     assert labels.mean == pytest.approx(0.2)
 
@@ -264,7 +294,7 @@ def test_a_loop_that_names_no_classes_says_so_until_it_knows_one(label: dict[str
     spec, labels = LoopSpec.model_validate(whole), Labels()
 
     before = VersionZero(spec, labels).predict({})
-    labels.observe("p", "b", 0)
+    labels.observe(outcome("p", "b"))
     after = VersionZero(spec, labels).predict({})
 
     assert (before.value, before.probabilities) == (unknown, None)
@@ -276,7 +306,7 @@ def test_labels_of_a_loop_stay_within_their_share_of_the_bytes() -> None:
 
     for n in range(3_000):
         for loop in ("one", "two", "three", "four"):
-            book.observe(loop, 1, f"{loop}-{n}", f"{n % 2_000}" * 150, 0)
+            book.observe(loop, 1, outcome(f"{loop}-{n}", f"{n % 2_000}" * 150))
         assert book.bytes <= 1_000_000
 
     assert all(book.of(loop).count == 3_000 for loop in ("one", "two", "three", "four"))

@@ -96,9 +96,8 @@ class Handlers:
         if live is None and not self.hearing():
             raise LoopNotKnown(f"loop {event.loop} is not known here yet, so nor is which of its labels count")
         if at.offset >= self.labels.offsets.get(at.partition, 0):
-            data = event.data
             life = live.life if live else 1
-            self.labels.observe(event.loop, life, data.prediction_id, data.label, data.correction)
+            self.labels.observe(event.loop, life, event.data)
             self.labels.offsets[at.partition] = at.offset + 1
         return []
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from everloop_features.sources import Sources
 from everloop_models import Baseline, Prediction
 from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
 from everloop_shared.arithmetic import exact, mean
@@ -22,7 +24,8 @@ CLASSES = 1_000
 class Labels:
     """Counts each prediction's label once, in its latest wording. Needs no spec, so labels may come before it.
 
-    `total` is an exact sum, so that a correction takes back what it corrects, whatever its size.
+    Feedback beyond its source's share of the loop's truth counts as no label (decision 0118). `total` is an exact sum,
+    so that a correction takes back what it corrects, whatever its size.
     """
 
     def __init__(self, life: int = 1) -> None:
@@ -30,12 +33,15 @@ class Labels:
         self.count, self.total = 0, 0
         self.classes: dict[Scalar, int] = {}
         self._latest: OrderedDict[str, Scalar | None] = OrderedDict()
+        self._sources = Sources()
         self.bytes = self._class_bytes = 0
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
         self.life = int(state.get("life", 1))
         self.count, self.total = int(state["count"]), int(state["total"])
+        labels, feedback, by_source = state.get("sources", (0, 0, {}))
+        self._sources = Sources(int(labels), int(feedback), {name: int(n) for name, n in by_source.items()})
         self.classes = {label: int(n) for label, n in state["classes"]}
         self._latest = OrderedDict((i, label) for i, label in state["latest"])
         self._class_bytes = sum(map(_size, self.classes))
@@ -44,23 +50,28 @@ class Labels:
     def state(self) -> dict[str, Any]:
         """All of it, for JSON."""
         classes, latest = [[k, n] for k, n in self.classes.items()], [[i, v] for i, v in self._latest.items()]
-        return {"life": self.life, "count": self.count, "total": self.total, "classes": classes, "latest": latest}
+        sources = [self._sources.labels, self._sources.feedback, self._sources.by_source]
+        counted = {"life": self.life, "count": self.count, "total": self.total}
+        return {**counted, "classes": classes, "latest": latest, "sources": sources}
 
     @property
     def mean(self) -> float:
         """The mean of the labels counted, 0 where there is none."""
         return mean(self.total, self.count) if self.count else 0.0
 
-    def observe(self, prediction_id: str, label: Scalar | None, correction: int, room: int = LOOP_BYTES) -> None:
+    def observe(self, said: OutcomeObservedData, room: int = LOOP_BYTES) -> None:
         """Count a label; a correction replaces the one before. The same outcome again changes nothing.
 
         What it takes stays within `room` bytes, of which classes take a quarter at most.
         """
+        prediction_id, label = said.prediction_id, said.label
+        before = self._latest.get(prediction_id)
+        if before is None and label is not None and not self._sources.decides(said.kind == "label", said.source):
+            label = None
         if prediction_id in self._latest:
-            before = self._latest[prediction_id]
             self.bytes -= _size(prediction_id, before)
             self._remove(before)
-        elif correction:
+        elif said.correction:
             return  # what it corrects is counted, and what that was is forgotten
         self._latest[prediction_id] = label
         self.bytes += _size(prediction_id, label)
@@ -153,9 +164,9 @@ class LabelBook:
         """What one loop may take: all share alike."""
         return self._limit // max(1, len(self._loops))
 
-    def observe(self, loop: str, life: int, prediction_id: str, label: Scalar | None, correction: int) -> None:
+    def observe(self, loop: str, life: int, said: OutcomeObservedData) -> None:
         """Count a label of a loop in the life that began with revision `life`."""
-        self.live(loop, life).observe(prediction_id, label, correction, self.room)
+        self.live(loop, life).observe(said, self.room)
 
     def _share(self) -> None:
         for labels in self._loops.values():
