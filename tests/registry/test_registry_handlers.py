@@ -23,8 +23,6 @@ from everloop_registry.errors import Conflict, LoopUnknown, SpecRejected, Versio
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import (
     GateDecided,
-    LoopState,
-    LoopStateData,
     ModelPromoted,
     ModelRolledBack,
     RolloutChanged,
@@ -492,17 +490,3 @@ async def test_what_an_event_left_in_a_batch_is_seen_by_the_next_and_stays_where
         ledger = await unit.book.open("market", Cause(None, None, EPOCH))
 
     assert list(ledger.work.runs) == ["a-0", "b-0", "d-0"]
-
-
-async def test_versions_that_are_only_registered_are_told_to_everybody_every_ten_decisions(at_desk: Desk) -> None:
-    states = list[LoopStateData]()
-    for number in range(1, 25):
-        async with at_desk.unit:
-            version = trained("a-0", 100 * number, "refresh")
-            events = await at_desk.handlers.on_model_trained(version, Position(version.topic.name))
-            await at_desk.unit.record(events, {})
-        states += [e.data for e in events if isinstance(e, LoopState)]
-
-    assert [s.sequence for s in states] == [10, 20]
-    assert [len(s.kept) for s in states] == [10, 20]
-    assert [s.judged for s in states] == [1000, 2000]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -10,15 +11,10 @@ from typing import TypeVar
 from everloop_registry.domain.loop import GENESIS, Loop, fold
 from everloop_registry.domain.work import Work
 from everloop_schemas.envelope import Data, Event, derived_id
-from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, LoopStateData, VersionRegistered
+from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 
 D = TypeVar("D", bound=Decided)
-AT_LEISURE = {"sequence", "kept", "judged"}
-"""Parts of a loop's state that nobody acts upon at once: they say which artifacts may be deleted."""
-TELL_EVERY = 10
-"""After so many decisions a state is told where only these parts changed."""
-ACTED_UPON = tuple(part for part in LoopStateData.model_fields if part not in AT_LEISURE)
 
 
 def digest(wire: bytes) -> str:
@@ -54,9 +50,6 @@ class Ledger:
     work: Work = field(default_factory=Work)
     models: dict[str, ModelTrainedData] = field(default_factory=dict)
     decided: list[Decided] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._opened = self.loop
 
     @property
     def known(self) -> Loop:
@@ -102,18 +95,8 @@ class Ledger:
         self.decided.append(decision)
 
     def events(self) -> list[Event]:
-        """What is to be told: the decisions in order, then the state they come to where somebody acts upon it.
-
-        All services read every state, so one for each version that is only registered would cost more than the
-        registration.
-        """
-        told: list[Event] = list(self.decided)
-        if self.decided and self._matters():
-            told.append(self.known.state().model_copy(update={"traceparent": self.cause.traceparent}))
-        return told
-
-    def _matters(self) -> bool:
-        before, after = self._opened, self.known
-        if before is None or before.sequence // TELL_EVERY != after.sequence // TELL_EVERY:
-            return True
-        return any(getattr(before, part) != getattr(after, part) for part in ACTED_UPON)
+        """What is to be told: the decisions in order, then the state they come to."""
+        if not self.decided:
+            return []
+        told: Iterable[Event] = self.decided
+        return [*told, self.known.state().model_copy(update={"traceparent": self.cause.traceparent})]
