@@ -159,6 +159,9 @@ def test_feedback_beyond_its_sources_share_does_not_move_version_0() -> None:
     again = Labels()
     again.restore(json.loads(json.dumps(labels.state())))
     again.observe(outcome("said-more", False, kind="feedback"))
+    for i in range(200):
+        again.observe(outcome(f"forgotten-{i}", True, 1))
+    again.observe(outcome("said-after", False, kind="feedback"))
     labels.observe(outcome("said-1999", False, 1))
 
     assert counted == {True: 400, False: 20}

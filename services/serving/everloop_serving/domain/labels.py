@@ -65,14 +65,14 @@ class Labels:
         What it takes stays within `room` bytes, of which classes take a quarter at most.
         """
         prediction_id, label = said.prediction_id, said.label
-        before = self._latest.get(prediction_id)
+        known, before = prediction_id in self._latest, self._latest.get(prediction_id)
+        if said.correction and not known:
+            return  # what it corrects is counted, and what that was is forgotten
         if before is None and label is not None and not self._sources.decides(said.kind == "label", said.source):
             label = None
-        if prediction_id in self._latest:
+        if known:
             self.bytes -= _size(prediction_id, before)
             self._remove(before)
-        elif said.correction:
-            return  # what it corrects is counted, and what that was is forgotten
         self._latest[prediction_id] = label
         self.bytes += _size(prediction_id, label)
         self._add(label, room // 4)
