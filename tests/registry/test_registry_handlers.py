@@ -21,12 +21,7 @@ from tests.registry.registry_room import (
 from everloop_registry.domain.ledger import Cause
 from everloop_registry.errors import Conflict, LoopUnknown, SpecRejected, VersionNotFound
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import (
-    GateDecided,
-    ModelPromoted,
-    ModelRolledBack,
-    RolloutChanged,
-)
+from everloop_schemas.registry import GateDecided, ModelPromoted, ModelRolledBack, RolloutChanged
 from everloop_schemas.training import RunRequested
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position

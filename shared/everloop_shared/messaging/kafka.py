@@ -20,9 +20,9 @@ from everloop_shared.messaging.kafka_client import client_settings
 from everloop_shared.messaging.kafka_follower import BroadcastFollower, HistoryReader
 from everloop_shared.messaging.kafka_group import GroupConsumer
 from everloop_shared.messaging.kafka_producer import KafkaPublisher
-from everloop_shared.messaging.kafka_rounds import CATCH_UP_LOOK_S, Rounds
+from everloop_shared.messaging.kafka_rounds import Rounds
 from everloop_shared.messaging.processing import Processor
-from everloop_shared.messaging.routes import EngineFactory, Position, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, EngineFactory, Position, Route, StartAt, UnitOfWork
 from everloop_shared.messaging.topics import ensure_topics, topics_of
 from everloop_shared.settings import Settings
 

@@ -23,7 +23,7 @@ from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.gathering import Gathering
 from everloop_shared.messaging.processing import Processor, Progress
 from everloop_shared.messaging.records import Partition, Record
-from everloop_shared.messaging.routes import Position
+from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ POLL_MS = 200
 ROUND_BYTES = 8_000_000
 """So much of what was polled is in hand at a time: as objects it takes up to ten times as much."""
 STUCK_S = 30.0
-CATCH_UP_LOOK_S = 0.005
 REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 

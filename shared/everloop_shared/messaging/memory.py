@@ -13,9 +13,7 @@ from everloop_schemas.envelope import Event, Topic
 from everloop_shared.messaging.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing import Processor
 from everloop_shared.messaging.records import Partition, Record, events_of
-from everloop_shared.messaging.routes import Position, Route, StartAt, UnitOfWork
-
-CATCH_UP_LOOK_S = 0.005
+from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position, Route, StartAt, UnitOfWork
 
 
 class MemoryBroker:

@@ -14,6 +14,8 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """The largest record that topics take."""
 HEADROOM = 64 * 1024
 """What Kafka adds to a record, generously."""
+CATCH_UP_LOOK_S = 0.005
+"""So often who waits for an engine to catch up looks whether it has."""
 
 
 @dataclass(frozen=True)
