@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -255,56 +255,3 @@ class LoopState(Event):
     source: str = "everloop/registry"
     data: LoopStateData
 
-
-class Gone(NamedTuple):
-    """What is remembered of a deleted loop: its last decision and its last revision."""
-
-    sequence: int
-    revision: int
-
-
-class KnownLoops:
-    """The loops a service has heard of: the latest state of each, by a fold of `registry.loop_state.v1`."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, LoopState] = {}
-        self._gone: dict[str, Gone] = {}
-
-    def apply(self, state: LoopState) -> bool:
-        """Take a state in; False when a later one is known already."""
-        known, gone = self._states.get(state.loop), self._gone.get(state.loop)
-        before = known.data.sequence if known else gone.sequence if gone else -1
-        if before >= state.data.sequence:
-            return False
-        if state.data.deleted:
-            self._states.pop(state.loop, None)
-            self._gone[state.loop] = Gone(state.data.sequence, state.revision)
-        else:
-            self._gone.pop(state.loop, None)
-            self._states[state.loop] = state
-        return True
-
-    def get(self, loop: str) -> LoopState | None:
-        """The latest state of a loop, None for one nobody has applied, or that was deleted."""
-        return self._states.get(loop)
-
-    def all(self) -> list[LoopState]:
-        """Every known loop, by name."""
-        return [self._states[name] for name in sorted(self._states)]
-
-    def deleted(self, loop: str) -> bool:
-        """Whether the loop was there once and is gone."""
-        return loop in self._gone
-
-    def past(self, event: Event) -> bool:
-        """Whether an event is of a loop that was deleted, or of a life before this one; revision 0 is of any."""
-        state = self._states.get(event.loop)
-        if state is not None:
-            return 0 < event.revision < state.data.life
-        gone = self._gone.get(event.loop)
-        return gone is not None and event.revision <= gone.revision
-
-    def ahead(self, event: Event) -> bool:
-        """Whether an event is of a revision of a known loop, or of a deleted one's next life, still to be heard of."""
-        known = self._states.get(event.loop) or self._gone.get(event.loop)
-        return known is not None and event.revision > known.revision

@@ -60,7 +60,7 @@ class EverloopError(Exception):
     http_status: ClassVar[int] = 500
     disposition: ClassVar[Disposition] = Disposition.CRASH
     title: ClassVar[str] = "Internal error"
-    give_up_after: ClassVar[float | None] = None
+    give_up_after: float | None = None
     retry_after: ClassVar[float | None] = None
 
     def __init__(self, detail: str, errors: list[FieldError] | None = None) -> None:

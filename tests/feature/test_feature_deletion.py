@@ -12,11 +12,11 @@ from everloop_feature.handlers import EntityHandlers
 from everloop_feature.joining import JoinHandlers
 from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
+from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.keyed import KeyedStore
-from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Handler, Position, Route
 
@@ -47,7 +47,7 @@ class Room:
             "label_received": (self.joining.on_label_received, self.joins),
         }
         handle, store = of[seen.type.split(".")[1]]
-        [route] = living("feature", self.loops.known, [Route(seen.topic, handle)])
+        [route] = skip_deleted_loops("feature", self.loops.known, [Route(seen.topic, handle)])
         self.offset += 1
         async with store:
             at = Position(seen.topic.name, 0, self.offset, int(START.timestamp() * 1000))

@@ -8,8 +8,9 @@ import pytest
 from tests.monitoring.monitoring_house import observation, outcome, prediction, running, state
 
 from everloop_monitoring.adapters import Scopes
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]

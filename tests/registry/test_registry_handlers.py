@@ -19,7 +19,8 @@ from tests.registry.registry_room import (
 )
 
 from everloop_registry.domain.ledger import Cause
-from everloop_registry.errors import Conflict, LoopUnknown, SpecRejected, VersionNotFound
+from everloop_registry.errors import Conflict, SpecRejected, VersionNotFound
+from everloop_learning.errors import LoopNotKnownYet
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import GateDecided, ModelPromoted, ModelRolledBack, RolloutChanged
 from everloop_schemas.training import RunRequested
@@ -411,7 +412,7 @@ async def test_a_spec_that_is_too_large_to_travel_is_refused(at_desk: Desk) -> N
 
 
 async def test_an_event_of_an_unknown_loop_waits(at_desk: Desk) -> None:
-    with pytest.raises(LoopUnknown):
+    with pytest.raises(LoopNotKnownYet):
         await at_desk.hear(challenge(0, {"0": [1.0]}, loop="nowhere"))
 
 

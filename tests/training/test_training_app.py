@@ -11,9 +11,9 @@ import pytest
 from tests.training.training_world import House, alert, event, house, losses, of, spec, state, until
 
 from everloop_models import verify_and_load
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
-from everloop_schemas.registry import KnownLoops
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from everloop_feature.domain import Entity
-from everloop_feature.errors import EntityNotFound, LoopNotFound
+from everloop_feature.errors import EntityNotFound
 from everloop_feature.loops import Loops
 
 FindEntity = Callable[[str], bytes | None]
@@ -22,12 +22,12 @@ def router(loops: Loops, find: FindEntity) -> APIRouter:
     @routes.get("/v1/loops/{loop}")
     async def loop_known(loop: str) -> dict[str, Any]:
         """The revision of the loop that features are computed by."""
-        return {"loop": loop, "revision": _revision(loops, loop)}
+        return {"loop": loop, "revision": loops.known.require(loop).revision}
 
     @routes.get("/v1/loops/{loop}/entities/{entity:path}")
     async def entity(loop: str, entity: str) -> dict[str, Any]:
         """The last vector of an entity and the state of its windows, as of the last batch."""
-        revision = _revision(loops, loop)
+        revision = loops.known.require(loop).revision
         value = find(f"{loop}/{entity}")
         if value is None:
             raise EntityNotFound(f"no observation of entity {entity!r} of loop {loop!r} has come by")
@@ -42,10 +42,3 @@ def router(loops: Loops, find: FindEntity) -> APIRouter:
         }
 
     return routes
-
-
-def _revision(loops: Loops, loop: str) -> int:
-    revision = loops.revision(loop)
-    if revision is None:
-        raise LoopNotFound(f"loop {loop!r} is not known; apply it at the registry first")
-    return revision

@@ -10,13 +10,13 @@ from everloop_feature.loops import Loops
 from everloop_feature.metrics import PrometheusNotes
 from everloop_feature.settings import FeatureSettings
 from everloop_features.times import TimeLimits
+from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_shared.messaging.expiry import keyed_on
 from everloop_shared.messaging.keyed import KeyedFactory, KeyedGroup, KeyedStore
-from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -46,7 +46,7 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     groups = [
         KeyedGroup(
             entities,
-            living(
+            skip_deleted_loops(
                 "feature",
                 loops.known,
                 [
@@ -60,7 +60,7 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
         ),
         KeyedGroup(
             joins,
-            living(
+            skip_deleted_loops(
                 "feature",
                 loops.known,
                 [

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, NotYet, Rejected
-
-
-class LoopNotKnownYet(NotYet):
-    """The loop, or this revision of it, has not been heard of by this process."""
-
-    title = "Loop not known yet"
+from everloop_shared.errors import NotFound, Rejected
 
 
 class EntityNotFound(NotFound):
@@ -64,9 +58,3 @@ class RecordRejected(Rejected):
     """An observation or a label that no door would have let in: another producer wrote it."""
 
     title = "Record does not fit its loop"
-
-
-class LoopNotFound(NotFound):
-    """Nobody has applied a loop of this name."""
-
-    title = "Loop not found"

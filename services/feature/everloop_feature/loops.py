@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from everloop_feature.errors import LoopNotKnownYet
 from everloop_features import FeaturePlan, compile_features
+from everloop_learning.errors import LoopNotKnownYet
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.registry import LoopState
 
 EARLIER = 5
 """Revisions remembered before the latest: records checked under them by a door may still be on their way."""
@@ -68,7 +69,7 @@ class Loops:
 
     def lived(self, loop: str) -> bool:
         """Whether something of a life that has ended may be left of a loop."""
-        return self.known.deleted(loop) or self.life(loop) > 1
+        return self.known.is_deleted(loop) or self.life(loop) > 1
 
     def spec(self, loop: str, revision: int = 0) -> LoopSpec:
         """The spec; raises LoopNotKnownYet for a loop, or a revision of it, that is still to come."""
@@ -81,5 +82,5 @@ class Loops:
         """The plan; raises LoopNotKnownYet for a loop, or a revision of it, that is still to come."""
         known = self._plans.get(loop)
         if known is None or known[0] < revision:
-            raise LoopNotKnownYet(f"loop {loop!r} at revision {revision} is not known here yet")
+            raise LoopNotKnownYet(loop, revision)
         return known[1]

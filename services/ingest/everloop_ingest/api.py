@@ -50,13 +50,13 @@ class Doorway:
         return response
 
     def revision(self, loop: str) -> int:
-        """The revision this door checks against; raises LoopUnknown, Unavailable before it has heard of the loops."""
+        """The revision this door checks against; raises LoopNotFound, Unavailable before it has heard of the loops."""
         self._open()
-        return self._handlers.known(loop).revision
+        return self._handlers.loops.require(loop).revision
 
     async def _take(self, request: Request, loop: str, door: Door) -> Response:
         self._open()
-        self._handlers.known(loop)
+        self._handlers.loops.require(loop)
         content_type = _content_type(request)
         body = await request.body()
         with self._in_hand.take(AS_OBJECTS * len(body)):

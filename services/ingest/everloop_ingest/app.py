@@ -7,7 +7,8 @@ from everloop_ingest.api import Doorway, router
 from everloop_ingest.handlers import Handlers
 from everloop_ingest.metrics import LOOPS
 from everloop_ingest.settings import IngestSettings
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_learning.loops import KnownLoops
+from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service

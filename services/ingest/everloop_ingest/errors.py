@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, Rejected
-
-
-class LoopUnknown(NotFound):
-    """Nobody has applied a loop of this name."""
-
-    title = "Unknown loop"
+from everloop_shared.errors import Rejected
 
 
 class BrokenBody(Rejected):

@@ -14,10 +14,10 @@ from everloop_features.times import USUAL_TIMES, TimeLimits
 from everloop_ingest.domain.documents import Entry
 from everloop_ingest.domain.labels import label
 from everloop_ingest.domain.observations import observation
-from everloop_ingest.errors import LoopUnknown
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position
@@ -59,18 +59,9 @@ class Handlers:
         self.loops.apply(event)
         return []
 
-    def known(self, loop: str) -> LoopState:
-        """The state of a loop; raises LoopUnknown."""
-        state = self.loops.get(loop)
-        if self.loops.deleted(loop):
-            raise LoopUnknown(f"loop {loop[:80]!r} was deleted; apply it again to begin anew (everloop apply -f FILE)")
-        if state is None:
-            raise LoopUnknown(f"there is no loop {loop[:80]!r}; apply its spec first (everloop apply -f FILE)")
-        return state
-
     def receive(self, loop: str, door: Door, entries: Sequence[Entry], trace: str | None, first: int = 0) -> Received:
-        """Turn entries into events; the first of them stands at index `first`. Raises LoopUnknown."""
-        state, now, received = self.known(loop), self.clock(), Received()
+        """Turn entries into events; the first of them stands at index `first`. Raises LoopNotFound."""
+        state, now, received = self.loops.require(loop), self.clock(), Received()
         for index, entry in enumerate(entries, first):
             event = self._event(state, door, entry, now, accepted(entry.traceparent) or trace)
             if isinstance(event, Event) and len(event.encode()) > self.max_event_bytes:

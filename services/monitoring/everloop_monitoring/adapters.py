@@ -24,8 +24,8 @@ from everloop_monitoring.handlers import LOOP_LENGTH, Handlers
 from everloop_monitoring.metrics import CONTRADICTED, SCORE, TOTAL
 from everloop_monitoring.ports import Kind, Reports, Sighting
 from everloop_monitoring.tables import happenings, outcomes, points, seen, totals, versions, works
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import KnownLoops
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database
 from everloop_shared.errors import Unavailable

@@ -13,9 +13,9 @@ from fastapi.responses import HTMLResponse
 
 from everloop_monitoring.domain.status import evaluation, status
 from everloop_monitoring.domain.timeline import ALERTS, Happening
-from everloop_monitoring.errors import LoopNotFound
 from everloop_monitoring.ports import Reports
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_learning.loops import KnownLoops
+from everloop_schemas.registry import LoopState
 from everloop_shared.http import page
 
 DELIVERY_S = 0.03
@@ -30,16 +30,8 @@ def router(reports: Reports, loops: KnownLoops, caught_up: Callable[[float], Awa
     """The routes; each answers 404 for a loop that nobody has applied. `caught_up` is the engine's."""
     api = APIRouter()
 
-    def known(loop: str) -> LoopState:
-        state = loops.get(loop)
-        if loops.deleted(loop):
-            raise LoopNotFound(f"loop {loop!r} was deleted; the registry's /v1/loops/{loop}/history is left")
-        if state is None:
-            raise LoopNotFound(f"no loop is called {loop!r}; apply its file first")
-        return state
-
     async def told(loop: str, kinds: tuple[str, ...] | None, limit: int) -> list[dict[str, Any]]:
-        known(loop)
+        loops.require(loop)
         return [_line(h) for h in await reports.happenings(loop, kinds, limit)]
 
     @api.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -52,17 +44,17 @@ def router(reports: Reports, loops: KnownLoops, caught_up: Callable[[float], Awa
 
     @api.get("/v1/loops/{loop}")
     async def one_loop(loop: str) -> dict[str, Any]:
-        return _name(known(loop))
+        return _name(loops.require(loop))
 
     @api.get("/v1/loops/{loop}/status")
     async def loop_status(loop: str) -> dict[str, Any]:
         await asyncio.sleep(DELIVERY_S)
         await caught_up(CATCH_UP_S)
-        return status(known(loop), await reports.totals(loop), await reports.work(loop))
+        return status(loops.require(loop), await reports.totals(loop), await reports.work(loop))
 
     @api.get("/v1/loops/{loop}/evaluation")
     async def loop_evaluation(loop: str, limit: Limit = 200) -> dict[str, Any]:
-        return evaluation(known(loop), await reports.work(loop), await reports.versions(loop, limit))
+        return evaluation(loops.require(loop), await reports.work(loop), await reports.versions(loop, limit))
 
     @api.get("/v1/loops/{loop}/drifts")
     async def drifts(loop: str, limit: Limit = 200) -> list[dict[str, Any]]:
@@ -78,7 +70,7 @@ def router(reports: Reports, loops: KnownLoops, caught_up: Callable[[float], Awa
 
     @api.get("/v1/loops/{loop}/series")
     async def series(loop: str, limit: Limit = 2000) -> list[dict[str, Any]]:
-        known(loop)
+        loops.require(loop)
         return await reports.series(loop, limit)
 
     return api

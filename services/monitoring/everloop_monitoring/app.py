@@ -8,6 +8,7 @@ from everloop_monitoring.adapters import FoldingUnit, Scopes, SqlReports, show_g
 from everloop_monitoring.api import router
 from everloop_monitoring.handlers import Handlers
 from everloop_monitoring.settings import MonitoringSettings
+from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
@@ -15,7 +16,6 @@ from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.database import Database, sqlite_url
-from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -48,7 +48,7 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     unit = FoldingUnit(database, settings.settle_s)
     loops = unit.handlers.loops
     reports = SqlReports(database, Scopes(loops))
-    engine = connect(NAME, living(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
+    engine = connect(NAME, skip_deleted_loops(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
     return Service(
         name=NAME,
         settings=settings,

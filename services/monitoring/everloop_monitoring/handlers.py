@@ -10,14 +10,14 @@ from everloop_monitoring.domain import timeline
 from everloop_monitoring.domain.loop import Fold
 from everloop_monitoring.domain.reports import alert, drift_detected, evaluation_updated
 from everloop_monitoring.domain.timeline import Happening
-from everloop_monitoring.errors import UnknownLoop
 from everloop_monitoring.ports import Kind, Projections, Sighting
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.names import is_loop_name
-from everloop_schemas.registry import Decided, KnownLoops, LoopState, ModelRolledBack, VersionRegistered
+from everloop_schemas.registry import Decided, LoopState, ModelRolledBack, VersionRegistered
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.clock import Clock
@@ -80,9 +80,8 @@ class Handlers:
         return self._saw(event, "prediction", event.subject)
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
-        """An outcome, or a correction of one. Raises UnknownLoop until the loop's state is here."""
-        if self.loops.get(event.loop) is None:
-            raise UnknownLoop(f"loop {event.loop}: no state yet")
+        """An outcome, or a correction of one. Raises LoopNotKnownYet."""
+        self.loops.require_arrived(event.loop)
         self.batch.outcomes[event.loop].append((event, at.offset))
         return self._saw(event, "outcome", event.data.prediction_id)
 
@@ -144,7 +143,7 @@ class Handlers:
 
     async def _fold(self, loop: str, outcomes: Sequence[tuple[OutcomeObserved, int]], batch: Batch) -> list[Event]:
         state = self.loops.get(loop)
-        outcomes = [(event, offset) for event, offset in outcomes if not self.loops.past(event)]
+        outcomes = [(event, offset) for event, offset in outcomes if not self.loops.is_past(event)]
         if state is None or not outcomes:
             return []  # its life has ended since these were noted
         work, known = await self.projections.recall(loop, {e.data.prediction_id for e, _ in outcomes})

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.spec_file import read_spec
-from everloop_registry.errors import LoopNotFound, SpecRejected, Starting, not_found
+from everloop_registry.errors import SpecRejected, Starting
 from everloop_registry.handlers import Handlers
 from everloop_registry.ports import Reader
 from everloop_registry.views import as_of, registered, rollout_view, served_view, state_view
+from everloop_learning.errors import LoopNotFound
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
 from everloop_shared.errors import FieldError, Rejected
@@ -154,7 +155,7 @@ def _queries(routes: APIRouter, reader: Reader) -> None:
         """Every decision as it is on the topic, newest last."""
         wires = await reader.wires(loop, _moment(as_of))
         if not wires:
-            raise LoopNotFound(f"no loop {loop!r} as of {as_of}") if as_of else not_found(loop, None)
+            raise LoopNotFound(loop, as_of=as_of)
         return JSONResponse({"loop": loop, "decisions": [json.loads(wire) for wire in wires]})
 
 
@@ -162,7 +163,7 @@ async def _loop(reader: Reader, loop: str, when: str | None = None) -> Loop:
     moment = _moment(when)
     found = await reader.loop(loop) if moment is None else as_of(loop, await reader.wires(loop, moment))
     if found is None or found.deleted:
-        raise LoopNotFound(f"no loop {loop!r} as of {when}") if when else not_found(loop, found)
+        raise LoopNotFound(loop, deleted=found is not None, as_of=when)
     return found
 
 

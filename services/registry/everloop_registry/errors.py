@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Disposition, EverloopError, NotFound, NotYet, Overloaded, Rejected, Unavailable
+from everloop_shared.errors import Disposition, EverloopError, NotFound, Overloaded, Rejected, Unavailable
 
 
 class SpecRejected(Rejected):
     """A loop file does not fit; `errors` names each field and the fix."""
 
     title = "Loop file does not fit"
-
-
-class LoopNotFound(NotFound):
-    """Nobody has applied this loop, or not yet at the moment asked for."""
-
-    title = "Loop not found"
-
-
-def not_found(loop: str, known: object | None) -> LoopNotFound:
-    """The error for a loop that nobody has applied, or, where something is known of it, that was deleted."""
-    if known is None:
-        return LoopNotFound(f"no loop {loop!r}; apply it first")
-    return LoopNotFound(f"loop {loop!r} was deleted; /v1/loops/{loop}/history tells when, and applying it begins anew")
-
-
-class LoopUnknown(NotYet):
-    """An event of a loop that nobody has applied: it waits a while."""
-
-    title = "Loop not known yet"
 
 
 class VersionNotFound(NotFound):

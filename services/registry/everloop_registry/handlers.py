@@ -16,12 +16,11 @@ from everloop_registry.errors import (
     Collected,
     Conflict,
     LoopsFull,
-    LoopUnknown,
     SpecRejected,
     VersionNotFound,
-    not_found,
 )
 from everloop_registry.ports import ArtifactChecks, Book, SpecChecks
+from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
@@ -211,7 +210,7 @@ class Handlers:
         """Take a loop out for good; its log stays. Nothing where that is done already."""
         ledger = await self._command(loop)
         if ledger.loop is None:
-            raise not_found(loop, None)
+            raise LoopNotFound(loop)
         if ledger.loop.deleted:
             return []
         ledger.decide(LoopDeleted, loop, LoopDeletedData(reason=reason))
@@ -229,14 +228,14 @@ class Handlers:
         """The ledger of an event's loop; None for one that is deleted, or of a life before: it is let go."""
         ledger = await self.book.open(event.loop, Cause.of(event, self.clock()))
         if ledger.loop is None:
-            raise LoopUnknown(f"nobody has applied a loop {event.loop!r}")
+            raise LoopNotKnownYet(event.loop)
         past = ledger.loop.deleted or 0 < event.revision < ledger.loop.life
         return None if past else ledger
 
     async def _existing(self, loop: str) -> Ledger:
         ledger = await self._command(loop)
         if ledger.loop is None or ledger.loop.deleted:
-            raise not_found(loop, ledger.loop)
+            raise LoopNotFound(loop, deleted=ledger.loop is not None)
         return ledger
 
     async def _command(self, loop: str) -> Ledger:

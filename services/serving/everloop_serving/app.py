@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from everloop_features.times import TimeLimits
 from everloop_models import ArtifactStore
 from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS, tried
+from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving import api, inference, metrics
@@ -27,7 +28,6 @@ from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.limited import Limited
-from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import Engine, EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -75,7 +75,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     )
     places = OutcomePlaces(labels, lambda: engine)
     engine: Engine = connect(
-        "serving", living("serving", models.known, _routes(handlers, places)), start_at=tail.assigned
+        "serving", skip_deleted_loops("serving", models.known, _routes(handlers, places)), start_at=tail.assigned
     )
     tail.attach(engine)
     memory = LocalMemory(folder, models, labels)

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Disposition, EverloopError, NotFound, Overloaded, Rejected, Unavailable
-
-
-class LoopNotKnown(EverloopError):
-    """Nobody has applied this loop, or this process has not heard of it, or of this revision, yet.
-
-    An event of it waits a minute: only the feature service speaks here, and it knows the loop. What is still unknown
-    then is poison, and its partition goes on.
-    """
-
-    http_status = 404
-    disposition = Disposition.RETRY
-    give_up_after = 60.0
-    title = "Loop not known"
+from everloop_shared.errors import NotFound, Overloaded, Rejected, Unavailable
 
 
 class PredictionNotFound(NotFound):

@@ -13,6 +13,7 @@ from uuid import uuid4
 from everloop_features import State
 from everloop_features.observation import Observation, fingerprint, observe
 from everloop_features.times import USUAL_TIMES, TimeLimits
+from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
 from everloop_schemas.envelope import Event, Fields, derived_id
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceivedData
@@ -25,7 +26,6 @@ from everloop_serving.domain.predict import Live, predict
 from everloop_serving.domain.recent import Known, Recent
 from everloop_serving.errors import (
     IdTaken,
-    LoopNotKnown,
     ModelLoading,
     ObservationRejected,
     PredictionNotFound,
@@ -41,6 +41,8 @@ Door = Literal["stream", "rest"]
 log = logging.getLogger(__name__)
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What computing with a state of another shape can raise."""
+LOOP_WAIT_S = 60.0
+"""How long a record of an unknown loop is retried: the feature service, which wrote it, knows the loop."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Handlers:
         """A label, for version 0."""
         live = self.models.live(event.loop)
         if live is None and not self.hearing():
-            raise LoopNotKnown(f"loop {event.loop} is not known here yet, so nor is which of its labels count")
+            raise LoopNotKnownYet(event.loop, give_up_after=LOOP_WAIT_S)
         if at.offset >= self.labels.offsets.get(at.partition, 0):
             life = live.life if live else 1
             self.labels.observe(event.loop, life, event.data)
@@ -105,7 +107,7 @@ class Handlers:
         """Predict; what is known to be on the topic, or on its way there, is not said again."""
         live = self.models.live(event.loop)
         if live is None or live.revision < event.revision:
-            raise LoopNotKnown(f"loop {event.loop} at revision {event.revision} is not known here yet")
+            raise LoopNotKnownYet(event.loop, event.revision, LOOP_WAIT_S)
         if live.loading:
             raise ModelLoading(f"{event.loop} is loading its champion")
         if wrong := _misfit(live, event):
@@ -123,7 +125,7 @@ class Handlers:
     async def predict(self, loop: str, body: Any, traceparent: str | None = None) -> PredictionMade:
         """Answer a request, once its record survives this process; the same id again is the same answer.
 
-        Raises LoopNotKnown, ObservationRejected, IdTaken, SpoolFull or SpoolUnwritable.
+        Raises LoopNotFound, ObservationRejected, IdTaken, SpoolFull or SpoolUnwritable.
         """
         seen = self.observed(loop, body)
         if isinstance(seen, list):
@@ -132,7 +134,7 @@ class Handlers:
         return made
 
     def observed(self, loop: str, body: Any) -> Observation | list[FieldError]:
-        """The observation in a request, or all that is wrong with it; raises LoopNotKnown."""
+        """The observation in a request, or all that is wrong with it; raises LoopNotFound."""
         seen = observe(self.revision(loop).spec, body)
         if not isinstance(seen, list) and (wrong := self.times.wrong(seen.time, self.clock())):
             return [FieldError("time", wrong)]
@@ -143,7 +145,7 @@ class Handlers:
     ) -> list[PredictionMade]:
         """Answer for all observations, or for none: what is refused leaves nothing behind.
 
-        Raises LoopNotKnown, IdTaken, SpoolFull, SpoolUnwritable or RecordTooLarge.
+        Raises LoopNotFound, IdTaken, SpoolFull, SpoolUnwritable or RecordTooLarge.
         """
         live = self.revision(loop)
         if live.loading:
@@ -154,7 +156,7 @@ class Handlers:
         return made
 
     def prediction(self, loop: str, prediction_id: str) -> PredictionMade:
-        """What was said about a prediction id; raises LoopNotKnown or PredictionNotFound."""
+        """What was said about a prediction id; raises LoopNotFound or PredictionNotFound."""
         live = self.revision(loop)
         if known := self.recent.get(loop, prediction_id, live.life):
             return known.event
@@ -164,15 +166,13 @@ class Handlers:
         )
 
     def revision(self, loop: str) -> Live:
-        """What answers for a loop; raises LoopNotKnown, or Unavailable while the registry's topic is unread."""
+        """What answers for a loop; raises LoopNotFound, or Unavailable while the registry's topic is unread."""
         live = self.models.live(loop)
         if live is not None:
             return live
         if not self.hearing():
             raise Unavailable(f"serving has not heard of loop {loop[:80]!r} so far, and is still starting")
-        if self.models.deleted(loop):
-            raise LoopNotKnown(f"loop {loop[:80]!r} was deleted; apply it again to begin anew: everloop apply -f FILE")
-        raise LoopNotKnown(f"no loop {loop[:80]!r}; apply it first: everloop apply -f FILE")
+        raise LoopNotFound(loop, deleted=self.models.deleted(loop))
 
     def _answered(self, live: Live, rows: Sequence[Observation], traceparent: str | None) -> list[PredictionMade]:
         """Nothing comes in between from the first look to the last record: so no id is answered twice."""

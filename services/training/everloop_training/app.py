@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from everloop_models import ArtifactStore
+from everloop_learning.deleted_loops import skip_deleted_loops
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
-from everloop_shared.messaging.lives import living
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 from everloop_training.adapters.collector import Collector
@@ -39,7 +40,7 @@ def build(
         Route(OutcomeObserved.topic, handlers.on_outcome_observed),
         Route(DriftDetected.topic, handlers.on_drift_detected),
     ]
-    engine = connect("training", living("training", loops, routes), start_at=start_at)
+    engine = connect("training", skip_deleted_loops("training", loops, routes), start_at=start_at)
     learners.bind(engine)
     return Service(
         name="training",

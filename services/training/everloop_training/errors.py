@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, Overloaded, Unavailable
-
-
-class LoopNotFound(NotFound):
-    """Nobody has applied this loop."""
-
-    title = "Loop not found"
+from everloop_shared.errors import Overloaded, Unavailable
 
 
 class TooManyRuns(Overloaded):

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
 
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.clock import Clock, system_clock
-from everloop_shared.errors import NotYet
 from everloop_shared.messaging.routes import Position
-from everloop_training.errors import LoopNotFound, TooManyRuns
+from everloop_training.errors import TooManyRuns
 from everloop_training.ports import Learners, RunLog
 
 HOUR = timedelta(hours=1)
@@ -55,13 +55,13 @@ class Handlers:
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
         """An outcome to learn."""
-        self._known(event.loop)
+        self.loops.require_arrived(event.loop)
         await self.learners.learn(event, at)
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
         """A drift: a fresh line from its change point, unless a run was just made."""
-        self._known(event.loop)
+        self.loops.require_arrived(event.loop)
         return list(await self.learners.on_drift(event, at.partition, at.offset))
 
     async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested | None:
@@ -69,7 +69,7 @@ class Handlers:
 
         Raises LoopNotFound, TooManyRuns, Unavailable.
         """
-        self._exists(loop)
+        self.loops.require(loop)
         key = key or str(uuid4())
         with self._admitted(loop, f"manual/{key}"):
             return await self.learners.request_run(loop, key, reason)
@@ -94,15 +94,6 @@ class Handlers:
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first; raises LoopNotFound."""
-        state = self._exists(loop)
+        state = self.loops.require(loop)
         return [run for run in self.runs.of(loop) if run[0].revision >= state.data.life]
 
-    def _known(self, loop: str) -> None:
-        if self.loops.get(loop) is None:
-            raise NotYet(f"loop {loop} is not known here yet")
-
-    def _exists(self, loop: str) -> LoopState:
-        if state := self.loops.get(loop):
-            return state
-        was = f"loop {loop[:80]!r} was deleted; apply it again to begin anew"
-        raise LoopNotFound(was if self.loops.deleted(loop) else f"there is no loop {loop[:80]!r}; apply it first")

@@ -11,9 +11,10 @@ from typing import Literal, Protocol
 
 from everloop_features import FeaturePlan, compile_features
 from everloop_models import ArtifactUnavailable
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import BASELINE, KnownLoops, LiveVersion, LoopState, line_of
+from everloop_schemas.registry import BASELINE, LiveVersion, LoopState, line_of
 from everloop_schemas.serving import VersionState, VersionStateData
 from everloop_serving.domain.labels import LabelBook, VersionZero
 from everloop_serving.domain.predict import Live, Predictor
@@ -93,7 +94,7 @@ class LoadedModels:
 
     def deleted(self, loop: str) -> bool:
         """Whether a loop was there and is gone."""
-        return self.known.deleted(loop)
+        return self.known.is_deleted(loop)
 
     async def try_again(self, every_s: float) -> None:
         """Give versions that could not be loaded another chance, for ever: stores come back."""

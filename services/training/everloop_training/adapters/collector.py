@@ -6,7 +6,6 @@ import asyncio
 import logging
 
 from everloop_models import ArtifactStore, ArtifactUnavailable
-from everloop_schemas.registry import KnownLoops
 from everloop_training.domain.collecting import Stored, needless
 from everloop_training.metrics import ARTIFACT_BYTES, COLLECTED
 
@@ -38,7 +37,7 @@ class Collector:
             state = self._loops.get(loop)
             files = [Stored(*file) for file in self._store.files(loop)]
             left += sum(file.size for file in files)
-            if state is None and not self._loops.deleted(loop):
+            if state is None and not self._loops.is_deleted(loop):
                 continue
             for file in needless(files, state.data if state else None, self._after_s):
                 self._store.delete(file.name)

@@ -6,10 +6,10 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
-from everloop_schemas.registry import KnownLoops
 from everloop_shared.errors import Disposition, EverloopError
 from everloop_shared.messaging.routes import Engine, Position
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -44,7 +44,7 @@ class History:
         while True:
             try:
                 found = await self.engine.read(topic, partition, start, stop)
-                return [(at, event) for at, event in found if not self.loops.past(event)]
+                return [(at, event) for at, event in found if not self.loops.is_past(event)]
             except EverloopError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
-from everloop_schemas.registry import KnownLoops, LoopState
+from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunRequested
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine, Position
