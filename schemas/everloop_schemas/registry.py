@@ -17,17 +17,6 @@ Stage = Literal["idle", "training", "shadow", "canary"]
 """Where a rollout stands; `training` waits for a fresh version of the line that won the gate."""
 
 
-def line_of(version: str) -> str:
-    """The line of a version, which is written `<line>@<offset>`; the baseline is its own line."""
-    return version.rpartition("@")[0] or version
-
-
-def offset_of(version: str) -> int:
-    """The offset in `<line>@<offset>`; -1 for the baseline, and for what is no version."""
-    number = version.rpartition("@")[2]
-    return int(number) if "@" in version and number.isdecimal() and number.isascii() else -1
-
-
 class Decided(Event):
     """A decision: the `sequence`-th of its loop, chained by `prevhash` (sha256 of the one before, on the wire)."""
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from everloop_features import compile_features
+from everloop_learning.version import Version
 from everloop_models import (
     ArtifactCorrupt,
     ArtifactStore,
@@ -33,7 +34,7 @@ class StoredArtifacts:
 
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
         """Why it cannot be served, None where it can; raises Unavailable while the store is away."""
-        if model.version != f"{model.line}@{model.offset}" or model.size < 1:
+        if model.offset < 0 or model.version != str(Version(model.line, model.offset)) or model.size < 1:
             return f"it says that it is {model.line!r:.80} at {_short(model.offset)}, of {_short(model.size)} bytes"
         known = {name for spec in specs for name in compile_features(spec).names}
         if strange := sorted(set(model.signature) - known):

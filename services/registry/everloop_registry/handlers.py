@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from everloop_learning.version import line_of
 from everloop_registry.domain import rollout
 from everloop_registry.domain.betting import Bet
 from everloop_registry.domain.evidence import evaluated, learned, settled
@@ -37,7 +38,6 @@ from everloop_schemas.registry import (
     ModelRolledBackData,
     VersionRegistered,
     VersionRegisteredData,
-    line_of,
 )
 from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, ModelTrainedData, RunRequested

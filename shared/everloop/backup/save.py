@@ -24,10 +24,11 @@ from everloop.backup.meter import Meter
 from everloop.backup.records import LogRecord, digest
 from everloop.backup.settings import BackupSettings
 from everloop.house.errors import HouseNotFound
+from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactStore, ArtifactUnavailable
 from everloop_models.store import write_atomically
 from everloop_schemas.envelope import Topic
-from everloop_schemas.registry import Decided, LoopState, offset_of
+from everloop_schemas.registry import Decided, LoopState
 
 LEVEL = 3
 TRIES = 10
@@ -197,7 +198,7 @@ def collected(name: str, states: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the registry had said of a version that its artifact may go, so that nothing is missing without it."""
     _, loop, file = name.split("/")
     version, state = file.rpartition("-")[0], states.get(loop, {})
-    judged = 0 <= offset_of(version) < state.get("judged", -1)
+    judged = 0 <= Version.parse(version).offset < state.get("judged", -1)
     return bool(state.get("deleted")) or (judged and version not in state.get("kept", ()))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from everloop_monitoring.domain.loop import Work
 from everloop_monitoring.domain.measure import DEFAULTS
 from everloop_monitoring.domain.scores import Errors
+from everloop_learning.version import line_of
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LoopState, line_of
+from everloop_schemas.registry import LoopState
 from everloop_shared.arithmetic import mean
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from everloop_learning.version import line_of
 from everloop_registry.domain.gate import Verdict
 from everloop_registry.domain.ledger import Ledger
 from everloop_registry.domain.refresh import Recent, keep_loss
 from everloop_schemas.monitoring import EvaluationUpdatedData
-from everloop_schemas.registry import line_of
 from everloop_schemas.training import ChallengeUpdatedData
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from everloop_registry.errors import Broken
+from everloop_learning.version import Version, line_of
 from everloop_schemas import registry as r
 from everloop_schemas.envelope import Timestamp, derived_id
 from everloop_schemas.loop import LoopSpec
@@ -18,8 +19,6 @@ from everloop_schemas.registry import (
     LoopState,
     LoopStateData,
     Stage,
-    line_of,
-    offset_of,
 )
 from everloop_schemas.training import ModelTrainedData
 
@@ -163,7 +162,7 @@ def _change(loop: Loop, decision: Decided, models: Models) -> Mapping[str, objec
             registered = (*loop.registered, known.model.version)[-KEPT:]
             return {"registered": registered, "judged": max(loop.judged, known.model.offset)}
         case r.GateDecided():
-            return {"judged": max(loop.judged, offset_of(decision.subject))}
+            return {"judged": max(loop.judged, Version.parse(decision.subject).offset)}
     return {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
+from everloop_learning.version import Version, line_of
 from everloop_registry.domain.gate import Verdict
 from everloop_registry.domain.ledger import Ledger
 from everloop_registry.domain.loop import Loop
@@ -22,8 +23,6 @@ from everloop_schemas.registry import (
     RolloutChanged,
     RolloutChangedData,
     Stage,
-    line_of,
-    offset_of,
 )
 from everloop_schemas.training import ModelTrainedData
 
@@ -155,7 +154,7 @@ def promote(ledger: Ledger, version: str, reason: str) -> None:
 def offer(ledger: Ledger, model: ModelTrainedData) -> None:
     """A newer snapshot of a live line waits for the evidence that its line has not got worse."""
     work = ledger.work
-    if (previous := _held(ledger, model.line)) is None or model.offset <= offset_of(previous):
+    if (previous := _held(ledger, model.line)) is None or model.offset <= Version.parse(previous).offset:
         return
     fresh = Waiting(version=model.version, line=model.line, offset=model.offset, learned=work.learned)
     others = [w for w in work.waiting if w.version != model.version]
@@ -184,7 +183,7 @@ def refresh(ledger: Ledger, model: ModelTrainedData) -> None:
     """A newer snapshot of a live line takes its place, unless the line got worse, or nobody knows."""
     loop, work = ledger.known, ledger.work
     previous, gaps = _held(ledger, model.line), _gaps(ledger, model.line)
-    if loop.pinned or previous is None or model.offset <= offset_of(previous):
+    if loop.pinned or previous is None or model.offset <= Version.parse(previous).offset:
         return
     if min(work.evaluated, work.gate.last) < model.offset or len(gaps) < ENOUGH:
         refuse(ledger, model, f"no evidence within {DEADLINE} outcomes that its line has not got worse")

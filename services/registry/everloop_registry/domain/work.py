@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from everloop_learning.version import line_of
 from everloop_registry.domain.betting import Bet
 from everloop_registry.domain.gate import Gate
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.refresh import Recent, Waiting
 from everloop_schemas import registry as r
-from everloop_schemas.registry import Decided, line_of
+from everloop_schemas.registry import Decided
 
 INSTANCES = 50
 """Of so many instances at most it is remembered that they serve another version."""

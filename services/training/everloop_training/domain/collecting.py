@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from everloop_schemas.registry import LoopStateData, offset_of
+from everloop_learning.version import Version
+from everloop_schemas.registry import LoopStateData
 
 
 class Stored(NamedTuple):
@@ -35,4 +36,4 @@ def _needless(file: str, state: LoopStateData | None, kept: Collection[str]) -> 
     if state is None or file.startswith("."):
         return True
     version = file.removesuffix(".pkl").rpartition("-")[0]
-    return version not in kept and 0 <= offset_of(version) < state.judged
+    return version not in kept and 0 <= Version.parse(version).offset < state.judged

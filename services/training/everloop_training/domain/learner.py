@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from everloop_learning.version import Version, line_of
 from everloop_models import Baseline, Losses
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
-from everloop_schemas.registry import BASELINE, LoopState, line_of
+from everloop_schemas.registry import BASELINE, LoopState
 from everloop_schemas.training import Line, RunRequested
 from everloop_training.domain.challenge import Challenge
 from everloop_training.domain.firsts import Firsts
@@ -133,7 +134,7 @@ class LoopLearner:
             self.voice.finished(line)
         if line.outcomes % max(1, data.spec.refresh.every) == 0 and not data.pinned:
             live = [v.version for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
-            if live and max(int(v.rpartition("@")[2]) for v in live) < line.offset:
+            if live and max(Version.parse(v).offset for v in live) < line.offset:
                 self._become(line, "refresh")
 
     def _become(self, line: LearningLine, reason: Literal["initial", "refresh"]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from everloop_learning.version import Version
 from everloop_models import Losses, Model, ModelBroken
 from everloop_schemas.loop import LoopSpec, ModelSpec
 from everloop_schemas.training import Line, Trigger
@@ -75,7 +76,7 @@ class LearningLine:
     @property
     def version(self) -> str:
         """What it is now, as a version: the line at the last outcome it learned."""
-        return f"{self.name}@{self.offset}"
+        return str(Version(self.name, self.offset))
 
     @property
     def saved(self) -> SavedVersion | None:
