@@ -243,4 +243,3 @@ class LoopState(Event):
     type: Literal["registry.loop_state.v1"] = "registry.loop_state.v1"
     source: str = "everloop/registry"
     data: LoopStateData
-

@@ -13,7 +13,7 @@ from everloop_shared import metrics
 from everloop_shared.messaging.routes import Handler, Position, Route
 
 NOT_WAITED_FOR = ("ingest", "registry")
-"""Owners of topics whose records may name a later revision of a known loop: the handlers that need it wait by themselves."""
+"""Owners of topics whose records may name a later revision of a known loop; handlers that need it wait themselves."""
 
 
 def skip_deleted_loops(service: str, loops: KnownLoops, routes: Sequence[Route]) -> list[Route]:

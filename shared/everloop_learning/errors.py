@@ -1,4 +1,4 @@
-"""The two errors about a loop: a request names one that does not exist, or a record is earlier than its loop's state."""
+"""The two errors about a loop: a request names one that does not exist, or a record precedes its loop's state."""
 
 from __future__ import annotations
 

@@ -32,8 +32,12 @@ def received(revision: int) -> Event:
 def test_an_older_state_changes_nothing_even_after_a_deletion() -> None:
     loops = KnownLoops()
 
-    assert [loops.apply(s) for s in (state(1), state(0), state(2, deleted=True), state(1))] == [True, False, True, False]
-
+    assert [loops.apply(s) for s in (state(1), state(0), state(2, deleted=True), state(1))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
     assert (loops.get("l"), loops.is_deleted("l"), loops.all()) == (None, True, [])
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.monitoring.monitoring_house import observation, outcome, prediction, running, state
 
-from everloop_monitoring.adapters import Scopes
 from everloop_learning.loops import KnownLoops
+from everloop_monitoring.adapters import Scopes
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.memory import MemoryBroker

@@ -20,12 +20,12 @@ from tests.registry.registry_room import (
     trained,
 )
 
+from everloop_learning.errors import LoopNotFound
 from everloop_registry.adapters import SqlReader
 from everloop_registry.domain.loop import KEPT
 from everloop_registry.errors import ChangesTooOften, Collected, LoopsFull, VersionNotFound
 from everloop_registry.handlers import Quota
 from everloop_registry.tables import MIGRATIONS
-from everloop_learning.errors import LoopNotFound
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, LoopState

@@ -18,9 +18,9 @@ from tests.registry.registry_room import (
     trained,
 )
 
+from everloop_learning.errors import LoopNotKnownYet
 from everloop_registry.domain.ledger import Cause
 from everloop_registry.errors import Conflict, SpecRejected, VersionNotFound
-from everloop_learning.errors import LoopNotKnownYet
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import GateDecided, ModelPromoted, ModelRolledBack, RolloutChanged
 from everloop_schemas.training import RunRequested

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from tests.training.training_world import House, alert, event, house, losses, of, spec, state, until
 
-from everloop_models import verify_and_load
 from everloop_learning.loops import KnownLoops
+from everloop_models import verify_and_load
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.training.training_world import START, state
 
-from everloop_models import ArtifactStore
 from everloop_learning.loops import KnownLoops
+from everloop_models import ArtifactStore
 from everloop_schemas.training import RunRequested, RunRequestedData
 from everloop_training.adapters.collector import Collector
 from everloop_training.adapters.runs import RUNS_PER_LOOP, MemoryRunLog

@@ -16,6 +16,7 @@ from sqlalchemy import Row, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.loop import Fold, Known, Work
 from everloop_monitoring.domain.scores import VersionTally
 from everloop_monitoring.domain.status import metric_scores, scores
@@ -24,7 +25,6 @@ from everloop_monitoring.handlers import LOOP_LENGTH, Handlers
 from everloop_monitoring.metrics import CONTRADICTED, SCORE, TOTAL
 from everloop_monitoring.ports import Kind, Reports, Sighting
 from everloop_monitoring.tables import happenings, outcomes, points, seen, totals, versions, works
-from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
+from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.status import evaluation, status
 from everloop_monitoring.domain.timeline import ALERTS, Happening
 from everloop_monitoring.ports import Reports
-from everloop_learning.loops import KnownLoops
 from everloop_schemas.registry import LoopState
 from everloop_shared.http import page
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_monitoring.adapters import FoldingUnit, Scopes, SqlReports, show_gauges
 from everloop_monitoring.api import router
 from everloop_monitoring.handlers import Handlers
 from everloop_monitoring.settings import MonitoringSettings
-from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain import timeline
 from everloop_monitoring.domain.loop import Fold
 from everloop_monitoring.domain.reports import alert, drift_detected, evaluation_updated
 from everloop_monitoring.domain.timeline import Happening
 from everloop_monitoring.ports import Kind, Projections, Sighting
-from everloop_learning.loops import KnownLoops
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved

@@ -12,13 +12,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from everloop_learning.errors import LoopNotFound
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import SpecRejected, Starting
 from everloop_registry.handlers import Handlers
 from everloop_registry.ports import Reader
 from everloop_registry.views import as_of, registered, rollout_view, served_view, state_view
-from everloop_learning.errors import LoopNotFound
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
 from everloop_shared.errors import FieldError, Rejected

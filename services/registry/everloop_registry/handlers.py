@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
 from everloop_learning.version import line_of
 from everloop_registry.domain import rollout
 from everloop_registry.domain.betting import Bet
@@ -21,7 +22,6 @@ from everloop_registry.errors import (
     VersionNotFound,
 )
 from everloop_registry.ports import ArtifactChecks, Book, SpecChecks
-from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated

@@ -9,9 +9,9 @@ from datetime import timedelta
 from fastapi import APIRouter
 
 from everloop_features.times import TimeLimits
+from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_models import ArtifactStore
 from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS, tried
-from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving import api, inference, metrics

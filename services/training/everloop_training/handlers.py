@@ -96,4 +96,3 @@ class Handlers:
         """A loop's runs, oldest first; raises LoopNotFound."""
         state = self.loops.require(loop)
         return [run for run in self.runs.of(loop) if run[0].revision >= state.data.life]
-

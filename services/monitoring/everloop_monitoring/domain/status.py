@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from everloop_learning.version import line_of
 from everloop_monitoring.domain.loop import Work
 from everloop_monitoring.domain.measure import DEFAULTS
 from everloop_monitoring.domain.scores import Errors
-from everloop_learning.version import line_of
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopState
 from everloop_shared.arithmetic import mean

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from everloop_registry.errors import Broken
 from everloop_learning.version import Version, line_of
+from everloop_registry.errors import Broken
 from everloop_schemas import registry as r
 from everloop_schemas.envelope import Timestamp, derived_id
 from everloop_schemas.loop import LoopSpec

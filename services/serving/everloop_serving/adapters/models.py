@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from everloop_features import FeaturePlan, compile_features
+from everloop_learning.loops import KnownLoops
 from everloop_learning.version import line_of
 from everloop_models import ArtifactUnavailable
-from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState

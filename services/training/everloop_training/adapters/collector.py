@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from everloop_learning.loops import KnownLoops
 from everloop_models import ArtifactStore, ArtifactUnavailable
 from everloop_training.domain.collecting import Stored, needless
 from everloop_training.metrics import ARTIFACT_BYTES, COLLECTED
