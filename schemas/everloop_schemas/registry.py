@@ -202,6 +202,7 @@ class LiveVersion(Data):
     uri: str | None = None
     sha256: str | None = None
     size: int = 0
+    format: str = "river"
     signature: tuple[str, ...] = ()
     since: Timestamp
     since_outcomes: int = 0

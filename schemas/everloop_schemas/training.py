@@ -80,7 +80,10 @@ class LineFailed(Event):
 
 
 class Manifest(Data):
-    """All that is needed to build the same version again: the offsets but for those at `skipped`, in order."""
+    """All that is needed to build the same version again: the offsets but for those at `skipped`, in order.
+
+    `format` is the model format, which says how the artifact is loaded.
+    """
 
     loop_revision: int
     model: ModelSpec
@@ -92,6 +95,7 @@ class Manifest(Data):
     seed: int
     libraries: dict[str, str]
     skipped: tuple[int, ...] = ()
+    format: str = "river"
 
 
 class ModelTrainedData(Data):

@@ -15,7 +15,7 @@ class ModelSpecInvalid(ValueError):
 
 
 class ModelBroken(EverloopError):
-    """A model raised, or said something that is not finite: nobody may serve or keep it."""
+    """A model raised, or predicted what is not finite: it may be neither served nor stored."""
 
     http_status = 500
     disposition = Disposition.CRASH
@@ -28,6 +28,12 @@ class ArtifactCorrupt(EverloopError):
     http_status = 500
     disposition = Disposition.DEAD_LETTER
     title = "Artifact corrupt"
+
+
+class FormatUnavailable(ArtifactCorrupt):
+    """A model's format is not part of this release, or its library is not installed here."""
+
+    title = "Model format unavailable"
 
 
 class ArtifactUnavailable(Unavailable):

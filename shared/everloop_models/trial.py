@@ -1,24 +1,19 @@
-"""Builds and tries the models of a spec, so that what cannot work, or takes too long, is found at the door."""
+"""Builds and tries the models of a spec, so that what cannot work, or takes too long, is refused when it is applied."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-from river import multiclass
-
 from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid
-from everloop_models.estimators import build, parameter_name, river_class
-from everloop_models.model import Model
-from everloop_models.parameters import check_parameter
-from everloop_models.pickling import check, save
+from everloop_models.formats import build, check, format_of, model_format, save
+from everloop_models.model import OnlineModel
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 
 EVENT_BUDGET_S = 0.02
-"""So much CPU may one model take to predict one event and learn from it."""
+"""CPU that one model may take to predict one event and learn from it."""
 TRIES, TRIES_AT_LEAST = 20, 3
 ALL_TRIES_S, ONE_TRY_S = 0.4, 0.2
 
@@ -26,16 +21,11 @@ ALL_TRIES_S, ONE_TRY_S = 0.4, 0.2
 def check_models(spec: LoopSpec, vectors: Sequence[Fields] = ()) -> None:
     """Build and try every model on the features in `vectors` (made up where there are none); CPU for a second at most.
 
-    Raises ModelSpecInvalid for the first that takes parameters beyond all sense, cannot learn, or takes too long. What
-    a single call of river may take has no limit here: do this where it can be ended.
+    Raises ModelSpecInvalid for the first that has a parameter out of bounds, cannot learn, or takes too long. A
+    single call of a library may take any time: call this in a process that can be killed.
     """
     for i, model in enumerate(spec.models):
-        field = f"models.{i}"
-        cls = river_class(model, spec, field)
-        known = inspect.signature(cls).parameters
-        for name, value in model.parameters.items():
-            if (parameter := known.get(parameter_name(cls, name))) is not None:
-                check_parameter(parameter, value, f"{field}.{name}")
+        model_format(format_of(model)).check_parameters(model, spec, f"models.{i}")
     for i in range(len(spec.models)):
         _try(spec, i, vectors or _made_up(spec))
 
@@ -51,23 +41,24 @@ def _try(spec: LoopSpec, number: int, vectors: Sequence[Fields]) -> None:
             model.learn(features, label)
             spent += time.process_time() - started
             if tries == TRIES_AT_LEAST:  # of more, a large model would take long to save
-                _keep(model, field)
+                _check_storable(model, field)
             if spent > ONE_TRY_S or (spent > ALL_TRIES_S / len(spec.models) and tries >= TRIES_AT_LEAST):
                 break
         model.predict(features)
     except ModelBroken as e:
         raise ModelSpecInvalid(field, f"cannot learn with these parameters: {e.detail}") from e
     seen = min(tries, len(labels))
-    each = spent / tries * (len(labels) / seen if isinstance(model.estimator, multiclass.OneVsRestClassifier) else 1)
+    per_class = model_format(model.format).is_learned_per_class(model)
+    each = spent / tries * (len(labels) / seen if per_class else 1)
     if each > EVENT_BUDGET_S:
-        said = f"takes {each * 1000:,.0f} ms per event; at most {EVENT_BUDGET_S * 1000:g} ms: fewer members or features"
-        raise ModelSpecInvalid(field, said)
+        limit = f"at most {EVENT_BUDGET_S * 1000:g} ms: fewer members or features"
+        raise ModelSpecInvalid(field, f"takes {each * 1000:,.0f} ms per event; {limit}")
 
 
-def _keep(model: Model, field: str) -> None:
-    """What cannot be an artifact can never be served."""
+def _check_storable(model: OnlineModel, field: str) -> None:
+    """Raise ModelSpecInvalid for a model that cannot be an artifact: it could never be served."""
     try:
-        check(save(model).data)
+        check(save(model).data, model.format)
     except ArtifactCorrupt as e:
         raise ModelSpecInvalid(field, f"cannot be kept: {e.detail}") from e
 

@@ -12,7 +12,7 @@ from tests.bench import stream
 from tests.bench.figures import Figure
 from tests.bench.settings import Settings
 
-from everloop_models import ArtifactUnavailable, Model
+from everloop_models import ArtifactUnavailable, OnlineModel
 from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.lines import SavedVersion
 from everloop_training.domain.outcome import Outcome, outcome_of
@@ -70,9 +70,9 @@ def learn_bare(outcomes: Sequence[Outcome]) -> float:
     return 1e6 * (time.thread_time() - started) / len(outcomes)
 
 
-def _gone(saved: SavedVersion) -> Model:
+def _gone(saved: SavedVersion) -> OnlineModel:
     raise ArtifactUnavailable(saved.uri)
 
 
-def _kept(loop: str, version: str, model: Model) -> SavedVersion:
+def _kept(loop: str, version: str, model: OnlineModel) -> SavedVersion:
     return SavedVersion(version, f"memory://{version}", "0" * 64, 1)

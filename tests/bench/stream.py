@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.bench.bus import Record
 
-from everloop_models import ArtifactStore, Model, build, save
+from everloop_models import OnlineModel, build, save
+from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Event, Fields
 from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData, OutcomeObserved, OutcomeObservedData
 from everloop_schemas.ingest import EventReceived, EventReceivedData
@@ -108,7 +109,7 @@ def name(number: int) -> str:
     return LOOP if number == 0 else f"{LOOP}-{number}"
 
 
-def trained(learned: int = 1_000) -> Model:
+def trained(learned: int = 1_000) -> OnlineModel:
     """The loop's model after some outcomes."""
     parsed = LoopSpec.model_validate(spec())
     model = build(parsed.models[0], parsed)

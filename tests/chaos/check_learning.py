@@ -12,8 +12,9 @@ from tests.chaos.check_ids import MADE, OUTCOMES
 from tests.chaos.findings import Findings
 from tests.chaos.topics import Log, Record
 
-from everloop_models import Baseline, Losses, Model, build
-from everloop_models.pickling import verify_and_load
+from everloop_models import OnlineModel, build, verify_and_load
+from everloop_models.baseline import Baseline
+from everloop_models.losses import Losses
 from everloop_schemas.loop import LoopSpec, ModelSpec
 
 CHALLENGES, TRAINED, RUNS = "training.challenge_updated.v1", "training.model_trained.v1", "training.run_requested.v1"
@@ -123,12 +124,12 @@ def _versions(log: Log, loop: str) -> dict[str, Record]:
     return {r.data["version"]: r for r in log.of(TRAINED, loop)}
 
 
-def _load(record: Record) -> Model:
+def _load(record: Record) -> OnlineModel:
     data = record.data
     return verify_and_load(Path(urlsplit(data["uri"]).path).read_bytes(), data["sha256"])
 
 
-def _probe(model: Model, outcomes: list[Record]) -> list[Any]:
+def _probe(model: OnlineModel, outcomes: list[Record]) -> list[Any]:
     return [tuple(model.predict(r.data["features"])) for r in outcomes[::7]]
 
 

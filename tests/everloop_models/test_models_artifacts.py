@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from everloop_models import Artifact, ArtifactCorrupt, ArtifactStore, ArtifactUnavailable, Baseline, Losses, build, save
-from everloop_models.estimators import PRESETS
-from everloop_models.pickling import verify_and_load
+from everloop_models import Artifact, ArtifactCorrupt, ArtifactUnavailable, build, save, verify_and_load
+from everloop_models.baseline import Baseline
+from everloop_models.formats.river.estimators import PRESETS
+from everloop_models.losses import Losses
+from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec, ModelSpec
 

@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from river import linear_model, neighbors
 
-from everloop_models import ArtifactCorrupt, ArtifactStore, build, check_models, save, verify_and_load
-from everloop_models.allow_list import MODELS
+from everloop_models import ArtifactCorrupt, build, save, verify_and_load
 from everloop_models.errors import ModelSpecInvalid
-from everloop_models.estimators import PRESETS
-from everloop_models.model import Model
+from everloop_models.formats.river.allow_list import ALLOWED
+from everloop_models.formats.river.estimators import PRESETS
+from everloop_models.formats.river.model import RiverModel
+from everloop_models.formats.river.survey import SPECS, TASKS, models, seen
 from everloop_models.opcodes import uses
 from everloop_models.pickling import unpickled
-from everloop_models.survey import SPECS, TASKS, models, seen
+from everloop_models.store import ArtifactStore
+from everloop_models.trial import check_models
 from everloop_schemas.loop import ModelSpec
 
 START, END = b"\x80\x05", b"."
@@ -47,7 +49,8 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
     return ask(module, name) + b"(" + b"".join(arguments) + b"tR"
 
 
-MODEL = ask("everloop_models.model", "Model")
+OURS = "everloop_models.formats.river.model"
+MODEL = ask(OURS, "RiverModel")
 NDARRAY = ask("numpy", "ndarray")
 LOGISTIC = ask("river.linear_model.log_reg", "LogisticRegression")
 EMPTY = b")"
@@ -66,9 +69,11 @@ ATTACKS = {
     "a file of river's": call("river.stream", "iter_csv", TEXT),
     "river's utilities": call("river.utils.pretty", "print_table", TEXT),
     "eval": call("builtins", "eval", TEXT),
-    "exec through a name with dots": call("everloop_models.model", "Model.__init__.__globals__.get", text("x")),
+    "exec through a name with dots": call(
+        "everloop_models.formats.river.model", "RiverModel.__init__.__globals__.get", text("x")
+    ),
     "a module of ours as a name": call("everloop_models", "store.write_atomically", TEXT, TEXT),
-    "a class's subclasses": call("everloop_models.model", "Model.__subclasses__"),
+    "a class's subclasses": call(OURS, "RiverModel.__subclasses__"),
     "what a method is wrapped around": call("river.base", "Base.clone", TEXT),
     "an import": call("importlib", "import_module", text("os")),
     "the codecs": call("_codecs", "encode", TEXT, text("utf-8")),
@@ -190,7 +195,7 @@ def test_nothing_of_a_genuine_model_with_one_call_before_it_is_run(tmp_path: Pat
 def test_what_passed_the_list_still_finds_no_other_name() -> None:
     for attack in ("eval", "numpy's loader", "a bytearray of 50 GiB", "an array by its class"):
         with pytest.raises(ArtifactCorrupt, match="no model is made of"):
-            unpickled(START + ATTACKS[attack] + END)
+            unpickled(START + ATTACKS[attack] + END, ALLOWED)
 
 
 def test_numbers_stay_plain_whatever_state_is_given_to_their_type() -> None:
@@ -199,7 +204,7 @@ def test_numbers_stay_plain_whatever_state_is_given_to_their_type() -> None:
     )
     data = START + call("numpy", "dtype", text("f8"), b"\x89", b"\x88") + hostile + END
 
-    found = unpickled(data)
+    found = unpickled(data, ALLOWED)
 
     assert found is np.dtype("f8")
     assert (found.itemsize, found.names, found.hasobject) == (8, None, False)
@@ -209,12 +214,12 @@ def test_a_random_generator_outside_its_own_numbers_is_refused() -> None:
     generator = np.random.RandomState(1)
     kept = generator.get_state(legacy=False)
     good = pickle.dumps(generator, protocol=5)
-    assert unpickled(good).rand() == generator.rand()
+    assert unpickled(good, ALLOWED).rand() == generator.rand()
     kept["state"]["pos"] = 100_000
     data = pickle.dumps(_Standing(kept), protocol=5)
 
     with pytest.raises(ArtifactCorrupt, match="outside its own numbers"):
-        unpickled(data)
+        unpickled(data, ALLOWED)
 
 
 class _Standing:
@@ -247,7 +252,7 @@ def test_a_model_with_bytes_changed_is_a_model_or_refused_and_never_anything_els
             loaded = verify_and_load(data, sha256(data).hexdigest())
         except ArtifactCorrupt:
             continue
-        assert isinstance(loaded, Model)
+        assert isinstance(loaded, RiverModel)
 
 
 def test_the_reader_says_of_a_class_that_it_is_only_made_and_given_its_state() -> None:
@@ -257,11 +262,11 @@ def test_the_reader_says_of_a_class_that_it_is_only_made_and_given_its_state() -
 
     logistic = {use.how for use in found if use.name == linear_model.LogisticRegression.__name__}
     assert logistic == {"name", "new 0", "state dict"}
-    assert found <= MODELS.uses
+    assert found <= ALLOWED.uses
 
 
 def test_of_numpy_and_scipy_only_numbers_arrays_and_generators_are_put_together_again() -> None:
-    theirs = {(module, name) for module, name in MODELS.names if module.partition(".")[0] in ("numpy", "scipy")}
+    theirs = {(module, name) for module, name in ALLOWED.names if module.partition(".")[0] in ("numpy", "scipy")}
 
     assert theirs == {
         ("numpy", "dtype"),
@@ -274,7 +279,7 @@ def test_of_numpy_and_scipy_only_numbers_arrays_and_generators_are_put_together_
 
 
 def test_python_itself_gives_models_containers_and_values_only() -> None:
-    ours = {f"{m}.{n}" for m, n in MODELS.names if m.partition(".")[0] not in ("river", "numpy", "everloop_models")}
+    ours = {f"{m}.{n}" for m, n in ALLOWED.names if m.partition(".")[0] not in ("river", "numpy", "everloop_models")}
 
     assert ours == {
         "builtins.dict",
@@ -296,7 +301,7 @@ def test_python_itself_gives_models_containers_and_values_only() -> None:
     [(p, t) for p, kinds in PRESETS.items() for t in TASKS if (t == "regression") in kinds],
 )
 def test_every_preset_is_made_of_what_is_listed(preset: str, task: str) -> None:
-    assert seen(ModelSpec(preset=preset), task) <= MODELS.uses
+    assert seen(ModelSpec(preset=preset), task) <= ALLOWED.uses
 
 
 def test_a_model_whose_artifact_needs_more_is_refused_when_the_loop_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +317,9 @@ def test_a_model_whose_artifact_needs_more_is_refused_when_the_loop_is_applied(m
 def test_the_list_is_what_every_model_and_every_estimator_of_river_is_made_of() -> None:
     assert sum(1 for task in TASKS for _ in models(task)) > 100
 
-    done = subprocess.run([sys.executable, "-m", "everloop_models.survey", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "everloop_models.formats.river.survey", "--check"], capture_output=True, text=True
+    )
 
     assert done.returncode == 0, done.stderr
 
@@ -324,4 +331,4 @@ def test_a_store_gives_what_was_saved_and_it_loads(tmp_path: Path) -> None:
     name = store.name("market", "line-0@29", artifact.sha256)
     store.put(name, artifact.data)
 
-    assert isinstance(verify_and_load(store.get(name, artifact.size), artifact.sha256), Model)
+    assert isinstance(verify_and_load(store.get(name, artifact.size), artifact.sha256), RiverModel)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from everloop_models import Model, ModelBroken, ModelSpecInvalid, build, check_models, save, verify_and_load
+from everloop_models import ModelBroken, ModelSpecInvalid, OnlineModel, build, save, verify_and_load
+from everloop_models.trial import check_models
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 
@@ -39,7 +40,7 @@ def observation(i: int, task: str) -> tuple[Fields, Scalar]:
     return {"a": None if missing else a, "b": None if missing else rng.choice("xyz"), "c": i % 2 == 0}, labels[task]
 
 
-def taught(model: Model, task: str, start: int, stop: int) -> list[tuple[Any, Any]]:
+def taught(model: OnlineModel, task: str, start: int, stop: int) -> list[tuple[Any, Any]]:
     said = []
     for i in range(start, stop):
         features, label = observation(i, task)
@@ -92,7 +93,7 @@ def test_the_same_spec_and_data_make_the_same_model() -> None:
 
 def test_text_beyond_the_limit_shares_one_column() -> None:
     loop = spec("binary", preset="logistic")
-    model = build(loop.models[0], loop)
+    model: Any = build(loop.models[0], loop)
 
     for i in range(500):
         model.learn({"a": 0.1, "b": f"value {i}", "c": True}, i % 2 == 0)

@@ -15,8 +15,9 @@ import pytest
 import river
 from river import base
 
-from everloop_models import ModelSpecInvalid, check_models
-from everloop_models.parameters import check_parameter
+from everloop_models import ModelSpecInvalid
+from everloop_models.formats.river.parameters import check_parameter
+from everloop_models.trial import check_models
 from everloop_schemas.loop import LoopSpec
 
 

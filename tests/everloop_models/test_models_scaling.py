@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from everloop_models import Model, build, save, verify_and_load
-from everloop_models.scaling import FAR, SEED, Column, TargetColumn
+from everloop_models import OnlineModel, build, save, verify_and_load
+from everloop_models.formats.river.model import RiverModel
+from everloop_models.scaling import FAR_OUT_VALUE, FIRST_VALUES, Column, TargetColumn
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 
@@ -31,7 +32,7 @@ REGRESSORS: list[dict[str, Any]] = [
 ]
 
 
-def model_of(task: str, **model: Any) -> Model:
+def model_of(task: str, **model: Any) -> OnlineModel:
     schema = {"x": {"type": "number"}, "y": {"type": "number"}}
     loop = LoopSpec.model_validate({"loop": "x", "task": task, "schema": schema, "models": [model]})
     return build(loop.models[0], loop)
@@ -43,7 +44,7 @@ def rows(n: int, task: str) -> list[tuple[Fields, Scalar]]:
     return [({"x": x, "y": y}, 100 * x if task == "regression" else x > 0.5) for x, y in drawn]
 
 
-def accuracy(model: Model, stream: list[tuple[Fields, Scalar]], last: int) -> float:
+def accuracy(model: OnlineModel, stream: list[tuple[Fields, Scalar]], last: int) -> float:
     hits = []
     for features, label in stream:
         hits.append(model.predict(features).value == label)
@@ -51,7 +52,7 @@ def accuracy(model: Model, stream: list[tuple[Fields, Scalar]], last: int) -> fl
     return sum(hits[-last:]) / last
 
 
-def error(model: Model, stream: list[tuple[Fields, Scalar]], last: int) -> float:
+def error(model: OnlineModel, stream: list[tuple[Fields, Scalar]], last: int) -> float:
     errors = []
     for features, label in stream:
         errors.append(abs(float(model.predict(features).value) - float(label)))
@@ -137,13 +138,13 @@ def test_what_is_nearly_always_the_same_still_says_when_it_differs() -> None:
     for i in range(1000):
         column.learn(float(i % 100 == 99))
 
-    assert column.scaled(1.0) == FAR
+    assert column.scaled(1.0) == FAR_OUT_VALUE
     assert abs(column.scaled(0.0)) < 0.2
 
 
 def test_a_quarter_of_outliers_in_the_first_values_does_not_move_the_scale() -> None:
     rng, column = random.Random(2), Column()
-    for i in range(SEED):
+    for i in range(FIRST_VALUES):
         column.learn(-9999.0 if i % 5 == 0 else rng.random())
 
     assert 0 < column.scale < 1
@@ -161,7 +162,7 @@ def test_a_target_that_was_always_the_same_gets_a_scale_with_the_first_other_lab
     assert column.scale > 1
 
 
-@pytest.mark.parametrize("seen", [5, SEED - 1, SEED, 400])
+@pytest.mark.parametrize("seen", [5, FIRST_VALUES - 1, FIRST_VALUES, 400])
 def test_a_model_restored_in_the_middle_goes_on_to_the_same_bytes(seen: int) -> None:
     stream = rows(500, "binary")
     straight = model_of("binary", preset="logistic")
@@ -178,7 +179,7 @@ def test_a_model_restored_in_the_middle_goes_on_to_the_same_bytes(seen: int) -> 
 def test_an_artifact_from_before_there_were_limits_still_predicts_and_learns() -> None:
     model = model_of("binary", preset="logistic")
     accuracy(model, rows(100, "binary"), 10)
-    before = Model.__new__(Model)
+    before = RiverModel.__new__(RiverModel)
     state = {k: v for k, v in vars(model).items() if k not in ("target", "_early")}
     before.__setstate__({**state, "regression": False, "scaler": None})
 

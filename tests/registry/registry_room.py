@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import httpx
 from tests.databases import database_url
 
-from everloop_models import ArtifactStore, build, save
+from everloop_models import build, save
+from everloop_models.store import ArtifactStore
 from everloop_registry.adapters import BookUnit, SqlReader
 from everloop_registry.app import build as build_registry
 from everloop_registry.handlers import Handlers, Quota

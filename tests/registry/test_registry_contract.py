@@ -15,8 +15,9 @@ import pytest
 from river.tree.nodes.branch import NumericBinaryBranch
 from tests.registry.registry_room import spec, stored, trained
 
-from everloop_models import ArtifactStore, build, save
+from everloop_models import build, save
 from everloop_models.first_load import MEMORY_BYTES, PRELOAD
+from everloop_models.store import ArtifactStore
 from everloop_registry.contract import StoredArtifacts
 from everloop_schemas.loop import ModelSpec
 from everloop_schemas.training import ModelTrained
@@ -185,7 +186,7 @@ async def test_what_takes_too_long_or_needs_too_much_is_refused_and_the_next_is_
 
 
 async def test_a_tree_that_leads_into_itself_is_refused(checks: StoredArtifacts, tmp_path: Path) -> None:
-    model = build(ModelSpec(preset="hoeffding_tree"), spec())
+    model: Any = build(ModelSpec(preset="hoeffding_tree"), spec())
     model.learn({"price": 1.0, "demand": 1.0}, True)
     root = model.estimator._root
     branch: Any = NumericBinaryBranch(None, "price", 0.5, 0, root, root)  # type: ignore[no-untyped-call]

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from everloop_models import ArtifactStore, Model, build, save
+from everloop_models import OnlineModel, build, save
+from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Event, at
 from everloop_schemas.feature import (
     EntityState,
@@ -99,7 +100,7 @@ class World:
         events = self.broker.events(VersionState.topic)
         return [(e.data.version, e.data.state) for e in events if isinstance(e, VersionState)]
 
-    def version(self, name: str, model: Model | None = None) -> LiveVersion:
+    def version(self, name: str, model: OnlineModel | None = None) -> LiveVersion:
         """A trained version in the store."""
         artifact = save(model or trained())
         uri = self.store.put(self.store.name("market", name, artifact.sha256), artifact.data)
@@ -171,7 +172,7 @@ class World:
         return await self.client.post("/v1/loops/market/predict", json=whole)
 
 
-def trained(seed: int = 1) -> Model:
+def trained(seed: int = 1) -> OnlineModel:
     """A logistic model that says true for high prices."""
     spec = LoopSpec.model_validate(SPEC)
     model, rng = build(spec.models[0], spec), random.Random(seed)

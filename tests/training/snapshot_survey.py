@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tests.training.training_world import alert, learner, outcomes, spec, state
 
-from everloop_models.allow_list import written
+from everloop_models.allow_list import format_uses
 from everloop_models.opcodes import Use, uses
 from everloop_schemas.envelope import Event
 from everloop_training.domain.learner import LoopLearner
@@ -49,7 +49,8 @@ def moments(parts: dict[str, Any]) -> Iterator[LoopLearner]:
             room.follow(read(state(1, champion, of=of, candidate=champion)))
             room.on_drift(read(alert(240, 210)))
         if i == 250:
-            next(iter(room.roster.lines.values())).model.estimator = None  # it breaks, and starts again
+            model: Any = next(iter(room.roster.lines.values())).model
+            model.estimator = None  # it breaks, and starts again
         if i == 300:
             room.remind(read(alert(340, 310, "later")))
             room.request("person", "why not")
@@ -68,5 +69,5 @@ def read(event: E) -> E:
 
 
 if __name__ == "__main__":
-    FILE.write_text(written(survey()))
+    FILE.write_text(format_uses(survey()))
     sys.stderr.write(f"{FILE} written\n")

@@ -12,7 +12,7 @@ import pytest
 from tests.training.training_world import START, state
 
 from everloop_learning.loops import KnownLoops
-from everloop_models import ArtifactStore
+from everloop_models.store import ArtifactStore
 from everloop_schemas.training import RunRequested, RunRequestedData
 from everloop_training.adapters.collector import Collector
 from everloop_training.adapters.runs import RUNS_PER_LOOP, MemoryRunLog

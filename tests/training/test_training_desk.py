@@ -10,7 +10,7 @@ import pytest
 from tests.training.snapshot_survey import survey
 from tests.training.training_world import alert, outcomes, state, tools
 
-from everloop_models.allow_list import written
+from everloop_models.allow_list import format_uses
 from everloop_schemas.training import RunRequested
 from everloop_training.desk import Desk
 from everloop_training.messages import (
@@ -145,7 +145,7 @@ def answered(answers: list[Any]) -> RunRequested:
 
 
 def test_the_list_is_what_snapshots_are_made_of() -> None:
-    fresh = written(survey())
+    fresh = format_uses(survey())
 
     assert fresh == FILE.read_text(), "python -m tests.training.snapshot_survey writes it anew"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.training.training_world import (
@@ -302,7 +303,8 @@ def test_a_champion_that_comes_back_is_rebuilt_from_history_to_the_last_bit() ->
     assert [rebuilt["logistic-regression-0"][i] for i in range(4000, 5000)] == [
         whole["logistic-regression-0"][i] for i in range(4000, 5000)
     ]
-    weights = [r.roster.lines["logistic-regression-0"].model.estimator.weights for r in (untouched, room)]
+    models: list[Any] = [r.roster.lines["logistic-regression-0"].model for r in (untouched, room)]
+    weights = [model.estimator.weights for model in models]
     assert weights[0] == weights[1]
 
 

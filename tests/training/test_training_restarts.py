@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.training.training_world import Shelf, alert, event, learner, losses, of, outcomes, spec, state, tools
 
-from everloop_models import Model
+from everloop_models.formats.river.model import RiverModel
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished
 from everloop_training.domain.learner import LoopLearner
@@ -22,14 +22,14 @@ POISON = 7e77
 @pytest.fixture(autouse=True)
 def _frail(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose weights one value ruins, as the estimators of a user may be."""
-    sound = Model.learn
+    sound = RiverModel.learn
 
-    def learn(self: Model, features: Fields, label: Scalar) -> None:
+    def learn(self: RiverModel, features: Fields, label: Scalar) -> None:
         sound(self, features, label)
         if features["a"] == POISON:
             self.estimator.intercept = math.nan
 
-    monkeypatch.setattr(Model, "learn", learn)
+    monkeypatch.setattr(RiverModel, "learn", learn)
 
 
 def poisoned(*offsets: int) -> dict[int, Outcome]:
@@ -87,7 +87,8 @@ def test_a_version_that_has_learned_the_outcome_is_no_good_to_start_from() -> No
 
     assert f"{LINE}@399" in shelf.kept
     assert room.roster.lines[LINE].joined
-    assert math.isfinite(room.roster.lines[LINE].model.estimator.intercept)
+    model: Any = room.roster.lines[LINE].model
+    assert math.isfinite(model.estimator.intercept)
 
 
 @pytest.mark.parametrize("at", [0, 5, 28])

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from everloop_models import ArtifactUnavailable, Model, save, verify_and_load
+from everloop_models import ArtifactUnavailable, OnlineModel, save, verify_and_load
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved, OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -115,14 +115,14 @@ class Shelf:
     full: bool = False
     kept: dict[str, bytes] = field(default_factory=dict)
 
-    def keep(self, loop: str, version: str, model: Model) -> SavedVersion:
+    def keep(self, loop: str, version: str, model: OnlineModel) -> SavedVersion:
         if self.full:
             raise ArtifactUnavailable("the disk is full")
         artifact = save(model)
         self.kept[version] = artifact.data
         return SavedVersion(version, f"memory://{version}", artifact.sha256, artifact.size)
 
-    def recall(self, saved: SavedVersion) -> Model:
+    def recall(self, saved: SavedVersion) -> OnlineModel:
         if saved.version not in self.kept:
             raise ArtifactUnavailable("it has been collected")
         return verify_and_load(self.kept[saved.version], saved.sha256)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from everloop_models import ArtifactStore
 from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS
+from everloop_models.store import ArtifactStore
 from everloop_registry.adapters import BookUnit, SqlReader
 from everloop_registry.api import Command, router
 from everloop_registry.building import LimitedChecks

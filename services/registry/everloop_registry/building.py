@@ -7,8 +7,9 @@ import logging
 import math
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
-from everloop_models import ModelSpecInvalid, check_models
+from everloop_models import ModelSpecInvalid
 from everloop_models.first_load import PRELOAD
+from everloop_models.trial import check_models
 from everloop_schemas.envelope import Fields, Scalar, at
 from everloop_schemas.loop import FieldSpec, LoopSpec
 from everloop_shared.errors import FieldError

@@ -9,11 +9,11 @@ from everloop_features import compile_features
 from everloop_learning.version import Version
 from everloop_models import (
     ArtifactCorrupt,
-    ArtifactStore,
     ArtifactUnavailable,
     ModelBroken,
 )
 from everloop_models.first_load import tried
+from everloop_models.store import ArtifactStore
 from everloop_registry.building import sample
 from everloop_registry.metrics import CHECKS
 from everloop_schemas.envelope import Fields, at
@@ -48,7 +48,7 @@ class StoredArtifacts:
         try:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256)
             data = await asyncio.to_thread(self._store.get, name, model.size)
-            await self._child.run(tried, data, model.sha256, _sample(spec), loads)
+            await self._child.run(tried, data, model.sha256, _sample(spec), model.manifest.format, loads)
         except ArtifactUnavailable as e:
             if isinstance(e.__cause__, FileNotFoundError):
                 return f"no artifact {name} in the store"

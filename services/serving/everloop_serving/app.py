@@ -10,8 +10,8 @@ from fastapi import APIRouter
 
 from everloop_features.times import TimeLimits
 from everloop_learning.deleted_loops import skip_deleted_loops
-from everloop_models import ArtifactStore
 from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS, tried
+from everloop_models.store import ArtifactStore
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving import api, inference, metrics
@@ -43,7 +43,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     recent = Recent(settings.recent_predictions, settings.recent_bytes)
     entities = Entities(settings.entity_states, settings.entity_bytes)
     models = LoadedModels(
-        Artifacts(store, folder / "artifacts", lambda data, sha256, sample: child.run(tried, data, sha256, sample)),
+        Artifacts(store, folder / "artifacts", lambda *artifact: child.run(tried, *artifact)),
         labels,
         reports.add,
         meter,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_learning.loops import KnownLoops
-from everloop_models import ArtifactStore
+from everloop_models.store import ArtifactStore
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from everloop_models import ArtifactStore, Model, ModelBroken, save, verify_and_load
-from everloop_models.store import name_in
+from everloop_models import ModelBroken, OnlineModel, save, verify_and_load
+from everloop_models.store import ArtifactStore, name_in
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import system_clock
 from everloop_training.at_work import SNAPSHOT, AtWork
@@ -280,20 +280,20 @@ def desk_of(settings: TrainingSettings) -> Desk:
     tools = Tools(
         system_clock,
         _keeper(store),
-        lambda saved: verify_and_load(store.get(name_in(saved.uri), saved.size), saved.sha256),
+        lambda saved: verify_and_load(store.get(name_in(saved.uri), saved.size), saved.sha256, saved.format),
         at_work.on,
     )
     snapshots = Snapshots(settings.snapshot_folder())
     return Desk(tools, snapshots, settings.snapshot_outcomes, settings.snapshot_seconds, at_work=at_work)
 
 
-def _keeper(store: ArtifactStore) -> Callable[[str, str, Model], SavedVersion]:
-    def keep(loop: str, version: str, model: Model) -> SavedVersion:
+def _keeper(store: ArtifactStore) -> Callable[[str, str, OnlineModel], SavedVersion]:
+    def keep(loop: str, version: str, model: OnlineModel) -> SavedVersion:
         try:
             artifact = save(model)
         except Exception as e:
             raise ModelBroken(f"cannot be pickled: {e!r}") from e
         uri = store.put(store.name(loop, version, artifact.sha256), artifact.data)
-        return SavedVersion(version, uri, artifact.sha256, artifact.size)
+        return SavedVersion(version, uri, artifact.sha256, artifact.size, model.format)
 
     return keep

@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from everloop_models import ArtifactCorrupt, library_versions
-from everloop_models.allow_list import MODELS, read
+from everloop_models.allow_list import read
+from everloop_models.artifact import Artifact, verify
+from everloop_models.formats import allowed_in_snapshots
 from everloop_models.opcodes import Use
-from everloop_models.pickling import Artifact, check, unpickled, verify
+from everloop_models.pickling import check, unpickled
 from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas import loop, monitoring, registry, training
 from everloop_schemas.envelope import Data, Event
 from everloop_training.domain.learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 8
+FORMAT = 9
 LARGEST = 2_000_000_000
 FILE = Path(__file__).with_name("allowed.txt")
 """What snapshots do beside models and events; `tests/training/snapshot_survey.py` writes it, and a test looks."""
@@ -38,7 +40,7 @@ def _events() -> frozenset[Use]:
     return frozenset(Use(c.__module__, c.__name__, how) for c in classes - {BaseModel, Data, Event} for how in ways)
 
 
-BESIDE_MODELS = MODELS.plus("snapshot", _events())
+BESIDE_MODELS = allowed_in_snapshots().plus("snapshot", _events())
 SNAPSHOTS = BESIDE_MODELS.plus("snapshot", read("snapshot", FILE).uses)
 
 

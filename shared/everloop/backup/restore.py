@@ -20,12 +20,12 @@ from everloop.backup.meter import Meter
 from everloop.backup.records import digest
 from everloop.backup.settings import BackupSettings
 from everloop.house.ports import SERVICES
-from everloop_models import ArtifactStore, ArtifactUnavailable
-from everloop_models.store import write_atomically
+from everloop_models import ArtifactUnavailable
+from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import Topic
 from everloop_shared.errors import EverloopError as ServiceError
-from everloop_shared.messaging.kafka.topics import ensure_topics
+from everloop_shared.messaging.topics import ensure_topics
 
 BROKER_WITHIN_S = 60.0
 GONE_WITHIN_S = 10.0

@@ -25,8 +25,8 @@ from everloop.backup.records import LogRecord, digest
 from everloop.backup.settings import BackupSettings
 from everloop.house.errors import HouseNotFound
 from everloop_learning.version import Version
-from everloop_models import ArtifactCorrupt, ArtifactStore, ArtifactUnavailable
-from everloop_models.store import write_atomically
+from everloop_models import ArtifactCorrupt, ArtifactUnavailable
+from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Topic
 from everloop_schemas.registry import Decided, LoopState
 

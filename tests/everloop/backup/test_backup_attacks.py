@@ -23,7 +23,7 @@ from everloop.backup.records import LogRecord, digest
 from everloop.backup.save import _Backup
 from everloop.backup.settings import BackupSettings
 from everloop.cli import build
-from everloop_models import ArtifactStore
+from everloop_models.store import ArtifactStore
 from everloop_schemas.training import ModelTrained
 
 TOPIC = ModelTrained.topic.name

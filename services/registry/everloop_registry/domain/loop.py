@@ -208,6 +208,7 @@ def _named(loop: Loop, version: str, time: datetime, outcomes: int, models: Mode
         uri=model.uri,
         sha256=model.sha256,
         size=model.size,
+        format=model.manifest.format,
         signature=model.signature,
         since=time,
         since_outcomes=outcomes,

@@ -9,14 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from everloop_features import FeaturePlan
-from everloop_models import ArtifactCorrupt, ArtifactStore, Model, Prediction, load
-from everloop_models.store import write_atomically
+from everloop_models import ArtifactCorrupt, Model, Prediction, load
+from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion
 from everloop_serving.errors import Superseded
 
-Trial = Callable[[bytes, str, Fields], Awaitable[None]]
+Trial = Callable[[bytes, str, Fields, str], Awaitable[None]]
 """Verifies, checks and loads an artifact, and predicts once, where it can do no harm; raises what is wrong with it."""
 
 
@@ -58,8 +58,8 @@ class Artifacts:
             if not wanted():
                 raise Superseded(f"{live.version} is not live any more")
             data = await asyncio.to_thread(self._bytes, name, live.sha256, live.size)
-            await self._trial(data, live.sha256, _sample(spec, plan))
-            return LoadedVersion(live.version, await asyncio.to_thread(load, data))
+            await self._trial(data, live.sha256, _sample(spec, plan), live.format)
+            return LoadedVersion(live.version, await asyncio.to_thread(load, data, live.format))
 
     def retain(self, sha256s: set[str]) -> None:
         """Delete the copies of all other artifacts."""

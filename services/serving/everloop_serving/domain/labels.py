@@ -6,7 +6,8 @@ from collections import OrderedDict
 from typing import Any
 
 from everloop_features.sources import Sources
-from everloop_models import Baseline, Prediction
+from everloop_models import Prediction
+from everloop_models.baseline import Baseline
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec

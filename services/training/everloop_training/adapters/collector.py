@@ -6,7 +6,8 @@ import asyncio
 import logging
 
 from everloop_learning.loops import KnownLoops
-from everloop_models import ArtifactStore, ArtifactUnavailable
+from everloop_models import ArtifactUnavailable
+from everloop_models.store import ArtifactStore
 from everloop_training.domain.collecting import Stored, needless
 from everloop_training.metrics import ARTIFACT_BYTES, COLLECTED
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from everloop_learning.version import Version, line_of
-from everloop_models import Baseline, Losses
+from everloop_models.baseline import Baseline
+from everloop_models.losses import Losses
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import ModelSpec
 from everloop_schemas.monitoring import DriftDetected

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from everloop_learning.version import Version
-from everloop_models import Losses, Model, ModelBroken
+from everloop_models import ModelBroken, OnlineModel
+from everloop_models.formats import DEFAULT_FORMAT
+from everloop_models.losses import Losses
 from everloop_schemas.loop import LoopSpec, ModelSpec
 from everloop_schemas.training import Line, Trigger
 from everloop_training.domain.outcome import Outcome
@@ -31,6 +33,7 @@ class SavedVersion:
     uri: str
     sha256: str
     size: int
+    format: str = DEFAULT_FORMAT
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class LearningLine:
     """
 
     line: Line
-    model: Model
+    model: OnlineModel
     trigger: Trigger
     revision: int
     spec: LoopSpec
@@ -88,7 +91,7 @@ class LearningLine:
         """What it is now lies in the store."""
         self.kept = (*self.kept[-KEPT + 1 :], Kept(saved, self.offset, self.outcomes))
 
-    def back_to(self, kept: Kept, model: Model) -> None:
+    def back_to(self, kept: Kept, model: OnlineModel) -> None:
         """Become again what was saved."""
         self.model, self.offset, self.outcomes, self.next = model, kept.offset, kept.outcomes, kept.offset + 1
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from everloop_models import ArtifactCorrupt, ArtifactUnavailable, Losses, ModelSpecInvalid, build
+from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelSpecInvalid, build
+from everloop_models.losses import Losses
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import Line, RunRequested
 from everloop_training.domain.lines import LearningLine, LineBroken

@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
-from everloop_models import SEED, Model, library_versions
+from everloop_models import RANDOM_SEED, OnlineModel, library_versions
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.training import (
@@ -31,7 +31,6 @@ from everloop_training.domain.lines import LearningLine, SavedVersion
 from everloop_training.domain.triggers import Cause
 
 log = logging.getLogger(__name__)
-LIBRARIES = library_versions()
 REASON = 500
 RING_BYTES = 4_000_000
 
@@ -46,8 +45,8 @@ class Tools:
     """
 
     now: Callable[[], datetime]
-    keep: Callable[[str, str, Model], SavedVersion]
-    recall: Callable[[SavedVersion], Model]
+    keep: Callable[[str, str, OnlineModel], SavedVersion]
+    recall: Callable[[SavedVersion], OnlineModel]
     at: Callable[[int, int], None] = lambda partition, offset: None
     ring_bytes: Callable[[], int] = lambda: RING_BYTES
 
@@ -202,9 +201,10 @@ class Voice:
             start_offset=line.line.start_offset,
             end_offset=line.offset,
             outcomes=line.outcomes,
-            seed=SEED,
-            libraries=LIBRARIES,
+            seed=RANDOM_SEED,
+            libraries=library_versions(line.model.format),
             skipped=tuple(sorted(o for o in line.skipped if o <= line.offset)),
+            format=line.model.format,
         )
 
 

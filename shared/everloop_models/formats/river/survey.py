@@ -1,6 +1,6 @@
-"""Makes the list of what artifacts are made of: `python -m everloop_models.survey` trains every model there can be.
+"""Writes the list of what artifacts are made of: `python -m everloop_models.formats.river.survey` trains every model.
 
-The list is committed; a test makes it anew. It changes with river, and with what a spec may ask for.
+The list is committed, and a test writes it again. It changes with River, and with what a spec may name.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from typing import Any
 import river
 from river import base
 
-from everloop_models import allow_list
+from everloop_models.allow_list import format_uses
 from everloop_models.errors import ModelBroken, ModelSpecInvalid
-from everloop_models.estimators import PRESETS, build
+from everloop_models.formats.river.allow_list import FILE
+from everloop_models.formats.river.estimators import PRESETS, build
+from everloop_models.formats.river.format import save
 from everloop_models.opcodes import Use, uses
-from everloop_models.pickling import save
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec, ModelSpec
 
 ROWS = 700
-TURN = 250
+FLIP_EVERY = 250
 """Rows after which the concept flips, so that drift detectors replace what they watch."""
 TASKS = ("binary", "multiclass", "regression")
 SPECS = {
@@ -90,7 +91,7 @@ def models(task: str) -> Iterator[ModelSpec]:
 
 
 def estimators(kind: type[Any]) -> dict[str, type[Any]]:
-    """Every class of river of this kind that a spec can name, by its shortest path."""
+    """Every class of River of this kind that a spec can name, by its shortest path."""
     found: dict[type[Any], str] = {}
     for module in pkgutil.walk_packages(river.__path__, "river."):
         if ".datasets" in module.name or ".test_" in module.name:
@@ -110,14 +111,14 @@ def seen(model: ModelSpec, task: str) -> set[Use]:
         built = build(model, SPECS[task])
     except ModelSpecInvalid:  # no spec with it is accepted either
         return set()
-    found = uses(save(built).data)
+    found = uses(save(built))
     with suppress(ModelBroken):
         for i, (features, label) in enumerate(rows(task)):
             built.predict(features)
             built.learn(features, label)
-            if i in (4, 40) or i % TURN == TURN - 20:
-                found |= uses(save(built).data)
-        found |= uses(save(built).data)
+            if i in (4, 40) or i % FLIP_EVERY == FLIP_EVERY - 20:
+                found |= uses(save(built))
+        found |= uses(save(built))
     return found
 
 
@@ -127,7 +128,7 @@ def rows(task: str) -> Iterator[tuple[Fields, Scalar]]:
     for i in range(ROWS):
         a, n, s = random.random(), random.randrange(5), random.choice("uvwxyz")
         y = 3 * a + n + (s in "uv") + random.gauss(0, 0.1)
-        y = 5 - y if (i // TURN) % 2 else y
+        y = 5 - y if (i // FLIP_EVERY) % 2 else y
         label: dict[str, Scalar] = {"binary": y > 3, "multiclass": "abc"[max(0, min(2, int(y / 2)))], "regression": y}
         yield {"a": a, "n": n, "s": s}, label[task]
 
@@ -136,15 +137,17 @@ def _model(path: str, parameters: dict[str, Scalar]) -> ModelSpec:
     return ModelSpec.model_validate({"estimator": path, **parameters})
 
 
-def main(words: list[str]) -> int:
-    """Write the list; with `--check`, say how the committed one differs, and end with 1."""
-    file, fresh = allow_list.MODELS_FILE, allow_list.written(survey())
-    if words != ["--check"]:
-        file.write_text(fresh)
+def main(arguments: list[str]) -> int:
+    """Write the list; with `--check`, print how the committed one differs, and return 1."""
+    fresh = format_uses(survey())
+    if arguments != ["--check"]:
+        FILE.write_text(fresh)
         return 0
-    changes = [line for line in ndiff(file.read_text().splitlines(), fresh.splitlines()) if line[0] in "+-"]
+    changes = [line for line in ndiff(FILE.read_text().splitlines(), fresh.splitlines()) if line[0] in "+-"]
     if changes:
-        sys.stderr.write("\n".join([f"{file} differs; python -m everloop_models.survey writes it anew", *changes, ""]))
+        sys.stderr.write(
+            "\n".join([f"{FILE} differs; python -m everloop_models.formats.river.survey writes it again", *changes, ""])
+        )
     return bool(changes)
 
 

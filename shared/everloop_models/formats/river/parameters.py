@@ -1,4 +1,4 @@
-"""What a spec may give an estimator of river as parameters: by the type and size of each one's default."""
+"""Which parameters a spec may give a River estimator: bounded by the type and size of each one's default."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from typing import Any
 from river import base, ensemble, forest, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
 from everloop_models.errors import ModelSpecInvalid
-from everloop_models.model import Model
-from everloop_models.parameters import MAX_MEMBERS
-from everloop_models.scaling import Limits, RobustScaler, Target
+from everloop_models.formats import RANDOM_SEED
+from everloop_models.formats.river.model import RiverModel
+from everloop_models.formats.river.parameters import MAX_MEMBERS, check_parameter
+from everloop_models.scaling import RobustScaler, Target, ValueClipper
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec, ModelSpec
 
-SEED = 20
 ALIASES = {"trees": "n_models", "models": "n_models"}
 PRESETS: dict[str, dict[bool, type[Any]]] = {
     "logistic": {False: linear_model.LogisticRegression},
@@ -27,14 +27,14 @@ PRESETS: dict[str, dict[bool, type[Any]]] = {
 }
 SCALED = ("logistic", "linear")
 LINEAR_CLIP = 2.0
-"""A label further off than a scale pulls as if it were a scale off: squared steps on spikes grow without end."""
+"""Gradients are clipped to this many scales of the label, because squared steps on outliers grow without bound."""
 
 
-def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
-    """A new model of the loop's task, deterministic (seed `SEED` unless it names one).
+def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> RiverModel:
+    """A new model of the loop's task, deterministic (seed `RANDOM_SEED` unless it names one).
 
-    Parameters are those of the river class, beside `trees` for `n_models`, and `learning_rate` where it has an
-    optimizer. A class that tells two labels apart learns many as one against the rest. Raises ModelSpecInvalid
+    Parameters are those of the River class, beside `trees` for `n_models`, and `learning_rate` where it has an
+    optimizer. A classifier for two classes learns more of them as one against the rest. Raises ModelSpecInvalid
     naming `field`.
     """
     regression = spec.task == "regression"
@@ -43,28 +43,37 @@ def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> Model:
     if spec.task == "multiclass" and not estimator._multiclass:
         estimator = multiclass.OneVsRestClassifier(estimator)
     target = Target(scaled=model.preset == "linear") if regression else None
-    return Model(estimator, default=spec.first_answer, scaler=_scaler(model), target=target)
+    return RiverModel(estimator, default=spec.first_answer, scaler=_scaler(model), target=target)
 
 
 def _scaler(model: ModelSpec) -> Any:
     if model.scale == "standard":
         return preprocessing.StandardScaler()
-    return RobustScaler() if model.scale or model.preset in SCALED else Limits()
+    return RobustScaler() if model.scale or model.preset in SCALED else ValueClipper()
+
+
+def check_parameters(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> None:
+    """Raise ModelSpecInvalid for an unknown class, or a parameter beyond what any loop needs; build nothing."""
+    cls = river_class(model, spec, field)
+    known = inspect.signature(cls).parameters
+    for name, value in model.parameters.items():
+        if (parameter := known.get(parameter_name(cls, name))) is not None:
+            check_parameter(parameter, value, f"{field}.{name}")
 
 
 def river_class(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> type[Any]:
-    """The class of river that a model is of; raises ModelSpecInvalid naming `field`."""
+    """The River class that a model names; raises ModelSpecInvalid naming `field`."""
     regression = spec.task == "regression"
     return _preset(model, regression, field) if model.preset else _estimator(model, regression, field)
 
 
 def parameter_name(cls: type[Any], name: str) -> str:
-    """What river calls a parameter of a spec."""
+    """The name that River gives to a parameter of a spec."""
     return name if name in inspect.signature(cls).parameters else ALIASES.get(name, name)
 
 
 def _preset(model: ModelSpec, regression: bool, field: str) -> type[Any]:
-    assert model.preset is not None, "asked for by build"
+    assert model.preset is not None, "checked by river_class"
     kinds = PRESETS[model.preset]
     if regression not in kinds:
         fitting = ", ".join(name for name, by in PRESETS.items() if regression in by)
@@ -96,7 +105,7 @@ def _construct(cls: type[Any], model: ModelSpec, field: str) -> Any:
     for name, value in model.parameters.items():
         arguments |= _argument(name, value, known, f"{field}.{name}")
     if "seed" in known:
-        arguments.setdefault("seed", SEED)
+        arguments.setdefault("seed", RANDOM_SEED)
     if model.preset == "linear":
         arguments.setdefault("clip_gradient", LINEAR_CLIP)
     if cls is ensemble.LeveragingBaggingClassifier:

@@ -1,0 +1,1 @@
+"""Models of River (riverml.xyz): `format.py` is the entry, and nothing outside this package imports the library."""

@@ -1,1 +1,0 @@
-"""The Faust engine, for keyed state; nothing else imports Faust."""

@@ -1,1 +1,0 @@
-"""The Kafka engine, over aiokafka."""

@@ -1,1 +1,0 @@
-"""Keyed state: what a service stores per key, on any engine."""
