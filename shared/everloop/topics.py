@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 from everloop.errors import EverloopUnreachable
 from everloop.house.directory import House
 from everloop_schemas.catalogue import CLASSES
-from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.settings import Settings
 
 WAIT_S = 0.5

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type:
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event, Topic
-from everloop_shared.messaging.topics import ensure_topics
+from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.settings import Settings
 
 PARTITIONS = 4

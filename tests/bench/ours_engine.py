@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.service import Service, run
 from everloop_shared.settings import Settings

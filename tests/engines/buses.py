@@ -19,12 +19,12 @@ from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData
 from everloop_schemas.ingest import EventReceived, EventReceivedData
-from everloop_shared.messaging.faust import FaustEngine, FaustSettings
-from everloop_shared.messaging.kafka import KafkaEngine
-from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
+from everloop_shared.messaging.faust.engine import FaustEngine, FaustSettings
+from everloop_shared.messaging.kafka.engine import KafkaEngine
+from everloop_shared.messaging.kafka.topics import ensure_topics
+from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_shared.messaging.routes import Engine, Route, StartAt, UnitOfWork
-from everloop_shared.messaging.topics import ensure_topics
 from everloop_shared.settings import Settings
 
 SERVICE = "feature"

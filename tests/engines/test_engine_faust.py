@@ -21,11 +21,12 @@ from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
 from everloop_shared.errors import NotYet, Unavailable
-from everloop_shared.messaging import faust, faust_recovery
-from everloop_shared.messaging.faust import FaustEngine, FaustSettings
-from everloop_shared.messaging.kafka import KafkaEngine
-from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS
-from everloop_shared.messaging.keyed import KeyedGroup, KeyedStore
+from everloop_shared.messaging.faust import engine as faust_engine
+from everloop_shared.messaging.faust import recovery
+from everloop_shared.messaging.faust.engine import FaustEngine, FaustSettings
+from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
+from everloop_shared.messaging.kafka.engine import KafkaEngine
+from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
 from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route
 
 pytestmark = pytest.mark.kafka
@@ -128,9 +129,9 @@ async def _outputs(bus: FaustBus, number: int) -> bool:
 
 def test_the_patch_still_fits_the_faust_it_was_written_for() -> None:
     """On a failure: read the new source, run the crash tests long, and only then renew the digests."""
-    found = {name: faust_recovery.upstream_digest(name) for name in faust_recovery.UPSTREAM}
+    found = {name: recovery.upstream_digest(name) for name in recovery.UPSTREAM}
 
-    assert found == faust_recovery.UPSTREAM
+    assert found == recovery.UPSTREAM
 
 
 async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_our_engine(bus: FaustBus) -> None:
@@ -297,7 +298,7 @@ async def test_a_recovery_that_stands_still_is_given_up(bus: FaustBus, monkeypat
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Recovery, "_build_highwaters", never)
-    monkeypatch.setattr(faust, "STANDSTILL_S", 3.0)
+    monkeypatch.setattr(faust_engine, "STANDSTILL_S", 3.0)
 
     with pytest.raises(Unavailable, match="has stood still for 3 s"):
         async with asyncio.timeout(20), Counter().running(bus):

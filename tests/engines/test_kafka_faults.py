@@ -21,10 +21,10 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import Overloaded, Rejected, Unavailable
-from everloop_shared.messaging import kafka_connection
-from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.kafka_producer import Lane
-from everloop_shared.messaging.kafka_rounds import Rounds
+from everloop_shared.messaging.kafka.client import client_settings
+from everloop_shared.messaging.kafka.connection import repair
+from everloop_shared.messaging.kafka.producer import Lane
+from everloop_shared.messaging.kafka.rounds import Rounds
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.service import DOOR_DRAIN_S, DRAIN_S
 
@@ -55,7 +55,7 @@ def frozen(broker: Broker) -> Iterator[None]:
 async def test_the_engine_survives_a_kill_of_the_broker(
     kafka: Broker, kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.messaging.kafka.AWAY_AFTER_S", 1.0)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.engine.AWAY_AFTER_S", 1.0)
     handler, accepted = Handler(), list[str]()
     engine = kafka_bus.engine([Route(EventReceived.topic, handler)], delivery_timeout_s=2.0)
     async with running(engine):
@@ -191,7 +191,7 @@ async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:
 
 
 def test_a_connection_that_was_lost_is_an_error_of_kafkas_on_uvloop_too(kafka: Broker) -> None:
-    kafka_connection.repair()
+    repair()
 
     async def send_on_a_lost_one() -> None:
         connection = await create_conn(*kafka.bootstrap.split(":"))

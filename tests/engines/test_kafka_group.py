@@ -16,11 +16,11 @@ from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import LoopState
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
-from everloop_shared.messaging.kafka import KafkaEngine, partition_of
-from everloop_shared.messaging.processing import Processor, Progress
-from everloop_shared.messaging.records import Partition, Record
+from everloop_shared.messaging.kafka.engine import KafkaEngine, partition_of
+from everloop_shared.messaging.kafka.topics import ensure_topics
+from everloop_shared.messaging.processing.processor import Processor, Progress
+from everloop_shared.messaging.processing.records import Partition, Record
 from everloop_shared.messaging.routes import Engine, Position, Route
-from everloop_shared.messaging.topics import ensure_topics
 
 pytestmark = pytest.mark.kafka
 
@@ -77,8 +77,8 @@ async def test_one_partition_backs_off_while_the_others_go_on(kafka_bus: KafkaBu
 
 
 async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("everloop_shared.messaging.kafka_rounds.STUCK_S", 0.5)
-    monkeypatch.setattr("everloop_shared.messaging.kafka.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.rounds.STUCK_S", 0.5)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.engine.LOOK_EVERY_S", 0.05)
     waiting, stuck = Handler(), Handler()
     waiting.closed, stuck.gate = entity_on(0), asyncio.Event()
     async with running(on(kafka_bus, waiting)) as engine:
@@ -96,8 +96,8 @@ async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypat
 async def test_a_group_that_never_takes_up_its_partitions_is_dead(
     kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.messaging.kafka_rounds.STUCK_S", 0.5)
-    monkeypatch.setattr("everloop_shared.messaging.kafka.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.rounds.STUCK_S", 0.5)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.engine.LOOK_EVERY_S", 0.05)
     asked, gate, handler = asyncio.Event(), asyncio.Event(), Handler()
 
     async def start_at(topic: str, partition: int) -> int | None:

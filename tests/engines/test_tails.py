@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
-from everloop_shared.messaging.kafka_follower import Tails
+from everloop_shared.messaging.kafka.follower import Tails
 
 TP = TopicPartition("t", 0)
 

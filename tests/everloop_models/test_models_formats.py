@@ -100,7 +100,7 @@ import sys
 sys.modules["river"] = None  # importing it raises ImportError
 from everloop_{service}.app import build
 from everloop_{service}.settings import {service.title()}Settings
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 settings = {service.title()}Settings.load({service!r})
 build(settings, kafka_factory(settings))
 assert not any(name.startswith("river.") for name in sys.modules)

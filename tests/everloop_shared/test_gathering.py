@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from everloop_shared.messaging.gathering import Gathering
+from everloop_shared.messaging.processing.gathering import Gathering
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from ssl import SSLCertVerificationError
 import pytest
 
 from everloop_shared.errors import Disposition, NotYet, Rejected
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.dead_letter import dead_letter
-from everloop_shared.messaging.fate import LONGEST_BACKOFF_S, Fates, disposition
-from everloop_shared.messaging.patience import Patience
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.dead_letter import dead_letter
+from everloop_shared.messaging.processing.failures import LONGEST_BACKOFF_S, Fates, disposition
+from everloop_shared.messaging.processing.wait_budget import Patience
 from everloop_shared.messaging.routes import Position
 
 AT = Position("ingest.event_received.v1", 1, 7, 1_700_000_000_000)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from everloop_shared.errors import Misconfigured
 from everloop_shared.logging import RateLimit
-from everloop_shared.messaging.kafka_client import client_settings, read_config
+from everloop_shared.messaging.kafka.client import client_settings, read_config
 from everloop_shared.settings import Settings
 
 

@@ -10,7 +10,7 @@ from tests.feature.feature_room import FeatureRoom
 
 from everloop_feature.app import build
 from everloop_feature.settings import FeatureSettings
-from everloop_shared.messaging.expiry import keyed_on
+from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.memory import MemoryBroker
 
 

@@ -25,9 +25,9 @@ from everloop_schemas.envelope import Event, Fields, Topic
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.loop import LoopSpec
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
+from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.routes import Engine
-from everloop_shared.messaging.topics import ensure_topics
 
 EVENTS = 4_000
 PER_SECOND = 250

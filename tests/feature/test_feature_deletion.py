@@ -16,7 +16,7 @@ from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
-from everloop_shared.messaging.keyed import KeyedStore
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Handler, Position, Route
 

@@ -18,7 +18,7 @@ from everloop_feature.metrics import PrometheusNotes
 from everloop_features import compile_features
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, LabelJoinedData
-from everloop_shared.messaging.keyed import Change, KeyedStore
+from everloop_shared.messaging.keyed.store import Change, KeyedStore
 from everloop_shared.messaging.routes import Position
 
 PLAN = compile_features(spec())

@@ -25,7 +25,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import LabelJoined, OutcomeObserved
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.serving import PredictionMade
-from everloop_shared.messaging.keyed import KeyedStore
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
 Said = PredictionMade | LabelReceived

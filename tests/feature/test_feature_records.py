@@ -23,7 +23,7 @@ from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import Rejected
-from everloop_shared.messaging.keyed import KeyedStore
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
 Letter = DEAD_LETTERS["feature"]

@@ -18,7 +18,7 @@ from tests.monitoring.monitoring_house import LOOP, observation, outcome, predic
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_shared.http import create_app
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Engine
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

@@ -15,7 +15,7 @@ from everloop_registry.adapters import SqlReader
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 
 YAML = {"content-type": "application/yaml"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.settings import ServingSettings
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Engine, EngineFactory, Route, StartAt, UnitOfWork
 
 if TYPE_CHECKING:

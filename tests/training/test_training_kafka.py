@@ -12,7 +12,7 @@ from tests.training.training_world import alert, event, losses, of, state, until
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.training import ChallengeUpdated, RunRequested
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.service import Service
 from everloop_training.app import build

@@ -15,8 +15,8 @@ from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
-from everloop_shared.messaging.expiry import keyed_on
-from everloop_shared.messaging.keyed import KeyedFactory, KeyedGroup, KeyedStore
+from everloop_shared.messaging.keyed.expiry import keyed_on
+from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup, KeyedStore
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 

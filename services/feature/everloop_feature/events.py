@@ -18,7 +18,7 @@ from everloop_schemas.feature import (
 )
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived, PredictionMade
-from everloop_shared.messaging.dead_letter import dead_letter
+from everloop_shared.messaging.processing.dead_letter import dead_letter
 from everloop_shared.messaging.routes import Position
 
 SERVICE = "feature"

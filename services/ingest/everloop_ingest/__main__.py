@@ -2,7 +2,7 @@
 
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.service import Service, run
 
 

@@ -14,7 +14,7 @@ from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
 from everloop_shared.errors import EverloopError
-from everloop_shared.messaging.kafka import kafka_factory
+from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.service import Service, run
 from everloop_shared.settings import PRIVATE
 

@@ -17,8 +17,8 @@ from everloop.backup.errors import RestoreFailed
 from everloop.backup.records import GAP, LogRecord
 from everloop.house.errors import HouseError
 from everloop_schemas.envelope import Topic
-from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.kafka_follower import read_on
+from everloop_shared.messaging.kafka.client import client_settings
+from everloop_shared.messaging.kafka.follower import read_on
 from everloop_shared.settings import Settings
 
 IN_FLIGHT = 2_000

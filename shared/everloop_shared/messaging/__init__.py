@@ -1,1 +1,1 @@
-"""Messaging: one table of routes, three engines that run it (memory, aiokafka, Faust)."""
+"""Messaging: which handler consumes which topic (`routes`), and the engines that run it: memory, Kafka, Faust."""

@@ -10,9 +10,9 @@ from zlib import crc32
 
 from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event, Topic
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing import Processor
-from everloop_shared.messaging.records import Partition, Record, events_of
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.processor import Processor
+from everloop_shared.messaging.processing.records import Partition, Record, events_of
 from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position, Route, StartAt, UnitOfWork
 
 

@@ -37,8 +37,8 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.training import ModelTrained
 from everloop_shared.database import Database
-from everloop_shared.messaging.kafka import kafka_factory
-from everloop_shared.messaging.topics import ensure_topics
+from everloop_shared.messaging.kafka.engine import kafka_factory
+from everloop_shared.messaging.kafka.topics import ensure_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 PARTITIONS = 2

@@ -7,8 +7,8 @@ import random
 import time
 
 from everloop_schemas.feature import OutcomeObserved
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.fate import CRASHES_BEFORE_PARKING
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.failures import CRASHES_BEFORE_PARKING
 from everloop_shared.messaging.routes import Position
 from everloop_training.adapters.history import History
 from everloop_training.adapters.parked import Parked

@@ -11,7 +11,7 @@ from everloop_models.store import write_atomically
 from everloop_schemas.feature import OutcomeObserved
 from everloop_shared import metrics
 from everloop_shared.errors import Rejected
-from everloop_shared.messaging.dead_letter import dead_letter
+from everloop_shared.messaging.processing.dead_letter import dead_letter
 from everloop_training.adapters.history import History
 from everloop_training.adapters.pump import Pump
 from everloop_training.domain.outcome import Outcome

@@ -12,8 +12,8 @@ from pydantic_core import from_json, to_json
 
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import Rejected, Unavailable
+from everloop_shared.messaging.keyed.batch_order import Order, Turns
 from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, Engine, Position, Publisher, Route
-from everloop_shared.messaging.turns import Order, Turns
 
 LARGEST_STATE = MAX_MESSAGE_BYTES - HEADROOM
 Change = tuple[int, bytes, bytes | None]

@@ -15,10 +15,10 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
-from everloop_shared.messaging.kafka_client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
-from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
-from everloop_shared.messaging.kafka_rounds import Rounds, leave
-from everloop_shared.messaging.processing import Processor
+from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
+from everloop_shared.messaging.kafka.rounds import Rounds, leave
+from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import StartAt, UnitOfWork
 from everloop_shared.settings import Settings
 

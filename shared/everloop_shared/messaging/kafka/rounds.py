@@ -20,9 +20,9 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Misconfigured
-from everloop_shared.messaging.gathering import Gathering
-from everloop_shared.messaging.processing import Processor, Progress
-from everloop_shared.messaging.records import Partition, Record
+from everloop_shared.messaging.processing.gathering import Gathering
+from everloop_shared.messaging.processing.processor import Processor, Progress
+from everloop_shared.messaging.processing.records import Partition, Record
 from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position
 from everloop_shared.settings import Settings
 

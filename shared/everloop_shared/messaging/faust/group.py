@@ -16,14 +16,14 @@ from faust.types import TP
 from everloop_schemas.envelope import FOREVER, Topic
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Rejected, Unavailable
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.expiry import StreamTime, sweep
-from everloop_shared.messaging.faust_app import FaustSettings
-from everloop_shared.messaging.faust_buffer import Buffer
-from everloop_shared.messaging.gathering import Gathering
-from everloop_shared.messaging.keyed import Change, KeyedGroup
-from everloop_shared.messaging.processing import Processor
-from everloop_shared.messaging.records import Partition, Record
+from everloop_shared.messaging.faust.app import FaustSettings
+from everloop_shared.messaging.faust.buffer import Buffer
+from everloop_shared.messaging.keyed.expiry import StreamTime, sweep
+from everloop_shared.messaging.keyed.store import Change, KeyedGroup
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.gathering import Gathering
+from everloop_shared.messaging.processing.processor import Processor
+from everloop_shared.messaging.processing.records import Partition, Record
 from everloop_shared.messaging.routes import Engine, Position
 
 log = logging.getLogger(__name__)

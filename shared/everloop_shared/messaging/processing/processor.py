@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Disposition, EverloopError, Rejected
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.fate import Fates, disposition
-from everloop_shared.messaging.records import Decoded, Partition, Record, decoded, halves
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.failures import Fates, disposition
+from everloop_shared.messaging.processing.records import Decoded, Partition, Record, decoded, halves
 from everloop_shared.messaging.routes import Handler, Publisher, Route, UnitOfWork
 from everloop_shared.tracing import traced
 

@@ -10,8 +10,8 @@ from typing import Any
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from everloop_shared.messaging import kafka_connection
-from everloop_shared.messaging.kafka_client import FETCH_MAX_WAIT_MS
+from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
+from everloop_shared.messaging.kafka.connection import repair as repair_connections
 
 UPSTREAM = {
     "on_recovery_completed": "6ef567acf072e46da3fccbccc6d662371f634f622c3d510972d5df81f70ae3ac",
@@ -112,7 +112,7 @@ _STOCK_CREATE = AIOKafkaConsumerThread._create_worker_consumer
 
 def repair() -> None:
     """Put the replacements in place; before an app is built. Idempotent."""
-    kafka_connection.repair()
+    repair_connections()
     Recovery.on_recovery_completed = on_recovery_completed  # type: ignore[method-assign]
     AIOKafkaConsumerThread.getmany = getmany  # type: ignore[method-assign]
     AIOKafkaConsumerThread._create_worker_consumer = _create_worker_consumer  # type: ignore[method-assign]

@@ -14,11 +14,11 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop_schemas.envelope import Event
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.kafka_client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
-from everloop_shared.messaging.kafka_producer import CLOSE_WITHIN_S
-from everloop_shared.messaging.kafka_rounds import Rounds, leave
-from everloop_shared.messaging.processing import Processor
-from everloop_shared.messaging.records import Record, events_of
+from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
+from everloop_shared.messaging.kafka.rounds import Rounds, leave
+from everloop_shared.messaging.processing.processor import Processor
+from everloop_shared.messaging.processing.records import Record, events_of
 from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.settings import Settings
 

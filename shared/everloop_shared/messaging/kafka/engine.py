@@ -15,15 +15,15 @@ from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.kafka_client import client_settings
-from everloop_shared.messaging.kafka_follower import BroadcastFollower, HistoryReader
-from everloop_shared.messaging.kafka_group import GroupConsumer
-from everloop_shared.messaging.kafka_producer import KafkaPublisher
-from everloop_shared.messaging.kafka_rounds import Rounds
-from everloop_shared.messaging.processing import Processor
+from everloop_shared.messaging.kafka.client import client_settings
+from everloop_shared.messaging.kafka.follower import BroadcastFollower, HistoryReader
+from everloop_shared.messaging.kafka.group import GroupConsumer
+from everloop_shared.messaging.kafka.producer import KafkaPublisher
+from everloop_shared.messaging.kafka.rounds import Rounds
+from everloop_shared.messaging.kafka.topics import ensure_topics, topics_of
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, EngineFactory, Position, Route, StartAt, UnitOfWork
-from everloop_shared.messaging.topics import ensure_topics, topics_of
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Overloaded, Rejected, Unavailable
-from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka.client import client_settings
+from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES
-from everloop_shared.messaging.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import time
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Disposition, EverloopError, Rejected
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.dead_letter import dead_letter
-from everloop_shared.messaging.patience import Patience
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.dead_letter import dead_letter
+from everloop_shared.messaging.processing.wait_budget import Patience
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)

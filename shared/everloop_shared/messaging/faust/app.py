@@ -7,8 +7,8 @@ from typing import Any
 import faust
 from pydantic import Field
 
-from everloop_shared.messaging.faust_recovery import repair
-from everloop_shared.messaging.kafka_client import ClientConfig, read_config
+from everloop_shared.messaging.faust.recovery import repair
+from everloop_shared.messaging.kafka.client import ClientConfig, read_config
 from everloop_shared.settings import Settings
 
 

@@ -22,7 +22,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import FOREVER, Topic
 from everloop_shared.errors import Misconfigured, Unavailable
-from everloop_shared.messaging.kafka_client import client_settings
+from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Route
 from everloop_shared.settings import Settings
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from everloop_schemas.envelope import Event, Topic
-from everloop_shared.messaging.keyed import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.routes import Engine, EngineFactory, Handler, Position
 
 GRACE_MS = 2_000

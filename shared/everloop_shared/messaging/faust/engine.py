@@ -11,12 +11,12 @@ from typing import Any
 
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.crash_ledger import CrashLedger
-from everloop_shared.messaging.faust_app import FaustSettings, new_app
-from everloop_shared.messaging.faust_lane import Lane
-from everloop_shared.messaging.keyed import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.faust.app import FaustSettings, new_app
+from everloop_shared.messaging.faust.group import Lane
+from everloop_shared.messaging.kafka.topics import ensure_topics
+from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.routes import Engine, Position
-from everloop_shared.messaging.topics import ensure_topics
 
 log = logging.getLogger(__name__)
 STANDSTILL_S = 90.0

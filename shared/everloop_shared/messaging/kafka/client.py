@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from everloop_shared.errors import FieldError, Misconfigured
-from everloop_shared.messaging.kafka_connection import repair
+from everloop_shared.messaging.kafka.connection import repair
 from everloop_shared.settings import Settings
 
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"

@@ -1,0 +1,1 @@
+"""The Faust engine, for keyed state; nothing else imports Faust."""

@@ -1,0 +1,1 @@
+"""The Kafka engine, over aiokafka."""

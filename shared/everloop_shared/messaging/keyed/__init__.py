@@ -1,0 +1,1 @@
+"""Keyed state: what a service stores per key, on any engine."""

@@ -1,0 +1,1 @@
+"""The path of a record through its handler, the same for every engine."""
