@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_on
 
-from everloop.house.kafka import Broker, start_broker
+from everloop.local.kafka import Broker, start_broker
 
 # A busy machine draws examples slowly: that says nothing about the code under test.
 settings.register_profile("everloop", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])

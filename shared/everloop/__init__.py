@@ -1,4 +1,4 @@
-"""What users import and run: the client, the `everloop` command, and the local house."""
+"""What users import and run: the client, the `everloop` command, and the local installation."""
 
 from __future__ import annotations
 

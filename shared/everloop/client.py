@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from everloop import wire
-from everloop.doors import Doors
+from everloop.endpoints import Endpoints
 from everloop.errors import EverloopError, EverloopUnreachable
 from everloop.results import Accepted, Prediction
 from everloop.retry import RETRIED, Attempts, retry_after
@@ -39,15 +39,17 @@ class _Client:
         retry_for: float = RETRY_FOR_S,
         on_retry: Callable[[EverloopError], None] | None = None,
     ) -> None:
-        """`data` is the house's folder (default: EVERLOOP_DATA, else .everloop); `ingest` and `serving` are URLs.
+        """`data` is the folder of a local installation (default: EVERLOOP_DATA, else .everloop).
+
+        `ingest` and `serving` are URLs; one that is given is used instead of what the folder or the environment names.
 
         `timeout` seconds for one attempt, `retry_for` for all of them on 429, 503 and lost connections;
         `on_retry` hears of each failure that is tried again.
         """
-        self._doors = Doors(data, {"ingest": ingest, "serving": serving})
+        self._endpoints = Endpoints(data, {"ingest": ingest, "serving": serving})
         self._retry_for = retry_for
         self._on_retry = on_retry or (lambda failure: None)
-        # A proxy of the environment is for the outside world, not for a house on this machine.
+        # A proxy of the environment is for the outside world, not for a local installation.
         near = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
         self._options: dict[str, Any] = {"timeout": timeout, "mounts": near}
 
@@ -57,12 +59,12 @@ class _Client:
         return wire.http_error(response), retry_after(response.headers)
 
     def _lost(self, service: str, url: str, error: httpx.TransportError) -> tuple[EverloopError, float | None]:
-        self._doors.look_again(service)
+        self._endpoints.refresh(service)
         return EverloopUnreachable(service, url, str(error) or type(error).__name__), None
 
 
 class Everloop(_Client):
-    """The sync client. All methods raise EverloopHTTPError, EverloopUnreachable, or HouseNotFound.
+    """The sync client. All methods raise EverloopHTTPError, EverloopUnreachable, or InstallationNotFound.
 
     A list with bad entries is no error: the answer's `rejected` names them.
     """
@@ -152,11 +154,11 @@ class Everloop(_Client):
     def request(
         self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
     ) -> httpx.Response:
-        """Ask any service of the house, with retries; the answer may be a refusal."""
+        """Ask any service of the installation, with retries; the answer may be a refusal."""
         attempts, headers = Attempts(self._retry_for), {"content-type": content_type}
         self._http = self._http or httpx.Client(**self._options)
         while True:
-            url = self._doors.url(service)
+            url = self._endpoints.url(service)
             try:
                 response = self._http.request(method, url + path, content=content, headers=headers)
                 failure = self._refused(response)
@@ -258,7 +260,7 @@ class AsyncEverloop(_Client):
         attempts, headers = Attempts(self._retry_for), {"content-type": content_type}
         self._http = self._http or httpx.AsyncClient(**self._options)
         while True:
-            url = self._doors.url(service)
+            url = self._endpoints.url(service)
             try:
                 response = await self._http.request(method, url + path, content=content, headers=headers)
                 failure = self._refused(response)

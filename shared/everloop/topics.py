@@ -1,4 +1,4 @@
-"""Reads a house's topics from their beginning: from Kafka, or through the door of a house on the memory bus."""
+"""Reads topics from their beginning: from Kafka, or by HTTP from the memory bus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 
 from everloop.errors import EverloopUnreachable
-from everloop.house.directory import House
+from everloop.local.discovery import Installation
 from everloop_schemas.catalogue import CLASSES
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.settings import Settings
@@ -41,14 +41,15 @@ class Reader(Protocol):
         """Whether something is unread that was there on entering."""
 
 
-def reader(house: House, topics: Sequence[str], name: str) -> Reader:
-    """The reader of this house's topics. Raises HouseNotFound where it has neither Kafka nor that door."""
-    if house.topics:
-        return DoorReader(house.topics, topics)
-    return KafkaReader(Settings.load(name).model_copy(update={"kafka_bootstrap": house.kafka()}), topics, name)
+def reader(installation: Installation, topics: Sequence[str], name: str) -> Reader:
+    """The reader of this installation's topics. Raises InstallationNotFound where it has neither bus."""
+    if installation.topics:
+        return HttpTopicReader(installation.topics, topics)
+    settings = Settings.load(name).model_copy(update={"kafka_bootstrap": installation.kafka()})
+    return KafkaTopicReader(settings, topics, name)
 
 
-class KafkaReader:
+class KafkaTopicReader:
     """Reads from the broker, without a group."""
 
     def __init__(self, settings: Settings, topics: Iterable[str], name: str) -> None:
@@ -85,7 +86,7 @@ class KafkaReader:
         return any([await self._consumer.position(p) < end for p, end in self._ends.items()])
 
 
-class DoorReader:
+class HttpTopicReader:
     """Reads from the memory bus, by HTTP."""
 
     def __init__(self, url: str, topics: Iterable[str]) -> None:

@@ -20,17 +20,17 @@ from typing import Any
 
 from rich.console import Console
 from tests.bench.figures import Figure, as_json, markdown, table
-from tests.bench.house import house
+from tests.bench.installation import installation
 from tests.bench.settings import QUICK, Settings
 
-from everloop.house.kafka import start_broker
+from everloop.local.kafka import start_broker
 from everloop_models import library_versions
 
 ALONE = ("engine", "feature", "serving", "learner", "growth")
 TOGETHER = ("memory", "loop", "latency")
-"""These need a whole house; the others start what they measure."""
+"""These need a whole installation; the others start what they measure."""
 NAMES = ("engine", "feature", "serving", "learner", "loop", "latency", "memory", "growth")
-GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "house")
+GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -59,10 +59,10 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 async def bench(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:
-    """Measure the figures of these names; quick, the house and the rest at the same time."""
+    """Measure the figures of these names; quick, the installation and the rest at the same time."""
     task = asyncio.current_task()
     assert task is not None, "runs as a task"
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # a house left behind would run on
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # else its processes would run on
     async with AsyncExitStack() as stack:
         if any(name != "learner" for name in names):
             broker = await start_broker(settings.folder / "broker")
@@ -71,10 +71,10 @@ async def bench(names: Sequence[str], settings: Settings, tell: Callable[[str], 
         alone, together = [n for n in ALONE if n in names], [n for n in TOGETHER if n in names]
         if settings.quick:
             found: Sequence[list[Figure]] = await asyncio.gather(
-                _all(alone, settings, tell), _in_house(together, settings, tell)
+                _all(alone, settings, tell), _in_installation(together, settings, tell)
             )
         else:
-            found = [await _all(alone, settings, tell), await _in_house(together, settings, tell)]
+            found = [await _all(alone, settings, tell), await _in_installation(together, settings, tell)]
     return [figure for part in found for figure in part]
 
 
@@ -89,15 +89,15 @@ async def _all(names: Sequence[str], settings: Settings, tell: Callable[[str], N
     return figures
 
 
-async def _in_house(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:
-    """Memory wants a fresh house; the other figures share one."""
+async def _in_installation(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:
+    """Memory wants a fresh installation; the other figures share one."""
     figures: list[Figure] = []
     if "memory" in names and not settings.quick:
         figures += await _all(["memory"], settings, tell)
     rest = [n for n in names if settings.quick or n != "memory"]
     if rest:
-        async with house(settings.folder / "house", settings.bootstrap, "house.") as shared:
-            figures += await _all(rest, replace(settings, house=shared), tell)
+        async with installation(settings.folder / "installation", settings.bootstrap, "installation.") as shared:
+            figures += await _all(rest, replace(settings, installation=shared), tell)
     return figures
 
 
@@ -110,7 +110,7 @@ def about(settings: Settings) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "load_before": [round(x, 2) for x in load],
         "libraries": library_versions(),
-        "settings": {k: v for k, v in asdict(replace(settings, house=None)).items() if k not in GIVEN},
+        "settings": {k: v for k, v in asdict(replace(settings, installation=None)).items() if k not in GIVEN},
         "quick": settings.quick,
     }
 

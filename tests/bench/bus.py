@@ -19,7 +19,7 @@ Record = tuple[bytes, bytes]
 
 
 class Bus:
-    """The topics of a house under one prefix."""
+    """The topics of an installation under one prefix."""
 
     def __init__(self, prefix: str, producer: Any, consumer: Any) -> None:
         self._prefix, self._producer, self._consumer = prefix, producer, consumer
@@ -49,7 +49,7 @@ class Bus:
 
 @asynccontextmanager
 async def connected(bootstrap: str, prefix: str) -> AsyncIterator[Bus]:
-    """Hands on topics that a house has made."""
+    """Hands on topics that an installation has made."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, max_batch_size=256 * 1024)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await producer.start()

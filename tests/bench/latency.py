@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-unt
 from tests.bench import stream
 from tests.bench.bus import PARTITIONS
 from tests.bench.figures import Figure, at_most
-from tests.bench.house import House, entries
-from tests.bench.loop import Meter, warm_house
+from tests.bench.installation import Installation, entries
+from tests.bench.loop import Meter, warm_installation
 from tests.bench.settings import Settings
 from tests.tasks import cancel
 
@@ -44,13 +44,13 @@ class Ear:
 async def measure(settings: Settings) -> list[Figure]:
     """The whole way: HTTP to ingest, feature, serving, and a consumer of the predictions."""
     figures: list[Figure] = []
-    async with warm_house(settings) as (house, loop), listening(house) as ear:
-        meter = Meter(house, settings.broker_pid)
+    async with warm_installation(settings) as (installation, loop), listening(installation) as ear:
+        meter = Meter(installation, settings.broker_pid)
         for rate in settings.latency_rates:
             what, runs, costs = f"event to prediction at {rate:,}/s", list[tuple[float, float]](), list[Costs]()
             for run in range(settings.runs):
                 before = meter.cpu_s()
-                runs.append(await _run(house, loop, ear, rate, settings.latency_s, run))
+                runs.append(await _run(installation, loop, ear, rate, settings.latency_s, run))
                 events = rate * settings.latency_s
                 costs.append({who: 1e6 * (s - before[who]) / events for who, s in meter.cpu_s().items()})
             figures += [
@@ -62,11 +62,11 @@ async def measure(settings: Settings) -> list[Figure]:
 
 
 @asynccontextmanager
-async def listening(house: House) -> AsyncIterator[Ear]:
+async def listening(installation: Installation) -> AsyncIterator[Ear]:
     """An ear at the end of the predictions' topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=house.bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=installation.bootstrap)
     await consumer.start()
-    topic = house.prefix + PredictionMade.topic.name
+    topic = installation.prefix + PredictionMade.topic.name
     partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
     consumer.assign(partitions)
     await consumer.seek_to_end(*partitions)
@@ -79,7 +79,9 @@ async def listening(house: House) -> AsyncIterator[Ear]:
         await consumer.stop()
 
 
-async def _run(house: House, loop: str, ear: Ear, rate: int, seconds: float, run: int) -> tuple[float, float]:
+async def _run(
+    installation: Installation, loop: str, ear: Ear, rate: int, seconds: float, run: int
+) -> tuple[float, float]:
     """Median and 99th percentile in ms, over every event sent, however late it was."""
     at_once = max(1, rate // POSTS_PER_S)
     sent: dict[str, float] = {}
@@ -90,7 +92,7 @@ async def _run(house: House, loop: str, ear: Ear, rate: int, seconds: float, run
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         events = entries(rows[first : first + at_once], f"{rate}-{run}", stream.ENTITIES)
         sent |= dict.fromkeys((e["id"] for e in events), due)  # when it should have been sent: no omission
-        posts.append(asyncio.create_task(house.post(loop, "events", events)))
+        posts.append(asyncio.create_task(installation.post(loop, "events", events)))
     await asyncio.gather(*posts)
     deadline = time.monotonic() + LEFT_WITHIN_S
     while missing := sent.keys() - ear.heard.keys():

@@ -12,7 +12,7 @@ from statistics import median
 from tests.bench import stream
 from tests.bench.bus import Bus, connected
 from tests.bench.figures import Figure, at_most
-from tests.bench.house import House, entries, house, labels
+from tests.bench.installation import Installation, entries, installation, labels
 from tests.bench.settings import Settings
 from tests.bench.subject import Tree, until
 
@@ -28,17 +28,17 @@ Look = tuple[float, int, dict[str, float]]
 class Meter:
     """CPU seconds so far of all that work on an observation: the services, the broker, and the load itself."""
 
-    def __init__(self, at_work: House, broker_pid: int) -> None:
-        self._house, self._broker = at_work, Tree(broker_pid)
+    def __init__(self, at_work: Installation, broker_pid: int) -> None:
+        self._installation, self._broker = at_work, Tree(broker_pid)
 
     def cpu_s(self) -> dict[str, float]:
         """By name."""
-        return self._house.cpu_s() | {"broker": self._broker.cpu_s(), "load": time.process_time()}
+        return self._installation.cpu_s() | {"broker": self._broker.cpu_s(), "load": time.process_time()}
 
 
 async def measure(settings: Settings) -> list[Figure]:
     """At most `loop_window` observations are on their way: the rate is what the outcomes keep up with."""
-    async with warm_house(settings) as (at_work, loop), connected(settings.bootstrap, at_work.prefix) as bus:
+    async with warm_installation(settings) as (at_work, loop), connected(settings.bootstrap, at_work.prefix) as bus:
         looks, caught_up_s = await flow(settings, at_work, bus, loop)
     parts = _parts(looks, settings.runs)
     rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in parts]
@@ -52,16 +52,16 @@ async def measure(settings: Settings) -> list[Figure]:
 
 
 @asynccontextmanager
-async def warm_house(settings: Settings) -> AsyncIterator[tuple[House, str]]:
-    """The shared house, or one of its own, with a loop whose champion is a logistic regression."""
-    if settings.house:
-        yield settings.house, await warm(settings, settings.house)
+async def warm_installation(settings: Settings) -> AsyncIterator[tuple[Installation, str]]:
+    """The shared installation, or one of its own, with a loop whose champion is a logistic regression."""
+    if settings.installation:
+        yield settings.installation, await warm(settings, settings.installation)
         return
-    async with house(settings.folder / "house", settings.bootstrap, "house.") as made:
+    async with installation(settings.folder / "installation", settings.bootstrap, "installation.") as made:
         yield made, await warm(settings, made)
 
 
-async def warm(settings: Settings, at_work: House) -> str:
+async def warm(settings: Settings, at_work: Installation) -> str:
     """A loop that has learned enough to have a champion; its name."""
     loop = stream.LOOP
     await at_work.apply(stream.spec(loop))
@@ -79,7 +79,9 @@ async def warm(settings: Settings, at_work: House) -> str:
     return loop
 
 
-async def flow(settings: Settings, at_work: House, bus: Bus, loop: str, flowed: int = 0) -> tuple[list[Look], float]:
+async def flow(
+    settings: Settings, at_work: Installation, bus: Bus, loop: str, flowed: int = 0
+) -> tuple[list[Look], float]:
     """Send observations and labels, `flowed` of which went before, until all of them are learned.
 
     Returns what was done and used by the time, and how long learning went on after the last outcome, in s.
@@ -110,7 +112,7 @@ async def _wait(look: Callable[[], Awaitable[int]], enough: Callable[[int], bool
         await asyncio.sleep(0.02)
 
 
-async def _caught_up(at_work: House, loop: str, of_all: int, of_loop: int) -> float:
+async def _caught_up(at_work: Installation, loop: str, of_all: int, of_loop: int) -> float:
     """Seconds until monitoring has counted every outcome of the loop, and training has learned those of all loops."""
     started = time.perf_counter()
 
@@ -122,7 +124,7 @@ async def _caught_up(at_work: House, loop: str, of_all: int, of_loop: int) -> fl
     return time.perf_counter() - started
 
 
-async def _learned(at_work: House) -> float:
+async def _learned(at_work: Installation) -> float:
     text = (await at_work.client.get(f"{at_work.url('training')}/metrics")).text
     return sum(
         float(line.split()[-1]) for line in text.splitlines() if line.startswith("everloop_training_outcomes_total")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from tests.bench import stream
 from tests.bench.bus import Bus, connected
 from tests.bench.figures import Figure
-from tests.bench.house import House, entries, house, labels
+from tests.bench.installation import Installation, entries, installation, labels
 from tests.bench.settings import Settings
 from tests.bench.subject import until
 
@@ -31,9 +31,9 @@ LOOK_EVERY_S = 2.0
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    """The soak has a house of its own, whose settings bound what the services remember."""
+    """The soak has an installation of its own, whose settings bound what the services remember."""
     figures: list[Figure] = []
-    async with _house(settings, "memory.") as at_work, connected(settings.bootstrap, at_work.prefix) as bus:
+    async with _installation(settings, "memory.") as at_work, connected(settings.bootstrap, at_work.prefix) as bus:
         figures += _stated("memory, idle", at_work)
         await _loops(settings, at_work)
         figures += _stated(f"memory, {settings.memory_loops} loops", at_work)
@@ -41,26 +41,29 @@ async def measure(settings: Settings) -> list[Figure]:
         figures += _stated(f"memory, and {settings.memory_entities:,} entities", at_work)
         if settings.quick:
             return [*figures, *await _soak(settings, at_work, bus)]
-    async with _house(settings, "soak.", **BOUNDS) as at_work, connected(settings.bootstrap, at_work.prefix) as bus:
+    async with (
+        _installation(settings, "soak.", **BOUNDS) as at_work,
+        connected(settings.bootstrap, at_work.prefix) as bus,
+    ):
         return [*figures, *await _soak(settings, at_work, bus)]
 
 
 @asynccontextmanager
-async def _house(settings: Settings, prefix: str, **bounds: object) -> AsyncIterator[House]:
-    if settings.house:
-        yield settings.house
+async def _installation(settings: Settings, prefix: str, **bounds: object) -> AsyncIterator[Installation]:
+    if settings.installation:
+        yield settings.installation
         return
-    async with house(settings.folder / prefix.rstrip("."), settings.bootstrap, prefix, **bounds) as made:
+    async with installation(settings.folder / prefix.rstrip("."), settings.bootstrap, prefix, **bounds) as made:
         yield made
 
 
-def _stated(what: str, at_work: House) -> list[Figure]:
+def _stated(what: str, at_work: Installation) -> list[Figure]:
     by_service = at_work.resident_mb()
     note = ", ".join(f"{service} {mb:.0f}" for service, mb in by_service.items())
     return [Figure(what, sum(by_service.values()), "MB resident", note=note)]
 
 
-async def _loops(settings: Settings, at_work: House) -> None:
+async def _loops(settings: Settings, at_work: Installation) -> None:
     """Loops by the registry's door, a few observations to each."""
     url, last = at_work.url("registry"), ""
     for n in range(settings.memory_loops):
@@ -74,7 +77,7 @@ async def _loops(settings: Settings, at_work: House) -> None:
         await at_work.post(f"many-{n}", "labels", labels(rows, f"many-{n}"))
 
 
-async def _entities(settings: Settings, at_work: House, bus: Bus) -> None:
+async def _entities(settings: Settings, at_work: Installation, bus: Bus) -> None:
     """One observation from each entity."""
     before, rows = await bus.count(PredictionMade.topic), list(stream.rows(settings.memory_entities))
     vectors = await bus.count(FeaturesComputed.topic)
@@ -92,7 +95,7 @@ async def _reached(bus: Bus, topic: Topic, count: int) -> None:
     await until(there, None)
 
 
-async def _soak(settings: Settings, at_work: House, bus: Bus) -> list[Figure]:
+async def _soak(settings: Settings, at_work: Installation, bus: Bus) -> list[Figure]:
     """Observations and labels at a steady rate; the least-squares slope of each service after the first 40 %."""
     await at_work.apply(stream.spec("soak"))
     looks: list[tuple[float, dict[str, float]]] = []

@@ -1,6 +1,6 @@
 """`python -m tests.bench.pairs --old PYTHON`: the whole loop of two releases, in turn, in one run.
 
-Both houses stand on one broker, and the load goes to one at a time: old, new, new, old. So whatever the machine does
+Both releases run on one broker, and the load goes to one at a time: old, new, new, old. So whatever the machine does
 meanwhile happens to both, and the ratio within a pair is that of the code. PYTHON is the interpreter of a checkout of
 the old release with what `make test` installs, for instance of a `git worktree`.
 """
@@ -21,11 +21,11 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 from tests.bench.bus import Bus, connected
-from tests.bench.house import House, house_of
+from tests.bench.installation import Installation, installation_of
 from tests.bench.loop import Meter, flow, warm
 from tests.bench.settings import Settings
 
-from everloop.house.kafka import start_broker
+from everloop.local.kafka import start_broker
 
 ALL = "all of it"
 QUIET_S = 1.0
@@ -44,16 +44,16 @@ class Run:
 class Side:
     """One of the two releases at work."""
 
-    house: House
+    installation: Installation
     bus: Bus
     loop: str
     flowed: int = 0
 
     async def run(self, settings: Settings) -> Run:
         """Let the observations of one run flow."""
-        meter, count = Meter(self.house, settings.broker_pid), settings.loop_observations
+        meter, count = Meter(self.installation, settings.broker_pid), settings.loop_observations
         before, started = meter.cpu_s(), time.perf_counter()
-        await flow(settings, self.house, self.bus, self.loop, self.flowed)
+        await flow(settings, self.installation, self.bus, self.loop, self.flowed)
         took = time.perf_counter() - started
         self.flowed += count
         used = {name: 1e6 * (after - before[name]) / count for name, after in meter.cpu_s().items()}
@@ -61,7 +61,7 @@ class Side:
 
 
 async def compare(old: str, settings: Settings, pairs: int, console: Console) -> list[tuple[Run, Run]]:
-    """Runs of the old and the new release by pairs: half of them in houses of which the new release's came first.
+    """Runs of the old and the new release by pairs; in half of them the new release was started first.
 
     The one that came second pays some percent more for each observation, whatever its code.
     """
@@ -76,13 +76,13 @@ async def compare(old: str, settings: Settings, pairs: int, console: Console) ->
 
 
 async def _in_turn(pythons: tuple[str, str], settings: Settings, pairs: int) -> AsyncIterator[tuple[Run, Run]]:
-    """Pairs of runs of two houses on one broker, the first started before the second."""
+    """Pairs of runs of two installations on one broker, the first started before the second."""
     broker = await start_broker(settings.folder / "broker")
     settings = replace(settings, bootstrap=broker.bootstrap, broker_pid=broker.pid)
     try:
         async with (
-            house_of(pythons[0], settings.folder / "a", broker.bootstrap, "a.") as a,
-            house_of(pythons[1], settings.folder / "b", broker.bootstrap, "b.") as b,
+            installation_of(pythons[0], settings.folder / "a", broker.bootstrap, "a.") as a,
+            installation_of(pythons[1], settings.folder / "b", broker.bootstrap, "b.") as b,
             connected(broker.bootstrap, a.prefix) as a_bus,
             connected(broker.bootstrap, b.prefix) as b_bus,
         ):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.house import House
+from tests.bench.installation import Installation
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes of the runs. Whoever starts the bench fills in the broker and, where it is shared, the house."""
+    """Sizes of the runs. Whoever starts the bench fills in the broker and, where it is shared, the installation."""
 
     runs: int = 5
     engine_events: int = 60_000
@@ -33,7 +33,7 @@ class Settings:
     bootstrap: str = ""
     broker_pid: int = 0
     folder: Path = Path()
-    house: House | None = None
+    installation: Installation | None = None
 
 
 QUICK = Settings(

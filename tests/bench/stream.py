@@ -119,7 +119,7 @@ def trained(learned: int = 1_000) -> OnlineModel:
 
 
 def champion(folder: Path, loop: str = LOOP) -> LiveVersion:
-    """A version of it, with its artifact in the folder of a house."""
+    """A version of it, with its artifact in the folder of an installation."""
     version, artifact = "logistic-regression-0@999", save(trained())
     store = ArtifactStore(folder.absolute().as_uri())
     uri = store.put(store.name(loop, version, artifact.sha256), artifact.data)

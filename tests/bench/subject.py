@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 from tests.bench.figures import Sample
 
-from everloop.house import processes
-from everloop.house.launch import is_ready
-from everloop.house.ports import HOST, free_port
+from everloop.local import processes
+from everloop.local.launch import is_ready
+from everloop.local.ports import HOST, free_port
 
 LOOK_EVERY_S = 0.05
 CHILDREN_EVERY_S = 5.0

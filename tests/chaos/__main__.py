@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: a storm over a real house, and the proof that nothing was lost and nothing said twice."""
+"""`python -m tests.chaos`: faults on a real installation, and the proof that nothing is lost or duplicated."""
 
 from __future__ import annotations
 

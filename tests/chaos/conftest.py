@@ -1,4 +1,4 @@
-"""A house of one's own for each test that breaks it."""
+"""An installation of one's own for each test that breaks it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.house import House, standing
+from tests.chaos.installation import Installation, standing
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """A house of our own, with the loops applied."""
-    with standing(tmp_path / "house") as house:
-        yield house
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """An installation of our own, with the loops applied."""
+    with standing(tmp_path / "installation") as installation:
+        yield installation

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import psutil
-from tests.chaos.house import SERVICES, House
+from tests.chaos.installation import SERVICES, Installation
 from tests.chaos.replicas import Replicas
 
 TARGETS = (*SERVICES * 4, *("learner",) * 3, *("kafka",) * 3, "supervisor")
@@ -21,8 +21,8 @@ DEEDS = ("kill", "kill", "kill", "kill", "stop", "restart")
 COMES_BACK_WITHIN_S = 20.0
 
 
-class HouseIsGone(Exception):
-    """The house did not start again: nothing more can be tried."""
+class InstallationIsGone(Exception):
+    """The installation did not start again: nothing more can be tried."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def schedule(seed: int, every: float, targets: Sequence[str] = TARGETS) -> Itera
 
 @dataclass
 class Storm:
-    """Does the deeds to a house. `stop_s`: how long a process stands still, longer than any session lasts."""
+    """Does the deeds to an installation. `stop_s`: how long a process stands still, longer than any session lasts."""
 
-    house: House
+    installation: Installation
     stop_s: float = 15.0
     replicas: Replicas | None = None
     done: Counter[str] = field(default_factory=Counter)
@@ -77,7 +77,7 @@ class Storm:
     async def _there(self, target: str) -> psutil.Process | None:
         """The process, once it is there again after the last fault."""
         deadline = time.monotonic() + COMES_BACK_WITHIN_S
-        look = self.replicas.process if self.replicas and target in self.replicas.names else self.house.process
+        look = self.replicas.process if self.replicas and target in self.replicas.names else self.installation.process
         while (process := look(target)) is None and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
         return process
@@ -98,10 +98,10 @@ class Storm:
         del self.asleep[target]
 
     async def _up_again(self) -> None:
-        """A person starts the house again on the same folder."""
-        done = await asyncio.to_thread(self.house.up)
+        """A person starts the installation again on the same folder."""
+        done = await asyncio.to_thread(self.installation.up)
         if done.returncode:
-            raise HouseIsGone(f"`everloop up` on the folder of a killed supervisor: {done.stderr[-1500:]}")
+            raise InstallationIsGone(f"`everloop up` on the folder of a killed supervisor: {done.stderr[-1500:]}")
 
     def _tell(self, what: str) -> None:
         self.told.append(what)

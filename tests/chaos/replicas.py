@@ -1,4 +1,4 @@
-"""Second replicas beside the house's own services: their partitions are shared, and move when one dies or sleeps."""
+"""Second replicas beside the installation's own services: they share partitions, which move when one dies or stops."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass, field
 
 import psutil
-from tests.chaos.house import House
+from tests.chaos.installation import Installation
 
-from everloop.house import processes
-from everloop.house.ports import HOST, free_port
+from everloop.local import processes
+from everloop.local.ports import HOST, free_port
 
 SERVICES = ("ingest", "feature", "serving", "training")
 """Those that can have one: registry and monitoring keep a database, which on SQLite is one process's own."""
@@ -21,7 +21,7 @@ SUFFIX = "-2"
 class Replicas:
     """One more process of each of `SERVICES`, with a name and a folder of its own; the artifacts are shared."""
 
-    house: House
+    installation: Installation
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: int = 0
 
@@ -49,15 +49,15 @@ class Replicas:
             running.wait()
 
     def _start(self, service: str, name: str) -> subprocess.Popen[bytes]:
-        folder = self.house.folder / "replicas" / name
+        folder = self.installation.folder / "replicas" / name
         env = {
-            **self.house.env,
+            **self.installation.env,
             "EVERLOOP_DATA": str(folder),
             "EVERLOOP_INSTANCE": name,
             "EVERLOOP_HOST": HOST,
-            "EVERLOOP_KAFKA_BOOTSTRAP": self.house.bootstrap,
-            "EVERLOOP_ARTIFACTS": f"file://{self.house.folder}/artifacts",
+            "EVERLOOP_KAFKA_BOOTSTRAP": self.installation.bootstrap,
+            "EVERLOOP_ARTIFACTS": f"file://{self.installation.folder}/artifacts",
             f"EVERLOOP_{service.upper()}_PORT": str(free_port()),
         }
         command = (sys.executable, "-m", f"everloop_{service}")
-        return processes.spawn(command, self.house.folder / "logs" / f"{name}.log", env)
+        return processes.spawn(command, self.installation.folder / "logs" / f"{name}.log", env)

@@ -1,4 +1,4 @@
-"""One chaos run: a house, its load, its faults, peace, and the checker's word."""
+"""One chaos run: an installation, its load, its faults, peace, and the checker's word."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.chaos.check_decisions import (
 from tests.chaos.check_features import check_features
 from tests.chaos.check_ids import check_duplicates, check_ids
 from tests.chaos.check_learning import check_evaluations, check_learning
-from tests.chaos.faults import TARGETS, HouseIsGone, Storm, schedule
+from tests.chaos.faults import TARGETS, InstallationIsGone, Storm, schedule
 from tests.chaos.findings import Findings
-from tests.chaos.house import House, standing
+from tests.chaos.installation import Installation, standing
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load
 from tests.chaos.replicas import SERVICES as TWINS
@@ -77,29 +77,29 @@ class Report:
 
 
 async def chaos(plan: Plan) -> Report:
-    """Run all of it. The house is stopped at the end; its folder is left."""
-    with standing(plan.folder) as house:
-        await keep_all(house.bootstrap)
-        replicas = Replicas(house) if plan.replicas else None
+    """Run all of it. The installation is stopped at the end; its folder is left."""
+    with standing(plan.folder) as installation:
+        await keep_all(installation.bootstrap)
+        replicas = Replicas(installation) if plan.replicas else None
         try:
             if replicas:
                 replicas.start_missing()
-            report = await storm(house, plan, replicas)
+            report = await storm(installation, plan, replicas)
             report.journal.save(plan.folder / "journal.jsonl")
             if report.gone:
                 return report
-            await peace(house, report.journal, report.findings)
-            await check(house, report.journal, report.findings)
+            await peace(installation, report.journal, report.findings)
+            await check(installation, report.journal, report.findings)
             return report
         finally:
             if replicas:
                 replicas.end()
 
 
-async def storm(house: House, plan: Plan, replicas: Replicas | None = None) -> Report:
+async def storm(installation: Installation, plan: Plan, replicas: Replicas | None = None) -> Report:
     """Load under faults, until everything in hand has been acknowledged."""
-    journal, faults = Journal(), Storm(house, plan.stop_s, replicas)
-    load = Load(house.url, journal, plan.seed, plan.rate)
+    journal, faults = Journal(), Storm(installation, plan.stop_s, replicas)
+    load = Load(installation.url, journal, plan.seed, plan.rate)
     report = Report(journal, faults, Findings(), load.answers)
     working = asyncio.create_task(load.run())
     started = time.monotonic()
@@ -109,9 +109,9 @@ async def storm(house: House, plan: Plan, replicas: Replicas | None = None) -> R
             targets = (*replicas.names * 4, *TWINS) if replicas else TARGETS
             await faults.run(schedule(plan.seed, plan.every, targets), plan.seconds)
         await asyncio.sleep(max(0.0, started + plan.seconds - time.monotonic()))
-    except HouseIsGone as e:
+    except InstallationIsGone as e:
         report.gone = True
-        report.findings.add("the house starts again", str(e))
+        report.findings.add("the installation starts again", str(e))
     finally:
         load.stop.set()
         load.give_up_at = time.monotonic() + (0 if report.gone else GIVE_UP_S)
@@ -122,22 +122,26 @@ async def storm(house: House, plan: Plan, replicas: Replicas | None = None) -> R
     return report
 
 
-async def peace(house: House, journal: Journal, findings: Findings) -> None:
+async def peace(installation: Installation, journal: Journal, findings: Findings) -> None:
     """Wait until every service is ready, and nothing has been written for a while."""
     deadline, before, still = time.monotonic() + PEACE_WITHIN_S, dict[str, int](), time.monotonic()
     while time.monotonic() < deadline:
-        now = await ends(house.bootstrap) if await asyncio.to_thread(house.ready) else {}
+        now = await ends(installation.bootstrap) if await asyncio.to_thread(installation.ready) else {}
         if not now or now != before:
             before, still = now, time.monotonic()
         if time.monotonic() - still > QUIET_S:
             return
         await asyncio.sleep(0.5)
-    findings.add("the house comes to rest", f"within {PEACE_WITHIN_S:.0f} s; last {before}, ready {house.ready()}")
+    findings.add(
+        "the installation comes to rest", f"within {PEACE_WITHIN_S:.0f} s; last {before}, ready {installation.ready()}"
+    )
 
 
-async def check(house: House, journal: Journal, findings: Findings, poison: Collection[bytes] = ()) -> Log:
+async def check(
+    installation: Installation, journal: Journal, findings: Findings, poison: Collection[bytes] = ()
+) -> Log:
     """Every claim, on what the topics say now."""
-    log = await read(house.bootstrap)
+    log = await read(installation.bootstrap)
     check_dead_letters(log, poison, findings)
     for topic, records in log.records.items():
         log.records[topic] = [r for r in records if r.raw not in poison]
@@ -150,22 +154,22 @@ async def check(house: House, journal: Journal, findings: Findings, poison: Coll
         check_learning(log, loop, spec, findings)
         check_evaluations(log, loop, findings)
         check_decisions(log, loop, findings)
-        await check_totals(house, log, loop, findings)
-    check_registry_rebuild(house.folder, house.bootstrap, findings)
+        await check_totals(installation, log, loop, findings)
+    check_registry_rebuild(installation.folder, installation.bootstrap, findings)
     return log
 
 
-async def check_totals(house: House, log: Log, loop: str, findings: Findings) -> None:
+async def check_totals(installation: Installation, log: Log, loop: str, findings: Findings) -> None:
     """Monitoring may be a moment behind; it has to come to the recount."""
     counted, deadline = recount(log, loop), time.monotonic() + 20
-    while (differ := equal_totals(counted, house.status(loop))) and time.monotonic() < deadline:
+    while (differ := equal_totals(counted, installation.status(loop))) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
     findings.expect("monitoring's totals equal a recount", not differ, f"{loop} (counted, told): {differ}")
 
 
 def main(plan: Plan, keep: bool) -> int:
     """Run, report; 1 when anything was found, or nothing was done."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the house is stopped on this way out, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the installation is stopped on this way out, too
     report = asyncio.run(chaos(plan))
     sys.stdout.write(report.text() + "\n")
     (plan.folder / "report.txt").write_text(report.text())
@@ -173,5 +177,5 @@ def main(plan: Plan, keep: bool) -> int:
     if good and not keep:
         shutil.rmtree(plan.folder, ignore_errors=True)
     elif not good:
-        sys.stdout.write(f"The house is left at {plan.folder}, with its logs and journal.jsonl.\n")
+        sys.stdout.write(f"The installation is left at {plan.folder}, with its logs and journal.jsonl.\n")
     return 0 if good else 1

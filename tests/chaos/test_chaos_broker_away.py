@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.chaos.faults import Storm
 from tests.chaos.findings import Findings
-from tests.chaos.house import SERVICES, House
+from tests.chaos.installation import SERVICES, Installation
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
 from tests.chaos.run import Report, check, peace
@@ -22,9 +22,9 @@ AWAY_S = 60.0
 
 
 @contextmanager
-def broker_away(house: House) -> Iterator[None]:
+def broker_away(installation: Installation) -> Iterator[None]:
     """The broker dies, and nobody starts it again before this ends."""
-    supervisor, broker = house.process("supervisor"), house.process("kafka")
+    supervisor, broker = installation.process("supervisor"), installation.process("kafka")
     assert supervisor is not None
     assert broker is not None
     supervisor.suspend()
@@ -35,31 +35,31 @@ def broker_away(house: House) -> Iterator[None]:
         supervisor.resume()
 
 
-async def ask(client: httpx.AsyncClient, house: House, door: str, body: dict[str, Any]) -> httpx.Response:
+async def ask(client: httpx.AsyncClient, installation: Installation, door: str, body: dict[str, Any]) -> httpx.Response:
     service = "ingest" if door == "events" else "serving"
-    return await client.post(f"{house.url(service)}/v1/loops/alpha/{door}", json=body)
+    return await client.post(f"{installation.url(service)}/v1/loops/alpha/{door}", json=body)
 
 
-async def test_a_minute_without_the_broker_costs_nobody_anything(house: House) -> None:
-    journal, restarts = Journal(), {s: house.listed()[s]["restarts"] for s in SERVICES}
+async def test_a_minute_without_the_broker_costs_nobody_anything(installation: Installation) -> None:
+    journal, restarts = Journal(), {s: installation.listed()[s]["restarts"] for s in SERVICES}
     refused, answered, ready = list[httpx.Response](), list[httpx.Response](), list[httpx.Response]()
     body = {"data": {"x": 0.5, "y": 0.5, "kind": "a"}}
 
-    async with loaded(house.url, journal), httpx.AsyncClient(timeout=30, trust_env=False) as client:
+    async with loaded(installation.url, journal), httpx.AsyncClient(timeout=30, trust_env=False) as client:
         await asyncio.sleep(8)  # what is under way when the broker goes
-        with broker_away(house):
+        with broker_away(installation):
             end = time.monotonic() + AWAY_S
             while time.monotonic() < end:
-                refused.append(await ask(client, house, "events", body))
-                answered.append(await ask(client, house, "predict", {**body, "entity": "apart"}))
-                ready.append(await client.get(f"{house.url('serving')}/readyz"))
+                refused.append(await ask(client, installation, "events", body))
+                answered.append(await ask(client, installation, "predict", {**body, "entity": "apart"}))
+                ready.append(await client.get(f"{installation.url('serving')}/readyz"))
                 await asyncio.sleep(1)
 
     findings = Findings()
-    await peace(house, journal, findings)
+    await peace(installation, journal, findings)
     for i, answer in enumerate(answered):  # these have their ids from the door
         journal.surprises += [] if answer.status_code == 200 else [f"{i}: {answer.status_code} {answer.text}"]
-    log = await check(house, journal, findings)
+    log = await check(installation, journal, findings)
     known = {r.event["subject"] for r in log.of("serving.prediction_made.v1", "alpha")}
     found = [f for f in findings.found if f[0] != "nothing comes from nowhere"]
     assert {r.status_code for r in refused} == {503}
@@ -67,5 +67,5 @@ async def test_a_minute_without_the_broker_costs_nobody_anything(house: House) -
     assert all("retry-after" in r.headers for r in refused)
     assert not journal.surprises
     assert {r.json()["id"] for r in answered} <= known
-    assert not found, Report(journal, Storm(house), findings).text()
-    assert {s: house.listed()[s]["restarts"] for s in SERVICES} == restarts
+    assert not found, Report(journal, Storm(installation), findings).text()
+    assert {s: installation.listed()[s]["restarts"] for s in SERVICES} == restarts

@@ -1,4 +1,4 @@
-"""The disk of the house is full for a while: clear words, nothing acknowledged lost, and on it goes with the space."""
+"""The disk is full for a while: clear errors, nothing acknowledged is lost, and it goes on once there is space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.chaos.faults import Storm
 from tests.chaos.findings import Findings
-from tests.chaos.house import standing
+from tests.chaos.installation import standing
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
 from tests.chaos.run import Report, check, peace
@@ -57,8 +57,8 @@ def test_filling_takes_all_of_it(small_disk: Path) -> None:
 
 async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
     journal, findings = Journal(), Findings()
-    with standing(small_disk / "house") as house:
-        async with loaded(house.url, journal) as load:
+    with standing(small_disk / "installation") as installation:
+        async with loaded(installation.url, journal) as load:
             while len(journal.asked) < 100:
                 await asyncio.sleep(0.5)
 
@@ -73,6 +73,6 @@ async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
             async with asyncio.timeout(120):
                 while journal.acknowledged < before + 100:
                     await asyncio.sleep(0.5)
-        await peace(house, journal, findings)
-        await check(house, journal, findings)
-    assert not findings.found, Report(journal, Storm(house), findings).text()
+        await peace(installation, journal, findings)
+        await check(installation, journal, findings)
+    assert not findings.found, Report(journal, Storm(installation), findings).text()

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from tests.chaos.faults import Storm
 from tests.chaos.findings import Findings
-from tests.chaos.house import House
+from tests.chaos.installation import Installation
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
 from tests.chaos.loops import BETA
@@ -35,28 +35,28 @@ def parked(log: Log) -> Told:
     return {(data["topic"], b64decode(data.get("value") or "")) for data in told}
 
 
-async def all_parked(house: House, wanted: Told) -> Told:
+async def all_parked(installation: Installation, wanted: Told) -> Told:
     """What is not parked at the deadline."""
     deadline = time.monotonic() + PARKED_WITHIN_S
-    while (missing := wanted - parked(await read(house.bootstrap))) and time.monotonic() < deadline:
+    while (missing := wanted - parked(await read(installation.bootstrap))) and time.monotonic() < deadline:
         await asyncio.sleep(3)
     return missing
 
 
 @pytest.mark.promise(11)
-async def test_poison_is_parked_with_its_reason_and_the_rest_flows(house: House) -> None:
-    house.apply(BETA.replace("beta", ASIDE))
+async def test_poison_is_parked_with_its_reason_and_the_rest_flows(installation: Installation) -> None:
+    installation.apply(BETA.replace("beta", ASIDE))
     journal, findings = Journal(), Findings()
-    async with loaded(house.url, journal) as load:
+    async with loaded(installation.url, journal) as load:
         while len(journal.asked) < 100:
             await asyncio.sleep(0.5)
-        wrong = [*poison(await read(house.bootstrap), "beta")]
+        wrong = [*poison(await read(installation.bootstrap), "beta")]
 
-        await write(house.bootstrap, wrong)
+        await write(installation.bootstrap, wrong)
 
         load.rate = 5
-        missing = await all_parked(house, {(t, r.raw) for t, r in wrong})
-    await peace(house, journal, findings)
-    await check(house, journal, findings, {r.raw for _, r in wrong})
+        missing = await all_parked(installation, {(t, r.raw) for t, r in wrong})
+    await peace(installation, journal, findings)
+    await check(installation, journal, findings, {r.raw for _, r in wrong})
     assert not [(t, raw[:200]) for t, raw in sorted(missing)]
-    assert not findings.found, Report(journal, Storm(house), findings).text()
+    assert not findings.found, Report(journal, Storm(installation), findings).text()

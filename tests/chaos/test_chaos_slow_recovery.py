@@ -11,7 +11,7 @@ from faust.transport.consumer import Consumer
 from tests.engines.buses import FaustBus, received, send_all, until
 from tests.engines.test_engine_faust import Counter, _outputs
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 

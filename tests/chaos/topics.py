@@ -50,7 +50,7 @@ class Log:
 
 
 async def read(bootstrap: str, within_s: float = 60) -> Log:
-    """Every record of every topic of the house."""
+    """Every record of every topic of the installation."""
     log = Log()
     async with asyncio.timeout(within_s), await _consumer(bootstrap) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())

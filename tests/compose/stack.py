@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from everloop.house.ports import SERVICES, free_port
+from everloop.local.ports import SERVICES, free_port
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("kafka", "postgres", "prometheus")
@@ -19,7 +19,7 @@ KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
 
 
 class Stack:
-    """Own project, own ports, own password: a house that runs on this machine already is left alone."""
+    """Own project, own ports, own password: an installation that runs on this machine already is left alone."""
 
     def __init__(self, folder: Path) -> None:
         taken: set[int] = set()

@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import REGISTRY
 from tests.compose.stack import ROOT
 
-from everloop.house.ports import SERVICES
+from everloop.local.ports import SERVICES
 
 SUFFIXES = ("", "_total", "_bucket", "_count", "_sum")
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from tests.compose.stack import IMAGES, ROOT, Stack
 
-from everloop.house.ports import SERVICES
+from everloop.local.ports import SERVICES
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 

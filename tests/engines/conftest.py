@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.engines.buses import BUSES, Bus, FaustBus, KafkaBus, MemoryBus
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 
 ENGINES = [*BUSES, pytest.param("faust", marks=pytest.mark.kafka)]
 

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[
 from faust.tables.recovery import Recovery
 from tests.engines.buses import SERVICE, FaustBus, computed, received, send_all, until
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed

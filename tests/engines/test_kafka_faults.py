@@ -16,7 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-un
 from tests.engines.buses import KafkaBus, computed, received, running, send_all, until
 from tests.tasks import cancel
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived

@@ -1,4 +1,4 @@
-"""A small house for the client and the command line: the real ingest door, served over TCP on the memory bus."""
+"""A small installation for the client and the command line: the real ingest door, served over TCP on the memory bus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from everloop.house.ports import free_port
+from everloop.local.ports import free_port
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
 from everloop_schemas.envelope import Event, Topic, at
@@ -34,7 +34,7 @@ MARKET: dict[str, Any] = {
 
 @dataclass
 class Served:
-    """A served house. `faults` are played to the next requests: a status, or 0 to drop the connection."""
+    """A served installation. `faults` are played to the next requests: a status, or 0 to drop the connection."""
 
     folder: Path
     port: int
@@ -59,7 +59,7 @@ class Served:
         (self.folder / "services.json").write_text(json.dumps({name: {"url": url, "pid": 1} for name in names}))
 
     def app(self, inner: FastAPI) -> Any:
-        """The house's doors with what is seen of them, and their faults."""
+        """The installation's doors with what is seen of them, and their faults."""
 
         async def outer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or scope["method"] == "GET":
@@ -87,7 +87,7 @@ def _again(body: bytes) -> Receive:
 
 
 def _rest(served: Served) -> APIRouter:
-    """What the other services of a house answer, as far as the command line asks them."""
+    """What the other services of an installation answer, as far as the command line asks them."""
     routes = APIRouter()
 
     @routes.put("/v1/loops/{loop}")
@@ -152,8 +152,8 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Serve a house from a thread, found by its folder; ended by the test."""
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Serve an installation from a thread, found by its folder; ended by the test."""
     served = Served(tmp_path, free_port(), MemoryBroker())
     served.list_doors()
     monkeypatch.setenv("EVERLOOP_DATA", str(tmp_path))
@@ -161,7 +161,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     thread = threading.Thread(target=lambda: asyncio.run(_serve(served, up, stop)))
     thread.start()
     try:
-        assert up.wait(20), "the house did not start"
+        assert up.wait(20), "the installation did not start"
         yield served
     finally:
         stop.set()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from everloop import AsyncEverloop, Everloop, EverloopHTTPError, EverloopUnreachable
-from everloop.house.errors import HouseNotFound
-from everloop.house.ports import free_port
+from everloop.local.errors import InstallationNotFound
+from everloop.local.ports import free_port
 from everloop.retry import Attempts, retry_after
 from everloop_schemas.ingest import EventReceived, LabelReceived
 
@@ -21,76 +21,78 @@ pytestmark = pytest.mark.app
 LATER = "2013-01-01T00:00:00+00:00"
 
 
-def test_one_observation_and_its_label_arrive(house: Served) -> None:
+def test_one_observation_and_its_label_arrive(installation: Served) -> None:
     with Everloop() as client:
         published = client.publish("market", {"price": 1.5}, entity="shop-3")
         answer = client.predict("market", {"price": 1.5}, id="ask-1")
         client.label("market", published.ids[0], True)
         client.feedback("market", answer.id, correct=False, source="desk")
 
-    [event] = house.events(EventReceived.topic)
-    label, feedback = sorted((e.data for e in house.events(LabelReceived.topic)), key=lambda d: d.kind, reverse=True)
+    [event] = installation.events(EventReceived.topic)
+    label, feedback = sorted(
+        (e.data for e in installation.events(LabelReceived.topic)), key=lambda d: d.kind, reverse=True
+    )
     assert (event.id, event.subject, event.data.fields["price"]) == (published.ids[0], "shop-3", 1.5)
     assert (answer.id, answer.prediction, answer.version) == ("ask-1", True, "0")
     assert (label.prediction_id, label.label) == (event.id, True)
     assert (feedback.prediction_id, feedback.correct, feedback.source) == ("ask-1", False, "desk")
 
 
-async def test_the_async_client_does_the_same(house: Served) -> None:
+async def test_the_async_client_does_the_same(installation: Served) -> None:
     async with AsyncEverloop() as client:
         published = await client.publish("market", [{"data": {"price": 1.0}}, {"id": "b", "data": {"price": 2.0}}])
         labelled = await client.label("market", [{"id": i, "label": True} for i in published.ids])
 
     assert published.ids[1] == "b"
     assert labelled.ids == published.ids
-    assert {e.id for e in house.events(EventReceived.topic)} == set(published.ids)
+    assert {e.id for e in installation.events(EventReceived.topic)} == set(published.ids)
 
 
-def test_the_list_form_takes_times_and_sources_as_the_single_form_does(house: Served) -> None:
+def test_the_list_form_takes_times_and_sources_as_the_single_form_does(installation: Served) -> None:
     when = datetime(2012, 1, 1, tzinfo=UTC)
     with Everloop() as client:
         client.label("market", "a", True, time=when)
         client.label("market", [{"id": "b", "label": True}, {"id": "c", "label": True, "time": LATER}], time=when)
         client.feedback("market", [{"id": "d", "correct": True}], source="desk")
 
-    said = {e.data.prediction_id: e for e in house.events(LabelReceived.topic)}
+    said = {e.data.prediction_id: e for e in installation.events(LabelReceived.topic)}
     assert (said["a"].time, said["b"].time, said["c"].time) == (when, when, datetime.fromisoformat(LATER))
     assert said["d"].data.source == "desk"
 
 
-def test_a_label_without_a_time_is_sent_without_one(house: Served) -> None:
+def test_a_label_without_a_time_is_sent_without_one(installation: Served) -> None:
     with Everloop() as client:
         client.label("market", "a", True)
 
-    [label] = house.events(LabelReceived.topic)
+    [label] = installation.events(LabelReceived.topic)
     assert label.time == label.data.received
 
 
-def test_labels_are_words_of_their_own_and_each_attempt_to_send_one_is_the_same(house: Served) -> None:
+def test_labels_are_words_of_their_own_and_each_attempt_to_send_one_is_the_same(installation: Served) -> None:
     with Everloop() as client:
         for value in (True, False, True):
-            house.faults += [0, 503]
+            installation.faults += [0, 503]
             client.label("market", [{"id": "a", "label": value}])
         client.label("market", [{"id": "b", "label": value} for value in (True, False, True)])
 
-    ids = {n: [e.id for e in house.events(LabelReceived.topic) if e.subject == n] for n in "ab"}
+    ids = {n: [e.id for e in installation.events(LabelReceived.topic) if e.subject == n] for n in "ab"}
     assert {n: len(set(of)) for n, of in ids.items()} == {"a": 3, "b": 3}
 
 
 @pytest.mark.parametrize("faults", [[503], [429, 503], [0], [502, 0, 503]])
-def test_what_failed_is_tried_again_as_the_same_event(house: Served, faults: list[int]) -> None:
-    house.faults += faults
+def test_what_failed_is_tried_again_as_the_same_event(installation: Served, faults: list[int]) -> None:
+    installation.faults += faults
     heard: list[str] = []
 
     with Everloop(on_retry=lambda failure: heard.append(str(failure))) as client:
         published = client.publish("market", {"price": 1.0})
 
     assert len(heard) == len(faults)
-    assert [e.id for e in house.events(EventReceived.topic)] == list(published.ids)
+    assert [e.id for e in installation.events(EventReceived.topic)] == list(published.ids)
 
 
-def test_it_gives_up_in_the_end_and_says_why(house: Served) -> None:
-    house.faults += [503] * 100
+def test_it_gives_up_in_the_end_and_says_why(installation: Served) -> None:
+    installation.faults += [503] * 100
 
     with Everloop(retry_for=0.3) as client, pytest.raises(EverloopHTTPError) as refused:
         client.publish("market", {"price": 1.0})
@@ -98,10 +100,10 @@ def test_it_gives_up_in_the_end_and_says_why(house: Served) -> None:
     assert refused.value.status == 503
 
 
-def test_a_house_on_another_port_is_found_again(house: Served) -> None:
-    house.list_doors(free_port())
+def test_an_installation_on_another_port_is_found_again(installation: Served) -> None:
+    installation.list_doors(free_port())
 
-    with Everloop(on_retry=lambda failure: house.list_doors()) as client:
+    with Everloop(on_retry=lambda failure: installation.list_doors()) as client:
         published = client.publish("market", {"price": 1.0})
 
     assert published.accepted == 1
@@ -114,25 +116,25 @@ def test_nobody_there_names_the_service_and_the_address() -> None:
 
 
 def test_an_address_that_is_no_url_is_said_so() -> None:
-    with Everloop(ingest="localhost:8001") as client, pytest.raises(HouseNotFound, match="no URL"):
+    with Everloop(ingest="localhost:8001") as client, pytest.raises(InstallationNotFound, match="no URL"):
         client.publish("market", {"price": 1.0})
 
 
-def test_a_refused_observation_names_field_and_fix_and_is_not_tried_again(house: Served) -> None:
+def test_a_refused_observation_names_field_and_fix_and_is_not_tried_again(installation: Served) -> None:
     with Everloop() as client, pytest.raises(EverloopHTTPError) as refused:
         client.publish("market", {"demand": 1.0})
 
     assert (refused.value.status, [field for field, _ in refused.value.errors]) == (422, ["data.price"])
-    assert len(house.seen) == 1
+    assert len(installation.seen) == 1
 
 
-def test_a_list_is_cut_into_parts_and_its_refused_entries_are_counted_through(house: Served) -> None:
+def test_a_list_is_cut_into_parts_and_its_refused_entries_are_counted_through(installation: Served) -> None:
     events = [{"id": str(i), "data": {"price": float(i)} if i % 600 else {}} for i in range(1, 1202)]
 
     with Everloop() as client:
         published = client.publish("market", events)
 
-    assert [len(json.loads(body)) for _, body in house.seen] == [500, 500, 201]
+    assert [len(json.loads(body)) for _, body in installation.seen] == [500, 500, 201]
     assert published.accepted == 1199
     assert [(r.index, r.id) for r in published.rejected] == [(599, "600"), (1199, "1200")]
 

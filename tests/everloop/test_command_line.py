@@ -53,7 +53,7 @@ def test_every_command_has_an_example_in_its_help() -> None:
     assert [name for name, page in pages.items() if f"Example: everloop {name}" not in " ".join(page.split())] == []
 
 
-def test_delete_asks_for_the_name_or_takes_yes(house: Served) -> None:
+def test_delete_asks_for_the_name_or_takes_yes(installation: Served) -> None:
     wrong = run("delete", "market", said="markt\n")
     typed = run("delete", "market", "--reason", "over & out", "--json", said="market\n")
     told = run("delete", "market", "--yes")
@@ -62,22 +62,22 @@ def test_delete_asks_for_the_name_or_takes_yes(house: Served) -> None:
     assert "nothing was deleted" in wrong.output
     assert json.loads(typed.stdout) == {"loop": "market", "deleted": "over & out"}
     assert "everloop history market" in told.stdout
-    assert [path for path, _ in house.seen] == ["/v1/loops/market"] * 2
+    assert [path for path, _ in installation.seen] == ["/v1/loops/market"] * 2
 
 
 @pytest.mark.parametrize("body", ['{"price": 1.5}', '{"data": {"price": 1.5}}', "-", "@"])
-def test_publish_takes_fields_an_event_a_file_or_standard_input(house: Served, body: str) -> None:
-    file = house.folder / "event.json"
+def test_publish_takes_fields_an_event_a_file_or_standard_input(installation: Served, body: str) -> None:
+    file = installation.folder / "event.json"
     file.write_text('{"price": 1.5}')
 
     out = run("publish", "market", f"@{file}" if body == "@" else body, "--id", "mine", "--json", said='{"price": 1.5}')
 
-    [event] = house.events(EventReceived.topic)
+    [event] = installation.events(EventReceived.topic)
     assert (out.exit_code, json.loads(out.stdout)["ids"]) == (0, ["mine"])
     assert event.data.fields["price"] == 1.5
 
 
-def test_publish_takes_lines_and_names_the_refused_ones(house: Served) -> None:
+def test_publish_takes_lines_and_names_the_refused_ones(installation: Served) -> None:
     lines = '{"data": {"price": 1}}\n{"data": {"price": "x"}}\n'
 
     out = run("publish", "market", said=lines)
@@ -87,14 +87,14 @@ def test_publish_takes_lines_and_names_the_refused_ones(house: Served) -> None:
     assert "number 2: data.price: must be a finite number" in out.stderr
 
 
-def test_predict_label_and_feedback(house: Served) -> None:
+def test_predict_label_and_feedback(installation: Served) -> None:
     asked = run("predict", "market", '{"price": 1.5}', "--id", "ask-1", "--json")
     labelled = run("label", "market", "ask-1", "true")
     wrong = run("feedback", "market", "ask-1", "--wrong", "--source", "desk")
     undecided = run("feedback", "market", "ask-1")
     bad = run("label", "market", "ask-1", "3")
 
-    data = {e.data.kind: e.data for e in house.events(LabelReceived.topic)}
+    data = {e.data.kind: e.data for e in installation.events(LabelReceived.topic)}
     assert (asked.exit_code, json.loads(asked.stdout)["id"]) == (0, "ask-1")
     assert (labelled.exit_code, data["label"].label) == (0, True)
     assert (wrong.exit_code, data["feedback"].correct, data["feedback"].source) == (0, False, "desk")
@@ -102,8 +102,8 @@ def test_predict_label_and_feedback(house: Served) -> None:
     assert (bad.exit_code, bad.stderr[:41]) == (1, "everloop: label: '3' is neither true (1, ")
 
 
-def test_apply_says_what_it_did_and_waits_for_the_services(house: Served) -> None:
-    file = house.folder / "loop.yaml"
+def test_apply_says_what_it_did_and_waits_for_the_services(installation: Served) -> None:
+    file = installation.folder / "loop.yaml"
     file.write_text(LOOP_FILE)
 
     plain, as_json = run("apply", "-f", str(file)), run("apply", "-f", str(file), "--json")
@@ -129,8 +129,8 @@ def test_apply_says_what_it_did_and_waits_for_the_services(house: Served) -> Non
         ("loop: " + "9" * 5000, "is not YAML"),
     ],
 )
-def test_a_bad_loop_file_is_refused_naming_the_field(house: Served, text: str, word: str) -> None:
-    file = house.folder / "loop.yaml"
+def test_a_bad_loop_file_is_refused_naming_the_field(installation: Served, text: str, word: str) -> None:
+    file = installation.folder / "loop.yaml"
     file.write_text(text)
 
     out = run("apply", "-f", str(file))
@@ -140,7 +140,7 @@ def test_a_bad_loop_file_is_refused_naming_the_field(house: Served, text: str, w
     assert "Traceback" not in out.stderr
 
 
-def test_a_file_that_is_not_there_is_said_so(house: Served) -> None:
+def test_a_file_that_is_not_there_is_said_so(installation: Served) -> None:
     out = run("apply", "-f", "nowhere.yaml")
 
     assert (out.exit_code, out.stderr.strip()) == (
@@ -149,8 +149,8 @@ def test_a_file_that_is_not_there_is_said_so(house: Served) -> None:
     )
 
 
-def test_status_is_json_for_programs_and_a_page_for_people(house: Served) -> None:
-    house.status.update(STATUS)
+def test_status_is_json_for_programs_and_a_page_for_people(installation: Served) -> None:
+    installation.status.update(STATUS)
 
     as_json, page, table = run("status", "market", "--json"), run("status", "market"), run("status")
 
@@ -160,11 +160,11 @@ def test_status_is_json_for_programs_and_a_page_for_people(house: Served) -> Non
     assert "\x1b" not in page.stdout + table.stdout
 
 
-def test_without_a_house_one_sentence_says_what_to_do(tmp_path: Path) -> None:
+def test_without_an_installation_one_sentence_says_what_to_do(tmp_path: Path) -> None:
     out = run("status", "market", "--data", str(tmp_path))
 
     assert out.exit_code == 1
-    assert out.stderr.startswith(f"everloop: No house at {tmp_path}.")
+    assert out.stderr.startswith(f"everloop: No local installation at {tmp_path}.")
 
 
 @pytest.mark.parametrize("wrong", [["bogus"], ["replay", "m", "f", "--rate", "fast"], ["replay"], ["label", "m", "id"]])
@@ -172,13 +172,13 @@ def test_wrong_use_ends_with_2(wrong: list[str]) -> None:
     assert run(*wrong).exit_code == 2
 
 
-def test_replay_twice_gives_the_same_events_and_labels(house: Served) -> None:
-    file = house.folder / "rows.csv"
+def test_replay_twice_gives_the_same_events_and_labels(installation: Served) -> None:
+    file = installation.folder / "rows.csv"
     file.write_text(ROWS)
 
     outs = [run("replay", "market", str(file), "--label-column", "class", "--json") for _ in range(2)]
 
-    events, labels = house.events(EventReceived.topic), house.events(LabelReceived.topic)
+    events, labels = installation.events(EventReceived.topic), installation.events(LabelReceived.topic)
     told = json.loads(outs[0].stdout)
     assert [o.exit_code for o in outs] == [0, 0]
     assert {k: told[k] for k in ("sent", "accepted", "rejected", "labels")} == {
@@ -189,10 +189,10 @@ def test_replay_twice_gives_the_same_events_and_labels(house: Served) -> None:
     assert {e.subject for e in labels} == {e.id for e in events}
 
 
-def test_replay_rides_out_faults_and_names_refused_rows(house: Served) -> None:
-    file = house.folder / "rows.csv"
+def test_replay_rides_out_faults_and_names_refused_rows(installation: Served) -> None:
+    file = installation.folder / "rows.csv"
     file.write_text(ROWS + "high,1\n31,perhaps\n")
-    house.faults += [503, 0, 429]
+    installation.faults += [503, 0, 429]
 
     out = run("replay", "market", str(file), "--label-column", "class", "--label-delay", "5", "--rate", "2000")
 
@@ -203,8 +203,8 @@ def test_replay_rides_out_faults_and_names_refused_rows(house: Served) -> None:
     assert "trying again" in out.stderr
 
 
-def test_replay_without_its_column_or_file_fails_in_one_sentence(house: Served) -> None:
-    file = house.folder / "rows.csv"
+def test_replay_without_its_column_or_file_fails_in_one_sentence(installation: Served) -> None:
+    file = installation.folder / "rows.csv"
     file.write_text(ROWS)
 
     column = run("replay", "market", str(file), "--label-column", "klass")
@@ -218,13 +218,13 @@ def test_replay_without_its_column_or_file_fails_in_one_sentence(house: Served) 
 
 
 @pytest.mark.process
-def test_ctrl_c_ends_a_replay_with_its_summary(house: Served) -> None:
-    file = house.folder / "rows.csv"
+def test_ctrl_c_ends_a_replay_with_its_summary(installation: Served) -> None:
+    file = installation.folder / "rows.csv"
     file.write_text(ROWS)
     command = [sys.executable, "-c", "from everloop.cli import main; main()", "replay", "market", str(file)]
 
     with subprocess.Popen([*command, "--rate", "5", "--json"], stdout=-1, stderr=-1, env=os.environ) as process:
-        while len(house.events(EventReceived.topic)) < 2:  # the first has been answered then
+        while len(installation.events(EventReceived.topic)) < 2:  # the first has been answered then
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=20)

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
-from everloop.topics import KafkaReader
+from everloop.topics import KafkaTopicReader
 from everloop_schemas.envelope import Event, at
 from everloop_schemas.feature import (
     EntityState,
@@ -77,7 +77,7 @@ async def test_a_row_is_done_once_its_outcome_is_out_and_features_know_its_label
                 await producer.send_and_wait(PREFIX + event.topic.name, event.encode(), event.key())
 
         await say(_outcome("old"))
-        reader = KafkaReader(settings, topics_of(LAGGED), "replay")
+        reader = KafkaTopicReader(settings, topics_of(LAGGED), "replay")
         async with LogOutcomes(reader, LAGGED, within_s=0.5) as outcomes:
             await outcomes.wait("old")
             waiting = asyncio.create_task(outcomes.wait("new"))

@@ -49,12 +49,14 @@ def rows(n: int, bad: dict[int, Any]) -> Iterator[dict[str, Any]]:
     return ({"id": f"r{i}", "data": {"price": bad.get(i, float(i))}} for i in range(n))
 
 
-async def test_a_row_without_a_form_in_json_is_rejected_by_its_index_and_all_others_arrive(house: Served) -> None:
+async def test_a_row_without_a_form_in_json_is_rejected_by_its_index_and_all_others_arrive(
+    installation: Served,
+) -> None:
     bad = {0: NAN, 700: NAN, 701: "x", 999: -math.inf}
 
-    with Everloop(ingest=house.url) as client:
+    with Everloop(ingest=installation.url) as client:
         answer = client.publish("market", rows(1000, bad))
-    async with AsyncEverloop(ingest=house.url) as client2:
+    async with AsyncEverloop(ingest=installation.url) as client2:
         again = await client2.publish("market", rows(1000, bad))
 
     for a in (answer, again):
@@ -85,8 +87,8 @@ async def test_a_row_without_a_form_in_json_is_rejected_by_its_index_and_all_oth
     ],
     ids=repr,
 )
-def test_what_json_cannot_say_names_the_field_alone_and_in_a_list(house: Served, value: Any, word: str) -> None:
-    with Everloop(ingest=house.url, serving=house.url) as client:
+def test_what_json_cannot_say_names_the_field_alone_and_in_a_list(installation: Served, value: Any, word: str) -> None:
+    with Everloop(ingest=installation.url, serving=installation.url) as client:
         listed = client.publish("market", [{"data": {"price": value}}, {"data": {"price": 1}}])
         labels = client.label("market", [{"id": "a", "label": value}, {"id": "b", "label": True}])
         with pytest.raises(EverloopHTTPError) as alone:
@@ -101,10 +103,10 @@ def test_what_json_cannot_say_names_the_field_alone_and_in_a_list(house: Served,
     assert labels.rejected[0].errors[0][0].startswith("label")
 
 
-def test_values_of_numpy_and_other_entries_are_taken_as_they_are_meant(house: Served) -> None:
+def test_values_of_numpy_and_other_entries_are_taken_as_they_are_meant(installation: Served) -> None:
     given = [{"price": np.float32(1.5)}, {"price": np.int64(2)}, {"price": 3, "demand": None}]
 
-    with Everloop(ingest=house.url) as client:
+    with Everloop(ingest=installation.url) as client:
         answer = client.publish("market", [{"data": data} for data in given])
         strange = client.publish("market", [7, "x", None, {"data": {"price": 1}}])  # type: ignore[list-item]
         nothing = client.publish("market", iter([]))
@@ -113,7 +115,7 @@ def test_values_of_numpy_and_other_entries_are_taken_as_they_are_meant(house: Se
     assert (answer.accepted, strange.accepted, nothing.accepted) == (3, 1, 0)
     assert [r.index for r in strange.rejected] == [0, 1, 2]
     assert [(r.index, r.errors[0][0]) for r in one.rejected] == [(0, "data.price")]
-    prices = sorted(e.data.fields["price"] for e in house.events(EventReceived.topic))
+    prices = sorted(e.data.fields["price"] for e in installation.events(EventReceived.topic))
     assert prices == [1, 1.5, 2, 3]
 
 
@@ -124,13 +126,13 @@ def test_a_list_travels_in_parts_by_number_and_by_size() -> None:
     assert [len(p.texts) for p in parts(large)] == [4, 4, 2]
 
 
-def test_what_was_delivered_before_the_end_is_told_with_the_error(house: Served) -> None:
+def test_what_was_delivered_before_the_end_is_told_with_the_error(installation: Served) -> None:
     def broken() -> Iterator[dict[str, Any]]:
         yield from rows(600, {})
-        house.faults.extend([503] * 50)
+        installation.faults.extend([503] * 50)
         yield from rows(500, {})
 
-    with Everloop(ingest=house.url, retry_for=0.2) as client, pytest.raises(EverloopError) as ended:
+    with Everloop(ingest=installation.url, retry_for=0.2) as client, pytest.raises(EverloopError) as ended:
         client.publish("market", broken())
 
     assert ended.value.delivered is not None
@@ -138,8 +140,8 @@ def test_what_was_delivered_before_the_end_is_told_with_the_error(house: Served)
 
 
 @pytest.mark.parametrize("loop", ["", "a/b", "../x", "Market", "x" * 64, "a b", "é", "%2e"])
-def test_a_name_that_no_loop_can_have_is_said_so_by_client_and_command(house: Served, loop: str) -> None:
-    with Everloop(ingest=house.url, serving=house.url) as client:
+def test_a_name_that_no_loop_can_have_is_said_so_by_client_and_command(installation: Served, loop: str) -> None:
+    with Everloop(ingest=installation.url, serving=installation.url) as client:
         with pytest.raises(LoopNameWrong, match="lower-case letters"):
             client.publish(loop, {"x": 1})
         with pytest.raises(LoopNameWrong, match="lower-case letters"):
@@ -158,17 +160,17 @@ def run(*args: str, said: str | bytes | None = None) -> Result:
 
 @pytest.mark.parametrize("name", ["@a", "[1]", '{"x": 1}', "@", "-", "a/b", "..", "100%"])
 def test_an_id_that_looks_like_a_file_or_json_is_an_id_where_the_truth_stands_beside_it(
-    house: Served, name: str
+    installation: Served, name: str
 ) -> None:
     label = run("label", "market", "--", name, "true")
     feedback = run("feedback", "market", "--wrong", "--", name)
 
     assert (label.exit_code, feedback.exit_code) == (0, 0), label.stderr + feedback.stderr
-    assert {e.subject for e in house.events(LabelReceived.topic)} == {name}
+    assert {e.subject for e in installation.events(LabelReceived.topic)} == {name}
 
 
-def test_an_empty_id_is_refused_by_client_and_command_as_by_the_door(house: Served) -> None:
-    with Everloop(ingest=house.url) as client:
+def test_an_empty_id_is_refused_by_client_and_command_as_by_the_door(installation: Served) -> None:
+    with Everloop(ingest=installation.url) as client:
         with pytest.raises(EverloopHTTPError, match="id must be"):
             client.publish("market", {"price": 1}, id="")
         with pytest.raises(EverloopHTTPError, match="id must be"):
@@ -182,10 +184,10 @@ def test_an_empty_id_is_refused_by_client_and_command_as_by_the_door(house: Serv
 @pytest.mark.parametrize(
     ("text", "meant"), [("1.0", True), ("yes", True), ("TRUE", True), ("0", False), ("false", False), ('"no"', False)]
 )
-def test_a_label_on_the_command_line_is_read_as_a_cell_is(house: Served, text: str, meant: bool) -> None:
+def test_a_label_on_the_command_line_is_read_as_a_cell_is(installation: Served, text: str, meant: bool) -> None:
     out = run("label", "market", "a", text)
 
-    assert (out.exit_code, [e.data.label for e in house.events(LabelReceived.topic)]) == (0, [meant]), out.stderr
+    assert (out.exit_code, [e.data.label for e in installation.events(LabelReceived.topic)]) == (0, [meant]), out.stderr
 
 
 BAD_FILES = {
@@ -206,8 +208,8 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("kind", [*BAD_FILES, "missing", "folder"])
 @pytest.mark.parametrize("command", ["publish", "predict", "label", "feedback", "apply", "replay"])
-def test_a_bad_file_ends_a_command_with_one_sentence(house: Served, command: str, kind: str) -> None:
-    file = house.folder / kind
+def test_a_bad_file_ends_a_command_with_one_sentence(installation: Served, command: str, kind: str) -> None:
+    file = installation.folder / kind
     if kind == "folder":
         file.mkdir()
     elif kind in BAD_FILES:
@@ -247,8 +249,8 @@ def test_a_bad_file_ends_a_command_with_one_sentence(house: Served, command: str
     ],
     ids=str,
 )
-def test_a_bad_argument_ends_a_command_with_one_sentence(house: Served, args: list[str]) -> None:
-    house.status = {}
+def test_a_bad_argument_ends_a_command_with_one_sentence(installation: Served, args: list[str]) -> None:
+    installation.status = {}
 
     out = run(*args)
 

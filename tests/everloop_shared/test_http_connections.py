@@ -18,7 +18,7 @@ import uvloop
 from fastapi import APIRouter, Request, Response
 from tests.engines.buses import until
 
-from everloop.house.ports import free_port
+from everloop.local.ports import free_port
 from everloop_shared.http import read_body
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from fastapi import APIRouter, Request
 from tests.engines.buses import until
 
-from everloop.house.ports import free_port
+from everloop.local.ports import free_port
 from everloop_shared.errors import FieldError, Overloaded, Rejected
 from everloop_shared.http import create_app, read_body
 from everloop_shared.http.door import Door

@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from everloop.house.ports import SERVICES
-from everloop.memory_bus.house import build
+from everloop.local.ports import SERVICES
+from everloop.memory_bus.app import build
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http import create_app
 from everloop_shared.http.problems import Misdirected

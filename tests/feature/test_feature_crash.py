@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 from tests.feature.feature_world import event, label, loop_state, observation, prediction, spec
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 from everloop_feature.domain import Entity
 from everloop_feature.settings import FeatureSettings
 from everloop_features import compile_features

@@ -1,19 +1,19 @@
-"""One real house for all the journeys."""
+"""One real installation for all the journeys."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from tests.journeys.house import House
+from tests.journeys.installation import Installation
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house that runs; ended with everything it started."""
-    house = House(tmp_path_factory.mktemp("house"))
-    house.up()
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation that runs; ended with everything it started."""
+    installation = Installation(tmp_path_factory.mktemp("installation"))
+    installation.up()
     try:
-        yield house
+        yield installation
     finally:
-        house.down()
+        installation.down()

@@ -9,7 +9,7 @@ import pytest
 from tests.databases import database_url
 from tests.registry.registry_room import LOOP_FILE, registry_on
 
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 from everloop_registry.__main__ import rebuild
 from everloop_registry.adapters import SqlReader
 from everloop_registry.settings import RegistrySettings

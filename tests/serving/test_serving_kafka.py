@@ -17,7 +17,7 @@ from everloop_shared.messaging.routes import Engine, EngineFactory, Route, Start
 if TYPE_CHECKING:
     from tests.serving.conftest import World
 
-    from everloop.house.kafka import Broker
+    from everloop.local.kafka import Broker
 
 
 async def _made(engine: Engine) -> list[PredictionMade]:

@@ -1,1 +1,1 @@
-"""Backup and restore: what is kept forever, to a folder and back into an empty house."""
+"""Backup and restore: what is kept forever, to a folder and back into an empty installation."""

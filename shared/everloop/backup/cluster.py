@@ -1,4 +1,4 @@
-"""Which cluster a backup reads or a restore fills: a named one, that of the running house, or the broker at hand."""
+"""The cluster that a backup reads or a restore fills: a named one, the running installation's, or Kafka at hand."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from everloop.backup.settings import BackupSettings
-from everloop.house import claim, launch
-from everloop.house.directory import find_house
-from everloop.house.errors import HouseNotFound, HouseRunsAlready
-from everloop.house.kafka import start_broker
+from everloop.local import folder_lock, launch
+from everloop.local.discovery import find_installation
+from everloop.local.errors import InstallationNotFound, InstallationRunsAlready
+from everloop.local.kafka import start_broker
 
 
 @asynccontextmanager
 async def to_read(folder: Path, data: str | None, kafka: str | None) -> AsyncIterator[BackupSettings]:
-    """The cluster of the house: while it runs beside it, and when it is stopped with its broker started for now."""
-    if kafka is None and claim.holder(folder) is None and (folder / "kafka" / "data").exists():
+    """The cluster of the installation; when it is stopped, its broker runs for the time of the backup."""
+    if kafka is None and folder_lock.holder(folder) is None and (folder / "kafka" / "data").exists():
         async with _at_hand(folder) as settings:
             yield settings
         return
-    bootstrap = kafka or find_house(data).kafka()
+    bootstrap = kafka or find_installation(data).kafka()
     await launch.check_cluster(bootstrap)
     yield BackupSettings.of(folder, bootstrap)
 
 
 @asynccontextmanager
 async def to_fill(folder: Path, kafka: str | None) -> AsyncIterator[BackupSettings]:
-    """The cluster of a house that does not run yet; its folder is held meanwhile, so that none can start in it."""
+    """The cluster of an installation that does not run; its folder is locked, so that no `everloop up` starts in it."""
     if kafka is None:
         async with _at_hand(folder) as settings:
             yield settings
         return
     await launch.check_cluster(kafka)
     folder.mkdir(parents=True, exist_ok=True)
-    with claim.claimed(folder):
+    with folder_lock.hold(folder):
         yield BackupSettings.of(folder, kafka)
 
 
 @asynccontextmanager
 async def _at_hand(folder: Path) -> AsyncIterator[BackupSettings]:
-    if claim.holder(folder) is not None:
-        raise HouseRunsAlready(f"The house at {folder} runs.", f"Stop it first: everloop down --data {folder}")
+    if folder_lock.holder(folder) is not None:
+        fix = f"Stop it first: everloop down --data {folder}"
+        raise InstallationRunsAlready(f"The local installation at {folder} is running.", fix)
     folder.mkdir(parents=True, exist_ok=True)
-    with claim.claimed(folder):
+    with folder_lock.hold(folder):
         broker = await start_broker(folder)
         try:
             yield BackupSettings.of(folder, broker.bootstrap)
@@ -52,4 +53,4 @@ async def _at_hand(folder: Path) -> AsyncIterator[BackupSettings]:
             await asyncio.shield(broker.stop())
 
 
-__all__ = ["HouseNotFound", "to_fill", "to_read"]
+__all__ = ["InstallationNotFound", "to_fill", "to_read"]

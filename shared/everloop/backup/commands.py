@@ -14,16 +14,16 @@ import typer
 
 from everloop.backup import cluster, restore, save
 from everloop.backup.manifest import Manifest
-from everloop.backup.meter import Meter
+from everloop.backup.progress import Meter
 from everloop.backup.settings import BackupSettings
 from everloop.cli import output
-from everloop.house.directory import data_folder
-from everloop.house.errors import HouseError
+from everloop.local.discovery import data_folder
+from everloop.local.errors import InstallationError
 from everloop_shared.errors import Misconfigured
 
 T = TypeVar("T")
 Kafka = Annotated[
-    str | None, typer.Option("--kafka", metavar="HOST:PORT", help="The cluster. Default: the house's own.")
+    str | None, typer.Option("--kafka", metavar="HOST:PORT", help="The cluster. Default: the installation's own.")
 ]
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the backup; it must not exist yet.")]
 Source = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `everloop backup` wrote.")]
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(target: Target, data: output.Data = None, kafka: Kafka = None, as_json: output.Json = False) -> None:
-    """Save what is kept forever: decisions, outcomes, training's record, artifacts, snapshots. The house may run."""
+    """Save decisions, outcomes, training events, artifacts and snapshots. The services may be running."""
     target, folder = target.expanduser().absolute(), data_folder(data)
     save.check_target(target)
 
@@ -49,7 +49,7 @@ def backup(target: Target, data: output.Data = None, kafka: Kafka = None, as_jso
 
 
 def restored(source: Source, data: output.Data = None, kafka: Kafka = None, as_json: output.Json = False) -> None:
-    """Put a backup into an empty folder and an empty cluster (default: Kafka at hand); start the house afterwards."""
+    """Restore a backup into an empty folder and an empty cluster (default: Kafka at hand); then run everloop up."""
     source, folder = source.expanduser().absolute(), data_folder(data)
     at = kafka or _named(data)
 
@@ -89,7 +89,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(interruptible())
     except Misconfigured as e:
-        raise HouseError(e.detail) from e
+        raise InstallationError(e.detail) from e
 
 
 def _tell(whole: Manifest, what: str, folder: Path, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Where to cut the logs of a house that goes on working, so that no effect is kept without its cause."""
+"""Where to cut the logs of an installation that goes on working, so that no effect is kept without its cause."""
 
 from __future__ import annotations
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from everloop.house.errors import HouseError
+from everloop.local.errors import InstallationError
 
 
-class BackupExists(HouseError):
+class BackupExists(InstallationError):
     """The folder for the backup holds something already."""
 
 
-class BackupFailed(HouseError):
+class BackupFailed(InstallationError):
     """The backup cannot be finished; nothing of it is left."""
 
 
-class BackupDamaged(HouseError):
+class BackupDamaged(InstallationError):
     """A file of the backup is missing, or is not what the manifest says."""
 
 
-class NotEmpty(HouseError):
+class NotEmpty(InstallationError):
     """The restore would mix with what is there already."""
 
 
-class RestoreFailed(HouseError):
+class RestoreFailed(InstallationError):
     """The restore cannot be finished."""

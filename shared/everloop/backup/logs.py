@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop.backup.cut import Ends
 from everloop.backup.errors import RestoreFailed
 from everloop.backup.records import GAP, LogRecord
-from everloop.house.errors import HouseError
+from everloop.local.errors import InstallationError
 from everloop_schemas.envelope import Topic
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.follower import read_on
@@ -25,13 +25,13 @@ IN_FLIGHT = 2_000
 LARGEST = 16 * 1024 * 1024
 
 
-class ClusterAway(HouseError):
+class ClusterAway(InstallationError):
     """Kafka does not answer."""
 
 
 @asynccontextmanager
 async def kafka_speaks(settings: Settings) -> AsyncIterator[None]:
-    """Say a failure of the cluster in the house's words."""
+    """Say a failure of the cluster in the installation's words."""
     try:
         yield
     except (KafkaError, TimeoutError) as e:

@@ -1,4 +1,4 @@
-"""Puts a backup back into an empty house, and proves that what lies there now says the same."""
+"""Puts a backup back into an empty installation, and proves that what lies there now says the same."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from everloop.backup.cut import FOREVER_TOPICS
 from everloop.backup.errors import BackupDamaged, NotEmpty, RestoreFailed
 from everloop.backup.logs import LogReader, LogWriter, admin, kafka_speaks
 from everloop.backup.manifest import Manifest, TopicLog
-from everloop.backup.meter import Meter
+from everloop.backup.progress import Meter
 from everloop.backup.records import digest
 from everloop.backup.settings import BackupSettings
-from everloop.house.ports import SERVICES
+from everloop.local.ports import SERVICES
 from everloop_models import ArtifactUnavailable
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.catalogue import TOPICS
@@ -59,7 +59,7 @@ def check_backup(source: Path, partitions: int, meter: Meter) -> Manifest:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises NotEmpty unless nothing of a house lies in its folder."""
+    """Raises NotEmpty unless nothing of an installation lies in its folder."""
     left = sorted(path.name for path in folder.iterdir() if path.name not in HARMLESS) if folder.exists() else []
     if left:
         what = f"{folder} is not empty: it holds {', '.join(left[:5])}."
@@ -67,9 +67,9 @@ def check_folder(folder: Path) -> None:
 
 
 async def put_back(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
-    """Write everything to a cluster and a folder without a house; a failure takes back what was written.
+    """Write everything to a cluster and a folder without an installation; a failure takes back what was written.
 
-    Raises HouseError.
+    Raises InstallationError.
     """
     async with kafka_speaks(settings):
         await _check_cluster(settings)
@@ -88,15 +88,13 @@ async def put_back(settings: BackupSettings, source: Path, whole: Manifest, mete
 
 
 async def _check_cluster(settings: BackupSettings) -> None:
-    """Raises NotEmpty where a house works or has worked."""
+    """Raises NotEmpty where an installation works or has worked."""
     prefix = settings.topic_prefix
     async with LogReader(settings) as reader:
         there = [name for name in reader.names if name.split(".")[0] in SERVICES]
         ends = await reader.ends([TOPICS.get(name) or Topic(name, "", "loop") for name in there])
     if full := sorted({topic for (topic, _), end in ends.items() if end > 0}):
-        what = (
-            f"There is a house on Kafka at {settings.kafka_bootstrap}: {', '.join(full[:3])} and others hold records."
-        )
+        what = f"Kafka at {settings.kafka_bootstrap} holds records: {', '.join(full[:3])} and others."
         raise NotEmpty(what, "Restore to an empty cluster, or under another EVERLOOP_TOPIC_PREFIX.")
     async with admin(settings) as client:
         known = await _groups(client)

@@ -1,4 +1,4 @@
-"""Makes a backup of a house that may go on working meanwhile."""
+"""Makes a backup of an installation that may go on working meanwhile."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from everloop.backup.cut import ARTIFACTS_IN, DECISIONS, EFFECTS_FIRST, Ends, cu
 from everloop.backup.errors import BackupExists, BackupFailed
 from everloop.backup.logs import LogReader, kafka_speaks
 from everloop.backup.manifest import Artifact, File, Manifest, Partition, TopicLog
-from everloop.backup.meter import Meter
+from everloop.backup.progress import Meter
 from everloop.backup.records import LogRecord, digest
 from everloop.backup.settings import BackupSettings
-from everloop.house.errors import HouseNotFound
+from everloop.local.errors import InstallationNotFound
 from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable
 from everloop_models.store import ArtifactStore, write_atomically
@@ -43,7 +43,7 @@ async def back_up(settings: BackupSettings, target: Path, meter: Meter) -> Manif
     """Write the backup beside its place and rename it once it is whole, so that there is all of it or nothing.
 
     The order (decision 0082): snapshots, then the ends of the logs, effects before causes, then the records, then
-    the artifacts that they name. Raises HouseError.
+    the artifacts that they name. Raises InstallationError.
     """
     check_target(target)
     beside = target.parent / f".{target.name}.partial-{os.getpid()}"
@@ -86,8 +86,8 @@ class _Backup:
         there = [topic for topic in EFFECTS_FIRST if topic.name in self.reader.names]
         if Decided.topic not in there:
             where = f"Kafka at {self.settings.kafka_bootstrap}"
-            fix = "Set EVERLOOP_TOPIC_PREFIX if the house uses one, or name its cluster with --kafka."
-            raise HouseNotFound(f"There is no house on {where}: no topic {Decided.topic.name}.", fix)
+            fix = "Set EVERLOOP_TOPIC_PREFIX if the installation uses one, or name its cluster with --kafka."
+            raise InstallationNotFound(f"There is no installation on {where}: no topic {Decided.topic.name}.", fix)
         ends, logs = await self._decisions(there)
         starts = await self.reader.starts(there)
         rest = [topic for topic in there if topic not in DECISIONS]

@@ -13,7 +13,7 @@ class BackupSettings(StoreSettings):
 
     @classmethod
     def of(cls, folder: Path, bootstrap: str) -> Self:
-        """The settings of the house in this folder, on this cluster. Raises Misconfigured."""
+        """The settings of the installation in this folder, on this cluster. Raises Misconfigured."""
         return cls.load("training").model_copy(update={"data": folder, "kafka_bootstrap": bootstrap})
 
     @property

@@ -1,4 +1,4 @@
-"""The `everloop` program: one command for each thing a person does with a house and its loops."""
+"""The `everloop` program: one command for each thing a person does with an installation and its loops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everloop.cli import commands, data, replay
 from everloop.cli.output import Told
 from everloop_shared.settings import PRIVATE
 
-EXTENSIONS = ("everloop.house.commands", "everloop.demo.commands", "everloop.backup.commands")
+EXTENSIONS = ("everloop.local.commands", "everloop.demo.commands", "everloop.backup.commands")
 """Rooms that bring commands of their own: each has `register(app)`."""
 
 

@@ -11,7 +11,7 @@ import httpx
 
 from everloop.cli.ask import ask
 from everloop.cli.output import Failed
-from everloop.doors import Doors
+from everloop.endpoints import Endpoints
 from everloop.errors import EverloopHTTPError
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared.yaml_core import read_yaml
@@ -36,7 +36,7 @@ def apply_file(file: Path, data: str | None) -> dict[str, Any]:
         retry_for=30.0,
     )
     revision = int(applied["revision"])
-    _reported(Doors(data), loop, revision)
+    _reported(Endpoints(data), loop, revision)
     change = "created" if before is None else "unchanged" if before == revision else "changed"
     return {"loop": loop, "revision": revision, "change": change}
 
@@ -73,7 +73,7 @@ def _revision(loop: str, data: str | None) -> int | None:
         return None
 
 
-def _reported(doors: Doors, loop: str, revision: int) -> None:
+def _reported(doors: Endpoints, loop: str, revision: int) -> None:
     """Return once all the reporters work by this revision or a later one. Raises Failed."""
     until, waiting = time.monotonic() + WITHIN_S, list(REPORTERS)
     with httpx.Client(timeout=5.0, trust_env=False) as http:
@@ -90,10 +90,10 @@ def _reported(doors: Doors, loop: str, revision: int) -> None:
             time.sleep(LOOK_EVERY_S)
 
 
-def _reports(http: httpx.Client, doors: Doors, service: str, loop: str, revision: int) -> bool:
+def _reports(http: httpx.Client, doors: Endpoints, service: str, loop: str, revision: int) -> bool:
     try:
         response = http.get(f"{doors.url(service)}/v1/loops/{loop}")
         return response.status_code == 200 and int(response.json()["revision"]) >= revision
     except (httpx.TransportError, ValueError, KeyError):
-        doors.look_again(service)
+        doors.refresh(service)
         return False

@@ -14,7 +14,7 @@ from everloop.cli.ask import ask
 from everloop.cli.output import Data, Failed, Json, Loop, rejected, result, show
 from everloop.client import Everloop
 from everloop.errors import EverloopError
-from everloop.house.errors import HouseError
+from everloop.local.errors import InstallationError
 from everloop.results import Accepted
 from everloop.wire import path
 from everloop_shared import strict_json
@@ -57,8 +57,8 @@ def publish(
     """Send one observation, or many."""
     given = _read(body)
     events = given if isinstance(given, list) else [_event(given, id, entity, time)]
-    with Everloop(data) as house:
-        _told(house.publish(loop, events), "event", as_json)
+    with Everloop(data) as installation:
+        _told(installation.publish(loop, events), "event", as_json)
 
 
 def predict(
@@ -72,8 +72,8 @@ def predict(
 ) -> None:
     """Ask for a prediction."""
     event = _event(_read(body), id, entity, time)
-    with Everloop(data) as house:
-        answer = house.predict(
+    with Everloop(data) as installation:
+        answer = installation.predict(
             loop, event["data"], id=event.get("id"), entity=event.get("entity"), time=event.get("time")
         )
     if as_json:
@@ -89,11 +89,11 @@ def label(
     many = _many(id) if truth is None else None
     if many is None and truth is None:
         raise typer.BadParameter("is missing; give the truth after the id, such as true", param_hint="LABEL")
-    with Everloop(data) as house:
+    with Everloop(data) as installation:
         answer = (
-            house.label(loop, id, _label(loop, truth, data), time=time)
+            installation.label(loop, id, _label(loop, truth, data), time=time)
             if many is None
-            else house.label(loop, many, time=time)
+            else installation.label(loop, many, time=time)
         )
     _told(answer, "label", as_json)
 
@@ -113,10 +113,10 @@ def feedback(
     many = _many(id) if correct is None and label is None else None
     if many is None and (correct is None) == (label is None):
         raise typer.BadParameter("say one of --correct, --wrong and --label", param_hint="--correct")
-    with Everloop(data) as house:
+    with Everloop(data) as installation:
         said = {"correct": correct, "comment": comment, "source": source, "time": time}
         named = id if many is None else many
-        answer = house.feedback(loop, named, label=_label(loop, label, data), **said)  # type: ignore[arg-type]
+        answer = installation.feedback(loop, named, label=_label(loop, label, data), **said)  # type: ignore[arg-type]
     _told(answer, "feedback", as_json)
 
 
@@ -188,7 +188,7 @@ def _label(loop: str, text: str | None, data: str | None) -> Any:
         said = text
     try:
         found = ask("registry", path(loop), data)["spec"]
-    except (EverloopError, HouseError):
+    except (EverloopError, InstallationError):
         return said
     return _as_the_loop_has_it(found, said if isinstance(said, str) else text)
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from everloop.errors import EverloopError, EverloopHTTPError
-from everloop.house.errors import HouseError
+from everloop.local.errors import InstallationError
 
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="DIR", help="The house's folder. Default: EVERLOOP_DATA or .everloop."),
+    typer.Option("--data", metavar="DIR", help="The installation's folder. Default: EVERLOOP_DATA or .everloop."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Loop = Annotated[str, typer.Argument(metavar="LOOP", help="The loop's name.")]
@@ -37,7 +37,7 @@ class Told(TyperGroup):
             fail("interrupted")
         except EverloopHTTPError as e:
             fail(*refusal(e))
-        except HouseError as e:
+        except InstallationError as e:
             fail(e.what, *([e.fix] if e.fix else []))
         except (EverloopError, Failed) as e:
             fail(str(e))

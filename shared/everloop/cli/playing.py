@@ -13,11 +13,11 @@ from pathlib import Path
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop.cli.ask import ask
-from everloop.cli.meter import Meter
 from everloop.cli.output import Failed, result, say, show
+from everloop.cli.progress import Meter
 from everloop.client import AsyncEverloop
 from everloop.errors import EverloopError
-from everloop.house.directory import find_house
+from everloop.local.discovery import find_installation
 from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
 from everloop.replay.player import Played, Player
 from everloop.replay.rows import Columns, FileUnusable, Row, Source
@@ -88,7 +88,7 @@ async def _play(wish: Wish, spec: LoopSpec, rows: Iterator[Row], meter: Meter) -
 
 
 def _outcomes(wish: Wish, spec: LoopSpec) -> LogOutcomes:
-    return LogOutcomes(reader(find_house(wish.data), topics_of(spec), "replay"), spec)
+    return LogOutcomes(reader(find_installation(wish.data), topics_of(spec), "replay"), spec)
 
 
 def _report(wish: Wish, played: Played, seconds: float) -> None:

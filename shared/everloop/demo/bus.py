@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from everloop.house.errors import JavaNotFound, KafkaNotFetched
+from everloop.local.errors import JavaNotFound, KafkaNotFetched
 
 
 def why_no_kafka(fetch: Callable[[], object], check_java: Callable[[], None]) -> str | None:
     """Why no broker can be had on this machine: no package of it, or no Java; None where one can.
 
-    What a person can mend (a full disk, a cache that cannot be written) is raised, as HouseError with the fix.
+    What a person can mend (a full disk, a cache that cannot be written) is raised, as InstallationError with the fix.
     """
     try:
         fetch()

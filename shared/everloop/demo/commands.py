@@ -1,4 +1,4 @@
-"""The `demo` command: starts a house of its own, plays the stream, shows the loop close, and stops the house."""
+"""The `demo` command: a local installation of its own, a real stream, and a view of the loop as it closes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from everloop.demo.follow import TOPICS, follow
 from everloop.demo.play import Script, play
 from everloop.demo.story import Moment, Story, verdict
 from everloop.demo.view import line, report, screen
-from everloop.house import jars, show
-from everloop.house.directory import House, data_folder, find_house
-from everloop.house.errors import HouseError
-from everloop.house.kafka import check_java
+from everloop.local import jars, show
+from everloop.local.discovery import Installation, data_folder, find_installation
+from everloop.local.errors import InstallationError
+from everloop.local.kafka import check_java
 from everloop.topics import reader
 
 LOOP = "electricity"
@@ -39,10 +39,10 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    data: Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder for the demo's house.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder of the demo.")] = None,
     rate: Annotated[float, typer.Option(help="Rows played a second.", min=1, max=500)] = Script.rate,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the house running at the end, for a look.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the services running at the end.")] = False,
 ) -> None:
     """Watch a loop close by itself: drift, retraining, gate, canary, new champion, accuracy back (3 minutes).
 
@@ -66,9 +66,9 @@ def demo(
             raise typer.Exit(1)
         if _everloop("apply", "-f", str(spec), "--data", str(folder)):
             raise typer.Exit(1)
-        house = find_house(str(folder))
+        installation = find_installation(str(folder))
         with suppress(KeyboardInterrupt):
-            asyncio.run(_run(console, house, rows, script, story, plain or not console.is_terminal))
+            asyncio.run(_run(console, installation, rows, script, story, plain or not console.is_terminal))
         _finish(console, folder, story, keep)
     finally:
         if not keep:
@@ -80,7 +80,7 @@ def _bus(console: Console) -> list[str]:
     try:
         with show.download(Console(stderr=True)) as progress:
             why = why_no_kafka(lambda: jars.fetch(progress), check_java)
-    except HouseError as e:
+    except InstallationError as e:
         show.problem(console, e)
         raise typer.Exit(1) from e
     if why is None:
@@ -98,18 +98,20 @@ def _everloop(*args: str) -> int:
     return subprocess.run([sys.executable, "-m", "everloop", *args], check=False).returncode
 
 
-async def _run(console: Console, house: House, rows: Path, script: Script, story: Story, plain: bool) -> None:
+async def _run(
+    console: Console, installation: Installation, rows: Path, script: Script, story: Story, plain: bool
+) -> None:
     sent = 0
 
     def progress(count: int) -> None:
         nonlocal sent
         sent = count
 
-    async with AsyncEverloop(str(house.folder)) as client:
-        following = asyncio.create_task(follow(reader(house, TOPICS, "demo"), LOOP, story))
+    async with AsyncEverloop(str(installation.folder)) as client:
+        following = asyncio.create_task(follow(reader(installation, TOPICS, "demo"), LOOP, story))
         playing = asyncio.create_task(play(client, LOOP, rows, script, progress))
         showing = asyncio.create_task(
-            _lines(console, story) if plain else _live(console, story, script, lambda: sent, house)
+            _lines(console, story) if plain else _live(console, story, script, lambda: sent, installation)
         )
         try:
             await _first_of(playing, following, showing)
@@ -148,12 +150,14 @@ def _tell(console: Console, moment: Moment) -> None:
     console.print(line(moment), highlight=False, soft_wrap=True)
 
 
-async def _live(console: Console, story: Story, script: Script, sent: Callable[[], int], house: House) -> None:
+async def _live(
+    console: Console, story: Story, script: Script, sent: Callable[[], int], installation: Installation
+) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             after = sent() > script.before
             phase = "the market has turned round: watch the loop close" if after else "the market as it was"
-            live.update(screen(story, script.rows, sent(), phase, house.url("monitoring")), refresh=True)
+            live.update(screen(story, script.rows, sent(), phase, installation.url("monitoring")), refresh=True)
             await asyncio.sleep(0.25)
 
 
@@ -171,5 +175,5 @@ def _finish(console: Console, folder: Path, story: Story, keep: bool) -> None:
     console.print("The loop closed by itself.", style="bold green")
     console.print(
         "Where to go next: the first loop of your own, in the README; "
-        "`everloop demo --keep` leaves the house open for a look; `everloop --help`."
+        "`everloop demo --keep` leaves the services running; `everloop --help`."
     )

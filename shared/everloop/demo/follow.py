@@ -1,4 +1,4 @@
-"""Reads the house's topics as any consumer could, and feeds the story."""
+"""Reads the installation's topics as any consumer could, and feeds the story."""
 
 from __future__ import annotations
 

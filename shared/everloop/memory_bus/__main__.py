@@ -1,4 +1,4 @@
-"""Keeps a house on the memory bus: the way in of `everloop up --bus memory`."""
+"""Keeps an installation on the memory bus: the way in of `everloop up --bus memory`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import uvloop
 
-from everloop.house import claim, processes
-from everloop.house.directory import FILE, write_json
-from everloop.house.errors import HouseError
-from everloop.house.plan import Plan
-from everloop.memory_bus.house import build, configure_logs, run
+from everloop.local import folder_lock, processes
+from everloop.local.discovery import FILE, write_json
+from everloop.local.errors import InstallationError
+from everloop.local.plan import Plan
+from everloop.memory_bus.app import build, configure_logs, run
 from everloop_shared.errors import Misconfigured
 
 log = logging.getLogger("everloop_memory")
@@ -26,7 +26,7 @@ ROTATE_EVERY_S = 30.0
 
 
 def folder_of(plan: Plan) -> Path:
-    """Where the services put what they need on disk while they run; apart from what a house on Kafka keeps."""
+    """Where the services put what they need on disk while they run; apart from what an installation on Kafka keeps."""
     return plan.home / "memory"
 
 
@@ -38,7 +38,7 @@ def doors(plan: Plan) -> dict[str, Any]:
 
 
 async def keep(plan: Plan) -> None:
-    """Run the house until SIGTERM, SIGINT or SIGHUP; raises what ended it otherwise."""
+    """Run the installation until SIGTERM, SIGINT or SIGHUP; raises what ended it otherwise."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -60,17 +60,17 @@ async def _rotate(file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the house of a plan given as JSON, under the lock given as a descriptor. Returns the exit status."""
+    """Keep the installation of a plan given as JSON, under the lock given as a descriptor. Returns the exit status."""
     plan = Plan.from_json(arguments[0])
     try:
-        with claim.claimed(plan.home, *map(int, arguments[1:])):
+        with folder_lock.hold(plan.home, *map(int, arguments[1:])):
             shutil.rmtree(folder_of(plan), ignore_errors=True)  # of one that was killed: its topics are gone
             try:
                 uvloop.run(keep(plan))
             finally:
                 with suppress(OSError):
                     shutil.rmtree(folder_of(plan))
-    except (HouseError, Misconfigured) as e:
+    except (InstallationError, Misconfigured) as e:
         sys.stderr.write(f"everloop: {e}\n")
         return 2 if isinstance(e, Misconfigured) else 1
     except Exception:

@@ -40,7 +40,7 @@ class BoundedBroker(MemoryBroker):
         if self.bytes >= self.max_log_bytes and topic in FROM_OUTSIDE:
             raise MemoryBusFull(
                 f"the memory bus holds {self.max_log_bytes / 1e6:,.1f} MB, its limit (EVERLOOP_MEMORY_MAX_LOG_BYTES), "
-                "and forgets nothing; start it anew, or start a house with Kafka: everloop up"
+                "and forgets nothing; start it anew, or start an installation with Kafka: everloop up"
             )
         super().keep(record)
         self._came.append(record)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from everloop.house.ports import HOST, SERVICES
+from everloop.local.ports import HOST, SERVICES
 from everloop_shared.settings import Settings
 
 STORES = ("_DATABASE_URL", "_ARTIFACTS")

@@ -1,4 +1,4 @@
-"""Sends rows at a steady rate and their labels a number of rows later, in order, whatever happens to the house."""
+"""Sends rows at a steady rate, and their labels a number of rows later, in order, through any outage."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from everloop.backup import manifest, restore
 from everloop.backup.errors import BackupDamaged, RestoreFailed
 from everloop.backup.manifest import Artifact, File, Manifest, Partition, TopicLog
-from everloop.backup.meter import Meter
+from everloop.backup.progress import Meter
 from everloop.backup.records import LogRecord, digest
 from everloop.backup.save import _Backup
 from everloop.backup.settings import BackupSettings
@@ -243,7 +243,7 @@ def test_a_file_that_changes_after_the_check_is_not_put_anywhere(tmp_path: Path)
 
 @pytest.mark.parametrize("loop", ["../../outside", "/tmp/x", "a/b", "", "Market", None])
 def test_a_record_leads_a_backup_nowhere(tmp_path: Path, loop: object) -> None:
-    settings = BackupSettings(data=tmp_path / "house")
+    settings = BackupSettings(data=tmp_path / "installation")
     backup = _Backup(settings, tmp_path / "backup", None, Meter())  # type: ignore[arg-type]
     data = {"version": "a-0@10", "uri": f"file://{tmp_path}/secret", "sha256": sha256(BYTES).hexdigest()}
     (tmp_path / "secret").write_bytes(BYTES)
@@ -257,8 +257,8 @@ def test_a_record_leads_a_backup_nowhere(tmp_path: Path, loop: object) -> None:
     assert not (tmp_path / "backup").exists()
 
 
-def test_a_house_restored_from_a_backup_is_for_its_owner_alone(tmp_path: Path) -> None:
-    settings = BackupSettings(data=tmp_path / "house", partitions=1)
+def test_an_installation_restored_from_a_backup_is_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = BackupSettings(data=tmp_path / "installation", partitions=1)
     told = made(tmp_path / "backup")
 
     async def work() -> None:
@@ -266,5 +266,5 @@ def test_a_house_restored_from_a_backup_is_for_its_owner_alone(tmp_path: Path) -
 
     asyncio.run(work())
 
-    assert (tmp_path / "house" / "artifacts" / NAME).read_bytes() == BYTES
+    assert (tmp_path / "installation" / "artifacts" / NAME).read_bytes() == BYTES
     assert (settings.snapshots / "partition-0.snapshot").read_bytes() == b"learned"

@@ -23,11 +23,11 @@ from everloop.backup import manifest, restore
 from everloop.backup.errors import NotEmpty, RestoreFailed
 from everloop.backup.logs import LogReader, LogWriter, admin
 from everloop.backup.manifest import Manifest
-from everloop.backup.meter import Meter
+from everloop.backup.progress import Meter
 from everloop.backup.records import LogRecord
 from everloop.backup.save import back_up
 from everloop.backup.settings import BackupSettings
-from everloop.house.kafka import Broker
+from everloop.local.kafka import Broker
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters import SqlReader
 from everloop_registry.settings import RegistrySettings
@@ -46,7 +46,7 @@ PARTITIONS = 2
 
 @dataclass
 class Place:
-    """A house's folder and cluster; a prefix of its own makes the shared broker an empty cluster."""
+    """An installation's folder and cluster; a prefix of its own makes the shared broker an empty cluster."""
 
     settings: BackupSettings
 
@@ -140,7 +140,7 @@ async def restored(settings: BackupSettings, source: Path) -> Manifest:
     return whole
 
 
-async def test_a_restored_house_says_the_same_at_the_same_offsets(place: MakePlace, tmp_path: Path) -> None:
+async def test_a_restored_installation_says_the_same_at_the_same_offsets(place: MakePlace, tmp_path: Path) -> None:
     old, new = place("old"), place("new")
     await lived(old)
     saved = await back_up(old.settings, tmp_path / "backup", Meter())
@@ -157,7 +157,7 @@ async def test_a_restored_house_says_the_same_at_the_same_offsets(place: MakePla
     assert (new.settings.snapshots / "partition-0.snapshot").read_bytes() == b"learned"
 
 
-async def test_the_artifacts_of_a_restored_house_are_found_though_their_versions_name_the_old_place(
+async def test_the_artifacts_of_a_restored_installation_are_found_though_their_versions_name_the_old_place(
     place: MakePlace, tmp_path: Path
 ) -> None:
     old, new = place("old"), place("new")
@@ -206,7 +206,7 @@ async def test_offsets_that_the_log_skips_are_skipped_again(place: MakePlace) ->
     assert (await new.bounds(OutcomeObserved.topic))[0] == (2, 10)
 
 
-async def test_where_a_house_lives_nothing_is_restored(place: MakePlace, tmp_path: Path) -> None:
+async def test_where_an_installation_lives_nothing_is_restored(place: MakePlace, tmp_path: Path) -> None:
     old = place("old")
     await lived(old)
     await back_up(old.settings, tmp_path / "backup", Meter())
@@ -296,15 +296,15 @@ def everloop(*words: str, **environment: str) -> subprocess.CompletedProcess[str
 async def test_a_backup_of_what_was_restored_to_kafka_at_hand_is_the_same_backup(
     place: MakePlace, tmp_path: Path
 ) -> None:
-    old, house = place("old"), tmp_path / "house"
+    old, installation = place("old"), tmp_path / "installation"
     await lived(old)
     at = {"EVERLOOP_TOPIC_PREFIX": old.settings.topic_prefix, "EVERLOOP_PARTITIONS": f"{PARTITIONS}"}
     where = ("--data", str(old.settings.data), "--kafka", old.settings.kafka_bootstrap)
 
     saved = everloop("backup", str(tmp_path / "one"), *where, "--json", **at)
-    back = everloop("restore", str(tmp_path / "one"), "--data", str(house), "--json", **at)
-    again = everloop("backup", str(tmp_path / "two"), "--data", str(house), **at)
-    twice = everloop("restore", str(tmp_path / "one"), "--data", str(house), **at)
+    back = everloop("restore", str(tmp_path / "one"), "--data", str(installation), "--json", **at)
+    again = everloop("backup", str(tmp_path / "two"), "--data", str(installation), **at)
+    twice = everloop("restore", str(tmp_path / "one"), "--data", str(installation), **at)
 
     for done in (saved, back, again):
         assert done.returncode == 0, f"{done.args[3:5]}: {done.stderr}"

@@ -16,7 +16,7 @@ from everloop.backup import manifest, restore
 from everloop.backup.cut import EFFECTS_FIRST, FOREVER_TOPICS, Ends, cut, untold
 from everloop.backup.errors import BackupDamaged, BackupExists, NotEmpty, RestoreFailed
 from everloop.backup.manifest import File, Manifest
-from everloop.backup.meter import Meter
+from everloop.backup.progress import Meter
 from everloop.backup.records import GAP, LogDigest, LogRecord, StateDigest
 from everloop.backup.save import check_target, collected
 from everloop.cli import build
@@ -202,11 +202,11 @@ def test_the_command_says_what_is_wrong_and_ends_with_1(
     monkeypatch.delenv("EVERLOOP_KAFKA_BOOTSTRAP", raising=False)
     (tmp_path / "something").touch()
 
-    done = CliRunner().invoke(build(), [command, str(tmp_path), "--data", str(tmp_path / "house")])
+    done = CliRunner().invoke(build(), [command, str(tmp_path), "--data", str(tmp_path / "installation")])
 
     assert done.exit_code == 1
     assert ("is not empty" if command == "backup" else "is no backup") in done.output
-    assert not (tmp_path / "house").exists()
+    assert not (tmp_path / "installation").exists()
 
 
 def test_an_artifact_that_was_collected_is_not_missing_from_a_backup() -> None:

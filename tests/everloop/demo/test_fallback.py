@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from everloop.demo.bus import why_no_kafka
-from everloop.house.errors import FolderNotWritable, JavaNotFound, KafkaNotFetched
+from everloop.local.errors import FolderNotWritable, JavaNotFound, KafkaNotFetched
 
 
 def _works() -> None:

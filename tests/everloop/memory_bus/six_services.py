@@ -25,7 +25,7 @@ from everloop_training.adapters.inline import InlineWorker
 from everloop_training.settings import TrainingSettings
 
 
-def house(broker: MemoryBroker, folder: Path) -> dict[str, Service]:
+def installation(broker: MemoryBroker, folder: Path) -> dict[str, Service]:
     """The six services on one broker."""
     told: dict[str, Any] = {"data": folder, "port": 0, "instance": "only"}
     connect = broker.engine

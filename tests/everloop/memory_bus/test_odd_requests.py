@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from tests.everloop.memory_bus.six_services import ask, house
+from tests.everloop.memory_bus.six_services import ask, installation
 from tests.registry.registry_room import until
 
-from everloop.memory_bus.house import run
+from everloop.memory_bus.app import run
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
@@ -70,7 +70,7 @@ def address(rng: random.Random, path: str, queries: list[str]) -> str:
 @pytest.mark.app
 @pytest.mark.timeout(180)
 async def test_no_request_to_any_route_breaks_a_service(tmp_path: Path) -> None:
-    services, stop, rng = house(MemoryBroker(), tmp_path), asyncio.Event(), random.Random(7)
+    services, stop, rng = installation(MemoryBroker(), tmp_path), asyncio.Event(), random.Random(7)
     running = asyncio.create_task(run(list(services.values()), stop))
     broken, asked, odd = [], 0, bodies(rng)
     try:

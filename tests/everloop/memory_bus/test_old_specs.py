@@ -1,4 +1,4 @@
-"""Loops that an older version took, with values the door refuses now, on the log of a house: nobody is harmed."""
+"""Specs on the log that an older version accepted and the registry refuses now: every service goes on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.everloop.memory_bus.six_services import ask, house
+from tests.everloop.memory_bus.six_services import ask, installation
 from tests.registry.registry_room import until
 
-from everloop.memory_bus.house import run
+from everloop.memory_bus.app import run
 from everloop_registry.domain.ledger import Cause, Ledger
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
@@ -50,7 +50,7 @@ async def test_loops_that_an_older_version_took_go_on_and_harm_nobody(tmp_path: 
     broker = MemoryBroker()
     for name, part in OLD.items():
         await applied(broker, name, part)
-    services, stop = house(broker, tmp_path), asyncio.Event()
+    services, stop = installation(broker, tmp_path), asyncio.Event()
     running = asyncio.create_task(run(list(services.values()), stop))
     try:
         await until(lambda: running.done() or not any(s.not_ready() for s in services.values()), 30)

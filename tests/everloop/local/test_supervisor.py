@@ -19,13 +19,13 @@ from typing import Any
 import psutil
 import pytest
 
-from everloop.house import claim, processes
-from everloop.house.directory import find_house, read_json
-from everloop.house.errors import HouseRunsAlready
-from everloop.house.kafka import answers
-from everloop.house.launch import is_ready
-from everloop.house.plan import Plan
-from everloop.house.supervisor import Supervisor, next_delay
+from everloop.local import folder_lock, processes
+from everloop.local.discovery import find_installation, read_json
+from everloop.local.errors import InstallationRunsAlready
+from everloop.local.kafka import answers
+from everloop.local.launch import is_ready
+from everloop.local.plan import Plan
+from everloop.local.supervisor import Supervisor, next_delay
 
 pytestmark = pytest.mark.process
 
@@ -87,17 +87,17 @@ async def test_a_service_finds_its_folder_its_broker_and_its_address(fake_plan: 
     }
 
 
-async def test_services_json_names_every_door_and_goes_with_the_house(fake_plan: Maker) -> None:
+async def test_services_json_names_every_door_and_goes_with_the_installation(fake_plan: Maker) -> None:
     plan = fake_plan("ingest", "serving")
 
     async with standing(plan):
         await until(lambda: all_ready(plan))
         entries = listed(plan)
-        house = find_house(plan.folder)
+        installation = find_installation(plan.folder)
 
     assert entries["kafka"] == {"bootstrap": "127.0.0.1:9", "pid": None}
     assert entries["supervisor"] == {"pid": os.getpid()}
-    assert house.url("serving") == plan.url("serving")
+    assert installation.url("serving") == plan.url("serving")
     assert not (plan.home / "services.json").exists()
     assert not any(runs(entries[name]["pid"]) for name in ("ingest", "serving"))
 
@@ -121,22 +121,22 @@ async def test_what_is_killed_comes_back_on_its_port_without_its_old_workers(fak
 
 async def test_one_supervisor_a_folder(fake_plan: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = fake_plan("ingest")
-    monkeypatch.setattr(claim, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(folder_lock, "LOCK_WAIT_S", 0.1)
 
     async with standing(plan):
         await until(lambda: all_ready(plan))
-        assert claim.holder(plan.home) == os.getpid()
-        with pytest.raises(HouseRunsAlready):
+        assert folder_lock.holder(plan.home) == os.getpid()
+        with pytest.raises(InstallationRunsAlready):
             await Supervisor(plan).run()
         assert all_ready(plan)
 
-    assert claim.holder(plan.home) is None
+    assert folder_lock.holder(plan.home) is None
 
 
 async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(fake_plan: Maker) -> None:
     plan = fake_plan("ingest", "training")
-    command = (sys.executable, "-m", "everloop.house.supervisor", plan.to_json())
-    process = processes.spawn(command, plan.log("supervisor"), plan.house_environment(), session=True)
+    command = (sys.executable, "-m", "everloop.local.supervisor", plan.to_json())
+    process = processes.spawn(command, plan.log("supervisor"), plan.environment(), session=True)
     await until(lambda: all_ready(plan))
     children = [listed(plan)[name]["pid"] for name in plan.ports]
 
@@ -145,20 +145,20 @@ async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(fake
 
     if sys.platform == "linux":
         await until(lambda: not any(runs(pid) for pid in children))
-    assert claim.holder(plan.home) is None
+    assert folder_lock.holder(plan.home) is None
     async with standing(plan):  # ends what the killed one left, and takes the same ports
         await until(lambda: all_ready(plan))
 
 
-async def test_orphans_of_an_earlier_house_are_ended_before_a_new_one_starts(fake_plan: Maker) -> None:
+async def test_orphans_of_an_earlier_installation_are_ended_before_a_new_one_starts(fake_plan: Maker) -> None:
     plan = fake_plan("ingest")
     pause = (sys.executable, "-c", "import signal; signal.pause()")
     shell = {**os.environ, "EVERLOOP_DATA": plan.folder}
     with (
-        subprocess.Popen(pause, env=plan.house_environment()) as orphan,
+        subprocess.Popen(pause, env=plan.environment()) as orphan,
         subprocess.Popen(pause, env=shell) as stranger,
     ):
-        await until(lambda: processes.of_house(plan.home))
+        await until(lambda: processes.of_installation(plan.home))
 
         async with standing(plan):
             await until(lambda: all_ready(plan))
@@ -201,7 +201,7 @@ def test_a_long_log_is_put_aside_and_its_writer_goes_on(tmp_path: Path, monkeypa
 
 
 @pytest.mark.kafka
-async def test_a_killed_broker_comes_back_on_its_port_and_ends_with_the_house(fake_plan: Maker) -> None:
+async def test_a_killed_broker_comes_back_on_its_port_and_ends_with_the_installation(fake_plan: Maker) -> None:
     plan = replace(fake_plan("ingest"), kafka=None)
 
     async with standing(plan):

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from everloop.house import claim, jars, processes
-from everloop.house.directory import FILE, write_json
-from everloop.house.errors import BrokerNotReady, HouseError
-from everloop.house.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
-from everloop.house.plan import Plan
+from everloop.local import folder_lock, jars, processes
+from everloop.local.discovery import FILE, write_json
+from everloop.local.errors import BrokerNotReady, InstallationError
+from everloop.local.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
+from everloop.local.plan import Plan
 
 DRAIN_S = 10.0
 HEALTHY_S = 30.0
@@ -69,11 +69,11 @@ class Supervisor:
     async def run(self, lock: int | None = None) -> None:
         """Hold the folder, start all, keep them alive until `stopping` is set, end all.
 
-        `lock`: the descriptor of the claim that `up` made. Raises HouseError when the folder is held by another or the
-        broker does not start.
+        `lock`: the descriptor of the folder lock that `up` holds. Raises InstallationError when another process holds
+        the folder, or the broker does not start.
         """
-        with claim.claimed(self.plan.home, lock):
-            processes.end_all(processes.of_house(self.plan.home))  # orphans of a supervisor that was killed
+        with folder_lock.hold(self.plan.home, lock):
+            processes.end_all(processes.of_installation(self.plan.home))  # orphans of a supervisor that was killed
             self._publish()
             standing = asyncio.ensure_future(self._stand())
             stop = asyncio.ensure_future(self.stopping.wait())
@@ -98,7 +98,7 @@ class Supervisor:
         class_path = await asyncio.to_thread(jars.fetch)
         recipe = await asyncio.to_thread(prepare, self.plan.home, class_path)
         entry = {"bootstrap": recipe.bootstrap}
-        environment = self.plan.house_environment()
+        environment = self.plan.environment()
         self._broker = Child("kafka", recipe.command, environment, recipe.log, entry, drain_s=STOP_WITHIN_S)
         self._keep(self._broker)
         answering = asyncio.ensure_future(answers(recipe.bootstrap))
@@ -162,7 +162,7 @@ class Supervisor:
         await asyncio.gather(*[child.stop() for child in self._services])
         if self._broker:
             await self._broker.stop()
-        processes.end_all(processes.of_house(self.plan.home), within_s=2)
+        processes.end_all(processes.of_installation(self.plan.home), within_s=2)
         (self.plan.home / FILE).unlink(missing_ok=True)
         log.info("stopped")
 
@@ -195,7 +195,7 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         asyncio.run(supervise(Plan.from_json(arguments[0]), *map(int, arguments[1:])))
-    except (HouseError, OSError) as e:
+    except (InstallationError, OSError) as e:
         sys.stdout.write(f"{e}\n")
         return 1
     return 0

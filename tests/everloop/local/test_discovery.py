@@ -1,4 +1,4 @@
-"""Where the doors of a house are found."""
+"""Where the addresses of an installation are found."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from everloop.house import directory
-from everloop.house.directory import data_folder, find_house, read_json, usual_doors, write_json
-from everloop.house.errors import HouseNotFound
-from everloop.house.ports import HOST, SERVICES, is_free
+from everloop.local import discovery
+from everloop.local.discovery import data_folder, find_installation, read_json, usual_urls, write_json
+from everloop.local.errors import InstallationNotFound
+from everloop.local.ports import HOST, SERVICES, is_free
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"EVERLOOP_{service.upper()}_URL", raising=False)
     monkeypatch.delenv("EVERLOOP_KAFKA_BOOTSTRAP", raising=False)
     monkeypatch.delenv("EVERLOOP_DATA", raising=False)
-    monkeypatch.setattr(directory, "usual_doors", dict)  # whatever runs on this machine
+    monkeypatch.setattr(discovery, "usual_urls", dict)  # whatever runs on this machine
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,57 +45,57 @@ def test_the_folder_is_named_by_hand_or_by_the_environment_or_is_the_usual_one(
 def test_the_doors_are_those_of_services_json(tmp_path: Path) -> None:
     listed(tmp_path / ".everloop")
 
-    house = find_house()
+    installation = find_installation()
 
-    assert (house.url("ingest"), house.kafka()) == ("http://127.0.0.1:8001", "127.0.0.1:19092")
-    assert house.pids == {"kafka": 1, "ingest": 2}
+    assert (installation.url("ingest"), installation.kafka()) == ("http://127.0.0.1:8001", "127.0.0.1:19092")
+    assert installation.pids == {"kafka": 1, "ingest": 2}
 
 
-def test_a_house_elsewhere_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_elsewhere_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERLOOP_SERVING_URL", "https://serving.example/")
     monkeypatch.setenv("EVERLOOP_KAFKA_BOOTSTRAP", "broker:9092")
 
-    house = find_house()
+    installation = find_installation()
 
-    assert (house.url("serving"), house.kafka()) == ("https://serving.example", "broker:9092")
-    with pytest.raises(HouseNotFound, match="EVERLOOP_REGISTRY_URL"):
-        house.url("registry")
+    assert (installation.url("serving"), installation.kafka()) == ("https://serving.example", "broker:9092")
+    with pytest.raises(InstallationNotFound, match="EVERLOOP_REGISTRY_URL"):
+        installation.url("registry")
 
 
 def test_a_folder_named_by_hand_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listed(tmp_path / "here")
     monkeypatch.setenv("EVERLOOP_INGEST_URL", "https://elsewhere.example")
 
-    assert find_house("here").url("ingest") == "http://127.0.0.1:8001"
+    assert find_installation("here").url("ingest") == "http://127.0.0.1:8001"
 
 
-def test_no_house_says_how_to_get_one() -> None:
-    with pytest.raises(HouseNotFound, match="everloop up"):
-        find_house()
+def test_no_installation_says_how_to_get_one() -> None:
+    with pytest.raises(InstallationNotFound, match="everloop up"):
+        find_installation()
 
 
-def test_where_nothing_is_named_the_house_is_at_the_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_is_named_the_installation_is_at_the_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"ingest": "http://127.0.0.1:8001"}
-    monkeypatch.setattr(directory, "usual_doors", lambda: there)
+    monkeypatch.setattr(discovery, "usual_urls", lambda: there)
 
-    assert (find_house().url("ingest"), find_house().kafka()) == (there["ingest"], "127.0.0.1:9092")
+    assert (find_installation().url("ingest"), find_installation().kafka()) == (there["ingest"], "127.0.0.1:9092")
 
-    with pytest.raises(HouseNotFound):
-        find_house("here")
+    with pytest.raises(InstallationNotFound):
+        find_installation("here")
     monkeypatch.setenv("EVERLOOP_DATA", "there")
-    with pytest.raises(HouseNotFound):
-        find_house()
+    with pytest.raises(InstallationNotFound):
+        find_installation()
 
 
-def test_the_usual_ports_are_a_house_only_when_all_six_are_open() -> None:
+def test_the_usual_ports_are_an_installation_only_when_all_six_are_open() -> None:
     with contextlib.ExitStack() as stack:
         base = next(b for b in range(20_000, 30_000, 10) if all(map(is_free, range(b, b + 6))))
         for port in range(base, base + 5):
             stack.enter_context(socket.create_server((HOST, port)))
-        assert usual_doors(base) == {}
+        assert usual_urls(base) == {}
         stack.enter_context(socket.create_server((HOST, base + 5)))
 
-        doors = usual_doors(base)
+        doors = usual_urls(base)
 
     assert (doors["ingest"], doors["monitoring"]) == (f"http://{HOST}:{base}", f"http://{HOST}:{base + 5}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from everloop.house.errors import FolderNotWritable, KafkaNotFetched
+from everloop.local.errors import FolderNotWritable, KafkaNotFetched
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext

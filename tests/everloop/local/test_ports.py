@@ -1,10 +1,10 @@
-"""Ports of the house: no service sits down where the broker will come back."""
+"""Ports of the installation: no service sits down where the broker will come back."""
 
 from __future__ import annotations
 
 import random
 
-from everloop.house import ports
+from everloop.local import ports
 
 
 def test_automatic_ports_leave_free_those_that_the_broker_had() -> None:

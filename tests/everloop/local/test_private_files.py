@@ -1,4 +1,4 @@
-"""What a house keeps is its owner's alone, whatever the umask of the shell that started it."""
+"""What an installation keeps is its owner's alone, whatever the umask of the shell that started it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from everloop.house import processes
-from everloop.house.directory import write_json
+from everloop.local import processes
+from everloop.local.discovery import write_json
 from everloop_shared.settings import PRIVATE
 
 
@@ -31,7 +31,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("usual_umask")
-def test_what_a_house_starts_writes_for_its_owner_alone(tmp_path: Path) -> None:
+def test_what_an_installation_starts_writes_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir(mode=0o700)
     command = ("sh", "-c", f"echo said; mkdir {tmp_path}/made; touch {tmp_path}/made/file")
 
@@ -58,17 +58,17 @@ run(build)
 
 
 def test_a_service_writes_for_its_owner_alone(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", SERVICE, str(tmp_path / "house")], check=True, umask=0o022, timeout=30)
+    subprocess.run([sys.executable, "-c", SERVICE, str(tmp_path / "installation")], check=True, umask=0o022, timeout=30)
 
-    assert (tmp_path / "house" / "ingest" / "file").exists()
+    assert (tmp_path / "installation" / "ingest" / "file").exists()
     assert open_to_others(tmp_path) == []
 
 
 @pytest.mark.process
 @pytest.mark.timeout(240)
-def test_a_whole_house_keeps_everything_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_whole_installation_keeps_everything_for_its_owner_alone(tmp_path: Path) -> None:
     everloop = [str(Path(sys.executable).with_name("everloop"))]
-    place = ["--data", str(tmp_path / "house")]
+    place = ["--data", str(tmp_path / "installation")]
     try:
         up = [*everloop, "up", "--bus", "memory", "--ports", "auto", "--detach", *place]
         subprocess.run(up, check=True, umask=0o022, timeout=110, stdout=subprocess.DEVNULL)

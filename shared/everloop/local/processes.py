@@ -16,8 +16,8 @@ import psutil
 
 from everloop_shared.settings import PRIVATE
 
-MARK = "EVERLOOP_HOUSE"
-"""Set, to the data folder, only in what the house started: EVERLOOP_DATA may stand in a user's own shell as well."""
+MARK = "EVERLOOP_INSTALLATION"
+"""Set to the data folder, and only in processes of the installation: a user's own shell may set EVERLOOP_DATA too."""
 KEPT_BYTES = 10_000_000
 POLL_S = 0.05
 # The kernel ends the process when its parent dies, even by kill -9 (Linux); `exec` keeps the pid.
@@ -89,7 +89,7 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def of_house(folder: Path) -> list[psutil.Process]:
+def of_installation(folder: Path) -> list[psutil.Process]:
     """Return the living processes that a supervisor of this folder started, whoever their parent is now."""
     mine, found = os.getpid(), []
     for process in psutil.process_iter():

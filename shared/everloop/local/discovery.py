@@ -1,4 +1,4 @@
-"""Where the house is: the data folder, its services.json, and the addresses of a house elsewhere."""
+"""Where the installation is: the data folder, its services.json, and the addresses of an installation elsewhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from everloop.house.errors import HouseNotFound
-from everloop.house.ports import DEFAULT_BASE, HOST, SERVICES
+from everloop.local.errors import InstallationNotFound
+from everloop.local.ports import DEFAULT_BASE, HOST, SERVICES
 
 FILE = "services.json"
 DEFAULT = ".everloop"
@@ -21,8 +21,8 @@ USUAL_KAFKA_PORT = 9092
 
 
 @dataclass(frozen=True)
-class House:
-    """The doors of a house: a URL per service, and the broker's address."""
+class Installation:
+    """The doors of an installation: a URL per service, and the broker's address."""
 
     folder: Path
     urls: Mapping[str, str] = field(default_factory=dict)
@@ -30,24 +30,25 @@ class House:
     pids: Mapping[str, int] = field(default_factory=dict)
 
     def url(self, service: str) -> str:
-        """Return the address of a service. Raises HouseNotFound, naming the variable that would give it."""
+        """Return the address of a service. Raises InstallationNotFound, naming the variable that would give it."""
         if service in self.urls:
             return self.urls[service]
-        fix = f"Start the house (everloop up --data {self.folder}) or set EVERLOOP_{service.upper()}_URL."
-        raise HouseNotFound(f"The address of {service} is not known.", fix)
+        fix = f"Start the installation (everloop up --data {self.folder}) or set EVERLOOP_{service.upper()}_URL."
+        raise InstallationNotFound(f"The address of {service} is not known.", fix)
 
     def kafka(self) -> str:
-        """Return the broker's HOST:PORT. Raises HouseNotFound."""
+        """Return the broker's HOST:PORT. Raises InstallationNotFound."""
         if self.bootstrap:
             return self.bootstrap
         if self.topics:
             fix = f"Its topics are read by HTTP, at {self.topics}/docs. Start it with Kafka: everloop up."
-            raise HouseNotFound("This house runs on the memory bus; it has no Kafka.", fix)
-        raise HouseNotFound("The broker's address is not known.", "Set EVERLOOP_KAFKA_BOOTSTRAP or run everloop up.")
+            raise InstallationNotFound("This installation runs on the memory bus; it has no Kafka.", fix)
+        fix = "Set EVERLOOP_KAFKA_BOOTSTRAP or run everloop up."
+        raise InstallationNotFound("The broker's address is not known.", fix)
 
     @property
     def topics(self) -> str | None:
-        """The door that reads the topics of a house on the memory bus; None where Kafka carries them."""
+        """The door that reads the topics of an installation on the memory bus; None where Kafka carries them."""
         return None if self.bootstrap else self.urls.get("topics")
 
 
@@ -56,11 +57,12 @@ def data_folder(data: str | None = None) -> Path:
     return Path(data or os.environ.get("EVERLOOP_DATA") or DEFAULT).expanduser().absolute()
 
 
-def find_house(data: str | None = None) -> House:
-    """Return the house of this folder; what EVERLOOP_<SERVICE>_URL and EVERLOOP_KAFKA_BOOTSTRAP say goes before it.
+def find_installation(data: str | None = None) -> Installation:
+    """Return the installation of this folder. Raises InstallationNotFound.
 
-    A folder that is named by hand (`data`) goes before the environment. Where nothing is named at all, and all six
-    usual ports of this machine are open, the house is there (docker compose). Raises HouseNotFound.
+    EVERLOOP_<SERVICE>_URL and EVERLOOP_KAFKA_BOOTSTRAP override services.json, unless the caller names the folder
+    (`data`). Where neither a folder nor a URL is named, and all six default ports of this machine are open, those
+    are the services (docker compose).
     """
     folder = data_folder(data)
     listed = read_json(folder / FILE)
@@ -69,13 +71,14 @@ def find_house(data: str | None = None) -> House:
     bootstrap = dict(_entries(listed)).get("kafka", {}).get("bootstrap")
     if not data:
         bootstrap = os.environ.get("EVERLOOP_KAFKA_BOOTSTRAP") or bootstrap
-    if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (usual := usual_doors()):
+    if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (usual := usual_urls()):
         urls, bootstrap = usual, bootstrap or f"{HOST}:{USUAL_KAFKA_PORT}"
     if not urls and not bootstrap:
         fix = f"Start one (everloop up --data {folder}), name its folder (--data or EVERLOOP_DATA),"
-        raise HouseNotFound(f"No house at {folder}.", f"{fix} or set EVERLOOP_<SERVICE>_URL for a house elsewhere.")
+        elsewhere = "or set EVERLOOP_<SERVICE>_URL for services on other machines."
+        raise InstallationNotFound(f"No local installation at {folder}.", f"{fix} {elsewhere}")
     pids = {s: e["pid"] for s, e in _entries(listed) if isinstance(e.get("pid"), int)}
-    return House(folder, urls, bootstrap, pids)
+    return Installation(folder, urls, bootstrap, pids)
 
 
 def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -87,8 +90,8 @@ def _from_environment() -> dict[str, str]:
     return {service: url.rstrip("/") for service, url in given.items() if url}
 
 
-def usual_doors(base: int = DEFAULT_BASE) -> dict[str, str]:
-    """Return the six addresses from port `base` on; nothing unless every one is open, for a house is whole."""
+def usual_urls(base: int = DEFAULT_BASE) -> dict[str, str]:
+    """Return the six addresses from port `base` on; nothing unless every one is open, for an installation is whole."""
     ports = {service: base + i for i, service in enumerate(SERVICES)}
     return {s: f"http://{HOST}:{p}" for s, p in ports.items()} if all(map(_open, ports.values())) else {}
 

@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from everloop.house import commands, launch, processes
-from everloop.house.plan import Plan
+from everloop.local import commands, launch, processes
+from everloop.local.plan import Plan
 
 pytestmark = pytest.mark.process
 
@@ -62,9 +62,9 @@ def test_up_detached_returns_when_all_is_ready_and_down_leaves_nothing(
     assert all(ready)
     assert "runs already" in again.output
     assert "is stopped" in down.output
-    assert "No house runs" in down_again.output
+    assert "No local installation runs" in down_again.output
     assert not (home / "services.json").exists()
-    assert not processes.of_house(home)
+    assert not processes.of_installation(home)
 
 
 def test_up_names_the_service_that_does_not_become_ready_with_the_end_of_its_log(
@@ -79,7 +79,7 @@ def test_up_names_the_service_that_does_not_become_ready_with_the_end_of_its_log
     assert said.exit_code == 1
     assert "registry" in said.output
     assert "the registry has no database" in said.output
-    assert not processes.of_house(home)
+    assert not processes.of_installation(home)
 
 
 def test_a_port_in_use_is_named_with_its_service(
@@ -120,7 +120,7 @@ def test_a_cluster_that_does_not_answer_is_named(
 def test_a_folder_that_cannot_be_written_is_named(everloop: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    said = everloop("up", "--data", str(tmp_path / "file" / "house"), "--detach")
+    said = everloop("up", "--data", str(tmp_path / "file" / "installation"), "--detach")
 
     assert said.exit_code == 1
     assert "cannot be written" in said.output

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from everloop.house import processes
-from everloop.house.plan import Plan
-from everloop.house.ports import SERVICES, free_port
+from everloop.local import processes
+from everloop.local.plan import Plan
+from everloop.local.ports import SERVICES, free_port
 
 DOOR = """
 import http.server, json, os, subprocess, sys
@@ -29,7 +29,7 @@ http.server.HTTPServer(address, Door).serve_forever()
 
 
 def _plan(folder: Path, services: tuple[str, ...] = SERVICES) -> Plan:
-    """A house whose services only answer their door; its broker is never asked."""
+    """An installation whose services only answer their door; its broker is never asked."""
     ports: dict[str, int] = {}
     for service in services:
         ports[service] = free_port(set(ports.values()))
@@ -46,12 +46,12 @@ def fake_plan(home: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    return tmp_path / "house"
+    return tmp_path / "installation"
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left(home: Path) -> Iterator[None]:
     yield
-    left = processes.of_house(home)
+    left = processes.of_installation(home)
     processes.end_all(left, 1)
     assert not left

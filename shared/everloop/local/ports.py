@@ -1,4 +1,4 @@
-"""Ports of the house: loopback only, below the range that outgoing connections take theirs from."""
+"""Ports of the installation: loopback only, below the range that outgoing connections take theirs from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import Collection, Mapping
 
-from everloop.house.errors import PortInUse
+from everloop.local.errors import PortInUse
 
 HOST = "127.0.0.1"
 SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")

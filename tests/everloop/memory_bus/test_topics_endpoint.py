@@ -1,4 +1,4 @@
-"""The topics of a house on the memory bus, read by HTTP like a Kafka consumer reads them."""
+"""The topics of an installation on the memory bus, read by HTTP like a Kafka consumer reads them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from everloop.errors import EverloopUnreachable
-from everloop.house.directory import House
-from everloop.house.errors import HouseNotFound
-from everloop.house.ports import free_port
-from everloop.memory_bus import house
+from everloop.local.discovery import Installation
+from everloop.local.errors import InstallationNotFound
+from everloop.local.ports import free_port
+from everloop.memory_bus import app
+from everloop.memory_bus.api import router
 from everloop.memory_bus.broker import BoundedBroker
-from everloop.memory_bus.door import router
 from everloop.memory_bus.settings import environment_of
-from everloop.topics import DoorReader, reader
+from everloop.topics import HttpTopicReader, reader
 from everloop_schemas.envelope import Event, at
 from everloop_schemas.feature import LabelJoined, LabelJoinedData
 from everloop_shared.service import Service
@@ -41,7 +41,7 @@ async def url(broker: BoundedBroker, tmp_path: Path) -> AsyncIterator[str]:
     """The served door."""
     port, stop = free_port(), asyncio.Event()
     service = Service(name="topics", settings=Settings(data=tmp_path, port=port), router=router(broker))
-    running = asyncio.create_task(house.run([service], stop))
+    running = asyncio.create_task(app.run([service], stop))
     yield f"http://127.0.0.1:{port}"
     stop.set()
     await running
@@ -62,7 +62,7 @@ async def test_a_reader_reads_what_was_there_and_then_what_comes(broker: Bounded
     engine = broker.engine("anybody", [])
     await engine.publish([_joined("a"), _joined("b")])
 
-    async with DoorReader(url, [TOPIC]) as topics:
+    async with HttpTopicReader(url, [TOPIC]) as topics:
         behind = await topics.behind()
         first = await topics.read()
         waiting = asyncio.create_task(topics.read())
@@ -88,19 +88,19 @@ async def test_a_topic_that_is_none_is_refused_by_name(url: str) -> None:
     assert counts[TOPIC] == 0
 
 
-async def test_a_house_that_has_gone_is_said_to_be_unreachable() -> None:
+async def test_an_installation_that_has_gone_is_said_to_be_unreachable() -> None:
     with pytest.raises(EverloopUnreachable, match="topics"):
-        async with DoorReader(f"http://127.0.0.1:{free_port()}", [TOPIC]):
+        async with HttpTopicReader(f"http://127.0.0.1:{free_port()}", [TOPIC]):
             pass
 
 
-def test_a_house_on_the_memory_bus_has_no_kafka_and_says_where_its_topics_are(tmp_path: Path) -> None:
-    memory = House(tmp_path, {"topics": "http://127.0.0.1:1"})
+def test_an_installation_on_the_memory_bus_has_no_kafka_and_says_where_its_topics_are(tmp_path: Path) -> None:
+    memory = Installation(tmp_path, {"topics": "http://127.0.0.1:1"})
 
-    assert isinstance(reader(memory, [TOPIC], "test"), DoorReader)
-    with pytest.raises(HouseNotFound, match="memory bus"):
+    assert isinstance(reader(memory, [TOPIC], "test"), HttpTopicReader)
+    with pytest.raises(InstallationNotFound, match="memory bus"):
         memory.kafka()
-    assert House(tmp_path, {"topics": "http://127.0.0.1:1"}, bootstrap="broker:9092").topics is None
+    assert Installation(tmp_path, {"topics": "http://127.0.0.1:1"}, bootstrap="broker:9092").topics is None
 
 
 def test_no_store_of_the_users_own_is_touched(tmp_path: Path) -> None:

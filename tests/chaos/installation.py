@@ -1,4 +1,4 @@
-"""The house under test: started and stopped by the command, looked at as anybody can."""
+"""The installation under test: started and stopped by the command, looked at as anybody can."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring"
 
 
 @dataclass
-class House:
-    """A house in its own folder; `environment` is added to that of all its services."""
+class Installation:
+    """An installation in its own folder; `environment` is added to that of all its services."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -103,15 +103,15 @@ class House:
 
 
 @contextmanager
-def standing(folder: Path) -> Iterator[House]:
-    """A house of one's own, up, with the loops applied; stopped at the end, its folder left."""
-    house = House(folder)
+def standing(folder: Path) -> Iterator[Installation]:
+    """An installation of one's own, up, with the loops applied; stopped at the end, its folder left."""
+    installation = Installation(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    done = house.up()
+    done = installation.up()
     assert done.returncode == 0, done.stderr
     try:
         for spec in SPECS.values():
-            house.apply(spec)
-        yield house
+            installation.apply(spec)
+        yield installation
     finally:
-        house.down()
+        installation.down()

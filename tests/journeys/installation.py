@@ -1,4 +1,4 @@
-"""A real house, driven from outside as a user does: by the command, by HTTP and by any Kafka consumer."""
+"""A real installation, driven from outside as a user does: by the command, by HTTP and by any Kafka consumer."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def until(what: Callable[[], T], deadline_s: float) -> T:
 
 
 @dataclass
-class House:
-    """A house in its own folder."""
+class Installation:
+    """An installation in its own folder."""
 
     folder: Path
 

@@ -1,4 +1,4 @@
-"""From outside: start a supervisor, wait until its house is ready, stop it."""
+"""From outside: start a supervisor, wait until its installation is ready, stop it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from everloop.house import claim, processes
-from everloop.house.directory import FILE, read_json
-from everloop.house.errors import BrokerNotReady, FolderNotWritable, HouseNotReady
-from everloop.house.kafka import answers, listens
-from everloop.house.plan import Plan
-from everloop.house.ports import SERVICES
+from everloop.local import folder_lock, processes
+from everloop.local.discovery import FILE, read_json
+from everloop.local.errors import BrokerNotReady, FolderNotWritable, InstallationNotReady
+from everloop.local.kafka import answers, listens
+from everloop.local.plan import Plan
+from everloop.local.ports import SERVICES
 
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 45.0
@@ -44,12 +44,12 @@ class Launched:
         return processes.tail(self.plan.log("supervisor"), since=self.logged)
 
     def stop(self) -> None:
-        """End the supervisor and, through it, the house. Blocks."""
+        """End the supervisor and, through it, the installation. Blocks."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_WITHIN_S)
-        if claim.holder(self.plan.home) in (None, self.process.pid, os.getpid()):  # never another's house
+        if folder_lock.holder(self.plan.home) in (None, self.process.pid, os.getpid()):  # never another's installation
             stop(self.plan.home)
 
     def let_go(self) -> None:
@@ -60,13 +60,13 @@ class Launched:
 def launch(plan: Plan, lock: int, *, detach: bool) -> Launched:
     """Start the supervisor in a session of its own, under the lock that the caller holds.
 
-    Not detached, it stops the house when this process dies. On the memory bus it is the house.
+    Not detached, it stops the installation when this process dies. On the memory bus it is the installation.
     """
     log = plan.log("supervisor")
     command = (sys.executable, "-m", plan.keeper, plan.to_json(), str(lock))
     logged = log.stat().st_size if log.exists() else 0
     leash = None if detach else signal.SIGTERM
-    process = processes.spawn(command, log, plan.house_environment(), leash=leash, session=True, keep=[lock])
+    process = processes.spawn(command, log, plan.environment(), leash=leash, session=True, keep=[lock])
     return Launched(plan, process, logged)
 
 
@@ -105,7 +105,7 @@ def wait_ready(
     within_s: float = READY_WITHIN_S,
     bus: str = "Kafka",
 ) -> dict[str, Any]:
-    """Return services.json once every /readyz answers 200. Blocks. Raises HouseNotReady with the log of who is not."""
+    """Return services.json once every /readyz answers 200. Blocks. Raises InstallationNotReady with the logs' ends."""
     deadline = time.monotonic() + within_s
     while True:
         listed = read_json(folder / FILE)
@@ -114,21 +114,21 @@ def wait_ready(
             return listed
         tell("waiting for " + ", ".join(waiting) if services[0] in listed else f"starting {bus}")
         if not alive():
-            raise HouseNotReady("The supervisor ended.")
+            raise InstallationNotReady("The supervisor ended.")
         failing = [n for n in waiting if listed.get(n, {}).get("restarts", 0) >= GIVE_UP_AFTER_RESTARTS]
         if failing or time.monotonic() > deadline:
             raise not_ready(folder, failing or waiting, within_s)
         time.sleep(LOOK_EVERY_S)
 
 
-def not_ready(folder: Path, names: list[str], within_s: float) -> HouseNotReady:
+def not_ready(folder: Path, names: list[str], within_s: float) -> InstallationNotReady:
     """Return the error that names each service that is not ready, with the end of its log."""
     alone = "bus" in read_json(folder / FILE)  # one process, one log
     writers = ["supervisor"] if alone else names or ["supervisor", "kafka"]
     logs = [folder / "logs" / f"{name}.log" for name in writers]
     what = f"Not ready after {within_s:.0f} s or too many restarts: {', '.join(names) or 'kafka'}."
     ends = [f"-- the end of {log}\n{processes.tail(log)}" for log in logs]
-    return HouseNotReady(what, "\n".join(ends))
+    return InstallationNotReady(what, "\n".join(ends))
 
 
 def is_ready(url: str | None) -> bool:
@@ -143,13 +143,13 @@ def is_ready(url: str | None) -> bool:
 
 
 def stop(folder: Path) -> bool:
-    """Stop the house of this folder and whatever is left of an earlier one; False when nothing ran. Blocks."""
-    pid = claim.holder(folder)
+    """Stop the installation of this folder and whatever is left of an earlier one; False when nothing ran. Blocks."""
+    pid = folder_lock.holder(folder)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         processes.gone(pid, STOP_WITHIN_S)
-    left = processes.of_house(folder)
+    left = processes.of_installation(folder)
     processes.end_all(left)
     with contextlib.suppress(OSError):
         (folder / FILE).unlink(missing_ok=True)

@@ -14,8 +14,8 @@ import everloop_monitoring.app
 import everloop_registry.app
 import everloop_serving.app
 import everloop_training.app
+from everloop.memory_bus.api import router
 from everloop.memory_bus.broker import BoundedBroker
-from everloop.memory_bus.door import router
 from everloop.memory_bus.settings import MemorySettings, environment_of
 from everloop_feature.settings import FeatureSettings
 from everloop_ingest.settings import IngestSettings

@@ -1,4 +1,4 @@
-"""A whole house on the bench's broker: six services as processes, fed by HTTP as applications feed it."""
+"""A whole installation on the bench's broker: six services as processes, fed by HTTP as applications feed it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUSY = (429, 503)
 
 
 @dataclass
-class House:
+class Installation:
     """Its folder, its topics' prefix, its doors and its processes."""
 
     folder: Path
@@ -103,19 +103,21 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[House]:
-    """A house for the length of the block; `settings` are those of its services (`serving_recent_predictions=...`)."""
-    async with house_of(sys.executable, folder, bootstrap, prefix, **settings) as made:
+async def installation(folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[Installation]:
+    """An installation for the length of the block, with these settings (`serving_recent_predictions=...`)."""
+    async with installation_of(sys.executable, folder, bootstrap, prefix, **settings) as made:
         yield made
 
 
 @asynccontextmanager
-async def house_of(python: str, folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[House]:
-    """A house of the code that the interpreter `python` has installed."""
+async def installation_of(
+    python: str, folder: Path, bootstrap: str, prefix: str, **settings: object
+) -> AsyncIterator[Installation]:
+    """An installation of the code that the interpreter `python` has installed."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {f"EVERLOOP_{name.upper()}": str(value) for name, value in settings.items()}
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-        made = House(folder, bootstrap, prefix, client, environment, python)
+        made = Installation(folder, bootstrap, prefix, client, environment, python)
         try:
             await made.up()
             yield made

@@ -1,4 +1,4 @@
-"""What a person sees while the house starts: progress on a terminal, plain lines anywhere else."""
+"""What a person sees while the installation starts: progress on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from everloop.house.errors import HouseError
-from everloop.house.ports import SERVICES
+from everloop.local.errors import InstallationError
+from everloop.local.ports import SERVICES
 
 LINE_EVERY = 0.2
 
 
-def problem(console: Console, error: HouseError) -> None:
+def problem(console: Console, error: InstallationError) -> None:
     """Say what went wrong, then the fix."""
     console.print("everloop:", error.what, style="bold red", markup=False, highlight=False, soft_wrap=True)
     if error.fix:

@@ -17,10 +17,10 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from everloop.house import jars, processes
-from everloop.house.directory import read_json, write_json
-from everloop.house.errors import BrokerNotReady, JavaNotFound
-from everloop.house.ports import HOST, free_port, is_free
+from everloop.local import jars, processes
+from everloop.local.discovery import read_json, write_json
+from everloop.local.errors import BrokerNotReady, JavaNotFound
+from everloop.local.ports import HOST, free_port, is_free
 from everloop_shared.settings import PRIVATE
 
 READY_WITHIN_S = 60.0
@@ -134,7 +134,7 @@ async def start_broker(
 ) -> Broker:
     """Start the broker of this folder (data in folder/kafka, log in folder/logs) and wait until it is ready.
 
-    Takes 4 s, and the download the first time. Raises HouseError with the fix.
+    Takes 4 s, and the download the first time. Raises InstallationError with the fix.
     """
     class_path = await asyncio.to_thread(jars.fetch, progress)
     recipe = await asyncio.to_thread(prepare, folder.absolute(), class_path)
@@ -240,11 +240,11 @@ async def listens(bootstrap: str) -> None:
 
 
 async def _serves_groups(bootstrap: str) -> None:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000, client_id="everloop-house")
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000, client_id="everloop-local")
     try:
         await client.start()
         await client.list_topics()
-        await client.list_consumer_group_offsets("everloop-house")
+        await client.list_consumer_group_offsets("everloop-local")
     finally:
         await client.close()
 

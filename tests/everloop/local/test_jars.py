@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from everloop.house import jars
-from everloop.house.errors import FolderNotWritable, KafkaNotFetched
+from everloop.local import jars
+from everloop.local.errors import FolderNotWritable, KafkaNotFetched
 
 JARS = {"one": b"1" * 5000, "two": b"2" * 3000}
 

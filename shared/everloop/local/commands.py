@@ -1,4 +1,4 @@
-"""The commands of the local house: up, down, kafka fetch."""
+"""The commands of the local installation: up, down, kafka fetch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from everloop.house import claim, jars, launch, ports, processes, show
-from everloop.house.directory import FILE, data_folder
-from everloop.house.errors import HouseError, HouseNotReady, HouseRunsAlready
-from everloop.house.kafka import kept_ports
-from everloop.house.plan import Bus, Plan
+from everloop.local import folder_lock, jars, launch, ports, processes, show
+from everloop.local.discovery import FILE, data_folder
+from everloop.local.errors import InstallationError, InstallationNotReady, InstallationRunsAlready
+from everloop.local.kafka import kept_ports
+from everloop.local.plan import Bus, Plan
 
 RUNS_ALREADY_WITHIN_S = 120.0
 MEMORY = "The memory bus: six services in one process, without Kafka, for a look. All of it is gone when it stops."
@@ -62,7 +62,7 @@ def up(
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
-    """Start the house: Kafka and the six services, kept alive until Ctrl-C or `everloop down`."""
+    """Start the installation: Kafka and the six services, kept alive until Ctrl-C or `everloop down`."""
     _check_usage(kafka, bus, port_wish)
     folder = data_folder(data)
     console = Console(stderr=True)
@@ -73,22 +73,23 @@ def up(
                 _stand(console, launched, detach=detach, as_json=as_json)
             else:
                 _runs_already(console, folder, as_json)
-    except HouseError as e:
+    except InstallationError as e:
         _fail(console, e)
 
 
 def down(data: Data = None) -> None:
-    """Stop the house of a data folder, all of it; also fine when nothing runs."""
+    """Stop the installation of a data folder, all of it; also fine when nothing runs."""
     folder = data_folder(data)
     console = Console(stderr=True)
     with show.waiting(console) as tell:
         tell("stopping")
         ran = launch.stop(folder)
-        left = processes.of_house(folder)
+        left = processes.of_installation(folder)
     if left:
         names = ", ".join(f"{p.pid} {p.name()}" for p in left)
-        _fail(console, HouseError(f"Still running: {names}.", "End them by their pid, with kill -9."))
-    console.print(f"The house at {folder} is stopped." if ran else f"No house runs at {folder}.", soft_wrap=True)
+        _fail(console, InstallationError(f"Still running: {names}.", "End them by their pid, with kill -9."))
+    stopped, nothing = f"The local installation at {folder} is stopped.", f"No local installation runs at {folder}."
+    console.print(stopped if ran else nothing, soft_wrap=True)
 
 
 def fetch(as_json: Annotated[bool, typer.Option("--json", help="Print where it is as JSON.")] = False) -> None:
@@ -97,7 +98,7 @@ def fetch(as_json: Annotated[bool, typer.Option("--json", help="Print where it i
     try:
         with show.download(console) as progress:
             files = jars.fetch(progress)
-    except HouseError as e:
+    except InstallationError as e:
         _fail(console, e)
     folder = files[0].parent
     if as_json:
@@ -121,7 +122,7 @@ def _launch(
     console: Console, folder: Path, kafka: str | None, bus: Bus, port_wish: str, *, detach: bool
 ) -> launch.Launched | None:
     """Start the supervisor; None when one runs already, or another `up` was faster."""
-    if claim.holder(folder) is not None:
+    if folder_lock.holder(folder) is not None:
         return None
     if bus is Bus.MEMORY:
         console.print(MEMORY, highlight=False, soft_wrap=True)
@@ -131,20 +132,20 @@ def _launch(
         with show.download(console) as progress:
             jars.fetch(progress)
     try:
-        with claim.claimed(folder) as lock:
+        with folder_lock.hold(folder) as lock:
             _end_orphans(console, folder)
             listening = ports.plan(port_wish, kept_ports(folder))
             memory = bus is Bus.MEMORY
             plan = Plan.in_memory(folder, listening) if memory else Plan.of(folder, listening, kafka)
             return launch.launch(plan, lock, detach=detach)
-    except HouseRunsAlready:
+    except InstallationRunsAlready:
         return None
 
 
 def _end_orphans(console: Console, folder: Path) -> None:
-    left = processes.of_house(folder)
+    left = processes.of_installation(folder)
     if left:  # their supervisor was killed; they hold the ports
-        console.print(f"Ending {len(left)} processes of an earlier house in this folder.", highlight=False)
+        console.print(f"Ending {len(left)} processes of an earlier installation in this folder.", highlight=False)
         processes.end_all(left)
     (folder / FILE).unlink(missing_ok=True)
 
@@ -155,10 +156,10 @@ def _stand(console: Console, launched: launch.Launched, *, detach: bool, as_json
         with show.waiting(console) as tell:
             bus = "Kafka" if launched.plan.bus is Bus.KAFKA else "the memory bus"
             listed = launch.wait_ready(folder, lambda: launched.process.poll() is None, tell, bus=bus)
-    except HouseNotReady as e:
+    except InstallationNotReady as e:
         fix = e.fix or launched.said()
         launched.stop()
-        raise HouseNotReady(e.what, fix) from None
+        raise InstallationNotReady(e.what, fix) from None
     except KeyboardInterrupt:
         launched.stop()
         raise typer.Exit(1) from None
@@ -178,12 +179,12 @@ def _watch(console: Console, launched: launch.Launched) -> None:
         launched.stop()
         return
     if status:
-        _fail(console, HouseError("The supervisor ended.", launched.said()))
+        _fail(console, InstallationError("The supervisor ended.", launched.said()))
 
 
 def _runs_already(console: Console, folder: Path, as_json: bool) -> None:
     with show.waiting(console) as tell:
-        held = lambda: claim.holder(folder) is not None  # noqa: E731
+        held = lambda: folder_lock.holder(folder) is not None  # noqa: E731
         listed = launch.wait_ready(folder, held, tell, within_s=RUNS_ALREADY_WITHIN_S)
     _show(console, listed, f"Everloop runs already on {folder}", as_json)
 
@@ -209,6 +210,6 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _fail(console: Console, error: HouseError) -> NoReturn:
+def _fail(console: Console, error: InstallationError) -> NoReturn:
     show.problem(console, error)
     raise typer.Exit(1)

@@ -1,7 +1,7 @@
-"""What can keep the house from standing, each with the way out."""
+"""What can keep the installation from standing, each with the way out."""
 
 
-class HouseError(Exception):
+class InstallationError(Exception):
     """A fact and its fix, both meant to be read by a person."""
 
     def __init__(self, what: str, fix: str = "") -> None:
@@ -10,33 +10,33 @@ class HouseError(Exception):
         self.fix = fix
 
 
-class KafkaNotFetched(HouseError):
+class KafkaNotFetched(InstallationError):
     """The broker's jars are neither in the cache nor to be had."""
 
 
-class JavaNotFound(HouseError):
+class JavaNotFound(InstallationError):
     """The Java runtime, which comes as a package, is not there or does not run on this machine."""
 
 
-class BrokerNotReady(HouseError):
+class BrokerNotReady(InstallationError):
     """The broker ended, or did not answer in time."""
 
 
-class FolderNotWritable(HouseError):
+class FolderNotWritable(InstallationError):
     """The data folder, or the cache, cannot be written."""
 
 
-class PortInUse(HouseError):
+class PortInUse(InstallationError):
     """Somebody else listens where a service should."""
 
 
-class HouseRunsAlready(HouseError):
+class InstallationRunsAlready(InstallationError):
     """Another supervisor holds the folder."""
 
 
-class HouseNotFound(HouseError):
+class InstallationNotFound(InstallationError):
     """No services.json and no address in the environment."""
 
 
-class HouseNotReady(HouseError):
-    """A service of the house did not become ready in time."""
+class InstallationNotReady(InstallationError):
+    """A service of the installation did not become ready in time."""

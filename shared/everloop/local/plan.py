@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from everloop.house.ports import HOST, SERVICES, free_port
-from everloop.house.processes import MARK
+from everloop.local.ports import HOST, SERVICES, free_port
+from everloop.local.processes import MARK
 
 
 class Bus(StrEnum):
@@ -23,9 +23,9 @@ class Bus(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """One house; `kafka` is the user's own cluster, None for Kafka at hand.
+    """One installation; `kafka` is the user's own cluster, None for Kafka at hand.
 
-    On the memory bus one process is all six services and the house's keeper, and has one more door, `topics`.
+    On the memory bus one process is all six services and the installation's keeper, and has one more door, `topics`.
     """
 
     folder: str
@@ -42,7 +42,7 @@ class Plan:
 
     @classmethod
     def in_memory(cls, folder: Path, ports: Mapping[str, int]) -> Plan:
-        """Return the plan of a house on the memory bus."""
+        """Return the plan of an installation on the memory bus."""
         topics = {"topics": free_port(set(ports.values()))}
         return cls(str(folder), {**ports, **topics}, {}, bus=Bus.MEMORY)
 
@@ -64,8 +64,8 @@ class Plan:
 
     @property
     def keeper(self) -> str:
-        """The module that runs the house, given this plan and the descriptor of the claim."""
-        return "everloop.memory_bus" if self.bus is Bus.MEMORY else "everloop.house.supervisor"
+        """The module that runs the installation, given this plan and the descriptor of the folder lock."""
+        return "everloop.memory_bus" if self.bus is Bus.MEMORY else "everloop.local.supervisor"
 
     def url(self, service: str) -> str:
         """Return the door of this service."""
@@ -75,14 +75,14 @@ class Plan:
         """Return the log of a service, of `kafka` or of `supervisor`."""
         return self.home / "logs" / f"{name}.log"
 
-    def house_environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return what the supervisor and all that it starts find in their environment."""
         return {**os.environ, "EVERLOOP_DATA": self.folder, MARK: self.folder, "PYTHONUNBUFFERED": "1"}
 
     def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
         """Return the contract with a service: its folder, its broker, its address."""
         return {
-            **self.house_environment(),
+            **self.environment(),
             "EVERLOOP_KAFKA_BOOTSTRAP": bootstrap,
             "EVERLOOP_HOST": HOST,
             f"EVERLOOP_{service.upper()}_PORT": str(self.ports[service]),

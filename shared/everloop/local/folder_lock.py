@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from everloop.house.errors import HouseRunsAlready
+from everloop.local.errors import InstallationRunsAlready
 
-PATIENCE_S = 2.0
+LOCK_WAIT_S = 2.0
 
 
 def holder(folder: Path) -> int | None:
@@ -26,10 +26,10 @@ def holder(folder: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, inherited: int | None = None) -> Iterator[int]:
+def hold(folder: Path, inherited: int | None = None) -> Iterator[int]:
     """Hold the folder; yields the descriptor, which a child can inherit: the lock lasts until both have closed it.
 
-    Raises HouseRunsAlready when another process holds it.
+    Raises InstallationRunsAlready when another process holds it.
     """
     with _file(folder).open("a+") if inherited is None else os.fdopen(inherited, "a+") as file:
         if inherited is None:
@@ -41,7 +41,7 @@ def claimed(folder: Path, inherited: int | None = None) -> Iterator[int]:
 
 
 def _lock(file: IO[str], folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S  # a reader's look lasts microseconds
+    deadline = time.monotonic() + LOCK_WAIT_S  # a reader's look lasts microseconds
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,12 +49,12 @@ def _lock(file: IO[str], folder: Path) -> None:
         except BlockingIOError as e:
             if time.monotonic() > deadline:
                 fix = f"Stop it first: everloop down --data {folder}"
-                raise HouseRunsAlready(f"The house at {folder} runs already.", fix) from e
+                raise InstallationRunsAlready(f"The local installation at {folder} runs already.", fix) from e
             time.sleep(0.01)
 
 
 def _pid(file: IO[str]) -> int | None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LOCK_WAIT_S
     while time.monotonic() < deadline:  # it writes its pid right after it got the lock
         file.seek(0)
         with contextlib.suppress(ValueError):

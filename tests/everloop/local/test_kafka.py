@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 
-from everloop.house.kafka import Broker, start_broker
+from everloop.local.kafka import Broker, start_broker
 
 pytestmark = pytest.mark.kafka
 
@@ -44,10 +44,10 @@ async def read(broker: Broker, topic: str, count: int) -> list[bytes]:
 
 
 async def test_the_session_broker_serves_a_group_at_once(kafka: Broker) -> None:
-    await make_topic(kafka, "house-group")
-    await write(kafka, "house-group", [b"1"])
+    await make_topic(kafka, "answers-group")
+    await write(kafka, "answers-group", [b"1"])
     consumer = AIOKafkaConsumer(
-        "house-group", bootstrap_servers=kafka.bootstrap, group_id="house-group", auto_offset_reset="earliest"
+        "answers-group", bootstrap_servers=kafka.bootstrap, group_id="answers-group", auto_offset_reset="earliest"
     )
 
     await consumer.start()

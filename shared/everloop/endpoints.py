@@ -1,0 +1,38 @@
+"""The addresses of the services: from the caller, from the environment, or from services.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from everloop.local.discovery import find_installation
+from everloop.local.errors import InstallationNotFound
+
+
+class Endpoints:
+    """The addresses of the services of one installation; raises InstallationNotFound where one is not to be found."""
+
+    def __init__(self, data: str | None = None, given: Mapping[str, str | None] | None = None) -> None:
+        self._data = data
+        self._given = {service: url.rstrip("/") for service, url in (given or {}).items() if url}
+        self._known: dict[str, str] = {}
+
+    def url(self, service: str) -> str:
+        """Base URL of a service, without a slash at its end."""
+        if service in self._given:
+            return _checked(service, self._given[service])
+        if service not in self._known:
+            self._known[service] = _checked(service, find_installation(self._data).url(service))
+        return self._known[service]
+
+    def refresh(self, service: str) -> None:
+        """Read services.json again: after a restart the ports may differ. Without the file the known address stays."""
+        try:
+            self._known[service] = find_installation(self._data).url(service)
+        except InstallationNotFound:
+            return
+
+
+def _checked(service: str, url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise InstallationNotFound(f"The address of {service}, {url!r}, is no URL.", "Write it as http://HOST:PORT.")
+    return url

@@ -1,1 +1,0 @@
-"""The local house: Kafka at hand and one small supervisor for the six services."""

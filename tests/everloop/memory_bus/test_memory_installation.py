@@ -1,0 +1,111 @@
+"""A whole installation on the memory bus, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.journeys.installation import FIELDS, Installation, counts, until
+
+from everloop.local import processes
+from everloop.local.launch import is_ready
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+ROWS = 300
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """An installation on the memory bus; nothing of it is left after the test."""
+    standing = Installation(tmp_path)
+    said = standing.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+    assert said.returncode == 0, said.stderr
+    assert "gone when it stops" in said.stderr
+    yield standing
+    standing.everloop("down")
+    left = processes.of_installation(tmp_path)
+    processes.end_all(left, 1)
+    assert not left
+
+
+def test_a_loop_learns_and_promotes_without_kafka(installation: Installation, electricity: Path) -> None:
+    installation.apply("look")
+    urls = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
+    body = {"id": "ask-1", "data": dict.fromkeys(FIELDS, 0.5)}
+
+    replayed = installation.replay("look", installation.rows(electricity, 0, ROWS))
+    answer = httpx.post(f"{urls['serving']}/v1/loops/look/predict", json=body, trust_env=False)
+    label = {"id": "ask-1", "label": True}
+    httpx.post(f"{urls['ingest']}/v1/loops/look/labels", json=label, trust_env=False).raise_for_status()
+
+    status = installation.counted("look", ROWS + 1)
+    assert (replayed["accepted"], answer.status_code) == (ROWS, 200)
+    assert counts(status) == (ROWS + 1,) * 3
+    assert status["dead_letters"] == 0
+    assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
+
+
+def test_lockstep_follows_the_memory_bus(installation: Installation, electricity: Path) -> None:
+    installation.apply("look")
+    file = str(installation.rows(electricity, 0, 20))
+
+    said = installation.everloop("replay", "look", file, "--label-column", "class", "--lockstep", "--json")
+
+    assert said.returncode == 0, said.stderr
+    assert counts(installation.counted("look", 20)) == (20, 20, 20)
+
+
+def test_a_deleted_loop_is_gone_everywhere_and_begins_anew(installation: Installation, electricity: Path) -> None:
+    doors = ("ingest", "feature", "serving", "registry", "monitoring")
+    urls = {name: installation.services()[name]["url"] for name in doors}
+
+    def everywhere(status: int) -> bool:
+        return all(httpx.get(f"{url}/v1/loops/look", trust_env=False).status_code == status for url in urls.values())
+
+    installation.apply("look")
+    installation.replay("look", installation.rows(electricity, 0, ROWS))
+    installation.counted("look", ROWS)
+    assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
+
+    deleted = installation.everloop("delete", "look", "--yes", "--reason", "over")
+    assert deleted.returncode == 0, deleted.stderr
+    assert until(lambda: everywhere(404), 10)
+    refused = installation.everloop("publish", "look", "{}", "--json")
+    history = installation.everloop("history", "look", "--json")
+    installation.apply("look")
+    replayed = installation.replay("look", installation.rows(electricity, 0, 40))
+
+    status = installation.counted("look", 40)
+    assert (refused.returncode, "was deleted" in refused.stderr) == (1, True)
+    assert "registry.loop_deleted.v1" in history.stdout
+    assert (replayed["accepted"], counts(status)) == (40, (40, 40, 40))
+    assert (status["dead_letters"], status["champion"]["version"]) == (0, "0")
+
+
+def test_down_leaves_nothing(installation: Installation) -> None:
+    listed = installation.services()
+
+    again = installation.everloop("up", "--bus", "memory", "--detach")
+    down = installation.everloop("down")
+
+    doors = [entry for entry in listed.values() if isinstance(entry, dict) and "url" in entry]
+    assert (listed["kafka"], listed["bus"]) == ({"bootstrap": None, "pid": None}, "memory")
+    assert len({entry["pid"] for entry in doors}) == 1
+    assert (again.returncode, "runs already" in again.stderr, down.returncode) == (0, True, 0)
+    assert not any(is_ready(entry["url"]) for entry in doors)
+    assert sorted(p.name for p in installation.folder.iterdir()) == ["logs", "supervisor.lock"]
+
+
+def test_a_killed_installation_begins_anew(installation: Installation) -> None:
+    installation.apply("look")
+    os.kill(installation.services()["supervisor"]["pid"], signal.SIGKILL)
+
+    said = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+
+    assert said.returncode == 0, said.stderr
+    assert json.loads(installation.everloop("status", "--json").stdout) == {}
