@@ -1,4 +1,4 @@
-"""Why a loop's features cannot be computed, by field."""
+"""Why features cannot be computed: the spec is wrong, or an observation reuses an id."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ class FeaturesRejected(Rejected, ValueError):
 
 class ExpressionRejected(ValueError):
     """An expression says something that is not allowed; the message says what, and the fix."""
+
+
+class IdTaken(Rejected):
+    """Another observation came under this id before: the same id with another entity, time or other fields."""
+
+    http_status = 409
+    title = "Id taken"

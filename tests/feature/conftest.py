@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
-from tests.feature.feature_room import FeatureRoom
+from tests.feature.running_feature import RunningFeature
 
 from everloop_feature.app import build
 from everloop_feature.settings import FeatureSettings
@@ -15,8 +15,8 @@ from everloop_shared.messaging.memory import MemoryBroker
 
 
 @pytest.fixture
-async def room() -> AsyncIterator[FeatureRoom]:
-    """A feature service that has started; its loops are to be told."""
+async def feature() -> AsyncIterator[RunningFeature]:
+    """A feature service that has started and knows no loop yet."""
     broker = MemoryBroker(partitions=2)
     settings = FeatureSettings(partitions=2, ids_kept=256, max_joins=100, max_entities=100)
     service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
@@ -24,4 +24,4 @@ async def room() -> AsyncIterator[FeatureRoom]:
         for engine in service.engines:
             await engine.start()
             stack.push_async_callback(engine.stop)
-        yield FeatureRoom(broker, service)
+        yield RunningFeature(broker, service)

@@ -1,4 +1,4 @@
-"""The feature service as a process on real Kafka: killed under load, checked by reading its log as an auditor would."""
+"""The feature service as a process on real Kafka: killed under load, then checked by what is on its topics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.feature.feature_world import event, label, loop_state, observation, prediction, spec
+from tests.feature.feature_events import event, label, loop_state, observation, prediction, spec
 
 from everloop.local.kafka import Broker
-from everloop_feature.domain import Entity
+from everloop_feature.domain.entity import Entity
 from everloop_feature.settings import FeatureSettings
 from everloop_features import compile_features
 from everloop_schemas.envelope import Event, Fields, Topic
@@ -56,8 +56,8 @@ def _inputs(n: int, rest: bool) -> list[Event]:
     """One of each kind; every tenth is of one hot entity, labels run ahead of or behind the predictions."""
     entity = "hot" if n % 10 == 0 else f"u{n % 97}"
     observed = observation if rest and n % 5 == 0 else event
-    told = [prediction(n, entity=entity), label(n, value=n % 4 == 0)]
-    return [observed(n, price=float(n % 13), entity=entity), *(told if n % 3 else reversed(told))]
+    joined = [prediction(n, entity=entity), label(n, value=n % 4 == 0)]
+    return [observed(n, price=float(n % 13), entity=entity), *(joined if n % 3 else reversed(joined))]
 
 
 async def _read(bus: Engine, topic: Topic, partitions: int = 4) -> list[Event]:
@@ -79,7 +79,7 @@ async def _reaches(bus: Engine, topic: Topic, distinct: int, within_s: float) ->
         await asyncio.sleep(0.3)
 
 
-async def _play(bus: Engine, rest: bool) -> None:
+async def _publish_inputs(bus: Engine, rest: bool) -> None:
     started = time.monotonic()
     for n in range(0, EVENTS, 25):
         await bus.publish([e for i in range(n, n + 25) for e in _inputs(i, rest)])
@@ -90,7 +90,7 @@ async def _play(bus: Engine, rest: bool) -> None:
 async def _killed_under_load(
     settings: FeatureSettings, loop: LoopSpec, rest: bool, vectors: int
 ) -> AsyncIterator[Engine]:
-    """The bus after everything was played, while the service was killed again and again."""
+    """The bus after all inputs were published, while the service was killed again and again."""
     await ensure_topics(
         settings, [kind.topic for kind in (EventReceived, FeaturesComputed, OutcomeObserved, EntityState)]
     )
@@ -98,13 +98,13 @@ async def _killed_under_load(
     await bus.start()
     try:
         await bus.publish([loop_state(loop)])
-        playing = asyncio.create_task(_play(bus, rest))
+        publishing = asyncio.create_task(_publish_inputs(bus, rest))
         for kill in range(KILLS):
             with _worker(settings, log) as process:
                 await _reaches(bus, FeaturesComputed.topic, (kill + 1) * vectors // (KILLS + 2), 30)
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait(10)
-        await playing
+        await publishing
         with _worker(settings, log) as process:
             await _reaches(bus, FeaturesComputed.topic, vectors, 60)
             await _reaches(bus, OutcomeObserved.topic, EVENTS, 60)
@@ -115,7 +115,7 @@ async def _killed_under_load(
 
 
 def _expected_vectors(inputs: Sequence[Event]) -> tuple[dict[str, Fields], dict[str, int]]:
-    """What the pure rules make of the log, entity by entity in its order."""
+    """The vectors that the pure rules give for the log, entity by entity in its order."""
     plan, entities, vectors = compile_features(spec()), defaultdict[str, Entity](Entity), {}
     for e in inputs:
         assert isinstance(e, EventReceived)
@@ -124,11 +124,12 @@ def _expected_vectors(inputs: Sequence[Event]) -> tuple[dict[str, Fields], dict[
     return vectors, {name: entity.applied for name, entity in entities.items()}
 
 
-def _same_bytes_twice(events: Sequence[Event]) -> dict[str, Event]:
-    said: dict[str, Event] = {}
+def _by_id(events: Sequence[Event]) -> dict[str, Event]:
+    """Events by id; those published twice have the same bytes."""
+    published: dict[str, Event] = {}
     for e in events:
-        assert said.setdefault(e.id, e) == e, f"{e.id} was said twice, with different words"
-    return said
+        assert published.setdefault(e.id, e) == e, f"{e.id} was published twice, with different bytes"
+    return published
 
 
 def _settings(kafka: Broker, folder: Path) -> FeatureSettings:
@@ -142,9 +143,9 @@ async def test_killed_under_load_it_loses_nothing_and_contradicts_nothing(kafka:
     settings = _settings(kafka, tmp_path)
 
     async with _killed_under_load(settings, spec(), rest=False, vectors=EVENTS) as bus:
-        vectors = _same_bytes_twice(await _read(bus, FeaturesComputed.topic))
+        vectors = _by_id(await _read(bus, FeaturesComputed.topic))
         expected, applied = _expected_vectors(await _read(bus, EventReceived.topic))
-        joined = _same_bytes_twice(await _read(bus, OutcomeObserved.topic))
+        joined = _by_id(await _read(bus, OutcomeObserved.topic))
         states = {e.subject: e.data.applied for e in await _read(bus, EntityState.topic)}
 
     assert {v.data.prediction_id: v.data.features for v in vectors.values()} == expected
@@ -159,8 +160,8 @@ async def test_killed_while_three_topics_move_one_entity_it_contradicts_nothing(
     last_label = [{"name": "last_label", "lag": "label"}, {"name": "mean_3", "mean": "price", "over": "3 events"}]
 
     async with _killed_under_load(settings, spec(features=last_label), True, EVENTS - EVENTS // 5) as bus:
-        vectors = _same_bytes_twice(await _read(bus, FeaturesComputed.topic))
-        joined = _same_bytes_twice(await _read(bus, OutcomeObserved.topic))
+        vectors = _by_id(await _read(bus, FeaturesComputed.topic))
+        joined = _by_id(await _read(bus, OutcomeObserved.topic))
         states = {e.subject: e.data.applied for e in await _read(bus, EntityState.topic)}
 
     assert len(vectors) == EVENTS - EVENTS // 5

@@ -1,4 +1,4 @@
-"""The HTTP door: which loops are known, and what is remembered of an entity."""
+"""The HTTP endpoints: the revision of a loop, and what is stored of an entity."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from everloop_feature.domain import Entity
+from everloop_feature.domain.entity import Entity
+from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityNotFound
-from everloop_feature.loops import Loops
 
 FindEntity = Callable[[str], bytes | None]
 """The committed value of an entity by its key, loop/entity."""
 
 
-def router(loops: Loops, find: FindEntity) -> APIRouter:
+def router(loops: ActiveLoops, find: FindEntity) -> APIRouter:
     """The routes of this service."""
     routes = APIRouter()
 
     @routes.get("/v1/loops/{loop}")
-    async def loop_known(loop: str) -> dict[str, Any]:
-        """The revision of the loop that features are computed by."""
+    async def loop_revision(loop: str) -> dict[str, Any]:
+        """The revision of the spec by which features are computed."""
         return {"loop": loop, "revision": loops.known.require(loop).revision}
 
     @routes.get("/v1/loops/{loop}/entities/{entity:path}")
@@ -30,7 +30,7 @@ def router(loops: Loops, find: FindEntity) -> APIRouter:
         revision = loops.known.require(loop).revision
         value = find(f"{loop}/{entity}")
         if value is None:
-            raise EntityNotFound(f"no observation of entity {entity!r} of loop {loop!r} has come by")
+            raise EntityNotFound(f"no observation of entity {entity!r} of loop {loop!r} was received")
         found = Entity.load(value)
         return {
             "loop": loop,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from everloop_feature.api import router
-from everloop_feature.deadlines import Deadlines
-from everloop_feature.handlers import EntityHandlers
-from everloop_feature.joining import JoinHandlers
-from everloop_feature.loops import Loops
-from everloop_feature.metrics import PrometheusNotes
+from everloop_feature.domain.join_index import JoinIndex
+from everloop_feature.domain.loops import ActiveLoops
+from everloop_feature.handlers.entities import EntityHandlers
+from everloop_feature.handlers.entity_table import EntityLimits, EntityTable
+from everloop_feature.handlers.join_table import JoinTable
+from everloop_feature.handlers.joins import JoinHandlers
+from everloop_feature.handlers.loops import LoopHandlers
+from everloop_feature.metrics import PrometheusMetrics
 from everloop_feature.settings import FeatureSettings
 from everloop_features.times import TimeLimits
 from everloop_learning.deleted_loops import skip_deleted_loops
@@ -21,60 +24,62 @@ from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
 STATE_SHARE = 0.9
-"""How much of the largest record a state may take; the rest is for the envelope."""
+"""The share of the largest record that an entity's state may take; the rest is for the envelope."""
 
 
 def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory | None = None) -> Service:
-    """The service. Without `keyed` its state lives in memory only, on the engines that `connect` makes."""
-    loops, notes = Loops(), PrometheusNotes()
+    """The service. Without `keyed` its state is in memory only, on the engines that `connect` makes."""
+    loops, metrics = ActiveLoops(), PrometheusMetrics()
+    entity_store, join_store = KeyedStore("entities", ordered=True), KeyedStore("joins")
     times = TimeLimits(settings.earliest_time, settings.max_future_s)
-    entities, joins = KeyedStore("entities", ordered=True), KeyedStore("joins")
-    windows = EntityHandlers(
-        loops,
-        entities,
-        notes,
-        settings.ids_kept,
-        int(settings.max_event_bytes * STATE_SHARE),
-        max_entities=settings.max_entities,
-        max_entity_bytes=settings.max_entity_bytes,
-        times=times,
+    entity_table = EntityTable(entity_store, loops, metrics, _entity_limits(settings))
+    predictions = JoinIndex(settings.max_joins, settings.max_join_bytes)
+    unmatched = JoinIndex(settings.max_waiting, settings.max_waiting_bytes)
+    entities = EntityHandlers(loops, entity_table, metrics, times)
+    joins = JoinHandlers(loops, JoinTable(join_store, loops, metrics, predictions, unmatched), metrics, times)
+    bus = connect(
+        "feature", [Route(LoopState.topic, LoopHandlers(loops, entities, joins).on_loop_state, broadcast=True)]
     )
-    predictions = Deadlines(settings.max_joins, settings.max_join_bytes)
-    strangers = Deadlines(settings.max_waiting, settings.max_waiting_bytes)
-    joining = JoinHandlers(loops, joins, notes, predictions, strangers, times)
-    bus = connect("feature", [Route(LoopState.topic, windows.on_loop_state, broadcast=True)])
-    groups = [
-        KeyedGroup(
-            entities,
-            skip_deleted_loops(
-                "feature",
-                loops.known,
-                [
-                    Route(EventReceived.topic, windows.on_event_received),
-                    Route(ObservationReceived.topic, windows.on_observation_received),
-                    Route(LabelJoined.topic, windows.on_label_joined),
-                ],
-            ),
-            sweep=windows.sweep,
-            restored=lambda: windows.restored(entities.items()),
-        ),
-        KeyedGroup(
-            joins,
-            skip_deleted_loops(
-                "feature",
-                loops.known,
-                [
-                    Route(PredictionMade.topic, joining.on_prediction_made),
-                    Route(LabelReceived.topic, joining.on_label_received),
-                ],
-            ),
-            sweep=joining.sweep,
-            restored=lambda: joining.restored(joins.items()),
-        ),
-    ]
+    groups = [_entity_group(entity_store, loops, entities), _join_group(join_store, loops, joins)]
     streams = (keyed or keyed_on(connect, settings.partitions))("feature", groups, bus)
 
     def find(key: str) -> bytes | None:
-        return entities.find(key, bus.partition_for(EventReceived.topic, key.encode()))
+        return entity_store.find(key, bus.partition_for(EventReceived.topic, key.encode()))
 
     return Service(name="feature", settings=settings, router=router(loops, find), engines=[bus, *streams])
+
+
+def _entity_limits(settings: FeatureSettings) -> EntityLimits:
+    return EntityLimits(
+        ids_per_entity=settings.ids_kept,
+        bytes_per_entity=int(settings.max_event_bytes * STATE_SHARE),
+        entities=settings.max_entities,
+        bytes=settings.max_entity_bytes,
+    )
+
+
+def _entity_group(store: KeyedStore, loops: ActiveLoops, handlers: EntityHandlers) -> KeyedGroup:
+    routes = [
+        Route(EventReceived.topic, handlers.on_event_received),
+        Route(ObservationReceived.topic, handlers.on_observation_received),
+        Route(LabelJoined.topic, handlers.on_label_joined),
+    ]
+    return KeyedGroup(
+        store,
+        skip_deleted_loops("feature", loops.known, routes),
+        sweep=handlers.sweep,
+        restored=lambda: handlers.restored(store.items()),
+    )
+
+
+def _join_group(store: KeyedStore, loops: ActiveLoops, handlers: JoinHandlers) -> KeyedGroup:
+    routes = [
+        Route(PredictionMade.topic, handlers.on_prediction_made),
+        Route(LabelReceived.topic, handlers.on_label_received),
+    ]
+    return KeyedGroup(
+        store,
+        skip_deleted_loops("feature", loops.known, routes),
+        sweep=handlers.sweep,
+        restored=lambda: handlers.restored(store.items()),
+    )

@@ -1,4 +1,4 @@
-"""What can be wrong with an event, a label, or a question."""
+"""What can be wrong with an event, a label, or a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from everloop_shared.errors import NotFound, Rejected
 
 
 class EntityNotFound(NotFound):
-    """No observation of this entity has come by."""
+    """No observation of this entity was received."""
 
     title = "Entity not found"
 
@@ -36,25 +36,18 @@ class PredictionNeverCame(Rejected):
 
 
 class LabelCrowdedOut(Rejected):
-    """A label that waited for its prediction had to make room: more came for ids that nobody predicted."""
+    """A label that waited for its prediction was evicted: too many came for ids without a prediction."""
 
     title = "Label crowded out"
 
 
 class NothingToLearn(Rejected):
-    """Feedback that says neither what was right, nor of a class that it was wrong."""
+    """Feedback that neither gives the label nor rules out a class of the loop."""
 
     title = "Feedback says nothing"
 
 
-class IdTaken(Rejected):
-    """Another observation of the entity came under this id before, with other data."""
-
-    http_status = 409
-    title = "Id taken"
-
-
 class RecordRejected(Rejected):
-    """An observation or a label that no door would have let in: another producer wrote it."""
+    """An observation or a label that no endpoint would have accepted: another producer wrote it."""
 
     title = "Record does not fit its loop"

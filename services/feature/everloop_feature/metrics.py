@@ -5,65 +5,69 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge
 
 DUPLICATES = Counter("everloop_feature_duplicates_total", "Observations dropped: their id came before.", ["loop"])
-TAKEN = Counter("everloop_feature_ids_taken_total", "Observations parked: their id came before, other data.", ["loop"])
-VECTORS = Counter("everloop_feature_vectors_total", "Vectors computed for the stream door.", ["loop"])
-OUTCOMES = Counter("everloop_feature_outcomes_total", "Outcomes by kind of word: label, feedback.", ["loop", "kind"])
+IDS_TAKEN = Counter(
+    "everloop_feature_ids_taken_total", "Observations rejected: their id came before with other data.", ["loop"]
+)
+VECTORS = Counter("everloop_feature_vectors_total", "Vectors computed for observations that ingest accepted.", ["loop"])
+OUTCOMES = Counter("everloop_feature_outcomes_total", "Outcomes by kind: label, feedback.", ["loop", "kind"])
 UNJOINED = Counter(
     "everloop_feature_unjoined_total",
     "Given up by reason: late (label), never_came (its prediction), evicted (prediction without a label), "
     "crowded_out (label that waited for its prediction).",
     ["loop", "reason"],
 )
-KEPT = Gauge(
+JOINS = Gauge(
     "everloop_feature_joins",
-    "Kept by partition and table: predictions, and labels that wait for one; limits: MAX_JOINS, MAX_WAITING.",
+    "Predictions, and labels that wait for one, by partition and table; limits: MAX_JOINS, MAX_WAITING.",
     ["partition", "table"],
 )
-KEPT_BYTES = Gauge(
+JOIN_BYTES = Gauge(
     "everloop_feature_join_bytes",
-    "Bytes of what is kept, by partition and table; limits: MAX_JOIN_BYTES, MAX_WAITING_BYTES.",
+    "Their bytes, by partition and table; limits: MAX_JOIN_BYTES, MAX_WAITING_BYTES.",
     ["partition", "table"],
 )
-ENTITIES = Gauge("everloop_feature_entities", "Entities kept by partition; limit: MAX_ENTITIES.", ["partition"])
+ENTITIES = Gauge("everloop_feature_entities", "Entities by partition; limit: MAX_ENTITIES.", ["partition"])
 ENTITY_BYTES = Gauge(
-    "everloop_feature_entity_bytes", "Bytes of the entities kept by partition; limit: MAX_ENTITY_BYTES.", ["partition"]
+    "everloop_feature_entity_bytes", "Bytes of entities by partition; limit: MAX_ENTITY_BYTES.", ["partition"]
 )
-FORGOTTEN = Counter("everloop_feature_forgotten_total", "Entities forgotten: more came than MAX_ENTITIES.", ["loop"])
+FORGOTTEN = Counter(
+    "everloop_feature_forgotten_total", "Entities evicted beyond MAX_ENTITIES, or deleted with their loop.", ["loop"]
+)
 
 
-class PrometheusNotes:
-    """The notes of the handlers as Prometheus metrics."""
+class PrometheusMetrics:
+    """The metrics of the handlers, for Prometheus."""
 
-    def duplicate(self, loop: str) -> None:
-        """An observation was dropped."""
-        DUPLICATES.labels(loop).inc()
-
-    def taken(self, loop: str) -> None:
-        """An observation came under the id of another one."""
-        TAKEN.labels(loop).inc()
-
-    def computed(self, loop: str) -> None:
+    def count_vector(self, loop: str) -> None:
         """A vector was computed."""
         VECTORS.labels(loop).inc()
 
-    def outcome(self, loop: str, kind: str) -> None:
-        """An outcome left."""
+    def count_duplicate(self, loop: str) -> None:
+        """An observation was dropped."""
+        DUPLICATES.labels(loop).inc()
+
+    def count_id_taken(self, loop: str) -> None:
+        """An observation came under the id of another one."""
+        IDS_TAKEN.labels(loop).inc()
+
+    def count_outcome(self, loop: str, kind: str) -> None:
+        """An outcome of a label or of feedback."""
         OUTCOMES.labels(loop, kind).inc()
 
-    def unjoined(self, loop: str, reason: str) -> None:
+    def count_unjoined(self, loop: str, reason: str) -> None:
         """A label or a prediction was given up."""
         UNJOINED.labels(loop, reason).inc()
 
-    def kept(self, partition: int, table: str, count: int, size: int) -> None:
-        """What a partition keeps in a table."""
-        KEPT.labels(str(partition), table).set(count)
-        KEPT_BYTES.labels(str(partition), table).set(size)
-
-    def forgotten(self, loop: str) -> None:
-        """An entity was forgotten."""
+    def count_evicted_entity(self, loop: str) -> None:
+        """An entity was evicted."""
         FORGOTTEN.labels(loop).inc()
 
-    def entities(self, partition: int, entities: int, size: int) -> None:
-        """How many entities a partition keeps, and how many bytes they take."""
-        ENTITIES.labels(str(partition)).set(entities)
+    def set_joins(self, partition: int, table: str, count: int, size: int) -> None:
+        """The size of a partition's table."""
+        JOINS.labels(str(partition), table).set(count)
+        JOIN_BYTES.labels(str(partition), table).set(size)
+
+    def set_entities(self, partition: int, count: int, size: int) -> None:
+        """The size of a partition's entities."""
+        ENTITIES.labels(str(partition)).set(count)
         ENTITY_BYTES.labels(str(partition)).set(size)

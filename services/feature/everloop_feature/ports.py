@@ -1,4 +1,4 @@
-"""What feature needs: its two keyed states, and a note of what happened."""
+"""What feature needs: a keyed state for entities, another for joins, and metrics."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from typing import Protocol
 
 from everloop_shared.messaging.keyed.store import KeyedState
 
-__all__ = ["KeyedState", "Notes"]
+__all__ = ["KeyedState", "Metrics"]
 
 
-class Notes(Protocol):
-    """Counts what happened, for the metrics. Never blocks, never raises; counts again after a crash."""
+class Metrics(Protocol):
+    """Counts what happened. Never blocks, never raises; a record that is handled again after a crash counts again."""
 
-    def duplicate(self, loop: str) -> None:
-        """An observation was dropped because its id was seen before."""
-
-    def taken(self, loop: str) -> None:
-        """An observation was refused because its id came before with other data."""
-
-    def computed(self, loop: str) -> None:
+    def count_vector(self, loop: str) -> None:
         """A vector was computed."""
 
-    def outcome(self, loop: str, kind: str) -> None:
-        """An outcome left."""
+    def count_duplicate(self, loop: str) -> None:
+        """An observation was dropped: its id came before with the same data."""
 
-    def unjoined(self, loop: str, reason: str) -> None:
+    def count_id_taken(self, loop: str) -> None:
+        """An observation was rejected: its id came before with other data."""
+
+    def count_outcome(self, loop: str, kind: str) -> None:
+        """An outcome of a label or of feedback (`kind`)."""
+
+    def count_unjoined(self, loop: str, reason: str) -> None:
         """A label or a prediction was given up: late, never_came, evicted, or crowded_out."""
 
-    def kept(self, partition: int, table: str, count: int, size: int) -> None:
-        """How much a partition keeps of predictions, and of labels that wait for one; in bytes."""
+    def count_evicted_entity(self, loop: str) -> None:
+        """An entity was evicted, or deleted with its loop."""
 
-    def forgotten(self, loop: str) -> None:
-        """An entity was forgotten for the limit's sake."""
+    def set_joins(self, partition: int, table: str, count: int, size: int) -> None:
+        """How many predictions, or labels that wait for one (`table`), a partition has, and their bytes."""
 
-    def entities(self, partition: int, entities: int, size: int) -> None:
-        """How many entities a partition keeps, and how many bytes they take."""
+    def set_entities(self, partition: int, count: int, size: int) -> None:
+        """How many entities a partition has, and their bytes."""

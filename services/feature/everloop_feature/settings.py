@@ -1,4 +1,4 @@
-"""What feature can be told."""
+"""Settings of feature."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ class FeatureSettings(FaustSettings):
     """Settings of the feature service, read from `EVERLOOP_FEATURE_<NAME>`."""
 
     ids_kept: int = Field(
-        20_000, ge=256, le=1_000_000, description="ids that each entity remembers at least, to drop repeats"
+        20_000, ge=256, le=1_000_000, description="ids stored per entity at least, to drop duplicates"
     )
     max_entities: int = Field(
         100_000,
         ge=100,
-        description="entities kept per partition (1 kB of memory each, and their windows); beyond, those heard of "
-        "longest ago are forgotten",
+        description="entities per partition (1 kB of memory each, and their windows); beyond, those used longest ago "
+        "are evicted",
     )
     max_entity_bytes: int = Field(
-        200_000_000, ge=100_000, description="bytes that they may take per partition, their windows and ids included"
+        200_000_000, ge=100_000, description="bytes of entities per partition, with their windows and ids"
     )
     max_joins: int = Field(
         50_000,
         ge=100,
-        description="predictions kept per partition for labels to come; beyond, the loop with the most parts with its "
-        "own: those that have their label first, then the oldest",
+        description="predictions per partition that wait for labels; beyond, the loop with the most evicts its own: "
+        "those that have their label first, then the oldest",
     )
-    max_join_bytes: int = Field(100_000_000, ge=100_000, description="bytes of them, as `max_joins`")
+    max_join_bytes: int = Field(
+        100_000_000, ge=100_000, description="bytes of predictions per partition, as `max_joins`"
+    )
     max_waiting: int = Field(
-        50_000, ge=100, description="ids without a prediction whose labels wait for one, per partition; then as above"
+        50_000, ge=100, description="ids per partition whose labels wait for a prediction; beyond, as `max_joins`"
     )
-    max_waiting_bytes: int = Field(40_000_000, ge=100_000, description="bytes of them, as `max_waiting`")
+    max_waiting_bytes: int = Field(
+        40_000_000, ge=100_000, description="bytes of waiting labels per partition, as `max_joins`"
+    )

@@ -23,13 +23,6 @@ class ObservationRejected(Rejected):
     title = "Observation does not fit the loop's schema"
 
 
-class IdTaken(Rejected):
-    """A prediction was made under this id for other data: its answer would pass for one about the new data."""
-
-    http_status = 409
-    title = "Id taken"
-
-
 class VectorRejected(Rejected):
     """Features that are not the loop's: a model would fail at them, and be blamed for it."""
 

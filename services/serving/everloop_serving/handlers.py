@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from everloop_features import State
+from everloop_features.errors import IdTaken
 from everloop_features.observation import Observation, fingerprint, observe
 from everloop_features.times import USUAL_TIMES, TimeLimits
 from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
@@ -25,7 +26,6 @@ from everloop_serving.domain.labels import LabelBook
 from everloop_serving.domain.predict import Live, predict
 from everloop_serving.domain.recent import Known, Recent
 from everloop_serving.errors import (
-    IdTaken,
     ModelLoading,
     ObservationRejected,
     PredictionNotFound,

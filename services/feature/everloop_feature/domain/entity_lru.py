@@ -1,4 +1,4 @@
-"""Which entities of a partition were heard of longest ago, and what they take: hints in memory, from the state."""
+"""Which entities of a partition were used longest ago, and how many bytes each takes."""
 
 from __future__ import annotations
 
@@ -6,51 +6,54 @@ from collections import defaultdict
 from itertools import islice
 
 KEY_BYTES = 400
-"""What a key takes beside its value, here and in the table."""
+"""Memory of a key beside its value, here and in the store."""
 
 
-class Recency:
-    """Per partition the keys in the order in which they were last touched, each with the bytes kept for it."""
+class EntityLru:
+    """Per partition the keys of entities, least recently used first, each with its bytes.
+
+    Kept in memory only; rebuilt from the store after a start.
+    """
 
     def __init__(self) -> None:
         self._keys: dict[int, dict[str, int]] = defaultdict(dict)
         self._bytes: dict[int, int] = defaultdict(int)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all keys."""
         self._keys.clear()
         self._bytes.clear()
 
     def touch(self, partition: int, key: str, size: int) -> None:
-        """A key was heard of, and takes `size` bytes now."""
+        """Make a key the most recently used one; its value takes `size` bytes now."""
         keys, size = self._keys[partition], size + KEY_BYTES
         self._bytes[partition] += size - keys.pop(key, 0)
         keys[key] = size
 
     def discard(self, partition: int, key: str) -> None:
-        """A key is gone."""
+        """Remove a key."""
         self._bytes[partition] -= self._keys[partition].pop(key, 0)
 
     def bytes(self, partition: int) -> int:
-        """What all keys of a partition take."""
+        """The bytes of all keys of a partition."""
         return self._bytes[partition]
 
     def count(self, partition: int) -> int:
-        """How many keys there are."""
+        """The number of keys of a partition."""
         return len(self._keys[partition])
 
-    def of(self, loop: str) -> list[tuple[int, str]]:
+    def keys_of(self, loop: str) -> list[tuple[int, str]]:
         """The keys of a loop, with their partitions."""
         prefix = f"{loop}/"
         return [(p, key) for p, keys in self._keys.items() for key in keys if key.startswith(prefix)]
 
-    def excess(self, partition: int, entries: int, limit: int, most: int) -> list[str]:
-        """The oldest keys, without which there are at most `entries` of at most `limit` bytes; `most` at a time."""
-        over, room = self.count(partition) - entries, self._bytes[partition] - limit
-        gone: list[str] = []
+    def excess(self, partition: int, max_entities: int, max_bytes: int, most: int) -> list[str]:
+        """The least recently used keys whose removal brings a partition within both limits, `most` at a time."""
+        over, room = self.count(partition) - max_entities, self._bytes[partition] - max_bytes
+        evicted: list[str] = []
         for key, size in islice(self._keys[partition].items(), most):
-            if len(gone) >= over and room <= 0:
+            if len(evicted) >= over and room <= 0:
                 break
-            gone.append(key)
+            evicted.append(key)
             room -= size
-        return gone
+        return evicted

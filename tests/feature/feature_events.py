@@ -1,4 +1,4 @@
-"""Makes the events that the tests of feature play, with fixed times and ids."""
+"""Builds the events of the tests of feature, with fixed times and ids."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def spec(loop: str = "shop", **changes: Any) -> LoopSpec:
 
 
 def loop_state(of: LoopSpec | None = None, revision: int = 1, sequence: int = 1) -> LoopState:
-    """The loop as the registry tells it."""
+    """The state of the loop as the registry publishes it."""
     of = of or spec()
     return LoopState(
         id=f"state-{of.loop}-{sequence}",
@@ -54,13 +54,13 @@ def event(n: int, price: float | None = 1.0, entity: str = "ada", loop: str = "s
 
 
 def observation(n: int, price: float | None = 1.0, entity: str = "ada", loop: str = "shop") -> ObservationReceived:
-    """The n-th observation, by the REST door."""
+    """The n-th observation, which serving predicted from by REST."""
     data = EventReceivedData(entity=entity, fields={"price": price}, received=at_second(n))
     return ObservationReceived(id=f"e{n}", time=at_second(n), subject=entity, loop=loop, revision=1, data=data)
 
 
 def prediction(
-    n: int, said: Scalar = True, entity: str = "ada", loop: str = "shop", features: dict[str, Any] | None = None
+    n: int, answer: Scalar = True, entity: str = "ada", loop: str = "shop", features: dict[str, Any] | None = None
 ) -> PredictionMade:
     """The prediction of the n-th observation."""
     return PredictionMade(
@@ -73,7 +73,7 @@ def prediction(
         data=PredictionMadeData(
             entity=entity,
             features=features or {"price": float(n)},
-            prediction=said,
+            prediction=answer,
             probabilities={"false": 0.2, "true": 0.8},
             version="logistic-0@5",
             role="champion",

@@ -1,4 +1,4 @@
-"""A running feature service and its bus, as tests see them."""
+"""A running feature service and its broker, as tests see them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ E = TypeVar("E", bound=Event)
 
 
 @dataclass
-class FeatureRoom:
-    """A running feature service and its bus."""
+class RunningFeature:
+    """A running feature service and its broker."""
 
     broker: MemoryBroker
     service: Service
 
-    async def tell(self, *events: Event) -> None:
-        """Put events on the bus."""
+    async def publish(self, *events: Event) -> None:
+        """Publish events, for the service to consume."""
         await self.service.engines[0].publish(events)
 
-    def heard(self, kind: type[E]) -> list[E]:
+    def published(self, kind: type[E]) -> list[E]:
         """All events of a kind, partition by partition."""
         return [e for e in self.broker.events(kind.topic) if isinstance(e, kind)]
 
-    async def hears(self, kind: type[E], count: int, within_s: float = 5.0) -> list[E]:
+    async def wait_for(self, kind: type[E], count: int, within_s: float = 5.0) -> list[E]:
         """Wait for `count` events of a kind; fails when they do not come."""
-        await self.until(lambda: len(self.heard(kind)) >= count, within_s)
-        return self.heard(kind)
+        await self.until(lambda: len(self.published(kind)) >= count, within_s)
+        return self.published(kind)
 
     async def until(self, done: Callable[[], object], within_s: float = 5.0) -> None:
         """Wait for a condition."""

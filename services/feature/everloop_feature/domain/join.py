@@ -1,0 +1,176 @@
+"""The stored state of one prediction id: the prediction, labels that wait for it, and what is known of its truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from everloop_schemas.envelope import Scalar
+from everloop_schemas.ingest import LabelReceived
+from everloop_schemas.serving import PredictionMade
+from everloop_shared.messaging.routes import Position
+
+MAX_WAITING_LABELS = 20
+"""Labels and feedback that wait for one prediction, at most."""
+MAX_WAITING_LABEL_BYTES = 64_000
+"""Their bytes, at most; one label always finds room."""
+
+
+@dataclass(frozen=True)
+class WaitingLabel:
+    """A label or feedback that waits for its prediction: its encoded event, and its position for a dead letter."""
+
+    id: str
+    kind: str
+    revision: int
+    wire: bytes
+    at: Position
+
+    @classmethod
+    def of(cls, label: LabelReceived, at: Position) -> WaitingLabel:
+        """A label that came before its prediction."""
+        return cls(label.id, label.data.kind, label.revision, label.encode(), at)
+
+    def decode(self) -> LabelReceived:
+        """The event."""
+        return LabelReceived.model_validate_json(self.wire)
+
+    def header(self) -> list[Any]:
+        """Everything but the event, for JSON."""
+        at = self.at
+        return [self.id, self.kind, self.revision, at.topic, at.partition, at.offset, at.timestamp]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The label of a prediction, or the class that feedback says it is not."""
+
+    label: Scalar | None = None
+    rejected: Scalar | None = None
+
+    def same_as(self, other: Truth | None) -> bool:
+        """Whether both are the same, types included: True is not 1."""
+        return other is not None and self == other and type(self.label) is type(other.label)
+
+
+@dataclass(frozen=True)
+class Join:
+    """What is stored under one prediction id until `due_ms`, in the broker's time.
+
+    `prediction` is the encoded event, `prediction_revision` the revision of the spec that it carries. `waiting` came
+    before the prediction; `overdue` waited too long or were evicted, and become dead letters in the next sweep.
+    `applied_ids` are hashes of the ids of labels and feedback that were applied, `feedback` has a hash of each source
+    with a hash of what it says. `truth_time_us` is the time of the truth in microseconds since the epoch, and
+    `truth_is_label` whether a label says it, or feedback.
+    """
+
+    due_ms: int
+    prediction: bytes | None = None
+    prediction_revision: int = 0
+    waiting: tuple[WaitingLabel, ...] = ()
+    overdue: tuple[WaitingLabel, ...] = ()
+    truth: Truth | None = None
+    corrections: int = 0
+    applied_ids: tuple[str, ...] = ()
+    feedback: tuple[tuple[str, str], ...] = ()
+    truth_time_us: int = 0
+    truth_is_label: bool = False
+
+    @property
+    def revision(self) -> int:
+        """The revision of its prediction, or of a label that waits; 0 where neither carries one."""
+        return self.prediction_revision or next((w.revision for w in (*self.waiting, *self.overdue)), 0)
+
+    def dump(self) -> bytes:
+        """The stored value: a line of JSON, then each encoded event in a line of its own."""
+        truth = [self.truth.label, self.truth.rejected] if self.truth else None
+        counted = [self.due_ms, truth, self.corrections, self.applied_ids, self.feedback]
+        known = [*counted, self.truth_time_us, self.truth_is_label, self.prediction_revision]
+        headers = [[w.header() for w in labels] for labels in (self.waiting, self.overdue)]
+        events = [w.wire for w in (*self.waiting, *self.overdue)]
+        return b"\n".join([to_json([known, *headers]), self.prediction or b"", *events])
+
+    @classmethod
+    def load(cls, value: bytes) -> Join:
+        """The join from its stored value."""
+        if not value.startswith(b"[["):
+            return _load_first_form(value)
+        head, prediction, *events = value.split(b"\n")
+        known, waiting, overdue = from_json(head)
+        due_ms, truth, corrections, applied_ids, feedback, truth_time_us, truth_is_label, prediction_revision = known
+        return cls(
+            due_ms=due_ms,
+            prediction=prediction or None,
+            prediction_revision=prediction_revision,
+            waiting=_waiting_labels(waiting, events),
+            overdue=_waiting_labels(overdue, events[len(waiting) :]),
+            truth=Truth(*truth) if truth else None,
+            corrections=corrections,
+            applied_ids=tuple(applied_ids),
+            feedback=tuple((source, content) for source, content in feedback),
+            truth_time_us=truth_time_us,
+            truth_is_label=truth_is_label,
+        )
+
+    def decode_prediction(self) -> PredictionMade | None:
+        """The prediction's event; None before it came."""
+        return PredictionMade.model_validate_json(self.prediction) if self.prediction else None
+
+    def add_prediction(self, event: PredictionMade) -> Join:
+        """The join with its prediction; nothing waits any more."""
+        return replace(self, prediction=event.encode(), prediction_revision=event.revision, waiting=())
+
+    def add_waiting(self, label: WaitingLabel) -> tuple[Join, list[WaitingLabel]]:
+        """The join with one more label that waits, and those that are evicted for it.
+
+        The oldest feedback is evicted first, then the oldest label, but never the one that is added.
+        """
+        if any(w.id == label.id for w in self.waiting):
+            return self, []
+        waiting, evicted = [*self.waiting, label], list[WaitingLabel]()
+        while len(waiting) > MAX_WAITING_LABELS or (len(waiting) > 1 and _bytes(waiting) > MAX_WAITING_LABEL_BYTES):
+            kinds = [w.kind for w in waiting[:-1]]
+            evicted.append(waiting.pop(kinds.index("feedback") if "feedback" in kinds else 0))
+        return replace(self, waiting=tuple(waiting)), evicted
+
+    def give_up_waiting(self) -> Join:
+        """The join with all that waits overdue. Stored before the dead letters leave, so that none joins after all."""
+        return replace(self, waiting=(), overdue=(*self.overdue, *self.waiting))
+
+
+def _bytes(labels: Iterable[WaitingLabel]) -> int:
+    return sum(len(w.wire) for w in labels)
+
+
+def _waiting_labels(headers: Iterable[list[Any]], events: Iterable[bytes]) -> tuple[WaitingLabel, ...]:
+    return tuple(
+        WaitingLabel(id, kind, revision, wire, Position(*at))
+        for (id, kind, revision, *at), wire in zip(headers, events, strict=False)
+    )
+
+
+def _load_first_form(value: bytes) -> Join:
+    """A join in the form of the first releases, which did not record whether a label says its truth: taken as one."""
+    due_ms, prediction, waiting, overdue, truth, corrections, applied_ids, *rest = json.loads(value)
+    feedback, truth_time_us, truth_is_label = rest or ((), 0, truth is not None)
+    made = PredictionMade.model_validate(prediction) if prediction else None
+    sides = [
+        [WaitingLabel.of(LabelReceived.model_validate(e), Position(*at)) for e, at in s] for s in (waiting, overdue)
+    ]
+    return Join(
+        due_ms=due_ms,
+        prediction=made.encode() if made else None,
+        prediction_revision=made.revision if made else 0,
+        waiting=tuple(sides[0]),
+        overdue=tuple(sides[1]),
+        truth=Truth(*truth) if truth else None,
+        corrections=corrections,
+        applied_ids=tuple(applied_ids),
+        feedback=tuple((source, content) for source, content in feedback),
+        truth_time_us=truth_time_us,
+        truth_is_label=truth_is_label,
+    )

@@ -1,0 +1,114 @@
+"""Observations and labels of entities become vectors and windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from everloop_feature.domain.admission import admit_observation
+from everloop_feature.domain.entity import FINGERPRINT_BYTES, Entity
+from everloop_feature.domain.events import build_dead_letter, build_entity_state_events, build_features_event
+from everloop_feature.domain.loops import ActiveLoop, ActiveLoops
+from everloop_feature.errors import TimeOutOfBounds
+from everloop_feature.handlers.entity_table import EntityTable
+from everloop_feature.ports import Metrics
+from everloop_features.errors import IdTaken
+from everloop_features.observation import fingerprint
+from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import LabelJoined
+from everloop_schemas.ingest import EventReceived
+from everloop_schemas.serving import ObservationReceived
+from everloop_shared.clock import Clock, system_clock
+from everloop_shared.messaging.routes import Position
+
+
+@dataclass
+class EntityHandlers:
+    """Handles the topics keyed by loop/entity."""
+
+    loops: ActiveLoops
+    table: EntityTable
+    metrics: Metrics
+    times: TimeLimits = USUAL_TIMES
+    clock: Clock = system_clock
+    keys_per_sweep: int = 2_000
+
+    async def on_event_received(self, event: EventReceived, at: Position) -> list[Event]:
+        """An observation that ingest accepted: its vector, for serving to predict from, and the entity's windows."""
+        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+            return [build_dead_letter(event, at, TimeOutOfBounds(f"time {wrong}"))]
+        loop = self.loops.require(event.loop, event.revision)
+        observed = self._observe(loop, event, at)
+        if observed is None:
+            return []
+        self.metrics.count_vector(event.loop)
+        entity, digest = observed
+        return [
+            build_features_event(event, entity, digest, loop.revision),
+            *build_entity_state_events(event, entity, loop.life),
+        ]
+
+    async def on_observation_received(self, event: ObservationReceived, at: Position) -> list[Event]:
+        """An observation that serving has predicted from already: the entity's windows only."""
+        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+            return [build_dead_letter(event, at, TimeOutOfBounds(f"time {wrong}"))]
+        loop = self.loops.require(event.loop, event.revision)
+        observed = self._observe(loop, event, at)
+        return build_entity_state_events(event, observed[0], loop.life) if observed else []
+
+    async def on_label_joined(self, event: LabelJoined, at: Position) -> list[Event]:
+        """A label of a prediction of the entity, for `lag: label`."""
+        key, loop = event.key().decode(), self.loops.require(event.loop, event.revision)
+        if self.table.is_applied(key, at):
+            return []
+        before, data = self.table.load(key, at, loop.life), event.data
+        entity = before.apply_label(loop.plan, data.label, data.observed or event.time, data.correction)
+        if entity == before:
+            return []  # it came before, or is of an older observation than the label known: neither changes a window
+        self.table.save_labelled(key, entity, at)
+        return build_entity_state_events(event, entity, loop.life)
+
+    async def sweep(self, at: Position) -> list[Event]:
+        """Delete entities of ended loop lifetimes, and those beyond the limits that were used longest ago."""
+        self.table.delete_ended(at, self.keys_per_sweep)
+        if at.timestamp:  # before anything was read, only an entity's own state knows which records were applied
+            self.table.evict(at, self.keys_per_sweep)
+        self.table.report_size(at.partition)
+        return []
+
+    def restored(self, entities: Iterable[tuple[int, str, bytes]]) -> None:
+        """The state was read back; `entities` is all of it."""
+        self.table.restore(entities)
+
+    def on_loop_ended(self, loop: str) -> None:
+        """A lifetime of the loop has ended: the next sweeps delete its entities."""
+        self.table.schedule_cleanup(loop)
+
+    def _observe(
+        self, loop: ActiveLoop, event: EventReceived | ObservationReceived, at: Position
+    ) -> tuple[Entity, str] | None:
+        """The entity after an observation, and the observation's fingerprint; None for one that is applied already.
+
+        Raises RecordRejected, StateTooLarge, and IdTaken where another observation came under the same id.
+        """
+        key = event.key().decode()
+        if self.table.is_applied(key, at):
+            return None
+        fields = admit_observation(loop, event)
+        entity = self.table.load(key, at, loop.life)
+        digest = fingerprint(event.subject, fields, None if event.time == event.data.received else event.time)
+        mark = bytes.fromhex(digest)[:FINGERPRINT_BYTES]
+        match self.table.match_id(key, entity, event.id, mark, at):
+            case "same":
+                self.metrics.count_duplicate(event.loop)
+                return None
+            case "other":
+                self.metrics.count_id_taken(event.loop)
+                raise IdTaken(
+                    f"id: {event.id!r} is the id of another observation of {event.subject!r}; give each its own"
+                )
+        entity = self.table.make_page_room(key, entity, at)
+        entity = entity.observe(loop.plan, event.id, fields, event.time, event.data.received, mark)
+        self.table.save_observed(key, entity, at)
+        return entity, digest
