@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from everloop_schemas.envelope import DAY_MS, FOREVER, Data, Event, Topic
+from everloop_schemas.envelope import DAY_MS, FOREVER, Data, Event, Topic, derived_id
+
+DriftKind = Literal["concept", "data", "prediction", "label"]
+"""Which distribution has changed: labels given the features, features, predictions, or labels."""
+SERVED_ERROR = "served_error"
+"""The subject of a concept drift that shows in the error of the served predictions."""
 
 
 class DriftDetectedData(Data):
-    """A concept drift on the served error. Offsets are of the loop's outcome log.
+    """A change of the data or the concept. Offsets are of the loop's outcome log.
 
-    `offset` is the outcome that raised the alarm, `change_point` the most likely first outcome of the new
+    `kind` says which distribution has changed, and `subject` what shows it: the served error, or the name of a
+    feature. `offset` is the outcome that raised the alarm, `change_point` the most likely first outcome of the new
     concept; `error_before` and `error_after` are the mean losses on either side of it.
     """
 
-    kind: Literal["concept"] = "concept"
+    kind: DriftKind = "concept"
+    subject: str = SERVED_ERROR
     detector: Literal["hddm_w", "adwin"]
     offset: int
     change_point: int
@@ -23,6 +30,11 @@ class DriftDetectedData(Data):
     error_before: float
     error_after: float
     version: str
+
+    @property
+    def is_served_error_drift(self) -> bool:
+        """Whether this drift makes predictions worse: only then a run is requested and the gate's test restarts."""
+        return self.kind == "concept" and self.subject == SERVED_ERROR
 
 
 class DriftDetected(Event):
@@ -34,6 +46,16 @@ class DriftDetected(Event):
     type: Literal["monitoring.drift_detected.v1"] = "monitoring.drift_detected.v1"
     source: str = "everloop/monitoring"
     data: DriftDetectedData
+
+
+def drift_id(loop: str, kind: DriftKind, subject: str, offset: int) -> str:
+    """The id of a drift: one for each kind and subject at an offset of the outcome log.
+
+    For a drift of the served error, the id is derived from the offset alone, as it was when there was no other kind:
+    when monitoring is rebuilt from its logs, it publishes the same ids again, and training starts no second run.
+    """
+    distinction = () if (kind, subject) == ("concept", SERVED_ERROR) else (kind, subject)
+    return derived_id(loop, DriftDetected.type_name(), *distinction, offset)
 
 
 class Scores(Data):

@@ -107,8 +107,8 @@ def evaluation(start: int, losses: Mapping[str, Sequence[float | None]], loop: s
     return event(EvaluationUpdated, data, f"evaluation-{start}-{n}", loop)
 
 
-def drift(offset: int) -> DriftDetected:
-    """An alarm at an offset."""
+def drift(offset: int, **changes: Any) -> DriftDetected:
+    """A drift of the served error at an offset, or of what `changes` say."""
     data = DriftDetectedData(
         detector="hddm_w",
         offset=offset,
@@ -118,6 +118,7 @@ def drift(offset: int) -> DriftDetected:
         error_before=0.2,
         error_after=0.6,
         version="a-0@100",
+        **changes,
     )
     return event(DriftDetected, data, f"drift-{offset}")
 

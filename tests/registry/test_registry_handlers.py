@@ -317,6 +317,16 @@ async def test_a_version_that_breaks_its_contract_is_refused_and_ends_the_rollou
     assert (await at_desk.loop()).stage == "idle"
 
 
+@pytest.mark.parametrize(("kind", "subject"), [("data", "price"), ("prediction", "market"), ("concept", "price")])
+async def test_only_a_drift_of_the_served_error_restarts_the_gates_test(at_desk: Desk, kind: str, subject: str) -> None:
+    await champion_is(at_desk, "a-0")
+
+    await at_desk.hear(lines(200, 150, a=WORSE, b=BETTER), drift(349, kind=kind, subject=subject))
+    decided = await at_desk.hear(lines(350, 50, a=WORSE, b=BETTER))
+
+    assert "gate_decided" in decided
+
+
 async def test_a_running_rollout_goes_on_through_an_alarm(at_desk: Desk) -> None:
     await champion_is(at_desk, "a-0")
     await rollout_of(at_desk)

@@ -79,6 +79,16 @@ async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: M
         assert min(fresh) > run.data.requested_offset
 
 
+async def test_only_a_drift_of_the_served_error_starts_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
+    of_a_feature = alert(650, 601, "feature", kind="data", subject="a")
+    async with house(broker, tmp_path) as room:
+        await room.send(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))
+
+        await room.until(lambda: broker.committed.get(ALERTS) == 2)
+
+        assert [r.causationid for r in room.said(RunRequested) if r.data.trigger == "drift"] == ["error"]
+
+
 async def test_an_alert_before_its_outcomes_waits_for_them(broker: MemoryBroker, tmp_path: Path) -> None:
     async with house(broker, tmp_path) as room:
         await room.send(state(), *[event(i) for i in range(100)], alert(650, 601))

@@ -94,7 +94,7 @@ def outcomes(start: int, stop: int, **parts: Any) -> list[Outcome]:
     return [outcome_of(event(i, **parts), i) for i in range(start, stop)]
 
 
-def alert(offset: int, change_point: int, ident: str = "alert") -> DriftDetected:
+def alert(offset: int, change_point: int, ident: str = "alert", **changes: Any) -> DriftDetected:
     data = DriftDetectedData(
         detector="hddm_w",
         offset=offset,
@@ -104,6 +104,7 @@ def alert(offset: int, change_point: int, ident: str = "alert") -> DriftDetected
         error_before=0.1,
         error_after=0.6,
         version="0",
+        **changes,
     )
     return DriftDetected(id=ident, time=START, subject="0", loop="market", revision=1, data=data)
 

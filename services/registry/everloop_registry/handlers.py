@@ -114,7 +114,9 @@ class Handlers:
         return await self._close(ledger)
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
-        """Start all tests anew, on outcomes nobody has seen; a running rollout goes on."""
+        """On a drift of the served error, start all tests anew, on outcomes nobody has seen; a rollout goes on."""
+        if not event.data.is_served_error_drift:
+            return []
         if (ledger := await self._open(event)) is None:
             return []
         if ledger.work.gate.on_alarm(event.data.offset):

@@ -60,7 +60,9 @@ class Handlers:
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
-        """A drift: a fresh line from its change point, unless a run was just made."""
+        """A drift of the served error: a fresh line from its change point, unless a run was just made."""
+        if not event.data.is_served_error_drift:
+            return []
         self.loops.require_arrived(event.loop)
         return list(await self.learners.on_drift(event, at.partition, at.offset))
 

@@ -88,8 +88,10 @@ class Story:
             case RunFinished() if event.data.state == "trained":
                 self._trained[event.data.run] = event
                 self._connect()
-            case DriftDetected():
+            case DriftDetected() if event.data.is_served_error_drift:
                 self._on_drift(event)
+            case DriftDetected(data=d):
+                self._tell(event, f"{d.kind} drift detected", f"{d.subject} ({d.detector})", "yellow")
             case GateDecided() if event.data.passed:
                 d = event.data
                 evidence = f"log e {d.log_e:.1f} >= {d.log_threshold:.1f}, {d.outcomes} pairs"

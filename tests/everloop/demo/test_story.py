@@ -41,9 +41,10 @@ def outcome(subject: str, hit: bool) -> Event:
     return make(OutcomeObserved, data, subject=subject)
 
 
-def drift() -> Event:
+def drift(**changes: Any) -> Event:
     data = {"detector": "adwin", "offset": 9, "change_point": 8, "outcomes": 9, "outcomes_since_change": 1}
-    return make(DriftDetected, {**data, "error_before": 0.1, "error_after": 0.9, "version": "a@1"}, id="alarm")
+    data |= {"error_before": 0.1, "error_after": 0.9, "version": "a@1", **changes}
+    return make(DriftDetected, data, id="alarm")
 
 
 def run(name: str, cause: str) -> list[Event]:
@@ -84,6 +85,15 @@ def test_topics_may_be_read_in_any_order(order: tuple[int, ...]) -> None:
     tell(story, outcome("row-1", True), *[steps[i] for i in order], promoted("b@9", "r"))
 
     assert verdict(story).missing == []
+
+
+def test_a_drift_of_a_feature_is_shown_and_is_not_the_drift_of_the_demo() -> None:
+    story = Story(onset_id="row-1")
+
+    tell(story, outcome("row-1", True), drift(kind="data", subject="price"))
+
+    assert [moment.what for moment in story.timeline][-1] == "data drift detected"
+    assert "the drift was not detected" in verdict(story).missing
 
 
 def test_a_promotion_of_another_run_does_not_close_the_loop() -> None:

@@ -16,6 +16,7 @@ from everloop_monitoring.domain.scores import ROLLING, Baselines, Errors, Sums, 
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.monitoring import SERVED_ERROR, DriftKind
 from everloop_schemas.registry import BASELINE
 from everloop_shared.arithmetic import Spread
 
@@ -78,11 +79,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """An alarm, with the version served on the outcome that raised it, and the loop's outcomes so far."""
+    """An alarm, with the version served on the outcome that raised it, and the loop's outcomes so far.
+
+    `kind` and `subject` say what has changed, as in `DriftDetectedData`.
+    """
 
     alarm: Alarm
     version: str
     outcomes: int
+    kind: DriftKind = "concept"
+    subject: str = SERVED_ERROR
 
 
 @dataclass(slots=True)

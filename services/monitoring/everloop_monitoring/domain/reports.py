@@ -18,6 +18,7 @@ from everloop_schemas.monitoring import (
     EvaluationUpdated,
     EvaluationUpdatedData,
     Scores,
+    drift_id,
 )
 
 AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
@@ -55,10 +56,10 @@ def evaluation_updated(fold: Fold, last: OutcomeObserved, time: datetime) -> Eva
 
 
 def drift_detected(drift: Drift, cause: OutcomeObserved, time: datetime) -> DriftDetected:
-    """One drift, told once: the id is that of the outcome that raised the alarm."""
+    """The event of a drift. `cause` is the outcome that raised the alarm."""
     alarm = drift.alarm
     return DriftDetected(
-        id=derived_id(cause.loop, DriftDetected.type_name(), alarm.offset),
+        id=drift_id(cause.loop, drift.kind, drift.subject, alarm.offset),
         time=time,
         subject=drift.version,
         loop=cause.loop,
@@ -66,6 +67,8 @@ def drift_detected(drift: Drift, cause: OutcomeObserved, time: datetime) -> Drif
         causationid=cause.id,
         traceparent=cause.traceparent,
         data=DriftDetectedData(
+            kind=drift.kind,
+            subject=drift.subject,
             detector=alarm.detector,
             offset=alarm.offset,
             change_point=alarm.change_point,

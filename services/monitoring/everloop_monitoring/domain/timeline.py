@@ -105,8 +105,9 @@ def model_trained(event: ModelTrained) -> Happening | None:
 
 
 def drift(id: str, loop: str, time: datetime, d: DriftDetectedData) -> Happening:
-    """A drift was seen."""
-    what = f"drift: error {d.error_before:.1%} before, {d.error_after:.1%} after offset {d.change_point}"
+    """A drift was detected."""
+    subject = "" if d.is_served_error_drift else f"{d.kind} of {d.subject}, "
+    what = f"drift: {subject}error {d.error_before:.1%} before, {d.error_after:.1%} after offset {d.change_point}"
     why = f"{d.detector} on what {d.version} served, {d.outcomes_since_change} outcomes after the change"
     return Happening(id, loop, "drift", time, what, why, {**d.model_dump(), "severity": "warning"})
 
