@@ -1,4 +1,4 @@
-"""What monitoring publishes: drifts, evaluations and alerts."""
+"""The events that monitoring publishes: drifts, evaluations and alerts."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def drift_id(loop: str, kind: DriftKind, subject: str, offset: int) -> str:
 
 
 class Scores(Data):
-    """Prequential scores of what was served, beside the baselines, by the metric that the loop names.
+    """Prequential scores of the served predictions and of the baselines, by the metric of the loop's spec.
 
-    Those in `undefined` say nothing and are 0: an F1 without a positive label, an area under the curve of one class.
+    A score in `undefined` has no value and is 0, as an F1 without a positive label, or a ROC AUC of one class.
     """
 
     metric: str
@@ -87,7 +87,7 @@ class EvaluationUpdatedData(Data):
 
 
 class EvaluationUpdated(Event):
-    """How the served versions and their shadows did on a range of outcomes."""
+    """Scores of a loop, and the losses of the served versions and their shadows on a range of outcomes."""
 
     topic: ClassVar[Topic] = Topic(
         "monitoring.evaluation_updated.v1", owner="monitoring", keyed_by="loop", retention_ms=30 * DAY_MS
@@ -98,7 +98,7 @@ class EvaluationUpdated(Event):
 
 
 class AlertRaisedData(Data):
-    """Something a person may want to know, in one sentence."""
+    """An alert for the operators, with its message in one sentence."""
 
     kind: Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
     severity: Literal["info", "warning", "critical"]

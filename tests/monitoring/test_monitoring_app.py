@@ -1,4 +1,4 @@
-"""Monitoring as a whole: events in, counts, events and doors out."""
+"""Monitoring as a whole: events in, counts, events and answers out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.databases import database_url
-from tests.monitoring.monitoring_house import (
+from tests.monitoring.monitoring_service import (
     LOOP,
     MODEL,
-    House,
+    RunningMonitoring,
     dead_letter,
     observation,
     outcome,
@@ -22,7 +22,7 @@ from tests.monitoring.monitoring_house import (
     state,
 )
 
-from everloop_monitoring.adapters import FoldingUnit
+from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event, Scalar, at
@@ -51,31 +51,31 @@ def labels(seed: int, *parts: tuple[int, float]) -> list[Event]:
     return [outcome(f"e{i}", rng.random() >= rate) for i, rate in enumerate(rates)]
 
 
-async def test_whatever_comes_twice_is_counted_once(tmp_path: Path) -> None:
+async def test_a_duplicate_is_counted_once(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path) as house:
-        await house.send(state())
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state())
         for _ in range(3):
-            await house.send(observation("a"), observation("b", rest=True), observation("b"))
-            await house.send(prediction("a"), prediction("b"), outcome("a", True), dead_letter(1))
+            await monitoring.publish(observation("a"), observation("b", rest=True), observation("b"))
+            await monitoring.publish(prediction("a"), prediction("b"), outcome("a", True), dead_letter(1))
 
-        s = await house.status()
+        s = await monitoring.status()
 
     assert (s["events"], s["predictions"], s["outcomes"], s["dead_letters"]) == (2, 2, 1, 1)
 
 
-async def test_a_status_counts_what_was_on_the_log_when_it_was_asked_for(tmp_path: Path) -> None:
+async def test_a_status_counts_what_was_published_before_the_request(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path, settle_s=0.1) as house:
-        await house.send(state())
-        await house.send(*[prediction(f"{i}") for i in range(300)])
+    async with running(broker, tmp_path, settle_s=0.1) as monitoring:
+        await monitoring.publish(state())
+        await monitoring.publish(*[prediction(f"{i}") for i in range(300)])
 
-        asked_at_once = await house.ask("status")
+        immediate = await monitoring.get("status")
 
-    assert asked_at_once["predictions"] == 300
+    assert immediate["predictions"] == 300
 
 
-async def test_the_status_says_what_the_command_prints(tmp_path: Path) -> None:
+async def test_the_status_has_what_the_command_prints(tmp_path: Path) -> None:
     broker = MemoryBroker()
     candidate = LiveVersion(version="tree-9@9", since=at(6))
     model = ModelSpec(preset="logistic")
@@ -87,12 +87,14 @@ async def test_the_status_says_what_the_command_prints(tmp_path: Path) -> None:
         id="x", time=at(7), subject=MODEL, loop=LOOP, sequence=1, prevhash="",
         data=ModelPromotedData(version=MODEL, previous="0", reason="evidence"),
     )  # fmt: skip
-    async with running(broker, tmp_path) as house:
-        await house.send(state(candidate=candidate, stage="canary", share=0.25))
-        await house.send(RunRequested(id="r1", time=at(1), subject="logistic-0", loop=LOOP, data=run), promotion)
-        await house.send(outcome("a", True), outcome("b", False))
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(candidate=candidate, stage="canary", share=0.25))
+        await monitoring.publish(
+            RunRequested(id="r1", time=at(1), subject="logistic-0", loop=LOOP, data=run), promotion
+        )
+        await monitoring.publish(outcome("a", True), outcome("b", False))
 
-        s = await house.status()
+        s = await monitoring.status()
 
     assert s == {
         "events": 0,
@@ -112,42 +114,42 @@ async def test_the_status_says_what_the_command_prints(tmp_path: Path) -> None:
 
 
 async def test_an_outcome_waits_for_the_state_of_its_loop(tmp_path: Path) -> None:
-    async with running(MemoryBroker(), tmp_path) as house:
-        await house.send(outcome("a", True))
-        unknown = await house.http.get(f"/v1/loops/{LOOP}/status")
-        await house.send(state())
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        await monitoring.publish(outcome("a", True))
+        unknown = await monitoring.http.get(f"/v1/loops/{LOOP}/status")
+        await monitoring.publish(state())
 
-        s = await house.status()
+        s = await monitoring.status()
 
     assert unknown.status_code == 404
     assert (s["outcomes"], s["dead_letters"]) == (1, 0)
 
 
-async def test_a_drift_is_told_once_with_its_alert_and_stands_on_the_timeline(tmp_path: Path) -> None:
+async def test_a_drift_is_published_once_with_its_alert_and_is_on_the_timeline(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), *labels(1, (1200, 0.1), (400, 0.6)))
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), *labels(1, (1200, 0.1), (400, 0.6)))
 
-        s = await house.status()
-        [line] = await house.ask("drifts")
-        alerts = await house.ask("alerts")
+        s = await monitoring.status()
+        [entry] = await monitoring.get("drifts")
+        alerts = await monitoring.get("alerts")
 
     [drift] = broker.events(DriftDetected.topic)
     [alert] = broker.events(AlertRaised.topic)
     assert s["drifts"] == 1
     assert abs(drift.data.change_point - 1200) < 20
     assert drift.causationid == f"o-e{drift.data.offset}-0"
-    assert (alert.causationid, line["id"], alerts) == (drift.id, drift.id, [line])
+    assert (alert.causationid, entry["id"], alerts) == (drift.id, drift.id, [entry])
 
 
 async def test_evaluations_cover_every_outcome_once_in_pieces_of_a_hundred(tmp_path: Path) -> None:
     broker = MemoryBroker()
     shadow = Shadow(version="tree-9@9", prediction=False)
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), *(outcome(f"e{i}", True) for i in range(150)))
-        await house.send(*(outcome(f"f{i}", i % 2 == 0, shadows=[shadow]) for i in range(150)))
-        await house.caught_up()
-        versions = {v["version"]: v for v in (await house.ask("evaluation"))["versions"]}
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), *(outcome(f"e{i}", True) for i in range(150)))
+        await monitoring.publish(*(outcome(f"f{i}", i % 2 == 0, shadows=[shadow]) for i in range(150)))
+        await monitoring.caught_up()
+        versions = {v["version"]: v for v in (await monitoring.get("evaluation"))["versions"]}
 
     events = [e for e in broker.events(EvaluationUpdated.topic) if isinstance(e, EvaluationUpdated)]
     assert [o for e in events for o in e.data.offsets] == list(range(300))
@@ -162,59 +164,59 @@ async def test_evaluations_cover_every_outcome_once_in_pieces_of_a_hundred(tmp_p
 
 async def test_a_correction_changes_the_score_and_not_the_count(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), outcome("a", True), outcome("b", True))
-        before = await house.status()
-        await house.send(outcome("a", False, correction=1), outcome("a", False, correction=1))
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), outcome("a", True), outcome("b", True))
+        before = await monitoring.status()
+        await monitoring.publish(outcome("a", False, correction=1), outcome("a", False, correction=1))
 
-        after = await house.status()
+        after = await monitoring.status()
 
     assert (before["outcomes"], before["accuracy"]["served"]) == (2, 1.0)
     assert (after["outcomes"], after["accuracy"]["served"]) == (2, 0.5)
 
 
-async def test_a_restart_goes_on_bit_for_bit(tmp_path: Path) -> None:
+async def test_a_restarted_service_continues_bit_for_bit(tmp_path: Path) -> None:
     log = labels(5, (900, 0.15), (300, 0.55))
     whole, broken = MemoryBroker(), MemoryBroker()
-    async with running(whole, tmp_path / "whole") as house:
-        await house.send(state(), *log)
-        await house.caught_up()
-        expected = await _everything(house)
+    async with running(whole, tmp_path / "whole") as monitoring:
+        await monitoring.publish(state(), *log)
+        await monitoring.caught_up()
+        expected = await _everything(monitoring)
 
     for part in (log[:333], log[333:950], log[950:]):
-        async with running(broken, tmp_path / "broken") as house:
-            await house.send(state(), *part)
-            await house.caught_up()
-            seen = await _everything(house)
+        async with running(broken, tmp_path / "broken") as monitoring:
+            await monitoring.publish(state(), *part)
+            await monitoring.caught_up()
+            seen = await _everything(monitoring)
 
     assert seen == expected
     assert [e.data for e in broken.events(DriftDetected.topic)] == [e.data for e in whole.events(DriftDetected.topic)]
 
 
-async def _everything(house: House) -> dict[str, Any]:
+async def _everything(monitoring: RunningMonitoring) -> dict[str, Any]:
     drop = {"time", "first", "last"}
-    evaluation = await house.ask("evaluation")
+    evaluation = await monitoring.get("evaluation")
     evaluation["versions"] = [{k: v for k, v in row.items() if k not in drop} for row in evaluation["versions"]]
-    series = [{k: v for k, v in row.items() if k not in drop} for row in await house.ask("series")]
-    return {"status": await house.ask("status"), "evaluation": evaluation, "series": series}
+    series = [{k: v for k, v in row.items() if k not in drop} for row in await monitoring.get("series")]
+    return {"status": await monitoring.get("status"), "evaluation": evaluation, "series": series}
 
 
-async def test_a_database_lost_is_built_again_from_the_log(tmp_path: Path) -> None:
+async def test_a_lost_database_is_rebuilt_from_the_log(tmp_path: Path) -> None:
     broker = MemoryBroker()
     events = [state(), *labels(2, (300, 0.2)), *(observation(f"e{i}") for i in range(300))]
-    async with running(broker, tmp_path / "first") as house:
-        await house.send(*events)
-        before = await house.status()
+    async with running(broker, tmp_path / "first") as monitoring:
+        await monitoring.publish(*events)
+        before = await monitoring.status()
     broker.committed.clear()
 
-    async with running(broker, tmp_path / "second") as house:
-        after = await house.status()
+    async with running(broker, tmp_path / "second") as monitoring:
+        after = await monitoring.status()
 
     assert after == before
 
 
 async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
-    async def taken(unit: FoldingUnit, id: str, failure: Exception | None = None) -> None:
+    async def add(unit: BatchUnitOfWork, id: str, failure: Exception | None = None) -> None:
         async with unit:
             event = OutcomeObserved.model_validate(outcome(id, True).model_dump())
             await unit.handlers.on_outcome_observed(event, Position(event.topic.name))
@@ -223,165 +225,169 @@ async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
                 raise failure
 
     async with Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database:
-        unit = FoldingUnit(database)
+        unit = BatchUnitOfWork(database)
         unit.handlers.loops.apply(state())
 
         with pytest.raises(ZeroDivisionError):
-            await taken(unit, "a", ZeroDivisionError())
-        await taken(unit, "b")
+            await add(unit, "a", ZeroDivisionError())
+        await add(unit, "b")
 
         async with unit:
-            work, known = await unit.handlers.projections.recall(LOOP, ["a", "b"])
+            evaluated, counted = await unit.handlers.projections.load_evaluation(LOOP, ["a", "b"])
             rows = {t: await unit.session.scalar(text(f"select count(*) from {t}")) for t in ("seen", "outbox")}
-    assert (work.outcomes, set(known)) == (1, {"b"})
+    assert (evaluated.outcomes, set(counted)) == (1, {"b"})
     assert rows == {"seen": 1, "outbox": 1}
 
 
 async def test_dead_letters_raise_an_alert_at_every_power_of_ten(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path) as house:
-        await house.send(state())
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state())
         for n in range(25):
-            await house.send(dead_letter(n))
-            await house.caught_up()
-        alerts = await house.ask("alerts")
+            await monitoring.publish(dead_letter(n))
+            await monitoring.caught_up()
+        alerts = await monitoring.get("alerts")
 
     assert [a["data"]["count"] for a in alerts] == [1, 10]
     assert [e.data.severity for e in broker.events(AlertRaised.topic)] == ["info", "warning"]
 
 
-async def test_a_guardrails_rollback_is_an_alert_and_a_persons_is_only_on_the_timeline(tmp_path: Path) -> None:
+async def test_a_guardrails_rollback_is_an_alert_and_an_operators_is_only_on_the_timeline(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path) as house:
-        await house.send(state())
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state())
         for n, by in enumerate(("guardrail", "person")):
             data = ModelRolledBackData.model_validate(
                 {"version": "0", "rolled_back": MODEL, "by": by, "reason": "worse", "pinned": by == "person"}
             )
-            await house.send(
+            await monitoring.publish(
                 ModelRolledBack(
                     id=f"x{n}", time=at(n), subject=MODEL, loop=LOOP, sequence=n, prevhash="", data=data
                 )
             )  # fmt: skip
-        s = await house.status()
-        timeline = await house.ask("timeline")
+        s = await monitoring.status()
+        timeline = await monitoring.get("timeline")
 
     assert s["rollbacks"] == 2
-    assert [line["kind"] for line in timeline] == ["rollback", "rollback"]
+    assert [entry["kind"] for entry in timeline] == ["rollback", "rollback"]
     assert [e.causationid for e in broker.events(AlertRaised.topic)] == ["x0"]
 
 
-async def test_a_line_that_broke_is_an_alert_with_the_offset_and_what_became_of_it(tmp_path: Path) -> None:
+async def test_a_line_that_failed_raises_an_alert_with_the_offset_and_its_new_state(tmp_path: Path) -> None:
     broker, states = MemoryBroker(), ("restarted", "ended")
-    async with running(broker, tmp_path) as house:
-        await house.send(state())
-        for n, became in enumerate(states):
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state())
+        for n, new_state in enumerate(states):
             data = LineFailedData.model_validate(
-                {"line": "logistic-0", "run": "r", "state": became, "offset": 500 + n, "reason": "not finite"}
+                {"line": "logistic-0", "run": "r", "state": new_state, "offset": 500 + n, "reason": "not finite"}
             )
-            await house.send(LineFailed(id=f"f{n}", time=at(n), subject="logistic-0", loop=LOOP, revision=1, data=data))
-        await house.status()
-        told = await house.ask("alerts")
+            await monitoring.publish(
+                LineFailed(id=f"f{n}", time=at(n), subject="logistic-0", loop=LOOP, revision=1, data=data)
+            )
+        await monitoring.status()
+        alerts = await monitoring.get("alerts")
 
     raised = [e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)]
     assert [(a.kind, a.severity) for a in raised] == [("line_failed", "warning"), ("line_failed", "critical")]
-    assert "logistic-0 broke at offset 500 and starts again without it: not finite" in raised[0].message
-    assert [line["kind"] for line in told] == ["line_failed", "line_failed"]
+    assert "logistic-0 failed at offset 500 and restarts without it: not finite" in raised[0].message
+    assert [entry["kind"] for entry in alerts] == ["line_failed", "line_failed"]
 
 
-async def test_a_version_that_cannot_be_loaded_is_an_alert_that_says_what_serves(tmp_path: Path) -> None:
+async def test_a_version_that_cannot_be_loaded_raises_an_alert_that_names_what_serves(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    said = {"version": "logistic-0@99", "instance": "one", "reason": "sha256 is 1, expected 2", "serving": "0"}
-    async with running(broker, tmp_path) as house:
-        await house.send(state())
-        for n, became in enumerate(("ready", "failed", "failed")):
-            data = VersionStateData.model_validate({**said, "state": became})
-            event = VersionState(id=became, time=at(n), subject="logistic-0@99", loop=LOOP, revision=1, data=data)
-            await house.send(event)
-        await house.status()
-        told = await house.ask("alerts")
+    fields = {"version": "logistic-0@99", "instance": "one", "reason": "sha256 is 1, expected 2", "serving": "0"}
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state())
+        for n, new_state in enumerate(("ready", "failed", "failed")):
+            data = VersionStateData.model_validate({**fields, "state": new_state})
+            event = VersionState(id=new_state, time=at(n), subject="logistic-0@99", loop=LOOP, revision=1, data=data)
+            await monitoring.publish(event)
+        await monitoring.status()
+        alerts = await monitoring.get("alerts")
 
     raised = {e.id: e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)}
     [alert] = raised.values()
     assert (alert.kind, alert.severity) == ("artifact", "critical")
     assert alert.message == "logistic-0@99 cannot be loaded on one; it serves 0: sha256 is 1, expected 2"
-    assert [line["kind"] for line in told] == ["artifact"]
+    assert [entry["kind"] for entry in alerts] == ["artifact"]
 
 
 async def test_the_curves_have_a_point_every_fifty_labels(tmp_path: Path) -> None:
-    async with running(MemoryBroker(), tmp_path) as house:
-        await house.send(state(), *labels(0, (220, 0.0)))
-        await house.caught_up()
-        series = await house.ask("series")
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        await monitoring.publish(state(), *labels(0, (220, 0.0)))
+        await monitoring.caught_up()
+        series = await monitoring.get("series")
 
     assert [p["outcomes"] for p in series] == [50, 100, 150, 200]
     assert {(p["served"], p["champion"]) for p in series} == {(1.0, MODEL)}
 
 
-async def test_the_console_is_one_page_that_asks_nobody_else(tmp_path: Path) -> None:
-    async with running(MemoryBroker(), tmp_path) as house:
-        page = await house.http.get("/")
-        loops = await house.http.get("/v1/loops")
+async def test_the_console_is_one_page_without_requests_to_other_hosts(tmp_path: Path) -> None:
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        page = await monitoring.http.get("/")
+        loops = await monitoring.http.get("/v1/loops")
 
     assert page.status_code == 200
     assert "//" not in page.text.replace("http://www.w3.org/2000/svg", "")
     assert loops.json() == {"loops": []}
 
 
-async def test_a_reason_that_quotes_binary_rubbish_stands_on_the_timeline(tmp_path: Path) -> None:
+async def test_a_reason_that_quotes_binary_data_is_on_the_timeline(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    letter = dead_letter(1)
-    letter = letter.model_copy(update={"data": letter.data.model_copy(update={"reason": "not JSON: '\0\x01'"})})
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), letter)
-        await house.caught_up()
-        alerts = await house.ask("alerts")
+    rejected = dead_letter(1)
+    rejected = rejected.model_copy(update={"data": rejected.data.model_copy(update={"reason": "not JSON: '\0\x01'"})})
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), rejected)
+        await monitoring.caught_up()
+        alerts = await monitoring.get("alerts")
 
     assert [a["kind"] for a in alerts] == ["dead_letter"]
     assert "not JSON" in alerts[0]["why"]
 
 
-async def test_outcomes_at_the_edge_of_a_double_spoil_neither_the_batch_nor_the_scores(tmp_path: Path) -> None:
+async def test_outcomes_at_the_edge_of_a_double_leave_the_batch_and_the_scores_intact(tmp_path: Path) -> None:
     huge, broker = 1.7976931348623157e308, MemoryBroker(partitions=1)
     spec = {"loop": "size", "task": "regression", "schema": {"a": {"type": "number"}}}
     of = state("size", champion=LiveVersion(version=MODEL, since=at(5)))
     sizes = of.model_copy(update={"data": of.data.model_copy(update={"spec": LoopSpec.model_validate(spec)})})
     labels: list[Scalar] = [5.0, huge, -huge, huge, -huge, 5.0]
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), sizes)
-        await house.send(*[outcome(f"n{i}", label, prediction=5.0, loop="size") for i, label in enumerate(labels)])
-        await house.send(outcome("a", True), outcome("n1", 5.0, prediction=5.0, loop="size", correction=1))
-        await house.caught_up()
-        told, beside = await house.ask("status", "size"), await house.ask("status")
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), sizes)
+        await monitoring.publish(
+            *[outcome(f"n{i}", label, prediction=5.0, loop="size") for i, label in enumerate(labels)]
+        )
+        await monitoring.publish(outcome("a", True), outcome("n1", 5.0, prediction=5.0, loop="size", correction=1))
+        await monitoring.caught_up()
+        status, other = await monitoring.get("status", "size"), await monitoring.get("status")
 
-    assert (told["outcomes"], beside["outcomes"], told["dead_letters"]) == (6, 1, 0)
-    assert all(math.isfinite(score) for score in told["accuracy"].values())
+    assert (status["outcomes"], other["outcomes"], status["dead_letters"]) == (6, 1, 0)
+    assert all(math.isfinite(score) for score in status["accuracy"].values())
 
 
-async def test_an_outcome_that_cannot_be_folded_is_a_dead_letter_and_the_rest_of_its_batch_counts(
+async def test_an_outcome_that_cannot_be_evaluated_is_a_dead_letter_and_the_rest_of_its_batch_counts(
     tmp_path: Path,
 ) -> None:
     broker = MemoryBroker(partitions=1)
     spec = {"loop": "size", "task": "regression", "schema": {"a": {"type": "number"}}}
     of = state("size")
     sizes = of.model_copy(update={"data": of.data.model_copy(update={"spec": LoopSpec.model_validate(spec)})})
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), sizes)
-        await house.send(*[outcome(f"a{i}", True) for i in range(40)])
-        await house.send(outcome("bad", "banana", prediction=5.0, loop="size"))
-        await house.send(*[outcome(f"n{i}", 4.0, prediction=5.0, loop="size") for i in range(40)])
-        await house.caught_up()
-        told, beside = await house.ask("status", "size"), await house.ask("status")
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), sizes)
+        await monitoring.publish(*[outcome(f"a{i}", True) for i in range(40)])
+        await monitoring.publish(outcome("bad", "banana", prediction=5.0, loop="size"))
+        await monitoring.publish(*[outcome(f"n{i}", 4.0, prediction=5.0, loop="size") for i in range(40)])
+        await monitoring.caught_up()
+        status, other = await monitoring.get("status", "size"), await monitoring.get("status")
 
-    assert (told["outcomes"], beside["outcomes"], told["dead_letters"]) == (40, 40, 1)
-    assert told["accuracy"]["served"] == 1.0
+    assert (status["outcomes"], other["outcomes"], status["dead_letters"]) == (40, 40, 1)
+    assert status["accuracy"]["served"] == 1.0
 
 
-async def test_a_dead_letter_of_a_loop_that_is_no_name_is_counted_without_a_loop(tmp_path: Path) -> None:
+async def test_a_dead_letter_without_a_valid_loop_name_is_counted_without_a_loop(tmp_path: Path) -> None:
     broker = MemoryBroker(partitions=1)
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), dead_letter(1).model_copy(update={"loop": "no\x00name"}), dead_letter(2))
-        told = await house.status()
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), dead_letter(1).model_copy(update={"loop": "no\x00name"}), dead_letter(2))
+        status = await monitoring.status()
 
-    assert told["dead_letters"] == 1
+    assert status["dead_letters"] == 1
     assert broker.events(DEAD_LETTERS["monitoring"].topic) == []

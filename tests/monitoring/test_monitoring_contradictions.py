@@ -1,14 +1,15 @@
-"""What is said against what was known: it moves scores by its share, is counted, and told."""
+"""Contradictions move scores by the share of their source, are counted, and raise an alert when they are frequent."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from tests.monitoring.monitoring_house import LOOP, outcome, running, state
+from tests.monitoring.monitoring_service import LOOP, outcome, running, state
 
 from everloop_monitoring.domain.contradictions import Contradictions
-from everloop_monitoring.domain.loop import Fold, Work
+from everloop_monitoring.domain.evaluation import BatchEvaluation
+from everloop_monitoring.domain.state import EvaluationState
 from everloop_schemas.envelope import Scalar, at
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -18,10 +19,10 @@ from everloop_shared.messaging.memory import MemoryBroker
 SPEC = LoopSpec.model_validate({"loop": "l", "task": "binary", "schema": {"a": {"type": "number"}}})
 
 
-def said(
+def outcome_data(
     id: str, label: Scalar | None, correction: int = 0, source: str | None = None, disputed: bool | None = None
 ) -> OutcomeObservedData:
-    """A label, or with a source its feedback, on a prediction of true."""
+    """An outcome of a prediction of true: with a label, or with the feedback of `source`."""
     return OutcomeObservedData(
         prediction_id=id,
         entity="default",
@@ -40,110 +41,110 @@ def said(
     )
 
 
-def labelled(n: int) -> Fold:
-    """A loop that was right n times."""
-    fold = Fold(SPEC, Work())
+def labelled(n: int) -> BatchEvaluation:
+    """A loop whose first n predictions were right."""
+    evaluation = BatchEvaluation(SPEC, EvaluationState())
     for i in range(n):
-        fold.take(said(f"l{i}", True), i)
-    return fold
+        evaluation.add(outcome_data(f"l{i}", True), i)
+    return evaluation
 
 
-def served(fold: Fold) -> float:
+def served(evaluation: BatchEvaluation) -> float:
     """The accuracy of all that was served."""
-    return fold.work.sums.over(fold.work.scored, False).served
+    return evaluation.state.sums.scores_over(evaluation.state.scored, False).served
 
 
 @pytest.mark.parametrize("source", ["mallory", ""])
 def test_one_source_moves_the_accuracy_by_its_share_at_most(source: str) -> None:
-    fold = labelled(1_000)
+    evaluation = labelled(1_000)
 
     for i in range(2_000):
-        fold.take(said(f"f{i}", False, source=source), 1_000 + i)
+        evaluation.add(outcome_data(f"f{i}", False, source=source), 1_000 + i)
 
-    assert 0.95 <= served(fold) < 1
-    assert fold.work.outcomes == 3_000
-    assert fold.work.contradictions.unheard == 1_950
+    assert 0.95 <= served(evaluation) < 1
+    assert evaluation.state.outcomes == 3_000
+    assert evaluation.state.contradictions.over_share == 1_950
 
 
-def test_a_label_counts_where_feedback_was_not_heard() -> None:
-    fold = labelled(1_000)
+def test_a_label_counts_where_feedback_was_over_its_share() -> None:
+    evaluation = labelled(1_000)
     for i in range(2_000):
-        fold.take(said(f"f{i}", False, source="mallory"), 1_000 + i)
+        evaluation.add(outcome_data(f"f{i}", False, source="mallory"), 1_000 + i)
 
     for i in range(2_000):
-        fold.take(said(f"f{i}", True, correction=1), 3_000 + i)
+        evaluation.add(outcome_data(f"f{i}", True, correction=1), 3_000 + i)
 
-    assert (served(fold), fold.work.scored) == (1.0, 3_000)
+    assert (served(evaluation), evaluation.state.scored) == (1.0, 3_000)
 
 
-def test_feedback_that_was_not_heard_is_not_heard_when_it_is_said_otherwise() -> None:
-    fold = labelled(200)
+def test_feedback_over_its_share_does_not_count_when_it_is_corrected_either() -> None:
+    evaluation = labelled(200)
     for i in range(100):
-        fold.take(said(f"f{i}", True, source="mallory"), 200 + i)
+        evaluation.add(outcome_data(f"f{i}", True, source="mallory"), 200 + i)
 
     for i in range(100):
-        fold.take(said(f"f{i}", False, correction=1, source="mallory"), 300 + i)
+        evaluation.add(outcome_data(f"f{i}", False, correction=1, source="mallory"), 300 + i)
 
-    assert served(fold) == 1.0
+    assert served(evaluation) == 1.0
 
 
 def test_disputes_are_counted_and_change_no_score() -> None:
-    fold = labelled(1_000)
+    evaluation = labelled(1_000)
 
-    risen = []
+    alerts = []
     for i in range(1_000):
-        fold.take(said(f"l{i}", True, 1, "mallory", True), 1_000 + i)
-        risen.append(fold.rising)
+        evaluation.add(outcome_data(f"l{i}", True, 1, "mallory", True), 1_000 + i)
+        alerts.append(evaluation.corrections_alert)
 
-    assert served(fold) == 1.0
-    assert fold.work.contradictions.disputed == 1_000
-    [told] = filter(None, risen)
-    assert "'mallory'" in told
+    assert served(evaluation) == 1.0
+    assert evaluation.state.contradictions.disputed == 1_000
+    [message] = filter(None, alerts)
+    assert "'mallory'" in message
 
 
-def test_a_few_corrections_among_many_outcomes_are_no_alarm() -> None:
-    fold, risen = labelled(100), list[str]()
+def test_a_few_corrections_among_many_outcomes_raise_no_alert() -> None:
+    evaluation, alerts = labelled(100), list[str]()
     for i in range(1_000):
-        fold.take(said(f"n{i}", True), 100 + 2 * i)
+        evaluation.add(outcome_data(f"n{i}", True), 100 + 2 * i)
         if i % 10 == 0:
-            fold.take(said(f"n{i}", False, 1), 101 + 2 * i)
-            risen += [fold.rising] if fold.rising else []
+            evaluation.add(outcome_data(f"n{i}", False, 1), 101 + 2 * i)
+            alerts += [evaluation.corrections_alert] if evaluation.corrections_alert else []
 
-    assert risen == []
-    assert fold.work.contradictions.changed == 100
+    assert alerts == []
+    assert evaluation.state.contradictions.changed == 100
 
 
-def test_once_it_is_calm_again_the_next_rise_is_told_too() -> None:
-    rate, told = Contradictions(), list[str | None]()
+def test_after_a_calm_the_next_rise_raises_an_alert_too() -> None:
+    contradictions, alerts = Contradictions(), list[str | None]()
     for _ in range(2):
-        told += [rate.contradicted("labels") for _ in range(50)]
+        alerts += [contradictions.record("labels") for _ in range(50)]
         for _ in range(300):
-            rate.agreed()
+            contradictions.record_agreement()
 
-    assert len(list(filter(None, told))) == 2
+    assert len(list(filter(None, alerts))) == 2
 
 
-def test_many_names_are_no_reason_to_remember_them_all() -> None:
-    rate = Contradictions()
+def test_the_number_and_length_of_source_names_is_limited() -> None:
+    contradictions = Contradictions()
 
     for i in range(1_000):
-        rate.contradicted(f"feedback of {i}" + "x" * 1_000)
+        contradictions.record(f"feedback of {i}" + "x" * 1_000)
 
-    assert len(rate.by) == 20
-    assert all(len(name) == 80 for name in rate.by)
+    assert len(contradictions.by_source) == 20
+    assert all(len(name) == 80 for name in contradictions.by_source)
 
 
-async def test_an_alert_is_raised_and_stands_on_the_timeline(tmp_path: Path) -> None:
+async def test_an_alert_is_raised_and_is_on_the_timeline(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    async with running(broker, tmp_path) as house:
-        await house.send(state(), *[outcome(f"p{i}", True) for i in range(50)])
-        await house.send(*[outcome(f"p{i}", False, correction=1) for i in range(50)])
-        await house.caught_up()
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), *[outcome(f"p{i}", True) for i in range(50)])
+        await monitoring.publish(*[outcome(f"p{i}", False, correction=1) for i in range(50)])
+        await monitoring.caught_up()
 
         [alert] = [e for e in broker.events(AlertRaised.topic) if e.data.kind == "corrections"]
-        alerts = await house.ask("alerts")
-        evaluation = await house.ask("evaluation")
+        shown = await monitoring.get("alerts")
+        evaluation = await monitoring.get("evaluation")
 
     assert (alert.loop, alert.data.severity) == (LOOP, "warning")
-    assert [a["kind"] for a in alerts] == ["corrections"]
+    assert [a["kind"] for a in shown] == ["corrections"]
     assert evaluation["contradictions"]["changed"] == 50

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from httpx import ASGITransport, AsyncClient
 from tests.databases import database_url
-from tests.monitoring.monitoring_house import LOOP, observation, outcome, prediction, state
+from tests.monitoring.monitoring_service import LOOP, observation, outcome, prediction, state
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings

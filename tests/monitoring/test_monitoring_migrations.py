@@ -1,4 +1,4 @@
-"""The migrations make the tables that the code declares, and take them away again."""
+"""The migrations create the tables that the code declares, and drop them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from tests.databases import database_url
 
+from everloop_monitoring.adapters.row_names import STATE
 from everloop_monitoring.app import MIGRATIONS
+from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.tables import metadata
 from everloop_shared.arithmetic import mean
 from everloop_shared.database import Database
@@ -25,7 +27,7 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-async def test_the_migrations_make_the_tables_of_the_code(tmp_path: Path, databases: object) -> None:
+async def test_the_migrations_create_the_tables_of_the_code(tmp_path: Path, databases: object) -> None:
     async with (
         Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database,
         database.engine.begin() as connection,
@@ -35,7 +37,7 @@ async def test_the_migrations_make_the_tables_of_the_code(tmp_path: Path, databa
     assert differences == []
 
 
-async def test_going_back_leaves_nothing_and_going_forth_makes_it_again(tmp_path: Path, databases: object) -> None:
+async def test_a_downgrade_drops_every_table_and_an_upgrade_creates_it_again(tmp_path: Path, databases: object) -> None:
     def step(connection: Connection, target: str) -> list[str]:
         config = _config(connection)
         (command.downgrade if target == "base" else command.upgrade)(config, target)
@@ -51,7 +53,9 @@ async def test_going_back_leaves_nothing_and_going_forth_makes_it_again(tmp_path
     assert set(metadata.tables) <= set(back)
 
 
-async def test_sums_of_the_version_before_become_exact_and_go_back(tmp_path: Path, databases: object) -> None:
+async def test_sums_of_the_previous_revision_become_exact_and_can_be_downgraded(
+    tmp_path: Path, databases: object
+) -> None:
     state = '{"outcomes": 4, "sums": [1.5, 2.0, 0.25], "baselines": {"n": 4, "total": 10.0}}'
     row = "INSERT INTO versions VALUES ('l', 'm@1', 4, 1.5, 4, 0.5, NULL, '', '')"
 
@@ -73,3 +77,28 @@ async def test_sums_of_the_version_before_become_exact_and_go_back(tmp_path: Pat
     assert (mean(int(error)), mean(int(served))) == (1.5, 0.5)
     assert [mean(n) for n in json.loads(work)["sums"]] == [1.5, 2.0, 0.25]
     assert back[:2] == (1.5, 0.5)
+
+
+async def test_the_stored_state_keeps_its_values_under_the_names_of_the_code(tmp_path: Path, databases: object) -> None:
+    drift = {"seen": 7, "errors": [1, 0]}
+    contradictions = {"changed": 2, "unheard": 3, "told": True, "by": {"labels": 2}}
+    state = {"outcomes": 9, "watch": drift, "reference": {"usual": 0.5}, "contradictions": contradictions}
+
+    def step(connection: Connection, way: str, target: str) -> str:
+        getattr(command, way)(_config(connection), target)
+        return str(connection.execute(text("SELECT state FROM works")).scalar_one())
+
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda c: command.downgrade(_config(c), "0002"))
+            await connection.execute(text("INSERT INTO works VALUES ('l', :state)"), {"state": json.dumps(state)})
+        async with database.engine.begin() as connection:
+            upgraded = STATE.validate_json(await connection.run_sync(step, "upgrade", "0003"))
+        async with database.engine.begin() as connection:
+            downgraded = await connection.run_sync(step, "downgrade", "0002")
+
+    assert (upgraded.drift_detector.seen, upgraded.error_threshold.usual) == (7, 0.5)
+    assert upgraded.contradictions == Contradictions(
+        changed=2, over_share=3, alert_raised=True, by_source={"labels": 2}
+    )
+    assert json.loads(downgraded) == state

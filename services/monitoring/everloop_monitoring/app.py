@@ -1,11 +1,14 @@
-"""The composition root: the database, the handlers, the routes and the doors of monitoring."""
+"""The composition root: the database, the handlers, the routes and the endpoints of monitoring."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from everloop_learning.deleted_loops import skip_deleted_loops
-from everloop_monitoring.adapters import FoldingUnit, Scopes, SqlReports, show_gauges
+from everloop_monitoring.adapters.gauges import update_gauges
+from everloop_monitoring.adapters.reader import SqlMonitoringReader
+from everloop_monitoring.adapters.row_names import LifetimeNames
+from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.api import router
 from everloop_monitoring.handlers import Handlers
 from everloop_monitoring.settings import MonitoringSettings
@@ -24,7 +27,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def routes(handlers: Handlers) -> list[Route]:
-    """Which handler takes which topic."""
+    """Which handler consumes which topic."""
     return [
         Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
         Route(EventReceived.topic, handlers.on_observation),
@@ -45,15 +48,15 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     """Monitoring, ready to run on the bus that `connect` reaches."""
     file = settings.data / NAME / f"{NAME}.db"
     database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS, schema=NAME)
-    unit = FoldingUnit(database, settings.settle_s)
+    unit = BatchUnitOfWork(database, settings.settle_s)
     loops = unit.handlers.loops
-    reports = SqlReports(database, Scopes(loops))
+    reader = SqlMonitoringReader(database, LifetimeNames(loops))
     engine = connect(NAME, skip_deleted_loops(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
     return Service(
         name=NAME,
         settings=settings,
-        router=router(reports, loops, engine.caught_up),
+        router=router(reader, loops, engine.caught_up),
         engines=[engine],
         resources=[database],
-        background=[lambda: unit.relay_loop(engine), lambda: show_gauges(reports, loops, settings.gauges_every_s)],
+        background=[lambda: unit.relay_loop(engine), lambda: update_gauges(reader, loops, settings.gauges_every_s)],
     )

@@ -1,4 +1,4 @@
-"""What Prometheus sees of monitoring."""
+"""The Prometheus metrics of monitoring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCORE = Gauge(
 )
 CONTRADICTED = Gauge(
     "everloop_monitoring_contradicted_ratio",
-    "Moving share of what contradicts what was known: labels changed, feedback against labels, feedback beyond a share",
+    "Moving share of contradictions: labels changed, feedback against labels, feedback beyond its source's share",
     ["loop"],
 )
 TOTAL = Gauge(

@@ -1,4 +1,4 @@
-"""What monitoring needs to remember: a store inside the open unit of work, and a reader for the doors."""
+"""What monitoring stores: projections in the open unit of work, and a reader for the endpoints."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from everloop_monitoring.domain.loop import Fold, Known, Work
-from everloop_monitoring.domain.timeline import Happening
+from everloop_monitoring.domain.evaluation import BatchEvaluation
+from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
+from everloop_monitoring.domain.timeline import TimelineEntry
 
-Kind = Literal["event", "prediction", "outcome", "dead_letter", "version"]
+IdKind = Literal["event", "prediction", "outcome", "dead_letter", "version"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """An id of one kind was seen in a loop's records; seeing it again counts nothing."""
+class CountedId:
+    """An id of one kind in a loop's records; the total counts each id once."""
 
     loop: str
-    kind: Kind
+    kind: IdKind
     id: str
 
 
@@ -29,28 +30,35 @@ class Projections(Protocol):
     Unavailable while the database cannot be reached or is full.
     """
 
-    async def count(self, sightings: Sequence[Sighting]) -> dict[tuple[str, Kind], tuple[int, int]]:
-        """Count the ids not seen before; the totals before and after of whatever grew."""
+    async def count_ids(self, ids: Sequence[CountedId]) -> dict[tuple[str, IdKind], tuple[int, int]]:
+        """Count the ids that are new; the totals before and after, where they grew, by loop and kind."""
 
-    async def recall(self, loop: str, prediction_ids: Iterable[str]) -> tuple[Work, dict[str, Known]]:
-        """The loop's state, new where there is none, and what is kept of these outcomes."""
+    async def load_evaluation(
+        self, loop: str, prediction_ids: Iterable[str]
+    ) -> tuple[EvaluationState, dict[str, CountedOutcome]]:
+        """The loop's state, new where there is none, and the outcomes of these predictions as counted before."""
 
-    async def keep(self, loop: str, fold: Fold, champion: str, at: datetime) -> None:
-        """Keep what a fold changed and added, under this champion at this time."""
+    async def save_evaluation(self, loop: str, evaluation: BatchEvaluation, champion: str, at: datetime) -> None:
+        """Store what a batch changed and added, under this champion at this time."""
 
-    async def tell(self, happenings: Sequence[Happening]) -> None:
-        """Put these on the timeline, each id once."""
+    async def add_timeline_entries(self, entries: Sequence[TimelineEntry]) -> None:
+        """Add entries to the timeline, each id once."""
 
 
-class Reports(Protocol):
-    """What the doors read, as committed; every answer is ready for JSON."""
+class MonitoringReader(Protocol):
+    """What the endpoints read, as committed; every answer is ready for JSON."""
 
     async def totals(self, loop: str) -> dict[str, int]:
-        """Distinct ids by kind of sighting and kind of happening; what never occurred is absent."""
+        """Distinct ids by kind of id and kind of timeline entry; what never occurred is absent."""
 
-    async def work(self, loop: str) -> Work | None: ...
-    async def versions(self, loop: str, limit: int) -> list[dict[str, Any]]: ...
-    async def happenings(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[Happening]:
+    async def evaluation_state(self, loop: str) -> EvaluationState | None:
+        """The loop's state after the last committed outcome, None before the first."""
+
+    async def versions(self, loop: str, limit: int) -> list[dict[str, Any]]:
+        """Sums by version, the last `limit` in order of first appearance."""
+
+    async def timeline_entries(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[TimelineEntry]:
         """The last `limit`, oldest first; `kinds` None for all."""
 
-    async def series(self, loop: str, limit: int) -> list[dict[str, Any]]: ...
+    async def series(self, loop: str, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` points of the curves, oldest first."""

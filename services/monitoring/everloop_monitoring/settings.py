@@ -1,4 +1,4 @@
-"""What monitoring can be told."""
+"""The settings of monitoring."""
 
 from __future__ import annotations
 

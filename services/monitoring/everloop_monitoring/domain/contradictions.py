@@ -1,49 +1,62 @@
-"""What is said against what was known, watched as errors are: a moving rate, and who says it."""
+"""Corrections and disputes of a loop's labels: counts, their moving rate, and an alert when the rate is high."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-STEP = 0.01
-"""How much the last outcome or contradiction weighs in the rate."""
-HIGH, CALM = 0.2, 0.05
-"""The rate at which a person is told, and the one below which it may be told again."""
-NAMES, NAME_LENGTH = 20, 80
+
+@dataclass(frozen=True)
+class ContradictionParameters:
+    """When the rate of contradictions raises an alert.
+
+    `newest_weight` is the weight of the newest outcome or contradiction in the moving rate, a share. An alert is
+    raised at a rate of `alert_rate`, and again only after the rate was below `calm_rate`. Counts are kept for
+    `max_sources` sources, by names cut to `max_source_characters`.
+    """
+
+    newest_weight: float = 0.01
+    alert_rate: float = 0.2
+    calm_rate: float = 0.05
+    max_sources: int = 20
+    max_source_characters: int = 80
+
+
+PARAMETERS = ContradictionParameters()
 
 
 @dataclass(slots=True)
 class Contradictions:
-    """Counts of a loop: labels `changed` by others, feedback that `disputed` a label, and feedback that decided
-    nothing because its source had decided its share (`unheard`).
+    """Counts of a loop: labels `changed` by others, feedback that `disputed` a label, and feedback that was not
+    counted because its source had reached its share (`over_share`).
 
-    `rate` is the moving share of contradictions among outcomes and contradictions; `by` counts them by source since
-    it was low, `told` says that a person knows.
+    `rate` is the moving share of contradictions among outcomes and contradictions; `by_source` counts them since the
+    rate was low, `alert_raised` is set from an alert until the rate is low again.
     """
 
     changed: int = 0
     disputed: int = 0
-    unheard: int = 0
+    over_share: int = 0
     rate: float = 0.0
-    told: bool = False
-    by: dict[str, int] = field(default_factory=dict)
+    alert_raised: bool = False
+    by_source: dict[str, int] = field(default_factory=dict)
 
-    def agreed(self) -> None:
-        """An outcome came that contradicts nothing."""
-        self.rate *= 1 - STEP
-        if self.rate < CALM and (self.told or self.by):
-            self.told, self.by = False, {}
+    def record_agreement(self) -> None:
+        """Count an outcome that contradicts nothing."""
+        self.rate *= 1 - PARAMETERS.newest_weight
+        if self.rate < PARAMETERS.calm_rate and (self.alert_raised or self.by_source):
+            self.alert_raised, self.by_source = False, {}
 
-    def contradicted(self, who: str) -> str | None:
-        """A contradiction came; what a person is to be told, where it is one too many."""
-        self.rate += STEP * (1 - self.rate)
-        who = who[:NAME_LENGTH]
-        if who in self.by or len(self.by) < NAMES:
-            self.by[who] = self.by.get(who, 0) + 1
-        if self.told or self.rate < HIGH:
+    def record(self, source: str) -> str | None:
+        """Count a contradiction; the message of the alert that it raises, None where it raises none."""
+        self.rate += PARAMETERS.newest_weight * (1 - self.rate)
+        source = source[: PARAMETERS.max_source_characters]
+        if source in self.by_source or len(self.by_source) < PARAMETERS.max_sources:
+            self.by_source[source] = self.by_source.get(source, 0) + 1
+        if self.alert_raised or self.rate < PARAMETERS.alert_rate:
             return None
-        self.told = True
-        most = max(self.by, key=lambda name: self.by[name])
+        self.alert_raised = True
+        most = max(self.by_source, key=lambda name: self.by_source[name])
         return (
-            f"{self.rate:.0%} of what came last contradicts what was known: {self.by[most]} of "
-            f"{sum(self.by.values())} such words came from {most}"
+            f"{self.rate:.0%} of the latest labels and feedback contradict earlier ones; {self.by_source[most]} of "
+            f"{sum(self.by_source.values())} contradictions came from {most}"
         )

@@ -1,28 +1,46 @@
-"""Concept drift on the served error: when to raise an alarm, and where the change most likely began."""
+"""Concept drift of the served error: when to raise an alarm, and at which outcome the change most likely began."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log, sqrt
-from operator import mul
 from statistics import median
 from typing import Literal
 
+from everloop_monitoring.domain.change_point import find_rise, mean_error
 from everloop_monitoring.domain.detectors import Adwin, HddmW
 
-COOLDOWN = 300
-WINDOW = 1000
-SHORTEST = 10
-REFERENCE = 200
-RECENT = 500
-TOO_EASY = 0.1
-LATELY = 50
-EVIDENCE = 6.0
-PATIENCE = 300
-LOOK_EVERY = 8
-MOST_LAGS = 50
+DetectorName = Literal["hddm_w", "adwin"]
 
-Detector = Literal["hddm_w", "adwin"]
+
+@dataclass(frozen=True)
+class DriftDetectorParameters:
+    """When `DriftDetector` raises an alarm; all are counts of outcomes.
+
+    The change point is searched for in the last `window_outcomes`. A suspicion is tested every
+    `test_every_outcomes`, for `suspicion_outcomes` at most. After an alarm none follows for `cooldown_outcomes`.
+    """
+
+    window_outcomes: int = 1000
+    test_every_outcomes: int = 8
+    suspicion_outcomes: int = 300
+    cooldown_outcomes: int = 300
+
+
+@dataclass(frozen=True)
+class ErrorThresholdParameters:
+    """How `ErrorThreshold` turns a regression's error into 0 or 1.
+
+    The threshold is the median of the first `reference_outcomes` errors. It is obsolete when less than
+    `min_share_above` (a share) of the last `recent_outcomes` errors are above it.
+    """
+
+    reference_outcomes: int = 200
+    recent_outcomes: int = 500
+    min_share_above: float = 0.1
+
+
+DRIFT_DETECTOR = DriftDetectorParameters()
+ERROR_THRESHOLD = ErrorThresholdParameters()
 
 
 @dataclass(frozen=True)
@@ -30,7 +48,7 @@ class Alarm:
     """A rise of the served error. `change_point` is the offset of the likely first outcome after the change,
     `since` how many outcomes ago that was; the errors are means on either side of it."""
 
-    detector: Detector
+    detector: DetectorName
     offset: int
     change_point: int
     since: int
@@ -39,15 +57,15 @@ class Alarm:
 
 
 @dataclass(slots=True)
-class Watch:
-    """Watches one loop's served errors, each 0 or 1: HDDM-W or rise-only ADWIN, whichever is first.
+class DriftDetector:
+    """Detects a rise of one loop's served errors, each 0 or 1, by HDDM-W or rise-only ADWIN, whichever is first.
 
-    Both assume independent errors, and real ones come in runs. So a detector only raises a suspicion, and the alarm
-    follows once the likelihood ratio of the rise, divided by how much the errors repeat each other, reaches
-    `EVIDENCE`. Independent errors pass at once; a suspicion that finds no evidence is dropped after `PATIENCE`.
-    After an alarm the detectors start anew, nothing is said for `COOLDOWN` outcomes, and the window forgets what
-    came before the change point; a suspicion of that time is looked at when it is over. `seen` counts outcomes
-    watched; `quiet_until` and `suspected` are in the same count.
+    Both assume independent errors, and real errors are correlated. So they only raise a suspicion, and the alarm
+    follows once the likelihood ratio of the rise, divided by the autocorrelation time of the errors, is high enough.
+    Independent errors pass at once; a suspicion that finds no evidence is dropped. After an alarm the detectors
+    restart, the window drops what came before the change point, and no alarm follows during the cooldown; a
+    suspicion from the cooldown is tested at its end. `seen` counts the errors added; `quiet_until` and `suspected`
+    are in the same count.
     """
 
     hddm: HddmW = field(default_factory=HddmW)
@@ -56,143 +74,83 @@ class Watch:
     errors: list[int] = field(default_factory=list)
     seen: int = 0
     quiet_until: int = 0
-    suspect: Detector | None = None
+    suspect: DetectorName | None = None
     suspected: int = 0
 
     def add(self, offset: int, error: int) -> Alarm | None:
-        """Take in the error of the outcome at `offset`; the alarm if this one raises it."""
+        """Add the error of the outcome at `offset`; the alarm if this error raises one."""
         self.seen += 1
         self.offsets.append(offset)
         self.errors.append(error)
-        if len(self.errors) > WINDOW:
+        if len(self.errors) > DRIFT_DETECTOR.window_outcomes:
             del self.offsets[0], self.errors[0]
-        self._suspect(error)
+        self._update_suspicion(error)
         if self.suspect is None or self.seen <= self.quiet_until:
             return None
         waited = self.seen - self.suspected
-        if (waited % LOOK_EVERY == 0 or self.seen == self.quiet_until + 1) and (k := rise(self.errors)):
-            return self._alarm(self.suspect, k)
-        if waited > PATIENCE:
+        is_due = waited % DRIFT_DETECTOR.test_every_outcomes == 0 or self.seen == self.quiet_until + 1
+        if is_due and (k := find_rise(self.errors)):
+            return self._raise_alarm(self.suspect, k)
+        if waited > DRIFT_DETECTOR.suspicion_outcomes:
             self.suspect = None
         return None
 
-    def restart(self) -> None:
-        """Forget everything watched: the next error belongs to something else."""
+    def reset(self) -> None:
+        """Drop all errors: the next one belongs to another model or threshold."""
         if self.errors:
-            self._start_anew()
+            self._restart_detectors()
             self.offsets, self.errors = [], []
 
-    def _suspect(self, error: int) -> None:
+    def _update_suspicion(self, error: int) -> None:
         hddm, adwin = self.hddm.add(error), self.adwin.add(error)
         if hddm or adwin:
-            self._start_anew()
+            self._restart_detectors()
             self.suspect, self.suspected = "hddm_w" if hddm else "adwin", self.seen
 
-    def _start_anew(self) -> None:
+    def _restart_detectors(self) -> None:
         self.hddm, self.adwin, self.suspect = HddmW(), Adwin(), None
 
-    def _alarm(self, detector: Detector, k: int) -> Alarm:
+    def _raise_alarm(self, detector: DetectorName, k: int) -> Alarm:
         before, after = self.errors[:k], self.errors[k:]
         alarm = Alarm(
             detector=detector,
             offset=self.offsets[-1],
             change_point=self.offsets[k],
             since=len(after),
-            error_before=_mean(before),
-            error_after=_mean(after),
+            error_before=mean_error(before),
+            error_after=mean_error(after),
         )
-        self._start_anew()
-        self.quiet_until = self.seen + COOLDOWN
+        self._restart_detectors()
+        self.quiet_until = self.seen + DRIFT_DETECTOR.cooldown_outcomes
         self.offsets, self.errors = self.offsets[k:], after
         return alarm
 
 
-def rise(errors: list[int]) -> int:
-    """The index where the errors rose for good, 0 where the evidence is not enough or the rise is over."""
-    k = change_point(errors)
-    if not k:
-        return 0
-    before, after = errors[:k], errors[k:]
-    gain = _log_likelihood(before) + _log_likelihood(after) - _log_likelihood(errors)
-    over = 2 * _mean(after[-LATELY:]) <= _mean(before) + _mean(after)
-    return 0 if over or gain < EVIDENCE * repetition(before, after) else k
-
-
-def repetition(before: list[int], after: list[int]) -> float:
-    """How many errors say as much as one independent error: their integrated autocorrelation time, at least 1.
-
-    The sum over lags of the autocorrelation of the errors around the mean of their own side, up to the first lag
-    that is not above its noise (two standard errors, Bartlett 1946).
-    """
-    left, right = _mean(before), _mean(after)
-    residuals = [e - left for e in before] + [e - right for e in after]
-    n = len(residuals)
-    variance = sum(r * r for r in residuals) / n
-    total = 1.0
-    for lag in range(1, min(MOST_LAGS, n // 4) if variance else 0):
-        correlation = sum(map(mul, residuals, residuals[lag:])) / n / variance
-        if correlation <= 2 / sqrt(n):
-            break
-        total += 2 * correlation
-    return total
-
-
-def change_point(errors: list[int]) -> int:
-    """The index where a rise of a Bernoulli error most likely began: the maximum of the likelihood ratio.
-
-    Both sides hold at least `SHORTEST` errors; with no rise anywhere, the whole is one side and the answer is 0.
-    """
-    n, ones = len(errors), sum(errors)
-    best, where, left = _weighted(ones, n), 0, 0
-    for k in range(1, n - SHORTEST + 1):
-        left += errors[k - 1]
-        if k < SHORTEST or (ones - left) * k <= left * (n - k):
-            continue
-        likelihood = _weighted(left, k) + _weighted(ones - left, n - k)
-        if likelihood > best:
-            best, where = likelihood, k
-    return where
-
-
-def _mean(errors: list[int]) -> float:
-    return sum(errors) / len(errors) if errors else 0.0
-
-
-def _log_likelihood(errors: list[int]) -> float:
-    return _weighted(sum(errors), len(errors))
-
-
-def _weighted(ones: int, n: int) -> float:
-    """The log-likelihood of n Bernoulli values with so many ones, at its maximum."""
-    zeros = n - ones
-    return (ones * log(ones / n) if ones else 0.0) + (zeros * log(zeros / n) if zeros else 0.0)
-
-
 @dataclass(slots=True)
-class Reference:
-    """Turns a regression's absolute error into 0 or 1: is it above what was usual when the watch began?
+class ErrorThreshold:
+    """Turns a regression's absolute error into 0 or 1: is it above what was usual at first?
 
-    Usual is the median of the first `REFERENCE` errors. It stays fixed, because a running median would forgive a
-    slow rise, and rise by itself after a better model took over. When the model has become so good that under a
-    tenth of the last `RECENT` errors reach it, it is taken anew.
+    Usual is the median of the first errors. It stays fixed, because a running median would follow a slow rise, and
+    would rise by itself after a better model took over. It is replaced once errors above it have become rare.
     """
 
     first: list[float] = field(default_factory=list)
     usual: float | None = None
     above: list[int] = field(default_factory=list)
 
-    def judge(self, error: float) -> int | None:
-        """1 above the usual error, 0 not above it, None while there is no usual one yet."""
+    def classify(self, error: float) -> int | None:
+        """1 for an error above the usual one, 0 for another, None while there is no usual one yet."""
         if self.usual is None:
             self.first.append(error)
-            if len(self.first) >= REFERENCE:
+            if len(self.first) >= ERROR_THRESHOLD.reference_outcomes:
                 self.usual, self.first = median(self.first), []
             return None
-        verdict = int(error > self.usual)
-        self.above = [*self.above[-RECENT + 1 :], verdict]
-        return verdict
+        is_above = int(error > self.usual)
+        self.above = [*self.above[-ERROR_THRESHOLD.recent_outcomes + 1 :], is_above]
+        return is_above
 
     @property
-    def outgrown(self) -> bool:
-        """Whether the reference says nothing any more, and is to be taken anew."""
-        return len(self.above) >= RECENT and sum(self.above) < TOO_EASY * RECENT
+    def is_obsolete(self) -> bool:
+        """Whether errors above the threshold are so rare that it is to be replaced."""
+        recent = ERROR_THRESHOLD.recent_outcomes
+        return len(self.above) >= recent and sum(self.above) < ERROR_THRESHOLD.min_share_above * recent

@@ -1,4 +1,4 @@
-"""Errors, losses and the trivial baselines: what a prediction cost, and what no model at all would have said."""
+"""Errors of predictions, and of the trivial baselines that need no model."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import NamedTuple
 from everloop_schemas.envelope import Scalar
 from everloop_shared.arithmetic import distance, exact, mean
 
-ROLLING = 500
-CLASSES, CLASS_CHARACTERS = 1_000, 100_000
-"""The most classes counted, and their length together: beyond, a label is no class that comes again."""
+ROLLING_OUTCOMES = 500
+"""Rolling scores are means over so many of the latest outcomes."""
+MAX_CLASSES, MAX_CLASS_CHARACTERS = 1_000, 100_000
+"""The most classes counted for the majority, and the sum of their lengths; further classes are not counted."""
 
 
-def error(regression: bool, prediction: Scalar, label: Scalar) -> float:
+def prediction_error(is_regression: bool, prediction: Scalar, label: Scalar) -> float:
     """The absolute error of a number, finite; 0 or 1 for a class."""
-    return distance(prediction, label) if regression else float(prediction != label)
+    return distance(prediction, label) if is_regression else float(prediction != label)
 
 
 @dataclass(slots=True)
 class Baselines:
-    """No change (the label before) and majority (the class seen most, or the mean), from the labels so far.
+    """No change (the previous label) and majority (the most frequent class, or the mean), from the labels so far.
 
-    `classes` keeps the order of first appearance, so that a tie is always decided alike; `total` is an exact sum.
+    `classes` keeps the order of first appearance, so that a tie always has the same winner; `total` is an exact sum.
     """
 
     previous: Scalar | None = None
@@ -32,90 +33,92 @@ class Baselines:
     total: int = 0
 
     def no_change(self, guess: Scalar) -> Scalar:
-        """The label before, `guess` where there is none."""
+        """The previous label, `guess` where there is none."""
         return guess if self.previous is None else self.previous
 
-    def majority(self, regression: bool, guess: Scalar) -> Scalar:
-        """The mean of a regression's labels, else the class seen most; `guess` before any label."""
-        if regression:
+    def majority(self, is_regression: bool, guess: Scalar) -> Scalar:
+        """The mean of a regression's labels, else the most frequent class; `guess` before any label."""
+        if is_regression:
             return mean(self.total, self.n) if self.n else guess
         return max(self.classes, key=lambda c: c[1])[0] if self.n else guess
 
-    def learn(self, regression: bool, label: Scalar, offset: int) -> None:
-        """A label is known now."""
+    def learn(self, is_regression: bool, label: Scalar, offset: int) -> None:
+        """Add the first label of the outcome at `offset`."""
         self.previous, self.previous_offset = label, offset
-        self._count(regression, label, 1)
+        self._count(is_regression, label, 1)
 
-    def correct(self, regression: bool, old: Scalar | None, new: Scalar | None, offset: int) -> None:
-        """The label at `offset` was `old` and is `new`; later baselines know it, earlier ones stay as said."""
+    def correct(self, is_regression: bool, old: Scalar | None, new: Scalar | None, offset: int) -> None:
+        """Replace label `old` of the outcome at `offset` by `new`; baseline predictions already made stay."""
         if old is not None:
-            self._count(regression, old, -1)
+            self._count(is_regression, old, -1)
         if new is not None:
-            self._count(regression, new, 1)
+            self._count(is_regression, new, 1)
             if offset >= self.previous_offset:
                 self.previous, self.previous_offset = new, offset
 
-    def _count(self, regression: bool, label: Scalar, n: int) -> None:
+    def _count(self, is_regression: bool, label: Scalar, n: int) -> None:
         self.n += n
-        if regression:
+        if is_regression:
             self.total += n * exact(label)
             return
         for i, (known, count) in enumerate(self.classes):
             if known == label:
                 self.classes[i] = (known, count + n)
                 return
-        taken = sum(len(known) for known, _ in self.classes if isinstance(known, str))
-        if n > 0 and len(self.classes) < CLASSES and taken < CLASS_CHARACTERS:
+        characters = sum(len(known) for known, _ in self.classes if isinstance(known, str))
+        if n > 0 and len(self.classes) < MAX_CLASSES and characters < MAX_CLASS_CHARACTERS:
             self.classes.append((label, n))
 
 
-class Errors(NamedTuple):
-    """What was served, and the two baselines, on one outcome or as a mean over many."""
+class ComparedErrors(NamedTuple):
+    """The errors of the served prediction and of the two baselines, on one outcome or as means over many."""
 
     served: float = 0.0
     no_change: float = 0.0
     majority: float = 0.0
 
-    def scores(self, regression: bool) -> Errors:
-        """Mean errors as they are told: as they are for a regression, else as accuracies."""
-        return self if regression else Errors(*(1 - error for error in self))
+    def as_scores(self, is_regression: bool) -> ComparedErrors:
+        """Mean absolute errors of a regression unchanged, other mean errors as accuracies."""
+        return self if is_regression else ComparedErrors(*(1 - error for error in self))
 
 
-class Sums(NamedTuple):
-    """Errors summed exactly: what was counted in can be counted out again, in any order, whatever its size."""
+class ErrorSums(NamedTuple):
+    """Exact sums of errors, so that a corrected outcome can be subtracted again in any order, whatever its size."""
 
     served: int = 0
     no_change: int = 0
     majority: int = 0
 
-    def plus(self, errors: Errors, sign: int = 1) -> Sums:
-        """With one more counted in, or with sign -1 out."""
+    def plus(self, errors: ComparedErrors, sign: int = 1) -> ErrorSums:
+        """The sums with one outcome added, or with sign -1 subtracted."""
         served, no_change, majority = errors
-        return Sums(
+        return ErrorSums(
             self.served + sign * exact(served),
             self.no_change + sign * exact(no_change),
             self.majority + sign * exact(majority),
         )
 
-    def over(self, n: int, regression: bool) -> Errors:
+    def scores_over(self, n: int, is_regression: bool) -> ComparedErrors:
         """Mean absolute errors over `n` outcomes, or accuracies; all 0 where n is 0."""
-        return Errors(*(mean(total, n) for total in self)).scores(regression) if n else Errors()
+        if not n:
+            return ComparedErrors()
+        return ComparedErrors(*(mean(total, n) for total in self)).as_scores(is_regression)
 
 
 @dataclass(slots=True)
 class VersionTally:
-    """What one version adds to its row: errors on all it predicted, and on what of it was served, as exact sums."""
+    """What a batch adds to a version's row: exact sums of the errors of its predictions, and of the served ones."""
 
     predicted: int = 0
     error: int = 0
     served: int = 0
     served_error: int = 0
 
-    def add(self, error: float, served: bool, sign: int = 1) -> None:
-        """Count one outcome in, or with sign -1 out."""
+    def add(self, error: float, was_served: bool, sign: int = 1) -> None:
+        """Add one outcome, or with sign -1 subtract it."""
         term = sign * exact(error)
         self.predicted += sign
         self.error += term
-        if served:
+        if was_served:
             self.served += sign
             self.served_error += term

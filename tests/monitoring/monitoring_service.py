@@ -1,4 +1,4 @@
-"""Monitoring over the memory bus with its real database, and the events of a small loop."""
+"""Monitoring on the memory broker with its real database, and the events of a small loop."""
 
 from __future__ import annotations
 
@@ -66,22 +66,22 @@ def dead_letter(n: int, service: str = "feature") -> Event:
     return DEAD_LETTERS[service](id=f"d-{service}-{n}", time=at(0), subject=f"t/0/{n}", loop=LOOP, data=data)
 
 
-class House:
-    """The running service: its bus, its doors, and a way to wait."""
+class RunningMonitoring:
+    """The running service: its broker, its endpoints, and ways to wait."""
 
     def __init__(self, broker: MemoryBroker, http: AsyncClient) -> None:
         self.broker, self.http = broker, http
 
-    async def send(self, *events: Event) -> None:
+    async def publish(self, *events: Event) -> None:
         for event in events:
             await self.broker.append(event.topic.name, event.key(), event.encode())
 
-    async def ask(self, door: str, loop: str = LOOP) -> Any:
-        answer = await self.http.get(f"/v1/loops/{loop}/{door}")
+    async def get(self, endpoint: str, loop: str = LOOP) -> Any:
+        answer = await self.http.get(f"/v1/loops/{loop}/{endpoint}")
         return answer.json()
 
     async def caught_up(self, deadline_s: float = 20.0) -> None:
-        """Wait until everything on the bus has been handled; fails at the deadline."""
+        """Wait until every record has been handled; fails at the deadline."""
         end = time.monotonic() + deadline_s
         while self._lag():
             assert time.monotonic() < end, f"still behind: {self._lag()}"
@@ -89,7 +89,7 @@ class House:
 
     async def status(self) -> dict[str, Any]:
         await self.caught_up()
-        answer: dict[str, Any] = await self.ask("status")
+        answer: dict[str, Any] = await self.get("status")
         return answer
 
     def _lag(self) -> list[str]:
@@ -102,7 +102,7 @@ class House:
 
 
 @asynccontextmanager
-async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> AsyncIterator[House]:
+async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> AsyncIterator[RunningMonitoring]:
     """Monitoring up on `broker`, with its database below `data`."""
     settings = MonitoringSettings(data=data, settle_s=settle_s, database_url=database_url(data))
     service = build(settings, broker.engine)
@@ -113,4 +113,4 @@ async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> As
             stack.push_async_callback(engine.stop)
             await engine.start()
         http = AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://localhost")
-        yield House(broker, await stack.enter_async_context(http))
+        yield RunningMonitoring(broker, await stack.enter_async_context(http))

@@ -1,12 +1,12 @@
-"""The events that monitoring publishes, made from what a fold found."""
+"""Builds the events that monitoring publishes."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
 
-from everloop_monitoring.domain.loop import Drift, Fold
-from everloop_monitoring.domain.status import metric_scores
+from everloop_monitoring.domain.evaluation import BatchEvaluation, DetectedDrift
+from everloop_monitoring.domain.status import score_by_metric
 from everloop_monitoring.domain.timeline import Severity
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.feature import OutcomeObserved
@@ -22,40 +22,43 @@ from everloop_schemas.monitoring import (
 )
 
 AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
+MAX_MESSAGE_CHARACTERS = 500
 
 
-def scores(fold: Fold) -> Scores:
-    """Whole-log scores beside the rolling one, by the loop's metric."""
-    found = metric_scores(fold.spec, fold.work)
+def build_scores(evaluation: BatchEvaluation) -> Scores:
+    """Whole-log scores and the rolling one, by the loop's metric."""
+    spec = evaluation.spec
+    found = score_by_metric(spec, evaluation.state)
     undefined = tuple(name for name, score in found.items() if score is None)
-    return Scores(metric=fold.spec.metric, **{name: score or 0.0 for name, score in found.items()}, undefined=undefined)
+    return Scores(metric=spec.metric, **{name: score or 0.0 for name, score in found.items()}, undefined=undefined)
 
 
-def evaluation_updated(fold: Fold, last: OutcomeObserved, time: datetime) -> EvaluationUpdated:
-    """The evaluation of the outcomes folded since the one before; the fold starts on the next.
+def build_evaluation_event(evaluation: BatchEvaluation, last: OutcomeObserved, time: datetime) -> EvaluationUpdated:
+    """The evaluation of the outcomes since the previous event; they count as published.
 
-    The id says both ends, so that a projection built anew with other batches never reuses an id for other content.
+    The id is derived from both ends, so that when the database is rebuilt with other batches, no id is used again for
+    other content.
     """
-    offsets, served, losses = fold.drain()
-    versions = sorted({version for row in losses for version in row})
+    new = evaluation.take_unpublished()
+    versions = sorted({version for row in new.losses for version in row})
     return EvaluationUpdated(
-        id=derived_id(last.loop, EvaluationUpdated.type_name(), offsets[0], offsets[-1]),
+        id=derived_id(last.loop, EvaluationUpdated.type_name(), new.offsets[0], new.offsets[-1]),
         time=time,
-        subject=served[-1],
+        subject=new.served[-1],
         loop=last.loop,
         revision=last.revision,
         causationid=last.id,
         data=EvaluationUpdatedData(
-            offsets=offsets,
-            served=served,
-            losses={version: tuple(row.get(version) for row in losses) for version in versions},
-            outcomes=fold.work.outcomes,
-            scores=scores(fold),
+            offsets=tuple(new.offsets),
+            served=tuple(new.served),
+            losses={version: tuple(row.get(version) for row in new.losses) for version in versions},
+            outcomes=evaluation.state.outcomes,
+            scores=build_scores(evaluation),
         ),
     )
 
 
-def drift_detected(drift: Drift, cause: OutcomeObserved, time: datetime) -> DriftDetected:
+def build_drift_event(drift: DetectedDrift, cause: OutcomeObserved, time: datetime) -> DriftDetected:
     """The event of a drift. `cause` is the outcome that raised the alarm."""
     alarm = drift.alarm
     return DriftDetected(
@@ -81,10 +84,11 @@ def drift_detected(drift: Drift, cause: OutcomeObserved, time: datetime) -> Drif
     )
 
 
-def alert(
+def build_alert(
     loop: str, revision: int, time: datetime, kind: AlertKind, severity: Severity, message: str, cause: str
 ) -> AlertRaised:
-    """Something a person may want to know; `cause` is the id of the event that raised it."""
+    """An alert, with its message cut to 500 characters. `cause` is the id of the event that raised it; one event
+    raises one alert at most."""
     return AlertRaised(
         id=derived_id(loop, AlertRaised.type_name(), cause),
         time=time,
@@ -92,5 +96,5 @@ def alert(
         loop=loop,
         revision=revision,
         causationid=cause,
-        data=AlertRaisedData(kind=kind, severity=severity, message=message),
+        data=AlertRaisedData(kind=kind, severity=severity, message=message[:MAX_MESSAGE_CHARACTERS]),
     )

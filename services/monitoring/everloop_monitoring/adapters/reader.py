@@ -1,0 +1,59 @@
+"""What the endpoints read, each answer from a short session of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from everloop_monitoring.adapters.row_names import STATE, RowNames
+from everloop_monitoring.domain.state import EvaluationState
+from everloop_monitoring.domain.timeline import TimelineEntry
+from everloop_monitoring.tables import happenings, points, totals, versions, works
+from everloop_shared.database import Database
+
+
+class SqlMonitoringReader:
+    """The committed rows of a loop, under the name that `row_name` gives."""
+
+    def __init__(self, database: Database, row_name: RowNames) -> None:
+        self._database, self._row_name = database, row_name
+
+    async def totals(self, loop: str) -> dict[str, int]:
+        """Distinct ids by kind."""
+        rows = await self._rows(select(totals.c.kind, totals.c.n).where(totals.c.loop == self._row_name(loop)))
+        return {row.kind: row.n for row in rows}
+
+    async def evaluation_state(self, loop: str) -> EvaluationState | None:
+        """The loop's state after the last committed outcome."""
+        rows = await self._rows(select(works.c.state).where(works.c.loop == self._row_name(loop)))
+        return STATE.validate_json(rows[0].state) if rows else None
+
+    async def versions(self, loop: str, limit: int) -> list[dict[str, Any]]:
+        """Sums by version, the last `limit` in order of first appearance."""
+        order = versions.c.first_time.desc(), versions.c.version.desc()
+        query = select(versions).where(versions.c.loop == self._row_name(loop)).order_by(*order).limit(limit)
+        return [dict(row._mapping) for row in reversed(await self._rows(query))]
+
+    async def timeline_entries(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[TimelineEntry]:
+        """The last `limit`, oldest first."""
+        query = select(happenings).where(happenings.c.loop == self._row_name(loop))
+        if kinds is not None:
+            query = query.where(happenings.c.kind.in_(kinds))
+        rows = await self._rows(query.order_by(happenings.c.time.desc(), happenings.c.seq.desc()).limit(limit))
+        return [
+            TimelineEntry(r.id, loop, r.kind, datetime.fromisoformat(r.time), r.what, r.why, r.data)
+            for r in reversed(rows)
+        ]
+
+    async def series(self, loop: str, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` points of the curves, oldest first."""
+        of_loop = points.c.loop == self._row_name(loop)
+        rows = await self._rows(select(points).where(of_loop).order_by(points.c.outcomes.desc()).limit(limit))
+        return [{k: v for k, v in row._mapping.items() if k != "loop"} for row in reversed(rows)]
+
+    async def _rows(self, query: Any) -> Sequence[Row[Any]]:
+        async with self._database.reading() as session:
+            return (await session.execute(query)).all()

@@ -1,0 +1,114 @@
+"""The evaluation state of a loop: everything that the next outcome needs of the outcomes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import fsum
+from typing import NamedTuple
+
+from everloop_features.sources import Sources
+from everloop_metrics import brier
+from everloop_monitoring.domain.contradictions import Contradictions
+from everloop_monitoring.domain.drift import Alarm, DriftDetector, ErrorThreshold
+from everloop_monitoring.domain.metric_scores import MetricScores
+from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines, ComparedErrors, ErrorSums, prediction_error
+from everloop_schemas.envelope import Scalar
+from everloop_schemas.feature import OutcomeObservedData
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import BASELINE
+from everloop_shared.arithmetic import Spread
+
+NO_ERRORS = ErrorSums()
+
+
+class CountedOutcome(NamedTuple):
+    """An outcome as it was counted, so that a correction can subtract it: its label and the baselines' predictions.
+
+    `chance` is the majority's probability that the loop's metric needs.
+    """
+
+    offset: int
+    label: Scalar | None
+    correction: int
+    no_change: Scalar
+    majority: Scalar
+    chance: float | None = None
+
+
+class VersionPrediction(NamedTuple):
+    """The prediction of one version, served or in shadow."""
+
+    version: str
+    prediction: Scalar
+    probabilities: Mapping[str, float] | None
+
+
+def predictions_of(outcome: OutcomeObservedData) -> list[VersionPrediction]:
+    """The served prediction, then those of the shadows."""
+    served = VersionPrediction(outcome.version, outcome.prediction, outcome.probabilities)
+    shadows = (s for s in outcome.shadows if s.version != outcome.version)
+    return [served, *(VersionPrediction(s.version, s.prediction, s.probabilities) for s in shadows)]
+
+
+@dataclass(slots=True)
+class EvaluationState:
+    """The evaluation of one loop after its latest outcome.
+
+    `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
+    the last `ROLLING_OUTCOMES` scored outcomes, `by_version` the last errors of each version that predicted lately.
+    `spread` is the scale of a regression's losses, the same as training's. `measure` is what the loop's metric needs.
+    """
+
+    outcomes: int = 0
+    scored: int = 0
+    sums: ErrorSums = NO_ERRORS
+    baselines: Baselines = field(default_factory=Baselines)
+    recent: list[tuple[int, ComparedErrors]] = field(default_factory=list)
+    by_version: dict[str, tuple[int, list[float]]] = field(default_factory=dict)
+    drift_detector: DriftDetector = field(default_factory=DriftDetector)
+    error_threshold: ErrorThreshold = field(default_factory=ErrorThreshold)
+    spread: Spread = field(default_factory=Spread)
+    sources: Sources = field(default_factory=Sources)
+    contradictions: Contradictions = field(default_factory=Contradictions)
+    measure: MetricScores = field(default_factory=MetricScores)
+
+    def rolling_scores(self, is_regression: bool) -> ComparedErrors:
+        """Scores over the last `ROLLING_OUTCOMES` outcomes."""
+        if not self.recent:
+            return ComparedErrors()
+        sides = zip(*(errors for _, errors in self.recent), strict=True)
+        return ComparedErrors(*(fsum(side) / len(self.recent) for side in sides)).as_scores(is_regression)
+
+    def record_losses(self, spec: LoopSpec, outcome: OutcomeObservedData, label: Scalar) -> dict[str, float]:
+        """The loss of each version on an outcome, in [0, 1] as in training; its error joins the version's last ones.
+
+        0 or 1 for a class, or half the Brier score where the metric is log_loss; e / (e + width) for a number.
+        """
+        is_regression, losses = spec.task == "regression", dict[str, float]()
+        for version, prediction, probabilities in predictions_of(outcome):
+            error = prediction_error(is_regression, prediction, label)
+            losses[version] = self.spread.loss(error) if is_regression else error
+            if spec.metric == "log_loss" and probabilities:
+                losses[version] = brier(label, probabilities)
+            recent = self.by_version.get(version, (0, []))[1]
+            self.by_version[version] = (self.outcomes, [*recent[-ROLLING_OUTCOMES + 1 :], error])
+        for version, (last, _) in list(self.by_version.items()):
+            if last < self.outcomes - ROLLING_OUTCOMES:
+                del self.by_version[version]
+        return losses
+
+    def detect_drift(self, is_regression: bool, version: str, offset: int, error: float) -> Alarm | None:
+        """Pass the served error to the drift detector, unless the baseline served: it has no concept to drift."""
+        if version == BASELINE or (is_regression and self.error_threshold.is_obsolete):
+            self.drift_detector.reset()
+            self.error_threshold = ErrorThreshold()
+        if version == BASELINE:
+            return None
+        if not is_regression:
+            return self.drift_detector.add(offset, int(error))
+        is_above = self.error_threshold.classify(error)
+        alarm = None if is_above is None else self.drift_detector.add(offset, is_above)
+        if alarm:
+            self.error_threshold = ErrorThreshold()
+        return alarm
