@@ -1,69 +1,38 @@
-"""Monitoring on the memory broker with its real database, and the events of a small loop."""
+"""Monitoring on the memory broker with its real database, and the loop that it evaluates."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from httpx import ASGITransport, AsyncClient
+from tests.builders.events import outcome_observed
+from tests.builders.loops import LOOP, loop_spec, loop_state
 from tests.databases import database_url
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
-from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetterData
-from everloop_schemas.envelope import Event, Scalar, at
-from everloop_schemas.feature import OutcomeObserved, OutcomeObservedData
-from everloop_schemas.ingest import EventReceived, EventReceivedData
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
-from everloop_schemas.serving import ObservationReceived, PredictionMade, PredictionMadeData, Shadow
+from everloop_schemas.envelope import Event, Scalar
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.registry import LoopState
 from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
-LOOP = "market"
 MODEL = "logistic-0@30"
 
 
 def state(loop: str = LOOP, **data: Any) -> LoopState:
-    spec = LoopSpec.model_validate({"loop": loop, "task": "binary", "schema": {"a": {"type": "number"}}})
-    data = {"champion": LiveVersion(version=MODEL, since=at(5)), "sequence": 1, **data}
-    return LoopState(id="s", time=at(0), subject=loop, loop=loop, revision=1, data=LoopStateData(spec=spec, **data))
+    """The state of a loop that `MODEL` serves."""
+    return loop_state(loop_spec(loop=loop, **data.pop("spec", {})), **{"champion": MODEL, **data})
 
 
-def observation(id: str, rest: bool = False) -> Event:
-    data = EventReceivedData(entity="default", fields={"a": 1.0}, received=at(0))
-    if rest:
-        return ObservationReceived(id=id, time=at(0), subject="default", loop=LOOP, data=data)
-    return EventReceived(id=id, time=at(0), subject="default", loop=LOOP, data=data)
-
-
-def prediction(id: str) -> Event:
-    data = PredictionMadeData(
-        entity="default", features={"a": 1.0}, prediction=True, version=MODEL, role="champion", propensity=1.0,
-        latency_ms=0.1, observed=at(0), door="stream",
-    )  # fmt: skip
-    return PredictionMade(id=f"p-{id}", time=at(0), subject=id, loop=LOOP, data=data)
-
-
-def outcome(
-    id: str, label: Scalar | None, *, prediction: Scalar = True, correction: int = 0, shadows: Sequence[Shadow] = (),
-    loop: str = LOOP,
-) -> Event:  # fmt: skip
-    data = OutcomeObservedData(
-        prediction_id=id, entity="default", label=label, correction=correction, labelled=at(1), predicted=at(0),
-        features={"a": 1.0}, prediction=prediction, version=MODEL, role="champion", propensity=1.0,
-        shadows=tuple(shadows),
-    )  # fmt: skip
-    return OutcomeObserved(id=f"o-{id}-{correction}", time=at(1), subject=id, loop=loop, revision=1, data=data)
-
-
-def dead_letter(n: int, service: str = "feature") -> Event:
-    data = DeadLetterData(topic="t", partition=0, offset=n, error="Rejected", reason="bad", key=None, value=None)
-    return DEAD_LETTERS[service](id=f"d-{service}-{n}", time=at(0), subject=f"t/0/{n}", loop=LOOP, data=data)
+def outcome(prediction_id: str, label: Scalar | None, **changes: Any) -> OutcomeObserved:
+    """An outcome of a prediction of `MODEL`."""
+    return outcome_observed(prediction_id, label, **{"version": MODEL, "role": "champion", **changes})
 
 
 class RunningMonitoring:

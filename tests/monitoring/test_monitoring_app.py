@@ -9,35 +9,28 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.databases import database_url
-from tests.monitoring.monitoring_service import (
-    LOOP,
-    MODEL,
-    RunningMonitoring,
+from tests.builders.events import (
     dead_letter,
+    line_failed,
+    model_promoted,
+    model_rolled_back,
     observation,
-    outcome,
-    prediction,
-    running,
-    state,
+    prediction_made,
+    rest_observation,
+    run_requested,
+    version_state,
 )
+from tests.builders.loops import LOOP, NOW, live_version
+from tests.databases import database_url
+from tests.monitoring.monitoring_service import MODEL, RunningMonitoring, outcome, running, state
 
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
 from everloop_schemas.dead_letter import DEAD_LETTERS
-from everloop_schemas.envelope import Event, Scalar, at
+from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved
-from everloop_schemas.loop import LoopSpec, ModelSpec
 from everloop_schemas.monitoring import AlertRaised, DriftDetected, EvaluationUpdated
-from everloop_schemas.registry import (
-    LiveVersion,
-    ModelPromoted,
-    ModelPromotedData,
-    ModelRolledBack,
-    ModelRolledBackData,
-)
-from everloop_schemas.serving import Shadow, VersionState, VersionStateData
-from everloop_schemas.training import LineFailed, LineFailedData, RunRequested, RunRequestedData
+from everloop_schemas.serving import Shadow
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
@@ -56,8 +49,8 @@ async def test_a_duplicate_is_counted_once(tmp_path: Path) -> None:
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state())
         for _ in range(3):
-            await monitoring.publish(observation("a"), observation("b", rest=True), observation("b"))
-            await monitoring.publish(prediction("a"), prediction("b"), outcome("a", True), dead_letter(1))
+            await monitoring.publish(observation("a"), rest_observation("b"), observation("b"))
+            await monitoring.publish(prediction_made("a"), prediction_made("b"), outcome("a", True), dead_letter(1))
 
         s = await monitoring.status()
 
@@ -68,7 +61,7 @@ async def test_a_status_counts_what_was_published_before_the_request(tmp_path: P
     broker = MemoryBroker()
     async with running(broker, tmp_path, settle_s=0.1) as monitoring:
         await monitoring.publish(state())
-        await monitoring.publish(*[prediction(f"{i}") for i in range(300)])
+        await monitoring.publish(*[prediction_made(f"{i}") for i in range(300)])
 
         immediate = await monitoring.get("status")
 
@@ -77,21 +70,11 @@ async def test_a_status_counts_what_was_published_before_the_request(tmp_path: P
 
 async def test_the_status_has_what_the_command_prints(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    candidate = LiveVersion(version="tree-9@9", since=at(6))
-    model = ModelSpec(preset="logistic")
-    run = RunRequestedData(
-        run="r1", key="k", trigger="initial", reason="first", line="logistic-0", model=model, start_offset=0,
-        requested_offset=0,
-    )  # fmt: skip
-    promotion = ModelPromoted(
-        id="x", time=at(7), subject=MODEL, loop=LOOP, sequence=1, prevhash="",
-        data=ModelPromotedData(version=MODEL, previous="0", reason="evidence"),
-    )  # fmt: skip
+    candidate = live_version("tree-9@9")
+    run = run_requested("logistic-0", trigger="initial")
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state(candidate=candidate, stage="canary", share=0.25))
-        await monitoring.publish(
-            RunRequested(id="r1", time=at(1), subject="logistic-0", loop=LOOP, data=run), promotion
-        )
+        await monitoring.publish(run, model_promoted(MODEL))
         await monitoring.publish(outcome("a", True), outcome("b", False))
 
         s = await monitoring.status()
@@ -101,7 +84,7 @@ async def test_the_status_has_what_the_command_prints(tmp_path: Path) -> None:
         "predictions": 0,
         "outcomes": 2,
         "dead_letters": 0,
-        "champion": {"version": MODEL, "since": at(5).isoformat()},
+        "champion": {"version": MODEL, "since": NOW.isoformat()},
         "rollout": {"stage": "canary", "share": 0.25, "candidate": "tree-9@9"},
         "accuracy": {"served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},
         "metric": {"name": "accuracy", "served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},
@@ -138,7 +121,7 @@ async def test_a_drift_is_published_once_with_its_alert_and_is_on_the_timeline(t
     [alert] = broker.events(AlertRaised.topic)
     assert s["drifts"] == 1
     assert abs(drift.data.change_point - 1200) < 20
-    assert drift.causationid == f"o-e{drift.data.offset}-0"
+    assert drift.causationid == f"outcome-e{drift.data.offset}-0"
     assert (alert.causationid, entry["id"], alerts) == (drift.id, drift.id, [entry])
 
 
@@ -256,21 +239,15 @@ async def test_a_guardrails_rollback_is_an_alert_and_an_operators_is_only_on_the
     broker = MemoryBroker()
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state())
-        for n, by in enumerate(("guardrail", "person")):
-            data = ModelRolledBackData.model_validate(
-                {"version": "0", "rolled_back": MODEL, "by": by, "reason": "worse", "pinned": by == "person"}
-            )
-            await monitoring.publish(
-                ModelRolledBack(
-                    id=f"x{n}", time=at(n), subject=MODEL, loop=LOOP, sequence=n, prevhash="", data=data
-                )
-            )  # fmt: skip
+        for n, by in enumerate(("guardrail", "person"), start=1):
+            await monitoring.publish(model_rolled_back(MODEL, by, sequence=n))
         s = await monitoring.status()
         timeline = await monitoring.get("timeline")
 
     assert s["rollbacks"] == 2
     assert [entry["kind"] for entry in timeline] == ["rollback", "rollback"]
-    assert [e.causationid for e in broker.events(AlertRaised.topic)] == ["x0"]
+    [alert] = broker.events(AlertRaised.topic)
+    assert alert.causationid == model_rolled_back(MODEL, "guardrail").id
 
 
 async def test_a_line_that_failed_raises_an_alert_with_the_offset_and_its_new_state(tmp_path: Path) -> None:
@@ -278,12 +255,7 @@ async def test_a_line_that_failed_raises_an_alert_with_the_offset_and_its_new_st
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state())
         for n, new_state in enumerate(states):
-            data = LineFailedData.model_validate(
-                {"line": "logistic-0", "run": "r", "state": new_state, "offset": 500 + n, "reason": "not finite"}
-            )
-            await monitoring.publish(
-                LineFailed(id=f"f{n}", time=at(n), subject="logistic-0", loop=LOOP, revision=1, data=data)
-            )
+            await monitoring.publish(line_failed("logistic-0", id=f"f{n}", state=new_state, offset=500 + n))
         await monitoring.status()
         alerts = await monitoring.get("alerts")
 
@@ -295,13 +267,11 @@ async def test_a_line_that_failed_raises_an_alert_with_the_offset_and_its_new_st
 
 async def test_a_version_that_cannot_be_loaded_raises_an_alert_that_names_what_serves(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    fields = {"version": "logistic-0@99", "instance": "one", "reason": "sha256 is 1, expected 2", "serving": "0"}
+    reason = "sha256 is 1, expected 2"
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state())
-        for n, new_state in enumerate(("ready", "failed", "failed")):
-            data = VersionStateData.model_validate({**fields, "state": new_state})
-            event = VersionState(id=new_state, time=at(n), subject="logistic-0@99", loop=LOOP, revision=1, data=data)
-            await monitoring.publish(event)
+        for new_state in ("ready", "failed", "failed"):
+            await monitoring.publish(version_state("logistic-0@99", new_state, "one", reason=reason, serving="0"))
         await monitoring.status()
         alerts = await monitoring.get("alerts")
 
@@ -334,8 +304,7 @@ async def test_the_console_is_one_page_without_requests_to_other_hosts(tmp_path:
 
 async def test_a_reason_that_quotes_binary_data_is_on_the_timeline(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    rejected = dead_letter(1)
-    rejected = rejected.model_copy(update={"data": rejected.data.model_copy(update={"reason": "not JSON: '\0\x01'"})})
+    rejected = dead_letter(1, reason="not JSON: '\0\x01'")
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state(), rejected)
         await monitoring.caught_up()
@@ -347,9 +316,7 @@ async def test_a_reason_that_quotes_binary_data_is_on_the_timeline(tmp_path: Pat
 
 async def test_outcomes_at_the_edge_of_a_double_leave_the_batch_and_the_scores_intact(tmp_path: Path) -> None:
     huge, broker = 1.7976931348623157e308, MemoryBroker(partitions=1)
-    spec = {"loop": "size", "task": "regression", "schema": {"a": {"type": "number"}}}
-    of = state("size", champion=LiveVersion(version=MODEL, since=at(5)))
-    sizes = of.model_copy(update={"data": of.data.model_copy(update={"spec": LoopSpec.model_validate(spec)})})
+    sizes = state("size", spec={"task": "regression"})
     labels: list[Scalar] = [5.0, huge, -huge, huge, -huge, 5.0]
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state(), sizes)
@@ -368,9 +335,7 @@ async def test_an_outcome_that_cannot_be_evaluated_is_a_dead_letter_and_the_rest
     tmp_path: Path,
 ) -> None:
     broker = MemoryBroker(partitions=1)
-    spec = {"loop": "size", "task": "regression", "schema": {"a": {"type": "number"}}}
-    of = state("size")
-    sizes = of.model_copy(update={"data": of.data.model_copy(update={"spec": LoopSpec.model_validate(spec)})})
+    sizes = state("size", spec={"task": "regression"})
     async with running(broker, tmp_path) as monitoring:
         await monitoring.publish(state(), sizes)
         await monitoring.publish(*[outcome(f"a{i}", True) for i in range(40)])
@@ -386,7 +351,7 @@ async def test_an_outcome_that_cannot_be_evaluated_is_a_dead_letter_and_the_rest
 async def test_a_dead_letter_without_a_valid_loop_name_is_counted_without_a_loop(tmp_path: Path) -> None:
     broker = MemoryBroker(partitions=1)
     async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state(), dead_letter(1).model_copy(update={"loop": "no\x00name"}), dead_letter(2))
+        await monitoring.publish(state(), dead_letter(1, loop="no\x00name"), dead_letter(2))
         status = await monitoring.status()
 
     assert status["dead_letters"] == 1

@@ -5,47 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.monitoring.monitoring_service import LOOP, outcome, running, state
+from tests.builders.events import outcome_data
+from tests.builders.loops import LOOP, loop_spec
+from tests.monitoring.monitoring_service import outcome, running, state
 
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.state import EvaluationState
-from everloop_schemas.envelope import Scalar, at
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
-from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import AlertRaised
 from everloop_shared.messaging.memory import MemoryBroker
 
-SPEC = LoopSpec.model_validate({"loop": "l", "task": "binary", "schema": {"a": {"type": "number"}}})
 
-
-def outcome_data(
+def report(
     id: str, label: Scalar | None, correction: int = 0, source: str | None = None, disputed: bool | None = None
 ) -> OutcomeObservedData:
     """An outcome of a prediction of true: with a label, or with the feedback of `source`."""
-    return OutcomeObservedData(
-        prediction_id=id,
-        entity="default",
-        label=label,
-        correction=correction,
-        kind="label" if source is None else "feedback",
-        source=source,
-        disputed=disputed,
-        labelled=at(1),
-        predicted=at(0),
-        features={"a": 1.0},
-        prediction=True,
-        version="m@1",
-        role="champion",
-        propensity=1.0,
-    )
+    kind = "label" if source is None else "feedback"
+    return outcome_data(id, label, correction=correction, kind=kind, source=source, disputed=disputed, version="m@1")
 
 
 def labelled(n: int) -> BatchEvaluation:
     """A loop whose first n predictions were right."""
-    evaluation = BatchEvaluation(SPEC, EvaluationState())
+    evaluation = BatchEvaluation(loop_spec(), EvaluationState())
     for i in range(n):
-        evaluation.add(outcome_data(f"l{i}", True), i)
+        evaluation.add(report(f"l{i}", True), i)
     return evaluation
 
 
@@ -59,7 +44,7 @@ def test_one_source_moves_the_accuracy_by_its_share_at_most(source: str) -> None
     evaluation = labelled(1_000)
 
     for i in range(2_000):
-        evaluation.add(outcome_data(f"f{i}", False, source=source), 1_000 + i)
+        evaluation.add(report(f"f{i}", False, source=source), 1_000 + i)
 
     assert 0.95 <= served(evaluation) < 1
     assert evaluation.state.outcomes == 3_000
@@ -69,10 +54,10 @@ def test_one_source_moves_the_accuracy_by_its_share_at_most(source: str) -> None
 def test_a_label_counts_where_feedback_was_over_its_share() -> None:
     evaluation = labelled(1_000)
     for i in range(2_000):
-        evaluation.add(outcome_data(f"f{i}", False, source="mallory"), 1_000 + i)
+        evaluation.add(report(f"f{i}", False, source="mallory"), 1_000 + i)
 
     for i in range(2_000):
-        evaluation.add(outcome_data(f"f{i}", True, correction=1), 3_000 + i)
+        evaluation.add(report(f"f{i}", True, correction=1), 3_000 + i)
 
     assert (served(evaluation), evaluation.state.scored) == (1.0, 3_000)
 
@@ -80,10 +65,10 @@ def test_a_label_counts_where_feedback_was_over_its_share() -> None:
 def test_feedback_over_its_share_does_not_count_when_it_is_corrected_either() -> None:
     evaluation = labelled(200)
     for i in range(100):
-        evaluation.add(outcome_data(f"f{i}", True, source="mallory"), 200 + i)
+        evaluation.add(report(f"f{i}", True, source="mallory"), 200 + i)
 
     for i in range(100):
-        evaluation.add(outcome_data(f"f{i}", False, correction=1, source="mallory"), 300 + i)
+        evaluation.add(report(f"f{i}", False, correction=1, source="mallory"), 300 + i)
 
     assert served(evaluation) == 1.0
 
@@ -93,7 +78,7 @@ def test_disputes_are_counted_and_change_no_score() -> None:
 
     alerts = []
     for i in range(1_000):
-        evaluation.add(outcome_data(f"l{i}", True, 1, "mallory", True), 1_000 + i)
+        evaluation.add(report(f"l{i}", True, 1, "mallory", True), 1_000 + i)
         alerts.append(evaluation.corrections_alert)
 
     assert served(evaluation) == 1.0
@@ -105,9 +90,9 @@ def test_disputes_are_counted_and_change_no_score() -> None:
 def test_a_few_corrections_among_many_outcomes_raise_no_alert() -> None:
     evaluation, alerts = labelled(100), list[str]()
     for i in range(1_000):
-        evaluation.add(outcome_data(f"n{i}", True), 100 + 2 * i)
+        evaluation.add(report(f"n{i}", True), 100 + 2 * i)
         if i % 10 == 0:
-            evaluation.add(outcome_data(f"n{i}", False, 1), 101 + 2 * i)
+            evaluation.add(report(f"n{i}", False, 1), 101 + 2 * i)
             alerts += [evaluation.corrections_alert] if evaluation.corrections_alert else []
 
     assert alerts == []

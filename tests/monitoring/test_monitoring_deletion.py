@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.monitoring.monitoring_service import observation, outcome, prediction, running, state
+from tests.builders.events import observation, prediction_made
+from tests.monitoring.monitoring_service import outcome, running, state
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.adapters.row_names import LifetimeNames
@@ -29,12 +30,12 @@ def reapplied(loop: str = "market") -> LoopState:
 async def test_a_deleted_loop_is_not_found_and_its_next_lifetime_counts_from_zero(tmp_path: Path) -> None:
     broker = MemoryBroker(partitions=1)
     async with running(broker, tmp_path) as monitoring:
-        seen = [observation("a"), prediction("a"), outcome("a", True)]
+        seen = [observation("a"), prediction_made("a"), outcome("a", True)]
         await monitoring.publish(state(), *(with_revision(e, 1) for e in seen))
         before = await monitoring.status()
 
         await monitoring.publish(
-            state(sequence=2, deleted=True), *(with_revision(e, 1) for e in (prediction("b"), outcome("b", True)))
+            state(sequence=2, deleted=True), *(with_revision(e, 1) for e in (prediction_made("b"), outcome("b", True)))
         )
         await monitoring.caught_up()
         gone = await monitoring.get("status")

@@ -12,8 +12,10 @@ from uuid import uuid4
 
 import pytest
 from httpx import ASGITransport, AsyncClient
+from tests.builders.events import observation, prediction_made
+from tests.builders.loops import LOOP
 from tests.databases import database_url
-from tests.monitoring.monitoring_service import LOOP, observation, outcome, prediction, state
+from tests.monitoring.monitoring_service import outcome, state
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
@@ -56,13 +58,13 @@ async def test_counts_are_exact_over_repetition_and_restart(kafka: Any, tmp_path
         topic_prefix=f"{uuid4().hex[:8]}.",
         settle_s=0.02,
     )
-    first = [make(f"e{i}") for i in range(400) for make in (observation, prediction)]
+    first = [make(f"e{i}") for i in range(400) for make in (observation, prediction_made)]
     async with running(settings) as (engine, http):
         await engine.publish([state(), *first, *(outcome(f"e{i}", True) for i in range(400))])
         before = await counts(http, (400, 400, 400))
 
     async with running(settings) as (engine, http):
-        await engine.publish([*first, outcome("e1", False, correction=1), observation("new"), prediction("new")])
+        await engine.publish([*first, outcome("e1", False, correction=1), observation("new"), prediction_made("new")])
         after = await counts(http, (401, 401, 400))
 
     assert before == (400, 400, 400)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from tests.builders.events import outcome_data
+from tests.builders.loops import loop_spec
 
 from everloop_metrics import heard, score_of
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_scores
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.status import score_by_metric
-from everloop_schemas.envelope import Scalar, at
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import METRICS, LoopSpec
 from everloop_schemas.serving import Shadow
@@ -22,23 +24,14 @@ BOTH = [(task, metric) for task, metrics in METRICS.items() for metric in metric
 
 
 def loop(task: str, metric: str) -> LoopSpec:
-    return LoopSpec.model_validate({"loop": "l", "task": task, "metric": metric, "schema": {"a": {"type": "number"}}})
+    return loop_spec(task=task, metric=metric)
 
 
-def outcome(n: int, label: Scalar | None, prediction: Scalar, chances: Any = None, **more: Any) -> OutcomeObservedData:
-    return OutcomeObservedData(
-        prediction_id=str(n),
-        entity="default",
-        label=label,
-        labelled=at(1),
-        predicted=at(0),
-        features={"a": 1.0},
-        prediction=prediction,
-        probabilities=chances,
-        version="m@1",
-        role="champion",
-        propensity=1.0,
-        **more,
+def outcome(
+    n: int, label: Scalar | None, prediction: Scalar, chances: Any = None, **fields: Any
+) -> OutcomeObservedData:
+    return outcome_data(
+        str(n), label, **{"prediction": prediction, "probabilities": chances, "version": "m@1", **fields}
     )
 
 

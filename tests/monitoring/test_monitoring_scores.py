@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import Any
 
 import pytest
+from tests.builders.events import outcome_data
+from tests.builders.loops import loop_spec
 
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_scores
 from everloop_monitoring.domain.state import EvaluationState
-from everloop_schemas.envelope import Scalar, at
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import Shadow
 from everloop_shared.arithmetic import mean
 
-BINARY = LoopSpec.model_validate({"loop": "l", "task": "binary", "schema": {"a": {"type": "number"}}})
-REGRESSION = LoopSpec.model_validate({"loop": "l", "task": "regression", "schema": {"a": {"type": "number"}}})
+BINARY, REGRESSION = loop_spec(), loop_spec(task="regression")
 
 
 def outcome(
-    id: str, prediction: Scalar, label: Scalar | None, *, correction: int = 0, version: str = "m@1",
-    shadow: Scalar | None = None,
-) -> OutcomeObservedData:  # fmt: skip
-    return OutcomeObservedData(
-        prediction_id=id,
-        entity="default",
-        label=label,
-        correction=correction,
-        labelled=at(1),
-        predicted=at(0),
-        features={"a": 1.0},
-        prediction=prediction,
-        version=version,
-        role="champion",
-        propensity=1.0,
-        shadows=() if shadow is None else (Shadow(version="s@1", prediction=shadow),),
-    )
+    id: str, prediction: Scalar, label: Scalar | None, *, shadow: Scalar | None = None, **fields: Any
+) -> OutcomeObservedData:
+    """An outcome of version `m@1`, with the prediction of version `s@1` in shadow."""
+    shadows = () if shadow is None else (Shadow(version="s@1", prediction=shadow),)
+    return outcome_data(id, label, **{"prediction": prediction, "version": "m@1", "shadows": shadows, **fields})
 
 
 def evaluate_log(spec: LoopSpec, log: list[OutcomeObservedData]) -> BatchEvaluation:

@@ -90,8 +90,9 @@ class Story:
                 self._connect()
             case DriftDetected() if event.data.is_served_error_drift:
                 self._on_drift(event)
-            case DriftDetected(data=d):
-                self._tell(event, f"{d.kind} drift detected", f"{d.subject} ({d.detector})", "yellow")
+            case DriftDetected():
+                found = event.data
+                self._tell(event, f"{found.kind} drift detected", f"{found.subject} ({found.detector})", "yellow")
             case GateDecided() if event.data.passed:
                 d = event.data
                 evidence = f"log e {d.log_e:.1f} >= {d.log_threshold:.1f}, {d.outcomes} pairs"

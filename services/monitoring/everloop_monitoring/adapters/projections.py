@@ -51,8 +51,8 @@ class SqlProjections:
         session, now, loop = self._session(), time_text(at), self._row_name(loop)
         await self._upsert(works, [{"loop": loop, "state": STATE.dump_json(evaluation.state).decode()}])
         counted = evaluation.counted.items()
-        rows = [{"key": key_of(loop, id), "known": COUNTED.dump_json(one).decode()} for id, one in counted]
-        await self._upsert(outcomes, rows)
+        known = [{"key": key_of(loop, id), "known": COUNTED.dump_json(one).decode()} for id, one in counted]
+        await self._upsert(outcomes, known)
         await self._save_versions(loop, evaluation, now)
         if evaluation.points:
             rows = [
