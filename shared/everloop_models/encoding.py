@@ -1,4 +1,4 @@
-"""Feature values as the numbers river learns from, the same in training and in serving."""
+"""Encodes feature values as the numbers that models learn from, the same in training and in serving."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from everloop_models.scaling import LARGEST
 from everloop_schemas.envelope import Fields
 
 CATEGORIES_PER_FEATURE = 200
-OTHER = "other"
+OTHER_CATEGORY = "other"
 
 
 class Encoder:
     """Numbers stay, booleans become 0 and 1, text becomes the column `name=value` at 1, a missing value is left out.
 
     Numbers beyond `LARGEST` count as that, so that their squares and sums stay finite.
-    River's models take a column that is not there as nothing said. Of each text feature the first
-    `CATEGORIES_PER_FEATURE` values are told apart and the rest share `name=other`, so that memory is bounded.
-    Every column name is one string object for life: an artifact's bytes then do not depend on whether the
-    learner was restored from a snapshot on the way.
+    Models treat an absent column as missing. Of each text feature the first `CATEGORIES_PER_FEATURE` values have their
+    own column and the rest share `name=other`, so that memory is bounded. Every column name is always the same string
+    object, so that an artifact's bytes do not depend on whether the learner was restored from a snapshot.
     """
 
     __slots__ = ("_categories", "_names")
@@ -29,7 +28,7 @@ class Encoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The features seen, sorted: the signature of what was learned."""
+        """The features seen, sorted."""
         return tuple(sorted(self._names))
 
     def encode(self, features: Fields) -> tuple[dict[str, float], dict[str, float]]:
@@ -49,7 +48,7 @@ class Encoder:
         return numbers, hot
 
     def learn(self, features: Fields) -> None:
-        """Take note of the names and categories of an observation; call it before `encode` of the same."""
+        """Remember the names and categories of an observation; call it before `encode` of the same."""
         for name, value in features.items():
             if name not in self._names:
                 self._names[name] = name
@@ -60,7 +59,7 @@ class Encoder:
 
     def _column(self, name: str, value: str) -> str:
         known = self._categories.get(name)
-        return (known.get(value) if known else None) or f"{name}={OTHER}"
+        return (known.get(value) if known else None) or f"{name}={OTHER_CATEGORY}"
 
     def __getstate__(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         return self._names, self._categories

@@ -1,4 +1,4 @@
-"""What can be wrong with a model: its spec, its numbers, its artifact."""
+"""Errors of models: of their spec, their predictions and their artifacts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ModelBroken(EverloopError):
 
 
 class ArtifactCorrupt(EverloopError):
-    """An artifact's bytes are not those that were saved, or hold what no model needs. Trying again does not help."""
+    """An artifact's bytes are not those that were saved, or ask for what no model needs. A retry does not help."""
 
     http_status = 500
     disposition = Disposition.DEAD_LETTER
@@ -37,6 +37,6 @@ class FormatUnavailable(ArtifactCorrupt):
 
 
 class ArtifactUnavailable(Unavailable):
-    """The artifact store cannot be written or read now: full, read-only, or away."""
+    """The artifact store cannot be written or read now: it is full, read-only, or cannot be reached."""
 
     title = "Artifact store unavailable"

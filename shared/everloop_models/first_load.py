@@ -7,12 +7,14 @@ from everloop_models.errors import ModelBroken
 from everloop_models.formats import DEFAULT_FORMAT, FORMATS, check, load
 from everloop_schemas.envelope import Fields
 
-PRELOAD = (*FORMATS.values(), "everloop_models.trial", "everloop_models.first_load")
-MEMORY_BYTES = 1_500_000_000
-SECONDS = 60.0
+PRELOADED_MODULES = (*FORMATS.values(), "everloop_models.trial", "everloop_models.first_load")
+LOAD_MEMORY_BYTES = 1_500_000_000
+LOAD_TIMEOUT_S = 60.0
 
 
-def tried(data: bytes, sha256: str, features: Fields, format_name: str = DEFAULT_FORMAT, loads: bool = True) -> None:
+def try_artifact(
+    data: bytes, sha256: str, features: Fields, format_name: str = DEFAULT_FORMAT, loads: bool = True
+) -> None:
     """Verify and check an artifact and, with `loads`, load it and predict once.
 
     Raises ArtifactCorrupt, or ModelBroken where the prediction fails or is not finite.

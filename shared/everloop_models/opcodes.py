@@ -1,4 +1,4 @@
-"""Reads a pickle as data, before anything of it is unpickled: which names it asks for, and what it does with each."""
+"""Reads a pickle as data, before it is unpickled: which names it asks for, and what it does with each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Use(NamedTuple):
 
 
 class _Global:
-    """A name that was asked for; `made` stands for everything that it made."""
+    """A name that was asked for; `made` stands for every object that it made."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
@@ -54,7 +54,7 @@ class _Made:
 
 
 class _Tuple:
-    """All that matters of one: how long it is, and whether it holds a text where `getattr` has the name."""
+    """A tuple's length, and its second item where that is a text: of `getattr` it is the method's name."""
 
     def __init__(self, size: int, second: str | None = None) -> None:
         self.size, self.second = size, second
@@ -63,7 +63,7 @@ class _Tuple:
 _DATA, _LIST, _DICT, _SET = object(), object(), object(), object()
 _SHORT = [_Tuple(size) for size in range(9)]
 _EMPTY = _SHORT[0]
-_CONSTANTS = {  # what they push, and how many bytes belong to them
+_CONSTANTS = {  # what each pushes, and how many bytes belong to it
     pickle.BINFLOAT: (_DATA, 8),
     pickle.BININT: (_DATA, 4),
     pickle.BININT1: (_DATA, 1),
@@ -80,7 +80,7 @@ _PUSHES: list[Any] = [None] * 256
 _WIDTHS = [0] * 256
 for _code, (_what, _width) in _CONSTANTS.items():
     _PUSHES[_code[0]], _WIDTHS[_code[0]] = _what, _width
-_LENGTHS = {  # data of any length, after so many bytes that tell it
+_LENGTHS = {  # data of any length, and how many bytes hold that length
     code[0]: width
     for code, width in (
         (pickle.BINUNICODE, 4),
@@ -98,17 +98,17 @@ _TUPLES = {pickle.TUPLE1[0]: 1, pickle.TUPLE2[0]: 2, pickle.TUPLE3[0]: 3}
 def uses(data: bytes) -> set[Use]:
     """All that a pickle asks for and does; raises ArtifactCorrupt for one that Python would not have written.
 
-    Only what the C pickler writes at protocol 5 is known: no extension registry, no persistent ids, no arguments by
-    name, no memo by number. Lengths are held against the bytes that are there before anything is made of them.
+    Only what the C pickler writes at protocol 5 is understood: no extension registry, no persistent ids, no arguments
+    by name, no memo by number. A length is compared with the bytes that follow before memory is taken for it.
     """
     try:
-        return _Reader(data).uses()
+        return _PickleReader(data).uses()
     except (IndexError, UnicodeDecodeError, AttributeError, TypeError) as e:
         raise ArtifactCorrupt("it is no pickle that Python wrote: not loaded") from e
 
 
-class _Reader:
-    """The pickle machine, with kinds of values in place of values."""
+class _PickleReader:
+    """The pickle machine, on kinds of values instead of values."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -122,14 +122,14 @@ class _Reader:
         if not self._data.startswith(PROTOCOL):
             raise ArtifactCorrupt("it is no pickle of protocol 5: not loaded")
         self._at = len(PROTOCOL)
-        while not self._common():
-            self._rare(self._data[self._at - 1])
+        while not self._read_frequent():
+            self._read_rare(self._data[self._at - 1])
         if self._at != len(self._data) or len(self._stack) != 1 or self._marks:
             raise ArtifactCorrupt("there is something left behind its end: not loaded")
         return {Use(g.module, g.name, how) for g in self._globals.values() for how in g.uses}
 
-    def _common(self) -> bool:
-        """The opcodes of which a model has millions, in one loop; True at the end of the pickle, else a rare one."""
+    def _read_frequent(self) -> bool:
+        """Read the opcodes of which a model has millions, in one loop, up to a rare one (False) or the end (True)."""
         data, at, stack, memo, marks = self._data, self._at, self._stack, self._memo, self._marks
         pushes, widths, push = _PUSHES, _WIDTHS, self._stack.append
         while True:
@@ -148,7 +148,7 @@ class _Reader:
             elif op == _SETITEMS:
                 del stack[marks.pop() :]
                 if stack[-1] is not _DICT:
-                    _filled(stack[-1], "items")
+                    _record_filling(stack[-1], "items")
             elif op == _NEWOBJ:
                 arguments = stack.pop()
                 cls = stack[-1]
@@ -163,12 +163,12 @@ class _Reader:
             elif op == _SETITEM:
                 del stack[-2:]
                 if stack[-1] is not _DICT:
-                    _filled(stack[-1], "items")
+                    _record_filling(stack[-1], "items")
             else:
                 self._at = at
                 return op == _STOP
 
-    def _rare(self, op: int) -> None:
+    def _read_rare(self, op: int) -> None:
         stack = self._stack
         if op == _SHORT_BINUNICODE:
             stack.append(self._take(1).decode())
@@ -184,11 +184,11 @@ class _Reader:
             self._marked()
             kind, how = (_LIST, "elements") if op == pickle.APPENDS[0] else (_SET, "members")
             if stack[-1] is not kind:
-                _filled(stack[-1], how)
+                _record_filling(stack[-1], how)
         elif op == pickle.APPEND[0]:
             stack.pop()
             if stack[-1] is not _LIST:
-                _filled(stack[-1], "elements")
+                _record_filling(stack[-1], "elements")
         elif op == pickle.FROZENSET[0]:
             self._marked()
             stack.append(_DATA)
@@ -253,7 +253,7 @@ def _state(state: Any) -> str:
     return "state list" if state is _LIST else "state value"
 
 
-def _filled(what: Any, how: str) -> None:
-    if not isinstance(what, _Made):
+def _record_filling(target: Any, how: str) -> None:
+    if not isinstance(target, _Made):
         raise ArtifactCorrupt("it puts items into what takes none: not loaded")
-    what.of.uses.add(how)
+    target.of.uses.add(how)

@@ -1,4 +1,4 @@
-"""Where artifacts lie: any file system that fsspec knows, by content, written whole or not at all."""
+"""The artifact store, on any file system that fsspec knows: names follow from content, writes are atomic."""
 
 from __future__ import annotations
 
@@ -19,32 +19,30 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
 from everloop_schemas.names import LOOP_NAME
 
-LARGEST = 200_000_000
+MAX_ARTIFACT_BYTES = 200_000_000
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,150}@\d{1,19}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"models/([^/]+)/([^/]+)-[0-9a-f]{16}\.pkl")
-
-
 LEFTOVER = re.compile(r"\.[0-9a-f]{32}")
-OLD_S = 60.0
+LEFTOVER_AGE_S = 60.0
 
 
 class ArtifactStore:
-    """Puts and gets bytes under `url` (`file:///…`, `s3://…`), and nowhere else. Blocks: keep it off the event loop.
+    """Reads and writes bytes below `url` (`file:///…`, `s3://…`), and nowhere else. Blocks: keep it off the event loop.
 
-    Nothing of more than `largest` bytes is read.
+    Nothing of more than `max_bytes` is read.
     """
 
-    def __init__(self, url: str, largest: int = LARGEST) -> None:
-        self.url, self._largest = url, largest
+    def __init__(self, url: str, max_bytes: int = MAX_ARTIFACT_BYTES) -> None:
+        self.url, self._max_bytes = url, max_bytes
         self._fs, self._root = url_to_fs(url)
         self.local = isinstance(self._fs, LocalFileSystem)
 
     @staticmethod
     def name(loop: str, version: str, sha256: str) -> str:
-        """The name of a version's artifact, by its content: the same bytes have the same name.
+        """The name of a version's artifact, which follows from its content: the same bytes have the same name.
 
-        Raises ArtifactCorrupt for a loop, a version or a sha256 that is not written like one.
+        Raises ArtifactCorrupt for a malformed loop, version or sha256.
         """
         name = f"models/{loop}/{version}-{sha256[:16]}.pkl"
         if not _SHA256.fullmatch(sha256) or not is_name(name):
@@ -52,22 +50,22 @@ class ArtifactStore:
         return name
 
     def named(self, uri: str, loop: str, version: str, sha256: str) -> str:
-        """The name of the artifact that a record speaks of; raises ArtifactCorrupt where its URI says another.
+        """The name of the artifact that a record names by URI; raises ArtifactCorrupt where the URI has another name.
 
-        A URI is part of the record for good, and a store may move: it is read as a name, whatever lies before it, and
-        never followed. One on another kind of store than this is not of this house.
+        Records stay for ever and a store may move, so only the name at the end of the URI counts, and the URI is never
+        followed. A URI on another kind of store than this is refused.
         """
         name = self.name(loop, version, sha256)
         scheme, _, path = uri.rpartition("://")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         if uri != name and not (scheme in ("file", *protocols) and path.endswith(f"/{name}")):
-            raise ArtifactCorrupt(f"its artifact is said to be at {uri!r:.100}, which is not its place in the store")
+            raise ArtifactCorrupt(f"its artifact has the URI {uri!r:.100}, which is not its place in the store")
         return name
 
     def put(self, name: str, data: bytes) -> str:
-        """Write `data` and return its URI; readers see all of it or nothing. Writing the same twice is harmless.
+        """Write `data` and return its URI. Atomic and idempotent.
 
-        Raises ArtifactUnavailable when the disk is full, read-only or away.
+        Raises ArtifactUnavailable where the disk is full, read-only or cannot be reached.
         """
         path = self._path(name)
         try:
@@ -82,11 +80,11 @@ class ArtifactStore:
     def get(self, name: str, size: int = 0) -> bytes:
         """The bytes under a name, `size` of them where it is known.
 
-        Raises ArtifactUnavailable where they are not there or the store is away, ArtifactCorrupt for anything but a
-        plain file of that size below the store.
+        Raises ArtifactUnavailable where they are missing or the store cannot be reached, ArtifactCorrupt for anything
+        but a plain file of that size inside the store.
         """
-        if not 0 <= size <= self._largest:
-            raise ArtifactCorrupt(f"{name} is announced with {size:,} bytes; at most {self._largest:,} are read")
+        if not 0 <= size <= self._max_bytes:
+            raise ArtifactCorrupt(f"{name} is announced with {size:,} bytes; at most {self._max_bytes:,} are read")
         try:
             return self._read_local(name, size) if self.local else self._read_remote(name, size)
         except OSError as e:
@@ -103,39 +101,39 @@ class ArtifactStore:
             raise ArtifactCorrupt(f"{name} in the artifact store is a link")
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         try:
-            there = os.fstat(file)
-            if not stat.S_ISREG(there.st_mode):
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
                 raise ArtifactCorrupt(f"{name} in the artifact store is no plain file")
-            return self._whole(name, size, there.st_size, lambda most: open(file, "rb", closefd=False).read(most))
+            return self._read_whole(name, size, found.st_size, lambda most: open(file, "rb", closefd=False).read(most))
         finally:
             os.close(file)
 
     def _read_remote(self, name: str, size: int) -> bytes:
         path = self._path(name)
-        there = self._fs.info(path)
-        if there.get("type") != "file" or not isinstance(there.get("size"), int):
+        found = self._fs.info(path)
+        if found.get("type") != "file" or not isinstance(found.get("size"), int):
             raise ArtifactCorrupt(f"{name} in the artifact store is no file")
-        return self._whole(name, size, there["size"], lambda most: bytes(self._fs.cat_file(path, 0, most)))
+        return self._read_whole(name, size, found["size"], lambda most: bytes(self._fs.cat_file(path, 0, most)))
 
-    def _whole(self, name: str, size: int, there: int, read: Callable[[int], bytes]) -> bytes:
-        if there > self._largest or (size and there != size):
+    def _read_whole(self, name: str, size: int, found_size: int, read: Callable[[int], bytes]) -> bytes:
+        if found_size > self._max_bytes or (size and found_size != size):
             raise ArtifactCorrupt(f"{name} in the artifact store has not as many bytes as were announced")
-        data = read(there)
-        if len(data) != there:
-            raise ArtifactCorrupt(f"{name} in the artifact store changes while it is read")
+        data = read(found_size)
+        if len(data) != found_size:
+            raise ArtifactCorrupt(f"{name} in the artifact store changed while it was read")
         return data
 
     def loops(self) -> list[str]:
-        """The loops that have artifacts here; raises ArtifactUnavailable."""
+        """The loops that have artifacts in the store; raises ArtifactUnavailable."""
         return [entry["name"].rstrip("/").rpartition("/")[2] for entry in self._listed("models")]
 
     def files(self, loop: str) -> list[tuple[str, int, float]]:
-        """Each file of a loop: its name here, its bytes, and its age in seconds; raises ArtifactUnavailable."""
+        """Each file of a loop: its name in the store, its bytes, and its age in seconds; raises ArtifactUnavailable."""
         entries = [e for e in self._listed(f"models/{loop}") if e["type"] == "file"]
         return [(f"models/{loop}/{e['name'].rpartition('/')[2]}", int(e["size"] or 0), _age_s(e)) for e in entries]
 
     def delete(self, name: str) -> None:
-        """Delete a file; one that is gone is fine. Raises ArtifactUnavailable."""
+        """Delete a file; idempotent. Raises ArtifactUnavailable."""
         try:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(f"{self._root.rstrip('/')}/{name}")
@@ -153,12 +151,12 @@ class ArtifactStore:
 
 
 def name_in(uri: str) -> str:
-    """The name at the end of a URI that `put` returned; `get` refuses what is none."""
+    """The name at the end of a URI that `put` returned; `get` refuses anything that is no name."""
     return "/".join(uri.split("/")[-3:])
 
 
 def is_name(name: str) -> bool:
-    """Whether an artifact can have this name: a loop's, a version's, the beginning of a sha256, and nothing else."""
+    """Whether this is the name of an artifact: made of a loop, a version and the beginning of a sha256."""
     found = _NAME.fullmatch(name)
     return found is not None and bool(re.fullmatch(LOOP_NAME, found[1]) and _VERSION.fullmatch(found[2]))
 
@@ -172,22 +170,22 @@ def _age_s(entry: dict[str, Any]) -> float:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what `write_atomically` left in a folder when a crash cut it off a minute ago or more."""
+    """Remove the temporary files of `write_atomically` that a crash left in a folder, `LEFTOVER_AGE_S` ago or more."""
     for path in folder.glob(".*"):
-        if LEFTOVER.fullmatch(path.suffix) and time.time() - path.stat().st_mtime > OLD_S:
+        if LEFTOVER.fullmatch(path.suffix) and time.time() - path.stat().st_mtime > LEFTOVER_AGE_S:
             path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a local file through a neighbour and a rename, synced, so that a crash leaves the old or the new one."""
+    """Write a local file through a temporary one, synced and renamed: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

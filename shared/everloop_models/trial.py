@@ -14,8 +14,10 @@ from everloop_schemas.loop import LoopSpec
 
 EVENT_BUDGET_S = 0.02
 """CPU that one model may take to predict one event and learn from it."""
-TRIES, TRIES_AT_LEAST = 20, 3
-ALL_TRIES_S, ONE_TRY_S = 0.4, 0.2
+MAX_TRIES, MIN_TRIES = 20, 3
+"""Events that each model is tried on."""
+CPU_FOR_ALL_MODELS_S, CPU_FOR_ONE_MODEL_S = 0.4, 0.2
+"""A model is tried on fewer events where these are used up."""
 
 
 def check_models(spec: LoopSpec, vectors: Sequence[Fields] = ()) -> None:
@@ -27,22 +29,24 @@ def check_models(spec: LoopSpec, vectors: Sequence[Fields] = ()) -> None:
     for i, model in enumerate(spec.models):
         model_format(format_of(model)).check_parameters(model, spec, f"models.{i}")
     for i in range(len(spec.models)):
-        _try(spec, i, vectors or _made_up(spec))
+        _try(spec, i, vectors or _sample_vectors(spec))
 
 
 def _try(spec: LoopSpec, number: int, vectors: Sequence[Fields]) -> None:
-    field, labels = f"models.{number}", _labels(spec)
+    field, labels = f"models.{number}", _sample_labels(spec)
     spent = 0.0
     try:
         model = build(spec.models[number], spec, field)
-        for tries, (features, label) in enumerate(islice(zip(cycle(vectors), cycle(labels), strict=False), TRIES), 1):
+        outcomes = islice(zip(cycle(vectors), cycle(labels), strict=False), MAX_TRIES)
+        for tries, (features, label) in enumerate(outcomes, 1):
             started = time.process_time()
             model.predict(features)
             model.learn(features, label)
             spent += time.process_time() - started
-            if tries == TRIES_AT_LEAST:  # of more, a large model would take long to save
+            if tries == MIN_TRIES:  # later a large model would take long to save
                 _check_storable(model, field)
-            if spent > ONE_TRY_S or (spent > ALL_TRIES_S / len(spec.models) and tries >= TRIES_AT_LEAST):
+            is_over_its_part = spent > CPU_FOR_ALL_MODELS_S / len(spec.models) and tries >= MIN_TRIES
+            if spent > CPU_FOR_ONE_MODEL_S or is_over_its_part:
                 break
         model.predict(features)
     except ModelBroken as e:
@@ -60,14 +64,14 @@ def _check_storable(model: OnlineModel, field: str) -> None:
     try:
         check(save(model).data, model.format)
     except ArtifactCorrupt as e:
-        raise ModelSpecInvalid(field, f"cannot be kept: {e.detail}") from e
+        raise ModelSpecInvalid(field, f"cannot be stored: {e.detail}") from e
 
 
-def _made_up(spec: LoopSpec) -> list[Fields]:
+def _sample_vectors(spec: LoopSpec) -> list[Fields]:
     return [{name: "a" if of.type == "string" else 0.1 + i for name, of in spec.fields.items()} for i in range(4)]
 
 
-def _labels(spec: LoopSpec) -> Sequence[Scalar]:
+def _sample_labels(spec: LoopSpec) -> Sequence[Scalar]:
     if spec.task == "regression":
         return 0.0, 1.0
     if spec.label.classes and len(spec.label.classes) > 1:

@@ -108,7 +108,7 @@ def test_only_names_of_artifacts_are_written_and_read(tmp_path: Path, name: str)
 
 
 def test_nothing_of_more_than_the_largest_size_is_read(tmp_path: Path) -> None:
-    store, name = ArtifactStore(tmp_path.as_uri(), largest=100), f"models/x/a@1-{'0' * 16}.pkl"
+    store, name = ArtifactStore(tmp_path.as_uri(), max_bytes=100), f"models/x/a@1-{'0' * 16}.pkl"
     store.put(name, b"x" * 101)
 
     for size in (0, 101, 2**70, -1):

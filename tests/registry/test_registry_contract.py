@@ -16,7 +16,7 @@ from river.tree.nodes.branch import NumericBinaryBranch
 from tests.registry.registry_room import spec, stored, trained
 
 from everloop_models import build, save
-from everloop_models.first_load import MEMORY_BYTES, PRELOAD
+from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES
 from everloop_models.store import ArtifactStore
 from everloop_registry.contract import StoredArtifacts
 from everloop_schemas.loop import ModelSpec
@@ -27,7 +27,7 @@ from everloop_shared.limited import Limited
 @pytest.fixture
 async def checks(tmp_path: Path) -> AsyncIterator[StoredArtifacts]:
     """The checks over a store in `tmp_path`, with a child of their own."""
-    async with Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=20) as child:
+    async with Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=20) as child:
         yield StoredArtifacts(ArtifactStore(tmp_path.as_uri(), 1_000_000), child, light_bytes=100_000)
 
 
@@ -158,7 +158,7 @@ async def test_bytes_that_are_no_model_are_refused_before_they_do_anything(
 
 async def test_a_large_refresh_is_read_through_but_not_loaded_and_a_first_version_is(tmp_path: Path) -> None:
     data = pickle.dumps("no model at all", protocol=5)
-    async with Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=20) as child:
+    async with Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=20) as child:
         checks = StoredArtifacts(ArtifactStore(tmp_path.as_uri()), child, light_bytes=10)
 
         refresh = await checks.refusal(laid(tmp_path, data).data, [spec()])
@@ -176,7 +176,7 @@ async def test_what_takes_too_long_or_needs_too_much_is_refused_and_the_next_is_
 ) -> None:
     slow, wide = b"N0" * 10_000_000, b"N" * 16_000_000
     heavy = laid(tmp_path, b"\x80\x05" + (slow if seconds == 1 else wide) + b"N.")
-    async with Limited(preload=PRELOAD, memory_bytes=memory, seconds=seconds) as child:
+    async with Limited(preload=PRELOADED_MODULES, memory_bytes=memory, seconds=seconds) as child:
         checks = StoredArtifacts(ArtifactStore(tmp_path.as_uri()), child, light_bytes=1_000_000)
 
         refusals = [await checks.refusal(v.data, [spec()]) for v in (heavy, stored("b-0", 10, tmp_path))]

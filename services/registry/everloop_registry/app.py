@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS
+from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters import BookUnit, SqlReader
 from everloop_registry.api import Command, router
@@ -43,7 +43,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     database = Database(settings.database, MIGRATIONS, schema="registry")
     unit = BookUnit(database)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
-    child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS)
+    child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
     artifacts = StoredArtifacts(store, child, settings.light_check_bytes)
     specs = LimitedChecks()
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)

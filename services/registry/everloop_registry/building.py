@@ -8,7 +8,7 @@ import math
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
 from everloop_models import ModelSpecInvalid
-from everloop_models.first_load import PRELOAD
+from everloop_models.first_load import PRELOADED_MODULES
 from everloop_models.trial import check_models
 from everloop_schemas.envelope import Fields, Scalar, at
 from everloop_schemas.loop import FieldSpec, LoopSpec
@@ -30,7 +30,11 @@ class LimitedChecks:
 
     def __init__(self) -> None:
         self._child = Limited(
-            preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS, cpu_seconds=CPU_SECONDS, waiting=WAITING
+            preload=PRELOADED_MODULES,
+            memory_bytes=MEMORY_BYTES,
+            seconds=SECONDS,
+            cpu_seconds=CPU_SECONDS,
+            waiting=WAITING,
         )
 
     async def __aenter__(self) -> LimitedChecks:

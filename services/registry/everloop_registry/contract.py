@@ -12,7 +12,7 @@ from everloop_models import (
     ArtifactUnavailable,
     ModelBroken,
 )
-from everloop_models.first_load import tried
+from everloop_models.first_load import try_artifact
 from everloop_models.store import ArtifactStore
 from everloop_registry.building import sample
 from everloop_registry.metrics import CHECKS
@@ -48,7 +48,7 @@ class StoredArtifacts:
         try:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256)
             data = await asyncio.to_thread(self._store.get, name, model.size)
-            await self._child.run(tried, data, model.sha256, _sample(spec), model.manifest.format, loads)
+            await self._child.run(try_artifact, data, model.sha256, _sample(spec), model.manifest.format, loads)
         except ArtifactUnavailable as e:
             if isinstance(e.__cause__, FileNotFoundError):
                 return f"no artifact {name} in the store"

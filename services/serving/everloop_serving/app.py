@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from everloop_features.times import TimeLimits
 from everloop_learning.deleted_loops import skip_deleted_loops
-from everloop_models.first_load import MEMORY_BYTES, PRELOAD, SECONDS, tried
+from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_artifact
 from everloop_models.store import ArtifactStore
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
@@ -39,11 +39,11 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     folder = settings.folder("serving")
     meter, reports, labels = metrics.PrometheusMeter(), Reports(), LabelBook(settings.label_bytes)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
-    child = Limited(preload=PRELOAD, memory_bytes=MEMORY_BYTES, seconds=SECONDS)
+    child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
     recent = Recent(settings.recent_predictions, settings.recent_bytes)
     entities = Entities(settings.entity_states, settings.entity_bytes)
     models = LoadedModels(
-        Artifacts(store, folder / "artifacts", lambda *artifact: child.run(tried, *artifact)),
+        Artifacts(store, folder / "artifacts", lambda *artifact: child.run(try_artifact, *artifact)),
         labels,
         reports.add,
         meter,
