@@ -259,7 +259,10 @@ class GateSpec(Part):
 
 
 class RolloutSpec(Part):
-    """How a winner takes over: predictions in shadow, then shares of the traffic for `step` outcomes each."""
+    """How a winner takes over: predictions in shadow, then shares of the traffic for `step` outcomes each.
+
+    `approval` is reserved: nobody is asked for an approval yet, and the registry refuses every other value.
+    """
 
     shadow: Predictions = 100
     canary: tuple[Share, ...] = (0.05, 0.25, 0.5)
@@ -276,7 +279,10 @@ class RolloutSpec(Part):
 
 
 class MonitorSpec(Part):
-    """What is watched beside the served error."""
+    """Reserved: slices, groups and a latency to watch beside the served error.
+
+    No code reads these yet, and the registry refuses them in a loop file; specs stored earlier may hold them.
+    """
 
     slices: tuple[str, ...] = ()
     fairness: tuple[str, ...] = ()

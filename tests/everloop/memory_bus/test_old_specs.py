@@ -32,6 +32,7 @@ OLD: dict[str, dict[str, Any]] = {
     "never": {"retrain": {"on_schedule": "0 0 30 2 *"}},
     "mixed": {"task": "multiclass", "label": {"classes": ["1", 1, True]}},
     "enum": {"schema": {"x": {"type": "number"}, "c": {"type": "string", "enum": [1], "missing": "null"}}},
+    "watched": {"monitor": {"slices": ["x"], "fairness": ["x"], "latency_p99": "20ms"}},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from everloop_schemas.cron import Cron
@@ -15,12 +15,10 @@ from everloop_shared.text import is_readable
 MAX_VALUES = 1_000
 MAX_TEXT = 256
 MAX_SHARES = 20
-MAX_WATCHED = 20
 MAX_PARAMETERS = 50
 MAX_CRON = 200
 MAX_EXPRESSIONS = 20_000
 SHORTEST_S = 0.001
-SLOWEST_S = 3600.0
 SURE = 0.9999
 SMALLEST_SHARE = 0.001
 COUNT = 10_000_000
@@ -34,7 +32,26 @@ BELOW: dict[str, tuple[float, float]] = {
     "mae": (0, math.inf),
     "rmse": (0, math.inf),
 }
+UNSUPPORTED: dict[str, tuple[Any, str]] = {
+    "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
+    "monitor.slices": ([], "no slice of the data is measured on its own"),
+    "monitor.fairness": ([], "no groups are compared"),
+    "monitor.latency_p99": (None, "no latency is compared with an objective"),
+}
+"""By path, a field that no code reads yet: the value that describes what happens, and what happens.
+
+Specs on the log may hold such a field, so the class reads it back; `apply` refuses every other value.
+"""
 KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
+
+
+def unsupported_fields(raw: Mapping[str, Any]) -> Iterator[FieldError]:
+    """Each field of a loop file that asks for what does not work yet."""
+    for path, (harmless, what_happens) in UNSUPPORTED.items():
+        part, _, name = path.partition(".")
+        values = raw.get(part)
+        if isinstance(values, dict) and values.get(name, harmless) != harmless:
+            yield FieldError(path, f"does not work yet: {what_happens}; remove it")
 
 
 def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
@@ -51,8 +68,6 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")
-    for part in ("slices", "fairness"):
-        yield from _watched(spec, part)
 
 
 def _field(path: str, field: FieldSpec) -> Iterator[FieldError]:
@@ -104,19 +119,11 @@ def _classes(spec: LoopSpec) -> Iterator[FieldError]:
 
 
 def _durations(spec: LoopSpec) -> Iterator[FieldError]:
-    found: list[tuple[str, str | None, float]] = [
-        ("label.within", spec.label.within, LONGEST_S),
-        ("monitor.latency_p99", spec.monitor.latency_p99, SLOWEST_S),
-    ]
-    found += [
-        (f"features.{i}.over", f.over, LONGEST_S)
-        for i, f in enumerate(spec.features)
-        if f.over and "event" not in f.over
-    ]
-    for path, text, longest in found:
-        if text is not None and not SHORTEST_S <= seconds(text) <= longest:
-            most = f"{longest / 86400:,.0f} days" if longest > 86400 else f"{longest:,.0f} s"
-            yield FieldError(path, f"must be from 1 ms to {most}, such as 7d")
+    durations = [("label.within", spec.label.within)]
+    durations += [(f"features.{i}.over", f.over) for i, f in enumerate(spec.features) if f.over and "event" not in f.over]
+    for path, text in durations:
+        if not SHORTEST_S <= seconds(text) <= LONGEST_S:
+            yield FieldError(path, f"must be from 1 ms to {LONGEST_S / 86400:,.0f} days, such as 7d")
 
 
 def _retrain(spec: LoopSpec) -> Iterator[FieldError]:
@@ -143,14 +150,6 @@ def _rollout(spec: LoopSpec) -> Iterator[FieldError]:
         yield FieldError("rollout.canary", f"has {len(spec.rollout.canary)} shares; at most {MAX_SHARES}")
     if any(s < SMALLEST_SHARE for s in spec.rollout.canary):
         yield FieldError("rollout.canary", f"has a share below {SMALLEST_SHARE:.1%}, which tells nothing")
-
-
-def _watched(spec: LoopSpec, part: str) -> Iterator[FieldError]:
-    names: tuple[str, ...] = getattr(spec.monitor, part)
-    if len(names) > MAX_WATCHED:
-        yield FieldError(f"monitor.{part}", f"has {len(names)} fields; at most {MAX_WATCHED}")
-    elif strange := [n for n in names if n not in spec.fields]:
-        yield FieldError(f"monitor.{part}", f"{strange[0][:80]!r} is no field of the schema")
 
 
 def readable(text: str) -> bool:

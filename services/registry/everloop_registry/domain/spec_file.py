@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from difflib import get_close_matches
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from everloop_registry.domain.rules import INTEGER_LIMIT, broken_rules
+from everloop_registry.domain.rules import INTEGER_LIMIT, broken_rules, unsupported_fields
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop as spec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
@@ -53,13 +53,19 @@ def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
         raise refused([FieldError("body", "must be an object with loop, task and schema")])
     if strange := list(islice(_strange(raw), ERRORS_LIMIT)):
         raise refused(strange)
+    unsupported = list(unsupported_fields(raw))
     try:
         found = spec.LoopSpec.model_validate(raw)
     except ValidationError as e:
-        raise refused(field_errors(e, raw)) from e
-    if broken := list(islice(broken_rules(found), ERRORS_LIMIT)):
+        named = {u.field for u in unsupported}
+        raise refused([*unsupported, *(f for f in field_errors(e, raw) if not _is_below(f.field, named))]) from e
+    if broken := list(islice(chain(unsupported, broken_rules(found)), ERRORS_LIMIT)):
         raise refused(broken)
     return found
+
+
+def _is_below(path: str, fields: Set[str]) -> bool:
+    return any(path == field or path.startswith(f"{field}.") for field in fields)
 
 
 def _strange(raw: Any) -> Iterator[FieldError]:

@@ -1,0 +1,61 @@
+"""Each field of the loop spec is read by code that acts on it, or the registry refuses it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from tests.registry.spec_reads import SPEC_CLASSES, SpecField, field_type, spec_reads
+
+from everloop_registry.domain.rules import UNSUPPORTED
+from everloop_schemas.loop import LoopSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKS_ONLY = ("domain/rules.py", "domain/spec_file.py")
+"""Modules of the registry that validate a spec and do not act on it."""
+READ_BY_THE_SCHEMA = {
+    SpecField("LoopSpec", "api_version"): "its one value names the format; the class refuses every other",
+    SpecField("LoopSpec", "loop"): "the name; every message carries it again in its envelope",
+}
+
+
+def sources() -> list[ast.Module]:
+    """Every module of the project that may act on a spec."""
+    modules = [
+        path
+        for folder in ("services", "shared", "schemas")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not path.as_posix().endswith(CHECKS_ONLY)
+    ]
+    return [ast.parse(path.read_text()) for path in modules]
+
+
+@pytest.fixture(scope="module")
+def reads() -> set[SpecField]:
+    """The fields that some code reads."""
+    return spec_reads(sources())
+
+
+def unsupported() -> set[SpecField]:
+    """The fields that the registry refuses."""
+    parts = {tuple(path.split(".")) for path in UNSUPPORTED}
+    return {SpecField(str(field_type("LoopSpec", part)), name) for part, name in parts}
+
+
+FIELDS = [SpecField(name, field) for name, of in SPEC_CLASSES.items() for field in of.model_fields]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda f: f"{f.owner}.{f.name}")
+def test_a_field_of_the_spec_is_read_or_refused(field: SpecField, reads: set[SpecField]) -> None:
+    assert field in reads or field in unsupported() or field in READ_BY_THE_SCHEMA
+
+
+@pytest.mark.parametrize("field", sorted(unsupported()), ids=lambda f: f"{f.owner}.{f.name}")
+def test_a_field_that_is_refused_is_read_by_nobody(field: SpecField, reads: set[SpecField]) -> None:
+    assert field not in reads
+
+
+def test_every_class_of_the_spec_is_looked_at() -> None:
+    assert len(SPEC_CLASSES) == 10
+    assert SPEC_CLASSES["LoopSpec"] is LoopSpec
