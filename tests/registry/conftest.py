@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.registry.registry_room import Desk, desk
+from tests.registry.registry_harness import HandlerHarness, handler_harness
 
 
 @pytest.fixture
-async def at_desk(tmp_path: Path, databases: object) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path, databases: object) -> AsyncIterator[HandlerHarness]:
     """The handlers over a fresh database, with the market loop applied."""
-    async with desk(tmp_path) as made:
+    async with handler_harness(tmp_path) as made:
         yield made

@@ -1,4 +1,4 @@
-"""The whole service over the memory broker, on SQLite and on PostgreSQL: doors, chain, as-of, rebuild."""
+"""The whole service over the memory broker, on SQLite and on PostgreSQL: endpoint, chain, as-of, rebuild."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.databases import database_url
-from tests.registry.registry_room import (
+from tests.registry.registry_harness import (
     LOOP_FILE,
     challenge,
     drift,
@@ -25,10 +25,10 @@ from tests.registry.registry_room import (
     until,
 )
 
-from everloop_registry.adapters import SqlReader
+from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.app import build
-from everloop_registry.errors import Broken
-from everloop_registry.metrics import LEFT_OUT
+from everloop_registry.errors import DecisionsInconsistent
+from everloop_registry.metrics import LEFT_OUT_DECISIONS
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
@@ -49,42 +49,42 @@ async def put(client: httpx.AsyncClient, text: str = LOOP_FILE, loop: str = "mar
     return await client.put(f"/{loop}", content=text, headers=YAML)
 
 
-async def tell(broker: MemoryBroker, *events: Event) -> None:
-    """Other services speak."""
+async def publish(broker: MemoryBroker, *events: Event) -> None:
+    """Publish events of other services."""
     for event in events:
         await broker.append(event.topic.name, event.key(), event.encode())
 
 
-def decided(broker: MemoryBroker) -> list[str]:
-    """What the topic says was decided, in order."""
+def decided_types(broker: MemoryBroker) -> list[str]:
+    """The types of the decisions on the topic, in order."""
     return [e.type.split(".")[1] for e in broker.events(Decided.topic)]
 
 
-def heard(broker: MemoryBroker, topic: str) -> int:
+def count_handled(broker: MemoryBroker, topic: str) -> int:
     """How many of the market loop's records of a topic the registry has handled."""
     return broker.committed.get(("registry", topic, broker.partition_for(b"market")), 0)
 
 
-async def lived(broker: MemoryBroker, folder: Path) -> None:
-    """A loop's life: first champion, an alarm, a challenger in canary."""
-    await tell(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
-    await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
-    await tell(broker, stored("a-0", 200, folder / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
-    await until(lambda: decided(broker)[-1:] == ["model_promoted"])
-    await tell(broker, drift(199), state("a-0@200"))
-    await until(lambda: heard(broker, "monitoring.drift_detected.v1") == 1)
-    await tell(broker, challenge(200, {"a-0": LOST, "b-0": WON}))
-    await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
-    await tell(broker, stored("b-0", 400, folder / "artifacts", "gate"))
-    await until(lambda: decided(broker)[-2:] == ["version_registered", "rollout_changed"])
-    await tell(broker, state("b-0@400"), evaluation(200, {"a-0@200": [0.5] * 50}))
-    await until(lambda: len(decided(broker)) == 10)
+async def run_to_canary(broker: MemoryBroker, folder: Path) -> None:
+    """Run a loop up to its second model: first champion, an alarm, a challenger in canary."""
+    await publish(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
+    await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
+    await publish(broker, stored("a-0", 200, folder / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
+    await until(lambda: decided_types(broker)[-1:] == ["model_promoted"])
+    await publish(broker, drift(199), state("a-0@200"))
+    await until(lambda: count_handled(broker, "monitoring.drift_detected.v1") == 1)
+    await publish(broker, challenge(200, {"a-0": LOST, "b-0": WON}))
+    await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
+    await publish(broker, stored("b-0", 400, folder / "artifacts", "gate"))
+    await until(lambda: decided_types(broker)[-2:] == ["version_registered", "rollout_changed"])
+    await publish(broker, state("b-0@400"), evaluation(200, {"a-0@200": [0.5] * 50}))
+    await until(lambda: len(decided_types(broker)) == 10)
 
 
 async def dumped(folder: Path) -> str:
-    """What is a fold of decisions, in the database under a folder."""
+    """Decisions and fold, in the database under a folder."""
     async with Database(database_url(folder), MIGRATIONS, schema="registry") as database:
-        return await SqlReader(database).dump()
+        return await SqlLoopReader(database).dump()
 
 
 async def test_a_new_loop_is_201_the_same_again_200_and_a_change_the_next_revision(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_a_new_loop_is_201_the_same_again_200_and_a_change_the_next_revisi
         answers = [await put(client), await put(client), await put(client, LOOP_FILE + "gate: {confidence: 0.99}\n")]
 
     assert [(a.status_code, a.json()["revision"]) for a in answers] == [(201, 1), (200, 1), (200, 2)]
-    assert decided(broker) == ["loop_applied", "loop_applied"]
+    assert decided_types(broker) == ["loop_applied", "loop_applied"]
     assert [e.revision for e in broker.events(LoopState.topic)] == [1, 2]
 
 
@@ -107,7 +107,7 @@ async def test_a_new_loop_is_201_the_same_again_200_and_a_change_the_next_revisi
         (LOOP_FILE + "features: [{name: x, expr: 'price - nothing'}]\n", "market", ["features.0.expr"]),
     ],
 )
-async def test_a_loop_file_that_does_not_fit_is_422_by_field(
+async def test_an_invalid_loop_file_is_422_by_field(
     tmp_path: Path, text: str, loop: str, fields: Sequence[str]
 ) -> None:
     broker = MemoryBroker()
@@ -117,10 +117,10 @@ async def test_a_loop_file_that_does_not_fit_is_422_by_field(
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [e["field"] for e in answer.json()["errors"]] == fields
-    assert decided(broker) == []
+    assert decided_types(broker) == []
 
 
-async def test_other_doors_refuse_with_a_reason(tmp_path: Path) -> None:
+async def test_other_endpoints_refuse_with_a_status(tmp_path: Path) -> None:
     async with registry(MemoryBroker(), tmp_path) as client:
         await put(client)
         answers = [
@@ -138,11 +138,11 @@ async def test_other_doors_refuse_with_a_reason(tmp_path: Path) -> None:
     assert [a.status_code for a in answers] == [415, 413, 404, 422, 404, 422, 409, 404, 404]
 
 
-async def test_a_loop_lives_and_every_door_tells_it(tmp_path: Path) -> None:
+async def test_every_query_shows_a_loop_with_a_champion_and_a_canary(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await lived(broker, tmp_path)
+        await run_to_canary(broker, tmp_path)
         loop, rollout = (await client.get("/market")).json(), (await client.get("/market/rollout")).json()
         versions = (await client.get("/market/versions")).json()["versions"]
         loops = (await client.get("http://localhost/v1/loops")).json()["loops"]
@@ -157,7 +157,7 @@ async def test_history_is_the_chain_as_it_is_on_the_topic(tmp_path: Path) -> Non
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await lived(broker, tmp_path)
+        await run_to_canary(broker, tmp_path)
         history = (await client.get("/market/history")).json()["decisions"]
 
     partition = broker.partition_for(b"market")
@@ -170,7 +170,7 @@ async def test_as_of_a_moment_is_the_fold_of_the_decisions_up_to_then(tmp_path: 
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await lived(broker, tmp_path)
+        await run_to_canary(broker, tmp_path)
         history = (await client.get("/market/history")).json()["decisions"]
         seen: list[Any] = []
         for decision in history:
@@ -189,56 +189,56 @@ async def test_as_of_a_moment_is_the_fold_of_the_decisions_up_to_then(tmp_path: 
     assert unescaped.status_code == 200
 
 
-async def test_rollback_and_resume_are_told_and_answered(tmp_path: Path) -> None:
+async def test_rollback_and_resume_are_published_and_answered(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await lived(broker, tmp_path)
+        await run_to_canary(broker, tmp_path)
         back = await client.post("/market/rollback", json={"reason": "looks wrong"})
         resumed = await client.post("/market/resume", json={"reason": "fixed"})
 
     assert (back.status_code, back.json()["rolled_back"], back.json()["pinned"]) == (200, "a-0@200", True)
     assert back.json()["champion"]["version"] == "0"
     assert resumed.json()["pinned"] is False
-    assert decided(broker)[-2:] == ["model_rolled_back", "loop_resumed"]
+    assert decided_types(broker)[-2:] == ["model_rolled_back", "loop_resumed"]
 
 
 async def test_a_database_that_is_gone_is_the_same_after_the_rebuild(tmp_path: Path) -> None:
     broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
     async with registry(broker, first) as client:
         await put(client)
-        await lived(broker, first)
-    told = len(decided(broker))
+        await run_to_canary(broker, first)
+    published = len(decided_types(broker))
 
-    broker.committed.clear()  # the group's offsets are gone as well: everything is heard again
+    broker.committed.clear()  # the group's offsets are gone as well: everything is consumed again
     async with registry(broker, second) as client:
         rebuilt = (await client.get("/market")).json()
-        await tell(broker, run_requested("c-0"))
-        await until(lambda: heard(broker, "training.run_requested.v1") == 2)
+        await publish(broker, run_requested("c-0"))
+        await until(lambda: count_handled(broker, "training.run_requested.v1") == 2)
 
-    assert len(decided(broker)) == told
+    assert len(decided_types(broker)) == published
     assert await dumped(second) == await dumped(first)
     assert rebuilt["candidate"]["version"] == "b-0@400"
 
 
-async def test_a_restart_tells_nothing_again_and_goes_on(tmp_path: Path) -> None:
+async def test_a_restart_publishes_nothing_again_and_goes_on(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await lived(broker, tmp_path)
-    told = len(decided(broker))
+        await run_to_canary(broker, tmp_path)
+    published = len(decided_types(broker))
 
     async with registry(broker, tmp_path) as client:
-        restarted = len(decided(broker))
-        await tell(broker, evaluation(250, {"a-0@200": [0.5] * 50, "b-0@400": [0.5] * 50}))
-        await until(lambda: len(decided(broker)) > told)
+        restarted = len(decided_types(broker))
+        await publish(broker, evaluation(250, {"a-0@200": [0.5] * 50, "b-0@400": [0.5] * 50}))
+        await until(lambda: len(decided_types(broker)) > published)
         rollout = (await client.get("/market/rollout")).json()
 
-    assert restarted == told
+    assert restarted == published
     assert rollout["share"] == 0.5
 
 
-async def test_a_decision_made_while_the_broker_is_away_is_503_and_told_later(tmp_path: Path) -> None:
+async def test_a_decision_made_while_the_broker_is_away_is_503_and_published_later(tmp_path: Path) -> None:
     broker = Away()
     async with registry(broker, tmp_path) as client:
         broker.away = True
@@ -249,7 +249,7 @@ async def test_a_decision_made_while_the_broker_is_away_is_503_and_told_later(tm
 
     assert (answer.status_code, answer.headers["retry-after"], kept) == (503, "1", 1)
     assert (again.status_code, again.json()["revision"]) == (200, 1)
-    assert decided(broker) == ["loop_applied"]
+    assert decided_types(broker) == ["loop_applied"]
 
 
 async def test_a_database_of_another_log_stops_the_start(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ async def test_records_that_follow_from_no_decision_are_left_out_and_the_registr
     broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
     async with registry(broker, first) as client:
         await put(client)
-        await lived(broker, first)
+        await run_to_canary(broker, first)
         before = (await client.get("/market")).json()
     forged: list[dict[str, Any]] = [
         {"sequence": 11},  # leaves a gap
@@ -284,7 +284,7 @@ async def test_records_that_follow_from_no_decision_are_left_out_and_the_registr
     for folder in (first, second):
         async with registry(broker, folder) as client:
             after = (await client.get("/market")).json()
-            left_out = LEFT_OUT._value.get()
+            left_out = LEFT_OUT_DECISIONS._value.get()
             loops = (await client.get("")).json()["loops"]
 
         assert after == before
@@ -301,19 +301,19 @@ async def test_a_topic_that_has_lost_its_first_decisions_stops_the_start_of_an_e
     log = broker.log(Decided.topic.name, broker.partition_for(b"market"))
     log[0] = replace(log[0], value=b"what retention took")  # is left out of what is read, like a deleted offset
 
-    with pytest.raises(Broken, match="first records"):
+    with pytest.raises(DecisionsInconsistent, match="first records"):
         async with registry(broker, tmp_path / "two"):
             pass
 
 
 def _a_decision(broker: MemoryBroker) -> dict[str, Any]:
-    """A resumption as the topic tells it, with the head's hash."""
+    """A resumption as the topic has it, with the head's hash."""
     last = broker.events(Decided.topic)[-1]
-    told = LoopResumed(
+    resumed = LoopResumed(
         id="forged", time=last.time, subject="market", loop="market", sequence=0,
         prevhash=sha256(last.encode()).hexdigest(), data=LoopResumedData(reason="a forger's"),
     )  # fmt: skip
-    body: dict[str, Any] = json.loads(told.encode())
+    body: dict[str, Any] = json.loads(resumed.encode())
     return body
 
 
@@ -329,38 +329,38 @@ async def test_before_the_topic_is_read_nothing_is_answered_or_decided(tmp_path:
 
 
 class Away(MemoryBroker):
-    """A broker that takes nothing while it is away."""
+    """A broker that cannot be reached while it is away."""
 
     away = False
 
     async def append(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """Append one record, or say that nobody is there."""
+        """Append one record, or fail as an unreachable broker does."""
         if self.away:
             raise Unavailable("the broker is away")
         await super().append(topic, key, value)
 
 
-async def test_what_serves_in_place_of_a_champion_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+async def test_a_loop_shows_what_instances_serve_that_cannot_load_the_champion(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await tell(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
-        await until(lambda: decided(broker)[-1:] == ["rollout_changed"])
-        await tell(broker, stored("a-0", 200, tmp_path / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
-        await until(lambda: decided(broker)[-1:] == ["model_promoted"])
-        await tell(broker, state("a-0@200", "failed", serving="0"))
-        await until(lambda: decided(broker)[-1:] == ["model_rolled_back"])
+        await publish(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
+        await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
+        await publish(broker, stored("a-0", 200, tmp_path / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
+        await until(lambda: decided_types(broker)[-1:] == ["model_promoted"])
+        await publish(broker, state("a-0@200", "failed", serving="0"))
+        await until(lambda: decided_types(broker)[-1:] == ["model_rolled_back"])
         back = (await client.get("/market")).json()
         await client.post("/market/rollback", json={"reason": "a person insists", "to": "a-0@200"})
-        await tell(broker, state("a-0@200", "failed", serving="0"), state("a-0@200", "failed", "two", serving="0"))
-        await until(lambda: heard(broker, "serving.version_state.v1") == 3)
+        await publish(broker, state("a-0@200", "failed", serving="0"), state("a-0@200", "failed", "two", serving="0"))
+        await until(lambda: count_handled(broker, "serving.version_state.v1") == 3)
         broken = (await client.get("/market")).json()
-        await tell(broker, state("a-0@200", "ready"))
-        await until(lambda: heard(broker, "serving.version_state.v1") == 4)
+        await publish(broker, state("a-0@200", "ready"))
+        await until(lambda: count_handled(broker, "serving.version_state.v1") == 4)
         mended = (await client.get("/market")).json()
 
-    told = {"version": "0", "reason": "test"}
+    substitute = {"version": "0", "reason": "test"}
     assert (back["champion"]["version"], back["champion"]["serving"]) == ("0", {})
     assert [found["champion"]["version"] for found in (broken, mended)] == ["a-0@200"] * 2
-    assert broken["champion"]["serving"] == {"serving-1": told, "two": told}
-    assert mended["champion"]["serving"] == {"two": told}
+    assert broken["champion"]["serving"] == {"serving-1": substitute, "two": substitute}
+    assert mended["champion"]["serving"] == {"two": substitute}

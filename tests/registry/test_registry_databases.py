@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.databases import Databases, Postgres, Sqlite, database_url
-from tests.registry.registry_room import LOOP_FILE, registry_on, run_requested, until
+from tests.registry.registry_harness import LOOP_FILE, registry_on, run_requested, until
 
-from everloop_registry.adapters import SqlReader
+from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.registry import Decided, LoopState
@@ -25,9 +25,9 @@ def settings(url: str, folder: Path) -> RegistrySettings:
 
 
 async def dumped(url: str) -> str:
-    """What is a fold of decisions."""
+    """Decisions and fold."""
     async with Database(url, MIGRATIONS, schema="registry") as database:
-        return await SqlReader(database).dump()
+        return await SqlLoopReader(database).dump()
 
 
 @pytest.mark.postgres
@@ -49,7 +49,9 @@ async def test_a_rebuild_on_the_other_database_gives_the_same_dump(tmp_path: Pat
     postgres.drop()
 
 
-async def test_two_replicas_that_are_told_the_same_at_once_decide_it_once(tmp_path: Path, databases: Databases) -> None:
+async def test_two_replicas_that_get_the_same_commands_at_once_decide_once(
+    tmp_path: Path, databases: Databases
+) -> None:
     broker, url = MemoryBroker(), database_url(tmp_path)
     async with (
         registry_on(broker.engine, settings(url, tmp_path)) as one,
@@ -65,14 +67,14 @@ async def test_two_replicas_that_are_told_the_same_at_once_decide_it_once(tmp_pa
         await broker.append("training.run_requested.v1", b"market", run_requested("a-0").encode())
         await until(lambda: len(broker.events(Decided.topic)) == 5)
 
-    told = [e.sequence for e in broker.events(Decided.topic) if isinstance(e, Decided)]
+    decided = [e.sequence for e in broker.events(Decided.topic) if isinstance(e, Decided)]
     states = [e.data.sequence for e in broker.events(LoopState.topic) if isinstance(e, LoopState)]
     assert sorted(a.status_code for a in answers) == [200, 200, 200, 201]
-    assert told == states == [0, 1, 2, 3, 4]
+    assert decided == states == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.postgres
-async def test_while_postgresql_is_away_the_doors_say_503_and_then_go_on(tmp_path: Path, postgres: Postgres) -> None:
+async def test_while_postgresql_is_away_requests_get_503_and_then_go_on(tmp_path: Path, postgres: Postgres) -> None:
     broker = MemoryBroker()
     async with registry_on(broker.engine, settings(postgres.url(tmp_path), tmp_path)) as client:
         await client.put("/market", content=LOOP_FILE, headers=YAML)

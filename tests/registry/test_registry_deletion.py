@@ -1,4 +1,4 @@
-"""Loops that go, and come again; how many there may be, and how often a person may change one."""
+"""Loops that are deleted and applied again; how many there may be, and how often one may change."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.databases import database_url
-from tests.registry.registry_room import (
+from tests.registry.registry_harness import (
     LOOP_FILE,
-    Desk,
+    HandlerHarness,
     challenge,
     evaluation,
     registry,
@@ -21,9 +21,9 @@ from tests.registry.registry_room import (
 )
 
 from everloop_learning.errors import LoopNotFound
-from everloop_registry.adapters import SqlReader
-from everloop_registry.domain.loop import KEPT
-from everloop_registry.errors import ChangesTooOften, Collected, LoopsFull, VersionNotFound
+from everloop_registry.adapters.loop_reader import SqlLoopReader
+from everloop_registry.domain.loop import MAX_KEPT_VERSIONS
+from everloop_registry.errors import ArtifactCollected, TooManyChanges, TooManyLoops, VersionNotFound
 from everloop_registry.handlers import Quota
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
@@ -37,15 +37,15 @@ YAML, JSON = {"content-type": "application/yaml"}, {"content-type": "application
 WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
 
 
-async def promoted(desk: Desk) -> None:
+async def promoted(harness: HandlerHarness) -> None:
     """Line a-0 is champion at offset 200."""
-    await desk.hear(
+    await harness.handle(
         run_requested("a-0"),
         challenge(0, {"0": LOST, "a-0": WON}),
         evaluation(0, {"0": [0.5] * 200}),
         trained("a-0", 200, "gate"),
     )
-    assert (await desk.loop()).champion.version == "a-0@200"
+    assert (await harness.loop()).champion.version == "a-0@200"
 
 
 def revised(n: int, loop: str = "market") -> LoopSpec:
@@ -58,24 +58,24 @@ def of_revision(event: Event, revision: int) -> Event:
     return event.model_copy(update={"revision": revision})
 
 
-async def test_a_deletion_is_a_decision_like_others_and_says_so_once(at_desk: Desk) -> None:
-    await promoted(at_desk)
+async def test_a_deletion_is_one_decision_however_often_it_is_asked_for(harness: HandlerHarness) -> None:
+    await promoted(harness)
 
-    first = await at_desk.say("delete", "market", "the shop is closed")
-    again = await at_desk.say("delete", "market", "the shop is closed")
+    first = await harness.command("delete", "market", "the shop is closed")
+    again = await harness.command("delete", "market", "the shop is closed")
 
-    loop = await at_desk.loop()
+    loop = await harness.loop()
     assert (first, again) == (["loop_deleted"], [])
-    assert at_desk.told[-1].data.reason == "the shop is closed"
+    assert harness.decisions[-1].data.reason == "the shop is closed"
     assert (loop.deleted, loop.champion.version, loop.kept, loop.stage) == (True, "0", (), "idle")
-    assert loop.state().data.deleted
+    assert loop.state_event().data.deleted
 
 
-async def test_what_is_still_on_its_way_to_a_deleted_loop_is_let_go(at_desk: Desk) -> None:
-    await promoted(at_desk)
-    await at_desk.say("delete", "market", "over")
+async def test_events_that_arrive_after_the_deletion_are_ignored(harness: HandlerHarness) -> None:
+    await promoted(harness)
+    await harness.command("delete", "market", "over")
 
-    told = await at_desk.hear(
+    decided = await harness.handle(
         trained("a-0", 300),
         challenge(200, {"a-0": LOST, "b-0": WON}),
         evaluation(200, {"a-0@200": LOST}),
@@ -83,86 +83,86 @@ async def test_what_is_still_on_its_way_to_a_deleted_loop_is_let_go(at_desk: Des
         run_requested("c-0"),
     )
 
-    assert told == []
+    assert decided == []
     with pytest.raises(LoopNotFound, match="was deleted"):
-        await at_desk.say("rollback", "market", "too late")
+        await harness.command("rollback", "market", "too late")
     with pytest.raises(LoopNotFound, match="was deleted"):
-        await at_desk.say("resume", "market", "too late")
+        await harness.command("resume", "market", "too late")
 
 
-async def test_a_loop_that_is_applied_again_begins_a_new_life(at_desk: Desk) -> None:
-    await promoted(at_desk)
-    await at_desk.say("delete", "market", "over")
+async def test_a_loop_that_is_applied_again_begins_a_new_lifetime(harness: HandlerHarness) -> None:
+    await promoted(harness)
+    await harness.command("delete", "market", "over")
 
-    applied = await at_desk.say("apply", spec(task="regression"))
-    old = await at_desk.hear(challenge(200, {"0": LOST, "a-0": WON}), trained("a-0", 400, "gate"))
-    new = await at_desk.hear(of_revision(challenge(400, {"0": LOST, "b-400": WON}), 2))
+    applied = await harness.command("apply", spec(task="regression"))
+    old = await harness.handle(challenge(200, {"0": LOST, "a-0": WON}), trained("a-0", 400, "gate"))
+    new = await harness.handle(of_revision(challenge(400, {"0": LOST, "b-400": WON}), 2))
 
-    loop = await at_desk.loop()
+    loop = await harness.loop()
     assert (applied, old, new) == (["loop_applied"], [], ["gate_decided", "rollout_changed"])
-    assert (loop.revision, loop.life, loop.champion.version, loop.reigns) == (2, 2, "0", ())
-    with pytest.raises((VersionNotFound, Collected)):
-        await at_desk.say("rollback", "market", "to the life before", "a-0@200")
+    assert (loop.revision, loop.life, loop.champion.version, loop.previous_champions) == (2, 2, "0", ())
+    with pytest.raises((VersionNotFound, ArtifactCollected)):
+        await harness.command("rollback", "market", "to the lifetime before", "a-0@200")
 
 
-async def test_versions_that_can_be_gone_back_to_are_kept_and_an_older_one_says_why_not(at_desk: Desk) -> None:
-    await promoted(at_desk)
-    for offset in range(300, 300 + 100 * (KEPT + 2), 100):
-        await at_desk.hear(trained("b-0", offset, "initial"))
+async def test_versions_that_a_rollback_may_name_are_kept_and_an_older_one_is_refused(harness: HandlerHarness) -> None:
+    await promoted(harness)
+    for offset in range(300, 300 + 100 * (MAX_KEPT_VERSIONS + 2), 100):
+        await harness.handle(trained("b-0", offset, "initial"))
 
-    loop = await at_desk.loop()
+    loop = await harness.loop()
     assert "a-0@200" in loop.kept, "it is champion"
     assert "b-0@300" not in loop.kept, "it is neither live nor of the latest"
-    assert loop.judged == 300 + 100 * (KEPT + 1)
-    with pytest.raises(Collected, match=r"collected.*retrain"):
-        await at_desk.say("rollback", "market", "far back", "b-0@300")
-    assert await at_desk.say("rollback", "market", "near", "b-0@500") == ["model_rolled_back"]
+    assert loop.judged == 300 + 100 * (MAX_KEPT_VERSIONS + 1)
+    with pytest.raises(ArtifactCollected, match=r"collected.*retrain"):
+        await harness.command("rollback", "market", "far back", "b-0@300")
+    assert await harness.command("rollback", "market", "near", "b-0@500") == ["model_rolled_back"]
 
 
 async def test_one_loop_more_than_the_limit_is_refused_with_the_fix(tmp_path: Path) -> None:
     async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
-        desk = Desk(database, Quota(loops=2))
-        await desk.say("apply", spec(loop="one"))
-        await desk.say("apply", spec(loop="two"))
+        harness = HandlerHarness(database, Quota(loops=2))
+        await harness.command("apply", spec(loop="one"))
+        await harness.command("apply", spec(loop="two"))
 
-        with pytest.raises(LoopsFull, match="everloop delete"):
-            await desk.say("apply", spec(loop="three"))
-        changed = await desk.say("apply", revised(1, "two"))
-        await desk.say("delete", "one", "room for another")
-        then = await desk.say("apply", spec(loop="three"))
+        with pytest.raises(TooManyLoops, match="everloop delete"):
+            await harness.command("apply", spec(loop="three"))
+        changed = await harness.command("apply", revised(1, "two"))
+        await harness.command("delete", "one", "room for another")
+        then = await harness.command("apply", spec(loop="three"))
 
     assert (changed, then) == (["loop_applied"], ["loop_applied"])
 
 
 async def test_names_of_deleted_loops_are_bounded_too(tmp_path: Path) -> None:
     async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
-        desk = Desk(database, Quota(loops=1))
+        harness = HandlerHarness(database, Quota(loops=1))
         for n in range(10):
-            await desk.say("apply", spec(loop=f"l{n}"))
-            await desk.say("delete", f"l{n}", "next")
+            await harness.command("apply", spec(loop=f"l{n}"))
+            await harness.command("delete", f"l{n}", "next")
 
-        with pytest.raises(LoopsFull, match="names"):
-            await desk.say("apply", spec(loop="one-more"))
-        again = await desk.say("apply", spec(loop="l3"))
+        with pytest.raises(TooManyLoops, match="names"):
+            await harness.command("apply", spec(loop="one-more"))
+        again = await harness.command("apply", spec(loop="l3"))
 
     assert again == ["loop_applied"]
 
 
-async def test_a_flood_of_revisions_is_told_to_come_back_and_a_rollback_still_goes(tmp_path: Path) -> None:
+async def test_a_flood_of_revisions_is_429_and_a_rollback_is_still_accepted(tmp_path: Path) -> None:
     async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
-        desk = Desk(database, Quota(changes_per_hour=5))
+        harness = HandlerHarness(database, Quota(changes_per_hour=5))
         for n in range(5):
-            await desk.say("apply", revised(n))
+            await harness.command("apply", revised(n))
 
-        with pytest.raises(ChangesTooOften) as told:
-            await desk.say("apply", revised(99))
-        same = await desk.say("apply", revised(4))
-        await promoted(desk)
-        back = await desk.say("rollback", "market", "complaints")
-        desk.clock.now += timedelta(hours=1)
-        later = await desk.say("apply", revised(99))
+        with pytest.raises(TooManyChanges) as refused:
+            await harness.command("apply", revised(99))
+        same = await harness.command("apply", revised(4))
+        await promoted(harness)
+        back = await harness.command("rollback", "market", "complaints")
+        harness.clock.now += timedelta(hours=1)
+        later = await harness.command("apply", revised(99))
 
-    assert (told.value.http_status, told.value.retry_after) == (429, 600.0)
+    assert (refused.value.http_status, refused.value.retry_after) == (429, 600.0)
     assert (same, back, later) == ([], ["model_rolled_back"], ["loop_applied"])
 
 
@@ -172,18 +172,18 @@ async def put(client: httpx.AsyncClient, text: str = LOOP_FILE) -> httpx.Respons
 
 
 @pytest.mark.app
-async def test_the_door_deletes_a_loop_and_its_log_stays(tmp_path: Path) -> None:
+async def test_http_deletes_a_loop_and_its_log_stays(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        lived = (await client.get("/market")).json()["decided"]
+        decided_at = (await client.get("/market")).json()["decided"]
 
         gone = await client.delete("/market", params={"reason": "over"}, headers=JSON)
         again = await client.delete("/market", headers=JSON)
         now, there = await client.get("/market"), (await client.get(str(client.base_url).rstrip("/"))).json()["loops"]
         deleted = (await client.get(str(client.base_url).rstrip("/"), params={"deleted": True})).json()["loops"]
         history = (await client.get("/market/history")).json()["decisions"]
-        before = await client.get("/market", params={"as_of": lived})
+        before = await client.get("/market", params={"as_of": decided_at})
         never = await client.delete("/nobody", headers=JSON)
         new = await put(client)
 
@@ -207,14 +207,14 @@ async def test_a_rebuilt_database_knows_the_same_loops_and_deletions(tmp_path: P
         await client.put("/other", content=LOOP_FILE.replace("market", "other"), headers=YAML)
         await client.delete("/other", headers=JSON)
     async with Database(database_url(tmp_path / "one"), MIGRATIONS, schema="registry") as database:
-        first = await SqlReader(database).dump()
+        first = await SqlLoopReader(database).dump()
 
     async with registry(broker, tmp_path / "two") as client:
         there = [x["loop"] for x in (await client.get(str(client.base_url).rstrip("/"))).json()["loops"]]
     async with Database(database_url(tmp_path / "two"), MIGRATIONS, schema="registry") as database:
-        second = await SqlReader(database).dump()
+        second = await SqlLoopReader(database).dump()
 
     assert there == ["market"]
     assert first == second
-    told = [e for e in broker.events(Decided.topic) if isinstance(e, Decided) and e.loop == "market"]
-    assert [e.sequence for e in told] == [0, 1, 2]
+    decided = [e for e in broker.events(Decided.topic) if isinstance(e, Decided) and e.loop == "market"]
+    assert [e.sequence for e in decided] == [0, 1, 2]

@@ -8,10 +8,10 @@ from random import Random
 from statistics import median
 
 import pytest
-from tests.registry.registry_room import challenge
+from tests.registry.registry_harness import challenge
 
-from everloop_registry.domain.betting import Bet
-from everloop_registry.domain.gate import PENDING, Gate, Verdict
+from everloop_registry.domain.betting import BettingTest
+from everloop_registry.domain.gate import MAX_PENDING_OUTCOMES, Gate, GateWin
 from everloop_schemas.loop import GateSpec
 
 SPEC = GateSpec(min_outcomes=200)
@@ -20,14 +20,14 @@ LN_20 = 2.9957
 
 def needed(random: Random, gap: float, limit: int = 5000) -> int:
     """Outcomes until E >= 20 for a challenger that is right `gap` more often, where 15 % are only one's."""
-    bet = Bet()
+    bet = BettingTest()
     while bet.log_e < LN_20 and bet.outcomes < limit:
         u = random.random()
         bet.add(1.0 if u < 0.15 / 2 + gap / 2 else -1.0 if u < 0.15 else 0.0)
     return bet.outcomes
 
 
-def heard(gate: Gate, champion: float, challenger: float, start: int, n: int = 100) -> Verdict | None:
+def observe(gate: Gate, champion: float, challenger: float, start: int, n: int = 100) -> GateWin | None:
     """Constant losses of both on n outcomes."""
     return gate.observe("a-0", challenge(start, {"a-0": [champion] * n, "b-0": [challenger] * n}).data, SPEC)
 
@@ -50,7 +50,7 @@ def test_equal_lines_are_told_apart_in_few_runs_though_the_test_is_read_after_ev
 
 
 def test_the_evidence_is_the_mixture_of_seven_bets() -> None:
-    bet = Bet()
+    bet = BettingTest()
 
     for _ in range(3):
         bet.add(1.0)
@@ -62,7 +62,7 @@ def test_the_evidence_is_the_mixture_of_seven_bets() -> None:
 def test_a_better_line_passes_once_min_outcomes_are_there() -> None:
     gate = Gate()
 
-    first, second = heard(gate, 1.0, 0.0, start=0), heard(gate, 1.0, 0.0, start=100)
+    first, second = observe(gate, 1.0, 0.0, start=0), observe(gate, 1.0, 0.0, start=100)
 
     assert first is None
     assert second is not None
@@ -71,42 +71,42 @@ def test_a_better_line_passes_once_min_outcomes_are_there() -> None:
 
 def test_offsets_seen_before_change_nothing_however_they_are_cut() -> None:
     once, twice = Gate(), Gate()
-    heard(once, 1.0, 0.0, start=0, n=150)
-    heard(twice, 1.0, 0.0, start=0, n=100)
+    observe(once, 1.0, 0.0, start=0, n=150)
+    observe(twice, 1.0, 0.0, start=0, n=100)
 
-    heard(twice, 1.0, 0.0, start=0, n=100)
-    heard(twice, 1.0, 0.0, start=50, n=100)
+    observe(twice, 1.0, 0.0, start=0, n=100)
+    observe(twice, 1.0, 0.0, start=50, n=100)
 
     assert once == twice
 
 
-def test_a_range_told_again_with_fewer_lines_keeps_the_evidence() -> None:
+def test_a_repeated_range_with_fewer_lines_keeps_the_evidence() -> None:
     gate = Gate()
-    heard(gate, 1.0, 0.0, start=0)
+    observe(gate, 1.0, 0.0, start=0)
 
     gate.observe("a-0", challenge(0, {"a-0": [1.0] * 100}).data, SPEC)
 
     assert gate.challengers["b-0"].bet.outcomes == 100
 
 
-def test_an_alarm_starts_the_test_anew_on_outcomes_nobody_has_seen() -> None:
+def test_an_alarm_restarts_the_test_on_unseen_outcomes() -> None:
     gate = Gate()
-    heard(gate, 0.0, 1.0, start=0, n=150)
+    observe(gate, 0.0, 1.0, start=0, n=150)
 
-    gate.on_alarm(120)
-    heard(gate, 1.0, 0.0, start=0, n=150)
-    verdict = heard(gate, 1.0, 0.0, start=150)
+    gate.restart_for_alarm(120)
+    observe(gate, 1.0, 0.0, start=0, n=150)
+    win = observe(gate, 1.0, 0.0, start=150)
 
-    assert verdict is not None
-    assert (verdict.outcomes, verdict.offset, verdict.epoch, verdict.urgent) == (100, 249, 2, True)
+    assert win is not None
+    assert (win.outcomes, win.offset, win.epoch, win.urgent) == (100, 249, 2, True)
 
 
 def test_an_alarm_ahead_of_the_losses_counts_only_what_comes_after_it() -> None:
     gate = Gate()
-    heard(gate, 1.0, 0.0, start=0, n=50)
+    observe(gate, 1.0, 0.0, start=0, n=50)
 
-    gate.on_alarm(99)
-    heard(gate, 1.0, 0.0, start=50, n=100)
+    gate.restart_for_alarm(99)
+    observe(gate, 1.0, 0.0, start=50, n=100)
 
     assert gate.challengers["b-0"].bet.outcomes == 50
 
@@ -114,9 +114,9 @@ def test_an_alarm_ahead_of_the_losses_counts_only_what_comes_after_it() -> None:
 def test_the_same_alarm_twice_is_one_epoch() -> None:
     gate = Gate()
 
-    told = [gate.on_alarm(100), gate.on_alarm(100), gate.on_alarm(90)]
+    restarted = [gate.restart_for_alarm(100), gate.restart_for_alarm(100), gate.restart_for_alarm(90)]
 
-    assert (told, gate.epoch) == ([True, False, False], 2)
+    assert (restarted, gate.epoch) == ([True, False, False], 2)
 
 
 def test_more_challengers_and_later_epochs_need_more_evidence() -> None:
@@ -125,7 +125,7 @@ def test_more_challengers_and_later_epochs_need_more_evidence() -> None:
     gate.observe("a-0", challenge(0, lines).data, SPEC)
 
     two = gate.log_threshold(gate.challengers["b-0"], 0.05)
-    gate.restart("b-0")
+    gate.restart_line("b-0")
     second_try = gate.log_threshold(gate.challengers["b-0"], 0.05)
 
     assert two == pytest.approx(log(2 * 1 * 2 / 0.05))
@@ -151,7 +151,7 @@ def test_a_batch_of_a_hundred_outcomes_and_four_lines_takes_milliseconds() -> No
 
 @pytest.mark.parametrize("x", [5.0, -5.0, 1.7976931348623157e308, -1.7976931348623157e308])
 def test_a_value_outside_the_bounds_counts_as_the_nearest_inside(x: float) -> None:
-    outside, inside = Bet(), Bet()
+    outside, inside = BettingTest(), BettingTest()
 
     outside.add(x)
     inside.add(1.0 if x > 0 else -1.0)
@@ -163,18 +163,18 @@ def test_while_the_champions_line_has_no_losses_what_was_served_takes_its_place(
     gate = Gate()
 
     early = gate.observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC)
-    verdict = gate.settle(SPEC, dict.fromkeys(range(300), 1.0))
+    win = gate.compare_pending(SPEC, dict.fromkeys(range(300), 1.0))
 
     assert early is None
-    assert verdict is not None
-    assert (verdict.line, verdict.outcomes) == ("b-0", 200)
+    assert win is not None
+    assert (win.line, win.outcomes) == ("b-0", 200)
 
 
 def test_what_was_served_may_be_known_first() -> None:
-    verdict = Gate().observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC, dict.fromkeys(range(300), 1.0))
+    win = Gate().observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC, dict.fromkeys(range(300), 1.0))
 
-    assert verdict is not None
-    assert verdict.line == "b-0"
+    assert win is not None
+    assert win.line == "b-0"
 
 
 def test_the_champions_own_line_is_the_comparison_where_it_has_a_loss() -> None:
@@ -187,20 +187,20 @@ def test_the_champions_own_line_is_the_comparison_where_it_has_a_loss() -> None:
     assert gate.challengers["b-0"].bet.sums[0] == pytest.approx(100 * log1p(0.05))
 
 
-def test_outcomes_that_nobody_tells_of_are_let_go() -> None:
+def test_the_oldest_outcomes_whose_served_loss_never_comes_are_dropped() -> None:
     gate = Gate()
     for start in range(0, 3000, 100):
         gate.observe("a-0", challenge(start, {"b-0": [0.0] * 100}).data, SPEC)
 
-    assert len(gate.pending) == PENDING
+    assert len(gate.pending) == MAX_PENDING_OUTCOMES
 
 
-@pytest.mark.parametrize("change", ["reign", "alarm"])
-def test_what_waits_belongs_to_one_reign_and_epoch(change: str) -> None:
+@pytest.mark.parametrize("change", ["champion", "alarm"])
+def test_pending_outcomes_belong_to_one_test_epoch(change: str) -> None:
     gate = Gate()
     gate.observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC)
 
-    gate.new_reign() if change == "reign" else gate.on_alarm(299)
+    gate.restart_for_champion() if change == "champion" else gate.restart_for_alarm(299)
 
-    assert gate.settle(SPEC, dict.fromkeys(range(300), 1.0)) is None
+    assert gate.compare_pending(SPEC, dict.fromkeys(range(300), 1.0)) is None
     assert gate.pending == {}

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 from tests.databases import database_url
-from tests.registry.registry_room import LOOP_FILE, registry_on
+from tests.registry.registry_harness import LOOP_FILE, registry_on
 
 from everloop.local.kafka import Broker
 from everloop_registry.__main__ import rebuild
-from everloop_registry.adapters import SqlReader
+from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
@@ -21,9 +21,9 @@ YAML = {"content-type": "application/yaml"}
 
 
 async def dumped(settings: RegistrySettings) -> str:
-    """What is a fold of decisions."""
+    """Decisions and fold."""
     async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-        return await SqlReader(database).dump()
+        return await SqlLoopReader(database).dump()
 
 
 @pytest.mark.kafka
@@ -44,7 +44,7 @@ async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_comman
     prefix = f"registry-{uuid4().hex[:8]}."
     first, second, third = settings("one"), settings("two"), settings("three")
     async with registry_on(kafka_factory(first), first) as client:
-        for name in ("market", "desk"):
+        for name in ("market", "churn"):
             text = LOOP_FILE.replace("market", name)
             answer = await client.put(f"/{name}", content=text, headers=YAML)
             assert answer.status_code == 201

@@ -1,11 +1,11 @@
-"""What the door says of a loop file that does not fit: every field by its path, and the fix."""
+"""The errors of an invalid loop file: every field by its path, with the fix."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from tests.registry.registry_room import LOOP_FILE
+from tests.registry.registry_harness import LOOP_FILE
 
 from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import SpecRejected
@@ -59,7 +59,7 @@ def test_each_mistake_names_its_field_and_the_fix(line: str, field: str, says: s
     assert says in found[field]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     found = wrong("loop: Not A Name\nschema: {'a b': {type: number}, c: {type: money}}\n")
 
     assert set(found) == {"loop", "task", "schema.a b", "schema.c.type"}

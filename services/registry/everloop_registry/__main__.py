@@ -6,10 +6,11 @@ import asyncio
 import os
 import sys
 
-from everloop_registry.adapters import BookUnit, SqlReader
+from everloop_registry.adapters.decision_store import RegistryUnitOfWork
+from everloop_registry.adapters.loop_reader import SqlLoopReader
+from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.app import build
-from everloop_registry.errors import Broken
-from everloop_registry.rebuild import CatchUp
+from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
@@ -23,41 +24,43 @@ async def rebuild(settings: RegistrySettings) -> None:
     """Empty the fold's tables and fill them from the topic; the service must not run meanwhile."""
     connect = kafka_factory(settings)
     async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-        unit, reader = BookUnit(database), connect("registry", [])
+        unit, reader = RegistryUnitOfWork(database), connect("registry", [])
         await reader.start()
         try:
-            folded = await CatchUp(unit, connect, settings.partitions).anew(reader)
+            result = await TopicRecovery(unit, connect, settings.partitions).rebuild(reader)
         finally:
             await reader.stop()
-    sys.stderr.write(f"{folded.added} decisions folded\n")
-    if folded.left_out:
-        raise Broken(f"{folded.left_out} records follow from no decision and were left out; the log above says which")
+    sys.stderr.write(f"{result.added} decisions folded\n")
+    if result.left_out:
+        raise DecisionsInconsistent(
+            f"{result.left_out} records follow from no decision and were left out; the log above says which"
+        )
 
 
 async def dump(settings: RegistrySettings) -> None:
-    """Print all that is a fold of decisions as canonical JSON."""
+    """Print decisions and their fold as canonical JSON."""
     async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-        sys.stdout.write(await SqlReader(database).dump() + "\n")
+        sys.stdout.write(await SqlLoopReader(database).dump() + "\n")
 
 
 def from_environment() -> Service:
-    """The service as the environment says."""
+    """The service, with the settings from the environment."""
     settings = RegistrySettings.load("registry")
     return build(settings, kafka_factory(settings))
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong use."""
     os.umask(PRIVATE)
     jobs = {"rebuild": rebuild, "dump": dump}
-    if not words:
+    if not arguments:
         run(from_environment)
         return 0
-    if words[0] not in jobs or len(words) > 1:
+    if arguments[0] not in jobs or len(arguments) > 1:
         sys.stderr.write("usage: python -m everloop_registry [rebuild | dump]\n")
         return 2
     try:
-        asyncio.run(jobs[words[0]](RegistrySettings.load("registry")))
+        asyncio.run(jobs[arguments[0]](RegistrySettings.load("registry")))
     except EverloopError as e:
         sys.stderr.write(f"everloop: {e.detail}\n")
         return 1

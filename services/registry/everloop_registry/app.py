@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
 from everloop_models.store import ArtifactStore
-from everloop_registry.adapters import BookUnit, SqlReader
-from everloop_registry.api import Command, router
-from everloop_registry.building import LimitedChecks
-from everloop_registry.contract import StoredArtifacts
-from everloop_registry.errors import DecidedNotTold
-from everloop_registry.handlers import Handlers, Quota
-from everloop_registry.rebuild import CatchUp
+from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
+from everloop_registry.adapters.decision_store import RegistryUnitOfWork
+from everloop_registry.adapters.loop_reader import SqlLoopReader
+from everloop_registry.adapters.recovery import TopicRecovery
+from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
+from everloop_registry.api.routes import Command, router
+from everloop_registry.errors import StoredNotPublished
+from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
@@ -26,7 +27,7 @@ from everloop_shared.outbox import SqlUnitOfWork
 from everloop_shared.service import Service
 
 
-def routes(handlers: Handlers) -> list[Route]:
+def routes(handlers: EventHandlers) -> list[Route]:
     """Which handler takes which event."""
     return [
         Route(RunRequested.topic, handlers.on_run_requested),
@@ -41,42 +42,43 @@ def routes(handlers: Handlers) -> list[Route]:
 def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service, ready to run."""
     database = Database(settings.database, MIGRATIONS, schema="registry")
-    unit = BookUnit(database)
+    unit = RegistryUnitOfWork(database)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
-    artifacts = StoredArtifacts(store, child, settings.light_check_bytes)
-    specs = LimitedChecks()
+    artifacts = ChildProcessArtifactChecks(store, child, settings.light_check_bytes)
+    specs = ChildProcessSpecChecks()
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
-    handlers = Handlers(unit.book, specs, artifacts, clock, quota)
-    engine = connect("registry", routes(handlers), unit_of_work=unit)
-    commands = Commands(unit, engine)
-    catch_up = CatchUp(unit, connect, settings.partitions)
-    door = router(handlers, SqlReader(database), commands, settings.max_spec_bytes, lambda: catch_up.done)
+    engine = connect("registry", routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)
+    commands = CommandHandlers(unit.store, specs, clock, quota)
+    recovery = TopicRecovery(unit, connect, settings.partitions)
+    endpoint = router(
+        commands, SqlLoopReader(database), Commands(unit, engine), settings.max_spec_bytes, lambda: recovery.done
+    )
     return Service(
         name="registry",
         settings=settings,
-        router=door,
+        router=endpoint,
         engines=[engine],
-        resources=[specs, child, database, catch_up],
+        resources=[specs, child, database, recovery],
         background=[lambda: unit.relay_loop(engine)],
     )
 
 
 class Commands:
-    """Runs a command from HTTP like the engine runs an event: one transaction, then the bus, then the answer."""
+    """Runs a command from HTTP as the engine runs an event: one transaction, then publication, then the answer."""
 
     def __init__(self, unit: SqlUnitOfWork, publisher: Publisher) -> None:
         self._unit, self._publisher = unit, publisher
 
     async def __call__(self, command: Command) -> list[Event]:
-        """What the command decided, once the broker has it."""
+        """What the command decided, once it is published."""
         async with self._unit:
             events = await command()
             await self._unit.record(events, {})
         try:
             await self._unit.relay(self._publisher)
         except (Unavailable, Overloaded) as e:
-            raise DecidedNotTold(
-                "the decision is stored and will be told when the broker is back; saying it again changes nothing"
+            raise StoredNotPublished(
+                "the decision is stored; it will be published when Kafka is reachable again; retrying is safe"
             ) from e
         return events

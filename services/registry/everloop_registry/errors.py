@@ -1,4 +1,4 @@
-"""What can go wrong in the registry, each with its fate."""
+"""What can go wrong in the registry, each with its HTTP status and with what becomes of the record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from everloop_shared.errors import Disposition, EverloopError, NotFound, Overloa
 
 
 class SpecRejected(Rejected):
-    """A loop file does not fit; `errors` names each field and the fix."""
+    """A loop file is not valid; `errors` names each field and the fix."""
 
     title = "Loop file does not fit"
 
@@ -24,39 +24,39 @@ class Conflict(Rejected):
     title = "Conflict"
 
 
-class Collected(Conflict):
-    """The version is known and its artifact is not kept any more."""
+class ArtifactCollected(Conflict):
+    """The version is known, but its artifact is no longer kept."""
 
     title = "Artifact collected"
 
 
-class LoopsFull(Conflict):
+class TooManyLoops(Conflict):
     """There are as many loops as the limit allows."""
 
     title = "Too many loops"
 
 
-class ChangesTooOften(Overloaded):
-    """More decisions about one loop within an hour than a person needs."""
+class TooManyChanges(Overloaded):
+    """As many decisions about one loop were made within an hour as the limit allows."""
 
     title = "Too many changes"
     retry_after = 600.0
 
 
-class Starting(Unavailable):
-    """The database is being brought up to the topic; before that nothing is answered or decided."""
+class RecoveryInProgress(Unavailable):
+    """The database is being brought up to the topic; until then nothing is answered or decided."""
 
     title = "Starting"
 
 
-class DecidedNotTold(Unavailable):
-    """The decision is stored but the broker is away: it will be told in order, and saying it again is harmless."""
+class StoredNotPublished(Unavailable):
+    """The decision is stored, but Kafka cannot be reached: it is published in order later, and retrying is safe."""
 
-    title = "Stored, not told yet"
+    title = "Stored, not published yet"
 
 
-class Broken(EverloopError):
+class DecisionsInconsistent(EverloopError):
     """The decisions of a loop do not follow from one another: nothing more is decided before a person has looked."""
 
     disposition = Disposition.CRASH
-    title = "Decisions broken"
+    title = "Decisions inconsistent"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 DECISIONS = Counter("everloop_registry_decisions_total", "Decisions committed, by type.", ["loop", "type"])
-SHARE = Gauge("everloop_registry_candidate_share_ratio", "Share of the predictions that the candidate gets.", ["loop"])
-LEFT_OUT = Gauge(
-    "everloop_registry_left_out_decisions",
-    "Records on the decisions' topic that followed from nothing when the registry started.",
+CANDIDATE_SHARE = Gauge(
+    "everloop_registry_candidate_share_ratio", "Share of the predictions that the candidate gets.", ["loop"]
 )
-PINNED = Gauge("everloop_registry_pinned_loops", "1 while a person's rollback pins the loop.", ["loop"])
-CHECKS = Histogram(
+LEFT_OUT_DECISIONS = Gauge(
+    "everloop_registry_left_out_decisions",
+    "Records on the decisions' topic that followed from no decision when the registry started.",
+)
+PINNED_LOOPS = Gauge("everloop_registry_pinned_loops", "1 while a person's rollback pins the loop.", ["loop"])
+CHECK_SECONDS = Histogram(
     "everloop_registry_contract_check_seconds",
     "Time of the contract checks of one version.",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),

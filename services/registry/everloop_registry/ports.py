@@ -6,61 +6,64 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from everloop_registry.domain.ledger import Cause, Ledger
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import Loop
-from everloop_registry.domain.work import Instead
+from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.errors import FieldError
 
 
-class Book(Protocol):
-    """Where the ledgers of all loops lie. Reads and writes go into the open unit of work and may block on it."""
+class DecisionStore(Protocol):
+    """Stores the decision logs of all loops. Reads and writes belong to the open unit of work and may block on it."""
 
-    async def open(self, loop: str, cause: Cause) -> Ledger:
-        """The loop's ledger; its `loop` is None for one that nobody has applied."""
+    async def open(self, loop: str, context: DecisionContext) -> DecisionLog:
+        """The loop's decision log; its `state` is None for a loop that nobody has applied."""
 
-    async def save(self, ledger: Ledger) -> None:
-        """Keep what was decided, the fold, and the working state. Raises Conflict if another wrote meanwhile."""
+    async def save(self, decision_log: DecisionLog) -> None:
+        """Store new decisions, fold and working state. Raises Conflict if another replica wrote meanwhile."""
 
     async def model(self, loop: str, version: str) -> ModelTrainedData | None:
         """A registered version, None for one that is not."""
 
-    async def judged(self, loop: str, version: str) -> bool:
+    async def is_judged(self, loop: str, version: str) -> bool:
         """Whether this version was registered or refused before."""
 
-    async def decided_since(self, loop: str, kind: type[Decided], moment: datetime) -> int:
-        """How many decisions of a kind were taken about a loop since a moment."""
+    async def count_decided_since(self, loop: str, kind: type[Decided], moment: datetime) -> int:
+        """How many decisions of a kind were made about a loop since a moment."""
 
-    async def loops(self) -> tuple[int, int]:
-        """How many loops there are, and how many there ever were."""
+    async def count_loops(self) -> tuple[int, int]:
+        """How many loops exist, and how many ever did."""
 
-    async def named(self, loop: str) -> bool:
-        """Whether a loop of this name was ever there."""
+    async def has_loop(self, loop: str) -> bool:
+        """Whether a loop of this name exists or ever did."""
 
     async def specs(self, loop: str) -> list[LoopSpec]:
-        """Every revision's spec, oldest first."""
+        """The spec of every revision, oldest first."""
 
 
-class Reader(Protocol):
-    """Reads what is committed, outside any unit of work, for the doors."""
+class LoopReader(Protocol):
+    """Reads what is committed, outside any unit of work, for HTTP queries."""
 
     async def loops(self, deleted: bool = False) -> list[Loop]:
-        """Every loop as it is now, by name: those that are there, or those that were deleted."""
+        """Every loop as it is now, by name: those that exist, or those that were deleted."""
 
     async def loop(self, name: str) -> Loop | None:
         """One loop as it is now."""
 
-    async def unserved(self, name: str) -> dict[str, Instead]:
-        """The instances that do not serve the champion, and what they serve instead."""
+    async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
+        """By instance, the version that it serves in place of the champion."""
 
     async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
         """A loop's decisions as they are on the wire, oldest first: up to a moment, of one type."""
 
 
 class SpecChecks(Protocol):
-    """Whether features and models of a spec can be built, and cost what an event may. Takes its time elsewhere."""
+    """Checks whether features and models of a spec can be built, and whether an event costs no more than allowed.
+
+    The computation happens outside the event loop.
+    """
 
     async def check(self, spec: LoopSpec) -> list[FieldError]:
         """Everything that is wrong, by dotted path, with the fix. Raises Overloaded."""

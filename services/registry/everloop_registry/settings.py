@@ -1,4 +1,4 @@
-"""What the registry can be told."""
+"""The registry's settings."""
 
 from __future__ import annotations
 

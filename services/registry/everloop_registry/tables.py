@@ -1,11 +1,13 @@
-"""The registry's tables: decisions as they were told, their fold, and the working state beside it."""
+"""The registry's tables: decisions as they were published, their fold, and the working state beside it."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sql
 
+from everloop_schemas.envelope import at
 from everloop_shared.outbox import add_kernel_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -49,3 +51,8 @@ working = sql.Table(
 )
 FOLD = (decisions, loops, versions, working)
 """What a rebuild empties and fills again."""
+
+
+def to_micros(time: datetime) -> int:
+    """A column `time_us`: microseconds since the epoch, exact."""
+    return (time - at(0)) // timedelta(microseconds=1)

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
 from tests.databases import database_url
-from tests.registry.registry_room import LOOP_FILE, registry_on, stored
+from tests.registry.registry_harness import LOOP_FILE, registry_on, stored
 from tests.training.training_world import event as outcome_event
 
 from everloop.backup import manifest, restore
@@ -29,7 +29,7 @@ from everloop.backup.save import back_up
 from everloop.backup.settings import BackupSettings
 from everloop.local.kafka import Broker
 from everloop_models.store import ArtifactStore
-from everloop_registry.adapters import SqlReader
+from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Topic
@@ -57,7 +57,7 @@ class Place:
         async with registry_on(kafka_factory(settings), settings):
             pass
         async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-            return await SqlReader(database).dump()
+            return await SqlLoopReader(database).dump()
 
     async def records(self, topic: Topic) -> list[list[LogRecord]]:
         """Every record of a topic, by partition."""

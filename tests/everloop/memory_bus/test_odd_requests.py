@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from tests.everloop.memory_bus.six_services import ask, installation
-from tests.registry.registry_room import until
+from tests.registry.registry_harness import until
 
 from everloop.memory_bus.app import run
 from everloop_shared.http import create_app

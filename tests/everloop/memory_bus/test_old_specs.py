@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from tests.everloop.memory_bus.six_services import ask, installation
-from tests.registry.registry_room import until
+from tests.registry.registry_harness import until
 
 from everloop.memory_bus.app import run
-from everloop_registry.domain.ledger import Cause, Ledger
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopApplied, LoopAppliedData
@@ -39,15 +39,15 @@ OLD: dict[str, dict[str, Any]] = {
 async def applied(broker: MemoryBroker, name: str, part: dict[str, Any]) -> None:
     """What the log has of a loop that an older version took."""
     whole = {"loop": name, "task": "binary", "schema": {"x": {"type": "number"}}, **part}
-    ledger = Ledger(name, Cause(None, None, NOW))
-    ledger.decide(LoopApplied, name, LoopAppliedData(spec=LoopSpec.model_validate(whole)))
-    for event in ledger.events():
+    decision_log = DecisionLog(name, DecisionContext(None, None, NOW))
+    decision_log.decide(LoopApplied, name, LoopAppliedData(spec=LoopSpec.model_validate(whole)))
+    for event in decision_log.events_to_publish():
         await broker.append(event.topic.name, event.key(), event.encode())
 
 
 @pytest.mark.app
 @pytest.mark.timeout(180)
-async def test_loops_that_an_older_version_took_go_on_and_harm_nobody(tmp_path: Path) -> None:
+async def test_loops_that_an_older_release_accepted_go_on_and_harm_nobody(tmp_path: Path) -> None:
     broker = MemoryBroker()
     for name, part in OLD.items():
         await applied(broker, name, part)

@@ -6,23 +6,25 @@ from math import exp, log, log1p
 
 from pydantic import BaseModel, Field
 
-LAMBDAS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+BET_SIZES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+"""The share of its wealth that each bet of the mixture stakes on every value."""
 
 
-class Bet(BaseModel):
+class BettingTest(BaseModel):
     """Evidence that the mean of a stream in [-1, 1] is above 0, as a wealth E that may be read after every value.
 
-    Under a mean of at most 0 the chance that E ever reaches 1/alpha is at most alpha (Ville), whenever one looks.
-    Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", 2023; DESIGN section 6.
+    While the mean is at most 0, the probability that E ever reaches 1/alpha is at most alpha (Ville's inequality), so
+    the test may be read after every value. Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
+    betting", 2023. `sums` holds the log wealth of each bet.
     """
 
-    sums: list[float] = Field(default_factory=lambda: [0.0] * len(LAMBDAS))
+    sums: list[float] = Field(default_factory=lambda: [0.0] * len(BET_SIZES))
     outcomes: int = 0
 
     def add(self, x: float) -> None:
         """Take in one value; it counts as the nearest in [-1, 1]."""
         x = max(-1.0, min(1.0, x))
-        self.sums = [s + log1p(bet * x) for s, bet in zip(self.sums, LAMBDAS, strict=True)]
+        self.sums = [s + log1p(size * x) for s, size in zip(self.sums, BET_SIZES, strict=True)]
         self.outcomes += 1
 
     @property

@@ -8,7 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from everloop_learning.version import Version, line_of
-from everloop_registry.errors import Broken
+from everloop_registry.errors import DecisionsInconsistent
 from everloop_schemas import registry as r
 from everloop_schemas.envelope import Timestamp, derived_id
 from everloop_schemas.loop import LoopSpec
@@ -23,21 +23,22 @@ from everloop_schemas.registry import (
 from everloop_schemas.training import ModelTrainedData
 
 GENESIS = "0" * 64
-REIGNS = 10
-"""So many earlier champions are remembered for a rollback without a named target."""
-KEPT = 20
-"""So many registered versions, the latest, can be gone back to by name: their artifacts are kept."""
+MAX_PREVIOUS_CHAMPIONS = 10
+"""So many earlier champions are remembered, for rollbacks that name no version."""
+MAX_KEPT_VERSIONS = 20
+"""A rollback may name one of so many versions, the ones registered last: their artifacts are kept."""
 Models = Mapping[str, ModelTrainedData]
 """Registered versions by name: at least those that the decision at hand names."""
 
 
 class Loop(BaseModel):
-    """All that a loop's decisions come to, after the one numbered `sequence`.
+    """The fold of a loop's decisions up to the one numbered `sequence`.
 
-    `reigns` are the champions before this one, latest last; `fallback` is what served before the last promotion or
-    refresh. `staged_at` is the loop's outcome count at the last step of the rollout, `gate_offset` where its line
-    won, `urgent` that an alarm is behind it. `life` is the revision with which its present life began, `registered`
-    the latest versions of it, `judged` the highest offset of a version that was registered or refused.
+    `previous_champions` are the champions before this one, latest last; `fallback` is what served before the last
+    promotion or refresh. `staged_at` is the loop's outcome count at the last step of the rollout, `gate_offset` where
+    its line won, `urgent` that the win followed an alarm. `life` is the revision with which the loop's lifetime began,
+    `registered` the latest versions of this lifetime, `judged` the highest offset of a version that was registered or
+    refused.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -51,7 +52,7 @@ class Loop(BaseModel):
     champion: LiveVersion
     candidate: LiveVersion | None = None
     fallback: LiveVersion | None = None
-    reigns: tuple[LiveVersion, ...] = ()
+    previous_champions: tuple[LiveVersion, ...] = ()
     winner: str | None = None
     stage: Stage = "idle"
     share: float = 0.0
@@ -67,18 +68,18 @@ class Loop(BaseModel):
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The versions whose artifacts may be needed: those that are live, and those that can be gone back to."""
-        live = (self.champion, self.candidate, self.fallback, *self.reigns)
+        """The versions whose artifacts may be needed: the live ones, and those that a rollback may name."""
+        live = (self.champion, self.candidate, self.fallback, *self.previous_champions)
         named = {v.version for v in live if v is not None and v.version != BASELINE}
         return tuple(sorted(named.union(self.registered)))
 
     @property
-    def before(self) -> LiveVersion | None:
+    def previous_champion(self) -> LiveVersion | None:
         """The champion before the last promotion: where a person's rollback goes by default."""
-        return self.reigns[-1] if self.reigns else None
+        return self.previous_champions[-1] if self.previous_champions else None
 
-    def state(self) -> LoopState:
-        """What the other services are told."""
+    def state_event(self) -> LoopState:
+        """The state as it is published for the other services."""
         kind = LoopState.type_name()
         return LoopState(
             id=derived_id(self.loop, kind, self.sequence),
@@ -103,24 +104,26 @@ IDLE: Mapping[str, object] = {
 
 
 def fold(loop: Loop | None, decision: Decided, models: Models) -> Loop:
-    """The loop after a decision; raises Broken where the decision cannot follow."""
+    """The loop after a decision; raises DecisionsInconsistent where the decision cannot follow."""
     if decision.sequence != (loop.sequence + 1 if loop else 0):
-        raise Broken(f"{decision.loop}: decision {decision.sequence} does not follow {loop and loop.sequence}")
+        raise DecisionsInconsistent(
+            f"{decision.loop}: decision {decision.sequence} does not follow {loop and loop.sequence}"
+        )
     if isinstance(decision, r.LoopApplied):
-        return _applied(loop, decision)
+        return _apply_spec(loop, decision)
     if loop is None:
-        raise Broken(f"{decision.loop}: its first decision is {decision.type}, not a spec")
-    change = _change(loop, decision, models)
-    return loop.model_copy(update={**change, "sequence": decision.sequence, "time": decision.time})
+        raise DecisionsInconsistent(f"{decision.loop}: its first decision is {decision.type}, not a spec")
+    changes = _changes(loop, decision, models)
+    return loop.model_copy(update={**changes, "sequence": decision.sequence, "time": decision.time})
 
 
-def _applied(loop: Loop | None, decision: r.LoopApplied) -> Loop:
+def _apply_spec(loop: Loop | None, decision: r.LoopApplied) -> Loop:
     spec = decision.data.spec
     if spec.loop != decision.loop:
-        raise Broken(f"{decision.loop}: decision {decision.sequence} applies the spec of {spec.loop}")
-    told = {"revision": decision.revision, "applied": decision.time, "spec": spec}
+        raise DecisionsInconsistent(f"{decision.loop}: decision {decision.sequence} applies the spec of {spec.loop}")
     if loop is not None and not loop.deleted:
-        return loop.model_copy(update={**told, "sequence": decision.sequence, "time": decision.time})
+        changes = {"revision": decision.revision, "applied": decision.time, "spec": spec}
+        return loop.model_copy(update={**changes, "sequence": decision.sequence, "time": decision.time})
     return Loop(
         loop=decision.loop,
         revision=decision.revision,
@@ -133,7 +136,7 @@ def _applied(loop: Loop | None, decision: r.LoopApplied) -> Loop:
     )
 
 
-def _change(loop: Loop, decision: Decided, models: Models) -> Mapping[str, object]:
+def _changes(loop: Loop, decision: Decided, models: Models) -> Mapping[str, object]:
     match decision:
         case r.GateDecided(data=gate) if gate.passed:
             return {
@@ -144,64 +147,64 @@ def _change(loop: Loop, decision: Decided, models: Models) -> Mapping[str, objec
                 "run": decision.correlationid,
             }
         case r.RolloutChanged(data=step):
-            return _step(loop, step, decision.time, models)
+            return _step_changes(loop, step, decision.time, models)
         case r.ModelPromoted(data=promoted):
-            champion = _named(loop, promoted.version, decision.time, promoted.outcomes, models)
-            reigns = (*loop.reigns, loop.champion)[-REIGNS:]
-            return {**IDLE, "champion": champion, "fallback": loop.champion, "reigns": reigns}
+            champion = _live_version(loop, promoted.version, decision.time, promoted.outcomes, models)
+            earlier = (*loop.previous_champions, loop.champion)[-MAX_PREVIOUS_CHAMPIONS:]
+            return {**IDLE, "champion": champion, "fallback": loop.champion, "previous_champions": earlier}
         case r.ModelRefreshed(data=new):
-            live = _named(loop, new.version, decision.time, new.outcomes, models)
+            live = _live_version(loop, new.version, decision.time, new.outcomes, models)
             return {"candidate": live} if new.slot == "candidate" else {"champion": live, "fallback": loop.champion}
         case r.ModelRolledBack(data=back):
-            return _rolled_back(loop, back, decision.time, models)
+            return _rollback_changes(loop, back, decision.time, models)
         case r.LoopResumed():
             return {"pinned": False}
         case r.LoopDeleted():
-            return {**IDLE, **_nothing_live(decision.time), "pinned": False, "deleted": True}
+            return {**IDLE, **_without_live_versions(decision.time), "pinned": False, "deleted": True}
         case r.VersionRegistered(data=known):
-            registered = (*loop.registered, known.model.version)[-KEPT:]
+            registered = (*loop.registered, known.model.version)[-MAX_KEPT_VERSIONS:]
             return {"registered": registered, "judged": max(loop.judged, known.model.offset)}
         case r.GateDecided():
             return {"judged": max(loop.judged, Version.parse(decision.subject).offset)}
     return {}
 
 
-def _nothing_live(time: datetime) -> Mapping[str, object]:
+def _without_live_versions(time: datetime) -> Mapping[str, object]:
     champion = LiveVersion(version=BASELINE, since=time)
-    return {"champion": champion, "fallback": None, "reigns": (), "registered": ()}
+    return {"champion": champion, "fallback": None, "previous_champions": (), "registered": ()}
 
 
-def _step(loop: Loop, step: r.RolloutChangedData, time: datetime, models: Models) -> Mapping[str, object]:
+def _step_changes(loop: Loop, step: r.RolloutChangedData, time: datetime, models: Models) -> Mapping[str, object]:
     if step.stage == "idle":
         return {**IDLE, "staged_at": step.outcomes}
     change: dict[str, object] = {"stage": step.stage, "share": step.share, "staged_at": step.outcomes}
     if step.candidate is not None:
         same = loop.candidate is not None and loop.candidate.version == step.candidate
-        candidate = loop.candidate if same else _named(loop, step.candidate, time, step.outcomes, models)
+        candidate = loop.candidate if same else _live_version(loop, step.candidate, time, step.outcomes, models)
         change |= {"candidate": candidate, "winner": None}
     return change
 
 
-def _rolled_back(loop: Loop, back: r.ModelRolledBackData, time: datetime, models: Models) -> Mapping[str, object]:
+def _rollback_changes(loop: Loop, back: r.ModelRolledBackData, time: datetime, models: Models) -> Mapping[str, object]:
     if loop.candidate is not None and back.rolled_back == loop.candidate.version and back.by == "guardrail":
         return {**IDLE, "staged_at": back.outcomes}
-    champion = _named(loop, back.version, time, back.outcomes, models)
-    reigns = loop.reigns
-    if any(v.version == back.version for v in reigns):
-        reigns = reigns[: max(i for i, v in enumerate(reigns) if v.version == back.version)]
-    change = {"champion": champion, "fallback": None, "reigns": reigns, "pinned": back.pinned}
+    champion = _live_version(loop, back.version, time, back.outcomes, models)
+    earlier = loop.previous_champions
+    if any(v.version == back.version for v in earlier):
+        earlier = earlier[: max(i for i, v in enumerate(earlier) if v.version == back.version)]
+    changes = {"champion": champion, "fallback": None, "previous_champions": earlier, "pinned": back.pinned}
     same_line = line_of(back.version) == line_of(loop.champion.version)
-    return change if back.by == "guardrail" and same_line else {**IDLE, **change}
+    return changes if back.by == "guardrail" and same_line else {**IDLE, **changes}
 
 
-def _named(loop: Loop, version: str, time: datetime, outcomes: int, models: Models) -> LiveVersion:
-    for known in (loop.candidate, loop.champion, loop.fallback, *reversed(loop.reigns)):
+def _live_version(loop: Loop, version: str, time: datetime, outcomes: int, models: Models) -> LiveVersion:
+    for known in (loop.candidate, loop.champion, loop.fallback, *reversed(loop.previous_champions)):
         if known is not None and known.version == version:
             return known.model_copy(update={"since": time, "since_outcomes": outcomes})
     if version == BASELINE:
         return LiveVersion(version=BASELINE, since=time, since_outcomes=outcomes)
     if version not in models:
-        raise Broken(f"{loop.loop}: version {version} is named but was never registered")
+        raise DecisionsInconsistent(f"{loop.loop}: version {version} is named but was never registered")
     model = models[version]
     return LiveVersion(
         version=version,

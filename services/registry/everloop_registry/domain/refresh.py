@@ -1,62 +1,84 @@
-"""The light gate: whether a line's newer snapshot may take the place of the one that is served."""
+"""The refresh check: whether a live line's newer snapshot takes the place of the one that is served."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import sqrt
+from everloop_learning.version import Version
+from everloop_registry.domain.decision_log import DecisionLog
+from everloop_registry.domain.recent_losses import MIN_COMPARED_OUTCOMES, regression_reason
+from everloop_registry.domain.rollout import refuse_version
+from everloop_registry.domain.working_state import WaitingRefresh
+from everloop_schemas.registry import ModelRefreshed, ModelRefreshedData
+from everloop_schemas.training import ModelTrainedData
 
-from pydantic import BaseModel, Field
-
-LAST = 100
-ENOUGH = 30
-NOISE = 2.33
-"""So many standard errors are noise: one harmless refresh in a hundred is put off to the next."""
-DEADLINE = 1000
-"""A refresh waits for evidence until its line has learned so many more outcomes; then it is refused."""
-WAITING = 10
-
-
-class Recent(BaseModel):
-    """The losses of one line on its last outcomes, by offset: as it learns, and as its snapshots were served."""
-
-    line: dict[int, float] = Field(default_factory=dict)
-    served: dict[int, float] = Field(default_factory=dict)
-
-    def learned(self, offset: int, loss: float) -> None:
-        """The line's own loss, predicted before it learned."""
-        keep_loss(self.line, offset, loss)
-
-    def logged(self, offset: int, loss: float) -> None:
-        """The loss of what serving predicted with the line's snapshot, served or in shadow."""
-        keep_loss(self.served, offset, loss)
-
-    def gaps(self, anyone: Mapping[int, float]) -> list[float]:
-        """How much worse the line was than its snapshots, on its last outcomes; where none of them predicted, than
-        what was served: a line that has just taken over is judged by what it took over from."""
-        logged = {**anyone, **self.served}
-        return [self.line[o] - logged[o] for o in sorted(self.line.keys() & logged.keys())[-LAST:]]
+REFRESH_DEADLINE_OUTCOMES = 1000
+"""A refresh waits for evidence until training has reported losses on so many more outcomes; then it is refused."""
+MAX_WAITING_REFRESHES = 10
 
 
-class Waiting(BaseModel):
-    """A newer version of a live line that waits until there is evidence; `learned` counts outcomes when it came."""
-
-    version: str
-    line: str
-    offset: int
-    learned: int
-
-
-def worse(gaps: list[float]) -> str | None:
-    """Why a line is worse than what is served by more than noise, None where it is not."""
-    mean = sum(gaps) / len(gaps)
-    error = sqrt(sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1) / len(gaps))
-    if mean <= NOISE * error:
-        return None
-    return f"its line was worse by {mean:.3f} ± {error:.3f} than what is served, on the last {len(gaps)} outcomes"
+def queue_refresh(decision_log: DecisionLog, model: ModelTrainedData) -> None:
+    """Let a newer snapshot of a live line wait for the evidence that the line has not got worse."""
+    working = decision_log.working
+    if (live := _live_version(decision_log, model.line)) is None or model.offset <= Version.parse(live).offset:
+        return
+    refresh = WaitingRefresh(
+        version=model.version, line=model.line, offset=model.offset, learned_outcomes=working.learned_outcomes
+    )
+    others = [w for w in working.waiting_refreshes if w.version != model.version]
+    working.waiting_refreshes = [*others, refresh][-MAX_WAITING_REFRESHES:]
 
 
-def keep_loss(losses: dict[int, float], offset: int, loss: float) -> None:
-    """Remember the loss at an offset, within its bounds, and forget the oldest."""
-    losses[offset] = max(0.0, min(1.0, loss))
-    while len(losses) > 2 * LAST:
-        del losses[next(iter(losses))]
+def take_due_refreshes(decision_log: DecisionLog) -> list[WaitingRefresh]:
+    """The refreshes that can be decided now: evidence up to them is there, or their deadline has passed.
+
+    Of each line only the newest is returned; it and the earlier ones no longer wait.
+    """
+    working, due = decision_log.working, dict[str, WaitingRefresh]()
+    for waiting in working.waiting_refreshes:
+        overdue = working.learned_outcomes - waiting.learned_outcomes >= REFRESH_DEADLINE_OUTCOMES
+        if overdue or _has_evidence(decision_log, waiting.line, waiting.offset):
+            due[waiting.line] = waiting
+    working.waiting_refreshes = [
+        w
+        for w in working.waiting_refreshes
+        if _live_version(decision_log, w.line) is not None and not (w.line in due and w.offset <= due[w.line].offset)
+    ]
+    return list(due.values())
+
+
+def decide_refresh(decision_log: DecisionLog, model: ModelTrainedData) -> None:
+    """Let a newer snapshot of a live line take its place, unless the line got worse or the evidence is missing."""
+    loop, working = decision_log.loop, decision_log.working
+    live = _live_version(decision_log, model.line)
+    if loop.pinned or live is None or model.offset <= Version.parse(live).offset:
+        return
+    if not _has_evidence(decision_log, model.line, model.offset):
+        reason = f"no evidence within {REFRESH_DEADLINE_OUTCOMES} outcomes that its line has not got worse"
+        refuse_version(decision_log, model, reason)
+        return
+    if regression := regression_reason(_gaps(decision_log, model.line)):
+        refuse_version(decision_log, model, regression)
+        return
+    data = ModelRefreshedData(
+        version=model.version,
+        previous=live,
+        slot="champion" if live == loop.champion.version else "candidate",
+        outcomes=working.outcomes,
+    )
+    decision_log.decide(ModelRefreshed, model.version, data, working.runs.get(model.line, model.run))
+
+
+def _has_evidence(decision_log: DecisionLog, line: str, offset: int) -> bool:
+    working = decision_log.working
+    known_up_to = min(working.evaluated_offset, working.gate.last_offset)
+    return known_up_to >= offset and len(_gaps(decision_log, line)) >= MIN_COMPARED_OUTCOMES
+
+
+def _live_version(decision_log: DecisionLog, line: str) -> str | None:
+    loop = decision_log.loop
+    versions = {Version.parse(live.version).line: live.version for live in (loop.champion, loop.candidate) if live}
+    return versions.get(line)
+
+
+def _gaps(decision_log: DecisionLog, line: str) -> list[float]:
+    recent = decision_log.working.recent.get(line)
+    return recent.gaps(decision_log.working.served) if recent else []

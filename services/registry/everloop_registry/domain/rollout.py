@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from everloop_learning.version import Version, line_of
-from everloop_registry.domain.gate import Verdict
-from everloop_registry.domain.ledger import Ledger
+from everloop_learning.version import line_of
+from everloop_registry.domain.decision_log import DecisionLog
+from everloop_registry.domain.gate import GateWin
 from everloop_registry.domain.loop import Loop
-from everloop_registry.domain.refresh import DEADLINE, ENOUGH, WAITING, Waiting, worse
+from everloop_registry.domain.recent_losses import MIN_COMPARED_OUTCOMES
 from everloop_schemas.registry import (
     BASELINE,
     GateDecided,
     GateDecidedData,
     ModelPromoted,
     ModelPromotedData,
-    ModelRefreshed,
-    ModelRefreshedData,
     ModelRolledBack,
     ModelRolledBackData,
     RolloutChanged,
@@ -26,61 +24,62 @@ from everloop_schemas.registry import (
 )
 from everloop_schemas.training import ModelTrainedData
 
-PATIENCE = 1000
-"""Outcomes that a rollout waits for training, or for serving, before it ends."""
-EVIDENCE_PATIENCE = 10_000
-"""Outcomes beyond a step's own that a canary waits for outcomes of its predictions: labels may be long in coming."""
-URGENT_SHARES, URGENT_STEP = (0.25, 0.5), 50
-EPSILON = 1e-9
+ROLLOUT_TIMEOUT_OUTCOMES = 1000
+"""A rollout that has waited for training or for serving for so many outcomes ends."""
+CANARY_EVIDENCE_TIMEOUT_OUTCOMES = 10_000
+"""So many outcomes beyond a step's own, a canary waits for outcomes of its predictions: their labels may be late."""
+URGENT_SHARES, URGENT_STEP_OUTCOMES = (0.25, 0.5), 50
+"""The canary after an alarm."""
+SHARE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Outcomes in shadow, then shares of the traffic for `step` outcomes each."""
+class RolloutPlan:
+    """So many outcomes in shadow, then shares of the traffic for `step` outcomes each."""
 
     shadow: int
     shares: tuple[float, ...]
     step: int
 
-    def after(self, share: float) -> float | None:
+    def next_share(self, share: float) -> float | None:
         """The next share above `share`, None when the last is done."""
-        return next((s for s in self.shares if s > share + EPSILON), None)
+        return next((s for s in self.shares if s > share + SHARE_TOLERANCE), None)
 
 
-def plan(loop: Loop) -> Plan:
+def rollout_plan(loop: Loop) -> RolloutPlan:
     """The steps of this rollout: the spec's, or after an alarm no shadow and 50 + 50 outcomes, if that is shorter."""
     own = loop.spec.rollout
     if not loop.urgent:
-        return Plan(own.shadow, own.canary, own.step)
-    if len(own.canary) * own.step <= len(URGENT_SHARES) * URGENT_STEP:
-        return Plan(0, own.canary, own.step)
-    return Plan(0, URGENT_SHARES, URGENT_STEP)
+        return RolloutPlan(own.shadow, own.canary, own.step)
+    if len(own.canary) * own.step <= len(URGENT_SHARES) * URGENT_STEP_OUTCOMES:
+        return RolloutPlan(0, own.canary, own.step)
+    return RolloutPlan(0, URGENT_SHARES, URGENT_STEP_OUTCOMES)
 
 
-def won(ledger: Ledger, verdict: Verdict) -> None:
-    """A line passed the gate: training is asked for a fresh version of it."""
-    loop = ledger.known
-    run = ledger.work.runs.get(verdict.line)
-    reason = f"evidence e^{verdict.log_e:.2f} >= e^{verdict.log_threshold:.2f} after {verdict.outcomes} outcomes"
+def record_gate_win(decision_log: DecisionLog, win: GateWin) -> None:
+    """Decide that a line passed the gate, which asks training for a fresh version of it."""
+    loop = decision_log.loop
+    run = decision_log.working.runs.get(win.line)
+    reason = f"evidence e^{win.log_e:.2f} >= e^{win.log_threshold:.2f} after {win.outcomes} outcomes"
     data = GateDecidedData(
-        line=verdict.line,
+        line=win.line,
         champion_line=line_of(loop.champion.version),
         passed=True,
-        log_e=verdict.log_e,
-        log_threshold=verdict.log_threshold,
-        outcomes=verdict.outcomes,
-        epoch=verdict.epoch,
-        offset=verdict.offset,
+        log_e=win.log_e,
+        log_threshold=win.log_threshold,
+        outcomes=win.outcomes,
+        epoch=win.epoch,
+        offset=win.offset,
         reason=reason,
-        urgent=verdict.urgent,
+        urgent=win.urgent,
     )
-    ledger.decide(GateDecided, verdict.line, data, run)
-    _step(ledger, "training", verdict.line, None, 0.0, "its line won the gate; a fresh version is being made")
+    decision_log.decide(GateDecided, win.line, data, run)
+    _decide_step(decision_log, "training", win.line, None, 0.0, "its line won the gate; a fresh version is being made")
 
 
-def refuse(ledger: Ledger, model: ModelTrainedData, reason: str) -> None:
-    """A version does not pass the light gate; a rollout that waited for it ends."""
-    loop, gate = ledger.known, ledger.work.gate
+def refuse_version(decision_log: DecisionLog, model: ModelTrainedData, reason: str) -> None:
+    """Decide that a version may not be served; a rollout that waited for it ends."""
+    loop, gate = decision_log.loop, decision_log.working.gate
     data = GateDecidedData(
         line=model.line,
         champion_line=line_of(loop.champion.version),
@@ -92,172 +91,120 @@ def refuse(ledger: Ledger, model: ModelTrainedData, reason: str) -> None:
         offset=model.offset,
         reason=reason,
     )
-    ledger.decide(GateDecided, model.version, data, ledger.work.runs.get(model.line, model.run))
+    decision_log.decide(GateDecided, model.version, data, decision_log.working.runs.get(model.line, model.run))
     if loop.stage == "training" and loop.winner == model.line:
-        _step(ledger, "idle", model.version, None, 0.0, f"its version was refused: {reason}")
+        _decide_step(decision_log, "idle", model.version, None, 0.0, f"its version was refused: {reason}")
 
 
-def begin(ledger: Ledger, model: ModelTrainedData) -> None:
-    """The winner has a version: it goes into shadow until serving holds it, or takes over from the baseline."""
-    if ledger.known.champion.version == BASELINE:
-        promote(ledger, model.version, "first model that beat the baseline on evidence: nothing to protect")
+def begin_rollout(decision_log: DecisionLog, model: ModelTrainedData) -> None:
+    """Put the winner's version into shadow, or promote it where the baseline is champion."""
+    if decision_log.loop.champion.version == BASELINE:
+        reason = "first model that beat the baseline on evidence: nothing to protect"
+        promote_version(decision_log, model.version, reason)
     else:
-        _step(ledger, "shadow", model.version, model.version, 0.0, "serving loads it and predicts beside the champion")
+        reason = "serving loads it and predicts beside the champion"
+        _decide_step(decision_log, "shadow", model.version, model.version, 0.0, reason)
 
 
-def advance(ledger: Ledger) -> None:
-    """Take the next step of a rollout if its outcomes are there, or end it when nothing comes."""
-    loop, work = ledger.known, ledger.work
-    waited = work.outcomes - loop.staged_at
-    if loop.stage == "training" and waited >= PATIENCE and loop.winner is not None:
-        _step(ledger, "idle", loop.winner, None, 0.0, f"training made no version of it within {PATIENCE} outcomes")
+def advance_rollout(decision_log: DecisionLog) -> None:
+    """Take the next step of a rollout once its outcomes are there; end it when it has waited too long."""
+    loop, working = decision_log.loop, decision_log.working
+    waited = working.outcomes - loop.staged_at
+    if loop.stage == "training" and waited >= ROLLOUT_TIMEOUT_OUTCOMES and loop.winner is not None:
+        reason = f"training made no version of it within {ROLLOUT_TIMEOUT_OUTCOMES} outcomes"
+        _decide_step(decision_log, "idle", loop.winner, None, 0.0, reason)
     elif loop.stage == "shadow":
-        _shadowed(ledger, waited)
-    elif loop.stage == "canary" and waited >= plan(loop).step:
-        _canaried(ledger, waited)
+        _advance_shadow(decision_log, waited)
+    elif loop.stage == "canary" and waited >= rollout_plan(loop).step:
+        _advance_canary(decision_log, waited)
 
 
-def guard(ledger: Ledger) -> None:
-    """Take the candidate back once its logged predictions are shown to be worse than the champion's."""
-    loop, bet = ledger.known, ledger.work.guard
+def apply_guardrail(decision_log: DecisionLog) -> None:
+    """Roll the candidate back once its logged predictions are shown to be worse than the champion's."""
+    loop, bet = decision_log.loop, decision_log.working.guard
     if loop.candidate is not None and bet.log_e >= -log(1 - loop.spec.gate.confidence):
-        take_back(ledger, f"worse than the champion in {bet.outcomes} logged predictions, evidence e^{bet.log_e:.2f}")
+        reason = f"worse than the champion in {bet.outcomes} logged predictions, evidence e^{bet.log_e:.2f}"
+        roll_back_candidate(decision_log, reason)
 
 
-def take_back(ledger: Ledger, reason: str) -> None:
-    """The guardrail takes the candidate out; the champion stays."""
-    loop = ledger.known
+def roll_back_candidate(decision_log: DecisionLog, reason: str) -> None:
+    """Take the candidate out of the rollout, by the guardrail; the champion stays."""
+    loop = decision_log.loop
     if loop.candidate is not None:
-        _roll_back(ledger, loop.candidate.version, loop.champion.version, reason)
+        _decide_rollback(decision_log, loop.candidate.version, loop.champion.version, reason)
 
 
-def broke(ledger: Ledger, version: str, reason: str) -> None:
-    """Serving cannot use a live version: a candidate goes, a champion makes way for what served before it."""
-    loop = ledger.known
+def roll_back_unusable(decision_log: DecisionLog, version: str, reason: str) -> None:
+    """Roll back a version that serving cannot use: a candidate, or a champion in favour of what served before it."""
+    loop = decision_log.loop
     if loop.pinned:
         return
     if loop.candidate is not None and loop.candidate.version == version:
-        take_back(ledger, reason)
+        roll_back_candidate(decision_log, reason)
     elif loop.champion.version == version and loop.fallback is not None:
-        _roll_back(ledger, version, loop.fallback.version, reason)
+        _decide_rollback(decision_log, version, loop.fallback.version, reason)
 
 
-def promote(ledger: Ledger, version: str, reason: str) -> None:
-    """The champion changes."""
-    loop = ledger.known
+def promote_version(decision_log: DecisionLog, version: str, reason: str) -> None:
+    """Decide that a version is champion."""
+    loop = decision_log.loop
     data = ModelPromotedData(
-        version=version, previous=loop.champion.version, reason=reason, outcomes=ledger.work.outcomes
+        version=version, previous=loop.champion.version, reason=reason, outcomes=decision_log.working.outcomes
     )
-    ledger.decide(ModelPromoted, version, data, loop.run)
+    decision_log.decide(ModelPromoted, version, data, loop.run)
 
 
-def offer(ledger: Ledger, model: ModelTrainedData) -> None:
-    """A newer snapshot of a live line waits for the evidence that its line has not got worse."""
-    work = ledger.work
-    if (previous := _held(ledger, model.line)) is None or model.offset <= Version.parse(previous).offset:
-        return
-    fresh = Waiting(version=model.version, line=model.line, offset=model.offset, learned=work.learned)
-    others = [w for w in work.waiting if w.version != model.version]
-    work.waiting = [*others, fresh][-WAITING:]
+def _advance_shadow(decision_log: DecisionLog, waited: int) -> None:
+    loop, working = decision_log.loop, decision_log.working
+    if working.ready_at is None and working.all_instances_ready():
+        working.ready_at = working.outcomes
+    if working.ready_at is None:
+        if waited >= ROLLOUT_TIMEOUT_OUTCOMES:
+            reason = f"not every live serving instance had it ready within {ROLLOUT_TIMEOUT_OUTCOMES} outcomes"
+            roll_back_candidate(decision_log, reason)
+    elif working.outcomes - working.ready_at >= rollout_plan(loop).shadow:
+        _take_next_share(decision_log)
 
 
-def due(ledger: Ledger) -> list[Waiting]:
-    """The refreshes about which something can be said now: evidence up to them is there, or their time is over.
-
-    Of one line only the newest; it and those before it do not wait any longer.
-    """
-    work, found = ledger.work, dict[str, Waiting]()
-    for one in work.waiting:
-        known = min(work.evaluated, work.gate.last) >= one.offset and len(_gaps(ledger, one.line)) >= ENOUGH
-        if known or work.learned - one.learned >= DEADLINE:
-            found[one.line] = one
-    work.waiting = [
-        w
-        for w in work.waiting
-        if _held(ledger, w.line) is not None and not (w.line in found and w.offset <= found[w.line].offset)
-    ]
-    return list(found.values())
+def _advance_canary(decision_log: DecisionLog, waited: int) -> None:
+    """End a step once outcomes of the candidate's own predictions are there: only they show whether it does harm."""
+    step, compared = rollout_plan(decision_log.loop).step, decision_log.working.compared_outcomes
+    if compared >= min(MIN_COMPARED_OUTCOMES, step):
+        _take_next_share(decision_log)
+    elif waited >= step + CANARY_EVIDENCE_TIMEOUT_OUTCOMES:
+        reason = f"only {compared} of its predictions had outcomes within {waited} outcomes of a step"
+        roll_back_candidate(decision_log, reason)
 
 
-def refresh(ledger: Ledger, model: ModelTrainedData) -> None:
-    """A newer snapshot of a live line takes its place, unless the line got worse, or nobody knows."""
-    loop, work = ledger.known, ledger.work
-    previous, gaps = _held(ledger, model.line), _gaps(ledger, model.line)
-    if loop.pinned or previous is None or model.offset <= Version.parse(previous).offset:
-        return
-    if min(work.evaluated, work.gate.last) < model.offset or len(gaps) < ENOUGH:
-        refuse(ledger, model, f"no evidence within {DEADLINE} outcomes that its line has not got worse")
-        return
-    if said := worse(gaps):
-        refuse(ledger, model, said)
-        return
-    data = ModelRefreshedData(
-        version=model.version,
-        previous=previous,
-        slot="champion" if previous == loop.champion.version else "candidate",
-        outcomes=work.outcomes,
-    )
-    ledger.decide(ModelRefreshed, model.version, data, work.runs.get(model.line, model.run))
-
-
-def _held(ledger: Ledger, line: str) -> str | None:
-    loop = ledger.known
-    held = {line_of(live.version): live.version for live in (loop.champion, loop.candidate) if live}
-    return held.get(line)
-
-
-def _gaps(ledger: Ledger, line: str) -> list[float]:
-    recent = ledger.work.recent.get(line)
-    return recent.gaps(ledger.work.served) if recent else []
-
-
-def _shadowed(ledger: Ledger, waited: int) -> None:
-    loop, work = ledger.known, ledger.work
-    if work.ready_at is None and work.all_ready():
-        work.ready_at = work.outcomes
-    if work.ready_at is None:
-        if waited >= PATIENCE:
-            take_back(ledger, f"not every live serving instance had it ready within {PATIENCE} outcomes")
-    elif work.outcomes - work.ready_at >= plan(loop).shadow:
-        _next_share(ledger)
-
-
-def _canaried(ledger: Ledger, waited: int) -> None:
-    """A step is over when the candidate's own predictions in it have outcomes: without them nobody knows of harm."""
-    step, judged = plan(ledger.known).step, ledger.work.judged
-    if judged >= min(ENOUGH, step):
-        _next_share(ledger)
-    elif waited >= step + EVIDENCE_PATIENCE:
-        take_back(ledger, f"only {judged} of its predictions had outcomes within {waited} outcomes of a step")
-
-
-def _next_share(ledger: Ledger) -> None:
-    loop = ledger.known
+def _take_next_share(decision_log: DecisionLog) -> None:
+    loop = decision_log.loop
     assert loop.candidate is not None, "shadow and canary have a candidate"
-    version, share = loop.candidate.version, plan(loop).after(loop.share)
+    version, share = loop.candidate.version, rollout_plan(loop).next_share(loop.share)
     if share is None:
-        promote(ledger, version, "held through every step of its rollout")
+        promote_version(decision_log, version, "held through every step of its rollout")
     else:
-        _step(ledger, "canary", version, version, share, f"{share:.0%} of the traffic")
+        _decide_step(decision_log, "canary", version, version, share, f"{share:.0%} of the traffic")
 
 
-def _step(ledger: Ledger, stage: Stage, subject: str, candidate: str | None, share: float, reason: str) -> None:
-    run = ledger.known.run
+def _decide_step(
+    decision_log: DecisionLog, stage: Stage, subject: str, candidate: str | None, share: float, reason: str
+) -> None:
+    run = decision_log.loop.run
     data = RolloutChangedData(
-        stage=stage, candidate=candidate, share=share, outcomes=ledger.work.outcomes, reason=reason
+        stage=stage, candidate=candidate, share=share, outcomes=decision_log.working.outcomes, reason=reason
     )
-    ledger.decide(RolloutChanged, subject, data, run)
+    decision_log.decide(RolloutChanged, subject, data, run)
 
 
-def _roll_back(ledger: Ledger, rolled_back: str, version: str, reason: str) -> None:
-    work = ledger.work
+def _decide_rollback(decision_log: DecisionLog, rolled_back: str, version: str, reason: str) -> None:
+    working = decision_log.working
     data = ModelRolledBackData(
         version=version,
         rolled_back=rolled_back,
         by="guardrail",
         reason=reason,
         pinned=False,
-        outcomes=work.outcomes,
+        outcomes=working.outcomes,
     )
-    run = work.runs.get(line_of(rolled_back)) or ledger.known.run
-    ledger.decide(ModelRolledBack, rolled_back, data, run)
+    run = working.runs.get(line_of(rolled_back)) or decision_log.loop.run
+    decision_log.decide(ModelRolledBack, rolled_back, data, run)

@@ -1,15 +1,15 @@
-"""Reads a loop file, YAML or JSON, into a LoopSpec, or says everything that is wrong with it, by field."""
+"""Reads a loop file, YAML or JSON, into a LoopSpec, or names everything that is wrong with it, by field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import chain, islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from everloop_registry.domain.rules import INTEGER_LIMIT, broken_rules, unsupported_fields
+from everloop_registry.domain.spec_rules import INTEGER_LIMIT, UNSUPPORTED, broken_rules, unsupported_fields
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop as spec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
@@ -19,8 +19,8 @@ from everloop_shared.text import is_readable
 from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
 
 MAX_NODES = 16_000
-MAX_KEY = 100
-PARTS: dict[str, type[BaseModel]] = {
+MAX_KEY_CHARACTERS = 100
+SPEC_PARTS: dict[str, type[BaseModel]] = {
     "": spec.LoopSpec,
     "schema": spec.FieldSpec,
     "features": spec.FeatureSpec,
@@ -31,7 +31,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "rollout": spec.RolloutSpec,
     "monitor": spec.MonitorSpec,
 }
-PATTERNS = {
+"""By key of the loop file, the class of its value."""
+PATTERN_RULES = {
     LOOP_NAME: LOOP_NAME_RULE,
     FIELD_NAME: "must be letters, digits and _, not beginning with a digit, 63 at most",
 }
@@ -40,7 +41,7 @@ PATTERNS = {
 def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
     """The spec in a loop file; raises SpecRejected naming every field that is wrong and the fix. Blocks a while."""
     try:
-        text = body.decode("utf-8-sig")  # a byte order mark says nothing that is not known
+        text = body.decode("utf-8-sig")  # a byte order mark adds nothing to UTF-8
     except UnicodeDecodeError as e:
         raise refused([FieldError("body", f"must be UTF-8: {e.reason} at byte {e.start:,}")]) from e
     try:
@@ -51,25 +52,27 @@ def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
         raise refused([FieldError("body", f"is {e}" if is_json else f"is not YAML: {e}")]) from e
     if not isinstance(raw, dict):
         raise refused([FieldError("body", "must be an object with loop, task and schema")])
-    if strange := list(islice(_strange(raw), ERRORS_LIMIT)):
-        raise refused(strange)
+    if unwritable := list(islice(_unwritable_values(raw), ERRORS_LIMIT)):
+        raise refused(unwritable)
     unsupported = list(unsupported_fields(raw))
+    supported = _without(raw, [e.field for e in unsupported])
     try:
-        found = spec.LoopSpec.model_validate(raw)
+        found = spec.LoopSpec.model_validate(supported)
     except ValidationError as e:
-        named = {u.field for u in unsupported}
-        raise refused([*unsupported, *(f for f in field_errors(e, raw) if not _is_below(f.field, named))]) from e
+        raise refused([*unsupported, *field_errors(e, supported)]) from e
     if broken := list(islice(chain(unsupported, broken_rules(found)), ERRORS_LIMIT)):
         raise refused(broken)
     return found
 
 
-def _is_below(path: str, fields: Set[str]) -> bool:
-    return any(path == field or path.startswith(f"{field}.") for field in fields)
+def _without(raw: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    for part, _, name in (field.partition(".") for field in fields):
+        raw = {**raw, part: {k: v for k, v in raw[part].items() if k != name}}
+    return raw
 
 
-def _strange(raw: Any) -> Iterator[FieldError]:
-    """What no spec has, wherever it stands: other characters, keys or numbers than can be written and read again."""
+def _unwritable_values(raw: Any) -> Iterator[FieldError]:
+    """Characters, keys and numbers that no spec has anywhere, because they cannot be written and read again."""
     waiting: list[tuple[str, Any, int]] = [("", raw, 1)]
     nodes = 0
     while waiting:
@@ -78,26 +81,24 @@ def _strange(raw: Any) -> Iterator[FieldError]:
         if nodes > MAX_NODES or depth > MAX_DEPTH:
             yield FieldError("body", f"has over {MAX_NODES:,} values or {MAX_DEPTH} levels; make it smaller")
             return
-        if wrong := _unwritable(at):
+        if wrong := _unwritable_reason(at):
             yield FieldError(path or "body", wrong)
         elif isinstance(at, dict):
             for key, value in at.items():
-                if not isinstance(key, str) or len(key) > MAX_KEY or _unwritable(key):
-                    wrong = (
-                        f"has the key {key!r:.40}; keys are text of at most {MAX_KEY} characters, in quotes if need be"
-                    )
-                    yield FieldError(path or "body", wrong)
+                if not isinstance(key, str) or len(key) > MAX_KEY_CHARACTERS or _unwritable_reason(key):
+                    rule = f"keys are text of at most {MAX_KEY_CHARACTERS} characters, in quotes if need be"
+                    yield FieldError(path or "body", f"has the key {key!r:.40}; {rule}")
                 else:
                     waiting.append((f"{path}.{key}" if path else key, value, depth + 1))
         elif isinstance(at, list):
             waiting += [(f"{path}.{i}", value, depth + 1) for i, value in enumerate(at)]
 
 
-def _unwritable(value: Any) -> str | None:
+def _unwritable_reason(value: Any) -> str | None:
     if isinstance(value, int) and not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
         return "must be a whole number of at most 64 bits"
     if isinstance(value, str) and not is_readable(value, but="\t\r\n"):
-        return "has characters that are no text (control characters, or half of a surrogate pair); leave them out"
+        return "has control characters or half of a surrogate pair; leave them out"
     return None
 
 
@@ -108,18 +109,18 @@ def field_errors(error: ValidationError, raw: Any) -> list[FieldError]:
         if len(by_field) > ERRORS_LIMIT:
             break
         if e["type"] == "too_short" and e["input"]:
-            continue  # its members are wrong, and are told
+            continue  # its members are wrong, and have errors of their own
         field, message = _path(e["loc"], raw), _message(dict(e), raw)
         if field == "body" and (named := message.partition(": "))[1] and named[0].split(".")[0] in _names(""):
             field, message = named[0], named[2]
-        said = by_field.setdefault(field, [])
-        if message not in said:
-            said.append(message)
-    return [FieldError(field, "; or ".join(said)) for field, said in by_field.items()][:ERRORS_LIMIT]
+        messages = by_field.setdefault(field, [])
+        if message not in messages:
+            messages.append(message)
+    return [FieldError(field, "; or ".join(messages)) for field, messages in by_field.items()][:ERRORS_LIMIT]
 
 
 def refused(errors: Sequence[FieldError]) -> SpecRejected:
-    """The answer that names the first errors, each of a length that can be read."""
+    """The error that names the first errors, each shortened."""
     named = [e.short() for e in errors[:ERRORS_LIMIT]]
     return SpecRejected("; ".join(f"{e.field}: {e.error}" for e in named[:5]), named)
 
@@ -147,9 +148,11 @@ def _message(error: dict[str, Any], raw: Any) -> str:
         case "extra_forbidden":
             known = _names(str(loc[0]) if len(loc) > 1 else "")
             close = get_close_matches(str(loc[-1]), known, 1)
-            return f"is not known; {f'did you mean {close[0]}?' if close else 'known are ' + ', '.join(known)}"
-        case "string_pattern_mismatch" if context.get("pattern") in PATTERNS:
-            return PATTERNS[context["pattern"]]
+            if close:
+                return f"is not known; did you mean {close[0]}?"
+            return f"is not known; known are {', '.join(known)}" if known else "is not known; remove it"
+        case "string_pattern_mismatch" if context.get("pattern") in PATTERN_RULES:
+            return PATTERN_RULES[context["pattern"]]
         case "string_pattern_mismatch" if loc[-1] == "estimator":
             return "must be the path of a river class, such as river.linear_model.LogisticRegression"
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
@@ -157,5 +160,6 @@ def _message(error: dict[str, Any], raw: Any) -> str:
 
 
 def _names(part: str) -> list[str]:
-    model = PARTS.get(part)
-    return [f.alias or name for name, f in model.model_fields.items()] if model else []
+    model = SPEC_PARTS.get(part)
+    names = [f.alias or name for name, f in model.model_fields.items()] if model else []
+    return [name for name in names if f"{part}.{name}" not in UNSUPPORTED]

@@ -1,31 +1,33 @@
-"""Tries a spec out, in a child process: whether features and models can be built, and what an event of it costs."""
+"""Tries a spec in a child process: whether features and models can be built, and what an event costs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
 from everloop_models import ModelSpecInvalid
 from everloop_models.first_load import PRELOADED_MODULES
 from everloop_models.trial import check_models
-from everloop_schemas.envelope import Fields, Scalar, at
-from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_registry.domain.samples import sample_value
+from everloop_schemas.envelope import Fields, at
+from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
 
 log = logging.getLogger(__name__)
 MEMORY_BYTES = 500_000_000
 CPU_SECONDS = 1.0
+"""Ends a spec that computes without end."""
 SECONDS = 10.0
-"""The first holds what computes without end; the second what waits, or a machine that has no time at all."""
-WAITING = 32
-SAMPLES = 20
-COSTLIEST = 3
+"""Ends a spec that waits, also on a machine that is busy otherwise."""
+MAX_WAITING_SPECS = 32
+SAMPLE_OBSERVATIONS = 20
+MAX_NAMED_FEATURES = 3
+"""So many features are named when features cost too much: those that cost most."""
 
 
-class LimitedChecks:
+class ChildProcessSpecChecks:
     """Builds the features and every model of a spec once, in a child with limits on memory and time."""
 
     def __init__(self) -> None:
@@ -34,10 +36,10 @@ class LimitedChecks:
             memory_bytes=MEMORY_BYTES,
             seconds=SECONDS,
             cpu_seconds=CPU_SECONDS,
-            waiting=WAITING,
+            waiting=MAX_WAITING_SPECS,
         )
 
-    async def __aenter__(self) -> LimitedChecks:
+    async def __aenter__(self) -> ChildProcessSpecChecks:
         await self._child.__aenter__()
         return self
 
@@ -50,15 +52,15 @@ class LimitedChecks:
         try:
             return [FieldError(*pair) for pair in await self._child.run(errors_of, wire)]
         except LimitExceeded as e:
-            said = f"cannot be built and tried: {e.detail}; fewer features, fewer models, or simpler ones"
-            return [FieldError("models", said)]
+            reason = f"cannot be built and tried: {e.detail}; fewer features, fewer models, or simpler ones"
+            return [FieldError("models", reason)]
         except ChildFailed as e:
             log.warning("a spec could not be tried", extra={"loop": spec.loop, "reason": str(e)})
             return [FieldError("models", "cannot be built and tried; the registry's log says why")]
 
 
 def errors_of(wire: str) -> list[tuple[str, str]]:
-    """What the feature and model packages find wrong with a spec in JSON, as pairs of field and error."""
+    """The errors that the feature and model packages find in a spec in JSON, as pairs of field and error."""
     spec = LoopSpec.model_validate_json(wire)
     wrong: list[FieldError] = []
     vectors: list[Fields] = []
@@ -80,30 +82,16 @@ def _over_budget(plan: FeaturePlan) -> list[FieldError]:
     total = sum(costs.values())
     if total <= EVENT_BUDGET_US:
         return []
-    most = sorted(costs, key=costs.__getitem__, reverse=True)[:COSTLIEST]
-    named = ", ".join(f"{name} {costs[name] / 1000:.3g} ms" for name in most)
-    limit = f"at most {EVENT_BUDGET_US / 1000:g} ms may be; most by {named}"
+    costliest = sorted(costs, key=costs.__getitem__, reverse=True)[:MAX_NAMED_FEATURES]
+    named = ", ".join(f"{name} {costs[name] / 1000:.3g} ms" for name in costliest)
+    limit = f"the limit is {EVENT_BUDGET_US / 1000:g} ms; most by {named}"
     return [FieldError("features", f"take {total / 1000:,.0f} ms per event with full windows; {limit}")]
 
 
 def _vectors(spec: LoopSpec, plan: FeaturePlan) -> list[Fields]:
-    """The features of some made-up observations of one entity."""
+    """The feature vectors of some sample observations of one entity."""
     state, vectors = plan.empty(), []
-    for i in range(SAMPLES):
-        state, vector = plan.apply(state, {f: sample(of, i) for f, of in spec.fields.items()}, at(i))
+    for i in range(SAMPLE_OBSERVATIONS):
+        state, vector = plan.apply(state, {f: sample_value(of, i) for f, of in spec.fields.items()}, at(i))
         vectors.append(vector)
     return vectors
-
-
-def sample(of: FieldSpec, i: int = 0) -> Scalar:
-    """The `i`th made-up value that fits a field."""
-    if of.enum:
-        return of.enum[i % len(of.enum)]
-    if of.type == "string":
-        return "abcdefgh"[i % 8]
-    if of.type == "boolean":
-        return i % 2 == 1
-    low, high = of.min, of.max
-    number = low if low is not None else high if high is not None else 0.0
-    step = float(i) if high is None or number + i <= high else 0.0
-    return math.ceil(number) if of.type == "integer" else number + step

@@ -1,4 +1,4 @@
-"""What the door refuses although it has the right form: values that would break something, for as long as it lives."""
+"""Specs of the right form that are refused: values that would break something later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGITS = "9" * 400
 
 
 def wrong(body: str | bytes, *, is_json: bool = False) -> dict[str, str]:
-    """The errors of a file, by field; told at once, and briefly."""
+    """The errors of a file, by field; found at once, and brief."""
     raw = body if isinstance(body, bytes) else body.encode()
     started = time.process_time()
     with pytest.raises(SpecRejected) as refused:
@@ -138,12 +138,12 @@ def test_a_field_that_does_not_work_yet_may_say_what_happens_anyway() -> None:
         "0-59," * 20_000 + "0 * * * *",
     ],
 )
-def test_a_schedule_that_is_none_is_refused_at_once(cron: str) -> None:
+def test_an_invalid_schedule_is_refused_at_once(cron: str) -> None:
     assert list(wrong(f'{BINARY}retrain: {{on_schedule: "{cron}"}}')) == ["retrain.on_schedule"]
 
 
 @pytest.mark.parametrize("cron", ["0 3 * * *", "*/15 9-17 * * 1-5", "0 0 29 2 *", "5/20 0,12 1-7 * 7", "0 0 13 * 5"])
-def test_a_schedule_that_fires_is_taken(cron: str) -> None:
+def test_a_schedule_that_fires_is_accepted(cron: str) -> None:
     assert read_spec(f'{BINARY}retrain: {{on_schedule: "{cron}"}}'.encode(), is_json=False).retrain.on_schedule == cron
 
 
@@ -191,7 +191,7 @@ def test_an_enum_that_no_value_can_meet_is_refused(field: str, says: str) -> Non
         ("{type: boolean, enum: [true]}", (True,)),
     ],
 )
-def test_an_enum_that_values_meet_is_taken_as_it_stands(field: str, enum: tuple[object, ...]) -> None:
+def test_an_enum_that_values_meet_is_accepted_as_it_stands(field: str, enum: tuple[object, ...]) -> None:
     found = read_spec(f"{BINARY}  c: {field}".encode(), is_json=False).fields["c"].enum
 
     assert found == enum
@@ -229,7 +229,7 @@ def test_bounds_that_leave_no_value_are_refused(bounds: str, path: str) -> None:
         (f"[{'a' * 257}, b]", "over 256"),
     ],
 )
-def test_classes_that_are_no_classes_are_refused(classes: str, says: str) -> None:
+def test_invalid_classes_are_refused(classes: str, says: str) -> None:
     found = wrong(f"{MANY}label: {{classes: {classes}}}")
 
     assert list(found) == ["label.classes"]
@@ -242,12 +242,12 @@ def test_classes_of_another_type_than_the_label_are_refused(kind: str, classes: 
 
 
 @pytest.mark.parametrize("classes", ["[a, b]", "[1, 2, 3]", "[NO, SE]", "[true, false]"])
-def test_classes_of_one_type_are_taken(classes: str) -> None:
+def test_classes_of_one_type_are_accepted(classes: str) -> None:
     assert read_spec(f"{MANY}label: {{classes: {classes}}}".encode(), is_json=False).label.classes
 
 
 @pytest.mark.parametrize("task", ["[]", "{}", "null", "7", "true", '["binary"]', '"x"'])
-def test_a_task_that_is_none_is_refused(task: str) -> None:
+def test_an_invalid_task_is_refused(task: str) -> None:
     assert "task" in wrong(f'{{"loop": "x", "task": {task}, "schema": {{"x": {{"type": "number"}}}}}}', is_json=True)
 
 
@@ -340,7 +340,9 @@ OLD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("part", OLD)
-def test_what_an_older_version_took_is_refused_at_the_door_but_read_back_from_the_log(part: dict[str, Any]) -> None:
+def test_a_spec_that_an_older_release_accepted_is_refused_by_apply_but_read_back_from_the_log(
+    part: dict[str, Any],
+) -> None:
     body = {"loop": "x", "task": "binary", "schema": {"x": {"type": "number"}}, **part}
 
     spec = LoopSpec.model_validate(body)

@@ -1,4 +1,4 @@
-"""A spec is tried out in a child: what it costs, and what it breaks, stays there."""
+"""A spec is tried in a child process: what it costs and what it breaks stays there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.registry.registry_room import LOOP_FILE, registry, spec
+from tests.registry.registry_harness import LOOP_FILE, registry, spec
 
-from everloop_registry.building import LimitedChecks
+from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.messaging.memory import MemoryBroker
 
@@ -27,9 +27,9 @@ ENDLESS: dict[str, Any] = {
 
 
 @pytest.fixture
-async def checks() -> AsyncIterator[LimitedChecks]:
+async def checks() -> AsyncIterator[ChildProcessSpecChecks]:
     """The checks as the service has them."""
-    async with LimitedChecks() as limited:
+    async with ChildProcessSpecChecks() as limited:
         await limited.check(spec())  # it has imported its libraries
         yield limited
 
@@ -39,14 +39,14 @@ def many(n: int, **feature: Any) -> LoopSpec:
     return spec(features=[{"name": f"w{i}", **feature} for i in range(n)])
 
 
-async def test_a_sound_spec_passes(checks: LimitedChecks) -> None:
+async def test_a_sound_spec_passes(checks: ChildProcessSpecChecks) -> None:
     windows = [{"name": f, f: "price", "over": "1000 events"} for f in ("mean", "std", "min", "max", "count")]
     models = [{"preset": p} for p in ("logistic", "naive_bayes", "hoeffding_tree", "adaptive_forest")]
 
     assert await checks.check(spec(features=windows, models=models)) == []
 
 
-async def test_features_and_models_that_cannot_be_built_are_told_together(checks: LimitedChecks) -> None:
+async def test_errors_of_features_and_models_are_reported_together(checks: ChildProcessSpecChecks) -> None:
     bad = spec(features=[{"name": "x", "expr": "price - gone"}], models=[{"preset": "linear"}])
 
     wrong = await checks.check(bad)
@@ -62,7 +62,7 @@ async def test_features_and_models_that_cannot_be_built_are_told_together(checks
     ],
 )
 async def test_a_spec_that_costs_seconds_per_event_is_refused_with_what_costs_most(
-    checks: LimitedChecks, feature: dict[str, Any], says: str
+    checks: ChildProcessSpecChecks, feature: dict[str, Any], says: str
 ) -> None:
     started = time.monotonic()
 
@@ -74,7 +74,7 @@ async def test_a_spec_that_costs_seconds_per_event_is_refused_with_what_costs_mo
     assert time.monotonic() - started < 10
 
 
-async def test_a_model_that_never_ends_is_ended_and_the_next_spec_checked(checks: LimitedChecks) -> None:
+async def test_a_model_that_never_ends_is_ended_and_the_next_spec_checked(checks: ChildProcessSpecChecks) -> None:
     started = time.monotonic()
 
     [wrong] = await checks.check(LoopSpec.model_validate({"loop": "x", **ENDLESS}))
@@ -85,7 +85,7 @@ async def test_a_model_that_never_ends_is_ended_and_the_next_spec_checked(checks
     assert await checks.check(spec()) == []
 
 
-async def test_a_thousand_wrong_features_are_fifty_short_errors(checks: LimitedChecks) -> None:
+async def test_a_thousand_wrong_features_are_fifty_short_errors(checks: ChildProcessSpecChecks) -> None:
     fields = {f"{'f' * 50}{i}": {"type": "number"} for i in range(1000)}
     wrong = await checks.check(
         spec(schema=fields, features=[{"name": f"x{i}", "expr": f"gone{i}"} for i in range(1000)])

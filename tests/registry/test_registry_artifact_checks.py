@@ -1,4 +1,4 @@
-"""The contract checks on real artifacts: what a version must be before anybody may be served by it."""
+"""The contract checks on real artifacts."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from urllib.parse import urlsplit
 
 import pytest
 from river.tree.nodes.branch import NumericBinaryBranch
-from tests.registry.registry_room import spec, stored, trained
+from tests.registry.registry_harness import spec, stored, trained
 
 from everloop_models import build, save
 from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES
 from everloop_models.store import ArtifactStore
-from everloop_registry.contract import StoredArtifacts
+from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
 from everloop_schemas.loop import ModelSpec
 from everloop_schemas.training import ModelTrained
 from everloop_shared.limited import Limited
 
 
 @pytest.fixture
-async def checks(tmp_path: Path) -> AsyncIterator[StoredArtifacts]:
+async def checks(tmp_path: Path) -> AsyncIterator[ChildProcessArtifactChecks]:
     """The checks over a store in `tmp_path`, with a child of their own."""
     async with Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=20) as child:
-        yield StoredArtifacts(ArtifactStore(tmp_path.as_uri(), 1_000_000), child, light_bytes=100_000)
+        yield ChildProcessArtifactChecks(ArtifactStore(tmp_path.as_uri(), 1_000_000), child, light_bytes=100_000)
 
 
 def changed(event: ModelTrained, **changes: object) -> ModelTrained:
@@ -36,14 +36,14 @@ def changed(event: ModelTrained, **changes: object) -> ModelTrained:
     return event.model_copy(update={"data": event.data.model_copy(update=changes)})
 
 
-def laid(folder: Path, data: bytes, reason: str = "refresh") -> ModelTrained:
+def store_bytes(folder: Path, data: bytes, reason: str = "refresh") -> ModelTrained:
     """A version whose artifact is these bytes, right in everything else."""
     digest = sha256(data).hexdigest()
     uri = ArtifactStore(folder.as_uri()).put(ArtifactStore.name("market", "a-0@10", digest), data)
     return trained("a-0", 10, reason, uri=uri, size=len(data), sha256=digest)
 
 
-async def test_a_sound_artifact_passes(checks: StoredArtifacts, tmp_path: Path) -> None:
+async def test_a_sound_artifact_passes(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:
     version = stored("a-0", 10, tmp_path)
     moved = changed(version, uri=version.data.uri.replace(str(tmp_path), "/some/house/of/before"))
     named = changed(version, uri=f"models/market/{version.data.uri.rpartition('/')[2]}")
@@ -70,8 +70,8 @@ async def test_a_sound_artifact_passes(checks: StoredArtifacts, tmp_path: Path) 
         ({"line": "a/b", "version": "a/b@10"}, "no name"),
     ],
 )
-async def test_a_version_that_is_not_what_it_says_is_refused(
-    checks: StoredArtifacts, tmp_path: Path, changes: dict[str, object], says: str
+async def test_a_version_that_contradicts_its_description_is_refused(
+    checks: ChildProcessArtifactChecks, tmp_path: Path, changes: dict[str, object], says: str
 ) -> None:
     version = changed(stored("a-0", 10, tmp_path), **changes)
 
@@ -106,7 +106,7 @@ PLACES = (
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_uri_is_a_name_in_the_store_and_never_followed_elsewhere(
-    checks: StoredArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    checks: ChildProcessArtifactChecks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     version = stored("a-0", 10, tmp_path)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it was followed"))
@@ -118,7 +118,9 @@ async def test_a_uri_is_a_name_in_the_store_and_never_followed_elsewhere(
 
 
 @pytest.mark.parametrize("kind", ["gone", "folder", "fifo", "link", "link to a device", "folder is a link", "longer"])
-async def test_only_a_plain_file_of_the_store_is_read(checks: StoredArtifacts, tmp_path: Path, kind: str) -> None:
+async def test_only_a_plain_file_of_the_store_is_read(
+    checks: ChildProcessArtifactChecks, tmp_path: Path, kind: str
+) -> None:
     version = stored("a-0", 10, tmp_path)
     path = Path(urlsplit(version.data.uri).path)
     elsewhere = path.rename(tmp_path / "elsewhere.pkl")
@@ -146,23 +148,23 @@ async def test_only_a_plain_file_of_the_store_is_read(checks: StoredArtifacts, t
 
 @pytest.mark.parametrize("reason", ["refresh", "gate"])
 async def test_bytes_that_are_no_model_are_refused_before_they_do_anything(
-    checks: StoredArtifacts, tmp_path: Path, reason: str
+    checks: ChildProcessArtifactChecks, tmp_path: Path, reason: str
 ) -> None:
-    refusal = await checks.refusal(laid(tmp_path, pickle.dumps(print, protocol=5), reason).data, [spec()])
+    refusal = await checks.refusal(store_bytes(tmp_path, pickle.dumps(print, protocol=5), reason).data, [spec()])
     large = b"\x80\x05" + b"N" * 200_000 + pickle.dumps(print, protocol=5)[2:]
 
     assert refusal is not None
     assert "print" in refusal
-    assert await checks.refusal(laid(tmp_path, large, reason).data, [spec()]) is not None
+    assert await checks.refusal(store_bytes(tmp_path, large, reason).data, [spec()]) is not None
 
 
-async def test_a_large_refresh_is_read_through_but_not_loaded_and_a_first_version_is(tmp_path: Path) -> None:
+async def test_a_large_refresh_is_verified_but_not_loaded_and_a_first_version_is_loaded(tmp_path: Path) -> None:
     data = pickle.dumps("no model at all", protocol=5)
     async with Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=20) as child:
-        checks = StoredArtifacts(ArtifactStore(tmp_path.as_uri()), child, light_bytes=10)
+        checks = ChildProcessArtifactChecks(ArtifactStore(tmp_path.as_uri()), child, light_bytes=10)
 
-        refresh = await checks.refusal(laid(tmp_path, data).data, [spec()])
-        first = await checks.refusal(laid(tmp_path, data, "gate").data, [spec()])
+        refresh = await checks.refusal(store_bytes(tmp_path, data).data, [spec()])
+        first = await checks.refusal(store_bytes(tmp_path, data, "gate").data, [spec()])
 
     assert refresh is None
     assert first == "the artifact holds a str, not a model"
@@ -175,9 +177,9 @@ async def test_what_takes_too_long_or_needs_too_much_is_refused_and_the_next_is_
     tmp_path: Path, memory: int, seconds: float, says: str
 ) -> None:
     slow, wide = b"N0" * 10_000_000, b"N" * 16_000_000
-    heavy = laid(tmp_path, b"\x80\x05" + (slow if seconds == 1 else wide) + b"N.")
+    heavy = store_bytes(tmp_path, b"\x80\x05" + (slow if seconds == 1 else wide) + b"N.")
     async with Limited(preload=PRELOADED_MODULES, memory_bytes=memory, seconds=seconds) as child:
-        checks = StoredArtifacts(ArtifactStore(tmp_path.as_uri()), child, light_bytes=1_000_000)
+        checks = ChildProcessArtifactChecks(ArtifactStore(tmp_path.as_uri()), child, light_bytes=1_000_000)
 
         refusals = [await checks.refusal(v.data, [spec()]) for v in (heavy, stored("b-0", 10, tmp_path))]
 
@@ -185,7 +187,7 @@ async def test_what_takes_too_long_or_needs_too_much_is_refused_and_the_next_is_
     assert refusals[1] is None
 
 
-async def test_a_tree_that_leads_into_itself_is_refused(checks: StoredArtifacts, tmp_path: Path) -> None:
+async def test_a_tree_that_contains_itself_is_refused(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:
     model: Any = build(ModelSpec(preset="hoeffding_tree"), spec())
     model.learn({"price": 1.0, "demand": 1.0}, True)
     root = model.estimator._root
@@ -193,13 +195,13 @@ async def test_a_tree_that_leads_into_itself_is_refused(checks: StoredArtifacts,
     branch.children = [branch, branch]
     model.estimator._root = branch
 
-    refusal = await checks.refusal(laid(tmp_path, save(model).data).data, [spec()])
+    refusal = await checks.refusal(store_bytes(tmp_path, save(model).data).data, [spec()])
 
     assert refusal is not None
     assert "recursion" in refusal
 
 
-async def test_features_of_an_earlier_revision_are_known(checks: StoredArtifacts, tmp_path: Path) -> None:
+async def test_features_of_an_earlier_revision_are_known(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:
     version = stored("a-0", 10, tmp_path)
     later = spec(schema={"price": {"type": "number"}, "wind": {"type": "number"}})
 

@@ -1,4 +1,4 @@
-"""What the registry's tests share: a loop file, events as the other services send them, and the room itself."""
+"""What the registry's tests share: a loop file, events as the other services publish them, and the service itself."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from tests.databases import database_url
 
 from everloop_models import build, save
 from everloop_models.store import ArtifactStore
-from everloop_registry.adapters import BookUnit, SqlReader
+from everloop_registry.adapters.decision_store import RegistryUnitOfWork
+from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.app import build as build_registry
-from everloop_registry.handlers import Handlers, Quota
+from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
@@ -73,8 +74,8 @@ def spec(**changes: Any) -> LoopSpec:
 
 def event(kind: type[E], data: Any, name: str, loop: str = "market", trace: str | None = None) -> E:
     """An event of another service."""
-    told = {"id": name, "time": EPOCH, "subject": loop, "loop": loop, "revision": 1, "traceparent": trace, "data": data}
-    return kind.model_validate(told)
+    fields = {"id": name, "time": EPOCH, "subject": loop, "loop": loop, "revision": 1, "traceparent": trace}
+    return kind.model_validate({**fields, "data": data})
 
 
 def line(name: str) -> Line:
@@ -138,11 +139,11 @@ def run_requested(name: str) -> RunRequested:
     return event(RunRequested, data, f"requested-{name}")
 
 
-def state(version: str, said: str = "ready", instance: str = "serving-1", serving: str | None = None) -> VersionState:
-    """Word from serving."""
-    told = {"version": version, "instance": instance, "state": said, "reason": "test", "serving": serving}
-    data = VersionStateData.model_validate(told)
-    return event(VersionState, data, f"{said}-{version}-{instance}")
+def state(version: str, state: str = "ready", instance: str = "serving-1", serving: str | None = None) -> VersionState:
+    """An instance's report on a version."""
+    fields = {"version": version, "instance": instance, "state": state, "reason": "test", "serving": serving}
+    data = VersionStateData.model_validate(fields)
+    return event(VersionState, data, f"{state}-{version}-{instance}")
 
 
 def trained(name: str, offset: int, reason: str = "refresh", **changes: Any) -> ModelTrained:
@@ -159,9 +160,9 @@ def trained(name: str, offset: int, reason: str = "refresh", **changes: Any) -> 
         libraries={},
     )
     version = f"{name}@{offset}"
-    of = {"uri": f"file:///nowhere/{version}", "sha256": "0" * 64, "size": 10, "signature": ("demand", "price")}
-    told = {"version": version, "line": name, "offset": offset, "run": f"run-{name}", "reason": reason}
-    data = ModelTrainedData.model_validate({**told, **of, "manifest": manifest, **changes})
+    artifact = {"uri": f"file:///nowhere/{version}", "sha256": "0" * 64, "size": 10, "signature": ("demand", "price")}
+    fields = {"version": version, "line": name, "offset": offset, "run": f"run-{name}", "reason": reason}
+    data = ModelTrainedData.model_validate({**fields, **artifact, "manifest": manifest, **changes})
     return event(ModelTrained, data, f"trained-{version}-{reason}")
 
 
@@ -178,23 +179,23 @@ def stored(name: str, offset: int, folder: Path, reason: str = "refresh") -> Mod
 
 
 @dataclass
-class Told:
-    """The checks as an adapter in memory: versions and specs pass unless told otherwise."""
+class StubChecks:
+    """The checks as an adapter in memory: versions and specs pass unless a test refuses them."""
 
     refused: dict[str, str] = field(default_factory=dict)
     wrong: list[FieldError] = field(default_factory=list)
 
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
-        """What was told of this version."""
+        """Why the test refuses this version."""
         return self.refused.get(model.version)
 
     async def check(self, spec: LoopSpec) -> list[FieldError]:
-        """What was told of specs."""
+        """The errors that the test has set."""
         return self.wrong
 
 
-class Turning:
-    """A clock that a test turns; each look is a millisecond later."""
+class SteppingClock:
+    """A clock that a test sets; each reading is a millisecond later."""
 
     def __init__(self) -> None:
         self.now = EPOCH
@@ -204,32 +205,29 @@ class Turning:
         return self.now
 
 
-class Desk:
-    """The handlers over a real book, each call in a unit of work of its own."""
+class HandlerHarness:
+    """The handlers over a real store, each call in a unit of work of its own."""
 
     def __init__(self, database: Database, quota: Quota | None = None) -> None:
-        self.unit, self.reader, self.checks, self.clock = (
-            BookUnit(database),
-            SqlReader(database),
-            Told(),
-            Turning(),
-        )
-        self.handlers = Handlers(self.unit.book, self.checks, self.checks, self.clock, quota or Quota())
-        self.told: list[Decided] = []
+        self.unit, self.reader = RegistryUnitOfWork(database), SqlLoopReader(database)
+        self.checks, self.clock = StubChecks(), SteppingClock()
+        self.events = EventHandlers(self.unit.store, self.checks, self.clock)
+        self.commands = CommandHandlers(self.unit.store, self.checks, self.clock, quota or Quota())
+        self.decisions: list[Decided] = []
 
-    async def hear(self, *events: Event) -> list[str]:
+    async def handle(self, *events: Event) -> list[str]:
         """Handle events; the types of what was decided, without `registry.` and `.v1`."""
-        before = len(self.told)
-        for heard in events:
-            handle = getattr(self.handlers, "on_" + heard.type.split(".")[1])
-            await self._in_unit(lambda: handle(heard, Position(heard.topic.name)))  # noqa: B023 - awaited at once
-        return [d.type.split(".")[1] for d in self.told[before:]]
+        before = len(self.decisions)
+        for event in events:
+            handle = getattr(self.events, "on_" + event.type.split(".")[1])
+            await self._in_unit(lambda: handle(event, Position(event.topic.name)))  # noqa: B023 - awaited at once
+        return [d.type.split(".")[1] for d in self.decisions[before:]]
 
-    async def say(self, command: str, *words: Any) -> list[str]:
-        """Run a command."""
-        before = len(self.told)
-        await self._in_unit(lambda: getattr(self.handlers, command)(*words))
-        return [d.type.split(".")[1] for d in self.told[before:]]
+    async def command(self, command: str, *arguments: Any) -> list[str]:
+        """Run a command; the types of what was decided."""
+        before = len(self.decisions)
+        await self._in_unit(lambda: getattr(self.commands, command)(*arguments))
+        return [d.type.split(".")[1] for d in self.decisions[before:]]
 
     async def loop(self) -> Any:
         """The market loop as it is."""
@@ -239,21 +237,21 @@ class Desk:
         async with self.unit:
             events = await work()
             await self.unit.record(events, {})
-        self.told += [e for e in events if isinstance(e, Decided)]
+        self.decisions += [e for e in events if isinstance(e, Decided)]
 
 
 @asynccontextmanager
-async def desk(folder: Path) -> AsyncIterator[Desk]:
-    """A desk on a fresh database, with the market loop applied."""
+async def handler_harness(folder: Path) -> AsyncIterator[HandlerHarness]:
+    """A harness on a fresh database, with the market loop applied."""
     async with Database(database_url(folder), MIGRATIONS, schema="registry") as database:
-        made = Desk(database)
-        await made.say("apply", spec())
+        made = HandlerHarness(database)
+        await made.command("apply", spec())
         yield made
 
 
 @asynccontextmanager
 async def registry(broker: MemoryBroker, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """The whole service over a memory broker: a client of its door, once it is ready."""
+    """The whole service over a memory broker: an HTTP client, once it is ready."""
     async with registry_on(
         broker.engine, RegistrySettings(data=folder, port=0, database_url=database_url(folder))
     ) as client:
@@ -262,7 +260,7 @@ async def registry(broker: MemoryBroker, folder: Path) -> AsyncIterator[httpx.As
 
 @asynccontextmanager
 async def registry_on(connect: EngineFactory, settings: RegistrySettings) -> AsyncIterator[httpx.AsyncClient]:
-    """The whole service on any bus: a client of its door, once it is ready."""
+    """The whole service over any engine: an HTTP client, once it is ready."""
     service = build_registry(settings, connect)
     stop = asyncio.Event()
     running = asyncio.create_task(service.run(stop))

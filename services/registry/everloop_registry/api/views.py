@@ -1,4 +1,4 @@
-"""What the doors answer about a loop, and the loop as it was at a moment: its decisions folded up to then."""
+"""What HTTP queries answer about a loop, as JSON."""
 
 from __future__ import annotations
 
@@ -6,42 +6,29 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from everloop_registry.domain.ledger import Cause, Ledger, digest
 from everloop_registry.domain.loop import Loop
-from everloop_registry.domain.rollout import plan
-from everloop_registry.domain.work import Instead
-from everloop_schemas.catalogue import decode
-from everloop_schemas.envelope import at
-from everloop_schemas.registry import BASELINE, Decided, LiveVersion, VersionRegistered
+from everloop_registry.domain.rollout import rollout_plan
+from everloop_registry.domain.working_state import SubstituteVersion
+from everloop_schemas.registry import BASELINE, LiveVersion, VersionRegistered
 
 
-def as_of(loop: str, wires: Sequence[bytes]) -> Loop | None:
-    """The fold of these decisions, the loop's first ones; None without any."""
-    ledger = Ledger(loop, Cause(None, None, at(0)))
-    for wire in wires:
-        decision = decode(Decided.topic.name, wire)
-        assert isinstance(decision, Decided), "the topic holds nothing else"
-        ledger.follow(decision, digest(wire))
-    return ledger.loop
-
-
-def served_view(loop: Loop, unserved: Mapping[str, Instead]) -> dict[str, Any]:
-    """A loop as it is now, whole; `champion.serving` says what instances that cannot load the champion serve."""
-    found = state_view(loop)
-    told = {i: t for i, t in sorted(unserved.items()) if t.of == loop.champion.version}
-    found["champion"]["serving"] = {i: {"version": t.version, "reason": t.reason} for i, t in told.items()}
-    return found
+def current_view(loop: Loop, substitutes: Mapping[str, SubstituteVersion]) -> dict[str, Any]:
+    """A loop as it is now; `champion.serving` says what instances that cannot load the champion serve."""
+    view = state_view(loop)
+    serving = {i: s for i, s in sorted(substitutes.items()) if s.champion == loop.champion.version}
+    view["champion"]["serving"] = {i: {"version": s.version, "reason": s.reason} for i, s in serving.items()}
+    return view
 
 
 def state_view(loop: Loop) -> dict[str, Any]:
-    """A loop, whole."""
+    """A loop at one moment: spec, live versions and rollout."""
     return {
         "loop": loop.loop,
         "revision": loop.revision,
         "applied": loop.applied.isoformat(),
         "champion": _live(loop.champion),
         "candidate": _live(loop.candidate),
-        "previous": (loop.before.version if loop.before else BASELINE) if loop.champion.version != BASELINE else None,
+        "previous": _previous_version(loop),
         "winner": loop.winner,
         "stage": loop.stage,
         "share": loop.share,
@@ -55,7 +42,7 @@ def state_view(loop: Loop) -> dict[str, Any]:
 
 def rollout_view(loop: Loop) -> dict[str, Any]:
     """The rollout and what is still ahead of it."""
-    steps = plan(loop)
+    plan = rollout_plan(loop)
     return {
         "loop": loop.loop,
         "stage": loop.stage,
@@ -67,12 +54,12 @@ def rollout_view(loop: Loop) -> dict[str, Any]:
         "urgent": loop.urgent,
         "pinned": loop.pinned,
         "since_outcomes": loop.staged_at,
-        "plan": {"shadow": steps.shadow, "shares": steps.shares, "step": steps.step},
+        "plan": {"shadow": plan.shadow, "shares": plan.shares, "step": plan.step},
     }
 
 
-def registered(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The versions registered by these decisions in the loop's present life, with the slot of those that are live."""
+def versions_view(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The versions that these decisions registered in the loop's present lifetime, with the slot of the live ones."""
     slots = {loop.champion.version: "champion"}
     if loop.candidate is not None:
         slots[loop.candidate.version] = "candidate"
@@ -96,3 +83,9 @@ def registered(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
 
 def _live(live: LiveVersion | None) -> dict[str, Any] | None:
     return json.loads(live.model_dump_json()) if live else None
+
+
+def _previous_version(loop: Loop) -> str | None:
+    if loop.champion.version == BASELINE:
+        return None
+    return loop.previous_champion.version if loop.previous_champion else BASELINE

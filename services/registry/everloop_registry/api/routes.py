@@ -1,4 +1,4 @@
-"""The registry's HTTP door: loops, versions, rollouts and history, now or as of a moment; and what a person may say."""
+"""The registry's HTTP routes: commands, and loops, versions, rollouts and history, now or as of a moment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_learning.errors import LoopNotFound
+from everloop_registry.api.views import current_view, rollout_view, state_view, versions_view
+from everloop_registry.domain.decision_log import fold_decisions
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.spec_file import read_spec
-from everloop_registry.errors import SpecRejected, Starting
-from everloop_registry.handlers import Handlers
-from everloop_registry.ports import Reader
-from everloop_registry.views import as_of, registered, rollout_view, served_view, state_view
+from everloop_registry.errors import RecoveryInProgress, SpecRejected
+from everloop_registry.handlers import CommandHandlers
+from everloop_registry.ports import LoopReader
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
 from everloop_shared.errors import FieldError, Rejected
@@ -26,10 +27,10 @@ from everloop_shared.http import UnsupportedType, read_body
 from everloop_shared.http.json_body import command_body
 from everloop_shared.text import Readable
 
-_LOOP_FILE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
-_BACK = {"application/json": {"reason": "complaints since noon"}}
-_ON = {"application/json": {"reason": "the cause is found"}}
-COMMAND_BYTES = 10_000
+_LOOP_FILE_EXAMPLE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
+_ROLLBACK_EXAMPLE = {"application/json": {"reason": "complaints since noon"}}
+_RESUME_EXAMPLE = {"application/json": {"reason": "the cause is found"}}
+MAX_COMMAND_BYTES = 10_000
 Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
 Command = Callable[[], Awaitable[list[Event]]]
 JSON_TYPES = ("application/json",)
@@ -37,14 +38,14 @@ YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yam
 
 
 class Commands(Protocol):
-    """Runs a command in a unit of work and returns once the broker has what it decided."""
+    """Runs a command in a unit of work and returns once the decisions are published."""
 
     async def __call__(self, command: Command) -> list[Event]:
-        """What the command decided; raises DecidedNotTold when it is stored and the broker is away."""
+        """What the command decided; raises StoredNotPublished when it is stored and Kafka cannot be reached."""
 
 
 class RollbackBody(BaseModel):
-    """A person takes the champion back, to the one before it or to a version by name."""
+    """Roll the champion back, to the one before it or to a version by name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +54,7 @@ class RollbackBody(BaseModel):
 
 
 class ResumeBody(BaseModel):
-    """A person lets gate and rollout act again."""
+    """Let gate and rollout act again."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,35 +62,37 @@ class ResumeBody(BaseModel):
 
 
 def router(
-    handlers: Handlers, reader: Reader, command: Commands, max_spec_bytes: int, started: Callable[[], bool]
+    handlers: CommandHandlers, reader: LoopReader, command: Commands, max_spec_bytes: int, recovered: Callable[[], bool]
 ) -> APIRouter:
-    """The routes, closed with 503 until `started`."""
+    """The routes; they answer 503 until the registry has `recovered`."""
 
-    async def open_door() -> None:
-        if not started():
-            raise Starting("the registry reads its topic; it answers in a moment")
+    async def require_recovery() -> None:
+        if not recovered():
+            raise RecoveryInProgress("the registry is reading its topic; try again in a moment")
 
-    routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(open_door)])
+    routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(require_recovery)])
     _commands(routes, handlers, reader, command, max_spec_bytes)
     _queries(routes, reader)
     return routes
 
 
-def _body_told(example: dict[str, Any]) -> dict[str, Any]:
-    """What the documentation says of a body that the route reads itself."""
+def _body_docs(example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI documentation of a body that the route reads itself."""
     content = {kind: {"schema": {"type": "object"}, "example": body} for kind, body in example.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Commands, max_spec_bytes: int) -> None:
-    @routes.put("/{loop}", openapi_extra=_body_told(_LOOP_FILE))
+def _commands(
+    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, command: Commands, max_spec_bytes: int
+) -> None:
+    @routes.put("/{loop}", openapi_extra=_body_docs(_LOOP_FILE_EXAMPLE))
     async def apply(loop: str, request: Request) -> JSONResponse:
-        """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new revision or the same again."""
+        """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new or an unchanged revision."""
         is_json = _is_json(request.headers.get("content-type", ""))
         body = await read_body(request, max_spec_bytes)
         spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
         if spec.loop != loop:
-            wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them one")
+            wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them equal")
             raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
         known = await reader.loop(loop)
         if known is None or known.spec != spec:
@@ -99,19 +102,19 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
         new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)
         return JSONResponse(state_view(state), 201 if new else 200)
 
-    @routes.post("/{loop}/rollback", openapi_extra=_body_told(_BACK))
+    @routes.post("/{loop}/rollback", openapi_extra=_body_docs(_ROLLBACK_EXAMPLE))
     async def rollback(loop: str, request: Request) -> JSONResponse:
-        """Take the champion back and pin it there until resume."""
-        body = await command_body(RollbackBody, request, COMMAND_BYTES)
+        """Roll the champion back and pin the loop to it until resume."""
+        body = await command_body(RollbackBody, request, MAX_COMMAND_BYTES)
         events = await command(lambda: handlers.rollback(loop, body.reason, body.to))
         done = next((e for e in events if isinstance(e, ModelRolledBack)), None)
         state = state_view(await _loop(reader, loop))
         return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
 
-    @routes.post("/{loop}/resume", openapi_extra=_body_told(_ON))
+    @routes.post("/{loop}/resume", openapi_extra=_body_docs(_RESUME_EXAMPLE))
     async def resume(loop: str, request: Request) -> JSONResponse:
         """Lift the pin of a rollback."""
-        body = await command_body(ResumeBody, request, COMMAND_BYTES)
+        body = await command_body(ResumeBody, request, MAX_COMMAND_BYTES)
         await command(lambda: handlers.resume(loop, body.reason))
         return JSONResponse(state_view(await _loop(reader, loop)))
 
@@ -123,10 +126,10 @@ def _commands(routes: APIRouter, handlers: Handlers, reader: Reader, command: Co
         return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
 
 
-def _queries(routes: APIRouter, reader: Reader) -> None:
+def _queries(routes: APIRouter, reader: LoopReader) -> None:
     @routes.get("")
     async def loops(deleted: bool = False) -> JSONResponse:
-        """Every loop, in short; with `deleted`, those that were deleted."""
+        """Every loop, in short; with `deleted`, the deleted ones."""
         short = ("loop", "revision", "stage", "share", "pinned")
         found = [(loop, state_view(loop)) for loop in await reader.loops(deleted)]
         answer = [{**{k: v[k] for k in short}, "champion": loop.champion.version} for loop, v in found]
@@ -136,14 +139,14 @@ def _queries(routes: APIRouter, reader: Reader) -> None:
     async def state(loop: str, as_of: str | None = None) -> JSONResponse:
         """Spec, revision, live versions and rollout."""
         found = await _loop(reader, loop, as_of)
-        return JSONResponse(state_view(found) if as_of else served_view(found, await reader.unserved(loop)))
+        return JSONResponse(state_view(found) if as_of else current_view(found, await reader.substitutes(loop)))
 
     @routes.get("/{loop}/versions")
     async def versions(loop: str, as_of: str | None = None) -> JSONResponse:
         """Every registered version, oldest first."""
         now = await _loop(reader, loop, as_of)
         wires = await reader.wires(loop, _moment(as_of), VersionRegistered.type_name())
-        return JSONResponse({"loop": loop, "versions": registered(now, wires)})
+        return JSONResponse({"loop": loop, "versions": versions_view(now, wires)})
 
     @routes.get("/{loop}/rollout")
     async def rollout(loop: str, as_of: str | None = None) -> JSONResponse:
@@ -159,9 +162,9 @@ def _queries(routes: APIRouter, reader: Reader) -> None:
         return JSONResponse({"loop": loop, "decisions": [json.loads(wire) for wire in wires]})
 
 
-async def _loop(reader: Reader, loop: str, when: str | None = None) -> Loop:
+async def _loop(reader: LoopReader, loop: str, when: str | None = None) -> Loop:
     moment = _moment(when)
-    found = await reader.loop(loop) if moment is None else as_of(loop, await reader.wires(loop, moment))
+    found = await reader.loop(loop) if moment is None else fold_decisions(loop, await reader.wires(loop, moment))
     if found is None or found.deleted:
         raise LoopNotFound(loop, deleted=found is not None, as_of=when)
     return found
@@ -183,5 +186,5 @@ def _moment(text: str | None) -> datetime | None:
 def _is_json(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in JSON_TYPES + YAML_TYPES:
-        raise UnsupportedType(f"{kind} is not read here; send application/yaml or application/json")
+        raise UnsupportedType(f"{kind} is not supported; send application/yaml or application/json")
     return kind in JSON_TYPES

@@ -1,4 +1,4 @@
-"""The checks before a version is accepted: that it is what it says, and can be served."""
+"""Checks a version before it is registered: that its artifact matches its description, and can be served."""
 
 from __future__ import annotations
 
@@ -7,48 +7,46 @@ from collections.abc import Sequence
 
 from everloop_features import compile_features
 from everloop_learning.version import Version
-from everloop_models import (
-    ArtifactCorrupt,
-    ArtifactUnavailable,
-    ModelBroken,
-)
+from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelBroken
 from everloop_models.first_load import try_artifact
 from everloop_models.store import ArtifactStore
-from everloop_registry.building import sample
-from everloop_registry.metrics import CHECKS
+from everloop_registry.domain.samples import sample_value
+from everloop_registry.metrics import CHECK_SECONDS
 from everloop_schemas.envelope import Fields, at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
 
 
-class StoredArtifacts:
-    """Fetches a version's artifact and has it tried in a child process; at most one artifact is in memory.
+class ChildProcessArtifactChecks:
+    """Fetches a version's artifact and tries it in a child process; at most one artifact is in memory.
 
-    A refresh over `light_bytes` is read through and not loaded: its line was loaded before, and serving falls back.
+    A refresh over `light_bytes` is verified but not loaded: its line was loaded before, and serving falls back.
     """
 
     def __init__(self, store: ArtifactStore, child: Limited, light_bytes: int) -> None:
-        self._store, self._child, self._light = store, child, light_bytes
-        self._one = asyncio.Lock()
+        self._store, self._child, self._light_bytes = store, child, light_bytes
+        self._one_at_a_time = asyncio.Lock()
 
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
         """Why it cannot be served, None where it can; raises Unavailable while the store is away."""
         if model.offset < 0 or model.version != str(Version(model.line, model.offset)) or model.size < 1:
             return f"it says that it is {model.line!r:.80} at {_short(model.offset)}, of {_short(model.size)} bytes"
         known = {name for spec in specs for name in compile_features(spec).names}
-        if strange := sorted(set(model.signature) - known):
-            return f"it needs features that no revision of the loop has: {', '.join(strange[:5])}"
-        loads = model.reason != "refresh" or model.size <= self._light
-        async with self._one:
-            with CHECKS.time():
-                return await self._tried(model, specs[-1], loads)
+        if unknown := sorted(set(model.signature) - known):
+            return f"it needs features that no revision of the loop has: {', '.join(unknown[:5])}"
+        is_loaded = model.reason != "refresh" or model.size <= self._light_bytes
+        async with self._one_at_a_time:
+            with CHECK_SECONDS.time():
+                return await self._refusal_of_artifact(model, specs[-1], is_loaded)
 
-    async def _tried(self, model: ModelTrainedData, spec: LoopSpec, loads: bool) -> str | None:
+    async def _refusal_of_artifact(self, model: ModelTrainedData, spec: LoopSpec, is_loaded: bool) -> str | None:
         try:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256)
             data = await asyncio.to_thread(self._store.get, name, model.size)
-            await self._child.run(try_artifact, data, model.sha256, _sample(spec), model.manifest.format, loads)
+            await self._child.run(
+                try_artifact, data, model.sha256, _sample_vector(spec), model.manifest.format, is_loaded
+            )
         except ArtifactUnavailable as e:
             if isinstance(e.__cause__, FileNotFoundError):
                 return f"no artifact {name} in the store"
@@ -60,10 +58,10 @@ class StoredArtifacts:
         return None
 
 
-def _sample(spec: LoopSpec) -> Fields:
-    """The vector of one made-up observation."""
+def _sample_vector(spec: LoopSpec) -> Fields:
+    """The feature vector of a sample observation."""
     plan = compile_features(spec)
-    return plan.apply(plan.empty(), {name: sample(of) for name, of in spec.fields.items()}, at(0))[1]
+    return plan.apply(plan.empty(), {name: sample_value(of) for name, of in spec.fields.items()}, at(0))[1]
 
 
 def _short(number: int) -> str:

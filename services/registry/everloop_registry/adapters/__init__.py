@@ -1,0 +1,1 @@
+"""What provides the registry's ports: SQL tables, the artifact store, and child processes."""

@@ -1,0 +1,113 @@
+"""Where decisions are written: numbered, chained, and folded at once into the loop they change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import TypeVar
+
+from everloop_registry.domain.loop import GENESIS, Loop, fold
+from everloop_registry.domain.working_state import WorkingState
+from everloop_schemas.catalogue import decode
+from everloop_schemas.envelope import Data, Event, at, derived_id
+from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
+from everloop_schemas.training import ModelTrainedData
+
+D = TypeVar("D", bound=Decided)
+
+
+def digest(wire: bytes) -> str:
+    """The hash of a decision's bytes, which the next decision carries as `prevhash`."""
+    return sha256(wire).hexdigest()
+
+
+@dataclass(frozen=True)
+class DecisionContext:
+    """Why and when the registry decides: the id of the event behind it (None for a command), its trace, the time."""
+
+    event_id: str | None
+    traceparent: str | None
+    now: datetime
+
+    @classmethod
+    def of_event(cls, event: Event, now: datetime) -> DecisionContext:
+        """The context of a decision that follows from an event."""
+        return cls(event.id, event.traceparent, now)
+
+
+@dataclass
+class DecisionLog:
+    """The decisions of one loop, open for the next: their fold `state`, the working state, and the new decisions.
+
+    `head` is the hash of the last decision; `models` are the registered versions that decisions may name.
+    """
+
+    name: str
+    context: DecisionContext
+    state: Loop | None = None
+    head: str = GENESIS
+    working: WorkingState = field(default_factory=WorkingState)
+    models: dict[str, ModelTrainedData] = field(default_factory=dict)
+    decided: list[Decided] = field(default_factory=list)
+
+    @property
+    def loop(self) -> Loop:
+        """The fold, of a loop that was applied."""
+        assert self.state is not None, "applied before anything else is decided"
+        return self.state
+
+    def decide(self, kind: type[D], subject: str, data: Data, run: str | None = None) -> D:
+        """Write one decision and fold it; its time is never before the last one's, so that as-of queries are exact."""
+        before = self.state
+        sequence = before.sequence + 1 if before else 0
+        decision = kind(
+            id=derived_id(self.name, kind.type_name(), sequence),
+            time=max(self.context.now, before.time) if before else self.context.now,
+            subject=subject,
+            loop=self.name,
+            revision=(before.revision if before else 0) + (kind is LoopApplied),
+            causationid=self.context.event_id,
+            correlationid=run,
+            traceparent=self.context.traceparent,
+            sequence=sequence,
+            prevhash=self.head,
+            data=data,
+        )
+        self.fold(decision, digest(decision.encode()))
+        self.decided.append(decision)
+        return decision
+
+    def fold(self, decision: Decided, head: str) -> None:
+        """Fold a new or replayed decision, whose bytes hash to `head`."""
+        if isinstance(decision, VersionRegistered):
+            self.models[decision.data.model.version] = decision.data.model
+        before, after = self.state, fold(self.state, decision, self.models)  # raises before anything has changed
+        self.state, self.head = after, head
+        if isinstance(decision, LoopDeleted):
+            self.working = WorkingState()
+        self.working.follow_decision(decision, before)
+
+    def replay(self, decision: Decided) -> None:
+        """Take in an earlier decision, as the topic has it."""
+        self.fold(decision, digest(decision.encode()))
+        self.working.skip_past(decision)
+        self.decided.append(decision)
+
+    def events_to_publish(self) -> list[Event]:
+        """The new decisions in order, then the state that they lead to."""
+        if not self.decided:
+            return []
+        state = self.loop.state_event().model_copy(update={"traceparent": self.context.traceparent})
+        return [*self.decided, state]
+
+
+def fold_decisions(loop: str, wires: Sequence[bytes]) -> Loop | None:
+    """The fold of a loop's first decisions, as they are on the wire; None without any."""
+    decision_log = DecisionLog(loop, DecisionContext(None, None, at(0)))
+    for wire in wires:
+        decision = decode(Decided.topic.name, wire)
+        assert isinstance(decision, Decided), "the topic holds nothing else"
+        decision_log.fold(decision, digest(wire))
+    return decision_log.state

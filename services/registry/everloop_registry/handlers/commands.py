@@ -1,0 +1,201 @@
+"""What the registry decides about the commands of people and applications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from everloop_learning.errors import LoopNotFound
+from everloop_learning.version import line_of
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.loop import MAX_KEPT_VERSIONS
+from everloop_registry.errors import (
+    ArtifactCollected,
+    Conflict,
+    SpecRejected,
+    TooManyChanges,
+    TooManyLoops,
+    VersionNotFound,
+)
+from everloop_registry.ports import DecisionStore, SpecChecks
+from everloop_schemas.envelope import Event
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import (
+    BASELINE,
+    Decided,
+    LoopApplied,
+    LoopAppliedData,
+    LoopDeleted,
+    LoopDeletedData,
+    LoopResumed,
+    LoopResumedData,
+    ModelRolledBack,
+    ModelRolledBackData,
+)
+from everloop_shared.clock import Clock
+from everloop_shared.errors import FieldError
+from everloop_shared.tracing import current_traceparent
+
+MAX_SPEC_JSON_BYTES = 500_000
+"""A spec is sent in one event, and again in the event of the loop's state."""
+QUOTA_PERIOD = timedelta(hours=1)
+NAMES_PER_LOOP = 10
+"""A deleted loop leaves its name and last state: so many times the limit of loops, names may have been in use."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many loops there may be, and how many decisions of one kind commands may cause about one within an hour."""
+
+    loops: int = 1_000
+    changes_per_hour: int = 100
+
+
+@dataclass
+class CommandHandlers:
+    """One method per command; each is idempotent and returns the decisions to publish, then the loop's state."""
+
+    store: DecisionStore
+    specs: SpecChecks
+    clock: Clock
+    quota: Quota = field(default_factory=Quota)
+
+    async def check(self, spec: LoopSpec) -> None:
+        """Try a spec out, outside any unit of work, as it takes a while; raises SpecRejected."""
+        if errors := await self.specs.check(spec):
+            raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
+
+    async def apply(self, spec: LoopSpec) -> list[Event]:
+        """Apply a checked spec: a new loop, a new revision, or nothing when it is unchanged. Raises SpecRejected."""
+        wire = spec.model_dump_json(exclude_none=True, by_alias=True)
+        if len(wire) > MAX_SPEC_JSON_BYTES:
+            wrong = FieldError("body", f"has {len(wire):,} bytes as JSON; at most {MAX_SPEC_JSON_BYTES:,} can be sent")
+            raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
+        spec = LoopSpec.model_validate_json(wire)
+        decision_log = await self._open(spec.loop)
+        exists = decision_log.state is not None and not decision_log.state.deleted
+        if exists:
+            if decision_log.loop.spec == spec:
+                return []
+            _check_same_task(decision_log.loop.spec, spec)
+        await self._check_quota(spec.loop, LoopApplied, is_new=not exists)
+        decision_log.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec))
+        return await self._close(decision_log)
+
+    async def rollback(self, loop: str, reason: str, to: str | None = None) -> list[Event]:
+        """Roll the champion back, by default to the one before the last promotion, and pin the loop to it."""
+        decision_log = await self._open_existing(loop)
+        target = _rollback_target(decision_log, to)
+        if target is None:
+            return []
+        await self._check_quota(loop, ModelRolledBack)
+        if target != BASELINE:
+            await self._check_can_return_to(decision_log, target)
+        champion = decision_log.loop.champion.version
+        data = ModelRolledBackData(
+            version=target,
+            rolled_back=champion,
+            by="person",
+            reason=reason,
+            pinned=True,
+            outcomes=decision_log.working.outcomes,
+        )
+        decision_log.decide(ModelRolledBack, champion, data, decision_log.working.runs.get(line_of(champion)))
+        return await self._close(decision_log)
+
+    async def resume(self, loop: str, reason: str) -> list[Event]:
+        """Lift the pin of a rollback; nothing where there is none."""
+        decision_log = await self._open_existing(loop)
+        if decision_log.loop.pinned:
+            await self._check_quota(loop, LoopResumed)
+            decision_log.decide(LoopResumed, loop, LoopResumedData(reason=reason))
+        return await self._close(decision_log)
+
+    async def delete(self, loop: str, reason: str) -> list[Event]:
+        """Delete a loop; its log stays. Nothing where it is deleted already."""
+        decision_log = await self._open(loop)
+        if decision_log.state is None:
+            raise LoopNotFound(loop)
+        if decision_log.state.deleted:
+            return []
+        decision_log.decide(LoopDeleted, loop, LoopDeletedData(reason=reason))
+        return await self._close(decision_log)
+
+    async def _check_can_return_to(self, decision_log: DecisionLog, version: str) -> None:
+        loop = decision_log.name
+        if (model := await self.store.model(loop, version)) is None:
+            raise VersionNotFound(f"no version {version!r} of {loop}; /v1/loops/{loop}/versions lists them")
+        if version not in decision_log.loop.kept:
+            raise ArtifactCollected(
+                f"the artifact of {version} was collected: those of the latest {MAX_KEPT_VERSIONS} versions are kept, "
+                f"and those of the last champions. Choose a version that /v1/loops/{loop}/versions shows as kept, or "
+                "train a fresh one: everloop retrain"
+            )
+        decision_log.models[version] = model
+
+    async def _open_existing(self, loop: str) -> DecisionLog:
+        decision_log = await self._open(loop)
+        if decision_log.state is None or decision_log.state.deleted:
+            raise LoopNotFound(loop, deleted=decision_log.state is not None)
+        return decision_log
+
+    async def _open(self, loop: str) -> DecisionLog:
+        return await self.store.open(loop, DecisionContext(None, current_traceparent(), self.clock()))
+
+    async def _check_quota(self, loop: str, kind: type[Decided], is_new: bool = False) -> None:
+        """Raises TooManyChanges, or for a new loop TooManyLoops, where one more decision is over its quota."""
+        quota, now = self.quota, self.clock()
+        if await self.store.count_decided_since(loop, kind, now - QUOTA_PERIOD) >= quota.changes_per_hour:
+            raise TooManyChanges(
+                f"{quota.changes_per_hour} decisions of this kind about {loop} within an hour are the limit "
+                "(EVERLOOP_REGISTRY_MAX_CHANGES_PER_HOUR); try again later"
+            )
+        if is_new:
+            await self._check_loop_quota(loop)
+
+    async def _check_loop_quota(self, loop: str) -> None:
+        limit = self.quota.loops
+        living, ever = await self.store.count_loops()
+        if living >= limit:
+            raise TooManyLoops(
+                f"there are {living:,} loops, the limit (EVERLOOP_REGISTRY_MAX_LOOPS); delete one that nobody "
+                "needs (everloop delete LOOP), or raise the limit"
+            )
+        if ever >= limit * NAMES_PER_LOOP and not await self.store.has_loop(loop):
+            raise TooManyLoops(
+                f"{ever:,} names were in use, {NAMES_PER_LOOP} times EVERLOOP_REGISTRY_MAX_LOOPS; apply under the "
+                "name of a deleted loop, or raise the limit"
+            )
+
+    async def _close(self, decision_log: DecisionLog) -> list[Event]:
+        await self.store.save(decision_log)
+        return decision_log.events_to_publish()
+
+
+def _rollback_target(decision_log: DecisionLog, to: str | None) -> str | None:
+    """The version to roll back to; None where it is pinned there already. Raises Conflict where there is none."""
+    loop = decision_log.loop
+    champion = loop.champion.version
+    if to is None and loop.pinned:
+        raise Conflict(f"pinned to {champion} by a rollback already; name the version in `to`, or resume first")
+    if to is None and champion == BASELINE:
+        raise Conflict("version 0 is champion: there is nothing before it")
+    target = to or (loop.previous_champion.version if loop.previous_champion else BASELINE)
+    if target != champion:
+        return target
+    if loop.pinned:
+        return None
+    raise Conflict(f"{champion} is champion already")
+
+
+def _check_same_task(old: LoopSpec, new: LoopSpec) -> None:
+    wrong = [
+        FieldError(field, f"cannot change from {a} to {b} while the loop exists; apply it under another name")
+        for field, a, b in (
+            ("task", old.task, new.task),
+            ("label.type", old.label_type, new.label_type),
+        )
+        if a != b
+    ]
+    if wrong:
+        raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in wrong), wrong)
