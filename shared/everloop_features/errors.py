@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import FieldError, Rejected
+from everloop_shared.errors import ErrorKind, FieldError, InputRejected
 
 
-class FeaturesRejected(Rejected, ValueError):
+class FeaturesRejected(InputRejected, ValueError):
     """The `features` of a spec do not fit; `errors` names each field (`features.2.expr`) and the fix."""
 
     title = "Features do not fit"
@@ -18,8 +18,8 @@ class ExpressionRejected(ValueError):
     """An expression says something that is not allowed; the message says what, and the fix."""
 
 
-class IdTaken(Rejected):
+class IdTaken(InputRejected):
     """Another observation came under this id before: the same id with another entity, time or other fields."""
 
-    http_status = 409
+    kind = ErrorKind.ALREADY_EXISTS
     title = "Id taken"

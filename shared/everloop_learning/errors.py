@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, NotYet
+from everloop_shared.errors import NotFound, RetryLater
 
 NAME_LENGTH = 80
 """Characters of a loop's name that an error repeats; requests may name anything."""
@@ -27,7 +27,7 @@ class LoopNotFound(NotFound):
         super().__init__(detail)
 
 
-class LoopNotKnownYet(NotYet):
+class LoopNotKnownYet(RetryLater):
     """A record belongs to a loop, or to a revision of it, whose state has not arrived in this process: it is retried.
 
     After `give_up_after` seconds it becomes a dead letter.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Disposition, EverloopError, FieldError, Unavailable
+from everloop_shared.errors import Disposition, FieldError, ServiceError, Unavailable
 
 
 class ModelSpecInvalid(ValueError):
@@ -14,18 +14,16 @@ class ModelSpecInvalid(ValueError):
         self.errors = [FieldError(field, error)]
 
 
-class ModelBroken(EverloopError):
+class ModelBroken(ServiceError):
     """A model raised, or predicted what is not finite: it may be neither served nor stored."""
 
-    http_status = 500
     disposition = Disposition.CRASH
     title = "Model broken"
 
 
-class ArtifactCorrupt(EverloopError):
+class ArtifactCorrupt(ServiceError):
     """An artifact's bytes are not those that were saved, or ask for what no model needs. A retry does not help."""
 
-    http_status = 500
     disposition = Disposition.DEAD_LETTER
     title = "Artifact corrupt"
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from everloop_shared import postgresql
-from everloop_shared.errors import Misconfigured, Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 from everloop_shared.file_lock import held
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Database:
 def raise_if_away(error: BaseException) -> None:
     """Say "not now" of the database (locked, full, away), and "never" of a value, in the house's words."""
     if postgresql.is_refused(error):
-        raise Rejected(f"the database does not take a value: {getattr(error, 'orig', None) or error}") from error
+        raise InputRejected(f"the database does not take a value: {getattr(error, 'orig', None) or error}") from error
     if postgresql.is_away(error):
         raise Unavailable(f"the database says: {getattr(error, 'orig', None) or error}") from error
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NoReturn, Self
 
-from everloop_shared.errors import EverloopError, FieldError, Overloaded, Rejected
+from everloop_shared.errors import FieldError, InputRejected, Overloaded, ServiceError
 from everloop_shared.limited_child import HEADER
 
 START_S = 60.0
@@ -24,7 +24,7 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "E
 """What a child gets to see of the environment: no passwords, no addresses."""
 
 
-class LimitExceeded(Rejected):
+class LimitExceeded(InputRejected):
     """A call took too long, needed too much memory, or ended its process; `limit` says which."""
 
     title = "Limit exceeded"
@@ -35,7 +35,7 @@ class LimitExceeded(Rejected):
 
 
 class ChildFailed(Exception):
-    """The function raised what is no EverloopError, and the text is its traceback; or no child could be started."""
+    """The function raised what is no ServiceError, and the text is its traceback; or no child could be started."""
 
 
 class Limited:
@@ -73,7 +73,7 @@ class Limited:
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """What a function of a module returns (JSON's types); `args` are pickled.
 
-        An EverloopError is raised here as it was there. Raises LimitExceeded, Overloaded, and ChildFailed for any
+        An ServiceError is raised here as it was there. Raises LimitExceeded, Overloaded, and ChildFailed for any
         other exception.
         """
         if self._inside >= self._most:
@@ -218,15 +218,15 @@ def _result(answer: dict[str, Any]) -> Any:
 
 def _raise(answer: dict[str, Any]) -> NoReturn:
     detail = str(answer.get("detail"))
-    for cls in _errors(EverloopError):
+    for cls in _errors(ServiceError):
         if f"{cls.__module__}.{cls.__qualname__}" == answer["error"]:
             error = cls.__new__(cls)
-            EverloopError.__init__(error, detail, [FieldError(str(f), str(e)) for f, e in answer.get("errors", [])])
+            ServiceError.__init__(error, detail, [FieldError(str(f), str(e)) for f, e in answer.get("errors", [])])
             raise error
     raise ChildFailed(f"{answer['error']}: {detail}")
 
 
-def _errors(base: type[EverloopError]) -> Iterator[type[EverloopError]]:
+def _errors(base: type[ServiceError]) -> Iterator[type[ServiceError]]:
     yield base
     for cls in base.__subclasses__():
         yield from _errors(cls)

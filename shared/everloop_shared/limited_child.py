@@ -17,7 +17,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from everloop_shared.errors import EverloopError
+from everloop_shared.errors import ServiceError
 
 HEADER = struct.Struct("!Q")
 OPEN_FILES = 64
@@ -107,7 +107,7 @@ def _answer(requests: Any, size: int, cpu_s: float) -> bytes:
         return _frame({"limit": "cpu"})
     except MemoryError:
         return _frame({"limit": "memory"})
-    except EverloopError as e:
+    except ServiceError as e:
         errors = [[f.field, f.error] for f in e.errors]
         return _frame({"error": f"{type(e).__module__}.{type(e).__qualname__}", "detail": e.detail, "errors": errors})
     except BaseException:

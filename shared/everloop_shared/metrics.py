@@ -6,29 +6,38 @@ from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-CONSUMED = Counter("everloop_consumed_records_total", "Records handled, whatever came of them.", ["service", "topic"])
+CONSUMED = Counter("everloop_consumed_records_total", "Records handled, with whatever result.", ["service", "topic"])
 HANDLED = Histogram(
     "everloop_handle_seconds", "Time in the handler of one record.", ["service", "topic"], buckets=SECONDS
 )
 DEAD_LETTERS = Counter(
     "everloop_dead_letters_total",
-    "Records parked in the dead letter, by topic and error.",
+    "Records stored as dead letters, by topic and error.",
     ["service", "topic", "error"],
 )
 DROPPED = Counter(
-    "everloop_dropped_records_total", "Records of deleted loops, let go: they stay on the log.", ["service", "topic"]
+    "everloop_dropped_records_total",
+    "Records of deleted loops that were skipped.",
+    ["service", "topic"],
 )
-RETRIES = Counter("everloop_retries_total", "Times a partition backed off, by topic.", ["service", "topic"])
+RETRIES = Counter("everloop_retries_total", "Retries of a record after a backoff, by topic.", ["service", "topic"])
 LAG = Gauge(
     "everloop_lag_records", "Records of a partition that are not handled yet.", ["service", "topic", "partition"]
 )
 COMMITS = Counter("everloop_commits_total", "Commits of offsets, by result.", ["service", "result"])
 PUBLISHED = Counter("everloop_published_events_total", "Events that the broker has acknowledged.", ["service", "topic"])
-PUBLISH = Histogram("everloop_publish_seconds", "Time until all acks of one publish.", ["service"], buckets=SECONDS)
+PUBLISH = Histogram(
+    "everloop_publish_seconds",
+    "Time until the broker has acknowledged one publish.",
+    ["service"],
+    buckets=SECONDS,
+)
 UNACKED = Gauge("everloop_unacked_events", "Events sent and not acknowledged yet.", ["service"])
-OUTBOX = Gauge("everloop_outbox_events", "Events in the outbox that the broker does not have yet.", ["service"])
+OUTBOX = Gauge("everloop_outbox_events", "Events in the outbox that are not published yet.", ["service"])
 REFUSED = Counter(
-    "everloop_http_refused_total", "Requests and connections refused before any route saw them.", ["service", "status"]
+    "everloop_http_refused_total",
+    "Requests and connections that no route has handled.",
+    ["service", "status"],
 )
 CONNECTIONS = Gauge("everloop_http_connections", "Open HTTP connections; limit: MAX_CONNECTIONS.", ["service"])
-BODY_BYTES = Gauge("everloop_http_body_bytes", "Bytes of HTTP bodies in hand; limit: MAX_BYTES_IN_FLIGHT.", ["service"])
+BODY_BYTES = Gauge("everloop_http_body_bytes", "Bytes of bodies in memory; limit: MAX_BYTES_IN_FLIGHT.", ["service"])

@@ -21,7 +21,7 @@ from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared import metrics
 from everloop_shared.database import Database, raise_if_away
-from everloop_shared.errors import Disposition, EverloopError, Rejected
+from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.routes import Publisher
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class SqlUnitOfWork:
             yield
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
-        """Add events to the outbox and move the stored offsets; raises Rejected for an event over 8 MB."""
+        """Add events to the outbox and move the stored offsets; raises InputRejected for an event over 8 MB."""
         for event in events:
             _check_size(event)
         rows = [{"topic": event.topic.name, "value": event.encode()} for event in events]
@@ -197,7 +197,7 @@ class SqlUnitOfWork:
             self._pending = self._pending or round % LOOK_EVERY == 0
             try:
                 await self.relay(publisher)
-            except EverloopError as e:
+            except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise
                 log.info("events wait in the outbox", extra={"reason": e.detail})
@@ -231,4 +231,4 @@ def _check_size(event: Event) -> None:
     """A dead letter holds a whole record in base64, and has to be told."""
     limit = MAX_DEAD_LETTER_BYTES if isinstance(event, DeadLetter) else MAX_EVENT_BYTES
     if (size := len(event.encode())) > limit:
-        raise Rejected(f"an event of {event.topic.name} has {size:,} bytes; at most {limit:,} travel")
+        raise InputRejected(f"an event of {event.topic.name} has {size:,} bytes; at most {limit:,} travel")

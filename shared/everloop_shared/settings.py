@@ -14,11 +14,11 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from everloop_shared.errors import FieldError, Misconfigured
 
-SHARED = "EVERLOOP_"
-LARGEST, LONGEST = 10**15, 10**9
-"""The most that a count or a size, and a duration, may be."""
-PRIVATE = 0o077
-"""The umask of every process that writes below the data folder: what is kept there is its owner's alone."""
+PREFIX = "EVERLOOP_"
+LARGEST_NUMBER, LONGEST_S = 10**15, 10**9
+"""Upper limits of every count or size, and of every duration in seconds."""
+PRIVATE_UMASK = 0o077
+"""The umask of every process that writes below the data folder: only the owner may read its files."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _HOST = re.compile(r"\*|([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
@@ -31,10 +31,10 @@ def _hosts(value: str) -> str:
 
 
 class Settings(BaseModel):
-    """What every service can be told. A service's own class adds fields, each with a default and a meaning.
+    """Settings of every service. The class of a service adds its own fields, each with a default and a description.
 
-    A field `port` of service `ingest` is read from `EVERLOOP_INGEST_PORT`, else from `EVERLOOP_PORT`, where a
-    setting for all six makes sense (data, kafka_bootstrap ...).
+    The field `port` of service `ingest` is read from `EVERLOOP_INGEST_PORT`, else from `EVERLOOP_PORT`: the second
+    form sets a field for all services (data, kafka_bootstrap ...).
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -46,49 +46,47 @@ class Settings(BaseModel):
     instance: str = Field(
         default_factory=socket.gethostname, pattern=r"^[!-~]{1,200}$", description="stable name of this replica"
     )
-    kafka_bootstrap: str = Field("127.0.0.1:9092", description="HOST:PORT of the cluster, commas between several")
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="HOST:PORT of the Kafka brokers, separated by commas")
     kafka_config: Path | None = Field(None, description="JSON file of aiokafka client settings, for TLS and SASL")
     topic_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="put before every topic and consumer group"
+        "", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="prefix of every topic and consumer group"
     )
     partitions: int = Field(4, ge=1, le=1000, description="partitions of each topic")
     replication_factor: int = Field(1, ge=1, le=10, description="replicas of each topic")
     batch_size: int = Field(500, ge=1, le=10_000, description="records handled between two commits, at most")
-    gather_ms: float = Field(15.0, ge=0, le=1_000, description="wait for a fuller batch while records come fast")
-    delivery_timeout_s: float = Field(10.0, gt=0, description="how long the broker's acks are waited for")
+    gather_ms: float = Field(15.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
+    delivery_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for acknowledgements of the broker")
     max_unacked_events: int = Field(20_000, ge=1, description="events sent and not acknowledged yet, at most")
     max_event_bytes: int = Field(1_000_000, ge=1_000, description="largest event accepted, in bytes")
-    earliest_time: AwareDatetime = Field(EARLIEST, description="events and labels dated before this are refused")
-    max_future_s: float = Field(
-        300.0, ge=0, le=86_400, description="how far ahead the clock of a sender may be, in seconds"
-    )
+    earliest_time: AwareDatetime = Field(EARLIEST, description="events and labels with an earlier time are refused")
+    max_future_s: float = Field(300.0, ge=0, le=86_400, description="seconds that the clock of a sender may be ahead")
     max_body_bytes: int = Field(8_000_000, ge=1_000, description="largest HTTP body accepted, in bytes")
-    max_bytes_in_flight: int = Field(64_000_000, ge=1_000, description="bytes of all HTTP bodies in hand; more: 429")
+    max_bytes_in_flight: int = Field(64_000_000, ge=1_000, description="bytes of all HTTP bodies in memory; more: 429")
     max_header_bytes: int = Field(65_536, ge=1_000, description="largest address and headers together, in bytes")
     body_timeout_s: float = Field(30.0, gt=0, description="seconds a body may take to arrive; longer answers 408")
     header_timeout_s: float = Field(10.0, gt=0, description="seconds a connection may be idle, or send headers")
     max_connections: int = Field(1_024, ge=1, description="open HTTP connections")
     max_connections_per_address: int = Field(256, ge=1, description="open HTTP connections of one client address")
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
-        "", description="names by which the service is asked, beside this machine's own; commas between, * for any"
+        "", description="host names of the service, beside those of this machine; separate with commas, * allows any"
     )
 
     @field_validator("*")
     @classmethod
-    def _within_reason(cls, value: Any) -> Any:
-        """No machine has so many bytes, and nobody waits so long: such a number is a slip, and may overflow a clock."""
-        most = LONGEST if isinstance(value, float) else LARGEST if isinstance(value, int) else None
-        if most is not None and value > most:
-            raise ValueError(f"must be at most {most:,}")
+    def _check_upper_limit(cls, value: Any) -> Any:
+        """A larger number is a mistake, and could overflow a clock later."""
+        limit = LONGEST_S if isinstance(value, float) else LARGEST_NUMBER if isinstance(value, int) else None
+        if limit is not None and value > limit:
+            raise ValueError(f"must be at most {limit:,}")
         return value
 
     @classmethod
     def load(cls, service: str, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the environment; raises Misconfigured naming each variable that is wrong."""
+        """Read the environment; raises Misconfigured, which names each variable that is wrong."""
         env = os.environ if environ is None else environ
         found: dict[str, Any] = {}
         for name in cls.model_fields:
-            for variable in (f"{SHARED}{service}_{name}".upper(), f"{SHARED}{name}".upper()):
+            for variable in (f"{PREFIX}{service}_{name}".upper(), f"{PREFIX}{name}".upper()):
                 if env.get(variable, "") != "":
                     found[name] = env[variable]
                     break
@@ -96,25 +94,25 @@ class Settings(BaseModel):
             return cls.model_validate(found)
         except ValidationError as e:
             problems = [
-                FieldError(f"{SHARED}{service}_{err['loc'][0]}".upper(), f"{err['msg']}, got {err['input']!r:.80}")
+                FieldError(f"{PREFIX}{service}_{err['loc'][0]}".upper(), f"{err['msg']}, got {err['input']!r:.80}")
                 for err in e.errors()
             ]
             raise Misconfigured("; ".join(f"{p.field}: {p.error}" for p in problems), problems) from e
 
     def folder(self, service: str) -> Path:
-        """This service's own folder below `data`, made when missing."""
+        """The service's own folder below `data`, created if it does not exist."""
         path = self.data / service
         path.mkdir(parents=True, exist_ok=True)
         return path
 
 
 class StoreSettings(Settings):
-    """Settings of those who write or read artifacts: one place for all of them (EVERLOOP_ARTIFACTS)."""
+    """Settings of services that write or read artifacts, which use one store (EVERLOOP_ARTIFACTS)."""
 
-    artifacts: str = Field("", description="fsspec URL of the artifact store; by default the folder artifacts in data")
+    artifacts: str = Field("", description="fsspec URL of the artifact store; default: folder artifacts in data")
     max_artifact_bytes: int = Field(200_000_000, ge=1_000, description="largest artifact that is read, in bytes")
 
     @property
     def artifact_url(self) -> str:
-        """The store's URL; by default the folder artifacts in data."""
+        """The URL of the artifact store."""
         return self.artifacts or (self.data.absolute() / "artifacts").as_uri()

@@ -1,4 +1,4 @@
-"""W3C trace context and log fields of the work in hand, carried along the asyncio task that does it."""
+"""W3C trace context and log fields of the current asyncio task."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _fields: ContextVar[dict[str, str]] = ContextVar("everloop_log_fields", default=
 
 
 def current_traceparent() -> str | None:
-    """The trace context of the work in hand, for the events it causes; None outside of any."""
+    """The trace context of the current task, for the events it causes; None outside of any."""
     return _traceparent.get()
 
 
 def log_fields() -> dict[str, str]:
-    """What every log line of the work in hand says: `trace`, `loop` and `id` where they are known."""
+    """Fields of every log line of the current task: `trace`, `loop` and `id` where they are known."""
     traceparent = _traceparent.get()
     return {**_fields.get(), **({"trace": traceparent[3:35]} if traceparent else {})}
 
 
 def new_traceparent() -> str:
-    """A fresh W3C trace context, version 00, sampled."""
-    made = os.urandom(24).hex()
-    return f"00-{made[:32]}-{made[32:]}-01"
+    """A new W3C trace context, version 00, sampled."""
+    random_hex = os.urandom(24).hex()
+    return f"00-{random_hex[:32]}-{random_hex[32:]}-01"
 
 
-def accepted(header: str | None) -> str | None:
-    """The header where it is a valid traceparent, else None: a wrong one is ignored, as the standard says."""
+def valid_traceparent(header: str | None) -> str | None:
+    """The header if it is a valid traceparent, else None: the standard says to ignore an invalid one."""
     return header if header is not None and _TRACEPARENT.match(header) else None
 
 
 class traced:
-    """Do the work inside under this trace context, and log it with these fields."""
+    """Run a block under this trace context, and with these fields in its log lines."""
 
     __slots__ = ("_field_token", "_fields", "_trace_token", "_traceparent")
 

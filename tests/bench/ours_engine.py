@@ -9,9 +9,11 @@ from fastapi import APIRouter
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Position, Route
-from everloop_shared.service import Service, run
+from everloop_shared.process import run
+from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
 
@@ -32,7 +34,9 @@ def build(name: str) -> Service:
     """A service that is nothing but its engine."""
     settings = Settings.load(name)
     engine = kafka_factory(settings)(name, [Route(EventReceived.topic, on_event_received)])
-    return Service(name=name, settings=settings, router=APIRouter(), engines=[engine])
+    return Service(
+        name=name, settings=settings, endpoints=[HttpEndpoint(name, settings, APIRouter())], engines=[engine]
+    )
 
 
 if __name__ == "__main__":

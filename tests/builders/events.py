@@ -229,7 +229,7 @@ def version_state(version: str, state: str = "ready", instance: str = "serving-1
 def dead_letter(number: int, service: str = "feature", **changes: Any) -> Event:
     """A record that a service could not process; `number` is its offset."""
     record = {"topic": "t", "partition": 0, "offset": number, "key": None, "value": None}
-    data = {**record, "error": "Rejected", "reason": "bad"}
+    data = {**record, "error": "InputRejected", "reason": "bad"}
     return event(DEAD_LETTERS[service], f"dead-{service}-{number}", data, **{"subject": f"t/0/{number}", **changes})
 
 

@@ -14,7 +14,7 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
-from everloop_shared.errors import NotYet, Rejected
+from everloop_shared.errors import InputRejected, RetryLater
 from everloop_shared.messaging.routes import Engine, Position, Route
 
 DEAD = DEAD_LETTERS[SERVICE].topic
@@ -130,12 +130,12 @@ async def test_a_record_that_crashes_three_times_is_parked_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("value", "error", "word"),
     [
-        (b"\xff not JSON", "Rejected", "JSON"),
-        (b'{"id": "x"}', "Rejected", "specversion"),
-        (b"[" * 100_000, "Rejected", "recursion"),
-        (b'{"loop": "\\ud800"}', "Rejected", "loop"),
-        (received("x").model_copy(update={"loop": "no such/name"}).encode(), "Rejected", "name of a loop"),
-        (received("x").model_copy(update={"loop": "l" * 64}).encode(), "Rejected", "name of a loop"),
+        (b"\xff not JSON", "InputRejected", "JSON"),
+        (b'{"id": "x"}', "InputRejected", "specversion"),
+        (b"[" * 100_000, "InputRejected", "recursion"),
+        (b'{"loop": "\\ud800"}', "InputRejected", "loop"),
+        (received("x").model_copy(update={"loop": "no such/name"}).encode(), "InputRejected", "name of a loop"),
+        (received("x").model_copy(update={"loop": "l" * 64}).encode(), "InputRejected", "name of a loop"),
         (None, "", ""),
     ],
 )
@@ -165,7 +165,7 @@ async def test_what_the_handler_rejects_is_parked_with_its_cause_and_the_rest_go
     class Picky(Handler):
         async def also(self, event: EventReceived) -> None:
             if event.id == "bad":
-                raise Rejected("x must be even")
+                raise InputRejected("x must be even")
 
     handler = Picky()
     async with running(on(bus, handler)):
@@ -187,7 +187,7 @@ async def test_a_record_that_is_too_early_waits_and_keeps_its_place(bus: Bus) ->
             if event.id == "early":
                 self.tries += 1
                 if self.tries < 4:
-                    raise NotYet("nobody has heard of it")
+                    raise RetryLater("nobody has heard of it")
 
     handler = Waiting()
     async with running(on(bus, handler)):
@@ -200,7 +200,7 @@ async def test_a_record_that_is_too_early_waits_and_keeps_its_place(bus: Bus) ->
 
 
 async def test_a_record_that_stays_too_early_is_given_up(bus: Bus) -> None:
-    class Impatient(NotYet):
+    class Impatient(RetryLater):
         give_up_after = timedelta(milliseconds=200).total_seconds()
 
     class Waiting(Handler):
@@ -256,7 +256,7 @@ async def test_an_answer_that_cannot_be_written_is_the_fate_of_its_record(bus: B
 
 
 async def test_many_records_of_loops_that_stay_unknown_hold_up_a_partition_once(bus: Bus) -> None:
-    class Unheard(NotYet):
+    class Unheard(RetryLater):
         give_up_after = 0.5
 
     class Knowing(Handler):

@@ -20,7 +20,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
-from everloop_shared.errors import NotYet, Unavailable
+from everloop_shared.errors import RetryLater, Unavailable
 from everloop_shared.messaging.faust import engine as faust_engine
 from everloop_shared.messaging.faust import recovery
 from everloop_shared.messaging.faust.engine import FaustEngine, FaustSettings
@@ -75,7 +75,7 @@ class Counter:
         if self.store.seen(key, at):
             return []
         if event.id.startswith("early") and self.early:
-            raise NotYet("not yet")
+            raise RetryLater("not yet")
         if event.id.startswith("forget"):
             self.store.delete(key, at)
             return []
@@ -199,7 +199,7 @@ async def test_a_state_that_fits_no_record_is_a_dead_letter_and_the_rest_goes_on
         await until(lambda: _outputs(bus, 2))
         parked = await bus.sent(DEAD_LETTERS[SERVICE].topic)
 
-        assert [letter["data"]["error"] for letter in parked] == ["Rejected"]
+        assert [letter["data"]["error"] for letter in parked] == ["InputRejected"]
         assert "does not fit a record" in parked[0]["data"]["reason"]
         assert engine.live() is None
         assert {json.loads(value) for _, _, value in counter.store.items()} == {2}

@@ -20,13 +20,14 @@ from everloop.local.kafka import Broker
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
-from everloop_shared.errors import Overloaded, Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Overloaded, Unavailable
+from everloop_shared.http.endpoint import REQUEST_DRAIN_S
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.connection import repair
 from everloop_shared.messaging.kafka.producer import Lane
 from everloop_shared.messaging.kafka.rounds import Rounds
 from everloop_shared.messaging.routes import Position, Route
-from everloop_shared.service import DOOR_DRAIN_S, DRAIN_S
+from everloop_shared.process import DRAIN_S
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -137,7 +138,7 @@ async def test_a_stop_while_the_broker_is_away_ends_within_the_drain(kafka: Brok
     with frozen(kafka):
         waiting = asyncio.create_task(engine.publish([received("2")]))
         await asyncio.sleep(0)
-        async with asyncio.timeout(DRAIN_S - DOOR_DRAIN_S):
+        async with asyncio.timeout(DRAIN_S - REQUEST_DRAIN_S):
             await engine.stop()
 
         with pytest.raises(Unavailable):
@@ -221,7 +222,7 @@ async def test_an_event_that_is_too_large_is_rejected_before_it_is_sent(kafka_bu
     large = huge.model_copy(update={"data": huge.data.model_copy(update={"fields": {"x": "y" * 7_000_000}})})
     handler = Handler()
     async with running(kafka_bus.engine([Route(EventReceived.topic, handler)])) as engine:
-        with pytest.raises(Rejected, match="bytes"):
+        with pytest.raises(InputRejected, match="bytes"):
             await engine.publish([huge])
 
         await engine.publish([large, received("small")])

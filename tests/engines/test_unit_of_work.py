@@ -16,7 +16,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.database import Database
-from everloop_shared.errors import Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
 
@@ -114,7 +114,7 @@ async def test_a_record_that_spoils_the_batch_is_parked_and_leaves_no_trace(bus:
     unit = SqlUnitOfWork(database)
     await send_all(bus, [received("1"), received("poison"), received("2")])
 
-    async with running(on(bus, Recorder(unit, Rejected("no good")), unit)):
+    async with running(on(bus, Recorder(unit, InputRejected("no good")), unit)):
         await until(lambda: _count(database, 2))
         await until(lambda: _sent(bus, 2))
 

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from tests.http_apps import http_app
 
 from everloop.local.ports import free_port
 from everloop_ingest.app import build
@@ -22,7 +23,6 @@ from everloop_ingest.settings import IngestSettings
 from everloop_schemas.envelope import Event, Topic, at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
 MARKET: dict[str, Any] = {
@@ -129,7 +129,7 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
     await served.broker.append(state.topic.name, state.key(), state.encode())
     service = build(IngestSettings(data=served.folder, port=served.port), served.broker.engine)
     await service.engines[0].start()
-    inner = create_app(service)
+    inner = http_app(service)
 
     @inner.middleware("http")
     async def spec(request: Request, answer: Any) -> Any:

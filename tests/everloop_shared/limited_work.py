@@ -8,7 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-from everloop_shared.errors import FieldError, Rejected
+from everloop_shared.errors import FieldError, InputRejected
 
 
 def double(numbers: list[int]) -> dict[str, object]:
@@ -23,7 +23,7 @@ def length(data: bytes) -> int:
 
 def refuse() -> None:
     """An error that the caller knows."""
-    raise Rejected("colour: is not blue", [FieldError("colour", "make it blue")])
+    raise InputRejected("colour: is not blue", [FieldError("colour", "make it blue")])
 
 
 def stumble() -> None:

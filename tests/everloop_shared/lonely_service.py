@@ -12,10 +12,11 @@ from prometheus_client import Gauge
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_shared.clock import system_clock
-from everloop_shared.http import read_body
+from everloop_shared.http import HttpEndpoint, read_body
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Engine, Position, Route
-from everloop_shared.service import Service, run
+from everloop_shared.process import run
+from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
 router = APIRouter()
@@ -54,7 +55,9 @@ def build() -> Service:
     """The composition root."""
     settings = Settings.load("ingest")
     engine = MemoryBroker().engine("ingest", [Route(EventReceived.topic, on_event_received)])
-    return Service("ingest", settings, router, engines=[engine], background=[breaks(engine)])
+    return Service(
+        "ingest", settings, [HttpEndpoint("ingest", settings, router)], [engine], background=[breaks(engine)]
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.tasks import cancel
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_shared.database import Database, sqlite_url
-from everloop_shared.errors import Misconfigured, Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
 
 METADATA = sql.MetaData()
@@ -178,7 +178,7 @@ async def test_two_processes_wait_for_each_other_at_the_database(database: Datab
 async def test_an_event_that_cannot_travel_is_refused_when_recorded(database: Database) -> None:
     unit = SqlUnitOfWork(database)
 
-    with pytest.raises(Rejected, match="bytes"):
+    with pytest.raises(InputRejected, match="bytes"):
         await _record_large(unit)
 
 

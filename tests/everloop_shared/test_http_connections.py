@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request, Response
 from tests.engines.buses import until
 
 from everloop.local.ports import free_port
-from everloop_shared.http import read_body
+from everloop_shared.http import HttpEndpoint, read_body
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.app
 HOST = b"Host: 127.0.0.1\r\n"
 POST = b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 router = APIRouter()
-LEFT = "the connection ended before the request was whole"
+LEFT = "the client disconnected before the request was complete"
 INSIDE: list[asyncio.Event] = []
 
 
@@ -97,7 +97,8 @@ def opened(tmp_path: Path) -> Opened:
     @asynccontextmanager
     async def run(**settings: Any) -> AsyncIterator[Open]:
         INSIDE.clear()
-        service = Service("ingest", Settings(data=tmp_path, port=free_port(), **settings), router)
+        own = Settings(data=tmp_path, port=free_port(), **settings)
+        service = Service("ingest", own, [HttpEndpoint("ingest", own, router)])
         loop, stop = uvloop.new_event_loop(), asyncio.Event()
         with ThreadPoolExecutor(1) as thread:
             running = thread.submit(loop.run_until_complete, service.run(stop))
@@ -235,7 +236,7 @@ async def test_unfinished_requests_of_the_same_address_keep_nobody_out(opened: O
 async def test_unfinished_bodies_take_no_place_among_the_requests_in_hand(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.http.door.Door.__init__.__defaults__", (2,))
+    monkeypatch.setattr("everloop_shared.http.guard.RequestGuard.__init__.__defaults__", (2,))
     async with opened() as door:
         links = [await door.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(10)]
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
+from tests.http_apps import http_app
 
-from everloop_shared.http import create_app
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.json_body import command_body, json_body
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -38,12 +39,13 @@ async def read(request: Request) -> Any:
 @router.post("/command")
 async def command(request: Request) -> Wish:
     """The command."""
-    return await command_body(Wish, request, 1_000, needed=False)
+    return await command_body(Wish, request, 1_000, required=False)
 
 
 def served() -> httpx.AsyncClient:
     """A client of a service that reads bodies of at most LIMIT bytes."""
-    app = create_app(Service("ingest", Settings(max_body_bytes=LIMIT), router))
+    settings = Settings(max_body_bytes=LIMIT)
+    app = http_app(Service("ingest", settings, [HttpEndpoint("ingest", settings, router)]))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=JSON)
 
 
@@ -69,7 +71,7 @@ async def test_json_is_read_plain_or_packed(body: bytes, headers: dict[str, str]
     ("body", "headers", "status", "word"),
     [
         (b'{"reason":"a","reason":"b"}', {}, 400, "'reason' is there twice"),
-        (gzip.compress(b'{"a":"' + b"x" * 500_000 + b'"}', mtime=0), {"content-encoding": "gzip"}, 413, "inflated"),
+        (gzip.compress(b'{"a":"' + b"x" * 500_000 + b'"}', mtime=0), {"content-encoding": "gzip"}, 413, "decompressed"),
         (gzip.compress(GOOD, mtime=0)[:-4], {"content-encoding": "gzip"}, 400, "too early"),
         (gzip.compress(b"", mtime=0) * 400, {"content-encoding": "gzip"}, 400, "more than 100 members"),
         (GOOD, {"content-encoding": "gzip"}, 400, "not gzip"),

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 from tests.everloop_shared import limited_work as work
 
-from everloop_shared.errors import FieldError, Overloaded, Rejected
+from everloop_shared.errors import FieldError, InputRejected, Overloaded
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
 
 PARENT = Path(__file__).with_name("limited_parent.py")
@@ -62,7 +62,7 @@ async def test_megabytes_arrive_whole(child: Limited) -> None:
 
 
 async def test_a_known_error_comes_back_as_itself(child: Limited) -> None:
-    with pytest.raises(Rejected, match="not blue") as caught:
+    with pytest.raises(InputRejected, match="not blue") as caught:
         await child.run(work.refuse)
 
     assert caught.value.errors == [FieldError("colour", "make it blue")]

@@ -8,7 +8,7 @@ from ssl import SSLCertVerificationError
 
 import pytest
 
-from everloop_shared.errors import Disposition, NotYet, Rejected
+from everloop_shared.errors import Disposition, InputRejected, RetryLater
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.dead_letter import dead_letter
 from everloop_shared.messaging.processing.failures import LONGEST_BACKOFF_S, Fates, disposition
@@ -59,14 +59,14 @@ def test_the_back_off_doubles_with_jitter_up_to_its_longest() -> None:
 
 
 def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
-    class Impatient(NotYet):
+    class Impatient(RetryLater):
         give_up_after = 0.0
 
     fates = Fates("feature", CrashLedger())
 
-    assert fates.may_retry(AT, NotYet("soon"))
+    assert fates.may_retry(AT, RetryLater("soon"))
     assert not fates.may_retry(AT, Impatient("now or never"))
-    assert not fates.may_retry(AT, Rejected("never"))
+    assert not fates.may_retry(AT, InputRejected("never"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_the_engine_raises_around_a_handler_is_not_blamed_on_the_record_at_
 def test_a_flood_of_refused_records_is_told_record_by_record_and_stops_nothing() -> None:
     fates = Fates("feature", CrashLedger())
 
-    letters = [fates.park(Position(AT.topic, 0, n), None, b"v", Rejected("bad")) for n in range(5_000)]
+    letters = [fates.park(Position(AT.topic, 0, n), None, b"v", InputRejected("bad")) for n in range(5_000)]
 
     assert {letter.data.reason for letter in letters} == {"bad"}
     assert len({letter.id for letter in letters}) == 5_000
@@ -156,12 +156,12 @@ def test_each_partition_waits_for_all_unknown_loops_together_and_once_for_each()
 def test_a_loop_that_became_known_is_waited_for_again() -> None:
     fates = Fates("feature", CrashLedger())
 
-    class Impatient(NotYet):
+    class Impatient(RetryLater):
         give_up_after = 0.0
 
     given_up = fates.may_retry(AT, Impatient("no such loop"), "late")
-    refused = fates.may_retry(Position(AT.topic, 3, 8), NotYet("no such loop"), "late")
+    refused = fates.may_retry(Position(AT.topic, 3, 8), RetryLater("no such loop"), "late")
     fates.handled(AT, "late")
-    waits = fates.may_retry(Position(AT.topic, 3, 8), NotYet("a revision to come"), "late")
+    waits = fates.may_retry(Position(AT.topic, 3, 8), RetryLater("a revision to come"), "late")
 
     assert (given_up, refused, waits) == (False, False, True)

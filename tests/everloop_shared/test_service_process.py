@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from everloop_shared.service import OUTLIVED_S
+from everloop_shared.process import MAX_SUSPENSION_S
 
 pytestmark = pytest.mark.process
 PROGRAM = Path(__file__).with_name("lonely_service.py")
@@ -81,7 +81,7 @@ def test_a_process_that_outlives_its_session_ends_instead_of_going_on() -> None:
     with service() as running:
         running.wait_until_ready()
         running.process.send_signal(signal.SIGSTOP)
-        time.sleep(OUTLIVED_S + 1)  # the fault itself
+        time.sleep(MAX_SUSPENSION_S + 1)  # the fault itself
         running.process.send_signal(signal.SIGCONT)
 
         assert running.process.wait(timeout=5) == os.EX_TEMPFAIL

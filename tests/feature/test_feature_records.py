@@ -21,7 +21,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_schemas.loop import LoopSpec
-from everloop_shared.errors import Rejected
+from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
@@ -147,7 +147,7 @@ def test_what_was_accepted_under_an_earlier_revision_is_used_as_far_as_it_fits(r
     ],
 )
 def test_what_its_own_revision_rejects_is_rejected(fields: dict[str, Any], revision: int, reason: str) -> None:
-    with pytest.raises(Rejected, match=reason):
+    with pytest.raises(InputRejected, match=reason):
         admit_observation(with_revisions(OLD, NEW).require("shop"), written(fields, revision=revision))
 
 
@@ -157,7 +157,7 @@ def test_a_label_of_a_class_that_a_later_revision_dropped_is_still_accepted() ->
     loop = with_revisions(three, two).require("shop")
 
     assert admit_label(loop, label(1, "c")).data.label == "c"
-    with pytest.raises(Rejected, match="must be one of"):
+    with pytest.raises(InputRejected, match="must be one of"):
         admit_label(loop, label(1, "d"))
 
 
@@ -165,7 +165,7 @@ async def test_a_record_that_is_rejected_leaves_nothing_behind() -> None:
     store = KeyedStore("entities")
     handlers = entity_handlers(with_revisions(spec(**BOUNDED)), store)
 
-    with pytest.raises(Rejected):
+    with pytest.raises(InputRejected):
         await handlers.on_event_received(written({"price": 1e9}), Position("t", 0, 0, 1))
 
     assert store.get("shop/ada", Position("t", 0, 1, 1)) is None

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http_apps import http_app
 
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
 from everloop_schemas.envelope import at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import EngineFactory
 
@@ -56,7 +56,7 @@ def open_door(broker: MemoryBroker, tmp_path: Path) -> OpenDoor:
         known = _state(3, MARKET | (spec or {}))
         await broker.append(known.topic.name, known.key(), known.encode())
         service = build(IngestSettings(data=tmp_path, **settings), connect or broker.engine)
-        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(http_app(service), raise_app_exceptions=False)
         await service.engines[0].start()
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops/market") as client:

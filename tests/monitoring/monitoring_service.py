@@ -13,13 +13,13 @@ from httpx import ASGITransport, AsyncClient
 from tests.builders.events import outcome_observed
 from tests.builders.loops import LOOP, loop_spec, loop_state
 from tests.databases import database_url
+from tests.http_apps import http_app
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
 MODEL = "logistic-0@30"
@@ -81,5 +81,5 @@ async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> As
         for engine in service.engines:
             stack.push_async_callback(engine.stop)
             await engine.start()
-        http = AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://localhost")
+        http = AsyncClient(transport=ASGITransport(http_app(service)), base_url="http://localhost")
         yield RunningMonitoring(broker, await stack.enter_async_context(http))

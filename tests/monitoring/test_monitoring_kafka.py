@@ -15,11 +15,11 @@ from httpx import ASGITransport, AsyncClient
 from tests.builders.events import observation, prediction_made
 from tests.builders.loops import LOOP
 from tests.databases import database_url
+from tests.http_apps import http_app
 from tests.monitoring.monitoring_service import outcome, state
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
-from everloop_shared.http import create_app
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Engine
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 async def running(settings: MonitoringSettings) -> AsyncIterator[tuple[Engine, AsyncClient]]:
     service = build(settings, kafka_factory(settings))
     [engine], [database] = service.engines, service.resources
-    async with database, AsyncClient(transport=ASGITransport(create_app(service)), base_url="http://localhost") as http:
+    async with database, AsyncClient(transport=ASGITransport(http_app(service)), base_url="http://localhost") as http:
         await engine.start()
         try:
             yield engine, http

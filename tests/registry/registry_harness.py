@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import httpx
 from tests.databases import database_url
+from tests.http_apps import http_app
 
 from everloop_models import build, save
 from everloop_models.store import ArtifactStore
@@ -45,7 +46,6 @@ from everloop_schemas.training import (
 )
 from everloop_shared.database import Database
 from everloop_shared.errors import FieldError
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import EngineFactory, Position
 
@@ -268,7 +268,7 @@ async def registry_on(connect: EngineFactory, settings: RegistrySettings) -> Asy
         await until(lambda: running.done() or service.not_ready() is None, 30.0)
         if running.done():
             running.result()
-        transport = httpx.ASGITransport(app=create_app(service))
+        transport = httpx.ASGITransport(app=http_app(service))
         yaml = {"content-type": "application/yaml"}
         base = "http://localhost/v1/loops"
         async with httpx.AsyncClient(transport=transport, base_url=base, headers=yaml) as client:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.databases import database_url
+from tests.http_apps import http_app
 from tests.registry.registry_harness import (
     LOOP_FILE,
     challenge,
@@ -35,7 +36,6 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.registry import Decided, LoopResumed, LoopResumedData, LoopState, ModelPromoted
 from everloop_shared.database import Database
 from everloop_shared.errors import Misconfigured, Unavailable
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
@@ -319,7 +319,7 @@ def _a_decision(broker: MemoryBroker) -> dict[str, Any]:
 
 async def test_before_the_topic_is_read_nothing_is_answered_or_decided(tmp_path: Path) -> None:
     service = build(RegistrySettings(data=tmp_path, database_url=database_url(tmp_path)), MemoryBroker().engine)
-    transport = httpx.ASGITransport(app=create_app(service))
+    transport = httpx.ASGITransport(app=http_app(service))
 
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops") as client:
         answers = [await put(client), await client.get("/market")]

@@ -11,7 +11,7 @@ import pytest
 from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import SpecRejected
 from everloop_schemas.loop import LoopSpec
-from everloop_shared.http.problems import answer
+from everloop_shared.http.problems import problem_of
 
 BINARY = "loop: x\ntask: binary\nschema:\n  x: {type: number}\n"
 MANY = "loop: x\ntask: multiclass\nschema:\n  x: {type: number}\n"
@@ -26,7 +26,7 @@ def wrong(body: str | bytes, *, is_json: bool = False) -> dict[str, str]:
     with pytest.raises(SpecRejected) as refused:
         read_spec(raw, is_json=is_json)
     assert time.process_time() - started < 2
-    response = answer(refused.value)
+    response = problem_of(refused.value)
     assert response.status_code == 422
     assert len(response.body) < 64 * 1024
     assert 1 <= len(json.loads(bytes(response.body))["errors"]) <= 50

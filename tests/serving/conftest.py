@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http_apps import http_app
 
 from everloop_models import OnlineModel, build, save
 from everloop_models.store import ArtifactStore
@@ -27,7 +28,6 @@ from everloop_schemas.registry import BASELINE, LiveVersion, LoopState, LoopStat
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_serving.app import build as build_service
 from everloop_serving.settings import ServingSettings
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import EngineFactory
 from everloop_shared.service import Service
@@ -58,7 +58,7 @@ class World:
         service = build_service(ServingSettings(**chosen), connect or self.broker.engine)
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(service.run(self._stop))
-        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(http_app(service), raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         if ready:
             await self.until(lambda: service.not_ready() is None)

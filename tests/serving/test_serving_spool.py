@@ -22,7 +22,7 @@ from everloop_serving.adapters.delivery import deliver
 from everloop_serving.adapters.segments import segment_path, segments
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
-from everloop_shared.errors import Misconfigured, Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 
 WRITER = """
 import asyncio, sys
@@ -82,7 +82,7 @@ class Bus:
         if self.away:
             raise Unavailable("away")
         if self.refuses & {e.id for e in events}:
-            raise Rejected("too large")
+            raise InputRejected("too large")
         self.taken += [e.id for e in events]
 
 

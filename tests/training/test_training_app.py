@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from tests.http_apps import http_app
 from tests.training.training_world import House, alert, event, house, losses, of, spec, state, until
 
 from everloop_learning.loops import KnownLoops
@@ -15,7 +16,6 @@ from everloop_models import verify_and_load
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_training.adapters.inline import InlineWorker
 from everloop_training.adapters.learners import ProcessLearners
@@ -35,7 +35,7 @@ def broker() -> MemoryBroker:
 
 
 def door(room: House) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(room.service)), base_url="http://localhost")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(http_app(room.service)), base_url="http://localhost")
 
 
 async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: MemoryBroker, tmp_path: Path) -> None:

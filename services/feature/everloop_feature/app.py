@@ -18,6 +18,7 @@ from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup, KeyedStore
 from everloop_shared.messaging.routes import EngineFactory, Route
@@ -46,7 +47,8 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     def find(key: str) -> bytes | None:
         return entity_store.find(key, bus.partition_for(EventReceived.topic, key.encode()))
 
-    return Service(name="feature", settings=settings, router=router(loops, find), engines=[bus, *streams])
+    http = HttpEndpoint("feature", settings, router(loops, find))
+    return Service(name="feature", settings=settings, endpoints=[http], engines=[bus, *streams])
 
 
 def _entity_limits(settings: FeatureSettings) -> EntityLimits:

@@ -3,7 +3,8 @@
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
 from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.service import Service, run
+from everloop_shared.process import run
+from everloop_shared.service import Service
 
 
 def _build() -> Service:

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 
 from everloop_ingest.domain.documents import CLOUDEVENT, JSON, NDJSON
 from everloop_ingest.handlers import Received
+from everloop_shared.errors import InputRejected
 
 
 def answer(received: Received, alone: bool) -> JSONResponse:
@@ -24,8 +25,8 @@ def answer(received: Received, alone: bool) -> JSONResponse:
     first = received.rejected[0].errors[0]
     which = "it does" if alone else f"none of {len(received.rejected):,} entries does"
     detail = f"{which} not fit the loop; {'' if alone else 'the first: '}{first.field} {first.error}"
-    problem: dict[str, Any] = {"type": "about:blank", "title": "Unprocessable input", "status": 422, "detail": detail}
-    problem["errors"] = body["rejected"][0]["errors"]
+    problem: dict[str, Any] = {"type": "about:blank", "title": InputRejected.title, "status": 422, "detail": detail}
+    problem |= {"code": InputRejected.code, "errors": body["rejected"][0]["errors"]}
     return JSONResponse(problem | body, 422, media_type="application/problem+json")
 
 

@@ -16,8 +16,8 @@ from everloop_ingest.domain.documents import CONTENT_TYPES, NDJSON, Entry, Limit
 from everloop_ingest.handlers import Door, Handlers, Received
 from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
 from everloop_ingest.settings import IngestSettings
-from everloop_shared.errors import EverloopError, Unavailable
-from everloop_shared.http import UnsupportedType
+from everloop_shared.errors import ServiceError, Unavailable
+from everloop_shared.http import UnsupportedMediaType
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.strict_json import is_json
 from everloop_shared.tracing import current_traceparent
@@ -40,10 +40,10 @@ class Doorway:
         UNACKNOWLEDGED.set_function(lambda: self._unacknowledged.used)
 
     async def take(self, request: Request, loop: str, door: Door) -> Response:
-        """Answer one request; raises EverloopError for the problem details."""
+        """Answer one request; raises ServiceError for the problem details."""
         try:
             response = await self._take(request, loop, door)
-        except EverloopError as e:
+        except ServiceError as e:
             REQUESTS.labels(door, e.http_status).inc()
             raise
         REQUESTS.labels(door, response.status_code).inc()
@@ -94,7 +94,7 @@ class Doorway:
 def _content_type(request: Request) -> str:
     name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if name not in NDJSON and not is_json(name):
-        raise UnsupportedType(f"{name[:80]} is not read here; send one of {', '.join(CONTENT_TYPES)}")
+        raise UnsupportedMediaType(f"{name[:80]} is not read here; send one of {', '.join(CONTENT_TYPES)}")
     return name
 
 

@@ -10,6 +10,7 @@ from everloop_ingest.settings import IngestSettings
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -22,4 +23,5 @@ def build(settings: IngestSettings, connect: EngineFactory, clock: Clock = syste
     handlers = Handlers(loops, clock, settings.max_event_bytes, times)
     engine = connect("ingest", [Route(LoopState.topic, handlers.on_loop_state, broadcast=True)])
     doorway = Doorway(handlers, engine, settings)
-    return Service(name="ingest", settings=settings, router=router(doorway), engines=[engine])
+    http = HttpEndpoint("ingest", settings, router(doorway))
+    return Service(name="ingest", settings=settings, endpoints=[http], engines=[engine])

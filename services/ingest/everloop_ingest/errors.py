@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Rejected
+from everloop_shared.errors import ErrorKind, InputRejected
 
 
-class BrokenBody(Rejected):
+class BrokenBody(InputRejected):
     """The body is not what its content type says."""
 
-    http_status = 400
+    kind = ErrorKind.MALFORMED
     title = "Broken body"
 
 
-class NothingSent(Rejected):
+class NothingSent(InputRejected):
     """A request without a single event, label or feedback in it."""
 
     title = "Nothing sent"
 
 
-class TooMuch(Rejected):
+class TooMuch(InputRejected):
     """More in one request, or in one event, than the limits allow."""
 
-    http_status = 413
+    kind = ErrorKind.TOO_LARGE
     title = "Content too large"

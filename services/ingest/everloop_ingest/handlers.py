@@ -21,7 +21,7 @@ from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position
-from everloop_shared.tracing import accepted
+from everloop_shared.tracing import valid_traceparent
 
 Door = Literal["events", "labels", "feedback"]
 
@@ -63,7 +63,7 @@ class Handlers:
         """Turn entries into events; the first of them stands at index `first`. Raises LoopNotFound."""
         state, now, received = self.loops.require(loop), self.clock(), Received()
         for index, entry in enumerate(entries, first):
-            event = self._event(state, door, entry, now, accepted(entry.traceparent) or trace)
+            event = self._event(state, door, entry, now, valid_traceparent(entry.traceparent) or trace)
             if isinstance(event, Event) and len(event.encode()) > self.max_event_bytes:
                 event = [FieldError("data", f"is over {self.max_event_bytes:,} bytes; send less in one event")]
             if isinstance(event, list):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from everloop_monitoring.app import NAME, build
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.service import Service, run
+from everloop_shared.process import run
+from everloop_shared.service import Service
 
 
 def main() -> Service:

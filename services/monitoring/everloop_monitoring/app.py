@@ -19,6 +19,7 @@ from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.database import Database, sqlite_url
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
@@ -55,7 +56,7 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     return Service(
         name=NAME,
         settings=settings,
-        router=router(reader, loops, engine.caught_up),
+        endpoints=[HttpEndpoint(NAME, settings, router(reader, loops, engine.caught_up))],
         engines=[engine],
         resources=[database],
         background=[lambda: unit.relay_loop(engine), lambda: update_gauges(reader, loops, settings.gauges_every_s)],

@@ -14,10 +14,11 @@ from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
-from everloop_shared.errors import EverloopError
+from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.service import Service, run
-from everloop_shared.settings import PRIVATE
+from everloop_shared.process import run
+from everloop_shared.service import Service
+from everloop_shared.settings import PRIVATE_UMASK
 
 
 async def rebuild(settings: RegistrySettings) -> None:
@@ -51,7 +52,7 @@ def from_environment() -> Service:
 
 def main(arguments: list[str]) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong use."""
-    os.umask(PRIVATE)
+    os.umask(PRIVATE_UMASK)
     jobs = {"rebuild": rebuild, "dump": dump}
     if not arguments:
         run(from_environment)
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         asyncio.run(jobs[arguments[0]](RegistrySettings.load("registry")))
-    except EverloopError as e:
+    except ServiceError as e:
         sys.stderr.write(f"everloop: {e.detail}\n")
         return 1
     return 0

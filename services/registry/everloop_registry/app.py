@@ -21,6 +21,7 @@ from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequest
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database
 from everloop_shared.errors import Overloaded, Unavailable
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, Publisher, Route
 from everloop_shared.outbox import SqlUnitOfWork
@@ -57,7 +58,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     return Service(
         name="registry",
         settings=settings,
-        router=endpoint,
+        endpoints=[HttpEndpoint("registry", settings, endpoint)],
         engines=[engine],
         resources=[specs, child, database, recovery],
         background=[lambda: unit.relay_loop(engine)],

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Disposition, EverloopError, NotFound, Overloaded, Rejected, Unavailable
+from everloop_shared.errors import (
+    Disposition,
+    ErrorKind,
+    InputRejected,
+    NotFound,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+)
 
 
-class SpecRejected(Rejected):
+class SpecRejected(InputRejected):
     """A loop file is not valid; `errors` names each field and the fix."""
 
     title = "Loop file does not fit"
@@ -17,10 +25,10 @@ class VersionNotFound(NotFound):
     title = "Version not found"
 
 
-class Conflict(Rejected):
+class Conflict(InputRejected):
     """The command makes no sense in the state the loop is in."""
 
-    http_status = 409
+    kind = ErrorKind.FAILED_PRECONDITION
     title = "Conflict"
 
 
@@ -55,7 +63,7 @@ class StoredNotPublished(Unavailable):
     title = "Stored, not published yet"
 
 
-class DecisionsInconsistent(EverloopError):
+class DecisionsInconsistent(ServiceError):
     """The decisions of a loop do not follow from one another: nothing more is decided before a person has looked."""
 
     disposition = Disposition.CRASH

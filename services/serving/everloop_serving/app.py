@@ -27,6 +27,7 @@ from everloop_serving.domain.recent import Recent
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import Engine, EngineFactory, Route
 from everloop_shared.service import Service
@@ -94,7 +95,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     service = Service(
         name="serving",
         settings=settings,
-        router=_router(handlers, settings, lambda: service.not_ready()),
+        endpoints=[HttpEndpoint("serving", settings, _router(handlers, settings, lambda: service.not_ready()))],
         engines=[engine],
         resources=[child, memory, spool, Promised(spool, recent)],
         background=[
@@ -103,8 +104,8 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
             lambda: memory.save_often(settings.labels_save_s),
             lambda: models.try_again(TRY_AGAIN_S),
         ],
-        ready=[tail.not_read],
-        answers_alone=True,
+        readiness=[tail.not_read],
+        ready_without_broker=True,
     )
     return service
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import NotFound, Overloaded, Rejected, Unavailable
+from everloop_shared.errors import ErrorKind, InputRejected, NotFound, Overloaded, Unavailable
 
 
 class PredictionNotFound(NotFound):
@@ -17,13 +17,13 @@ class ModelLoading(Unavailable):
     title = "Model loading"
 
 
-class ObservationRejected(Rejected):
+class ObservationRejected(InputRejected):
     """The body is no observation of this loop; `errors` name the fields."""
 
     title = "Observation does not fit the loop's schema"
 
 
-class VectorRejected(Rejected):
+class VectorRejected(InputRejected):
     """Features that are not the loop's: a model would fail at them, and be blamed for it."""
 
     title = "Vector does not fit its loop"
@@ -43,10 +43,10 @@ class SpoolUnwritable(Unavailable):
     retry_after = 5.0
 
 
-class RecordTooLarge(Rejected):
+class RecordTooLarge(InputRejected):
     """What would go on the bus is over the size of an event."""
 
-    http_status = 413
+    kind = ErrorKind.TOO_LARGE
     title = "Content too large"
 
 

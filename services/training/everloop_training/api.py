@@ -42,7 +42,7 @@ def router(handlers: Handlers, engine: Engine) -> APIRouter:
 
     @routes.post("/runs", status_code=202, summary="Start a fresh line now", openapi_extra=_BODY)
     async def retrain(loop: str, request: Request) -> JSONResponse:
-        asked = await command_body(RunBody, request, COMMAND_BYTES, needed=False)
+        asked = await command_body(RunBody, request, COMMAND_BYTES, required=False)
         run = await handlers.request_run(loop, asked.reason, asked.key)
         if run is None:
             return JSONResponse({"loop": loop, "run": None, "state": "waiting", "detail": NO_OUTCOMES}, 202)

@@ -9,6 +9,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 from everloop_training.adapters.collector import Collector
@@ -45,9 +46,9 @@ def build(
     return Service(
         name="training",
         settings=settings,
-        router=router(handlers, engine),
+        endpoints=[HttpEndpoint("training", settings, router(handlers, engine))],
         engines=[engine],
         resources=[learners],
         background=[learners.run, lambda: collector.run(settings.collect_every_s)],
-        ready=[learners.not_ready],
+        readiness=[learners.not_ready],
     )

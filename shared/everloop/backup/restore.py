@@ -24,7 +24,7 @@ from everloop_models import ArtifactUnavailable
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import Topic
-from everloop_shared.errors import EverloopError as ServiceError
+from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.kafka.topics import ensure_topics
 
 BROKER_WITHIN_S = 60.0

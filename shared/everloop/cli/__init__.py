@@ -10,7 +10,7 @@ import typer
 
 from everloop.cli import commands, data, replay
 from everloop.cli.output import Told
-from everloop_shared.settings import PRIVATE
+from everloop_shared.settings import PRIVATE_UMASK
 
 EXTENSIONS = ("everloop.local.commands", "everloop.demo.commands", "everloop.backup.commands")
 """Rooms that bring commands of their own: each has `register(app)`."""
@@ -40,5 +40,5 @@ def _everloop() -> None:
 
 def main() -> None:
     """The entry point. Whatever a command writes, it writes for its user alone."""
-    os.umask(PRIVATE)
+    os.umask(PRIVATE_UMASK)
     build()()

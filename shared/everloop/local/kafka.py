@@ -21,7 +21,7 @@ from everloop.local import jars, processes
 from everloop.local.discovery import read_json, write_json
 from everloop.local.errors import BrokerNotReady, JavaNotFound
 from everloop.local.ports import HOST, free_port, is_free
-from everloop_shared.settings import PRIVATE
+from everloop_shared.settings import PRIVATE_UMASK
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
@@ -210,7 +210,9 @@ def _format(java: tuple[str, ...], home: Path, settings: str) -> None:
     identity = b"\0" + uuid.uuid4().bytes[1:]  # must not begin with a dash in base64
     cluster = base64.urlsafe_b64encode(identity).decode().rstrip("=")
     command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, umask=PRIVATE)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, umask=PRIVATE_UMASK
+    )
     if done.returncode:
         raise BrokerNotReady(f"Kafka's storage cannot be formatted:\n{(done.stdout + done.stderr)[-2000:]}")
     fresh.rename(home / "data")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from everloop_shared.settings import PRIVATE
+from everloop_shared.settings import PRIVATE_UMASK
 
 MARK = "EVERLOOP_INSTALLATION"
 """Set to the data folder, and only in processes of the installation: a user's own shell may set EVERLOOP_DATA too."""
@@ -59,7 +59,7 @@ def spawn(
             process_group=None if session else 0,
             start_new_session=session,
             pass_fds=keep,
-            umask=PRIVATE,
+            umask=PRIVATE_UMASK,
         )
 
 

@@ -22,8 +22,10 @@ from everloop_ingest.settings import IngestSettings
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_registry.settings import RegistrySettings
 from everloop_serving.settings import ServingSettings
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.logging import configure_logging
-from everloop_shared.service import DRAIN_S, Service
+from everloop_shared.process import DRAIN_S
+from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 from everloop_training.settings import TrainingSettings
 
@@ -38,7 +40,7 @@ def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str]) ->
     env = environment_of(environ, folder, ports, own.partitions)
     connect = broker.engine
     return [
-        Service(name="topics", settings=Settings.load("topics", env), router=router(broker)),
+        _topics_service(Settings.load("topics", env), broker),
         everloop_registry.app.build(RegistrySettings.load("registry", env), connect),
         everloop_ingest.app.build(IngestSettings.load("ingest", env), connect),
         everloop_feature.app.build(FeatureSettings.load("feature", env), connect),
@@ -46,6 +48,10 @@ def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str]) ->
         everloop_training.app.build(TrainingSettings.load("training", env), connect),
         everloop_monitoring.app.build(MonitoringSettings.load("monitoring", env), connect),
     ]
+
+
+def _topics_service(settings: Settings, broker: BoundedBroker) -> Service:
+    return Service("topics", settings, [HttpEndpoint("topics", settings, router(broker))])
 
 
 async def run(services: Sequence[Service], stop: asyncio.Event) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Disposition, EverloopError, NotFound
+from everloop_shared.errors import Disposition, ErrorKind, NotFound, ServiceError
 
 
-class MemoryBusFull(EverloopError):
+class MemoryBusFull(ServiceError):
     """The bus holds as much as it may, and it forgets nothing: trying again will not help."""
 
-    http_status = 507
+    kind = ErrorKind.STORAGE_FULL
     disposition = Disposition.RETRY
     title = "The memory bus is full"
 

@@ -1,4 +1,4 @@
-"""Request bodies: each in time and up to a size, all of them together up to a number of bytes."""
+"""Request bodies: limits on the size and duration of each, and on the bytes of all together."""
 
 from __future__ import annotations
 
@@ -8,65 +8,66 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from everloop_shared.errors import EverloopError, Overloaded
-from everloop_shared.http.codings import decoded
-from everloop_shared.http.problems import BadRequest, TooLarge, TooSlow
+from everloop_shared.errors import Overloaded, ServiceError
+from everloop_shared.http.codings import decode_body
+from everloop_shared.http.problems import BadRequest, ContentTooLarge, RequestTimeout
 
 
-class ClientLeft(Exception):
-    """The client closed its connection before the request was whole."""
+class ClientDisconnected(Exception):
+    """The client closed its connection before the request was complete."""
 
 
-class Body:
-    """One body, from its first byte until its request is answered."""
+class RequestBody:
+    """The bytes that one request holds in memory, from its first byte until it is answered."""
 
     __slots__ = ("refusal", "size", "task")
 
     def __init__(self) -> None:
         self.size = 0
-        self.refusal: EverloopError | None = None
+        self.refusal: ServiceError | None = None
         self.task: asyncio.Task[object] | None = None
 
-    def end(self, refusal: EverloopError) -> None:
-        """Stop waiting for the rest: the reading of it raises `refusal`."""
+    def abort(self, refusal: ServiceError) -> None:
+        """Stop waiting for the rest: `BodyReader.read` raises `refusal`."""
         self.refusal = refusal
         if self.task is not None:
             self.task.cancel()
 
 
-class Bodies:
-    """Reads bodies, and gives up those that take too long, or the oldest unfinished ones when there is no room.
+class BodyReader:
+    """Reads bodies; aborts those that take too long, and the oldest incomplete ones when memory is short.
 
-    Only bytes that are here count, not those that were announced: an unfinished body costs others nothing.
+    Only bytes that have arrived count, not those that were announced, so an incomplete body costs others nothing.
     """
 
-    def __init__(self, limit: int, timeout_s: float, budget: int) -> None:
-        """At most `limit` bytes a body, `timeout_s` seconds until it is whole, `budget` bytes in all."""
-        self._limit, self._timeout_s, self._budget = min(limit, budget), timeout_s, budget
-        self._unfinished: dict[Body, float] = {}  # until when each may take; oldest first
+    def __init__(self, max_bytes: int, timeout_s: float, max_total_bytes: int) -> None:
+        """At most `max_bytes` per body, `timeout_s` seconds until it is complete, `max_total_bytes` for all."""
+        self._max_bytes, self._max_total_bytes = min(max_bytes, max_total_bytes), max_total_bytes
+        self._timeout_s = timeout_s
+        self._incomplete: dict[RequestBody, float] = {}  # the deadline of each, oldest first
         self._timer: asyncio.TimerHandle | None = None
-        self.used = 0
+        self.bytes_in_memory = 0
 
-    async def read(self, body: Body, headers: Mapping[bytes, bytes], receive: Receive) -> Message:
-        """The whole body as one message; raises BadRequest, TooLarge, TooSlow, Overloaded, ClientLeft."""
+    async def read(self, body: RequestBody, headers: Mapping[bytes, bytes], receive: Receive) -> Message:
+        """The body as one message; see problems.py and ClientDisconnected for what it raises."""
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit():
-            raise BadRequest("content-length is no number")
-        if len(declared) > 18 or int(declared) > self._limit:
+            raise BadRequest("content-length is not a number")
+        if len(declared) > 18 or int(declared) > self._max_bytes:
             raise self._too_large()
         loop = asyncio.get_running_loop()
         body.task = asyncio.current_task()
-        self._unfinished[body] = until = loop.time() + self._timeout_s
+        self._incomplete[body] = deadline = loop.time() + self._timeout_s
         if self._timer is None:
-            self._timer = loop.call_at(until, self._end_overdue)
+            self._timer = loop.call_at(deadline, self._abort_overdue)
         chunks: list[bytes] = []
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientLeft
+                    raise ClientDisconnected
                 if chunk := message.get("body", b""):
-                    self._make_room(body, len(chunk))
+                    self._reserve(body, len(chunk))
                 if not message.get("more_body"):
                     return {**message, "body": b"".join([*chunks, chunk])} if chunks else message
                 chunks.append(chunk)
@@ -76,50 +77,50 @@ class Bodies:
             body.task.uncancel()
             raise body.refusal from None
         finally:
-            del self._unfinished[body]
+            del self._incomplete[body]
 
-    def decode(self, body: Body, coding: bytes, message: Message) -> Message:
-        """The body without its content coding, which may make it larger; raises what `decoded` does, or Overloaded."""
-        packed = message.get("body", b"")
-        plain = decoded(packed, coding, self._limit)
-        self._make_room(body, len(plain) - len(packed))
+    def decode(self, body: RequestBody, coding: bytes, message: Message) -> Message:
+        """The body without its content encoding, which may make it larger; raises as `decode_body`, or Overloaded."""
+        encoded = message.get("body", b"")
+        plain = decode_body(encoded, coding, self._max_bytes)
+        self._reserve(body, len(plain) - len(encoded))
         return {**message, "body": plain}
 
-    def release(self, body: Body) -> None:
-        """Give its bytes back."""
-        self.used -= body.size
+    def release(self, body: RequestBody) -> None:
+        """The request is answered: its bytes are free again."""
+        self.bytes_in_memory -= body.size
         body.size = 0
 
-    def _make_room(self, body: Body, size: int) -> None:
+    def _reserve(self, body: RequestBody, size: int) -> None:
         body.size += size
-        self.used += size
-        if body.size > self._limit:
+        self.bytes_in_memory += size
+        if body.size > self._max_bytes:
             raise self._too_large()
-        while self.used > self._budget:
-            oldest = next((b for b in self._unfinished if b.size and b.refusal is None), body)
-            refusal = Overloaded(f"{self._budget:,} bytes of bodies are in hand, the limit; send it again later")
+        while self.bytes_in_memory > self._max_total_bytes:
+            oldest = next((b for b in self._incomplete if b.size and b.refusal is None), body)
+            refusal = Overloaded(f"{self._max_total_bytes:,} bytes of bodies are in memory, the limit; retry later")
             if oldest is body:
                 raise refusal
             self.release(oldest)
-            oldest.end(refusal)
+            oldest.abort(refusal)
 
-    def _end_overdue(self) -> None:
+    def _abort_overdue(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer, now = None, loop.time()
-        for body, until in self._unfinished.items():
-            if until > now:
-                self._timer = loop.call_at(until, self._end_overdue)
+        for body, deadline in self._incomplete.items():
+            if deadline > now:
+                self._timer = loop.call_at(deadline, self._abort_overdue)
                 return
             if body.refusal is None:
-                body.end(TooSlow(f"the body took longer than {self._timeout_s:g} s to arrive"))
+                body.abort(RequestTimeout(f"the body took longer than {self._timeout_s:g} s to arrive"))
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is over {self._limit:,} bytes; send it in smaller parts")
+    def _too_large(self) -> ContentTooLarge:
+        return ContentTooLarge(f"the body is over {self._max_bytes:,} bytes; send it in smaller parts")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body; raises TooLarge when it is longer than `limit` bytes, where a route takes less than all."""
+    """The body of a request; raises ContentTooLarge beyond `limit` bytes, where a route has a lower limit."""
     body = await request.body()
     if len(body) > limit:
-        raise TooLarge(f"the body is over {limit:,} bytes; send it in smaller parts")
+        raise ContentTooLarge(f"the body is over {limit:,} bytes; send it in smaller parts")
     return body

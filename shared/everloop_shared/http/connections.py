@@ -1,4 +1,4 @@
-"""Connections: how many there may be, how long each may keep the service waiting, and how much it may send."""
+"""Limits on connections: their number, how long a client may keep the service waiting, and the size of headers."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from everloop_shared.http.problems import last_words
+from everloop_shared.http.problems import raw_problem
 from everloop_shared.metrics import CONNECTIONS, REFUSED
 from everloop_shared.settings import Settings
 
 MAX_URL_BYTES = 8192
 MAX_HEADERS = 200
-MAX_PIPELINED = 32
-PROGRESS_BYTES = 65_536
-"""A client that reads fewer bytes of an answer in the time of a body reads none."""
-WANTED_FILES = 8192
+MAX_PIPELINED_REQUESTS = 32
+MIN_PROGRESS_BYTES = 65_536
+"""A client that reads fewer bytes of a response within `body_timeout_s` counts as one that does not read."""
+WANTED_FILE_DESCRIPTORS = 8192
 _HOP_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
 
 class Phase(Enum):
-    """What of the latest request on a connection is here."""
+    """How much of the latest request on a connection has arrived."""
 
     IDLE = "nothing"
-    HEAD = "a part of its headers"
-    BODY = "its headers, and not all of its body"
-    WHOLE = "all of it; it waits for its answer"
+    HEADERS = "a part of its headers"
+    BODY = "its headers and a part of its body"
+    COMPLETE = "all of it; its response is awaited"
 
 
-IDLE, HEAD, BODY, WHOLE = Phase
+IDLE, HEADERS, BODY, COMPLETE = Phase
 
 
-class Connections:
-    """All open connections of one service.
+class ConnectionLimiter:
+    """All open connections of one service, limited per client address and in total.
 
-    One too many from an address costs that address the connection that has kept us waiting longest, so that a client
-    whose requests are whole gets in beside any number of unfinished ones; one too many in all costs the address that
-    has most.
+    When an address exceeds its limit, its connection with the longest incomplete request is closed, so that complete
+    requests get in beside any number of incomplete ones; when the total exceeds its limit, the address with most
+    connections loses one.
     """
 
     def __init__(self, service: str, settings: Settings) -> None:
         self.settings = settings
         self._service = service
-        self._most = min(settings.max_connections, _raise_file_limit() // 2)
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._max_total = min(settings.max_connections, _raise_file_limit() // 2)
+        self._by_address: dict[str, dict[LimitedConnection, None]] = {}
         self._count = 0
         self._gauge = CONNECTIONS.labels(service)
 
-    def opened(self, connection: Connection, address: str) -> None:
-        """Count it, and close another one, or this one, where there are too many."""
+    def add(self, connection: LimitedConnection, address: str) -> None:
+        """Count a new connection; where there are too many, close another one, or this one."""
         own = self._by_address.setdefault(address, {})
         own[connection] = None
         self._count += 1
         self._gauge.set(self._count)
         if len(own) > self.settings.max_connections_per_address:
             self._make_room(own, connection)
-        elif self._count > self._most:
+        elif self._count > self._max_total:
             self._make_room(max(self._by_address.values(), key=len), connection)
 
-    def closed(self, connection: Connection, address: str) -> None:
-        """Forget it."""
+    def remove(self, connection: LimitedConnection, address: str) -> None:
+        """Stop counting a connection that is closed."""
         own = self._by_address.get(address, {})
         if connection in own:
             del own[connection]
@@ -74,66 +74,66 @@ class Connections:
                 del self._by_address[address]
 
     def close_overdue(self, now: float) -> None:
-        """Close what has kept us waiting for too long; `now` in the event loop's seconds."""
+        """Close the connections that exceed a timeout; `now` is the time of the event loop, in seconds."""
         for own in list(self._by_address.values()):
             for connection in list(own):
                 connection.close_if_overdue(now)
 
-    def refused(self, status: int) -> None:
-        """Count what was refused before it was a request."""
+    def count_refusal(self, status: int) -> None:
+        """Count a request or connection that no route has seen."""
         REFUSED.labels(self._service, status).inc()
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """The protocol class for uvicorn, which makes one object of it per connection."""
+        """The protocol class for uvicorn, which creates one object of it per connection."""
 
-        class Watched(Connection):
-            watch = self
+        class ServiceConnection(LimitedConnection):
+            limiter = self
             max_header_bytes = self.settings.max_header_bytes
 
-        return Watched
+        return ServiceConnection
 
-    def _make_room(self, own: dict[Connection, None], newcomer: Connection) -> None:
-        waiting = [c for c in own if c.phase is not WHOLE and c is not newcomer]
+    def _make_room(self, own: dict[LimitedConnection, None], newcomer: LimitedConnection) -> None:
+        waiting = [c for c in own if c.phase is not COMPLETE and c is not newcomer]
         oldest = min(waiting, key=lambda c: c.since, default=newcomer)
-        oldest.refuse(429, "too many connections; this one had waited longest for a request to be whole")
+        oldest.refuse(429, "too many connections; this one had an incomplete request for the longest time")
 
 
-class Connection(HttpToolsProtocol):
-    """uvicorn's protocol, within limits. It has been in its phase since `since`; a body, since its first header.
+class LimitedConnection(HttpToolsProtocol):
+    """uvicorn's protocol with limits. `since` is when its phase began; for a body, when its first header arrived.
 
-    A late body is answered 408 by who reads it; here only what remains unanswered is closed.
+    `BodyReader` answers a late body with 408; here only connections that remain without an answer are closed.
     """
 
-    watch: ClassVar[Connections]
+    limiter: ClassVar[ConnectionLimiter]
     max_header_bytes: ClassVar[int]
     phase = IDLE
     since = 0.0
     _address = ""
     _stalled_since: float | None = None
-    _unsent = 0
-    _wrong = (400, "this is not HTTP/1.1, or not unambiguously so")
-    """Status and reason, should the parser or one of its callbacks raise."""
-    _upgrades = False
-    _unread = 0
-    """Bytes fed to the parser since a request was complete, or a part of a body was seen to come out."""
+    _unsent_bytes = 0
+    _parse_error = (400, "the request is not valid HTTP/1.1, or is ambiguous")
+    """Status and reason that are answered if the parser or one of its callbacks raises."""
+    _upgrade_requested = False
+    _unprocessed_bytes = 0
+    """Bytes given to the parser since a request was complete or a part of a body came out of it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take it up, within the number of connections."""
+        """Count the connection."""
         super().connection_made(transport)
         self.since = self.loop.time()
         self._address = self.client[0] if self.client else ""
-        self.watch.opened(self, self._address)
+        self.limiter.add(self, self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self.watch.closed(self, self._address)
+        """Stop counting the connection."""
+        self.limiter.remove(self, self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and refuse what cannot be parsed or grows without end."""
+        """Parse the data; refuse what cannot be parsed or exceeds the limit for headers."""
         if self.phase is IDLE:
-            self.phase, self.since = HEAD, self.loop.time()
-        self._unread += len(data)
+            self.phase, self.since = HEADERS, self.loop.time()
+        self._unprocessed_bytes += len(data)
         while data:
             try:
                 self.parser.feed_data(data)
@@ -141,102 +141,104 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as e:
                 data = self._without_upgrade(data[e.args[0] :])
             except httptools.HttpParserError:
-                self.refuse(*self._wrong)
+                self.refuse(*self._parse_error)
                 return
-        if self._unread > self.max_header_bytes:
+        if self._unprocessed_bytes > self.max_header_bytes:
             self._check_progress()
 
     def on_headers_complete(self) -> None:
-        """The request is taken up; what is wrong with it raises, which ends the connection."""
-        if self._unread > self.max_header_bytes:
+        """Start the request; raises if it exceeds a limit, which ends the connection."""
+        if self._unprocessed_bytes > self.max_header_bytes:
             self._check_size()
         if len(self.url) > MAX_URL_BYTES:
-            self._raise(414, f"the address is over {MAX_URL_BYTES:,} bytes")
+            self._raise(414, f"the address is longer than {MAX_URL_BYTES:,} bytes")
         if len(self.headers) > MAX_HEADERS:
             self._raise(431, f"there are more than {MAX_HEADERS} headers")
-        if len(self.pipeline) >= MAX_PIPELINED:
-            self._raise(429, f"more than {MAX_PIPELINED} requests wait on this connection; read the answers first")
-        self._upgrades = self.parser.should_upgrade()
-        if self._upgrades:
-            return  # data_received goes on without it
+        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
+            self._raise(
+                429, f"more than {MAX_PIPELINED_REQUESTS} requests wait on this connection; read responses first"
+            )
+        self._upgrade_requested = self.parser.should_upgrade()
+        if self._upgrade_requested:
+            return  # data_received parses the request again, without the upgrade
         if self.url[:1] != b"/":
-            self._take_absolute_form()
+            self._use_absolute_form()
         super().on_headers_complete()
-        self.headers = []  # where trailers go, which nobody reads: the request keeps what it had
+        self.headers = []  # trailers go here, which are not used: the request keeps the headers it had
         self.phase = BODY
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
-        if self._upgrades:
+        """The request is complete."""
+        if self._upgrade_requested:
             return
-        self._unread = 0
+        self._unprocessed_bytes = 0
         cycle = self.cycle
         if cycle.response_complete:
             self.phase, self.since = IDLE, self.loop.time()
         else:
-            self.phase = WHOLE
+            self.phase = COMPLETE
             cycle.more_body = False
             cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """The answer is sent; the next request may come. As uvicorn's, without a timer for each: see Connections."""
+        """As uvicorn's, without its timer per connection: ConnectionLimiter checks all of them once a second."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self.phase is WHOLE:
+        elif self.phase is COMPLETE:
             self.phase, self.since = IDLE, self.loop.time()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
-        self._stalled_since, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
+        """The client reads more slowly than the service writes."""
+        self._stalled_since, self._unsent_bytes = self.loop.time(), self.transport.get_write_buffer_size()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has read on."""
+        """The client reads again."""
         self._stalled_since = None
         super().resume_writing()
 
     def close_if_overdue(self, now: float) -> None:
-        """Close it where headers, body or the reading of the answer take too long."""
-        settings = self.watch.settings
+        """Close it if headers, body, or the reading of the response take too long."""
+        settings = self.limiter.settings
         if self._reads_too_slowly(now):
             self.transport.abort()
         elif self.flow.read_paused:
-            return  # we keep it waiting, not the other way round
+            return  # the service keeps the client waiting, not the other way round
         elif self.phase is BODY and now - self.since > settings.header_timeout_s + settings.body_timeout_s:
             self.refuse(408, f"the body took longer than {settings.body_timeout_s:g} s to arrive")
-        elif self.phase in (IDLE, HEAD) and now - self.since > settings.header_timeout_s:
+        elif self.phase in (IDLE, HEADERS) and now - self.since > settings.header_timeout_s:
             self.refuse(408, f"the headers took longer than {settings.header_timeout_s:g} s to arrive")
 
     def refuse(self, status: int, detail: str) -> None:
-        """Answer, unless nothing was asked or an answer is under way already, and close."""
+        """Respond, unless there is no request or a response has begun, and close."""
         if self.transport.is_closing():
             return
-        self.watch.refused(status)
-        cycle = getattr(self, "cycle", None)  # none before the first request is taken up
-        answering = cycle is not None and cycle.response_started and not cycle.response_complete
-        if not answering and self.phase is not IDLE:
-            self.transport.write(last_words(status, detail))
+        self.limiter.count_refusal(status)
+        cycle = getattr(self, "cycle", None)  # not set before the first request
+        responding = cycle is not None and cycle.response_started and not cycle.response_complete
+        if not responding and self.phase is not IDLE:
+            self.transport.write(raw_problem(status, detail))
         self.transport.close()
 
     def _reads_too_slowly(self, now: float) -> bool:
         if self._stalled_since is None:
             return False
-        unsent = self.transport.get_write_buffer_size()
-        if unsent <= self._unsent - PROGRESS_BYTES:
-            self._unsent, self._stalled_since = unsent, now
-        return now - self._stalled_since > self.watch.settings.body_timeout_s
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes <= self._unsent_bytes - MIN_PROGRESS_BYTES:
+            self._unsent_bytes, self._stalled_since = unsent_bytes, now
+        return now - self._stalled_since > self.limiter.settings.body_timeout_s
 
     def _raise(self, status: int, detail: str) -> None:
-        self._wrong = (status, detail)
+        self._parse_error = (status, detail)
         raise ValueError(detail)
 
     def _check_progress(self) -> None:
         if self.phase is BODY and (self.cycle.body or self.cycle.response_complete):
-            self._unread = 0  # a part of the body has come, or is thrown away, for as long as a body may take
+            self._unprocessed_bytes = 0  # the body progresses, or is discarded, within `body_timeout_s`
         else:
             self.refuse(431, self._too_many_headers())
 
@@ -246,10 +248,10 @@ class Connection(HttpToolsProtocol):
             self._raise(431, self._too_many_headers())
 
     def _too_many_headers(self) -> str:
-        return f"the headers are over {self.max_header_bytes:,} bytes"
+        return f"the headers are longer than {self.max_header_bytes:,} bytes"
 
-    def _take_absolute_form(self) -> None:
-        """`GET http://host/path`: its host goes before the Host header (RFC 9112, 3.2.2)."""
+    def _use_absolute_form(self) -> None:
+        """`GET http://host/path`: this host takes precedence over the Host header (RFC 9112, 3.2.2)."""
         target = httptools.parse_url(self.url)
         if not target.host:
             self._raise(400, "the address must be a path")
@@ -259,7 +261,7 @@ class Connection(HttpToolsProtocol):
         self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
 
     def _without_upgrade(self, rest: bytes) -> bytes:
-        """The request again, without the offer of another protocol, which the parser would not read on after."""
+        """The same request without its upgrade to another protocol, after which the parser would stop."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         kept: list[Any] = [h for h in self.headers if h[0] not in _HOP_HEADERS]
         lines = b"".join(b"%b: %b\r\n" % header for header in kept)
@@ -267,17 +269,17 @@ class Connection(HttpToolsProtocol):
         with contextlib.suppress(AttributeError):  # as uvicorn does; httptools before 0.6.3 has none
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         if method == b"CONNECT":
-            self.refuse(405, "this is no proxy")
+            self.refuse(405, "this service is not a proxy")
             return b""
         return b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, lines, rest)
 
 
 def _raise_file_limit() -> int:
-    """Descriptors this process may open: the usual 1,024 are few where each client holds one."""
+    """Raise the limit on file descriptors, as each client holds one and 1,024 are few; returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    wanted = WANTED_FILE_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILE_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return WANTED_FILES if soft == resource.RLIM_INFINITY else soft
+        return WANTED_FILE_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,4 +1,4 @@
-"""Reads a request's body as JSON, strictly: every key once."""
+"""Reads a request body as JSON or as a command, strictly."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from everloop_shared import strict_json
-from everloop_shared.errors import FieldError, Rejected
+from everloop_shared.errors import ErrorKind, FieldError, InputRejected
 from everloop_shared.http.bodies import read_body
-from everloop_shared.http.problems import UnsupportedType
+from everloop_shared.http.problems import UnsupportedMediaType
 
-B = TypeVar("B", bound=BaseModel)
+CommandBody = TypeVar("CommandBody", bound=BaseModel)
 
 
-class BodyNotJson(Rejected):
-    """The body is not JSON, names a key twice, or has NaN or infinity in it, which JSON has not."""
+class BodyNotJson(InputRejected):
+    """The body is not JSON, repeats a key, or contains NaN or infinity, which JSON does not know."""
 
-    http_status = 400
+    kind = ErrorKind.MALFORMED
     title = "Not JSON"
 
 
 async def json_body(request: Request, limit: int) -> Any:
-    """The body as JSON; raises UnsupportedType, TooLarge or BodyNotJson."""
+    """The body as JSON; raises UnsupportedMediaType, ContentTooLarge or BodyNotJson."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not strict_json.is_json(kind):
-        raise UnsupportedType(f"{kind[:80]} is not read here; send application/json")
-    return _parsed(await read_body(request, limit))
+        raise UnsupportedMediaType(f"{kind[:80]} is not supported; send application/json")
+    return _parse(await read_body(request, limit))
 
 
-async def command_body(kind: type[B], request: Request, limit: int, *, needed: bool = True) -> B:
-    """The body as a command; where it is not `needed`, an empty one says what `kind` says by default.
+async def command_body(kind: type[CommandBody], request: Request, limit: int, *, required: bool = True) -> CommandBody:
+    """The body as an object of `kind`; where it is not `required`, an empty body gives the defaults of `kind`.
 
-    Raises Rejected with the fields that are wrong, beside TooLarge and BodyNotJson.
+    Raises InputRejected with the fields that are wrong, or ContentTooLarge or BodyNotJson.
     """
     body = await read_body(request, limit)
-    if not body and not needed:
+    if not body and not required:
         return kind()
     try:
-        return kind.model_validate(_parsed(body))
+        return kind.model_validate(_parse(body))
     except ValidationError as e:
         wrong = [FieldError(".".join(map(str, p["loc"])) or "body", p["msg"]) for p in e.errors(include_url=False)]
-        raise Rejected("; ".join(f"{w.field}: {w.error}" for w in wrong), wrong) from e
+        raise InputRejected("; ".join(f"{w.field}: {w.error}" for w in wrong), wrong) from e
 
 
-def _parsed(body: bytes) -> Any:
+def _parse(body: bytes) -> Any:
     try:
         return strict_json.read(body)
     except strict_json.NotJson as e:

@@ -1,4 +1,4 @@
-"""Pages for people, under a content-security policy that lets nothing run or load but what stands in the page."""
+"""HTML pages, with a content-security policy that lets only their own inline scripts and styles run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 
-_OF_A_PAGE = {
+_PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
@@ -33,7 +33,7 @@ em { opacity:.7; font-style:normal; margin-left:10px }
 
 
 def page(html: str) -> HTMLResponse:
-    """An HTML page whose own inline scripts and styles may run, by their hashes, and which may ask its own service."""
+    """An HTML page: its inline scripts and styles are allowed by hash, and requests to its own service."""
     hashes: dict[str, list[str]] = {"script": [], "style": []}
     for kind, text in _INLINE.findall(html):
         hashes[kind].append(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'")
@@ -45,16 +45,16 @@ def page(html: str) -> HTMLResponse:
         "form-action 'none'",
         "frame-ancestors 'none'",
     ]
-    return HTMLResponse(html, headers={"content-security-policy": "; ".join(policy), **_OF_A_PAGE})
+    return HTMLResponse(html, headers={"content-security-policy": "; ".join(policy), **_PAGE_HEADERS})
 
 
 def documentation(openapi: Mapping[str, Any]) -> str:
-    """A page about every route of an OpenAPI document: parameters, body, answers, and how to ask with curl."""
+    """A page that describes the routes of an OpenAPI document: parameters, body, responses, and a curl command."""
     title = escape(openapi["info"]["title"])
     operations = "\n".join(
-        _operation(method.upper(), path, told, openapi)
+        _operation(method.upper(), path, operation, openapi)
         for path, methods in openapi["paths"].items()
-        for method, told in methods.items()
+        for method, operation in methods.items()
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -63,29 +63,31 @@ def documentation(openapi: Mapping[str, Any]) -> str:
     )
 
 
-def _operation(method: str, path: str, told: Mapping[str, Any], openapi: Mapping[str, Any]) -> str:
-    head = f"<summary><b>{method}</b><code>{escape(path)}</code><em>{escape(told.get('summary', ''))}</em></summary>"
-    return f"<details>{head}<div>{''.join(_parts(method, path, told, openapi))}</div></details>"
+def _operation(method: str, path: str, operation: Mapping[str, Any], openapi: Mapping[str, Any]) -> str:
+    summary = f"<b>{method}</b><code>{escape(path)}</code><em>{escape(operation.get('summary', ''))}</em>"
+    sections = "".join(_sections(method, path, operation, openapi))
+    return f"<details><summary>{summary}</summary><div>{sections}</div></details>"
 
 
-def _parts(method: str, path: str, told: Mapping[str, Any], openapi: Mapping[str, Any]) -> Iterator[str]:
-    if text := told.get("description"):
+def _sections(method: str, path: str, operation: Mapping[str, Any], openapi: Mapping[str, Any]) -> Iterator[str]:
+    if text := operation.get("description"):
         yield f"<p>{escape(text)}</p>"
-    if parameters := told.get("parameters"):
+    if parameters := operation.get("parameters"):
         yield _table(("parameter", "in", "type", ""), (_parameter(p) for p in parameters))
-    content = told.get("requestBody", {}).get("content", {})
+    content = operation.get("requestBody", {}).get("content", {})
     yield f"<pre>{escape(_curl(method, path, content))}</pre>"
     for kind, media in content.items():
         yield f"<p>Body, <code>{escape(kind)}</code></p>{_schema(media.get('schema', {}), openapi)}"
-    answers = told.get("responses", {}).items()
-    yield _table(("answer", ""), ((str(status), escape(a.get("description", ""))) for status, a in answers))
+    responses = operation.get("responses", {}).items()
+    yield _table(("answer", ""), ((str(status), escape(r.get("description", ""))) for status, r in responses))
 
 
-def _parameter(told: Mapping[str, Any]) -> tuple[str, ...]:
-    schema = told.get("schema", {})
+def _parameter(parameter: Mapping[str, Any]) -> tuple[str, ...]:
+    schema = parameter.get("schema", {})
     kind = schema.get("type") or " or ".join(s.get("type", "") for s in schema.get("anyOf", ()))
-    notes = [*(["required"] if told.get("required") else []), told.get("description", schema.get("description", ""))]
-    return tuple(escape(text) for text in (told["name"], told["in"], kind, ", ".join(n for n in notes if n)))
+    description = parameter.get("description", schema.get("description", ""))
+    notes = ", ".join(note for note in ("required" if parameter.get("required") else "", description) if note)
+    return tuple(escape(text) for text in (parameter["name"], parameter["in"], kind, notes))
 
 
 def _curl(method: str, path: str, content: Mapping[str, Any]) -> str:
@@ -103,7 +105,7 @@ def _schema(schema: Mapping[str, Any], openapi: Mapping[str, Any]) -> str:
 
 
 def _resolved(schema: Any, openapi: Mapping[str, Any], depth: int = 4) -> Any:
-    """The schema with what it refers to in its place, a few levels deep."""
+    """The schema with its references replaced by what they refer to, a few levels deep."""
     if isinstance(schema, list):
         return [_resolved(part, openapi, depth) for part in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""What is answered when a request is refused: problem details, RFC 9457, with or without a framework around."""
+"""Error responses: problem details (RFC 9457), as a framework response or as bytes for a bare connection."""
 
 from __future__ import annotations
 
@@ -9,87 +9,104 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, EverloopError, FieldError, Rejected, cut
+from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, ErrorKind, FieldError, InputRejected, ServiceError, cut
 
 PROBLEM = "application/problem+json"
-SECURITY = (
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-"""On every answer: none is more than a page elsewhere may know, and each costs. What only a page needs: see pages."""
+"""Added to every response. Headers that only HTML pages need are in `pages`."""
+STATUS_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    414: "uri_too_long",
+    429: "too_many_requests",
+    431: "request_header_fields_too_large",
+}
+"""Written out here: the names in the standard library differ between versions of Python."""
 
 
-class BadRequest(Rejected):
+class BadRequest(InputRejected):
     """The request itself is malformed, whatever its body says."""
 
-    http_status = 400
+    kind = ErrorKind.MALFORMED
     title = "Bad request"
 
 
-class Forbidden(Rejected):
-    """A web page that this service does not know asks for a change."""
+class Forbidden(InputRejected):
+    """A web page of an unknown origin requests a change."""
 
-    http_status = 403
+    kind = ErrorKind.PERMISSION_DENIED
     title = "Forbidden"
 
 
-class Misdirected(Rejected):
-    """The Host is none of this service's names."""
+class MisdirectedRequest(InputRejected):
+    """The Host header names none of this service's hosts."""
 
-    http_status = 421
-    title = "Misdirected request"
+    kind = ErrorKind.WRONG_HOST
+    title = "MisdirectedRequest request"
 
 
-class TooLarge(Rejected):
-    """A body over the limit."""
+class ContentTooLarge(InputRejected):
+    """The body is larger than the limit."""
 
-    http_status = 413
+    kind = ErrorKind.TOO_LARGE
     title = "Content too large"
 
 
-class TooSlow(Rejected):
-    """A body that did not arrive in time."""
+class RequestTimeout(InputRejected):
+    """The body did not arrive in time."""
 
-    http_status = 408
+    kind = ErrorKind.TIMEOUT
     title = "Request timeout"
 
 
-class UnsupportedType(Rejected):
-    """A content type that is not read here."""
+class UnsupportedMediaType(InputRejected):
+    """The endpoint does not read this content type or encoding."""
 
-    http_status = 415
+    kind = ErrorKind.UNSUPPORTED_TYPE
     title = "Unsupported media type"
 
 
-def problem(status: int, title: str, detail: str, errors: list[FieldError] | None = None) -> JSONResponse:
-    """Problem details, RFC 9457, with the first fields that are wrong; below 64 KB, whatever was sent."""
-    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+def problem(status: int, code: str, title: str, detail: str, errors: list[FieldError] | None = None) -> JSONResponse:
+    """Problem details, RFC 9457, with the member `code` and the first field errors; below 64 KB, whatever was sent."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code}
     body["detail"] = cut(detail, DETAIL_LENGTH)
     if errors:
-        short = [e.short() for e in errors[:ERRORS_LIMIT]]
-        body["errors"] = [{"field": e.field, "error": e.error} for e in short]
+        shortened = [e.shortened() for e in errors[:ERRORS_LIMIT]]
+        body["errors"] = [{"field": e.field, "error": e.error} for e in shortened]
     return JSONResponse(body, status, media_type=PROBLEM)
 
 
-def answer(error: EverloopError) -> JSONResponse:
-    """The error as problem details, with Retry-After where trying again will help."""
-    response = problem(error.http_status, error.title, error.detail, error.errors)
+def problem_of(error: ServiceError) -> JSONResponse:
+    """The error as problem details, with Retry-After where a retry can succeed."""
+    response = problem(error.http_status, error.code, error.title, error.detail, error.errors)
     if error.retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 
-def last_words(status: int, detail: str) -> bytes:
-    """The whole answer, as bytes, to a connection that is closed after it."""
+def code_of_status(status: int) -> str:
+    """The `code` of a failure of HTTP itself, for which there is no class."""
+    return STATUS_CODES.get(status, "http_error")
+
+
+def raw_problem(status: int, detail: str) -> bytes:
+    """A complete HTTP response as bytes, for a connection that is closed after it."""
     phrase = HTTPStatus(status).phrase
-    body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail}).encode()
+    body = json.dumps(
+        {"type": "about:blank", "title": phrase, "status": status, "code": code_of_status(status), "detail": detail}
+    ).encode()
     headers = [
         (b"content-type", PROBLEM.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
         *([(b"retry-after", b"1")] if status in (429, 503) else []),
-        *SECURITY,
+        *SECURITY_HEADERS,
     ]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, phrase.encode(), lines, body)

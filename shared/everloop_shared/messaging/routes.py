@@ -57,7 +57,7 @@ class Publisher(Protocol):
     """Puts events on the bus. Returns once the broker has all of them (`acks=all`); may be called concurrently.
 
     Raises Unavailable when the broker is away for longer than the delivery timeout, Overloaded when its bounded
-    buffer is full, Rejected for an event over the size limit. Events of one call and key keep their order.
+    buffer is full, InputRejected for an event over the size limit. Events of one call and key keep their order.
     """
 
     async def publish(self, events: Sequence[Event]) -> None: ...

@@ -13,7 +13,7 @@ import pytest
 
 from everloop.local import processes
 from everloop.local.discovery import write_json
-from everloop_shared.settings import PRIVATE
+from everloop_shared.settings import PRIVATE_UMASK
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def usual_umask() -> Iterator[None]:
 def open_to_others(folder: Path) -> list[str]:
     """Everything below a folder that its group or others may look into."""
     found = [path for path in folder.rglob("*") if not path.is_symlink()]
-    return [str(path) for path in found if stat.S_IMODE(path.lstat().st_mode) & PRIVATE]
+    return [str(path) for path in found if stat.S_IMODE(path.lstat().st_mode) & PRIVATE_UMASK]
 
 
 @pytest.mark.usefixtures("usual_umask")
@@ -45,7 +45,7 @@ def test_what_an_installation_starts_writes_for_its_owner_alone(tmp_path: Path) 
 SERVICE = """
 import sys
 from pathlib import Path
-from everloop_shared.service import run
+from everloop_shared.process import run
 from everloop_shared.settings import Settings
 
 def build():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.http_apps import http_app
 
 import everloop_feature.app
 import everloop_ingest.app
@@ -18,7 +19,6 @@ from everloop_ingest.settings import IngestSettings
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_registry.settings import RegistrySettings
 from everloop_serving.settings import ServingSettings
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.service import Service
 from everloop_training.adapters.inline import InlineWorker
@@ -42,6 +42,6 @@ def installation(broker: MemoryBroker, folder: Path) -> dict[str, Service]:
 
 async def ask(services: dict[str, Service], service: str, method: str, path: str, json: Any) -> httpx.Response:
     """One request to a service's door."""
-    transport = httpx.ASGITransport(app=create_app(services[service]))
+    transport = httpx.ASGITransport(app=http_app(services[service]))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return await client.request(method, path, json=json)

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 from tests.everloop.memory_bus.six_services import ask, installation
+from tests.http_apps import http_app
 from tests.registry.registry_harness import until
 
 from everloop.memory_bus.app import run
-from everloop_shared.http import create_app
 from everloop_shared.messaging.memory import MemoryBroker
 
 GOOD = {"loop": "good", "task": "binary", "schema": {"x": {"type": "number"}}}
@@ -77,7 +77,7 @@ async def test_no_request_to_any_route_breaks_a_service(tmp_path: Path) -> None:
         await until(lambda: running.done() or not any(s.not_ready() for s in services.values()), 30)
         assert (await ask(services, "registry", "PUT", "/v1/loops/good", json=GOOD)).status_code == 201
         for service in reversed(services.values()):  # the registry last: it may be told to delete the loop
-            app = create_app(service)
+            app = http_app(service)
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 for path, methods in app.openapi()["paths"].items():

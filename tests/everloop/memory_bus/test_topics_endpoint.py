@@ -20,6 +20,7 @@ from everloop.memory_bus.settings import environment_of
 from everloop.topics import HttpTopicReader, reader
 from everloop_schemas.envelope import Event, at
 from everloop_schemas.feature import LabelJoined, LabelJoinedData
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
@@ -40,7 +41,8 @@ def broker() -> BoundedBroker:
 async def url(broker: BoundedBroker, tmp_path: Path) -> AsyncIterator[str]:
     """The served door."""
     port, stop = free_port(), asyncio.Event()
-    service = Service(name="topics", settings=Settings(data=tmp_path, port=port), router=router(broker))
+    settings = Settings(data=tmp_path, port=port)
+    service = Service("topics", settings, [HttpEndpoint("topics", settings, router(broker))])
     running = asyncio.create_task(app.run([service], stop))
     yield f"http://127.0.0.1:{port}"
     stop.set()

@@ -16,7 +16,7 @@ from everloop_schemas.envelope import Scalar
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.loop import Task
 from everloop_schemas.serving import PredictionMade
-from everloop_shared.errors import Rejected
+from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.routes import Position
 
 REMEMBERED_PER_PREDICTION = 16
@@ -43,7 +43,7 @@ class RejectedLabel:
 
     wire: bytes
     at: Position
-    error: Rejected
+    error: InputRejected
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _join_label(
     return apply(join, prediction, truth, label)
 
 
-def _why_not_joined(prediction: PredictionMade, label: LabelReceived, loop: ActiveLoop) -> Rejected | None:
+def _why_not_joined(prediction: PredictionMade, label: LabelReceived, loop: ActiveLoop) -> InputRejected | None:
     """Too late, or feedback on an answer that could be no label of the loop.
 
     A label without a time of its own is never too late: it is as old as its arrival, and its prediction is kept for

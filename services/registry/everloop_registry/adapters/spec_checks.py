@@ -74,7 +74,7 @@ def errors_of(wire: str) -> list[tuple[str, str]]:
         check_models(spec, vectors)
     except ModelSpecInvalid as e:
         wrong += e.errors
-    return [(e.field, e.error) for e in map(FieldError.short, wrong)]
+    return [(e.field, e.error) for e in map(FieldError.shortened, wrong)]
 
 
 def _over_budget(plan: FeaturePlan) -> list[FieldError]:

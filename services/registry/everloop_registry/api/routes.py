@@ -22,8 +22,8 @@ from everloop_registry.handlers import CommandHandlers
 from everloop_registry.ports import LoopReader
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
-from everloop_shared.errors import FieldError, Rejected
-from everloop_shared.http import UnsupportedType, read_body
+from everloop_shared.errors import FieldError, InputRejected
+from everloop_shared.http import UnsupportedMediaType, read_body
 from everloop_shared.http.json_body import command_body
 from everloop_shared.text import Readable
 
@@ -180,11 +180,11 @@ def _moment(text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         pass
     wrong = FieldError("as_of", "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
-    raise Rejected(f"{wrong.field}: {wrong.error}", [wrong])
+    raise InputRejected(f"{wrong.field}: {wrong.error}", [wrong])
 
 
 def _is_json(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in JSON_TYPES + YAML_TYPES:
-        raise UnsupportedType(f"{kind} is not supported; send application/yaml or application/json")
+        raise UnsupportedMediaType(f"{kind} is not supported; send application/yaml or application/json")
     return kind in JSON_TYPES

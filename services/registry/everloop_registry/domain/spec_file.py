@@ -121,7 +121,7 @@ def field_errors(error: ValidationError, raw: Any) -> list[FieldError]:
 
 def refused(errors: Sequence[FieldError]) -> SpecRejected:
     """The error that names the first errors, each shortened."""
-    named = [e.short() for e in errors[:ERRORS_LIMIT]]
+    named = [e.shortened() for e in errors[:ERRORS_LIMIT]]
     return SpecRejected("; ".join(f"{e.field}: {e.error}" for e in named[:5]), named)
 
 

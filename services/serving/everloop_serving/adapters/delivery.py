@@ -13,7 +13,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.domain.recent import Recent
-from everloop_shared.errors import Disposition, EverloopError
+from everloop_shared.errors import Disposition, ServiceError
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Sequence[Event]], Awaitable[None]]
@@ -38,7 +38,7 @@ async def send(events: Sequence[Event], publish: Publish) -> None:
     while True:
         try:
             return await publish(events)
-        except EverloopError as e:
+        except ServiceError as e:
             reason = e.detail
             if e.disposition is Disposition.DEAD_LETTER:
                 break

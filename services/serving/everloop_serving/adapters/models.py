@@ -21,7 +21,7 @@ from everloop_serving.domain.labels import LabelBook, VersionZero
 from everloop_serving.domain.predict import Live, Predictor
 from everloop_serving.errors import Superseded
 from everloop_shared.clock import Clock
-from everloop_shared.errors import EverloopError
+from everloop_shared.errors import ServiceError
 
 log = logging.getLogger(__name__)
 LONGEST_RETRY_S = 10.0
@@ -152,7 +152,7 @@ class LoadedModels:
         except Exception as e:  # whatever an artifact does to us, the old version keeps serving
             self._failed.add(key)
             self._meter.load_failed(state.loop)
-            reason = e.detail if isinstance(e, EverloopError) else repr(e)
+            reason = e.detail if isinstance(e, ServiceError) else repr(e)
             log.error("version not loaded", extra={"loop": key[0], "version": key[1], "reason": reason})
             self._renew(state.loop)  # first, so that what answers from now on is told
             self._say(state.loop, state.revision, version.version, "failed", reason[:500])

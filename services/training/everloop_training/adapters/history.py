@@ -10,7 +10,7 @@ from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
-from everloop_shared.errors import Disposition, EverloopError
+from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import Engine, Position
 from everloop_training.domain.outcome import Outcome, outcome_of
 
@@ -46,7 +46,7 @@ class History:
             try:
                 found = await self.engine.read(topic, partition, start, stop)
                 return [(at, event) for at, event in found if not self.loops.is_past(event)]
-            except EverloopError as e:
+            except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))

@@ -10,7 +10,7 @@ from pathlib import Path
 from everloop_models.store import write_atomically
 from everloop_schemas.feature import OutcomeObserved
 from everloop_shared import metrics
-from everloop_shared.errors import Rejected
+from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.processing.dead_letter import dead_letter
 from everloop_training.adapters.history import History
 from everloop_training.adapters.pump import Pump
@@ -43,7 +43,7 @@ class Parked:
     async def park(self, history: History, pump: Pump, partition: int, offset: int, reason: str) -> None:
         """Tell the dead letter of an outcome, then give it to nobody any more. Waits while the broker is away."""
         for at, event in await history.records(TOPIC, partition, offset, offset + 1):
-            letter = dead_letter("training", at, event.key(), event.encode(), Rejected(reason))
+            letter = dead_letter("training", at, event.key(), event.encode(), InputRejected(reason))
             await pump.publish([letter])
             metrics.DEAD_LETTERS.labels("training", TOPIC.name, letter.data.error).inc()
             log.warning("outcome parked", extra={"partition": partition, "offset": offset, "reason": reason[:500]})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.training import LineFailed, ModelTrained, RunRequested
-from everloop_shared.errors import Disposition, EverloopError
+from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import Publisher
 from everloop_training.messages import Done, Learned, SnapshotWritten
 from everloop_training.metrics import FAILURES, RUNS, SNAPSHOT_OFFSET, VERSIONS
@@ -58,7 +58,7 @@ class Pump:
             try:
                 await self.engine.publish(events)
                 break
-            except EverloopError as e:
+            except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise
                 log.warning("not published, trying again", extra={"events": len(events), "reason": e.detail})

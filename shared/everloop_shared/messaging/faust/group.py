@@ -15,7 +15,7 @@ from faust.types import TP
 
 from everloop_schemas.envelope import FOREVER, Topic
 from everloop_shared.clock import log_time
-from everloop_shared.errors import Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings
 from everloop_shared.messaging.faust.buffer import Buffer
 from everloop_shared.messaging.keyed.expiry import StreamTime, sweep
@@ -113,7 +113,7 @@ class Lane:
             await asyncio.gather(*sent)
         except (ProducerSendError, KafkaError) as e:
             if isinstance(e.__cause__ or e, MessageSizeTooLargeError):
-                raise Rejected(f"the state does not fit a record: {e}") from e
+                raise InputRejected(f"the state does not fit a record: {e}") from e
             raise Unavailable(f"the changelog cannot be written: {e!r}") from e
         self._book(changes)
 

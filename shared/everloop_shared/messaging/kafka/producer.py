@@ -21,7 +21,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
-from everloop_shared.errors import Misconfigured, Overloaded, Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES
@@ -154,7 +154,7 @@ class KafkaPublisher:
         topic, key, value = event.topic.name, event.key(), event.encode()
         limit = (MAX_DEAD_LETTER_BYTES if topic.endswith(".dead_letter.v1") else MAX_MESSAGE_BYTES) - HEADROOM
         if len(key) + len(value) > limit:
-            raise Rejected(f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} travel")
+            raise InputRejected(f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} travel")
         return topic, key, value
 
     async def _deliver(self, chunk: Sequence[Encoded]) -> None:
@@ -172,7 +172,7 @@ class KafkaPublisher:
         except MessageSizeTooLargeError as e:
             if lane:
                 self._replace(lane)
-            raise Rejected(f"the broker refuses the size of an event: {e}") from e
+            raise InputRejected(f"the broker refuses the size of an event: {e}") from e
         except TopicAuthorizationFailedError as e:
             raise Misconfigured(f"the broker does not let {self._service} write: {e}") from e
         except KafkaError as e:

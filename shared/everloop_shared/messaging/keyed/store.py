@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic_core import from_json, to_json
 
 from everloop_schemas.envelope import Event
-from everloop_shared.errors import Rejected, Unavailable
+from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.keyed.batch_order import Order, Turns
 from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, Engine, Position, Publisher, Route
 
@@ -36,7 +36,7 @@ class KeyedState(Protocol):
         """The value, None where there is none."""
 
     def put(self, key: str, value: bytes, at: Position) -> None:
-        """Set the value, as of this record; raises Rejected where it is too large for a record of the changelog."""
+        """Set the value, as of this record; raises InputRejected where it does not fit a record of the changelog."""
 
     def delete(self, key: str, at: Position) -> None:
         """Forget the key; its records up to here stay `seen`."""
@@ -146,7 +146,9 @@ class KeyedStore:
         """Set the value, as of this record."""
         if len(value) > LARGEST_STATE:
             # Here and not when the batch is written: the records after must not see it, and nothing has left yet.
-            raise Rejected(f"the state of {key!r} does not fit a record: {len(value):,} of {LARGEST_STATE:,} bytes")
+            raise InputRejected(
+                f"the state of {key!r} does not fit a record: {len(value):,} of {LARGEST_STATE:,} bytes"
+            )
         self._change(key, at, value)
 
     def delete(self, key: str, at: Position) -> None:

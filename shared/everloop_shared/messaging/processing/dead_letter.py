@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetter, DeadLetterData
 from everloop_schemas.envelope import derived_id
-from everloop_shared.errors import EverloopError
+from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.routes import Position
 
 REASON_LIMIT = 2000
@@ -33,7 +33,7 @@ def dead_letter(service: str, at: Position, key: bytes | None, value: bytes | No
             partition=at.partition,
             offset=at.offset,
             error=type(error).__name__,
-            reason=_text(error.detail if isinstance(error, EverloopError) else str(error))[:REASON_LIMIT],
+            reason=_text(error.detail if isinstance(error, ServiceError) else str(error))[:REASON_LIMIT],
             key=None if key is None else b64encode(key).decode(),
             value=None if value is None else b64encode(value).decode(),
         ),

@@ -8,7 +8,7 @@ import time
 
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
-from everloop_shared.errors import Disposition, EverloopError, Rejected
+from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.dead_letter import dead_letter
 from everloop_shared.messaging.processing.wait_budget import Patience
@@ -31,7 +31,7 @@ OF_A_RECORD = (
 
 def disposition(error: Exception) -> Disposition:
     """The fate an error asks for: its own, the dead letter where a record can cause it, else a crash."""
-    if isinstance(error, EverloopError):
+    if isinstance(error, ServiceError):
         return error.disposition
     of_a_record = isinstance(error, OF_A_RECORD) and not isinstance(error, OSError)
     return Disposition.DEAD_LETTER if of_a_record else Disposition.CRASH
@@ -69,7 +69,7 @@ class Fates:
 
     def may_retry(self, at: Position, error: Exception, loop: str = "") -> bool:
         """Whether the record, which is of this loop, is to be tried again, and count the try."""
-        if not isinstance(error, EverloopError) or error.disposition is not Disposition.RETRY:
+        if not isinstance(error, ServiceError) or error.disposition is not Disposition.RETRY:
             return False
         waited_s = self.retried(at)
         if error.give_up_after is not None:
@@ -87,11 +87,11 @@ class Fates:
         Raises the error itself where it asks for a crash and the record has not crashed three times yet. Where it
         is not `of_the_record` (it came from around the handler), whatever has no fate of its own is a crash.
         """
-        ours = isinstance(error, EverloopError)
+        ours = isinstance(error, ServiceError)
         if disposition(error) is Disposition.CRASH or not (ours or of_the_record):
             if self._ledger.add(at) < CRASHES_BEFORE_PARKING:
                 raise error
-            error = Rejected(f"crash_loop: crashed {CRASHES_BEFORE_PARKING} times: {error!r}")
+            error = InputRejected(f"crash_loop: crashed {CRASHES_BEFORE_PARKING} times: {error!r}")
         self._tries.pop((at.topic, at.partition), None)
         letter = dead_letter(self._service, at, key, value, error)
         where = {"topic": at.topic, "partition": at.partition, "offset": at.offset}

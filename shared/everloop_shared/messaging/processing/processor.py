@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
-from everloop_shared.errors import Disposition, EverloopError, Rejected
+from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.failures import Fates, disposition
 from everloop_shared.messaging.processing.records import Decoded, Partition, Record, decoded, halves
@@ -108,7 +108,7 @@ class Processor:
                     self._give_way(record, error)
                 try:
                     await self._publisher.publish(events)
-                except Rejected as rejected:
+                except InputRejected as rejected:
                     await self._publisher.publish([self._fates.park(record.at, record.key, record.value, rejected)])
                 progress.next_offsets[partition] = record.at.offset + 1
         except Exception as e:
@@ -128,7 +128,7 @@ class Processor:
         progress = await self._in_parts(unit, read)
         try:
             await unit.relay(self._publisher)
-        except EverloopError as e:
+        except ServiceError as e:
             if e.disposition is not Disposition.RETRY:
                 progress.failure = progress.failure or e
             for partition in batches:  # the events are safe in the outbox; wait for the broker before making more
@@ -145,7 +145,7 @@ class Processor:
                 return await attempt(unit, batches)
             except Exception as e:
                 log.info("batch rolled back", extra={"reason": repr(e)[:500]})
-                away = isinstance(e, EverloopError) and e.disposition is Disposition.RETRY and e.give_up_after is None
+                away = isinstance(e, ServiceError) and e.disposition is Disposition.RETRY and e.give_up_after is None
         progress = Progress()
         if single or away:
             for partition, records in batches.items():
@@ -221,7 +221,7 @@ class Processor:
             try:
                 async with unit:
                     await unit.record([parked], {partition: offset + 1})
-            except EverloopError as failed:
+            except ServiceError as failed:
                 if failed.disposition is not Disposition.RETRY:
                     raise
                 self._give_way(read.record, failed)

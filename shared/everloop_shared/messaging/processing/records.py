@@ -11,7 +11,7 @@ from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared import strict_json
-from everloop_shared.errors import Rejected
+from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Decoded:
 
     record: Record
     event: Event | None = None
-    wrong: Rejected | None = None
+    wrong: InputRejected | None = None
     letter: Event | None = None
 
     @property
@@ -73,12 +73,12 @@ def decoded(record: Record) -> Decoded:
         if topic.startswith(WRITTEN_BY_APPLICATIONS):
             strict_json.read(record.value)  # of a key that is there twice one value would be lost in silence
     except Exception as e:
-        return Decoded(record, wrong=Rejected(f"not an event of {topic}: {e}"))
+        return Decoded(record, wrong=InputRejected(f"not an event of {topic}: {e}"))
     if event.loop not in _named and not isinstance(event, DeadLetter) and not _names_a_loop(event.loop):
-        return Decoded(record, wrong=Rejected(f"loop: {event.loop[:80]!r} is no name of a loop: {LOOP_NAME_RULE}"))
+        return Decoded(record, wrong=InputRejected(f"loop: {event.loop[:80]!r} is no name of a loop: {LOOP_NAME_RULE}"))
     if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
         wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
-        return Decoded(record, wrong=Rejected(wrong))
+        return Decoded(record, wrong=InputRejected(wrong))
     return Decoded(record, event)
 
 

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 from tests.engines.buses import until
+from tests.http_apps import http_app
 
 from everloop.local.ports import free_port
-from everloop_shared.errors import FieldError, Overloaded, Rejected
-from everloop_shared.http import create_app, read_body
-from everloop_shared.http.door import Door
+from everloop_shared.errors import FieldError, InputRejected, Overloaded
+from everloop_shared.http import HttpEndpoint, read_body
+from everloop_shared.http.guard import RequestGuard
 from everloop_shared.logging import JsonFormatter
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -38,7 +39,7 @@ async def body(request: Request) -> int:
 async def fails(how: str) -> None:
     """Raises what the path says."""
     raise {
-        "rejected": Rejected("no good", [FieldError("a.b", "must be a number")]),
+        "rejected": InputRejected("no good", [FieldError("a.b", "must be a number")]),
         "overloaded": Overloaded("full"),
     }.get(how, ValueError("secret"))
 
@@ -62,7 +63,7 @@ async def trace() -> str | None:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client inside the process."""
-    app = create_app(Service("ingest", Settings(), router))
+    app = http_app(Service("ingest", Settings(), [HttpEndpoint("ingest", Settings(), router)]))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as opened:
         yield opened
@@ -85,9 +86,10 @@ async def test_overload_says_when_to_come_back(client: httpx.AsyncClient) -> Non
 async def test_a_request_that_outlasts_the_drain_is_told_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.service.DOOR_DRAIN_S", 1)
+    monkeypatch.setattr("everloop_shared.http.endpoint.REQUEST_DRAIN_S", 1)
     port, stop = free_port(), asyncio.Event()
-    service = Service("ingest", Settings(data=tmp_path, port=port), router)
+    settings = Settings(data=tmp_path, port=port)
+    service = Service("ingest", settings, [HttpEndpoint("ingest", settings, router)])
     running = asyncio.create_task(service.run(stop))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
         await until(lambda: service.not_ready() is None)
@@ -148,7 +150,7 @@ async def test_too_many_requests_at_once_are_told_to_come_back() -> None:
         entered.set()
         await gate.wait()
 
-    app = Door(slow, "ingest", Settings(), limit=1)
+    app = RequestGuard(slow, "ingest", Settings(), max_requests=1)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         first = asyncio.create_task(client.get("/a"))
         await entered.wait()

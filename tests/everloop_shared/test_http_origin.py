@@ -11,20 +11,20 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
+from tests.http_apps import http_app
 
 from everloop.local.ports import SERVICES
 from everloop.memory_bus.app import build
 from everloop_shared.errors import Misconfigured
-from everloop_shared.http import create_app
-from everloop_shared.http.problems import Misdirected
-from everloop_shared.http.trust import Trust
+from everloop_shared.http.origin import OriginPolicy
+from everloop_shared.http.problems import MisdirectedRequest
 from everloop_shared.settings import Settings
 
 pytestmark = pytest.mark.app
 
 OWN = "http://127.0.0.1:8000"
 JSON = {"content-type": "application/json"}
-SAFE = ("get", "head", "options")
+SAFE_METHODS = ("get", "head", "options")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FastAPI]:
     """The seven applications of a house, built and not started."""
     folder: Path = tmp_path_factory.mktemp("house")
     ports = dict.fromkeys([*SERVICES, "topics"], 0)
-    return {service.name: create_app(service) for service in build(folder, ports, {})}
+    return {service.name: http_app(service) for service in build(folder, ports, {})}
 
 
 def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -48,7 +48,7 @@ def asked(app: FastAPI, method: str, path: str, headers: dict[str, str], body: b
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=OWN) as client:
-            return await client.request(method, path, headers=headers, content=None if method in SAFE else body)
+            return await client.request(method, path, headers=headers, content=None if method in SAFE_METHODS else body)
 
     return asyncio.run(ask())
 
@@ -59,12 +59,12 @@ def refused(apps: dict[str, FastAPI], headers: dict[str, str], *, safe_too: bool
         f"{name} {method} {path}": asked(app, method, path, headers).status_code
         for name, app in apps.items()
         for method, path in operations(app)
-        if (safe_too or method not in SAFE) and path not in ("/livez", "/readyz")
+        if (safe_too or method not in SAFE_METHODS) and path not in ("/livez", "/readyz")
     }
 
 
 def test_there_is_something_to_refuse(apps: dict[str, FastAPI]) -> None:
-    changing = [f"{name} {path}" for name, app in apps.items() for m, path in operations(app) if m not in SAFE]
+    changing = [f"{name} {path}" for name, app in apps.items() for m, path in operations(app) if m not in SAFE_METHODS]
 
     assert len(apps) == 7
     assert {"ingest /v1/loops/x/events", "training /v1/loops/x/runs", "registry /v1/loops/x"} <= set(changing)
@@ -143,7 +143,7 @@ def test_every_answer_carries_the_security_headers(apps: dict[str, FastAPI]) -> 
             "/openapi.json",
             "/metrics",
             "/nowhere",
-            *(p for m, p in operations(app) if m in SAFE),
+            *(p for m, p in operations(app) if m in SAFE_METHODS),
         ]
         for answer in [asked(app, "get", path, {}) for path in paths] + [asked(app, "post", "/docs", {})]:
             assert answer.headers["x-content-type-options"] == "nosniff"
@@ -209,12 +209,12 @@ def test_a_trailing_slash_means_the_same_and_leads_nowhere_else(apps: dict[str, 
         assert slashed.headers["content-type"] == plain.headers["content-type"]
 
 
-def refusal(trust: Trust, **headers: str) -> int | None:
+def refusal(policy: OriginPolicy, **headers: str) -> int | None:
     """The status that a state-changing request with these headers gets, None where it is let in."""
     sent = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
     try:
-        trust.check_host(sent.get(b"host"), ("10.0.0.7", 8000))
-        trust.check_page(sent)
+        policy.check_host(sent.get(b"host"), ("10.0.0.7", 8000))
+        policy.check_origin(sent)
     except Exception as e:
         return int(getattr(e, "http_status", 500))
     return None
@@ -242,20 +242,20 @@ def refusal(trust: Trust, **headers: str) -> int | None:
     ],
 )
 def test_names_are_ours_by_setting(allowed: str, headers: dict[str, Any], status: int | None) -> None:
-    assert refusal(Trust(allowed, "0.0.0.0"), **headers) == status
+    assert refusal(OriginPolicy(allowed, "0.0.0.0"), **headers) == status
 
 
 def test_an_address_of_ipv4_is_its_own_by_a_socket_of_both_kinds() -> None:
-    trust = Trust("", "::")
+    policy = OriginPolicy("", "::")
 
-    trust.check_host(b"10.0.0.7:8000", ("::ffff:10.0.0.7", 8000))
-    with pytest.raises(Misdirected):
-        trust.check_host(b"10.0.0.8:8000", ("::ffff:10.0.0.7", 8000))
+    policy.check_host(b"10.0.0.7:8000", ("::ffff:10.0.0.7", 8000))
+    with pytest.raises(MisdirectedRequest):
+        policy.check_host(b"10.0.0.8:8000", ("::ffff:10.0.0.7", 8000))
 
 
 def test_the_address_it_listens_on_is_a_name_and_every_address_is_none() -> None:
-    assert refusal(Trust("", "box.local"), host="box.local:8000") is None
-    assert refusal(Trust("", "0.0.0.0"), host="0.0.0.0:8000") == 421
+    assert refusal(OriginPolicy("", "box.local"), host="box.local:8000") is None
+    assert refusal(OriginPolicy("", "0.0.0.0"), host="0.0.0.0:8000") == 421
 
 
 def test_what_is_refused_is_counted(apps: dict[str, FastAPI]) -> None:

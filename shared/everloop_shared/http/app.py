@@ -1,0 +1,89 @@
+"""The FastAPI application of a service: its routes, health, metrics, documentation and error responses (RFC 9457)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from everloop_shared.endpoint import Health
+from everloop_shared.errors import FieldError, InputRejected, ServiceError
+from everloop_shared.http.guard import RequestGuard
+from everloop_shared.http.pages import documentation, page
+from everloop_shared.http.problems import code_of_status, problem, problem_of
+from everloop_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def create_app(service: str, settings: Settings, router: APIRouter, health: Health) -> FastAPI:
+    """The routes of `router` beside those of every service: /livez /readyz /metrics /docs."""
+    app = _GuardedApp(service, settings)
+    app.include_router(router)
+    _add_health(app, health)
+    _add_error_handlers(app)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return page(documentation(app.openapi()))
+
+    return app
+
+
+class _GuardedApp(FastAPI):
+    """FastAPI with the request guard outside of all of it, its responses to crashes included."""
+
+    def __init__(self, service: str, settings: Settings) -> None:
+        super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
+        self._service, self._settings = service, settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's stack behind the guard."""
+        return RequestGuard(super().build_middleware_stack(), self._service, self._settings)
+
+
+def _add_health(app: FastAPI, health: Health) -> None:
+    @app.get("/livez", response_class=PlainTextResponse, tags=["health"])
+    async def livez() -> Response:
+        reason = health.not_live()
+        return PlainTextResponse(reason or "ok", 503 if reason else 200)
+
+    @app.get("/readyz", response_class=PlainTextResponse, tags=["health"])
+    async def readyz() -> Response:
+        reason = health.not_ready()
+        return PlainTextResponse(reason or "ok", 503 if reason else 200)
+
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["health"])
+    async def metrics() -> Response:
+        return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ServiceError)
+    async def on_service_error(request: Request, error: ServiceError) -> Response:
+        if error.http_status >= 500:
+            extra = {"path": request.url.path, "code": error.code, "reason": error.detail}
+            log.warning("request refused", extra=extra)
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        errors = [FieldError(".".join(map(str, e["loc"][1:])) or "body", e["msg"]) for e in error.errors()]
+        return problem(422, InputRejected.code, InputRejected.title, "the request is not valid", errors)
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
+        response = problem(error.status_code, code_of_status(error.status_code), "HTTP error", str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def on_crash(request: Request, error: Exception) -> Response:
+        log.error("request failed", exc_info=error, extra={"path": request.url.path})
+        return problem(500, ServiceError.code, ServiceError.title, "the service failed; its log has the reason")
