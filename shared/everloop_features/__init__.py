@@ -1,4 +1,4 @@
-"""The feature code, pure: loop spec -> plan -> state -> vector, the same for stream, REST and replay."""
+"""Computes features, pure: loop spec -> plan -> state -> vector, the same for the stream, REST and replay."""
 
 from everloop_features.cost import EVENT_BUDGET_US, event_costs
 from everloop_features.errors import FeaturesRejected

@@ -1,4 +1,4 @@
-"""What the features of a loop cost per event at worst, with all windows full; the same on every machine."""
+"""The cost of a loop's features per event with all windows full; the same result on every machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from everloop_features.expression import Expression
 from everloop_features.plan import FeaturePlan, Window
 
 EVENT_BUDGET_US = 20_000
-"""So long may the features of one event take: everything else on the partition waits meanwhile."""
+"""Time that the features of one event may take: everything else on the partition waits meanwhile."""
 VALUE_NS = {"mean": 140, "sum": 140, "min": 130, "max": 130, "std": 250, "count": 40, "last": 15}
 PART_NS = 350
 FEATURE_NS = 1_000
-"""Measured on one core of 2024; what matters is that they are the same everywhere, so that a spec fits or does not."""
+"""Measured on one core of 2024. They are constants, so that a spec is accepted or refused on every machine alike."""
 
 
 def event_costs(plan: FeaturePlan) -> dict[str, float]:
-    """Microseconds per event of each feature that is computed, at worst."""
+    """Microseconds per event of each computed feature, at most."""
     return {name: _cost_ns(plan, step) / 1000 for name, step in plan.steps}
 
 

@@ -15,7 +15,7 @@ class FeaturesRejected(InputRejected, ValueError):
 
 
 class ExpressionRejected(ValueError):
-    """An expression says something that is not allowed; the message says what, and the fix."""
+    """An expression has something that is not allowed; the message says what, and the fix."""
 
 
 class IdTaken(InputRejected):

@@ -27,9 +27,9 @@ HELP = "allowed are + - * / // % **, comparisons, and or not, if else, min max a
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled expression: what it yields, and how; `evaluate` never raises, and yields None for no answer.
+    """A compiled expression. `evaluate` never raises, and returns None where the result is undefined.
 
-    `parts` is how many operations, names and constants it has.
+    `parts` counts its operations, names and constants.
     """
 
     kind: Kind
@@ -92,7 +92,7 @@ def compile_expression(text: str, names: Mapping[str, Kind]) -> Expression:
 
 
 def _depth(tree: ast.AST) -> int:
-    """The depth of a tree, without recursion of our own, because this is what guards against it."""
+    """The depth of a tree, computed without recursion, because it guards against deep recursion."""
     deepest = 0
     level = [tree]
     while level:
@@ -175,7 +175,7 @@ def _call(name: str, parts: list[Expression]) -> Expression:
 
 
 def _logic(conjunction: bool, parts: list[Expression]) -> Expression:
-    """and/or in Kleene's three values: a missing part matters only where the others do not decide."""
+    """and/or in Kleene's three-valued logic: a missing part matters only where the others do not decide."""
 
     def evaluate(values: Values) -> Scalar | None:
         answers = [None if (v := part.evaluate(values)) is None else bool(v) for part in parts]

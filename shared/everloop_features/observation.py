@@ -1,4 +1,4 @@
-"""What an observation must look like to fit a loop's schema: the same rules at every door, pure."""
+"""Checks observations against a loop's schema: the same rules wherever they enter; pure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STRING_LIMIT = 1_000
 ERRORS_LIMIT = 20
 INTEGER_LIMIT = 2**63
 KEYS = ("id", "entity", "time", "data")
-KNOWN = frozenset(KEYS)
+KNOWN_KEYS = frozenset(KEYS)
 ANY_VALUE = {"min": None, "max": None, "enum": None}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """An event as an application sends it, checked; `id` and `time` are None where it left them out."""
+    """An observation that fits its loop; `id` and `time` are None where the application left them out."""
 
     id: str | None
     entity: str
@@ -32,18 +32,18 @@ class Observation:
     fields: Fields
 
 
-def observe(spec: LoopSpec, body: Any) -> Observation | list[FieldError]:
-    """The observation in `{"id", "entity", "time", "data"}`, or everything that is wrong with it."""
+def check_observation(spec: LoopSpec, body: Any) -> Observation | list[FieldError]:
+    """The observation in `{"id", "entity", "time", "data"}`, or every error in it."""
     if not isinstance(body, dict):
-        return [FieldError("body", f"must be an object with data, is {_kind(body)}")]
+        return [FieldError("body", f"must be an object with data, is {_describe(body)}")]
     errors = []
-    if not body.keys() <= KNOWN:
-        errors = [FieldError(_name(k), f"is not known; use {', '.join(KEYS)}") for k in body if k not in KEYS]
-    errors += [e for k in ("id", "entity") if (e := _identifier(k, body.get(k)))]
-    time = timestamp("time", body.get("time"))
+    if not body.keys() <= KNOWN_KEYS:
+        errors = [FieldError(_shortened(k), f"is not known; use {', '.join(KEYS)}") for k in body if k not in KEYS]
+    errors += [e for k in ("id", "entity") if (e := _id_error(k, body.get(k)))]
+    time = parse_time("time", body.get("time"))
     if isinstance(time, FieldError):
         errors.append(time)
-    fields = validate(spec, body.get("data"))
+    fields = check_fields(spec, body.get("data"))
     if isinstance(fields, list):
         errors += fields
     if errors or isinstance(fields, list) or isinstance(time, FieldError):
@@ -51,53 +51,53 @@ def observe(spec: LoopSpec, body: Any) -> Observation | list[FieldError]:
     return Observation(body.get("id"), body.get("entity") or DEFAULT_ENTITY, time, fields)
 
 
-def validate(spec: LoopSpec, data: Any) -> Fields | list[FieldError]:
-    """The fields of an observation in the schema's order, or what is wrong, by path (`data.<field>`).
+def check_fields(spec: LoopSpec, data: Any) -> Fields | list[FieldError]:
+    """The fields of an observation in the schema's order, or the errors by path (`data.<field>`).
 
     Types are strict: a number is an int or a float, never a bool or text; NaN and infinity never pass.
     """
     if not isinstance(data, dict):
-        return [FieldError("data", f"must be an object of field: value, is {_kind(data)}")]
+        return [FieldError("data", f"must be an object of field: value, is {_describe(data)}")]
     errors = []
     if not data.keys() <= spec.fields.keys():
         unknown = [k for k in data if k not in spec.fields]
-        errors += [FieldError(f"data.{_name(k)}", "is not in the loop's schema; leave it out") for k in unknown]
+        errors += [FieldError(f"data.{_shortened(k)}", "is not in the loop's schema; leave it out") for k in unknown]
     fields: Fields = {}
     for name, field in spec.fields.items():
         value: Any = data.get(name)
         fields[name] = value
-        fits = field.ranges.get(type(value))
-        if fits is not None and fits[0] <= value <= fits[1]:  # nearly always: what follows is for what is left
+        bounds = field.ranges.get(type(value))
+        if bounds is not None and bounds[0] <= value <= bounds[1]:  # nearly always; the checks below are slow
             continue
-        if wrong := _missing(field) if value is None else _wrong(field, value):
+        if wrong := _missing_error(field) if value is None else _value_error(field, value):
             errors.append(FieldError(f"data.{name}", wrong))
     return errors[:ERRORS_LIMIT] or fields
 
 
 def fingerprint(entity: str, fields: Fields, time: datetime | None) -> str:
-    """What tells observations under one id apart: 16 hex digits of entity, fields and the time given, None without one.
+    """The digest of an observation's content, 16 hex digits, which tells a duplicate from another under the same id.
 
-    1 and 1.0 are one number, and a field that is missing is as if the schema had none.
+    1 and 1.0 are equal, and a missing field counts as none. `time` is None where the application sent none.
     """
-    said = [(name, _plain(fields[name])) for name in sorted(fields) if fields[name] is not None]
-    whole = repr((entity, said, None if time is None else time.timestamp()))
+    content = [(name, _comparable(fields[name])) for name in sorted(fields) if fields[name] is not None]
+    whole = repr((entity, content, None if time is None else time.timestamp()))
     return blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
-def _plain(value: Scalar | None) -> Scalar | None:
+def _comparable(value: Scalar | None) -> Scalar | None:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-def adapt(spec: LoopSpec, data: Fields) -> Fields | list[FieldError]:
-    """The fields of an observation that another revision let in: none unknown, each of its type or missing."""
+def adapt_fields(spec: LoopSpec, data: Fields) -> Fields | list[FieldError]:
+    """The fields of an observation that another revision accepted: known fields only, each of its type or missing."""
     fields: Fields = {name: data.get(name) for name in spec.fields}
     kinds = {name: field.model_copy(update=ANY_VALUE) for name, field in spec.fields.items()}
-    wrong = [(name, _wrong(kinds[name], value)) for name, value in fields.items() if value is not None]
+    wrong = [(name, _value_error(kinds[name], value)) for name, value in fields.items() if value is not None]
     return [FieldError(f"data.{name}", error) for name, error in wrong if error][:ERRORS_LIMIT] or fields
 
 
-def timestamp(field: str, value: Any) -> datetime | FieldError | None:
-    """The time in an RFC 3339 text, in UTC; None where there is none."""
+def parse_time(field: str, value: Any) -> datetime | FieldError | None:
+    """The time in an RFC 3339 text, in UTC; None without one, and an error where the text is none."""
     if value is None:
         return None
     wrong = FieldError(field, "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
@@ -110,21 +110,21 @@ def timestamp(field: str, value: Any) -> datetime | FieldError | None:
         return wrong
 
 
-def _identifier(field: str, value: Any) -> FieldError | None:
+def _id_error(field: str, value: Any) -> FieldError | None:
     return None if value is None or is_id(value) else FieldError(field, f"must be {ID_RULE}, or left out")
 
 
-def _missing(field: FieldSpec) -> str | None:
-    return None if field.missing == "null" else f"is missing; send {_article(field)}"
+def _missing_error(field: FieldSpec) -> str | None:
+    return None if field.missing == "null" else f"is missing; send {_expected(field)}"
 
 
-def _wrong(field: FieldSpec, value: Any) -> str | None:
-    if not _fits(field, value):
-        return f"must be {_article(field)}, is {_kind(value)}"
+def _value_error(field: FieldSpec, value: Any) -> str | None:
+    if not _has_type(field, value):
+        return f"must be {_expected(field)}, is {_describe(value)}"
     if isinstance(value, str) and len(value) > STRING_LIMIT:
         return f"must have at most {STRING_LIMIT:,} characters, has {len(value):,}"
     if field.enum is not None and value not in field.enum:
-        return f"must be one of {', '.join(map(_word, field.enum[:20]))}"
+        return f"must be one of {', '.join(map(_printed_value, field.enum[:20]))}"
     if field.min is not None and value < field.min:
         return f"must be at least {field.min:g}"
     if field.max is not None and value > field.max:
@@ -132,24 +132,24 @@ def _wrong(field: FieldSpec, value: Any) -> str | None:
     return None
 
 
-def _fits(field: FieldSpec, value: Any) -> bool:
+def _has_type(field: FieldSpec, value: Any) -> bool:
     match field.type:
         case "number":
-            return (type(value) is float and math.isfinite(value)) or _integer(value)
+            return (type(value) is float and math.isfinite(value)) or _is_integer(value)
         case "integer":
-            return _integer(value)
+            return _is_integer(value)
         case "boolean":
             return isinstance(value, bool)
         case "string":
-            return isinstance(value, str) and encodable(value)
+            return isinstance(value, str) and is_encodable(value)
 
 
-def _integer(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return type(value) is int and -INTEGER_LIMIT <= value < INTEGER_LIMIT
 
 
-def encodable(text: str) -> bool:
-    """Half a surrogate pair can be written in JSON, but not in UTF-8."""
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written in UTF-8: half a surrogate pair can be written in JSON only."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -157,7 +157,7 @@ def encodable(text: str) -> bool:
     return True
 
 
-def _article(field: FieldSpec) -> str:
+def _expected(field: FieldSpec) -> str:
     return {
         "number": "a finite number",
         "integer": "a whole number of at most 64 bits",
@@ -166,26 +166,26 @@ def _article(field: FieldSpec) -> str:
     }[field.type]
 
 
-def _kind(value: Any) -> str:
+def _describe(value: Any) -> str:
     match value:
         case None:
             return "missing"
         case bool():
             return "true or false"
         case int():
-            return "a whole number" if _integer(value) else "a number of more than 64 bits"
+            return "a whole number" if _is_integer(value) else "a number of more than 64 bits"
         case float():
             return "a number" if math.isfinite(value) else "not finite"
         case str():
-            return "text" if encodable(value) else "text that is not Unicode"
+            return "text" if is_encodable(value) else "text that is not Unicode"
         case list() | tuple():
             return "a list"
     return "an object"
 
 
-def _name(key: Any) -> str:
+def _shortened(key: Any) -> str:
     return str(key)[:80].encode(errors="replace").decode()
 
 
-def _word(value: Scalar) -> str:
+def _printed_value(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -16,22 +16,22 @@ from everloop_schemas.loop import FeatureSpec, LoopSpec
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, listed
 
 State = dict[str, Any]
-"""What is remembered of one entity, JSON-able and compact. Its parts, each there only where a feature needs it:
+"""The state of one entity, compact and for JSON. Its parts, each present only where a feature needs it:
 
 `ring` {field: values of the last events}, `span` {field: [times in ms, values]}, `last` {field: latest value},
-`label` [the last known label, when its observation was made, in ms].
+`label` [the latest known label, the time of its observation in µs, its correction].
 """
 
 MAX_POINTS = 10_000
-"""The most that one window remembers of one field, in events or points."""
+"""Events, or points in time, that one window keeps of one field."""
 ENTITY_POINTS = 20_000
-"""The most that all windows of one entity remember together, so that a state stays below a megabyte."""
+"""Events and points that all windows of one entity keep together, so that a state stays below a megabyte."""
 OF_NUMBERS = ("mean", "sum", "min", "max", "std", "diff")
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window feature; `events` and `length_ms` say how far it looks back, neither: the latest value ever."""
+    """One window feature over the last `events` or `length_ms`; without both it is the latest value."""
 
     function: str
     field: str
@@ -40,7 +40,7 @@ class Window:
 
     @property
     def keep(self) -> int:
-        """How many events of the field must be remembered."""
+        """How many events of the field must be kept."""
         return (self.events or 0) + (self.function in ("lag", "diff"))
 
 
@@ -58,8 +58,8 @@ class FeaturePlan:
     span_points: int
     texts: frozenset[str] = frozenset()
 
-    def misfit(self, features: Mapping[str, Scalar | None]) -> str | None:
-        """Why a vector is none of this plan; None where each feature is there by its name, or missing."""
+    def find_misfit(self, features: Mapping[str, Scalar | None]) -> str | None:
+        """Why a vector does not fit this plan; None where every value is missing or of its feature's type."""
         if unknown := features.keys() - set(self.names):
             return f"features.{min(unknown)[:80]}: is not among the loop's features"
         for name in self.names:
@@ -69,7 +69,7 @@ class FeaturePlan:
         return None
 
     def empty(self) -> State:
-        """The state of an entity that nothing is known of."""
+        """The state of an entity before its first observation."""
         return {}
 
     def apply(
@@ -77,10 +77,9 @@ class FeaturePlan:
     ) -> tuple[State, Fields]:
         """The state after an observation made at `time`, and its features, each a finite value or None.
 
-        `received` is when it came, by default when it was made: windows forget nothing by a time after that.
-
-        The state given is left as it is. Parts of it that this plan does not know (it comes from another
-        revision) are dropped, missing ones start anew.
+        `received` is when it arrived, by default `time`: windows expire nothing by a later time than that, so that a
+        wrong `time` cannot empty them. The given state is not changed. Parts of it that this plan does not know (it
+        comes from another revision) are dropped, missing ones start empty.
         """
         at_ms = round(time.timestamp() * 1000)
         now_ms = at_ms if received is None else round(received.timestamp() * 1000)
@@ -110,10 +109,10 @@ class FeaturePlan:
         parts = {"ring": rings, "span": kept, "last": last, "label": label}
         return {k: v for k, v in parts.items() if v}, {name: values[name] for name in self.names}
 
-    def label(self, state: State, label: Scalar, observed: datetime, correction: int = 0) -> State:
+    def with_label(self, state: State, label: Scalar, observed: datetime, correction: int = 0) -> State:
         """The state once the label of the observation made at `observed` is known, for `lag: label`.
 
-        The last word on the newest observation stays, whatever the order in which labels arrive, and however often.
+        The latest label of the newest observation stays, in whatever order labels arrive, and however often.
         """
         newness = [round(observed.timestamp() * 1_000_000), correction]
         known = state.get("label")
@@ -142,7 +141,7 @@ class _Compiler:
 
     def plan(self) -> FeaturePlan:
         windows = [step for _, step in self._steps if isinstance(step, Window)]
-        rings, spans = _reach(windows)
+        rings, spans = _kept_per_field(windows)
         if sum(rings.values()) > ENTITY_POINTS // 2:
             self.errors.append(FieldError("features", f"windows over more than {ENTITY_POINTS // 2:,} events in all"))
         if self.errors:
@@ -228,8 +227,8 @@ def _kind(type_name: str) -> Kind:
     return "string" if type_name == "string" else "number"
 
 
-def _reach(windows: list[Window]) -> tuple[dict[str, int], dict[str, float]]:
-    """How many events, and how many ms, are to be remembered of each field."""
+def _kept_per_field(windows: list[Window]) -> tuple[dict[str, int], dict[str, float]]:
+    """How many events, and how many ms, must be kept of each field."""
     rings: dict[str, int] = {}
     spans: dict[str, float] = {}
     for w in windows:

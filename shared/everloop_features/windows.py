@@ -1,4 +1,4 @@
-"""Windows over a field: what is kept of the past, and what each function makes of it."""
+"""Windows over a field: the values that are kept, and the functions over them."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def between(points: Points, at_ms: int, length_ms: float) -> list[Value]:
 
 
 def prune(points: Points, length_ms: float, most: int, now_ms: float) -> Points:
-    """The points that a later window can still need, no more than `most`: within `length_ms` of the second newest.
+    """The points that a later window can still need, at most `most`: within `length_ms` of the second newest.
 
-    Not of the newest, nor of a time after now: one event with a wrong time empties no window.
+    Not of the newest, nor of a time after now, so that one event with a wrong time does not empty the window.
     """
     times, values = points
     if len(times) < 2:
@@ -66,7 +66,7 @@ def _std(values: Sequence[int | float]) -> float:
 
 
 def _scaled(function: Callable[[Sequence[int | float]], int | float], values: Sequence[int | float]) -> float:
-    """A mean or deviation whose sums do not fit a double though it does itself: of smaller values, made large again."""
+    """A mean or deviation that fits a double though its sums do not: computed on scaled values, and scaled back."""
     return float(function([v * SCALE for v in values]) / SCALE)
 
 
@@ -80,7 +80,7 @@ _OF_NUMBERS: dict[str, Callable[[Sequence[int | float]], int | float]] = {
 
 
 def summary(function: str, values: Sequence[Value]) -> Value:
-    """mean, sum, min, max, std, count or last of the values in a window; None where there is nothing to say."""
+    """mean, sum, min, max, std, count or last of the values in a window; None where that is undefined."""
     if function == "count":
         return sum(v is not None for v in values)
     if function == "last":

@@ -1,5 +1,5 @@
-"""The metrics that a spec may name, the same wherever they are counted: by the evaluation, and by what starts a run."""
+"""The metrics that a spec may name, computed alike by monitoring's evaluation and by training's triggers."""
 
-from everloop_metrics.metric import ERRORS, Heard, Sums, brier, class_name, heard, score_of
+from everloop_metrics.metric import ERRORS, MetricInput, MetricSums, brier_loss, class_name, metric_input, score_of
 
-__all__ = ["ERRORS", "Heard", "Sums", "brier", "class_name", "heard", "score_of"]
+__all__ = ["ERRORS", "MetricInput", "MetricSums", "brier_loss", "class_name", "metric_input", "score_of"]

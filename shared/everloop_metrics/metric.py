@@ -1,4 +1,4 @@
-"""What a metric needs of each outcome, exact sums of it that can be taken back, and the metric they come to."""
+"""Metrics over outcomes: the input of each outcome, exact sums that can be subtracted again, and the score of sums."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from everloop_shared.arithmetic import UNITS, distance, exact, mean
 
 ERRORS = ("mae", "rmse", "log_loss")
 """Metrics of which less is better; of all others more is."""
-SURE = 1e-15
-"""No probability counts as nearer to 0 or 1 than this: a single sure mistake would cost without end."""
-STEPS = 20
-"""Probabilities are told apart in so many steps to a factor e of the odds, for the area under the ROC curve."""
+MIN_PROBABILITY = 1e-15
+"""Probabilities are clipped to this distance from 0 and 1, so that one certain mistake has a finite cost."""
+STEPS_PER_E = 20
+"""For the area under the ROC curve, log odds are rounded to this many steps per unit (a factor e of the odds)."""
 LARGEST = 1e75
-"""Numbers count as no larger than this where they are squared."""
+"""Numbers are clipped to this before they are squared."""
 
 
 def class_name(label: Scalar) -> str:
@@ -26,7 +26,7 @@ def class_name(label: Scalar) -> str:
     return ("true" if label else "false") if isinstance(label, bool) else str(label)
 
 
-def brier(label: Scalar, probabilities: Mapping[str, float]) -> float:
+def brier_loss(label: Scalar, probabilities: Mapping[str, float]) -> float:
     """Half the Brier score of these probabilities, a loss in [0, 1]."""
     truth = class_name(label)
     others = sum(p * p for name, p in probabilities.items() if name != truth)
@@ -34,34 +34,34 @@ def brier(label: Scalar, probabilities: Mapping[str, float]) -> float:
     return min(1.0, (others + missed * missed) / 2)  # products, because a power that overflows raises
 
 
-class Heard(NamedTuple):
-    """An outcome as a metric needs it: the truth, what was said, and the probability that the metric looks at.
+class MetricInput(NamedTuple):
+    """An outcome as a metric needs it: label, prediction, and the probability that the metric uses.
 
-    That is the probability of the truth for `log_loss`, of `true` for `roc_auc`, and none for the others.
+    That is the probability of the label for `log_loss`, of `true` for `roc_auc`, and None for the others.
     """
 
     label: Scalar
     value: Scalar
-    chance: float | None = None
+    probability: float | None = None
 
 
-def heard(metric: str, label: Scalar, value: Scalar, probabilities: Mapping[str, float] | None) -> Heard:
-    """An outcome for this metric; a prediction without probabilities counts as sure."""
+def metric_input(metric: str, label: Scalar, value: Scalar, probabilities: Mapping[str, float] | None) -> MetricInput:
+    """The input of an outcome to this metric; a prediction without probabilities counts as certain."""
     of = {"log_loss": label, "roc_auc": True}.get(metric)
     if of is None:
-        return Heard(label, value)
-    return Heard(label, value, probabilities.get(class_name(of), 0.0) if probabilities else float(value == of))
+        return MetricInput(label, value)
+    return MetricInput(label, value, probabilities.get(class_name(of), 0.0) if probabilities else float(value == of))
 
 
 @dataclass(slots=True)
-class Sums:
-    """What outcomes add to a metric, by counter: whole numbers, so that taking one out leaves what was before."""
+class MetricSums:
+    """A metric's sums over outcomes, by counter: whole numbers, so that an outcome can be subtracted exactly."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, metric: str, one: Heard, sign: int = 1) -> None:
-        """Count one outcome in, or with sign -1 out."""
-        for name, amount in _PARTS[metric](one):
+    def add(self, metric: str, outcome: MetricInput, sign: int = 1) -> None:
+        """Add one outcome, or with sign -1 subtract it."""
+        for name, amount in _PARTS[metric](outcome):
             left = self.counts.get(name, 0) + sign * amount
             if left:
                 self.counts[name] = left
@@ -69,13 +69,13 @@ class Sums:
                 self.counts.pop(name, None)
 
     def score(self, metric: str) -> float | None:
-        """The metric; None where it is undefined: without outcomes, or without one that it could tell apart."""
+        """The metric; None where it is undefined, such as without outcomes."""
         return _SCORES[metric](self.counts)
 
 
-def score_of(metric: str, outcomes: Iterable[Heard]) -> float | None:
+def score_of(metric: str, outcomes: Iterable[MetricInput]) -> float | None:
     """The metric over these outcomes, None where it is undefined."""
-    sums = Sums()
+    sums = MetricSums()
     for one in outcomes:
         sums.add(metric, one)
     return sums.score(metric)
@@ -85,7 +85,7 @@ Parts = list[tuple[str, int]]
 Counts = Mapping[str, int]
 
 
-def _wrong(one: Heard) -> Parts:
+def _wrong(one: MetricInput) -> Parts:
     return [("n", 1), ("wrong", int(one.label != one.value))]
 
 
@@ -93,22 +93,22 @@ def _accuracy(counts: Counts) -> float | None:
     return 1 - counts.get("wrong", 0) / counts["n"] if counts.get("n") else None
 
 
-def _distance(one: Heard) -> Parts:
+def _distance(one: MetricInput) -> Parts:
     return [("n", 1), ("error", exact(distance(one.label, one.value)))]
 
 
-def _squares(one: Heard) -> Parts:
+def _squares(one: MetricInput) -> Parts:
     error = min(LARGEST, distance(one.label, one.value))
     return [("n", 1), ("error", exact(error * error))]
 
 
-def _fit(one: Heard) -> Parts:
+def _regression_sums(one: MetricInput) -> Parts:
     y = exact(max(-LARGEST, min(LARGEST, float(one.label))))
     return [*_squares(one), ("y", y), ("yy", y * y // UNITS)]  # squared exactly: r2 takes differences of such sums
 
 
-def _surprise(one: Heard) -> Parts:
-    chance = min(1 - SURE, max(SURE, one.chance or 0.0))
+def _log_losses(one: MetricInput) -> Parts:
+    chance = min(1 - MIN_PROBABILITY, max(MIN_PROBABILITY, one.probability or 0.0))
     return [("n", 1), ("error", exact(-log(chance)))]
 
 
@@ -128,7 +128,7 @@ def _r2(counts: Counts) -> float | None:
     return 1 - mean(counts.get("error", 0)) / spread if spread > 0 else None
 
 
-def _hits(one: Heard) -> Parts:
+def _confusions(one: MetricInput) -> Parts:
     label, value = class_name(one.label), class_name(one.value)
     return [(f"hit {label}", 1)] if label == value else [(f"missed {label}", 1), (f"false {value}", 1)]
 
@@ -139,9 +139,9 @@ def _f1_of(name: str, counts: Counts) -> float:
 
 
 def _f1(counts: Counts) -> float | None:
-    """Of `true` where labels are that, else the plain mean over the classes that labels had; undefined without any.
+    """The F1 of `true` for boolean labels, else the unweighted mean over the classes that labels had; None without any.
 
-    Without a positive label no prediction could have had an F1 above 0: that says nothing of the model.
+    Without a positive label it is undefined, because no prediction could have had an F1 above 0.
     """
     labels = {name.partition(" ")[2] for name in counts if name.startswith(("hit ", "missed "))}
     if labels <= {"true", "false"}:
@@ -149,9 +149,9 @@ def _f1(counts: Counts) -> float | None:
     return sum(_f1_of(name, counts) for name in labels) / len(labels) if labels else None
 
 
-def _ranked(one: Heard) -> Parts:
-    chance = min(1 - SURE, max(SURE, one.chance or 0.0))
-    return [(f"{'yes' if one.label else 'no'} {round(STEPS * log(chance / (1 - chance)))}", 1)]
+def _log_odds(one: MetricInput) -> Parts:
+    chance = min(1 - MIN_PROBABILITY, max(MIN_PROBABILITY, one.probability or 0.0))
+    return [(f"{'yes' if one.label else 'no'} {round(STEPS_PER_E * log(chance / (1 - chance)))}", 1)]
 
 
 def _roc_auc(counts: Counts) -> float | None:
@@ -168,14 +168,14 @@ def _roc_auc(counts: Counts) -> float | None:
     return won / (yes.total() * no.total()) if yes and no else None
 
 
-_PARTS: dict[str, Callable[[Heard], Parts]] = {
+_PARTS: dict[str, Callable[[MetricInput], Parts]] = {
     "accuracy": _wrong,
-    "f1": _hits,
-    "roc_auc": _ranked,
-    "log_loss": _surprise,
+    "f1": _confusions,
+    "roc_auc": _log_odds,
+    "log_loss": _log_losses,
     "mae": _distance,
     "rmse": _squares,
-    "r2": _fit,
+    "r2": _regression_sums,
 }
 _SCORES: dict[str, Callable[[Counts], float | None]] = {
     "accuracy": _accuracy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from everloop_metrics import brier
+from everloop_metrics import brier_loss
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import Spread, distance
@@ -30,7 +30,7 @@ class Losses:
             return self.spread.loss(distance(label, value))
         if not self.brier or not probabilities:
             return 0.0 if value == label else 1.0
-        return brier(label, probabilities)
+        return brier_loss(label, probabilities)
 
     def learn(self, label: Scalar) -> None:
         """Move the scale on by one label."""

@@ -131,7 +131,7 @@ def _apply(plan: FeaturePlan, record: Record, state: State) -> tuple[State, dict
     if "label" in record.data:
         observed = datetime.fromisoformat(record.data.get("observed") or record.event["time"])
         return json.loads(
-            json.dumps(plan.label(state, record.data["label"], observed, record.data["correction"]))
+            json.dumps(plan.with_label(state, record.data["label"], observed, record.data["correction"]))
         ), None
     after, features = plan.apply(state, record.data["fields"], datetime.fromisoformat(record.event["time"]))
     return json.loads(json.dumps(after)), features

@@ -1,4 +1,4 @@
-"""What an expression may say, what it yields, and that it can do nothing else."""
+"""Expressions: what is allowed in them, what they evaluate to, and that they can do nothing else."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def test_evaluation_never_raises_and_is_finite(text: str, a: Scalar | None, b: S
 
 
 @given(st.text(max_size=60))
-def test_any_text_compiles_or_is_refused_with_words(text: str) -> None:
+def test_any_text_compiles_or_is_refused_with_a_message(text: str) -> None:
     refused = ""
     try:
         compile_expression(text, NAMES).evaluate({"a": 1, "b": 2, "side": "x"})
     except ExpressionRejected as e:
-        refused = str(e) or "no words"
+        refused = str(e) or "no message"
 
-    assert refused != "no words"
+    assert refused != "no message"

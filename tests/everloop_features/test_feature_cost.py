@@ -45,7 +45,7 @@ CASES: list[list[dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("features", CASES)
-def test_the_cost_is_about_what_the_clock_says_with_full_windows(features: list[dict[str, Any]]) -> None:
+def test_the_cost_is_near_the_measured_time_with_full_windows(features: list[dict[str, Any]]) -> None:
     plan = plan_of(*features)
     state, took = full(plan), []
 

@@ -39,7 +39,7 @@ def play(
 
 
 @given(st.lists(numbers, min_size=1, max_size=30), st.integers(1, 8))
-def test_windows_over_events_are_what_a_list_says(values: list[float | None], length: int) -> None:
+def test_windows_over_events_equal_those_over_a_list(values: list[float | None], length: int) -> None:
     over = f"{length} events"
     functions = ("mean", "sum", "min", "max", "std", "count", "last")
     of = plan(*({"name": f, f: "x", "over": over} for f in functions))
@@ -117,7 +117,7 @@ def test_an_entity_of_two_clocks_sees_the_window_of_each() -> None:
     assert counts == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
-def test_a_window_of_time_forgets_what_no_later_one_needs() -> None:
+def test_a_window_of_time_drops_what_no_later_one_needs() -> None:
     of = plan({"name": "n", "count": "x", "over": "10s"})
 
     state, _ = play(of, [1.0] * 50, step_s=5)
@@ -145,21 +145,21 @@ def test_the_last_value_outlives_missing_ones() -> None:
 
 def test_the_last_label_is_that_of_the_newest_observation() -> None:
     of = plan({"name": "label", "lag": "label"})
-    state = of.label(of.empty(), True, START + timedelta(seconds=5))
+    state = of.with_label(of.empty(), True, START + timedelta(seconds=5))
 
-    state = of.label(state, False, START)
+    state = of.with_label(state, False, START)
     _, vector = of.apply(state, {}, START + timedelta(seconds=9))
 
     assert vector == {"label": True}
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(), st.integers()), max_size=10))
-def test_whatever_comes_in_finite_numbers_or_nothing_comes_out(values: list[Any]) -> None:
+def test_features_are_finite_or_missing_whatever_the_input(values: list[Any]) -> None:
     of = plan(
         {"fields": "all"},
         *({"name": f, f: "x", "over": "3 events"} for f in ("mean", "sum", "std", "diff", "max")),
         {"name": "far", "sum": "x", "over": "1d"},
-        {"name": "wild", "expr": "exp(x) / (x - mean) ** 3 + log(x) * 1e308"},
+        {"name": "extreme", "expr": "exp(x) / (x - mean) ** 3 + log(x) * 1e308"},
     )
 
     state, vectors = play(of, values)
@@ -185,7 +185,7 @@ def test_a_state_survives_json_and_is_never_changed_in_place(values: list[float 
     assert json.dumps(state) == before
 
 
-def test_a_new_revision_keeps_what_it_knows_and_drops_the_rest() -> None:
+def test_a_new_revision_keeps_the_state_that_it_uses_and_drops_the_rest() -> None:
     old = plan({"name": "m", "mean": "x", "over": "3 events"}, {"name": "last_side", "last": "side"})
     new = plan({"name": "m", "mean": "x", "over": "2 events"}, {"name": "s", "sum": "x", "over": "1h"})
     state, _ = play(old, [1.0, 2.0, 3.0])
@@ -205,7 +205,7 @@ def test_a_field_whose_type_changed_does_not_break_its_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "field", "words"),
+    ("features", "field", "message"),
     [
         ([{"fields": ["x", "y"]}], "features.0.fields", "'y' is no field"),
         ([{"fields": ["x", "x"]}], "features.0.fields", "its own name"),
@@ -219,12 +219,12 @@ def test_a_field_whose_type_changed_does_not_break_its_window() -> None:
         ([{"name": "e", "expr": "__import__('os').system('x')"}], "features.0.expr", "not allowed"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_field(features: list[dict[str, Any]], field: str, words: str) -> None:
+def test_an_invalid_feature_is_refused_by_field(features: list[dict[str, Any]], field: str, message: str) -> None:
     with pytest.raises(ValueError, match="features") as refused:
         plan(*features)
 
     assert isinstance(refused.value, FeaturesRejected)
-    assert any(e.field == field and words in e.error for e in refused.value.errors), refused.value.errors
+    assert any(e.field == field and message in e.error for e in refused.value.errors), refused.value.errors
 
 
 def test_counts_and_lags_take_any_field() -> None:
@@ -253,7 +253,7 @@ HUGE = 1.7976931348623157e308
         ("count", [HUGE, HUGE], 2),
     ],
 )
-def test_windows_over_the_largest_numbers_are_right_or_say_nothing(
+def test_windows_over_the_largest_numbers_are_right_or_missing(
     function: str, values: list[float], right: float | None
 ) -> None:
     got = summary(function, values)
@@ -261,6 +261,6 @@ def test_windows_over_the_largest_numbers_are_right_or_say_nothing(
     assert got == (right if right is None else pytest.approx(right))
 
 
-def test_a_difference_that_no_double_holds_says_nothing() -> None:
+def test_a_difference_that_no_double_holds_is_missing() -> None:
     assert shifted("diff", [-HUGE, HUGE], 1) is None
     assert shifted("lag", [-HUGE, HUGE], 1) == -HUGE

@@ -1,4 +1,4 @@
-"""What a label or feedback must be, by the loop's task."""
+"""Labels and feedback are checked by the loop's task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everloop_features.labels import Kind, Word, word
+from everloop_features.labels import CheckedLabel, LabelKind, check_label
 from everloop_schemas.loop import LoopSpec
 
 COLOURS = {"task": "multiclass", "label": {"classes": ["red", "green", 3]}}
@@ -20,12 +20,12 @@ AGES = {"task": "regression", "label": {"min": 0, "max": 150}}
 
 
 def spec_of(**changes: Any) -> LoopSpec:
-    """A binary loop, or as `changes` say."""
+    """A binary loop with these changes."""
     return LoopSpec.model_validate({"loop": "market", "task": "binary", "schema": {"x": {"type": "number"}}} | changes)
 
 
 @pytest.mark.parametrize(
-    ("loop", "label", "meant"),
+    ("loop", "label", "expected"),
     [
         ({}, True, True),
         ({}, 0, False),
@@ -42,13 +42,13 @@ def spec_of(**changes: Any) -> LoopSpec:
         (REGRESSION, -1e19, -1e19),
     ],
 )
-def test_a_label_that_fits_has_one_spelling(loop: dict[str, Any], label: Any, meant: Any) -> None:
+def test_a_valid_label_is_normalised_to_the_type_of_the_loop(loop: dict[str, Any], label: Any, expected: Any) -> None:
     spec = spec_of(**loop)
 
-    said = word(spec, "label", {"id": "p", "label": label})
+    checked = check_label(spec, "label", {"id": "p", "label": label})
 
-    assert isinstance(said, Word)
-    assert (said.label, type(said.label)) == (meant, type(meant))
+    assert isinstance(checked, CheckedLabel)
+    assert (checked.label, type(checked.label)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_a_label_that_fits_has_one_spelling(loop: dict[str, Any], label: Any, me
         (REGRESSION, "feedback", {"id": "p", "correct": False}, "label", "a finite number, not correct"),
     ],
 )
-def test_what_does_not_fit_names_the_field_and_the_fix(
-    loop: dict[str, Any], kind: Kind, body: Any, field: str, fix: str
+def test_an_error_names_the_field_and_the_fix(
+    loop: dict[str, Any], kind: LabelKind, body: Any, field: str, fix: str
 ) -> None:
     spec = spec_of(**loop)
 
-    wrong = word(spec, kind, body)
+    wrong = check_label(spec, kind, body)
 
     assert isinstance(wrong, list)
     assert wrong[0].field == field
@@ -101,26 +101,26 @@ def test_what_does_not_fit_names_the_field_and_the_fix(
     labels=st.tuples(st.booleans(), st.booleans()),
     loops=st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["a", "b"])),
 )
-def test_under_one_key_event_ids_tell_apart_exactly_what_differs(
+def test_event_ids_under_one_key_are_equal_exactly_for_equal_content(
     ids: str, labels: tuple[bool, bool], loops: tuple[str, str]
 ) -> None:
-    first, second = (Word(ids, "label", label, None, None, None, None, "key") for label in labels)
+    first, second = (CheckedLabel(ids, "label", label, None, None, None, None, "key") for label in labels)
 
     same = first.event_id(loops[0]) == second.event_id(loops[1])
 
     assert same == (labels[0] == labels[1] and loops[0] == loops[1])
 
 
-def test_a_spec_change_reaches_the_check() -> None:
+def test_labels_are_checked_against_the_given_spec() -> None:
     specs: list[LoopSpec] = [spec_of(), spec_of(**COLOURS)]
 
-    said = [word(spec, "label", {"id": "p", "label": "red"}) for spec in specs]
+    checked = [check_label(spec, "label", {"id": "p", "label": "red"}) for spec in specs]
 
-    assert [isinstance(s, Word) for s in said] == [False, True]
+    assert [isinstance(s, CheckedLabel) for s in checked] == [False, True]
 
 
 @pytest.mark.parametrize(
-    ("loop", "word"),
+    ("loop", "message"),
     [
         ({"task": "regression", "label": {"min": 2, "max": 1}}, "above max"),
         ({"task": "regression", "label": {"min": 1e20}}, "above max"),
@@ -129,8 +129,8 @@ def test_a_spec_change_reaches_the_check() -> None:
         ({"task": "multiclass", "label": {"classes": [1, 2], "max": 3}}, "without classes"),
     ],
 )
-def test_bounds_of_a_label_that_mean_nothing_are_refused_with_the_spec(loop: dict[str, Any], word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+def test_impossible_bounds_of_a_label_are_refused_with_the_spec(loop: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         spec_of(**loop)
 
 
@@ -144,5 +144,5 @@ def test_bounds_of_a_label_that_mean_nothing_are_refused_with_the_spec(loop: dic
         ({"type": "integer", "classes": [0, 1, 2]}, "integer"),
     ],
 )
-def test_a_label_is_of_the_type_of_its_classes(label: dict[str, Any], kind: str) -> None:
+def test_the_label_type_follows_from_the_classes(label: dict[str, Any], kind: str) -> None:
     assert spec_of(task="multiclass", label=label).label_type == kind

@@ -1,4 +1,4 @@
-"""What an observation must look like, the same at every door."""
+"""Observations are checked against a loop's schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everloop_features.observation import Observation, observe, validate
+from everloop_features.observation import Observation, check_fields, check_observation
 from everloop_schemas.loop import LoopSpec
 
 SPEC = LoopSpec.model_validate(
@@ -29,17 +29,17 @@ SPEC = LoopSpec.model_validate(
 GOOD: dict[str, Any] = {"price": 1.5, "pieces": 2, "member": True, "country": "de", "note": "x"}
 
 
-def test_good_fields_pass_as_they_are_in_the_schemas_order() -> None:
+def test_valid_fields_are_returned_unchanged_in_the_schemas_order() -> None:
     data = dict(reversed(GOOD.items()))
 
-    fields = validate(SPEC, data)
+    fields = check_fields(SPEC, data)
 
     assert fields == GOOD
     assert list(fields) == list(SPEC.fields)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "word"),
+    ("field", "value", "message"),
     [
         ("price", "1.5", "number"),
         ("price", True, "number"),
@@ -60,18 +60,18 @@ def test_good_fields_pass_as_they_are_in_the_schemas_order() -> None:
         ("other", 1, "schema"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_fix(field: str, value: Any, word: str) -> None:
-    errors = validate(SPEC, GOOD | {field: value})
+def test_an_error_in_a_field_names_the_fix(field: str, value: Any, message: str) -> None:
+    errors = check_fields(SPEC, GOOD | {field: value})
 
     assert isinstance(errors, list)
     assert [e.field for e in errors] == [f"data.{field}"]
-    assert word in errors[0].error
+    assert message in errors[0].error
 
 
 def test_only_a_field_that_may_be_missing_may_be_left_out() -> None:
     without_note = {k: v for k, v in GOOD.items() if k != "note"}
 
-    fields, errors = validate(SPEC, without_note), validate(SPEC, {"note": None})
+    fields, errors = check_fields(SPEC, without_note), check_fields(SPEC, {"note": None})
 
     assert fields == GOOD | {"note": None}
     assert isinstance(errors, list)
@@ -79,8 +79,8 @@ def test_only_a_field_that_may_be_missing_may_be_left_out() -> None:
 
 
 def test_ids_and_time_may_be_left_out() -> None:
-    bare = observe(SPEC, {"data": GOOD})
-    full = observe(SPEC, {"id": "a", "entity": "b", "time": "2024-05-01T12:00:00+02:00", "data": GOOD})
+    bare = check_observation(SPEC, {"data": GOOD})
+    full = check_observation(SPEC, {"id": "a", "entity": "b", "time": "2024-05-01T12:00:00+02:00", "data": GOOD})
 
     moment = datetime(2024, 5, 1, 10, tzinfo=UTC)
     assert bare == Observation(None, "default", None, GOOD)
@@ -106,8 +106,8 @@ def test_ids_and_time_may_be_left_out() -> None:
         ("enitity", "b"),
     ],
 )
-def test_what_is_wrong_around_the_fields_is_named(field: str, value: Any) -> None:
-    errors = observe(SPEC, {"data": GOOD, field: value})
+def test_errors_beside_the_fields_are_named(field: str, value: Any) -> None:
+    errors = check_observation(SPEC, {"data": GOOD, field: value})
 
     assert isinstance(errors, list)
     assert [e.field for e in errors] == [field]
@@ -119,8 +119,8 @@ JSON = st.recursive(LEAVES, lambda v: st.lists(v) | st.dictionaries(st.text(), v
 
 @settings(max_examples=40)
 @given(JSON, st.dictionaries(st.sampled_from([*GOOD, "other"]), JSON))
-def test_no_input_breaks_it_and_what_passes_can_be_sent(body: Any, data: dict[str, Any]) -> None:
-    for seen in (observe(SPEC, body), observe(SPEC, {"data": GOOD | data})):
+def test_no_input_raises_and_a_valid_observation_can_be_published(body: Any, data: dict[str, Any]) -> None:
+    for seen in (check_observation(SPEC, body), check_observation(SPEC, {"data": GOOD | data})):
         if isinstance(seen, list):
             assert 0 < len(seen) <= 20
             json.dumps([[e.field, e.error] for e in seen], ensure_ascii=False).encode()

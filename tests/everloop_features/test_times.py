@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everloop_features.times import ON_THE_LOG, TimeLimits, later, micros
+from everloop_features.times import LOG_TOLERANCE, TimeLimits, is_later, to_micros
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))])
@@ -16,7 +16,7 @@ ANY_TIME = st.datetimes(timezones=ZONES)
 
 
 @pytest.mark.parametrize(
-    ("said", "wrong"),
+    ("time", "wrong"),
     [
         (None, None),
         (NOW, None),
@@ -30,22 +30,22 @@ ANY_TIME = st.datetimes(timezones=ZONES)
         (datetime.min.replace(tzinfo=UTC), "before 1970"),
     ],
 )
-def test_a_time_is_believed_from_1970_to_a_clocks_error_ahead(said: datetime | None, wrong: str | None) -> None:
-    told = TimeLimits().wrong(said, NOW)
+def test_times_are_accepted_from_1970_to_five_minutes_ahead(time: datetime | None, wrong: str | None) -> None:
+    violation = TimeLimits().find_violation(time, NOW)
 
-    assert (told is None) == (wrong is None)
-    assert wrong is None or wrong in (told or "")
+    assert (violation is None) == (wrong is None)
+    assert wrong is None or wrong in (violation or "")
 
 
-def test_what_a_door_lets_in_is_believed_on_the_log_by_a_clock_that_is_behind() -> None:
-    said, behind = NOW + timedelta(seconds=300), NOW - timedelta(seconds=299)
+def test_a_time_that_an_endpoint_accepted_is_accepted_on_the_log_by_a_clock_that_is_behind() -> None:
+    time, behind = NOW + timedelta(seconds=300), NOW - timedelta(seconds=299)
 
-    assert TimeLimits().wrong(said, behind, ON_THE_LOG) is None
+    assert TimeLimits().find_violation(time, behind, LOG_TOLERANCE) is None
 
 
 @given(ANY_TIME, ANY_TIME, st.floats(0, 1e300))
 def test_no_pair_of_times_overflows(a: datetime, b: datetime, seconds: float) -> None:
-    answers = TimeLimits().wrong(a, b), later(a, b, seconds), micros(a)
+    answers = TimeLimits().find_violation(a, b), is_later(a, b, seconds), to_micros(a)
 
     assert isinstance(answers[2], int)
     assert answers[1] == ((a - b).total_seconds() > seconds)

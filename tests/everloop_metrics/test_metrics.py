@@ -1,4 +1,4 @@
-"""Each metric is what river says it is, can be counted back to the last bit, and says so where it is undefined."""
+"""Each metric equals River's, can be subtracted to the last bit, and is None where it is undefined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from river import metrics
 
-from everloop_metrics import Heard, Sums, brier, heard, score_of
+from everloop_metrics import MetricInput, MetricSums, brier_loss, metric_input, score_of
 from everloop_schemas.envelope import Scalar
 
 HUGE = 1.7976931348623157e308
@@ -32,7 +32,7 @@ def stream(kind: str, n: int = 500, seed: int = 1) -> list[tuple[Scalar, Scalar,
 
 
 def ours(metric: str, rows: list[Any]) -> float | None:
-    return score_of(metric, [heard(metric, *row) for row in rows])
+    return score_of(metric, [metric_input(metric, *row) for row in rows])
 
 
 RIVERS: list[tuple[str, str, Any, float]] = [
@@ -47,7 +47,7 @@ RIVERS: list[tuple[str, str, Any, float]] = [
 
 
 @pytest.mark.parametrize(("kind", "metric", "theirs", "near"), RIVERS)
-def test_a_metric_is_what_river_says(kind: str, metric: str, theirs: Any, near: float) -> None:
+def test_a_metric_equals_rivers(kind: str, metric: str, theirs: Any, near: float) -> None:
     rows, judge = stream(kind), theirs()
     for label, value, probabilities in rows:
         if metric == "log_loss":
@@ -68,7 +68,7 @@ def test_the_area_under_the_curve_is_that_of_all_pairs() -> None:
     assert ours("roc_auc", rows) == pytest.approx(pairs, abs=0.002)
 
 
-def test_small_probabilities_are_told_apart() -> None:
+def test_small_probabilities_are_distinguished() -> None:
     rows = [(i % 100 == 0, False, {"true": 0.004 if i % 100 == 0 else 0.003, "false": 0.997}) for i in range(500)]
 
     assert ours("roc_auc", rows) == 1.0
@@ -91,20 +91,20 @@ def test_the_f1_of_many_classes_is_the_mean_over_those_that_occurred() -> None:
         *((m, []) for m in ("accuracy", "f1", "roc_auc", "log_loss", "mae", "rmse", "r2")),
     ],
 )
-def test_what_says_nothing_is_undefined(metric: str, rows: list[Any]) -> None:
+def test_a_metric_is_none_where_it_is_undefined(metric: str, rows: list[Any]) -> None:
     assert ours(metric, rows) is None
 
 
-def test_what_was_counted_in_is_counted_out_to_the_last_bit() -> None:
+def test_outcomes_are_subtracted_to_the_last_bit() -> None:
     for kind, metric in (("binary", "f1"), ("binary", "roc_auc"), ("binary", "log_loss"), ("regression", "r2")):
-        rows, sums = stream(kind), Sums()
+        rows, sums = stream(kind), MetricSums()
         for row in rows[:100]:
-            sums.add(metric, heard(metric, *row))
+            sums.add(metric, metric_input(metric, *row))
         before = dict(sums.counts)
-        wild = [*rows[100:], *([(HUGE, -HUGE, None)] if kind == "regression" else [])]
+        extreme = [*rows[100:], *([(HUGE, -HUGE, None)] if kind == "regression" else [])]
         for sign in (1, -1):
-            for row in wild:
-                sums.add(metric, heard(metric, *row), sign)
+            for row in extreme:
+                sums.add(metric, metric_input(metric, *row), sign)
 
         assert sums.counts == before
 
@@ -125,21 +125,21 @@ def test_r2_does_not_lose_a_small_spread_around_a_large_mean() -> None:
     assert ours("r2", rows) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_prediction_without_probabilities_counts_as_sure() -> None:
+def test_a_prediction_without_probabilities_counts_as_certain() -> None:
     assert ours("log_loss", [(True, True, None)]) == pytest.approx(0, abs=1e-9)
     assert ours("log_loss", [(True, False, None)]) == pytest.approx(-math.log(1e-15))
-    assert heard("roc_auc", False, True, None) == Heard(False, True, 1.0)
+    assert metric_input("roc_auc", False, True, None) == MetricInput(False, True, 1.0)
 
 
 def test_the_brier_loss_is_within_its_bounds() -> None:
-    assert brier(True, {"true": 1.0, "false": 0.0}) == 0.0
-    assert brier(True, {"true": 0.0, "false": 1.0}) == 1.0
-    assert brier("x", {"true": 0.5, "false": 0.5}) == 0.75
+    assert brier_loss(True, {"true": 1.0, "false": 0.0}) == 0.0
+    assert brier_loss(True, {"true": 0.0, "false": 1.0}) == 1.0
+    assert brier_loss("x", {"true": 0.5, "false": 0.5}) == 0.75
 
 
 @pytest.mark.parametrize("metric", ["f1", "roc_auc", "log_loss"])
 def test_five_hundred_outcomes_are_scored_in_milliseconds(metric: str) -> None:
-    rows = [heard(metric, *row) for row in stream("binary")]
+    rows = [metric_input(metric, *row) for row in stream("binary")]
     started = time.thread_time()
     for _ in range(10):
         score_of(metric, rows)

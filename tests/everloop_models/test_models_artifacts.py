@@ -30,7 +30,7 @@ def artifact() -> Artifact:
     return save(build(spec().models[0], spec()))
 
 
-def test_one_changed_byte_is_noticed_before_anything_is_unpickled() -> None:
+def test_one_changed_byte_is_detected_before_anything_is_unpickled() -> None:
     good = artifact()
     bad = good.data[:-5] + bytes([good.data[-5] ^ 1]) + good.data[-4:]
 
@@ -39,7 +39,7 @@ def test_one_changed_byte_is_noticed_before_anything_is_unpickled() -> None:
 
 
 @pytest.mark.parametrize("call", [(os.system, ("true",)), (subprocess.Popen, (["true"],)), (eval, ("1",))])
-def test_a_pickle_that_would_run_something_is_refused_even_with_its_own_sha256(call: Any) -> None:
+def test_a_pickle_that_would_run_code_is_refused_even_with_its_own_sha256(call: Any) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return call
@@ -50,14 +50,14 @@ def test_a_pickle_that_would_run_something_is_refused_even_with_its_own_sha256(c
         verify_and_load(data, sha256(data).hexdigest())
 
 
-def test_a_method_of_something_else_is_refused() -> None:
+def test_a_method_of_another_class_is_refused() -> None:
     data = pickle.dumps("text".upper, protocol=5)
 
     with pytest.raises(ArtifactCorrupt):
         verify_and_load(data, sha256(data).hexdigest())
 
 
-def test_what_is_put_can_be_got_and_lies_under_its_content(tmp_path: Path) -> None:
+def test_an_artifact_is_stored_under_a_name_that_follows_from_its_content(tmp_path: Path) -> None:
     store, good = ArtifactStore(tmp_path.as_uri()), artifact()
 
     uri = store.put(store.name("market", "line-0@29", good.sha256), good.data)
@@ -79,7 +79,7 @@ def test_a_store_in_memory_works_the_same() -> None:
         store.get(name, good.size - 1)
 
 
-def test_a_full_disk_is_told_in_words_and_leaves_nothing_half_written() -> None:
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
@@ -89,7 +89,7 @@ def test_a_full_disk_is_told_in_words_and_leaves_nothing_half_written() -> None:
         store.put(f"models/x/a@1-{'0' * 16}.pkl", b"bytes")
 
 
-def test_what_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+def test_a_missing_artifact_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactUnavailable, match="cannot read"):
         ArtifactStore(tmp_path.as_uri()).get(f"models/x/a@1-{'0' * 16}.pkl")
 
@@ -163,7 +163,7 @@ def test_a_model_that_went_through_a_snapshot_becomes_the_same_artifact(preset: 
 
     for i, (features, label) in enumerate(rows):
         for model in (straight, restored):
-            model.learn(json.loads(json.dumps(features)), label)  # words of its own in every event
+            model.learn(json.loads(json.dumps(features)), label)  # every event has text objects of its own
         if i % 75 == 74:
             restored = pickle.loads(pickle.dumps(restored))
 

@@ -1,4 +1,4 @@
-"""Pickles that somebody else has made: refused with a reason, nothing of them run, nothing large made of them."""
+"""Hostile pickles: refused with a reason, without running code or taking memory."""
 
 from __future__ import annotations
 
@@ -176,11 +176,11 @@ def test_an_attack_is_refused_with_a_reason_and_in_little_memory(name: str) -> N
 @pytest.mark.parametrize(
     "data", [b"", b"\x80", START, START + b"N", START + b"N.N.", b"\x80\x02N.", b"\x80\x04N.", b"N."]
 )
-def test_what_is_no_whole_pickle_of_ours_is_refused(data: bytes) -> None:
+def test_an_incomplete_or_foreign_pickle_is_refused(data: bytes) -> None:
     assert refusal(data)
 
 
-def test_nothing_of_a_genuine_model_with_one_call_before_it_is_run(tmp_path: Path) -> None:
+def test_a_genuine_model_with_one_call_before_it_is_refused_without_running_the_call(tmp_path: Path) -> None:
     marker, spec = tmp_path / "marker", SPECS["binary"]
     genuine = save(build(spec.models[0], spec)).data
     code = f"open({str(marker)!r}, 'w').write('x')".encode()
@@ -192,13 +192,13 @@ def test_nothing_of_a_genuine_model_with_one_call_before_it_is_run(tmp_path: Pat
     assert not marker.exists()
 
 
-def test_what_passed_the_list_still_finds_no_other_name() -> None:
+def test_the_unpickler_itself_finds_no_name_outside_the_list() -> None:
     for attack in ("eval", "numpy's loader", "a bytearray of 50 GiB", "an array by its class"):
         with pytest.raises(ArtifactCorrupt, match="no model is made of"):
             unpickled(START + ATTACKS[attack] + END, ALLOWED)
 
 
-def test_numbers_stay_plain_whatever_state_is_given_to_their_type() -> None:
+def test_a_numpy_type_stays_plain_whatever_state_a_pickle_gives_it() -> None:
     hostile = (
         b"(" + number(3) + text("|") + b"N" + b"(" + text("f") + b"t}" + number(10**6) + number(1) + number(0) + b"tb"
     )
@@ -255,7 +255,7 @@ def test_a_model_with_bytes_changed_is_a_model_or_refused_and_never_anything_els
         assert isinstance(loaded, RiverModel)
 
 
-def test_the_reader_says_of_a_class_that_it_is_only_made_and_given_its_state() -> None:
+def test_the_reader_reports_that_a_class_is_only_instantiated_and_given_its_state() -> None:
     spec = SPECS["binary"]
 
     found = uses(save(build(ModelSpec(preset="logistic"), spec)).data)
@@ -265,7 +265,7 @@ def test_the_reader_says_of_a_class_that_it_is_only_made_and_given_its_state() -
     assert found <= ALLOWED.uses
 
 
-def test_of_numpy_and_scipy_only_numbers_arrays_and_generators_are_put_together_again() -> None:
+def test_of_numpy_and_scipy_only_numbers_arrays_and_generators_are_allowed() -> None:
     theirs = {(module, name) for module, name in ALLOWED.names if module.partition(".")[0] in ("numpy", "scipy")}
 
     assert theirs == {
@@ -278,7 +278,7 @@ def test_of_numpy_and_scipy_only_numbers_arrays_and_generators_are_put_together_
     }
 
 
-def test_python_itself_gives_models_containers_and_values_only() -> None:
+def test_of_python_itself_only_containers_and_values_are_allowed() -> None:
     ours = {f"{m}.{n}" for m, n in ALLOWED.names if m.partition(".")[0] not in ("river", "numpy", "everloop_models")}
 
     assert ours == {
@@ -300,7 +300,7 @@ def test_python_itself_gives_models_containers_and_values_only() -> None:
     ("preset", "task"),
     [(p, t) for p, kinds in PRESETS.items() for t in TASKS if (t == "regression") in kinds],
 )
-def test_every_preset_is_made_of_what_is_listed(preset: str, task: str) -> None:
+def test_every_preset_does_only_what_the_list_allows(preset: str, task: str) -> None:
     assert seen(ModelSpec(preset=preset), task) <= ALLOWED.uses
 
 
@@ -314,7 +314,7 @@ def test_a_model_whose_artifact_needs_more_is_refused_when_the_loop_is_applied(m
 
 @pytest.mark.process
 @pytest.mark.timeout(600)
-def test_the_list_is_what_every_model_and_every_estimator_of_river_is_made_of() -> None:
+def test_the_committed_list_is_that_of_every_preset_and_every_estimator_of_river() -> None:
     assert sum(1 for task in TASKS for _ in models(task)) > 100
 
     done = subprocess.run(
@@ -324,7 +324,7 @@ def test_the_list_is_what_every_model_and_every_estimator_of_river_is_made_of() 
     assert done.returncode == 0, done.stderr
 
 
-def test_a_store_gives_what_was_saved_and_it_loads(tmp_path: Path) -> None:
+def test_a_stored_artifact_loads(tmp_path: Path) -> None:
     spec, store = SPECS["binary"], ArtifactStore(tmp_path.as_uri())
     artifact = save(build(spec.models[0], spec))
 

@@ -41,12 +41,12 @@ def observation(i: int, task: str) -> tuple[Fields, Scalar]:
 
 
 def taught(model: OnlineModel, task: str, start: int, stop: int) -> list[tuple[Any, Any]]:
-    said = []
+    predictions = []
     for i in range(start, stop):
         features, label = observation(i, task)
-        said.append((model.predict(features), label))
+        predictions.append((model.predict(features), label))
         model.learn(features, label)
-    return said
+    return predictions
 
 
 @pytest.mark.parametrize(("task", "preset"), CASES)
@@ -68,15 +68,15 @@ def test_probabilities_are_named_by_class_and_add_up_to_one(task: str) -> None:
     model = build(loop.models[0], loop)
     taught(model, task, 0, 300)
 
-    said = model.predict(observation(301, task)[0])
+    prediction = model.predict(observation(301, task)[0])
 
-    assert said.probabilities is not None
-    assert set(said.probabilities) == ({"true", "false"} if task == "binary" else {"low", "high"})
-    assert math.isclose(sum(said.probabilities.values()), 1)
-    assert type(said.value) is type(observation(0, task)[1])
+    assert prediction.probabilities is not None
+    assert set(prediction.probabilities) == ({"true", "false"} if task == "binary" else {"low", "high"})
+    assert math.isclose(sum(prediction.probabilities.values()), 1)
+    assert type(prediction.value) is type(observation(0, task)[1])
 
 
-def test_a_model_that_has_learned_nothing_says_the_default_of_the_task() -> None:
+def test_a_model_that_has_learned_nothing_predicts_the_default_of_the_task() -> None:
     loops = (spec("binary", preset="logistic"), spec("regression", preset="linear"))
 
     defaults = [build(loop.models[0], loop).predict({}).value for loop in loops]
@@ -102,7 +102,7 @@ def test_text_beyond_the_limit_shares_one_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "field", "word"),
+    ("model", "field", "message"),
     [
         ({"estimator": "river.nowhere.Model"}, "models.0.estimator", "not in the installed river"),
         ({"estimator": "river.linear_model.LinearRegression"}, "models.0.estimator", "not a river classifier"),
@@ -116,20 +116,22 @@ def test_text_beyond_the_limit_shares_one_column() -> None:
         ({"estimator": "river.linear_model.ALMAClassifier", "p": 0}, "models.0", "cannot learn"),
     ],
 )
-def test_what_cannot_work_is_refused_with_the_field_and_the_fix(model: dict[str, Any], field: str, word: str) -> None:
+def test_an_impossible_model_is_refused_with_the_field_and_the_fix(
+    model: dict[str, Any], field: str, message: str
+) -> None:
     with pytest.raises(ModelSpecInvalid) as refused:
         check_models(spec("binary", **model))
 
     assert refused.value.errors[0].field == field
-    assert word in refused.value.errors[0].error
+    assert message in refused.value.errors[0].error
 
 
 @pytest.mark.parametrize(("task", "preset"), [c for c in CASES if c[1] != "leveraging_bagging"])
-def test_the_door_takes_every_preset(task: str, preset: str) -> None:
+def test_every_preset_passes_the_check_of_a_spec(task: str, preset: str) -> None:
     check_models(spec(task, preset=preset, **SMALL.get(preset, {})))
 
 
-def test_a_prediction_that_is_not_finite_is_never_given() -> None:
+def test_a_prediction_that_is_not_finite_raises() -> None:
     loop = spec("regression", estimator="river.linear_model.LinearRegression", learning_rate=10, l2=1000)
     model = build(loop.models[0], loop)
 

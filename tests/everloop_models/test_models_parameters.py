@@ -41,7 +41,7 @@ def spec(fields: int = 2, task: str = "binary", **model: Any) -> LoopSpec:
     return LoopSpec.model_validate({"loop": "x", "task": task, "schema": schema, "models": [model]})
 
 
-def test_no_parameter_of_any_estimator_takes_a_value_beyond_all_sense() -> None:
+def test_no_parameter_of_any_estimator_accepts_a_value_out_of_bounds() -> None:
     found = estimators()
     taken = []
     for cls in found:
@@ -59,7 +59,7 @@ def test_no_parameter_of_any_estimator_takes_a_value_beyond_all_sense() -> None:
     assert taken == []
 
 
-def test_what_river_itself_takes_by_default_may_be_said() -> None:
+def test_the_defaults_of_river_are_accepted() -> None:
     refused = []
     for cls in estimators():
         for name, parameter in inspect.signature(cls).parameters.items():
@@ -73,7 +73,7 @@ def test_what_river_itself_takes_by_default_may_be_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "field", "word"),
+    ("model", "field", "message"),
     [
         ({"estimator": "river.forest.AMFClassifier", "n_estimators": 300_000}, "n_estimators", "to 100"),
         ({"estimator": "river.forest.AMFClassifier", "n_estimators": -1}, "n_estimators", "from 0"),
@@ -94,29 +94,31 @@ def test_what_river_itself_takes_by_default_may_be_said() -> None:
         ({"preset": "adaptive_forest", "trees": 100_000}, "trees", "to 100"),
     ],
 )
-def test_a_parameter_beyond_all_sense_is_refused_at_once(model: dict[str, Any], field: str, word: str) -> None:
+def test_a_parameter_out_of_bounds_is_refused_before_anything_is_built(
+    model: dict[str, Any], field: str, message: str
+) -> None:
     started = time.process_time()
 
     with pytest.raises(ModelSpecInvalid) as refused:
         check_models(spec(**model))
 
     assert refused.value.field == f"models.0.{field}"
-    assert word in refused.value.error
+    assert message in refused.value.error
     assert time.process_time() - started < 0.5
 
 
-def test_parameters_of_every_day_are_taken() -> None:
+def test_usual_parameters_are_accepted() -> None:
     check_models(spec(estimator="river.forest.AMFClassifier", n_estimators=5, step=0.5, seed=7, split_pure=True))
     check_models(spec(preset="hoeffding_tree", grace_period=1000, max_depth=10, delta=1e-5, leaf_prediction="mc"))
     check_models(spec(preset="logistic", l2=0.001, learning_rate=0.1, intercept_init=-1.5))
 
 
-def test_a_model_that_takes_too_long_per_event_is_refused_with_what_to_do() -> None:
+def test_a_model_that_takes_too_long_per_event_is_refused_with_the_fix() -> None:
     with pytest.raises(ModelSpecInvalid, match=r"models\.0: takes [0-9,]+ ms per event; at most 20 ms"):
         check_models(spec(fields=500, preset="leveraging_bagging"))
 
 
-def test_many_classes_learned_one_against_the_rest_count_all() -> None:
+def test_the_cost_of_a_model_that_learns_each_class_apart_counts_every_class() -> None:
     body = {
         "loop": "x",
         "task": "multiclass",

@@ -60,17 +60,17 @@ def error(model: OnlineModel, stream: list[tuple[Fields, Scalar]], last: int) ->
     return sum(errors[-last:]) / last
 
 
-@pytest.mark.parametrize("wild", [-9999.0, HUGE, -HUGE, 1e19])
+@pytest.mark.parametrize("outlier", [-9999.0, HUGE, -HUGE, 1e19])
 @pytest.mark.parametrize("at", [0, 3, 500])
-def test_one_wild_value_costs_the_logistic_preset_nothing(wild: float, at: int) -> None:
+def test_one_outlier_costs_the_logistic_preset_nothing(outlier: float, at: int) -> None:
     stream = rows(1500, "binary")
     clean = accuracy(model_of("binary", preset="logistic"), stream, 500)
-    stream[at] = ({"x": wild, "y": 0.5}, True)
+    stream[at] = ({"x": outlier, "y": 0.5}, True)
 
     assert accuracy(model_of("binary", preset="logistic"), stream, 500) >= clean - 0.01 > 0.9
 
 
-def test_a_model_learns_though_one_value_in_a_hundred_says_that_it_is_missing() -> None:
+def test_a_model_learns_though_one_value_in_a_hundred_is_a_code_for_missing() -> None:
     rng = random.Random(3)
     stream = [({**f, "x": -9999.0} if rng.random() < 0.01 else f, y) for f, y in rows(3000, "binary")]
 
@@ -79,7 +79,7 @@ def test_a_model_learns_though_one_value_in_a_hundred_says_that_it_is_missing() 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: f"{m.get('preset', 'estimator')}-{m.get('scale', '')}")
 @pytest.mark.parametrize("at", [0, 5, 400])
-def test_every_model_says_something_finite_of_and_after_the_largest_doubles(model: dict[str, Any], at: int) -> None:
+def test_every_model_predicts_finite_values_on_and_after_the_largest_doubles(model: dict[str, Any], at: int) -> None:
     stream = rows(600, "binary")
     stream[at], stream[at + 1] = ({"x": HUGE, "y": -HUGE}, True), ({"x": -HUGE, "y": HUGE}, False)
     built = model_of("binary", **model)
@@ -91,7 +91,7 @@ def test_every_model_says_something_finite_of_and_after_the_largest_doubles(mode
 
 @pytest.mark.parametrize("model", REGRESSORS, ids=lambda m: str(m["preset"]))
 @pytest.mark.parametrize("at", [0, 1, 700])
-def test_one_wild_label_does_not_ruin_a_regression(model: dict[str, Any], at: int) -> None:
+def test_one_outlier_among_the_labels_does_not_ruin_a_regression(model: dict[str, Any], at: int) -> None:
     stream = rows(2000, "regression")
     stream[at] = (stream[at][0], 1e19)
 
@@ -121,7 +121,7 @@ def test_a_linear_model_survives_the_spikes_of_its_features() -> None:
     assert error(model_of("regression", preset="linear"), stream, 1000) < 3
 
 
-def test_a_column_that_changes_its_unit_is_learned_anew() -> None:
+def test_a_column_that_changes_its_unit_is_learned_again() -> None:
     rng, column = random.Random(1), Column()
     for _ in range(500):
         column.learn(rng.gauss(20, 2))
@@ -133,7 +133,7 @@ def test_a_column_that_changes_its_unit_is_learned_anew() -> None:
     assert 1 < column.scaled(2970) < 3
 
 
-def test_what_is_nearly_always_the_same_still_says_when_it_differs() -> None:
+def test_a_column_that_is_nearly_always_the_same_still_shows_when_it_differs() -> None:
     column = Column()
     for i in range(1000):
         column.learn(float(i % 100 == 99))
@@ -176,7 +176,7 @@ def test_a_model_restored_in_the_middle_goes_on_to_the_same_bytes(seen: int) -> 
     assert save(restored).sha256 == save(straight).sha256
 
 
-def test_an_artifact_from_before_there_were_limits_still_predicts_and_learns() -> None:
+def test_an_artifact_of_a_release_that_did_not_clip_values_still_predicts_and_learns() -> None:
     model = model_of("binary", preset="logistic")
     accuracy(model, rows(100, "binary"), 10)
     before = RiverModel.__new__(RiverModel)
@@ -187,6 +187,6 @@ def test_an_artifact_from_before_there_were_limits_still_predicts_and_learns() -
     loaded = verify_and_load(artifact.data, artifact.sha256)
     loaded.learn({"x": HUGE, "y": 0.1}, True)
 
-    said = loaded.predict({"x": 0.4, "y": 0.1}).probabilities
-    assert said is not None
-    assert math.isclose(sum(said.values()), 1)
+    probabilities = loaded.predict({"x": 0.4, "y": 0.1}).probabilities
+    assert probabilities is not None
+    assert math.isclose(sum(probabilities.values()), 1)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from tests.builders.events import outcome_data
 from tests.builders.loops import loop_spec
 
-from everloop_metrics import heard, score_of
+from everloop_metrics import metric_input, score_of
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_scores
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
@@ -63,7 +63,7 @@ def evaluate_log(
 @pytest.mark.parametrize(("task", "metric"), BOTH)
 def test_the_evaluation_is_by_the_metric_of_the_spec(task: str, metric: str) -> None:
     log = log_of(task)
-    inputs = [heard(metric, o.label, o.prediction, o.probabilities) for o in log if o.label is not None]
+    inputs = [metric_input(metric, o.label, o.prediction, o.probabilities) for o in log if o.label is not None]
 
     scores = build_scores(evaluate_log(loop(task, metric), log))
 
@@ -105,7 +105,7 @@ def test_the_majority_predicts_with_its_shares_as_probabilities_and_no_change_wi
     scores = score_by_metric(spec, evaluate_log(spec, [outcome(i, y, y) for i, y in enumerate(labels)]).state)
 
     chances = [(True, 0.0), (True, 1.0), (False, 0.0), (True, 2 / 3)]
-    expected = score_of("log_loss", [heard("log_loss", y, y, None)._replace(chance=p) for y, p in chances])
+    expected = score_of("log_loss", [metric_input("log_loss", y, y, None)._replace(probability=p) for y, p in chances])
     assert scores["majority"] == pytest.approx(expected)
     assert scores["no_change"] == pytest.approx(3 * 34.538776 / 4, rel=1e-4)
 
@@ -135,7 +135,9 @@ def test_another_metric_counts_from_where_the_spec_names_it() -> None:
 
     evaluation = evaluate_log(spec, log[400:], state, 400)
 
-    inputs = [heard("log_loss", o.label, o.prediction, o.probabilities) for o in log[400:] if o.label is not None]
+    inputs = [
+        metric_input("log_loss", o.label, o.prediction, o.probabilities) for o in log[400:] if o.label is not None
+    ]
     assert score_by_metric(spec, evaluation.state)["served"] == pytest.approx(score_of("log_loss", inputs))
 
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Literal
 from uuid import uuid4
 
-from everloop_features.labels import Word
+from everloop_features.labels import CheckedLabel
 from everloop_features.observation import Observation
-from everloop_features.times import USUAL_TIMES, TimeLimits
+from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_ingest.domain.documents import Entry
 from everloop_ingest.domain.labels import label
 from everloop_ingest.domain.observations import observation
@@ -51,7 +51,7 @@ class Handlers:
     loops: KnownLoops
     clock: Clock
     max_event_bytes: int
-    times: TimeLimits = USUAL_TIMES
+    times: TimeLimits = DEFAULT_TIME_LIMITS
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
@@ -84,8 +84,8 @@ class Handlers:
         wrong = said if isinstance(said, list) else self._untimely(said, now)
         return wrong or self._label_received(state, said, now, trace)  # type: ignore[arg-type]
 
-    def _untimely(self, entry: Observation | Word, now: datetime) -> list[FieldError]:
-        wrong = self.times.wrong(entry.time, now)
+    def _untimely(self, entry: Observation | CheckedLabel, now: datetime) -> list[FieldError]:
+        wrong = self.times.find_violation(entry.time, now)
         return [FieldError("time", wrong)] if wrong else []
 
     def _event_received(self, state: LoopState, seen: Observation, now: datetime, trace: str | None) -> EventReceived:
@@ -99,7 +99,7 @@ class Handlers:
             data=EventReceivedData(entity=seen.entity, fields=seen.fields, received=now),
         )
 
-    def _label_received(self, state: LoopState, said: Word, now: datetime, trace: str | None) -> LabelReceived:
+    def _label_received(self, state: LoopState, said: CheckedLabel, now: datetime, trace: str | None) -> LabelReceived:
         return LabelReceived(
             id=said.event_id(state.loop) or self.new_id(),
             time=said.time or now,

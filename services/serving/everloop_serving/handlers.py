@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from everloop_features import State
 from everloop_features.errors import IdTaken
-from everloop_features.observation import Observation, fingerprint, observe
-from everloop_features.times import USUAL_TIMES, TimeLimits
+from everloop_features.observation import Observation, check_observation, fingerprint
+from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
 from everloop_schemas.envelope import Event, Fields, derived_id
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
@@ -73,7 +73,7 @@ class Handlers:
     timer: Callable[[], float]
     hearing: Callable[[], bool]
     load_wait_s: float = 2.0
-    times: TimeLimits = USUAL_TIMES
+    times: TimeLimits = DEFAULT_TIME_LIMITS
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop was applied or decided upon: hold the versions it names; of one that was deleted, forget all."""
@@ -135,8 +135,8 @@ class Handlers:
 
     def observed(self, loop: str, body: Any) -> Observation | list[FieldError]:
         """The observation in a request, or all that is wrong with it; raises LoopNotFound."""
-        seen = observe(self.revision(loop).spec, body)
-        if not isinstance(seen, list) and (wrong := self.times.wrong(seen.time, self.clock())):
+        seen = check_observation(self.revision(loop).spec, body)
+        if not isinstance(seen, list) and (wrong := self.times.find_violation(seen.time, self.clock())):
             return [FieldError("time", wrong)]
         return seen
 
@@ -267,7 +267,7 @@ def _misfit(live: Live, event: FeaturesComputed) -> str | None:
         return "data.entity: is not the subject; name one entity in both"
     if not is_id(event.data.prediction_id):
         return f"data.prediction_id: must be {ID_RULE}"
-    return live.plan.misfit(event.data.features) if event.revision == live.revision else None
+    return live.plan.find_misfit(event.data.features) if event.revision == live.revision else None
 
 
 def _brought(live: Live, seen: Observation, asked: Asked, now: datetime) -> ObservationReceived:

@@ -99,7 +99,7 @@ class LogOutcomes:
         """Features tell a state only where a label is news to them: no other one is waited for."""
         data = event.data
         known = self._labels.get(data.entity, {})
-        after = self._plan.label(known, data.label, data.observed or event.time, data.correction)
+        after = self._plan.with_label(known, data.label, data.observed or event.time, data.correction)
         self._labels[data.entity] = after
         self._joined[data.prediction_id] = event.id
         if after == known:

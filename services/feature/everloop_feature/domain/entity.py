@@ -97,7 +97,7 @@ class Entity:
 
     def apply_label(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
         """The entity with a label of its own, for `lag: label`; unchanged where a newer one is known."""
-        return replace(self, state=plan.label(self.state, label, observed, correction))
+        return replace(self, state=plan.with_label(self.state, label, observed, correction))
 
     def dump(self) -> bytes:
         """The stored value."""

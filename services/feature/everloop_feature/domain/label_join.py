@@ -10,8 +10,8 @@ from everloop_feature.domain.entity import id_hash
 from everloop_feature.domain.join import Join, Truth, WaitingLabel
 from everloop_feature.domain.loops import ActiveLoop
 from everloop_feature.errors import LabelCrowdedOut, LabelTooLate, NothingToLearn, PredictionNeverCame
-from everloop_features.labels import fits, open_to_any_revision
-from everloop_features.times import later, micros
+from everloop_features.labels import is_valid_label, widen_label_rules
+from everloop_features.times import is_later, to_micros
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.loop import Task
@@ -116,7 +116,7 @@ def _why_not_joined(prediction: PredictionMade, label: LabelReceived, loop: Acti
     `label.within` only.
     """
     within = loop.spec.label
-    if has_own_time(label) and later(label.time, prediction.data.observed, within.within_s):
+    if has_own_time(label) and is_later(label.time, prediction.data.observed, within.within_s):
         return LabelTooLate(f"late: of {label.time}, but labels may come within {within.within} of the observation")
     answer = prediction.data.prediction
     if label.data.correct is not None and not _can_be_label(loop, answer, prediction.revision):
@@ -126,7 +126,9 @@ def _why_not_joined(prediction: PredictionMade, label: LabelReceived, loop: Acti
 
 def _can_be_label(loop: ActiveLoop, answer: Scalar, revision: int) -> bool:
     """Whether the answer of a prediction of this revision may be learned as a label."""
-    return fits(loop.spec, answer) or (loop.is_earlier(revision) and fits(open_to_any_revision(loop.spec), answer))
+    return is_valid_label(loop.spec, answer) or (
+        loop.is_earlier(revision) and is_valid_label(widen_label_rules(loop.spec), answer)
+    )
 
 
 def _apply_label(join: Join, prediction: PredictionMade, truth: Truth, label: LabelReceived) -> JoinStep:
@@ -181,7 +183,7 @@ def has_own_time(label: LabelReceived) -> bool:
 
 def label_time_us(label: LabelReceived) -> int:
     """The time that orders labels, in microseconds since the epoch: its own, but never after its arrival."""
-    return micros(min(label.time, label.data.received))
+    return to_micros(min(label.time, label.data.received))
 
 
 def resolve_truth(task: Task, prediction: Scalar, known: Truth | None, label: LabelReceived) -> Truth:

@@ -14,7 +14,7 @@ from everloop_feature.handlers.entity_table import EntityTable
 from everloop_feature.ports import Metrics
 from everloop_features.errors import IdTaken
 from everloop_features.observation import fingerprint
-from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
+from everloop_features.times import DEFAULT_TIME_LIMITS, LOG_TOLERANCE, TimeLimits
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived
@@ -30,13 +30,13 @@ class EntityHandlers:
     loops: ActiveLoops
     table: EntityTable
     metrics: Metrics
-    times: TimeLimits = USUAL_TIMES
+    times: TimeLimits = DEFAULT_TIME_LIMITS
     clock: Clock = system_clock
     keys_per_sweep: int = 2_000
 
     async def on_event_received(self, event: EventReceived, at: Position) -> list[Event]:
         """An observation that ingest accepted: its vector, for serving to predict from, and the entity's windows."""
-        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+        if wrong := self.times.find_violation(event.time, self.clock(), LOG_TOLERANCE):
             return [build_dead_letter(event, at, TimeOutOfBounds(f"time {wrong}"))]
         loop = self.loops.require(event.loop, event.revision)
         observed = self._observe(loop, event, at)
@@ -51,7 +51,7 @@ class EntityHandlers:
 
     async def on_observation_received(self, event: ObservationReceived, at: Position) -> list[Event]:
         """An observation that serving has predicted from already: the entity's windows only."""
-        if wrong := self.times.wrong(event.time, self.clock(), ON_THE_LOG):
+        if wrong := self.times.find_violation(event.time, self.clock(), LOG_TOLERANCE):
             return [build_dead_letter(event, at, TimeOutOfBounds(f"time {wrong}"))]
         loop = self.loops.require(event.loop, event.revision)
         observed = self._observe(loop, event, at)

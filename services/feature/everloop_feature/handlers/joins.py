@@ -20,7 +20,7 @@ from everloop_feature.domain.loops import ActiveLoop, ActiveLoops, loop_of
 from everloop_feature.errors import LabelCrowdedOut, LabelTooLate, PredictionNeverCame, TimeOutOfBounds
 from everloop_feature.handlers.join_table import JoinTable
 from everloop_feature.ports import Metrics
-from everloop_features.times import ON_THE_LOG, USUAL_TIMES, TimeLimits
+from everloop_features.times import DEFAULT_TIME_LIMITS, LOG_TOLERANCE, TimeLimits
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.serving import PredictionMade
@@ -47,7 +47,7 @@ class JoinHandlers:
     loops: ActiveLoops
     table: JoinTable
     metrics: Metrics
-    times: TimeLimits = USUAL_TIMES
+    times: TimeLimits = DEFAULT_TIME_LIMITS
     clock: Clock = system_clock
     keys_per_sweep: int = 5_000
 
@@ -67,7 +67,7 @@ class JoinHandlers:
         if self.table.is_applied(key, at):
             return []
         label = admit_label(loop, event)
-        if wrong := self.times.wrong(label.time, self.clock(), ON_THE_LOG):
+        if wrong := self.times.find_violation(label.time, self.clock(), LOG_TOLERANCE):
             return [build_dead_letter(label, at, TimeOutOfBounds(f"time {wrong}"))]
         step = receive_label(self.table.load(key, at) or _new_join(loop, at), label, at, loop)
         self.table.save(key, step.join, at)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
-from everloop_features.labels import Kind, Word, word
+from everloop_features.labels import CheckedLabel, LabelKind, check_label
 from everloop_ingest.domain.documents import Entry
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 
 
-def label(spec: LoopSpec, kind: Kind, entry: Entry) -> Word | list[FieldError]:
+def label(spec: LoopSpec, kind: LabelKind, entry: Entry) -> CheckedLabel | list[FieldError]:
     """The label or feedback in an entry, or everything that is wrong with it."""
     if entry.wrong:
         return list(entry.wrong)
-    return word(spec, kind, _unwrapped(entry.value) if entry.cloudevent else entry.value)
+    return check_label(spec, kind, _unwrapped(entry.value) if entry.cloudevent else entry.value)
 
 
 def _unwrapped(event: dict[str, Any]) -> Any:

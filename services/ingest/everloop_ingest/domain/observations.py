@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_features.observation import Observation, observe
+from everloop_features.observation import Observation, check_observation
 from everloop_ingest.domain.documents import Entry
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
@@ -13,7 +13,7 @@ def observation(spec: LoopSpec, entry: Entry) -> Observation | list[FieldError]:
     if entry.wrong:
         return list(entry.wrong)
     if not entry.cloudevent:
-        return observe(spec, entry.value)
+        return check_observation(spec, entry.value)
     event = entry.value
     body = {k: event[k] for k in ("id", "time", "data") if k in event}
-    return observe(spec, body | ({"entity": event["subject"]} if "subject" in event else {}))
+    return check_observation(spec, body | ({"entity": event["subject"]} if "subject" in event else {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from everloop_metrics import heard
+from everloop_metrics import metric_input
 from everloop_monitoring.domain.drift import Alarm
 from everloop_monitoring.domain.labels import LabelSelection
 from everloop_monitoring.domain.metric_scores import ERROR_METRICS, MetricInputs, baseline_inputs, majority_probability
@@ -162,5 +162,5 @@ class BatchEvaluation:
         metric, label = self.spec.metric, counted.label
         if label is None or metric in ERROR_METRICS:
             return None
-        served = heard(metric, label, outcome.prediction, outcome.probabilities)
+        served = metric_input(metric, label, outcome.prediction, outcome.probabilities)
         return served, *baseline_inputs(metric, label, counted.no_change, counted.majority, counted.chance)

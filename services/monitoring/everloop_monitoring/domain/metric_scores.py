@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from everloop_metrics import Heard, Sums, heard, score_of
+from everloop_metrics import MetricInput, MetricSums, metric_input, score_of
 from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines
 from everloop_schemas.envelope import Scalar
 
 ERROR_METRICS = ("accuracy", "mae")
 """Metrics that follow from the error sums of every loop; `MetricScores` keeps what the other metrics need."""
-MetricInputs = tuple[Heard, Heard, Heard]
+MetricInputs = tuple[MetricInput, MetricInput, MetricInput]
 """An outcome with the served prediction, the no-change prediction and the majority prediction."""
 
 
@@ -19,10 +19,10 @@ class MetricScores:
     """Sums of one metric over all outcomes since offset `since`, and the last `ROLLING_OUTCOMES` served ones."""
 
     metric: str = ""
-    served: Sums = field(default_factory=Sums)
-    no_change: Sums = field(default_factory=Sums)
-    majority: Sums = field(default_factory=Sums)
-    recent: list[tuple[int, Heard]] = field(default_factory=list)
+    served: MetricSums = field(default_factory=MetricSums)
+    no_change: MetricSums = field(default_factory=MetricSums)
+    majority: MetricSums = field(default_factory=MetricSums)
+    recent: list[tuple[int, MetricInput]] = field(default_factory=list)
     since: int = -1
 
     def add(self, metric: str, offset: int, inputs: MetricInputs | None) -> None:
@@ -31,7 +31,7 @@ class MetricScores:
             return
         if metric != self.metric:
             self.metric, self.since, self.recent = metric, offset, []
-            self.served, self.no_change, self.majority = Sums(), Sums(), Sums()
+            self.served, self.no_change, self.majority = MetricSums(), MetricSums(), MetricSums()
         self.recent = [*self.recent[-ROLLING_OUTCOMES + 1 :], (offset, inputs[0])]
         self._count(inputs, 1)
 
@@ -73,7 +73,9 @@ def majority_probability(metric: str, label: Scalar | None, baselines: Baselines
 
 def baseline_inputs(
     metric: str, label: Scalar, no_change: Scalar, majority: Scalar, probability: float | None
-) -> tuple[Heard, Heard]:
+) -> tuple[MetricInput, MetricInput]:
     """The no-change prediction, which is certain, and the majority prediction with its probability."""
-    most = heard(metric, label, majority, None)
-    return heard(metric, label, no_change, None), most if probability is None else most._replace(chance=probability)
+    most = metric_input(metric, label, majority, None)
+    return metric_input(metric, label, no_change, None), most if probability is None else most._replace(
+        probability=probability
+    )

@@ -8,7 +8,7 @@ from math import fsum
 from typing import NamedTuple
 
 from everloop_features.sources import Sources
-from everloop_metrics import brier
+from everloop_metrics import brier_loss
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, DriftDetector, ErrorThreshold
 from everloop_monitoring.domain.metric_scores import MetricScores
@@ -90,7 +90,7 @@ class EvaluationState:
             error = prediction_error(is_regression, prediction, label)
             losses[version] = self.spread.loss(error) if is_regression else error
             if spec.metric == "log_loss" and probabilities:
-                losses[version] = brier(label, probabilities)
+                losses[version] = brier_loss(label, probabilities)
             recent = self.by_version.get(version, (0, []))[1]
             self.by_version[version] = (self.outcomes, [*recent[-ROLLING_OUTCOMES + 1 :], error])
         for version, (last, _) in list(self.by_version.items()):

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
-from everloop_metrics import ERRORS, Heard, heard, score_of
+from everloop_metrics import ERRORS, MetricInput, metric_input, score_of
 from everloop_schemas.cron import Cron
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import Trigger
@@ -33,7 +33,7 @@ class Triggers:
     labels: int = 0
     feedback: int = 0
     outcomes_at_run: int | None = None
-    served: deque[Heard] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    served: deque[MetricInput] = field(default_factory=lambda: deque(maxlen=WINDOW))
     metric: str = ""
     next_fire: float | None = None
 
@@ -57,7 +57,7 @@ class Triggers:
             self.metric = spec.metric
             self.served.clear()
         if spec.retrain.below is not None:
-            self.served.append(heard(spec.metric, outcome.label, outcome.prediction, outcome.probabilities))
+            self.served.append(metric_input(spec.metric, outcome.label, outcome.prediction, outcome.probabilities))
 
     def due(self, spec: LoopSpec, outcome: Outcome, outcomes: int) -> Cause | None:
         """The cause that is due after this outcome, if any."""
