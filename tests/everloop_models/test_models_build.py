@@ -116,9 +116,7 @@ def test_text_beyond_the_limit_shares_one_column() -> None:
         ({"estimator": "river.linear_model.ALMAClassifier", "p": 0}, "models.0", "cannot learn"),
     ],
 )
-def test_an_impossible_model_is_refused_with_the_field_and_the_fix(
-    model: dict[str, Any], field: str, message: str
-) -> None:
+def test_a_model_that_cannot_work_is_refused_by_field(model: dict[str, Any], field: str, message: str) -> None:
     with pytest.raises(ModelSpecInvalid) as refused:
         check_models(spec("binary", **model))
 

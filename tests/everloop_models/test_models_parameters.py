@@ -94,9 +94,7 @@ def test_the_defaults_of_river_are_accepted() -> None:
         ({"preset": "adaptive_forest", "trees": 100_000}, "trees", "to 100"),
     ],
 )
-def test_a_parameter_out_of_bounds_is_refused_before_anything_is_built(
-    model: dict[str, Any], field: str, message: str
-) -> None:
+def test_a_parameter_out_of_bounds_is_refused_before_the_build(model: dict[str, Any], field: str, message: str) -> None:
     started = time.process_time()
 
     with pytest.raises(ModelSpecInvalid) as refused:
