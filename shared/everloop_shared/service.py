@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from everloop_shared.endpoint import Endpoint
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import Consumer
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Service:
     """What a composition root builds: the parts of one service, started in order and stopped in reverse.
 
-    The endpoints start first (/readyz reports "starting"), then `resources` are entered and the engines started, and
+    The endpoints start first (/readyz reports "starting"), then `resources` are entered and the consumers started, and
     the `background` jobs run until the stop; a job that raises ends the process. On a stop the endpoints drain first,
     so that nothing new arrives while the other parts finish.
 
@@ -32,7 +32,7 @@ class Service:
     name: str
     settings: Settings
     endpoints: Sequence[Endpoint] = ()
-    engines: Sequence[Engine] = ()
+    consumers: Sequence[Consumer] = ()
     resources: Sequence[AbstractAsyncContextManager[object]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     readiness: Sequence[Callable[[], str | None]] = ()
@@ -43,13 +43,13 @@ class Service:
         """None when every part is ready, else the first reason why not."""
         if self._state:
             return self._state
-        engines = () if self.ready_without_broker else self.engines
-        checks = [*(e.not_ready for e in self.endpoints), *(e.ready for e in engines), *self.readiness]
+        consumers = () if self.ready_without_broker else self.consumers
+        checks = [*(e.not_ready for e in self.endpoints), *(c.ready for c in consumers), *self.readiness]
         return next((reason for check in checks if (reason := check())), None)
 
     def not_live(self) -> str | None:
-        """None while every engine makes progress, else the first reason why not."""
-        return next((reason for engine in self.engines if (reason := engine.live())), None)
+        """None while every consumer makes progress, else the first reason why not."""
+        return next((reason for consumer in self.consumers if (reason := consumer.live())), None)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set or a part fails, then drain; raises what failed."""
@@ -88,13 +88,13 @@ class Service:
     async def _start_parts(self, stack: AsyncExitStack) -> list[asyncio.Future[None]]:
         for resource in self.resources:
             await stack.enter_async_context(resource)
-        for engine in self.engines:
-            stack.push_async_callback(engine.stop)
-            await engine.start()
+        for consumer in self.consumers:
+            stack.push_async_callback(consumer.stop)
+            await consumer.start()
         return [asyncio.ensure_future(job()) for job in self.background]
 
     async def _wait_for_stop(self, stopped: asyncio.Future[Any], running: list[asyncio.Future[None]]) -> None:
-        failures = [asyncio.ensure_future(engine.failed()) for engine in self.engines]
+        failures = [asyncio.ensure_future(consumer.failed()) for consumer in self.consumers]
         waiting: set[asyncio.Future[Any]] = {stopped, *running, *failures}
         try:
             while not stopped.done():

@@ -33,9 +33,9 @@ async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
 def build(name: str) -> Service:
     """A service that is nothing but its engine."""
     settings = Settings.load(name)
-    engine = kafka_factory(settings)(name, [Route(EventReceived.topic, on_event_received)])
+    consumer = kafka_factory(settings)(name).consumer([Route(EventReceived.topic, on_event_received)])
     return Service(
-        name=name, settings=settings, endpoints=[HttpEndpoint(name, settings, APIRouter())], engines=[engine]
+        name=name, settings=settings, endpoints=[HttpEndpoint(name, settings, APIRouter())], consumers=[consumer]
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
@@ -19,18 +19,20 @@ from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData
 from everloop_schemas.ingest import EventReceived, EventReceivedData
-from everloop_shared.messaging.faust.engine import FaustEngine, FaustSettings
+from everloop_shared.messaging.faust.consumer import FaustConsumer, FaustSettings
+from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import KafkaEngine
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
-from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
-from everloop_shared.messaging.routes import Engine, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.memory import MemoryBroker, MemoryConsumer, MemoryEngine
+from everloop_shared.messaging.routes import Consumer, Engine, Route, RouteConsumer, StartAt, UnitOfWork
 from everloop_shared.settings import Settings
 
 SERVICE = "feature"
 PARTITIONS = 4
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _prefixes = count()
+C = TypeVar("C", bound=Consumer)
 BUSES = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
 """The engines that take any route; Faust runs keyed groups only."""
 
@@ -61,9 +63,10 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], within_s: float
 class Bus(Protocol):
     """A broker with engines on it. `send` appends raw bytes, `sent` reads a topic whole, as an auditor would."""
 
-    def engine(
+    def engine(self) -> Engine: ...
+    def consumer(
         self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
-    ) -> Engine: ...
+    ) -> RouteConsumer: ...
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None: ...
     async def sent(self, topic: Topic) -> list[dict[str, Any]]: ...
     async def committed(self, topic: Topic) -> int:
@@ -71,13 +74,13 @@ class Bus(Protocol):
 
 
 @asynccontextmanager
-async def running(engine: Engine) -> AsyncIterator[Engine]:
+async def running(consumer: C) -> AsyncIterator[C]:
     """Start it, and stop it whatever happens."""
     try:
-        await engine.start()
-        yield engine
+        await consumer.start()
+        yield consumer
     finally:
-        await engine.stop()
+        await consumer.stop()
 
 
 async def send_all(bus: Bus, events: Sequence[Event]) -> None:
@@ -92,10 +95,13 @@ class MemoryBus:
     def __init__(self) -> None:
         self.broker = MemoryBroker(PARTITIONS)
 
-    def engine(
+    def engine(self) -> MemoryEngine:
+        return self.broker.engine(SERVICE)
+
+    def consumer(
         self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
-    ) -> MemoryEngine:
-        return self.broker.engine(SERVICE, routes, unit_of_work=unit_of_work, start_at=start_at)
+    ) -> MemoryConsumer:
+        return self.engine().consumer(routes, unit_of_work=unit_of_work, start_at=start_at)
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
         await self.broker.append(topic.name, key, value)
@@ -122,16 +128,18 @@ class KafkaBus:
         self._producer: Any = None
         self._ensured: set[Topic] = set()
 
-    def engine(
+    def engine(self, **changed: Any) -> KafkaEngine:
+        return KafkaEngine(SERVICE, self.settings.model_copy(update=changed))
+
+    def consumer(
         self,
         routes: Sequence[Route],
         *,
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
         **changed: Any,
-    ) -> KafkaEngine:
-        settings = self.settings.model_copy(update=changed)
-        return KafkaEngine(SERVICE, routes, settings, unit_of_work, start_at)
+    ) -> KafkaConsumer:
+        return self.engine(**changed).consumer(routes, unit_of_work=unit_of_work, start_at=start_at)
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
         if self._producer is None:
@@ -176,29 +184,30 @@ class KafkaBus:
         return self.settings.topic_prefix + topic.name
 
 
-class FaustWithBus(FaustEngine):
-    """A Faust engine that owns its bus, so that one call starts both."""
+class FaustWithEngine(FaustConsumer):
+    """A Faust consumer that owns the engine it publishes by, so that one call starts both."""
 
     def __init__(self, routes: Sequence[Route], settings: FaustSettings) -> None:
-        self.bus = KafkaEngine(SERVICE, [r for r in routes if r.broadcast], settings)
+        engine = KafkaEngine(SERVICE, settings)
+        self.broadcasts = engine.consumer([r for r in routes if r.broadcast])
         groups = [KeyedGroup(KeyedStore("kept"), [r for r in routes if not r.broadcast])]
-        super().__init__(SERVICE, groups, self.bus, settings)
+        super().__init__(SERVICE, groups, engine, settings)
 
     async def start(self) -> None:
-        """The bus first."""
-        await self.bus.start()
+        """The engine first."""
+        await self.broadcasts.start()
         await super().start()
 
     async def stop(self) -> None:
-        """The bus last."""
+        """The engine last."""
         await super().stop()
-        await self.bus.stop()
+        await self.broadcasts.stop()
 
 
 class FaustBus(KafkaBus):
     """A real broker, with keyed state on Faust."""
 
-    def engine(
+    def consumer(
         self,
         routes: Sequence[Route],
         *,
@@ -207,4 +216,4 @@ class FaustBus(KafkaBus):
         **changed: Any,
     ) -> Any:
         settings = FaustSettings(**self.settings.model_dump() | changed)
-        return FaustWithBus(routes, settings)
+        return FaustWithEngine(routes, settings)

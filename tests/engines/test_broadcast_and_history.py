@@ -11,7 +11,7 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
-from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.routes import Position, Route, connected
 
 pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
 
@@ -38,8 +38,8 @@ async def test_every_process_has_heard_the_whole_broadcast_when_it_is_ready(bus:
     await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(1200)])
     first, second = Listener(), Listener()
 
-    async with running(bus.engine(to(first))) as engine, running(bus.engine(to(second))):
-        assert engine.ready() is None
+    async with running(bus.consumer(to(first))) as consumer, running(bus.consumer(to(second))):
+        assert consumer.ready() is None
         assert len(first.heard) == len(second.heard) == 1200
         await send_all(bus, [received("late")])
         await until(lambda: first.heard[-1] == second.heard[-1] == "late")
@@ -48,10 +48,10 @@ async def test_every_process_has_heard_the_whole_broadcast_when_it_is_ready(bus:
 async def test_a_broadcast_starts_again_from_the_beginning_with_every_process(bus: Bus) -> None:
     await send_all(bus, [received("old")])
     first, second = Listener(), Listener()
-    async with running(bus.engine(to(first))):
+    async with running(bus.consumer(to(first))):
         pass
 
-    async with running(bus.engine(to(second))):
+    async with running(bus.consumer(to(second))):
         pass
 
     assert first.heard == second.heard == ["old"]
@@ -65,7 +65,7 @@ async def test_a_broadcast_that_remembers_goes_on_from_there(bus: Bus) -> None:
         return 3
 
     route = Route(EventReceived.topic, listener, broadcast=True, start_at=start_at)
-    async with running(bus.engine([route])):
+    async with running(bus.consumer([route])):
         pass
 
     assert listener.heard == ["3", "4"]
@@ -75,10 +75,10 @@ async def test_a_listener_that_breaks_ends_the_engine(bus: Bus) -> None:
     async def broken(event: EventReceived, at: Position) -> list[Event]:
         raise RuntimeError("a bug")
 
-    async with running(bus.engine([Route(EventReceived.topic, broken, broadcast=True)])) as engine:
+    async with running(bus.consumer([Route(EventReceived.topic, broken, broadcast=True)])) as consumer:
         await send_all(bus, [received("1")])
 
-        assert isinstance(await engine.failed(), RuntimeError)
+        assert isinstance(await consumer.failed(), RuntimeError)
 
 
 async def test_a_record_that_a_listener_cannot_take_is_parked_and_the_broadcast_goes_on(bus: Bus) -> None:
@@ -90,7 +90,7 @@ async def test_a_record_that_a_listener_cannot_take_is_parked_and_the_broadcast_
 
     listener = Failing()
     await send_all(bus, [received("1"), received("poison"), received("2")])
-    async with running(bus.engine(to(listener))):
+    async with running(bus.consumer(to(listener))):
         await send_all(bus, [received("3")])
         await until(lambda: listener.heard == ["1", "2", "3"])
 
@@ -108,11 +108,11 @@ async def test_a_record_that_crashes_every_process_that_hears_it_is_parked_at_th
     await send_all(bus, [received("poison"), received("good")])
     for _ in range(2):
         with pytest.raises(RuntimeError, match="a bug"):
-            async with running(bus.engine(to(Failing()))):
+            async with running(bus.consumer(to(Failing()))):
                 pass
     listener = Failing()
     for _ in range(2):
-        async with running(bus.engine(to(listener))):
+        async with running(bus.consumer(to(listener))):
             await until(lambda: listener.heard[-1:] == ["good"])
 
     assert listener.heard == ["good", "good"]
@@ -124,7 +124,7 @@ async def test_a_record_that_crashes_every_process_that_hears_it_is_parked_at_th
 async def test_history_is_read_by_offsets_in_order(bus: Bus) -> None:
     events = [received(f"{i}", entity="same") for i in range(30)]
     await send_all(bus, events)
-    async with running(bus.engine([])) as engine:
+    async with connected(bus.engine()) as engine:
         partition = engine.partition_for(EventReceived.topic, events[0].key())
 
         read = await engine.read(EventReceived.topic, partition, 10, 20)
@@ -141,7 +141,7 @@ async def test_history_leaves_out_what_is_no_event(bus: Bus) -> None:
     await bus.send(EventReceived.topic, b"l/a", b"garbage")
     await bus.send(EventReceived.topic, b"l/a", None)
     await send_all(bus, [received("2")])
-    async with running(bus.engine([])) as engine:
+    async with connected(bus.engine()) as engine:
         partition = engine.partition_for(EventReceived.topic, b"l/a")
 
         read = await engine.read(EventReceived.topic, partition, 0, 100)
@@ -151,7 +151,7 @@ async def test_history_leaves_out_what_is_no_event(bus: Bus) -> None:
 
 async def test_what_an_engine_publishes_lies_where_partition_for_says(bus: Bus) -> None:
     events = [received(f"{i}", entity=f"entity-{i}") for i in range(40)]
-    async with running(bus.engine([])) as engine:
+    async with connected(bus.engine()) as engine:
         await engine.publish(events)
 
         found = {}
@@ -165,7 +165,7 @@ async def test_what_an_engine_publishes_lies_where_partition_for_says(bus: Bus) 
 async def test_the_default_partitioner_of_other_clients_agrees(bus: Bus) -> None:
     events = [received(f"{i}", entity=f"entity-{i}") for i in range(40)]
     await send_all(bus, events)
-    async with running(bus.engine([])) as engine:
+    async with connected(bus.engine()) as engine:
         for event in events:
             partition = engine.partition_for(EventReceived.topic, event.key())
 
@@ -175,10 +175,10 @@ async def test_the_default_partitioner_of_other_clients_agrees(bus: Bus) -> None
 async def test_who_waits_for_an_engine_to_catch_up_finds_all_handled_that_was_there_before(bus: Bus) -> None:
     group, broadcast = Listener(), Listener()
     routes = [Route(EventReceived.topic, group), Route(ObservationReceived.topic, broadcast, broadcast=True)]
-    async with running(bus.engine(routes)) as engine:
+    async with running(bus.consumer(routes)) as consumer:
         await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(600)])
 
-        assert await engine.caught_up(20.0)
+        assert await consumer.caught_up(20.0)
 
         assert len(group.heard) == 600
 
@@ -190,8 +190,8 @@ async def test_catching_up_is_waited_for_within_a_limit(bus: Bus) -> None:
             return await super().__call__(event, at)
 
     released = asyncio.Event()
-    async with running(bus.engine([Route(EventReceived.topic, Busy())])) as engine:
+    async with running(bus.consumer([Route(EventReceived.topic, Busy())])) as consumer:
         await send_all(bus, [received("1")])
 
-        assert not await engine.caught_up(0.3)
+        assert not await consumer.caught_up(0.3)
         released.set()

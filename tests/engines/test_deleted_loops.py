@@ -63,7 +63,7 @@ async def test_records_of_deleted_loops_and_earlier_lifetimes_are_dropped_and_a_
 ) -> None:
     process, before = LoopProcess(), dropped()
     await send_all(bus, [state(0), of("lived", 1)])
-    async with running(bus.engine(process.routes())):
+    async with running(bus.consumer(process.routes())):
         await until(lambda: process.handled == ["lived"])
 
         await send_all(bus, [state(1, deleted=True)])
@@ -83,7 +83,7 @@ async def test_a_process_that_starts_later_knows_which_loops_were_deleted(bus: B
     await send_all(bus, [state(2, revision=2, life=2), of("new", 2)])
     process = LoopProcess()
 
-    async with running(bus.engine(process.routes())):
+    async with running(bus.consumer(process.routes())):
         await until(lambda: process.handled == ["new"])
 
     assert [s.data.life for s in process.loops.all()] == [2]

@@ -15,7 +15,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import InputRejected, RetryLater
-from everloop_shared.messaging.routes import Engine, Position, Route
+from everloop_shared.messaging.routes import Consumer, Position, Route
 
 DEAD = DEAD_LETTERS[SERVICE].topic
 
@@ -44,9 +44,9 @@ class Handler:
         """What a test's own handler does before."""
 
 
-def on(bus: Bus, handler: Handler) -> Engine:
-    """An engine with this handler on its one route."""
-    return bus.engine([Route(EventReceived.topic, handler)])
+def on(bus: Bus, handler: Handler) -> Consumer:
+    """A consumer with this handler on its one route."""
+    return bus.consumer([Route(EventReceived.topic, handler)])
 
 
 async def ids(bus: Bus) -> set[str]:
@@ -91,12 +91,12 @@ async def test_a_crash_loses_nothing_and_commits_only_what_had_its_effect(bus: B
                 raise RuntimeError("a bug")
 
     crashing, repaired = Crashing(), Handler()
-    async with running(on(bus, crashing)) as engine:
+    async with running(on(bus, crashing)) as consumer:
         await send_all(bus, [received(f"{i}") for i in range(6)])
         async with asyncio.timeout(20):
-            failure = await engine.failed()
+            failure = await consumer.failed()
         assert isinstance(failure, RuntimeError)
-        assert "failed" in (engine.live() or "")
+        assert "failed" in (consumer.live() or "")
     assert await bus.committed(EventReceived.topic) <= 3
     assert await ids(bus) <= {"of-0", "of-1", "of-2"}
 
@@ -115,8 +115,8 @@ async def test_a_record_that_crashes_three_times_is_parked_and_the_rest_goes_on(
 
     await send_all(bus, [received("poison")])
     for _ in range(2):
-        async with running(on(bus, Crashing())) as engine, asyncio.timeout(20):
-            await engine.failed()
+        async with running(on(bus, Crashing())) as consumer, asyncio.timeout(20):
+            await consumer.failed()
     handler = Crashing()
     async with running(on(bus, handler)):
         await send_all(bus, [received("good")])
@@ -228,10 +228,10 @@ async def test_an_error_that_a_record_can_cause_is_its_fate_alone(bus: Bus, kind
                 raise kind_of_error("not finite: -inf")
 
     handler = Failing()
-    async with running(on(bus, handler)) as engine:
+    async with running(on(bus, handler)) as consumer:
         await send_all(bus, [received("before"), received("poison"), received("after")])
         await until(lambda: handler.seen[-1:] == ["after"])
-        assert engine.live() is None
+        assert consumer.live() is None
 
     [letter] = await bus.sent(DEAD)
     assert letter["data"]["error"] == kind_of_error.__name__
@@ -284,11 +284,11 @@ async def test_a_stop_finishes_the_record_in_hand(bus: Bus) -> None:
             await self.gate.wait()
 
     handler = Gated()
-    engine = on(bus, handler)
+    consumer = on(bus, handler)
     await send_all(bus, [received("slow")])
-    async with running(engine):
+    async with running(consumer):
         await asyncio.wait_for(handler.entered.wait(), 20)
-        stopping = asyncio.create_task(engine.stop())
+        stopping = asyncio.create_task(consumer.stop())
         await asyncio.wait([stopping], timeout=0.1)
         assert not stopping.done()
 

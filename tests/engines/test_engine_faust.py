@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
 from faust.tables.recovery import Recovery
-from tests.engines.buses import SERVICE, FaustBus, computed, received, send_all, until
+from tests.engines.buses import SERVICE, FaustBus, computed, received, running, send_all, until
 
 from everloop.local.kafka import Broker
 from everloop_schemas.dead_letter import DEAD_LETTERS
@@ -21,13 +21,13 @@ from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
 from everloop_shared.errors import RetryLater, Unavailable
-from everloop_shared.messaging.faust import engine as faust_engine
+from everloop_shared.messaging.faust import consumer as faust_consumer
 from everloop_shared.messaging.faust import recovery
-from everloop_shared.messaging.faust.engine import FaustEngine, FaustSettings
+from everloop_shared.messaging.faust.consumer import FaustConsumer, FaustSettings
 from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.kafka.engine import KafkaEngine
 from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
-from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route
+from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route, connected
 
 pytestmark = pytest.mark.kafka
 TOPIC = EventReceived.topic
@@ -96,24 +96,19 @@ class Counter:
         self.restored = [(key, int(json.loads(value))) for _, key, value in self.store.items()]
 
     @asynccontextmanager
-    async def running(self, bus: FaustBus) -> AsyncIterator[FaustEngine]:
+    async def running(self, bus: FaustBus) -> AsyncIterator[FaustConsumer]:
         settings = FaustSettings(**bus.settings.model_dump(), sweep_interval_s=0.1)
         group = KeyedGroup(self.store, [Route(TOPIC, self.on_event_received)], self.sweep, self.on_restored)
-        async with on_faust(group, KafkaEngine(SERVICE, [], settings), settings) as engine:
-            yield engine
+        async with on_faust(group, KafkaEngine(SERVICE, settings), settings) as consumer:
+            yield consumer
 
 
 @asynccontextmanager
-async def on_faust(group: KeyedGroup, kafka: KafkaEngine, settings: FaustSettings) -> AsyncIterator[FaustEngine]:
-    """A group that runs, publishing by `kafka`."""
-    engine = FaustEngine(SERVICE, [group], kafka, settings)
-    await kafka.start()
-    try:
-        await engine.start()
-        yield engine
-    finally:
-        await engine.stop()
-        await kafka.stop()
+async def on_faust(group: KeyedGroup, engine: KafkaEngine, settings: FaustSettings) -> AsyncIterator[FaustConsumer]:
+    """A group that runs, publishing by `engine`."""
+    consumer = FaustConsumer(SERVICE, [group], engine, settings)
+    async with connected(engine), running(consumer):
+        yield consumer
 
 
 @pytest.fixture
@@ -135,8 +130,8 @@ def test_the_patch_still_fits_the_faust_it_was_written_for() -> None:
 
 
 async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_our_engine(bus: FaustBus) -> None:
-    async with Counter().running(bus) as engine:
-        fetcher = engine._app.consumer._thread._consumer._fetcher
+    async with Counter().running(bus) as consumer:
+        fetcher = consumer._app.consumer._thread._consumer._fetcher
 
         assert fetcher._fetch_max_wait_ms == FETCH_MAX_WAIT_MS
 
@@ -172,8 +167,8 @@ async def test_of_gaps_in_the_changelog_no_account_is_kept(bus: FaustBus, kafka:
         await plain.send_and_wait(topic, b"{}\n1", b"0|l/c", partition=0)
     counter = Counter()
 
-    async with counter.running(bus) as engine:
-        gaps = [tp for tp, tree in engine._app.consumer._gap.items() if tree and tp.topic == topic]
+    async with counter.running(bus) as consumer:
+        gaps = [tp for tp, tree in consumer._app.consumer._gap.items() if tree and tp.topic == topic]
 
     assert (sorted(counter.restored), gaps) == ([("l/a", 1), ("l/b", 1), ("l/c", 1)], [])
 
@@ -194,14 +189,14 @@ async def test_a_forgotten_key_stays_forgotten(bus: FaustBus) -> None:
 async def test_a_state_that_fits_no_record_is_a_dead_letter_and_the_rest_goes_on(bus: FaustBus) -> None:
     counter = Counter()
 
-    async with counter.running(bus) as engine:
+    async with counter.running(bus) as consumer:
         await send_all(bus, [received("0", entity="u0"), received("huge", entity="u0"), received("1", entity="u0")])
         await until(lambda: _outputs(bus, 2))
         parked = await bus.sent(DEAD_LETTERS[SERVICE].topic)
 
         assert [letter["data"]["error"] for letter in parked] == ["InputRejected"]
         assert "does not fit a record" in parked[0]["data"]["reason"]
-        assert engine.live() is None
+        assert consumer.live() is None
         assert {json.loads(value) for _, _, value in counter.store.items()} == {2}
 
 
@@ -227,7 +222,7 @@ async def test_time_goes_on_where_nothing_arrives(bus: FaustBus) -> None:
 
 async def test_it_rides_out_a_broker_that_dies_and_comes_back(bus: FaustBus, kafka: Broker) -> None:
     counter = Counter()
-    async with counter.running(bus) as engine:
+    async with counter.running(bus) as consumer:
         await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50)])
         await until(lambda: _outputs(bus, 50))
 
@@ -236,15 +231,15 @@ async def test_it_rides_out_a_broker_that_dies_and_comes_back(bus: FaustBus, kaf
         await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50, 100)])
 
         await until(lambda: _outputs(bus, 100), within_s=40)
-        await until(lambda: engine.ready() is None, within_s=20)
-        assert engine.live() is None
+        await until(lambda: consumer.ready() is None, within_s=20)
+        assert consumer.live() is None
     assert sum(int(value) for _, _, value in counter.store.items()) == 100
 
 
 @asynccontextmanager
 async def following(bus: FaustBus) -> AsyncIterator[Stuttering]:
     follower, settings = Follower(), FaustSettings(**bus.settings.model_dump())
-    stuttering = Stuttering(SERVICE, [], settings)
+    stuttering = Stuttering(SERVICE, settings)
     routes = [Route(TOPIC, follower.hear), Route(ObservationReceived.topic, follower.hear)]
     async with on_faust(KeyedGroup(follower.store, routes), stuttering, settings):
         yield stuttering
@@ -298,7 +293,7 @@ async def test_a_recovery_that_stands_still_is_given_up(bus: FaustBus, monkeypat
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Recovery, "_build_highwaters", never)
-    monkeypatch.setattr(faust_engine, "STANDSTILL_S", 3.0)
+    monkeypatch.setattr(faust_consumer, "STANDSTILL_S", 3.0)
 
     with pytest.raises(Unavailable, match="has stood still for 3 s"):
         async with asyncio.timeout(20), Counter().running(bus):

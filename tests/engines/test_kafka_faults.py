@@ -26,7 +26,7 @@ from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.connection import repair
 from everloop_shared.messaging.kafka.producer import Lane
 from everloop_shared.messaging.kafka.rounds import Rounds
-from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.routes import Position, Route, connected
 from everloop_shared.process import DRAIN_S
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -58,8 +58,8 @@ async def test_the_engine_survives_a_kill_of_the_broker(
 ) -> None:
     monkeypatch.setattr("everloop_shared.messaging.kafka.engine.AWAY_AFTER_S", 1.0)
     handler, accepted = Handler(), list[str]()
-    engine = kafka_bus.engine([Route(EventReceived.topic, handler)], delivery_timeout_s=2.0)
-    async with running(engine):
+    engine = kafka_bus.engine(delivery_timeout_s=2.0)
+    async with running(engine.consumer([Route(EventReceived.topic, handler)])) as consumer:
 
         async def publish(name: str) -> None:
             await engine.publish([received(name, entity=name)])
@@ -70,7 +70,7 @@ async def test_the_engine_survives_a_kill_of_the_broker(
         with pytest.raises(Unavailable, match="Kafka at"):
             await publish("during")
         await until(lambda: "Kafka at" in (engine.ready() or ""))
-        assert engine.live() is None
+        assert consumer.live() is None
 
         await kafka.restart()
         await until(lambda: _published(publish, "after"), within_s=30)
@@ -84,8 +84,7 @@ async def test_the_engine_survives_a_kill_of_the_broker(
 
 
 async def test_who_waits_for_readiness_to_publish_sees_it_come_back(kafka: Broker, kafka_bus: KafkaBus) -> None:
-    engine = kafka_bus.engine([], delivery_timeout_s=1.0)
-    async with running(engine):
+    async with connected(kafka_bus.engine(delivery_timeout_s=1.0)) as engine:
         await engine.publish([received("before")])
         await kafka.kill()
         with pytest.raises(Unavailable):
@@ -99,8 +98,7 @@ async def test_who_waits_for_readiness_to_publish_sees_it_come_back(kafka: Broke
 
 
 async def test_a_broker_that_hangs_fills_bounded_buffers_only(kafka: Broker, kafka_bus: KafkaBus) -> None:
-    engine = kafka_bus.engine([], delivery_timeout_s=1.0, max_unacked_events=10)
-    async with running(engine):
+    async with connected(kafka_bus.engine(delivery_timeout_s=1.0, max_unacked_events=10)) as engine:
         await engine.publish([received("warm")])
         with frozen(kafka):
             waiting = [asyncio.create_task(engine.publish([received(f"{i}")])) for i in range(10)]
@@ -115,10 +113,10 @@ async def test_a_broker_that_hangs_fills_bounded_buffers_only(kafka: Broker, kaf
 async def test_the_start_waits_for_a_broker_that_is_not_there_yet(kafka: Broker, kafka_bus: KafkaBus) -> None:
     await kafka.stop()
     handler = Handler()
-    engine = kafka_bus.engine([Route(EventReceived.topic, handler)])
-    starting = asyncio.create_task(engine.start())
+    consumer = kafka_bus.consumer([Route(EventReceived.topic, handler)])
+    starting = asyncio.create_task(consumer.start())
     try:
-        await until(lambda: "connecting" in (engine.ready() or ""))
+        await until(lambda: "connecting" in (consumer.ready() or ""))
         assert not starting.done()
     finally:
         await kafka.restart()
@@ -126,20 +124,21 @@ async def test_the_start_waits_for_a_broker_that_is_not_there_yet(kafka: Broker,
     await asyncio.wait_for(starting, 60)
     await send_all(kafka_bus, [received("1")])
     await until(lambda: handler.seen == ["1"])
-    await engine.stop()
+    await consumer.stop()
 
 
 async def test_a_stop_while_the_broker_is_away_ends_within_the_drain(kafka: Broker, kafka_bus: KafkaBus) -> None:
     handler = Handler()
-    engine = kafka_bus.engine([Route(EventReceived.topic, handler)])
-    await engine.start()
+    engine = kafka_bus.engine()
+    consumer = engine.consumer([Route(EventReceived.topic, handler)])
+    await consumer.start()
     await engine.publish([received("1")])
     await until(lambda: handler.seen == ["1"])
     with frozen(kafka):
         waiting = asyncio.create_task(engine.publish([received("2")]))
         await asyncio.sleep(0)
         async with asyncio.timeout(DRAIN_S - REQUEST_DRAIN_S):
-            await engine.stop()
+            await consumer.stop()
 
         with pytest.raises(Unavailable):
             await waiting
@@ -179,12 +178,13 @@ async def frame(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:
-    engine = kafka_bus.engine([Route(EventReceived.topic, Handler())], kafka_bootstrap="127.0.0.1:9")
-    starting = asyncio.create_task(engine.start())
+    engine = kafka_bus.engine(kafka_bootstrap="127.0.0.1:9")
+    consumer = engine.consumer([Route(EventReceived.topic, Handler())])
+    starting = asyncio.create_task(consumer.start())
     await until(lambda: "connecting" in (engine.ready() or ""))
 
     await cancel(starting)
-    await engine.stop()
+    await consumer.stop()
 
     assert engine.ready() == "stopping"
     with pytest.raises(Unavailable):
@@ -212,8 +212,8 @@ async def test_a_look_at_the_broker_that_breaks_ends_the_engine(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Rounds, "look_at_ends", broken)
-    async with running(kafka_bus.engine([Route(EventReceived.topic, Handler())])) as engine:
-        assert isinstance(await engine.failed(), ZeroDivisionError)
+    async with running(kafka_bus.consumer([Route(EventReceived.topic, Handler())])) as consumer:
+        assert isinstance(await consumer.failed(), ZeroDivisionError)
 
 
 async def test_an_event_that_is_too_large_is_rejected_before_it_is_sent(kafka_bus: KafkaBus) -> None:
@@ -221,7 +221,8 @@ async def test_an_event_that_is_too_large_is_rejected_before_it_is_sent(kafka_bu
     huge = huge.model_copy(update={"data": huge.data.model_copy(update={"fields": {"x": "y" * 9_000_000}})})
     large = huge.model_copy(update={"data": huge.data.model_copy(update={"fields": {"x": "y" * 7_000_000}})})
     handler = Handler()
-    async with running(kafka_bus.engine([Route(EventReceived.topic, handler)])) as engine:
+    engine = kafka_bus.engine()
+    async with running(engine.consumer([Route(EventReceived.topic, handler)])):
         with pytest.raises(InputRejected, match="bytes"):
             await engine.publish([huge])
 
@@ -231,14 +232,14 @@ async def test_an_event_that_is_too_large_is_rejected_before_it_is_sent(kafka_bu
 
 async def test_the_dead_letter_of_the_largest_record_still_fits(kafka_bus: KafkaBus) -> None:
     handler = Handler()
-    async with running(kafka_bus.engine([Route(EventReceived.topic, handler)])) as engine:
+    async with running(kafka_bus.consumer([Route(EventReceived.topic, handler)])) as consumer:
         producer_limit = 8_000_000
         broken = received("x").encode() + b" " * producer_limit + b"}"
         await kafka_bus.send(EventReceived.topic, b"l/a", broken)
         await send_all(kafka_bus, [received("next")])
 
         await until(lambda: handler.seen == ["next"])
-        assert engine.live() is None
+        assert consumer.live() is None
 
 
 async def _published(publish: object, name: str) -> bool:

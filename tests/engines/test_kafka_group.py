@@ -16,11 +16,12 @@ from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import LoopState
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
-from everloop_shared.messaging.kafka.engine import KafkaEngine, partition_of
+from everloop_shared.messaging.kafka.consumer import KafkaConsumer
+from everloop_shared.messaging.kafka.engine import partition_of
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.processing.processor import Processor, Progress
 from everloop_shared.messaging.processing.records import Partition, Record
-from everloop_shared.messaging.routes import Engine, Position, Route
+from everloop_shared.messaging.routes import Position, Route, connected
 
 pytestmark = pytest.mark.kafka
 
@@ -51,9 +52,9 @@ class Handler:
         return [name for name, _ in self.seen]
 
 
-def on(bus: KafkaBus, handler: Handler, instance: str = "one") -> KafkaEngine:
+def on(bus: KafkaBus, handler: Handler, instance: str = "one") -> KafkaConsumer:
     """One replica."""
-    return bus.engine([Route(EventReceived.topic, handler)], instance=instance)
+    return bus.consumer([Route(EventReceived.topic, handler)], instance=instance)
 
 
 def entity_on(partition: int) -> str:
@@ -78,26 +79,26 @@ async def test_one_partition_backs_off_while_the_others_go_on(kafka_bus: KafkaBu
 
 async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("everloop_shared.messaging.kafka.rounds.STUCK_S", 0.5)
-    monkeypatch.setattr("everloop_shared.messaging.kafka.engine.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.LOOK_EVERY_S", 0.05)
     waiting, stuck = Handler(), Handler()
     waiting.closed, stuck.gate = entity_on(0), asyncio.Event()
-    async with running(on(kafka_bus, waiting)) as engine:
+    async with running(on(kafka_bus, waiting)) as consumer:
         await send_all(kafka_bus, [received("held", entity_on(0))])
         await until(lambda: waiting.refused >= 6)
-        assert engine.live() is None
+        assert consumer.live() is None
 
-    async with running(on(kafka_bus, stuck)) as engine:
-        await until(lambda: engine.live() is not None)
-        assert f"{EventReceived.topic.name}/0 stands at 0 of 1" in (engine.live() or "")
+    async with running(on(kafka_bus, stuck)) as consumer:
+        await until(lambda: consumer.live() is not None)
+        assert f"{EventReceived.topic.name}/0 stands at 0 of 1" in (consumer.live() or "")
         stuck.gate.set()
-        await until(lambda: engine.live() is None)
+        await until(lambda: consumer.live() is None)
 
 
 async def test_a_group_that_never_takes_up_its_partitions_is_dead(
     kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everloop_shared.messaging.kafka.rounds.STUCK_S", 0.5)
-    monkeypatch.setattr("everloop_shared.messaging.kafka.engine.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.LOOK_EVERY_S", 0.05)
     asked, gate, handler = asyncio.Event(), asyncio.Event(), Handler()
 
     async def start_at(topic: str, partition: int) -> int | None:
@@ -106,13 +107,13 @@ async def test_a_group_that_never_takes_up_its_partitions_is_dead(
         return 0
 
     await send_all(kafka_bus, [received("waits", entity_on(0))])
-    engine = kafka_bus.engine([Route(EventReceived.topic, handler)], start_at=start_at)
-    async with running(engine):
+    consumer = kafka_bus.consumer([Route(EventReceived.topic, handler)], start_at=start_at)
+    async with running(consumer):
         await asked.wait()
-        await until(lambda: engine.live() is not None)
+        await until(lambda: consumer.live() is not None)
         gate.set()
         await until(lambda: handler.ids == ["waits"])
-        await until(lambda: engine.live() is None)
+        await until(lambda: consumer.live() is None)
 
 
 async def test_acks_and_commits_are_awaited_once_per_batch(kafka_bus: KafkaBus) -> None:
@@ -203,7 +204,8 @@ async def test_a_restart_of_a_static_member_moves_nothing(kafka_bus: KafkaBus) -
 
 
 async def test_history_ends_where_no_record_reaches_the_end(kafka_bus: KafkaBus) -> None:
-    async with running(kafka_bus.engine([Route(EventReceived.topic, Handler())])) as engine:
+    engine = kafka_bus.engine()
+    async with running(engine.consumer([Route(EventReceived.topic, Handler())])):
         event, name = received("1", entity_on(2)), kafka_bus.name(EventReceived.topic)
         producer = AIOKafkaProducer(bootstrap_servers=kafka_bus.settings.kafka_bootstrap, transactional_id=name)
         await producer.start()
@@ -223,7 +225,7 @@ async def test_history_that_is_gone_is_skipped(kafka_bus: KafkaBus) -> None:
     await admin.start()
     tp = TopicPartition(kafka_bus.name(EventReceived.topic), 2)
     await admin.delete_records({tp: RecordsToDelete(4)})
-    async with running(kafka_bus.engine([])) as engine:
+    async with connected(kafka_bus.engine()) as engine:
         assert [e.id for _, e in await engine.read(EventReceived.topic, 2, 0, 6)] == ["4", "5"]
 
         await admin.delete_records({tp: RecordsToDelete(6)})
@@ -258,16 +260,16 @@ async def test_a_state_ahead_of_the_log_is_an_error_not_silence(kafka_bus: Kafka
     async def far_ahead(topic: str, partition: int) -> int:
         return 1000
 
-    engine = kafka_bus.engine([Route(EventReceived.topic, Handler())], start_at=far_ahead)
-    async with running(engine):
-        failure = await engine.failed()
+    consumer = kafka_bus.consumer([Route(EventReceived.topic, Handler())], start_at=far_ahead)
+    async with running(consumer):
+        failure = await consumer.failed()
 
     assert isinstance(failure, Misconfigured)
     assert "another cluster" in failure.detail
 
 
-async def _run_until(engine: KafkaEngine, handler: Handler, name: str) -> None:
-    async with running(engine):
+async def _run_until(consumer: KafkaConsumer, handler: Handler, name: str) -> None:
+    async with running(consumer):
         await until(lambda: name in handler.ids, within_s=50)
 
 
@@ -275,10 +277,9 @@ async def _committed(bus: KafkaBus, offsets: int) -> bool:
     return await bus.committed(EventReceived.topic) == offsets
 
 
-def _assignments(engine: Engine) -> int:
-    assert isinstance(engine, KafkaEngine)
-    assert engine._group is not None
-    return engine._group._assignments
+def _assignments(consumer: KafkaConsumer) -> int:
+    assert consumer._group is not None
+    return consumer._group._assignments
 
 
 def _commits() -> float:

@@ -17,7 +17,7 @@ from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.database import Database
 from everloop_shared.errors import InputRejected, Unavailable
-from everloop_shared.messaging.routes import Engine, Position, Publisher, Route
+from everloop_shared.messaging.routes import Consumer, Position, Publisher, Route
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
 
 pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
@@ -60,9 +60,9 @@ async def outputs(bus: Bus) -> list[str]:
     return [record["id"] for record in await bus.sent(FeaturesComputed.topic)]
 
 
-def on(bus: Bus, recorder: Recorder, unit: SqlUnitOfWork, **more: object) -> Engine:
-    """An engine that records."""
-    return bus.engine([Route(EventReceived.topic, recorder)], unit_of_work=unit, **more)  # type: ignore[arg-type]
+def on(bus: Bus, recorder: Recorder, unit: SqlUnitOfWork, **more: object) -> Consumer:
+    """A consumer that records."""
+    return bus.consumer([Route(EventReceived.topic, recorder)], unit_of_work=unit, **more)  # type: ignore[arg-type]
 
 
 async def test_a_replayed_record_changes_nothing(bus: Bus, database: Database) -> None:
@@ -93,9 +93,9 @@ async def test_a_kill_between_commit_and_relay_loses_nothing_and_repeats_nothing
                 raise ZeroDivisionError("killed here")
 
     killed = Killed(database)
-    async with running(on(bus, Recorder(killed), killed)) as engine:
+    async with running(on(bus, Recorder(killed), killed)) as consumer:
         await send_all(bus, [received("1")])
-        assert isinstance(await engine.failed(), ZeroDivisionError)
+        assert isinstance(await consumer.failed(), ZeroDivisionError)
     assert await outputs(bus) == []
 
     unit = SqlUnitOfWork(database)
@@ -208,8 +208,8 @@ async def test_a_replica_that_lost_its_partition_does_nothing_again(bus: Bus, da
     late, other = Late(database), SqlUnitOfWork(database)
     recorder = Recorder(late)
     await send_all(bus, [received("1")])
-    async with running(on(bus, recorder, late)) as engine:
-        partition = engine.partition_for(EventReceived.topic, received("1").key())
+    async with running(on(bus, recorder, late)):
+        partition = bus.engine().partition_for(EventReceived.topic, received("1").key())
         async with other:
             await other.record([], {(EventReceived.topic.name, partition): 1})
         gate.set()

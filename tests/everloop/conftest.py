@@ -128,7 +128,7 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
     state: Event = _state()
     await served.broker.append(state.topic.name, state.key(), state.encode())
     service = build(IngestSettings(data=served.folder, port=served.port), served.broker.engine)
-    await service.engines[0].start()
+    await service.consumers[0].start()
     inner = http_app(service)
 
     @inner.middleware("http")
@@ -148,7 +148,7 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
     await asyncio.to_thread(stop.wait)
     server.should_exit = True
     await task
-    await service.engines[0].stop()
+    await service.consumers[0].stop()
 
 
 @pytest.fixture

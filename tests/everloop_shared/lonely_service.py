@@ -14,7 +14,7 @@ from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_shared.clock import system_clock
 from everloop_shared.http import HttpEndpoint, read_body
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.routes import Engine, Position, Route
+from everloop_shared.messaging.routes import Position, Publisher, Route
 from everloop_shared.process import run
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -37,7 +37,7 @@ async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
     raise OSError("the engine broke")
 
 
-def breaks(engine: Engine) -> Callable[[], Awaitable[None]]:
+def breaks(publisher: Publisher) -> Callable[[], Awaitable[None]]:
     """A background job that breaks what the environment says."""
 
     async def job() -> None:
@@ -46,7 +46,7 @@ def breaks(engine: Engine) -> Callable[[], Awaitable[None]]:
         if os.environ.get("BREAK") == "engine":
             now = system_clock()
             data = EventReceivedData(entity="a", fields={}, received=now)
-            await engine.publish([EventReceived(id="1", loop="l", subject="a", time=now, data=data)])
+            await publisher.publish([EventReceived(id="1", loop="l", subject="a", time=now, data=data)])
 
     return job
 
@@ -54,9 +54,10 @@ def breaks(engine: Engine) -> Callable[[], Awaitable[None]]:
 def build() -> Service:
     """The composition root."""
     settings = Settings.load("ingest")
-    engine = MemoryBroker().engine("ingest", [Route(EventReceived.topic, on_event_received)])
+    engine = MemoryBroker().engine("ingest")
+    consumer = engine.consumer([Route(EventReceived.topic, on_event_received)])
     return Service(
-        "ingest", settings, [HttpEndpoint("ingest", settings, router)], [engine], background=[breaks(engine)]
+        "ingest", settings, [HttpEndpoint("ingest", settings, router)], [consumer], background=[breaks(engine)]
     )
 
 

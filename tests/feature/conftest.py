@@ -21,7 +21,7 @@ async def feature() -> AsyncIterator[RunningFeature]:
     settings = FeatureSettings(partitions=2, ids_kept=256, max_joins=100, max_entities=100)
     service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
     async with AsyncExitStack() as stack:
-        for engine in service.engines:
-            await engine.start()
-            stack.push_async_callback(engine.stop)
+        for consumer in service.consumers:
+            await consumer.start()
+            stack.push_async_callback(consumer.stop)
         yield RunningFeature(broker, service)

@@ -23,7 +23,7 @@ class RunningFeature:
 
     async def publish(self, *events: Event) -> None:
         """Publish events, for the service to consume."""
-        await self.service.engines[0].publish(events)
+        await self.broker.engine("ingest").publish(events)
 
     def published(self, kind: type[E]) -> list[E]:
         """All events of a kind, partition by partition."""

@@ -27,7 +27,7 @@ from everloop_schemas.ingest import EventReceived
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import Engine, connected
 
 EVENTS = 4_000
 PER_SECOND = 250
@@ -94,9 +94,8 @@ async def _killed_under_load(
     await ensure_topics(
         settings, [kind.topic for kind in (EventReceived, FeaturesComputed, OutcomeObserved, EntityState)]
     )
-    log, bus = settings.data / "worker.log", kafka_factory(settings)("registry", [])
-    await bus.start()
-    try:
+    log, bus = settings.data / "worker.log", kafka_factory(settings)("registry")
+    async with connected(bus):
         await bus.publish([loop_state(loop)])
         publishing = asyncio.create_task(_publish_inputs(bus, rest))
         for kill in range(KILLS):
@@ -110,8 +109,6 @@ async def _killed_under_load(
             await _reaches(bus, OutcomeObserved.topic, EVENTS, 60)
             assert process.poll() is None, log.read_text()[-3000:]
         yield bus
-    finally:
-        await bus.stop()
 
 
 def _expected_vectors(inputs: Sequence[Event]) -> tuple[dict[str, Fields], dict[str, int]]:

@@ -30,7 +30,7 @@ class BothGroups:
         self.loops, metrics = ActiveLoops(), PrometheusMetrics()
         self.entity_store, self.join_store = KeyedStore("entities"), KeyedStore("joins")
         for store in (self.entity_store, self.join_store):
-            store.attach(MemoryBroker(1).engine("feature", []), store.data, None)
+            store.attach(MemoryBroker(1).engine("feature"), store.data, None)
         self.predictions, unmatched = JoinIndex(100, 10**6), JoinIndex(100, 10**6)
         self.entities = entity_handlers(self.loops, self.entity_store)
         table = JoinTable(self.join_store, self.loops, metrics, self.predictions, unmatched)

@@ -57,12 +57,12 @@ def open_door(broker: MemoryBroker, tmp_path: Path) -> OpenDoor:
         await broker.append(known.topic.name, known.key(), known.encode())
         service = build(IngestSettings(data=tmp_path, **settings), connect or broker.engine)
         transport = httpx.ASGITransport(http_app(service), raise_app_exceptions=False)
-        await service.engines[0].start()
+        await service.consumers[0].start()
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops/market") as client:
                 yield client
         finally:
-            await service.engines[0].stop()
+            await service.consumers[0].stop()
 
     return opened
 

@@ -18,7 +18,7 @@ from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_shared.clock import system_clock
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
-from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.messaging.routes import EngineFactory
 
 JSON = {"content-type": "application/json"}
 GOOD = {"data": {"price": 1.5, "demand": 2}}
@@ -312,10 +312,7 @@ class AwayEngine(MemoryEngine):
 
 
 def _connecting(broker: MemoryBroker, engine: type[MemoryEngine]) -> EngineFactory:
-    def connect(service: str, routes: Sequence[Route], **_: Any) -> MemoryEngine:
-        return engine(broker, service, routes)
-
-    return connect
+    return lambda service: engine(broker, service)
 
 
 @pytest.mark.promise(12)

@@ -78,8 +78,8 @@ async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> As
     async with AsyncExitStack() as stack:
         for resource in service.resources:
             await stack.enter_async_context(resource)
-        for engine in service.engines:
-            stack.push_async_callback(engine.stop)
-            await engine.start()
+        for consumer in service.consumers:
+            stack.push_async_callback(consumer.stop)
+            await consumer.start()
         http = AsyncClient(transport=ASGITransport(http_app(service)), base_url="http://localhost")
         yield RunningMonitoring(broker, await stack.enter_async_context(http))

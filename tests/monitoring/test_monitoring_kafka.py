@@ -21,21 +21,24 @@ from tests.monitoring.monitoring_service import outcome, state
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import Publisher, connected
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 
 @asynccontextmanager
-async def running(settings: MonitoringSettings) -> AsyncIterator[tuple[Engine, AsyncClient]]:
-    service = build(settings, kafka_factory(settings))
-    [engine], [database] = service.engines, service.resources
-    async with database, AsyncClient(transport=ASGITransport(http_app(service)), base_url="http://localhost") as http:
-        await engine.start()
+async def running(settings: MonitoringSettings) -> AsyncIterator[tuple[Publisher, AsyncClient]]:
+    connect = kafka_factory(settings)
+    service = build(settings, connect)
+    [consumer], [database] = service.consumers, service.resources
+    transport = ASGITransport(http_app(service))
+    async with database, AsyncClient(transport=transport, base_url="http://localhost") as http:
+        await consumer.start()
         try:
-            yield engine, http
+            async with connected(connect("ingest")) as publisher:
+                yield publisher, http
         finally:
-            await engine.stop()
+            await consumer.stop()
 
 
 async def counts(http: AsyncClient, expected: tuple[int, int, int], deadline_s: float = 40.0) -> Any:
@@ -59,12 +62,14 @@ async def test_counts_are_exact_over_repetition_and_restart(kafka: Any, tmp_path
         settle_s=0.02,
     )
     first = [make(f"e{i}") for i in range(400) for make in (observation, prediction_made)]
-    async with running(settings) as (engine, http):
-        await engine.publish([state(), *first, *(outcome(f"e{i}", True) for i in range(400))])
+    async with running(settings) as (publisher, http):
+        await publisher.publish([state(), *first, *(outcome(f"e{i}", True) for i in range(400))])
         before = await counts(http, (400, 400, 400))
 
-    async with running(settings) as (engine, http):
-        await engine.publish([*first, outcome("e1", False, correction=1), observation("new"), prediction_made("new")])
+    async with running(settings) as (publisher, http):
+        await publisher.publish(
+            [*first, outcome("e1", False, correction=1), observation("new"), prediction_made("new")]
+        )
         after = await counts(http, (401, 401, 400))
 
     assert before == (400, 400, 400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -12,7 +13,8 @@ import pytest
 
 from everloop_schemas.serving import VersionState
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.memory import MemoryEngine
+from everloop_shared.messaging.memory import MemoryConsumer, MemoryEngine
+from everloop_shared.messaging.routes import Route, StartAt, UnitOfWork
 
 if TYPE_CHECKING:
     from tests.serving.conftest import World
@@ -218,7 +220,7 @@ class Silent(MemoryEngine):
 
 async def test_a_load_balancer_keeps_it_while_the_broker_is_silent(world: World) -> None:
     await world.put(world.state(world.version("logistic-0@1")))
-    await world.start(lambda *a, **k: Silent(world.broker, *a, **k))
+    await world.start(lambda service: Silent(world.broker, service))
     await world.until(lambda: ("logistic-0@1", "ready") in world.reports())
 
     doors = [await world.client.get(path) for path in ("/readyz", "/v2/health/ready")]
@@ -227,12 +229,22 @@ async def test_a_load_balancer_keeps_it_while_the_broker_is_silent(world: World)
     assert (await world.ask("asked", price=0.9)).status_code == 200
 
 
-class Away(MemoryEngine):
-    """An engine whose broker is away: it neither starts nor publishes."""
+class NeverStarted(MemoryConsumer):
+    """A consumer whose broker is away."""
 
     async def start(self) -> None:
         """Never."""
         await asyncio.Event().wait()
+
+
+class Away(MemoryEngine):
+    """An engine whose broker is away: its consumer does not start, and it does not publish."""
+
+    def consumer(
+        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+    ) -> MemoryConsumer:
+        """One that waits for the broker."""
+        return NeverStarted(self, routes)
 
     async def publish(self, events: Any) -> None:
         """Never."""
@@ -246,7 +258,7 @@ async def test_it_answers_after_a_restart_with_everything_else_down_and_delivers
     await world.until(lambda: ("logistic-0@1", "ready") in world.reports())
     await world.stop()
 
-    await world.start(lambda *a, **k: Away(world.broker, *a, **k), ready=False)
+    await world.start(lambda service: Away(world.broker, service), ready=False)
     await asyncio.wait_for(_at_revision(world, 1), 10)
     answers = [await world.ask(f"alone-{i}", price=0.9) for i in range(3)]
     await world.stop()

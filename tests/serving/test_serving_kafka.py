@@ -11,8 +11,9 @@ import pytest
 
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.settings import ServingSettings
-from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.messaging.routes import Engine, EngineFactory, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.kafka.consumer import KafkaConsumer
+from everloop_shared.messaging.kafka.engine import KafkaEngine, kafka_factory
+from everloop_shared.messaging.routes import LogReader, Route, StartAt, UnitOfWork, connected
 
 if TYPE_CHECKING:
     from tests.serving.conftest import World
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from everloop.local.kafka import Broker
 
 
-async def _made(engine: Engine) -> list[PredictionMade]:
+async def _made(engine: LogReader) -> list[PredictionMade]:
     found = []
     for p in range(4):
         end = await engine.end_offset(PredictionMade.topic, p)
@@ -28,7 +29,7 @@ async def _made(engine: Engine) -> list[PredictionMade]:
     return [e for e in found if isinstance(e, PredictionMade)]
 
 
-async def _until_made(engine: Engine, subjects: set[str]) -> list[PredictionMade]:
+async def _until_made(engine: LogReader, subjects: set[str]) -> list[PredictionMade]:
     async with asyncio.timeout(20):
         while True:
             made = await _made(engine)
@@ -41,21 +42,25 @@ async def _until_made(engine: Engine, subjects: set[str]) -> list[PredictionMade
 async def test_a_replica_that_takes_over_uncommitted_records_says_the_same_again(world: World, kafka: Broker) -> None:
     prefix = f"serving-{uuid4().hex[:8]}-"
     common = {"data": world.folder, "kafka_bootstrap": kafka.bootstrap, "topic_prefix": prefix}
-    first = kafka_factory(ServingSettings.model_validate(common))
-    service = await world.start(first, topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap)
-    [engine] = service.engines
-    await engine.publish([world.state(world.version("logistic-0@1")), *(world.features(f"p{i}") for i in range(50))])
-    before = {m.subject: m for m in await _until_made(engine, {f"p{i}" for i in range(50)})}
-    asked = (await world.ask("asked", price=0.9)).json()
-    await _until_made(engine, {"asked"})
-    await world.stop()
+    settings = ServingSettings.model_validate(common)
+    connect = kafka_factory(settings)
+    async with connected(connect("ingest")) as engine:
+        await world.start(connect, topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap)
+        await engine.publish(
+            [world.state(world.version("logistic-0@1")), *(world.features(f"p{i}") for i in range(50))]
+        )
+        before = {m.subject: m for m in await _until_made(engine, {f"p{i}" for i in range(50)})}
+        asked = (await world.ask("asked", price=0.9)).json()
+        await _until_made(engine, {"asked"})
+        await world.stop()
 
-    service = await world.start(_rewound(first), topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap)
-    [engine] = service.engines
-    await engine.publish([world.state(world.version("logistic-0@2")), world.features("new")])
-    after = await _until_made(engine, {"new"})
-    again = (await world.ask("asked", price=0.9)).json()
-    other = await world.ask("asked", price=0.1)
+        await world.start(
+            lambda service: RewoundEngine(service, settings), topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap
+        )
+        await engine.publish([world.state(world.version("logistic-0@2")), world.features("new")])
+        after = await _until_made(engine, {"new"})
+        again = (await world.ask("asked", price=0.9)).json()
+        other = await world.ask("asked", price=0.1)
 
     assert len(after) == 52
     assert {m.subject: m for m in after if m.subject in before} == before
@@ -63,21 +68,15 @@ async def test_a_replica_that_takes_over_uncommitted_records_says_the_same_again
     assert other.status_code == 409
 
 
-def _rewound(factory: EngineFactory) -> EngineFactory:
-    """Engines that start at the beginning, as if nothing had been committed before the process died."""
+class RewoundEngine(KafkaEngine):
+    """Consumes from the beginning, as if nothing had been committed before the process died."""
 
-    def make(
-        service: str,
-        routes: Sequence[Route],
-        *,
-        unit_of_work: UnitOfWork | None = None,
-        start_at: StartAt | None = None,
-    ) -> Engine:
+    def consumer(
+        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+    ) -> KafkaConsumer:
         async def from_the_beginning(topic: str, partition: int) -> int:
             if start_at:
                 await start_at(topic, partition)
             return 0
 
-        return factory(service, routes, unit_of_work=unit_of_work, start_at=from_the_beginning)
-
-    return make
+        return super().consumer(routes, unit_of_work=unit_of_work, start_at=from_the_beginning)

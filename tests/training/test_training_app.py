@@ -241,8 +241,8 @@ async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_i
             await answered.wait()
             return await super().end_offset(topic, partition)
 
-    learners = ProcessLearners(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), workers.start)
-    learners.bind(Slow(MemoryBroker(partitions=1), "training", []))
+    engine = Slow(MemoryBroker(partitions=1), "training")
+    learners = ProcessLearners(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), engine, workers.start)
     async with learners:
         opening = asyncio.create_task(learners.open(0))
         await asked.wait()

@@ -2,7 +2,7 @@
 
 from everloop_feature.app import build
 from everloop_feature.settings import FeatureSettings
-from everloop_shared.messaging.faust.engine import faust_keyed
+from everloop_shared.messaging.faust.consumer import faust_keyed
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.process import run
 from everloop_shared.service import Service

@@ -38,17 +38,17 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     unmatched = JoinIndex(settings.max_waiting, settings.max_waiting_bytes)
     entities = EntityHandlers(loops, entity_table, metrics, times)
     joins = JoinHandlers(loops, JoinTable(join_store, loops, metrics, predictions, unmatched), metrics, times)
-    bus = connect(
-        "feature", [Route(LoopState.topic, LoopHandlers(loops, entities, joins).on_loop_state, broadcast=True)]
-    )
+    engine = connect("feature")
+    loop_handlers = LoopHandlers(loops, entities, joins)
+    states = engine.consumer([Route(LoopState.topic, loop_handlers.on_loop_state, broadcast=True)])
     groups = [_entity_group(entity_store, loops, entities), _join_group(join_store, loops, joins)]
-    streams = (keyed or keyed_on(connect, settings.partitions))("feature", groups, bus)
+    streams = (keyed or keyed_on(connect, settings.partitions))("feature", groups, engine)
 
     def find(key: str) -> bytes | None:
-        return entity_store.find(key, bus.partition_for(EventReceived.topic, key.encode()))
+        return entity_store.find(key, engine.partition_for(EventReceived.topic, key.encode()))
 
     http = HttpEndpoint("feature", settings, router(loops, find))
-    return Service(name="feature", settings=settings, endpoints=[http], engines=[bus, *streams])
+    return Service(name="feature", settings=settings, endpoints=[http], consumers=[states, *streams])
 
 
 def _entity_limits(settings: FeatureSettings) -> EntityLimits:

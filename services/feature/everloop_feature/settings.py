@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from everloop_shared.messaging.faust.engine import FaustSettings
+from everloop_shared.messaging.faust.consumer import FaustSettings
 
 
 class FeatureSettings(FaustSettings):

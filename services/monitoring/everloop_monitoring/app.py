@@ -52,12 +52,13 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     unit = BatchUnitOfWork(database, settings.settle_s)
     loops = unit.handlers.loops
     reader = SqlMonitoringReader(database, LifetimeNames(loops))
-    engine = connect(NAME, skip_deleted_loops(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
+    engine = connect(NAME)
+    consumer = engine.consumer(skip_deleted_loops(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
     return Service(
         name=NAME,
         settings=settings,
-        endpoints=[HttpEndpoint(NAME, settings, router(reader, loops, engine.caught_up))],
-        engines=[engine],
+        endpoints=[HttpEndpoint(NAME, settings, router(reader, loops, consumer.caught_up))],
+        consumers=[consumer],
         resources=[database],
         background=[lambda: unit.relay_loop(engine), lambda: update_gauges(reader, loops, settings.gauges_every_s)],
     )

@@ -16,6 +16,7 @@ from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
 from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.kafka.engine import kafka_factory
+from everloop_shared.messaging.routes import connected
 from everloop_shared.process import run
 from everloop_shared.service import Service
 from everloop_shared.settings import PRIVATE_UMASK
@@ -25,12 +26,9 @@ async def rebuild(settings: RegistrySettings) -> None:
     """Empty the fold's tables and fill them from the topic; the service must not run meanwhile."""
     connect = kafka_factory(settings)
     async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-        unit, reader = RegistryUnitOfWork(database), connect("registry", [])
-        await reader.start()
-        try:
-            result = await TopicRecovery(unit, connect, settings.partitions).rebuild(reader)
-        finally:
-            await reader.stop()
+        unit = RegistryUnitOfWork(database)
+        async with connected(connect("registry")) as engine:
+            result = await TopicRecovery(unit, connect, settings.partitions).rebuild(engine)
     sys.stderr.write(f"{result.added} decisions folded\n")
     if result.left_out:
         raise DecisionsInconsistent(

@@ -49,7 +49,8 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     artifacts = ChildProcessArtifactChecks(store, child, settings.light_check_bytes)
     specs = ChildProcessSpecChecks()
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
-    engine = connect("registry", routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)
+    engine = connect("registry")
+    consumer = engine.consumer(routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)
     commands = CommandHandlers(unit.store, specs, clock, quota)
     recovery = TopicRecovery(unit, connect, settings.partitions)
     endpoint = router(
@@ -59,7 +60,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         name="registry",
         settings=settings,
         endpoints=[HttpEndpoint("registry", settings, endpoint)],
-        engines=[engine],
+        consumers=[consumer],
         resources=[specs, child, database, recovery],
         background=[lambda: unit.relay_loop(engine)],
     )

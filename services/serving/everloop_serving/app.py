@@ -29,7 +29,7 @@ from everloop_serving.settings import ServingSettings
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.limited import Limited
-from everloop_shared.messaging.routes import Engine, EngineFactory, Route
+from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
 TRY_AGAIN_S = 30.0
@@ -53,8 +53,10 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         retries=Retries(settings.load_attempts, settings.load_retry_s),
     )
     spool = _spool(settings)
+    engine = connect("serving")
     tail = TopicTail(
         recent,
+        engine,
         partitions=settings.partitions,
         records=settings.tail_records,
         limit=settings.recent_predictions,
@@ -74,11 +76,8 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         load_wait_s=settings.load_wait_s,
         times=TimeLimits(settings.earliest_time, settings.max_future_s),
     )
-    places = OutcomePlaces(labels, lambda: engine)
-    engine: Engine = connect(
-        "serving", skip_deleted_loops("serving", models.known, _routes(handlers, places)), start_at=tail.assigned
-    )
-    tail.attach(engine)
+    places = OutcomePlaces(labels, engine)
+    routes = skip_deleted_loops("serving", models.known, _routes(handlers, places))
     memory = LocalMemory(folder, models, labels)
 
     async def reporting() -> None:
@@ -96,7 +95,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         name="serving",
         settings=settings,
         endpoints=[HttpEndpoint("serving", settings, _router(handlers, settings, lambda: service.not_ready()))],
-        engines=[engine],
+        consumers=[engine.consumer(routes, start_at=tail.assigned)],
         resources=[child, memory, spool, Promised(spool, recent)],
         background=[
             lambda: deliver(spool, engine.publish),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.http.json_body import command_body
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import Publisher
 from everloop_shared.text import Readable
 from everloop_training.handlers import Handlers
 
@@ -32,7 +32,7 @@ _BODY: dict[str, Any] = {
 }
 
 
-def router(handlers: Handlers, engine: Engine) -> APIRouter:
+def router(handlers: Handlers, publisher: Publisher) -> APIRouter:
     """`GET` and `POST /v1/loops/{loop}/runs`."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
 
@@ -46,7 +46,7 @@ def router(handlers: Handlers, engine: Engine) -> APIRouter:
         run = await handlers.request_run(loop, asked.reason, asked.key)
         if run is None:
             return JSONResponse({"loop": loop, "run": None, "state": "waiting", "detail": NO_OUTCOMES}, 202)
-        await engine.publish([run])
+        await publisher.publish([run])
         return JSONResponse(_described(run, None), 202)
 
     return routes

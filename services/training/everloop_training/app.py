@@ -26,7 +26,8 @@ def build(
 ) -> Service:
     """The service: the lines learn in a worker process, and the outcome log is read on from their snapshots."""
     loops, runs = KnownLoops(), MemoryRunLog()
-    learners = ProcessLearners(settings, loops, runs, start_worker)
+    engine = connect("training")
+    learners = ProcessLearners(settings, loops, runs, engine, start_worker)
     handlers = Handlers(loops, runs, learners, max_runs_per_hour=settings.max_runs_per_hour)
     collector = Collector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
 
@@ -41,13 +42,11 @@ def build(
         Route(OutcomeObserved.topic, handlers.on_outcome_observed),
         Route(DriftDetected.topic, handlers.on_drift_detected),
     ]
-    engine = connect("training", skip_deleted_loops("training", loops, routes), start_at=start_at)
-    learners.bind(engine)
     return Service(
         name="training",
         settings=settings,
         endpoints=[HttpEndpoint("training", settings, router(handlers, engine))],
-        engines=[engine],
+        consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
         resources=[learners],
         background=[learners.run, lambda: collector.run(settings.collect_every_s)],
         readiness=[learners.not_ready],

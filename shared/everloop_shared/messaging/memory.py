@@ -58,36 +58,63 @@ class MemoryBroker:
             except TimeoutError:
                 return
 
-    def engine(
-        self,
-        service: str,
-        routes: Sequence[Route],
-        *,
-        unit_of_work: UnitOfWork | None = None,
-        start_at: StartAt | None = None,
-    ) -> MemoryEngine:
-        """An engine of this broker; the same signature as the factories of the real ones."""
-        return MemoryEngine(self, service, routes, unit_of_work, start_at)
+    def engine(self, service: str) -> MemoryEngine:
+        """An engine of this broker; an `EngineFactory` like those of the real ones."""
+        return MemoryEngine(self, service)
 
 
 class MemoryEngine:
+    """Implements `routes.Engine` on a `MemoryBroker`, whose logs can always be written and read."""
+
+    def __init__(self, broker: MemoryBroker, service: str) -> None:
+        self.broker, self.service = broker, service
+        self.consuming = False
+
+    def consumer(
+        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+    ) -> MemoryConsumer:
+        """The consumer of these routes, not started."""
+        return MemoryConsumer(self, routes, unit_of_work, start_at)
+
+    def ready(self) -> str | None:
+        """None once the consumer is started."""
+        return None if self.consuming else "not started"
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Append at once."""
+        for event in events:
+            await self.broker.append(event.topic.name, event.key(), event.encode())
+
+    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
+        """Records with start <= offset < stop."""
+        return events_of(self.broker.log(topic.name, partition)[start:stop])
+
+    async def end_offset(self, topic: Topic, partition: int) -> int:
+        """The length of the log."""
+        return len(self.broker.log(topic.name, partition))
+
+    def partition_for(self, topic: Topic, key: bytes) -> int:
+        """The broker's choice."""
+        return self.broker.partition_for(key)
+
+
+class MemoryConsumer:
     """Runs a table of routes over a `MemoryBroker`; one replica per group."""
 
     def __init__(
         self,
-        broker: MemoryBroker,
-        service: str,
+        engine: MemoryEngine,
         routes: Sequence[Route],
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
     ) -> None:
-        self.broker = broker
-        self.service = service
+        self._engine, self.broker, self.service = engine, engine.broker, engine.service
         self._unit, self._start_at = unit_of_work, start_at
         self._group = [r for r in routes if not r.broadcast]
         self._broadcast = [r for r in routes if r.broadcast]
-        self._processor = Processor(service, self._group, self, unit_of_work, broker.ledgers[service])
-        self._followers = Processor(service, self._broadcast, self, ledger=broker.ledgers[f"{service} broadcast"])
+        ledgers = self.broker.ledgers
+        self._processor = Processor(self.service, self._group, engine, unit_of_work, ledgers[self.service])
+        self._followers = Processor(self.service, self._broadcast, engine, ledger=ledgers[f"{self.service} broadcast"])
         self._next: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
         self._stopping = asyncio.Event()
@@ -98,7 +125,7 @@ class MemoryEngine:
         """Relay the outbox, read the broadcasts, find where to go on, and run."""
         self._failure = asyncio.get_running_loop().create_future()
         if self._unit:
-            await self._unit.relay(self)
+            await self._unit.relay(self._engine)
         partitions = range(self.broker.partitions)
         for route in self._broadcast:
             for p in partitions:
@@ -115,6 +142,7 @@ class MemoryEngine:
                 known = stored.get((name, p), committed)
                 self._next[name, p] = known if at is None else at
         self._task = asyncio.create_task(self._run())
+        self._engine.consuming = True
 
     async def stop(self) -> None:
         """Finish the round in hand and leave."""
@@ -122,6 +150,7 @@ class MemoryEngine:
         if self._task:
             await asyncio.wait([self._task])
             self._task = None
+        self._engine.consuming = False
 
     async def failed(self) -> BaseException:
         """Wait for a failure that ends the engine."""
@@ -130,24 +159,11 @@ class MemoryEngine:
 
     def ready(self) -> str | None:
         """None once started."""
-        return None if self._task else "not started"
+        return self._engine.ready()
 
     def live(self) -> str | None:
         """None unless the engine has failed."""
         return "failed" if self._failure and self._failure.done() else None
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        """Append at once."""
-        for event in events:
-            await self.broker.append(event.topic.name, event.key(), event.encode())
-
-    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-        """Records with start <= offset < stop."""
-        return events_of(self.broker.log(topic.name, partition)[start:stop])
-
-    async def end_offset(self, topic: Topic, partition: int) -> int:
-        """The length of the log."""
-        return len(self.broker.log(topic.name, partition))
 
     async def caught_up(self, within_s: float) -> bool:
         """Wait until the lengths of the logs as of now are reached."""
@@ -159,10 +175,6 @@ class MemoryEngine:
         except TimeoutError:
             return False
         return True
-
-    def partition_for(self, topic: Topic, key: bytes) -> int:
-        """The broker's choice."""
-        return self.broker.partition_for(key)
 
     async def _run(self) -> None:
         group, broadcast = [r.topic.name for r in self._group], [r.topic.name for r in self._broadcast]

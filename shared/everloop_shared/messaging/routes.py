@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -87,24 +87,11 @@ StartAt = Callable[[str, int], Awaitable[int | None]]
 """Where to start a partition (topic without prefix, partition) at assignment; None goes on from the commit."""
 
 
-class Engine(Publisher, Protocol):
-    """Runs a table of routes. `start` returns when it is ready to consume and the broadcasts are read."""
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None:
-        """Finish the records in hand, deliver what they caused, commit, and leave. Idempotent."""
-
-    async def failed(self) -> BaseException:
-        """Wait until the engine has failed for good, and return why."""
-
-    def ready(self) -> str | None:
-        """None when ready, else the reason why not, in words."""
-
-    def live(self) -> str | None:
-        """None when alive, else which partition has stood still with lag, and for how long."""
+class LogReader(Protocol):
+    """Reads history: any part of any partition, without a consumer group."""
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-        """The records of one partition with start <= offset < stop, in order (history, for replays).
+        """The records of one partition with start <= offset < stop, in order.
 
         Records that do not decode are left out. Offsets already deleted are skipped.
         """
@@ -112,24 +99,66 @@ class Engine(Publisher, Protocol):
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The offset the next record of this partition will get."""
 
+    def partition_for(self, topic: Topic, key: bytes) -> int:
+        """The partition a key goes to."""
+
+
+class Consumer(Protocol):
+    """Consumes topics from `start` to `stop`. `start` returns once it consumes and the broadcasts are read."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None:
+        """Finish the records in hand, deliver what they caused, commit, and leave. Idempotent."""
+
+    async def failed(self) -> BaseException:
+        """Wait until the consumer has failed for good, and return why."""
+
+    def ready(self) -> str | None:
+        """None when ready, else the reason why not."""
+
+    def live(self) -> str | None:
+        """None when alive, else which partition has stood still with lag, and for how long."""
+
+
+class RouteConsumer(Consumer, Protocol):
+    """The consumer of a table of routes. It also opens and closes the connection of the engine that built it."""
+
     async def caught_up(self, within_s: float) -> bool:
         """Wait until all that lay on the consumed partitions when this was called is handled.
 
         False where that takes longer than `within_s` seconds, or the broker is away.
         """
 
-    def partition_for(self, topic: Topic, key: bytes) -> int:
-        """The partition a key goes to."""
+
+class Engine(Publisher, LogReader, Protocol):
+    """One service's access to the broker, and the builder of its consumer.
+
+    A composition root makes the engine first, hands it as `Publisher` or `LogReader` to whoever publishes or reads,
+    and builds the consumer last, from the handlers. An engine has one consumer; until that has started, publishing
+    and reading raise Unavailable.
+    """
+
+    def consumer(
+        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+    ) -> RouteConsumer:
+        """The consumer of these routes, not started."""
+
+    def ready(self) -> str | None:
+        """None while the consumer is started and the broker answers, else the reason why not."""
 
 
 class EngineFactory(Protocol):
     """Makes the engine of a service; what a composition root is given, so that tests swap the broker."""
 
-    def __call__(
-        self,
-        service: str,
-        routes: Sequence[Route],
-        *,
-        unit_of_work: UnitOfWork | None = None,
-        start_at: StartAt | None = None,
-    ) -> Engine: ...
+    def __call__(self, service: str) -> Engine: ...
+
+
+@asynccontextmanager
+async def connected(engine: Engine) -> AsyncIterator[Engine]:
+    """The engine of a program that publishes and reads but consumes nothing."""
+    connection = engine.consumer([])
+    try:
+        await connection.start()
+        yield engine
+    finally:
+        await connection.stop()

@@ -39,6 +39,7 @@ from everloop_schemas.training import ModelTrained
 from everloop_shared.database import Database
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.kafka.topics import ensure_topics
+from everloop_shared.messaging.routes import connected
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 PARTITIONS = 2
@@ -121,10 +122,9 @@ async def lived(place: Place) -> None:
         for name in ("market", "desk"):
             await client.put(f"/{name}", content=LOOP_FILE.replace("market", name))
         await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n")
-        engine = kafka_factory(settings)("training", [])
-        await engine.start()
-        await engine.publish([trained, *(outcome_event(i, loop) for i in range(300) for loop in ("market", "desk"))])
-        await engine.stop()
+        outcomes = [outcome_event(i, loop) for i in range(300) for loop in ("market", "desk")]
+        async with connected(kafka_factory(settings)("training")) as engine:
+            await engine.publish([trained, *outcomes])
         async with asyncio.timeout(30):
             while not (await client.get("/market/versions")).json()["versions"]:
                 await asyncio.sleep(0.05)

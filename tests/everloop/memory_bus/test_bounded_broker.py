@@ -25,7 +25,7 @@ def _joined(name: str) -> Event:
 
 async def test_a_full_bus_takes_nothing_from_outside_and_lets_what_follows_through() -> None:
     broker = BoundedBroker(partitions=1, max_log_bytes=ROOM_FOR_TWO)
-    engine = broker.engine("anybody", [])
+    engine = broker.engine("anybody")
     await engine.publish([_received("a"), _received("b")])
 
     with pytest.raises(MemoryBusFull, match="everloop up") as refused:
@@ -39,7 +39,7 @@ async def test_a_full_bus_takes_nothing_from_outside_and_lets_what_follows_throu
 async def test_records_are_read_over_topics_and_partitions_in_the_order_they_came() -> None:
     broker = BoundedBroker(partitions=4, max_log_bytes=1_000_000)
     events = [kind(name) for name in "abcdefgh" for kind in (_received, _joined)]
-    await broker.engine("anybody", []).publish(events)
+    await broker.engine("anybody").publish(events)
 
     both, after = broker.read_on({EventReceived.topic.name, LabelJoined.topic.name}, since=0)
     one, _ = broker.read_on({LabelJoined.topic.name}, since=4)

@@ -61,7 +61,7 @@ async def _up(url: str) -> None:
 
 async def test_a_reader_reads_what_was_there_and_then_what_comes(broker: BoundedBroker, url: str) -> None:
     await _up(url)
-    engine = broker.engine("anybody", [])
+    engine = broker.engine("anybody")
     await engine.publish([_joined("a"), _joined("b")])
 
     async with HttpTopicReader(url, [TOPIC]) as topics:

@@ -18,7 +18,7 @@ from everloop_registry.tables import FOLD, decisions, to_micros
 from everloop_schemas.envelope import at
 from everloop_schemas.registry import Decided
 from everloop_shared.errors import Misconfigured
-from everloop_shared.messaging.routes import Engine, EngineFactory
+from everloop_shared.messaging.routes import Engine, EngineFactory, LogReader, connected
 
 log = logging.getLogger(__name__)
 READ_BATCH_RECORDS = 2_000
@@ -59,12 +59,8 @@ class TopicRecovery:
         self.done = False
 
     async def __aenter__(self) -> Self:
-        reader = self._connect("registry", [])
-        await reader.start()
-        try:
-            await self.add_missing(reader)
-        finally:
-            await reader.stop()
+        async with connected(self._connect("registry")) as engine:
+            await self.add_missing(engine)
         self.done = True
         return self
 
@@ -73,15 +69,15 @@ class TopicRecovery:
     ) -> None:
         return None
 
-    async def rebuild(self, reader: Engine) -> RecoveryResult:
+    async def rebuild(self, engine: Engine) -> RecoveryResult:
         """Publish what is left in the outbox, empty the tables of decisions and fold, and fill them from the topic."""
-        await self._unit.relay(reader)
+        await self._unit.relay(engine)
         async with self._unit:
             for table in FOLD:
                 await self._unit.session.execute(sql.delete(table))
-        return await self.add_missing(reader)
+        return await self.add_missing(engine)
 
-    async def add_missing(self, reader: Engine) -> RecoveryResult:
+    async def add_missing(self, reader: LogReader) -> RecoveryResult:
         """Add every decision that the database lacks."""
         result, unpublished = RecoveryResult(), await self._first_unpublished()
         for partition in range(self._partitions):
@@ -166,7 +162,7 @@ def _replay(decision_log: DecisionLog, records: list[Decided]) -> str:
     return reason
 
 
-async def _read_partition(reader: Engine, partition: int) -> PartitionDecisions:
+async def _read_partition(reader: LogReader, partition: int) -> PartitionDecisions:
     found, first = PartitionDecisions(), None
     end = await reader.end_offset(Decided.topic, partition)
     for start in range(0, end, READ_BATCH_RECORDS):

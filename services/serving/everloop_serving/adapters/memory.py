@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +13,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving.adapters.models import LoadedModels
 from everloop_serving.domain.labels import LabelBook
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import LogReader
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +87,15 @@ class LocalMemory:
 class OutcomePlaces:
     """Where the outcome log is read on from: where the saved statistics end."""
 
-    def __init__(self, labels: LabelBook, engine: Callable[[], Engine]) -> None:
-        self._labels, self._engine = labels, engine
+    def __init__(self, labels: LabelBook, log: LogReader) -> None:
+        self._labels, self._log = labels, log
         self._checked = False
 
     async def start(self, topic: str, partition: int) -> int | None:
         """The route's `start_at`. Statistics from beyond the log's end are of another log, and forgotten."""
         if not self._checked:
             for p, offset in list(self._labels.offsets.items()):
-                if offset > await self._engine().end_offset(OutcomeObserved.topic, p):
+                if offset > await self._log.end_offset(OutcomeObserved.topic, p):
                     log.warning("label statistics are of another log, counting from the start")
                     self._labels.forget()
             self._checked = True

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.domain.recent import Recent
-from everloop_shared.messaging.routes import Engine
+from everloop_shared.messaging.routes import LogReader
 
 log = logging.getLogger(__name__)
 CHUNK = 1_000
@@ -24,18 +24,15 @@ class TopicTail:
     of the predictions it lies. At least `records` per partition are read, at most `limit` in all.
     """
 
-    def __init__(self, recent: Recent, *, partitions: int, records: int, limit: int, margin: timedelta) -> None:
-        self._recent, self._partitions = recent, partitions
+    def __init__(
+        self, recent: Recent, log: LogReader, *, partitions: int, records: int, limit: int, margin: timedelta
+    ) -> None:
+        self._recent, self._log, self._partitions = recent, log, partitions
         self._records, self._limit, self._margin = records, limit, margin
-        self._engine: Engine | None = None
         self._assigned: dict[int, float] = {}
         self._covered: set[int] = set()
         self._one_at_a_time = asyncio.Lock()
         self._read_at, self._reach_ms = float("-inf"), float("inf")
-
-    def attach(self, engine: Engine) -> None:
-        """The engine to read with."""
-        self._engine = engine
 
     async def assigned(self, topic: str, partition: int) -> int | None:
         """The engine's `start_at`: a partition is ours from now on, and goes on from its commit."""
@@ -66,19 +63,18 @@ class TopicTail:
                 await self._read(time.time() * 1000)
 
     async def _read(self, since_ms: float) -> None:
-        assert self._engine is not None, "attached by the composition root"
         read_at, left = time.monotonic(), self._limit
         for partition in range(self._partitions):
-            left -= await self._read_partition(self._engine, partition, since_ms, left)
+            left -= await self._read_partition(partition, since_ms, left)
         if left <= 0:
             log.warning("tail: more than is remembered; older repeats may differ", extra={"limit": self._limit})
         self._read_at, self._reach_ms = read_at, since_ms
 
-    async def _read_partition(self, engine: Engine, partition: int, since_ms: float, limit: int) -> int:
-        stop, done = await engine.end_offset(PredictionMade.topic, partition), 0
+    async def _read_partition(self, partition: int, since_ms: float, limit: int) -> int:
+        stop, done = await self._log.end_offset(PredictionMade.topic, partition), 0
         while stop > 0 and done < limit:
             start = max(0, stop - CHUNK)
-            found = await engine.read(PredictionMade.topic, partition, start, stop)
+            found = await self._log.read(PredictionMade.topic, partition, start, stop)
             self._recent.found([event for _, event in found if isinstance(event, PredictionMade)])
             stop, done = start, done + CHUNK
             old = not found or found[0][0].timestamp < since_ms

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_shared.errors import Disposition, ServiceError
-from everloop_shared.messaging.routes import Engine, Position
+from everloop_shared.messaging.routes import LogReader, Position
 from everloop_training.domain.outcome import Outcome, outcome_of
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -25,7 +25,7 @@ class History:
     """
 
     loops: KnownLoops
-    engine: Engine = field(init=False)
+    log: LogReader
 
     async def outcomes(self, partition: int, start: int, stop: int) -> list[tuple[str, Outcome]]:
         """The outcomes of a partition with start <= offset < stop, each with its loop."""
@@ -44,7 +44,7 @@ class History:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                found = await self.engine.read(topic, partition, start, stop)
+                found = await self.log.read(topic, partition, start, stop)
                 return [(at, event) for at, event in found if not self.loops.is_past(event)]
             except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:

@@ -54,8 +54,8 @@ DRAIN_S = 6.0
 class ProcessLearners:
     """The Learners port over one worker process.
 
-    `engine` is bound by the composition root before anything starts. Enter it before the engine starts; `run` is a
-    background job, and cancelling it drains: everything handed over is learned, published and in a snapshot.
+    Enter it before the consumer starts; `run` is a background job, and cancelling it drains: everything handed over
+    is learned, published and in a snapshot.
     """
 
     def __init__(
@@ -63,9 +63,10 @@ class ProcessLearners:
         settings: TrainingSettings,
         loops: KnownLoops,
         runs: MemoryRunLog,
+        engine: Engine,
         start: StartWorker,
     ) -> None:
-        self._history = History(loops)
+        self._engine, self._history = engine, History(loops, engine)
         self._settings, self._loops, self._runs, self._start = settings, loops, runs, start
         self._worker: Worker | None = None
         self._up = self._stopping = False
@@ -77,7 +78,7 @@ class ProcessLearners:
         self._in_flight = self._in_flight_bytes = 0
         self._answers = Answers()
         self._number = 0
-        self._pump = Pump()
+        self._pump = Pump(engine)
         self._jobs: list[asyncio.Task[None]] = []
         self._fetching: set[asyncio.Task[None]] = set()
         self._closed: Counter[int] = Counter()
@@ -87,10 +88,6 @@ class ProcessLearners:
         self._deaths = Deaths(settings, self._parked)
         IN_FLIGHT.set_function(lambda: self._in_flight)
         IN_FLIGHT_BYTES.set_function(lambda: self._in_flight_bytes)
-
-    def bind(self, engine: Engine) -> None:
-        """Give it the engine it publishes to and reads history from."""
-        self._engine = self._pump.engine = self._history.engine = engine
 
     @property
     def worker_pid(self) -> int | None:

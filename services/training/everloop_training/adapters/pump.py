@@ -22,9 +22,8 @@ WAITING = 100
 class Pump:
     """A bounded queue between the worker and the bus; while the broker is away it fills, and the worker waits."""
 
-    engine: Publisher
-
-    def __init__(self) -> None:
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
         self._queue: asyncio.Queue[Learned | SnapshotWritten | Done] = asyncio.Queue(maxsize=WAITING)
         self.done = asyncio.Event()
 
@@ -56,7 +55,7 @@ class Pump:
         delay = 0.1
         while events:
             try:
-                await self.engine.publish(events)
+                await self._publisher.publish(events)
                 break
             except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:

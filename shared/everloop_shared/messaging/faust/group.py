@@ -24,7 +24,7 @@ from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.gathering import Gathering
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import Partition, Record
-from everloop_shared.messaging.routes import Engine, Position
+from everloop_shared.messaging.routes import Position, Publisher
 
 log = logging.getLogger(__name__)
 STUCK_S = 30.0
@@ -41,18 +41,18 @@ class Lane:
         service: str,
         group: KeyedGroup,
         app: Any,
-        bus: Engine,
+        publisher: Publisher,
         settings: FaustSettings,
         ledger: CrashLedger,
         fail: Callable[[BaseException], None],
     ) -> None:
-        self._group, self._app, self._bus, self._settings, self._fail = group, app, bus, settings, fail
+        self._group, self._app, self._publisher, self._settings, self._fail = group, app, publisher, settings, fail
         self._prefix = settings.topic_prefix
         name = f"{service}.{group.store.name}.changelog"
         changelog = Topic(name, service, "loop/subject", FOREVER, compacted=True)
         self.topics = [*[r.topic for r in group.routes], changelog]
         self._topics = [r.topic.name for r in group.routes]
-        self._processor = Processor(service, group.routes, bus, group.store, ledger)
+        self._processor = Processor(service, group.routes, publisher, group.store, ledger)
         self._buffer = Buffer(settings.batch_size)
         self._gathering = Gathering(settings.gather_ms, settings.batch_size)
         self._time = StreamTime(self._topics)
@@ -82,7 +82,7 @@ class Lane:
 
     def attach(self) -> None:
         """Let the group's store stand on the table."""
-        self._group.store.attach(self._bus, self._table.data.data, self._append)
+        self._group.store.attach(self._publisher, self._table.data.data, self._append)
         self._table.data.apply_changelog_batch = self._restore
 
     def _restore(self, events: Sequence[Any], **_: Any) -> None:

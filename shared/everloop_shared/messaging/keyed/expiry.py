@@ -1,4 +1,4 @@
-"""When what is kept per key may expire: stream time, and an engine wrapper that sweeps by it."""
+"""When what is kept per key may expire: stream time, and a consumer that sweeps by it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from everloop_schemas.envelope import Event, Topic
+from everloop_schemas.envelope import Event
 from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
-from everloop_shared.messaging.routes import Engine, EngineFactory, Handler, Position
+from everloop_shared.messaging.routes import Consumer, Engine, EngineFactory, Handler, Position, Publisher
 
 GRACE_MS = 2_000
 """How far behind the wall clock a topic counts that is read to the end: its end may be known a moment late."""
@@ -53,31 +53,30 @@ async def sweep(group: KeyedGroup, partition: int, now_ms: int) -> None:
 def keyed_on(connect: EngineFactory, partitions: int, interval_s: float = 0.2, grace_ms: int = 0) -> KeyedFactory:
     """Keyed groups on plain engines: state in memory only, for tests and the memory bus."""
 
-    def build(service: str, groups: Sequence[KeyedGroup], bus: Engine) -> Sequence[Engine]:
-        return [_SweptEngine(service, group, bus, connect, partitions, interval_s, grace_ms) for group in groups]
+    def build(service: str, groups: Sequence[KeyedGroup], engine: Engine) -> Sequence[Consumer]:
+        return [_SweptConsumer(group, engine, connect(service), partitions, interval_s, grace_ms) for group in groups]
 
     return build
 
 
-class _SweptEngine:
-    """A plain engine with a keyed store as its unit of work, and a task that sweeps it."""
+class _SweptConsumer:
+    """A plain consumer with a keyed store as its unit of work, and a task that sweeps it."""
 
     def __init__(
         self,
-        service: str,
         group: KeyedGroup,
-        bus: Engine,
-        connect: EngineFactory,
+        publisher: Publisher,
+        engine: Engine,
         partitions: int,
         interval_s: float,
         grace_ms: int,
     ) -> None:
-        self._group, self._bus = group, bus
+        self._group, self._log = group, engine
         self._partitions, self._interval_s, self._grace_ms = partitions, interval_s, grace_ms
         self._time = StreamTime(r.topic.name for r in group.routes)
-        group.store.attach(bus, group.store.data, None)
+        group.store.attach(publisher, group.store.data, None)
         routes = [replace(route, handle=self._timed(route.handle)) for route in group.routes]
-        self._engine = connect(service, routes, unit_of_work=group.store)
+        self._consumer = engine.consumer(routes, unit_of_work=group.store)
         self._failure: asyncio.Future[BaseException] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -93,7 +92,7 @@ class _SweptEngine:
         if self._group.restored:
             self._group.restored()
         self._failure = asyncio.get_running_loop().create_future()
-        await self._engine.start()
+        await self._consumer.start()
         if self._group.sweep:
             self._task = asyncio.create_task(self._sweep())
 
@@ -102,11 +101,11 @@ class _SweptEngine:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        await self._engine.stop()
+        await self._consumer.stop()
 
     async def failed(self) -> BaseException:
         assert self._failure is not None, "start first"
-        inner = asyncio.ensure_future(self._engine.failed())
+        inner = asyncio.ensure_future(self._consumer.failed())
         try:
             await asyncio.wait([inner, self._failure], return_when=asyncio.FIRST_COMPLETED)
             return inner.result() if inner.done() else self._failure.result()
@@ -118,7 +117,7 @@ class _SweptEngine:
             while True:
                 await asyncio.sleep(self._interval_s)
                 for partition in range(self._partitions):
-                    ends = {r.topic.name: await self.end_offset(r.topic, partition) for r in self._group.routes}
+                    ends = {r.topic.name: await self._log.end_offset(r.topic, partition) for r in self._group.routes}
                     now_ms = self._time.now(partition, ends, int(time.time() * 1000), self._grace_ms)
                     await sweep(self._group, partition, now_ms)
         except Exception as e:
@@ -126,22 +125,7 @@ class _SweptEngine:
                 self._failure.set_result(e)
 
     def ready(self) -> str | None:
-        return self._engine.ready()
+        return self._consumer.ready()
 
     def live(self) -> str | None:
-        return self._engine.live()
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await self._bus.publish(events)
-
-    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-        return await self._bus.read(topic, partition, start, stop)
-
-    async def end_offset(self, topic: Topic, partition: int) -> int:
-        return await self._engine.end_offset(topic, partition)
-
-    async def caught_up(self, within_s: float) -> bool:
-        return await self._engine.caught_up(within_s)
-
-    def partition_for(self, topic: Topic, key: bytes) -> int:
-        return self._bus.partition_for(topic, key)
+        return self._consumer.live()

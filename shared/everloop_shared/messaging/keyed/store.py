@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.keyed.batch_order import Order, Turns
-from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, Engine, Position, Publisher, Route
+from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, Consumer, Engine, Position, Publisher, Route
 
 LARGEST_STATE = MAX_MESSAGE_BYTES - HEADROOM
 Change = tuple[int, bytes, bytes | None]
@@ -298,6 +298,6 @@ class KeyedGroup:
 
 
 class KeyedFactory(Protocol):
-    """Makes the engines of a service's groups; `bus` publishes what they cause."""
+    """Makes the consumers of a service's groups; `engine` publishes what they cause, and is started before them."""
 
-    def __call__(self, service: str, groups: Sequence[KeyedGroup], bus: Engine) -> Sequence[Engine]: ...
+    def __call__(self, service: str, groups: Sequence[KeyedGroup], engine: Engine) -> Sequence[Consumer]: ...

@@ -9,40 +9,39 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from everloop_schemas.envelope import Event, Topic
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings, new_app
 from everloop_shared.messaging.faust.group import Lane
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
-from everloop_shared.messaging.routes import Engine, Position
+from everloop_shared.messaging.routes import Consumer, Engine
 
 log = logging.getLogger(__name__)
 STANDSTILL_S = 90.0
 """Longer than a rebalance (60 s at most) waits for a replica that does not come."""
 STOP_WITHIN_S = 4.0
 
-__all__ = ["FaustEngine", "FaustSettings", "faust_keyed"]
+__all__ = ["FaustConsumer", "FaustSettings", "faust_keyed"]
 
 
 def faust_keyed(settings: FaustSettings) -> KeyedFactory:
     """Keyed groups on Faust; one app, and so one consumer group, for all groups of a service."""
 
-    def build(service: str, groups: Sequence[KeyedGroup], bus: Engine) -> Sequence[Engine]:
-        return [FaustEngine(service, groups, bus, settings)]
+    def build(service: str, groups: Sequence[KeyedGroup], engine: Engine) -> Sequence[Consumer]:
+        return [FaustConsumer(service, groups, engine, settings)]
 
     return build
 
 
-class FaustEngine:
+class FaustConsumer:
     """Runs keyed groups inside our own process.
 
-    `bus` publishes their outputs and reads history; it is started before, and stopped after, by its owner.
+    `engine` publishes their outputs; its consumer is started before, and stopped after, by its owner.
     """
 
-    def __init__(self, service: str, groups: Sequence[KeyedGroup], bus: Engine, settings: FaustSettings) -> None:
-        self.service, self._bus, self._settings = service, bus, settings
+    def __init__(self, service: str, groups: Sequence[KeyedGroup], engine: Engine, settings: FaustSettings) -> None:
+        self.service, self._engine, self._settings = service, engine, settings
         self._groups = groups
         self._lanes: list[Lane] = []
         self._app: Any = None
@@ -56,7 +55,7 @@ class FaustEngine:
         self._app = app
         ledger = CrashLedger(self._settings.folder(self.service) / f"crashes-keyed-{self._settings.instance}.json")
         self._lanes = [
-            Lane(self.service, group, app, self._bus, self._settings, ledger, self.fail) for group in self._groups
+            Lane(self.service, group, app, self._engine, self._settings, ledger, self.fail) for group in self._groups
         ]
         await ensure_topics(self._settings, [topic for lane in self._lanes for topic in lane.topics])
         app.loop = asyncio.get_running_loop()
@@ -113,31 +112,11 @@ class FaustEngine:
         """None unless a partition stands still with lag, or its commits stay behind."""
         if self._failure and self._failure.done():
             return f"failed: {self._failure.result()!r}"
-        if self.ready() is not None or self._bus.ready() is not None:
+        if self.ready() is not None or self._engine.ready() is not None:
             for lane in self._lanes:
                 lane.wait_for_broker()
             return None
         return next((reason for lane in self._lanes if (reason := lane.stuck())), None)
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        """By the bus."""
-        await self._bus.publish(events)
-
-    async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-        """By the bus."""
-        return await self._bus.read(topic, partition, start, stop)
-
-    async def end_offset(self, topic: Topic, partition: int) -> int:
-        """By the bus."""
-        return await self._bus.end_offset(topic, partition)
-
-    async def caught_up(self, within_s: float) -> bool:
-        """Of what the bus consumes: nobody waits for keyed partitions."""
-        return await self._bus.caught_up(within_s)
-
-    def partition_for(self, topic: Topic, key: bytes) -> int:
-        """By the bus."""
-        return self._bus.partition_for(topic, key)
 
     def _recovered(self) -> asyncio.Event:
         tables: Any = self._app.tables
@@ -158,7 +137,7 @@ class FaustEngine:
         while True:
             await asyncio.sleep(1)
             read = sum(filter(None, self._app.tables.recovery.active_offsets.values()))
-            if read != seen or self.ready() is None or self._bus.ready() is not None:
+            if read != seen or self.ready() is None or self._engine.ready() is not None:
                 seen, since = read, time.monotonic()
             elif time.monotonic() - since > STANDSTILL_S:
                 self.fail(Unavailable(f"the recovery of keyed state has stood still for {STANDSTILL_S:.0f} s"))

@@ -1,0 +1,190 @@
+"""The consumer of a table of routes: broadcasts are followed, the rest is shared with the service's replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from everloop_schemas.envelope import Topic
+from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.kafka.follower import BroadcastFollower
+from everloop_shared.messaging.kafka.group import GroupConsumer
+from everloop_shared.messaging.kafka.rounds import Rounds
+from everloop_shared.messaging.kafka.topics import topics_of
+from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.processor import Processor
+from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Publisher, Route, StartAt, UnitOfWork
+from everloop_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 2.0
+LOOK_WITHIN_S = 5.0
+START_AGAIN_AFTER_S = 0.5
+
+
+class Connection(Publisher, Protocol):
+    """What the consumer needs of its engine."""
+
+    service: str
+    settings: Settings
+    state: str | None
+
+    @property
+    def publisher_trouble(self) -> str | None: ...
+    def ready(self) -> str | None: ...
+    async def open(self, topics: Iterable[Topic]) -> None: ...
+    def answered(self) -> None: ...
+    def hurry(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class KafkaConsumer:
+    """Implements `routes.RouteConsumer` on Apache Kafka; started on a running event loop."""
+
+    def __init__(
+        self,
+        engine: Connection,
+        routes: Sequence[Route],
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
+    ) -> None:
+        self._engine, self._service, self._settings = engine, engine.service, engine.settings
+        self._routes = list(routes)
+        self._unit, self._start_at = unit_of_work, start_at
+        self._group: GroupConsumer | None = None
+        self._follower: BroadcastFollower | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._failure: asyncio.Future[Exception] | None = None
+        self._looks = self._answered_look = 0
+        self._look_now = asyncio.Event()
+
+    async def start(self) -> None:
+        """Topics, outbox, broadcasts to their end, then the group.
+
+        A broker that is not there is waited for as long as it takes: what can be done without goes on meanwhile.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        await self._engine.open(topics_of(self._service, self._routes))
+        await self._start_consumers()
+        self._engine.answered()
+        self._watch = asyncio.create_task(self._look())
+        self._engine.state = None
+
+    async def stop(self) -> None:
+        """Finish the rounds in hand, deliver what they caused, commit, and leave. Idempotent."""
+        self._engine.state = "stopping"
+        if self._watch:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        self._engine.hurry()
+        await self._stop_consumers()
+        await self._engine.close()
+
+    async def failed(self) -> BaseException:
+        """Wait for a failure that ends the consumer."""
+        assert self._failure is not None, "start first"
+        return await asyncio.shield(self._failure)
+
+    def ready(self) -> str | None:
+        """None when started and the broker answers."""
+        return self._engine.ready()
+
+    def live(self) -> str | None:
+        """None unless the consumer has failed, or a partition stands still with lag while the broker answers."""
+        if self._failure and self._failure.done():
+            return f"failed: {self._failure.result()!r}"
+        return next((reason for rounds in self._all_rounds() if (reason := rounds.stuck())), None)
+
+    async def caught_up(self, within_s: float) -> bool:
+        """Wait until the ends of the logs as of now are reached; a question to the broker is never cut off for it."""
+        look = self._looks + 1  # the next one: whoever waits together shares it
+        self._look_now.set()
+        try:
+            async with asyncio.timeout(within_s):
+                while self._answered_look < look:
+                    await asyncio.sleep(CATCH_UP_LOOK_S)
+                for rounds in self._all_rounds():
+                    await rounds.caught_up()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _start_consumers(self) -> None:
+        while True:
+            try:
+                if self._unit:
+                    await self._unit.relay(self._engine)
+                await self._follow()
+                await self._join()
+                return
+            except (KafkaError, Unavailable) as e:  # the broker went away in between
+                await self._stop_consumers()
+                log.warning("start failed, trying again", extra={"reason": repr(e)})
+                await asyncio.sleep(START_AGAIN_AFTER_S)
+
+    async def _follow(self) -> None:
+        routes = [r for r in self._routes if r.broadcast]
+        if routes:
+            processor = Processor(self._service, routes, self._engine, ledger=self._ledger("crashes-broadcast"))
+            self._follower = BroadcastFollower(self._service, routes, self._settings, processor, self._fail)
+            await self._follower.start()
+
+    async def _join(self) -> None:
+        routes = [r for r in self._routes if not r.broadcast]
+        if routes:
+            names = [r.topic.name for r in routes]
+            processor = Processor(self._service, routes, self._engine, self._unit, self._ledger("crashes"))
+            self._group = GroupConsumer(
+                self._service, names, self._settings, processor, self._fail, self._unit, self._start_at
+            )
+            await self._group.start()
+
+    def _ledger(self, name: str) -> CrashLedger:
+        return CrashLedger(self._settings.folder(self._service) / f"{name}-{self._settings.instance}.json")
+
+    async def _stop_consumers(self) -> None:
+        group, self._group = self._group, None
+        follower, self._follower = self._follower, None
+        parts = [part for part in (group, follower) if part is not None]
+        await asyncio.gather(*(part.stop() for part in parts))
+        if group and self._unit and not self._engine.publisher_trouble:
+            try:
+                await self._unit.relay(self._engine)
+            except Exception as e:  # they are safe there; the next start relays them
+                log.warning("events stay in the outbox", extra={"reason": repr(e)})
+
+    def _all_rounds(self) -> list[Rounds]:
+        return [part.rounds for part in (self._group, self._follower) if part is not None]
+
+    def _fail(self, error: Exception) -> None:
+        log.error("engine failed", extra={"reason": repr(error)})
+        if self._failure and not self._failure.done():
+            self._failure.set_result(error)
+
+    async def _look(self) -> None:
+        """Ask the broker regularly where the logs end: for lag, readiness and liveness."""
+        try:
+            while True:
+                self._look_now.clear()
+                await self._look_once()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look_now.wait(), LOOK_EVERY_S)
+        except Exception as e:  # else nobody would notice, and the engine would never be ready again
+            self._fail(e)
+
+    async def _look_once(self) -> None:
+        self._looks += 1
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                for rounds in self._all_rounds():
+                    await rounds.look_at_ends()
+            self._engine.answered()
+            self._answered_look = self._looks
+        except (KafkaError, TimeoutError):
+            for rounds in self._all_rounds():
+                rounds.broker_was_away()
