@@ -1,4 +1,4 @@
-"""When a schedule fires next: the five fields of cron, in UTC."""
+"""The times of a cron schedule, five fields in UTC."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 HORIZON_DAYS = 366 * 5
-LAST = datetime(9990, 1, 1, tzinfo=UTC).timestamp()
-"""No time is looked at after this: the horizon must lie before the year 10000."""
+LATEST_START = datetime(9990, 1, 1, tzinfo=UTC).timestamp()
+"""Later times count as this one, so that the horizon lies before the year 10000."""
 PART = re.compile(r"(?:\*|0*(?P<first>[0-9]{1,2})(?:-0*(?P<last>[0-9]{1,2}))?)(?:/0*(?P<step>[0-9]{1,18}))?")
 
 
@@ -29,7 +29,7 @@ class Cron:
 
     def next(self, after: float) -> float | None:
         """The first time it fires after `after` (seconds since the epoch), None where it never does."""
-        start = datetime.fromtimestamp(min(max(after, 0.0), LAST), UTC)
+        start = datetime.fromtimestamp(min(max(after, 0.0), LATEST_START), UTC)
         midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
         for i in range(HORIZON_DAYS):
             day = midnight + timedelta(days=i)

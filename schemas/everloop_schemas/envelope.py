@@ -16,7 +16,7 @@ DAY_MS = 24 * 3600 * 1000
 FOREVER = -1
 
 Scalar = bool | int | float | str
-"""A label, a prediction or a class: whatever JSON can say in one word."""
+"""A label, a prediction or a class: any JSON value but null, arrays and objects."""
 Fields = dict[str, Scalar | None]
 """Named values of an observation, raw (`fields`) or computed (`features`); None is a missing value."""
 Timestamp = Annotated[AwareDatetime, PlainSerializer(lambda t: t.isoformat(), return_type=str, when_used="json")]
@@ -24,7 +24,7 @@ Timestamp = Annotated[AwareDatetime, PlainSerializer(lambda t: t.isoformat(), re
 
 @dataclass(frozen=True)
 class Topic:
-    """Where one family of events lives.
+    """The topic of one family of events.
 
     `keyed_by` is `loop`, or `loop/subject` where order matters per entity or per prediction.
     `retention_ms` is FOREVER where the log itself is the record; `compacted` topics keep the last value of a key.
@@ -38,7 +38,7 @@ class Topic:
 
 
 class Data(BaseModel):
-    """What an event says: frozen, tolerant of fields that newer writers add, never NaN or infinite."""
+    """The payload of an event: frozen, tolerant of fields that newer writers add, never NaN or infinite."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -46,8 +46,8 @@ class Data(BaseModel):
 class Event(BaseModel):
     """A CloudEvent; each subclass is one type on one topic and fixes `type`, `source`, `data` and `topic`.
 
-    `id` is deterministic where the event follows from another (see `derived_id`), so that saying it again
-    after a crash is the same event. `causationid` names the event that led to this one, `correlationid` the
+    `id` is deterministic where the event follows from another (see `derived_id`), so that after a crash the
+    same event is published again. `causationid` names the event that led to this one, `correlationid` the
     training run it belongs to. `revision` is that of the loop's spec.
     """
 
@@ -69,7 +69,7 @@ class Event(BaseModel):
     data: Any
 
     def key(self) -> bytes:
-        """The Kafka key: what decides the partition, and so what is kept in order."""
+        """The Kafka key, which decides the partition and thereby the order."""
         return (self.loop if self.topic.keyed_by == "loop" else f"{self.loop}/{self.subject}").encode()
 
     def encode(self) -> bytes:
@@ -77,11 +77,11 @@ class Event(BaseModel):
         return self._wire
 
     @cached_property
-    def _wire(self) -> bytes:  # what is remembered, spooled and sent is encoded once
+    def _wire(self) -> bytes:  # encoded once for the outbox, the spool and the topic
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, without what was encoded of the original."""
+        """A copy, without the cached wire form of the original."""
         copy = super().model_copy(update=update, deep=deep)
         copy.__dict__.pop("_wire", None)
         return copy
@@ -93,7 +93,7 @@ class Event(BaseModel):
 
 
 def derived_id(loop: str, type_name: str, *cause: str | int) -> str:
-    """The id of an event that follows from others: uuid5 (RFC 9562) of its loop, its type and its causes."""
+    """The id of an event that follows from others: uuid5 (RFC 9562) of its loop, its type and what it follows from."""
     return str(uuid5(NAMESPACE, "/".join([loop, type_name, *map(str, cause)])))
 
 

@@ -1,4 +1,4 @@
-"""What loops, fields, events and entities may be called, the same at every door; imports nothing big."""
+"""Valid names of loops, fields, events and entities, the same at every endpoint; imports no large library."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ID = re.compile(rf"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{{1,{ID_
 
 
 def is_loop_name(name: object) -> bool:
-    """Whether a loop may be called so."""
+    """Whether a loop may have this name."""
     return isinstance(name, str) and _LOOP.fullmatch(name) is not None
 
 
 def is_id(name: object) -> bool:
-    """Whether an event or an entity may be called so: it can be shown, stored, and asked for by URL."""
+    """Whether an event or an entity may have this id: it can be shown, stored, and used in a URL."""
     return isinstance(name, str) and _ID.fullmatch(name) is not None

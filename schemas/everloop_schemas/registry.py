@@ -1,4 +1,4 @@
-"""What registry publishes: every decision in one order per loop, and the loop's state as their fold."""
+"""What the registry publishes: the decisions about each loop, in order, and the loop's state as their fold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LoopAppliedData(Data):
 
 
 class LoopApplied(Decided):
-    """The loop exists, or its spec changed; `revision` is the new one."""
+    """A loop was created or its spec changed; `revision` is the new one."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.loop_applied.v1"] = "registry.loop_applied.v1"
@@ -48,7 +48,7 @@ class VersionRegisteredData(Data):
 
 
 class VersionRegistered(Decided):
-    """A version is known; `subject` is its name."""
+    """A version was registered; `subject` is its name."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.version_registered.v1"] = "registry.version_registered.v1"
@@ -56,10 +56,10 @@ class VersionRegistered(Decided):
 
 
 class GateDecidedData(Data):
-    """The gate's word on a line: paired betting test of `line` against `champion_line`, promote at e >= threshold.
+    """The gate's decision on a line: paired betting test of `line` against `champion_line`, passed at e >= threshold.
 
-    `outcomes` counts those of the test, `offset` is the last of them. `urgent` says that an alarm is behind it: the
-    rollout has no shadow step and a short canary.
+    `outcomes` counts those of the test, `offset` is the last of them. `urgent` means that the win followed an alarm:
+    the rollout has no shadow step and a short canary.
     """
 
     line: str
@@ -75,7 +75,7 @@ class GateDecidedData(Data):
 
 
 class GateDecided(Decided):
-    """A line won the gate, or a version was refused by the light gate; `subject` is the line or version."""
+    """A line passed the gate, or a version was refused; `subject` is the line or the version."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.gate_decided.v1"] = "registry.gate_decided.v1"
@@ -101,7 +101,7 @@ class RolloutChanged(Decided):
 
 
 class ModelPromotedData(Data):
-    """The champion changed to another line, after `outcomes` of the loop; `previous` is one event away."""
+    """The champion changed from `previous` to another line, after `outcomes` of the loop."""
 
     version: str
     previous: str
@@ -118,7 +118,7 @@ class ModelPromoted(Decided):
 
 
 class ModelRefreshedData(Data):
-    """A newer version of the same line took its place, as champion or as candidate."""
+    """A newer version of a line took the place of `previous`, as champion or as candidate."""
 
     version: str
     previous: str
@@ -127,7 +127,7 @@ class ModelRefreshedData(Data):
 
 
 class ModelRefreshed(Decided):
-    """A line's newer snapshot reaches serving; the line, and so the champion, is the same."""
+    """A line's newer snapshot reaches serving; the champion's line is the same."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.model_refreshed.v1"] = "registry.model_refreshed.v1"
@@ -135,7 +135,7 @@ class ModelRefreshed(Decided):
 
 
 class ModelRolledBackData(Data):
-    """`rolled_back` was taken out of service; `version` is champion now. A person's rollback pins it."""
+    """`rolled_back` no longer serves, and `version` is champion. A person's rollback pins the loop to it."""
 
     version: str
     rolled_back: str
@@ -146,7 +146,7 @@ class ModelRolledBackData(Data):
 
 
 class ModelRolledBack(Decided):
-    """A champion or a candidate was taken back; `subject` is the version that went."""
+    """A champion or a candidate was rolled back; `subject` is that version."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.model_rolled_back.v1"] = "registry.model_rolled_back.v1"
@@ -168,13 +168,13 @@ class LoopResumed(Decided):
 
 
 class LoopDeletedData(Data):
-    """Why a loop goes."""
+    """Why a loop was deleted."""
 
     reason: str
 
 
 class LoopDeleted(Decided):
-    """The loop is gone: nothing is taken for it any more, and an application of its name begins a new life."""
+    """The loop is deleted: its events are ignored, and applying its name again begins a new lifetime."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.loop_deleted.v1"] = "registry.loop_deleted.v1"
@@ -196,7 +196,7 @@ Decision = Annotated[
 
 
 class LiveVersion(Data):
-    """A version that serving holds, with where its artifact is; the baseline has none."""
+    """A version that serving holds, with its artifact; the baseline has none."""
 
     version: str
     uri: str | None = None
@@ -209,15 +209,15 @@ class LiveVersion(Data):
 
 
 class LoopStateData(Data):
-    """The fold of a loop's decisions: all that the other services need to know of it.
+    """The fold of a loop's decisions, for the other services.
 
     `share` of the predictions (a stable hash of the prediction id) goes to `candidate`, the rest to `champion`;
     in stage `shadow` the share is 0. Both always predict, the one that is not served as a shadow.
     `run` is the run behind the candidate.
 
-    `deleted` says that the loop is gone. A loop that is applied again begins a new life with revision `life`: what
-    carries an earlier revision is of the life before, and nobody's any more. `kept` are the versions whose artifacts
-    may be needed, of those with an offset below `judged`; artifacts of others may be deleted.
+    `deleted` means that the loop was deleted. A loop that is applied again begins a new lifetime with revision `life`:
+    events with an earlier revision belong to the lifetime before, and are ignored. `kept` are the versions whose
+    artifacts may be needed; those of other versions with an offset below `judged` may be deleted.
     """
 
     spec: LoopSpec
@@ -236,7 +236,7 @@ class LoopStateData(Data):
 
 
 class LoopState(Event):
-    """The state of a loop after decision `data.sequence`; the last one of a key is the truth."""
+    """The state of a loop after decision `data.sequence`; the last record of a key is the current one."""
 
     topic: ClassVar[Topic] = Topic(
         "registry.loop_state.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER, compacted=True

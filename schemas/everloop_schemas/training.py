@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from everloop_schemas.envelope import FOREVER, Data, Event, Topic
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric", "manual"]
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from everloop_features.observation import ERRORS_LIMIT, STRING_LIMIT, is_encodable, parse_time
 from everloop_schemas.envelope import Scalar, derived_id
 from everloop_schemas.ingest import LabelReceived
-from everloop_schemas.loop import LabelSpec, LoopSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import LabelSpec
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_shared.errors import FieldError
 
@@ -127,7 +128,7 @@ def _has_label_type(spec: LoopSpec, label: Any) -> bool:
 
 def _bound_error(spec: LoopSpec, label: Any) -> str | None:
     """Why a label of the right type is invalid: it is reserved, or out of the spec's bounds; None where it is valid."""
-    if spec.unknown is not None and label == spec.unknown:
+    if spec.unknown_class is not None and label == spec.unknown_class:
         return f"must be a class; {json.dumps(label)} is reserved for what is predicted before any class is known"
     lowest, highest = spec.label_bounds
     if lowest is not None and label < lowest:

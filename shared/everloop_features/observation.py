@@ -9,7 +9,8 @@ from hashlib import blake2b
 from typing import Any
 
 from everloop_schemas.envelope import Fields, Scalar
-from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import FieldSpec
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_shared.errors import FieldError
 

@@ -12,7 +12,8 @@ from everloop_features.errors import ExpressionRejected, FeaturesRejected
 from everloop_features.expression import Expression, Kind, compile_expression
 from everloop_features.windows import between, insert, prune, push, shifted, summary
 from everloop_schemas.envelope import Fields, Scalar
-from everloop_schemas.loop import FeatureSpec, LoopSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import FeatureSpec
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, listed
 
 State = dict[str, Any]

@@ -14,7 +14,7 @@ class Baseline:
 
     def __init__(self, spec: LoopSpec) -> None:
         self.regression = spec.task == "regression"
-        self.default = spec.first_answer
+        self.default = spec.initial_prediction
         self.count = 0
         self.mean = 0.0
         self.classes: dict[Scalar, int] = {}

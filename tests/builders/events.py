@@ -14,7 +14,7 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved, OutcomeObservedData
 from everloop_schemas.ingest import EventReceived, LabelReceived
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import BASELINE, ModelPromoted, ModelRolledBack
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState

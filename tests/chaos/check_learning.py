@@ -15,7 +15,8 @@ from tests.chaos.topics import Log, Record
 from everloop_models import OnlineModel, build, verify_and_load
 from everloop_models.baseline import Baseline
 from everloop_models.losses import Losses
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 CHALLENGES, TRAINED, RUNS = "training.challenge_updated.v1", "training.model_trained.v1", "training.run_requested.v1"
 EVALUATED = "monitoring.evaluation_updated.v1"

@@ -18,7 +18,8 @@ from everloop.replay.coerce import label, value
 from everloop.replay.player import Player
 from everloop.replay.rows import Columns, Errors, FileUnusable, Row, Source
 from everloop.results import Accepted, Rejected
-from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import FieldSpec
 
 SPEC = LoopSpec.model_validate(
     {

@@ -19,7 +19,8 @@ from everloop_models.formats.river.estimators import PRESETS
 from everloop_models.losses import Losses
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Fields
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 
 def spec(task: str = "binary", **parts: Any) -> LoopSpec:

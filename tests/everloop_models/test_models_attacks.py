@@ -26,7 +26,7 @@ from everloop_models.opcodes import uses
 from everloop_models.pickling import unpickled
 from everloop_models.store import ArtifactStore
 from everloop_models.trial import check_models
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 START, END = b"\x80\x05", b"."
 GIB = 2**30

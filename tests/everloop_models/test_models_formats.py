@@ -23,7 +23,8 @@ from everloop_models import (
 from everloop_models import formats as formats_module
 from everloop_models.formats import FORMATS, ModelFormat, format_of, model_format
 from everloop_models.formats.river import format as river_format
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 OLD_ARTIFACTS = json.loads(Path(__file__).with_name("old_artifacts.json").read_text())
 """Saved by the release before formats, with its class names, and what it predicted."""

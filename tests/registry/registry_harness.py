@@ -24,7 +24,8 @@ from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import (
     DriftDetected,
     DriftDetectedData,

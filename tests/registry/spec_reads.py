@@ -8,7 +8,8 @@ from typing import NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from everloop_schemas.loop import WINDOW_FUNCTIONS, LoopSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import WINDOW_FUNCTIONS
 
 
 class SpecField(NamedTuple):

@@ -19,7 +19,7 @@ from everloop_models import build, save
 from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import ModelTrained
 from everloop_shared.limited import Limited
 

@@ -12,7 +12,7 @@ from tests.registry.registry_harness import challenge
 
 from everloop_registry.domain.betting import BettingTest
 from everloop_registry.domain.gate import MAX_PENDING_OUTCOMES, Gate, GateWin
-from everloop_schemas.loop import GateSpec
+from everloop_schemas.loop_parts import GateSpec
 
 SPEC = GateSpec(min_outcomes=200)
 LN_20 = 2.9957

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.training.training_world import tools
 
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import ChallengeUpdated, Line
 from everloop_training.domain.challenge import Challenge
 from everloop_training.domain.voice import Voice

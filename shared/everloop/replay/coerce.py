@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from everloop_schemas.envelope import Scalar
-from everloop_schemas.loop import FieldSpec, LoopSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import FieldSpec
 
 TRUE = frozenset({"1", "1.0", "true", "t", "yes", "y", "up"})
 FALSE = frozenset({"0", "0.0", "false", "f", "no", "n", "down"})

@@ -12,7 +12,8 @@ from everloop_models.allow_list import Allowed
 from everloop_models.artifact import Artifact, verify
 from everloop_models.errors import ArtifactCorrupt, FormatUnavailable
 from everloop_models.model import Model, OnlineModel
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 FORMATS = {"river": "everloop_models.formats.river.format"}
 """The module of each format, by the name that manifests give it. A new format is one more entry here."""

@@ -95,7 +95,7 @@ class BatchEvaluation:
         return drift
 
     def _add_first(self, outcome: OutcomeObservedData, offset: int, label: Scalar | None) -> DetectedDrift | None:
-        state, guess = self.state, self.spec.first_answer
+        state, guess = self.state, self.spec.initial_prediction
         now = CountedOutcome(
             offset=offset,
             label=label,

@@ -9,7 +9,7 @@ from math import log
 from pydantic import BaseModel, Field
 
 from everloop_registry.domain.betting import BettingTest
-from everloop_schemas.loop import GateSpec
+from everloop_schemas.loop_parts import GateSpec
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.training import ChallengeUpdatedData
 

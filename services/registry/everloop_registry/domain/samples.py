@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from everloop_schemas.envelope import Scalar
-from everloop_schemas.loop import FieldSpec
+from everloop_schemas.loop_parts import FieldSpec
 
 
 def sample_value(of: FieldSpec, i: int = 0) -> Scalar:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from everloop_registry.domain.spec_rules import INTEGER_LIMIT, UNSUPPORTED, broken_rules, unsupported_fields
 from everloop_registry.errors import SpecRejected
-from everloop_schemas import loop as spec
+from everloop_schemas import loop_parts as parts
+from everloop_schemas.loop import LoopSpec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
 from everloop_shared import strict_json
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
@@ -21,15 +22,15 @@ from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
 MAX_NODES = 16_000
 MAX_KEY_CHARACTERS = 100
 SPEC_PARTS: dict[str, type[BaseModel]] = {
-    "": spec.LoopSpec,
-    "schema": spec.FieldSpec,
-    "features": spec.FeatureSpec,
-    "label": spec.LabelSpec,
-    "refresh": spec.RefreshSpec,
-    "retrain": spec.RetrainSpec,
-    "gate": spec.GateSpec,
-    "rollout": spec.RolloutSpec,
-    "monitor": spec.MonitorSpec,
+    "": LoopSpec,
+    "schema": parts.FieldSpec,
+    "features": parts.FeatureSpec,
+    "label": parts.LabelSpec,
+    "refresh": parts.RefreshSpec,
+    "retrain": parts.RetrainSpec,
+    "gate": parts.GateSpec,
+    "rollout": parts.RolloutSpec,
+    "monitor": parts.MonitorSpec,
 }
 """By key of the loop file, the class of its value."""
 PATTERN_RULES = {
@@ -38,7 +39,7 @@ PATTERN_RULES = {
 }
 
 
-def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
+def read_spec(body: bytes, *, is_json: bool) -> LoopSpec:
     """The spec in a loop file; raises SpecRejected naming every field that is wrong and the fix. Blocks a while."""
     try:
         text = body.decode("utf-8-sig")  # a byte order mark adds nothing to UTF-8
@@ -57,7 +58,7 @@ def read_spec(body: bytes, *, is_json: bool) -> spec.LoopSpec:
     unsupported = list(unsupported_fields(raw))
     supported = _without(raw, [e.field for e in unsupported])
     try:
-        found = spec.LoopSpec.model_validate(supported)
+        found = LoopSpec.model_validate(supported)
     except ValidationError as e:
         raise refused([*unsupported, *field_errors(e, supported)]) from e
     if broken := list(islice(chain(unsupported, broken_rules(found)), ERRORS_LIMIT)):

@@ -8,7 +8,9 @@ from typing import Any
 
 from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
-from everloop_schemas.loop import LONGEST_S, FieldSpec, LoopSpec, seconds
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import FieldSpec
+from everloop_schemas.quantities import MAX_DURATION_S, parse_duration_s
 from everloop_shared.errors import FieldError
 from everloop_shared.text import is_readable
 
@@ -136,8 +138,8 @@ def _check_durations(spec: LoopSpec) -> Iterator[FieldError]:
         if feature.over and "event" not in feature.over:
             durations.append((f"features.{i}.over", feature.over))
     for path, text in durations:
-        if not MIN_DURATION_S <= seconds(text) <= LONGEST_S:
-            yield FieldError(path, f"must be from 1 ms to {LONGEST_S / 86400:,.0f} days, such as 7d")
+        if not MIN_DURATION_S <= parse_duration_s(text) <= MAX_DURATION_S:
+            yield FieldError(path, f"must be from 1 ms to {MAX_DURATION_S / 86400:,.0f} days, such as 7d")
 
 
 def _check_retrain(spec: LoopSpec) -> Iterator[FieldError]:

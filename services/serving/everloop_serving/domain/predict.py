@@ -81,7 +81,7 @@ def predict(live: Live, prediction_id: str, entity: str, features: Fields, timer
         propensity = 1.0 if fell else arm.propensity
         shadows = _shadows(live, predictor, features, fell)
         return Said(answer, predictor.version, role, propensity, latency_ms, shadows, tuple(fell))
-    return Said(Prediction(live.spec.first_answer, None), BASELINE, "baseline", 1.0, 0.0, (), tuple(fell))
+    return Said(Prediction(live.spec.initial_prediction, None), BASELINE, "baseline", 1.0, 0.0, (), tuple(fell))
 
 
 def _order(live: Live, canary: bool) -> Iterator[tuple[Predictor, bool]]:

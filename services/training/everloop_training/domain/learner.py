@@ -10,7 +10,7 @@ from everloop_learning.version import Version, line_of
 from everloop_models.baseline import Baseline
 from everloop_models.losses import Losses
 from everloop_schemas.envelope import Event
-from everloop_schemas.loop import ModelSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import BASELINE, LoopState
 from everloop_schemas.training import Line, RunRequested

@@ -9,7 +9,8 @@ from everloop_learning.version import Version
 from everloop_models import ModelBroken, OnlineModel
 from everloop_models.formats import DEFAULT_FORMAT
 from everloop_models.losses import Losses
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import Line, Trigger
 from everloop_training.domain.outcome import Outcome
 

@@ -14,7 +14,8 @@ from everloop_models.formats.river.model import RiverModel
 from everloop_models.formats.river.parameters import MAX_MEMBERS, check_parameter
 from everloop_models.scaling import RobustScaler, Target, ValueClipper
 from everloop_schemas.envelope import Scalar
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 ALIASES = {"trees": "n_models", "models": "n_models"}
 PRESETS: dict[str, dict[bool, type[Any]]] = {
@@ -43,7 +44,7 @@ def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> RiverMod
     if spec.task == "multiclass" and not estimator._multiclass:
         estimator = multiclass.OneVsRestClassifier(estimator)
     target = Target(scaled=model.preset == "linear") if regression else None
-    return RiverModel(estimator, default=spec.first_answer, scaler=_scaler(model), target=target)
+    return RiverModel(estimator, default=spec.initial_prediction, scaler=_scaler(model), target=target)
 
 
 def _scaler(model: ModelSpec) -> Any:

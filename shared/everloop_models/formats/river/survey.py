@@ -26,7 +26,8 @@ from everloop_models.formats.river.estimators import PRESETS, build
 from everloop_models.formats.river.format import save
 from everloop_models.opcodes import Use, uses
 from everloop_schemas.envelope import Fields, Scalar
-from everloop_schemas.loop import LoopSpec, ModelSpec
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 ROWS = 700
 FLIP_EVERY = 250

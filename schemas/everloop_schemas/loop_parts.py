@@ -1,0 +1,241 @@
+"""The parts of a loop spec: fields, features, label, models, gate, rollout."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import inf
+from sys import float_info
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from everloop_schemas.cron import Cron
+from everloop_schemas.envelope import Scalar
+from everloop_schemas.names import FIELD_NAME
+from everloop_schemas.quantities import (
+    MAX_DURATION_S,
+    Duration,
+    OutcomeCount,
+    PredictionCount,
+    Share,
+    parse_count,
+    parse_duration_s,
+)
+
+WINDOW_FUNCTIONS = ("mean", "sum", "min", "max", "count", "std", "last", "diff", "lag")
+LARGEST_FLOAT = float_info.max
+Name = Annotated[str, Field(pattern=FIELD_NAME)]
+
+
+class SpecPart(BaseModel):
+    """A part of the spec: frozen, and strict about names, so that a typo is an error instead of a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FieldSpec(SpecPart):
+    """One field of an observation. `missing: null` lets it be left out or null."""
+
+    type: Literal["number", "integer", "boolean", "string"]
+    min: float | None = None
+    max: float | None = None
+    enum: tuple[Scalar, ...] | None = None
+    missing: Literal["refuse", "null"] = "refuse"
+
+    @cached_property
+    def ranges(self) -> dict[object, tuple[float, float]]:
+        """By Python type of a value, the range that needs no other check; empty where `enum` must be checked."""
+        lowest, highest = (-inf if self.min is None else self.min), (inf if self.max is None else self.max)
+        whole = (max(lowest, -(2**63)), min(highest, 2**63 - 1))
+        of: dict[str, dict[object, tuple[float, float]]] = {
+            "number": {float: (max(lowest, -LARGEST_FLOAT), min(highest, LARGEST_FLOAT)), int: whole},
+            "integer": {int: whole},
+            "boolean": {bool: (False, True)},
+        }
+        return of.get(self.type, {}) if self.enum is None else {}
+
+    @field_validator("missing", mode="before", json_schema_input_type=Literal["refuse", "null"] | None)
+    @classmethod
+    def _read_null(cls, value: Any) -> Any:
+        return "null" if value is None else value
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Self:
+        if self.type not in ("number", "integer") and (self.min is not None or self.max is not None):
+            raise ValueError("min and max are for numbers only")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min must not be above max")
+        return self
+
+
+class FeatureSpec(SpecPart):
+    """One feature, in one of four forms.
+
+    `{fields: all}` or `{fields: [a, b]}`: fields as they are. `{name, <function>: field, over: "12 events"}` or
+    `over: 1d`: a window, function one of mean sum min max count std last diff lag. `{name, expr: "a - b"}`:
+    arithmetic over fields and earlier features. `{name, lag: label}`: the entity's last known label.
+    """
+
+    name: Name | None = None
+    fields: Literal["all"] | tuple[str, ...] | None = None
+    expr: Annotated[str, Field(max_length=500)] | None = None
+    over: str | None = None
+    mean: str | None = None
+    sum: str | None = None
+    min: str | None = None
+    max: str | None = None
+    count: str | None = None
+    std: str | None = None
+    last: str | None = None
+    diff: str | None = None
+    lag: str | None = None
+
+    @property
+    def function(self) -> str | None:
+        """The window function, None for the other forms."""
+        return next((f for f in WINDOW_FUNCTIONS if getattr(self, f) is not None), None)
+
+    @property
+    def of(self) -> str | None:
+        """The field that the window function reads; `label` with `lag` is the entity's last known label."""
+        return getattr(self, self.function) if self.function else None
+
+    @property
+    def events(self) -> int | None:
+        """The window's length in events, None where it is a duration or not given."""
+        return parse_count(self.over, "event") if self.over and "event" in self.over else None
+
+    @property
+    def duration_s(self) -> float | None:
+        """The window's length in seconds of event time, None where it is a number of events or not given."""
+        return min(parse_duration_s(self.over), MAX_DURATION_S) if self.over and "event" not in self.over else None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        functions = [f for f in WINDOW_FUNCTIONS if getattr(self, f) is not None]
+        forms = [*functions, *(["expr"] if self.expr else []), *(["fields"] if self.fields else [])]
+        if len(forms) != 1:
+            raise ValueError(f"needs exactly one of fields, expr, {', '.join(WINDOW_FUNCTIONS)}; has {forms or 'none'}")
+        if self.fields is None and self.name is None:
+            raise ValueError("needs a name")
+        if self.over is not None:
+            length = self.events if "event" in self.over else 1 if parse_duration_s(self.over) else 0
+            if not functions or self.lag == "label":
+                raise ValueError("over belongs to a window function")
+            if not length or length > 100_000:
+                raise ValueError("over must be between 1 and 100,000 events")
+        elif functions and functions[0] not in ("last", "diff", "lag"):
+            raise ValueError(f'{functions[0]} needs over, such as over: "12 events"')
+        return self
+
+
+class LabelSpec(SpecPart):
+    """The type and range of labels, and how long after the prediction a label may arrive (event time).
+
+    `min` and `max` bound a label that is a number; without them a regression loop takes -1e19 to 1e19.
+    """
+
+    type: Literal["boolean", "integer", "number", "string"] | None = None
+    classes: tuple[Scalar, ...] | None = None
+    min: float | None = None
+    max: float | None = None
+    within: Duration = "7d"
+
+    @property
+    def within_s(self) -> float:
+        """`within` in seconds, at most MAX_DURATION_S."""
+        return min(parse_duration_s(self.within), MAX_DURATION_S)
+
+
+class ModelSpec(BaseModel):
+    """A model: a `preset`, or a river `estimator` by its path; further keys are its parameters.
+
+    `scale` puts a scaler before it: `true` or `robust` one that outliers hardly change, `standard` plain mean and
+    variance. The presets `logistic` and `linear` have the robust one unless they ask for `standard`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Scalar | None] = Field(init=False)
+
+    preset: (
+        Literal["logistic", "linear", "adaptive_forest", "hoeffding_tree", "leveraging_bagging", "naive_bayes"] | None
+    ) = None
+    estimator: Annotated[str, Field(pattern=r"^river(\.[a-z_]+)+\.[A-Z][A-Za-z0-9]*$")] | None = None
+    scale: bool | Literal["robust", "standard"] = False
+
+    @property
+    def parameters(self) -> dict[str, Scalar | None]:
+        """What the estimator is built with."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.preset is None) == (self.estimator is None):
+            raise ValueError("needs exactly one of preset and estimator")
+        return self
+
+
+class RefreshSpec(SpecPart):
+    """After how many outcomes, at least, serving gets a newer version of the champion's line."""
+
+    every: OutcomeCount = 100
+
+
+class RetrainSpec(SpecPart):
+    """What triggers a run, which trains a fresh line. `on_feedback` and `on_labels` count since the last run.
+
+    `below` is a floor in quality of the loop's metric over the last 500 outcomes as served: a run where mae, rmse or
+    log_loss is above it, where accuracy, f1, roc_auc or r2 is below it.
+    """
+
+    on_drift: bool = True
+    on_feedback: Annotated[int, Field(gt=0)] | None = None
+    on_labels: Annotated[int, Field(gt=0)] | None = None
+    on_schedule: str | None = None
+    below: float | None = None
+    cooldown: OutcomeCount = 500
+
+    @field_validator("on_schedule")
+    @classmethod
+    def _can_fire(cls, value: str | None) -> str | None:
+        if value is not None:
+            Cron(value)
+        return value
+
+
+class GateSpec(SpecPart):
+    """The confidence that the gate requires, and the outcomes that it requires at least."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    min_outcomes: Annotated[OutcomeCount, Field(ge=1)] = 200
+
+
+class RolloutSpec(SpecPart):
+    """How a winner takes over: predictions in shadow, then shares of the traffic for `step` outcomes each.
+
+    `approval` is reserved: nobody is asked for an approval yet, and the registry refuses every other value.
+    """
+
+    shadow: PredictionCount = 100
+    canary: tuple[Share, ...] = (0.05, 0.25, 0.5)
+    step: Annotated[OutcomeCount, Field(ge=1)] = 100
+    split_by: Literal["prediction", "entity"] = "prediction"
+    approval: Literal["none"] = "none"
+
+    @field_validator("canary")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("shares must rise, such as [5%, 25%, 50%]")
+        return value
+
+
+class MonitorSpec(SpecPart):
+    """Reserved: slices, groups and a latency to watch beside the served error.
+
+    No code reads these yet, and the registry refuses them in a loop file; specs stored earlier may hold them.
+    """
+
+    slices: tuple[str, ...] = ()
+    fairness: tuple[str, ...] = ()
+    latency_p99: Duration | None = None
