@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,18 +61,17 @@ def test_a_join_is_loaded_as_it_was_dumped() -> None:
     waiting = [
         WaitingLabel.of(feedback(1, f"f{i}", correct=True, comment="a\nb"), Position("t", 0, i, 7)) for i in range(3)
     ]
-    join = replace(
-        Join(
-            7,
-            truth=Truth("cat"),
-            corrections=2,
-            applied_ids=("a",),
-            feedback=(("b", "c"),),
-            truth_time_us=5,
-            truth_is_label=True,
-        ).add_prediction(prediction(1)),
-        waiting=tuple(waiting[:2]),
-        overdue=tuple(waiting[2:]),
+    without_prediction = Join(
+        7,
+        truth=Truth("cat"),
+        corrections=2,
+        applied_ids=("a",),
+        feedback=(("b", "c"),),
+        truth_time_us=5,
+        truth_is_label=True,
+    )
+    join = without_prediction.add_prediction(prediction(1))._replace(
+        waiting=tuple(waiting[:2]), overdue=tuple(waiting[2:])
     )
 
     assert Join.load(join.dump()) == join

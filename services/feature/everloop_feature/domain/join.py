@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
@@ -57,8 +57,7 @@ class Truth:
         return other is not None and self == other and type(self.label) is type(other.label)
 
 
-@dataclass(frozen=True)
-class Join:
+class Join(NamedTuple):
     """What is stored under one prediction id until `due_ms`, in the broker's time.
 
     `prediction` is the encoded event, `prediction_revision` the revision of the spec that it carries. `waiting` came
@@ -122,7 +121,7 @@ class Join:
 
     def add_prediction(self, event: PredictionMade) -> Join:
         """The join with its prediction; nothing waits any more."""
-        return replace(self, prediction=event.encode(), prediction_revision=event.revision, waiting=())
+        return self._replace(prediction=event.encode(), prediction_revision=event.revision, waiting=())
 
     def add_waiting(self, label: WaitingLabel) -> tuple[Join, list[WaitingLabel]]:
         """The join with one more label that waits, and those that are evicted for it.
@@ -135,11 +134,11 @@ class Join:
         while len(waiting) > MAX_WAITING_LABELS or (len(waiting) > 1 and _bytes(waiting) > MAX_WAITING_LABEL_BYTES):
             kinds = [w.kind for w in waiting[:-1]]
             evicted.append(waiting.pop(kinds.index("feedback") if "feedback" in kinds else 0))
-        return replace(self, waiting=tuple(waiting)), evicted
+        return self._replace(waiting=tuple(waiting)), evicted
 
     def give_up_waiting(self) -> Join:
         """The join with all that waits overdue. Stored before the dead letters leave, so that none joins after all."""
-        return replace(self, waiting=(), overdue=(*self.overdue, *self.waiting))
+        return self._replace(waiting=(), overdue=(*self.overdue, *self.waiting))
 
 
 def _bytes(labels: Iterable[WaitingLabel]) -> int:

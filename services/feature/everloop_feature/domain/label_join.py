@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from everloop_feature.domain.entity import id_hash
 from everloop_feature.domain.join import Join, Truth, WaitingLabel
@@ -46,8 +47,7 @@ class RejectedLabel:
     error: InputRejected
 
 
-@dataclass(frozen=True)
-class JoinStep:
+class JoinStep(NamedTuple):
     """The join after an event, and what follows from it, in order."""
 
     join: Join
@@ -84,7 +84,7 @@ def release_overdue(join: Join, prediction_id: str, now_ms: int) -> JoinStep:
         else _crowded_out(w, prediction_id, "others of ids without a prediction")
         for w in join.overdue
     ]
-    return JoinStep(replace(join, overdue=()), results)
+    return JoinStep(join._replace(overdue=()), results)
 
 
 def _crowded_out(label: WaitingLabel, prediction_id: str, by: str) -> RejectedLabel:
@@ -104,7 +104,7 @@ def _join_label(
         truth = resolve_truth(loop.spec.task, prediction.data.prediction, join.truth, label)
     except ValueError as e:
         return JoinStep(join, [RejectedLabel(label.encode(), at, NothingToLearn(str(e)))])
-    join = replace(join, applied_ids=(*join.applied_ids, id_mark)[-REMEMBERED_PER_PREDICTION:])
+    join = join._replace(applied_ids=(*join.applied_ids, id_mark)[-REMEMBERED_PER_PREDICTION:])
     apply = _apply_label if label.data.kind == "label" else _apply_feedback
     return apply(join, prediction, truth, label)
 
@@ -140,8 +140,7 @@ def _apply_label(join: Join, prediction: PredictionMade, truth: Truth, label: La
     if join.truth_is_label and time_us < join.truth_time_us and has_own_time(label):
         return JoinStep(join)
     repeats = join.truth_is_label and truth.same_as(join.truth)
-    joined = replace(
-        join,
+    joined = join._replace(
         truth=truth,
         truth_time_us=max(time_us, join.truth_time_us),
         truth_is_label=True,
@@ -163,11 +162,11 @@ def _apply_feedback(join: Join, prediction: PredictionMade, truth: Truth, feedba
     disputed = join.truth_is_label and not truth.same_as(join.truth)
     older = join.truth is not None and time_us < join.truth_time_us and has_own_time(feedback)
     if join.truth is None or not (join.truth_is_label or older):
-        join = replace(join, truth=truth, truth_time_us=max(time_us, join.truth_time_us))
+        join = join._replace(truth=truth, truth_time_us=max(time_us, join.truth_time_us))
     else:
         truth = join.truth
     outcome = JoinedOutcome(prediction, feedback, truth, join.corrections, disputed)
-    return JoinStep(replace(join, feedback=remembered, corrections=join.corrections + 1), [outcome])
+    return JoinStep(join._replace(feedback=remembered, corrections=join.corrections + 1), [outcome])
 
 
 def _source_and_content(feedback: LabelReceived) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from everloop_feature.domain.cleanup import CleanupQueue
 from everloop_feature.domain.join import Join
@@ -147,7 +147,7 @@ class JoinTable:
         if join.truth is None:
             self.metrics.count_unjoined(loop_of(key), "evicted")
         if join.overdue:
-            self.state.put(key, replace(join, prediction=None).dump(), at)
+            self.state.put(key, join._replace(prediction=None).dump(), at)
         else:
             self.state.delete(key, at)
 
