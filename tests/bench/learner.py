@@ -13,17 +13,17 @@ from tests.bench.figures import Figure
 from tests.bench.settings import Settings
 
 from everloop_models import ArtifactUnavailable, OnlineModel
-from everloop_training.domain.learner import LoopLearner
-from everloop_training.domain.lines import SavedVersion
 from everloop_training.domain.outcome import Outcome, outcome_of
-from everloop_training.domain.voice import Tools
+from everloop_training.worker.learners.dependencies import LearnerDependencies
+from everloop_training.worker.learners.learning_line import SavedVersion
+from everloop_training.worker.learners.loop_learner import LoopLearner
 
 GOAL_US = 30.0
 BATCH = 100
 
 
 async def measure(settings: Settings) -> list[Figure]:
-    """CPU time of this thread; a line of logistic regression, its losses told every 100 outcomes."""
+    """CPU time of this thread; a line of logistic regression, its losses reported every 100 outcomes."""
     outcomes = [outcome_of(event, i) for i, event in enumerate(stream.outcomes(settings.learner_outcomes))]
     ours, bare = list[float](), list[float]()
     for _ in range(settings.runs):
@@ -47,13 +47,13 @@ async def measure(settings: Settings) -> list[Figure]:
 
 def learn_ours(outcomes: Sequence[Outcome]) -> float:
     """Microseconds of CPU per outcome in a learner with one line."""
-    learner = LoopLearner(stream.state(), 0, Tools(lambda: stream.START, _kept, _gone))
+    learner = LoopLearner(stream.state(), 0, LearnerDependencies(lambda: stream.START, _store_version, _load_version))
     learner.live = True
     started = time.thread_time()
     for i, outcome in enumerate(outcomes, 1):
         learner.learn(outcome)
         if i % BATCH == 0:
-            learner.take()
+            learner.take_events()
     return 1e6 * (time.thread_time() - started) / len(outcomes)
 
 
@@ -70,9 +70,9 @@ def learn_bare(outcomes: Sequence[Outcome]) -> float:
     return 1e6 * (time.thread_time() - started) / len(outcomes)
 
 
-def _gone(saved: SavedVersion) -> OnlineModel:
+def _load_version(saved: SavedVersion) -> OnlineModel:
     raise ArtifactUnavailable(saved.uri)
 
 
-def _kept(loop: str, version: str, model: OnlineModel) -> SavedVersion:
+def _store_version(loop: str, version: str, model: OnlineModel) -> SavedVersion:
     return SavedVersion(version, f"memory://{version}", "0" * 64, 1)

@@ -1,4 +1,4 @@
-"""Makes the list of what snapshots hold beside models: `python -m tests.training.snapshot_survey` writes it."""
+"""Lists the classes that snapshots hold beside models: `python -m tests.training.snapshot_survey` writes it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from tests.training.training_world import alert, learner, outcomes, spec, state
+from tests.training.training_world import alert, make_learner, outcomes, spec, state
 
 from everloop_models.allow_list import format_uses
 from everloop_models.opcodes import Use, uses
 from everloop_schemas.envelope import Event
-from everloop_training.domain.learner import LoopLearner
-from everloop_training.snapshots import BESIDE_MODELS, FILE, PartitionState, packed
+from everloop_training.worker.learners.loop_learner import LoopLearner
+from everloop_training.worker.snapshots import BESIDE_MODELS, FILE, PartitionState, pack
 
 E = TypeVar("E", bound=Event)
 TASKS: tuple[dict[str, Any], ...] = (
@@ -26,11 +26,11 @@ TASKS: tuple[dict[str, Any], ...] = (
 
 
 def survey() -> set[Use]:
-    """What snapshots do, taken at every kind of moment, without what models and events do."""
+    """What snapshots unpickle at every kind of moment, without what models and events do."""
     found: set[Use] = set()
     for parts in TASKS:
-        for room in moments(parts):
-            found |= uses(packed(PartitionState(1, 2, {"market": room})))
+        for each in moments(parts):
+            found |= uses(pack(PartitionState(1, 2, {"market": each})))
     return found - BESIDE_MODELS.uses
 
 
@@ -39,27 +39,27 @@ def moments(parts: dict[str, Any]) -> Iterator[LoopLearner]:
     kind = parts["task"]
     labels = {"regression": float, "multiclass": str}.get(kind, bool)
     of = spec(**parts)
-    room = learner(read(state(of=of)))
-    yield room
+    learner = make_learner(read(state(of=of)))
+    yield learner
     for i in range(0, 600, 50):
         for outcome in outcomes(i, i + 50):
-            room.learn(outcome._replace(label=labels(outcome.label), prediction=labels(outcome.prediction)))
+            learner.learn(outcome._replace(label=labels(outcome.label), prediction=labels(outcome.prediction)))
         if i == 200:
-            champion = f"{next(iter(room.spec_lines.values()))}@100"
-            room.follow(read(state(1, champion, of=of, candidate=champion)))
-            room.on_drift(read(alert(240, 210)))
+            champion = f"{next(iter(learner.lines.spec_lines.values()))}@100"
+            learner.on_loop_state(read(state(1, champion, of=of, candidate=champion)))
+            learner.drift_runs.on_drift(read(alert(240, 210)))
         if i == 250:
-            model: Any = next(iter(room.roster.lines.values())).model
+            model: Any = next(iter(learner.lines.learning.values())).model
             model.estimator = None  # it breaks, and starts again
         if i == 300:
-            room.remind(read(alert(340, 310, "later")))
-            room.request("person", "why not")
-            room.learn(outcomes(310, 311)[0]._replace(offset=351))
-        room.take()
-        yield room
-    again: LoopLearner = pickle.loads(pickle.dumps(room))
-    again.restored(room.voice.tools)
-    again.adopt([read(request) for request in room.requests.values()], ["run"])
+            learner.drift_runs.replay(read(alert(340, 310, "later")))
+            learner.runs.start_manual("person", "why not")
+            learner.learn(outcomes(310, 311)[0]._replace(offset=351))
+        learner.take_events()
+        yield learner
+    again: LoopLearner = pickle.loads(pickle.dumps(learner))
+    again.attach(learner.events.dependencies)
+    again.runs.adopt([read(request) for request in learner.runs.requests.values()], ["run"])
     yield again
 
 

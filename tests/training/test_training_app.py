@@ -9,7 +9,17 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from tests.http_apps import http_app
-from tests.training.training_world import House, alert, event, house, losses, of, spec, state, until
+from tests.training.training_world import (
+    RunningTraining,
+    alert,
+    event,
+    losses,
+    of,
+    running_training,
+    spec,
+    state,
+    until,
+)
 
 from everloop_learning.loops import KnownLoops
 from everloop_models import verify_and_load
@@ -17,10 +27,10 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
-from everloop_training.adapters.inline import InlineWorker
-from everloop_training.adapters.learners import ProcessLearners
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.supervisor import WorkerSupervisor
 from everloop_training.settings import TrainingSettings
+from everloop_training.worker.inline import InlineWorker
 
 pytestmark = pytest.mark.app
 
@@ -34,44 +44,48 @@ def broker() -> MemoryBroker:
     return MemoryBroker(partitions=1)
 
 
-def door(room: House) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(http_app(room.service)), base_url="http://localhost")
+def http_client(training: RunningTraining) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(http_app(training.service)), base_url="http://localhost")
 
 
 async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(60)])
+    async with running_training(broker, tmp_path) as training:
+        await training.send(state(), *[event(i) for i in range(60)])
 
-        [trained] = await room.until(lambda: room.said(ModelTrained))
+        [trained] = await training.until(lambda: training.published(ModelTrained))
 
         assert (trained.subject, trained.data.reason) == (f"{LINE}@29", "initial")
         model = verify_and_load(Path(urlsplit(trained.data.uri).path).read_bytes(), trained.data.sha256)
         assert model.signature == ("a", "b")
-        assert [r.data.trigger for r in room.said(RunRequested)] == ["initial"]
-        await room.until(lambda: [f.data.state for f in room.said(RunFinished)] == ["trained"])
+        assert [r.data.trigger for r in training.published(RunRequested)] == ["initial"]
+        await training.until(lambda: [f.data.state for f in training.published(RunFinished)] == ["trained"])
 
 
 async def test_the_champion_is_refreshed_while_it_learns(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(60)])
-        await room.learned(59)
-        await room.send(state(1, champion=f"{LINE}@29"))
+    async with running_training(broker, tmp_path) as training:
+        await training.send(state(), *[event(i) for i in range(60)])
+        await training.learned(59)
+        await training.send(state(1, champion=f"{LINE}@29"))
         for i in range(60, 260, 20):
-            await room.send(*[event(j) for j in range(i, i + 20)])
-            await room.learned(i + 19)
+            await training.send(*[event(j) for j in range(i, i + 20)])
+            await training.learned(i + 19)
 
-        assert [t.subject for t in room.said(ModelTrained)][1:] == [f"{LINE}@99", f"{LINE}@199"]
+        assert [t.subject for t in training.published(ModelTrained)][1:] == [f"{LINE}@99", f"{LINE}@199"]
 
 
 async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(600)], *[event(i, flipped=True) for i in range(600, 700)])
-        await room.send(alert(650, 601))
-        run = await room.until(lambda: next((r for r in room.said(RunRequested) if r.data.trigger == "drift"), None))
-        await room.send(*[event(i, flipped=True) for i in range(700, 800)])
-        await room.learned(799)
+    async with running_training(broker, tmp_path) as training:
+        await training.send(
+            state(), *[event(i) for i in range(600)], *[event(i, flipped=True) for i in range(600, 700)]
+        )
+        await training.send(alert(650, 601))
+        run = await training.until(
+            lambda: next((r for r in training.published(RunRequested) if r.data.trigger == "drift"), None)
+        )
+        await training.send(*[event(i, flipped=True) for i in range(700, 800)])
+        await training.learned(799)
 
-        fresh = losses(room.said(ChallengeUpdated))[run.data.line]
+        fresh = losses(training.published(ChallengeUpdated))[run.data.line]
 
         assert run.causationid == "alert"
         assert run.data.start_offset == 601
@@ -81,87 +95,87 @@ async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: M
 
 async def test_only_a_drift_of_the_served_error_starts_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
     of_a_feature = alert(650, 601, "feature", kind="data", subject="a")
-    async with house(broker, tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))
+    async with running_training(broker, tmp_path) as training:
+        await training.send(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))
 
-        await room.until(lambda: broker.committed.get(ALERTS) == 2)
+        await training.until(lambda: broker.committed.get(ALERTS) == 2)
 
-        assert [r.causationid for r in room.said(RunRequested) if r.data.trigger == "drift"] == ["error"]
+        assert [r.causationid for r in training.published(RunRequested) if r.data.trigger == "drift"] == ["error"]
 
 
 async def test_an_alert_before_its_outcomes_waits_for_them(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(100)], alert(650, 601))
-        await room.learned(99)
+    async with running_training(broker, tmp_path) as training:
+        await training.send(state(), *[event(i) for i in range(100)], alert(650, 601))
+        await training.learned(99)
 
-        await room.send(*[event(i) for i in range(100, 700)])
+        await training.send(*[event(i) for i in range(100, 700)])
 
-        await room.until(lambda: [r for r in room.said(RunRequested) if r.data.trigger == "drift"])
+        await training.until(lambda: [r for r in training.published(RunRequested) if r.data.trigger == "drift"])
         assert broker.events(DEAD_LETTERS["training"].topic) == []
 
 
 async def test_a_hundred_feedback_events_start_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path) as room:
-        await room.send(state(of=spec(retrain={"on_feedback": 100})), *[event(i) for i in range(150)])
+    async with running_training(broker, tmp_path) as training:
+        await training.send(state(of=spec(retrain={"on_feedback": 100})), *[event(i) for i in range(150)])
 
-        await room.send(*[event(i, kind="feedback", label=None, correction=1) for i in range(120)])
+        await training.send(*[event(i, kind="feedback", label=None, correction=1) for i in range(120)])
 
-        await room.until(lambda: "feedback" in [r.data.trigger for r in room.said(RunRequested)])
+        await training.until(lambda: "feedback" in [r.data.trigger for r in training.published(RunRequested)])
 
 
 async def test_a_restart_from_a_snapshot_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole, parted = MemoryBroker(partitions=1), MemoryBroker(partitions=1)
-    async with house(whole, tmp_path / "whole") as room:
-        await room.send(state(), *[event(i) for i in range(900)])
-        await room.learned(899)
+    async with running_training(whole, tmp_path / "whole") as training:
+        await training.send(state(), *[event(i) for i in range(900)])
+        await training.learned(899)
 
-    async with house(parted, tmp_path / "parted", snapshot_outcomes=100) as room:
-        await room.send(state(), *[event(i) for i in range(500)])
-        await room.learned(250)
-    async with house(parted, tmp_path / "parted") as room:
-        await room.send(*[event(i) for i in range(500, 900)])
-        await room.learned(899)
-        assert len({e.id for e in room.said(RunRequested)}) == 1
+    async with running_training(parted, tmp_path / "parted", snapshot_outcomes=100) as training:
+        await training.send(state(), *[event(i) for i in range(500)])
+        await training.learned(250)
+    async with running_training(parted, tmp_path / "parted") as training:
+        await training.send(*[event(i) for i in range(500, 900)])
+        await training.learned(899)
+        assert len({e.id for e in training.published(RunRequested)}) == 1
 
     found = [losses(of(ChallengeUpdated, b.events(ChallengeUpdated.topic))) for b in (whole, parted)]
     assert found[0] == found[1]
 
 
 async def test_an_alert_redelivered_after_a_crash_is_the_same_run(tmp_path: Path, broker: MemoryBroker) -> None:
-    async with house(broker, tmp_path / "first") as room:
-        await room.send(state(), *[event(i) for i in range(700)])
-        await room.learned(699)
-        await room.send(alert(650, 601))
-        await room.until(lambda: len(room.said(RunRequested)) == 2)
+    async with running_training(broker, tmp_path / "first") as training:
+        await training.send(state(), *[event(i) for i in range(700)])
+        await training.learned(699)
+        await training.send(alert(650, 601))
+        await training.until(lambda: len(training.published(RunRequested)) == 2)
     broker.committed.clear()
 
-    async with house(broker, tmp_path / "second") as room:
-        await room.send(*[event(i) for i in range(700, 800)])
-        await room.learned(799)
-        await room.until(lambda: broker.committed.get(ALERTS) == 1)
+    async with running_training(broker, tmp_path / "second") as training:
+        await training.send(*[event(i) for i in range(700, 800)])
+        await training.learned(799)
+        await training.until(lambda: broker.committed.get(ALERTS) == 1)
 
-        assert len({r.id for r in room.said(RunRequested)}) == 2
-        assert len({r.data.run for r in room.said(RunRequested)}) == 2
+        assert len({r.id for r in training.published(RunRequested)}) == 2
+        assert len({r.data.run for r in training.published(RunRequested)}) == 2
 
 
 async def test_a_snapshot_of_another_log_is_not_used(tmp_path: Path) -> None:
-    async with house(MemoryBroker(partitions=1), tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(300)])
-        await room.learned(299)
+    async with running_training(MemoryBroker(partitions=1), tmp_path) as training:
+        await training.send(state(), *[event(i) for i in range(300)])
+        await training.learned(299)
 
-    async with house(MemoryBroker(partitions=1), tmp_path) as room:
-        await room.send(state(), *[event(i) for i in range(100)])
-        await room.learned(99)
+    async with running_training(MemoryBroker(partitions=1), tmp_path) as training:
+        await training.send(state(), *[event(i) for i in range(100)])
+        await training.learned(99)
 
-        assert sorted(losses(room.said(ChallengeUpdated))[LINE]) == list(range(100))
+        assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(100))
 
 
 async def test_runs_are_listed_and_asked_for_by_http(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path) as room, door(room) as client:
+    async with running_training(broker, tmp_path) as training, http_client(training) as client:
         unknown = await client.post("/v1/loops/nowhere/runs", headers=JSON)
-        await room.send(state())
-        await room.send(*[event(i) for i in range(60)])
-        await room.learned(59)
+        await training.send(state())
+        await training.send(*[event(i) for i in range(60)])
+        await training.learned(59)
 
         first = await client.post("/v1/loops/market/runs", json={"reason": "a new season", "key": "k1"})
         again = await client.post("/v1/loops/market/runs", json={"key": "k1"})
@@ -187,44 +201,44 @@ class Workers:
         return self.all[-1]
 
 
-async def an_alert_waits(room: House) -> None:
+async def an_alert_waits(training: RunningTraining) -> None:
     """The second of two, in the cooldown of the first; its offset is committed."""
-    await room.send(state(), *[event(i) for i in range(700)], alert(650, 601))
-    await room.until(lambda: len(room.said(RunRequested)) == 2)
-    await room.send(*[event(i) for i in range(700, 1000)], alert(990, 950, "waits"))
-    await room.learned(999)
-    await room.until(lambda: room.broker.committed.get(ALERTS) == 2)
+    await training.send(state(), *[event(i) for i in range(700)], alert(650, 601))
+    await training.until(lambda: len(training.published(RunRequested)) == 2)
+    await training.send(*[event(i) for i in range(700, 1000)], alert(990, 950, "waits"))
+    await training.learned(999)
+    await training.until(lambda: training.broker.committed.get(ALERTS) == 2)
 
 
 async def test_an_alert_that_waits_outlives_the_worker(broker: MemoryBroker, tmp_path: Path) -> None:
     workers = Workers()
-    async with house(broker, tmp_path, workers.start) as room:
-        await an_alert_waits(room)
+    async with running_training(broker, tmp_path, workers.start) as training:
+        await an_alert_waits(training)
 
         await workers.all[0].end()
-        await room.send(*[event(i) for i in range(1000, 1300)])
+        await training.send(*[event(i) for i in range(1000, 1300)])
 
-        await room.until(lambda: [r.causationid for r in room.said(RunRequested)][2:] == ["waits"])
+        await training.until(lambda: [r.causationid for r in training.published(RunRequested)][2:] == ["waits"])
 
 
 async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with house(broker, tmp_path / "gone") as room:
-        await an_alert_waits(room)
+    async with running_training(broker, tmp_path / "gone") as training:
+        await an_alert_waits(training)
     broker.committed[ALERTS] = 99  # what was committed does not count, what the snapshot reflects does
 
-    async with house(broker, tmp_path / "without a snapshot") as room:
-        await room.until(lambda: broker.committed.get(ALERTS) == 2)
-        await room.send(*[event(i) for i in range(1000, 1300)])
+    async with running_training(broker, tmp_path / "without a snapshot") as training:
+        await training.until(lambda: broker.committed.get(ALERTS) == 2)
+        await training.send(*[event(i) for i in range(1000, 1300)])
 
-        await room.until(lambda: "waits" in [r.causationid for r in room.said(RunRequested)])
-        assert len({r.id for r in room.said(RunRequested)}) == 3
+        await training.until(lambda: "waits" in [r.causationid for r in training.published(RunRequested)])
+        assert len({r.id for r in training.published(RunRequested)}) == 3
 
 
 async def test_a_run_asked_for_before_any_outcome_waits_for_the_first_label(
     broker: MemoryBroker, tmp_path: Path
 ) -> None:
     await broker.append("registry.loop_state.v1", b"market", state().encode())
-    async with house(broker, tmp_path) as room, door(room) as client:
+    async with running_training(broker, tmp_path) as training, http_client(training) as client:
         answer = await client.post("/v1/loops/market/runs", headers=JSON)
 
         assert answer.status_code == 202
@@ -242,13 +256,13 @@ async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_i
             return await super().end_offset(topic, partition)
 
     engine = Slow(MemoryBroker(partitions=1), "training")
-    learners = ProcessLearners(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), engine, workers.start)
-    async with learners:
-        opening = asyncio.create_task(learners.open(0))
+    supervisor = WorkerSupervisor(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), engine, workers.start)
+    async with supervisor:
+        opening = asyncio.create_task(supervisor.open(0))
         await asked.wait()
 
         await workers.all[0].end()
-        await until(lambda: len(workers.all) == 2 and learners.not_ready() is None)
+        await until(lambda: len(workers.all) == 2 and supervisor.not_ready() is None)
         answered.set()
 
         assert (await asyncio.wait_for(opening, 10)).next_offset == 0

@@ -1,4 +1,4 @@
-"""Artifacts that no version needs are deleted on the registry's word, and runs that people ask for have a quota."""
+"""Artifacts that no version needs are deleted as the registry's state says, and manual runs have a quota."""
 
 from __future__ import annotations
 
@@ -14,50 +14,57 @@ from tests.training.training_world import START, state
 from everloop_learning.loops import KnownLoops
 from everloop_models.store import ArtifactStore
 from everloop_schemas.training import RunRequested, RunRequestedData
-from everloop_training.adapters.collector import Collector
+from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.runs import RUNS_PER_LOOP, MemoryRunLog
-from everloop_training.domain.collecting import Stored, needless
+from everloop_training.domain.artifact_retention import StoredFile, unneeded_files
+from everloop_training.domain.run_quota import RunQuota
+from everloop_training.domain.run_reply import RunReply
 from everloop_training.errors import TooManyRuns
 from everloop_training.handlers import Handlers
 
 OLD, HOUR_S = 7200.0, 3600.0
 
 
-def file(version: str, age_s: float = OLD) -> Stored:
+def stored_file(version: str, age_s: float = OLD) -> StoredFile:
     """A version's file."""
-    return Stored(f"models/market/{version}-0123456789abcdef.pkl", 100, age_s)
+    return StoredFile(f"models/market/{version}-0123456789abcdef.pkl", 100, age_s)
 
 
-def gone(*files: Stored, **told: Any) -> list[str]:
+def gone(*files: StoredFile, **parts: Any) -> list[str]:
     """The versions of the files that can go."""
-    found = needless(files, state(1, **told).data, HOUR_S)
+    found = unneeded_files(files, state(1, **parts).data, HOUR_S)
     return [f.name.removeprefix("models/market/").removesuffix("-0123456789abcdef.pkl") for f in found]
 
 
-def test_what_the_registry_keeps_stays_and_what_it_judged_and_does_not_keep_goes() -> None:
-    files = [file("logistic-0@100"), file("logistic-0@200"), file("forest-0@250"), file("logistic-0@300")]
+def test_what_the_registry_keeps_stays_and_what_it_decided_on_and_does_not_keep_goes() -> None:
+    files = [
+        stored_file("logistic-0@100"),
+        stored_file("logistic-0@200"),
+        stored_file("forest-0@250"),
+        stored_file("logistic-0@300"),
+    ]
 
     assert gone(*files, kept=("logistic-0@200",), judged=300) == ["logistic-0@100", "forest-0@250"]
 
 
-def test_nothing_goes_before_it_is_judged_nor_while_it_is_young_nor_without_the_registrys_word() -> None:
-    young, waiting, old = file("a-0@100", age_s=60), file("a-0@400"), file("a-0@50")
+def test_nothing_goes_before_the_registry_decided_on_it_nor_while_it_is_young() -> None:
+    young, waiting, old = stored_file("a-0@100", age_s=60), stored_file("a-0@400"), stored_file("a-0@50")
 
     assert gone(young, waiting, old, kept=(), judged=300) == ["a-0@50"]
-    assert gone(young, waiting, old) == [], "a registry of the release before says nothing of artifacts"
+    assert gone(young, waiting, old) == [], "the registry of the release before names no artifacts"
 
 
 def test_of_a_deleted_loop_all_goes_and_so_does_what_a_crash_left() -> None:
-    files = [file("a-0@100"), file("a-0@900"), file("a-0@900", age_s=10)]
-    torn = Stored("models/market/.a-0@1-00.pkl.0123456789abcdef0123456789abcdef", 5, OLD)
+    files = [stored_file("a-0@100"), stored_file("a-0@900"), stored_file("a-0@900", age_s=10)]
+    torn = StoredFile("models/market/.a-0@1-00.pkl.0123456789abcdef0123456789abcdef", 5, OLD)
 
-    assert needless([*files, torn], None, HOUR_S) == [*files[:2], torn]
-    assert needless([torn], state(1).data, HOUR_S) == [torn]
+    assert unneeded_files([*files, torn], None, HOUR_S) == [*files[:2], torn]
+    assert unneeded_files([torn], state(1).data, HOUR_S) == [torn]
 
 
-def test_the_collector_deletes_files_by_that_rule_and_leaves_loops_it_never_heard_of(tmp_path: Path) -> None:
+def test_the_collector_deletes_files_by_that_rule_and_leaves_unknown_loops(tmp_path: Path) -> None:
     store, loops = ArtifactStore(tmp_path.as_uri()), KnownLoops()
-    for loop in ("market", "gone", "stranger"):
+    for loop in ("market", "gone", "unknown"):
         for offset in (100, 200):
             store.put(store.name(loop, f"a-0@{offset}", "0" * 64), b"x" * 1_000)
     for path in tmp_path.rglob("*.pkl"):
@@ -65,18 +72,18 @@ def test_the_collector_deletes_files_by_that_rule_and_leaves_loops_it_never_hear
     loops.apply(state(1, kept=("a-0@200",), judged=200))
     gone_state = state(1, deleted=True)
     loops.apply(gone_state.model_copy(update={"loop": "gone"}))
-    collector = Collector(store, loops, HOUR_S)
+    collector = ArtifactCollector(store, loops, HOUR_S)
 
     freed = [collector.collect(), collector.collect()]
 
     assert freed == [3_000, 0]
     left = sorted(str(path.relative_to(tmp_path / "models")) for path in tmp_path.rglob("*.pkl"))
     zeros = "0" * 16
-    assert left == [f"market/a-0@200-{zeros}.pkl", f"stranger/a-0@100-{zeros}.pkl", f"stranger/a-0@200-{zeros}.pkl"]
+    assert left == [f"market/a-0@200-{zeros}.pkl", f"unknown/a-0@100-{zeros}.pkl", f"unknown/a-0@200-{zeros}.pkl"]
 
 
 def run(n: int, trigger: str = "manual") -> RunRequested:
-    """A run that a person asked for."""
+    """A run that a person requested."""
     data = RunRequestedData.model_validate(
         {
             "run": f"r{n}", "key": f"{trigger}/{n}", "trigger": trigger, "reason": "test", "line": f"a-{n}",
@@ -86,27 +93,28 @@ def run(n: int, trigger: str = "manual") -> RunRequested:
     return RunRequested(id=f"q{n}", time=START, subject="a", loop="market", revision=1, data=data)
 
 
-class Asked:
-    """Learners that start what they are asked for."""
+class StubLearners:
+    """Learners that start each run that is requested."""
 
     def __init__(self, runs: MemoryRunLog) -> None:
         self.runs, self.n = runs, 100
 
-    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested:
+    async def request_manual_run(self, loop: str, key: str, reason: str) -> RunReply:
         """Another run."""
         self.n += 1
         made = run(self.n)
-        self.runs.requested(made)
-        return made
+        self.runs.add_requested(made)
+        return RunReply(made)
 
 
-async def test_more_runs_than_the_quota_within_an_hour_are_told_to_come_back() -> None:
+async def test_more_runs_than_the_quota_within_an_hour_are_refused_with_429() -> None:
     loops, runs = KnownLoops(), MemoryRunLog()
     loops.apply(state())
     now = START
-    handlers = Handlers(loops, runs, Asked(runs), lambda: now, max_runs_per_hour=3)  # type: ignore[arg-type]
+    learners: Any = StubLearners(runs)
+    handlers = Handlers(loops, runs, learners, learners, lambda: now, RunQuota(3))
     for n in range(50):
-        runs.requested(run(n, "drift"))
+        runs.add_requested(run(n, "drift"))
 
     first = [await handlers.request_run("market", "why not", None) for _ in range(3)]
     with pytest.raises(TooManyRuns, match="EVERLOOP_TRAINING_MAX_RUNS_PER_HOUR") as refused:
@@ -126,7 +134,7 @@ def test_the_record_of_runs_is_bounded() -> None:
     runs = MemoryRunLog()
 
     for n in range(RUNS_PER_LOOP + 500):
-        runs.requested(run(n))
+        runs.add_requested(run(n))
 
     assert [r.data.run for r, _ in runs.of("market")][:1] == ["r500"]
     assert len(runs.all()) == RUNS_PER_LOOP

@@ -22,16 +22,16 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 LINE = "logistic-regression-0"
 
 
-async def said(log: LogReader) -> list[Event]:
+async def published(log: LogReader) -> list[Event]:
     topics = (ChallengeUpdated.topic, RunRequested.topic)
     return [e for t in topics for _, e in await log.read(t, 0, 0, await log.end_offset(t, 0))]
 
 
 async def learned(log: LogReader, offset: int, deadline_s: float = 90.0) -> list[Event]:
     async with asyncio.timeout(deadline_s):
-        while not any(offset in e.data.offsets for e in of(ChallengeUpdated, await said(log))):
+        while not any(offset in e.data.offsets for e in of(ChallengeUpdated, await published(log))):
             await asyncio.sleep(0.1)
-    return await said(log)
+    return await published(log)
 
 
 async def running(service: Service, stop: asyncio.Event) -> asyncio.Task[None]:

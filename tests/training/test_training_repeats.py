@@ -1,14 +1,14 @@
-"""Records that the outcome log holds twice: feature said them again after a crash, and they are learned once."""
+"""Records that the outcome log holds twice: feature published them again after a crash, and they are learned once."""
 
 from __future__ import annotations
 
 import pickle
 
-from tests.training.training_world import learner, losses, outcomes, state, tools
+from tests.training.training_world import dependencies, losses, make_learner, outcomes, state
 
-from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.outcome import Outcome
-from everloop_training.domain.repeats import OFFSETS_KEPT, REMEMBERED, Repeats
+from everloop_training.worker.learners.loop_learner import LoopLearner
+from everloop_training.worker.learners.repeats import OFFSETS_KEPT, REMEMBERED, Repeats
 
 
 def log_with_repeats(stop: int) -> list[Outcome]:
@@ -17,45 +17,45 @@ def log_with_repeats(stop: int) -> list[Outcome]:
     return [*outcomes(0, 50), *again, *outcomes(60, stop)]
 
 
-def fed(room: LoopLearner, log: list[Outcome]) -> LoopLearner:
+def fed(learner: LoopLearner, log: list[Outcome]) -> LoopLearner:
     for outcome in log:
-        room.learn(outcome)
-    return room
+        learner.learn(outcome)
+    return learner
 
 
 def test_an_outcome_that_lies_on_the_log_twice_is_learned_once() -> None:
-    room = fed(learner(), log_with_repeats(100))
+    learner = fed(make_learner(), log_with_repeats(100))
 
-    told = losses(room.take())["logistic-regression-0"]
+    reported = losses(learner.take_events())["logistic-regression-0"]
 
-    assert set(told) == {*range(50), *range(60, 100)}
-    assert room.outcomes == 90
-    assert room.triggers.labels == 90
-    assert room.position == 99
+    assert set(reported) == {*range(50), *range(60, 100)}
+    assert learner.progress.outcomes == 90
+    assert learner.triggers.labels == 90
+    assert learner.progress.position == 99
 
 
 def test_a_line_rebuilt_from_history_leaves_out_the_same_records() -> None:
-    untouched, room = fed(learner(), log_with_repeats(5000)), fed(learner(), log_with_repeats(2000))
-    room.roster.keep(set(), room.state.data.spec)
-    fed(room, outcomes(2000, 4000))
+    untouched, learner = fed(make_learner(), log_with_repeats(5000)), fed(make_learner(), log_with_repeats(2000))
+    learner.lines.retain(set(), learner.state.data.spec)
+    fed(learner, outcomes(2000, 4000))
 
-    room.follow(state(1, champion="logistic-regression-0@29"))
-    while gaps := room.gaps():
-        room.fill(gaps[0], [o for o in log_with_repeats(5000) if gaps[0].start <= o.offset < gaps[0].stop])
-    fed(room, outcomes(4000, 5000))
+    learner.on_loop_state(state(1, champion="logistic-regression-0@29"))
+    while gaps := learner.lines.gaps():
+        learner.learn_history(gaps[0], [o for o in log_with_repeats(5000) if gaps[0].start <= o.offset < gaps[0].stop])
+    fed(learner, outcomes(4000, 5000))
 
-    line, kept = (r.roster.lines["logistic-regression-0"] for r in (room, untouched))
+    line, kept = (each.lines.learning["logistic-regression-0"] for each in (learner, untouched))
     assert (line.outcomes, pickle.dumps(line.model)) == (kept.outcomes, pickle.dumps(kept.model))
 
 
 def test_a_snapshot_between_an_outcome_and_its_repetition_remembers() -> None:
     log = log_with_repeats(70)
-    room = pickle.loads(pickle.dumps(fed(learner(), log[:53])))
-    room.restored(tools())
+    learner = pickle.loads(pickle.dumps(fed(make_learner(), log[:53])))
+    learner.attach(dependencies())
 
-    fed(room, log[53:])
+    fed(learner, log[53:])
 
-    assert room.outcomes == 60
+    assert learner.progress.outcomes == 60
 
 
 def test_what_is_remembered_of_ids_is_bounded() -> None:

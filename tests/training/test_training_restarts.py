@@ -7,13 +7,24 @@ import pickle
 from typing import Any
 
 import pytest
-from tests.training.training_world import Shelf, alert, event, learner, losses, of, outcomes, spec, state, tools
+from tests.training.training_world import (
+    MemoryArtifacts,
+    alert,
+    dependencies,
+    event,
+    losses,
+    make_learner,
+    of,
+    outcomes,
+    spec,
+    state,
+)
 
 from everloop_models.formats.river.model import RiverModel
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished
-from everloop_training.domain.learner import LoopLearner
 from everloop_training.domain.outcome import Outcome, outcome_of
+from everloop_training.worker.learners.loop_learner import LoopLearner
 
 LINE = "logistic-regression-0"
 POISON = 7e77
@@ -36,22 +47,22 @@ def poisoned(*offsets: int) -> dict[int, Outcome]:
     return {o: outcome_of(event(o, features={"a": POISON, "b": 0.5}), o) for o in offsets}
 
 
-def feed(room: LoopLearner, start: int, stop: int, poison: dict[int, Outcome], **parts: Any) -> None:
+def feed(learner: LoopLearner, start: int, stop: int, poison: dict[int, Outcome], **parts: Any) -> None:
     for outcome in outcomes(start, stop, **parts):
-        room.learn(poison.get(outcome.offset, outcome))
+        learner.learn(poison.get(outcome.offset, outcome))
 
 
-def fill(room: LoopLearner, poison: dict[int, Outcome]) -> None:
-    while gaps := room.gaps():
+def fill(learner: LoopLearner, poison: dict[int, Outcome]) -> None:
+    while gaps := learner.lines.gaps():
         history = outcomes(gaps[0].start, gaps[0].stop)
-        room.fill(gaps[0], [poison.get(o.offset, o) for o in history])
+        learner.learn_history(gaps[0], [poison.get(o.offset, o) for o in history])
 
 
 def test_a_champions_line_goes_on_without_the_outcome_that_broke_it() -> None:
-    room, poison = learner(state(1, champion=f"{LINE}@29")), poisoned(450)
-    feed(room, 0, 700, poison)
+    learner, poison = make_learner(state(1, champion=f"{LINE}@29")), poisoned(450)
+    feed(learner, 0, 700, poison)
 
-    events = room.take()
+    events = learner.take_events()
 
     [failed] = of(LineFailed, events)
     assert (failed.data.line, failed.data.state, failed.data.offset) == (LINE, "restarted", 451)
@@ -66,96 +77,96 @@ def test_a_champions_line_goes_on_without_the_outcome_that_broke_it() -> None:
 def test_from_its_last_version_or_from_the_log_it_comes_to_the_same_bytes() -> None:
     poison, made = poisoned(3450), list[str]()
     for forgets in (False, True):
-        shelf = Shelf()
-        room = learner(state(1, champion=f"{LINE}@29"), shelf)
-        feed(room, 0, 3450, poison)
+        artifacts = MemoryArtifacts()
+        learner = make_learner(state(1, champion=f"{LINE}@29"), artifacts)
+        feed(learner, 0, 3450, poison)
         if forgets:
-            shelf.kept.clear()
-        feed(room, 3450, 3600, poison)
-        fill(room, poison)
-        feed(room, 3600, 3800, poison)
-        made.append(of(ModelTrained, room.take())[-1].data.sha256)
+            artifacts.stored.clear()
+        feed(learner, 3450, 3600, poison)
+        fill(learner, poison)
+        feed(learner, 3600, 3800, poison)
+        made.append(of(ModelTrained, learner.take_events())[-1].data.sha256)
 
     assert made[0] == made[1]
 
 
 def test_a_version_that_has_learned_the_outcome_is_no_good_to_start_from() -> None:
-    shelf, poison = Shelf(), poisoned(399)
-    room = learner(state(1, champion=f"{LINE}@29"), shelf)
+    artifacts, poison = MemoryArtifacts(), poisoned(399)
+    learner = make_learner(state(1, champion=f"{LINE}@29"), artifacts)
 
-    feed(room, 0, 600, poison)
+    feed(learner, 0, 600, poison)
 
-    assert f"{LINE}@399" in shelf.kept
-    assert room.roster.lines[LINE].joined
-    model: Any = room.roster.lines[LINE].model
+    assert f"{LINE}@399" in artifacts.stored
+    assert learner.lines.learning[LINE].caught_up
+    model: Any = learner.lines.learning[LINE].model
     assert math.isfinite(model.estimator.intercept)
 
 
 @pytest.mark.parametrize("at", [0, 5, 28])
 def test_a_line_that_breaks_before_its_first_version_still_comes_to_one(at: int) -> None:
-    room = learner()
+    learner = make_learner()
 
-    feed(room, 0, 60, poisoned(at))
+    feed(learner, 0, 60, poisoned(at))
 
-    [first] = of(ModelTrained, room.take())
+    [first] = of(ModelTrained, learner.take_events())
     assert first.data.reason == "initial"
     assert first.data.manifest.skipped == (at, at + 1)
 
 
 def test_a_fresh_line_that_meets_it_in_history_starts_again_too() -> None:
-    room, poison = learner(), poisoned(450)
-    feed(room, 0, 600, poison)
-    room.take()
+    learner, poison = make_learner(), poisoned(450)
+    feed(learner, 0, 600, poison)
+    learner.take_events()
 
-    fresh = room.on_drift(alert(599, 400))
-    feed(room, 600, 700, poison)
+    fresh = learner.drift_runs.on_drift(alert(599, 400))
+    feed(learner, 600, 700, poison)
 
     assert fresh is not None
-    assert fresh.data.line in losses(room.take())
-    assert room.roster.skipped[fresh.data.line] == [frozenset({450, 451})]
+    assert fresh.data.line in losses(learner.take_events())
+    assert learner.lines.skipped[fresh.data.line] == [frozenset({450, 451})]
 
 
 def test_a_line_that_goes_on_breaking_is_out_for_good_and_the_others_go_on() -> None:
-    room = learner(state(of=spec(models=[{"preset": "logistic"}, {"preset": "naive_bayes"}])))
+    learner = make_learner(state(of=spec(models=[{"preset": "logistic"}, {"preset": "naive_bayes"}])))
 
-    feed(room, 0, 700, poisoned(*range(100, 700, 50)))
+    feed(learner, 0, 700, poisoned(*range(100, 700, 50)))
 
-    events = room.take()
-    said = [f.data.state for f in of(LineFailed, events) if f.data.line == "logistic-0"]
-    assert said == ["restarted"] * 5 + ["ended"]
-    assert "logistic-0" not in room.roster.lines
+    events = learner.take_events()
+    states = [f.data.state for f in of(LineFailed, events) if f.data.line == "logistic-0"]
+    assert states == ["restarted"] * 5 + ["ended"]
+    assert "logistic-0" not in learner.lines.learning
     assert max(losses(events)["naive-bayes-0"]) == 699
 
 
 def test_a_line_that_is_needed_again_does_not_meet_what_broke_it() -> None:
-    room, poison = learner(state(1, champion=f"{LINE}@29")), poisoned(450)
-    feed(room, 0, 500, poison)
-    room.take()
-    room.roster.keep(set(), room.state.data.spec)
-    feed(room, 500, 600, poison)
+    learner, poison = make_learner(state(1, champion=f"{LINE}@29")), poisoned(450)
+    feed(learner, 0, 500, poison)
+    learner.take_events()
+    learner.lines.retain(set(), learner.state.data.spec)
+    feed(learner, 500, 600, poison)
 
-    room.follow(state(2, champion=f"{LINE}@429"))
-    fill(room, poison)
-    feed(room, 600, 700, poison)
+    learner.on_loop_state(state(2, champion=f"{LINE}@429"))
+    fill(learner, poison)
+    feed(learner, 600, 700, poison)
 
-    assert of(LineFailed, room.take()) == []
-    assert room.roster.lines[LINE].joined
+    assert of(LineFailed, learner.take_events()) == []
+    assert learner.lines.learning[LINE].caught_up
 
 
-def test_a_restored_learner_says_the_same_of_the_same_outcome() -> None:
+def test_a_restored_learner_publishes_the_same_failure_of_the_same_outcome() -> None:
     poison = poisoned(450)
-    straight = learner(state(1, champion=f"{LINE}@29"))
+    straight = make_learner(state(1, champion=f"{LINE}@29"))
     feed(straight, 0, 700, poison)
-    cut = learner(state(1, champion=f"{LINE}@29"))
+    cut = make_learner(state(1, champion=f"{LINE}@29"))
     feed(cut, 0, 450, poison)
 
     restored: LoopLearner = pickle.loads(pickle.dumps(cut))
-    restored.restored(tools())
+    restored.attach(dependencies())
     restored.live = True
     feed(restored, 450, 700, poison)
     fill(restored, poison)
 
-    [before], [after] = of(LineFailed, straight.take()), of(LineFailed, restored.take())
+    [before], [after] = of(LineFailed, straight.take_events()), of(LineFailed, restored.take_events())
     assert before.id == after.id
     assert before.data == after.data
-    assert restored.roster.lines[LINE].outcomes == straight.roster.lines[LINE].outcomes
+    assert restored.lines.learning[LINE].outcomes == straight.lines.learning[LINE].outcomes

@@ -11,7 +11,7 @@ from tests.training.training_world import event, spec
 
 from everloop_schemas.cron import Cron
 from everloop_training.domain.outcome import outcome_of
-from everloop_training.domain.triggers import Triggers
+from everloop_training.worker.learners.triggers import RunTriggers
 
 MONDAY = datetime(2026, 6, 1, 2, 30, tzinfo=UTC)
 
@@ -43,18 +43,18 @@ def test_no_time_is_beyond_a_schedule(after: float) -> None:
 
 
 def test_a_label_dated_as_its_sender_likes_moves_no_schedule() -> None:
-    triggers, daily = Triggers(), spec(retrain={"on_schedule": "0 3 * * *"})
+    triggers, daily = RunTriggers(), spec(retrain={"on_schedule": "0 3 * * *"})
     strange = event(0).model_copy(update={"time": datetime(9999, 12, 31, tzinfo=UTC)})
 
     fired = [
-        triggers.due(daily, outcome_of(strange if i == 1 else event(i), i, logged_ms), i)
+        triggers.find_due(daily, outcome_of(strange if i == 1 else event(i), i, logged_ms), i)
         for i, logged_ms in enumerate(int((MONDAY.timestamp() + h * 3600) * 1000) for h in range(0, 30))
     ]
 
-    assert [i for i, cause in enumerate(fired) if cause] == [i for i in range(30) if (MONDAY.hour + i) % 24 == 3]
+    assert [i for i, due in enumerate(fired) if due] == [i for i in range(30) if (MONDAY.hour + i) % 24 == 3]
 
 
 @pytest.mark.parametrize("expression", ["hourly", "0 3 * *", "61 * * * *", "a * * * *", "*/0 * * * *"])
-def test_what_is_no_schedule_is_refused_at_the_door(expression: Any) -> None:
+def test_an_invalid_schedule_is_refused_by_the_spec(expression: Any) -> None:
     with pytest.raises(ValidationError, match=r"retrain\.on_schedule"):
         spec(retrain={"on_schedule": expression})

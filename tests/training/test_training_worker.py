@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.training.training_world import event, house, losses, state, until
+from tests.training.training_world import event, losses, running_training, state, until
 
 from everloop_schemas.training import ChallengeUpdated, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_training.adapters.process import WorkerProcess
+from everloop_training.worker.protocol.pipe import WorkerProcess
 
 pytestmark = pytest.mark.process
 
@@ -23,26 +23,26 @@ LINE = "logistic-regression-0"
 
 async def test_a_killed_worker_is_replaced_nothing_is_missed_and_a_clean_stop_leaves_no_process(tmp_path: Path) -> None:
     broker = MemoryBroker(partitions=1)
-    async with house(broker, tmp_path, WorkerProcess.start, snapshot_outcomes=150) as room:
-        await room.send(state(), *[event(i) for i in range(400)])
-        await room.learned(399)
-        pid = room.learners.worker_pid
+    async with running_training(broker, tmp_path, WorkerProcess.start, snapshot_outcomes=150) as training:
+        await training.send(state(), *[event(i) for i in range(400)])
+        await training.learned(399)
+        pid = training.supervisor.worker_pid
 
         os.kill(pid, signal.SIGKILL)
-        await room.send(*[event(i) for i in range(400, 800)])
-        await room.learned(799)
+        await training.send(*[event(i) for i in range(400, 800)])
+        await training.learned(799)
 
-        another = room.learners.worker_pid
+        another = training.supervisor.worker_pid
         assert another != pid
-        assert sorted(losses(room.said(ChallengeUpdated))[LINE]) == list(range(800))
-        assert len({r.data.key for r in room.said(RunRequested)}) == 1
+        assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(800))
+        assert len({r.data.key for r in training.published(RunRequested)}) == 1
     assert not psutil.pid_exists(another)
 
 
 async def test_a_worker_ends_with_the_process_that_started_it_even_after_kill_9(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys; from pathlib import Path;"
-        "from everloop_training.adapters.process import WorkerProcess;"
+        "from everloop_training.worker.protocol.pipe import WorkerProcess;"
         "from everloop_training.settings import TrainingSettings\n"
         "async def main():\n"
         "    worker = await WorkerProcess.start(TrainingSettings(data=Path(sys.argv[1])))\n"

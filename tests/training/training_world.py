@@ -21,14 +21,14 @@ from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
 from everloop_schemas.training import ChallengeUpdated
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.service import Service
-from everloop_training.adapters.inline import InlineWorker
-from everloop_training.adapters.learners import StartWorker
+from everloop_training.adapters.supervisor import StartWorker
 from everloop_training.app import build
-from everloop_training.domain.learner import LoopLearner
-from everloop_training.domain.lines import SavedVersion
 from everloop_training.domain.outcome import Outcome, outcome_of
-from everloop_training.domain.voice import Tools
 from everloop_training.settings import TrainingSettings
+from everloop_training.worker.inline import InlineWorker
+from everloop_training.worker.learners.dependencies import LearnerDependencies
+from everloop_training.worker.learners.learning_line import SavedVersion
+from everloop_training.worker.learners.loop_learner import LoopLearner
 
 T = TypeVar("T", bound=Event)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -110,34 +110,36 @@ def alert(offset: int, change_point: int, ident: str = "alert", **changes: Any) 
 
 
 @dataclass
-class Shelf:
+class MemoryArtifacts:
     """An artifact store in memory that can be full."""
 
     full: bool = False
-    kept: dict[str, bytes] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)
 
-    def keep(self, loop: str, version: str, model: OnlineModel) -> SavedVersion:
+    def store_version(self, loop: str, version: str, model: OnlineModel) -> SavedVersion:
         if self.full:
             raise ArtifactUnavailable("the disk is full")
         artifact = save(model)
-        self.kept[version] = artifact.data
+        self.stored[version] = artifact.data
         return SavedVersion(version, f"memory://{version}", artifact.sha256, artifact.size)
 
-    def recall(self, saved: SavedVersion) -> OnlineModel:
-        if saved.version not in self.kept:
+    def load_version(self, saved: SavedVersion) -> OnlineModel:
+        if saved.version not in self.stored:
             raise ArtifactUnavailable("it has been collected")
-        return verify_and_load(self.kept[saved.version], saved.sha256)
+        return verify_and_load(self.stored[saved.version], saved.sha256)
 
 
-def tools(shelf: Shelf | None = None, now: Callable[[], datetime] = lambda: START) -> Tools:
-    chosen = shelf or Shelf()
-    return Tools(now, chosen.keep, chosen.recall)
+def dependencies(
+    artifacts: MemoryArtifacts | None = None, now: Callable[[], datetime] = lambda: START
+) -> LearnerDependencies:
+    chosen = artifacts or MemoryArtifacts()
+    return LearnerDependencies(now, chosen.store_version, chosen.load_version)
 
 
-def learner(first: LoopState | None = None, shelf: Shelf | None = None) -> LoopLearner:
-    made = LoopLearner(first or state(), 0, tools(shelf))
-    made.live = True
-    return made
+def make_learner(first: LoopState | None = None, artifacts: MemoryArtifacts | None = None) -> LoopLearner:
+    learner = LoopLearner(first or state(), 0, dependencies(artifacts))
+    learner.live = True
+    return learner
 
 
 def of(kind: type[T], events: Sequence[Event]) -> list[T]:
@@ -145,7 +147,7 @@ def of(kind: type[T], events: Sequence[Event]) -> list[T]:
 
 
 def losses(events: Sequence[Event]) -> dict[str, dict[int, float]]:
-    """Loss by line and offset, the first word on each."""
+    """Loss by line and offset, the first report of each."""
     found: dict[str, dict[int, float]] = {}
     for e in of(ChallengeUpdated, events):
         for line, values in e.data.losses.items():
@@ -156,17 +158,17 @@ def losses(events: Sequence[Event]) -> dict[str, dict[int, float]]:
 
 
 @dataclass
-class House:
+class RunningTraining:
     """The service at work over a broker."""
 
     broker: MemoryBroker
     service: Service
 
-    def said(self, kind: type[T]) -> list[T]:
+    def published(self, kind: type[T]) -> list[T]:
         return [e for e in self.broker.events(kind.topic) if isinstance(e, kind)]
 
     @property
-    def learners(self) -> Any:
+    def supervisor(self) -> Any:
         return self.service.resources[0]
 
     async def send(self, *events: Event) -> None:
@@ -177,7 +179,7 @@ class House:
         return await until(condition, deadline_s)
 
     async def learned(self, offset: int) -> None:
-        await self.until(lambda: any(offset in e.data.offsets for e in self.said(ChallengeUpdated)))
+        await self.until(lambda: any(offset in e.data.offsets for e in self.published(ChallengeUpdated)))
 
 
 async def until(condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
@@ -190,7 +192,7 @@ async def until(condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
 
 
 async def started(service: Service, running: asyncio.Task[None], deadline_s: float = 50.0) -> None:
-    """Wait until a service is ready; raises why it has stopped, or says why it is not ready."""
+    """Wait until a service is ready; raises why it has stopped, or why it is not ready."""
     end = time.monotonic() + deadline_s
     while service.not_ready() is not None and not running.done():
         assert time.monotonic() < end, service.not_ready()
@@ -200,9 +202,9 @@ async def started(service: Service, running: asyncio.Task[None], deadline_s: flo
 
 
 @asynccontextmanager
-async def house(
+async def running_training(
     broker: MemoryBroker, data: Path, start_worker: StartWorker = InlineWorker.start, **settings: Any
-) -> AsyncIterator[House]:
+) -> AsyncIterator[RunningTraining]:
     """The service running until the block ends, then stopped cleanly."""
     chosen = TrainingSettings(data=data, port=0, log_level="WARNING", linger_ms=5, **settings)
     service = build(chosen, broker.engine, start_worker)
@@ -210,7 +212,7 @@ async def house(
     running = asyncio.create_task(service.run(stop))
     try:
         await started(service, running)
-        yield House(broker, service)
+        yield RunningTraining(broker, service)
     finally:
         stop.set()
         await running

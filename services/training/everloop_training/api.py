@@ -1,4 +1,4 @@
-"""The HTTP door: a loop's runs, and one more run."""
+"""The HTTP endpoint: a loop's runs, and the request for another."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from everloop_shared.text import Readable
 from everloop_training.handlers import Handlers
 
 COMMAND_BYTES = 10_000
-NO_OUTCOMES = "there are no outcomes to learn from yet; training starts by itself with the first label"
+NO_OUTCOMES = "there is no outcome to learn yet; training starts by itself with the first label"
 
 
 class RunBody(BaseModel):
-    """Why a person wants a run; the same `key` again is the same run."""
+    """Why a person requests a run; the same `key` again is the same run."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,21 +38,21 @@ def router(handlers: Handlers, publisher: Publisher) -> APIRouter:
 
     @routes.get("/runs", summary="The loop's runs, oldest first")
     async def runs(loop: str) -> JSONResponse:
-        return JSONResponse({"loop": loop, "runs": [_described(r, f) for r, f in handlers.runs_of(loop)]})
+        return JSONResponse({"loop": loop, "runs": [_describe(r, f) for r, f in handlers.runs_of(loop)]})
 
     @routes.post("/runs", status_code=202, summary="Start a fresh line now", openapi_extra=_BODY)
     async def retrain(loop: str, request: Request) -> JSONResponse:
-        asked = await command_body(RunBody, request, COMMAND_BYTES, required=False)
-        run = await handlers.request_run(loop, asked.reason, asked.key)
+        body = await command_body(RunBody, request, COMMAND_BYTES, required=False)
+        run = await handlers.request_run(loop, body.reason, body.key)
         if run is None:
             return JSONResponse({"loop": loop, "run": None, "state": "waiting", "detail": NO_OUTCOMES}, 202)
         await publisher.publish([run])
-        return JSONResponse(_described(run, None), 202)
+        return JSONResponse(_describe(run, None), 202)
 
     return routes
 
 
-def _described(requested: RunRequested, finished: RunFinished | None) -> dict[str, Any]:
+def _describe(requested: RunRequested, finished: RunFinished | None) -> dict[str, Any]:
     data = requested.data
     return {
         **data.model_dump(mode="json", exclude={"model"}),

@@ -12,27 +12,29 @@ from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
-from everloop_training.adapters.collector import Collector
-from everloop_training.adapters.learners import ProcessLearners, StartWorker
-from everloop_training.adapters.process import WorkerProcess
+from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
 from everloop_training.api import router
+from everloop_training.domain.run_quota import RunQuota
 from everloop_training.handlers import Handlers
 from everloop_training.settings import TrainingSettings
+from everloop_training.worker.protocol.pipe import WorkerProcess
 
 
 def build(
     settings: TrainingSettings, connect: EngineFactory, start_worker: StartWorker = WorkerProcess.start
 ) -> Service:
-    """The service: the lines learn in a worker process, and the outcome log is read on from their snapshots."""
+    """The service: the lines learn in a worker process, and the outcome log is consumed on from their snapshots."""
     loops, runs = KnownLoops(), MemoryRunLog()
     engine = connect("training")
-    learners = ProcessLearners(settings, loops, runs, engine, start_worker)
-    handlers = Handlers(loops, runs, learners, max_runs_per_hour=settings.max_runs_per_hour)
-    collector = Collector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
+    supervisor = WorkerSupervisor(settings, loops, runs, engine, start_worker)
+    quota = RunQuota(settings.max_runs_per_hour)
+    handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=quota)
+    collector = ArtifactCollector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
 
     async def start_at(topic: str, partition: int) -> int | None:
-        opened = await learners.open(partition)
+        opened = await supervisor.open(partition)
         return opened.next_offset if topic == OutcomeObserved.topic.name else opened.next_alert
 
     routes = [
@@ -47,7 +49,7 @@ def build(
         settings=settings,
         endpoints=[HttpEndpoint("training", settings, router(handlers, engine))],
         consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
-        resources=[learners],
-        background=[learners.run, lambda: collector.run(settings.collect_every_s)],
-        readiness=[learners.not_ready],
+        resources=[supervisor],
+        background=[supervisor.run, lambda: collector.run(settings.collect_every_s)],
+        readiness=[supervisor.not_ready],
     )

@@ -6,19 +6,19 @@ from everloop_shared.errors import Overloaded, Unavailable
 
 
 class TooManyRuns(Overloaded):
-    """More runs were asked for within an hour than the quota of a loop."""
+    """More runs of a loop were requested within an hour than its quota."""
 
     title = "Too many runs"
     retry_after = 600.0
 
 
-class Behind(Unavailable):
-    """An alert came before the outcomes it speaks of were learned."""
+class OutcomesNotLearned(Unavailable):
+    """The outcomes that a request for a run is about are not learned yet."""
 
-    title = "Not learned yet"
+    title = "Outcomes not learned yet"
 
 
-class LearnersAway(Unavailable):
+class WorkerUnavailable(Unavailable):
     """The worker is starting, or stopping."""
 
-    title = "Learners are restarting"
+    title = "The training worker is restarting"

@@ -1,12 +1,8 @@
-"""What training does with each event, and with a person's wish for a run."""
+"""What training does with each event, and with a person's request for a run."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from uuid import uuid4
 
 from everloop_learning.loops import KnownLoops
@@ -17,84 +13,76 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.messaging.routes import Position
-from everloop_training.errors import TooManyRuns
-from everloop_training.ports import Learners, RunLog
-
-HOUR = timedelta(hours=1)
+from everloop_training.domain.outcome import outcome_of
+from everloop_training.domain.run_quota import RunQuota
+from everloop_training.errors import OutcomesNotLearned
+from everloop_training.ports import Learners, OutcomeQueue, RunLog
 
 
 @dataclass
 class Handlers:
-    """Outcomes go to the learners, whose events come back on their own way; alerts are answered with their run."""
+    """Outcomes go to the learners, and what follows from them is published when they are learned; alerts and people
+    get their run.
+    """
 
     loops: KnownLoops
     runs: RunLog
+    outcomes: OutcomeQueue
     learners: Learners
     clock: Clock = system_clock
-    max_runs_per_hour: int = 20
-    _asked: Counter[str] = field(default_factory=Counter, init=False)
+    quota: RunQuota = field(default_factory=lambda: RunQuota(20))
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
-        """A loop exists, or has changed."""
+        """A loop exists, or has changed; with a lifetime end its runs."""
         before = self.loops.get(event.loop)
         if self.loops.apply(event):
             if before is not None and (event.data.deleted or event.data.life != before.data.life):
                 self.runs.forget(event.loop)
-            self.learners.follow(event)
+            self.learners.apply_loop_state(event)
         return []
 
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
-        """A run is on the log: what is there is not asked for again after a restart."""
-        self.runs.requested(event)
+        """A run is on the log; after a restart it is not requested again."""
+        self.runs.add_requested(event)
         return []
 
     async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
         """The end of a run is on the log."""
-        self.runs.finished(event)
+        self.runs.add_finished(event)
         return []
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
-        """An outcome to learn."""
+        """An outcome to learn; a repeated record is learned once."""
         self.loops.require_arrived(event.loop)
-        await self.learners.learn(event, at)
+        await self.outcomes.put(at.partition, event.loop, outcome_of(event, at.offset, at.timestamp, at.size))
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
-        """A drift of the served error: a fresh line from its change point, unless a run was just made."""
+        """A drift of the served error: a fresh line from its change point, once the loop's cooldown has ended.
+
+        Raises OutcomesNotLearned, to be retried, while the outcomes up to the drift are not learned.
+        """
         if not event.data.is_served_error_drift:
             return []
         self.loops.require_arrived(event.loop)
-        return list(await self.learners.on_drift(event, at.partition, at.offset))
+        reply = await self.learners.request_drift_run(event, at)
+        if reply.behind:
+            raise OutcomesNotLearned(f"the outcomes up to offset {event.data.offset} are not learned yet")
+        return [reply.run] if reply.run else []
 
     async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested | None:
-        """A person asks for a run; the same `key` is the same run, None while there is nothing to learn from.
+        """A person requests a run; the same `key` is the same run, None while there is no outcome to learn.
 
         Raises LoopNotFound, TooManyRuns, Unavailable.
         """
-        self.loops.require(loop)
-        key = key or str(uuid4())
-        with self._admitted(loop, f"manual/{key}"):
-            return await self.learners.request_run(loop, key, reason)
-
-    @contextmanager
-    def _admitted(self, loop: str, key: str) -> Iterator[None]:
-        """Count a run that a person asks for, while it is on its way; raises TooManyRuns unless it was made before."""
-        since, runs = self.clock() - HOUR, [run for run, _ in self.runs_of(loop)]
-        lately = sum(run.data.trigger == "manual" and run.time > since for run in runs)
-        known = any(run.data.key == key for run in runs)
-        if not known and lately + self._asked[loop] >= self.max_runs_per_hour:
-            raise TooManyRuns(
-                f"{self.max_runs_per_hour} runs of {loop} were asked for within an hour, the limit "
-                "(EVERLOOP_TRAINING_MAX_RUNS_PER_HOUR); ask again later, or with the key of one of them"
-            )
-        self._asked[loop] += 1
-        try:
-            yield
-        finally:
-            self._asked[loop] -= 1
-            self._asked += Counter()  # without those at 0
+        runs, key = [run for run, _ in self.runs_of(loop)], key or str(uuid4())
+        with self.quota.admit(loop, f"manual/{key}", runs, self.clock()):
+            reply = await self.learners.request_manual_run(loop, key, reason)
+        if reply.behind:
+            raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
+        return reply.run
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
-        """A loop's runs, oldest first; raises LoopNotFound."""
+        """The runs of a loop's lifetime, oldest first; raises LoopNotFound."""
         state = self.loops.require(loop)
         return [run for run in self.runs.of(loop) if run[0].revision >= state.data.life]

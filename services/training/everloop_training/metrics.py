@@ -1,10 +1,10 @@
-"""What training measures."""
+"""The metrics of training."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter, Gauge
 
-OUTCOMES = Counter("everloop_training_outcomes_total", "Outcomes that the worker has worked off.")
+OUTCOMES = Counter("everloop_training_outcomes_total", "Outcomes that the worker has processed.")
 RUNS = Counter(
     "everloop_training_runs_total", "Training runs that were requested, by loop and trigger.", ["loop", "trigger"]
 )
@@ -12,10 +12,12 @@ VERSIONS = Counter("everloop_training_versions_total", "Versions made, by loop a
 FAILURES = Counter(
     "everloop_training_failed_lines_total", "Lines that broke, and started again or ended, by loop.", ["loop"]
 )
-WORKER_STARTS = Counter("everloop_training_worker_starts_total", "Starts of the worker process; more than 1: it died.")
-IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes on their way to the worker; limit: IN_FLIGHT.")
+WORKER_STARTS = Counter(
+    "everloop_training_worker_starts_total", "Starts of the worker process; more than 1 after it has exited."
+)
+IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes in flight to the worker; limit: IN_FLIGHT.")
 IN_FLIGHT_BYTES = Gauge("everloop_training_in_flight_bytes", "Bytes of their records; limit: IN_FLIGHT_BYTES.")
-ARTIFACT_BYTES = Gauge("everloop_training_artifact_bytes", "Bytes in the artifact store, as last looked.")
+ARTIFACT_BYTES = Gauge("everloop_training_artifact_bytes", "Bytes in the artifact store, at the last search.")
 COLLECTED = Counter("everloop_training_collected_bytes_total", "Bytes of artifacts deleted: no version needs them.")
 SNAPSHOT_OFFSET = Gauge(
     "everloop_training_snapshot_offset", "Next offset of the last snapshot, by partition.", ["partition"]

@@ -1,67 +1,70 @@
-"""What training needs: a place for artifacts (in the worker), and learners and a record of runs (in the service)."""
+"""What training needs: the learners, a queue of outcomes to them, a record of runs, and a worker."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 
 if TYPE_CHECKING:
-    from everloop_schemas.envelope import Event
     from everloop_shared.messaging.routes import Position
+    from everloop_training.domain.outcome import Outcome
+    from everloop_training.domain.run_reply import RunReply
+
+
+class OutcomeQueue(Protocol):
+    """The outcomes on their way to the learners; what follows from them is published by the worker's client."""
+
+    async def put(self, partition: int, loop: str, outcome: Outcome) -> None:
+        """Add the next outcome of a partition. Waits while too much is in flight; idempotent by offset."""
 
 
 class Learners(Protocol):
-    """The lines of every loop, learning somewhere else; calls are cheap, results arrive as events on the bus."""
+    """The learners of every loop, in another process. Requests wait for their answer."""
 
-    async def learn(self, event: OutcomeObserved, at: Position) -> None:
-        """Hand over an outcome. Waits while too much is on its way; an offset seen before changes nothing."""
+    def apply_loop_state(self, state: LoopState) -> None:
+        """Pass on a loop's new state. Never waits."""
 
-    def follow(self, state: LoopState) -> None:
-        """Tell them a loop's new state. Never waits."""
+    async def request_drift_run(self, alert: DriftDetected, at: Position) -> RunReply:
+        """The run that an alert starts, the same for the same alert; none during the cooldown.
 
-    async def on_drift(self, event: DriftDetected, partition: int, offset: int) -> list[Event]:
-        """The run that a drift asks for, the same for the same alert; none in the cooldown.
-
-        Raises Behind where the outcomes up to the drift are not learned yet, Unavailable while they restart.
+        Raises Unavailable while the worker restarts.
         """
 
-    async def request_run(self, loop: str, key: str, reason: str) -> RunRequested | None:
-        """Start a run because a person asks; the same key is the same run.
+    async def request_manual_run(self, loop: str, key: str, reason: str) -> RunReply:
+        """Start a run that a person requests, the same for the same key; none before the loop's first outcome.
 
-        None where the loop has no outcomes yet: all its lines start with the first. Raises Unavailable while they
-        restart.
+        Raises Unavailable while the worker restarts.
         """
 
 
 class RunLog(Protocol):
-    """All runs of all loops, a fold of the topics. Idempotent, in memory, bounded."""
+    """The runs of all loops, as their topics say. Idempotent, in memory, bounded."""
 
-    def requested(self, event: RunRequested) -> None: ...
-    def finished(self, event: RunFinished) -> None: ...
+    def add_requested(self, event: RunRequested) -> None: ...
+    def add_finished(self, event: RunFinished) -> None: ...
     def forget(self, loop: str) -> None:
-        """The loop's life has ended."""
+        """Forget the runs of a loop whose lifetime has ended."""
 
     def of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first."""
 
 
 class Worker(Protocol):
-    """Somebody at a desk: takes messages in order and answers. Lost when it dies; another is started then."""
+    """A worker: handles messages in order and answers. After it has exited, another is started."""
 
     @property
     def pid(self) -> int: ...
     def send(self, message: Any) -> None:
-        """Send a message. Never waits, never raises: to one that has gone it is lost."""
+        """Send a message. Never waits, never raises: to a worker that has exited it is lost."""
 
     async def drained(self) -> None:
-        """Wait until what was sent has room."""
+        """Wait until the pipe has room again."""
 
     async def receive(self) -> Any:
-        """The next answer, None once it has gone."""
+        """The next answer, None once the worker has exited."""
 
     async def end(self) -> None:
-        """Have it go, and wait until it has gone. Idempotent."""
+        """End the worker and wait until it has exited. Idempotent."""

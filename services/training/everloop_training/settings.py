@@ -1,4 +1,4 @@
-"""What training can be told."""
+"""Settings of the training service."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from everloop_shared.settings import StoreSettings
 
 
 class TrainingSettings(StoreSettings):
-    """Settings of the training service."""
+    """Settings of the training service, read from the environment."""
 
     port: int = Field(8003, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     snapshot_outcomes: int = Field(2000, ge=1, description="outcomes of a partition between two learner snapshots")
     snapshot_seconds: float = Field(30.0, gt=0, description="seconds between two learner snapshots, at most")
-    in_flight: int = Field(2000, ge=1, description="outcomes on their way to the worker before consuming waits")
-    in_flight_bytes: int = Field(16_000_000, ge=100_000, description="bytes of their records before consuming waits")
-    max_runs_per_hour: int = Field(
-        20, ge=1, description="runs that people may ask for, per loop and hour; more answer 429"
+    in_flight: int = Field(2000, ge=1, description="outcomes in flight to the worker before consuming waits")
+    in_flight_bytes: int = Field(
+        16_000_000, ge=100_000, description="bytes of records in flight to the worker before consuming waits"
     )
-    collect_every_s: float = Field(600.0, gt=0, description="seconds between two looks for artifacts nobody needs")
+    max_runs_per_hour: int = Field(
+        20, ge=1, description="runs that people may request per loop and hour; more are answered with 429"
+    )
+    collect_every_s: float = Field(
+        600.0, gt=0, description="seconds between two searches for artifacts that no version needs"
+    )
     collect_after_s: float = Field(3600.0, ge=0, description="age at which an artifact may be collected, seconds")
     linger_ms: float = Field(50.0, ge=0, le=10_000, description="how long outcomes are gathered into one batch")
 
-    def at_work_file(self) -> Path:
-        """Where this instance's worker writes which outcome it has in hand."""
+    def in_progress_file(self) -> Path:
+        """The file in which this instance's worker names the outcome that it is learning."""
         return self.folder("training") / f"at-work-{self.instance}"
 
     def snapshot_folder(self) -> Path:
-        """Where learner snapshots lie, below this service's own folder."""
+        """The folder of the learner snapshots, created where it is missing."""
         path = self.folder("training") / "snapshots"
         path.mkdir(parents=True, exist_ok=True)
         return path

@@ -21,8 +21,8 @@ from everloop_registry.settings import RegistrySettings
 from everloop_serving.settings import ServingSettings
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.service import Service
-from everloop_training.adapters.inline import InlineWorker
 from everloop_training.settings import TrainingSettings
+from everloop_training.worker.inline import InlineWorker
 
 
 def installation(broker: MemoryBroker, folder: Path) -> dict[str, Service]:

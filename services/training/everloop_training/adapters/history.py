@@ -1,4 +1,4 @@
-"""What lies on the log, for lines that start in the past and for workers that start anew."""
+"""Reads history from the log, for lines that start in the past and for workers that have to catch up."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import LogReader, Position
 from everloop_training.domain.outcome import Outcome, outcome_of
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+SHORTEST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 
 
 @dataclass
-class History:
-    """Reads the log for loops as they live now: what is of a deleted loop, or of a life before, is left out.
-
-    Waits while the broker is away.
-    """
+class LogHistory:
+    """Reads the log without the records of deleted loops and of earlier lifetimes. Waits while the broker is away."""
 
     loops: KnownLoops
     log: LogReader
@@ -40,8 +37,8 @@ class History:
         return [(offset, e) for offset, e in drifts if e.data.is_served_error_drift]
 
     async def records(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-        """The events of a partition with start <= offset < stop, each with its place."""
-        pause_s = FIRST_PAUSE_S
+        """The events of a partition with start <= offset < stop, each with its position."""
+        backoff_s = SHORTEST_BACKOFF_S
         while True:
             try:
                 found = await self.log.read(topic, partition, start, stop)
@@ -49,5 +46,5 @@ class History:
             except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)

@@ -1,4 +1,4 @@
-"""Outcomes that no worker is given any more: they have killed it three times, or it raised over them."""
+"""Outcomes that no worker is sent any more: it exited over them three times, or learning them raised an error."""
 
 from __future__ import annotations
 
@@ -12,54 +12,53 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_shared import metrics
 from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.processing.dead_letter import dead_letter
-from everloop_training.adapters.history import History
-from everloop_training.adapters.pump import Pump
+from everloop_training.adapters.event_publisher import EventPublisher
+from everloop_training.adapters.history import LogHistory
 from everloop_training.domain.outcome import Outcome
 
 log = logging.getLogger(__name__)
 TOPIC = OutcomeObserved.topic
 
 
-class Parked:
+class ParkedOutcomes:
     """The parked outcomes of each partition, by offset and id, in `partition-N.parked` beside its snapshot.
 
-    Whoever learns from the log again with this file comes to the same bytes; without it the same outcome is parked
-    again, at the price of three more deaths. The id keeps a file of another log from hiding what is innocent.
+    Learning the log again with this file gives the same bytes; without it the same outcome is parked again, after three
+    more exits. The id keeps a file of another log from leaving out outcomes of this one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[int, dict[int, str]] = {}
+    def __init__(self, folder: Path, history: LogHistory, publisher: EventPublisher) -> None:
+        self._folder, self._history, self._publisher = folder, history, publisher
+        self._parked: dict[int, dict[int, str]] = {}
 
-    def without(self, partition: int, outcomes: Iterable[tuple[str, Outcome]]) -> list[tuple[str, Outcome]]:
+    def leave_out(self, partition: int, outcomes: Iterable[tuple[str, Outcome]]) -> list[tuple[str, Outcome]]:
         """The outcomes, each with its loop, that are not parked."""
-        parked = self._of(partition)
-        return [(loop, o) for loop, o in outcomes if parked.get(o.offset) != o.id]
+        return [(loop, outcome) for loop, outcome in outcomes if not self.contains(partition, outcome)]
 
-    def holds(self, partition: int, offset: int, id: str) -> bool:
+    def contains(self, partition: int, outcome: Outcome) -> bool:
         """Whether this outcome is parked."""
-        return self._of(partition).get(offset) == id
+        return self._of(partition).get(outcome.offset) == outcome.id
 
-    async def park(self, history: History, pump: Pump, partition: int, offset: int, reason: str) -> None:
-        """Tell the dead letter of an outcome, then give it to nobody any more. Waits while the broker is away."""
-        for at, event in await history.records(TOPIC, partition, offset, offset + 1):
+    async def park(self, partition: int, offset: int, reason: str) -> None:
+        """Publish the dead letter of an outcome, then leave the outcome out. Waits while the broker is away."""
+        for at, event in await self._history.records(TOPIC, partition, offset, offset + 1):
             letter = dead_letter("training", at, event.key(), event.encode(), InputRejected(reason))
-            await pump.publish([letter])
+            await self._publisher.publish([letter])
             metrics.DEAD_LETTERS.labels("training", TOPIC.name, letter.data.error).inc()
             log.warning("outcome parked", extra={"partition": partition, "offset": offset, "reason": reason[:500]})
             self._of(partition)[offset] = event.id
         try:
             write_atomically(self._file(partition), json.dumps(self._of(partition)).encode())
-        except OSError as e:  # it is parked in this process, and the next one finds out again
+        except OSError as e:  # this process leaves it out all the same, and the next one parks it again
             log.warning("parked outcomes not written", extra={"partition": partition, "reason": str(e)})
 
     def _file(self, partition: int) -> Path:
         return self._folder / f"partition-{partition}.parked"
 
     def _of(self, partition: int) -> dict[int, str]:
-        if partition not in self._known:
-            self._known[partition] = _read(self._file(partition))
-        return self._known[partition]
+        if partition not in self._parked:
+            self._parked[partition] = _read(self._file(partition))
+        return self._parked[partition]
 
 
 def _read(file: Path) -> dict[int, str]:
@@ -68,5 +67,5 @@ def _read(file: Path) -> dict[int, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as e:
-        log.warning("parked outcomes unreadable", extra={"file": str(file), "reason": str(e)})
+        log.warning("parked outcomes not readable", extra={"file": str(file), "reason": str(e)})
         return {}

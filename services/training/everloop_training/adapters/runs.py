@@ -1,4 +1,4 @@
-"""All runs, remembered from the topics."""
+"""The runs of all loops, in memory, as their topics say."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ RUNS_PER_LOOP = 1_000
 
 
 class MemoryRunLog:
-    """Runs by loop and id, oldest first; of a loop at most the last `RUNS_PER_LOOP` are kept, and as many ends."""
+    """Runs by loop and id, oldest first; of each loop the last `RUNS_PER_LOOP` requests and ends."""
 
     def __init__(self) -> None:
         self._requested: dict[str, dict[str, RunRequested]] = defaultdict(dict)
         self._finished: dict[str, dict[str, RunFinished]] = defaultdict(dict)
 
-    def requested(self, event: RunRequested) -> None:
-        """Take in a run; the first word on a run stands."""
+    def add_requested(self, event: RunRequested) -> None:
+        """Add a run; the first request of a run counts."""
         runs = self._requested[event.loop]
         runs.setdefault(event.data.run, event)
         if len(runs) > RUNS_PER_LOOP:
@@ -25,15 +25,15 @@ class MemoryRunLog:
             del runs[oldest]
             self._finished[event.loop].pop(oldest, None)
 
-    def finished(self, event: RunFinished) -> None:
-        """Take in the end of a run; the first word stands."""
+    def add_finished(self, event: RunFinished) -> None:
+        """Add the end of a run; the first one counts."""
         ends = self._finished[event.loop]
         ends.setdefault(event.data.run, event)
         if len(ends) > RUNS_PER_LOOP:
             del ends[next(iter(ends))]
 
     def forget(self, loop: str) -> None:
-        """The loop's life has ended."""
+        """Forget the runs of a loop whose lifetime has ended."""
         self._requested.pop(loop, None)
         self._finished.pop(loop, None)
 

@@ -1,1 +1,1 @@
-"""The rules of training: lines that learn, runs that start them, versions they become."""
+"""The rules of the training service itself; those of learning are in `worker/learners`."""

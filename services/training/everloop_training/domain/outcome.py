@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
     @property
     def learnable(self) -> bool:
-        """The first truth of a prediction (see `Firsts`): corrections and "not this" are never learned."""
+        """The first truth of a prediction (see `FirstLabels`): corrections and "not this" are never learned."""
         return self.first and self.label is not None
 
 

@@ -1,7 +1,7 @@
 """Learner snapshots: all loops of a partition at one offset, in one file with its sha256.
 
-The sha256 beside the bytes finds damage. What keeps a snapshot of somebody else's from running code is the list of what
-snapshots are made of.
+The sha256 finds damage. A snapshot from elsewhere cannot run code, because only the classes listed in `allowed.txt` are
+unpickled; one of an older version of Everloop names other classes, and is refused the same way.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from everloop_models.pickling import check, unpickled
 from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas import loop, monitoring, registry, training
 from everloop_schemas.envelope import Data, Event
-from everloop_training.domain.learner import LoopLearner
+from everloop_training.worker.learners.loop_learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 9
-LARGEST = 2_000_000_000
+FORMAT = 10
+"""Raised whenever the classes in a snapshot change: an older snapshot is not used, and the log is learned again."""
 FILE = Path(__file__).with_name("allowed.txt")
-"""What snapshots do beside models and events; `tests/training/snapshot_survey.py` writes it, and a test looks."""
+"""What snapshots unpickle beside models and events; `tests/training/snapshot_survey.py` writes it, a test checks it."""
 
 
 def _events() -> frozenset[Use]:
-    """The classes of specs, states and events; they hold values, and do nothing when they are made."""
+    """The classes of specs, states and events, which hold values and run nothing when they are unpickled."""
     modules = (loop, monitoring, registry, training)
     classes = {c for m in modules for c in vars(m).values() if isinstance(c, type) and issubclass(c, BaseModel)}
     ways = ("name", "new 0", "state dict")
@@ -44,13 +44,13 @@ BESIDE_MODELS = allowed_in_snapshots().plus("snapshot", _events())
 SNAPSHOTS = BESIDE_MODELS.plus("snapshot", read("snapshot", FILE).uses)
 
 
-def packed(state: PartitionState) -> bytes:
+def pack(state: PartitionState) -> bytes:
     """A state as the body of a snapshot."""
     return pickle.dumps({"format": FORMAT, "libraries": library_versions(), "state": state}, protocol=5)
 
 
 class PartitionState(NamedTuple):
-    """Every learner of a partition, with the next outcome to learn and the next alert to hear, as offsets."""
+    """Every learner of a partition by loop, and the offsets of the next outcome and the next alert to consume."""
 
     next_offset: int
     next_alert: int
@@ -58,25 +58,25 @@ class PartitionState(NamedTuple):
 
 
 class Snapshots:
-    """Reads and writes snapshots in a folder. Blocks. One that cannot be used is as good as none: the log is there."""
+    """Reads and writes snapshots in a folder. Blocks. One that cannot be used is ignored: the log is learned again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         remove_leftovers(folder)
 
     def final(self, partition: int) -> Path:
-        """Where the snapshot of a partition lies once it counts."""
+        """The path of the snapshot of a partition that counts."""
         return self._folder / f"partition-{partition}.snapshot"
 
     def write(self, partition: int, state: PartitionState) -> Path:
         """Write a snapshot beside the one that counts; raises OSError when the disk is full."""
-        body = packed(state)
+        body = pack(state)
         path = self._folder / f"partition-{partition}.{state.next_offset}.new"
         write_atomically(path, sha256(body).hexdigest().encode() + b"\n" + body)
         return path
 
     def load(self, partition: int, end: int) -> PartitionState:
-        """The snapshot that counts, or the empty state. `end` is where the log ends: a longer one is another log's."""
+        """The snapshot that counts, or the empty state. `end` is the end of the log: one beyond it is refused."""
         for leftover in self._folder.glob(f"partition-{partition}.*.new"):
             leftover.unlink(missing_ok=True)
         path = self.final(partition)
@@ -96,5 +96,5 @@ class Snapshots:
             raise ValueError("written by another version, or with other libraries")
         state: PartitionState = content["state"]
         if state.next_offset > end:
-            raise ValueError(f"it is at offset {state.next_offset}, the log ends at {end}: another log's")
+            raise ValueError(f"it is at offset {state.next_offset}, the log ends at {end}: it is of another log")
         return state

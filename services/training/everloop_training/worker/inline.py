@@ -1,4 +1,4 @@
-"""A worker without a process: the same desk in the service itself, for tests and tiny loops."""
+"""A worker without a process: the same dispatcher in the service itself, for tests and tiny loops."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import pickle
 from typing import Any, Self
 
 from everloop_training.settings import TrainingSettings
+from everloop_training.worker.app import build
 
 
 class InlineWorker:
-    """Works off what is sent when it is asked to receive, one message at a time."""
+    """Handles what was sent when it is asked to receive, one message at a time."""
 
     def __init__(self, settings: TrainingSettings) -> None:
-        from everloop_training.desk import desk_of  # river takes seconds to import: only where it is used
-
-        self._desk = desk_of(settings)
+        self._dispatcher = build(settings)
         self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._answers: list[Any] = []
 
     @classmethod
     async def start(cls, settings: TrainingSettings) -> Self:
-        """Make one."""
+        """Start one."""
         return cls(settings)
 
     @property
@@ -35,7 +34,7 @@ class InlineWorker:
         self._messages.put_nowait(pickle.dumps(message))
 
     async def drained(self) -> None:
-        """Let others have their turn."""
+        """Let other tasks run."""
         await asyncio.sleep(0)
 
     async def receive(self) -> Any:
@@ -44,9 +43,9 @@ class InlineWorker:
             body = await self._messages.get()
             if body is None:
                 return None
-            self._answers = [pickle.loads(pickle.dumps(a)) for a in self._desk.handle(pickle.loads(body))]
+            self._answers = [pickle.loads(pickle.dumps(a)) for a in self._dispatcher.handle(pickle.loads(body))]
         return self._answers.pop(0)
 
     async def end(self) -> None:
-        """Stop; also what a kill looks like from outside."""
+        """Stop; for those who wait for an answer, the same as an exit of the process."""
         self._messages.put_nowait(None)

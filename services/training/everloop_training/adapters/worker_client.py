@@ -1,0 +1,162 @@
+"""The service's connection to its worker: outcomes in batches, requests with their replies, and events to publish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import LoopState
+from everloop_schemas.training import RunRequested
+from everloop_shared.messaging.routes import Position
+from everloop_training.adapters.current_worker import CurrentWorker
+from everloop_training.adapters.event_publisher import EventPublisher
+from everloop_training.adapters.parked import ParkedOutcomes
+from everloop_training.adapters.pending_requests import PendingRequests
+from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.domain.outcome import Outcome
+from everloop_training.domain.run_reply import RunReply
+from everloop_training.metrics import IN_FLIGHT, IN_FLIGHT_BYTES, OUTCOMES
+from everloop_training.ports import Worker
+from everloop_training.settings import TrainingSettings
+from everloop_training.worker.protocol import messages
+
+BATCH_OUTCOMES = 100
+
+
+class OutcomeFeeder:
+    """The OutcomeQueue port: buffers outcomes by partition and sends them in batches, within the limits in flight.
+
+    `handed_over` is the last offset of each partition that was put here; a new worker is caught up to it.
+    """
+
+    def __init__(self, settings: TrainingSettings, current: CurrentWorker, parked: ParkedOutcomes) -> None:
+        self.handed_over: dict[int, int] = {}
+        self._settings, self._current, self._parked = settings, current, parked
+        self._buffer: dict[int, list[tuple[str, Outcome]]] = defaultdict(list)
+        self._buffered = asyncio.Event()
+        self._in_flight = self._in_flight_bytes = 0
+        IN_FLIGHT.set_function(lambda: self._in_flight)
+        IN_FLIGHT_BYTES.set_function(lambda: self._in_flight_bytes)
+
+    async def put(self, partition: int, loop: str, outcome: Outcome) -> None:
+        """Add an outcome; waits while the worker is not ready or too many are in flight."""
+        if not self._current.ready or self._is_full():
+            await self._current.wait_until(lambda: self._current.ready and not self._is_full())
+        if self._current.stopping or outcome.offset <= self.handed_over.get(partition, -1):
+            return
+        self.handed_over[partition] = outcome.offset
+        buffer = self._buffer[partition]  # also without outcomes: the worker is told that the log has gone on
+        if not self._parked.contains(partition, outcome):
+            buffer.append((loop, outcome))
+            self._in_flight += 1
+            self._in_flight_bytes += outcome.size
+        self._buffered.set()
+
+    async def run(self) -> None:
+        """Send what is buffered, a full batch at once, a smaller one after `linger_ms`; for ever."""
+        while True:
+            await self._buffered.wait()
+            if max(map(len, self._buffer.values()), default=0) < BATCH_OUTCOMES:
+                await asyncio.sleep(self._settings.linger_ms / 1000)
+            await self._current.wait_until(lambda: self._current.ready)
+            if worker := self._current.worker:
+                self.flush(worker)
+                await worker.drained()
+
+    def flush(self, worker: Worker) -> None:
+        """Send all that is buffered."""
+        self._buffered.clear()
+        for partition, outcomes in self._buffer.items():
+            for i in range(0, len(outcomes) or 1, BATCH_OUTCOMES):
+                upto = self.handed_over[partition] + 1 if i + BATCH_OUTCOMES >= len(outcomes) else 0
+                worker.send(messages.LearnOutcomes(partition, outcomes[i : i + BATCH_OUTCOMES], upto))
+        self._buffer.clear()
+
+    def discard(self) -> None:
+        """Drop what is buffered and in flight: a worker that catches up reads it from the log."""
+        self._in_flight = self._in_flight_bytes = 0
+        self._buffer.clear()
+
+    def acknowledge(self, processed: messages.OutcomesProcessed) -> None:
+        """Outcomes are no longer in flight; those that catch a worker up never were."""
+        OUTCOMES.inc(processed.outcomes)
+        self._in_flight = max(0, self._in_flight - processed.outcomes)
+        self._in_flight_bytes = max(0, self._in_flight_bytes - processed.size)
+
+    def _is_full(self) -> bool:
+        limits = self._settings
+        return self._in_flight >= limits.in_flight or self._in_flight_bytes >= limits.in_flight_bytes
+
+
+class WorkerClient:
+    """The Learners port: sends requests and waits for the replies. `receive` hands on everything the worker answers.
+
+    `next_alerts` is the next offset of each partition of alerts; a new worker is reminded of those before it.
+    """
+
+    def __init__(
+        self, current: CurrentWorker, feeder: OutcomeFeeder, publisher: EventPublisher, runs: MemoryRunLog
+    ) -> None:
+        self.next_alerts: dict[int, int] = {}
+        self._current, self._feeder, self._publisher, self._runs = current, feeder, publisher, runs
+        self._pending = PendingRequests()
+        self._number = 0
+
+    def apply_loop_state(self, state: LoopState) -> None:
+        """Pass on a loop's state; a worker that starts later gets the states of all loops."""
+        if self._current.worker:
+            self._current.worker.send(messages.ApplyLoopState(state))
+
+    async def request_drift_run(self, alert: DriftDetected, at: Position) -> RunReply:
+        """The run of an alert."""
+        reply = await self._request(lambda n: messages.RequestDriftRun(n, at.partition, at.offset, alert))
+        if not reply.behind:
+            self.next_alerts[at.partition] = at.offset + 1
+        return reply
+
+    async def request_manual_run(self, loop: str, key: str, reason: str) -> RunReply:
+        """A person's run."""
+        return await self._request(lambda n: messages.RequestManualRun(n, loop, key, reason))
+
+    async def open_partition(self, worker: Worker, message: messages.OpenPartition) -> messages.PartitionOpened:
+        """Have a worker open a partition; raises WorkerUnavailable."""
+        return await self._pending.open_partition(worker, message)
+
+    async def receive(
+        self, worker: Worker, attend: Callable[[Worker, messages.HistoryNeeded | messages.OutcomeFailed], None]
+    ) -> None:
+        """Handle the worker's answers until it has exited; `attend` starts the work on those that need the log."""
+        while (message := await worker.receive()) is not None:
+            match message:
+                case messages.PartitionOpened() | messages.RunReplied():
+                    self._pending.resolve(message)
+                case messages.HistoryNeeded() | messages.OutcomeFailed():
+                    attend(worker, message)
+                case messages.OutcomesProcessed():
+                    self._feeder.acknowledge(message)
+                    await self._current.notify()
+                case _:
+                    self._record_runs(message)
+                    await self._publisher.put(message)
+
+    def fail_pending(self) -> None:
+        """The worker has exited: its requests are not answered any more."""
+        self._pending.fail_all()
+
+    def _record_runs(self, message: messages.ToPublish) -> None:
+        """Know a run from its request on, so that a new worker does not request it again before it is on the log."""
+        for event in message.events if isinstance(message, messages.EventsProduced) else ():
+            if isinstance(event, RunRequested):
+                self._runs.add_requested(event)
+
+    async def _request(self, build: Callable[[int], messages.RequestDriftRun | messages.RequestManualRun]) -> RunReply:
+        worker = self._current.require()
+        self._number += 1
+        self._feeder.flush(worker)
+        number = self._number
+        reply = (await self._pending.request_run(worker, build(number), number)).reply
+        if reply.run:
+            self._runs.add_requested(reply.run)
+        return reply

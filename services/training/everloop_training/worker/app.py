@@ -1,0 +1,33 @@
+"""The composition root of the worker: settings become its dispatcher."""
+
+from __future__ import annotations
+
+from everloop_models import ModelBroken, OnlineModel, save, verify_and_load
+from everloop_models.store import ArtifactStore, name_in
+from everloop_shared.clock import system_clock
+from everloop_training.settings import TrainingSettings
+from everloop_training.worker.dispatcher import WorkerDispatcher
+from everloop_training.worker.learners.dependencies import LearnerDependencies
+from everloop_training.worker.learners.learning_line import SavedVersion
+from everloop_training.worker.protocol.progress import OutcomeInProgress
+from everloop_training.worker.snapshots import Snapshots
+
+
+def build(settings: TrainingSettings) -> WorkerDispatcher:
+    """A dispatcher with the artifact store, the snapshots and the file of the outcome in progress."""
+    store, in_progress = ArtifactStore(settings.artifact_url), OutcomeInProgress(settings.in_progress_file())
+
+    def store_version(loop: str, version: str, model: OnlineModel) -> SavedVersion:
+        try:
+            artifact = save(model)
+        except Exception as e:
+            raise ModelBroken(f"cannot be pickled: {e!r}") from e
+        uri = store.put(store.name(loop, version, artifact.sha256), artifact.data)
+        return SavedVersion(version, uri, artifact.sha256, artifact.size, model.format)
+
+    def load_version(saved: SavedVersion) -> OnlineModel:
+        return verify_and_load(store.get(name_in(saved.uri), saved.size), saved.sha256, saved.format)
+
+    dependencies = LearnerDependencies(system_clock, store_version, load_version, in_progress.mark)
+    snapshots, every = Snapshots(settings.snapshot_folder()), settings.snapshot_outcomes
+    return WorkerDispatcher(dependencies, snapshots, every, settings.snapshot_seconds, in_progress=in_progress)

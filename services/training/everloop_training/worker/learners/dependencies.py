@@ -1,0 +1,28 @@
+"""What the learners need from outside: the clock, the artifact store, and a limit of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from everloop_models import OnlineModel
+from everloop_training.worker.learners.learning_line import SavedVersion
+
+RECENT_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class LearnerDependencies:
+    """Functions that the learners of a process share.
+
+    `store_version(loop, version, model)` raises ArtifactUnavailable and ModelBroken, `load_version(saved)` raises
+    ArtifactUnavailable and ArtifactCorrupt. `mark_in_progress(partition, offset)` is called before a line learns an
+    outcome. `recent_bytes()` is how many bytes of recent outcomes one learner may hold in memory.
+    """
+
+    now: Callable[[], datetime]
+    store_version: Callable[[str, str, OnlineModel], SavedVersion]
+    load_version: Callable[[SavedVersion], OnlineModel]
+    mark_in_progress: Callable[[int, int], None] = lambda partition, offset: None
+    recent_bytes: Callable[[], int] = lambda: RECENT_BYTES

@@ -1,0 +1,54 @@
+"""Answers drift alerts with a run each; one that comes during the cooldown waits for its end."""
+
+from __future__ import annotations
+
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.training import RunRequested
+from everloop_training.worker.learners.event_factory import EventFactory
+from everloop_training.worker.learners.progress import LoopProgress
+from everloop_training.worker.learners.run_starter import RunStarter
+from everloop_training.worker.learners.triggers import DueRun, RunTriggers
+
+
+class DriftRuns:
+    """Starts the runs of one loop's drift alerts, the same run for the same alert.
+
+    A false alarm must not cost the answer to a real one, so an alert in the cooldown waits; of several that wait, the
+    last one counts, because its change point is the newest.
+    """
+
+    def __init__(self, progress: LoopProgress, runs: RunStarter, triggers: RunTriggers, events: EventFactory) -> None:
+        self._progress, self._runs, self._triggers, self._events = progress, runs, triggers, events
+
+    def on_drift(self, alert: DriftDetected) -> RunRequested | None:
+        """The run of an alert, None while it waits. Only for alerts up to the loop's position."""
+        retrain = self._progress.spec.retrain
+        known = self._runs.find(_key(alert))
+        if known or not retrain.on_drift or self._triggers.is_cooling_down(alert.data.outcomes, retrain.cooldown):
+            self.replay(alert)
+            return known
+        return self._start(alert)
+
+    def replay(self, alert: DriftDetected) -> None:
+        """An alert that was consumed before waits unless it has its run, which answers all alerts before it too."""
+        known, waiting = self._runs.find(_key(alert)), self._progress.waiting_alert
+        if waiting is None or waiting.data.offset <= alert.data.offset:
+            self._progress.waiting_alert = None if known or not self._progress.spec.retrain.on_drift else alert
+
+    def start_waiting(self) -> None:
+        """Start the run of the alert that waits, once the cooldown is over and the runs of the log are replayed."""
+        progress, retrain = self._progress, self._progress.spec.retrain
+        if self._runs.replayed or not progress.waiting_alert or not retrain.on_drift:
+            return
+        if not self._triggers.is_cooling_down(progress.outcomes, retrain.cooldown):
+            self._events.pending.append(self._start(progress.waiting_alert))
+
+    def _start(self, alert: DriftDetected) -> RunRequested:
+        data = alert.data
+        reason = f"drift at offset {data.offset}, changed at {data.change_point}"
+        due = DueRun("drift", _key(alert), reason)
+        return self._runs.start(due, alert.id, data.change_point, trace=alert.traceparent)
+
+
+def _key(alert: DriftDetected) -> str:
+    return f"drift/{alert.id}"

@@ -1,0 +1,177 @@
+"""Builds the events of one loop's learner; ids follow from causes, so that a replay builds the same events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from everloop_models import RANDOM_SEED, library_versions
+from everloop_schemas.envelope import Event, derived_id
+from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.training import (
+    Line,
+    LineFailed,
+    LineFailedData,
+    Manifest,
+    ModelTrained,
+    ModelTrainedData,
+    RunFinished,
+    RunFinishedData,
+    RunRequested,
+    RunRequestedData,
+)
+from everloop_training.worker.learners.dependencies import LearnerDependencies
+from everloop_training.worker.learners.learning_line import LearningLine, SavedVersion
+from everloop_training.worker.learners.triggers import DueRun
+
+log = logging.getLogger(__name__)
+REASON_CHARACTERS = 500
+
+
+def run_id(loop: str, key: str, life: int = 1) -> str:
+    """The id of the run of a key in one lifetime of a loop."""
+    return derived_id(loop, "run", key) if life == 1 else derived_id(loop, "run", life, key)
+
+
+class EventFactory:
+    """Builds the events of one loop and holds them in `pending`, in order, until they are taken.
+
+    A snapshot holds neither pending events nor the dependencies; `attach` follows each restore.
+    """
+
+    def __init__(self, loop: str, partition: int, dependencies: LearnerDependencies) -> None:
+        self.loop, self.partition = loop, partition
+        self.attach(dependencies)
+
+    def attach(self, dependencies: LearnerDependencies) -> None:
+        """Start with no pending events."""
+        self.dependencies = dependencies
+        self.pending: list[Event] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"loop": self.loop, "partition": self.partition}
+
+    def build_run_requested(
+        self, revision: int, due: DueRun, line: Line, caused_by: str | None, trace: str | None
+    ) -> RunRequested:
+        """The request of a run, not added to `pending`; the same run is the same event."""
+        return RunRequested(
+            id=derived_id(self.loop, RunRequested.type_name(), line.run),
+            time=self.dependencies.now(),
+            subject=line.run,
+            loop=self.loop,
+            revision=revision,
+            causationid=caused_by,
+            correlationid=line.run,
+            traceparent=trace,
+            data=RunRequestedData(
+                key=due.key, trigger=due.trigger, reason=due.reason, **{n: getattr(line, n) for n in _FIELDS_OF_A_LINE}
+            ),
+        )
+
+    def add_run_finished(self, line: LearningLine, failure: str | None = None) -> None:
+        """The run of a line has ended: the line has learned enough outcomes, or has failed."""
+        self.add_run_end(line.line, line.revision, line.offset, line.outcomes, failure, line.trace)
+
+    def add_run_end(
+        self, line: Line, revision: int, offset: int, outcomes: int, failure: str | None, trace: str | None
+    ) -> None:
+        """A run has ended at an offset."""
+        if failure:
+            log.warning("run failed", extra={"loop": self.loop, "line": line.line, "run": line.run, "reason": failure})
+        data = RunFinishedData(
+            run=line.run,
+            line=line.line,
+            state="failed" if failure else "trained",
+            offset=offset,
+            outcomes=outcomes,
+            reason=failure,
+        )
+        self.pending.append(
+            RunFinished(
+                id=derived_id(self.loop, RunFinished.type_name(), line.run),
+                time=self.dependencies.now(),
+                subject=line.run,
+                loop=self.loop,
+                revision=revision,
+                correlationid=line.run,
+                traceparent=trace,
+                data=data,
+            )
+        )
+
+    def add_line_failed(
+        self, line: Line, revision: int, offset: int, reason: str, trace: str | None, skipped: Sequence[int] = ()
+    ) -> None:
+        """A line failed at an offset: it restarts without the offsets in `skipped`, or ends where there are none."""
+        state: Literal["restarted", "ended"] = "restarted" if skipped else "ended"
+        where = {"loop": self.loop, "line": line.line, "offset": offset, "state": state, "reason": reason}
+        log.warning("line failed", extra=where)
+        data = LineFailedData(
+            line=line.line,
+            run=line.run,
+            state=state,
+            offset=offset,
+            reason=reason[:REASON_CHARACTERS],
+            skipped=tuple(skipped),
+        )
+        self.pending.append(
+            LineFailed(
+                id=derived_id(self.loop, LineFailed.type_name(), line.line, offset, state),
+                time=self.dependencies.now(),
+                subject=line.line,
+                loop=self.loop,
+                revision=revision,
+                correlationid=line.run,
+                traceparent=trace,
+                data=data,
+            )
+        )
+
+    def add_model_trained(
+        self, line: LearningLine, saved: SavedVersion, reason: Literal["initial", "refresh", "gate"]
+    ) -> None:
+        """A version of a line is stored."""
+        data = ModelTrainedData(
+            version=saved.version,
+            line=line.name,
+            offset=line.offset,
+            run=line.line.run,
+            reason=reason,
+            uri=saved.uri,
+            sha256=saved.sha256,
+            size=saved.size,
+            signature=line.model.signature,
+            manifest=self._build_manifest(line),
+        )
+        self.pending.append(
+            ModelTrained(
+                id=derived_id(self.loop, ModelTrained.type_name(), saved.version, reason),
+                time=self.dependencies.now(),
+                subject=saved.version,
+                loop=self.loop,
+                revision=line.revision,
+                correlationid=line.line.run,
+                traceparent=line.trace,
+                data=data,
+            )
+        )
+
+    def _build_manifest(self, line: LearningLine) -> Manifest:
+        return Manifest(
+            loop_revision=line.revision,
+            model=line.line.model,
+            topic=OutcomeObserved.topic.name,
+            partition=self.partition,
+            start_offset=line.line.start_offset,
+            end_offset=line.offset,
+            outcomes=line.outcomes,
+            seed=RANDOM_SEED,
+            libraries=library_versions(line.model.format),
+            skipped=tuple(sorted(o for o in line.skipped if o <= line.offset)),
+            format=line.model.format,
+        )
+
+
+_FIELDS_OF_A_LINE = ("run", "line", "model", "start_offset", "requested_offset")

@@ -1,0 +1,129 @@
+"""A line while it learns: one model with its whole history, predicting each outcome before it learns it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from everloop_learning.version import Version
+from everloop_models import ModelBroken, OnlineModel
+from everloop_models.formats import DEFAULT_FORMAT
+from everloop_models.losses import Losses
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
+from everloop_schemas.training import Line, Trigger
+from everloop_training.domain.outcome import Outcome
+
+RESTART_POINTS_KEPT = 3
+"""Saved versions of a line to start again from: more than one, because the last may have learned what broke it."""
+
+
+class LineBroken(Exception):
+    """A line could not predict or learn an outcome; `suspects` are the offsets that it has to skip from now on."""
+
+    def __init__(self, reason: str, suspects: set[int]) -> None:
+        super().__init__(reason)
+        self.reason, self.suspects = reason, frozenset(suspects)
+
+
+@dataclass
+class SavedVersion:
+    """A version of a line whose artifact is in the store."""
+
+    version: str
+    uri: str
+    sha256: str
+    size: int
+    format: str = DEFAULT_FORMAT
+
+
+@dataclass(frozen=True)
+class RestartPoint:
+    """A saved version that its line can start again from, with the last offset and the outcomes it had learned."""
+
+    saved: SavedVersion
+    offset: int
+    outcomes: int
+
+
+@dataclass
+class LearningLine:
+    """A line and how far it has learned.
+
+    `next_offset` is the offset it handles next; it is `caught_up` once that is the next one of the loop. `offset` is
+    the last outcome it learned, `outcomes` how many; `finished` says that its run has ended. It skips the offsets in
+    `skipped`, because it broke there. `restart_points` are its last saved versions, newest last.
+    """
+
+    line: Line
+    model: OnlineModel
+    trigger: Trigger
+    revision: int
+    spec: LoopSpec
+    trace: str | None = None
+    next_offset: int = field(init=False)
+    offset: int = field(init=False)
+    outcomes: int = 0
+    caught_up: bool = False
+    finished: bool = False
+    skipped: frozenset[int] = frozenset()
+    restart_points: tuple[RestartPoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.next_offset = self.line.start_offset
+        self.offset = self.line.start_offset - 1
+
+    @property
+    def name(self) -> str:
+        """Its name, `<slug>-<start offset>`."""
+        return self.line.line
+
+    @property
+    def version(self) -> str:
+        """The version that the line is now: the line at the last outcome it learned."""
+        return str(Version(self.name, self.offset))
+
+    @property
+    def saved(self) -> SavedVersion | None:
+        """The artifact of the version that the line is now, None where it is not stored."""
+        last = self.restart_points[-1] if self.restart_points else None
+        return last.saved if last and last.offset == self.offset else None
+
+    def add_restart_point(self, saved: SavedVersion) -> None:
+        """The line as it is now was stored."""
+        point = RestartPoint(saved, self.offset, self.outcomes)
+        self.restart_points = (*self.restart_points[-RESTART_POINTS_KEPT + 1 :], point)
+
+    def restart_from(self, point: RestartPoint, model: OnlineModel) -> None:
+        """Become the saved version again, with its model as loaded from the store."""
+        self.model, self.offset, self.outcomes = model, point.offset, point.outcomes
+        self.next_offset = point.offset + 1
+        self.restart_points = (point,)
+
+    def predict_then_learn(self, outcome: Outcome, losses: Losses) -> float:
+        """Predict one learnable outcome, then learn it; returns the loss of the prediction, in [0, 1].
+
+        Raises LineBroken. Its suspects are this offset and, where the model could not even predict, also the offset
+        that it learned before.
+        """
+        assert outcome.label is not None, "only learnable outcomes are learned"
+        prediction = None
+        try:
+            prediction = self.model.predict(outcome.features)
+            loss = losses.loss(outcome.label, prediction.value, prediction.probabilities)
+            self.model.learn(outcome.features, outcome.label)
+        except ModelBroken as e:
+            learned_before = {self.offset} if prediction is None and self.outcomes else set()
+            raise LineBroken(f"at offset {outcome.offset}: {e.detail}", {outcome.offset} | learned_before) from e
+        self.outcomes += 1
+        self.offset = outcome.offset
+        self.next_offset = outcome.offset + 1
+        return loss
+
+
+def slug(model: ModelSpec) -> str:
+    """A model's short name: its preset or its class, in words with hyphens."""
+    if model.preset:
+        return model.preset.replace("_", "-")
+    name = (model.estimator or "").rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()

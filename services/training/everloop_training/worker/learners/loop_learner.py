@@ -1,0 +1,215 @@
+"""One loop's learner: every line predicts and learns each outcome, and the losses are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, Literal
+
+from everloop_learning.version import Version, line_of
+from everloop_models.baseline import Baseline
+from everloop_models.losses import Losses
+from everloop_schemas.envelope import Event, Scalar, derived_id
+from everloop_schemas.registry import BASELINE, LoopState
+from everloop_schemas.training import ChallengeUpdated, ChallengeUpdatedData, Line
+from everloop_training.domain.outcome import Outcome
+from everloop_training.worker.learners.dependencies import LearnerDependencies
+from everloop_training.worker.learners.drift_runs import DriftRuns
+from everloop_training.worker.learners.event_factory import EventFactory
+from everloop_training.worker.learners.first_labels import FirstLabels
+from everloop_training.worker.learners.learning_line import LearningLine
+from everloop_training.worker.learners.line_registry import HistoryGap, LineRegistry
+from everloop_training.worker.learners.progress import LoopProgress
+from everloop_training.worker.learners.repeats import Repeats
+from everloop_training.worker.learners.run_starter import RunStarter
+from everloop_training.worker.learners.triggers import RunTriggers
+from everloop_training.worker.learners.version_maker import VersionMaker
+
+TRAINED_AFTER_OUTCOMES = 30
+"""A run has finished, and the default line becomes the first version, once the line has learned so many outcomes."""
+REPORTED_OUTCOMES = 100
+
+
+class LossReporter:
+    """Collects the losses of the lines, by outcome, and reports them as `challenge_updated`.
+
+    A line that did not predict an outcome has None there. A snapshot holds no unreported losses.
+    """
+
+    def __init__(self, events: EventFactory) -> None:
+        self._events = events
+        self._clear()
+
+    def _clear(self) -> None:
+        self._offsets: list[int] = []
+        self._losses: dict[str, list[float | None]] = {}
+        self._lines: dict[str, Line] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_events": self._events}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._events = state["_events"]
+        self._clear()
+
+    def add(self, offset: int, losses: dict[str, float], lines: Iterable[Line]) -> None:
+        """Add the losses of one outcome by line name; `lines` are those of them that are not the baseline."""
+        for name, loss in losses.items():
+            known = self._losses.setdefault(name, [])
+            known.extend([None] * (len(self._offsets) - len(known)))
+            known.append(loss)
+        self._lines.update((line.line, line) for line in lines)
+        self._offsets.append(offset)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many outcomes as one event reports."""
+        return len(self._offsets) >= REPORTED_OUTCOMES
+
+    def report(self, revision: int) -> None:
+        """Build the event of the losses collected since the last one, if there are any.
+
+        Its id follows from the losses: the same losses are the same event, and a replay in which another line learns
+        too is another event.
+        """
+        if not self._offsets:
+            return
+        offsets, loop = self._offsets, self._events.loop
+        padded = {name: known + [None] * (len(offsets) - len(known)) for name, known in self._losses.items()}
+        losses = {name: tuple(values) for name, values in sorted(padded.items())}
+        digest = sha256(repr(losses).encode()).hexdigest()
+        data = ChallengeUpdatedData(
+            offsets=tuple(offsets), losses=losses, lines=tuple(line for _, line in sorted(self._lines.items()))
+        )
+        self._events.pending.append(
+            ChallengeUpdated(
+                id=derived_id(loop, ChallengeUpdated.type_name(), offsets[0], offsets[-1], digest),
+                time=self._events.dependencies.now(),
+                subject=f"{offsets[0]}-{offsets[-1]}",
+                loop=loop,
+                revision=revision,
+                data=data,
+            )
+        )
+        self._clear()
+
+
+class LoopLearner:
+    """All lines of a loop, fed with the records of the outcome log in order; those seen before are ignored.
+
+    `take_events` gives what has followed from them. Pickled, it is the loop's part of a snapshot; `attach` makes it
+    work again. `live` says that the log as of the start has been learned, so that owed versions may be made.
+    """
+
+    def __init__(self, state: LoopState, partition: int, dependencies: LearnerDependencies) -> None:
+        self.loop, self.partition, self.live = state.loop, partition, False
+        self.progress, self.triggers = LoopProgress(state), RunTriggers()
+        self.repeats, self.first_labels = Repeats(), FirstLabels()
+        self.events = EventFactory(state.loop, partition, dependencies)
+        self.baseline, self.losses = Baseline(state.data.spec), Losses(state.data.spec)
+        self.loss_reporter = LossReporter(self.events)
+        self.lines = LineRegistry(self.losses, self.events)
+        self.versions = VersionMaker(self.lines, self.events)
+        self.runs = RunStarter(self.progress, self.lines, self.triggers, self.events)
+        self.drift_runs = DriftRuns(self.progress, self.runs, self.triggers, self.events)
+        self.versions.on_loop_state(state)
+
+    def attach(self, dependencies: LearnerDependencies) -> None:
+        """Make a learner out of a snapshot work again."""
+        self.events.attach(dependencies)
+        self.live = False
+
+    @property
+    def state(self) -> LoopState:
+        """The loop's state, as far as the learner knows it."""
+        return self.progress.state
+
+    def take_events(self) -> list[Event]:
+        """The events since the last call, in order."""
+        self.loss_reporter.report(self.state.revision)
+        if self.live:
+            self.versions.make_owed_versions()
+        events, self.events.pending = self.events.pending, []
+        return events
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in the next record of the outcome log; a repeated one only moves the position."""
+        progress = self.progress
+        if outcome.offset <= progress.position:
+            return
+        self.runs.begin_replayed(outcome.offset)
+        if self.repeats.again(outcome):
+            progress.position, self.lines.next_offset = outcome.offset, outcome.offset + 1
+            return
+        outcome = self.first_labels.decide(outcome)
+        if progress.first_offset is None:
+            progress.first_offset = outcome.offset
+        self.runs.start_spec_lines(outcome)
+        progress.position = outcome.offset
+        self.triggers.count(progress.spec, outcome, self._learn_label(outcome))
+        self.lines.advance(outcome)
+        self.runs.start_due(outcome)
+        self.drift_runs.start_waiting()
+
+    def learn_history(self, gap: HistoryGap, outcomes: Iterable[Outcome]) -> None:
+        """A line learns history, without what lies on the log a second time."""
+        once = [self.first_labels.recall(o) for o in outcomes if o.offset not in self.repeats.offsets]
+        self.lines.learn_history(gap, once)
+
+    def on_loop_state(self, state: LoopState) -> None:
+        """Take in the loop's state, which decides which lines learn; an older one changes nothing."""
+        before, after = self.state.data, state.data
+        if after.sequence <= before.sequence:
+            return
+        self.progress.state = state
+        if line_of(before.champion.version) != line_of(after.champion.version):
+            self.lines.previous_champion = line_of(before.champion.version)
+        if before.spec.retrain.on_schedule != after.spec.retrain.on_schedule:
+            self.triggers.next_fire = None
+        self.losses.brier = after.spec.metric == "log_loss"
+        self.versions.on_loop_state(state)
+        self.lines.retain_needed(after)
+
+    def is_behind(self, offset: int) -> bool:
+        """Whether the log up to `offset` is not learned yet, or is being learned again."""
+        return self.progress.position < offset or bool(self.runs.replayed)
+
+    def _learn_label(self, outcome: Outcome) -> bool:
+        """Let all lines predict and learn; False where there is no label to learn."""
+        label = outcome.label
+        if not outcome.learnable or label is None or (self.losses.regression and isinstance(label, str)):
+            return False
+        losses = {BASELINE: self.losses.loss(label, *self.baseline.predict())}
+        learned = self.lines.learn(outcome)
+        reported = [self.lines.learning[name].line for name in learned]
+        reported = [line for line in reported if outcome.offset > line.requested_offset]
+        self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line] for r in reported}, reported)
+        self._count_label(outcome.offset, label)
+        for name in learned:
+            self._make_due_version(self.lines.learning[name])
+        if self.loss_reporter.is_full:
+            self.loss_reporter.report(self.state.revision)
+        return True
+
+    def _count_label(self, offset: int, label: Scalar) -> None:
+        self.baseline.learn(label)
+        self.losses.learn(label)
+        self.progress.outcomes += 1
+        self.progress.recent_offsets.append(offset)
+
+    def _make_due_version(self, line: LearningLine) -> None:
+        """End the run of a line that has just learned enough, and make the version that is due, if any."""
+        data = self.state.data
+        if not line.finished and line.outcomes >= TRAINED_AFTER_OUTCOMES:
+            line.finished = True
+            if line.trigger == "initial" and self.runs.is_default_line(line.name):
+                self._make_version(line, "initial")
+            self.events.add_run_finished(line)
+        if line.outcomes % max(1, data.spec.refresh.every) == 0 and not data.pinned:
+            serving = [v.version for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
+            if serving and max(Version.parse(version).offset for version in serving) < line.offset:
+                self._make_version(line, "refresh")
+
+    def _make_version(self, line: LearningLine, reason: Literal["initial", "refresh"]) -> None:
+        self.loss_reporter.report(self.state.revision)
+        self.versions.make(line, reason)

@@ -1,0 +1,67 @@
+"""Makes versions of a loop's lines: stored and announced, or owed until they can be stored."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from everloop_models import ArtifactUnavailable, ModelBroken
+from everloop_schemas.registry import LoopState
+from everloop_training.worker.learners.event_factory import EventFactory
+from everloop_training.worker.learners.learning_line import LearningLine
+from everloop_training.worker.learners.line_registry import LineRegistry
+
+log = logging.getLogger(__name__)
+RETRY_AFTER = timedelta(seconds=5)
+
+
+class VersionMaker:
+    """Makes versions of a loop's lines. One that cannot be stored is owed and tried again; a refresh is dropped."""
+
+    _retry_at: datetime | None = None
+
+    def __init__(self, lines: LineRegistry, events: EventFactory) -> None:
+        self.owed: dict[str, Literal["initial", "gate"]] = {}
+        self.winner: str | None = None
+        self._lines, self._events = lines, events
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_retry_at"}
+
+    def on_loop_state(self, state: LoopState) -> None:
+        """The registry waits for a version of the line that won the gate: it is owed from now on, once."""
+        winner = state.data.winner if state.data.stage == "training" else None
+        if winner and winner != self.winner:
+            self.owed[winner] = "gate"
+        self.owed = {name: reason for name, reason in self.owed.items() if reason != "gate" or name == winner}
+        self.winner = winner
+
+    def make_owed_versions(self) -> None:
+        """Make the versions that are owed, of the lines as they are now."""
+        now = self._events.dependencies.now()
+        if not self.owed or (self._retry_at and now < self._retry_at):
+            return
+        for name, reason in list(self.owed.items()):
+            line = self._lines.learning.get(name)
+            if line and line.caught_up and line.outcomes:
+                self.make(line, reason)
+
+    def make(self, line: LearningLine, reason: Literal["initial", "refresh", "gate"]) -> None:
+        """Store a version of a line as it is now, and announce it."""
+        dependencies, loop = self._events.dependencies, self._events.loop
+        self.owed.pop(line.name, None)
+        try:
+            saved = line.saved
+            if saved is None:
+                saved = dependencies.store_version(loop, line.version, line.model)
+                line.add_restart_point(saved)
+        except ArtifactUnavailable as e:
+            log.warning("version not stored", extra={"loop": loop, "version": line.version, "reason": e.detail})
+            if reason != "refresh":
+                self.owed[line.name] = reason
+                self._retry_at = dependencies.now() + RETRY_AFTER
+        except ModelBroken as e:
+            self._lines.fail(line, e.detail)
+        else:
+            self._events.add_model_trained(line, saved, reason)

@@ -1,0 +1,1 @@
+"""What service and worker share: their messages, the pipe, and the file that names the outcome in progress."""
