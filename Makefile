@@ -60,9 +60,9 @@ schemas: $(RUN)  ## Write schemas/json anew from the classes
 
 lock: $(DEV)  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
+	  --extra all --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
+	  --extra all --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
 	@mkdir -p deploy/requirements
 	for group in build ingest feature training registry serving monitoring; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

@@ -60,4 +60,4 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 @pytest.fixture(scope="session")
 def electricity() -> Path:
     """The real stream that tests and benchmarks play: 45,312 rows of the electricity market."""
-    return Path(__file__).parents[1] / "deploy/loops/electricity/electricity.csv.gz"
+    return Path(__file__).parents[1] / "shared/everloop/examples/electricity/electricity.csv.gz"

@@ -1,30 +1,62 @@
-"""What users import and run: the client, the `everloop` command, and the local installation."""
+"""Everloop's client: publish observations, ask for predictions, and send labels and feedback.
+
+>>> from everloop import Everloop
+>>> with Everloop() as everloop:  # the local installation, or the one that EVERLOOP_<SERVICE>_URL names
+...     answer = everloop.predict("market", {"price": 3.0}, id="order-17")
+...     labelled = everloop.label("market", "order-17", True)
+>>> answer.prediction, labelled.accepted
+(True, 1)
+
+What is in `__all__` is the public API; everything else may change without notice.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from everloop.client import AsyncEverloop, Everloop
-    from everloop.errors import EverloopHTTPError, EverloopUnreachable
-    from everloop.results import Accepted, Prediction, Rejected
+    from everloop.async_client import AsyncEverloop
+    from everloop.client import Everloop
+    from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
+    from everloop.local.errors import InstallationNotFound
+    from everloop.results import Accepted, Prediction, RejectedEntry
+
+    __version__: str
+
+_MODULES = {
+    "Accepted": "everloop.results",
+    "AsyncEverloop": "everloop.async_client",
+    "Everloop": "everloop.client",
+    "EverloopError": "everloop.errors",
+    "EverloopHTTPError": "everloop.errors",
+    "EverloopUnreachable": "everloop.errors",
+    "InstallationNotFound": "everloop.local.errors",
+    "LoopNameInvalid": "everloop.errors",
+    "Prediction": "everloop.results",
+    "RejectedEntry": "everloop.results",
+}
 
 __all__ = [
     "Accepted",
     "AsyncEverloop",
     "Everloop",
+    "EverloopError",
     "EverloopHTTPError",
     "EverloopUnreachable",
+    "InstallationNotFound",
+    "LoopNameInvalid",
     "Prediction",
-    "Rejected",
+    "RejectedEntry",
+    "__version__",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that the command line and the supervisor start without an HTTP client.
-    from importlib import import_module
+    # On first use, so that the supervisor starts without an HTTP client.
+    from importlib import import_module, metadata
 
-    for module in ("everloop.client", "everloop.errors", "everloop.results"):
-        if name in __all__ and hasattr(found := import_module(module), name):
-            return getattr(found, name)
+    if name == "__version__":
+        return metadata.version("everloop")
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'everloop' has no attribute {name!r}")

@@ -1,8 +1,7 @@
-"""The client: publish, predict, label and feedback, sync and async, with retries that change nothing twice."""
+"""The sync client: publish, predict, label and feedback; a retry never counts twice."""
 
 from __future__ import annotations
 
-import asyncio
 import time as clock
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 RETRY_FOR_S = 60.0
 Time = str | datetime
-Words = Iterable[Mapping[str, Any]]
-Observed = Mapping[str, "Scalar | None"]
+Entries = Iterable[Mapping[str, Any]]
+Fields = Mapping[str, "Scalar | None"]
 
 
-class _Client:
-    """What both clients share: where to ask, how long to try, and what a failed attempt means."""
+class BaseClient:
+    """What the sync and the async client share: the addresses, how long to retry, and how to read a failed attempt."""
 
     def __init__(
         self,
@@ -42,18 +41,18 @@ class _Client:
         """`data` is the folder of a local installation (default: EVERLOOP_DATA, else .everloop).
 
         `ingest` and `serving` are URLs; one that is given is used instead of what the folder or the environment names.
-
-        `timeout` seconds for one attempt, `retry_for` for all of them on 429, 503 and lost connections;
-        `on_retry` hears of each failure that is tried again.
+        `timeout` seconds for one attempt, `retry_for` seconds for all of them on 429, 503 and lost connections;
+        `on_retry` is called with each error after which the client retries.
         """
         self._endpoints = Endpoints(data, {"ingest": ingest, "serving": serving})
         self._retry_for = retry_for
-        self._on_retry = on_retry or (lambda failure: None)
-        # A proxy of the environment is for the outside world, not for a local installation.
-        near = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
-        self._options: dict[str, Any] = {"timeout": timeout, "mounts": near}
+        self._on_retry = on_retry or (lambda error: None)
+        # A proxy that the environment names is for other machines, not for a local installation.
+        local = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
+        self._options: dict[str, Any] = {"timeout": timeout, "mounts": local}
 
-    def _refused(self, response: httpx.Response) -> tuple[EverloopError, float | None] | None:
+    def _retryable(self, response: httpx.Response) -> tuple[EverloopError, float | None] | None:
+        """The error of an answer after which a retry may succeed, and the wait it asks for; None for other answers."""
         if response.status_code not in RETRIED:
             return None
         return wire.http_error(response), retry_after(response.headers)
@@ -63,10 +62,15 @@ class _Client:
         return EverloopUnreachable(service, url, str(error) or type(error).__name__), None
 
 
-class Everloop(_Client):
-    """The sync client. All methods raise EverloopHTTPError, EverloopUnreachable, or InstallationNotFound.
+class Everloop(BaseClient):
+    """The sync client; a context manager that closes its connections. All methods raise EverloopError.
 
     A list with bad entries is no error: the answer's `rejected` names them.
+
+    >>> from everloop import Everloop
+    >>> with Everloop() as everloop:
+    ...     everloop.predict("market", {"price": 3.0}).prediction
+    True
     """
 
     def __init__(self, data: str | None = None, **options: Any) -> None:
@@ -88,36 +92,50 @@ class Everloop(_Client):
     def publish(
         self,
         loop: str,
-        data: Observed | Words,
+        data: Fields | Entries,
         *,
         id: str | None = None,
         entity: str | None = None,
         time: Time | None = None,
     ) -> Accepted:
-        """Send one observation (its fields), or many: `{"id"?, "entity"?, "time"?, "data": {field: value}}`."""
-        alone = isinstance(data, Mapping)
-        events = [wire.event(data, id, entity, time)] if isinstance(data, Mapping) else wire.identified(data)
-        return self._deliver(loop, "events", events, alone)
+        """Send one observation (its fields), or many: `{"id"?, "entity"?, "time"?, "data": {field: value}}`.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.publish("market", {"price": 3.0}, id="order-17", entity="shop-3").ids
+        ('order-17',)
+        """
+        single = isinstance(data, Mapping)
+        entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else wire.with_ids(data)
+        return self._send(loop, "events", entries, single)
 
     def predict(
-        self, loop: str, data: Observed, *, id: str | None = None, entity: str | None = None, time: Time | None = None
+        self, loop: str, data: Fields, *, id: str | None = None, entity: str | None = None, time: Time | None = None
     ) -> Prediction:
-        """Ask for a prediction; asking again under the same id gives the same one."""
-        body = wire.event(data, id, entity, time)
-        return wire.prediction(self._post("serving", wire.path(loop, "predict"), wire.encoded(body)))
+        """Ask for a prediction; a second request with the same id gets the same one.
 
-    def label(self, loop: str, id: str | Words, label: Scalar | None = None, *, time: Time | None = None) -> Accepted:
-        """Tell the truth about one prediction, or about many: `{"id", "label", "time"?, "key"?}`.
-
-        A label without a time counts as of its arrival; of several, the one with the latest time stands.
+        >>> with Everloop() as everloop:
+        ...     everloop.predict("market", {"price": 3.0}, id="order-17").version
+        '0'
         """
-        words = wire.words(id, time, label=label)
-        return self._deliver(loop, "labels", words, isinstance(id, str))
+        body = wire.observation(data, id, entity, time)
+        return wire.read_prediction(self._post("serving", wire.loop_path(loop, "predict"), wire.to_json(body)))
+
+    def label(self, loop: str, id: str | Entries, label: Scalar | None = None, *, time: Time | None = None) -> Accepted:
+        """Send the label of one prediction, or of many: `{"id", "label", "time"?, "key"?}`.
+
+        A label without a time counts as of its arrival; of several labels, the one with the latest time counts.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.label("market", [{"id": "order-17", "label": True}, {"id": "order-18", "label": False}]).ids
+        ('order-17', 'order-18')
+        """
+        entries = wire.with_keys(id, time, label=label)
+        return self._send(loop, "labels", entries, isinstance(id, str))
 
     def feedback(
         self,
         loop: str,
-        id: str | Words,
+        id: str | Entries,
         *,
         correct: bool | None = None,
         label: Scalar | None = None,
@@ -125,28 +143,32 @@ class Everloop(_Client):
         source: str | None = None,
         time: Time | None = None,
     ) -> Accepted:
-        """Tell what a user said of one prediction, or of many: `{"id", "correct"|"label", "comment"?, "source"?}`.
+        """Send a user's feedback about one prediction, or many: `{"id", "correct"|"label", "comment"?, "source"?}`.
 
-        What is given beside a list, such as `source`, is meant for each entry of it that says nothing else.
+        With a list, the arguments beside it are the defaults of its entries.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.feedback("market", "order-17", correct=False, source="reviewer-4").accepted
+        1
         """
-        said = {"correct": correct, "label": label, "comment": comment, "source": source}
-        words = wire.words(id, time, **said)
-        return self._deliver(loop, "feedback", words, isinstance(id, str))
+        values = {"correct": correct, "label": label, "comment": comment, "source": source}
+        entries = wire.with_keys(id, time, **values)
+        return self._send(loop, "feedback", entries, isinstance(id, str))
 
-    def _deliver(self, loop: str, door: str, entries: Words, alone: bool) -> Accepted:
-        answers, path = list[Accepted](), wire.path(loop, door)
+    def _send(self, loop: str, endpoint: str, entries: Entries, single: bool) -> Accepted:
+        answers, path = list[Accepted](), wire.loop_path(loop, endpoint)
         try:
-            for part in wire.parts(entries):
-                answers.append(Accepted((), tuple(part.rejected)))
-                if alone and part.rejected:
-                    raise wire.refusal(part.rejected[0])
-                if part.texts:
-                    response = self._post("ingest", path, part.body(alone))
-                    answers.append(wire.accepted(response, part.indexes, alone))
+            for batch in wire.batches(entries):
+                answers.append(Accepted((), tuple(batch.rejected)))
+                if single and batch.rejected:
+                    raise wire.refusal(batch.rejected[0])
+                if batch.texts:
+                    response = self._post("ingest", path, batch.body(single))
+                    answers.append(wire.read_accepted(response, batch.indexes, single))
         except EverloopError as e:
-            e.delivered = wire.together(answers)
+            e.delivered = wire.merge(answers)
             raise
-        return wire.together(answers)
+        return wire.merge(answers)
 
     def _post(self, service: str, path: str, body: bytes) -> httpx.Response:
         return self.request(service, "POST", path, body)
@@ -154,14 +176,19 @@ class Everloop(_Client):
     def request(
         self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
     ) -> httpx.Response:
-        """Ask any service of the installation, with retries; the answer may be a refusal."""
+        """Send a request to any service, with retries; the answer may be a refusal.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.request("monitoring", "GET", "/v1/loops").status_code
+        200
+        """
         attempts, headers = Attempts(self._retry_for), {"content-type": content_type}
         self._http = self._http or httpx.Client(**self._options)
         while True:
             url = self._endpoints.url(service)
             try:
                 response = self._http.request(method, url + path, content=content, headers=headers)
-                failure = self._refused(response)
+                failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)
             if failure is None:
@@ -170,105 +197,3 @@ class Everloop(_Client):
                 raise failure[0]
             self._on_retry(failure[0])
             clock.sleep(pause)
-
-
-class AsyncEverloop(_Client):
-    """The async client; the methods of `Everloop`, awaited."""
-
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        super().__init__(data, **options)
-        self._http: httpx.AsyncClient | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
-
-    async def publish(
-        self,
-        loop: str,
-        data: Observed | Words,
-        *,
-        id: str | None = None,
-        entity: str | None = None,
-        time: Time | None = None,
-    ) -> Accepted:
-        """As `Everloop.publish`."""
-        alone = isinstance(data, Mapping)
-        events = [wire.event(data, id, entity, time)] if isinstance(data, Mapping) else wire.identified(data)
-        return await self._deliver(loop, "events", events, alone)
-
-    async def predict(
-        self, loop: str, data: Observed, *, id: str | None = None, entity: str | None = None, time: Time | None = None
-    ) -> Prediction:
-        """As `Everloop.predict`."""
-        body = wire.event(data, id, entity, time)
-        return wire.prediction(await self._post("serving", wire.path(loop, "predict"), wire.encoded(body)))
-
-    async def label(
-        self, loop: str, id: str | Words, label: Scalar | None = None, *, time: Time | None = None
-    ) -> Accepted:
-        """As `Everloop.label`."""
-        words = wire.words(id, time, label=label)
-        return await self._deliver(loop, "labels", words, isinstance(id, str))
-
-    async def feedback(
-        self,
-        loop: str,
-        id: str | Words,
-        *,
-        correct: bool | None = None,
-        label: Scalar | None = None,
-        comment: str | None = None,
-        source: str | None = None,
-        time: Time | None = None,
-    ) -> Accepted:
-        """As `Everloop.feedback`."""
-        said = {"correct": correct, "label": label, "comment": comment, "source": source}
-        words = wire.words(id, time, **said)
-        return await self._deliver(loop, "feedback", words, isinstance(id, str))
-
-    async def _deliver(self, loop: str, door: str, entries: Words, alone: bool) -> Accepted:
-        answers, path = list[Accepted](), wire.path(loop, door)
-        try:
-            for part in wire.parts(entries):
-                answers.append(Accepted((), tuple(part.rejected)))
-                if alone and part.rejected:
-                    raise wire.refusal(part.rejected[0])
-                if part.texts:
-                    response = await self._post("ingest", path, part.body(alone))
-                    answers.append(wire.accepted(response, part.indexes, alone))
-        except EverloopError as e:
-            e.delivered = wire.together(answers)
-            raise
-        return wire.together(answers)
-
-    async def _post(self, service: str, path: str, body: bytes) -> httpx.Response:
-        return await self.request(service, "POST", path, body)
-
-    async def request(
-        self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
-    ) -> httpx.Response:
-        """As `Everloop.request`."""
-        attempts, headers = Attempts(self._retry_for), {"content-type": content_type}
-        self._http = self._http or httpx.AsyncClient(**self._options)
-        while True:
-            url = self._endpoints.url(service)
-            try:
-                response = await self._http.request(method, url + path, content=content, headers=headers)
-                failure = self._refused(response)
-            except httpx.TransportError as e:
-                failure = self._lost(service, url, e)
-            if failure is None:
-                return response
-            if (pause := attempts.pause(failure[1])) is None:
-                raise failure[0]
-            self._on_retry(failure[0])
-            await asyncio.sleep(pause)

@@ -9,25 +9,25 @@ from everloop.local.errors import InstallationNotFound
 
 
 class Endpoints:
-    """The addresses of the services of one installation; raises InstallationNotFound where one is not to be found."""
+    """The base URLs of the services of one installation."""
 
     def __init__(self, data: str | None = None, given: Mapping[str, str | None] | None = None) -> None:
         self._data = data
         self._given = {service: url.rstrip("/") for service, url in (given or {}).items() if url}
-        self._known: dict[str, str] = {}
+        self._found: dict[str, str] = {}
 
     def url(self, service: str) -> str:
-        """Base URL of a service, without a slash at its end."""
+        """Base URL of a service, without a slash at its end. Raises InstallationNotFound."""
         if service in self._given:
             return _checked(service, self._given[service])
-        if service not in self._known:
-            self._known[service] = _checked(service, find_installation(self._data).url(service))
-        return self._known[service]
+        if service not in self._found:
+            self._found[service] = _checked(service, find_installation(self._data).url(service))
+        return self._found[service]
 
     def refresh(self, service: str) -> None:
         """Read services.json again: after a restart the ports may differ. Without the file the known address stays."""
         try:
-            self._known[service] = find_installation(self._data).url(service)
+            self._found[service] = find_installation(self._data).url(service)
         except InstallationNotFound:
             return
 

@@ -1,29 +1,54 @@
-"""What can go wrong for a user of the client, each with what the server said."""
+"""The errors of the client, each with what the service answered."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from everloop.results import Accepted, Rejected
+from everloop.results import Accepted, RejectedEntry
 
 
 class EverloopError(Exception):
-    """Anything that the client raises.
+    """The base class of all errors that the client raises.
 
-    `delivered` is what had been taken of a list before it ended so; None where nothing was underway.
+    `delivered` are the entries of a list that were accepted before the error; None where no list was being sent.
+
+    >>> from everloop import Everloop, EverloopError
+    >>> with Everloop() as everloop:
+    ...     try:
+    ...         everloop.publish("market", {"price": "high"})
+    ...     except EverloopError as error:
+    ...         print(type(error).__name__)
+    EverloopHTTPError
     """
 
     delivered: Accepted | None = None
 
 
-class LoopNameWrong(EverloopError):
-    """No loop can be called so."""
+class LoopNameInvalid(EverloopError):
+    """No loop can have this name.
+
+    >>> from everloop import Everloop, LoopNameInvalid
+    >>> with Everloop() as everloop:
+    ...     try:
+    ...         everloop.predict("Big Loop", {})
+    ...     except LoopNameInvalid as error:
+    ...         print(str(error).split(":")[0])
+    loop
+    """
 
 
 class EverloopHTTPError(EverloopError):
-    """A server's refusal: `status`, and from its problem details `title`, `detail`, `errors` and `rejected`.
+    """A service refused the request: `status`, and `title`, `detail`, `errors` and `rejected` of its problem details.
 
-    `errors` are (field, error) pairs; `rejected` are the entries of a batch of which none was good.
+    `errors` are (field, error) pairs; `rejected` are the entries of a list of which none was accepted.
+
+    >>> from everloop import Everloop, EverloopHTTPError
+    >>> with Everloop() as everloop:
+    ...     try:
+    ...         everloop.publish("market", {"price": "high"})
+    ...     except EverloopHTTPError as error:
+    ...         print(error.status, error.errors)
+    422 (('data.price', 'must be a finite number, is text'),)
     """
 
     def __init__(
@@ -32,7 +57,7 @@ class EverloopHTTPError(EverloopError):
         title: str,
         detail: str,
         errors: Sequence[tuple[str, str]] = (),
-        rejected: Sequence[Rejected] = (),
+        rejected: Sequence[RejectedEntry] = (),
     ) -> None:
         super().__init__(f"{status} {title}: {detail}")
         self.status = status
@@ -43,7 +68,16 @@ class EverloopHTTPError(EverloopError):
 
 
 class EverloopUnreachable(EverloopError):
-    """Nobody answered there, for as long as was retried."""
+    """No service answered at this address, for as long as the client retried.
+
+    >>> from everloop import Everloop, EverloopUnreachable
+    >>> with Everloop(ingest="http://127.0.0.1:1", retry_for=0) as everloop:
+    ...     try:
+    ...         everloop.publish("market", {"price": 3.0})
+    ...     except EverloopUnreachable as error:
+    ...         print(error.service, error.url)
+    ingest http://127.0.0.1:1
+    """
 
     def __init__(self, service: str, url: str, reason: str) -> None:
         super().__init__(f"{service} does not answer at {url}: {reason}")

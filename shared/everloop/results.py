@@ -1,4 +1,4 @@
-"""What the servers answer, as values."""
+"""The answers of the services, as values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """An entry that was refused: where it stood in what was sent, its id, and (field, error) pairs."""
+class RejectedEntry:
+    """An entry of a list that was refused: its position, its id, and why, as (field, error) pairs.
+
+    >>> from everloop import Everloop
+    >>> with Everloop() as everloop:
+    ...     answer = everloop.publish("market", [{"id": "a", "data": {"price": 3.0}}, {"id": "b", "data": {}}])
+    >>> [(entry.index, entry.id, entry.errors[0][0]) for entry in answer.rejected]
+    [(1, 'b', 'data.price')]
+    """
 
     index: int
     id: str | None
@@ -20,20 +27,34 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Accepted:
-    """What the broker has now, by id, and what was refused beside it."""
+    """The ids of what is stored on the log now, and the entries that were refused.
+
+    >>> from everloop import Everloop
+    >>> with Everloop() as everloop:
+    ...     answer = everloop.publish("market", {"price": 3.0}, id="order-17")
+    >>> answer.accepted, answer.ids, answer.rejected
+    (1, ('order-17',), ())
+    """
 
     ids: tuple[str, ...]
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedEntry, ...] = ()
 
     @property
     def accepted(self) -> int:
-        """How many were accepted."""
+        """How many entries were accepted."""
         return len(self.ids)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer of serving. `id` is what a label names later; `role` is baseline, champion or canary."""
+    """A prediction. Labels and feedback name its `id`; `role` is baseline, champion or canary.
+
+    >>> from everloop import Everloop
+    >>> with Everloop() as everloop:
+    ...     answer = everloop.predict("market", {"price": 3.0}, id="order-17")
+    >>> answer.id, answer.prediction, answer.version, answer.role
+    ('order-17', True, '0', 'baseline')
+    """
 
     id: str
     prediction: Scalar

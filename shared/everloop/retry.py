@@ -1,4 +1,4 @@
-"""How long to wait before asking again, and when to give up."""
+"""How long the client waits before it retries, and when it gives up."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 
 RETRIED = frozenset({408, 429, 502, 503, 504})
-"""Statuses after which the same request may succeed; all requests of the client are idempotent by their ids."""
-FIRST_S, LONGEST_S = 0.1, 5.0
-RETRY_AFTER_LIMIT_S = 60.0
+"""Statuses after which the same request may succeed; every request of the client is idempotent by its ids."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+LONGEST_RETRY_AFTER_S = 60.0
+"""The most that the client waits because a server asks for it."""
 
 
 class Attempts:
-    """The attempts at one request: exponential back-off with full jitter, for `retry_for` seconds in all."""
+    """The attempts at one request: pauses that double, with jitter, for `retry_for` seconds in all."""
 
     def __init__(self, retry_for: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -22,7 +23,7 @@ class Attempts:
 
     def pause(self, retry_after: float | None = None) -> float | None:
         """Seconds to wait now (at least what the server asked for); None when it is time to give up."""
-        ceiling = min(FIRST_S * 2.0 ** min(self._made, 10), LONGEST_S)
+        ceiling = min(FIRST_PAUSE_S * 2.0 ** min(self._made, 10), LONGEST_PAUSE_S)
         self._made += 1
         wait = max(random.uniform(ceiling / 2, ceiling), retry_after or 0.0)
         return wait if self._clock() + wait <= self._until else None
@@ -31,4 +32,4 @@ class Attempts:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds in a Retry-After header; None where there is none, or a date."""
     value = headers.get("retry-after", "")
-    return min(float(value), RETRY_AFTER_LIMIT_S) if value.isdecimal() else None
+    return min(float(value), LONGEST_RETRY_AFTER_S) if value.isdecimal() else None

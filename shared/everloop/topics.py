@@ -3,57 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import httpx
-from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 
 from everloop.errors import EverloopUnreachable
+from everloop.extras import require_local
 from everloop.local.discovery import Installation
 from everloop_schemas.catalogue import CLASSES
-from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.settings import Settings
 
 WAIT_S = 0.5
 
 
 @dataclass(frozen=True)
-class Line:
+class TopicRecord:
     """A record: its topic, without prefix, and its value."""
 
     topic: str
     value: bytes
 
 
-class Reader(Protocol):
-    """Some topics from their beginning. Enter it, then read; reading never moves anybody else's offsets."""
+class TopicReader(Protocol):
+    """Some topics from their beginning. Enter it, then read; it commits no offsets."""
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
 
-    async def read(self) -> list[Line]:
-        """What came since, in the order it came; waits half a second at most. Raises when the bus is away."""
+    async def read(self) -> list[TopicRecord]:
+        """The records since the last read, in the order of the log; waits half a second at most.
+
+        Raises EverloopUnreachable.
+        """
 
     async def behind(self) -> bool:
-        """Whether something is unread that was there on entering."""
+        """Whether a record is unread that was there on entering."""
 
 
-def reader(installation: Installation, topics: Sequence[str], name: str) -> Reader:
+def reader(installation: Installation, topics: Sequence[str], name: str) -> TopicReader:
     """The reader of this installation's topics. Raises InstallationNotFound where it has neither bus."""
     if installation.topics:
         return HttpTopicReader(installation.topics, topics)
+    require_local(f"everloop {name}, which reads Kafka,")
     settings = Settings.load(name).model_copy(update={"kafka_bootstrap": installation.kafka()})
     return KafkaTopicReader(settings, topics, name)
 
 
 class KafkaTopicReader:
-    """Reads from the broker, without a group."""
+    """Reads from the broker, without a consumer group."""
 
     def __init__(self, settings: Settings, topics: Iterable[str], name: str) -> None:
-        self._prefix = settings.topic_prefix
+        from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]  # not part of the light installation
+
+        from everloop_shared.messaging.kafka.client import client_settings
+
+        self._bootstrap, self._prefix = settings.kafka_bootstrap, settings.topic_prefix
         self._ends: dict[Any, int] = {}
         self._consumer = AIOKafkaConsumer(
             *(self._prefix + topic for topic in topics),
@@ -65,8 +72,8 @@ class KafkaTopicReader:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._consumer.start()
-            self._ends = await self._consumer.end_offsets(self._consumer.assignment())
+            await self._answer(self._consumer.start())
+            self._ends = await self._answer(self._consumer.end_offsets(self._consumer.assignment()))
         except BaseException:
             await self.__aexit__()
             raise
@@ -75,15 +82,23 @@ class KafkaTopicReader:
     async def __aexit__(self, *exc: object) -> None:
         await self._consumer.stop()
 
-    async def read(self) -> list[Line]:
-        """What came since."""
-        batches = await self._consumer.getmany(timeout_ms=int(WAIT_S * 1000))
-        records = sorted((r for batch in batches.values() for r in batch), key=lambda r: r.timestamp)
-        return [Line(r.topic.removeprefix(self._prefix), r.value) for r in records if r.value is not None]
+    async def read(self) -> list[TopicRecord]:
+        """The records since the last read."""
+        fetched = await self._answer(self._consumer.getmany(timeout_ms=int(WAIT_S * 1000)))
+        records = sorted((r for batch in fetched.values() for r in batch), key=lambda r: r.timestamp)
+        return [TopicRecord(r.topic.removeprefix(self._prefix), r.value) for r in records if r.value is not None]
 
     async def behind(self) -> bool:
-        """Whether something is unread."""
-        return any([await self._consumer.position(p) < end for p, end in self._ends.items()])
+        """Whether a record is unread that was there on entering."""
+        return any([await self._answer(self._consumer.position(p)) < end for p, end in self._ends.items()])
+
+    async def _answer(self, call: Awaitable[Any]) -> Any:
+        from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+        try:
+            return await call
+        except KafkaError as e:
+            raise EverloopUnreachable("kafka", self._bootstrap, str(e) or type(e).__name__) from e
 
 
 class HttpTopicReader:
@@ -106,19 +121,19 @@ class HttpTopicReader:
         with suppress(RuntimeError):  # closed already
             await self._http.aclose()
 
-    async def read(self) -> list[Line]:
-        """What came since."""
+    async def read(self) -> list[TopicRecord]:
+        """The records since the last read."""
         answer = await self._get(self._next, WAIT_S)
         self._next = int(answer.headers["everloop-next"])
-        return [Line(CLASSES[json.loads(raw)["type"]].topic.name, raw) for raw in answer.content.splitlines()]
+        return [TopicRecord(CLASSES[json.loads(raw)["type"]].topic.name, raw) for raw in answer.content.splitlines()]
 
     async def behind(self) -> bool:
-        """Whether something is unread."""
+        """Whether a record is unread that was there on entering."""
         return self._next < self._end
 
     async def _get(self, since: int, wait_s: float = 0.0) -> httpx.Response:
         try:
-            asked: dict[str, list[str] | float] = {"topic": self._topics, "since": since, "wait_s": wait_s}
-            return (await self._http.get("/v1/records", params=asked)).raise_for_status()
+            query: dict[str, list[str] | float] = {"topic": self._topics, "since": since, "wait_s": wait_s}
+            return (await self._http.get("/v1/records", params=query)).raise_for_status()
         except httpx.HTTPError as e:
             raise EverloopUnreachable("topics", self._url, str(e) or type(e).__name__) from e

@@ -1,4 +1,4 @@
-"""The wire form of what the client sends and reads: pure, the same for the sync and the async client."""
+"""The JSON that the client sends and reads: pure functions, shared by the sync and the async client."""
 
 from __future__ import annotations
 
@@ -12,102 +12,104 @@ from uuid import uuid4
 
 import httpx
 
-from everloop.errors import EverloopHTTPError, LoopNameWrong
-from everloop.results import Accepted, Prediction, Rejected
+from everloop.errors import EverloopHTTPError, LoopNameInvalid
+from everloop.results import Accepted, Prediction, RejectedEntry
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 
-PART, PART_BYTES = 500, 4_000_000
-"""Entries and bytes in one request; longer lists travel in parts."""
+BATCH_ENTRIES, BATCH_BYTES = 500, 4_000_000
+"""The most entries, and about the most bytes, in one request; a longer list is sent in several."""
 JSON = "application/json"
 Entry = Mapping[str, Any]
 
 
 @dataclass
-class Part:
-    """Entries of one request, as JSON and by their index in the whole; and those that have no form in JSON."""
+class Batch:
+    """The entries of one request, as JSON and by their index in the list; and those that JSON cannot express."""
 
     texts: list[bytes] = field(default_factory=list)
     indexes: list[int] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedEntry] = field(default_factory=list)
 
-    def body(self, alone: bool) -> bytes:
-        """The request."""
-        return self.texts[0] if alone else b"[" + b",".join(self.texts) + b"]"
+    def body(self, single: bool) -> bytes:
+        """The request's body: the entry itself where the caller gave a single one, else a list."""
+        return self.texts[0] if single else b"[" + b",".join(self.texts) + b"]"
 
 
-def path(loop: str, door: str = "") -> str:
-    """The address of a loop, or of a door of it; raises LoopNameWrong."""
+def loop_path(loop: str, endpoint: str = "") -> str:
+    """The path of a loop, or of one of its endpoints. Raises LoopNameInvalid."""
     if not is_loop_name(loop):
-        raise LoopNameWrong(f"loop: {str(loop)[:80]!r} {LOOP_NAME_RULE}")
-    return f"/v1/loops/{loop}/{door}" if door else f"/v1/loops/{loop}"
+        raise LoopNameInvalid(f"loop: {str(loop)[:80]!r} {LOOP_NAME_RULE}")
+    return f"/v1/loops/{loop}/{endpoint}" if endpoint else f"/v1/loops/{loop}"
 
 
-def event(data: Entry, id: str | None = None, entity: str | None = None, time: str | datetime | None = None) -> Entry:
-    """One observation; a made-up id is made here, so that sending again is the same event."""
-    given = {"entity": entity, "time": stamp(time), "data": dict(data)}
+def observation(
+    data: Entry, id: str | None = None, entity: str | None = None, time: str | datetime | None = None
+) -> Entry:
+    """One observation. An id that the caller leaves out is made here, so that a retry sends the same event."""
+    given = {"entity": entity, "time": to_rfc3339(time), "data": dict(data)}
     return {"id": str(uuid4()) if id is None else id} | {k: v for k, v in given.items() if v is not None}
 
 
-def identified(events: Iterable[Any]) -> Iterator[Any]:
-    """Events of a list, each with an id."""
-    for given in events:
-        without = isinstance(given, Mapping) and given.get("id") is None
-        yield {**given, "id": str(uuid4())} if without else given
+def with_ids(observations: Iterable[Any]) -> Iterator[Any]:
+    """The observations of a list, each with an id."""
+    for entry in observations:
+        lacks_id = isinstance(entry, Mapping) and entry.get("id") is None
+        yield {**entry, "id": str(uuid4())} if lacks_id else entry
 
 
-def words(id: str | Iterable[Any], time: str | datetime | None, **said: Any) -> Iterator[Any]:
-    """One label or piece of feedback, or many; what is said beside a list is meant for each that says nothing else.
+def with_keys(id: str | Iterable[Any], time: str | datetime | None, **values: Any) -> Iterator[Any]:
+    """One label or feedback (`id` is a prediction id), or many; `values` are the defaults of every entry.
 
-    Each has a key, made here: sent again it is the same event, and the same words later are another. No time is made
-    up: without one they count as of their arrival.
+    Each gets a key: a retry sends the same event, while an equal label that is sent later is another event. Entries
+    without a time count as of their arrival.
     """
-    common = {k: v for k, v in ({"time": stamp(time)} | said).items() if v is not None}
+    common = {k: v for k, v in ({"time": to_rfc3339(time)} | values).items() if v is not None}
     for entry in [{"id": id}] if isinstance(id, str) else id:
         yield {"key": str(uuid4()), **common, **entry} if isinstance(entry, Mapping) else entry
 
 
-def stamp(time: str | datetime | None) -> str | None:
+def to_rfc3339(time: str | datetime | None) -> str | None:
     """RFC 3339; a datetime needs a time zone."""
     return time.isoformat() if isinstance(time, datetime) else time
 
 
-def parts(entries: Iterable[Any]) -> Iterator[Part]:
-    """The entries, at most PART and about PART_BYTES in each request; those without a form in JSON are named."""
-    part, size = Part(), 0
+def batches(entries: Iterable[Any]) -> Iterator[Batch]:
+    """The entries, at most BATCH_ENTRIES and about BATCH_BYTES in each batch."""
+    batch, size = Batch(), 0
     for index, entry in enumerate(entries):
         try:
-            text = encoded(entry)
+            text = to_json(entry)
         except EverloopHTTPError as e:
             given = entry.get("id") if isinstance(entry, Mapping) else None
-            part.rejected.append(Rejected(index, given if isinstance(given, str) else None, e.errors))
+            batch.rejected.append(RejectedEntry(index, given if isinstance(given, str) else None, e.errors))
             continue
-        if part.texts and (len(part.texts) == PART or size + len(text) > PART_BYTES):
-            yield part
-            part, size = Part(), 0
-        part.texts.append(text)
-        part.indexes.append(index)
+        if batch.texts and (len(batch.texts) == BATCH_ENTRIES or size + len(text) > BATCH_BYTES):
+            yield batch
+            batch, size = Batch(), 0
+        batch.texts.append(text)
+        batch.indexes.append(index)
         size += len(text)
-    if part.texts or part.rejected:
-        yield part
+    if batch.texts or batch.rejected:
+        yield batch
 
 
-def encoded(body: Any) -> bytes:
-    """Strict JSON. What has no form in it is refused as the door would: raises EverloopHTTPError, with its path."""
+def to_json(body: Any) -> bytes:
+    """Strict JSON. Raises EverloopHTTPError with the path of a value that JSON cannot express, as ingest answers."""
     try:
-        return json.dumps(body, allow_nan=False, ensure_ascii=False, default=_plain).encode()
+        return json.dumps(body, allow_nan=False, ensure_ascii=False, default=_convert).encode()
     except (ValueError, TypeError, RecursionError) as e:
-        where, why = _unfit(body) or ("body", str(e)[:200])
+        where, why = _find_inexpressible(body) or ("body", str(e)[:200])
         raise EverloopHTTPError(422, "Unprocessable input", f"{where}: {why}", [(where, why)]) from e
 
 
-def refusal(rejected: Rejected) -> EverloopHTTPError:
-    """An entry that cannot even be sent, as the error of a request of its own."""
+def refusal(rejected: RejectedEntry) -> EverloopHTTPError:
+    """The error for an entry that JSON cannot express, where the caller gave it alone."""
     where, why = rejected.errors[0]
     return EverloopHTTPError(422, "Unprocessable input", f"{where}: {why}", rejected.errors)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime) and value == value:  # pandas' NaT calls itself a datetime, and equals nothing
+def _convert(value: Any) -> Any:
+    if isinstance(value, datetime) and value == value:  # pandas' NaT is a datetime that does not equal itself
         return value.isoformat()
     if isinstance(value, Mapping):
         return dict(value)
@@ -116,16 +118,16 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def _unfit(value: Any, where: str = "", depth: int = 0) -> tuple[str, str] | None:
-    """Where in a value, and why, there is something without a form in JSON; None where it is not to be told."""
+def _find_inexpressible(value: Any, where: str = "", depth: int = 0) -> tuple[str, str] | None:
+    """Where in a value there is something that JSON cannot express, and why; None where it is not found."""
     if depth > 20:
         return where or "body", "is nested too deep, or holds itself"
     if isinstance(value, Mapping | list | tuple):
         inside = value.items() if isinstance(value, Mapping) else enumerate(value)
-        found = (_unfit(v, f"{where}.{k}"[:200].lstrip("."), depth + 1) for k, v in inside)
+        found = (_find_inexpressible(v, f"{where}.{k}"[:200].lstrip("."), depth + 1) for k, v in inside)
         return next(filter(None, found), None)
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain).encode()
+        json.dumps(value, allow_nan=False, ensure_ascii=False, default=_convert).encode()
     except UnicodeEncodeError:
         return where or "body", "is text that is not Unicode"
     except (ValueError, TypeError, RecursionError):
@@ -139,37 +141,37 @@ def _kind(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")[:80]
 
 
-def accepted(response: httpx.Response, indexes: Sequence[int], alone: bool = False) -> Accepted:
-    """The answer of a door of ingest to the entries with these indexes.
+def read_accepted(response: httpx.Response, indexes: Sequence[int], single: bool = False) -> Accepted:
+    """Ingest's answer to the entries with these indexes.
 
-    Raises EverloopHTTPError for a request that was refused as a whole, and for an entry that was sent `alone`.
+    Raises EverloopHTTPError for a request that was refused as a whole, and for a `single` entry that was refused.
     """
     if response.status_code in (202, 207):
         body = response.json()
         return Accepted(tuple(body["ids"]), _rejected(body, indexes))
     refused = http_error(response)
-    if alone or not refused.rejected:
+    if single or not refused.rejected:
         raise refused
     return Accepted((), _rejected(response.json(), indexes))
 
 
-def together(answers: Sequence[Accepted]) -> Accepted:
-    """The answers to all parts as one."""
+def merge(answers: Sequence[Accepted]) -> Accepted:
+    """The answers to all batches as one."""
     rejected = sorted((r for a in answers for r in a.rejected), key=lambda r: r.index)
     return Accepted(tuple(i for a in answers for i in a.ids), tuple(rejected))
 
 
-def prediction(response: httpx.Response) -> Prediction:
-    """The answer of serving; raises EverloopHTTPError."""
+def read_prediction(response: httpx.Response) -> Prediction:
+    """Serving's answer. Raises EverloopHTTPError."""
     if response.status_code != 200:
         raise http_error(response)
     body = response.json()
-    known = {k: body[k] for k in ("id", "prediction", "version", "role", "probabilities", "features") if k in body}
-    return Prediction(**known)
+    fields = {k: body[k] for k in ("id", "prediction", "version", "role", "probabilities", "features") if k in body}
+    return Prediction(**fields)
 
 
 def http_error(response: httpx.Response) -> EverloopHTTPError:
-    """The problem details of a refusal, as far as the body has any."""
+    """A refusal, with the problem details of its body, if it has any."""
     try:
         body = response.json()
     except ValueError:
@@ -185,9 +187,9 @@ def http_error(response: httpx.Response) -> EverloopHTTPError:
     )
 
 
-def _rejected(body: Mapping[str, Any], indexes: Sequence[int] | None = None) -> tuple[Rejected, ...]:
+def _rejected(body: Mapping[str, Any], indexes: Sequence[int] | None = None) -> tuple[RejectedEntry, ...]:
     return tuple(
-        Rejected(
+        RejectedEntry(
             r["index"] if indexes is None else indexes[r["index"]],
             r["id"],
             tuple((e["field"], e["error"]) for e in r["errors"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import URL, Connection, make_url, text
@@ -31,11 +32,13 @@ def parse(url: str) -> URL:
         form = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
         raise Misconfigured(f"a DATABASE_URL is no URL of a database; it looks like {form}") from e
     if parsed.drivername in ("postgresql", "postgres"):
-        return parsed.set(drivername=DRIVER)
+        parsed = parsed.set(drivername=DRIVER)
     if parsed.drivername not in (DRIVER, "sqlite+aiosqlite"):
         raise Misconfigured(
             f"a DATABASE_URL begins with {parsed.drivername}://; postgresql:// and sqlite+aiosqlite:// are supported"
         )
+    if parsed.drivername == DRIVER and find_spec("psycopg") is None:
+        raise Misconfigured("a DATABASE_URL of PostgreSQL needs its driver: pip install 'everloop[all]'")
     return parsed
 
 

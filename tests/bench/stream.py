@@ -21,7 +21,7 @@ from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState, LoopStateData
 
-CSV = Path(__file__).parents[2] / "deploy/loops/electricity/electricity.csv.gz"
+CSV = Path(__file__).parents[2] / "shared/everloop/examples/electricity/electricity.csv.gz"
 FIELDS = ("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENTITIES = 500

@@ -51,8 +51,8 @@ def counts(stack: Stack) -> list[int]:
 @pytest.fixture(scope="module")
 def replayed(stack: Stack) -> Stack:
     """The stack after `everloop apply` and `everloop replay` of the first rows."""
-    stack.everloop("apply", "-f", str(ROOT / "deploy/loops/electricity/loop.yaml"))
-    file = str(ROOT / "deploy/loops/electricity/electricity.csv.gz")
+    stack.everloop("apply", "-f", str(ROOT / "shared/everloop/examples/electricity/loop.yaml"))
+    file = str(ROOT / "shared/everloop/examples/electricity/electricity.csv.gz")
     labels = ("--label-column", "class", "--label-delay", "20", "--limit", str(ROWS), "--rate", "200")
     summary = stack.everloop("replay", LOOP, file, *labels)
     assert (summary["accepted"], summary["labels"]) == (ROWS, ROWS)

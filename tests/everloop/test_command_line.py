@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ ROWS = "price,class\n" + "".join(f"{i},{i % 2}\n" for i in range(30))
 
 def run(*args: str, said: str | None = None) -> Result:
     """Run the program in this process."""
-    return CliRunner().invoke(build(), args, input=said)
+    return CliRunner().invoke(build(), args, input=said, prog_name="everloop")
 
 
 def test_every_command_has_an_example_in_its_help() -> None:
@@ -51,6 +52,22 @@ def test_every_command_has_an_example_in_its_help() -> None:
 
     assert {"apply", "status", "replay", "publish", "predict", "label", "feedback", "up", "down"} <= set(commands)
     assert [name for name, page in pages.items() if f"Example: everloop {name}" not in " ".join(page.split())] == []
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    out = run("--version")
+
+    assert (out.exit_code, out.stdout) == (0, f"everloop {metadata.version('everloop')}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+
+    out = run("--show-completion", shell)
+
+    assert out.exit_code == 0
+    assert "_EVERLOOP_COMPLETE" in out.stdout
 
 
 def test_delete_asks_for_the_name_or_takes_yes(installation: Served) -> None:
@@ -200,7 +217,7 @@ def test_replay_rides_out_faults_and_names_refused_rows(installation: Served) ->
     assert "31 rows accepted, 1 refused, 30 labels" in out.stdout
     assert "row 31: data.price: 'high' is no finite number" in out.stderr
     assert "row 32: class: 'perhaps' is neither true" in out.stderr
-    assert "trying again" in out.stderr
+    assert "retrying" in out.stderr
 
 
 def test_replay_without_its_column_or_file_fails_in_one_sentence(installation: Served) -> None:

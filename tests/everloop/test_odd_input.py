@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from everloop import AsyncEverloop, Everloop, EverloopHTTPError
 from everloop.cli import build
-from everloop.errors import EverloopError, LoopNameWrong
-from everloop.wire import parts
+from everloop.errors import EverloopError, LoopNameInvalid
+from everloop.wire import batches
 from everloop_schemas.ingest import EventReceived, LabelReceived
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def test_values_of_numpy_and_other_entries_are_taken_as_they_are_meant(installat
 def test_a_list_travels_in_parts_by_number_and_by_size() -> None:
     small, large = [{"x": 1}] * 1200, [{"x": "y" * 900_000}] * 10
 
-    assert [len(p.texts) for p in parts(small)] == [500, 500, 200]
-    assert [len(p.texts) for p in parts(large)] == [4, 4, 2]
+    assert [len(p.texts) for p in batches(small)] == [500, 500, 200]
+    assert [len(p.texts) for p in batches(large)] == [4, 4, 2]
 
 
 def test_what_was_delivered_before_the_end_is_told_with_the_error(installation: Served) -> None:
@@ -142,9 +142,9 @@ def test_what_was_delivered_before_the_end_is_told_with_the_error(installation: 
 @pytest.mark.parametrize("loop", ["", "a/b", "../x", "Market", "x" * 64, "a b", "é", "%2e"])
 def test_a_name_that_no_loop_can_have_is_said_so_by_client_and_command(installation: Served, loop: str) -> None:
     with Everloop(ingest=installation.url, serving=installation.url) as client:
-        with pytest.raises(LoopNameWrong, match="lower-case letters"):
+        with pytest.raises(LoopNameInvalid, match="lower-case letters"):
             client.publish(loop, {"x": 1})
-        with pytest.raises(LoopNameWrong, match="lower-case letters"):
+        with pytest.raises(LoopNameInvalid, match="lower-case letters"):
             client.predict(loop, {"x": 1})
 
     for args in (["publish", loop, "{}"], ["label", loop, "a", "1"], ["predict", loop, "{}"], ["status", loop]):

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from everloop.errors import EverloopHTTPError
 from everloop.replay.coerce import label, value
 from everloop.replay.player import Player
-from everloop.replay.rows import Columns, Errors, FileUnusable, Row, Source
-from everloop.results import Accepted, Rejected
+from everloop.replay.rows import Columns, CsvFile, Errors, FileUnusable, Row
+from everloop.results import Accepted, RejectedEntry
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
 
@@ -59,7 +59,7 @@ class Memory:
             raise EverloopHTTPError(413, "Content too large", "send less")
         await asyncio.sleep(0)
         self.requests.append(len(entries))
-        bad = tuple(Rejected(i, e["id"], (("data", "bad"),)) for i, e in enumerate(entries) if e["id"] in self.bad)
+        bad = tuple(RejectedEntry(i, e["id"], (("data", "bad"),)) for i, e in enumerate(entries) if e["id"] in self.bad)
         good = tuple(e["id"] for e in entries if e["id"] not in self.bad)
         self.sent += [f"{what} {i}" for i in good]
         if not good:
@@ -105,7 +105,7 @@ async def test_a_request_that_is_too_large_is_cut_in_two() -> None:
     sender = Memory(most=10, bad=frozenset({"33"}))
     refused: list[int] = []
 
-    player = Player("market", sender, label_delay=40, refused=lambda number, errors: refused.append(number))
+    player = Player("market", sender, label_delay=40, on_refused=lambda number, errors: refused.append(number))
     played = await player.play(rows(40))
 
     assert max(sender.requests) <= 10
@@ -140,7 +140,7 @@ def written(folder: Path, text: str, name: str = "rows.csv") -> Path:
 
 def read(path: Path, columns: Columns, spec: LoopSpec = SPEC, **which: int) -> list[Row]:
     """All its rows."""
-    return list(Source.of(path).rows(spec, columns, **which))
+    return list(CsvFile.of(path).rows(spec, columns, **which))
 
 
 def test_text_becomes_what_the_schema_says_and_ids_come_from_content_and_row(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_broken_archive_or_a_folder_is_said_so(tmp_path: Path) -> None:
 
     for path in (broken, tmp_path, tmp_path / "nowhere.csv"):
         with pytest.raises(FileUnusable, match="cannot be read"):
-            Source.of(path)
+            CsvFile.of(path)
 
 
 def test_a_mark_before_the_header_is_passed_over_and_fields_without_a_column_are_named(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_mark_before_the_header_is_passed_over_and_fields_without_a_column_are
     [row] = read(path, Columns())
 
     assert row.event["data"]["price"] == 1.0
-    assert Source.of(path).lacks(SPEC, Columns()) == ["count", "open", "name"]
+    assert CsvFile.of(path).missing_fields(SPEC, Columns()) == ["count", "open", "name"]
 
 
 def test_a_row_under_the_id_of_another_one_is_refused_by_its_number(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_row_under_the_id_of_another_one_is_refused_by_its_number(tmp_path: Pa
     found = read(path, Columns(id="key"))
 
     assert [r.wrong for r in found[:2]] == [[], []]
-    assert found[2].wrong == [("id", "'a' is that of row 1; give each row its own")]
+    assert found[2].wrong == [("id", "'a' is the id of row 1 too; give each row its own")]
 
 
 BOTH = ({"type": "integer"}, {"type": "integer", "classes": [0, 1, 2, 1000, 9007199254740993]})

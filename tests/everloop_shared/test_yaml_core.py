@@ -9,7 +9,7 @@ import pytest
 
 from everloop_shared.yaml_core import read_yaml
 
-LOOPS = sorted((Path(__file__).parents[2] / "deploy" / "loops").rglob("*.yaml"))
+LOOPS = sorted((Path(__file__).parents[2] / "shared" / "everloop" / "examples").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(

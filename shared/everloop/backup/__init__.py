@@ -1,1 +1,1 @@
-"""Backup and restore: what is kept forever, to a folder and back into an empty installation."""
+"""Backup and restore: what is kept forever, to a folder and from it into an empty installation."""

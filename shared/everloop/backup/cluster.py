@@ -10,15 +10,15 @@ from pathlib import Path
 from everloop.backup.settings import BackupSettings
 from everloop.local import folder_lock, launch
 from everloop.local.discovery import find_installation
-from everloop.local.errors import InstallationNotFound, InstallationRunsAlready
+from everloop.local.errors import InstallationRunsAlready
 from everloop.local.kafka import start_broker
 
 
 @asynccontextmanager
-async def to_read(folder: Path, data: str | None, kafka: str | None) -> AsyncIterator[BackupSettings]:
+async def cluster_to_read(folder: Path, data: str | None, kafka: str | None) -> AsyncIterator[BackupSettings]:
     """The cluster of the installation; when it is stopped, its broker runs for the time of the backup."""
     if kafka is None and folder_lock.holder(folder) is None and (folder / "kafka" / "data").exists():
-        async with _at_hand(folder) as settings:
+        async with _kafka_at_hand(folder) as settings:
             yield settings
         return
     bootstrap = kafka or find_installation(data).kafka()
@@ -27,10 +27,10 @@ async def to_read(folder: Path, data: str | None, kafka: str | None) -> AsyncIte
 
 
 @asynccontextmanager
-async def to_fill(folder: Path, kafka: str | None) -> AsyncIterator[BackupSettings]:
+async def cluster_to_fill(folder: Path, kafka: str | None) -> AsyncIterator[BackupSettings]:
     """The cluster of an installation that does not run; its folder is locked, so that no `everloop up` starts in it."""
     if kafka is None:
-        async with _at_hand(folder) as settings:
+        async with _kafka_at_hand(folder) as settings:
             yield settings
         return
     await launch.check_cluster(kafka)
@@ -40,7 +40,7 @@ async def to_fill(folder: Path, kafka: str | None) -> AsyncIterator[BackupSettin
 
 
 @asynccontextmanager
-async def _at_hand(folder: Path) -> AsyncIterator[BackupSettings]:
+async def _kafka_at_hand(folder: Path) -> AsyncIterator[BackupSettings]:
     if folder_lock.holder(folder) is not None:
         fix = f"Stop it first: everloop down --data {folder}"
         raise InstallationRunsAlready(f"The local installation at {folder} is running.", fix)
@@ -51,6 +51,3 @@ async def _at_hand(folder: Path) -> AsyncIterator[BackupSettings]:
             yield BackupSettings.of(folder, broker.bootstrap)
         finally:
             await asyncio.shield(broker.stop())
-
-
-__all__ = ["InstallationNotFound", "to_fill", "to_read"]

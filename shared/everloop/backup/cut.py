@@ -1,4 +1,4 @@
-"""Where to cut the logs of an installation that goes on working, so that no effect is kept without its cause."""
+"""The offsets at which a backup cuts the logs, so that it keeps no effect without its cause."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from everloop_schemas.training import ModelTrained
 
 Ends = dict[tuple[str, int], int]
 """The offset before which a partition is kept, by topic (without prefix) and partition."""
-ASK = Callable[[Sequence[Topic]], Awaitable[Ends]]
-TIMES = 100
+AskEnds = Callable[[Sequence[Topic]], Awaitable[Ends]]
+MAX_CUTS = 100
+"""How often the cut is repeated while decisions are being made."""
 
 FOREVER_TOPICS = [topic for topic in TOPICS.values() if topic.compacted or topic.retention_ms == FOREVER]
 DECISIONS = [Decided.topic, LoopState.topic]
@@ -36,15 +37,15 @@ class Cut:
     settled: bool
 
 
-async def cut(ends_of: ASK, there: Sequence[Topic]) -> Cut:
+async def cut(ends_of: AskEnds, there: Sequence[Topic]) -> Cut:
     """Ask for the ends of the topics that are there, effects first.
 
-    Between two equal looks at the decisions none was made: then no outcome carries a revision of the loop that
-    the decisions before the cut do not know. Where decisions are made all the time, the last try counts.
+    If the ends of the decisions are equal before and after, none was made meanwhile: then no outcome carries a
+    revision that the decisions before the cut do not have. The last of MAX_CUTS attempts counts in any case.
     """
     decisions = [topic for topic in EFFECTS_FIRST if topic in there and topic in DECISIONS]
     others = [topic for topic in EFFECTS_FIRST if topic in there and topic not in DECISIONS]
-    for _ in range(TIMES):
+    for _ in range(MAX_CUTS):
         before, ends = await ends_of(decisions), Ends()
         for topic in others:
             ends |= await ends_of([topic])
@@ -53,10 +54,10 @@ async def cut(ends_of: ASK, there: Sequence[Topic]) -> Cut:
     return Cut(before | ends, settled=False)
 
 
-def untold(decided: Mapping[str, int], states: Mapping[str, int]) -> str | None:
-    """The first loop whose state on the log is not that after its last decision, None where all are told.
+def loop_without_state(decided: Mapping[str, int], states: Mapping[str, int]) -> str | None:
+    """The first loop whose last decision is not followed by its state; None where every state is there.
 
-    Each decision is followed by the state at once; a cut between the two would leave the state behind for good.
+    The registry publishes the state after each decision; a cut between the two would lose the state for good.
     Both mappings: loop to sequence.
     """
     return next((loop for loop in sorted(decided) if states.get(loop) != decided[loop]), None)

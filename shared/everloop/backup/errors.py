@@ -1,4 +1,4 @@
-"""What keeps a backup from being made or put back, each with the way out."""
+"""What can keep a backup or a restore from finishing, each with the fix."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from everloop.local.errors import InstallationError
 
 
 class BackupExists(InstallationError):
-    """The folder for the backup holds something already."""
+    """The folder for the backup is not empty."""
 
 
 class BackupFailed(InstallationError):
-    """The backup cannot be finished; nothing of it is left."""
+    """The backup cannot be finished; none of its files are left."""
 
 
 class BackupDamaged(InstallationError):
-    """A file of the backup is missing, or is not what the manifest says."""
+    """A file of the backup is missing, or differs from the manifest."""
 
 
 class NotEmpty(InstallationError):
-    """The restore would mix with what is there already."""
+    """The folder or the cluster is not empty: a restore would mix with what is there."""
 
 
 class RestoreFailed(InstallationError):

@@ -1,4 +1,4 @@
-"""The file of one partition in a backup: read line by line, and checked whole before anything is written."""
+"""The file of one partition in a backup: read line by line, and checked whole before a restore writes anything."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from everloop.backup.errors import BackupDamaged
-from everloop.backup.manifest import Partition, TopicLog, opened
-from everloop.backup.records import LogRecord, digest
+from everloop.backup.manifest import PartitionLog, TopicLog, open_plain
+from everloop.backup.records import BackupRecord, digest
 
-LINE_BYTES = 128 * 1024 * 1024
-"""The largest record that Kafka takes here, written in the longest way."""
-FILLERS = 100_000_000
-"""So many empty records at most bring a partition to its offsets."""
+MAX_LINE_BYTES = 128 * 1024 * 1024
+"""The largest record that Kafka accepts here, in its longest form."""
+MAX_FILLERS = 100_000_000
+"""The most empty records that a restore writes so that the others keep their offsets."""
 
 
-def records(source: Path, part: Partition) -> Iterator[LogRecord]:
-    """The records, in order. Raises BackupDamaged for what is none, and for another number of them than was told."""
+def records(source: Path, part: PartitionLog) -> Iterator[BackupRecord]:
+    """The records, in order. Raises BackupDamaged for a line that is no record, and when their number differs."""
     count = 0
     try:
-        with opened(source, part.file.path) as file, gzip.GzipFile(fileobj=file) as lines:
-            while line := lines.readline(LINE_BYTES):
+        with open_plain(source, part.file.path) as file, gzip.GzipFile(fileobj=file) as lines:
+            while line := lines.readline(MAX_LINE_BYTES):
                 count += 1
-                record = LogRecord.of_line(line)
-                if count > part.records or not _plain(record, part):
-                    raise ValueError("it is not on the log that the manifest describes")
+                record = BackupRecord.of_line(line)
+                if count > part.records or not _belongs(record, part):
+                    raise ValueError("the manifest describes another log")
                 yield record
     except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zlib.error, RecursionError) as e:
-        what = f"{part.file.path} holds what is no record, in line {count}: {e!r:.200}"
+        what = f"{part.file.path}, line {count}, is no record: {e!r:.200}"
         raise BackupDamaged(what, "Use another backup.") from e
     if count != part.records:
         raise BackupDamaged(f"{part.file.path} holds {count:,} records instead of {part.records:,}.", "")
 
 
-def check(source: Path, log: TopicLog, part: Partition) -> None:
-    """Raises BackupDamaged unless the records are those that were saved, each at an offset that can be."""
+def check(source: Path, log: TopicLog, part: PartitionLog) -> None:
+    """Raises BackupDamaged unless the records are those that were saved, at increasing offsets."""
     before, found = -1, digest(log.compacted)
     for record in records(source, part):
         if record.offset <= before:
@@ -45,11 +45,11 @@ def check(source: Path, log: TopicLog, part: Partition) -> None:
         found.add(record)
     if found.hex() != part.digest:
         raise BackupDamaged(f"{part.file.path} holds other records than were saved.", "Use another backup.")
-    if not log.compacted and part.end - part.records > FILLERS:
+    if not log.compacted and part.end - part.records > MAX_FILLERS:
         what = f"{part.file.path}: {part.records:,} records up to offset {part.end:,} need too many empty ones."
         raise BackupDamaged(what, "Use another backup.")
 
 
-def _plain(record: LogRecord, part: Partition) -> bool:
+def _belongs(record: BackupRecord, part: PartitionLog) -> bool:
     numbers = type(record.offset) is int and type(record.time) is int
     return numbers and part.start <= record.offset < part.end and 0 <= record.time < 1 << 62

@@ -1,4 +1,4 @@
-"""The logs on Kafka, record by record: read as they lie there, and written anew at the same offsets."""
+"""Reads the partitions of a cluster record by record, and writes them to another at the same offsets."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop.backup.cut import Ends
 from everloop.backup.errors import RestoreFailed
-from everloop.backup.records import GAP, LogRecord
+from everloop.backup.records import GAP, BackupRecord
 from everloop.local.errors import InstallationError
 from everloop_schemas.envelope import Topic
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.follower import read_on
 from everloop_shared.settings import Settings
 
-IN_FLIGHT = 2_000
-LARGEST = 16 * 1024 * 1024
+MAX_IN_FLIGHT = 2_000
+"""Records sent and not acknowledged yet."""
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 
-class ClusterAway(InstallationError):
+class ClusterUnreachable(InstallationError):
     """Kafka does not answer."""
 
 
 @asynccontextmanager
-async def kafka_speaks(settings: Settings) -> AsyncIterator[None]:
-    """Say a failure of the cluster in the installation's words."""
+async def cluster_errors(settings: Settings) -> AsyncIterator[None]:
+    """Raise the errors of the Kafka client as ClusterUnreachable."""
     try:
         yield
     except (KafkaError, TimeoutError) as e:
         fix = "Start it, or name another with --kafka."
-        raise ClusterAway(f"Kafka at {settings.kafka_bootstrap} does not answer: {e!r}.", fix) from e
+        raise ClusterUnreachable(f"Kafka at {settings.kafka_bootstrap} does not answer: {e!r}.", fix) from e
 
 
-class LogReader:
-    """Reads partitions whole, without a group."""
+class ClusterReader:
+    """Reads whole partitions, without a consumer group."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._prefix = settings, settings.topic_prefix
@@ -59,7 +60,7 @@ class LogReader:
                 self._partitions[topic["topic"]] = sorted(p["partition"] for p in topic["partitions"])
         try:
             await self._consumer.start()
-            await asyncio.sleep(0)  # let the client's own task begin: stopped before, it would cancel us
+            await asyncio.sleep(0)  # the client's own task must have begun: a stop before that would cancel this one
         except BaseException:
             await self._consumer.stop()
             raise
@@ -87,18 +88,18 @@ class LogReader:
         found = await ask(parts) if parts else {}
         return {(asked[tp.topic], tp.partition): offset for tp, offset in found.items()}
 
-    async def read(self, topic: str, partition: int, end: int) -> AsyncIterator[LogRecord]:
+    async def read(self, topic: str, partition: int, end: int) -> AsyncIterator[BackupRecord]:
         """The records before `end`, from the first that is left. Raises TimeoutError when nothing comes for 30 s."""
         tp = TopicPartition(self._prefix + topic, partition)
         self._consumer.assign([tp])
         await self._consumer.seek_to_beginning(tp)
         async for records in read_on(self._consumer, tp, end):
             for r in records:
-                yield LogRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
+                yield BackupRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
 
 
-class LogWriter:
-    """Writes partitions that are empty and that nobody else writes."""
+class ClusterWriter:
+    """Writes empty partitions that no other producer writes to."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._prefix = settings, settings.topic_prefix
@@ -108,7 +109,7 @@ class LogWriter:
             enable_idempotence=True,
             linger_ms=5,
             max_batch_size=1024 * 1024,
-            max_request_size=LARGEST,
+            max_request_size=MAX_REQUEST_BYTES,
         )
 
     async def __aenter__(self) -> Self:
@@ -123,38 +124,38 @@ class LogWriter:
         await self._producer.stop()
 
     async def write(
-        self, topic: str, partition: int, records: Iterator[LogRecord], start: int, end: int | None
+        self, topic: str, partition: int, records: Iterator[BackupRecord], start: int, end: int | None
     ) -> AsyncIterator[int]:
-        """Write the records, each at its own offset, and end at `end`; yields how many were written, now and then.
+        """Write the records, each at its own offset, and end at `end`; yields the count from time to time.
 
-        With `end` None they follow each other, whatever their offsets (compacted topics). Otherwise every missing
-        offset is filled with an empty record, and what is before `start` is deleted again. Raises RestoreFailed
-        when a record lands elsewhere: then somebody else writes there too.
+        With `end` None (compacted topics) their offsets are not kept. Otherwise every missing offset is filled with an
+        empty record, and what is before `start` is deleted again. Raises RestoreFailed when a record gets another
+        offset: then another producer writes to the partition.
         """
-        sent, lands, waiting = 0, 0, deque[tuple[int, Any]]()
+        sent, offset, waiting = 0, 0, deque[tuple[int, Any]]()
         for record in records:
             if end is not None:
-                lands = await self._fill(topic, partition, lands, record.offset, waiting)
-            waiting.append((lands, await self._send(topic, partition, record)))
-            sent, lands = sent + 1, lands + 1
-            if len(waiting) >= IN_FLIGHT:
-                await self._landed(topic, waiting, IN_FLIGHT // 2)
+                offset = await self._fill(topic, partition, offset, record.offset, waiting)
+            waiting.append((offset, await self._send(topic, partition, record)))
+            sent, offset = sent + 1, offset + 1
+            if len(waiting) >= MAX_IN_FLIGHT:
+                await self._check_offsets(topic, waiting, MAX_IN_FLIGHT // 2)
                 yield sent
         if end is not None:
-            await self._fill(topic, partition, lands, end, waiting)
-        await self._landed(topic, waiting, 0)
+            await self._fill(topic, partition, offset, end, waiting)
+        await self._check_offsets(topic, waiting, 0)
         if end is not None and start > 0:
-            await self._forget(topic, partition, start)
+            await self._delete_before(topic, partition, start)
         yield sent
 
-    async def _fill(self, topic: str, partition: int, lands: int, until: int, waiting: deque[tuple[int, Any]]) -> int:
-        for offset in range(lands, until):
-            waiting.append((offset, await self._send(topic, partition, LogRecord(offset, 0, GAP, None))))
-            if len(waiting) >= IN_FLIGHT:
-                await self._landed(topic, waiting, IN_FLIGHT // 2)
-        return max(lands, until)
+    async def _fill(self, topic: str, partition: int, start: int, end: int, waiting: deque[tuple[int, Any]]) -> int:
+        for offset in range(start, end):
+            waiting.append((offset, await self._send(topic, partition, BackupRecord(offset, 0, GAP, None))))
+            if len(waiting) >= MAX_IN_FLIGHT:
+                await self._check_offsets(topic, waiting, MAX_IN_FLIGHT // 2)
+        return max(start, end)
 
-    async def _send(self, topic: str, partition: int, record: LogRecord) -> Any:
+    async def _send(self, topic: str, partition: int, record: BackupRecord) -> Any:
         return await self._producer.send(
             self._prefix + topic,
             value=record.value,
@@ -164,15 +165,15 @@ class LogWriter:
             headers=list(record.headers),
         )
 
-    async def _landed(self, topic: str, waiting: deque[tuple[int, Any]], left: int) -> None:
+    async def _check_offsets(self, topic: str, waiting: deque[tuple[int, Any]], left: int) -> None:
         while len(waiting) > left:
             expected, sending = waiting.popleft()
             offset = (await sending).offset
             if offset != expected:
-                what = f"A record of {topic} landed at offset {offset} instead of {expected}"
-                raise RestoreFailed(f"{what}: somebody else writes to this topic.", "Stop the services first.")
+                what = f"A record of {topic} got offset {offset} instead of {expected}"
+                raise RestoreFailed(f"{what}: another producer writes to this topic.", "Stop the services first.")
 
-    async def _forget(self, topic: str, partition: int, before: int) -> None:
+    async def _delete_before(self, topic: str, partition: int, before: int) -> None:
         async with admin(self._settings) as client:
             tp = TopicPartition(self._prefix + topic, partition)
             await client.delete_records({tp: RecordsToDelete(before_offset=before)})
@@ -180,7 +181,7 @@ class LogWriter:
 
 @asynccontextmanager
 async def admin(settings: Settings) -> AsyncIterator[Any]:
-    """A client for what only administrators do."""
+    """An admin client of the cluster."""
     client = AIOKafkaAdminClient(**client_settings(settings, "backup"))
     try:
         await client.start()

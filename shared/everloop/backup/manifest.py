@@ -1,4 +1,4 @@
-"""The manifest: what a backup holds, with the sha256 of every file, so that damage is found before it is put back."""
+"""The manifest: the contents of a backup, with the sha256 of every file, so that a restore finds damage first."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from everloop.backup.errors import BackupDamaged
 from everloop_models.store import is_name
 
 FILE = "manifest.json"
-CHUNK = 1 << 20
-MANIFEST_BYTES = 500_000_000
-LARGEST = 1 << 50
+CHUNK_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 500_000_000
+MAX_FILE_BYTES = 1 << 50
 SHA256 = r"^[0-9a-f]{64}$"
-PATH = "|".join(  # where the files of a backup lie in it: nothing else is read
+PATH = "|".join(  # the paths of files in a backup: nothing else is read
     (
         r"^topics/[a-z0-9_.]+/[0-9]{1,4}\.jsonl\.gz$",
         r"^artifacts/models/[a-z0-9_-]+/[a-z0-9@._-]+\.pkl$",
@@ -29,62 +29,62 @@ PATH = "|".join(  # where the files of a backup lie in it: nothing else is read
 Offset = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
-class _Part(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class File(_Part):
+class BackupFile(_Frozen):
     """A file of the backup, by its path in it."""
 
     path: Annotated[str, Field(pattern=PATH)]
-    bytes: Annotated[int, Field(ge=0, le=LARGEST)]
+    bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
     sha256: Annotated[str, Field(pattern=SHA256)]
 
     @classmethod
-    def of(cls, folder: Path, path: str) -> File:
-        """Measure a file that is there."""
+    def of(cls, folder: Path, path: str) -> BackupFile:
+        """The entry of a file in the folder."""
         return cls(path=path, bytes=(folder / path).stat().st_size, sha256=sha256_of(folder / path))
 
 
-class Partition(_Part):
-    """A partition's records from `start` up to before `end`; `digest` is of what they say."""
+class PartitionLog(_Frozen):
+    """A partition's records from `start` up to before `end`, and their digest."""
 
-    file: File
+    file: BackupFile
     start: Offset
     end: Offset
     records: Offset
     digest: Annotated[str, Field(pattern=SHA256)]
 
 
-class TopicLog(_Part):
+class TopicLog(_Frozen):
     """A topic, by its name without prefix."""
 
     name: str
     compacted: bool
-    partitions: list[Partition]
+    partitions: list[PartitionLog]
 
 
-class Artifact(_Part):
+class BackupArtifact(_Frozen):
     """A model version's artifact, and the name it has in an artifact store."""
 
     name: str
-    file: File
+    file: BackupFile
 
 
-class Manifest(_Part):
-    """Everything."""
+class BackupManifest(_Frozen):
+    """The contents of a backup."""
 
     format: Literal[1] = 1
     made: AwareDatetime
     topic_prefix: str
     partitions: Annotated[int, Field(ge=1, le=1_000)]
     topics: list[TopicLog]
-    artifacts: list[Artifact]
-    snapshots: list[File]
+    artifacts: list[BackupArtifact]
+    snapshots: list[BackupFile]
     missing: list[str] = []
-    """Artifacts that the log names and the store had lost already."""
+    """Artifacts that the log names and that were missing from the store."""
 
-    def files(self) -> list[File]:
+    def files(self) -> list[BackupFile]:
         """Every file of the backup but the manifest."""
         logs = [partition.file for topic in self.topics for partition in topic.partitions]
         return [*logs, *(a.file for a in self.artifacts), *self.snapshots]
@@ -94,39 +94,39 @@ class Manifest(_Part):
         return sum(p.records for topic in self.topics for p in topic.partitions)
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path) -> BackupManifest:
     """The manifest of a backup; raises BackupDamaged where there is none that can be read."""
     try:
-        whole = Manifest.model_validate_json(_read(folder, FILE, MANIFEST_BYTES))
-        _check_places(whole)
+        whole = BackupManifest.model_validate_json(_read(folder, FILE, MAX_MANIFEST_BYTES))
+        _check_paths(whole)
         return whole
     except FileNotFoundError as e:
         fix = "Name the folder that `everloop backup` wrote."
         raise BackupDamaged(f"{folder} is no backup: it has no {FILE}.", fix) from e
     except (OSError, ValueError) as e:
-        raise BackupDamaged(f"{folder / FILE} cannot be used: {_said(e)}", "Use another backup.") from e
+        raise BackupDamaged(f"{folder / FILE} cannot be used: {_explain(e)}", "Use another backup.") from e
 
 
-def _said(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_input=False, include_url=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, and {error.error_count() - 1} more"
 
 
-def _check_places(whole: Manifest) -> None:
-    """Raises ValueError unless everything lies where a backup puts it, each thing once."""
+def _check_paths(whole: BackupManifest) -> None:
+    """Raises ValueError unless every file has the path that a backup gives it, once."""
     for log in whole.topics:
         expected = [f"topics/{log.name}/{n}.jsonl.gz" for n in range(whole.partitions)]
         if [part.file.path for part in log.partitions] != expected[: len(log.partitions)]:
-            raise ValueError(f"{log.name}: its partitions do not lie where those of this topic do")
-        if wrong := [n for n, part in enumerate(log.partitions) if part.start > part.end]:
-            raise ValueError(f"{log.name}/{wrong[0]} ends before it starts")
+            raise ValueError(f"{log.name}: the files of its partitions have other paths than a backup gives them")
+        if reversed_ends := [n for n, part in enumerate(log.partitions) if part.start > part.end]:
+            raise ValueError(f"{log.name}/{reversed_ends[0]} ends before it starts")
     for artifact in whole.artifacts:
         if not is_name(artifact.name) or artifact.file.path != f"artifacts/{artifact.name}":
-            raise ValueError(f"{artifact.name!r:.100} is no name of an artifact, or lies elsewhere")
-    if strange := [file.path for file in whole.snapshots if not file.path.startswith("snapshots/")]:
-        raise ValueError(f"{strange[0]} is no snapshot")
+            raise ValueError(f"{artifact.name!r:.100} is no name of an artifact, or its file has another path")
+    if wrong_paths := [file.path for file in whole.snapshots if not file.path.startswith("snapshots/")]:
+        raise ValueError(f"{wrong_paths[0]} is no snapshot")
     if twice := [path for path, n in Counter(file.path for file in whole.files()).items() if n > 1]:
         raise ValueError(f"{twice[0]} is listed twice")
     names = [log.name for log in whole.topics]
@@ -134,8 +134,8 @@ def _check_places(whole: Manifest) -> None:
         raise ValueError("a topic is listed twice")
 
 
-def opened(folder: Path, path: str) -> BinaryIO:
-    """A plain file of the backup, opened; raises OSError for links, devices, and whatever lies outside the folder."""
+def open_plain(folder: Path, path: str) -> BinaryIO:
+    """Open a plain file of the backup; raises OSError for links, devices, and paths outside the folder."""
     whole = folder.resolve() / path
     if whole.resolve(strict=True) != whole:
         raise OSError(f"{path} is a link")
@@ -147,22 +147,22 @@ def opened(folder: Path, path: str) -> BinaryIO:
 
 
 def _read(folder: Path, path: str, most: int) -> bytes:
-    with opened(folder, path) as file:
+    with open_plain(folder, path) as file:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(f"{path} has more than {most:,} bytes")
         return file.read(most)
 
 
-def check(folder: Path, file: File) -> None:
-    """Raises BackupDamaged unless the file is there, whole and unchanged."""
+def check(folder: Path, file: BackupFile) -> None:
+    """Raises BackupDamaged unless the file is there and unchanged."""
     path = folder / file.path
     try:
-        with opened(folder, file.path) as there:
+        with open_plain(folder, file.path) as there:
             same = os.fstat(there.fileno()).st_size == file.bytes and _sha256(there) == file.sha256
     except OSError as e:
         raise BackupDamaged(f"{path} cannot be read: {e.strerror or e}.", "Use another backup.") from e
     if not same:
-        raise BackupDamaged(f"{path} is not what it was when the backup was made.", "Use another backup.")
+        raise BackupDamaged(f"{path} has changed since the backup was made.", "Use another backup.")
 
 
 def sha256_of(path: Path) -> str:
@@ -173,13 +173,13 @@ def sha256_of(path: Path) -> str:
 
 def _sha256(file: BinaryIO) -> str:
     whole = sha256()
-    while chunk := file.read(CHUNK):
+    while chunk := file.read(CHUNK_BYTES):
         whole.update(chunk)
     return whole.hexdigest()
 
 
-def contents(folder: Path, file: File) -> bytes:
-    """A file of the backup, whole; raises BackupDamaged unless it is still what `check` has seen."""
+def contents(folder: Path, file: BackupFile) -> bytes:
+    """The bytes of a file of the backup; raises BackupDamaged if it has changed since `check`."""
     try:
         data = _read(folder, file.path, file.bytes)
     except OSError as e:

@@ -1,4 +1,4 @@
-"""How far a backup or a restore is: bars on a terminal, a line now and then elsewhere; all of it on standard error."""
+"""The progress of a backup or restore: bars on a terminal, a line every few seconds elsewhere; on standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 LINE_EVERY_S = 5.0
 
 
-class Meter:
+class BackupProgress:
     """One bar per stage of the work."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Meter:
         self._bars = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bars.add_task("", total=0, visible=False)
         self._stage, self._done, self._total = "", 0, 0
-        self._said_at = time.monotonic()
+        self._line_at = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -29,19 +29,19 @@ class Meter:
     def __exit__(self, *exc: object) -> None:
         self._bars.stop()
 
-    def stage(self, what: str, total: int) -> None:
-        """Begin a stage of so many steps."""
-        self._stage, self._done, self._total = what, 0, total
-        self._task = self._bars.add_task(what, total=total)
+    def begin_stage(self, name: str, total: int) -> None:
+        """Begin a stage of `total` steps."""
+        self._stage, self._done, self._total = name, 0, total
+        self._task = self._bars.add_task(name, total=total)
 
-    def step(self, more: int = 1) -> None:
-        """So many steps more are done."""
-        self._done += more
+    def advance(self, steps: int = 1) -> None:
+        """Count steps that are done."""
+        self._done += steps
         self._bars.update(self._task, completed=self._done)
-        if self._bars.disable and time.monotonic() - self._said_at >= LINE_EVERY_S:
-            self._said_at = time.monotonic()
-            self.say(f"{self._stage}: {self._done:,} of {self._total:,}")
+        if self._bars.disable and time.monotonic() - self._line_at >= LINE_EVERY_S:
+            self._line_at = time.monotonic()
+            self.print(f"{self._stage}: {self._done:,} of {self._total:,}")
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """A line beside the bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

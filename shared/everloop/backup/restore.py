@@ -1,4 +1,4 @@
-"""Puts a backup back into an empty installation, and proves that what lies there now says the same."""
+"""Restores a backup into an empty installation, and verifies that the logs are equal to it afterwards."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop.backup import log_file, manifest
 from everloop.backup.cut import FOREVER_TOPICS
 from everloop.backup.errors import BackupDamaged, NotEmpty, RestoreFailed
-from everloop.backup.logs import LogReader, LogWriter, admin, kafka_speaks
-from everloop.backup.manifest import Manifest, TopicLog
-from everloop.backup.progress import Meter
+from everloop.backup.logs import ClusterReader, ClusterWriter, admin, cluster_errors
+from everloop.backup.manifest import BackupManifest, TopicLog
+from everloop.backup.progress import BackupProgress
 from everloop.backup.records import digest
 from everloop.backup.settings import BackupSettings
 from everloop.local.ports import SERVICES
@@ -27,31 +27,31 @@ from everloop_schemas.envelope import Topic
 from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.kafka.topics import ensure_topics
 
-BROKER_WITHIN_S = 60.0
-GONE_WITHIN_S = 10.0
-GROUPS_WITHIN_S = 20.0
-HARMLESS = {"logs", "supervisor.lock", "services.json"}
+TOPICS_MADE_WITHIN_S = 60.0
+TOPICS_DELETED_WITHIN_S = 10.0
+GROUPS_LOADED_WITHIN_S = 20.0
+IGNORED_FILES = {"logs", "supervisor.lock", "services.json"}
 
 
-def check_backup(source: Path, partitions: int, meter: Meter) -> Manifest:
+def check_backup(source: Path, partitions: int, progress: BackupProgress) -> BackupManifest:
     """The manifest of a backup that is whole and fits. Raises BackupDamaged and RestoreFailed; writes nothing."""
     whole = manifest.read(source)
     if whole.partitions != partitions:
         what = f"The backup has {whole.partitions} partitions a topic, and EVERLOOP_PARTITIONS says {partitions}"
         raise RestoreFailed(f"{what}.", f"Set EVERLOOP_PARTITIONS={whole.partitions}, for the services too.")
     kept = {topic.name: topic for topic in FOREVER_TOPICS}
-    if strange := [
+    if unknown := [
         log.name for log in whole.topics if log.name not in kept or kept[log.name].compacted != log.compacted
     ]:
         raise RestoreFailed(
-            f"This release keeps no topic {', '.join(strange)} like that.", "Restore with the one that wrote it."
+            f"This release has no such topic {', '.join(unknown)}.", "Restore with the release that made the backup."
         )
     if short := [log.name for log in whole.topics if len(log.partitions) != partitions]:
-        raise BackupDamaged(f"{short[0]} has not {partitions} partitions.", "Use another backup.")
-    meter.stage("files verified", len(whole.files()))
+        raise BackupDamaged(f"{short[0]} has other than {partitions} partitions.", "Use another backup.")
+    progress.begin_stage("files verified", len(whole.files()))
     for file in whole.files():
         manifest.check(source, file)
-        meter.step()
+        progress.advance()
     for log in whole.topics:
         for part in log.partitions:
             log_file.check(source, log, part)
@@ -59,57 +59,57 @@ def check_backup(source: Path, partitions: int, meter: Meter) -> Manifest:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises NotEmpty unless nothing of an installation lies in its folder."""
-    left = sorted(path.name for path in folder.iterdir() if path.name not in HARMLESS) if folder.exists() else []
+    """Raises NotEmpty unless the folder is absent or holds nothing of an installation."""
+    left = sorted(path.name for path in folder.iterdir() if path.name not in IGNORED_FILES) if folder.exists() else []
     if left:
         what = f"{folder} is not empty: it holds {', '.join(left[:5])}."
         raise NotEmpty(what, "Name a folder that does not exist yet with --data.")
 
 
-async def put_back(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
-    """Write everything to a cluster and a folder without an installation; a failure takes back what was written.
+async def restore(settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress) -> None:
+    """Write everything to an empty cluster and folder; after a failure, remove what was written.
 
     Raises InstallationError.
     """
-    async with kafka_speaks(settings):
+    async with cluster_errors(settings):
         await _check_cluster(settings)
         try:
             topics = [TOPICS[log.name] for log in whole.topics]
-            await ensure_topics(settings, topics, BROKER_WITHIN_S)
-            await _write(settings, source, whole, meter)
-            await _verify(settings, whole, meter)
-            _files(settings, source, whole, meter)
+            await ensure_topics(settings, topics, TOPICS_MADE_WITHIN_S)
+            await _write_topics(settings, source, whole, progress)
+            await _verify(settings, whole, progress)
+            _write_files(settings, source, whole, progress)
         except BaseException as e:
-            await _take_back(settings, whole, meter)
+            await _remove_written(settings, whole, progress)
             if isinstance(e, OSError | ArtifactUnavailable | ServiceError) and not isinstance(e, TimeoutError):
-                said = getattr(e, "detail", None) or getattr(e, "strerror", None) or e
-                raise RestoreFailed(f"The restore cannot be finished: {said}", "Nothing of it is left.") from e
+                reason = getattr(e, "detail", None) or getattr(e, "strerror", None) or e
+                raise RestoreFailed(f"The restore cannot be finished: {reason}", "Nothing of it is left.") from e
             raise
 
 
 async def _check_cluster(settings: BackupSettings) -> None:
-    """Raises NotEmpty where an installation works or has worked."""
+    """Raises NotEmpty where the topics hold records or the consumer groups have offsets."""
     prefix = settings.topic_prefix
-    async with LogReader(settings) as reader:
-        there = [name for name in reader.names if name.split(".")[0] in SERVICES]
-        ends = await reader.ends([TOPICS.get(name) or Topic(name, "", "loop") for name in there])
+    async with ClusterReader(settings) as reader:
+        found = [name for name in reader.names if name.split(".")[0] in SERVICES]
+        ends = await reader.ends([TOPICS.get(name) or Topic(name, "", "loop") for name in found])
     if full := sorted({topic for (topic, _), end in ends.items() if end > 0}):
         what = f"Kafka at {settings.kafka_bootstrap} holds records: {', '.join(full[:3])} and others."
         raise NotEmpty(what, "Restore to an empty cluster, or under another EVERLOOP_TOPIC_PREFIX.")
     async with admin(settings) as client:
-        known = await _groups(client)
+        groups = await _list_groups(client)
         for service in SERVICES:
             group = f"{prefix}{service}"
-            if group in known and any(
+            if group in groups and any(
                 at.offset > 0 for at in (await client.list_consumer_group_offsets(group)).values()
             ):
-                what = f"The consumer group {group} remembers positions of other topics of these names."
+                what = f"The consumer group {group} has offsets of earlier topics of these names."
                 raise NotEmpty(what, f"Delete it: kafka-consumer-groups.sh --delete --group {group}")
 
 
-async def _groups(client: AIOKafkaAdminClient) -> set[str]:
-    """The names of all consumer groups, once a broker that has just started has loaded them."""
-    deadline = time.monotonic() + GROUPS_WITHIN_S
+async def _list_groups(client: AIOKafkaAdminClient) -> set[str]:
+    """The names of all consumer groups; waits until a broker that has just started has loaded them."""
+    deadline = time.monotonic() + GROUPS_LOADED_WITHIN_S
     while True:
         try:
             return {group[0] for group in await client.list_consumer_groups()}
@@ -119,62 +119,64 @@ async def _groups(client: AIOKafkaAdminClient) -> set[str]:
             await asyncio.sleep(0.2)
 
 
-async def _write(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
-    meter.stage("topics", whole.records())
-    async with LogWriter(settings) as writer:
+async def _write_topics(
+    settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress
+) -> None:
+    progress.begin_stage("topics", whole.records())
+    async with ClusterWriter(settings) as writer:
         for log in whole.topics:
             for number, part in enumerate(log.partitions):
                 records, before = log_file.records(source, part), 0
                 end = None if log.compacted else part.end
                 async for sent in writer.write(log.name, number, records, part.start, end):
-                    meter.step(sent - before)
+                    progress.advance(sent - before)
                     before = sent
 
 
-async def _verify(settings: BackupSettings, whole: Manifest, meter: Meter) -> None:
-    """Read everything back: the same records at the same offsets, or, of compacted topics, the same last words."""
-    meter.stage("verified", whole.records())
-    async with LogReader(settings) as reader:
+async def _verify(settings: BackupSettings, whole: BackupManifest, progress: BackupProgress) -> None:
+    """Read everything back: the same records at the same offsets; of compacted topics, the same last values."""
+    progress.begin_stage("verified", whole.records())
+    async with ClusterReader(settings) as reader:
         topics = [TOPICS[log.name] for log in whole.topics]
         ends, starts = await reader.ends(topics), await reader.starts(topics)
         for log in whole.topics:
             for number, part in enumerate(log.partitions):
                 bounds = starts[log.name, number], ends[log.name, number]
                 same = log.compacted or bounds == (part.start, part.end)
-                if not same or await _digest(reader, log, number, bounds[1], meter) != part.digest:
-                    what = f"{log.name}/{number} says something else than the backup now"
-                    raise RestoreFailed(f"{what}: somebody else wrote to it.", "Stop the services first.")
+                if not same or await _read_digest(reader, log, number, bounds[1], progress) != part.digest:
+                    what = f"{log.name}/{number} differs from the backup"
+                    raise RestoreFailed(f"{what}: another producer wrote to it.", "Stop the services first.")
 
 
-async def _digest(reader: LogReader, log: TopicLog, number: int, end: int, meter: Meter) -> str:
+async def _read_digest(reader: ClusterReader, log: TopicLog, number: int, end: int, progress: BackupProgress) -> str:
     whole = digest(log.compacted)
     if log.partitions[number].records:
         async for record in reader.read(log.name, number, end):
             whole.add(record)
-            meter.step()
+            progress.advance()
     return whole.hex()
 
 
-def _files(settings: BackupSettings, source: Path, whole: Manifest, meter: Meter) -> None:
-    meter.stage("artifacts and snapshots", len(whole.artifacts) + len(whole.snapshots))
+def _write_files(settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress) -> None:
+    progress.begin_stage("artifacts and snapshots", len(whole.artifacts) + len(whole.snapshots))
     store = ArtifactStore(settings.artifact_url)
     for artifact in whole.artifacts:
         store.put(artifact.name, manifest.contents(source, artifact.file))
-        meter.step()
+        progress.advance()
     for snapshot in whole.snapshots:
         write_atomically(settings.snapshots / Path(snapshot.path).name, manifest.contents(source, snapshot))
-        meter.step()
+        progress.advance()
 
 
-async def _take_back(settings: BackupSettings, whole: Manifest, meter: Meter) -> None:
-    for name in ("artifacts", "training"):  # both were not there before
+async def _remove_written(settings: BackupSettings, whole: BackupManifest, progress: BackupProgress) -> None:
+    for name in ("artifacts", "training"):  # neither existed before the restore
         shutil.rmtree(settings.data / name, ignore_errors=True)
     names = [settings.topic_prefix + log.name for log in whole.topics]
     try:
-        async with admin(settings) as client, asyncio.timeout(GONE_WITHIN_S):
-            await client.delete_topics(names)  # all: what was just made may not be listed yet
+        async with admin(settings) as client, asyncio.timeout(TOPICS_DELETED_WITHIN_S):
+            await client.delete_topics(names)  # all of them: a new topic may not be listed yet
             while set(names) & set(await client.list_topics()):
                 await asyncio.sleep(0.05)
     except (KafkaError, TimeoutError):
         with suppress(Exception):
-            meter.say(f"Left on the cluster, to be deleted by hand: {', '.join(names)}")
+            progress.print(f"Left on the cluster, to be deleted by hand: {', '.join(names)}")

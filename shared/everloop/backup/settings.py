@@ -1,4 +1,4 @@
-"""What backup and restore are told by the environment: the same variables as the services read."""
+"""The settings of backup and restore: the variables that the services read too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everloop_shared.settings import StoreSettings
 
 
 class BackupSettings(StoreSettings):
-    """The cluster, and where training keeps artifacts and snapshots."""
+    """The cluster, the artifact store, and the folder of training's snapshots."""
 
     @classmethod
     def of(cls, folder: Path, bootstrap: str) -> Self:

@@ -1,44 +1,50 @@
-"""The `everloop` program: one command for each thing a person does with an installation and its loops."""
+"""The `everloop` program: the commands about loops, data, local installations and backups."""
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
+from typing import Annotated
 
 import typer
 
+import everloop
+from everloop.backup import commands as backup
 from everloop.cli import commands, data, replay
-from everloop.cli.output import Told
+from everloop.cli.output import EverloopGroup
+from everloop.demo import commands as demo
+from everloop.local import commands as local
 from everloop_shared.settings import PRIVATE_UMASK
-
-EXTENSIONS = ("everloop.local.commands", "everloop.demo.commands", "everloop.backup.commands")
-"""Rooms that bring commands of their own: each has `register(app)`."""
 
 
 def build() -> typer.Typer:
     """The whole program."""
     app = typer.Typer(
-        cls=Told,
+        cls=EverloopGroup,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         help="Keep production models fresh: loops of events, predictions, labels and models on Kafka.",
     )
     app.callback()(_everloop)
-    for room in (commands, data, replay):
-        room.register(app)
-    for name in EXTENSIONS:
-        if find_spec(name.rpartition(".")[0]) and find_spec(name):
-            import_module(name).register(app)
+    for module in (commands, data, replay, local, demo, backup):
+        module.register(app)
     return app
 
 
-def _everloop() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"everloop {everloop.__version__}")
+        raise typer.Exit
+
+
+def _everloop(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 
 def main() -> None:
-    """The entry point. Whatever a command writes, it writes for its user alone."""
+    """The entry point. Only the user can read the files that a command writes."""
     os.umask(PRIVATE_UMASK)
-    build()()
+    build()(prog_name="everloop")

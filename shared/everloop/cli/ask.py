@@ -1,4 +1,4 @@
-"""Questions to the services of the installation, in JSON."""
+"""Requests to the services, with answers in JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def ask(
     content_type: str = JSON,
     retry_for: float = RETRY_FOR_S,
 ) -> Any:
-    """The JSON that a service answers. Raises EverloopHTTPError, EverloopUnreachable or InstallationNotFound."""
-    with Everloop(data, retry_for=retry_for) as installation:
-        response = installation.request(service, method, path, content, content_type)
+    """The JSON that a service answers. Raises EverloopError."""
+    with Everloop(data, retry_for=retry_for) as client:
+        response = client.request(service, method, path, content, content_type)
     if response.status_code >= 400:
         raise http_error(response)
     return response.json()

@@ -10,16 +10,19 @@ import typer
 from everloop.cli.output import Data, Json, Loop
 
 Csv = Annotated[Path, typer.Argument(metavar="FILE", help="CSV with a header, plain or .gz.")]
-LabelColumn = Annotated[str | None, typer.Option("--label-column", metavar="C", help="The column with the truth.")]
+LabelColumn = Annotated[str | None, typer.Option("--label-column", metavar="C", help="The column with the labels.")]
 EntityColumn = Annotated[str | None, typer.Option("--entity-column", metavar="C", help="Whom or what a row is about.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="C", help="Ids. Default: from file and row.")]
 TimeColumn = Annotated[str | None, typer.Option("--time-column", metavar="C", help="When it happened. Default: now.")]
 Rate = Annotated[str, typer.Option("--rate", metavar="N|max", help="Rows per second.")]
 Delay = Annotated[
-    int, typer.Option("--label-delay", metavar="ROWS", min=1, help="A row's label goes before the row so many later.")
+    int,
+    typer.Option(
+        "--label-delay", metavar="ROWS", min=1, help="Send the label of a row before the row this many rows later."
+    ),
 ]
-Skip = Annotated[int, typer.Option("--skip", metavar="N", min=0, help="Leave out the first rows.")]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="Play so many rows.")]
+Skip = Annotated[int, typer.Option("--skip", metavar="N", min=0, help="Leave out the first N rows.")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="Play at most N rows.")]
 Lockstep = Annotated[bool, typer.Option("--lockstep", help="Wait for each outcome before the next row.")]
 
 
@@ -44,11 +47,11 @@ def replay(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Play a CSV file into a loop; the same file again changes nothing. Refused rows are named, and left out."""
-    from everloop.cli.playing import Columns, Wish, play  # brings Kafka and the spec's classes
+    """Play a CSV file into a loop; a second replay of a file changes nothing. Refused rows are named and left out."""
+    from everloop.cli.playing import Columns, ReplayRequest, play  # imports the spec's classes
 
     columns = Columns(label_column, entity_column, id_column, time_column)
-    play(Wish(loop, data, file, columns, skip, limit, label_delay, _rate(rate), lockstep, as_json))
+    play(ReplayRequest(loop, data, file, columns, skip, limit, label_delay, _rate(rate), lockstep, as_json))
 
 
 def _rate(text: str) -> float | None:

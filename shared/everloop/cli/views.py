@@ -1,4 +1,4 @@
-"""What people see of a loop: tables and panels; without a terminal, plain text."""
+"""A loop as tables and panels for people; plain text without a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 Status = Mapping[str, Any]
-QUIET = frozenset({"loop", "spec", "model", "reason"})
+HIDDEN = frozenset({"loop", "spec", "model", "reason"})
 
 
 def status(loop: str, found: Status) -> RenderableType:
@@ -31,11 +31,11 @@ def status(loop: str, found: Status) -> RenderableType:
             (f"{metric['name']}, all", _measured(metric["served"])),
         ]
     accuracy = _pairs(rows)
-    instead = [
-        Text(f"{instance} serves {told['version']}, as it cannot load the champion: {told['reason']}")
-        for instance, told in champion.get("serving", {}).items()
+    fallbacks = [
+        Text(f"{instance} serves {fallback['version']}, as it cannot load the champion: {fallback['reason']}")
+        for instance, fallback in champion.get("serving", {}).items()
     ]
-    return Panel(Group(counts, "", models, *instead, "", accuracy), title=loop, title_align="left", expand=False)
+    return Panel(Group(counts, "", models, *fallbacks, "", accuracy), title=loop, title_align="left", expand=False)
 
 
 def loops(all_loops: Mapping[str, Status]) -> RenderableType:
@@ -75,8 +75,8 @@ def history(decisions: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _why(data: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{k} {v}" for k, v in data.items() if k not in QUIET and isinstance(v, str | int | float))
-    return str(data.get("reason") or "") or said
+    values = ", ".join(f"{k} {v}" for k, v in data.items() if k not in HIDDEN and isinstance(v, str | int | float))
+    return str(data.get("reason") or "") or values
 
 
 def _rollout(rollout: Mapping[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The demo: the installation up, a real stream, a drift on the way, and the loop closing by itself before your eyes."""
+"""The demo: a local installation, a real stream, a drift on the way, and a view of the loop as it closes."""

@@ -1,4 +1,4 @@
-"""Which bus the demo runs on: Kafka wherever a broker can be had, the memory bus only where none can."""
+"""The bus of the demo: Kafka wherever a broker can run, the memory bus elsewhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from everloop.local.errors import JavaNotFound, KafkaNotFetched
 
 
 def why_no_kafka(fetch: Callable[[], object], check_java: Callable[[], None]) -> str | None:
-    """Why no broker can be had on this machine: no package of it, or no Java; None where one can.
+    """Why no broker can run on this machine: its package or Java is missing; None where one can.
 
-    What a person can mend (a full disk, a cache that cannot be written) is raised, as InstallationError with the fix.
+    Raises InstallationError for what the user can fix: a full disk, a cache that cannot be written.
     """
     try:
         fetch()

@@ -1,9 +1,9 @@
-"""What has happened so far: the fold of the events that any Kafka consumer could read."""
+"""The demo's timeline: a fold of the events, which any Kafka consumer could read."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from everloop_schemas.envelope import Event, Scalar
@@ -20,8 +20,8 @@ from everloop_schemas.registry import (
 )
 from everloop_schemas.training import RunFinished, RunRequested
 
-ROLLING = 200
-POINT_EVERY = 20
+ROLLING_OUTCOMES = 200
+POINT_EVERY_OUTCOMES = 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Moment:
 
 @dataclass
 class Recovery:
-    """The way back from the drift: the first moment of each step after the onset, None until it came."""
+    """The recovery from the drift: the first moment of each step after the onset, None until it happened."""
 
     onset: Moment | None = None
     detected: Moment | None = None
@@ -61,7 +61,7 @@ class Story:
         self.promotions: list[str] = []
         self.points: list[tuple[int, float, float, float]] = []
         self.traffic: deque[str] = deque(maxlen=100)
-        self._hits = {name: deque[bool](maxlen=ROLLING) for name in ("served", "no_change", "majority")}
+        self._hits = {name: deque[bool](maxlen=ROLLING_OUTCOMES) for name in ("served", "no_change", "majority")}
         self._last_label: Scalar = False
         self._labels: Counter[Scalar] = Counter({False: 0})
         self._runs: dict[str, RunRequested] = {}
@@ -73,7 +73,7 @@ class Story:
         return sum(hits) / len(hits) if hits else 0.0
 
     def on(self, event: Event) -> None:
-        """Take one event in."""
+        """Add one event."""
         match event:
             case OutcomeObserved() if event.data.correction == 0 and event.data.label is not None:
                 self._on_outcome(event, event.data.label)
@@ -83,7 +83,7 @@ class Story:
                 self.refreshes += 1
             case RunRequested():
                 self._runs[event.data.run] = event
-                self._tell(event, f"run {event.data.trigger}", f"{event.data.reason}; line {event.data.line}", "cyan")
+                self._add(event, f"run {event.data.trigger}", f"{event.data.reason}; line {event.data.line}", "cyan")
                 self._connect()
             case RunFinished() if event.data.state == "trained":
                 self._trained[event.data.run] = event
@@ -97,17 +97,17 @@ class Story:
                 d = event.data
                 evidence = f"log e {d.log_e:.1f} >= {d.log_threshold:.1f}, {d.outcomes} pairs"
                 why = f"{d.line} beats {d.champion_line}: {evidence}"
-                self._tell(event, "gate passed", why, "green")
+                self._add(event, "gate passed", why, "green")
             case RolloutChanged():
                 share = f" {event.data.share:.0%}" if event.data.stage == "canary" else ""
-                self._tell(event, f"{event.data.stage}{share}", event.data.reason, "yellow")
+                self._add(event, f"{event.data.stage}{share}", event.data.reason, "yellow")
             case ModelPromoted():
                 self._on_promoted(event)
             case ModelRolledBack():
-                self._tell(event, "rolled back", f"{event.data.rolled_back}: {event.data.reason}", "red")
+                self._add(event, "rolled back", f"{event.data.rolled_back}: {event.data.reason}", "red")
 
     def share_of(self, version: str) -> float:
-        """How much of the last 100 outcomes this version had served."""
+        """The share of the last 100 outcomes that this version served."""
         return self.traffic.count(version) / len(self.traffic) if self.traffic else 0.0
 
     @property
@@ -120,8 +120,8 @@ class Story:
     def _on_outcome(self, event: OutcomeObserved, label: Scalar) -> None:
         if event.subject == self._onset_id:
             self.recovery.accuracy_before = self.rolling()
-            why = "from this row on the market does the opposite of what it did"
-            self.recovery.onset = self._tell(event, "drift injected", why, "bold magenta")
+            why = "from this row on every label is inverted"
+            self.recovery.onset = self._add(event, "drift injected", why, "bold magenta")
         majority = self._labels.most_common(1)[0][0]
         self._hits["served"].append(event.data.prediction == label)
         self._hits["no_change"].append(self._last_label == label)
@@ -132,7 +132,7 @@ class Story:
         self.traffic.append(event.data.version)
         if self.recovery.onset:
             self.recovery.accuracy_bottom = min(self.recovery.accuracy_bottom, self.rolling())
-        if self.outcomes % POINT_EVERY == 0:
+        if self.outcomes % POINT_EVERY_OUTCOMES == 0:
             self.points.append((self.outcomes, self.rolling(), self.rolling("no_change"), self.rolling("majority")))
 
     def _on_drift(self, event: DriftDetected) -> None:
@@ -140,43 +140,39 @@ class Story:
         why = (
             f"error {d.error_before:.0%} -> {d.error_after:.0%} since {d.outcomes_since_change} outcomes ({d.detector})"
         )
-        moment = self._tell(event, "drift detected", why, "bold red")
+        moment = self._add(event, "drift detected", why, "bold red")
         if self.recovery.onset and self.recovery.detected is None:
             self.recovery.detected, self._drift_id = moment, event.id
             self._connect()
 
     def _connect(self) -> None:
-        """Who caused whom: alarm, run and its end lie on three topics, and come in any order."""
+        """Link alarm, run and end of the run: they are on three topics, and arrive in any order."""
         steps = self.recovery
         if steps.detected and steps.run is None:
             steps.run = next((run for run, asked in self._runs.items() if asked.causationid == self._drift_id), None)
         if steps.run and steps.trained is None and (done := self._trained.get(steps.run)):
             why = f"line {done.data.line} has caught up and challenges"
-            steps.trained = self._tell(done, "trained", why, "cyan")
+            steps.trained = self._add(done, "trained", why, "cyan")
 
     def _on_promoted(self, event: ModelPromoted) -> None:
         d = event.data
         replaced = "version 0, the majority class" if d.previous == BASELINE else d.previous
-        moment = self._tell(event, "champion", f"{d.version} replaces {replaced}: {d.reason}", "bold green")
+        moment = self._add(event, "champion", f"{d.version} replaces {replaced}: {d.reason}", "bold green")
         self.promotions.append(d.version)
         if self.recovery.run and event.correlationid == self.recovery.run and self.recovery.champion is None:
             self.recovery.champion = moment
 
-    def _tell(self, event: Event, what: str, why: str, style: str) -> Moment:
+    def _add(self, event: Event, what: str, why: str, style: str) -> Moment:
         moment = Moment(event.time, self.outcomes, what, why, style)
         self.timeline.append(moment)
         return moment
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How the demo ended. `missing` says which parts of the loop did not happen; empty means it closed."""
+def missing_steps(story: Story, tolerance: float = 0.05) -> list[str]:
+    """The steps of a finished demo that did not happen; empty when the loop closed.
 
-    missing: list[str] = field(default_factory=list)
-
-
-def verdict(story: Story, tolerance: float = 0.05) -> Verdict:
-    """Judge a finished demo: every step of the recovery came, and the accuracy is back within `tolerance`."""
+    The accuracy must come back to within `tolerance` of what it was before the drift.
+    """
     steps = story.recovery
     missing = [
         what
@@ -189,4 +185,4 @@ def verdict(story: Story, tolerance: float = 0.05) -> Verdict:
     ]
     if story.rolling() < steps.accuracy_before - tolerance:
         missing.append(f"the accuracy did not come back: {steps.accuracy_before:.1%} -> {story.rolling():.1%}")
-    return Verdict(missing)
+    return missing

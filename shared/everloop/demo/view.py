@@ -45,7 +45,7 @@ def chart(points: list[tuple[int, float, float, float]], last: int, marks: list[
 
 
 def versions(story: Story) -> RenderableType:
-    """Who is live, with the share it should have and the share it had of the last 100 outcomes."""
+    """The live versions, with the share that each should have and its share of the last 100 outcomes."""
     table = Table(box=None, expand=True, padding=(0, 1))
     table.add_column("version")
     table.add_column("role")

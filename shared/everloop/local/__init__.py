@@ -1,1 +1,1 @@
-"""The local installation: Kafka at hand and one small supervisor for the six services."""
+"""The local installation: Kafka at hand, and a supervisor for the six services."""

@@ -1,4 +1,4 @@
-"""Where the installation is: the data folder, its services.json, and the addresses of an installation elsewhere."""
+"""Finds an installation: by its data folder and services.json, or by the URLs that the environment names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from everloop.local.ports import DEFAULT_BASE, HOST, SERVICES
 
 FILE = "services.json"
 DEFAULT = ".everloop"
-USUAL_KAFKA_PORT = 9092
+DEFAULT_KAFKA_PORT = 9092
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The doors of an installation: a URL per service, and the broker's address."""
+    """The addresses of an installation: a URL per service, and the broker's HOST:PORT."""
 
     folder: Path
     urls: Mapping[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Installation:
         """Return the address of a service. Raises InstallationNotFound, naming the variable that would give it."""
         if service in self.urls:
             return self.urls[service]
-        fix = f"Start the installation (everloop up --data {self.folder}) or set EVERLOOP_{service.upper()}_URL."
+        fix = f"Start it (everloop up --data {self.folder}) or set EVERLOOP_{service.upper()}_URL."
         raise InstallationNotFound(f"The address of {service} is not known.", fix)
 
     def kafka(self) -> str:
@@ -42,13 +42,13 @@ class Installation:
             return self.bootstrap
         if self.topics:
             fix = f"Its topics are read by HTTP, at {self.topics}/docs. Start it with Kafka: everloop up."
-            raise InstallationNotFound("This installation runs on the memory bus; it has no Kafka.", fix)
+            raise InstallationNotFound("This local installation runs on the memory bus; it has no Kafka.", fix)
         fix = "Set EVERLOOP_KAFKA_BOOTSTRAP or run everloop up."
         raise InstallationNotFound("The broker's address is not known.", fix)
 
     @property
     def topics(self) -> str | None:
-        """The door that reads the topics of an installation on the memory bus; None where Kafka carries them."""
+        """The URL that serves the topics of the memory bus; None where Kafka carries them."""
         return None if self.bootstrap else self.urls.get("topics")
 
 
@@ -66,13 +66,13 @@ def find_installation(data: str | None = None) -> Installation:
     """
     folder = data_folder(data)
     listed = read_json(folder / FILE)
-    named = {} if data else _from_environment()
+    named = {} if data else _urls_of_environment()
     urls = {s: e["url"] for s, e in _entries(listed) if "url" in e} | named
     bootstrap = dict(_entries(listed)).get("kafka", {}).get("bootstrap")
     if not data:
         bootstrap = os.environ.get("EVERLOOP_KAFKA_BOOTSTRAP") or bootstrap
-    if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (usual := usual_urls()):
-        urls, bootstrap = usual, bootstrap or f"{HOST}:{USUAL_KAFKA_PORT}"
+    if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (default := default_urls()):
+        urls, bootstrap = default, bootstrap or f"{HOST}:{DEFAULT_KAFKA_PORT}"
     if not urls and not bootstrap:
         fix = f"Start one (everloop up --data {folder}), name its folder (--data or EVERLOOP_DATA),"
         elsewhere = "or set EVERLOOP_<SERVICE>_URL for services on other machines."
@@ -85,25 +85,25 @@ def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, entry) for name, entry in listed.items() if isinstance(entry, dict)]
 
 
-def _from_environment() -> dict[str, str]:
+def _urls_of_environment() -> dict[str, str]:
     given = {service: os.environ.get(f"EVERLOOP_{service.upper()}_URL") for service in SERVICES}
     return {service: url.rstrip("/") for service, url in given.items() if url}
 
 
-def usual_urls(base: int = DEFAULT_BASE) -> dict[str, str]:
-    """Return the six addresses from port `base` on; nothing unless every one is open, for an installation is whole."""
+def default_urls(base: int = DEFAULT_BASE) -> dict[str, str]:
+    """Return the six URLs from port `base` on; an empty mapping unless all six ports are open."""
     ports = {service: base + i for i, service in enumerate(SERVICES)}
-    return {s: f"http://{HOST}:{p}" for s, p in ports.items()} if all(map(_open, ports.values())) else {}
+    return {s: f"http://{HOST}:{p}" for s, p in ports.items()} if all(map(_is_open, ports.values())) else {}
 
 
-def _open(port: int) -> bool:
+def _is_open(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((HOST, port)) == 0
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in this file; an empty one when it is absent, unreadable or torn."""
+    """Return the object in this file; an empty one when it is absent, unreadable or not JSON."""
     with contextlib.suppress(OSError, ValueError):
         value = json.loads(file.read_text())
         if isinstance(value, dict):

@@ -1,8 +1,10 @@
-"""What can keep the installation from standing, each with the way out."""
+"""What can keep a local installation from running, each with the fix."""
+
+from everloop.errors import EverloopError
 
 
-class InstallationError(Exception):
-    """A fact and its fix, both meant to be read by a person."""
+class InstallationError(EverloopError):
+    """A fact and its fix, both for people to read."""
 
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(f"{what}\n{fix}" if fix else what)
@@ -11,11 +13,11 @@ class InstallationError(Exception):
 
 
 class KafkaNotFetched(InstallationError):
-    """The broker's jars are neither in the cache nor to be had."""
+    """The broker's jars are neither in the cache nor can they be downloaded."""
 
 
 class JavaNotFound(InstallationError):
-    """The Java runtime, which comes as a package, is not there or does not run on this machine."""
+    """The Java runtime, which is a package, is not installed or does not run on this machine."""
 
 
 class BrokerNotReady(InstallationError):
@@ -27,16 +29,25 @@ class FolderNotWritable(InstallationError):
 
 
 class PortInUse(InstallationError):
-    """Somebody else listens where a service should."""
+    """Another program listens on the port of a service."""
 
 
 class InstallationRunsAlready(InstallationError):
-    """Another supervisor holds the folder."""
+    """Another supervisor holds the lock of the folder."""
 
 
 class InstallationNotFound(InstallationError):
-    """No services.json and no address in the environment."""
+    """Neither services.json nor the environment has the address of a service.
+
+    >>> from everloop import Everloop, InstallationNotFound
+    >>> with Everloop("/nowhere") as everloop:
+    ...     try:
+    ...         everloop.predict("market", {"price": 3.0})
+    ...     except InstallationNotFound as error:
+    ...         print(error.what)
+    No local installation at /nowhere.
+    """
 
 
 class InstallationNotReady(InstallationError):
-    """A service of the installation did not become ready in time."""
+    """A service did not become ready in time."""

@@ -1,4 +1,4 @@
-"""One supervisor a folder: a file lock that the kernel drops with its holder, so that none can be stale."""
+"""One supervisor per folder: a file lock, which the kernel drops when its holder ends."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import IO
 from everloop.local.errors import InstallationRunsAlready
 
 LOCK_WAIT_S = 2.0
+"""Longer than any other process holds the lock only to look at it."""
 
 
 def holder(folder: Path) -> int | None:
@@ -27,7 +28,7 @@ def holder(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def hold(folder: Path, inherited: int | None = None) -> Iterator[int]:
-    """Hold the folder; yields the descriptor, which a child can inherit: the lock lasts until both have closed it.
+    """Hold the folder; yields the descriptor; a child that inherits it holds the lock too.
 
     Raises InstallationRunsAlready when another process holds it.
     """
@@ -41,7 +42,7 @@ def hold(folder: Path, inherited: int | None = None) -> Iterator[int]:
 
 
 def _lock(file: IO[str], folder: Path) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_S  # a reader's look lasts microseconds
+    deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

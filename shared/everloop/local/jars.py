@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched once per user, each checked against the committed lock, safe for two at a time."""
+"""Apache Kafka's jars: downloaded once per user, each checked against the lock file, also by two processes at once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 VERSION = "4.1.0"
 LOCK = Path(__file__).with_name(f"kafka-{VERSION}.lock")
-PARALLEL = 6
-TRIES = 3
+PARALLEL_DOWNLOADS = 6
+DOWNLOAD_ATTEMPTS = 3
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
 }
 FIX = (
-    "Fetch it while there is a connection (everloop kafka fetch), name a mirror of the Maven repository"
+    "Download it while there is a connection (everloop kafka fetch), name a mirror of the Maven repository"
     " in EVERLOOP_MAVEN_REPOSITORY, or use a cluster of your own (everloop up --kafka HOST:PORT)."
 )
 
@@ -59,7 +59,7 @@ class Jar:
             return False
 
 
-def locked() -> list[Jar]:
+def read_lock() -> list[Jar]:
     """Return every jar of the lock: `group:artifact:version size sha256` a line."""
     jars = []
     for line in LOCK.read_text().splitlines():
@@ -82,15 +82,15 @@ def fetch(progress: Callable[[int, int, str], None] = lambda done, total, what: 
 
     Blocks (seconds the first time, 0.1 s after). Raises KafkaNotFetched or FolderNotWritable.
     """
-    jars, folder = locked(), cache_folder() / f"kafka-{VERSION}"
+    jars, folder = read_lock(), cache_folder() / f"kafka-{VERSION}"
     if bad := _missing(jars, folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder, lambda: progress(0, _bytes(jars), "another everloop is fetching it; waiting")):
+            with _locked(folder, lambda: progress(0, _bytes(jars), "another everloop is fetching it; waiting")):
                 bad = _missing(jars, folder)
                 _download(bad, folder, jars, progress)
         except OSError as e:
-            raise _explained(e, folder) from e
+            raise _explain(e, folder) from e
     return [folder / jar.name for jar in jars]
 
 
@@ -103,7 +103,7 @@ def _missing(jars: list[Jar], folder: Path) -> list[Jar]:
 
 
 @contextmanager
-def _alone(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
+def _locked(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
     """Hold the folder's file lock; the kernel drops it when its holder dies."""
     with folder.with_name(f"{folder.name}.busy").open("w") as file:
         try:
@@ -122,7 +122,10 @@ def _download(bad: list[Jar], folder: Path, jars: list[Jar], progress: Callable[
     total = _bytes(jars)
     done = total - _bytes(bad)
     progress(done, total, f"{len(bad)} of {len(jars)} jars to fetch")
-    with tempfile.TemporaryDirectory(prefix="part-", dir=folder) as part, ThreadPoolExecutor(PARALLEL) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="part-", dir=folder) as part,
+        ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool,
+    ):
         context = _repository(Path(part))
         futures = {pool.submit(_download_one, context, jar, folder): jar for jar in bad}
         try:
@@ -135,7 +138,7 @@ def _download(bad: list[Jar], folder: Path, jars: list[Jar], progress: Callable[
 
 
 def _repository(part: Path) -> MavenContext:
-    from jgo.maven import MavenContext  # late: requests and the like are of no use once the jars are here
+    from jgo.maven import MavenContext  # late: not needed once the jars are downloaded
 
     mirror = os.environ.get("EVERLOOP_MAVEN_REPOSITORY")
     return MavenContext(
@@ -146,7 +149,7 @@ def _repository(part: Path) -> MavenContext:
 def _download_one(context: MavenContext, jar: Jar, folder: Path) -> None:
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     problem = ""
-    for _ in range(TRIES):
+    for _ in range(DOWNLOAD_ATTEMPTS):
         try:
             path = artifact.resolve()
         except Exception as e:
@@ -159,7 +162,7 @@ def _download_one(context: MavenContext, jar: Jar, folder: Path) -> None:
         if jar.is_whole(path):
             path.replace(folder / jar.name)
             return
-        problem = "what came is not the file that the lock names (size or sha256 differ)"
+        problem = "the downloaded file is not the one in the lock (its size or sha256 differs)"
         path.unlink()
     raise KafkaNotFetched(f"Kafka's package {jar.name} cannot be fetched: {problem}.", FIX)
 
@@ -173,7 +176,7 @@ def _reason(error: BaseException) -> str:
     return text[:300]
 
 
-def _explained(error: OSError, folder: Path) -> FolderNotWritable | KafkaNotFetched:
+def _explain(error: OSError, folder: Path) -> FolderNotWritable | KafkaNotFetched:
     if error.errno in DISK_ERRORS:
         fix = "Make room, or choose another cache folder with EVERLOOP_CACHE."
         return FolderNotWritable(f"The cache folder {folder} cannot be written: {error.strerror}.", fix)

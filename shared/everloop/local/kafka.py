@@ -25,7 +25,7 @@ from everloop_shared.settings import PRIVATE_UMASK
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
-PORTS = Path("kafka/ports.json")
+PORTS_FILE = Path("kafka/ports.json")
 LOG4J = Path(__file__).with_name("log4j2.properties")
 SETTINGS = """\
 process.roles=broker,controller
@@ -61,8 +61,8 @@ controlled.shutdown.enable=false
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to start the broker of one folder, again and again on the same port."""
+class BrokerSetup:
+    """The folder, port and command of a broker, for every start of it."""
 
     folder: Path
     port: int
@@ -81,13 +81,13 @@ class Recipe:
 class Broker:
     """A running broker; usable from any event loop of the thread that started it."""
 
-    recipe: Recipe
+    setup: BrokerSetup
     process: subprocess.Popen[bytes]
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def bootstrap(self) -> str:
-        return self.recipe.bootstrap
+        return self.setup.bootstrap
 
     @property
     def pid(self) -> int:
@@ -104,12 +104,12 @@ class Broker:
         await asyncio.gather(answering, ending, return_exceptions=True)
         if answering.cancelled():
             how = "ended" if self.process.poll() is not None else f"did not answer within {within_s:.0f} s"
-            log = self.recipe.log
+            log = self.setup.log
             raise BrokerNotReady(f"Kafka {how}. The end of {log}:\n{processes.tail(log)}", "")
         answering.result()
 
     async def stop(self) -> None:
-        """SIGTERM and wait for the end; what it holds is flushed."""
+        """SIGTERM and wait for the end; the broker flushes its logs."""
         await processes.end(self.process, STOP_WITHIN_S)
 
     async def kill(self) -> None:
@@ -121,7 +121,7 @@ class Broker:
         """Start it again on the same port and folder, and wait until it is ready."""
         if self.process.poll() is None:
             await self.stop()
-        self.process = processes.spawn(self.recipe.command, self.recipe.log, self.environment)
+        self.process = processes.spawn(self.setup.command, self.setup.log, self.environment)
         await self.ready(within_s)
 
 
@@ -137,9 +137,9 @@ async def start_broker(
     Takes 4 s, and the download the first time. Raises InstallationError with the fix.
     """
     class_path = await asyncio.to_thread(jars.fetch, progress)
-    recipe = await asyncio.to_thread(prepare, folder.absolute(), class_path)
+    setup = await asyncio.to_thread(prepare, folder.absolute(), class_path)
     broker_environment = dict(os.environ if environment is None else environment)
-    broker = Broker(recipe, processes.spawn(recipe.command, recipe.log, broker_environment), broker_environment)
+    broker = Broker(setup, processes.spawn(setup.command, setup.log, broker_environment), broker_environment)
     try:
         await broker.ready(within_s)
     except BaseException:
@@ -148,22 +148,22 @@ async def start_broker(
     return broker
 
 
-def prepare(folder: Path, class_path: list[Path]) -> Recipe:
+def prepare(folder: Path, class_path: list[Path]) -> BrokerSetup:
     """Choose the ports (those of last time if they are free), write the settings, format the storage once."""
     home = folder / "kafka"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    broker, controller = _ports(folder / PORTS)
+    broker, controller = _ports(folder / PORTS_FILE)
     settings = home / "server.properties"
     settings.write_text(SETTINGS.format(host=HOST, broker=broker, controller=controller, data=home / "data"))
     java = _java(class_path)
     if not (home / "data").exists():
         _format(java, home, settings.read_text())
-    return Recipe(folder, broker, (*java, "kafka.Kafka", str(settings)))
+    return BrokerSetup(folder, broker, (*java, "kafka.Kafka", str(settings)))
 
 
 def kept_ports(folder: Path) -> set[int]:
-    """Return the ports that the broker of this folder will want again; nothing else may sit there while it is down."""
-    return {port for port in read_json(folder / PORTS).values() if isinstance(port, int)}
+    """Return the ports that the broker of this folder uses again at its next start; no service may take them."""
+    return {port for port in read_json(folder / PORTS_FILE).values() if isinstance(port, int)}
 
 
 def _ports(file: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""From outside: start a supervisor, wait until its installation is ready, stop it."""
+"""Starts a supervisor as a process, waits until its services are ready, stops it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from everloop.local import folder_lock, processes
 from everloop.local.discovery import FILE, read_json
 from everloop.local.errors import BrokerNotReady, FolderNotWritable, InstallationNotReady
 from everloop.local.kafka import answers, listens
-from everloop.local.plan import Plan
+from everloop.local.plan import InstallationPlan
 from everloop.local.ports import SERVICES
 
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 45.0
 GIVE_UP_AFTER_RESTARTS = 8
-NEEDED_BYTES = 200_000_000
-LOOK_EVERY_S = 0.2
+MIN_FREE_BYTES = 200_000_000
+POLL_EVERY_S = 0.2
 
 
 @dataclass
 class Launched:
-    """A supervisor just started, and where its log stood then."""
+    """A supervisor that was just started; its log had `log_start` bytes then."""
 
-    plan: Plan
+    plan: InstallationPlan
     process: subprocess.Popen[bytes]
-    logged: int
+    log_start: int
 
-    def said(self) -> str:
-        """Return what the supervisor has written since."""
-        return processes.tail(self.plan.log("supervisor"), since=self.logged)
+    def log_since_start(self) -> str:
+        """Return the end of what the supervisor has logged since."""
+        return processes.tail(self.plan.log("supervisor"), since=self.log_start)
 
     def stop(self) -> None:
         """End the supervisor and, through it, the installation. Blocks."""
@@ -49,25 +49,31 @@ class Launched:
             self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_WITHIN_S)
-        if folder_lock.holder(self.plan.home) in (None, self.process.pid, os.getpid()):  # never another's installation
+        if folder_lock.holder(self.plan.home) in (
+            None,
+            self.process.pid,
+            os.getpid(),
+        ):  # not one that another process started
             stop(self.plan.home)
 
     def let_go(self) -> None:
-        """Leave it running; it is nobody's child from here on."""
-        self.process.returncode = 0  # or Popen would complain about a child that still runs
+        """Leave it running."""
+        self.process.returncode = 0  # else Popen warns about a child that still runs
 
 
-def launch(plan: Plan, lock: int, *, detach: bool) -> Launched:
+def launch(plan: InstallationPlan, lock: int, *, detach: bool) -> Launched:
     """Start the supervisor in a session of its own, under the lock that the caller holds.
 
-    Not detached, it stops the installation when this process dies. On the memory bus it is the installation.
+    Unless detached, it stops when this process dies. On the memory bus the supervisor process runs the services too.
     """
     log = plan.log("supervisor")
-    command = (sys.executable, "-m", plan.keeper, plan.to_json(), str(lock))
-    logged = log.stat().st_size if log.exists() else 0
-    leash = None if detach else signal.SIGTERM
-    process = processes.spawn(command, log, plan.environment(), leash=leash, session=True, keep=[lock])
-    return Launched(plan, process, logged)
+    command = (sys.executable, "-m", plan.supervisor_module, plan.to_json(), str(lock))
+    log_start = log.stat().st_size if log.exists() else 0
+    parent_death_signal = None if detach else signal.SIGTERM
+    process = processes.spawn(
+        command, log, plan.environment(), parent_death_signal=parent_death_signal, session=True, keep=[lock]
+    )
+    return Launched(plan, process, log_start)
 
 
 def check_folder(folder: Path) -> None:
@@ -81,25 +87,25 @@ def check_folder(folder: Path) -> None:
         free = shutil.disk_usage(folder).free
     except OSError as e:
         raise FolderNotWritable(f"The data folder {folder} cannot be written: {e.strerror}.", fix) from e
-    if free < NEEDED_BYTES:
+    if free < MIN_FREE_BYTES:
         what = f"The disk of {folder} has {free // 1_000_000} MB left; Kafka's log needs at least"
-        raise FolderNotWritable(f"{what} {NEEDED_BYTES // 1_000_000} MB.", fix)
+        raise FolderNotWritable(f"{what} {MIN_FREE_BYTES // 1_000_000} MB.", fix)
 
 
 async def check_cluster(bootstrap: str, within_s: float = 10.0) -> None:
     """Raise BrokerNotReady unless the user's own cluster answers."""
-    secured = "EVERLOOP_KAFKA_CONFIG" in os.environ  # only the services read that file: here, knock at the door
+    secured = "EVERLOOP_KAFKA_CONFIG" in os.environ  # only the services read that file: here, connect
     try:
         await asyncio.wait_for(listens(bootstrap) if secured else answers(bootstrap), within_s)
     except (OSError, TimeoutError) as e:
-        fix = "Check the address and that the broker runs, or leave --kafka out to get one at hand."
+        fix = "Check the address and that the broker runs, or leave --kafka out to use Kafka at hand."
         raise BrokerNotReady(f"No Kafka answers at {bootstrap} within {within_s:.0f} s.", fix) from e
 
 
 def wait_ready(
     folder: Path,
     alive: Callable[[], bool],
-    tell: Callable[[str], None] = lambda what: None,
+    report: Callable[[str], None] = lambda state: None,
     *,
     services: tuple[str, ...] = SERVICES,
     within_s: float = READY_WITHIN_S,
@@ -112,19 +118,19 @@ def wait_ready(
         waiting = [name for name in services if not is_ready(listed.get(name, {}).get("url"))]
         if "kafka" in listed and not waiting:
             return listed
-        tell("waiting for " + ", ".join(waiting) if services[0] in listed else f"starting {bus}")
+        report("waiting for " + ", ".join(waiting) if services[0] in listed else f"starting {bus}")
         if not alive():
             raise InstallationNotReady("The supervisor ended.")
         failing = [n for n in waiting if listed.get(n, {}).get("restarts", 0) >= GIVE_UP_AFTER_RESTARTS]
         if failing or time.monotonic() > deadline:
             raise not_ready(folder, failing or waiting, within_s)
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_EVERY_S)
 
 
 def not_ready(folder: Path, names: list[str], within_s: float) -> InstallationNotReady:
     """Return the error that names each service that is not ready, with the end of its log."""
-    alone = "bus" in read_json(folder / FILE)  # one process, one log
-    writers = ["supervisor"] if alone else names or ["supervisor", "kafka"]
+    one_process = "bus" in read_json(folder / FILE)
+    writers = ["supervisor"] if one_process else names or ["supervisor", "kafka"]
     logs = [folder / "logs" / f"{name}.log" for name in writers]
     what = f"Not ready after {within_s:.0f} s or too many restarts: {', '.join(names) or 'kafka'}."
     ends = [f"-- the end of {log}\n{processes.tail(log)}" for log in logs]
@@ -143,12 +149,12 @@ def is_ready(url: str | None) -> bool:
 
 
 def stop(folder: Path) -> bool:
-    """Stop the installation of this folder and whatever is left of an earlier one; False when nothing ran. Blocks."""
+    """Stop the installation of this folder and every process left of it; False when nothing ran. Blocks."""
     pid = folder_lock.holder(folder)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        processes.gone(pid, STOP_WITHIN_S)
+        processes.wait_ended(pid, STOP_WITHIN_S)
     left = processes.of_installation(folder)
     processes.end_all(left)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What the supervisor is to keep alive: a folder, a broker, and a command and a port per service."""
+"""What the supervisor keeps running: a folder, a broker, and a command and a port per service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from everloop.local.ports import HOST, SERVICES, free_port
-from everloop.local.processes import MARK
+
+MARK = "EVERLOOP_INSTALLATION"
+"""Set to the data folder, and only in processes of the installation: a user's own shell may set EVERLOOP_DATA too."""
 
 
 class Bus(StrEnum):
@@ -22,10 +24,10 @@ class Bus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One installation; `kafka` is the user's own cluster, None for Kafka at hand.
+class InstallationPlan:
+    """One local installation; `kafka` is the user's own cluster, None for Kafka at hand.
 
-    On the memory bus one process is all six services and the installation's keeper, and has one more door, `topics`.
+    On the memory bus one process runs all six services and the supervisor, and has one more endpoint, `topics`.
     """
 
     folder: str
@@ -35,19 +37,19 @@ class Plan:
     bus: Bus = Bus.KAFKA
 
     @classmethod
-    def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> Plan:
-        """Return the plan of the six services."""
+    def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> InstallationPlan:
+        """Return the plan of six processes."""
         commands = {service: (sys.executable, "-m", f"everloop_{service}") for service in SERVICES if service in ports}
         return cls(str(folder), dict(ports), commands, kafka)
 
     @classmethod
-    def in_memory(cls, folder: Path, ports: Mapping[str, int]) -> Plan:
+    def in_memory(cls, folder: Path, ports: Mapping[str, int]) -> InstallationPlan:
         """Return the plan of an installation on the memory bus."""
         topics = {"topics": free_port(set(ports.values()))}
         return cls(str(folder), {**ports, **topics}, {}, bus=Bus.MEMORY)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str) -> InstallationPlan:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         values["bus"] = Bus(values["bus"])
@@ -63,12 +65,12 @@ class Plan:
         return Path(self.folder)
 
     @property
-    def keeper(self) -> str:
-        """The module that runs the installation, given this plan and the descriptor of the folder lock."""
+    def supervisor_module(self) -> str:
+        """The module that runs the plan; its arguments are the plan and the descriptor of the folder lock."""
         return "everloop.memory_bus" if self.bus is Bus.MEMORY else "everloop.local.supervisor"
 
     def url(self, service: str) -> str:
-        """Return the door of this service."""
+        """Return the URL of this service."""
         return f"http://{HOST}:{self.ports[service]}"
 
     def log(self, name: str) -> Path:
@@ -76,11 +78,11 @@ class Plan:
         return self.home / "logs" / f"{name}.log"
 
     def environment(self) -> dict[str, str]:
-        """Return what the supervisor and all that it starts find in their environment."""
+        """Return the environment of the supervisor and of every process that it starts."""
         return {**os.environ, "EVERLOOP_DATA": self.folder, MARK: self.folder, "PYTHONUNBUFFERED": "1"}
 
     def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
-        """Return the contract with a service: its folder, its broker, its address."""
+        """Return the environment of a service: its folder, its broker, its address."""
         return {
             **self.environment(),
             "EVERLOOP_KAFKA_BOOTSTRAP": bootstrap,

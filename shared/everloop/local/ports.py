@@ -1,4 +1,4 @@
-"""Ports of the installation: loopback only, below the range that outgoing connections take theirs from."""
+"""The ports of a local installation: on loopback, and below the range of outgoing connections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ HOST = "127.0.0.1"
 SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
 DEFAULT_BASE = 8001
 HIGHEST_BASE = 65_535 - len(SERVICES) + 1
-# Linux hands out source ports from 32768 up: a client that retries a dead port there can end up connected
-# to itself, and then the service cannot come back on its port.
-LOWEST, HIGHEST = 15_000, 32_000
+FREE_PORTS = range(15_000, 32_000)
+"""Linux hands out source ports from 32768 up: a client that retries a dead port there may connect to itself, and then
+the service cannot listen on its port again."""
 
 
 def is_free(port: int) -> bool:
@@ -30,20 +30,21 @@ def is_free(port: int) -> bool:
 
 def free_port(taken: set[int] | None = None) -> int:
     """Return a free loopback port that is not among `taken`."""
-    for port in random.sample(range(LOWEST, HIGHEST), 500):
+    for port in random.sample(FREE_PORTS, 500):
         if port not in (taken or ()) and is_free(port):
             return port
-    raise PortInUse(f"No free port between {LOWEST} and {HIGHEST} on {HOST}.", "End what holds them.")
+    between = f"{FREE_PORTS.start} and {FREE_PORTS.stop}"
+    raise PortInUse(f"No free port between {between} on {HOST}.", "End the programs that listen there.")
 
 
-def plan(wish: str, kept: Collection[int] = ()) -> dict[str, int]:
+def choose(choice: str, kept: Collection[int] = ()) -> dict[str, int]:
     """Return a port per service for `auto` (none of `kept`) or a base number. Raises PortInUse, naming the port."""
-    if wish == "auto":
+    if choice == "auto":
         ports: dict[str, int] = {}
         for service in SERVICES:
             ports[service] = free_port({*kept, *ports.values()})
         return ports
-    ports = {service: int(wish) + i for i, service in enumerate(SERVICES)}
+    ports = {service: int(choice) + i for i, service in enumerate(SERVICES)}
     check(ports)
     return ports
 
@@ -52,5 +53,5 @@ def check(ports: Mapping[str, int]) -> None:
     """Raise PortInUse for the first port that is taken."""
     for service, port in ports.items():
         if not is_free(port):
-            fix = "End what listens there, or choose others: everloop up --ports auto, or --ports 9001."
+            fix = "End the program that listens there, or choose others: everloop up --ports auto, or --ports 9001."
             raise PortInUse(f"Port {port}, which {service} needs, is in use (or not allowed) on {HOST}.", fix)

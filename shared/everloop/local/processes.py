@@ -1,4 +1,4 @@
-"""Processes that end with their parent: started in a group of their own, ended by id, never by name."""
+"""Processes that end with their parent: each in a process group of its own, ended by pid, never by name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from pathlib import Path
 
 import psutil
 
+from everloop.local.plan import MARK
 from everloop_shared.settings import PRIVATE_UMASK
 
-MARK = "EVERLOOP_INSTALLATION"
-"""Set to the data folder, and only in processes of the installation: a user's own shell may set EVERLOOP_DATA too."""
-KEPT_BYTES = 10_000_000
-POLL_S = 0.05
+ROTATE_ABOVE_BYTES = 10_000_000
+POLL_EVERY_S = 0.05
 # The kernel ends the process when its parent dies, even by kill -9 (Linux); `exec` keeps the pid.
-LEASH = (
+DIE_WITH_PARENT = (
     "import ctypes,os,sys;"
     "ctypes.CDLL(None).prctl(1,int(sys.argv[1]));"
     "os.getppid()==int(sys.argv[2]) or sys.exit(1);"
@@ -34,21 +33,30 @@ def spawn(
     log: Path,
     environment: Mapping[str, str] | None = None,
     *,
-    leash: signal.Signals | None = signal.SIGKILL,
+    parent_death_signal: signal.Signals | None = signal.SIGKILL,
     session: bool = False,
     keep: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process in its own group, its output appended to a log.
 
-    `leash`: what it gets when its parent dies; `session`: its own session too; `keep`: descriptors it inherits.
+    `parent_death_signal`: sent when its parent dies; `session`: start a session too; `keep`: descriptors it inherits.
 
-    The leash is tied to the calling thread, so call it from one that lives as long as the process should.
+    The kernel sends that signal when the calling *thread* ends: call it from one that outlives the process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     rotate(log)
     argv = list(command)
-    if leash is not None and sys.platform == "linux":
-        argv = [sys.executable, "-I", "-S", "-c", LEASH, str(int(leash)), str(os.getpid()), *argv]
+    if parent_death_signal is not None and sys.platform == "linux":
+        argv = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            DIE_WITH_PARENT,
+            str(int(parent_death_signal)),
+            str(os.getpid()),
+            *argv,
+        ]
     with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
         return subprocess.Popen(
             argv,
@@ -66,12 +74,12 @@ def spawn(
 async def exited(process: subprocess.Popen[bytes]) -> int:
     """Wait for its end on any event loop and return its status."""
     while (status := process.poll()) is None:
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(POLL_EVERY_S)
     return status
 
 
 async def end(process: subprocess.Popen[bytes], within_s: float) -> None:
-    """SIGTERM, time to finish, then SIGKILL for it and whatever is left of its group."""
+    """SIGTERM, time to finish, then SIGKILL for it and the rest of its group."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -84,13 +92,13 @@ async def end(process: subprocess.Popen[bytes], within_s: float) -> None:
 
 
 def kill_group(pid: int) -> None:
-    """End every process of the group that this process led; none left is fine."""
+    """End every process of the group that this process leads; fine where none is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def of_installation(folder: Path) -> list[psutil.Process]:
-    """Return the living processes that a supervisor of this folder started, whoever their parent is now."""
+    """Return the running processes that a supervisor of this folder started, whatever their parent is now."""
     mine, found = os.getpid(), []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -101,31 +109,31 @@ def of_installation(folder: Path) -> list[psutil.Process]:
 
 
 def end_all(processes: Iterable[psutil.Process], within_s: float = 10.0) -> None:
-    """SIGTERM all, then SIGKILL what is left. Blocks until they are gone."""
+    """SIGTERM to all, then SIGKILL to those that are left. Blocks until they have ended."""
     waited = list(processes)
     for process in waited:
         with contextlib.suppress(psutil.Error):
             process.terminate()
     deadline = time.monotonic() + within_s
-    left = [process for process in waited if not _gone(process, deadline)]
+    left = [process for process in waited if not _wait_ended(process, deadline)]
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
     for process in left:
-        _gone(process, time.monotonic() + within_s)
+        _wait_ended(process, time.monotonic() + within_s)
 
 
 def rotate(log: Path) -> None:
-    """Keep one older file of this log once it has grown; its writer appends, so it goes on at the new end."""
+    """Move a log that has grown into FILE.1, once; its writer appends, so it continues at the new end."""
     with contextlib.suppress(OSError):
-        if log.stat().st_size > KEPT_BYTES:
+        if log.stat().st_size > ROTATE_ABOVE_BYTES:
             older = log.with_suffix(log.suffix + ".1")
             older.write_bytes(log.read_bytes())
             os.truncate(log, 0)
 
 
 def tail(log: Path, lines: int = 15, since: int = 0) -> str:
-    """Return the last lines of a log, for a message; `since`: only what stands after that many bytes."""
+    """Return the last lines of a log; `since`: only what follows after that many bytes."""
     try:
         with log.open("rb") as file:
             size = log.stat().st_size
@@ -135,18 +143,18 @@ def tail(log: Path, lines: int = 15, since: int = 0) -> str:
         return ""
 
 
-def gone(pid: int, within_s: float) -> bool:
-    """Wait for the end of a process that need not be our child. Blocks."""
+def wait_ended(pid: int, within_s: float) -> bool:
+    """Wait for the end of a process, a child or not; False when it still runs. Blocks."""
     with contextlib.suppress(psutil.Error):
-        return _gone(psutil.Process(pid), time.monotonic() + within_s)
+        return _wait_ended(psutil.Process(pid), time.monotonic() + within_s)
     return True
 
 
-def _gone(process: psutil.Process, deadline: float) -> bool:
-    # A zombie counts as gone: in a container nobody may ever collect it.
+def _wait_ended(process: psutil.Process, deadline: float) -> bool:
+    # A zombie has ended: in a container it may never be collected.
     with contextlib.suppress(psutil.Error):
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(POLL_S)
+            time.sleep(POLL_EVERY_S)
     return True

@@ -1,4 +1,4 @@
-"""What a person sees while the installation starts: progress on a terminal, plain lines anywhere else."""
+"""The output of `everloop up` and `down`: progress on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from everloop.local.errors import InstallationError
 from everloop.local.ports import SERVICES
 
-LINE_EVERY = 0.2
-
-
-def problem(console: Console, error: InstallationError) -> None:
-    """Say what went wrong, then the fix."""
-    console.print("everloop:", error.what, style="bold red", markup=False, highlight=False, soft_wrap=True)
-    if error.fix:
-        console.print(error.fix, markup=False, highlight=False, soft_wrap=True)
+LINE_EVERY_SHARE = 0.2
 
 
 @contextmanager
 def download(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a download; yields the function that is told (bytes so far, bytes in all, what)."""
+    """Show a download; yields the function to call with (bytes so far, bytes in all, what)."""
     if not console.is_terminal:
-        yield _lines(console)
+        yield _line_printer(console)
         return
     columns = (
         TextColumn("Apache Kafka"),
@@ -43,39 +35,39 @@ def download(console: Console) -> Iterator[Callable[[int, int, str], None]]:
         )
 
 
-def _lines(console: Console) -> Callable[[int, int, str], None]:
+def _line_printer(console: Console) -> Callable[[int, int, str], None]:
     shown = -1.0
 
-    def tell(done: int, total: int, what: str) -> None:
+    def report(done: int, total: int, what: str) -> None:
         nonlocal shown
         part = done / total if total else 0.0
-        if shown < 0 or part - shown >= LINE_EVERY or done == total:
+        if shown < 0 or part - shown >= LINE_EVERY_SHARE or done == total:
             shown = part
             console.print(f"Apache Kafka: {done / 1e6:.0f} of {total / 1e6:.0f} MB ({what})", highlight=False)
 
-    return tell
+    return report
 
 
 @contextmanager
 def waiting(console: Console) -> Iterator[Callable[[str], None]]:
-    """Show what is waited for; yields the function that is told so."""
+    """Show what the command waits for; yields the function to call with it."""
     if console.is_terminal:
         with console.status("starting") as status:
             yield status.update
         return
     last = ""
 
-    def tell(what: str) -> None:
+    def report(state: str) -> None:
         nonlocal last
-        if what != last:
-            last = what
-            console.print(what, highlight=False)
+        if state != last:
+            last = state
+            console.print(state, highlight=False)
 
-    yield tell
+    yield report
 
 
-def doors(console: Console, listed: dict[str, Any], title: str) -> None:
-    """Show the address of every service, and of the broker or of the door that reads the memory bus."""
+def endpoints(console: Console, listed: dict[str, Any], title: str) -> None:
+    """Show the address of every service, and of the broker or of the endpoint that reads the memory bus."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("service", "address", "pid"):
         table.add_column(heading)

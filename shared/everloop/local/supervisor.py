@@ -1,4 +1,4 @@
-"""The supervisor: keeps the broker and the services alive on their ports, and leaves nothing behind."""
+"""The supervisor: keeps the broker and the services running on their ports, and ends all of them when it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from everloop.local import folder_lock, jars, processes
 from everloop.local.discovery import FILE, write_json
 from everloop.local.errors import BrokerNotReady, InstallationError
 from everloop.local.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
-from everloop.local.plan import Plan
+from everloop.local.plan import InstallationPlan
 
 DRAIN_S = 10.0
-HEALTHY_S = 30.0
+HEALTHY_AFTER_S = 30.0
+"""A process that ran so long starts again without a longer delay."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
-TEND_EVERY_S = 10.0
-BROKER_TRIES = 3
+MAINTAIN_EVERY_S = 10.0
+MAX_BROKER_STARTS = 3
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,15 @@ class Child:
 
 
 class Supervisor:
-    """Runs one plan until it is told to stop."""
+    """Runs one plan until `stopping` is set."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: InstallationPlan) -> None:
         self.plan = plan
         self.stopping = asyncio.Event()
         self._broker: Child | None = None
         self._services: list[Child] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._published = False
+        self._listed = False
 
     async def run(self, lock: int | None = None) -> None:
         """Hold the folder, start all, keep them alive until `stopping` is set, end all.
@@ -74,48 +74,48 @@ class Supervisor:
         """
         with folder_lock.hold(self.plan.home, lock):
             processes.end_all(processes.of_installation(self.plan.home))  # orphans of a supervisor that was killed
-            self._publish()
-            standing = asyncio.ensure_future(self._stand())
+            self._write_services_json()
+            running = asyncio.ensure_future(self._run_all())
             stop = asyncio.ensure_future(self.stopping.wait())
             try:
-                await asyncio.wait({standing, stop}, return_when=asyncio.FIRST_COMPLETED)
-                if standing.done():
-                    standing.result()
+                await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if running.done():
+                    running.result()
             finally:
-                await _cancelled([standing, stop, *self._tasks])
+                await _cancel([running, stop, *self._tasks])
                 await self._end()
 
-    async def _stand(self) -> None:
+    async def _run_all(self) -> None:
         bootstrap = self.plan.kafka or await self._start_broker()
         for service, command in self.plan.commands.items():
             environment = self.plan.service_environment(service, bootstrap)
             entry = {"url": self.plan.url(service)}
             self._services.append(Child(service, command, environment, self.plan.log(service), entry))
-            self._keep(self._services[-1])
-        await self._forever(self._tend)
+            self._supervise(self._services[-1])
+        await self._maintain()
 
     async def _start_broker(self) -> str:
         class_path = await asyncio.to_thread(jars.fetch)
-        recipe = await asyncio.to_thread(prepare, self.plan.home, class_path)
-        entry = {"bootstrap": recipe.bootstrap}
+        setup = await asyncio.to_thread(prepare, self.plan.home, class_path)
+        entry = {"bootstrap": setup.bootstrap}
         environment = self.plan.environment()
-        self._broker = Child("kafka", recipe.command, environment, recipe.log, entry, drain_s=STOP_WITHIN_S)
-        self._keep(self._broker)
-        answering = asyncio.ensure_future(answers(recipe.bootstrap))
+        self._broker = Child("kafka", setup.command, environment, setup.log, entry, drain_s=STOP_WITHIN_S)
+        self._supervise(self._broker)
+        answering = asyncio.ensure_future(answers(setup.bootstrap))
         deadline = time.monotonic() + READY_WITHIN_S
         try:
             while not answering.done():
-                if time.monotonic() > deadline or self._broker.starts > BROKER_TRIES:
-                    end = processes.tail(recipe.log)
-                    raise BrokerNotReady(f"Kafka does not start. The end of {recipe.log}:\n{end}")
+                if time.monotonic() > deadline or self._broker.starts > MAX_BROKER_STARTS:
+                    end = processes.tail(setup.log)
+                    raise BrokerNotReady(f"Kafka does not start. The end of {setup.log}:\n{end}")
                 await asyncio.wait({answering}, timeout=0.1)
             answering.result()
         finally:
-            await _cancelled([answering])
-        log.info("kafka is ready on %s", recipe.bootstrap)
-        return recipe.bootstrap
+            await _cancel([answering])
+        log.info("kafka is ready on %s", setup.bootstrap)
+        return setup.bootstrap
 
-    def _keep(self, child: Child) -> None:
+    def _supervise(self, child: Child) -> None:
         self._tasks.append(asyncio.ensure_future(self._keep_alive(child)))
 
     async def _keep_alive(self, child: Child) -> None:
@@ -125,37 +125,34 @@ class Supervisor:
             try:
                 process = child.start()
                 log.info("%s started, pid %d", child.name, process.pid)
-                self._publish()
+                self._write_services_json()
                 status = await processes.exited(process)
-                processes.kill_group(process.pid)  # what it started does not outlive it
+                processes.kill_group(process.pid)  # its children too
             except OSError as e:  # no room for its log, no memory for another process: wait, try again
                 status = e.errno or -1
             delay = next_delay(delay, time.monotonic() - since)
             log.warning("%s ended with status %d; it starts again in %.1f s", child.name, status, delay)
             await asyncio.sleep(delay)
 
-    def _publish(self) -> None:
+    def _write_services_json(self) -> None:
         children = [child for child in (self._broker, *self._services) if child is not None]
         listed: dict[str, Any] = {child.name: child.entry for child in children if child.starts}
         if self.plan.kafka:
             listed["kafka"] = {"bootstrap": self.plan.kafka, "pid": None}
         try:
             write_json(self.plan.home / FILE, {**listed, "supervisor": {"pid": os.getpid()}})
-            self._published = True
+            self._listed = True
         except OSError as e:
-            self._published = False
+            self._listed = False
             log.error("%s cannot be written: %s", FILE, e)
 
-    async def _forever(self, what: Callable[[], None]) -> None:
+    async def _maintain(self) -> None:
         while True:
-            await asyncio.sleep(TEND_EVERY_S)
-            what()
-
-    def _tend(self) -> None:
-        if not self._published:
-            self._publish()
-        for name in ("supervisor", "kafka", *self.plan.commands):
-            processes.rotate(self.plan.log(name))
+            await asyncio.sleep(MAINTAIN_EVERY_S)
+            if not self._listed:
+                self._write_services_json()
+            for name in ("supervisor", "kafka", *self.plan.commands):
+                processes.rotate(self.plan.log(name))
 
     async def _end(self) -> None:
         log.info("stopping")
@@ -167,20 +164,20 @@ class Supervisor:
         log.info("stopped")
 
 
-def next_delay(last_s: float, lived_s: float) -> float:
-    """Return how long to wait before the next start: doubling, and from the beginning after a healthy life."""
-    if lived_s > HEALTHY_S or last_s == 0:
+def next_delay(last_s: float, ran_s: float) -> float:
+    """Return how long to wait before the next start: twice as long each time, until a process has run healthily."""
+    if ran_s > HEALTHY_AFTER_S or last_s == 0:
         return FIRST_DELAY_S
     return min(last_s * 2, LONGEST_DELAY_S)
 
 
-async def _cancelled(tasks: list[asyncio.Future[Any]] | list[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: list[asyncio.Future[Any]] | list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def supervise(plan: Plan, lock: int | None = None) -> None:
+async def supervise(plan: InstallationPlan, lock: int | None = None) -> None:
     """Run the plan until SIGTERM or SIGINT."""
     supervisor = Supervisor(plan)
     loop = asyncio.get_running_loop()
@@ -190,11 +187,11 @@ async def supervise(plan: Plan, lock: int | None = None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise the plan given as JSON, under the lock given as a descriptor; the way in of `everloop up`."""
+    """Supervise the plan given as JSON, under the lock given as a descriptor; started by `everloop up`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        asyncio.run(supervise(Plan.from_json(arguments[0]), *map(int, arguments[1:])))
+        asyncio.run(supervise(InstallationPlan.from_json(arguments[0]), *map(int, arguments[1:])))
     except (InstallationError, OSError) as e:
         sys.stdout.write(f"{e}\n")
         return 1

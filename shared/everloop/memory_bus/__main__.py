@@ -1,4 +1,4 @@
-"""Keeps an installation on the memory bus: the way in of `everloop up --bus memory`."""
+"""Runs an installation on the memory bus: the process that `everloop up --bus memory` starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import uvloop
 from everloop.local import folder_lock, processes
 from everloop.local.discovery import FILE, write_json
 from everloop.local.errors import InstallationError
-from everloop.local.plan import Plan
+from everloop.local.plan import InstallationPlan
 from everloop.memory_bus.app import build, configure_logs, run
 from everloop_shared.errors import Misconfigured
 
@@ -25,27 +25,27 @@ log = logging.getLogger("everloop_memory")
 ROTATE_EVERY_S = 30.0
 
 
-def folder_of(plan: Plan) -> Path:
-    """Where the services put what they need on disk while they run; apart from what an installation on Kafka keeps."""
+def folder_of(plan: InstallationPlan) -> Path:
+    """The folder of the services' files while they run; apart from those of an installation on Kafka."""
     return plan.home / "memory"
 
 
-def doors(plan: Plan) -> dict[str, Any]:
-    """What services.json says."""
+def services_json(plan: InstallationPlan) -> dict[str, Any]:
+    """The content of services.json."""
     pid = os.getpid()
     listed: dict[str, Any] = {name: {"url": plan.url(name), "pid": pid} for name in plan.ports}
     return {"kafka": {"bootstrap": None, "pid": None}, "bus": "memory", **listed, "supervisor": {"pid": pid}}
 
 
-async def keep(plan: Plan) -> None:
-    """Run the installation until SIGTERM, SIGINT or SIGHUP; raises what ended it otherwise."""
+async def serve(plan: InstallationPlan) -> None:
+    """Run the services until SIGTERM, SIGINT or SIGHUP; raises the error that ended one of them."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     services = build(folder_of(plan), plan.ports, os.environ)
     configure_logs(services, services[0].settings.log_level)
     rotating = asyncio.create_task(_rotate(plan.log("supervisor")))
-    write_json(plan.home / FILE, doors(plan))
+    write_json(plan.home / FILE, services_json(plan))
     try:
         await run(services, stop)
     finally:
@@ -60,13 +60,13 @@ async def _rotate(file: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the installation of a plan given as JSON, under the lock given as a descriptor. Returns the exit status."""
-    plan = Plan.from_json(arguments[0])
+    """Run the plan given as JSON, under the lock given as a descriptor. Returns the exit status."""
+    plan = InstallationPlan.from_json(arguments[0])
     try:
         with folder_lock.hold(plan.home, *map(int, arguments[1:])):
-            shutil.rmtree(folder_of(plan), ignore_errors=True)  # of one that was killed: its topics are gone
+            shutil.rmtree(folder_of(plan), ignore_errors=True)  # left by a process that was killed: its topics are gone
             try:
-                uvloop.run(keep(plan))
+                uvloop.run(serve(plan))
             finally:
                 with suppress(OSError):
                     shutil.rmtree(folder_of(plan))
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"everloop: {e}\n")
         return 2 if isinstance(e, Misconfigured) else 1
     except Exception:
-        log.exception("ended by a failure; what was on the bus is gone")
+        log.exception("ended by an error; the data on the bus is gone")
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The door that reads the topics: what a Kafka consumer is elsewhere, a GET is here."""
+"""The endpoint that reads the topics, in place of a Kafka consumer."""
 
 from __future__ import annotations
 

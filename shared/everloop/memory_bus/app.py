@@ -29,12 +29,12 @@ from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 from everloop_training.settings import TrainingSettings
 
-LOOK_EVERY_S = 0.01
-_speaking: ContextVar[str] = ContextVar("everloop_memory_bus_service", default="memory")
+POLL_EVERY_S = 0.01
+_current_service: ContextVar[str] = ContextVar("everloop_memory_bus_service", default="memory")
 
 
 def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str]) -> list[Service]:
-    """The door of the topics and the six services, all on one broker. Raises Misconfigured."""
+    """The endpoint of the topics and the six services, all on one broker. Raises Misconfigured."""
     own = MemorySettings.load("memory", environ)
     broker = BoundedBroker(own.partitions, own.max_log_bytes)
     env = environment_of(environ, folder, ports, own.partitions)
@@ -55,12 +55,12 @@ def _topics_service(settings: Settings, broker: BoundedBroker) -> Service:
 
 
 async def run(services: Sequence[Service], stop: asyncio.Event) -> None:
-    """Run them until `stop` is set or one fails, which ends all; raises what failed first."""
+    """Run them until `stop` is set or one fails, which ends all; raises the first error."""
     running: list[asyncio.Task[None]] = []
     for service in services:  # one after the other: Alembic migrates one database at a time in a process
         running.append(asyncio.create_task(_run(service, stop)))
         while service.not_ready() == "starting" and not _any_done(running):
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_EVERY_S)
         if _any_done(running):
             break
     await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -78,19 +78,19 @@ def _any_done(tasks: Sequence[asyncio.Task[None]]) -> bool:
 
 
 async def _run(service: Service, stop: asyncio.Event) -> None:
-    _speaking.set(service.name)  # what the service starts inherits it, its requests included
+    _current_service.set(service.name)  # the tasks of the service inherit it, those of its requests too
     await service.run(stop)
 
 
 def configure_logs(services: Sequence[Service], level: str) -> None:
-    """One log for all, each line with the service that speaks."""
+    """One log for all, each line with the name of its service."""
     configure_logging("memory", level)
     for service in services:
         logging.getLogger(f"everloop_{service.name}").setLevel(service.settings.log_level)
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_name_the_speaker)
+        handler.addFilter(_add_service_name)
 
 
-def _name_the_speaker(record: logging.LogRecord) -> bool:
-    record.service = _speaking.get()
+def _add_service_name(record: logging.LogRecord) -> bool:
+    record.service = _current_service.get()
     return True

@@ -1,4 +1,4 @@
-"""What a door answers that the memory bus cannot serve."""
+"""The errors of the memory bus."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from everloop_shared.errors import Disposition, ErrorKind, NotFound, ServiceErro
 
 
 class MemoryBusFull(ServiceError):
-    """The bus holds as much as it may, and it forgets nothing: trying again will not help."""
+    """The bus is at its limit, and it removes nothing: a retry will not help."""
 
     kind = ErrorKind.STORAGE_FULL
     disposition = Disposition.RETRY

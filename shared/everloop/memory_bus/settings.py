@@ -1,4 +1,4 @@
-"""What the memory bus can be told, from EVERLOOP_MEMORY_<NAME>; and what it tells the services."""
+"""The settings of the memory bus, from EVERLOOP_MEMORY_<NAME>, and those that it gives to the services."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from everloop.local.ports import HOST, SERVICES
 from everloop_shared.settings import Settings
 
 STORES = ("_DATABASE_URL", "_ARTIFACTS")
-ALIKE = ("DATA", "HOST", "PARTITIONS")
+SHARED = ("DATA", "HOST", "PARTITIONS")
 
 
 class MemorySettings(Settings):
     """The limits of the bus."""
 
     max_log_bytes: int = Field(
-        500_000_000, ge=100_000, description="bytes on all topics; beyond, no observation and no label is taken (507)"
+        500_000_000, ge=100_000, description="bytes on all topics; beyond it observations and labels are refused (507)"
     )
 
 
@@ -26,8 +26,8 @@ def environment_of(
     environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int
 ) -> dict[str, str]:
     """The services' environment: this folder, these ports, and no database or store that outlives the process."""
-    alike = {f"EVERLOOP_{service.upper()}_{name}" for service in SERVICES for name in ALIKE}
-    told = {name: value for name, value in environ.items() if name not in alike and not name.endswith(STORES)}
-    listening = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    replaced = {f"EVERLOOP_{service.upper()}_{name}" for service in SERVICES for name in SHARED}
+    kept = {name: value for name, value in environ.items() if name not in replaced and not name.endswith(STORES)}
+    ports_of = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
     shared = {"EVERLOOP_DATA": str(folder), "EVERLOOP_HOST": HOST, "EVERLOOP_PARTITIONS": str(partitions)}
-    return {**told, **listening, **shared}
+    return {**kept, **ports_of, **shared}

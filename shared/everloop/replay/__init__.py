@@ -1,1 +1,1 @@
-"""Plays a CSV file into a loop as if its rows happened now: rows in, labels later, nothing twice."""
+"""Plays a CSV file into a loop as if its rows happened now: each row once, and its label later."""

@@ -1,4 +1,4 @@
-"""Text as the values a loop's schema and label ask for: the one rule for CSV cells and for the command line."""
+"""Converts text to the values that a loop's schema and label require: for CSV cells and the command line alike."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FALSE = frozenset({"0", "0.0", "false", "f", "no", "n", "down"})
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 EXACT = 2**53
-LONGEST = 400
+MAX_NUMBER_LENGTH = 400
 """Characters of the longest number: a double needs no more."""
 
 
 def value(field: FieldSpec, text: str) -> Scalar | None:
     """The value of a field; None where the text is empty (of a string only where it may be missing).
 
-    Raises ValueError, in words, where the text is nothing of that type.
+    Raises ValueError with a sentence where the text is no value of that type.
     """
     if field.type == "string":
         return None if text == "" and field.missing == "null" else text
@@ -31,14 +31,14 @@ def value(field: FieldSpec, text: str) -> Scalar | None:
 
 
 def label(spec: LoopSpec, text: str) -> Scalar | None:
-    """The label in a text; None where it is empty. Raises ValueError, in words."""
+    """The label in a text; None where it is empty. Raises ValueError with a sentence."""
     if text.strip() == "":
         return None
     if spec.label.classes is None:
         return _typed(spec.label_type, text)
-    for known in spec.label.classes:
-        if _names(known, text):
-            return known
+    for label_class in spec.label.classes:
+        if _names(label_class, text):
+            return label_class
     raise ValueError(f"{text[:80]!r} is none of the classes {', '.join(map(str, spec.label.classes[:20]))}")
 
 
@@ -52,7 +52,7 @@ def _names(known: Scalar, text: str) -> bool:
 
 
 def _typed(kind: str, text: str) -> Scalar:
-    typed: dict[str, Any] = {"number": _number, "integer": _integer, "boolean": _truth}
+    typed: dict[str, Any] = {"number": _number, "integer": _integer, "boolean": _boolean}
     return typed.get(kind, str)(text)  # type: ignore[no-any-return]
 
 
@@ -79,14 +79,14 @@ def _integer(text: str) -> int:
 def _written(text: str, what: str) -> str:
     """A number as it is written: plain digits, with a point and an exponent if need be, white space around it."""
     bare = text.strip()
-    if len(bare) <= LONGEST and _NUMBER.fullmatch(bare):
+    if len(bare) <= MAX_NUMBER_LENGTH and _NUMBER.fullmatch(bare):
         return bare
     hint = f"; write {bare.replace(',', '.')}" if len(bare) < 40 and _COMMA.fullmatch(bare) else ""
     raise ValueError(f"{text[:80]!r} is no {what}{hint}")
 
 
-def _truth(text: str) -> bool:
-    word = text.strip().lower()
-    if word in TRUE or word in FALSE:
-        return word in TRUE
+def _boolean(text: str) -> bool:
+    bare = text.strip().lower()
+    if bare in TRUE or bare in FALSE:
+        return bare in TRUE
     raise ValueError(f"{text[:80]!r} is neither true (1, true, t, yes, y, up) nor false (0, false, f, no, n, down)")

@@ -1,4 +1,4 @@
-"""Follows a loop's outcomes on the log, so that a replay in lockstep knows when each row is done."""
+"""Follows a loop's outcomes on the log, so that a replay in lockstep knows when a row has been processed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from contextlib import suppress
 from typing import Self
 
-from everloop.topics import Line, Reader
+from everloop.topics import TopicReader, TopicRecord
 from everloop_features import State, compile_features
 from everloop_schemas.feature import EntityState, LabelJoined, OutcomeObserved
 from everloop_schemas.loop import LoopSpec
@@ -20,12 +20,12 @@ class OutcomeMissing(Exception):
 
 
 class LogOutcomes:
-    """Knows which predictions of a loop have an outcome; in a loop with `lag: label`, one that features know of.
+    """Knows which predictions of a loop have an outcome, and with `lag: label`, which outcomes the features include.
 
-    Enter it to read the log up to its end; a row whose outcome is on it already is not waited for.
+    Enter it to read the log up to its end; `wait` returns at once for a row whose outcome was there already.
     """
 
-    def __init__(self, reader: Reader, spec: LoopSpec, within_s: float = 120.0) -> None:
+    def __init__(self, reader: TopicReader, spec: LoopSpec, within_s: float = 120.0) -> None:
         self._reader, self._loop, self._lagged, self._within_s = reader, spec.loop, _lagged(spec), within_s
         self._outcomes: set[str] = set()
         self._past: frozenset[str] = frozenset()
@@ -33,7 +33,7 @@ class LogOutcomes:
         self._labels: dict[str, State] = {}
         self._joined: dict[str, str] = {}
         self._causes: set[str] = set()
-        self._moved = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -58,45 +58,45 @@ class LogOutcomes:
     async def wait(self, prediction_id: str) -> None:
         """Return once the prediction has an outcome. Raises OutcomeMissing."""
         try:
-            async with asyncio.timeout(self._within_s), self._moved:
-                await self._moved.wait_for(lambda: self._done(prediction_id))
+            async with asyncio.timeout(self._within_s), self._changed:
+                await self._changed.wait_for(lambda: self._is_done(prediction_id))
         except TimeoutError as e:
             raise OutcomeMissing(
-                f"row {prediction_id} has no outcome {self._within_s:g} s after its label; look at the services' logs"
+                f"row {prediction_id} has no outcome {self._within_s:g} s after its label; read the services' logs"
             ) from e
 
-    def _done(self, prediction_id: str) -> bool:
+    def _is_done(self, prediction_id: str) -> bool:
         if prediction_id not in self._outcomes:
             return False
-        told = self._joined.get(prediction_id) in self._causes
-        return told or not self._lagged or prediction_id in self._past
+        in_features = self._joined.get(prediction_id) in self._causes
+        return in_features or not self._lagged or prediction_id in self._past
 
     async def _follow(self) -> None:
         while True:
             await self._read()
 
     async def _read(self) -> None:
-        for line in await self._reader.read():
-            self._hear(line)
-        async with self._moved:
-            self._moved.notify_all()
+        for record in await self._reader.read():
+            self._add(record)
+        async with self._changed:
+            self._changed.notify_all()
 
-    def _hear(self, line: Line) -> None:
-        if self._loop.encode() not in line.value:
+    def _add(self, record: TopicRecord) -> None:
+        if self._loop.encode() not in record.value:
             return
-        event = json.loads(line.value)
+        event = json.loads(record.value)
         if event.get("loop") != self._loop:
             return
-        match line.topic:
+        match record.topic:
             case t if t == OUTCOMES:
                 self._outcomes.add(event["subject"])
             case t if t == JOINED:
-                self._hear_joined(LabelJoined.model_validate(event))
+                self._add_joined(LabelJoined.model_validate(event))
             case _:
                 self._causes.add(event.get("causationid", ""))
 
-    def _hear_joined(self, event: LabelJoined) -> None:
-        """Features tell a state only where a label is news to them: no other one is waited for."""
+    def _add_joined(self, event: LabelJoined) -> None:
+        """Feature publishes a state only where the label changes it: no other state is waited for."""
         data = event.data
         known = self._labels.get(data.entity, {})
         after = self._plan.with_label(known, data.label, data.observed or event.time, data.correction)

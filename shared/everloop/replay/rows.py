@@ -23,12 +23,12 @@ Errors = list[tuple[str, str]]
 
 
 class FileUnusable(Exception):
-    """The file cannot be played at all; the message says why and what to do."""
+    """The file cannot be played; the message has the reason and the fix."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns mean something beside the fields; None where the file has no such column."""
+    """The columns with label, entity, id and time; None where the file has no such column."""
 
     label: str | None = None
     entity: str | None = None
@@ -40,8 +40,8 @@ class Columns:
 class Row:
     """Row `number` (the first after the header is 1) as an event, with the label that belongs to it, if any.
 
-    `wrong` says why the row cannot be sent, `wrong_label` why its label cannot. `key` names the row of this file, so
-    that its label is the same event when the file is played again.
+    `wrong` are the reasons why the row cannot be sent, `wrong_label` those for its label. `key` identifies the row of
+    this file, so that its label is the same event when the file is played again.
     """
 
     number: int
@@ -53,15 +53,15 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A CSV file, plain or compressed with gzip, whose content is known by its digest."""
+class CsvFile:
+    """A CSV file, plain or compressed with gzip, identified by the digest of its content."""
 
     path: Path
     digest: str
     lines: int
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def of(cls, path: Path) -> CsvFile:
         """Read it once, for its digest (of the plain content) and length. Raises FileUnusable."""
         digest, lines = hashlib.sha256(), 0
         try:
@@ -76,20 +76,20 @@ class Source:
             raise FileUnusable(f"{path} cannot be read: {reason}") from e
         return cls(path, digest.hexdigest(), lines)
 
-    def lacks(self, spec: LoopSpec, columns: Columns) -> list[str]:
-        """The fields that may be missing, and have no column: they are missing in every row. Raises FileUnusable."""
+    def missing_fields(self, spec: LoopSpec, columns: Columns) -> list[str]:
+        """The optional fields without a column, which are missing in every row. Raises FileUnusable."""
         with io.TextIOWrapper(_binary(self.path), "utf-8-sig", newline="") as file:
             try:
                 header = next(csv.reader(file, strict=True), [])
             except (UnicodeDecodeError, csv.Error) as e:
                 raise FileUnusable(f"{self.path}, the first line: {e}") from e
         _check(self.path, header, spec, columns)
-        return [name for name, known in spec.fields.items() if known.missing == "null" and name not in header]
+        return [name for name, field_spec in spec.fields.items() if field_spec.missing == "null" and name not in header]
 
     def rows(self, spec: LoopSpec, columns: Columns, skip: int = 0, limit: int | None = None) -> Iterator[Row]:
         """The rows after `skip`, at most `limit`. Raises FileUnusable for a header that lacks a column."""
         with io.TextIOWrapper(_binary(self.path), "utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)  # else a quote that nobody closes swallows the rest of the file
+            reader = csv.reader(file, strict=True)  # else an unclosed quote swallows the rest of the file
             try:
                 header = next(reader, [])
                 _check(self.path, header, spec, columns)
@@ -97,7 +97,7 @@ class Source:
                 ids: dict[int, int] = {}
                 for number, cells in islice(enumerate(filter(None, reader), 1), skip, stop):
                     row = _row(number, header, cells, spec, columns, f"{spec.loop}/{self.digest}/{number}")
-                    yield _once(row, ids) if columns.id else row
+                    yield _refuse_repeat(row, ids) if columns.id else row
             except UnicodeDecodeError as e:
                 raise FileUnusable(f"{self.path} is no text in UTF-8: {e}") from e
             except csv.Error as e:
@@ -137,13 +137,14 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _once(row: Row, ids: dict[int, int]) -> Row:
-    """The row, refused where an earlier one has its id; `ids` remembers hashes of ids with their rows."""
+def _refuse_repeat(row: Row, ids: dict[int, int]) -> Row:
+    """The row, refused where an earlier one has its id; `ids` maps hashes of ids to their rows."""
     before = ids.setdefault(hash(row.event["id"]), row.number)
     if before == row.number:
         return row
     return replace(
-        row, wrong=[*row.wrong, ("id", f"{row.event['id'][:80]!r} is that of row {before}; give each row its own")]
+        row,
+        wrong=[*row.wrong, ("id", f"{row.event['id'][:80]!r} is the id of row {before} too; give each row its own")],
     )
 
 
@@ -158,7 +159,7 @@ def _row(number: int, header: list[str], cells: list[str], spec: LoopSpec, colum
     if columns.entity:
         event["entity"] = cell[columns.entity]
     if columns.time:
-        event["time"] = _timed(cell[columns.time])
+        event["time"] = _to_rfc3339(cell[columns.time])
     label, wrong_label = _label(cell, spec, columns)
     return Row(number, event | {"data": data}, key, label, wrong, wrong_label)
 
@@ -166,15 +167,15 @@ def _row(number: int, header: list[str], cells: list[str], spec: LoopSpec, colum
 def _data(cell: dict[str, str], spec: LoopSpec) -> tuple[dict[str, Scalar | None], Errors]:
     data: dict[str, Scalar | None] = {}
     wrong: Errors = []
-    for name, known in spec.fields.items():
+    for name, field_spec in spec.fields.items():
         try:
-            data[name] = coerce.value(known, cell.get(name, ""))
+            data[name] = coerce.value(field_spec, cell.get(name, ""))
         except ValueError as e:
             wrong.append((f"data.{name}", str(e)))
     return data, wrong
 
 
-def _timed(text: str) -> str:
+def _to_rfc3339(text: str) -> str:
     """RFC 3339 from what CSV files hold: a space for the T, and UTC where no zone is given."""
     text = text.strip().replace(" ", "T", 1)
     zoned = text.endswith(("Z", "z")) or "+" in text[10:] or "-" in text[10:]

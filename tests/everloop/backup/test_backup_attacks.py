@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from everloop.backup import manifest, restore
 from everloop.backup.errors import BackupDamaged, RestoreFailed
-from everloop.backup.manifest import Artifact, File, Manifest, Partition, TopicLog
-from everloop.backup.progress import Meter
-from everloop.backup.records import LogRecord, digest
+from everloop.backup.manifest import BackupArtifact, BackupFile, BackupManifest, PartitionLog, TopicLog
+from everloop.backup.progress import BackupProgress
+from everloop.backup.records import BackupRecord, digest
 from everloop.backup.save import _Backup
 from everloop.backup.settings import BackupSettings
 from everloop.cli import build
@@ -29,7 +29,7 @@ from everloop_schemas.training import ModelTrained
 TOPIC = ModelTrained.topic.name
 BYTES = b"a model"
 NAME = ArtifactStore.name("market", "a-0@10", sha256(BYTES).hexdigest())
-RECORDS = [LogRecord(3, 1, b"market", b"{}"), LogRecord(5, 2, b"market", b"{}")]
+RECORDS = [BackupRecord(3, 1, b"market", b"{}"), BackupRecord(5, 2, b"market", b"{}")]
 
 
 def made(folder: Path) -> dict[str, Any]:
@@ -37,34 +37,34 @@ def made(folder: Path) -> dict[str, Any]:
     for path, data in ((f"artifacts/{NAME}", BYTES), ("snapshots/partition-0.snapshot", b"learned")):
         (folder / path).parent.mkdir(parents=True)
         (folder / path).write_bytes(data)
-    whole = Manifest(
+    whole = BackupManifest(
         made=datetime(2026, 1, 1, tzinfo=UTC),
         topic_prefix="",
         partitions=1,
         topics=[TopicLog(name=TOPIC, compacted=False, partitions=[log(folder, RECORDS)])],
-        artifacts=[Artifact(name=NAME, file=File.of(folder, f"artifacts/{NAME}"))],
-        snapshots=[File.of(folder, "snapshots/partition-0.snapshot")],
+        artifacts=[BackupArtifact(name=NAME, file=BackupFile.of(folder, f"artifacts/{NAME}"))],
+        snapshots=[BackupFile.of(folder, "snapshots/partition-0.snapshot")],
     )
     found: dict[str, Any] = json.loads(whole.model_dump_json())
     return found
 
 
-def log(folder: Path, records: list[LogRecord], raw: bytes | None = None, **parts: Any) -> Partition:
+def log(folder: Path, records: list[BackupRecord], raw: bytes | None = None, **parts: Any) -> PartitionLog:
     """The file of a partition with these records, or with other bytes in it."""
     path, saved = f"topics/{TOPIC}/0.jsonl.gz", digest(False)
     for record in records:
         saved.add(record)
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_bytes(gzip.compress(b"".join(r.line() for r in records) if raw is None else raw))
-    told = {"file": File.of(folder, path), "start": 3, "end": 6, "records": len(records), "digest": saved.hex()}
-    return Partition.model_validate({**told, **parts})
+    told = {"file": BackupFile.of(folder, path), "start": 3, "end": 6, "records": len(records), "digest": saved.hex()}
+    return PartitionLog.model_validate({**told, **parts})
 
 
 def refused(folder: Path, told: dict[str, Any]) -> str:
     """Why the backup is not accepted."""
     (folder / manifest.FILE).write_text(json.dumps(told))
     with pytest.raises((BackupDamaged, RestoreFailed)) as error:
-        restore.check_backup(folder, 1, Meter())
+        restore.check_backup(folder, 1, BackupProgress())
     return str(error.value)
 
 
@@ -72,7 +72,7 @@ def test_the_backup_itself_is_accepted(tmp_path: Path) -> None:
     told = made(tmp_path)
     (tmp_path / manifest.FILE).write_text(json.dumps(told))
 
-    assert restore.check_backup(tmp_path, 1, Meter()).artifacts[0].name == NAME
+    assert restore.check_backup(tmp_path, 1, BackupProgress()).artifacts[0].name == NAME
 
 
 NAMES = (
@@ -234,7 +234,7 @@ def test_a_refused_restore_leaves_nothing_behind_and_takes_nothing(
 
 def test_a_file_that_changes_after_the_check_is_not_put_anywhere(tmp_path: Path) -> None:
     told = made(tmp_path)
-    file = File.model_validate(told["artifacts"][0]["file"])
+    file = BackupFile.model_validate(told["artifacts"][0]["file"])
     (tmp_path / file.path).write_bytes(b"another")
 
     with pytest.raises(BackupDamaged, match="changed"):
@@ -244,14 +244,14 @@ def test_a_file_that_changes_after_the_check_is_not_put_anywhere(tmp_path: Path)
 @pytest.mark.parametrize("loop", ["../../outside", "/tmp/x", "a/b", "", "Market", None])
 def test_a_record_leads_a_backup_nowhere(tmp_path: Path, loop: object) -> None:
     settings = BackupSettings(data=tmp_path / "installation")
-    backup = _Backup(settings, tmp_path / "backup", None, Meter())  # type: ignore[arg-type]
+    backup = _Backup(settings, tmp_path / "backup", None, BackupProgress())  # type: ignore[arg-type]
     data = {"version": "a-0@10", "uri": f"file://{tmp_path}/secret", "sha256": sha256(BYTES).hexdigest()}
     (tmp_path / "secret").write_bytes(BYTES)
 
     for said in ({**data}, {**data, "version": "../a@1"}, {**data, "sha256": "../" * 20}, {**data, "sha256": 5}):
-        backup._heed(ModelTrained.topic, LogRecord(0, 0, None, json.dumps({"loop": loop, "data": said}).encode()))
-    backup._heed(ModelTrained.topic, LogRecord(1, 0, None, json.dumps({"loop": "market", "data": data}).encode()))
-    found, missing = backup._artifacts()
+        backup._note(ModelTrained.topic, BackupRecord(0, 0, None, json.dumps({"loop": loop, "data": said}).encode()))
+    backup._note(ModelTrained.topic, BackupRecord(1, 0, None, json.dumps({"loop": "market", "data": data}).encode()))
+    found, missing = backup._save_artifacts()
 
     assert (found, missing) == ([], [NAME])
     assert not (tmp_path / "backup").exists()
@@ -262,7 +262,7 @@ def test_an_installation_restored_from_a_backup_is_for_its_owner_alone(tmp_path:
     told = made(tmp_path / "backup")
 
     async def work() -> None:
-        restore._files(settings, tmp_path / "backup", Manifest.model_validate(told), Meter())
+        restore._write_files(settings, tmp_path / "backup", BackupManifest.model_validate(told), BackupProgress())
 
     asyncio.run(work())
 

@@ -21,10 +21,10 @@ from tests.training.training_world import event as outcome_event
 
 from everloop.backup import manifest, restore
 from everloop.backup.errors import NotEmpty, RestoreFailed
-from everloop.backup.logs import LogReader, LogWriter, admin
-from everloop.backup.manifest import Manifest
-from everloop.backup.progress import Meter
-from everloop.backup.records import LogRecord
+from everloop.backup.logs import ClusterReader, ClusterWriter, admin
+from everloop.backup.manifest import BackupManifest
+from everloop.backup.progress import BackupProgress
+from everloop.backup.records import BackupRecord
 from everloop.backup.save import back_up
 from everloop.backup.settings import BackupSettings
 from everloop.local.kafka import Broker
@@ -60,9 +60,9 @@ class Place:
         async with Database(settings.database, MIGRATIONS, schema="registry") as database:
             return await SqlLoopReader(database).dump()
 
-    async def records(self, topic: Topic) -> list[list[LogRecord]]:
+    async def records(self, topic: Topic) -> list[list[BackupRecord]]:
         """Every record of a topic, by partition."""
-        async with LogReader(self.settings) as reader:
+        async with ClusterReader(self.settings) as reader:
             ends = await reader.ends([topic])
             return [
                 [r async for r in reader.read(topic.name, p, ends[topic.name, p]) if not r.fills_gap]
@@ -72,13 +72,13 @@ class Place:
 
     async def bounds(self, topic: Topic) -> list[tuple[int, int]]:
         """First and next offset of each partition."""
-        async with LogReader(self.settings) as reader:
+        async with ClusterReader(self.settings) as reader:
             starts, ends = await reader.starts([topic]), await reader.ends([topic])
         return [(starts[topic.name, p], ends[topic.name, p]) for p in range(PARTITIONS)]
 
     async def topics(self) -> set[str]:
         """What is on the cluster under this prefix."""
-        async with LogReader(self.settings) as reader:
+        async with ClusterReader(self.settings) as reader:
             return reader.names
 
     async def say(self, topic: Topic, partition: int, key: bytes, value: bytes) -> None:
@@ -132,18 +132,18 @@ async def lived(place: Place) -> None:
     (place.settings.snapshots / "partition-0.snapshot").write_bytes(b"learned")
 
 
-async def restored(settings: BackupSettings, source: Path) -> Manifest:
+async def restored(settings: BackupSettings, source: Path) -> BackupManifest:
     """Check it and put it back."""
     restore.check_folder(settings.data)
-    whole = restore.check_backup(source, settings.partitions, Meter())
-    await restore.put_back(settings, source, whole, Meter())
+    whole = restore.check_backup(source, settings.partitions, BackupProgress())
+    await restore.restore(settings, source, whole, BackupProgress())
     return whole
 
 
 async def test_a_restored_installation_says_the_same_at_the_same_offsets(place: MakePlace, tmp_path: Path) -> None:
     old, new = place("old"), place("new")
     await lived(old)
-    saved = await back_up(old.settings, tmp_path / "backup", Meter())
+    saved = await back_up(old.settings, tmp_path / "backup", BackupProgress())
 
     await restored(new.settings, tmp_path / "backup")
 
@@ -162,7 +162,7 @@ async def test_the_artifacts_of_a_restored_installation_are_found_though_their_v
 ) -> None:
     old, new = place("old"), place("new")
     await lived(old)
-    await back_up(old.settings, tmp_path / "backup", Meter())
+    await back_up(old.settings, tmp_path / "backup", BackupProgress())
     await restored(new.settings, tmp_path / "backup")
     [record] = [r for records in await new.records(ModelTrained.topic) for r in records]
     told = json.loads(record.value or b"")
@@ -183,7 +183,7 @@ async def test_a_log_whose_beginning_is_gone_keeps_its_offsets(place: MakePlace,
     async with admin(old.settings) as client:
         tp = TopicPartition(old.settings.topic_prefix + OutcomeObserved.topic.name, partition)
         await client.delete_records({tp: RecordsToDelete(before_offset=120)})
-    await back_up(old.settings, tmp_path / "backup", Meter())
+    await back_up(old.settings, tmp_path / "backup", BackupProgress())
 
     await restored(new.settings, tmp_path / "backup")
 
@@ -195,9 +195,9 @@ async def test_a_log_whose_beginning_is_gone_keeps_its_offsets(place: MakePlace,
 async def test_offsets_that_the_log_skips_are_skipped_again(place: MakePlace) -> None:
     new = place("gaps")
     await ensure_topics(new.settings, [OutcomeObserved.topic])
-    records = [LogRecord(offset, 1, b"l", b"%d" % offset) for offset in (2, 3, 7)]
+    records = [BackupRecord(offset, 1, b"l", b"%d" % offset) for offset in (2, 3, 7)]
 
-    async with LogWriter(new.settings) as writer:
+    async with ClusterWriter(new.settings) as writer:
         sent = [n async for n in writer.write(OutcomeObserved.topic.name, 0, iter(records), 2, 10)]
 
     [read, _] = await new.records(OutcomeObserved.topic)
@@ -209,7 +209,7 @@ async def test_offsets_that_the_log_skips_are_skipped_again(place: MakePlace) ->
 async def test_where_an_installation_lives_nothing_is_restored(place: MakePlace, tmp_path: Path) -> None:
     old = place("old")
     await lived(old)
-    await back_up(old.settings, tmp_path / "backup", Meter())
+    await back_up(old.settings, tmp_path / "backup", BackupProgress())
     before = await old.bounds(OutcomeObserved.topic)
     elsewhere = old.settings.model_copy(update={"data": tmp_path / "empty"})
 
@@ -220,16 +220,16 @@ async def test_where_an_installation_lives_nothing_is_restored(place: MakePlace,
     assert not (tmp_path / "empty").exists()
 
 
-class Interrupting(Meter):
+class Interrupting(BackupProgress):
     """Ctrl-C after so many steps of a stage."""
 
     def __init__(self, stage: str, after: int) -> None:
         super().__init__()
         self._where, self._after = stage, after
 
-    def step(self, more: int = 1) -> None:
+    def advance(self, more: int = 1) -> None:
         """One step more, or the end."""
-        super().step(more)
+        super().advance(more)
         if self._stage == self._where and self._done >= self._after:
             raise asyncio.CancelledError
 
@@ -255,9 +255,9 @@ async def test_an_interrupted_restore_leaves_nothing_and_can_be_repeated(
 ) -> None:
     old, new = place("old"), place("new")
     await lived(old)
-    whole = await back_up(old.settings, tmp_path / "backup", Meter())
+    whole = await back_up(old.settings, tmp_path / "backup", BackupProgress())
 
-    await interrupted(restore.put_back(new.settings, tmp_path / "backup", whole, Interrupting(stage, after)))
+    await interrupted(restore.restore(new.settings, tmp_path / "backup", whole, Interrupting(stage, after)))
     left, folder = await new.topics(), new.settings.data.exists() and any(new.settings.data.iterdir())
     await restored(new.settings, tmp_path / "backup")
 
@@ -269,19 +269,19 @@ async def test_an_interrupted_restore_leaves_nothing_and_can_be_repeated(
 async def test_somebody_who_writes_meanwhile_is_noticed(place: MakePlace, tmp_path: Path) -> None:
     old, new = place("old"), place("new")
     await lived(old)
-    whole = await back_up(old.settings, tmp_path / "backup", Meter())
+    whole = await back_up(old.settings, tmp_path / "backup", BackupProgress())
     await ensure_topics(new.settings, [OutcomeObserved.topic])
 
-    class Disturbed(Meter):
+    class Disturbed(BackupProgress):
         """A service writes when the restore is about to read back."""
 
-        def stage(self, what: str, total: int) -> None:
-            super().stage(what, total)
+        def begin_stage(self, what: str, total: int) -> None:
+            super().begin_stage(what, total)
             if what == "verified":
                 asyncio.get_running_loop().create_task(new.say(OutcomeObserved.topic, 0, b"market", b"{}"))
 
     with pytest.raises(RestoreFailed, match="somebody else"):
-        await restore.put_back(new.settings, tmp_path / "backup", whole, Disturbed())
+        await restore.restore(new.settings, tmp_path / "backup", whole, Disturbed())
 
     assert await new.topics() == set()
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from everloop.backup import manifest, restore
-from everloop.backup.cut import EFFECTS_FIRST, FOREVER_TOPICS, Ends, cut, untold
+from everloop.backup.cut import EFFECTS_FIRST, FOREVER_TOPICS, Ends, cut, loop_without_state
 from everloop.backup.errors import BackupDamaged, BackupExists, NotEmpty, RestoreFailed
-from everloop.backup.manifest import File, Manifest
-from everloop.backup.progress import Meter
-from everloop.backup.records import GAP, LogDigest, LogRecord, StateDigest
-from everloop.backup.save import check_target, collected
+from everloop.backup.manifest import BackupFile, BackupManifest
+from everloop.backup.progress import BackupProgress
+from everloop.backup.records import GAP, BackupRecord, LogDigest, StateDigest
+from everloop.backup.save import check_target, is_collectable
 from everloop.cli import build
 from everloop_schemas.envelope import Topic
 from everloop_schemas.feature import OutcomeObserved
@@ -27,7 +27,7 @@ from everloop_schemas.training import ChallengeUpdated
 
 RAW = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
 RECORDS = st.builds(
-    LogRecord,
+    BackupRecord,
     st.integers(0, 2**62),
     st.integers(0, 2**62),
     RAW,
@@ -36,16 +36,16 @@ RECORDS = st.builds(
 )
 
 
-def record(offset: int, key: str, value: str | None) -> LogRecord:
+def record(offset: int, key: str, value: str | None) -> BackupRecord:
     """A record with a text."""
-    return LogRecord(offset, 0, key.encode(), value.encode() if value is not None else None)
+    return BackupRecord(offset, 0, key.encode(), value.encode() if value is not None else None)
 
 
 @given(RECORDS)
-def test_a_line_keeps_every_byte_of_a_record_and_is_one_line(given_record: LogRecord) -> None:
+def test_a_line_keeps_every_byte_of_a_record_and_is_one_line(given_record: BackupRecord) -> None:
     line = given_record.line()
 
-    assert LogRecord.of_line(line) == given_record
+    assert BackupRecord.of_line(line) == given_record
     assert line.count(b"\n") == 1
 
 
@@ -59,7 +59,7 @@ def test_a_digest_of_a_log_sees_every_offset_and_no_filler() -> None:
     digests = []
     for records in (
         [record(0, "a", "1"), record(2, "a", "2")],
-        [record(0, "a", "1"), LogRecord(1, 0, GAP, None), record(2, "a", "2")],
+        [record(0, "a", "1"), BackupRecord(1, 0, GAP, None), record(2, "a", "2")],
         [record(0, "a", "1"), record(1, "a", "2")],
         [record(0, "a", "1"), record(2, "a1", "2")],
         [record(0, "a", "1"), record(2, "a", None)],
@@ -122,15 +122,15 @@ async def test_the_ends_are_asked_for_again_while_decisions_are_made() -> None:
 def test_a_cut_between_a_decision_and_its_state_is_noticed(
     decided: dict[str, int], states: dict[str, int], loop: str | None
 ) -> None:
-    assert untold(decided, states) == loop
+    assert loop_without_state(decided, states) == loop
 
 
-def made(folder: Path, partitions: int = 4) -> Manifest:
+def made(folder: Path, partitions: int = 4) -> BackupManifest:
     """A small backup: one snapshot."""
     (folder / "snapshots").mkdir(parents=True)
     (folder / "snapshots/partition-0.snapshot").write_bytes(b"learned")
-    snapshots = [File.of(folder, "snapshots/partition-0.snapshot")]
-    whole = Manifest(
+    snapshots = [BackupFile.of(folder, "snapshots/partition-0.snapshot")]
+    whole = BackupManifest(
         made=datetime(2026, 1, 1, tzinfo=UTC),
         topic_prefix="",
         partitions=partitions,
@@ -145,7 +145,7 @@ def made(folder: Path, partitions: int = 4) -> Manifest:
 def test_a_backup_that_is_whole_is_accepted(tmp_path: Path) -> None:
     whole = made(tmp_path)
 
-    assert restore.check_backup(tmp_path, 4, Meter()) == whole
+    assert restore.check_backup(tmp_path, 4, BackupProgress()) == whole
 
 
 @pytest.mark.parametrize("damage", ["changed", "shorter", "gone", "no manifest", "torn manifest"])
@@ -165,14 +165,14 @@ def test_a_damaged_backup_is_refused_by_the_file(tmp_path: Path, damage: str) ->
             listed.write_text(listed.read_text()[:-9])
 
     with pytest.raises(BackupDamaged, match="manifest" if "manifest" in damage else "partition-0.snapshot"):
-        restore.check_backup(tmp_path, 4, Meter())
+        restore.check_backup(tmp_path, 4, BackupProgress())
 
 
 def test_a_backup_of_another_number_of_partitions_is_refused_with_the_fix(tmp_path: Path) -> None:
     made(tmp_path, partitions=8)
 
     with pytest.raises(RestoreFailed, match="Set EVERLOOP_PARTITIONS=8"):
-        restore.check_backup(tmp_path, 4, Meter())
+        restore.check_backup(tmp_path, 4, BackupProgress())
 
 
 def test_only_an_empty_folder_is_filled(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_an_artifact_that_was_collected_is_not_missing_from_a_backup() -> None:
     states: dict[str, dict[str, object]] = {"market": {"kept": ["a-0@200"], "judged": 300}, "gone": {"deleted": True}}
 
     def of(loop: str, offset: int) -> bool:
-        return collected(f"models/{loop}/a-0@{offset}-0123456789abcdef.pkl", states)
+        return is_collectable(f"models/{loop}/a-0@{offset}-0123456789abcdef.pkl", states)
 
     assert [of("market", offset) for offset in (100, 200, 300, 400)] == [True, False, False, False]
     assert (of("gone", 900), of("never-heard-of", 1)) == (True, False)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from everloop.demo.play import Script, market
-from everloop.demo.story import Story, verdict
+from everloop.demo.story import Story, missing_steps
+from everloop.demo.stream import DemoStream, read_market
 from everloop.demo.view import chart, report
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
@@ -75,7 +75,7 @@ def test_a_loop_that_closes_has_every_step_and_nothing_missing() -> None:
     tell(story, outcome("row-1", True), outcome("row-2", True), drift(), *run("r", "alarm"), promoted("b@9", "r"))
 
     assert story.closed
-    assert verdict(story).missing == []
+    assert missing_steps(story) == []
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -84,7 +84,7 @@ def test_topics_may_be_read_in_any_order(order: tuple[int, ...]) -> None:
 
     tell(story, outcome("row-1", True), *[steps[i] for i in order], promoted("b@9", "r"))
 
-    assert verdict(story).missing == []
+    assert missing_steps(story) == []
 
 
 def test_a_drift_of_a_feature_is_shown_and_is_not_the_drift_of_the_demo() -> None:
@@ -102,7 +102,7 @@ def test_a_promotion_of_another_run_does_not_close_the_loop() -> None:
     tell(story, outcome("row-1", True), drift(), *run("r", "somebody"), promoted("b@9", "other"))
 
     assert not story.closed
-    assert "the fresh line did not become champion" in verdict(story).missing
+    assert "the fresh line did not become champion" in missing_steps(story)
 
 
 def test_an_accuracy_that_stays_down_is_missing() -> None:
@@ -112,13 +112,13 @@ def test_an_accuracy_that_stays_down_is_missing() -> None:
     tell(story, *[outcome(f"b{i}", False) for i in range(50)])
 
     assert story.recovery.accuracy_before == pytest.approx(1.0)
-    assert any("did not come back" in what for what in verdict(story).missing)
+    assert any("did not come back" in what for what in missing_steps(story))
 
 
 def test_the_market_turns_at_the_onset(electricity: Any) -> None:
-    calm = list(market(electricity, Script(before=10, after=0)))
+    calm = list(read_market(electricity, DemoStream(before=10, after=0)))
 
-    turned = list(market(electricity, Script(before=5, after=5)))
+    turned = list(read_market(electricity, DemoStream(before=5, after=5)))
 
     assert [label["label"] for _, label in turned[:5]] == [label["label"] for _, label in calm[:5]]
     assert [label["label"] for _, label in turned[5:]] == [not label["label"] for _, label in calm[5:]]

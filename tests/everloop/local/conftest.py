@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from everloop.local import processes
-from everloop.local.plan import Plan
+from everloop.local.plan import InstallationPlan
 from everloop.local.ports import SERVICES, free_port
 
 DOOR = """
@@ -28,18 +28,18 @@ http.server.HTTPServer(address, Door).serve_forever()
 """
 
 
-def _plan(folder: Path, services: tuple[str, ...] = SERVICES) -> Plan:
+def _plan(folder: Path, services: tuple[str, ...] = SERVICES) -> InstallationPlan:
     """An installation whose services only answer their door; its broker is never asked."""
     ports: dict[str, int] = {}
     for service in services:
         ports[service] = free_port(set(ports.values()))
     commands = {service: (sys.executable, "-S", "-c", DOOR, service) for service in services}
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    return Plan(str(folder), ports, commands, kafka="127.0.0.1:9")
+    return InstallationPlan(str(folder), ports, commands, kafka="127.0.0.1:9")
 
 
 @pytest.fixture
-def fake_plan(home: Path) -> Callable[..., Plan]:
+def fake_plan(home: Path) -> Callable[..., InstallationPlan]:
     """Return the maker of plans: all six services, or those that are named."""
     return lambda *services: _plan(home, services or SERVICES)
 

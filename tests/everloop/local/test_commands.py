@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from everloop.local import commands, launch, processes
-from everloop.local.plan import Plan
+from everloop.cli import build
+from everloop.local import launch, processes
+from everloop.local.plan import InstallationPlan
 
 pytestmark = pytest.mark.process
 
-Maker = Callable[..., Plan]
+Maker = Callable[..., InstallationPlan]
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +32,23 @@ def cluster() -> Iterator[str]:
 def everloop(monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., Result]:
     monkeypatch.setenv("EVERLOOP_KAFKA_CONFIG", "client.properties")
     monkeypatch.setenv("EVERLOOP_DATA", str(home))
-    app = typer.Typer()
-    commands.register(app)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    return lambda *arguments: CliRunner().invoke(build(), list(arguments))
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch, fake_plan: Maker) -> Plan:
+def fakes(monkeypatch: pytest.MonkeyPatch, fake_plan: Maker) -> InstallationPlan:
     """Let `up` start fake services."""
     fake = fake_plan()
 
-    def of(folder: Path, ports: dict[str, int], kafka: str | None) -> Plan:
+    def of(folder: Path, ports: dict[str, int], kafka: str | None) -> InstallationPlan:
         return replace(fake, folder=str(folder), ports=ports, kafka=kafka)
 
-    monkeypatch.setattr(Plan, "of", of)
+    monkeypatch.setattr(InstallationPlan, "of", of)
     return fake
 
 
 def test_up_detached_returns_when_all_is_ready_and_down_leaves_nothing(
-    everloop: Callable[..., Result], fakes: Plan, cluster: str, home: Path
+    everloop: Callable[..., Result], fakes: InstallationPlan, cluster: str, home: Path
 ) -> None:
     first = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach", "--json")
     again = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach")
@@ -68,7 +66,7 @@ def test_up_detached_returns_when_all_is_ready_and_down_leaves_nothing(
 
 
 def test_up_names_the_service_that_does_not_become_ready_with_the_end_of_its_log(
-    everloop: Callable[..., Result], fakes: Plan, cluster: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    everloop: Callable[..., Result], fakes: InstallationPlan, cluster: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = (sys.executable, "-S", "-c", "raise SystemExit('the registry has no database')")
     monkeypatch.setitem(fakes.commands, "registry", broken)

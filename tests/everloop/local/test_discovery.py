@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from everloop.local import discovery
-from everloop.local.discovery import data_folder, find_installation, read_json, usual_urls, write_json
+from everloop.local.discovery import data_folder, default_urls, find_installation, read_json, write_json
 from everloop.local.errors import InstallationNotFound
 from everloop.local.ports import HOST, SERVICES, is_free
 
@@ -20,7 +20,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"EVERLOOP_{service.upper()}_URL", raising=False)
     monkeypatch.delenv("EVERLOOP_KAFKA_BOOTSTRAP", raising=False)
     monkeypatch.delenv("EVERLOOP_DATA", raising=False)
-    monkeypatch.setattr(discovery, "usual_urls", dict)  # whatever runs on this machine
+    monkeypatch.setattr(discovery, "default_urls", dict)  # whatever runs on this machine
     monkeypatch.chdir(tmp_path)
 
 
@@ -76,7 +76,7 @@ def test_no_installation_says_how_to_get_one() -> None:
 
 def test_where_nothing_is_named_the_installation_is_at_the_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"ingest": "http://127.0.0.1:8001"}
-    monkeypatch.setattr(discovery, "usual_urls", lambda: there)
+    monkeypatch.setattr(discovery, "default_urls", lambda: there)
 
     assert (find_installation().url("ingest"), find_installation().kafka()) == (there["ingest"], "127.0.0.1:9092")
 
@@ -92,10 +92,10 @@ def test_the_usual_ports_are_an_installation_only_when_all_six_are_open() -> Non
         base = next(b for b in range(20_000, 30_000, 10) if all(map(is_free, range(b, b + 6))))
         for port in range(base, base + 5):
             stack.enter_context(socket.create_server((HOST, port)))
-        assert usual_urls(base) == {}
+        assert default_urls(base) == {}
         stack.enter_context(socket.create_server((HOST, base + 5)))
 
-        doors = usual_urls(base)
+        doors = default_urls(base)
 
     assert (doors["ingest"], doors["monitoring"]) == (f"http://{HOST}:{base}", f"http://{HOST}:{base + 5}")
 

@@ -86,7 +86,7 @@ def test_a_broken_jar_is_fetched_again_and_the_others_are_not(repository: Reposi
 def test_what_the_lock_does_not_name_is_refused(repository: Repository) -> None:
     repository.files["/org/example/two/1.0/two-1.0.jar"] = b"evil" * 750
 
-    with pytest.raises(KafkaNotFetched, match=r"two-1.0.jar.*not the file that the lock names"):
+    with pytest.raises(KafkaNotFetched, match=r"two-1.0.jar.*not the one in the lock"):
         jars.fetch()
 
     assert not list(jars.cache_folder().rglob("two*.jar"))
@@ -124,7 +124,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 
 
 def test_the_committed_lock_names_kafka_and_its_log_binding() -> None:
-    names = {jar.artifact for jar in jars.locked()}
+    names = {jar.artifact for jar in jars.read_lock()}
 
     assert {"kafka_2.13", "kafka-clients", "log4j-slf4j-impl"} <= names
-    assert len(names) == len(jars.locked())
+    assert len(names) == len(jars.read_lock())

@@ -9,10 +9,10 @@ from everloop.local import ports
 
 def test_automatic_ports_leave_free_those_that_the_broker_had() -> None:
     random.seed(5)
-    chosen = set(ports.plan("auto").values())
+    chosen = set(ports.choose("auto").values())
     random.seed(5)
 
-    others = set(ports.plan("auto", kept=chosen).values())
+    others = set(ports.choose("auto", kept=chosen).values())
 
     assert len(others) == len(ports.SERVICES)
     assert not others & chosen

@@ -35,7 +35,7 @@ def test_what_an_installation_starts_writes_for_its_owner_alone(tmp_path: Path) 
     (tmp_path / "logs").mkdir(mode=0o700)
     command = ("sh", "-c", f"echo said; mkdir {tmp_path}/made; touch {tmp_path}/made/file")
 
-    processes.spawn(command, tmp_path / "logs" / "one.log", leash=None).wait(10)
+    processes.spawn(command, tmp_path / "logs" / "one.log", parent_death_signal=None).wait(10)
     write_json(tmp_path / "services.json", {})
 
     assert len(list(tmp_path.rglob("*"))) == 5

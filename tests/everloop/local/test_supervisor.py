@@ -24,16 +24,16 @@ from everloop.local.discovery import find_installation, read_json
 from everloop.local.errors import InstallationRunsAlready
 from everloop.local.kafka import answers
 from everloop.local.launch import is_ready
-from everloop.local.plan import Plan
+from everloop.local.plan import InstallationPlan
 from everloop.local.supervisor import Supervisor, next_delay
 
 pytestmark = pytest.mark.process
 
-Maker = Callable[..., Plan]
+Maker = Callable[..., InstallationPlan]
 
 
 @contextlib.asynccontextmanager
-async def standing(plan: Plan) -> AsyncIterator[Supervisor]:
+async def standing(plan: InstallationPlan) -> AsyncIterator[Supervisor]:
     """Run a supervisor inside the test."""
     supervisor = Supervisor(plan)
     running = asyncio.ensure_future(supervisor.run())
@@ -52,16 +52,16 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> None
         await asyncio.sleep(0.02)
 
 
-def listed(plan: Plan) -> dict[str, Any]:
+def listed(plan: InstallationPlan) -> dict[str, Any]:
     return read_json(plan.home / "services.json")
 
 
-def all_ready(plan: Plan) -> bool:
+def all_ready(plan: InstallationPlan) -> bool:
     entries = listed(plan)
     return all(is_ready(entries.get(service, {}).get("url")) for service in plan.ports)
 
 
-def door(plan: Plan, service: str) -> dict[str, Any]:
+def door(plan: InstallationPlan, service: str) -> dict[str, Any]:
     with urllib.request.urlopen(plan.url(service), timeout=5) as answer:
         return dict(json.load(answer))
 
@@ -188,7 +188,7 @@ def test_restarts_back_off_and_forget_after_a_healthy_life() -> None:
 
 
 def test_a_long_log_is_put_aside_and_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "KEPT_BYTES", 10)
+    monkeypatch.setattr(processes, "ROTATE_ABOVE_BYTES", 10)
     log = tmp_path / "ingest.log"
 
     with log.open("a", buffering=1) as writer:

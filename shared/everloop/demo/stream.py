@@ -1,4 +1,4 @@
-"""Plays the electricity market into the loop at a steady rate, with a drift on the way."""
+"""The demo's stream: the electricity market at a steady rate, with a drift on the way."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from everloop.client import AsyncEverloop
+from everloop.async_client import AsyncEverloop
 
-TICK_S = 0.1
+SEND_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
-class Script:
+class DemoStream:
     """How many rows are played before and after the drift, and how many of them a second."""
 
     before: int = 2600
@@ -35,31 +35,33 @@ class Script:
 
 
 def row_id(row: int) -> str:
-    """The id of an observation, and so of its prediction."""
+    """The id of a row's observation, and so of its prediction."""
     return f"market-{row:05d}"
 
 
-def market(path: Path, script: Script) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Observations with their labels, in time order; from `script.before` on every label is the opposite."""
+def read_market(path: Path, stream: DemoStream) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Observations with their labels, in time order; from row `stream.before` on every label is inverted."""
     with gzip.open(path, "rt") as file:
-        for row, record in zip(range(script.rows), csv.DictReader(file), strict=False):
+        for row, record in zip(range(stream.rows), csv.DictReader(file), strict=False):
             price_is_up = record.pop("class") == "1"
-            label = price_is_up if row < script.before else not price_is_up
+            label = price_is_up if row < stream.before else not price_is_up
             data = {name: float(value) for name, value in record.items()}
             yield {"id": row_id(row), "data": data}, {"id": row_id(row), "label": label}
 
 
-async def play(client: AsyncEverloop, loop: str, path: Path, script: Script, progress: Callable[[int], None]) -> None:
-    """Publish every row, and its label once the row is in; `progress` hears how many rows have been sent."""
-    events, labels = zip(*market(path, script), strict=True)
+async def play(
+    client: AsyncEverloop, loop: str, path: Path, stream: DemoStream, on_sent: Callable[[int], None]
+) -> None:
+    """Publish every row, and its label once the row is accepted; `on_sent` is called with the number of rows sent."""
+    events, labels = zip(*read_market(path, stream), strict=True)
     started = asyncio.get_running_loop().time()
     sent = 0
-    while sent < script.rows:
+    while sent < stream.rows:
         elapsed = asyncio.get_running_loop().time() - started
-        due = min(int(elapsed * script.rate) + 1, script.rows)
+        due = min(int(elapsed * stream.rate) + 1, stream.rows)
         if due > sent:
             await client.publish(loop, list(events[sent:due]))
             await client.label(loop, list(labels[sent:due]))
             sent = due
-            progress(sent)
-        await asyncio.sleep(TICK_S)
+            on_sent(sent)
+        await asyncio.sleep(SEND_EVERY_S)

