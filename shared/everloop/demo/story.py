@@ -92,7 +92,7 @@ class Story:
                 self._on_drift(event)
             case DriftDetected():
                 found = event.data
-                self._tell(event, f"{found.kind} drift detected", f"{found.subject} ({found.detector})", "yellow")
+                self._add(event, f"{found.kind} drift detected", f"{found.subject} ({found.detector})", "yellow")
             case GateDecided() if event.data.passed:
                 d = event.data
                 evidence = f"log e {d.log_e:.1f} >= {d.log_threshold:.1f}, {d.outcomes} pairs"

@@ -93,7 +93,7 @@ def test_a_drift_of_a_feature_is_shown_and_is_not_the_drift_of_the_demo() -> Non
     tell(story, outcome("row-1", True), drift(kind="data", subject="price"))
 
     assert [moment.what for moment in story.timeline][-1] == "data drift detected"
-    assert "the drift was not detected" in verdict(story).missing
+    assert "the drift was not detected" in missing_steps(story)
 
 
 def test_a_promotion_of_another_run_does_not_close_the_loop() -> None:
