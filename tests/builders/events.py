@@ -26,29 +26,33 @@ MODEL = ModelSpec(preset="logistic")
 
 
 def event(kind: type[E], id: str, data: Mapping[str, Any], /, **changes: Any) -> E:
-    """An event of any kind; each of `changes` replaces a field of the envelope, else of the data."""
+    """An event of any kind; each of `changes` replaces a field of the envelope, else of the data.
+
+    `source` is the data's, because an event's own source follows from its kind.
+    """
     envelope = {"id": id, "time": NOW, "subject": ENTITY, "loop": LOOP, "revision": 1}
-    of_envelope = {name: value for name, value in changes.items() if name in kind.model_fields}
-    of_data = {name: value for name, value in changes.items() if name not in kind.model_fields}
-    return kind.model_validate({**envelope, **of_envelope, "data": {**data, **of_data}})
+    names = kind.model_fields.keys() - {"data", "source"}
+    envelope |= {name: value for name, value in changes.items() if name in names}
+    of_data = {name: value for name, value in changes.items() if name not in names}
+    return kind.model_validate({**envelope, "data": {**data, **of_data}})
 
 
 def observation(
-    id: str, fields: Mapping[str, Any] | None = None, entity: str = ENTITY, **changes: Any
+    id: str, /, fields: Mapping[str, Any] | None = None, entity: str = ENTITY, **changes: Any
 ) -> EventReceived:
     """An observation as ingest publishes it."""
     return event(EventReceived, id, _observed(fields, entity, changes), **{"subject": entity, **changes})
 
 
 def rest_observation(
-    id: str, fields: Mapping[str, Any] | None = None, entity: str = ENTITY, **changes: Any
+    id: str, /, fields: Mapping[str, Any] | None = None, entity: str = ENTITY, **changes: Any
 ) -> ObservationReceived:
     """An observation as serving publishes it, from a prediction by REST."""
     return event(ObservationReceived, id, _observed(fields, entity, changes), **{"subject": entity, **changes})
 
 
 def features_computed(
-    prediction_id: str, features: Mapping[str, Any] | None = None, entity: str = ENTITY, **changes: Any
+    prediction_id: str, /, features: Mapping[str, Any] | None = None, entity: str = ENTITY, **changes: Any
 ) -> FeaturesComputed:
     """The feature vector of an observation."""
     data = {
@@ -66,7 +70,7 @@ def entity_state(entity: str, applied: int, state: Mapping[str, Any], **changes:
     return event(EntityState, f"{entity}-{applied}", data, **{"subject": entity, **changes})
 
 
-def prediction_made(prediction_id: str, prediction: Scalar = True, **changes: Any) -> PredictionMade:
+def prediction_made(prediction_id: str, /, prediction: Scalar = True, **changes: Any) -> PredictionMade:
     """The prediction for an observation from the stream, by version 0."""
     data = {
         "entity": ENTITY,
@@ -82,13 +86,13 @@ def prediction_made(prediction_id: str, prediction: Scalar = True, **changes: An
     return event(PredictionMade, f"prediction-{prediction_id}", data, **{"subject": prediction_id, **changes})
 
 
-def label_received(prediction_id: str, label: Scalar | None = True, **changes: Any) -> LabelReceived:
+def label_received(prediction_id: str, /, label: Scalar | None = True, **changes: Any) -> LabelReceived:
     """A label, or with `kind="feedback"` feedback, as ingest publishes it."""
     data = {"prediction_id": prediction_id, "kind": "label", "label": label, "received": changes.get("time", NOW)}
     return event(LabelReceived, f"label-{prediction_id}", data, **{"subject": prediction_id, **changes})
 
 
-def outcome_data(prediction_id: str, label: Scalar | None = True, **fields: Any) -> OutcomeObservedData:
+def outcome_data(prediction_id: str, /, label: Scalar | None = True, **fields: Any) -> OutcomeObservedData:
     """A prediction of version 0 with its label."""
     defaults = {
         "prediction_id": prediction_id,
@@ -105,7 +109,7 @@ def outcome_data(prediction_id: str, label: Scalar | None = True, **fields: Any)
     return OutcomeObservedData.model_validate({**defaults, **fields})
 
 
-def outcome_observed(prediction_id: str, label: Scalar | None = True, **changes: Any) -> OutcomeObserved:
+def outcome_observed(prediction_id: str, /, label: Scalar | None = True, **changes: Any) -> OutcomeObserved:
     """An outcome, or with `correction` a correction of one."""
     id = f"outcome-{prediction_id}-{changes.get('correction', 0)}"
     data = outcome_data(prediction_id, label).model_dump()
@@ -145,7 +149,7 @@ def evaluation_updated(start: int, losses: Mapping[str, Sequence[float | None]],
     return event(EvaluationUpdated, f"evaluation-{start}-{n}", data, **changes)
 
 
-def line(name: str, **fields: Any) -> dict[str, Any]:
+def line(name: str, /, **fields: Any) -> dict[str, Any]:
     """A line, with the run that started it."""
     defaults = {"line": name, "model": MODEL, "run": f"run-{name}", "start_offset": 0, "requested_offset": 0}
     return {**defaults, **fields}
@@ -159,25 +163,25 @@ def challenge_updated(start: int, losses: Mapping[str, Sequence[float | None]], 
     return event(ChallengeUpdated, f"challenge-{start}-{n}", data, **changes)
 
 
-def run_requested(name: str, **changes: Any) -> RunRequested:
+def run_requested(name: str, /, **changes: Any) -> RunRequested:
     """The run that starts line `name`, because of a drift."""
     data = {**line(name), "key": name, "trigger": "drift", "reason": "drift"}
     return event(RunRequested, f"requested-{name}", data, **{"subject": name, **changes})
 
 
-def run_finished(name: str, **changes: Any) -> RunFinished:
+def run_finished(name: str, /, **changes: Any) -> RunFinished:
     """The end of the run that started line `name`."""
     data = {"run": f"run-{name}", "line": name, "state": "trained", "offset": 9, "outcomes": 10}
     return event(RunFinished, f"finished-{name}", data, **{"subject": name, **changes})
 
 
-def line_failed(name: str, **changes: Any) -> LineFailed:
+def line_failed(name: str, /, **changes: Any) -> LineFailed:
     """A line that failed on an outcome and was restarted."""
     data = {"run": f"run-{name}", "line": name, "state": "restarted", "offset": 9, "reason": "not finite"}
     return event(LineFailed, f"failed-{name}", data, **{"subject": name, **changes})
 
 
-def model_trained(name: str, offset: int, reason: str = "refresh", **changes: Any) -> ModelTrained:
+def model_trained(name: str, /, offset: int, reason: str = "refresh", **changes: Any) -> ModelTrained:
     """The version of line `name` at an offset, with an artifact that does not exist."""
     manifest = {
         "loop_revision": 1,
@@ -206,27 +210,27 @@ def model_trained(name: str, offset: int, reason: str = "refresh", **changes: An
     return event(ModelTrained, f"trained-{version}-{reason}", data, **{"subject": version, **changes})
 
 
-def model_promoted(version: str, previous: str = BASELINE, **changes: Any) -> ModelPromoted:
+def model_promoted(version: str, /, previous: str = BASELINE, **changes: Any) -> ModelPromoted:
     """A promotion, as registry publishes it."""
     data = {"version": version, "previous": previous, "reason": "evidence"}
     chain = {"sequence": 1, "prevhash": "", "subject": version}
     return event(ModelPromoted, f"promoted-{version}", data, **{**chain, **changes})
 
 
-def model_rolled_back(rolled_back: str, by: str = "guardrail", **changes: Any) -> ModelRolledBack:
+def model_rolled_back(rolled_back: str, /, by: str = "guardrail", **changes: Any) -> ModelRolledBack:
     """A rollback to version 0."""
     data = {"version": BASELINE, "rolled_back": rolled_back, "by": by, "reason": "worse", "pinned": by == "person"}
     chain = {"sequence": 1, "prevhash": "", "subject": rolled_back}
     return event(ModelRolledBack, f"rolled-back-{rolled_back}-{by}", data, **{**chain, **changes})
 
 
-def version_state(version: str, state: str = "ready", instance: str = "serving-1", **changes: Any) -> VersionState:
+def version_state(version: str, /, state: str = "ready", instance: str = "serving-1", **changes: Any) -> VersionState:
     """The state of a version on an instance of serving."""
     data = {"version": version, "instance": instance, "state": state, "reason": "test"}
     return event(VersionState, f"{state}-{version}-{instance}", data, **{"subject": version, **changes})
 
 
-def dead_letter(number: int, service: str = "feature", **changes: Any) -> Event:
+def dead_letter(number: int, /, service: str = "feature", **changes: Any) -> Event:
     """A record that a service could not process; `number` is its offset."""
     record = {"topic": "t", "partition": 0, "offset": number, "key": None, "value": None}
     data = {**record, "error": "InputRejected", "reason": "bad"}
