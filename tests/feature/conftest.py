@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
-from tests.feature.running_feature import RunningFeature
+from tests.builders.running import RunningService, run_consumers
 
 from everloop_feature.app import build
 from everloop_feature.settings import FeatureSettings
@@ -15,13 +14,10 @@ from everloop_shared.messaging.memory import MemoryBroker
 
 
 @pytest.fixture
-async def feature() -> AsyncIterator[RunningFeature]:
+async def feature() -> AsyncIterator[RunningService]:
     """A feature service that has started and knows no loop yet."""
     broker = MemoryBroker(partitions=2)
     settings = FeatureSettings(partitions=2, ids_kept=256, max_joins=100, max_entities=100)
     service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
-    async with AsyncExitStack() as stack:
-        for consumer in service.consumers:
-            await consumer.start()
-            stack.push_async_callback(consumer.stop)
-        yield RunningFeature(broker, service)
+    async with run_consumers(service):
+        yield RunningService(broker, service)

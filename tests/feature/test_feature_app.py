@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client import REGISTRY
+from tests.builders.running import RunningService
 from tests.feature.feature_events import event, label, loop_state, observation, prediction, spec
-from tests.feature.running_feature import RunningFeature
 
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, OutcomeObserved
@@ -13,7 +13,7 @@ from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined,
 FeatureDeadLetter = DEAD_LETTERS["feature"]
 
 
-async def test_observations_become_vectors_in_order(feature: RunningFeature) -> None:
+async def test_observations_become_vectors_in_order(feature: RunningService) -> None:
     await feature.publish(loop_state())
 
     await feature.publish(*[event(n, price=float(n)) for n in range(4)])
@@ -23,7 +23,7 @@ async def test_observations_become_vectors_in_order(feature: RunningFeature) -> 
     assert [v.data.prediction_id for v in vectors] == ["e0", "e1", "e2", "e3"]
 
 
-async def test_a_rest_observation_moves_the_windows_without_a_vector(feature: RunningFeature) -> None:
+async def test_a_rest_observation_moves_the_windows_without_a_vector(feature: RunningService) -> None:
     await feature.publish(loop_state(), observation(0, price=4.0))
     await feature.wait_for(EntityState, 1)
 
@@ -34,7 +34,7 @@ async def test_a_rest_observation_moves_the_windows_without_a_vector(feature: Ru
     assert feature.published(EntityState)[-1].data.applied == 2
 
 
-async def test_an_event_of_a_loop_not_yet_known_waits_for_it(feature: RunningFeature) -> None:
+async def test_an_event_of_a_loop_not_yet_known_waits_for_it(feature: RunningService) -> None:
     await feature.publish(event(0))
 
     await feature.publish(loop_state())
@@ -43,7 +43,7 @@ async def test_an_event_of_a_loop_not_yet_known_waits_for_it(feature: RunningFea
     assert feature.published(FeatureDeadLetter) == []
 
 
-async def test_a_repeated_id_is_one_observation(feature: RunningFeature) -> None:
+async def test_a_repeated_id_is_one_observation(feature: RunningService) -> None:
     await feature.publish(loop_state(), event(0, price=1.0), event(0, price=1.0), event(1, price=3.0))
 
     vectors = await feature.wait_for(FeaturesComputed, 2)
@@ -51,7 +51,7 @@ async def test_a_repeated_id_is_one_observation(feature: RunningFeature) -> None
     assert [v.data.features["mean_3"] for v in vectors] == [1.0, 2.0]
 
 
-async def test_label_and_prediction_join_in_either_order(feature: RunningFeature) -> None:
+async def test_label_and_prediction_join_in_either_order(feature: RunningService) -> None:
     await feature.publish(loop_state(), prediction(0), label(1))
 
     await feature.publish(label(0), prediction(1))
@@ -61,7 +61,7 @@ async def test_label_and_prediction_join_in_either_order(feature: RunningFeature
     assert outcomes["e0"].time == label(0).time
 
 
-async def test_the_last_label_reaches_the_entity(feature: RunningFeature) -> None:
+async def test_the_last_label_reaches_the_entity(feature: RunningService) -> None:
     with_label = spec(features=[{"name": "last_label", "lag": "label"}])
     await feature.publish(loop_state(with_label), event(0), prediction(0), label(0, value=False))
     await feature.wait_for(LabelJoined, 1)
@@ -73,7 +73,7 @@ async def test_the_last_label_reaches_the_entity(feature: RunningFeature) -> Non
     assert [v.data.features for v in vectors] == [{"last_label": None}, {"last_label": False}]
 
 
-async def test_a_label_whose_prediction_never_comes_is_a_dead_letter(feature: RunningFeature) -> None:
+async def test_a_label_whose_prediction_never_comes_is_a_dead_letter(feature: RunningService) -> None:
     await feature.publish(loop_state(spec(label={"within": "100ms"})), label(7))
 
     [dead_letter] = await feature.wait_for(FeatureDeadLetter, 1)
@@ -84,7 +84,7 @@ async def test_a_label_whose_prediction_never_comes_is_a_dead_letter(feature: Ru
 
 
 @pytest.mark.promise(12)
-async def test_beyond_the_limit_labelled_predictions_are_evicted_first(feature: RunningFeature) -> None:
+async def test_beyond_the_limit_labelled_predictions_are_evicted_first(feature: RunningService) -> None:
     await feature.publish(loop_state(), *[prediction(n) for n in range(100)], *[label(n) for n in range(100)])
     await feature.wait_for(OutcomeObserved, 100)
 
@@ -94,7 +94,7 @@ async def test_beyond_the_limit_labelled_predictions_are_evicted_first(feature: 
 
 
 @pytest.mark.promise(12)
-async def test_entities_beyond_the_limit_are_evicted(feature: RunningFeature) -> None:
+async def test_entities_beyond_the_limit_are_evicted(feature: RunningService) -> None:
     await feature.publish(loop_state(), *[event(n, entity=f"entity {n}") for n in range(300)])
     await feature.wait_for(FeaturesComputed, 300)
 

@@ -7,9 +7,9 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
+from tests.builders.running import RunningService
 from tests.feature.entity_harness import entity_handlers
 from tests.feature.feature_events import START, event, label, loop_state, prediction, spec
-from tests.feature.running_feature import RunningFeature
 
 from everloop_feature.domain.admission import admit_label, admit_observation
 from everloop_feature.domain.entity import PAGE_IDS, Entity, id_hash, match_id
@@ -57,7 +57,7 @@ def written(fields: dict[str, Any], revision: int = 1, **changes: Any) -> EventR
     ],
 )
 async def test_what_no_endpoint_would_accept_is_a_dead_letter_and_the_next_record_is_used(
-    feature: RunningFeature, record: Event, reason: str
+    feature: RunningService, record: Event, reason: str
 ) -> None:
     await feature.publish(loop_state(spec(**BOUNDED)), prediction(1), record)
 
@@ -72,7 +72,7 @@ async def test_what_no_endpoint_would_accept_is_a_dead_letter_and_the_next_recor
 
 
 @pytest.mark.parametrize("key", [b"shop/bob", b""])
-async def test_a_record_under_another_key_is_a_dead_letter(feature: RunningFeature, key: bytes) -> None:
+async def test_a_record_under_another_key_is_a_dead_letter(feature: RunningService, key: bytes) -> None:
     await feature.publish(loop_state())
 
     await feature.broker.append(EventReceived.topic.name, key, written({"price": 1.0}).encode())
@@ -90,7 +90,7 @@ async def test_a_record_under_another_key_is_a_dead_letter(feature: RunningFeatu
     ],
 )
 async def test_a_record_with_a_key_twice_is_a_dead_letter(
-    feature: RunningFeature, record: Event, once: bytes, twice: bytes
+    feature: RunningService, record: Event, once: bytes, twice: bytes
 ) -> None:
     await feature.publish(loop_state(spec(**BOUNDED)), prediction(1))
     wire = record.encode()
@@ -105,7 +105,7 @@ async def test_a_record_with_a_key_twice_is_a_dead_letter(
 
 
 @pytest.mark.parametrize("correct", [True, False])
-async def test_a_prediction_that_is_no_label_is_never_learned(feature: RunningFeature, correct: bool) -> None:
+async def test_a_prediction_that_is_no_label_is_never_learned(feature: RunningService, correct: bool) -> None:
     await feature.publish(loop_state(), prediction(1, "banana"))
 
     await feature.publish(label(1, None, kind="feedback", correct=correct))
@@ -172,7 +172,7 @@ async def test_a_record_that_is_rejected_leaves_nothing_behind() -> None:
 
 
 async def test_other_data_under_the_same_id_is_a_dead_letter_and_the_same_data_again_is_dropped(
-    feature: RunningFeature,
+    feature: RunningService,
 ) -> None:
     await feature.publish(
         loop_state(), event(0, price=1.0), event(0, price=1), event(0, price=7.0), event(1, price=3.0)

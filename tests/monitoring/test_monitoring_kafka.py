@@ -11,11 +11,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from httpx import ASGITransport, AsyncClient
+from httpx import AsyncClient
 from tests.builders.events import observation, prediction_made
 from tests.builders.loops import LOOP
+from tests.builders.running import http_client
 from tests.databases import database_url
-from tests.http_apps import http_app
 from tests.monitoring.monitoring_service import outcome, state
 
 from everloop_monitoring.app import build
@@ -31,8 +31,7 @@ async def running(settings: MonitoringSettings) -> AsyncIterator[tuple[Publisher
     connect = kafka_factory(settings)
     service = build(settings, connect)
     [consumer], [database] = service.consumers, service.resources
-    transport = ASGITransport(http_app(service))
-    async with database, AsyncClient(transport=transport, base_url="http://localhost") as http:
+    async with database, http_client(service) as http:
         await consumer.start()
         try:
             async with connected(connect("ingest")) as publisher:
