@@ -9,33 +9,28 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.http_apps import http_app
+from tests.builders.loops import loop_spec, loop_state
+from tests.builders.running import http_client, run_consumers
 
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
-from everloop_schemas.envelope import at
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import EngineFactory
 
 MARKET: dict[str, Any] = {
-    "loop": "market",
-    "task": "binary",
     "schema": {"price": {"type": "number"}, "demand": {"type": "number", "missing": None}},
 }
 OpenDoor = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 def _state(revision: int, spec: dict[str, Any]) -> LoopState:
-    loop = LoopSpec.model_validate(spec)
-    data = LoopStateData(spec=loop, champion=LiveVersion(version="0", since=at(0)), sequence=revision)
-    return LoopState(id=f"s{revision}", time=at(0), subject="0", loop=loop.loop, revision=revision, data=data)
+    return loop_state(loop_spec(**spec), revision=revision, sequence=revision)
 
 
 @pytest.fixture
 def state() -> Callable[..., LoopState]:
-    """What registry says of the loop `market`; keywords change its spec."""
+    """The state of the loop `market` as registry publishes it; keywords change its spec."""
     return lambda revision=1, **spec: _state(revision, MARKET | spec)
 
 
@@ -56,13 +51,8 @@ def open_door(broker: MemoryBroker, tmp_path: Path) -> OpenDoor:
         known = _state(3, MARKET | (spec or {}))
         await broker.append(known.topic.name, known.key(), known.encode())
         service = build(IngestSettings(data=tmp_path, **settings), connect or broker.engine)
-        transport = httpx.ASGITransport(http_app(service), raise_app_exceptions=False)
-        await service.consumers[0].start()
-        try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops/market") as client:
-                yield client
-        finally:
-            await service.consumers[0].stop()
+        async with run_consumers(service), http_client(service, "/v1/loops/market", raises=False) as client:
+            yield client
 
     return opened
 
