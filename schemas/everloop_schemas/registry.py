@@ -18,13 +18,19 @@ Stage = Literal["idle", "training", "shadow", "canary"]
 
 
 class Decided(Event):
-    """A decision: the `sequence`-th of its loop, chained by `prevhash` (sha256 of the one before, on the wire)."""
+    """A decision: the `sequence`-th of its loop, chained by `prevhash` (sha256 of the one before, on the wire).
+
+    `actor` is who gave the command that led to it, or `everloop/registry` where an event did (see `causationid`).
+    It is absent in records from before it was recorded, so that their bytes and hashes stay the same; a reader takes
+    those for `anonymous`.
+    """
 
     topic: ClassVar[Topic] = Topic("registry.decided.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER)
     type: str = ""
     source: str = "everloop/registry"
     sequence: int = Field(ge=0)
     prevhash: str
+    actor: str | None = None
 
 
 class LoopAppliedData(Data):

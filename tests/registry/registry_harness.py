@@ -45,6 +45,7 @@ from everloop_schemas.training import (
     RunRequested,
     RunRequestedData,
 )
+from everloop_shared.commands import ANONYMOUS
 from everloop_shared.database import Database
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.memory import MemoryBroker
@@ -227,7 +228,7 @@ class HandlerHarness:
     async def command(self, command: str, *arguments: Any) -> list[str]:
         """Run a command; the types of what was decided."""
         before = len(self.decisions)
-        await self._in_unit(lambda: getattr(self.commands, command)(*arguments))
+        await self._in_unit(lambda: getattr(self.commands, command)(*arguments, actor=ANONYMOUS))
         return [d.type.split(".")[1] for d in self.decisions[before:]]
 
     async def loop(self) -> Any:

@@ -203,6 +203,19 @@ async def test_rollback_and_resume_are_published_and_answered(tmp_path: Path) ->
     assert decided_types(broker)[-2:] == ["model_rolled_back", "loop_resumed"]
 
 
+async def test_every_decision_names_its_actor(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await put(client)
+        await run_to_canary(broker, tmp_path)
+        await client.post("/market/rollback", json={"reason": "looks wrong"})
+
+    actors = {d.type.split(".")[1]: d.actor for d in broker.events(Decided.topic) if isinstance(d, Decided)}
+    by_command = {"loop_applied", "model_rolled_back"}
+    assert {kind for kind, actor in actors.items() if actor == "anonymous"} == by_command
+    assert {actor for kind, actor in actors.items() if kind not in by_command} == {"everloop/registry"}
+
+
 async def test_a_database_that_is_gone_is_the_same_after_the_rebuild(tmp_path: Path) -> None:
     broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
     async with registry(broker, first) as client:

@@ -19,10 +19,11 @@ from tests.registry.registry_harness import (
 )
 
 from everloop_learning.errors import LoopNotKnownYet
-from everloop_registry.domain.decision_log import DecisionContext
+from everloop_registry.domain.decision_log import DecisionContext, digest
 from everloop_registry.errors import Conflict, SpecRejected, VersionNotFound
+from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import GateDecided, ModelPromoted, ModelRolledBack, RolloutChanged
+from everloop_schemas.registry import Decided, GateDecided, ModelPromoted, ModelRolledBack, RolloutChanged
 from everloop_schemas.training import RunRequested
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position
@@ -504,3 +505,19 @@ async def test_the_next_event_of_a_batch_sees_the_state_of_the_last_and_an_undon
         decision_log = await unit.store.open("market", DecisionContext(None, None, EPOCH))
 
     assert list(decision_log.working.runs) == ["a-0", "b-0", "d-0"]
+
+
+async def test_decisions_from_before_actors_were_recorded_keep_their_bytes_and_their_chain(
+    harness: HandlerHarness,
+) -> None:
+    await champion_is(harness, "a-0")
+    old: list[bytes] = []
+    for decision in harness.decisions:
+        prevhash = digest(old[-1]) if old else decision.prevhash
+        old.append(decision.model_copy(update={"actor": None, "prevhash": prevhash}).encode())
+
+    read = [decode(Decided.topic.name, wire) for wire in old]
+
+    assert not any(b"actor" in wire for wire in old)
+    assert [event.encode() for event in read] == old
+    assert [d.prevhash for d in read if isinstance(d, Decided)][1:] == [digest(wire) for wire in old[:-1]]

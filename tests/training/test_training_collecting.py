@@ -14,6 +14,7 @@ from tests.training.training_world import START, state
 from everloop_learning.loops import KnownLoops
 from everloop_models.store import ArtifactStore
 from everloop_schemas.training import RunRequested, RunRequestedData
+from everloop_shared.commands import ANONYMOUS
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.runs import RUNS_PER_LOOP, MemoryRunLog
 from everloop_training.domain.artifact_retention import StoredFile, unneeded_files
@@ -116,18 +117,17 @@ async def test_more_runs_than_the_quota_within_an_hour_are_refused_with_429() ->
     for n in range(50):
         runs.add_requested(run(n, "drift"))
 
-    first = [await handlers.request_run("market", "why not", None) for _ in range(3)]
+    first = [await handlers.request_run("market", "why not", None, actor=ANONYMOUS) for _ in range(3)]
     with pytest.raises(TooManyRuns, match="EVERLOOP_TRAINING_MAX_RUNS_PER_HOUR") as refused:
-        await handlers.request_run("market", "again", None)
-    assert first[0] is not None
-    again = await handlers.request_run("market", "the same", str(first[0].data.run.removeprefix("r")))
+        await handlers.request_run("market", "again", None, actor=ANONYMOUS)
+    again = await handlers.request_run(
+        "market", "the same", str(first[0][0].data.run.removeprefix("r")), actor=ANONYMOUS
+    )
     now = START + timedelta(minutes=61)
-    later = await handlers.request_run("market", "again", None)
+    later = await handlers.request_run("market", "again", None, actor=ANONYMOUS)
 
     assert (refused.value.http_status, refused.value.retry_after) == (429, 600.0)
-    assert again is not None
-    assert later is not None
-    assert (again.data.trigger, later.data.trigger) == ("manual", "manual")
+    assert [(run.data.trigger, run.actor) for run in (*again, *later)] == [("manual", "anonymous")] * 2
 
 
 def test_the_record_of_runs_is_bounded() -> None:

@@ -1,1 +1,1 @@
-"""Ingest: the door where observations, labels and feedback come in, are checked, and go onto the log."""
+"""Ingest: takes observations, labels and feedback over HTTP, checks them and publishes them."""

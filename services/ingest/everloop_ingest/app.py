@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everloop_features.times import TimeLimits
-from everloop_ingest.api import Doorway, router
+from everloop_ingest.api import IngestApi, router
 from everloop_ingest.handlers import Handlers
 from everloop_ingest.metrics import LOOPS
 from everloop_ingest.settings import IngestSettings
@@ -16,13 +16,12 @@ from everloop_shared.service import Service
 
 
 def build(settings: IngestSettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
-    """The service; it owns nothing and only remembers the loops it hears of."""
+    """The service. It stores nothing, and only keeps the state of every loop in memory."""
     loops = KnownLoops()
     LOOPS.set_function(lambda: len(loops.all()))
     times = TimeLimits(settings.earliest_time, settings.max_future_s)
     handlers = Handlers(loops, clock, settings.max_event_bytes, times)
     engine = connect("ingest")
-    doorway = Doorway(handlers, engine, settings)
     consumer = engine.consumer([Route(LoopState.topic, handlers.on_loop_state, broadcast=True)])
-    http = HttpEndpoint("ingest", settings, router(doorway))
+    http = HttpEndpoint("ingest", settings, router(IngestApi(handlers, engine, settings)))
     return Service(name="ingest", settings=settings, endpoints=[http], consumers=[consumer])

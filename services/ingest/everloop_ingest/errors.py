@@ -1,25 +1,25 @@
-"""What the door answers when it cannot take a request as a whole."""
+"""Errors for a request as a whole."""
 
 from __future__ import annotations
 
 from everloop_shared.errors import ErrorKind, InputRejected
 
 
-class BrokenBody(InputRejected):
-    """The body is not what its content type says."""
+class MalformedBody(InputRejected):
+    """The body is not of the format that its content type names."""
 
     kind = ErrorKind.MALFORMED
-    title = "Broken body"
+    title = "Malformed body"
 
 
-class NothingSent(InputRejected):
-    """A request without a single event, label or feedback in it."""
+class EmptyRequest(InputRejected):
+    """The request contains no event, label or feedback."""
 
-    title = "Nothing sent"
+    title = "Empty request"
 
 
-class TooMuch(InputRejected):
-    """More in one request, or in one event, than the limits allow."""
+class RequestTooLarge(InputRejected):
+    """The request, or one event in it, exceeds a limit."""
 
     kind = ErrorKind.TOO_LARGE
     title = "Content too large"

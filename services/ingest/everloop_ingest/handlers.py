@@ -1,19 +1,19 @@
-"""What ingest does with each entry that comes in, and with each loop it hears of."""
+"""What ingest does with each entry of a request, and with each state of a loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 from uuid import uuid4
 
 from everloop_features.labels import CheckedLabel
 from everloop_features.observation import Observation
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_ingest.domain.documents import Entry
-from everloop_ingest.domain.labels import label
-from everloop_ingest.domain.observations import observation
+from everloop_ingest.domain.labels import read_label
+from everloop_ingest.domain.observations import read_observation
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
@@ -23,12 +23,12 @@ from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position
 from everloop_shared.tracing import valid_traceparent
 
-Door = Literal["events", "labels", "feedback"]
+EndpointName = Literal["events", "labels", "feedback"]
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """An entry that was refused: where it stood, the id it named, and why."""
+class RejectedEntry:
+    """An entry that was rejected: its index in the request, its id if it has one, and its errors."""
 
     index: int
     id: str | None
@@ -36,17 +36,23 @@ class Rejection:
 
 
 @dataclass
-class Received:
-    """What a request came to: the events to publish with the ids they are known by, and what was refused."""
+class CheckedEntries:
+    """The result of checking entries: the events to publish, the ids to report, and the rejected entries."""
 
     events: list[Event] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
+    rejected: list[RejectedEntry] = field(default_factory=list)
+
+    def __iadd__(self, other: CheckedEntries) -> Self:
+        self.events += other.events
+        self.ids += other.ids
+        self.rejected += other.rejected
+        return self
 
 
 @dataclass
 class Handlers:
-    """Checks entries against the loops of `loops`. `max_event_bytes` bounds an event on the wire."""
+    """Checks entries against the specs of `loops`. `max_event_bytes` limits the size of an encoded event."""
 
     loops: KnownLoops
     clock: Clock
@@ -55,73 +61,82 @@ class Handlers:
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
-        """Learn of a loop, or of its new revision."""
+        """Keep the state of a new loop, or of a new revision."""
         self.loops.apply(event)
         return []
 
-    def receive(self, loop: str, door: Door, entries: Sequence[Entry], trace: str | None, first: int = 0) -> Received:
-        """Turn entries into events; the first of them stands at index `first`. Raises LoopNotFound."""
-        state, now, received = self.loops.require(loop), self.clock(), Received()
+    def check_entries(
+        self, loop: str, endpoint: EndpointName, entries: Sequence[Entry], trace: str | None, first: int = 0
+    ) -> CheckedEntries:
+        """Turn entries into events; `first` is the index of the first one in the request. Raises LoopNotFound."""
+        state, now, checked = self.loops.require(loop), self.clock(), CheckedEntries()
         for index, entry in enumerate(entries, first):
-            event = self._event(state, door, entry, now, valid_traceparent(entry.traceparent) or trace)
+            event = self._build_event(state, endpoint, entry, now, valid_traceparent(entry.traceparent) or trace)
             if isinstance(event, Event) and len(event.encode()) > self.max_event_bytes:
                 event = [FieldError("data", f"is over {self.max_event_bytes:,} bytes; send less in one event")]
             if isinstance(event, list):
-                received.rejected.append(Rejection(index, _named(entry), event))
+                checked.rejected.append(RejectedEntry(index, _given_id(entry), event))
             else:
-                received.events.append(event)
-                received.ids.append(event.id if door == "events" else event.subject)
-        return received
+                checked.events.append(event)
+                checked.ids.append(event.id if endpoint == "events" else event.subject)
+        return checked
 
-    def _event(
-        self, state: LoopState, door: Door, entry: Entry, now: datetime, trace: str | None
+    def _build_event(
+        self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None
     ) -> Event | list[FieldError]:
-        if door == "events":
-            seen = observation(state.data.spec, entry)
-            wrong = seen if isinstance(seen, list) else self._untimely(seen, now)
-            return wrong or self._event_received(state, seen, now, trace)  # type: ignore[arg-type]
-        said = label(state.data.spec, "label" if door == "labels" else "feedback", entry)
-        wrong = said if isinstance(said, list) else self._untimely(said, now)
-        return wrong or self._label_received(state, said, now, trace)  # type: ignore[arg-type]
+        spec = state.data.spec
+        if endpoint == "events":
+            observation = read_observation(spec, entry)
+            if isinstance(observation, list):
+                return observation
+            return self._time_errors(observation, now) or self._build_event_received(state, observation, now, trace)
+        label = read_label(spec, "label" if endpoint == "labels" else "feedback", entry)
+        if isinstance(label, list):
+            return label
+        return self._time_errors(label, now) or self._build_label_received(state, label, now, trace)
 
-    def _untimely(self, entry: Observation | CheckedLabel, now: datetime) -> list[FieldError]:
-        wrong = self.times.find_violation(entry.time, now)
-        return [FieldError("time", wrong)] if wrong else []
+    def _time_errors(self, entry: Observation | CheckedLabel, now: datetime) -> list[FieldError]:
+        error = self.times.find_violation(entry.time, now)
+        return [FieldError("time", error)] if error else []
 
-    def _event_received(self, state: LoopState, seen: Observation, now: datetime, trace: str | None) -> EventReceived:
+    def _build_event_received(
+        self, state: LoopState, observation: Observation, now: datetime, trace: str | None
+    ) -> EventReceived:
         return EventReceived(
-            id=seen.id or self.new_id(),
-            time=seen.time or now,
-            subject=seen.entity,
+            id=observation.id or self.new_id(),
+            time=observation.time or now,
+            subject=observation.entity,
             loop=state.loop,
             revision=state.revision,
             traceparent=trace,
-            data=EventReceivedData(entity=seen.entity, fields=seen.fields, received=now),
+            data=EventReceivedData(entity=observation.entity, fields=observation.fields, received=now),
         )
 
-    def _label_received(self, state: LoopState, said: CheckedLabel, now: datetime, trace: str | None) -> LabelReceived:
+    def _build_label_received(
+        self, state: LoopState, label: CheckedLabel, now: datetime, trace: str | None
+    ) -> LabelReceived:
         return LabelReceived(
-            id=said.event_id(state.loop) or self.new_id(),
-            time=said.time or now,
-            subject=said.prediction_id,
+            id=label.event_id(state.loop) or self.new_id(),
+            time=label.time or now,
+            subject=label.prediction_id,
             loop=state.loop,
             revision=state.revision,
             traceparent=trace,
             data=LabelReceivedData(
-                prediction_id=said.prediction_id,
-                kind=said.kind,
-                label=said.label,
-                correct=said.correct,
-                comment=said.comment,
-                source=said.source,
+                prediction_id=label.prediction_id,
+                kind=label.kind,
+                label=label.label,
+                correct=label.correct,
+                comment=label.comment,
+                source=label.source,
                 received=now,
             ),
         )
 
 
-def _named(entry: Entry) -> str | None:
-    """The id a refused entry gave itself, as far as it can be told."""
+def _given_id(entry: Entry) -> str | None:
+    """The id that a rejected entry has, if it can be read."""
     if not isinstance(entry.value, dict):
         return None
-    said = entry.value.get("id")
-    return said[:200] if isinstance(said, str) else None
+    given = entry.value.get("id")
+    return given[:200] if isinstance(given, str) else None

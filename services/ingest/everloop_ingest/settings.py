@@ -1,4 +1,4 @@
-"""What ingest can be told, from EVERLOOP_INGEST_<NAME>."""
+"""The settings of ingest, from EVERLOOP_INGEST_<NAME>."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from everloop_shared.settings import Settings
 
 
 class IngestSettings(Settings):
-    """The limits of the door; each has a metric or an answer of its own when it is reached."""
+    """The limits of ingest; reaching one is visible in a metric or a response of its own."""
+
+    port: int = Field(8001, ge=0, le=65535, description="HTTP port; 0 takes a free one")
 
     max_in_hand_bytes: int = Field(
-        256_000_000, ge=1_000, description="bytes that requests in hand take, 8 times their bodies; more answers 429"
+        256_000_000, ge=1_000, description="bytes of memory of requests in progress, 8 times their bodies; more: 429"
     )
-    max_events_per_request: int = Field(10_000, ge=1, description="events, labels or feedback in one request, at most")
+    max_events_per_request: int = Field(10_000, ge=1, description="events, labels or feedback of one request, at most")

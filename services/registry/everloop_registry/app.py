@@ -9,22 +9,19 @@ from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
-from everloop_registry.api.routes import Command, router
-from everloop_registry.errors import StoredNotPublished
+from everloop_registry.api.routes import router
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
-from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database
-from everloop_shared.errors import Overloaded, Unavailable
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.limited import Limited
-from everloop_shared.messaging.routes import EngineFactory, Publisher, Route
-from everloop_shared.outbox import SqlUnitOfWork
+from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
 
@@ -54,7 +51,11 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     commands = CommandHandlers(unit.store, specs, clock, quota)
     recovery = TopicRecovery(unit, connect, settings.partitions)
     endpoint = router(
-        commands, SqlLoopReader(database), Commands(unit, engine), settings.max_spec_bytes, lambda: recovery.done
+        commands,
+        SqlLoopReader(database),
+        CommandEdge(in_transaction(unit, engine)),
+        settings.max_spec_bytes,
+        lambda: recovery.done,
     )
     return Service(
         name="registry",
@@ -64,23 +65,3 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         resources=[specs, child, database, recovery],
         background=[lambda: unit.relay_loop(engine)],
     )
-
-
-class Commands:
-    """Runs a command from HTTP as the engine runs an event: one transaction, then publication, then the answer."""
-
-    def __init__(self, unit: SqlUnitOfWork, publisher: Publisher) -> None:
-        self._unit, self._publisher = unit, publisher
-
-    async def __call__(self, command: Command) -> list[Event]:
-        """What the command decided, once it is published."""
-        async with self._unit:
-            events = await command()
-            await self._unit.record(events, {})
-        try:
-            await self._unit.relay(self._publisher)
-        except (Unavailable, Overloaded) as e:
-            raise StoredNotPublished(
-                "the decision is stored; it will be published when Kafka is reachable again; retrying is safe"
-            ) from e
-        return events

@@ -57,12 +57,6 @@ class RecoveryInProgress(Unavailable):
     title = "Starting"
 
 
-class StoredNotPublished(Unavailable):
-    """The decision is stored, but Kafka cannot be reached: it is published in order later, and retrying is safe."""
-
-    title = "Stored, not published yet"
-
-
 class DecisionsInconsistent(ServiceError):
     """The decisions of a loop do not follow from one another: nothing more is decided before a person has looked."""
 

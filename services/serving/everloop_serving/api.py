@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
+from everloop_shared.commands import Actor, CommandEdge
 from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
 
@@ -31,15 +32,21 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(handlers: Handlers, settings: ServingSettings) -> APIRouter:
+def router(handlers: Handlers, commands: CommandEdge, settings: ServingSettings) -> APIRouter:
     """The routes of DESIGN section 9, and the loop's revision that `everloop apply` waits for."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["serving"])
 
     @routes.post("/predict", summary="Predict from one observation", responses=_RESPONSES, openapi_extra=_BODY)
     async def predict(loop: str, request: Request) -> JSONResponse:
-        handlers.revision(loop)  # an unknown loop is said so before its body is read
+        command = await commands.accept(request.headers)
+        handlers.revision(loop)  # an unknown loop is reported before the body is read
         body = await json_body(request, settings.max_event_bytes)
-        return JSONResponse(answer(await handlers.predict(loop, body, current_traceparent())))
+
+        async def predict_one(actor: Actor) -> list[PredictionMade]:
+            return [await handlers.predict(loop, body, current_traceparent())]
+
+        [made] = await command.run(predict_one)
+        return JSONResponse(answer(made))
 
     @routes.get("/predictions/{prediction_id:path}", summary="A prediction made lately")
     async def prediction(loop: str, prediction_id: str) -> JSONResponse:

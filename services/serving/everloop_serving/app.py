@@ -27,6 +27,7 @@ from everloop_serving.domain.recent import Recent
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.commands import CommandEdge, stored_by_handler
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, Route
@@ -131,6 +132,7 @@ def _spool(settings: ServingSettings) -> DiskSpool:
 
 def _router(handlers: Handlers, settings: ServingSettings, not_ready: Callable[[], str | None]) -> APIRouter:
     whole = APIRouter()
-    whole.include_router(api.router(handlers, settings))
-    whole.include_router(inference.router(handlers, settings, not_ready))
+    commands = CommandEdge(stored_by_handler)
+    whole.include_router(api.router(handlers, commands, settings))
+    whole.include_router(inference.router(handlers, commands, settings, not_ready))
     return whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -16,6 +16,7 @@ from everloop_serving.domain.predict import Live
 from everloop_serving.errors import ObservationRejected
 from everloop_serving.handlers import Handlers
 from everloop_serving.settings import ServingSettings
+from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
@@ -26,7 +27,9 @@ INTEGERS = tuple(f"{sign}INT{bits}" for sign in ("U", "") for bits in (8, 16, 32
 READ = ("BOOL", *INTEGERS, "FP16", "FP32", "FP64", "BF16", "BYTES")
 
 
-def router(handlers: Handlers, settings: ServingSettings, ready: Callable[[], str | None]) -> APIRouter:
+def router(
+    handlers: Handlers, commands: CommandEdge, settings: ServingSettings, ready: Callable[[], str | None]
+) -> APIRouter:
     """The routes under /v2."""
     routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -54,11 +57,13 @@ def router(handlers: Handlers, settings: ServingSettings, ready: Callable[[], st
 
     @routes.post("/models/{loop}/infer")
     async def infer(loop: str, request: Request) -> JSONResponse:
+        command = await commands.accept(request.headers)
         spec = handlers.revision(loop).spec
         body = await json_body(request, settings.max_body_bytes)
         columns, ids = tensors(body)
         seen = [handlers.observed(loop, row) for row in rows(columns, ids)]
-        made = await handlers.predict_all(loop, _all_right(seen, columns), current_traceparent())
+        observations = _all_right(seen, columns)
+        made = await command.run(lambda actor: handlers.predict_all(loop, observations, current_traceparent()))
         return JSONResponse(_outputs(loop, body.get("id"), spec, made))
 
     return routes
@@ -147,7 +152,7 @@ def _placed(error: FieldError, row: int, names: list[str]) -> FieldError:
     return FieldError(f"inputs.{names.index(name)}" + ("" if unknown else f".data.{row}"), error.error)
 
 
-def _outputs(loop: str, request_id: str | None, spec: LoopSpec, made: list[PredictionMade]) -> dict[str, Any]:
+def _outputs(loop: str, request_id: str | None, spec: LoopSpec, made: Sequence[PredictionMade]) -> dict[str, Any]:
     n = len(made)
     datatype = _answered(spec)
     outputs = [

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
-from everloop_shared.messaging.routes import Publisher
 from everloop_shared.text import Readable
 from everloop_training.handlers import Handlers
 
@@ -32,7 +32,7 @@ _BODY: dict[str, Any] = {
 }
 
 
-def router(handlers: Handlers, publisher: Publisher) -> APIRouter:
+def router(handlers: Handlers, commands: CommandEdge) -> APIRouter:
     """`GET` and `POST /v1/loops/{loop}/runs`."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
 
@@ -42,12 +42,12 @@ def router(handlers: Handlers, publisher: Publisher) -> APIRouter:
 
     @routes.post("/runs", status_code=202, summary="Start a fresh line now", openapi_extra=_BODY)
     async def retrain(loop: str, request: Request) -> JSONResponse:
+        command = await commands.accept(request.headers)
         body = await command_body(RunBody, request, COMMAND_BYTES, required=False)
-        run = await handlers.request_run(loop, body.reason, body.key)
-        if run is None:
+        runs = await command.run(lambda actor: handlers.request_run(loop, body.reason, body.key, actor=actor))
+        if not runs:
             return JSONResponse({"loop": loop, "run": None, "state": "waiting", "detail": NO_OUTCOMES}, 202)
-        await publisher.publish([run])
-        return JSONResponse(_describe(run, None), 202)
+        return JSONResponse(_describe(runs[0], None), 202)
 
     return routes
 

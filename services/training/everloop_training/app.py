@@ -9,6 +9,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
@@ -47,7 +48,7 @@ def build(
     return Service(
         name="training",
         settings=settings,
-        endpoints=[HttpEndpoint("training", settings, router(handlers, engine))],
+        endpoints=[HttpEndpoint("training", settings, router(handlers, CommandEdge(publishing(engine.publish))))],
         consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
         resources=[supervisor],
         background=[supervisor.run, lambda: collector.run(settings.collect_every_s)],

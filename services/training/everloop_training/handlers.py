@@ -12,6 +12,7 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.commands import Actor
 from everloop_shared.messaging.routes import Position
 from everloop_training.domain.outcome import outcome_of
 from everloop_training.domain.run_quota import RunQuota
@@ -70,8 +71,8 @@ class Handlers:
             raise OutcomesNotLearned(f"the outcomes up to offset {event.data.offset} are not learned yet")
         return [reply.run] if reply.run else []
 
-    async def request_run(self, loop: str, reason: str, key: str | None) -> RunRequested | None:
-        """A person requests a run; the same `key` is the same run, None while there is no outcome to learn.
+    async def request_run(self, loop: str, reason: str, key: str | None, *, actor: Actor) -> list[RunRequested]:
+        """A person requests a run; the same `key` is the same run; no event while there is no outcome to learn.
 
         Raises LoopNotFound, TooManyRuns, Unavailable.
         """
@@ -80,7 +81,7 @@ class Handlers:
             reply = await self.learners.request_manual_run(loop, key, reason)
         if reply.behind:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
-        return reply.run
+        return [reply.run.model_copy(update={"actor": actor.name})] if reply.run else []
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """The runs of a loop's lifetime, oldest first; raises LoopNotFound."""

@@ -1,1 +1,1 @@
-"""The door's rules: how bodies are read, what a label must be, how much is taken at once."""
+"""The rules of ingest: how bodies are read, what an entry must be, how much is in progress at a time."""

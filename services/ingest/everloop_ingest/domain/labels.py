@@ -1,4 +1,4 @@
-"""What becomes of an entry at the doors of labels and feedback: a word on a prediction, or what is wrong."""
+"""Reads an entry of the endpoints for labels and feedback."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 
 
-def label(spec: LoopSpec, kind: LabelKind, entry: Entry) -> CheckedLabel | list[FieldError]:
-    """The label or feedback in an entry, or everything that is wrong with it."""
-    if entry.wrong:
-        return list(entry.wrong)
+def read_label(spec: LoopSpec, kind: LabelKind, entry: Entry) -> CheckedLabel | list[FieldError]:
+    """The label or feedback of an entry, or all its errors."""
+    if entry.errors:
+        return list(entry.errors)
     return check_label(spec, kind, _unwrapped(entry.value) if entry.cloudevent else entry.value)
 
 
 def _unwrapped(event: dict[str, Any]) -> Any:
-    """A CloudEvent about a prediction: `subject` is its id, `data` says the rest; its source and id are its key."""
+    """A CloudEvent about a prediction: `subject` is the prediction id; source and id are the key."""
     data = event.get("data")
     if not isinstance(data, dict):
         return data

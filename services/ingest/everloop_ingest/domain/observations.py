@@ -1,4 +1,4 @@
-"""What becomes of an entry at the events door: an observation that fits the loop's schema, or what is wrong."""
+"""Reads an entry of the endpoint for observations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 
 
-def observation(spec: LoopSpec, entry: Entry) -> Observation | list[FieldError]:
-    """The observation in an entry. A CloudEvent's `data` holds the fields, its `subject` is the entity."""
-    if entry.wrong:
-        return list(entry.wrong)
+def read_observation(spec: LoopSpec, entry: Entry) -> Observation | list[FieldError]:
+    """The observation of an entry, or all its errors. Of a CloudEvent, `subject` is the entity."""
+    if entry.errors:
+        return list(entry.errors)
     if not entry.cloudevent:
         return check_observation(spec, entry.value)
     event = entry.value

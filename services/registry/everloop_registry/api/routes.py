@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
@@ -20,8 +20,8 @@ from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import RecoveryInProgress, SpecRejected
 from everloop_registry.handlers import CommandHandlers
 from everloop_registry.ports import LoopReader
-from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
+from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import FieldError, InputRejected
 from everloop_shared.http import UnsupportedMediaType, read_body
 from everloop_shared.http.json_body import command_body
@@ -32,16 +32,8 @@ _ROLLBACK_EXAMPLE = {"application/json": {"reason": "complaints since noon"}}
 _RESUME_EXAMPLE = {"application/json": {"reason": "the cause is found"}}
 MAX_COMMAND_BYTES = 10_000
 Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
-Command = Callable[[], Awaitable[list[Event]]]
 JSON_TYPES = ("application/json",)
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
-
-
-class Commands(Protocol):
-    """Runs a command in a unit of work and returns once the decisions are published."""
-
-    async def __call__(self, command: Command) -> list[Event]:
-        """What the command decided; raises StoredNotPublished when it is stored and Kafka cannot be reached."""
 
 
 class RollbackBody(BaseModel):
@@ -62,7 +54,11 @@ class ResumeBody(BaseModel):
 
 
 def router(
-    handlers: CommandHandlers, reader: LoopReader, command: Commands, max_spec_bytes: int, recovered: Callable[[], bool]
+    handlers: CommandHandlers,
+    reader: LoopReader,
+    commands: CommandEdge,
+    max_spec_bytes: int,
+    recovered: Callable[[], bool],
 ) -> APIRouter:
     """The routes; they answer 503 until the registry has `recovered`."""
 
@@ -71,8 +67,8 @@ def router(
             raise RecoveryInProgress("the registry is reading its topic; try again in a moment")
 
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(require_recovery)])
-    _commands(routes, handlers, reader, command, max_spec_bytes)
-    _queries(routes, reader)
+    _add_commands(routes, handlers, reader, commands, max_spec_bytes)
+    _add_queries(routes, reader)
     return routes
 
 
@@ -82,12 +78,13 @@ def _body_docs(example: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _commands(
-    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, command: Commands, max_spec_bytes: int
+def _add_commands(
+    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
 ) -> None:
     @routes.put("/{loop}", openapi_extra=_body_docs(_LOOP_FILE_EXAMPLE))
     async def apply(loop: str, request: Request) -> JSONResponse:
         """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new or an unchanged revision."""
+        command = await commands.accept(request.headers)
         is_json = _is_json(request.headers.get("content-type", ""))
         body = await read_body(request, max_spec_bytes)
         spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
@@ -97,7 +94,7 @@ def _commands(
         known = await reader.loop(loop)
         if known is None or known.spec != spec:
             await handlers.check(spec)
-        events = await command(lambda: handlers.apply(spec))
+        events = await command.run(lambda actor: handlers.apply(spec, actor=actor))
         state = await _loop(reader, loop)
         new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)
         return JSONResponse(state_view(state), 201 if new else 200)
@@ -105,8 +102,9 @@ def _commands(
     @routes.post("/{loop}/rollback", openapi_extra=_body_docs(_ROLLBACK_EXAMPLE))
     async def rollback(loop: str, request: Request) -> JSONResponse:
         """Roll the champion back and pin the loop to it until resume."""
+        command = await commands.accept(request.headers)
         body = await command_body(RollbackBody, request, MAX_COMMAND_BYTES)
-        events = await command(lambda: handlers.rollback(loop, body.reason, body.to))
+        events = await command.run(lambda actor: handlers.rollback(loop, body.reason, body.to, actor=actor))
         done = next((e for e in events if isinstance(e, ModelRolledBack)), None)
         state = state_view(await _loop(reader, loop))
         return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
@@ -114,19 +112,21 @@ def _commands(
     @routes.post("/{loop}/resume", openapi_extra=_body_docs(_RESUME_EXAMPLE))
     async def resume(loop: str, request: Request) -> JSONResponse:
         """Lift the pin of a rollback."""
+        command = await commands.accept(request.headers)
         body = await command_body(ResumeBody, request, MAX_COMMAND_BYTES)
-        await command(lambda: handlers.resume(loop, body.reason))
+        await command.run(lambda actor: handlers.resume(loop, body.reason, actor=actor))
         return JSONResponse(state_view(await _loop(reader, loop)))
 
     @routes.delete("/{loop}")
-    async def delete(loop: str, reason: Reason = "deleted by a person") -> JSONResponse:
+    async def delete(loop: str, request: Request, reason: Reason = "deleted by a person") -> JSONResponse:
         """Delete a loop; its log stays, and deleting it again changes nothing."""
-        await command(lambda: handlers.delete(loop, reason))
+        command = await commands.accept(request.headers)
+        await command.run(lambda actor: handlers.delete(loop, reason, actor=actor))
         gone = await reader.loop(loop)
         return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
 
 
-def _queries(routes: APIRouter, reader: LoopReader) -> None:
+def _add_queries(routes: APIRouter, reader: LoopReader) -> None:
     @routes.get("")
     async def loops(deleted: bool = False) -> JSONResponse:
         """Every loop, in short; with `deleted`, the deleted ones."""

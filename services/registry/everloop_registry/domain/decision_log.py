@@ -16,6 +16,8 @@ from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, Version
 from everloop_schemas.training import ModelTrainedData
 
 D = TypeVar("D", bound=Decided)
+REGISTRY_ACTOR = "everloop/registry"
+"""The actor of decisions that follow from events."""
 
 
 def digest(wire: bytes) -> str:
@@ -25,11 +27,12 @@ def digest(wire: bytes) -> str:
 
 @dataclass(frozen=True)
 class DecisionContext:
-    """Why and when the registry decides: the id of the event behind it (None for a command), its trace, the time."""
+    """Why, when and for whom the registry decides: the event behind it (None for a command), its trace, the actor."""
 
     event_id: str | None
     traceparent: str | None
     now: datetime
+    actor: str = REGISTRY_ACTOR
 
     @classmethod
     def of_event(cls, event: Event, now: datetime) -> DecisionContext:
@@ -71,6 +74,7 @@ class DecisionLog:
             causationid=self.context.event_id,
             correlationid=run,
             traceparent=self.context.traceparent,
+            actor=self.context.actor,
             sequence=sequence,
             prevhash=self.head,
             data=data,

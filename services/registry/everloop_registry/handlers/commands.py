@@ -33,6 +33,7 @@ from everloop_schemas.registry import (
     ModelRolledBackData,
 )
 from everloop_shared.clock import Clock
+from everloop_shared.commands import Actor
 from everloop_shared.errors import FieldError
 from everloop_shared.tracing import current_traceparent
 
@@ -65,14 +66,14 @@ class CommandHandlers:
         if errors := await self.specs.check(spec):
             raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
 
-    async def apply(self, spec: LoopSpec) -> list[Event]:
+    async def apply(self, spec: LoopSpec, *, actor: Actor) -> list[Event]:
         """Apply a checked spec: a new loop, a new revision, or nothing when it is unchanged. Raises SpecRejected."""
         wire = spec.model_dump_json(exclude_none=True, by_alias=True)
         if len(wire) > MAX_SPEC_JSON_BYTES:
             wrong = FieldError("body", f"has {len(wire):,} bytes as JSON; at most {MAX_SPEC_JSON_BYTES:,} can be sent")
             raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
         spec = LoopSpec.model_validate_json(wire)
-        decision_log = await self._open(spec.loop)
+        decision_log = await self._open(spec.loop, actor)
         exists = decision_log.state is not None and not decision_log.state.deleted
         if exists:
             if decision_log.loop.spec == spec:
@@ -82,9 +83,9 @@ class CommandHandlers:
         decision_log.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec))
         return await self._close(decision_log)
 
-    async def rollback(self, loop: str, reason: str, to: str | None = None) -> list[Event]:
+    async def rollback(self, loop: str, reason: str, to: str | None = None, *, actor: Actor) -> list[Event]:
         """Roll the champion back, by default to the one before the last promotion, and pin the loop to it."""
-        decision_log = await self._open_existing(loop)
+        decision_log = await self._open_existing(loop, actor)
         target = _rollback_target(decision_log, to)
         if target is None:
             return []
@@ -103,17 +104,17 @@ class CommandHandlers:
         decision_log.decide(ModelRolledBack, champion, data, decision_log.working.runs.get(line_of(champion)))
         return await self._close(decision_log)
 
-    async def resume(self, loop: str, reason: str) -> list[Event]:
+    async def resume(self, loop: str, reason: str, *, actor: Actor) -> list[Event]:
         """Lift the pin of a rollback; nothing where there is none."""
-        decision_log = await self._open_existing(loop)
+        decision_log = await self._open_existing(loop, actor)
         if decision_log.loop.pinned:
             await self._check_quota(loop, LoopResumed)
             decision_log.decide(LoopResumed, loop, LoopResumedData(reason=reason))
         return await self._close(decision_log)
 
-    async def delete(self, loop: str, reason: str) -> list[Event]:
+    async def delete(self, loop: str, reason: str, *, actor: Actor) -> list[Event]:
         """Delete a loop; its log stays. Nothing where it is deleted already."""
-        decision_log = await self._open(loop)
+        decision_log = await self._open(loop, actor)
         if decision_log.state is None:
             raise LoopNotFound(loop)
         if decision_log.state.deleted:
@@ -133,14 +134,14 @@ class CommandHandlers:
             )
         decision_log.models[version] = model
 
-    async def _open_existing(self, loop: str) -> DecisionLog:
-        decision_log = await self._open(loop)
+    async def _open_existing(self, loop: str, actor: Actor) -> DecisionLog:
+        decision_log = await self._open(loop, actor)
         if decision_log.state is None or decision_log.state.deleted:
             raise LoopNotFound(loop, deleted=decision_log.state is not None)
         return decision_log
 
-    async def _open(self, loop: str) -> DecisionLog:
-        return await self.store.open(loop, DecisionContext(None, current_traceparent(), self.clock()))
+    async def _open(self, loop: str, actor: Actor) -> DecisionLog:
+        return await self.store.open(loop, DecisionContext(None, current_traceparent(), self.clock(), actor.name))
 
     async def _check_quota(self, loop: str, kind: type[Decided], is_new: bool = False) -> None:
         """Raises TooManyChanges, or for a new loop TooManyLoops, where one more decision is over its quota."""

@@ -1,0 +1,103 @@
+"""Takes one request: reads its body, has the handlers check it, and answers once the broker has its events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from fastapi import Request, Response
+
+from everloop_ingest.api.responses import response_of
+from everloop_ingest.domain.documents import CONTENT_TYPES, NDJSON, Entry, RequestLimits, read_entries
+from everloop_ingest.domain.in_flight import InFlightLimit
+from everloop_ingest.handlers import CheckedEntries, EndpointName, Handlers
+from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
+from everloop_ingest.settings import IngestSettings
+from everloop_schemas.envelope import Event
+from everloop_shared.commands import Actor, CommandEdge, publishing
+from everloop_shared.errors import ServiceError, Unavailable
+from everloop_shared.http import UnsupportedMediaType
+from everloop_shared.messaging.routes import Engine
+from everloop_shared.strict_json import is_json
+from everloop_shared.tracing import current_traceparent
+
+ENTRIES_PER_SLICE = 200
+"""A large request is checked in slices of this many entries, so that other requests are handled in between."""
+MEMORY_FACTOR = 8
+"""Bytes of memory per byte of a body, at most: the body itself, its entries as objects, and the events."""
+
+
+class IngestApi:
+    """Takes the requests of the three endpoints of a loop, which differ only in what their entries mean."""
+
+    def __init__(self, handlers: Handlers, engine: Engine, settings: IngestSettings) -> None:
+        self._handlers, self._engine = handlers, engine
+        self._commands = CommandEdge(publishing(self._publish))
+        self._limits = RequestLimits(settings.max_events_per_request, settings.max_event_bytes)
+        self._unacknowledged = InFlightLimit(settings.max_unacked_events, "events without an acknowledgement")
+        self._memory = InFlightLimit(settings.max_in_hand_bytes, "bytes of requests")
+        IN_HAND_BYTES.set_function(lambda: self._memory.in_flight)
+        UNACKNOWLEDGED.set_function(lambda: self._unacknowledged.in_flight)
+
+    async def ingest(self, request: Request, loop: str, endpoint: EndpointName) -> Response:
+        """Answer one request; raises a ServiceError for problem details."""
+        try:
+            response = await self._ingest(request, loop, endpoint)
+        except ServiceError as e:
+            REQUESTS.labels(endpoint, e.http_status).inc()
+            raise
+        REQUESTS.labels(endpoint, response.status_code).inc()
+        return response
+
+    def revision(self, loop: str) -> int:
+        """The revision of the spec that entries are checked against; raises LoopNotFound or Unavailable."""
+        self._check_ready()
+        return self._handlers.loops.require(loop).revision
+
+    async def _ingest(self, request: Request, loop: str, endpoint: EndpointName) -> Response:
+        command = await self._commands.accept(request.headers)
+        self._check_ready()
+        self._handlers.loops.require(loop)
+        content_type = _content_type(request)
+        body = await request.body()
+        checked = CheckedEntries()
+
+        async def handle(actor: Actor) -> Sequence[Event]:
+            await self._check_in_slices(loop, endpoint, entries, checked)
+            return checked.events
+
+        with self._memory.hold(MEMORY_FACTOR * len(body)):
+            entries = read_entries(content_type, body, self._limits, request.headers)
+            await command.run(handle)
+        ITEMS.labels(loop, endpoint, "accepted").inc(len(checked.events))
+        ITEMS.labels(loop, endpoint, "rejected").inc(len(checked.rejected))
+        return response_of(checked, single=len(entries) == 1)
+
+    def _check_ready(self) -> None:
+        # Until the engine is ready, some loops are not known yet, and "there is no such loop" could be wrong.
+        if reason := self._engine.ready():
+            raise Unavailable(f"ingest cannot take requests now: {reason}")
+
+    async def _check_in_slices(
+        self, loop: str, endpoint: EndpointName, entries: Sequence[Entry], checked: CheckedEntries
+    ) -> None:
+        trace = current_traceparent()
+        for start in range(0, len(entries), ENTRIES_PER_SLICE):
+            checked += self._handlers.check_entries(
+                loop, endpoint, entries[start : start + ENTRIES_PER_SLICE], trace, start
+            )
+            await asyncio.sleep(0)
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        started = time.perf_counter()
+        with self._unacknowledged.hold(len(events)):
+            await self._engine.publish(events)
+        ACK_SECONDS.observe(time.perf_counter() - started)
+
+
+def _content_type(request: Request) -> str:
+    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if name not in NDJSON and not is_json(name):
+        raise UnsupportedMediaType(f"{name[:80]} is not supported; send one of {', '.join(CONTENT_TYPES)}")
+    return name
