@@ -1,4 +1,4 @@
-"""Whether a JSON Schema still serves everybody who used the older one: no field gone, none demanded, none narrower."""
+"""Whether a JSON Schema is compatible with an older one: no field removed, none newly required, none narrower."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AT_MOST = ("maxLength", "maximum", "exclusiveMaximum", "maxItems", "maxPropertie
 
 
 def incompatibilities(old: Schema, new: Schema) -> list[str]:
-    """What was allowed or promised by `old` and is not by `new`, one sentence each; empty when all is well.
+    """What `old` allowed or guaranteed and `new` does not, one sentence each; empty for compatible schemas.
 
     A reader of `new` must understand what was written by `old`, and a reader of `old` must find its fields in
     what is written by `new`. New optional fields and wider types are fine.

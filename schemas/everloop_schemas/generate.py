@@ -1,4 +1,4 @@
-"""Writes schemas/json from the classes; `--check` says what is stale there or would break somebody."""
+"""Writes schemas/json from the classes; `--check` reports what is stale or incompatible there."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     if not options.check:
         sys.stdout.writelines(f"wrote {name}\n" for name in write(folder))
         return 0
-    told = [f"{folder.name}/{name} is stale: run `make schemas` and commit it" for name in stale(folder)]
-    told += [
+    problems = [f"{folder.name}/{name} is stale: run `make schemas` and commit it" for name in stale(folder)]
+    problems += [
         f"incompatible with {options.against}: {problem}; make a new class on a .v2 topic instead"
         for problem in broken(committed(folder, options.against))
     ]
-    sys.stdout.writelines(f"{line}\n" for line in told)
-    return 1 if told else 0
+    sys.stdout.writelines(f"{line}\n" for line in problems)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 
 
-def test_a_changed_copy_does_not_travel_as_its_original() -> None:
+def test_a_changed_copy_is_not_encoded_as_its_original() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     data = EventReceivedData(entity="one", fields={"x": 1.0}, received=now)
     event = EventReceived(id="e", time=now, subject="one", loop="market", data=data)

@@ -1,4 +1,4 @@
-"""What breaks somebody is told, what only adds is not."""
+"""Changes that break a reader or writer are reported; additions are not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NARROWED = [
 
 
 @pytest.mark.parametrize(("old", "new", "problem"), NARROWED)
-def test_a_narrower_type_is_told(old: dict[str, Any], new: dict[str, Any], problem: str) -> None:
+def test_a_narrower_type_is_reported(old: dict[str, Any], new: dict[str, Any], problem: str) -> None:
     assert incompatibilities(schema(**old), schema(**new)) == [problem]
 
 
@@ -55,7 +55,7 @@ def test_a_wider_type_is_fine(old: dict[str, Any], new: dict[str, Any], _problem
     assert incompatibilities(schema(**old), schema(**new)) == []
 
 
-def test_a_removed_field_is_told_at_any_depth() -> None:
+def test_a_removed_field_is_reported_at_any_depth() -> None:
     smaller = create_model("Inner", x=(int, ...))
 
     found = incompatibilities(schema(part=(Inner, ...), a=(int, 1)), schema(part=(smaller, ...)))
@@ -63,14 +63,14 @@ def test_a_removed_field_is_told_at_any_depth() -> None:
     assert found == ["part.y: field removed", "a: field removed"]
 
 
-def test_a_newly_required_field_is_told_and_an_optional_one_is_fine() -> None:
+def test_a_newly_required_field_is_reported_and_an_optional_one_is_fine() -> None:
     old = schema(a=(int, ...))
 
     assert incompatibilities(old, schema(a=(int, ...), b=(int, ...))) == ["b: newly required"]
     assert incompatibilities(old, schema(a=(int, ...), b=(int, 1))) == []
 
 
-def test_a_field_that_loses_its_default_is_told() -> None:
+def test_a_field_that_loses_its_default_is_reported() -> None:
     assert incompatibilities(schema(a=(int, 1)), schema(a=(int, ...))) == ["a: newly required"]
 
 
@@ -82,5 +82,5 @@ def test_schemas_that_contain_themselves_are_compared_too() -> None:
     assert incompatibilities(old, new) == ["value: field removed", "children[].value: field removed"][:1]
 
 
-def test_every_schema_of_the_house_is_compatible_with_itself() -> None:
+def test_every_schema_of_the_project_is_compatible_with_itself() -> None:
     assert {file: incompatibilities(one, one) for file, one in schemas().items()} == {file: [] for file in schemas()}

@@ -1,4 +1,4 @@
-"""The committed schemas are what the classes say, and each event on the wire fits its own."""
+"""The committed schemas are those of the classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_committed_schemas_are_fresh() -> None:
     assert generate.stale(generate.FOLDER) == []
 
 
-def test_writing_twice_changes_nothing_and_clears_what_is_no_event_any_more(tmp_path: Path) -> None:
+def test_writing_twice_changes_nothing_and_removes_files_of_former_events(tmp_path: Path) -> None:
     (tmp_path / "gone.v1.json").write_text("{}")
 
     first, second = generate.write(tmp_path), generate.write(tmp_path)
@@ -66,7 +66,7 @@ def test_without_git_the_check_looks_at_freshness_alone(tmp_path: Path) -> None:
     assert generate.main(["--check"], tmp_path) == 0
 
 
-def test_the_yaml_says_the_same_as_the_data() -> None:
+def test_the_yaml_reads_back_as_the_data() -> None:
     data = document(CLASSES, TOPICS)
 
     assert yaml.safe_load(to_yaml(data)) == data

@@ -1,4 +1,4 @@
-"""Whoever only wants the contracts needs pydantic and nothing else."""
+"""The event classes need pydantic and nothing else."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import SpecRejected
 
 
-def wrong(body: str | bytes, *, is_json: bool = False) -> dict[str, str]:
+def errors_of(body: str | bytes, *, is_json: bool = False) -> dict[str, str]:
     """The errors of a file, by field."""
     raw = body if isinstance(body, bytes) else body.encode()
     with pytest.raises(SpecRejected) as refused:
@@ -53,14 +53,14 @@ def test_each_mistake_names_its_field_and_the_fix(line: str, field: str, says: s
     key = line.partition(":")[0]
     kept = "\n".join(row for row in LOOP_FILE.splitlines() if not row.startswith(f"{key}:"))
 
-    found = wrong(f"{kept}\n{line}\n")
+    found = errors_of(f"{kept}\n{line}\n")
 
     assert list(found) == [field]
     assert says in found[field]
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    found = wrong("loop: Not A Name\nschema: {'a b': {type: number}, c: {type: money}}\n")
+    found = errors_of("loop: Not A Name\nschema: {'a b': {type: number}, c: {type: money}}\n")
 
     assert set(found) == {"loop", "task", "schema.a b", "schema.c.type"}
     assert "lower-case" in found["loop"]
@@ -80,7 +80,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     ],
 )
 def test_yaml_that_is_broken_or_hostile_is_refused(body: str | bytes, says: str) -> None:
-    assert says in wrong(body)["body"]
+    assert says in errors_of(body)["body"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_yaml_that_is_broken_or_hostile_is_refused(body: str | bytes, says: str)
     ],
 )
 def test_json_that_is_broken_or_hostile_is_refused(body: str, says: str) -> None:
-    assert says in wrong(body, is_json=True)["body"]
+    assert says in errors_of(body, is_json=True)["body"]
 
 
 def test_an_infinite_number_in_json_is_refused_by_field() -> None:
@@ -101,4 +101,4 @@ def test_an_infinite_number_in_json_is_refused_by_field() -> None:
 
     text = json.dumps({**body, "retrain": {"below": 0.5}}).replace("0.5}", "1e999}")
 
-    assert "finite" in wrong(text, is_json=True)["retrain.below"]
+    assert "finite" in errors_of(text, is_json=True)["retrain.below"]
