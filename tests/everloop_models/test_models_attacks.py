@@ -218,7 +218,7 @@ def test_a_random_generator_outside_its_own_numbers_is_refused() -> None:
     kept["state"]["pos"] = 100_000
     data = pickle.dumps(_Standing(kept), protocol=5)
 
-    with pytest.raises(ArtifactCorrupt, match="outside its own numbers|state position must be"):
+    with pytest.raises(ArtifactCorrupt, match=r"outside its own numbers|state position must be"):
         unpickled(data, ALLOWED)
 
 
