@@ -1,19 +1,19 @@
-"""What the registry's tests share: a loop file, events as the other services publish them, and the service itself."""
+"""What the registry's tests share: a loop file, a stored version, the handlers over a store, and the service itself."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
+from tests.builders.events import model_trained
+from tests.builders.loops import NOW, loop_spec
+from tests.builders.running import http_client, run_until_exit
 from tests.databases import database_url
-from tests.http_apps import http_app
 
 from everloop_models import build, save
 from everloop_models.store import ArtifactStore
@@ -26,25 +26,8 @@ from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
-from everloop_schemas.monitoring import (
-    DriftDetected,
-    DriftDetectedData,
-    EvaluationUpdated,
-    EvaluationUpdatedData,
-    Scores,
-)
 from everloop_schemas.registry import Decided
-from everloop_schemas.serving import VersionState, VersionStateData
-from everloop_schemas.training import (
-    ChallengeUpdated,
-    ChallengeUpdatedData,
-    Line,
-    Manifest,
-    ModelTrained,
-    ModelTrainedData,
-    RunRequested,
-    RunRequestedData,
-)
+from everloop_schemas.training import ModelTrained, ModelTrainedData
 from everloop_shared.commands import ANONYMOUS
 from everloop_shared.database import Database
 from everloop_shared.errors import FieldError
@@ -59,113 +42,14 @@ schema:
   demand: {type: number}
 rollout: {shadow: 100 predictions, canary: [10%, 50%], step: 100 outcomes}
 """
-EPOCH = datetime(2024, 5, 1, tzinfo=UTC)
 MODEL = ModelSpec(preset="logistic")
-E = TypeVar("E", bound=Event)
-T = TypeVar("T")
 
 
 def spec(**changes: Any) -> LoopSpec:
     """The market loop."""
     fields = {"price": {"type": "number"}, "demand": {"type": "number"}}
     rollout = {"shadow": 100, "canary": [0.1, 0.5], "step": 100}
-    return LoopSpec.model_validate(
-        {"loop": "market", "task": "binary", "schema": fields, "rollout": rollout, **changes}
-    )
-
-
-def event(kind: type[E], data: Any, name: str, loop: str = "market", trace: str | None = None) -> E:
-    """An event of another service."""
-    fields = {"id": name, "time": EPOCH, "subject": loop, "loop": loop, "revision": 1, "traceparent": trace}
-    return kind.model_validate({**fields, "data": data})
-
-
-def line(name: str) -> Line:
-    """A line, with the run that started it."""
-    return Line(line=name, model=MODEL, run=f"run-{name}", start_offset=0, requested_offset=0)
-
-
-def challenge(start: int, losses: Mapping[str, Sequence[float | None]], loop: str = "market") -> ChallengeUpdated:
-    """Losses of the lines from offset `start` on."""
-    n = len(next(iter(losses.values())))
-    data = ChallengeUpdatedData(
-        offsets=tuple(range(start, start + n)),
-        losses={k: tuple(v) for k, v in losses.items()},
-        lines=tuple(line(name) for name in losses if name != "0"),
-    )
-    return event(ChallengeUpdated, data, f"challenge-{start}-{n}", loop)
-
-
-def evaluation(start: int, losses: Mapping[str, Sequence[float | None]], loop: str = "market") -> EvaluationUpdated:
-    """Logged losses of versions from offset `start` on; the loop has no other outcomes before."""
-    n = len(next(iter(losses.values())))
-    scores = Scores(metric="accuracy", served=0.8, rolling=0.8, no_change=0.5, majority=0.5)
-    data = EvaluationUpdatedData(
-        offsets=tuple(range(start, start + n)),
-        served=(next(iter(losses)),) * n,
-        losses={k: tuple(v) for k, v in losses.items()},
-        outcomes=start + n,
-        scores=scores,
-    )
-    return event(EvaluationUpdated, data, f"evaluation-{start}-{n}", loop)
-
-
-def drift(offset: int, **changes: Any) -> DriftDetected:
-    """A drift of the served error at an offset, or of what `changes` say."""
-    data = DriftDetectedData(
-        detector="hddm_w",
-        offset=offset,
-        change_point=offset - 50,
-        outcomes=offset,
-        outcomes_since_change=50,
-        error_before=0.2,
-        error_after=0.6,
-        version="a-0@100",
-        **changes,
-    )
-    return event(DriftDetected, data, f"drift-{offset}")
-
-
-def run_requested(name: str) -> RunRequested:
-    """A line begins."""
-    data = RunRequestedData(
-        run=f"run-{name}",
-        key=name,
-        trigger="drift",
-        reason="drift",
-        line=name,
-        model=MODEL,
-        start_offset=0,
-        requested_offset=0,
-    )
-    return event(RunRequested, data, f"requested-{name}")
-
-
-def state(version: str, state: str = "ready", instance: str = "serving-1", serving: str | None = None) -> VersionState:
-    """An instance's report on a version."""
-    fields = {"version": version, "instance": instance, "state": state, "reason": "test", "serving": serving}
-    data = VersionStateData.model_validate(fields)
-    return event(VersionState, data, f"{state}-{version}-{instance}")
-
-
-def trained(name: str, offset: int, reason: str = "refresh", **changes: Any) -> ModelTrained:
-    """A version of a line."""
-    manifest = Manifest(
-        loop_revision=1,
-        model=MODEL,
-        topic="feature.outcome_observed.v1",
-        partition=0,
-        start_offset=0,
-        end_offset=offset,
-        outcomes=offset,
-        seed=1,
-        libraries={},
-    )
-    version = f"{name}@{offset}"
-    artifact = {"uri": f"file:///nowhere/{version}", "sha256": "0" * 64, "size": 10, "signature": ("demand", "price")}
-    fields = {"version": version, "line": name, "offset": offset, "run": f"run-{name}", "reason": reason}
-    data = ModelTrainedData.model_validate({**fields, **artifact, "manifest": manifest, **changes})
-    return event(ModelTrained, data, f"trained-{version}-{reason}")
+    return loop_spec(**{"schema": fields, "rollout": rollout, **changes})
 
 
 def stored(name: str, offset: int, folder: Path, reason: str = "refresh") -> ModelTrained:
@@ -177,7 +61,7 @@ def stored(name: str, offset: int, folder: Path, reason: str = "refresh") -> Mod
     store = ArtifactStore(folder.as_uri())
     uri = store.put(store.name("market", f"{name}@{offset}", artifact.sha256), artifact.data)
     changes = {"uri": uri, "sha256": artifact.sha256, "size": artifact.size, "signature": model.signature}
-    return trained(name, offset, reason, **changes)
+    return model_trained(name, offset, reason, **changes)
 
 
 @dataclass
@@ -200,7 +84,7 @@ class SteppingClock:
     """A clock that a test sets; each reading is a millisecond later."""
 
     def __init__(self) -> None:
-        self.now = EPOCH
+        self.now = NOW
 
     def __call__(self) -> datetime:
         self.now += timedelta(milliseconds=1)
@@ -264,27 +148,6 @@ async def registry(broker: MemoryBroker, folder: Path) -> AsyncIterator[httpx.As
 async def registry_on(connect: EngineFactory, settings: RegistrySettings) -> AsyncIterator[httpx.AsyncClient]:
     """The whole service over any engine: an HTTP client, once it is ready."""
     service = build_registry(settings, connect)
-    stop = asyncio.Event()
-    running = asyncio.create_task(service.run(stop))
-    try:
-        await until(lambda: running.done() or service.not_ready() is None, 30.0)
-        if running.done():
-            running.result()
-        transport = httpx.ASGITransport(app=http_app(service))
-        yaml = {"content-type": "application/yaml"}
-        base = "http://localhost/v1/loops"
-        async with httpx.AsyncClient(transport=transport, base_url=base, headers=yaml) as client:
-            yield client
-    finally:
-        stop.set()
-        await asyncio.wait([running])
-    running.result()
-
-
-async def until(what: Callable[[], T], deadline_s: float = 10.0) -> T:
-    """Wait for a condition; fails when it does not come."""
-    end = time.monotonic() + deadline_s
-    while not (got := what()):
-        assert time.monotonic() < end, "waited too long"
-        await asyncio.sleep(0.01)
-    return got
+    yaml = {"content-type": "application/yaml"}
+    async with run_until_exit(service), http_client(service, "/v1/loops", headers=yaml) as client:
+        yield client

@@ -12,19 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.builders.events import challenge_updated, drift_detected, evaluation_updated, run_requested, version_state
+from tests.builders.running import until
 from tests.databases import database_url
 from tests.http_apps import http_app
-from tests.registry.registry_harness import (
-    LOOP_FILE,
-    challenge,
-    drift,
-    evaluation,
-    registry,
-    run_requested,
-    state,
-    stored,
-    until,
-)
+from tests.registry.registry_harness import LOOP_FILE, registry, stored
 
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.app import build
@@ -67,17 +59,17 @@ def count_handled(broker: MemoryBroker, topic: str) -> int:
 
 async def run_to_canary(broker: MemoryBroker, folder: Path) -> None:
     """Run a loop up to its second model: first champion, an alarm, a challenger in canary."""
-    await publish(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
+    await publish(broker, run_requested("a-0"), challenge_updated(0, {"0": LOST, "a-0": WON}))
     await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
-    await publish(broker, stored("a-0", 200, folder / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
+    await publish(broker, stored("a-0", 200, folder / "artifacts", "gate"), evaluation_updated(0, {"0": [0.5] * 200}))
     await until(lambda: decided_types(broker)[-1:] == ["model_promoted"])
-    await publish(broker, drift(199), state("a-0@200"))
+    await publish(broker, drift_detected(199, 149), version_state("a-0@200"))
     await until(lambda: count_handled(broker, "monitoring.drift_detected.v1") == 1)
-    await publish(broker, challenge(200, {"a-0": LOST, "b-0": WON}))
+    await publish(broker, challenge_updated(200, {"a-0": LOST, "b-0": WON}))
     await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
     await publish(broker, stored("b-0", 400, folder / "artifacts", "gate"))
     await until(lambda: decided_types(broker)[-2:] == ["version_registered", "rollout_changed"])
-    await publish(broker, state("b-0@400"), evaluation(200, {"a-0@200": [0.5] * 50}))
+    await publish(broker, version_state("b-0@400"), evaluation_updated(200, {"a-0@200": [0.5] * 50}))
     await until(lambda: len(decided_types(broker)) == 10)
 
 
@@ -243,7 +235,7 @@ async def test_a_restart_publishes_nothing_again_and_goes_on(tmp_path: Path) -> 
 
     async with registry(broker, tmp_path) as client:
         restarted = len(decided_types(broker))
-        await publish(broker, evaluation(250, {"a-0@200": [0.5] * 50, "b-0@400": [0.5] * 50}))
+        await publish(broker, evaluation_updated(250, {"a-0@200": [0.5] * 50, "b-0@400": [0.5] * 50}))
         await until(lambda: len(decided_types(broker)) > published)
         rollout = (await client.get("/market/rollout")).json()
 
@@ -357,18 +349,24 @@ async def test_a_loop_shows_what_instances_serve_that_cannot_load_the_champion(t
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:
         await put(client)
-        await publish(broker, run_requested("a-0"), challenge(0, {"0": LOST, "a-0": WON}))
+        await publish(broker, run_requested("a-0"), challenge_updated(0, {"0": LOST, "a-0": WON}))
         await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
-        await publish(broker, stored("a-0", 200, tmp_path / "artifacts", "gate"), evaluation(0, {"0": [0.5] * 200}))
+        await publish(
+            broker, stored("a-0", 200, tmp_path / "artifacts", "gate"), evaluation_updated(0, {"0": [0.5] * 200})
+        )
         await until(lambda: decided_types(broker)[-1:] == ["model_promoted"])
-        await publish(broker, state("a-0@200", "failed", serving="0"))
+        await publish(broker, version_state("a-0@200", "failed", serving="0"))
         await until(lambda: decided_types(broker)[-1:] == ["model_rolled_back"])
         back = (await client.get("/market")).json()
         await client.post("/market/rollback", json={"reason": "a person insists", "to": "a-0@200"})
-        await publish(broker, state("a-0@200", "failed", serving="0"), state("a-0@200", "failed", "two", serving="0"))
+        await publish(
+            broker,
+            version_state("a-0@200", "failed", serving="0"),
+            version_state("a-0@200", "failed", "two", serving="0"),
+        )
         await until(lambda: count_handled(broker, "serving.version_state.v1") == 3)
         broken = (await client.get("/market")).json()
-        await publish(broker, state("a-0@200", "ready"))
+        await publish(broker, version_state("a-0@200", "ready"))
         await until(lambda: count_handled(broker, "serving.version_state.v1") == 4)
         mended = (await client.get("/market")).json()
 

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from river.tree.nodes.branch import NumericBinaryBranch
-from tests.registry.registry_harness import spec, stored, trained
+from tests.builders.events import model_trained
+from tests.registry.registry_harness import spec, stored
 
 from everloop_models import build, save
 from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES
@@ -40,7 +41,7 @@ def store_bytes(folder: Path, data: bytes, reason: str = "refresh") -> ModelTrai
     """A version whose artifact is these bytes, right in everything else."""
     digest = sha256(data).hexdigest()
     uri = ArtifactStore(folder.as_uri()).put(ArtifactStore.name("market", "a-0@10", digest), data)
-    return trained("a-0", 10, reason, uri=uri, size=len(data), sha256=digest)
+    return model_trained("a-0", 10, reason, uri=uri, size=len(data), sha256=digest)
 
 
 async def test_a_sound_artifact_passes(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:

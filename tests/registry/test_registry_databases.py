@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.builders.events import run_requested
+from tests.builders.running import until
 from tests.databases import Databases, Postgres, Sqlite, database_url
-from tests.registry.registry_harness import LOOP_FILE, registry_on, run_requested, until
+from tests.registry.registry_harness import LOOP_FILE, registry_on
 
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.settings import RegistrySettings

@@ -7,18 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.builders.events import challenge_updated, evaluation_updated, model_trained, run_requested, version_state
 from tests.databases import database_url
-from tests.registry.registry_harness import (
-    LOOP_FILE,
-    HandlerHarness,
-    challenge,
-    evaluation,
-    registry,
-    run_requested,
-    spec,
-    state,
-    trained,
-)
+from tests.registry.registry_harness import LOOP_FILE, HandlerHarness, registry, spec
 
 from everloop_learning.errors import LoopNotFound
 from everloop_registry.adapters.loop_reader import SqlLoopReader
@@ -41,9 +32,9 @@ async def promoted(harness: HandlerHarness) -> None:
     """Line a-0 is champion at offset 200."""
     await harness.handle(
         run_requested("a-0"),
-        challenge(0, {"0": LOST, "a-0": WON}),
-        evaluation(0, {"0": [0.5] * 200}),
-        trained("a-0", 200, "gate"),
+        challenge_updated(0, {"0": LOST, "a-0": WON}),
+        evaluation_updated(0, {"0": [0.5] * 200}),
+        model_trained("a-0", 200, "gate"),
     )
     assert (await harness.loop()).champion.version == "a-0@200"
 
@@ -76,10 +67,10 @@ async def test_events_that_arrive_after_the_deletion_are_ignored(harness: Handle
     await harness.command("delete", "market", "over")
 
     decided = await harness.handle(
-        trained("a-0", 300),
-        challenge(200, {"a-0": LOST, "b-0": WON}),
-        evaluation(200, {"a-0@200": LOST}),
-        state("a-0@200", "failed"),
+        model_trained("a-0", 300),
+        challenge_updated(200, {"a-0": LOST, "b-0": WON}),
+        evaluation_updated(200, {"a-0@200": LOST}),
+        version_state("a-0@200", "failed"),
         run_requested("c-0"),
     )
 
@@ -95,8 +86,8 @@ async def test_a_loop_that_is_applied_again_begins_a_new_lifetime(harness: Handl
     await harness.command("delete", "market", "over")
 
     applied = await harness.command("apply", spec(task="regression"))
-    old = await harness.handle(challenge(200, {"0": LOST, "a-0": WON}), trained("a-0", 400, "gate"))
-    new = await harness.handle(of_revision(challenge(400, {"0": LOST, "b-400": WON}), 2))
+    old = await harness.handle(challenge_updated(200, {"0": LOST, "a-0": WON}), model_trained("a-0", 400, "gate"))
+    new = await harness.handle(of_revision(challenge_updated(400, {"0": LOST, "b-400": WON}), 2))
 
     loop = await harness.loop()
     assert (applied, old, new) == (["loop_applied"], [], ["gate_decided", "rollout_changed"])
@@ -108,7 +99,7 @@ async def test_a_loop_that_is_applied_again_begins_a_new_lifetime(harness: Handl
 async def test_versions_that_a_rollback_may_name_are_kept_and_an_older_one_is_refused(harness: HandlerHarness) -> None:
     await promoted(harness)
     for offset in range(300, 300 + 100 * (MAX_KEPT_VERSIONS + 2), 100):
-        await harness.handle(trained("b-0", offset, "initial"))
+        await harness.handle(model_trained("b-0", offset, "initial"))
 
     loop = await harness.loop()
     assert "a-0@200" in loop.kept, "it is champion"

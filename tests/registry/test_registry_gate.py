@@ -8,7 +8,7 @@ from random import Random
 from statistics import median
 
 import pytest
-from tests.registry.registry_harness import challenge
+from tests.builders.events import challenge_updated
 
 from everloop_registry.domain.betting import BettingTest
 from everloop_registry.domain.gate import MAX_PENDING_OUTCOMES, Gate, GateWin
@@ -29,7 +29,7 @@ def needed(random: Random, gap: float, limit: int = 5000) -> int:
 
 def observe(gate: Gate, champion: float, challenger: float, start: int, n: int = 100) -> GateWin | None:
     """Constant losses of both on n outcomes."""
-    return gate.observe("a-0", challenge(start, {"a-0": [champion] * n, "b-0": [challenger] * n}).data, SPEC)
+    return gate.observe("a-0", challenge_updated(start, {"a-0": [champion] * n, "b-0": [challenger] * n}).data, SPEC)
 
 
 @pytest.mark.parametrize(("gap", "fewest", "most"), [(0.05, 200, 600), (0.10, 70, 180)])
@@ -84,7 +84,7 @@ def test_a_repeated_range_with_fewer_lines_keeps_the_evidence() -> None:
     gate = Gate()
     observe(gate, 1.0, 0.0, start=0)
 
-    gate.observe("a-0", challenge(0, {"a-0": [1.0] * 100}).data, SPEC)
+    gate.observe("a-0", challenge_updated(0, {"a-0": [1.0] * 100}).data, SPEC)
 
     assert gate.challengers["b-0"].bet.outcomes == 100
 
@@ -122,7 +122,7 @@ def test_the_same_alarm_twice_is_one_epoch() -> None:
 def test_more_challengers_and_later_epochs_need_more_evidence() -> None:
     gate = Gate()
     lines = {"a-0": [0.5], "b-0": [0.5], "c-0": [0.5], "0": [0.5]}
-    gate.observe("a-0", challenge(0, lines).data, SPEC)
+    gate.observe("a-0", challenge_updated(0, lines).data, SPEC)
 
     two = gate.log_threshold(gate.challengers["b-0"], 0.05)
     gate.restart_line("b-0")
@@ -135,7 +135,7 @@ def test_more_challengers_and_later_epochs_need_more_evidence() -> None:
 def test_outcomes_that_one_of_the_pair_did_not_predict_are_left_out() -> None:
     gate = Gate()
 
-    gate.observe("a-0", challenge(0, {"a-0": [1.0, None, 1.0], "b-0": [None, 0.0, 0.0]}).data, SPEC)
+    gate.observe("a-0", challenge_updated(0, {"a-0": [1.0, None, 1.0], "b-0": [None, 0.0, 0.0]}).data, SPEC)
 
     assert gate.challengers["b-0"].bet.outcomes == 1
 
@@ -144,7 +144,7 @@ def test_a_batch_of_a_hundred_outcomes_and_four_lines_takes_milliseconds() -> No
     gate, lines = Gate(), {name: [0.5] * 100 for name in ("a-0", "b-0", "c-0", "d-0")}
 
     start = time.perf_counter()
-    gate.observe("a-0", challenge(0, lines).data, SPEC)
+    gate.observe("a-0", challenge_updated(0, lines).data, SPEC)
 
     assert time.perf_counter() - start < 0.1
 
@@ -162,7 +162,7 @@ def test_a_value_outside_the_bounds_counts_as_the_nearest_inside(x: float) -> No
 def test_while_the_champions_line_has_no_losses_what_was_served_takes_its_place() -> None:
     gate = Gate()
 
-    early = gate.observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC)
+    early = gate.observe("a-0", challenge_updated(0, {"b-0": [0.0] * 300}).data, SPEC)
     win = gate.compare_pending(SPEC, dict.fromkeys(range(300), 1.0))
 
     assert early is None
@@ -171,7 +171,7 @@ def test_while_the_champions_line_has_no_losses_what_was_served_takes_its_place(
 
 
 def test_what_was_served_may_be_known_first() -> None:
-    win = Gate().observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC, dict.fromkeys(range(300), 1.0))
+    win = Gate().observe("a-0", challenge_updated(0, {"b-0": [0.0] * 300}).data, SPEC, dict.fromkeys(range(300), 1.0))
 
     assert win is not None
     assert win.line == "b-0"
@@ -180,7 +180,7 @@ def test_what_was_served_may_be_known_first() -> None:
 def test_the_champions_own_line_is_the_comparison_where_it_has_a_loss() -> None:
     gate = Gate()
     losses: dict[str, list[float | None]] = {"a-0": [0.0] * 100 + [None] * 100, "b-0": [0.0] * 200}
-    gate.observe("a-0", challenge(0, losses).data, SPEC, dict.fromkeys(range(200), 1.0))
+    gate.observe("a-0", challenge_updated(0, losses).data, SPEC, dict.fromkeys(range(200), 1.0))
 
     assert sorted(gate.pending) == []
     assert gate.challengers["b-0"].bet.outcomes == 200
@@ -190,7 +190,7 @@ def test_the_champions_own_line_is_the_comparison_where_it_has_a_loss() -> None:
 def test_the_oldest_outcomes_whose_served_loss_never_comes_are_dropped() -> None:
     gate = Gate()
     for start in range(0, 3000, 100):
-        gate.observe("a-0", challenge(start, {"b-0": [0.0] * 100}).data, SPEC)
+        gate.observe("a-0", challenge_updated(start, {"b-0": [0.0] * 100}).data, SPEC)
 
     assert len(gate.pending) == MAX_PENDING_OUTCOMES
 
@@ -198,7 +198,7 @@ def test_the_oldest_outcomes_whose_served_loss_never_comes_are_dropped() -> None
 @pytest.mark.parametrize("change", ["champion", "alarm"])
 def test_pending_outcomes_belong_to_one_test_epoch(change: str) -> None:
     gate = Gate()
-    gate.observe("a-0", challenge(0, {"b-0": [0.0] * 300}).data, SPEC)
+    gate.observe("a-0", challenge_updated(0, {"b-0": [0.0] * 300}).data, SPEC)
 
     gate.restart_for_champion() if change == "champion" else gate.restart_for_alarm(299)
 

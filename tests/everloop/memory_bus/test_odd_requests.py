@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from tests.builders.running import until
 from tests.everloop.memory_bus.six_services import ask, installation
 from tests.http_apps import http_app
-from tests.registry.registry_harness import until
 
 from everloop.memory_bus.app import run
 from everloop_shared.messaging.memory import MemoryBroker

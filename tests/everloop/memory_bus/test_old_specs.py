@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders.running import until
 from tests.everloop.memory_bus.six_services import ask, installation
-from tests.registry.registry_harness import until
 
 from everloop.memory_bus.app import run
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
