@@ -12,8 +12,8 @@ from tests.bench import stream
 from tests.bench.figures import Figure
 from tests.bench.settings import Settings
 
+from everloop_learning.outcome import Outcome
 from everloop_models import ArtifactUnavailable, OnlineModel
-from everloop_training.domain.outcome import Outcome, outcome_of
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.learning_line import SavedVersion
 from everloop_training.worker.learners.loop_learner import LoopLearner
@@ -24,7 +24,7 @@ BATCH = 100
 
 async def measure(settings: Settings) -> list[Figure]:
     """CPU time of this thread; a line of logistic regression, its losses reported every 100 outcomes."""
-    outcomes = [outcome_of(event, i) for i, event in enumerate(stream.outcomes(settings.learner_outcomes))]
+    outcomes = [Outcome.from_event(event, i) for i, event in enumerate(stream.outcomes(settings.learner_outcomes))]
     ours, bare = list[float](), list[float]()
     for _ in range(settings.runs):
         ours.append(learn_ours(outcomes))

@@ -12,9 +12,9 @@ from tests.chaos.check_ids import MADE, OUTCOMES
 from tests.chaos.findings import Findings
 from tests.chaos.topics import Log, Record
 
+from everloop_learning.baseline import Baseline, RunningLabels
+from everloop_learning.losses import Losses
 from everloop_models import OnlineModel, build, verify_and_load
-from everloop_models.baseline import Baseline
-from everloop_models.losses import Losses
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 
@@ -39,8 +39,7 @@ def check_learning(log: Log, loop: str, spec: LoopSpec, findings: Findings) -> N
     told = {offset for line, offset in table if line == "0"}
     wanted = {r.offset for r in outcomes}
     findings.expect("every outcome is judged", told == wanted, f"{loop}: {sorted(told ^ wanted)[:20]}")
-    truth = Losses(spec), Baseline(spec)
-    scales, baseline = _scales(outcomes, *truth)
+    scales, baseline = _scales(outcomes, spec)
     _compare(loop, "0", baseline, table, findings)
     versions = _versions(log, loop)
     for record in log.first(RUNS, loop).values():
@@ -82,14 +81,15 @@ def _table(log: Log, loop: str, topic: str, claim: str, findings: Findings) -> T
     return table
 
 
-def _scales(outcomes: list[Record], losses: Losses, baseline: Baseline) -> tuple[list[float], dict[int, float]]:
+def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[float], dict[int, float]]:
     """What the loss function knew at each outcome, and the losses of the baseline."""
-    scales, found = [], {}
+    losses, labels = Losses(spec), RunningLabels(spec.task == "regression")
+    baseline, scales, found = Baseline(spec, labels), list[float](), dict[int, float]()
     for record in outcomes:
         label = record.data["label"]
         scales.append(losses.spread.width)
         found[record.offset] = losses.loss(label, *baseline.predict())
-        baseline.learn(label)
+        labels.add(label)
         losses.learn(label)
     return scales, found
 

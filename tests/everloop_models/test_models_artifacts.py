@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 from everloop_models import Artifact, ArtifactCorrupt, ArtifactUnavailable, build, save, verify_and_load
-from everloop_models.baseline import Baseline
 from everloop_models.formats.river.estimators import PRESETS
-from everloop_models.losses import Losses
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
@@ -115,40 +113,6 @@ def test_nothing_of_more_than_the_largest_size_is_read(tmp_path: Path) -> None:
     for size in (0, 101, 2**70, -1):
         with pytest.raises(ArtifactCorrupt):
             store.get(name, size)
-
-
-def test_the_baseline_is_the_running_majority_and_starts_with_the_default() -> None:
-    baseline = Baseline(spec("multiclass", label={"classes": ["cat", "dog"]}))
-    before = baseline.predict().value
-    for label in ("dog", "dog", "cat"):
-        baseline.learn(label)
-
-    restored = Baseline(spec("multiclass", label={"classes": ["cat", "dog"]}))
-    restored.restore(baseline.state())
-
-    assert before == "cat"
-    assert restored.predict() == baseline.predict() == ("dog", {"dog": 2 / 3, "cat": 1 / 3})
-
-
-def test_the_baseline_of_numbers_is_their_running_mean() -> None:
-    baseline = Baseline(spec("regression"))
-
-    for label in (1.0, 2.0, 6.0):
-        baseline.learn(label)
-
-    assert baseline.predict().value == pytest.approx(3.0)
-
-
-def test_losses_lie_between_zero_and_one() -> None:
-    by_class, by_brier, by_number = Losses(spec()), Losses(spec(metric="log_loss")), Losses(spec("regression"))
-    for label in (0.0, 10.0, 20.0):
-        by_number.learn(label)
-
-    assert (by_class.loss(True, True), by_class.loss(True, False)) == (0.0, 1.0)
-    assert by_brier.loss(True, True, {"true": 0.8, "false": 0.2}) == pytest.approx(0.04)
-    assert by_brier.loss(True, False, {"true": 0.0, "false": 1.0}) == 1.0
-    assert by_number.loss(10.0, 10.0) == 0.0
-    assert 0 < by_number.loss(10.0, 12.0) < by_number.loss(10.0, 1e12) <= 1.0
 
 
 def row(random: Random) -> tuple[Fields, bool]:

@@ -23,9 +23,9 @@ from tests.training.training_world import (
     state,
 )
 
+from everloop_learning.outcome import Outcome
 from everloop_models import ModelBroken, verify_and_load
 from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained, RunFinished, RunRequested
-from everloop_training.domain.outcome import outcome_of
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 
@@ -242,7 +242,7 @@ def test_a_hundred_feedback_events_start_a_line_from_now_and_corrections_are_not
     learner.take_events()
 
     for i in range(300, 401):
-        learner.learn(outcome_of(event(i - 200, label=None, correction=1, kind="feedback"), i))
+        learner.learn(Outcome.from_event(event(i - 200, label=None, correction=1, kind="feedback"), i))
 
     events = learner.take_events()
     [run] = of(RunRequested, events)
@@ -349,7 +349,7 @@ def test_regression_losses_lie_between_zero_and_one() -> None:
 
     for i in range(500):
         a = float(outcomes(i, i + 1)[0].features["a"] or 0)
-        learner.learn(outcome_of(event(i, label=100 * a, prediction=0.0), i))
+        learner.learn(Outcome.from_event(event(i, label=100 * a, prediction=0.0), i))
 
     seen = losses(learner.take_events())
     assert all(0 <= loss <= 1 for line in seen.values() for loss in line.values())
@@ -362,7 +362,7 @@ def test_labels_at_the_edge_of_a_double_cost_at_most_a_line_and_the_loop_goes_on
     strikes = {50: huge, 51: -huge, 52: huge, 53: -huge, 54: 10**400}
 
     for i in range(300):
-        learner.learn(outcome_of(event(i, label=strikes.get(i, float(i % 10)), prediction=0.0), i))
+        learner.learn(Outcome.from_event(event(i, label=strikes.get(i, float(i % 10)), prediction=0.0), i))
     events = learner.take_events()
 
     reported = losses(events)["0"]
@@ -393,7 +393,7 @@ def test_the_floor_acts_on_the_metric_of_the_spec(metric: str, below: float, rea
     learner = floor(metric, below)
     for i in range(600):
         label = metric == "log_loss" or i % 200 == 0
-        learner.learn(outcome_of(event(i, label=label, probabilities={"true": 0.1, "false": 0.9}), i))
+        learner.learn(Outcome.from_event(event(i, label=label, probabilities={"true": 0.1, "false": 0.9}), i))
 
     assert reasons(learner) == [reason]
 
@@ -402,7 +402,7 @@ def test_the_floor_acts_on_the_metric_of_the_spec(metric: str, below: float, rea
 def test_the_floor_of_a_regression_is_above_an_error_and_below_a_fit(metric: str, below: float, acts: bool) -> None:
     learner = floor(metric, below, "regression")
     for i in range(600):
-        learner.learn(outcome_of(event(i, label=float(i % 20), prediction=9.5), i))
+        learner.learn(Outcome.from_event(event(i, label=float(i % 20), prediction=9.5), i))
 
     assert bool(reasons(learner)) is acts
 
@@ -411,6 +411,6 @@ def test_the_floor_of_a_regression_is_above_an_error_and_below_a_fit(metric: str
 def test_a_floor_is_no_alarm_where_the_metric_is_undefined(metric: str) -> None:
     learner = floor(metric, 0.99)
     for i in range(1500):
-        learner.learn(outcome_of(event(i, label=False, probabilities={"true": 0.2, "false": 0.8}), i))
+        learner.learn(Outcome.from_event(event(i, label=False, probabilities={"true": 0.2, "false": 0.8}), i))
 
     assert reasons(learner) == []

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from tests.training.training_world import event, losses, running_training, spec, state
 
+from everloop_learning.outcome import Outcome
 from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetter
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.training import ChallengeUpdated, ModelTrained
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_training.domain.outcome import Outcome
 from everloop_training.worker.learners.loop_learner import LoopLearner
 from everloop_training.worker.protocol.pipe import WorkerProcess
 from everloop_training.worker.protocol.progress import OutcomeInProgress, read_in_progress

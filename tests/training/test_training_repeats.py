@@ -6,9 +6,8 @@ import pickle
 
 from tests.training.training_world import dependencies, losses, make_learner, outcomes, state
 
-from everloop_training.domain.outcome import Outcome
+from everloop_learning.outcome import Outcome
 from everloop_training.worker.learners.loop_learner import LoopLearner
-from everloop_training.worker.learners.repeats import OFFSETS_KEPT, REMEMBERED, Repeats
 
 
 def log_with_repeats(stop: int) -> list[Outcome]:
@@ -56,21 +55,3 @@ def test_a_snapshot_between_an_outcome_and_its_repetition_remembers() -> None:
     fed(learner, log[53:])
 
     assert learner.progress.outcomes == 60
-
-
-def test_what_is_remembered_of_ids_is_bounded() -> None:
-    repeats = Repeats()
-    for outcome in outcomes(0, 3):
-        assert not repeats.again(outcome)
-    for i in range(REMEMBERED):
-        repeats.again(outcomes(3, 4)[0]._replace(offset=i + 3, id=f"other-{i}"))
-
-    assert not repeats.again(outcomes(0, 1)[0]._replace(offset=REMEMBERED + 3))
-
-
-def test_what_is_kept_of_repetitions_is_bounded() -> None:
-    repeats, [outcome] = Repeats(), outcomes(0, 1)
-    for offset in range(OFFSETS_KEPT + 10):
-        repeats.again(outcome._replace(offset=offset))
-
-    assert (len(repeats.offsets), min(repeats.offsets)) == (OFFSETS_KEPT, 10)

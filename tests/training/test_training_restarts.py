@@ -20,10 +20,10 @@ from tests.training.training_world import (
     state,
 )
 
+from everloop_learning.outcome import Outcome
 from everloop_models.formats.river.model import RiverModel
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished
-from everloop_training.domain.outcome import Outcome, outcome_of
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 LINE = "logistic-regression-0"
@@ -44,7 +44,7 @@ def _frail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def poisoned(*offsets: int) -> dict[int, Outcome]:
-    return {o: outcome_of(event(o, features={"a": POISON, "b": 0.5}), o) for o in offsets}
+    return {o: Outcome.from_event(event(o, features={"a": POISON, "b": 0.5}), o) for o in offsets}
 
 
 def feed(learner: LoopLearner, start: int, stop: int, poison: dict[int, Outcome], **parts: Any) -> None:

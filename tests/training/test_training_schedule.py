@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 from tests.training.training_world import event, spec
 
+from everloop_learning.outcome import Outcome
 from everloop_schemas.cron import Cron
-from everloop_training.domain.outcome import outcome_of
 from everloop_training.worker.learners.triggers import RunTriggers
 
 MONDAY = datetime(2026, 6, 1, 2, 30, tzinfo=UTC)
@@ -47,7 +47,7 @@ def test_a_label_dated_as_its_sender_likes_moves_no_schedule() -> None:
     strange = event(0).model_copy(update={"time": datetime(9999, 12, 31, tzinfo=UTC)})
 
     fired = [
-        triggers.find_due(daily, outcome_of(strange if i == 1 else event(i), i, logged_ms), i)
+        triggers.find_due(daily, Outcome.from_event(strange if i == 1 else event(i), i, logged_ms), i)
         for i, logged_ms in enumerate(int((MONDAY.timestamp() + h * 3600) * 1000) for h in range(0, 30))
     ]
 

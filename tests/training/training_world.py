@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from everloop_learning.outcome import Outcome
 from everloop_models import ArtifactUnavailable, OnlineModel, save, verify_and_load
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved, OutcomeObservedData
@@ -23,7 +24,6 @@ from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.service import Service
 from everloop_training.adapters.supervisor import StartWorker
 from everloop_training.app import build
-from everloop_training.domain.outcome import Outcome, outcome_of
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.inline import InlineWorker
 from everloop_training.worker.learners.dependencies import LearnerDependencies
@@ -91,7 +91,7 @@ def event(i: int, loop: str = "market", flipped: bool = False, **parts: Any) -> 
 
 
 def outcomes(start: int, stop: int, **parts: Any) -> list[Outcome]:
-    return [outcome_of(event(i, **parts), i) for i in range(start, stop)]
+    return [Outcome.from_event(event(i, **parts), i) for i in range(start, stop)]
 
 
 def alert(offset: int, change_point: int, ident: str = "alert", **changes: Any) -> DriftDetected:

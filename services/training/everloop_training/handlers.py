@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from everloop_learning.loops import KnownLoops
+from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
@@ -14,7 +15,6 @@ from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import Actor
 from everloop_shared.messaging.routes import Position
-from everloop_training.domain.outcome import outcome_of
 from everloop_training.domain.run_quota import RunQuota
 from everloop_training.errors import OutcomesNotLearned
 from everloop_training.ports import Learners, OutcomeQueue, RunLog
@@ -55,7 +55,7 @@ class Handlers:
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
         """An outcome to learn; a repeated record is learned once."""
         self.loops.require_arrived(event.loop)
-        await self.outcomes.put(at.partition, event.loop, outcome_of(event, at.offset, at.timestamp, at.size))
+        await self.outcomes.put(at.partition, event.loop, Outcome.from_event(event, at.offset, at.timestamp, at.size))
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:

@@ -9,8 +9,8 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 
 if TYPE_CHECKING:
+    from everloop_learning.outcome import Outcome
     from everloop_shared.messaging.routes import Position
-    from everloop_training.domain.outcome import Outcome
     from everloop_training.domain.run_reply import RunReply
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from everloop_learning.losses import prediction_error
 from everloop_metrics import metric_input
 from everloop_monitoring.domain.drift import Alarm
 from everloop_monitoring.domain.labels import LabelSelection
 from everloop_monitoring.domain.metric_scores import ERROR_METRICS, MetricInputs, baseline_inputs, majority_probability
-from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, ComparedErrors, VersionTally, prediction_error
+from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, ComparedErrors, VersionTally
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState, predictions_of
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from everloop_features.sources import Sources
+from everloop_learning.feedback_share import FeedbackShare
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
@@ -17,13 +17,13 @@ class LabelSelection:
     `alert` is the message of the alert that the last outcome raised because contradictions are frequent.
     """
 
-    sources: Sources
+    sources: FeedbackShare
     contradictions: Contradictions
     alert: str | None = None
 
     def select_first(self, outcome: OutcomeObservedData) -> Scalar | None:
         """The label of an outcome without one; None where there is none, or its source has reached its share."""
-        if outcome.label is None or self.sources.decides(outcome.kind == "label", outcome.source):
+        if outcome.label is None or self.sources.admit(outcome.kind == "label", outcome.source):
             return outcome.label
         self.contradictions.over_share += 1
         self._record(outcome)
@@ -38,7 +38,7 @@ class LabelSelection:
             return known
         if known is None:
             return self.select_first(outcome)
-        if outcome.kind == "feedback" and not self.sources.decides(False, outcome.source):
+        if outcome.kind == "feedback" and not self.sources.admit(False, outcome.source):
             self.contradictions.over_share += 1
             self._record(outcome)
             return known

@@ -6,17 +6,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from everloop_schemas.envelope import Scalar
-from everloop_shared.arithmetic import distance, exact, mean
+from everloop_shared.arithmetic import exact, mean
 
 ROLLING_OUTCOMES = 500
 """Rolling scores are means over so many of the latest outcomes."""
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1_000, 100_000
 """The most classes counted for the majority, and the sum of their lengths; further classes are not counted."""
-
-
-def prediction_error(is_regression: bool, prediction: Scalar, label: Scalar) -> float:
-    """The absolute error of a number, finite; 0 or 1 for a class."""
-    return distance(prediction, label) if is_regression else float(prediction != label)
 
 
 @dataclass(slots=True)

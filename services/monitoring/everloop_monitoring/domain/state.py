@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from math import fsum
 from typing import NamedTuple
 
-from everloop_features.sources import Sources
-from everloop_metrics import brier_loss
+from everloop_learning.feedback_share import FeedbackShare
+from everloop_learning.losses import Losses, prediction_error
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, DriftDetector, ErrorThreshold
 from everloop_monitoring.domain.metric_scores import MetricScores
-from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines, ComparedErrors, ErrorSums, prediction_error
+from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines, ComparedErrors, ErrorSums
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -69,7 +69,7 @@ class EvaluationState:
     drift_detector: DriftDetector = field(default_factory=DriftDetector)
     error_threshold: ErrorThreshold = field(default_factory=ErrorThreshold)
     spread: Spread = field(default_factory=Spread)
-    sources: Sources = field(default_factory=Sources)
+    sources: FeedbackShare = field(default_factory=FeedbackShare)
     contradictions: Contradictions = field(default_factory=Contradictions)
     measure: MetricScores = field(default_factory=MetricScores)
 
@@ -81,16 +81,11 @@ class EvaluationState:
         return ComparedErrors(*(fsum(side) / len(self.recent) for side in sides)).as_scores(is_regression)
 
     def record_losses(self, spec: LoopSpec, outcome: OutcomeObservedData, label: Scalar) -> dict[str, float]:
-        """The loss of each version on an outcome, in [0, 1] as in training; its error joins the version's last ones.
-
-        0 or 1 for a class, or half the Brier score where the metric is log_loss; e / (e + width) for a number.
-        """
-        is_regression, losses = spec.task == "regression", dict[str, float]()
+        """The loss of each version on an outcome, in [0, 1] as in training; its error joins the version's last ones."""
+        of_loop, losses = Losses(spec, self.spread), dict[str, float]()
         for version, prediction, probabilities in predictions_of(outcome):
-            error = prediction_error(is_regression, prediction, label)
-            losses[version] = self.spread.loss(error) if is_regression else error
-            if spec.metric == "log_loss" and probabilities:
-                losses[version] = brier_loss(label, probabilities)
+            losses[version] = of_loop.loss(label, prediction, probabilities)
+            error = prediction_error(of_loop.regression, prediction, label)
             recent = self.by_version.get(version, (0, []))[1]
             self.by_version[version] = (self.outcomes, [*recent[-ROLLING_OUTCOMES + 1 :], error])
         for version, (last, _) in list(self.by_version.items()):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from everloop_features.sources import Sources
-from everloop_models import Prediction
-from everloop_models.baseline import Baseline
-from everloop_schemas.envelope import Fields, Scalar
+from everloop_learning.baseline import Baseline
+from everloop_learning.feedback_share import FeedbackShare
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
-from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
 from everloop_shared.arithmetic import exact, mean
 
@@ -34,7 +32,7 @@ class Labels:
         self.count, self.total = 0, 0
         self.classes: dict[Scalar, int] = {}
         self._latest: OrderedDict[str, Scalar | None] = OrderedDict()
-        self._sources = Sources()
+        self._sources = FeedbackShare()
         self.bytes = self._class_bytes = 0
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -42,7 +40,7 @@ class Labels:
         self.life = int(state.get("life", 1))
         self.count, self.total = int(state["count"]), int(state["total"])
         labels, feedback, by_source = state.get("sources", (0, 0, {}))
-        self._sources = Sources(int(labels), int(feedback), {name: int(n) for name, n in by_source.items()})
+        self._sources = FeedbackShare(int(labels), int(feedback), {name: int(n) for name, n in by_source.items()})
         self.classes = {label: int(n) for label, n in state["classes"]}
         self._latest = OrderedDict((i, label) for i, label in state["latest"])
         self._class_bytes = sum(map(_size, self.classes))
@@ -69,7 +67,7 @@ class Labels:
         known, before = prediction_id in self._latest, self._latest.get(prediction_id)
         if said.correction and not known:
             return  # what it corrects is counted, and what that was is forgotten
-        if before is None and label is not None and not self._sources.decides(said.kind == "label", said.source):
+        if before is None and label is not None and not self._sources.admit(said.kind == "label", said.source):
             label = None
         if known:
             self.bytes -= _size(prediction_id, before)
@@ -116,24 +114,10 @@ def _size(*parts: Scalar | None) -> int:
     return ENTRY_BYTES + sum(len(part) for part in parts if isinstance(part, str))
 
 
-class VersionZero:
-    """Version 0 of a loop: the baseline of `everloop_models` over the labels counted so far."""
+class VersionZero(Baseline):
+    """Version 0 of a loop, over the labels counted so far."""
 
     version = BASELINE
-
-    def __init__(self, spec: LoopSpec, labels: Labels) -> None:
-        self._baseline = Baseline(spec)
-        self._labels = labels
-
-    def predict(self, features: Fields) -> Prediction:
-        """The majority class or mean of the labels."""
-        baseline, labels = self._baseline, self._labels
-        baseline.count = labels.count if baseline.regression or labels.classes else 0
-        if baseline.regression:
-            baseline.mean = labels.mean
-        else:
-            baseline.classes = labels.classes
-        return baseline.predict(features)
 
 
 def _term(label: Scalar) -> int:

@@ -7,12 +7,12 @@ import random
 from dataclasses import dataclass
 
 from everloop_learning.loops import KnownLoops
+from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import LogReader, Position
-from everloop_training.domain.outcome import Outcome, outcome_of
 
 SHORTEST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 
@@ -28,7 +28,7 @@ class LogHistory:
         """The outcomes of a partition with start <= offset < stop, each with its loop."""
         records = await self.records(OutcomeObserved.topic, partition, start, stop)
         found = ((at, event) for at, event in records if isinstance(event, OutcomeObserved))
-        return [(event.loop, outcome_of(event, at.offset, at.timestamp, at.size)) for at, event in found]
+        return [(event.loop, Outcome.from_event(event, at.offset, at.timestamp, at.size)) for at, event in found]
 
     async def alerts(self, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
         """The drifts of the served error in a partition with start <= offset < stop, each with its offset."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from everloop_learning.outcome import Outcome
 from everloop_models.store import write_atomically
 from everloop_schemas.feature import OutcomeObserved
 from everloop_shared import metrics
@@ -14,7 +15,6 @@ from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.processing.dead_letter import dead_letter
 from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.history import LogHistory
-from everloop_training.domain.outcome import Outcome
 
 log = logging.getLogger(__name__)
 TOPIC = OutcomeObserved.topic

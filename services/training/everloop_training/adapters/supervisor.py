@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from everloop_learning.loops import KnownLoops
+from everloop_learning.outcome import Outcome
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_shared.errors import Unavailable
@@ -21,7 +22,6 @@ from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.worker_client import OutcomeFeeder, WorkerClient
 from everloop_training.adapters.worker_exits import WorkerExits
-from everloop_training.domain.outcome import Outcome
 from everloop_training.errors import WorkerUnavailable
 from everloop_training.metrics import WORKER_STARTS
 from everloop_training.ports import Worker

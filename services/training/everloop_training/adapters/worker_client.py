@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
+from everloop_learning.outcome import Outcome
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunRequested
@@ -15,7 +16,6 @@ from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.pending_requests import PendingRequests
 from everloop_training.adapters.runs import MemoryRunLog
-from everloop_training.domain.outcome import Outcome
 from everloop_training.domain.run_reply import RunReply
 from everloop_training.metrics import IN_FLIGHT, IN_FLIGHT_BYTES, OUTCOMES
 from everloop_training.ports import Worker

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from everloop_learning.losses import Losses
+from everloop_learning.outcome import Outcome
+from everloop_learning.step import StepFailed, predict_then_learn
 from everloop_learning.version import Version
-from everloop_models import ModelBroken, OnlineModel
+from everloop_models import OnlineModel
 from everloop_models.formats import DEFAULT_FORMAT
-from everloop_models.losses import Losses
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import Line, Trigger
-from everloop_training.domain.outcome import Outcome
 
 RESTART_POINTS_KEPT = 3
 """Saved versions of a line to start again from: more than one, because the last may have learned what broke it."""
@@ -106,19 +107,15 @@ class LearningLine:
         Raises LineBroken. Its suspects are this offset and, where the model could not even predict, also the offset
         that it learned before.
         """
-        assert outcome.label is not None, "only learnable outcomes are learned"
-        prediction = None
         try:
-            prediction = self.model.predict(outcome.features)
-            loss = losses.loss(outcome.label, prediction.value, prediction.probabilities)
-            self.model.learn(outcome.features, outcome.label)
-        except ModelBroken as e:
-            learned_before = {self.offset} if prediction is None and self.outcomes else set()
-            raise LineBroken(f"at offset {outcome.offset}: {e.detail}", {outcome.offset} | learned_before) from e
+            step = predict_then_learn(self.model, outcome, losses)
+        except StepFailed as e:
+            learned_before = {self.offset} if not e.predicted and self.outcomes else set()
+            raise LineBroken(e.reason, {outcome.offset} | learned_before) from e
         self.outcomes += 1
         self.offset = outcome.offset
         self.next_offset = outcome.offset + 1
-        return loss
+        return step.loss
 
 
 def slug(model: ModelSpec) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from everloop_learning.losses import Losses
+from everloop_learning.outcome import Outcome
 from everloop_learning.version import line_of
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelSpecInvalid, build
-from everloop_models.losses import Losses
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LoopStateData
 from everloop_schemas.training import Line, RunRequested
-from everloop_training.domain.outcome import Outcome
 from everloop_training.worker.learners.event_factory import EventFactory
 from everloop_training.worker.learners.learning_line import LearningLine, LineBroken
 from everloop_training.worker.learners.recent_outcomes import RecentOutcomes

@@ -6,21 +6,20 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, Literal
 
+from everloop_learning.baseline import Baseline, RunningLabels
+from everloop_learning.learnable import LearnableOutcomes
+from everloop_learning.losses import Losses
+from everloop_learning.outcome import Outcome
 from everloop_learning.version import Version, line_of
-from everloop_models.baseline import Baseline
-from everloop_models.losses import Losses
 from everloop_schemas.envelope import Event, Scalar, derived_id
 from everloop_schemas.registry import BASELINE, LoopState
 from everloop_schemas.training import ChallengeUpdated, ChallengeUpdatedData, Line
-from everloop_training.domain.outcome import Outcome
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.drift_runs import DriftRuns
 from everloop_training.worker.learners.event_factory import EventFactory
-from everloop_training.worker.learners.first_labels import FirstLabels
 from everloop_training.worker.learners.learning_line import LearningLine
 from everloop_training.worker.learners.line_registry import HistoryGap, LineRegistry
 from everloop_training.worker.learners.progress import LoopProgress
-from everloop_training.worker.learners.repeats import Repeats
 from everloop_training.worker.learners.run_starter import RunStarter
 from everloop_training.worker.learners.triggers import RunTriggers
 from everloop_training.worker.learners.version_maker import VersionMaker
@@ -104,9 +103,10 @@ class LoopLearner:
     def __init__(self, state: LoopState, partition: int, dependencies: LearnerDependencies) -> None:
         self.loop, self.partition, self.live = state.loop, partition, False
         self.progress, self.triggers = LoopProgress(state), RunTriggers()
-        self.repeats, self.first_labels = Repeats(), FirstLabels()
+        self.learnable = LearnableOutcomes()
         self.events = EventFactory(state.loop, partition, dependencies)
-        self.baseline, self.losses = Baseline(state.data.spec), Losses(state.data.spec)
+        self.losses, self.labels = Losses(state.data.spec), RunningLabels(state.data.spec.task == "regression")
+        self.baseline = Baseline(state.data.spec, self.labels)
         self.loss_reporter = LossReporter(self.events)
         self.lines = LineRegistry(self.losses, self.events)
         self.versions = VersionMaker(self.lines, self.events)
@@ -138,10 +138,11 @@ class LoopLearner:
         if outcome.offset <= progress.position:
             return
         self.runs.begin_replayed(outcome.offset)
-        if self.repeats.again(outcome):
+        admitted = self.learnable.admit(outcome)
+        if admitted is None:
             progress.position, self.lines.next_offset = outcome.offset, outcome.offset + 1
             return
-        outcome = self.first_labels.decide(outcome)
+        outcome = admitted
         if progress.first_offset is None:
             progress.first_offset = outcome.offset
         self.runs.start_spec_lines(outcome)
@@ -152,9 +153,8 @@ class LoopLearner:
         self.drift_runs.start_waiting()
 
     def learn_history(self, gap: HistoryGap, outcomes: Iterable[Outcome]) -> None:
-        """A line learns history, without what lies on the log a second time."""
-        once = [self.first_labels.recall(o) for o in outcomes if o.offset not in self.repeats.offsets]
-        self.lines.learn_history(gap, once)
+        """A line learns history, as the other lines did."""
+        self.lines.learn_history(gap, self.learnable.admit_again(outcomes))
 
     def on_loop_state(self, state: LoopState) -> None:
         """Take in the loop's state, which decides which lines learn; an older one changes nothing."""
@@ -192,7 +192,7 @@ class LoopLearner:
         return True
 
     def _count_label(self, offset: int, label: Scalar) -> None:
-        self.baseline.learn(label)
+        self.labels.add(label)
         self.losses.learn(label)
         self.progress.outcomes += 1
         self.progress.recent_offsets.append(offset)

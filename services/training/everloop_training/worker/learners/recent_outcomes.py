@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from everloop_training.domain.outcome import Outcome
+from everloop_learning.outcome import Outcome
 
 RECENT_OUTCOMES = 3000
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from everloop_learning.outcome import Outcome
 from everloop_learning.version import line_of
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import Line, RunRequested
-from everloop_training.domain.outcome import Outcome
 from everloop_training.worker.learners.event_factory import EventFactory, run_id
 from everloop_training.worker.learners.learning_line import slug
 from everloop_training.worker.learners.line_registry import LineRegistry

@@ -6,11 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
+from everloop_learning.outcome import Outcome
 from everloop_metrics import ERRORS, MetricInput, metric_input, score_of
 from everloop_schemas.cron import Cron
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import Trigger
-from everloop_training.domain.outcome import Outcome
 
 WINDOW_OUTCOMES = 500
 """Outcomes over which the served metric is computed, and how far back a run without a change point starts."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunRequested
-from everloop_training.domain.outcome import Outcome
 from everloop_training.domain.run_reply import RunReply
 
 
