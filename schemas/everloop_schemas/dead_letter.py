@@ -8,8 +8,7 @@ from typing import Any, Literal
 from pydantic import create_model
 
 from everloop_schemas.envelope import DAY_MS, Data, Event, Topic
-
-SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
+from everloop_schemas.topology import SERVICES
 
 
 class DeadLetterData(Data):

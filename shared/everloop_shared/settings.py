@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from everloop_schemas.topology import SERVICES
 from everloop_shared.errors import FieldError, Misconfigured
 
 PREFIX = "EVERLOOP_"
@@ -34,14 +35,19 @@ class Settings(BaseModel):
     """Settings of every service. The class of a service adds its own fields, each with a default and a description.
 
     The field `port` of service `ingest` is read from `EVERLOOP_INGEST_PORT`, else from `EVERLOOP_PORT`: the second
-    form sets a field for all services (data, kafka_bootstrap ...).
+    form sets a field for all services (data, kafka_bootstrap ...). Without either a service listens on its own port.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     data: Path = Field(Path(".everloop"), description="folder for everything that is kept on disk")
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(0, ge=0, le=65535, description="HTTP port; 0 takes a free one")
+    port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="HTTP port; 0 takes a free one",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="how much is logged")
     instance: str = Field(
         default_factory=socket.gethostname, pattern=r"^[!-~]{1,200}$", description="stable name of this replica"
@@ -90,6 +96,8 @@ class Settings(BaseModel):
                 if env.get(variable, "") != "":
                     found[name] = env[variable]
                     break
+        if service in SERVICES:
+            found.setdefault("port", SERVICES[service].port)
         try:
             return cls.model_validate(found)
         except ValidationError as e:

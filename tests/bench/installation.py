@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 from tests.bench.subject import Tree
 
-SERVICES = ("ingest", "feature", "serving", "training", "registry", "monitoring")
+from everloop_schemas.topology import SERVICES
+
 BUSY = (429, 503)
 
 

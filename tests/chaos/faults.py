@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 import psutil
-from tests.chaos.installation import SERVICES, Installation
+from tests.chaos.installation import Installation
 from tests.chaos.replicas import Replicas
 
-TARGETS = (*SERVICES * 4, *("learner",) * 3, *("kafka",) * 3, "supervisor")
+from everloop_schemas.topology import SERVICES
+
+TARGETS = (*tuple(SERVICES) * 4, *("learner",) * 3, *("kafka",) * 3, "supervisor")
 DEEDS = ("kill", "kill", "kill", "kill", "stop", "restart")
 COMES_BACK_WITHIN_S = 20.0
 

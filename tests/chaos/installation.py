@@ -16,7 +16,7 @@ import httpx
 import psutil
 from tests.chaos.loops import SPECS
 
-SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
+from everloop_schemas.topology import SERVICES
 
 
 @dataclass

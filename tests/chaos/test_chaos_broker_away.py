@@ -12,10 +12,12 @@ import httpx
 import pytest
 from tests.chaos.faults import Storm
 from tests.chaos.findings import Findings
-from tests.chaos.installation import SERVICES, Installation
+from tests.chaos.installation import Installation
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
 from tests.chaos.run import Report, check, peace
+
+from everloop_schemas.topology import SERVICES
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
 AWAY_S = 60.0

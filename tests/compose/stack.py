@@ -11,7 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from everloop.local.ports import SERVICES, free_port
+from everloop.local.ports import free_port
+from everloop_schemas.topology import SERVICES
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("kafka", "postgres", "prometheus")

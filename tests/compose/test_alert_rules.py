@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import REGISTRY
 from tests.compose.stack import ROOT
 
-from everloop.local.ports import SERVICES
+from everloop_schemas.topology import SERVICES
 
 SUFFIXES = ("", "_total", "_bucket", "_count", "_sum")
 
@@ -38,16 +38,6 @@ def test_every_rule_says_how_grave_and_what_it_means() -> None:
         assert rule["annotations"]["summary"], rule["alert"]
 
 
-def test_prometheus_and_compose_know_the_same_services() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-
-    built = {name for name, service in compose["services"].items() if "build" in service}
-    scraped = {target.partition(":")[0] for target in prometheus["scrape_configs"][0]["static_configs"][0]["targets"]}
-
-    assert built == scraped == set(SERVICES)
-
-
 def test_what_an_image_holds_is_part_of_what_the_project_needs() -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^\S+==[^\s;]+", (ROOT / f"deploy/{name}.lock").read_text(), re.MULTILINE))
@@ -60,7 +50,9 @@ def test_what_an_image_holds_is_part_of_what_the_project_needs() -> None:
 
 def test_every_group_of_an_image_names_libraries_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    known = {re.split(r"[=<>~;]", line)[0].strip() for line in project["project"]["dependencies"]}
+    extras = project["project"]["optional-dependencies"]
+    declared = [*project["project"]["dependencies"], *extras["local"], *extras["all"]]
+    known = {re.split(r"[=<>~;]", line)[0].strip() for line in declared}
 
     for group in ("service", "database", "models", *SERVICES):
         named = [line for line in project["dependency-groups"][group] if isinstance(line, str)]

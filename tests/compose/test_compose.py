@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from tests.compose.stack import IMAGES, ROOT, Stack
 
-from everloop.local.ports import SERVICES
+from everloop_schemas.topology import SERVICES
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 

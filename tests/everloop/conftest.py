@@ -23,6 +23,7 @@ from everloop_ingest.settings import IngestSettings
 from everloop_schemas.envelope import Event, Topic, at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.topology import SERVICES
 from everloop_shared.messaging.memory import MemoryBroker
 
 MARKET: dict[str, Any] = {
@@ -55,8 +56,7 @@ class Served:
     def list_doors(self, port: int | None = None) -> None:
         """Write services.json."""
         url = f"http://127.0.0.1:{port or self.port}"
-        names = ("ingest", "feature", "serving", "registry", "monitoring", "training")
-        (self.folder / "services.json").write_text(json.dumps({name: {"url": url, "pid": 1} for name in names}))
+        (self.folder / "services.json").write_text(json.dumps({name: {"url": url, "pid": 1} for name in SERVICES}))
 
     def app(self, inner: FastAPI) -> Any:
         """The installation's doors with what is seen of them, and their faults."""

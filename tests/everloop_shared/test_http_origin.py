@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from tests.http_apps import http_app
 
-from everloop.local.ports import SERVICES
 from everloop.memory_bus.app import build
+from everloop_schemas.topology import SERVICES
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http.origin import OriginPolicy
 from everloop_shared.http.problems import MisdirectedRequest

@@ -19,11 +19,11 @@ from everloop.backup.manifest import BackupManifest, TopicLog
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import digest
 from everloop.backup.settings import BackupSettings
-from everloop.local.ports import SERVICES
 from everloop_models import ArtifactUnavailable
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import Topic
+from everloop_schemas.topology import SERVICES
 from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.kafka.topics import ensure_topics
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from everloop.local.errors import InstallationNotFound
-from everloop.local.ports import DEFAULT_BASE, HOST, SERVICES
+from everloop.local.ports import DEFAULT_BASE, HOST
+from everloop_schemas.topology import KAFKA_PORT, SERVICES, ports_from
 
 FILE = "services.json"
 DEFAULT = ".everloop"
-DEFAULT_KAFKA_PORT = 9092
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def find_installation(data: str | None = None) -> Installation:
     if not data:
         bootstrap = os.environ.get("EVERLOOP_KAFKA_BOOTSTRAP") or bootstrap
     if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (default := default_urls()):
-        urls, bootstrap = default, bootstrap or f"{HOST}:{DEFAULT_KAFKA_PORT}"
+        urls, bootstrap = default, bootstrap or f"{HOST}:{KAFKA_PORT}"
     if not urls and not bootstrap:
         fix = f"Start one (everloop up --data {folder}), name its folder (--data or EVERLOOP_DATA),"
         elsewhere = "or set EVERLOOP_<SERVICE>_URL for services on other machines."
@@ -86,13 +86,13 @@ def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _urls_of_environment() -> dict[str, str]:
-    given = {service: os.environ.get(f"EVERLOOP_{service.upper()}_URL") for service in SERVICES}
+    given = {name: os.environ.get(service.variable("url")) for name, service in SERVICES.items()}
     return {service: url.rstrip("/") for service, url in given.items() if url}
 
 
 def default_urls(base: int = DEFAULT_BASE) -> dict[str, str]:
     """Return the six URLs from port `base` on; an empty mapping unless all six ports are open."""
-    ports = {service: base + i for i, service in enumerate(SERVICES)}
+    ports = ports_from(base)
     return {s: f"http://{HOST}:{p}" for s, p in ports.items()} if all(map(_is_open, ports.values())) else {}
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from everloop.local.discovery import FILE, read_json
 from everloop.local.errors import BrokerNotReady, FolderNotWritable, InstallationNotReady
 from everloop.local.kafka import answers, listens
 from everloop.local.plan import InstallationPlan
-from everloop.local.ports import SERVICES
+from everloop_schemas.topology import SERVICES
 
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 45.0
@@ -107,7 +107,7 @@ def wait_ready(
     alive: Callable[[], bool],
     report: Callable[[str], None] = lambda state: None,
     *,
-    services: tuple[str, ...] = SERVICES,
+    services: Sequence[str] = tuple(SERVICES),
     within_s: float = READY_WITHIN_S,
     bus: str = "Kafka",
 ) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from everloop.local.ports import HOST, SERVICES, free_port
+from everloop.local.ports import HOST, free_port
+from everloop_schemas import topology
 
 MARK = "EVERLOOP_INSTALLATION"
 """Set to the data folder, and only in processes of the installation: a user's own shell may set EVERLOOP_DATA too."""
@@ -39,7 +40,8 @@ class InstallationPlan:
     @classmethod
     def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> InstallationPlan:
         """Return the plan of six processes."""
-        commands = {service: (sys.executable, "-m", f"everloop_{service}") for service in SERVICES if service in ports}
+        services = [service for name, service in topology.SERVICES.items() if name in ports]
+        commands = {service.name: (sys.executable, "-m", service.package) for service in services}
         return cls(str(folder), dict(ports), commands, kafka)
 
     @classmethod
@@ -83,9 +85,5 @@ class InstallationPlan:
 
     def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
         """Return the environment of a service: its folder, its broker, its address."""
-        return {
-            **self.environment(),
-            "EVERLOOP_KAFKA_BOOTSTRAP": bootstrap,
-            "EVERLOOP_HOST": HOST,
-            f"EVERLOOP_{service.upper()}_PORT": str(self.ports[service]),
-        }
+        own = {service: self.ports[service]}
+        return self.environment() | topology.environment(own, data=self.folder, host=HOST, kafka_bootstrap=bootstrap)

@@ -7,11 +7,11 @@ import socket
 from collections.abc import Collection, Mapping
 
 from everloop.local.errors import PortInUse
+from everloop_schemas.topology import SERVICES, ports_from
 
 HOST = "127.0.0.1"
-SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
-DEFAULT_BASE = 8001
-HIGHEST_BASE = 65_535 - len(SERVICES) + 1
+DEFAULT_BASE = min(service.port for service in SERVICES.values())
+HIGHEST_BASE = 65_535 - max(ports_from(0).values())
 FREE_PORTS = range(15_000, 32_000)
 """Linux hands out source ports from 32768 up: a client that retries a dead port there may connect to itself, and then
 the service cannot listen on its port again."""
@@ -44,7 +44,7 @@ def choose(choice: str, kept: Collection[int] = ()) -> dict[str, int]:
         for service in SERVICES:
             ports[service] = free_port({*kept, *ports.values()})
         return ports
-    ports = {service: int(choice) + i for i, service in enumerate(SERVICES)}
+    ports = ports_from(int(choice))
     check(ports)
     return ports
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from everloop.local.ports import SERVICES
+from everloop_schemas.topology import SERVICES
 
 LINE_EVERY_SHARE = 0.2
 

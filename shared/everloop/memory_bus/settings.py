@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from everloop.local.ports import HOST, SERVICES
+from everloop.local.ports import HOST
+from everloop_schemas import topology
 from everloop_shared.settings import Settings
 
 STORES = ("_DATABASE_URL", "_ARTIFACTS")
@@ -26,8 +27,7 @@ def environment_of(
     environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int
 ) -> dict[str, str]:
     """The services' environment: this folder, these ports, and no database or store that outlives the process."""
-    replaced = {f"EVERLOOP_{service.upper()}_{name}" for service in SERVICES for name in SHARED}
+    replaced = {service.variable(name) for service in topology.SERVICES.values() for name in SHARED}
     kept = {name: value for name, value in environ.items() if name not in replaced and not name.endswith(STORES)}
-    ports_of = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-    shared = {"EVERLOOP_DATA": str(folder), "EVERLOOP_HOST": HOST, "EVERLOOP_PARTITIONS": str(partitions)}
-    return {**kept, **ports_of, **shared}
+    own = topology.environment(ports, data=str(folder), host=HOST)
+    return {**kept, **own, "EVERLOOP_PARTITIONS": str(partitions)}

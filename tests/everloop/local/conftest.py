@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from everloop.local import processes
 from everloop.local.plan import InstallationPlan
-from everloop.local.ports import SERVICES, free_port
+from everloop.local.ports import free_port
+from everloop_schemas.topology import SERVICES
 
 DOOR = """
 import http.server, json, os, subprocess, sys
@@ -28,7 +29,7 @@ http.server.HTTPServer(address, Door).serve_forever()
 """
 
 
-def _plan(folder: Path, services: tuple[str, ...] = SERVICES) -> InstallationPlan:
+def _plan(folder: Path, services: Sequence[str]) -> InstallationPlan:
     """An installation whose services only answer their door; its broker is never asked."""
     ports: dict[str, int] = {}
     for service in services:
@@ -41,7 +42,7 @@ def _plan(folder: Path, services: tuple[str, ...] = SERVICES) -> InstallationPla
 @pytest.fixture
 def fake_plan(home: Path) -> Callable[..., InstallationPlan]:
     """Return the maker of plans: all six services, or those that are named."""
-    return lambda *services: _plan(home, services or SERVICES)
+    return lambda *services: _plan(home, services or tuple(SERVICES))
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from everloop.local import discovery
 from everloop.local.discovery import data_folder, default_urls, find_installation, read_json, write_json
 from everloop.local.errors import InstallationNotFound
-from everloop.local.ports import HOST, SERVICES, is_free
+from everloop.local.ports import HOST, is_free
+from everloop_schemas.topology import SERVICES
 
 
 @pytest.fixture(autouse=True)

@@ -14,5 +14,5 @@ def test_automatic_ports_leave_free_those_that_the_broker_had() -> None:
 
     others = set(ports.choose("auto", kept=chosen).values())
 
-    assert len(others) == len(ports.SERVICES)
+    assert len(others) == 6
     assert not others & chosen
