@@ -12,7 +12,8 @@ from everloop import wire
 from everloop.client import BaseClient, Entries, Fields, Time
 from everloop.errors import EverloopError
 from everloop.results import Accepted, Prediction
-from everloop.retry import Attempts
+from everloop.retry import BACKOFF
+from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
@@ -112,7 +113,7 @@ class AsyncEverloop(BaseClient):
         self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
     ) -> httpx.Response:
         """As `Everloop.request`."""
-        attempts, headers = Attempts(self._retry_for), {"content-type": content_type}
+        attempts, headers = Attempts(BACKOFF, self._retry_for), {"content-type": content_type}
         self._http = self._http or httpx.AsyncClient(**self._options)
         while True:
             url = self._endpoints.url(service)
@@ -123,7 +124,7 @@ class AsyncEverloop(BaseClient):
                 failure = self._lost(service, url, e)
             if failure is None:
                 return response
-            if (pause := attempts.pause(failure[1])) is None:
+            if (pause := attempts.pause_s(failure[1] or 0.0)) is None:
                 raise failure[0]
             self._on_retry(failure[0])
             await asyncio.sleep(pause)

@@ -13,7 +13,8 @@ from everloop import wire
 from everloop.endpoints import Endpoints
 from everloop.errors import EverloopError, EverloopUnreachable
 from everloop.results import Accepted, Prediction
-from everloop.retry import RETRIED, Attempts, retry_after
+from everloop.retry import BACKOFF, RETRIED, retry_after
+from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
@@ -182,7 +183,7 @@ class Everloop(BaseClient):
         ...     everloop.request("monitoring", "GET", "/v1/loops").status_code
         200
         """
-        attempts, headers = Attempts(self._retry_for), {"content-type": content_type}
+        attempts, headers = Attempts(BACKOFF, self._retry_for), {"content-type": content_type}
         self._http = self._http or httpx.Client(**self._options)
         while True:
             url = self._endpoints.url(service)
@@ -193,7 +194,7 @@ class Everloop(BaseClient):
                 failure = self._lost(service, url, e)
             if failure is None:
                 return response
-            if (pause := attempts.pause(failure[1])) is None:
+            if (pause := attempts.pause_s(failure[1] or 0.0)) is None:
                 raise failure[0]
             self._on_retry(failure[0])
             clock.sleep(pause)

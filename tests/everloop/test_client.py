@@ -11,8 +11,9 @@ import pytest
 from everloop import AsyncEverloop, Everloop, EverloopHTTPError, EverloopUnreachable
 from everloop.local.errors import InstallationNotFound
 from everloop.local.ports import free_port
-from everloop.retry import Attempts, retry_after
+from everloop.retry import BACKOFF, retry_after
 from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
     from tests.everloop.conftest import Served
@@ -141,12 +142,12 @@ def test_a_list_is_cut_into_parts_and_its_refused_entries_are_counted_through(in
 
 def test_back_off_grows_listens_to_the_server_and_ends() -> None:
     now = 0.0
-    attempts = Attempts(10.0, lambda: now)
+    attempts = Attempts(BACKOFF, 10.0, lambda: now)
 
-    pauses = [attempts.pause() for _ in range(8)]
+    pauses = [attempts.pause_s() for _ in range(8)]
 
     assert all(a is not None and 0.05 <= a <= 5 for a in pauses)
     assert max(filter(None, pauses)) > 1
-    assert attempts.pause(7.0) == 7.0
-    assert attempts.pause(11.0) is None
+    assert attempts.pause_s(7.0) == 7.0
+    assert attempts.pause_s(11.0) is None
     assert (retry_after({"retry-after": "3"}), retry_after({"retry-after": "soon"})) == (3.0, None)

@@ -11,7 +11,7 @@ import pytest
 from everloop_shared.errors import Disposition, InputRejected, RetryLater
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.dead_letter import dead_letter
-from everloop_shared.messaging.processing.failures import LONGEST_BACKOFF_S, Fates, disposition
+from everloop_shared.messaging.processing.failures import BACKOFF, Fates, disposition
 from everloop_shared.messaging.processing.wait_budget import Patience
 from everloop_shared.messaging.routes import Position
 
@@ -54,8 +54,8 @@ def test_the_back_off_doubles_with_jitter_up_to_its_longest() -> None:
         pauses.append(fates.backoff_s(partition))
 
     assert 0.025 <= pauses[0] <= 0.05
-    assert all(pause <= LONGEST_BACKOFF_S for pause in pauses)
-    assert pauses[-1] >= LONGEST_BACKOFF_S / 2
+    assert all(pause <= BACKOFF.longest_s for pause in pauses)
+    assert pauses[-1] >= BACKOFF.longest_s / 2
 
 
 def test_what_waits_is_tried_again_until_its_time_is_up() -> None:

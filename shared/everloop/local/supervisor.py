@@ -18,11 +18,12 @@ from everloop.local.discovery import FILE, write_json
 from everloop.local.errors import BrokerNotReady, InstallationError
 from everloop.local.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
 from everloop.local.plan import InstallationPlan
+from everloop_shared.backoff import Backoff
 
 DRAIN_S = 10.0
 HEALTHY_AFTER_S = 30.0
 """A process that ran so long starts again without a longer delay."""
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
+RESTART_BACKOFF = Backoff(first_s=0.2, longest_s=10.0, jitter=0.0)
 MAINTAIN_EVERY_S = 10.0
 MAX_BROKER_STARTS = 3
 
@@ -119,7 +120,7 @@ class Supervisor:
         self._tasks.append(asyncio.ensure_future(self._keep_alive(child)))
 
     async def _keep_alive(self, child: Child) -> None:
-        delay = 0.0
+        failures = 0
         while True:
             since = time.monotonic()
             try:
@@ -130,7 +131,8 @@ class Supervisor:
                 processes.kill_group(process.pid)  # its children too
             except OSError as e:  # no room for its log, no memory for another process: wait, try again
                 status = e.errno or -1
-            delay = next_delay(delay, time.monotonic() - since)
+            failures = failures_in_a_row(failures, time.monotonic() - since)
+            delay = RESTART_BACKOFF.pause_s(failures)
             log.warning("%s ended with status %d; it starts again in %.1f s", child.name, status, delay)
             await asyncio.sleep(delay)
 
@@ -164,11 +166,9 @@ class Supervisor:
         log.info("stopped")
 
 
-def next_delay(last_s: float, ran_s: float) -> float:
-    """Return how long to wait before the next start: twice as long each time, until a process has run healthily."""
-    if ran_s > HEALTHY_AFTER_S or last_s == 0:
-        return FIRST_DELAY_S
-    return min(last_s * 2, LONGEST_DELAY_S)
+def failures_in_a_row(before: int, ran_s: float) -> int:
+    """Return the failures in a row with the present one; a process that ran long enough was healthy."""
+    return 1 if ran_s > HEALTHY_AFTER_S else before + 1
 
 
 async def _cancel(tasks: list[asyncio.Future[Any]] | list[asyncio.Task[Any]]) -> None:

@@ -25,7 +25,7 @@ from everloop.local.errors import InstallationRunsAlready
 from everloop.local.kafka import answers
 from everloop.local.launch import is_ready
 from everloop.local.plan import InstallationPlan
-from everloop.local.supervisor import Supervisor, next_delay
+from everloop.local.supervisor import RESTART_BACKOFF, Supervisor, failures_in_a_row
 
 pytestmark = pytest.mark.process
 
@@ -179,12 +179,13 @@ async def test_a_process_that_does_not_listen_to_sigterm_is_killed(tmp_path: Pat
 
 
 def test_restarts_back_off_and_forget_after_a_healthy_life() -> None:
-    delays = [next_delay(0, 1)]
-    for _ in range(7):
-        delays.append(next_delay(delays[-1], 1))
+    delays, failures = [], 0
+    for _ in range(8):
+        failures = failures_in_a_row(failures, 1)
+        delays.append(RESTART_BACKOFF.pause_s(failures))
 
     assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
-    assert next_delay(10.0, 31) == 0.2
+    assert RESTART_BACKOFF.pause_s(failures_in_a_row(failures, 31)) == 0.2
 
 
 def test_a_long_log_is_put_aside_and_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
@@ -13,11 +12,12 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.domain.recent import Recent
+from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Sequence[Event]], Awaitable[None]]
-LONGEST_BACKOFF_S = 5.0
+BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
 async def deliver(spool: DiskSpool, publish: Publish) -> None:
@@ -34,7 +34,7 @@ async def deliver(spool: DiskSpool, publish: Publish) -> None:
 
 async def send(events: Sequence[Event], publish: Publish) -> None:
     """Publish, trying again with back-off while the bus is away; one that it refuses for good is left out, loudly."""
-    attempt = 0
+    failures = 0
     while True:
         try:
             return await publish(events)
@@ -42,9 +42,9 @@ async def send(events: Sequence[Event], publish: Publish) -> None:
             reason = e.detail
             if e.disposition is Disposition.DEAD_LETTER:
                 break
-            log.log(logging.WARNING if attempt == 0 else logging.DEBUG, "bus away", extra={"reason": reason})
-        await asyncio.sleep(min(0.1 * 2 ** min(attempt, 10), LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0))
-        attempt += 1
+            log.log(logging.WARNING if failures == 0 else logging.DEBUG, "bus away", extra={"reason": reason})
+        failures += 1
+        await asyncio.sleep(BACKOFF.pause_s(failures))
     if len(events) == 1:
         log.error("the bus refuses an event", extra={"id": events[0].id, "loop": events[0].loop, "reason": reason})
         return

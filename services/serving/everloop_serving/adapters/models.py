@@ -20,6 +20,7 @@ from everloop_schemas.serving import VersionState, VersionStateData
 from everloop_serving.domain.labels import LabelBook, VersionZero
 from everloop_serving.domain.predict import Live, Predictor
 from everloop_serving.errors import Superseded
+from everloop_shared.backoff import Backoff
 from everloop_shared.clock import Clock
 from everloop_shared.errors import ServiceError
 
@@ -169,15 +170,14 @@ class LoadedModels:
         await asyncio.to_thread(self._loader.retain, self._artifacts_wanted())
 
     async def _persistently(self, state: LoopState, version: LiveVersion) -> Predictor:
-        spec, pause_s = state.data.spec, self._retries.first_s
+        spec, pauses = state.data.spec, Backoff(self._retries.first_s, LONGEST_RETRY_S, jitter=0.0).pauses()
         plan, wanted = compile_features(spec), lambda: self._wants(state.loop, version.version)
         for _ in range(self._retries.attempts - 1):
             try:
                 return await self._loader.load(version, spec, plan, wanted)
             except ArtifactUnavailable as e:
                 log.warning("artifact away", extra={"loop": state.loop, "version": version.version, "reason": e.detail})
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_RETRY_S)
+            await asyncio.sleep(next(pauses))
         return await self._loader.load(version, spec, plan, wanted)
 
     def _wants(self, loop: str, version: str) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 from pathlib import Path
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.training import LineFailed, ModelTrained, RunRequested
+from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import Publisher
 from everloop_training.metrics import FAILURES, RUNS, SNAPSHOT_OFFSET, VERSIONS
@@ -17,7 +17,7 @@ from everloop_training.worker.protocol.messages import AllSnapshotsWritten, Even
 
 log = logging.getLogger(__name__)
 QUEUED_MESSAGES = 100
-SHORTEST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
 class EventPublisher:
@@ -48,7 +48,7 @@ class EventPublisher:
 
     async def publish(self, events: list[Event]) -> None:
         """Publish, retrying for as long as the broker is away; raises where that does not help."""
-        backoff_s = SHORTEST_BACKOFF_S
+        pauses = BACKOFF.pauses()
         while events:
             try:
                 await self._publisher.publish(events)
@@ -57,8 +57,7 @@ class EventPublisher:
                 if e.disposition is not Disposition.RETRY:
                     raise
                 log.warning("events not published, trying again", extra={"events": len(events), "reason": e.detail})
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+            await asyncio.sleep(next(pauses))
         for event in events:
             _count(event)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from dataclasses import dataclass
 
 from everloop_learning.loops import KnownLoops
@@ -11,10 +10,11 @@ from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
+from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import LogReader, Position
 
-SHORTEST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
 @dataclass
@@ -38,7 +38,7 @@ class LogHistory:
 
     async def records(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events of a partition with start <= offset < stop, each with its position."""
-        backoff_s = SHORTEST_BACKOFF_S
+        pauses = BACKOFF.pauses()
         while True:
             try:
                 found = await self.log.read(topic, partition, start, stop)
@@ -46,5 +46,4 @@ class LogHistory:
             except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+            await asyncio.sleep(next(pauses))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 
 from everloop_schemas.feature import OutcomeObserved
+from everloop_shared.backoff import Backoff
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.failures import CRASHES_BEFORE_PARKING
 from everloop_shared.messaging.routes import Position
@@ -16,7 +16,7 @@ from everloop_training.worker.protocol.progress import SNAPSHOT, read_in_progres
 
 log = logging.getLogger(__name__)
 UNEXPLAINED_EXITS, WITHIN_S = 5, 60.0
-SHORTEST_PAUSE_S = 0.05
+BACKOFF = Backoff(first_s=0.05, longest_s=5.0)
 
 
 class WorkerExits:
@@ -46,7 +46,7 @@ class WorkerExits:
             self._unexplained.append(now)
         if len(self._unexplained) >= UNEXPLAINED_EXITS:
             raise RuntimeError(f"the worker exited {len(self._unexplained)} times within {WITHIN_S:g} s")
-        return float(SHORTEST_PAUSE_S * 2 ** len(self._unexplained) * random.uniform(0.5, 1.0))
+        return BACKOFF.pause_s(1 + len(self._unexplained))
 
     async def _blame(self, partition: int, offset: int) -> None:
         if self._ledger.add(Position(OutcomeObserved.topic.name, partition, offset)) < CRASHES_BEFORE_PARKING:

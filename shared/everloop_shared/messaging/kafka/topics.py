@@ -21,6 +21,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import FOREVER, Topic
+from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Route
@@ -35,7 +36,7 @@ COMPACT_SOON = {
     "min.cleanable.dirty.ratio": "0.2",
 }
 """Only closed segments are compacted, and whoever recovers from a compacted topic reads all that is left."""
-TRY_AGAIN_AFTER_S, TRY_AGAIN_AT_LAST_S = 0.5, 2.0
+BACKOFF = Backoff(first_s=0.5, longest_s=2.0, jitter=0.0)
 
 
 def topics_of(service: str, routes: Iterable[Route]) -> list[Topic]:
@@ -62,7 +63,7 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: f
     """
     wanted = {settings.topic_prefix + topic.name: topic for topic in topics}
     client, deadline = client_settings(settings, "topics"), time.monotonic() + within_s
-    pause_s = TRY_AGAIN_AFTER_S
+    pauses = BACKOFF.pauses()
     while True:
         try:
             await _ensure(client, settings, wanted)
@@ -73,8 +74,7 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: f
             if time.monotonic() > deadline:
                 raise Unavailable(f"no Kafka at {settings.kafka_bootstrap} after {within_s:.0f} s: {e!r}") from e
             log.info("waiting for Kafka", extra={"bootstrap": settings.kafka_bootstrap, "reason": repr(e)})
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, TRY_AGAIN_AT_LAST_S)
+        await asyncio.sleep(next(pauses))
 
 
 async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping[str, Topic]) -> None:

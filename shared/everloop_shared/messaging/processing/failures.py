@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
+from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.dead_letter import dead_letter
@@ -16,7 +16,7 @@ from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
 CRASHES_BEFORE_PARKING = 3
-SHORTEST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 5.0
+BACKOFF = Backoff(first_s=0.05, longest_s=5.0)
 OF_A_RECORD = (
     ArithmeticError,
     AssertionError,
@@ -62,10 +62,8 @@ class Fates:
         return now - since
 
     def backoff_s(self, partition: tuple[str, int]) -> float:
-        """Seconds until the next try: doubling from 50 ms to 5 s, with jitter (half to whole)."""
-        tries = self._tries.get(partition, (0, 0.0, 1))[2]
-        longest = min(SHORTEST_BACKOFF_S * 2 ** min(tries - 1, 10), LONGEST_BACKOFF_S)
-        return float(longest * random.uniform(0.5, 1.0))
+        """Seconds until the next try."""
+        return BACKOFF.pause_s(self._tries.get(partition, (0, 0.0, 1))[2])
 
     def may_retry(self, at: Position, error: Exception, loop: str = "") -> bool:
         """Whether the record, which is of this loop, is to be tried again, and count the try."""
