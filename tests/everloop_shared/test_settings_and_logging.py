@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from everloop_feature.settings import FeatureSettings
+from everloop_ingest.settings import IngestSettings
+from everloop_monitoring.settings import MonitoringSettings
+from everloop_registry.settings import RegistrySettings
+from everloop_serving.settings import ServingSettings
 from everloop_shared.errors import Misconfigured
 from everloop_shared.logging import RateLimit
 from everloop_shared.messaging.kafka.client import client_settings, read_config
 from everloop_shared.settings import Settings
+from everloop_training.settings import TrainingSettings
 
 
-class DoorSettings(Settings):
+class ExampleSettings(Settings):
     """A service's own."""
 
     width: int = Field(1, ge=1, description="how wide")
@@ -25,17 +31,34 @@ class DoorSettings(Settings):
 def test_a_services_own_variable_wins_over_the_shared_one() -> None:
     environ = {"EVERLOOP_PORT": "1", "EVERLOOP_INGEST_PORT": "2", "EVERLOOP_PARTITIONS": "8", "EVERLOOP_HOST": ""}
 
-    settings = DoorSettings.load("ingest", environ)
+    settings = ExampleSettings.load("ingest", environ)
 
     assert (settings.port, settings.partitions, settings.host) == (2, 8, "127.0.0.1")
 
 
 def test_every_wrong_variable_is_named_with_what_it_said() -> None:
     with pytest.raises(Misconfigured) as error:
-        DoorSettings.load("ingest", {"EVERLOOP_INGEST_WIDTH": "0", "EVERLOOP_INGEST_PORT": "http"})
+        ExampleSettings.load("ingest", {"EVERLOOP_INGEST_WIDTH": "0", "EVERLOOP_INGEST_PORT": "http"})
 
     assert "EVERLOOP_INGEST_WIDTH: Input should be greater than or equal to 1, got '0'" in error.value.detail
     assert "EVERLOOP_INGEST_PORT" in error.value.detail
+
+
+@pytest.mark.parametrize(
+    ("settings", "port"),
+    [
+        (IngestSettings, 8001),
+        (FeatureSettings, 8002),
+        (TrainingSettings, 8003),
+        (RegistrySettings, 8004),
+        (ServingSettings, 8005),
+        (MonitoringSettings, 8006),
+    ],
+)
+def test_a_service_that_is_started_alone_listens_on_the_port_of_the_documentation(
+    settings: type[Settings], port: int
+) -> None:
+    assert settings().port == port
 
 
 @pytest.mark.parametrize(
@@ -60,7 +83,7 @@ def test_every_wrong_variable_is_named_with_what_it_said() -> None:
 )
 def test_an_absurd_value_ends_the_start_with_its_name_and_not_the_service_later(name: str, value: str) -> None:
     with pytest.raises(Misconfigured) as error:
-        DoorSettings.load("ingest", {f"EVERLOOP_INGEST_{name}": value})
+        ExampleSettings.load("ingest", {f"EVERLOOP_INGEST_{name}": value})
 
     assert error.value.detail.startswith(f"EVERLOOP_INGEST_{name}: ")
     assert len(error.value.detail) < 300

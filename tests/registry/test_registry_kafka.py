@@ -35,6 +35,7 @@ async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_comman
         home = tmp_path / folder
         return RegistrySettings(
             data=home,
+            port=0,
             database_url=database_url(home),
             kafka_bootstrap=kafka.bootstrap,
             topic_prefix=prefix,

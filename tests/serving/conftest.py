@@ -54,8 +54,9 @@ class World:
 
     async def start(self, connect: EngineFactory | None = None, ready: bool = True, **settings: Any) -> Service:
         """Start serving; with `ready`, return when it says so."""
-        chosen = {"data": self.folder, "instance": "one", "load_retry_s": 0.01, "labels_save_s": 0.05} | settings
-        service = build_service(ServingSettings(**chosen), connect or self.broker.engine)
+        defaults = {"data": self.folder, "port": 0, "instance": "one", "load_retry_s": 0.01, "labels_save_s": 0.05}
+        chosen = ServingSettings.model_validate(defaults | settings)
+        service = build_service(chosen, connect or self.broker.engine)
         self._stop = asyncio.Event()
         self._running = asyncio.create_task(service.run(self._stop))
         transport = httpx.ASGITransport(http_app(service), raise_app_exceptions=False)

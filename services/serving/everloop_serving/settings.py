@@ -12,6 +12,7 @@ from everloop_shared.settings import StoreSettings
 class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
+    port: int = Field(8005, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     recent_predictions: int = Field(20_000, ge=1, description="predictions remembered, so that a repeat says the same")
     recent_bytes: int = Field(32_000_000, ge=100_000, description="bytes that they may take together")
     tail_records: int = Field(2_000, ge=0, description="own predictions read back per partition at start, at least")

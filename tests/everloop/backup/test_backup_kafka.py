@@ -54,7 +54,7 @@ class Place:
     async def dump(self) -> str:
         """The registry's fold, once it has read its topic."""
         told = self.settings.model_dump(include={"data", "kafka_bootstrap", "topic_prefix", "partitions"})
-        settings = RegistrySettings(**told, database_url=database_url(self.settings.data))
+        settings = RegistrySettings(**told, port=0, database_url=database_url(self.settings.data))
         async with registry_on(kafka_factory(settings), settings):
             pass
         async with Database(settings.database, MIGRATIONS, schema="registry") as database:
@@ -115,7 +115,7 @@ def place(kafka: Broker, tmp_path: Path) -> MakePlace:
 async def lived(place: Place) -> None:
     """Two loops applied and revised, outcomes, a version with its artifact, a snapshot."""
     told = place.settings.model_dump(include={"data", "kafka_bootstrap", "topic_prefix", "partitions"})
-    settings = RegistrySettings(**told, database_url=database_url(place.settings.data))
+    settings = RegistrySettings(**told, port=0, database_url=database_url(place.settings.data))
     await ensure_topics(settings, [OutcomeObserved.topic])
     trained = stored("a-0", 200, place.settings.data / "artifacts")
     async with registry_on(kafka_factory(settings), settings) as client:
