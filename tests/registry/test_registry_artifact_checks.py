@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from river.tree.nodes.branch import NumericBinaryBranch
 from tests.builders.events import model_trained
-from tests.registry.registry_harness import spec, stored
+from tests.registry.registry_harness import market_spec, store_model
 
 from everloop_models import build, save
 from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES
@@ -45,11 +45,11 @@ def store_bytes(folder: Path, data: bytes, reason: str = "refresh") -> ModelTrai
 
 
 async def test_a_sound_artifact_passes(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:
-    version = stored("a-0", 10, tmp_path)
+    version = store_model("a-0", 10, tmp_path)
     moved = changed(version, uri=version.data.uri.replace(str(tmp_path), "/some/house/of/before"))
     named = changed(version, uri=f"models/market/{version.data.uri.rpartition('/')[2]}")
 
-    assert [await checks.refusal(v.data, [spec()]) for v in (version, moved, named)] == [None] * 3
+    assert [await checks.refusal(v.data, [market_spec()]) for v in (version, moved, named)] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ async def test_a_sound_artifact_passes(checks: ChildProcessArtifactChecks, tmp_p
 async def test_a_version_that_contradicts_its_description_is_refused(
     checks: ChildProcessArtifactChecks, tmp_path: Path, changes: dict[str, object], says: str
 ) -> None:
-    version = changed(stored("a-0", 10, tmp_path), **changes)
+    version = changed(store_model("a-0", 10, tmp_path), **changes)
 
-    refusal = await checks.refusal(version.data, [spec()])
+    refusal = await checks.refusal(version.data, [market_spec()])
 
     assert refusal is not None
     assert says in refusal
@@ -109,10 +109,12 @@ PLACES = (
 async def test_a_uri_is_a_name_in_the_store_and_never_followed_elsewhere(
     checks: ChildProcessArtifactChecks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    version = stored("a-0", 10, tmp_path)
+    version = store_model("a-0", 10, tmp_path)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it was followed"))
 
-    refusal = await checks.refusal(changed(version, uri=place.format(Path(version.data.uri).name)).data, [spec()])
+    refusal = await checks.refusal(
+        changed(version, uri=place.format(Path(version.data.uri).name)).data, [market_spec()]
+    )
 
     assert refusal is not None
     assert "not its place" in refusal
@@ -122,7 +124,7 @@ async def test_a_uri_is_a_name_in_the_store_and_never_followed_elsewhere(
 async def test_only_a_plain_file_of_the_store_is_read(
     checks: ChildProcessArtifactChecks, tmp_path: Path, kind: str
 ) -> None:
-    version = stored("a-0", 10, tmp_path)
+    version = store_model("a-0", 10, tmp_path)
     path = Path(urlsplit(version.data.uri).path)
     elsewhere = path.rename(tmp_path / "elsewhere.pkl")
     match kind:
@@ -141,7 +143,7 @@ async def test_only_a_plain_file_of_the_store_is_read(
         case "longer":
             path.write_bytes(elsewhere.read_bytes() + b"x")
 
-    refusal = await checks.refusal(version.data, [spec()])
+    refusal = await checks.refusal(version.data, [market_spec()])
 
     assert refusal is not None
     assert str(elsewhere.stat().st_size if elsewhere.exists() else "bytes,") not in refusal
@@ -151,12 +153,12 @@ async def test_only_a_plain_file_of_the_store_is_read(
 async def test_bytes_that_are_no_model_are_refused_before_they_do_anything(
     checks: ChildProcessArtifactChecks, tmp_path: Path, reason: str
 ) -> None:
-    refusal = await checks.refusal(store_bytes(tmp_path, pickle.dumps(print, protocol=5), reason).data, [spec()])
+    refusal = await checks.refusal(store_bytes(tmp_path, pickle.dumps(print, protocol=5), reason).data, [market_spec()])
     large = b"\x80\x05" + b"N" * 200_000 + pickle.dumps(print, protocol=5)[2:]
 
     assert refusal is not None
     assert "print" in refusal
-    assert await checks.refusal(store_bytes(tmp_path, large, reason).data, [spec()]) is not None
+    assert await checks.refusal(store_bytes(tmp_path, large, reason).data, [market_spec()]) is not None
 
 
 async def test_a_large_refresh_is_verified_but_not_loaded_and_a_first_version_is_loaded(tmp_path: Path) -> None:
@@ -164,8 +166,8 @@ async def test_a_large_refresh_is_verified_but_not_loaded_and_a_first_version_is
     async with Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=20) as child:
         checks = ChildProcessArtifactChecks(ArtifactStore(tmp_path.as_uri()), child, light_bytes=10)
 
-        refresh = await checks.refusal(store_bytes(tmp_path, data).data, [spec()])
-        first = await checks.refusal(store_bytes(tmp_path, data, "gate").data, [spec()])
+        refresh = await checks.refusal(store_bytes(tmp_path, data).data, [market_spec()])
+        first = await checks.refusal(store_bytes(tmp_path, data, "gate").data, [market_spec()])
 
     assert refresh is None
     assert first == "the artifact holds a str, not a model"
@@ -182,29 +184,29 @@ async def test_what_takes_too_long_or_needs_too_much_is_refused_and_the_next_is_
     async with Limited(preload=PRELOADED_MODULES, memory_bytes=memory, seconds=seconds) as child:
         checks = ChildProcessArtifactChecks(ArtifactStore(tmp_path.as_uri()), child, light_bytes=1_000_000)
 
-        refusals = [await checks.refusal(v.data, [spec()]) for v in (heavy, stored("b-0", 10, tmp_path))]
+        refusals = [await checks.refusal(v.data, [market_spec()]) for v in (heavy, store_model("b-0", 10, tmp_path))]
 
     assert says in str(refusals[0])
     assert refusals[1] is None
 
 
 async def test_a_tree_that_contains_itself_is_refused(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:
-    model: Any = build(ModelSpec(preset="hoeffding_tree"), spec())
+    model: Any = build(ModelSpec(preset="hoeffding_tree"), market_spec())
     model.learn({"price": 1.0, "demand": 1.0}, True)
     root = model.estimator._root
     branch: Any = NumericBinaryBranch(None, "price", 0.5, 0, root, root)  # type: ignore[no-untyped-call]
     branch.children = [branch, branch]
     model.estimator._root = branch
 
-    refusal = await checks.refusal(store_bytes(tmp_path, save(model).data).data, [spec()])
+    refusal = await checks.refusal(store_bytes(tmp_path, save(model).data).data, [market_spec()])
 
     assert refusal is not None
     assert "recursion" in refusal
 
 
 async def test_features_of_an_earlier_revision_are_known(checks: ChildProcessArtifactChecks, tmp_path: Path) -> None:
-    version = stored("a-0", 10, tmp_path)
-    later = spec(schema={"price": {"type": "number"}, "wind": {"type": "number"}})
+    version = store_model("a-0", 10, tmp_path)
+    later = market_spec(schema={"price": {"type": "number"}, "wind": {"type": "number"}})
 
-    assert await checks.refusal(version.data, [spec(), later]) is None
+    assert await checks.refusal(version.data, [market_spec(), later]) is None
     assert await checks.refusal(version.data, [later]) is not None

@@ -9,7 +9,7 @@ import pytest
 from tests.builders.events import run_requested
 from tests.builders.running import until
 from tests.databases import Databases, Postgres, Sqlite, database_url
-from tests.registry.registry_harness import LOOP_FILE, registry_on
+from tests.registry.registry_harness import LOOP_FILE, YAML, registry_on
 
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.settings import RegistrySettings
@@ -17,8 +17,6 @@ from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.registry import Decided, LoopState
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
-
-YAML = {"content-type": "application/yaml"}
 
 
 def settings(url: str, folder: Path) -> RegistrySettings:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.builders.events import challenge_updated, evaluation_updated, model_trained, run_requested, version_state
 from tests.databases import database_url
-from tests.registry.registry_harness import LOOP_FILE, HandlerHarness, registry, spec
+from tests.registry.registry_harness import LOOP_FILE, LOST, WON, YAML, HandlerHarness, market_spec, registry
 
 from everloop_learning.errors import LoopNotFound
 from everloop_registry.adapters.loop_reader import SqlLoopReader
@@ -24,8 +24,7 @@ from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = pytest.mark.usefixtures("databases")
-YAML, JSON = {"content-type": "application/yaml"}, {"content-type": "application/json"}
-WON, LOST = [0.0, 1.0] * 100, [1.0, 1.0] * 100
+JSON = {"content-type": "application/json"}
 
 
 async def promoted(harness: HandlerHarness) -> None:
@@ -41,7 +40,7 @@ async def promoted(harness: HandlerHarness) -> None:
 
 def revised(n: int, loop: str = "market") -> LoopSpec:
     """The loop's spec with a rollout of other steps."""
-    return spec(loop=loop, rollout={"shadow": 100 + n, "canary": [0.1, 0.5], "step": 100})
+    return market_spec(loop=loop, rollout={"shadow": 100 + n, "canary": [0.1, 0.5], "step": 100})
 
 
 def of_revision(event: Event, revision: int) -> Event:
@@ -85,7 +84,7 @@ async def test_a_loop_that_is_applied_again_begins_a_new_lifetime(harness: Handl
     await promoted(harness)
     await harness.command("delete", "market", "over")
 
-    applied = await harness.command("apply", spec(task="regression"))
+    applied = await harness.command("apply", market_spec(task="regression"))
     old = await harness.handle(challenge_updated(200, {"0": LOST, "a-0": WON}), model_trained("a-0", 400, "gate"))
     new = await harness.handle(of_revision(challenge_updated(400, {"0": LOST, "b-400": WON}), 2))
 
@@ -113,14 +112,14 @@ async def test_versions_that_a_rollback_may_name_are_kept_and_an_older_one_is_re
 async def test_one_loop_more_than_the_limit_is_refused_with_the_fix(tmp_path: Path) -> None:
     async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
         harness = HandlerHarness(database, Quota(loops=2))
-        await harness.command("apply", spec(loop="one"))
-        await harness.command("apply", spec(loop="two"))
+        await harness.command("apply", market_spec(loop="one"))
+        await harness.command("apply", market_spec(loop="two"))
 
         with pytest.raises(TooManyLoops, match="everloop delete"):
-            await harness.command("apply", spec(loop="three"))
+            await harness.command("apply", market_spec(loop="three"))
         changed = await harness.command("apply", revised(1, "two"))
         await harness.command("delete", "one", "room for another")
-        then = await harness.command("apply", spec(loop="three"))
+        then = await harness.command("apply", market_spec(loop="three"))
 
     assert (changed, then) == (["loop_applied"], ["loop_applied"])
 
@@ -129,12 +128,12 @@ async def test_names_of_deleted_loops_are_bounded_too(tmp_path: Path) -> None:
     async with Database(database_url(tmp_path), MIGRATIONS, schema="registry") as database:
         harness = HandlerHarness(database, Quota(loops=1))
         for n in range(10):
-            await harness.command("apply", spec(loop=f"l{n}"))
+            await harness.command("apply", market_spec(loop=f"l{n}"))
             await harness.command("delete", f"l{n}", "next")
 
         with pytest.raises(TooManyLoops, match="names"):
-            await harness.command("apply", spec(loop="one-more"))
-        again = await harness.command("apply", spec(loop="l3"))
+            await harness.command("apply", market_spec(loop="one-more"))
+        again = await harness.command("apply", market_spec(loop="l3"))
 
     assert again == ["loop_applied"]
 

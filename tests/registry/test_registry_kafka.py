@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from tests.databases import database_url
-from tests.registry.registry_harness import LOOP_FILE, registry_on
+from tests.registry.registry_harness import LOOP_FILE, YAML, registry_on
 
 from everloop.local.kafka import Broker
 from everloop_registry.__main__ import rebuild
@@ -16,8 +16,6 @@ from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_shared.database import Database
 from everloop_shared.messaging.kafka.engine import kafka_factory
-
-YAML = {"content-type": "application/yaml"}
 
 
 async def dumped(settings: RegistrySettings) -> str:

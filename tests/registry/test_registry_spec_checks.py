@@ -11,13 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.registry.registry_harness import LOOP_FILE, registry, spec
+from tests.registry.registry_harness import LOOP_FILE, YAML, market_spec, registry
 
 from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.messaging.memory import MemoryBroker
 
-YAML = {"content-type": "application/yaml"}
 ENDLESS: dict[str, Any] = {
     "task": "binary",
     "schema": {f"f{i}": {"type": "number"} for i in range(100)},
@@ -30,24 +29,24 @@ ENDLESS: dict[str, Any] = {
 async def checks() -> AsyncIterator[ChildProcessSpecChecks]:
     """The checks as the service has them."""
     async with ChildProcessSpecChecks() as limited:
-        await limited.check(spec())  # it has imported its libraries
+        await limited.check(market_spec())  # it has imported its libraries
         yield limited
 
 
 def many(n: int, **feature: Any) -> LoopSpec:
     """The market loop with so many features of a kind."""
-    return spec(features=[{"name": f"w{i}", **feature} for i in range(n)])
+    return market_spec(features=[{"name": f"w{i}", **feature} for i in range(n)])
 
 
 async def test_a_sound_spec_passes(checks: ChildProcessSpecChecks) -> None:
     windows = [{"name": f, f: "price", "over": "1000 events"} for f in ("mean", "std", "min", "max", "count")]
     models = [{"preset": p} for p in ("logistic", "naive_bayes", "hoeffding_tree", "adaptive_forest")]
 
-    assert await checks.check(spec(features=windows, models=models)) == []
+    assert await checks.check(market_spec(features=windows, models=models)) == []
 
 
 async def test_errors_of_features_and_models_are_reported_together(checks: ChildProcessSpecChecks) -> None:
-    bad = spec(features=[{"name": "x", "expr": "price - gone"}], models=[{"preset": "linear"}])
+    bad = market_spec(features=[{"name": "x", "expr": "price - gone"}], models=[{"preset": "linear"}])
 
     wrong = await checks.check(bad)
 
@@ -82,13 +81,13 @@ async def test_a_model_that_never_ends_is_ended_and_the_next_spec_checked(checks
     assert wrong.field == "models"
     assert "longer than 1 s of computing" in wrong.error
     assert time.monotonic() - started < 10
-    assert await checks.check(spec()) == []
+    assert await checks.check(market_spec()) == []
 
 
 async def test_a_thousand_wrong_features_are_fifty_short_errors(checks: ChildProcessSpecChecks) -> None:
     fields = {f"{'f' * 50}{i}": {"type": "number"} for i in range(1000)}
     wrong = await checks.check(
-        spec(schema=fields, features=[{"name": f"x{i}", "expr": f"gone{i}"} for i in range(1000)])
+        market_spec(schema=fields, features=[{"name": f"x{i}", "expr": f"gone{i}"} for i in range(1000)])
     )
 
     assert len(wrong) <= 51

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
 from tests.databases import database_url
-from tests.registry.registry_harness import LOOP_FILE, registry_on, stored
+from tests.registry.registry_harness import LOOP_FILE, registry_on, store_model
 from tests.training.training_world import event as outcome_event
 
 from everloop.backup import manifest, restore
@@ -117,7 +117,7 @@ async def lived(place: Place) -> None:
     told = place.settings.model_dump(include={"data", "kafka_bootstrap", "topic_prefix", "partitions"})
     settings = RegistrySettings(**told, port=0, database_url=database_url(place.settings.data))
     await ensure_topics(settings, [OutcomeObserved.topic])
-    trained = stored("a-0", 200, place.settings.data / "artifacts")
+    trained = store_model("a-0", 200, place.settings.data / "artifacts")
     async with registry_on(kafka_factory(settings), settings) as client:
         for name in ("market", "desk"):
             await client.put(f"/{name}", content=LOOP_FILE.replace("market", name))
