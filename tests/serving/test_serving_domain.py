@@ -1,4 +1,4 @@
-"""The pure rules of serving: split, fallbacks, label statistics, what is remembered."""
+"""The pure rules of serving: split, fallbacks, label counts, what is remembered."""
 
 from __future__ import annotations
 
@@ -20,45 +20,46 @@ from everloop_schemas.envelope import Fields, Scalar, at
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
-from everloop_serving.domain.entities import Entities
-from everloop_serving.domain.labels import LabelBook, Labels, VersionZero
-from everloop_serving.domain.predict import Live, Said, predict
-from everloop_serving.domain.recent import Recent
-from everloop_serving.domain.split import place, split
+from everloop_serving.domain.entity_states import EntityStates
+from everloop_serving.domain.label_counts import BaselineVersion, LabelCounts, LabelCountsByLoop
+from everloop_serving.domain.predict import PredictionRequest, PredictionResult, predict
+from everloop_serving.domain.recent import RecentPredictions
+from everloop_serving.domain.served_loop import ServedLoop
+from everloop_serving.domain.split import assign, hash_to_fraction
 
 SPEC = LoopSpec.model_validate({"loop": "market", "task": "binary", "schema": {"price": {"type": "number"}}})
 
 
 @dataclass
 class Scripted:
-    """A version that says, or raises, what it is told to."""
+    """A version that returns or raises what the test says."""
 
     version: str
-    says: Prediction | Exception
-    asked: list[Fields] = field(default_factory=list)
+    result: Prediction | Exception
+    calls: list[Fields] = field(default_factory=list)
 
     def predict(self, features: Fields) -> Prediction:
         """As scripted."""
-        self.asked.append(features)
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
+        self.calls.append(features)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
 YES = Prediction(True, {"true": 0.9, "false": 0.1})
 NAN = Prediction(True, {"true": float("nan"), "false": 0.1})
 
 
-def live(champion: Scripted, candidate: Scripted | None = None, share: float = 0.0) -> Live:
+def served(champion: Scripted, candidate: Scripted | None = None, share: float = 0.0) -> ServedLoop:
     """A loop with these versions."""
-    zero = VersionZero(SPEC, Labels())
-    return Live("market", 1, SPEC, compile_features(SPEC), zero, champion, candidate, share)
+    zero = BaselineVersion(SPEC, LabelCounts())
+    return ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, champion, candidate, share)
 
 
-def said(of: Live, prediction_id: str = "p") -> Said:
-    """One prediction, timed by a clock that ticks once a look."""
-    ticks = count()
-    return predict(of, prediction_id, "default", {"price": 1.0}, lambda: float(next(ticks)))
+def predict_once(loop: ServedLoop, prediction_id: str = "p") -> PredictionResult:
+    """One prediction, timed by a clock that ticks at each reading."""
+    request, ticks = PredictionRequest(prediction_id, "default", {"price": 1.0}, at(0), "cause", None, "rest"), count()
+    return predict(loop, request, lambda: float(next(ticks)))
 
 
 def made(prediction_id: str, version: str = "0") -> PredictionMade:
@@ -80,9 +81,9 @@ def made(prediction_id: str, version: str = "0") -> PredictionMade:
 def test_the_split_never_changes() -> None:
     units = ["order-1", "order-2", "ä/ö"]
 
-    places = [place("market", unit) for unit in units]
+    fractions = [hash_to_fraction("market", unit) for unit in units]
 
-    assert places == pytest.approx([0.6373, 0.5565, 0.0479], abs=1e-4)
+    assert fractions == pytest.approx([0.6373, 0.5565, 0.0479], abs=1e-4)
 
 
 @settings(max_examples=20)
@@ -90,30 +91,33 @@ def test_the_split_never_changes() -> None:
 def test_the_share_is_kept_within_five_standard_errors(share: float, prefix: str) -> None:
     n = 2_000
 
-    arms = [split("market", f"{prefix}{i}", share) for i in range(n)]
+    assignments = [assign("market", f"{prefix}{i}", share) for i in range(n)]
 
     error = 5 * (share * (1 - share) / n) ** 0.5 + 1 / n
-    assert abs(fmean(arm.canary for arm in arms) - share) < error
-    assert {arm.propensity for arm in arms if arm.canary} <= {share}
-    assert {arm.propensity for arm in arms if not arm.canary} <= {1 - share}
+    assert abs(fmean(a.canary for a in assignments) - share) < error
+    assert {a.propensity for a in assignments if a.canary} <= {share}
+    assert {a.propensity for a in assignments if not a.canary} <= {1 - share}
 
 
 def test_a_rising_share_takes_no_unit_back() -> None:
-    before = {i for i in range(500) if split("market", str(i), 0.1).canary}
+    before = {i for i in range(500) if assign("market", str(i), 0.1).canary}
 
-    after = {i for i in range(500) if split("market", str(i), 0.5).canary}
+    after = {i for i in range(500) if assign("market", str(i), 0.5).canary}
 
     assert before < after
 
 
-def test_champion_and_candidate_both_speak_and_only_one_is_served() -> None:
+def test_champion_and_candidate_both_predict_and_only_one_serves() -> None:
     champion, candidate = Scripted("a@1", YES), Scripted("b@1", Prediction(False, None))
 
-    shadowing, canary = said(live(champion, candidate)), said(live(champion, candidate, share=1 - 1e-9))
+    shadowing, canary = (
+        predict_once(served(champion, candidate)),
+        predict_once(served(champion, candidate, share=1 - 1e-9)),
+    )
 
     assert (shadowing.version, shadowing.role, shadowing.propensity) == ("a@1", "champion", 1.0)
     assert [s.version for s in shadowing.shadows] == ["b@1"]
-    assert (canary.version, canary.role, canary.answer.value) == ("b@1", "canary", False)
+    assert (canary.version, canary.role, canary.prediction.value) == ("b@1", "canary", False)
     assert [s.version for s in canary.shadows] == ["a@1"]
     assert shadowing.latency_ms == 1000.0
 
@@ -122,47 +126,47 @@ def test_champion_and_candidate_both_speak_and_only_one_is_served() -> None:
 def test_a_failing_canary_gives_way_to_the_champion(failure: Prediction | Exception) -> None:
     champion, candidate = Scripted("a@1", YES), Scripted("b@1", failure)
 
-    answer = said(live(champion, candidate, share=1 - 1e-9))
+    result = predict_once(served(champion, candidate, share=1 - 1e-9))
 
-    assert (answer.version, answer.role, answer.propensity) == ("a@1", "champion", 1.0)
-    assert [version for version, _ in answer.fell] == ["b@1"]
-    assert len(candidate.asked) == 1
+    assert (result.version, result.role, result.propensity) == ("a@1", "champion", 1.0)
+    assert [version for version, _ in result.failures] == ["b@1"]
+    assert len(candidate.calls) == 1
 
 
 def test_a_failing_champion_gives_way_to_version_zero_and_a_failing_shadow_costs_nothing() -> None:
     broken, shadow = Scripted("a@1", RuntimeError("boom")), Scripted("b@1", NAN)
 
-    alone, watched = said(live(broken)), said(live(Scripted("a@2", YES), shadow))
+    alone, watched = predict_once(served(broken)), predict_once(served(Scripted("a@2", YES), shadow))
 
-    assert (alone.version, alone.role, alone.answer.value) == ("0", "baseline", False)
-    assert (watched.version, watched.shadows, watched.fell[0][0]) == ("a@2", (), "b@1")
+    assert (alone.version, alone.role, alone.prediction.value) == ("0", "baseline", False)
+    assert (watched.version, watched.shadows, watched.failures[0].version) == ("a@2", (), "b@1")
     assert watched.propensity == 1.0
 
 
 def outcome(
     prediction_id: str, label: Any, correction: int = 0, kind: str = "label", source: str | None = None
 ) -> OutcomeObservedData:
-    """What version 0 reads of an outcome."""
-    said = {"prediction_id": prediction_id, "label": label, "correction": correction, "kind": kind, "source": source}
-    return OutcomeObservedData.model_construct(**said)
+    """The part of an outcome that version 0 needs."""
+    fields = {"prediction_id": prediction_id, "label": label, "correction": correction, "kind": kind, "source": source}
+    return OutcomeObservedData.model_construct(**fields)
 
 
 def test_feedback_beyond_its_sources_share_does_not_move_version_0() -> None:
-    labels = Labels()
-    zero = VersionZero(SPEC, labels)
+    labels = LabelCounts()
+    zero = BaselineVersion(SPEC, labels)
     for i in range(400):
-        labels.observe(outcome(f"label-{i}", True))
+        labels.add(outcome(f"label-{i}", True))
 
     for i in range(2_000):
-        labels.observe(outcome(f"said-{i}", False, kind="feedback"))
+        labels.add(outcome(f"feedback-{i}", False, kind="feedback"))
     counted = dict(labels.classes)
-    again = Labels()
+    again = LabelCounts()
     again.restore(json.loads(json.dumps(labels.state())))
-    again.observe(outcome("said-more", False, kind="feedback"))
+    again.add(outcome("feedback-more", False, kind="feedback"))
     for i in range(200):
-        again.observe(outcome(f"forgotten-{i}", True, 1))
-    again.observe(outcome("said-after", False, kind="feedback"))
-    labels.observe(outcome("said-1999", False, 1))
+        again.add(outcome(f"forgotten-{i}", True, 1))
+    again.add(outcome("feedback-after", False, kind="feedback"))
+    labels.add(outcome("feedback-1999", False, 1))
 
     assert counted == {True: 400, False: 20}
     assert again.classes == counted
@@ -170,38 +174,38 @@ def test_feedback_beyond_its_sources_share_does_not_move_version_0() -> None:
     assert zero.predict({}).value is True
 
 
-def test_every_label_counts_once_in_its_latest_wording() -> None:
-    labels = Labels()
+def test_every_prediction_counts_once_with_its_latest_label() -> None:
+    labels = LabelCounts()
 
     for prediction_id, label, correction in [
         ("a", True, 0), ("a", True, 0), ("b", None, 0), ("b", False, 1), ("a", False, 1), ("unknown", True, 2)
     ]:  # fmt: skip
-        labels.observe(outcome(prediction_id, label, correction))
+        labels.add(outcome(prediction_id, label, correction))
 
     assert (labels.count, labels.classes) == (2, {False: 2})
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1e3, 1e3)), max_size=40))
-def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_words(words: list[tuple[int, float]]) -> None:
-    labels, latest = Labels(), dict[int, float]()
+def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_labels(corrections: list[tuple[int, float]]) -> None:
+    labels, latest = LabelCounts(), dict[int, float]()
 
-    for subject, value in words:
-        labels.observe(outcome(str(subject), value, int(subject in latest)))
+    for subject, value in corrections:
+        labels.add(outcome(str(subject), value, int(subject in latest)))
         latest[subject] = value
 
     assert labels.count == len(latest)
     assert labels.mean == pytest.approx(fmean(latest.values()) if latest else 0.0)
 
 
-def test_label_statistics_survive_a_round_trip_and_forgetting_reaches_who_holds_them() -> None:
-    book, again = LabelBook(), LabelBook()
-    book.of("market").observe(outcome("a", True))
+def test_label_counts_are_restored_as_saved_and_a_reset_reaches_version_0() -> None:
+    book, again = LabelCountsByLoop(), LabelCountsByLoop()
+    book.of("market").add(outcome("a", True))
     book.offsets[2] = 7
-    zero = VersionZero(SPEC, again.of("market"))
+    zero = BaselineVersion(SPEC, again.of("market"))
 
     again.restore(book.state())
     restored = zero.predict({})
-    again.forget()
+    again.reset()
 
     assert again.offsets == {}
     assert (restored.value, zero.predict({}).value) == (True, False)
@@ -209,44 +213,44 @@ def test_label_statistics_survive_a_round_trip_and_forgetting_reaches_who_holds_
 
 def test_version_zero_of_a_regression_is_the_mean() -> None:
     spec = LoopSpec.model_validate({"loop": "m", "task": "regression", "schema": {"price": {"type": "number"}}})
-    labels = Labels()
-    zero = VersionZero(spec, labels)
+    labels = LabelCounts()
+    zero = BaselineVersion(spec, labels)
     before = zero.predict({})
 
-    labels.observe(outcome("a", 1.0))
-    labels.observe(outcome("b", 2))
+    labels.add(outcome("a", 1.0))
+    labels.add(outcome("b", 2))
 
     assert (before.value, zero.predict({}).value) == (0.0, 1.5)
 
 
-def test_only_the_latest_predictions_are_remembered_and_the_topics_first_word_counts() -> None:
-    recent = Recent(3)
-    recent.put(made("own", "new"), kept=False)
+def test_only_the_latest_predictions_are_remembered_and_the_first_on_the_topic_counts() -> None:
+    recent = RecentPredictions(3)
+    recent.add(made("own", "new"), durable=False)
 
-    recent.found([made("a"), made("b", "first"), made("b", "second"), made("own", "old")])
-    recent.put(made("c"), kept=True)
+    recent.add_published([made("a"), made("b", "first"), made("b", "second"), made("own", "old")])
+    recent.add(made("c"), durable=True)
 
     assert len(recent) == 3
     assert recent.get("market", "a") is None
     known = {i: recent.get("market", i) for i in ("b", "own", "c")}
-    assert {i: (k.event.data.version, k.kept) for i, k in known.items() if k} == {
+    assert {i: (k.event.data.version, k.durable) for i, k in known.items() if k} == {
         "b": ("first", True),
         "own": ("old", True),
         "c": ("0", True),
     }
 
 
-def test_features_word_on_an_entity_counts_unless_our_own_requests_are_ahead_of_it() -> None:
-    entities, now = Entities(2), at(1000)
-    entities.told("market", "e", {"n": 5}, 5, now)
-    entities.moved("market", "e", {"n": 6}, now)
+def test_the_published_state_of_an_entity_counts_unless_our_own_requests_are_ahead_of_it() -> None:
+    entities, now = EntityStates(2), at(1000)
+    entities.apply_published("market", "e", {"n": 5}, 5, now)
+    entities.apply_own("market", "e", {"n": 6}, now)
 
-    entities.told("market", "e", {"n": 50}, 5, now)
+    entities.apply_published("market", "e", {"n": 50}, 5, now)
     ahead = entities.get("market", "e")
-    entities.told("market", "e", {"n": 60}, 6, now)
+    entities.apply_published("market", "e", {"n": 60}, 6, now)
     caught_up = entities.get("market", "e")
-    entities.moved("market", "e", {"n": 7}, now)
-    entities.told("market", "e", {"n": 1}, 1, now + timedelta(seconds=61))
+    entities.apply_own("market", "e", {"n": 7}, now)
+    entities.apply_published("market", "e", {"n": 1}, 1, now + timedelta(seconds=61))
     reset = entities.get("market", "e")
 
     assert [view and view.state["n"] for view in (ahead, caught_up, reset)] == [6, 60, 1]
@@ -257,34 +261,34 @@ NUMBERS = LoopSpec.model_validate({"loop": "size", "task": "regression", "schema
 
 
 def test_labels_at_the_edge_of_a_double_leave_version_0_finite() -> None:
-    labels = Labels()
+    labels = LabelCounts()
 
     for i, label in enumerate([5.0, HUGE, -HUGE, HUGE, -HUGE, 10**400]):
-        labels.observe(outcome(f"p{i}", label))
-        assert math.isfinite(float(VersionZero(NUMBERS, labels).predict({}).value))
+        labels.add(outcome(f"p{i}", label))
+        assert math.isfinite(float(BaselineVersion(NUMBERS, labels).predict({}).value))
 
 
 def test_a_huge_label_that_is_corrected_leaves_the_mean_as_if_it_had_never_been() -> None:
-    labels = Labels()
+    labels = LabelCounts()
     for i, label in enumerate([0.1, HUGE, 0.3]):
-        labels.observe(outcome(f"p{i}", label))
+        labels.add(outcome(f"p{i}", label))
 
-    labels.observe(outcome("p1", 0.2, 1))
+    labels.add(outcome("p1", 0.2, 1))
 
     assert labels.mean == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN, RecursionError()], ids=["raises", "nan", "deep"])
-def test_where_even_version_0_fails_the_answer_is_what_it_says_before_any_label(
+def test_where_even_version_0_fails_the_initial_prediction_is_the_answer(
     failure: Prediction | Exception,
 ) -> None:
     zero = Scripted("0", failure)
-    broken = Live("market", 1, SPEC, compile_features(SPEC), zero, zero)
+    broken = ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, zero)
 
-    answered = said(broken)
+    answered = predict_once(broken)
 
-    assert (answered.answer.value, answered.version, answered.role) == (False, "0", "baseline")
-    assert [version for version, _ in answered.fell] == ["0"]
+    assert (answered.prediction.value, answered.version, answered.role) == (False, "0", "baseline")
+    assert [version for version, _ in answered.failures] == ["0"]
 
 
 @pytest.mark.parametrize(
@@ -292,48 +296,48 @@ def test_where_even_version_0_fails_the_answer_is_what_it_says_before_any_label(
     [({}, "<unknown>"), ({"type": "integer"}, -(2**63)), ({"classes": ["a", "b"]}, "a"), ({"type": "boolean"}, False)],
     ids=["text", "integers", "classes", "booleans"],
 )
-def test_a_loop_that_names_no_classes_says_so_until_it_knows_one(label: dict[str, Any], unknown: Scalar) -> None:
+def test_a_loop_that_names_no_classes_predicts_none_until_it_knows_one(label: dict[str, Any], unknown: Scalar) -> None:
     whole = {"loop": "l", "task": "multiclass", "schema": {"x": {"type": "number"}}, "label": label}
-    spec, labels = LoopSpec.model_validate(whole), Labels()
+    spec, labels = LoopSpec.model_validate(whole), LabelCounts()
 
-    before = VersionZero(spec, labels).predict({})
-    labels.observe(outcome("p", "b"))
-    after = VersionZero(spec, labels).predict({})
+    before = BaselineVersion(spec, labels).predict({})
+    labels.add(outcome("p", "b"))
+    after = BaselineVersion(spec, labels).predict({})
 
     assert (before.value, before.probabilities) == (unknown, None)
     assert after.value == "b"
 
 
 def test_labels_of_a_loop_stay_within_their_share_of_the_bytes() -> None:
-    book = LabelBook(limit=1_000_000)
+    book = LabelCountsByLoop(max_bytes=1_000_000)
 
     for n in range(3_000):
         for loop in ("one", "two", "three", "four"):
-            book.observe(loop, 1, outcome(f"{loop}-{n}", f"{n % 2_000}" * 150))
+            book.add(loop, 1, outcome(f"{loop}-{n}", f"{n % 2_000}" * 150))
         assert book.bytes <= 1_000_000
 
     assert all(book.of(loop).count == 3_000 for loop in ("one", "two", "three", "four"))
     assert sum(map(len, (str(label) for label in book.of("one").classes))) <= 1_000_000 // 16
 
 
-def test_large_entity_states_are_forgotten_by_their_bytes() -> None:
-    kept = Entities(1_000, limit_bytes=1_000_000)
+def test_large_entity_states_are_evicted_by_their_bytes() -> None:
+    states = EntityStates(1_000, limit_bytes=1_000_000)
 
     for n in range(100):
-        kept.told("market", f"e{n}", {"ring": [float(n)]}, 1, at(0), size=50_000)
-        kept.moved("market", f"e{n}", {"ring": [float(n)]}, at(0), size=10_000)
-        assert kept.bytes <= 1_000_000
+        states.apply_published("market", f"e{n}", {"ring": [float(n)]}, 1, at(0), size=50_000)
+        states.apply_own("market", f"e{n}", {"ring": [float(n)]}, at(0), size=10_000)
+        assert states.bytes <= 1_000_000
 
-    assert len(kept) == 3
+    assert len(states) == 3
 
 
-def test_large_predictions_are_forgotten_by_their_bytes() -> None:
-    recent = Recent(1_000, limit_bytes=1_000_000)
+def test_large_predictions_are_evicted_by_their_bytes() -> None:
+    recent = RecentPredictions(1_000, limit_bytes=1_000_000)
     large = {"text": "x" * 90_000}
 
     for n in range(50):
         event = made(f"p{n}")
-        recent.put(event.model_copy(update={"data": event.data.model_copy(update={"features": large})}), kept=True)
+        recent.add(event.model_copy(update={"data": event.data.model_copy(update={"features": large})}), durable=True)
         assert recent.bytes <= 1_000_000
 
     assert len(recent) == 11

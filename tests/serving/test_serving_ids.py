@@ -1,4 +1,4 @@
-"""One id is one observation: other data under it is told, and a refused request leaves nothing behind."""
+"""One id is one observation: other data under it is rejected, and a rejected request leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.serving.conftest import World
+    from tests.serving.conftest import RunningServing
 
 from everloop_features.observation import fingerprint
 from everloop_schemas.dead_letter import DEAD_LETTERS
@@ -37,53 +37,55 @@ def tensor(name: str, *data: Any, **more: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_the_same_id_is_the_same_answer_and_with_other_data_it_is_refused(
-    world: World, again: dict[str, Any], status: int, restarted: bool
+async def test_the_same_id_gets_the_same_answer_and_with_other_data_it_is_rejected(
+    serving: RunningServing, again: dict[str, Any], status: int, restarted: bool
 ) -> None:
-    await world.put(world.state())
-    await world.start()
+    await serving.publish(serving.state())
+    await serving.start()
     body = {"id": "same", "data": {"price": 1, "demand": 0.5}}
-    first = await world.client.post(URL, json=body)
-    await world.until(lambda: world.made() and world.brought())
+    first = await serving.client.post(URL, json=body)
+    await serving.until(lambda: serving.predictions() and serving.observations())
     if restarted:
-        await world.stop()
-        await world.start()
+        await serving.stop()
+        await serving.start()
 
-    second = await world.client.post(URL, json=body | again)
+    second = await serving.client.post(URL, json=body | again)
 
     assert (first.status_code, second.status_code) == (200, status)
-    assert "'same' was asked before with other data" in second.text if status == 409 else second.json() == first.json()
-    assert len(world.made()) == len(world.brought()) == 1
+    assert (
+        "'same' was predicted before from other data" in second.text if status == 409 else second.json() == first.json()
+    )
+    assert len(serving.predictions()) == len(serving.observations()) == 1
 
 
-async def test_of_two_at_once_under_one_id_with_other_data_one_is_refused(world: World) -> None:
-    await world.put(world.state())
-    await world.start(spool_fsync="always")
+async def test_of_two_requests_at_once_under_one_id_with_other_data_one_is_rejected(serving: RunningServing) -> None:
+    await serving.publish(serving.state())
+    await serving.start(spool_fsync="always")
 
-    answers = await asyncio.gather(*(world.ask("at-once", price=float(p % 2)) for p in range(6)))
+    answers = await asyncio.gather(*(serving.predict("at-once", price=float(p % 2)) for p in range(6)))
 
     codes = sorted(a.status_code for a in answers)
     assert codes == [200, 200, 200, 409, 409, 409]
     assert len({a.text for a in answers if a.status_code == 200}) == 1
 
 
-async def test_other_data_from_the_stream_under_an_id_asked_by_rest_is_a_dead_letter(world: World) -> None:
-    await world.put(world.state())
-    await world.start()
-    await world.ask("asked", price=0.8)
+async def test_other_data_from_the_stream_under_an_id_of_a_request_is_a_dead_letter(serving: RunningServing) -> None:
+    await serving.publish(serving.state())
+    await serving.start()
+    await serving.predict("asked", price=0.8)
     same = fingerprint("default", {"price": 0.8, "demand": 0.5}, None)
 
-    await world.put(world.features("asked", price=0.8, fingerprint=same))
-    await world.put(world.features("asked", price=0.2, fingerprint="0" * 16), world.features("last"))
+    await serving.publish(serving.features("asked", price=0.8, fingerprint=same))
+    await serving.publish(serving.features("asked", price=0.2, fingerprint="0" * 16), serving.features("last"))
 
-    await world.until(lambda: any(m.subject == "last" for m in world.made()))
-    [letter] = await world.until(lambda: world.broker.events(DEAD_LETTERS["serving"].topic))
-    assert letter.data.error == "IdTaken"
-    assert sorted(m.subject for m in world.made()) == ["asked", "last"]
+    await serving.until(lambda: any(m.subject == "last" for m in serving.predictions()))
+    [dead_letter] = await serving.until(lambda: serving.broker.events(DEAD_LETTERS["serving"].topic))
+    assert dead_letter.data.error == "IdTaken"
+    assert sorted(m.subject for m in serving.predictions()) == ["asked", "last"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "word"),
+    ("body", "status", "text"),
     [
         (b'{"id":"d","data":{"price":1,"price":2,"demand":1}}', 400, "'price' is there twice"),
         (b'{"id":"d","id":"e","data":{"price":1,"demand":1}}', 400, "'id' is there twice"),
@@ -93,24 +95,24 @@ async def test_other_data_from_the_stream_under_an_id_asked_by_rest_is_a_dead_le
         (b'\xef\xbb\xbf{"data":{"price":1,"demand":1}}', 200, "prediction"),
     ],
 )
-async def test_a_request_is_read_strictly(world: World, body: bytes, status: int, word: str) -> None:
-    await world.put(world.state())
-    await world.start()
+async def test_a_request_is_read_strictly(serving: RunningServing, body: bytes, status: int, text: str) -> None:
+    await serving.publish(serving.state())
+    await serving.start()
 
-    answer = await world.client.post(URL, content=body, headers=JSON)
+    answer = await serving.client.post(URL, content=body, headers=JSON)
 
     assert answer.status_code == status
-    assert word in answer.text
+    assert text in answer.text
 
 
 @pytest.mark.parametrize("name", ["a/b", "a?b#c", "100%", "%2F", "..", "../x", "ü😀", "@a", "[1]", "a b", "x/", ":"])
-async def test_any_id_is_read_back_by_its_address(world: World, name: str) -> None:
-    await world.put(world.state())
-    await world.start()
-    made = (await world.ask(name)).json()
+async def test_any_id_is_read_back_by_its_address(serving: RunningServing, name: str) -> None:
+    await serving.publish(serving.state())
+    await serving.start()
+    made = (await serving.predict(name)).json()
     encoded = "".join(f"%{b:02X}" for b in name.encode())
 
-    found = await world.client.get(f"/v1/loops/market/predictions/{encoded}")
+    found = await serving.client.get(f"/v1/loops/market/predictions/{encoded}")
 
     assert (found.status_code, found.json()) == (200, made)
 
@@ -135,52 +137,54 @@ async def test_any_id_is_read_back_by_its_address(world: World, name: str) -> No
         ([], {"inputs"}),
     ],
 )
-async def test_an_inference_request_is_answered_whole_or_not_at_all(world: World, body: Any, fields: set[str]) -> None:
-    await world.put(world.state(), world.entity_state("default", 2, [1.0, 3.0]))
-    await world.start()
+async def test_an_inference_request_is_answered_whole_or_not_at_all(
+    serving: RunningServing, body: Any, fields: set[str]
+) -> None:
+    await serving.publish(serving.state(), serving.entity_state("default", 2, [1.0, 3.0]))
+    await serving.start()
 
-    refused = await world.client.post(INFER, json=body)
-    after = await world.ask("after", price=5.0)
+    refused = await serving.client.post(INFER, json=body)
+    after = await serving.predict("after", price=5.0)
 
     assert refused.status_code == 422
     assert {e["field"] for e in refused.json()["errors"]} == fields
-    await world.until(world.made)
-    assert [m.subject for m in world.made()] == ["after"]
+    await serving.until(serving.predictions)
+    assert [m.subject for m in serving.predictions()] == ["after"]
     assert after.json()["features"]["price_mean"] == 3.0
 
 
-async def test_rows_that_find_no_room_or_a_taken_id_leave_nothing_behind(world: World) -> None:
-    await world.put(world.state(), world.entity_state("default", 2, [1.0, 3.0]))
-    await world.start()
+async def test_rows_that_find_no_room_or_a_taken_id_leave_nothing_behind(serving: RunningServing) -> None:
+    await serving.publish(serving.state(), serving.entity_state("default", 2, [1.0, 3.0]))
+    await serving.start()
     inputs = [tensor("price", 500.0, 600.0), tensor("demand", 1.0, 1.0)]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        full = await world.client.post(INFER, json={"id": "r", "inputs": inputs})
+        full = await serving.client.post(INFER, json={"id": "r", "inputs": inputs})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    await world.ask("t-1", price=5.0, entity="else")
-    taken = await world.client.post(INFER, json={"id": "t", "inputs": inputs})
-    missing = [await world.client.get(f"/v1/loops/market/predictions/{i}") for i in ("r-0", "r-1", "t-0")]
-    answer = await world.ask("after", price=5.0)
+    await serving.predict("t-1", price=5.0, entity="else")
+    taken = await serving.client.post(INFER, json={"id": "t", "inputs": inputs})
+    missing = [await serving.client.get(f"/v1/loops/market/predictions/{i}") for i in ("r-0", "r-1", "t-0")]
+    answer = await serving.predict("after", price=5.0)
 
     assert (full.status_code, taken.status_code) == (503, 409)
     assert [m.status_code for m in missing] == [404] * 3
     assert answer.json()["features"]["price_mean"] == 3.0
 
 
-async def test_rows_of_one_request_follow_each_other_in_their_entitys_windows(world: World) -> None:
-    await world.put(world.state())
-    await world.start()
+async def test_rows_of_one_request_follow_each_other_in_their_entitys_windows(serving: RunningServing) -> None:
+    await serving.publish(serving.state())
+    await serving.start()
     inputs = [tensor("price", 1.0, 3.0, 5.0, shape=[3, 1]), tensor("demand", 1, 1, 1)]
 
-    first = await world.client.post(INFER, json={"id": "w", "inputs": inputs})
-    again = await world.client.post(INFER, json={"id": "w", "inputs": inputs})
-    after = await world.ask("after", price=7.0)
+    first = await serving.client.post(INFER, json={"id": "w", "inputs": inputs})
+    again = await serving.client.post(INFER, json={"id": "w", "inputs": inputs})
+    after = await serving.predict("after", price=7.0)
 
-    await world.until(lambda: len(world.brought()) == 4)
-    means = {m.subject: m.data.features["price_mean"] for m in world.made()}
+    await serving.until(lambda: len(serving.observations()) == 4)
+    means = {m.subject: m.data.features["price_mean"] for m in serving.predictions()}
     assert first.status_code == 200
     assert first.json() == again.json()
     assert means == {"w-0": 1.0, "w-1": 2.0, "w-2": 3.0, "after": 5.0}
@@ -198,38 +202,38 @@ async def test_rows_of_one_request_follow_each_other_in_their_entitys_windows(wo
     ],
 )
 async def test_the_datatype_of_predictions_is_that_of_the_classes(
-    world: World, spec: dict[str, Any], datatype: str
+    serving: RunningServing, spec: dict[str, Any], datatype: str
 ) -> None:
-    await world.put(world.state(spec=spec))
-    await world.start()
+    await serving.publish(serving.state(spec=spec))
+    await serving.start()
 
-    model = await world.client.get("/v2/models/market")
-    answer = await world.client.post(INFER, json={"inputs": [tensor("price", 1.0), tensor("demand", 1.0)]})
+    model = await serving.client.get("/v2/models/market")
+    answer = await serving.client.post(INFER, json={"inputs": [tensor("price", 1.0), tensor("demand", 1.0)]})
 
     assert [o["datatype"] for o in model.json()["outputs"]] == [datatype]
     assert [o["datatype"] for o in answer.json()["outputs"] if o["name"] == "prediction"] == [datatype]
 
 
 @pytest.mark.parametrize(
-    ("features", "word"),
+    ("features", "reason"),
     [
         ({"price": "high"}, "features.price: must be a number"),
         ({"zz": 1.0}, "features.zz: is not among the loop's features"),
     ],
 )
 async def test_a_vector_that_feature_would_not_write_is_a_dead_letter_and_takes_no_version_down(
-    world: World, features: dict[str, Any], word: str
+    serving: RunningServing, features: dict[str, Any], reason: str
 ) -> None:
-    await world.put(world.state(world.version("logistic-0@1")))
-    await world.start()
-    await world.until(lambda: ("logistic-0@1", "ready") in world.reports())
-    good = world.features("forged")
+    await serving.publish(serving.state(serving.version("logistic-0@1")))
+    await serving.start()
+    await serving.until(lambda: ("logistic-0@1", "ready") in serving.version_states())
+    good = serving.features("forged")
     forged = good.model_copy(update={"data": good.data.model_copy(update={"features": features})})
 
-    await world.put(forged, world.features("after"))
+    await serving.publish(forged, serving.features("after"))
 
-    await world.until(world.made)
-    [letter] = await world.until(lambda: world.broker.events(DEAD_LETTERS["serving"].topic))
-    assert letter.data.reason == word
-    assert [m.subject for m in world.made()] == ["after"]
-    assert ("logistic-0@1", "fell_back") not in world.reports()
+    await serving.until(serving.predictions)
+    [dead_letter] = await serving.until(lambda: serving.broker.events(DEAD_LETTERS["serving"].topic))
+    assert dead_letter.data.reason == reason
+    assert [m.subject for m in serving.predictions()] == ["after"]
+    assert ("logistic-0@1", "fell_back") not in serving.version_states()

@@ -16,7 +16,7 @@ from everloop_shared.messaging.kafka.engine import KafkaEngine, kafka_factory
 from everloop_shared.messaging.routes import LogReader, Route, StartAt, UnitOfWork, connected
 
 if TYPE_CHECKING:
-    from tests.serving.conftest import World
+    from tests.serving.conftest import RunningServing
 
     from everloop.local.kafka import Broker
 
@@ -39,28 +39,30 @@ async def _until_made(engine: LogReader, subjects: set[str]) -> list[PredictionM
 
 
 @pytest.mark.kafka
-async def test_a_replica_that_takes_over_uncommitted_records_says_the_same_again(world: World, kafka: Broker) -> None:
+async def test_a_replica_that_takes_over_uncommitted_records_says_the_same_again(
+    serving: RunningServing, kafka: Broker
+) -> None:
     prefix = f"serving-{uuid4().hex[:8]}-"
-    common = {"data": world.folder, "kafka_bootstrap": kafka.bootstrap, "topic_prefix": prefix}
+    common = {"data": serving.folder, "kafka_bootstrap": kafka.bootstrap, "topic_prefix": prefix}
     settings = ServingSettings.model_validate(common)
     connect = kafka_factory(settings)
     async with connected(connect("ingest")) as engine:
-        await world.start(connect, topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap)
+        await serving.start(connect, topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap)
         await engine.publish(
-            [world.state(world.version("logistic-0@1")), *(world.features(f"p{i}") for i in range(50))]
+            [serving.state(serving.version("logistic-0@1")), *(serving.features(f"p{i}") for i in range(50))]
         )
         before = {m.subject: m for m in await _until_made(engine, {f"p{i}" for i in range(50)})}
-        asked = (await world.ask("asked", price=0.9)).json()
+        asked = (await serving.predict("asked", price=0.9)).json()
         await _until_made(engine, {"asked"})
-        await world.stop()
+        await serving.stop()
 
-        await world.start(
+        await serving.start(
             lambda service: RewoundEngine(service, settings), topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap
         )
-        await engine.publish([world.state(world.version("logistic-0@2")), world.features("new")])
+        await engine.publish([serving.state(serving.version("logistic-0@2")), serving.features("new")])
         after = await _until_made(engine, {"new"})
-        again = (await world.ask("asked", price=0.9)).json()
-        other = await world.ask("asked", price=0.1)
+        again = (await serving.predict("asked", price=0.9)).json()
+        other = await serving.predict("asked", price=0.1)
 
     assert len(after) == 52
     assert {m.subject: m for m in after if m.subject in before} == before

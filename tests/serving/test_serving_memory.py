@@ -13,14 +13,14 @@ from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.processing.records import Record
 
 if TYPE_CHECKING:
-    from tests.serving.conftest import World
+    from tests.serving.conftest import RunningServing
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 FIELDS, FIRST, MANY = 480, 80, 200
 
 
 class Forgetful(MemoryBroker):
-    """Keeps nothing of what serving says, as a broker elsewhere would."""
+    """Stores nothing that serving publishes, as if the broker were on another machine."""
 
     def keep(self, record: Record) -> None:
         """Let it go."""
@@ -36,19 +36,19 @@ def gauge(name: str) -> float:
 
 
 @pytest.mark.promise(12)
-async def test_two_hundred_large_predictions_do_not_stay_in_memory(world: World) -> None:
-    world.broker = Forgetful()
+async def test_two_hundred_large_predictions_do_not_stay_in_memory(serving: RunningServing) -> None:
+    serving.broker = Forgetful()
     fields = {"price": {"type": "number"}, "demand": {"type": "number"}}
     texts = [f"text_{i}" for i in range(FIELDS)]
-    await world.put(world.state(spec={"schema": fields | {name: {"type": "string"} for name in texts}}))
-    await world.start()
+    await serving.publish(serving.state(spec={"schema": fields | {name: {"type": "string"} for name in texts}}))
+    await serving.start()
 
     async def predict(n: int) -> None:
         data = {"price": 0.5, "demand": 0.5} | {name: f"{n:04} " + "x" * 990 for name in texts}
         body = {"id": f"p{n}", "data": data}
-        answer = await world.client.post("/v1/loops/market/predict", json=body)
+        answer = await serving.client.post("/v1/loops/market/predict", json=body)
         assert answer.status_code == 200, answer.text[:300]
-        await world.until(lambda: gauge("everloop_serving_spool_records") == 0)
+        await serving.until(lambda: gauge("everloop_serving_spool_records") == 0)
 
     for n in range(FIRST):  # until what is remembered has reached its limit of 32 MB
         await predict(n)

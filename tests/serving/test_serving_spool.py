@@ -1,4 +1,4 @@
-"""The local spool: what it takes to keep a prediction until the bus has it."""
+"""The local spool: how a prediction is stored until it is published."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.tasks import cancel
 from everloop_schemas.envelope import Event, at
 from everloop_schemas.ingest import EventReceivedData
 from everloop_schemas.serving import ObservationReceived
-from everloop_serving.adapters.delivery import deliver
-from everloop_serving.adapters.segments import segment_path, segments
+from everloop_serving.adapters.delivery import publish_spool
+from everloop_serving.adapters.segments import segment_numbers, segment_path
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
 from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
@@ -70,7 +70,7 @@ async def until(condition: Any) -> None:
 
 
 class Bus:
-    """A bus that takes events, unless it is told to be away or to refuse some."""
+    """A bus that takes events, unless it is away or refuses some."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []
@@ -101,11 +101,11 @@ async def test_a_killed_process_loses_nothing_it_has_acknowledged(tmp_path: Path
 
     assert kept == [str(n) for n in range(len(kept))]
     assert len(kept) - acknowledged in (0, 1)
-    assert len(segments(tmp_path)) > 1
+    assert len(segment_numbers(tmp_path)) > 1
 
 
 @pytest.mark.parametrize("torn", [1, 5, 100])
-async def test_a_torn_last_record_is_cut_off_and_writing_goes_on(tmp_path: Path, torn: int) -> None:
+async def test_an_incomplete_last_record_is_cut_off_and_writing_goes_on(tmp_path: Path, torn: int) -> None:
     async with spool_in(tmp_path, segment_bytes=100_000) as spool:
         for n in range(3):
             spool.append([event(n)])
@@ -123,36 +123,36 @@ async def test_records_are_delivered_in_order_and_their_files_deleted(tmp_path: 
     bus = Bus()
     bus.away = True
     async with spool_in(tmp_path) as spool:
-        job = asyncio.create_task(deliver(spool, bus.publish))
+        job = asyncio.create_task(publish_spool(spool, bus.publish))
         for n in range(50):
             spool.append([event(n)])
             await asyncio.sleep(0)
-        before = (spool.depth, len(segments(tmp_path)))
+        before = (spool.record_count, len(segment_numbers(tmp_path)))
 
         bus.away = False
-        await until(lambda: len(bus.taken) == 50 and spool.depth == 0)
+        await until(lambda: len(bus.taken) == 50 and spool.record_count == 0)
         await cancel(job)
 
         assert bus.taken == [str(n) for n in range(50)]
         assert before[0] == 50
         assert before[1] > 3
-        assert len(segments(tmp_path)) == 1
+        assert len(segment_numbers(tmp_path)) == 1
         assert spool.bytes == 0
 
 
-async def test_a_restart_goes_on_behind_what_was_delivered(tmp_path: Path) -> None:
+async def test_a_restart_goes_on_after_what_was_published(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
         for n in range(20):
             spool.append([event(n)])
-        batch, mark = spool.next()
-        spool.advance(mark, len(batch))
+        batch, position = spool.next()
+        spool.advance(position, len(batch))
 
     async with spool_in(tmp_path) as again:
-        kept, depth = ids(again), again.depth
+        kept, count = ids(again), again.record_count
 
     assert 0 < len(batch) < 20
     assert kept == [str(n) for n in range(len(batch), 20)]
-    assert depth == len(kept)
+    assert count == len(kept)
 
 
 async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_others(tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_other
         for n in range(3):
             spool.append([event(n)])
 
-        job = asyncio.create_task(deliver(spool, bus.publish))
-        await until(lambda: spool.depth == 0)
+        job = asyncio.create_task(publish_spool(spool, bus.publish))
+        await until(lambda: spool.record_count == 0)
         await cancel(job)
 
     assert bus.taken == ["0", "2"]
 
 
-async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> None:
+async def test_a_damaged_file_loses_its_rest_and_no_other_file(tmp_path: Path) -> None:
     bus = Bus()
     async with spool_in(tmp_path) as spool:
         for n in range(20):
@@ -180,7 +180,7 @@ async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> Non
     path.write_bytes(body)
 
     async with spool_in(tmp_path) as again:
-        job = asyncio.create_task(deliver(again, bus.publish))
+        job = asyncio.create_task(publish_spool(again, bus.publish))
         await until(lambda: "19" in bus.taken)
         await cancel(job)
 
@@ -189,7 +189,7 @@ async def test_a_damaged_file_costs_its_rest_and_no_other(tmp_path: Path) -> Non
     assert path.with_suffix(".torn").exists()
 
 
-async def test_a_full_spool_refuses_and_takes_again_once_delivered(tmp_path: Path) -> None:
+async def test_a_full_spool_refuses_until_records_are_published(tmp_path: Path) -> None:
     async with spool_in(tmp_path, limit=3_000) as spool:
         while spool.bytes < 2_600:
             spool.append([event(1)])
@@ -213,7 +213,7 @@ async def test_an_event_over_the_limit_is_refused(tmp_path: Path) -> None:
         assert spool.bytes == 0
 
 
-async def test_a_disk_that_takes_half_a_record_refuses_and_keeps_none_of_it(tmp_path: Path) -> None:
+async def test_a_disk_that_takes_half_a_record_refuses_and_stores_none_of_it(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
         spool.append([event(0)])
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

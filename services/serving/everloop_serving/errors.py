@@ -1,4 +1,4 @@
-"""What can go wrong in serving, each with what the door answers and what the engine does."""
+"""What can go wrong in serving."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from everloop_shared.errors import ErrorKind, InputRejected, NotFound, Overloade
 
 
 class PredictionNotFound(NotFound):
-    """The prediction was never made here, or it is too long ago to be remembered."""
+    """The prediction was not made here, or too long ago to be remembered."""
 
     title = "Prediction not found"
 
@@ -18,19 +18,19 @@ class ModelLoading(Unavailable):
 
 
 class ObservationRejected(InputRejected):
-    """The body is no observation of this loop; `errors` name the fields."""
+    """The body does not fit the loop's schema; `errors` name the fields."""
 
     title = "Observation does not fit the loop's schema"
 
 
 class VectorRejected(InputRejected):
-    """Features that are not the loop's: a model would fail at them, and be blamed for it."""
+    """Features that do not fit the loop: a model would fail at them, and be reported for it."""
 
     title = "Vector does not fit its loop"
 
 
 class SpoolFull(Overloaded):
-    """The bus has been away for so long that the spool holds all it may."""
+    """The broker has been away for so long that the spool has reached its limit."""
 
     title = "Spool full"
     retry_after = 5.0
@@ -44,11 +44,11 @@ class SpoolUnwritable(Unavailable):
 
 
 class RecordTooLarge(InputRejected):
-    """What would go on the bus is over the size of an event."""
+    """The record of a prediction is over the size limit of an event."""
 
     kind = ErrorKind.TOO_LARGE
     title = "Content too large"
 
 
 class Superseded(Exception):
-    """A version is not live any more before it could be loaded: nothing is wrong with it."""
+    """A version was replaced before it could be loaded; nothing is wrong with it."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from everloop_serving.domain.predict import Said
+from everloop_serving.domain.predict import PredictionResult
 
 PREDICTIONS = Counter(
     "everloop_serving_predictions_total",
-    "Predictions served, by loop, version, role and door.",
-    ["loop", "version", "role", "door"],
+    "Predictions served, by loop, version, role and endpoint (rest, stream).",
+    ["loop", "version", "role", "endpoint"],
 )
 REUSED = Counter(
-    "everloop_serving_reused_total", "Requests and records answered with what was said before.", ["loop", "door"]
+    "everloop_serving_reused_total",
+    "Requests and records answered with the prediction made before under their id.",
+    ["loop", "endpoint"],
 )
-TAKEN = Counter("everloop_serving_ids_taken_total", "Refused: the id came before with other data.", ["loop", "door"])
+IDS_TAKEN = Counter(
+    "everloop_serving_ids_taken_total", "Rejected: the id came before with other data.", ["loop", "endpoint"]
+)
 MODEL_SECONDS = Histogram(
     "everloop_serving_model_seconds",
     "The served model's own time for one prediction, in seconds.",
@@ -28,49 +32,54 @@ LOAD_SECONDS = Histogram(
     "everloop_serving_version_load_seconds", "From knowing of a version to serving it, in seconds.", ["loop"]
 )
 LOAD_FAILURES = Counter("everloop_serving_version_load_failures_total", "Versions that could not be loaded.", ["loop"])
-SPOOL_BYTES = Gauge("everloop_serving_spool_bytes", "Bytes not delivered yet; limit: SPOOL_BYTES.")
-SPOOL_RECORDS = Gauge("everloop_serving_spool_records", "REST predictions not delivered yet.")
+SPOOL_BYTES = Gauge("everloop_serving_spool_bytes", "Bytes not published yet; limit: SPOOL_BYTES.")
+SPOOL_RECORDS = Gauge("everloop_serving_spool_records", "REST predictions not published yet.")
 RECENT = Gauge("everloop_serving_recent_predictions", "Predictions remembered; limit: RECENT_PREDICTIONS.")
 RECENT_BYTES = Gauge("everloop_serving_recent_bytes", "Bytes of predictions remembered; limit: RECENT_BYTES.")
-ENTITY_BYTES = Gauge("everloop_serving_entity_state_bytes", "Bytes of windows held; limit: ENTITY_BYTES.")
+ENTITIES = Gauge("everloop_serving_entity_states", "Entities whose windows are in memory; limit: ENTITY_STATES.")
+ENTITY_BYTES = Gauge("everloop_serving_entity_state_bytes", "Bytes of windows in memory; limit: ENTITY_BYTES.")
 LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
-ENTITIES = Gauge("everloop_serving_entity_states", "Entities whose windows are held; limit: ENTITY_STATES.")
 
 
-class PrometheusMeter:
-    """Counts for Prometheus. A loop's old versions leave the page, so that refreshes do not add up for ever."""
+class PrometheusMetrics:
+    """Counts for Prometheus. Series of a loop's old versions are removed, so that refreshes do not add up."""
 
     def __init__(self, versions_per_loop: int = 20) -> None:
         self._limit = versions_per_loop
-        self._labels: dict[str, dict[tuple[str, str, str], Counter]] = {}
+        self._predictions: dict[str, dict[tuple[str, str, str], Counter]] = {}
+        self._seconds: dict[str, Histogram] = {}
 
-    def predicted(self, loop: str, door: str, said: Said) -> None:
-        """One prediction was served."""
-        key = (said.version, said.role, door)
-        seen = self._labels.setdefault(loop, {})
-        if key not in seen:
-            seen[key] = PREDICTIONS.labels(loop, *key)
-            if len(seen) > self._limit:
-                oldest = next(iter(seen))
-                del seen[oldest]
+    def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
+        """A prediction was made."""
+        labels = (result.version, result.role, endpoint)
+        series = self._predictions.setdefault(loop, {})
+        counter = series.get(labels)
+        if counter is None:
+            counter = series[labels] = PREDICTIONS.labels(loop, *labels)
+            if len(series) > self._limit:
+                oldest = next(iter(series))
+                del series[oldest]
                 PREDICTIONS.remove(loop, *oldest)
-        seen[key].inc()
-        MODEL_SECONDS.labels(loop).observe(said.latency_ms / 1000)
-        for version, _ in said.fell:
-            FELL_BACK.labels(loop, version).inc()
+        counter.inc()
+        seconds = self._seconds.get(loop)
+        if seconds is None:
+            seconds = self._seconds[loop] = MODEL_SECONDS.labels(loop)
+        seconds.observe(result.latency_ms / 1000)
+        for failure in result.failures:
+            FELL_BACK.labels(loop, failure.version).inc()
 
-    def reused(self, loop: str, door: str) -> None:
-        """What was said before was said again."""
-        REUSED.labels(loop, door).inc()
+    def count_reused(self, loop: str, endpoint: str) -> None:
+        """The prediction made before was the answer."""
+        REUSED.labels(loop, endpoint).inc()
 
-    def taken(self, loop: str, door: str) -> None:
+    def count_id_taken(self, loop: str, endpoint: str) -> None:
         """An id came again with other data."""
-        TAKEN.labels(loop, door).inc()
+        IDS_TAKEN.labels(loop, endpoint).inc()
 
-    def loaded(self, loop: str, seconds: float) -> None:
+    def observe_load(self, loop: str, seconds: float) -> None:
         """A version is in memory."""
         LOAD_SECONDS.labels(loop).observe(seconds)
 
-    def load_failed(self, loop: str) -> None:
+    def count_load_failure(self, loop: str) -> None:
         """A version could not be loaded."""
         LOAD_FAILURES.labels(loop).inc()

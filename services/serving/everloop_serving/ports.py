@@ -1,4 +1,4 @@
-"""What serving needs from the world."""
+"""What serving needs: versions in memory, the spool, the history of its predictions, and metrics."""
 
 from __future__ import annotations
 
@@ -8,60 +8,69 @@ from typing import Protocol
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopState
-from everloop_serving.domain.predict import Live, Said
+from everloop_serving.domain.predict import PredictionResult
+from everloop_serving.domain.served_loop import ServedLoop
 
 
-class Models(Protocol):
-    """The versions in memory. Nothing here blocks or raises."""
+class ServedLoops(Protocol):
+    """The loops with their versions in memory. Nothing here blocks or raises."""
 
-    def live(self, loop: str) -> Live | None:
-        """What answers for a loop right now; None where the loop is unknown."""
+    def get(self, loop: str) -> ServedLoop | None:
+        """The loop as it is served now; None where it is unknown."""
 
-    def deleted(self, loop: str) -> bool:
-        """Whether a loop was there and is gone."""
+    def is_deleted(self, loop: str) -> bool:
+        """Whether the loop existed and was deleted."""
 
-    def want(self, state: LoopState) -> None:
-        """Load what this state names, in the background, and let it answer as soon as it is here.
+    def apply(self, state: LoopState) -> None:
+        """Load the versions that a state names, in the background; each serves as soon as it is in memory.
 
-        A state of a deleted loop, or of a new life, lets go of all that was loaded before.
+        A state of a deleted loop, or of a new lifetime, drops all versions loaded before.
         """
 
-    async def settled(self, loop: str, timeout_s: float) -> None:
-        """Wait until nothing of this loop is being loaded, or the time is over."""
+    async def wait_loaded(self, loop: str, timeout_s: float) -> None:
+        """Wait until no version of the loop is being loaded, `timeout_s` at most."""
 
-    def fell(self, live: Live, version: str, reason: str) -> None:
-        """Tell the registry, once, that serving fell back from this version."""
+    def report_failure(self, loop: ServedLoop, version: str, reason: str) -> None:
+        """Report to the registry that a version failed at a prediction, once for each version."""
 
 
 class Spool(Protocol):
-    """Events on their way to the bus, on local disk."""
+    """Events that wait on local disk to be published."""
 
     def append(self, events: Sequence[Event]) -> None:
-        """Keep the events, together or not at all: they survive this process.
+        """Store the events, together or not at all: they survive this process.
 
-        Raises SpoolFull or SpoolUnwritable.
+        Raises SpoolFull, SpoolUnwritable or RecordTooLarge.
         """
 
     async def synced(self) -> None:
-        """Wait until what was appended survives a power loss too, where that is asked for; raises SpoolUnwritable."""
+        """Wait until what was appended survives a power loss too, where the settings ask for it.
 
-
-class Tail(Protocol):
-    """The end of the topic of our own predictions."""
-
-    def covers(self, partition: int) -> bool:
-        """Whether the tail has been read since this partition of the features was assigned."""
-
-    async def cover(self, partition: int, since: datetime) -> None:
-        """Remember the predictions put on the topic since then; idempotent.
-
-        May take seconds; raises Unavailable where the bus is away.
+        Raises SpoolUnwritable.
         """
 
 
-class Meter(Protocol):
-    """Counts what is served."""
+class PredictionHistory(Protocol):
+    """The end of the topic of serving's own predictions."""
 
-    def predicted(self, loop: str, door: str, said: Said) -> None: ...
-    def reused(self, loop: str, door: str) -> None: ...
-    def taken(self, loop: str, door: str) -> None: ...
+    def is_read_for(self, partition: int) -> bool:
+        """Whether the history was read since this partition of the computed features was assigned."""
+
+    async def read_for(self, partition: int, since: datetime) -> None:
+        """Remember the predictions published since then; idempotent.
+
+        May take seconds; raises Unavailable while the broker is away.
+        """
+
+
+class Metrics(Protocol):
+    """Counts what is served. Never blocks, never raises."""
+
+    def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
+        """A prediction was made."""
+
+    def count_reused(self, loop: str, endpoint: str) -> None:
+        """A request or record was answered with the prediction made before."""
+
+    def count_id_taken(self, loop: str, endpoint: str) -> None:
+        """A request or record was rejected: its id came before with other data."""

@@ -1,4 +1,4 @@
-"""What serving can be told."""
+"""Settings of serving."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
     port: int = Field(8005, ge=0, le=65535, description="HTTP port; 0 takes a free one")
-    recent_predictions: int = Field(20_000, ge=1, description="predictions remembered, so that a repeat says the same")
-    recent_bytes: int = Field(32_000_000, ge=100_000, description="bytes that they may take together")
-    tail_records: int = Field(2_000, ge=0, description="own predictions read back per partition at start, at least")
+    recent_predictions: int = Field(
+        20_000, ge=1, description="predictions remembered, so that a repeated id gets the same"
+    )
+    recent_bytes: int = Field(32_000_000, ge=100_000, description="bytes of predictions remembered")
+    tail_records: int = Field(2_000, ge=0, description="own predictions read back per partition at the start, at least")
     tail_margin_s: float = Field(60.0, ge=0, description="how far clocks of brokers and services may differ, seconds")
-    entity_states: int = Field(10_000, ge=1, description="entities whose windows are kept for REST predictions")
+    entity_states: int = Field(10_000, ge=1, description="entities whose windows are in memory for REST predictions")
     entity_bytes: int = Field(
-        64_000_000, ge=100_000, description="bytes that they may take together: five times what they are on the wire"
+        64_000_000, ge=100_000, description="bytes of windows in memory: five times their bytes on the wire"
     )
     label_bytes: int = Field(
-        32_000_000, ge=100_000, description="bytes of label statistics, shared alike between the loops"
+        32_000_000, ge=100_000, description="bytes of label statistics, in equal parts for all loops"
     )
-    spool_bytes: int = Field(256_000_000, ge=100_000, description="undelivered records on disk, bytes at most")
+    spool_bytes: int = Field(256_000_000, ge=100_000, description="bytes of unpublished records on disk")
     spool_segment_bytes: int = Field(16_000_000, ge=10_000, description="bytes of one spool file")
     spool_fsync: Literal["none", "interval", "always"] = Field(
-        "interval", description="when records reach the platter: power loss may cost what is not there yet"
+        "interval", description="when records are synced to disk: a power loss may cost what is not"
     )
     spool_fsync_interval_s: float = Field(1.0, gt=0, description="seconds between two syncs where fsync is interval")
-    load_attempts: int = Field(5, ge=1, description="tries to fetch an artifact before a version is reported failed")
-    load_retry_s: float = Field(0.5, ge=0, description="seconds before the second try; doubles up to 10 s")
+    load_attempts: int = Field(5, ge=1, description="attempts to fetch an artifact before a version is reported failed")
+    load_retry_s: float = Field(0.5, ge=0, description="seconds before the second attempt; doubles up to 10 s")
     load_wait_s: float = Field(2.0, ge=0, description="how long a request waits for a loop's first model, seconds")
     labels_save_s: float = Field(5.0, gt=0, description="seconds between two saves of the label statistics")

@@ -1,1 +1,1 @@
-"""Who provides what serving needs: local disk, loaded models, the tail of the topic."""
+"""Implements what serving needs: local disk, versions in memory, the history of its predictions."""

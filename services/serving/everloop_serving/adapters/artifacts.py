@@ -1,4 +1,4 @@
-"""Fetches a version's artifact, tries it in a child process, and keeps a copy of what comes from afar."""
+"""Fetches a version's artifact, tries it in a child process, and keeps a local copy of a remote one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion
 from everloop_serving.errors import Superseded
 
-Trial = Callable[[bytes, str, Fields, str], Awaitable[None]]
-"""Verifies, checks and loads an artifact, and predicts once, where it can do no harm; raises what is wrong with it."""
+TryArtifact = Callable[[bytes, str, Fields, str], Awaitable[None]]
+"""Verifies and loads an artifact (its bytes, SHA-256, features, format) in isolation, and predicts once; may raise."""
 
 
 class LoadedVersion:
@@ -28,54 +28,54 @@ class LoadedVersion:
         self._model = model
 
     def predict(self, features: Fields) -> Prediction:
-        """What the model says; raises ModelBroken."""
+        """The model's prediction; raises ModelBroken."""
         return self._model.predict(features)
 
 
-class Artifacts:
-    """Loads versions, each tried before; one is tried at a time.
+class ArtifactLoader:
+    """Loads versions, one at a time, each after a trial in another process.
 
-    Copies of artifacts from a remote store stay in `folder` while they are live, so that a restart does not
-    depend on the store. A local store is as close as the copy would be.
+    Copies of artifacts from a remote store stay in `folder` while they are live, so that a restart does not depend on
+    the store. A local store needs no copies.
     """
 
-    def __init__(self, store: ArtifactStore, folder: Path, trial: Trial) -> None:
-        self._store, self._folder, self._trial = store, folder, trial
-        self._turn = asyncio.Lock()
+    def __init__(self, store: ArtifactStore, folder: Path, try_artifact: TryArtifact) -> None:
+        self._store, self._folder, self._try_artifact = store, folder, try_artifact
+        self._one_at_a_time = asyncio.Lock()
 
     async def load(
-        self, live: LiveVersion, spec: LoopSpec, plan: FeaturePlan, wanted: Callable[[], bool]
+        self, version: LiveVersion, spec: LoopSpec, plan: FeaturePlan, is_wanted: Callable[[], bool]
     ) -> LoadedVersion:
         """The version, loaded here only after another process has loaded the same bytes and predicted with them.
 
-        Raises ArtifactUnavailable where trying again may help; ArtifactCorrupt, ModelBroken or LimitExceeded where it
-        will not; Superseded where nobody wants it any more when its turn comes.
+        Raises ArtifactUnavailable where a retry may help; ArtifactCorrupt, ModelBroken or LimitExceeded where it will
+        not; Superseded where the version is not wanted any more when its turn comes.
         """
-        if live.uri is None or live.sha256 is None:
-            raise ArtifactCorrupt(f"{live.version} has no artifact")
-        name = self._store.named(live.uri, spec.loop, live.version, live.sha256)
-        async with self._turn:
-            if not wanted():
-                raise Superseded(f"{live.version} is not live any more")
-            data = await asyncio.to_thread(self._bytes, name, live.sha256, live.size)
-            await self._trial(data, live.sha256, _sample(spec, plan), live.format)
-            return LoadedVersion(live.version, await asyncio.to_thread(load, data, live.format))
+        if version.uri is None or version.sha256 is None:
+            raise ArtifactCorrupt(f"{version.version} has no artifact")
+        name = self._store.named(version.uri, spec.loop, version.version, version.sha256)
+        async with self._one_at_a_time:
+            if not is_wanted():
+                raise Superseded(f"{version.version} is not live any more")
+            data = await asyncio.to_thread(self._read, name, version.sha256, version.size)
+            await self._try_artifact(data, version.sha256, _sample(spec, plan), version.format)
+            return LoadedVersion(version.version, await asyncio.to_thread(load, data, version.format))
 
-    def retain(self, sha256s: set[str]) -> None:
-        """Delete the copies of all other artifacts."""
+    def delete_copies_except(self, sha256s: set[str]) -> None:
+        """Delete the local copies of all other artifacts; blocks."""
         for path in self._folder.glob("*.pkl"):
             if path.stem not in sha256s:
                 path.unlink(missing_ok=True)
 
-    def _bytes(self, name: str, expected: str, size: int) -> bytes:
+    def _read(self, name: str, expected: str, size: int) -> bytes:
         copy = self._folder / f"{expected}.pkl"
         with suppress(OSError):
             data = copy.read_bytes()
             if sha256(data).hexdigest() == expected:
-                return data  # else damaged here: the store has the original
+                return data  # a damaged copy is read from the store again
         data = self._store.get(name, size)
         if not self._store.local:
-            with suppress(OSError):  # a copy is a comfort: without it a restart needs the store
+            with suppress(OSError):  # without a copy only a restart needs the store
                 write_atomically(copy, data)
         return data
 

@@ -1,4 +1,4 @@
-"""Carries what waits on this side to the bus, in order, for as long as it takes."""
+"""Publishes what waits in the spool or in memory, in order, with retries while the broker is away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 from everloop_schemas.envelope import Event
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.adapters.spool import DiskSpool
-from everloop_serving.domain.recent import Recent
+from everloop_serving.domain.recent import RecentPredictions
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 
@@ -20,20 +20,20 @@ Publish = Callable[[Sequence[Event]], Awaitable[None]]
 BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
-async def deliver(spool: DiskSpool, publish: Publish) -> None:
-    """Publish the spool's records for ever. A crash between ack and mark sends the same events again."""
+async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
+    """Publish the spool's records for ever. After a crash before the position is stored, the same events come again."""
     while True:
-        spool.grown.clear()
-        batch, mark = spool.next()
+        spool.appended.clear()
+        batch, position = spool.next()
         if not batch:
-            await spool.grown.wait()
+            await spool.appended.wait()
             continue
-        await send([event for events in batch for event in events], publish)
-        spool.advance(mark, len(batch))
+        await publish_with_retries([event for events in batch for event in events], publish)
+        spool.advance(position, len(batch))
 
 
-async def send(events: Sequence[Event], publish: Publish) -> None:
-    """Publish, trying again with back-off while the bus is away; one that it refuses for good is left out, loudly."""
+async def publish_with_retries(events: Sequence[Event], publish: Publish) -> None:
+    """Publish, with retries while the broker is away; an event that is refused for good is logged and left out."""
     failures = 0
     while True:
         try:
@@ -42,48 +42,49 @@ async def send(events: Sequence[Event], publish: Publish) -> None:
             reason = e.detail
             if e.disposition is Disposition.DEAD_LETTER:
                 break
-            log.log(logging.WARNING if failures == 0 else logging.DEBUG, "bus away", extra={"reason": reason})
+            level = logging.WARNING if failures == 0 else logging.DEBUG
+            log.log(level, "broker away, will retry", extra={"reason": reason})
         failures += 1
         await asyncio.sleep(BACKOFF.pause_s(failures))
     if len(events) == 1:
-        log.error("the bus refuses an event", extra={"id": events[0].id, "loop": events[0].loop, "reason": reason})
+        log.error("event refused for good", extra={"id": events[0].id, "loop": events[0].loop, "reason": reason})
         return
     for event in events:
-        await send([event], publish)
+        await publish_with_retries([event], publish)
 
 
-class Promised:
-    """On entering, remembers the predictions that the last life of this process left in the spool."""
+class SpoolRecovery:
+    """On entering, remembers the predictions that were in the spool when the process before this one ended."""
 
-    def __init__(self, spool: DiskSpool, recent: Recent) -> None:
+    def __init__(self, spool: DiskSpool, recent: RecentPredictions) -> None:
         self._spool, self._recent = spool, recent
 
     async def __aenter__(self) -> Self:
         for event in self._spool.undelivered():
             if isinstance(event, PredictionMade):
-                self._recent.put(event, kept=True)
+                self._recent.add(event, durable=True)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         return None
 
 
-class Reports:
-    """What the registry should hear of this instance's versions, waiting in memory: a restart says it again."""
+class VersionReports:
+    """The states of this instance's versions that wait to be published. In memory only: a restart reports again."""
 
     def __init__(self, limit: int = 1_000) -> None:
         self._waiting: deque[Event] = deque(maxlen=limit)
-        self._grown = asyncio.Event()
+        self._added = asyncio.Event()
 
     def add(self, event: Event) -> None:
-        """Queue a report; the oldest gives way when the bus has been away for very long."""
+        """Queue a report; beyond the limit the oldest is dropped."""
         self._waiting.append(event)
-        self._grown.set()
+        self._added.set()
 
-    async def deliver(self, publish: Publish) -> None:
+    async def publish_all(self, publish: Publish) -> None:
         """Publish the reports for ever, in order."""
         while True:
-            await self._grown.wait()
-            self._grown.clear()
+            await self._added.wait()
+            self._added.clear()
             while self._waiting:
-                await send([self._waiting.popleft()], publish)
+                await publish_with_retries([self._waiting.popleft()], publish)

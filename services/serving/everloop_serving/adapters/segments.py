@@ -1,4 +1,4 @@
-"""The form of a spool file: records of length, checksum and events, one after the other."""
+"""The format of a spool file: records of length, checksum and events, one after the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pack(events: Sequence[bytes]) -> bytes:
 
 
 def unpack(payload: bytes) -> list[Event]:
-    """The events of a record; raises ValueError where they are none of this house's."""
+    """The events of a record; raises ValueError for anything that is no event of Everloop."""
     events = []
     for line in payload.split(b"\n"):
         kind = json.loads(line).get("type")
@@ -33,7 +33,7 @@ def unpack(payload: bytes) -> list[Event]:
 
 
 def records(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Each whole record's end and payload, up to the first that is torn or damaged."""
+    """Each whole record's end and payload, up to the first that is incomplete or damaged."""
     while start + HEADER.size <= len(data):
         length, checksum = HEADER.unpack_from(data, start)
         end = start + HEADER.size + length
@@ -44,10 +44,10 @@ def records(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
         start = end
 
 
-def whole(data: bytes) -> int:
+def whole_length(data: bytes) -> int:
     """How many bytes of a file are whole records."""
     end = 0
-    for end, _ in records(data):  # noqa: B007 (the last one is what is asked for)
+    for end, _ in records(data):  # noqa: B007 (only the last one is needed)
         pass
     return end
 
@@ -57,6 +57,6 @@ def segment_path(folder: Path, number: int) -> Path:
     return folder / f"{number:012d}{SUFFIX}"
 
 
-def segments(folder: Path) -> list[int]:
+def segment_numbers(folder: Path) -> list[int]:
     """The numbers of the segments on disk, oldest first."""
     return sorted(int(path.stem) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())

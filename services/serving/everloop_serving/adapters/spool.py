@@ -1,4 +1,4 @@
-"""The local spool: append-only files that keep REST predictions until the bus has them."""
+"""The local spool: append-only files with the records of REST predictions that are not published yet."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Self
 from zlib import crc32
 
 from everloop_schemas.envelope import Event
-from everloop_serving.adapters.segments import pack, records, segment_path, segments, unpack, whole
+from everloop_serving.adapters.segments import pack, records, segment_numbers, segment_path, unpack, whole_length
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
 from everloop_shared.errors import Misconfigured
 
 log = logging.getLogger(__name__)
-_POSITION = struct.Struct(">QQ")
+POSITION = struct.Struct(">QQ")
 READ_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, order=True)
-class Mark:
-    """A place in the spool: a byte of a segment."""
+class SpoolPosition:
+    """A position in the spool: a byte of a segment."""
 
     segment: int
     offset: int
@@ -36,8 +36,8 @@ class Mark:
 class DiskSpool:
     """An append-only log in `folder`, read in order by one reader, its segments deleted once delivered.
 
-    A record is handed to the operating system before `append` returns: it survives `kill -9`. What it takes to
-    survive a power loss is `fsync`: `always` syncs before each answer (requests that wait share one sync),
+    A record is written to the operating system before `append` returns: it survives `kill -9`. Whether it survives a
+    power loss depends on `fsync`: `always` syncs before each answer (requests that wait share one sync),
     `interval` every `fsync_interval_s`, `none` leaves it to the system. One process at a time.
     """
 
@@ -53,13 +53,13 @@ class DiskSpool:
     ) -> None:
         self._folder, self._limit, self._segment_bytes, self._event_bytes = folder, limit, segment_bytes, event_bytes
         self._fsync, self._fsync_interval_s = fsync, fsync_interval_s
-        self._lock = self._file = self._place = -1
-        self._end = self._read = Mark(0, 0)
+        self._lock = self._file = self._position_file = -1
+        self._end = self._next = SpoolPosition(0, 0)
         self._written = self._synced = 0
         self._syncing = asyncio.Lock()
         self._syncer: asyncio.Task[None] | None = None
-        self.grown = asyncio.Event()
-        self.bytes = self.depth = 0
+        self.appended = asyncio.Event()
+        self.bytes = self.record_count = 0
 
     async def __aenter__(self) -> Self:
         try:
@@ -75,55 +75,55 @@ class DiskSpool:
             self._syncer.cancel()
         if self._file >= 0 and self._fsync != "none":
             os.fsync(self._file)
-        for descriptor in (self._file, self._place, self._lock):
+        for descriptor in (self._file, self._position_file, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._lock = self._file = self._place = -1
+        self._lock = self._file = self._position_file = -1
 
     def append(self, events: Sequence[Event]) -> None:
-        """Keep the events as one record; raises SpoolFull, SpoolUnwritable or RecordTooLarge, and keeps nothing."""
+        """Store the events as one record, or raise SpoolFull, SpoolUnwritable or RecordTooLarge and store nothing."""
         encoded = [event.encode() for event in events]
         if (largest := max(map(len, encoded))) > self._event_bytes:
             raise RecordTooLarge(f"the record would have {largest:,} bytes, {self._event_bytes:,} may be sent")
         record = pack(encoded)
         if self.bytes + len(record) > self._limit:
-            raise SpoolFull(f"the bus has been away for {self.bytes:,} bytes of predictions; try again later")
+            raise SpoolFull(f"the broker has been away for {self.bytes:,} bytes of predictions; retry later")
         try:
             self._write(record)
         except OSError as e:
             why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else e.strerror or str(e)
-            raise SpoolUnwritable(f"the prediction cannot be kept: {why}") from e
+            raise SpoolUnwritable(f"the prediction cannot be stored: {why}") from e
         self.bytes += len(record)
-        self.depth += 1
-        self.grown.set()
+        self.record_count += 1
+        self.appended.set()
 
     async def synced(self) -> None:
-        """With `always`, wait until what was appended so far is on the disk; it stays kept where that fails."""
+        """With `always`, wait until what was appended so far is on the disk; it stays stored where that fails."""
         if self._fsync == "always":
             try:
                 await self._sync(self._written)
             except OSError as e:
                 raise SpoolUnwritable(f"the prediction cannot be synced to disk: {e.strerror or e}") from e
 
-    def next(self) -> tuple[list[list[Event]], Mark]:
-        """The next undelivered records, oldest first, and the mark behind them; none when all is delivered."""
+    def next(self) -> tuple[list[list[Event]], SpoolPosition]:
+        """The next undelivered records, oldest first, and the position after them; none when all are delivered."""
         while True:
-            batch, mark = self._batch()
-            if batch or mark.segment >= self._end.segment:
-                return batch, mark
-            self._leave(mark)
+            batch, position = self._batch()
+            if batch or position.segment >= self._end.segment:
+                return batch, position
+            self._skip_rest(position)
 
-    def advance(self, mark: Mark, delivered: int) -> None:
-        """Everything before `mark`, `delivered` records, is on the bus: never read it again."""
-        self._read = mark
-        self._clear()
-        self.depth = max(0, self.depth - delivered)
-        self.bytes = self._pending()
-        body = _POSITION.pack(mark.segment, mark.offset)
-        os.pwrite(self._place, body + crc32(body).to_bytes(4, "big"), 0)
+    def advance(self, position: SpoolPosition, delivered: int) -> None:
+        """Everything before `position`, `delivered` records, is published and not read again."""
+        self._next = position
+        self._delete_delivered()
+        self.record_count = max(0, self.record_count - delivered)
+        self.bytes = self._bytes_left()
+        body = POSITION.pack(position.segment, position.offset)
+        os.pwrite(self._position_file, body + crc32(body).to_bytes(4, "big"), 0)
 
     def undelivered(self) -> Iterator[Event]:
-        """Every event still here, oldest first: what this process promised in its last life."""
+        """Every event that is not published yet, oldest first."""
         for payload in self._undelivered_records():
             yield from _events(payload)
 
@@ -134,37 +134,37 @@ class DiskSpool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             raise Misconfigured(f"{self._folder} is in use by another serving process") from e
-        self._place = os.open(self._folder / "position", os.O_RDWR | os.O_CREAT, 0o600)
-        numbers = segments(self._folder) or [0]
-        self._read = max(self._saved(), Mark(numbers[0], 0))
-        self._clear()
-        self._start_segment(max(numbers[-1], self._read.segment))
-        self._mend()
-        self._read = min(self._read, self._end)
-        self.bytes, self.depth = self._pending(), sum(1 for _ in self._undelivered_records())
-        if self.depth:
-            self.grown.set()
+        self._position_file = os.open(self._folder / "position", os.O_RDWR | os.O_CREAT, 0o600)
+        numbers = segment_numbers(self._folder) or [0]
+        self._next = max(self._load_position(), SpoolPosition(numbers[0], 0))
+        self._delete_delivered()
+        self._start_segment(max(numbers[-1], self._next.segment))
+        self._cut_torn_record()
+        self._next = min(self._next, self._end)
+        self.bytes, self.record_count = self._bytes_left(), sum(1 for _ in self._undelivered_records())
+        if self.record_count:
+            self.appended.set()
 
-    def _clear(self) -> None:
-        for number in segments(self._folder):
-            if number < self._read.segment:
+    def _delete_delivered(self) -> None:
+        for number in segment_numbers(self._folder):
+            if number < self._next.segment:
                 segment_path(self._folder, number).unlink(missing_ok=True)
 
-    def _leave(self, mark: Mark) -> None:
-        """Go on with the next segment; what is left of this one, if anything, cannot be read."""
-        path = segment_path(self._folder, mark.segment)
-        if path.exists() and path.stat().st_size > mark.offset:
-            log.error("spool: damaged, the rest of this file is left out", extra={"file": str(path)})
+    def _skip_rest(self, position: SpoolPosition) -> None:
+        """Continue with the next segment; the rest of this one, if there is any, cannot be read."""
+        path = segment_path(self._folder, position.segment)
+        if path.exists() and path.stat().st_size > position.offset:
+            log.error("spool: a file is damaged, its rest is left out", extra={"file": str(path)})
             path.replace(path.with_suffix(".torn"))
-        following = next(n for n in segments(self._folder) if n > mark.segment)
-        self.advance(Mark(following, 0), 0)
+        following = next(n for n in segment_numbers(self._folder) if n > position.segment)
+        self.advance(SpoolPosition(following, 0), 0)
 
-    def _saved(self) -> Mark:
-        body = os.pread(self._place, _POSITION.size + 4, 0)
-        head, tail = body[: _POSITION.size], body[_POSITION.size :]
-        if len(body) < _POSITION.size + 4 or crc32(head).to_bytes(4, "big") != tail:
-            return Mark(0, 0)  # nothing delivered yet, or the place was lost: what is sent again is the same
-        return Mark(*_POSITION.unpack(head))
+    def _load_position(self) -> SpoolPosition:
+        body = os.pread(self._position_file, POSITION.size + 4, 0)
+        head, tail = body[: POSITION.size], body[POSITION.size :]
+        if len(body) < POSITION.size + 4 or crc32(head).to_bytes(4, "big") != tail:
+            return SpoolPosition(0, 0)  # nothing delivered yet, or the position is lost: delivering again is safe
+        return SpoolPosition(*POSITION.unpack(head))
 
     def _start_segment(self, number: int) -> None:
         if self._file >= 0:
@@ -173,19 +173,19 @@ class DiskSpool:
             os.close(self._file)
         path = segment_path(self._folder, number)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self._end = Mark(number, os.fstat(self._file).st_size)
+        self._end = SpoolPosition(number, os.fstat(self._file).st_size)
 
-    def _mend(self) -> None:
-        """Cut off a last record that a crash has torn; damage further in is kept beside for a look."""
+    def _cut_torn_record(self) -> None:
+        """Cut off a last record that a crash left incomplete; what is cut off is stored beside the segment."""
         path = segment_path(self._folder, self._end.segment)
         data = path.read_bytes()
-        good = whole(data)
+        good = whole_length(data)
         if good == len(data):
             return
-        log.warning("spool: torn record cut off", extra={"file": str(path), "bytes": len(data) - good})
+        log.warning("spool: incomplete record cut off", extra={"file": str(path), "bytes": len(data) - good})
         path.with_suffix(".torn").write_bytes(data[good:])
         os.ftruncate(self._file, good)
-        self._end = Mark(self._end.segment, good)
+        self._end = SpoolPosition(self._end.segment, good)
 
     def _write(self, record: bytes) -> None:
         if self._end.offset and self._end.offset + len(record) > self._segment_bytes:
@@ -197,7 +197,7 @@ class DiskSpool:
         except OSError:
             os.ftruncate(self._file, self._end.offset)
             raise
-        self._end = Mark(self._end.segment, self._end.offset + len(record))
+        self._end = SpoolPosition(self._end.segment, self._end.offset + len(record))
         self._written += len(record)
 
     async def _sync(self, until: int) -> None:
@@ -219,18 +219,18 @@ class DiskSpool:
             except OSError as e:
                 log.error("spool: fsync failed", extra={"reason": str(e)})
 
-    def _batch(self) -> tuple[list[list[Event]], Mark]:
+    def _batch(self) -> tuple[list[list[Event]], SpoolPosition]:
         batch: list[list[Event]] = []
-        mark = self._read
+        position = self._next
         for end, payload in self._payloads():
-            mark = Mark(mark.segment, end)
+            position = SpoolPosition(position.segment, end)
             batch.append(_events(payload))
-        return batch, mark
+        return batch, position
 
     def _payloads(self) -> Iterator[tuple[int, bytes]]:
-        start = self._read.offset
+        start = self._next.offset
         try:
-            with segment_path(self._folder, self._read.segment).open("rb") as file:
+            with segment_path(self._folder, self._next.segment).open("rb") as file:
                 file.seek(start)
                 data = file.read(READ_BYTES)
                 found = list(records(data))
@@ -241,19 +241,19 @@ class DiskSpool:
         yield from ((start + end, payload) for end, payload in found)
 
     def _undelivered_records(self) -> Iterator[bytes]:
-        for number in segments(self._folder):
-            start = self._read.offset if number == self._read.segment else 0
+        for number in segment_numbers(self._folder):
+            start = self._next.offset if number == self._next.segment else 0
             for _, payload in records(segment_path(self._folder, number).read_bytes(), start):
                 yield payload
 
-    def _pending(self) -> int:
-        sizes = (segment_path(self._folder, n).stat().st_size for n in segments(self._folder))
-        return max(0, sum(sizes) - self._read.offset)
+    def _bytes_left(self) -> int:
+        sizes = (segment_path(self._folder, n).stat().st_size for n in segment_numbers(self._folder))
+        return max(0, sum(sizes) - self._next.offset)
 
 
 def _events(payload: bytes) -> list[Event]:
     try:
         return unpack(payload)
     except ValueError as e:
-        log.error("spool: a record that no one can read is left out", extra={"reason": str(e)[:500]})
+        log.error("spool: an unreadable record is left out", extra={"reason": str(e)[:500]})
         return []

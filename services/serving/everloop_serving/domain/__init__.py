@@ -1,1 +1,1 @@
-"""Pure rules of serving: who answers, what is remembered, what version 0 says."""
+"""Pure rules of serving: which version predicts, what is remembered, and the statistics behind version 0."""

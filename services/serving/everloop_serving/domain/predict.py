@@ -1,121 +1,122 @@
-"""One prediction by everything that is live: one version is served, the other speaks in shadow."""
+"""One prediction by a loop's versions: one of them serves, the other predicts in shadow."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, NamedTuple
 
-from everloop_features import FeaturePlan
 from everloop_models import Prediction
 from everloop_schemas.envelope import Fields
-from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow
-from everloop_serving.domain.split import role_of, split
+from everloop_serving.domain.served_loop import Predictor, ServedLoop
+from everloop_serving.domain.split import assign, role_of
+
+Endpoint = Literal["stream", "rest"]
+"""Where an observation came from: the topic of computed features, or a request."""
+REASON_LENGTH = 500
+"""Characters of a version's failure that are reported, at most."""
 
 
-class Predictor(Protocol):
-    """A version in memory. `predict` is fast and blocks; it may raise, and it may say nonsense."""
+class PredictionRequest(NamedTuple):
+    """What to predict from. `cause` is the id of the event that led to it, `fingerprint` the observation's digest."""
 
-    @property
-    def version(self) -> str: ...
-    def predict(self, features: Fields) -> Prediction: ...
-
-
-@dataclass(frozen=True)
-class Live:
-    """All that answers for a loop right now; replaced as a whole, by one assignment.
-
-    `share` is 0 unless the candidate is here. `loading` says that the champion meant to serve has never been
-    loaded in this process: the stream waits, a request does not.
-    """
-
-    loop: str
-    revision: int
-    spec: LoopSpec
-    plan: FeaturePlan
-    baseline: Predictor
-    champion: Predictor
-    candidate: Predictor | None = None
-    share: float = 0.0
-    loading: bool = False
-    life: int = 1
+    prediction_id: str
+    entity: str
+    features: Fields
+    time: datetime
+    cause: str
+    fingerprint: str | None
+    endpoint: Endpoint
+    traceparent: str | None = None
 
 
-@dataclass(frozen=True)
-class Said:
-    """A prediction with its circumstances; `fell` names each version that failed at it, with the reason."""
+class VersionFailure(NamedTuple):
+    """A version that raised at a prediction, or returned what is not finite."""
 
-    answer: Prediction
+    version: str
+    reason: str
+
+
+class PredictionResult(NamedTuple):
+    """A prediction, the version that served and how it was chosen, the shadows, and the versions that failed."""
+
+    prediction: Prediction
     version: str
     role: Role
     propensity: float
     latency_ms: float
     shadows: tuple[Shadow, ...]
-    fell: tuple[tuple[str, str], ...]
+    failures: tuple[VersionFailure, ...]
 
 
-class _Nonsense(ValueError):
-    """A model answered with something that is not finite."""
+class NotFinite(ValueError):
+    """A model returned NaN or infinity."""
 
 
-def predict(live: Live, prediction_id: str, entity: str, features: Fields, timer: Callable[[], float]) -> Said:
-    """Ask the version that the split chose, and the other one in shadow; one that fails gives way to the next.
+def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], float]) -> PredictionResult:
+    """Predict with the version that the split chose, and with the other one in shadow.
 
-    The order is canary, champion, version 0, and what version 0 says before any label. `timer` counts seconds.
+    A version that fails gives way to the next: canary, champion, version 0, and the initial prediction of the spec.
+    `timer` counts seconds.
     """
-    unit = entity if live.spec.rollout.split_by == "entity" else prediction_id
-    arm = split(live.loop, unit, live.share if live.candidate else 0.0)
-    fell: list[tuple[str, str]] = []
-    for predictor, canary in _order(live, arm.canary):
+    unit = request.entity if loop.spec.rollout.split_by == "entity" else request.prediction_id
+    assignment = assign(loop.loop, unit, loop.share if loop.candidate else 0.0)
+    failures: list[VersionFailure] = []
+    for predictor, canary in _in_order(loop, assignment.canary):
         start = timer()
         try:
-            answer = _sound(predictor.predict(features))
-        except Exception as e:  # whatever a model raises must not cost the answer
-            fell.append((predictor.version, _reason(e)))
+            prediction = _require_finite(predictor.predict(request.features))
+        except Exception as e:  # a model may raise anything, and the request is answered all the same
+            failures.append(VersionFailure(predictor.version, _reason(e)))
             continue
         latency_ms = (timer() - start) * 1000
         role = role_of(predictor.version, canary=canary)
-        propensity = 1.0 if fell else arm.propensity
-        shadows = _shadows(live, predictor, features, fell)
-        return Said(answer, predictor.version, role, propensity, latency_ms, shadows, tuple(fell))
-    return Said(Prediction(live.spec.initial_prediction, None), BASELINE, "baseline", 1.0, 0.0, (), tuple(fell))
+        propensity = 1.0 if failures else assignment.propensity
+        shadows = _predict_in_shadow(loop, predictor, request.features, failures)
+        return PredictionResult(prediction, predictor.version, role, propensity, latency_ms, shadows, tuple(failures))
+    initial = Prediction(loop.spec.initial_prediction, None)
+    return PredictionResult(initial, BASELINE, "baseline", 1.0, 0.0, (), tuple(failures))
 
 
-def _order(live: Live, canary: bool) -> Iterator[tuple[Predictor, bool]]:
-    if canary and live.candidate:
-        yield live.candidate, True
-    yield live.champion, False
-    if live.champion is not live.baseline:
-        yield live.baseline, False
+def _in_order(loop: ServedLoop, canary: bool) -> Iterator[tuple[Predictor, bool]]:
+    if canary and loop.candidate:
+        yield loop.candidate, True
+    yield loop.champion, False
+    if loop.champion is not loop.baseline:
+        yield loop.baseline, False
 
 
-def _shadows(live: Live, served: Predictor, features: Fields, fell: list[tuple[str, str]]) -> tuple[Shadow, ...]:
-    """What the other live version says; one that has just failed is not asked again."""
-    failed = {version for version, _ in fell}
+def _predict_in_shadow(
+    loop: ServedLoop, served: Predictor, features: Fields, failures: list[VersionFailure]
+) -> tuple[Shadow, ...]:
+    """The predictions of the version that does not serve; one that has just failed is not called again."""
+    if loop.candidate is None:
+        return ()
+    failed = {failure.version for failure in failures}
     shadows = []
-    for predictor in (live.champion, live.candidate):
-        if predictor is None or live.candidate is None or predictor is served or predictor.version in failed:
+    for predictor in (loop.champion, loop.candidate):
+        if predictor is served or predictor.version in failed:
             continue
         try:
-            answer = _sound(predictor.predict(features))
+            prediction = _require_finite(predictor.predict(features))
         except Exception as e:
-            fell.append((predictor.version, f"in shadow: {_reason(e)}"))
+            failures.append(VersionFailure(predictor.version, f"in shadow: {_reason(e)}"))
         else:
             shadows.append(
-                Shadow(version=predictor.version, prediction=answer.value, probabilities=answer.probabilities)
+                Shadow(version=predictor.version, prediction=prediction.value, probabilities=prediction.probabilities)
             )
     return tuple(shadows)
 
 
-def _sound(answer: Prediction) -> Prediction:
-    values = [answer.value] if isinstance(answer.value, float) else []
-    if not all(map(math.isfinite, [*values, *(answer.probabilities or {}).values()])):
-        raise _Nonsense(f"not finite: {answer.value!r}, {answer.probabilities!r}"[:500])
-    return answer
+def _require_finite(prediction: Prediction) -> Prediction:
+    values = [prediction.value] if isinstance(prediction.value, float) else []
+    if not all(map(math.isfinite, [*values, *(prediction.probabilities or {}).values()])):
+        raise NotFinite(f"not finite: {prediction.value!r}, {prediction.probabilities!r}"[:REASON_LENGTH])
+    return prediction
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    return f"{type(error).__name__}: {error}"[:REASON_LENGTH]

@@ -1,60 +1,61 @@
-"""What was said lately, by loop and prediction id, so that the same question gets the same answer."""
+"""The latest predictions by loop and prediction id, so that a repeated request is answered as before."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from everloop_schemas.serving import PredictionMade
 from everloop_shared.bounded import Bounded
 
 
-@dataclass(frozen=True)
-class Known:
-    """A prediction that was made; `kept` says that it is on the topic, or in the spool on its way there."""
+class RememberedPrediction(NamedTuple):
+    """A prediction made before; `durable` says that it is on the topic, or in the spool on its way there."""
 
     event: PredictionMade
-    kept: bool
+    durable: bool
 
 
-class Recent:
-    """The last `limit` predictions, within `limit_bytes`, oldest forgotten first.
+class RecentPredictions:
+    """The last `limit` predictions, within `limit_bytes`; the oldest is evicted first.
 
-    They are held as the bytes they travel as: a tenth of the memory of objects, and nothing for the garbage
-    collector to walk over.
+    They are stored encoded: a tenth of the memory of objects, and nothing for the garbage collector to visit.
     """
 
     def __init__(self, limit: int, limit_bytes: int = 32_000_000) -> None:
-        self._said = Bounded[tuple[str, str], tuple[bytes, bool]](limit, limit_bytes)
+        self._predictions = Bounded[tuple[str, str], tuple[bytes, bool]](limit, limit_bytes)
 
     def __len__(self) -> int:
-        return len(self._said)
+        return len(self._predictions)
 
     @property
     def bytes(self) -> int:
-        """What they take, in bytes."""
-        return self._said.bytes
+        """The bytes of all of them."""
+        return self._predictions.bytes
 
-    def get(self, loop: str, prediction_id: str, life: int = 1) -> Known | None:
-        """What was said about this prediction id in the loop's present life, None where it is not remembered."""
-        found = self._said.get((loop, prediction_id))
-        known = Known(PredictionMade.model_validate_json(found[0]), found[1]) if found else None
-        return None if known is None or 0 < known.event.revision < life else known
+    def get(self, loop: str, prediction_id: str, life: int = 1) -> RememberedPrediction | None:
+        """The prediction of this id in the loop's present lifetime; None where it is not remembered."""
+        found = self._predictions.get((loop, prediction_id))
+        if found is None:
+            return None
+        event = PredictionMade.model_validate_json(found[0])
+        return None if 0 < event.revision < life else RememberedPrediction(event, found[1])
 
-    def forget(self, loop: str) -> None:
-        """The loop's life has ended."""
-        for key in [key for key in self._said if key[0] == loop]:
-            self._said.discard(key)
+    def drop_loop(self, loop: str) -> None:
+        """Drop the predictions of a loop whose lifetime has ended."""
+        for key in [key for key in self._predictions if key[0] == loop]:
+            self._predictions.discard(key)
 
-    def put(self, event: PredictionMade, *, kept: bool) -> None:
-        """Remember a prediction just made."""
+    def add(self, event: PredictionMade, *, durable: bool) -> None:
+        """Remember a prediction that was just made."""
         encoded = event.encode()
-        self._said.put((event.loop, event.subject), (encoded, kept), len(encoded))
+        self._predictions.put((event.loop, event.subject), (encoded, durable), len(encoded))
 
-    def found(self, events: list[PredictionMade]) -> None:
-        """Take in what lies on the topic: the first word on a prediction id counts, and it is kept there.
+    def add_published(self, events: Iterable[PredictionMade]) -> None:
+        """Remember predictions read from the topic, where the first one of a prediction id counts.
 
-        It is older than what this process says, so it goes in front, to be forgotten first.
+        They are older than those made since the start, so they are evicted before them.
         """
-        for event in reversed(events):
+        for event in reversed(list(events)):
             encoded = event.encode()
-            self._said.put_first((event.loop, event.subject), (encoded, True), len(encoded))
+            self._predictions.put_first((event.loop, event.subject), (encoded, True), len(encoded))

@@ -1,9 +1,9 @@
-"""Which version answers: a stable hash of the prediction id, or of the entity, against the canary's share."""
+"""Which version serves: a stable hash of the prediction id, or of the entity, against the canary's share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role
@@ -11,29 +11,29 @@ from everloop_schemas.serving import Role
 _PERSON = b"everloop-split"
 
 
-@dataclass(frozen=True)
-class Arm:
-    """Who is served, and with which probability the split chose so; `canary` says that it is the candidate."""
+class SplitAssignment(NamedTuple):
+    """Whether the candidate serves (`canary`), and the probability with which the split chose so."""
 
     canary: bool
     propensity: float
 
 
-def place(loop: str, unit: str) -> float:
-    """Where `unit` lies in [0, 1), evenly and for ever: no version in it, so a rising share only ever adds units."""
+def hash_to_fraction(loop: str, unit: str) -> float:
+    """A hash of `unit` in [0, 1), evenly spread. It has no version in it, so a rising share only adds units."""
     digest = blake2b(f"{loop}/{unit}".encode(), digest_size=8, person=_PERSON).digest()
     return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
-def split(loop: str, unit: str, share: float) -> Arm:
-    """The arm of `unit` when `share` of the traffic goes to the candidate."""
+def assign(loop: str, unit: str, share: float) -> SplitAssignment:
+    """The assignment of `unit` when `share` of the traffic goes to the candidate."""
     if share <= 0.0:
-        return Arm(False, 1.0)
-    return Arm(True, share) if place(loop, unit) < share else Arm(False, 1.0 - share)
+        return SplitAssignment(False, 1.0)
+    canary = hash_to_fraction(loop, unit) < share
+    return SplitAssignment(canary, share if canary else 1.0 - share)
 
 
 def role_of(version: str, *, canary: bool) -> Role:
-    """The word for a served version's part."""
+    """The role of a version that served."""
     if canary:
         return "canary"
     return "baseline" if version == BASELINE else "champion"

@@ -1,4 +1,4 @@
-"""The HTTP door: predictions on request, those made lately, and which revision of a loop serves."""
+"""Predictions on request, those made lately, and which revision of a loop serves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from everloop_schemas.serving import PredictionMade
-from everloop_serving.handlers import Handlers
+from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, CommandEdge
 from everloop_shared.http.json_body import json_body
@@ -23,46 +23,46 @@ _BODY: dict[str, Any] = {
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The prediction, its version and role; its record survives this process."},
-    404: {"description": "Nobody has applied a loop of this name."},
+    404: {"description": "There is no loop of this name."},
     413: {"description": "The body, or the record made of it, is too large."},
-    415: {"description": "A content type this door does not read."},
+    415: {"description": "A content type that this endpoint does not read."},
     422: {"description": "It does not fit the loop's schema; `errors` name the fields and the fix."},
-    429: {"description": "The bus has been away for too long; send it again after `Retry-After` seconds."},
-    503: {"description": "Starting, or the disk refuses; send it again after `Retry-After` seconds."},
+    429: {"description": "The broker has been away for too long; retry after `Retry-After` seconds."},
+    503: {"description": "Starting, or the disk refuses writes; retry after `Retry-After` seconds."},
 }
 
 
-def router(handlers: Handlers, commands: CommandEdge, settings: ServingSettings) -> APIRouter:
-    """The routes of DESIGN section 9, and the loop's revision that `everloop apply` waits for."""
+def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSettings) -> APIRouter:
+    """The routes under /v1. `everloop apply` waits for the loop's revision."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["serving"])
 
     @routes.post("/predict", summary="Predict from one observation", responses=_RESPONSES, openapi_extra=_BODY)
     async def predict(loop: str, request: Request) -> JSONResponse:
         command = await commands.accept(request.headers)
-        handlers.revision(loop)  # an unknown loop is reported before the body is read
+        handlers.require_loop(loop)  # an unknown loop is reported before the body is read
         body = await json_body(request, settings.max_event_bytes)
 
         async def predict_one(actor: Actor) -> list[PredictionMade]:
             return [await handlers.predict(loop, body, current_traceparent())]
 
-        [made] = await command.run(predict_one)
-        return JSONResponse(answer(made))
+        [prediction] = await command.run(predict_one)
+        return JSONResponse(render(prediction))
 
     @routes.get("/predictions/{prediction_id:path}", summary="A prediction made lately")
-    async def prediction(loop: str, prediction_id: str) -> JSONResponse:
-        return JSONResponse(answer(handlers.prediction(loop, prediction_id)))
+    async def get_prediction(loop: str, prediction_id: str) -> JSONResponse:
+        return JSONResponse(render(handlers.find_prediction(loop, prediction_id)))
 
     @routes.get("", summary="The revision of the loop's spec that serves")
-    async def revision(loop: str) -> JSONResponse:
-        return JSONResponse({"loop": loop, "revision": handlers.revision(loop).revision})
+    async def get_revision(loop: str) -> JSONResponse:
+        return JSONResponse({"loop": loop, "revision": handlers.require_loop(loop).revision})
 
     return routes
 
 
-def answer(made: PredictionMade) -> dict[str, Any]:
-    """A prediction as the door tells it."""
-    data = made.data
-    body: dict[str, Any] = {"id": made.subject, "prediction": data.prediction}
+def render(prediction: PredictionMade) -> dict[str, Any]:
+    """The response body of a prediction."""
+    data = prediction.data
+    body: dict[str, Any] = {"id": prediction.subject, "prediction": data.prediction}
     if data.probabilities is not None:
         body["probabilities"] = data.probabilities
     return body | {"version": data.version, "role": data.role, "features": data.features}

@@ -12,23 +12,23 @@ from fastapi.responses import JSONResponse
 from everloop_features.observation import Observation
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
-from everloop_serving.domain.predict import Live
+from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.errors import ObservationRejected
-from everloop_serving.handlers import Handlers
+from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
 
-ROWS = 1_000
+MAX_ROWS = 1_000
 DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}
 INTEGERS = tuple(f"{sign}INT{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64))
-READ = ("BOOL", *INTEGERS, "FP16", "FP32", "FP64", "BF16", "BYTES")
+READABLE_DATATYPES = ("BOOL", *INTEGERS, "FP16", "FP32", "FP64", "BF16", "BYTES")
 
 
 def router(
-    handlers: Handlers, commands: CommandEdge, settings: ServingSettings, ready: Callable[[], str | None]
+    handlers: RequestHandlers, commands: CommandEdge, settings: ServingSettings, not_ready: Callable[[], str | None]
 ) -> APIRouter:
     """The routes under /v2."""
     routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -43,49 +43,49 @@ def router(
 
     @routes.get("/health/ready")
     async def is_ready() -> JSONResponse:
-        reason = ready()
+        reason = not_ready()
         return JSONResponse({"ready": reason is None}, 503 if reason else 200)
 
     @routes.get("/models/{loop}")
     async def model(loop: str) -> JSONResponse:
-        return JSONResponse(_metadata(handlers.revision(loop)))
+        return JSONResponse(_render_metadata(handlers.require_loop(loop)))
 
     @routes.get("/models/{loop}/ready")
     async def model_ready(loop: str) -> JSONResponse:
-        loading = handlers.revision(loop).loading
+        loading = handlers.require_loop(loop).loading
         return JSONResponse({"name": loop, "ready": not loading}, 503 if loading else 200)
 
     @routes.post("/models/{loop}/infer")
     async def infer(loop: str, request: Request) -> JSONResponse:
         command = await commands.accept(request.headers)
-        spec = handlers.revision(loop).spec
+        spec = handlers.require_loop(loop).spec
         body = await json_body(request, settings.max_body_bytes)
-        columns, ids = tensors(body)
-        seen = [handlers.observed(loop, row) for row in rows(columns, ids)]
-        observations = _all_right(seen, columns)
-        made = await command.run(lambda actor: handlers.predict_all(loop, observations, current_traceparent()))
-        return JSONResponse(_outputs(loop, body.get("id"), spec, made))
+        columns, ids = parse_tensors(body)
+        rows = [handlers.parse_observation(loop, row) for row in to_bodies(columns, ids)]
+        observations = _require_valid(rows, columns)
+        predictions = await command.run(lambda actor: handlers.predict_all(loop, observations, current_traceparent()))
+        return JSONResponse(_render_outputs(loop, body.get("id"), spec, predictions))
 
     return routes
 
 
-def _metadata(live: Live) -> dict[str, Any]:
-    fields = live.spec.fields.items()
+def _render_metadata(loop: ServedLoop) -> dict[str, Any]:
+    fields = loop.spec.fields.items()
     return {
-        "name": live.loop,
-        "versions": [v.version for v in (live.champion, live.candidate) if v],
+        "name": loop.loop,
+        "versions": [v.version for v in (loop.champion, loop.candidate) if v],
         "platform": "everloop",
         "inputs": [{"name": n, "datatype": DATATYPES[f.type], "shape": [-1]} for n, f in fields],
-        "outputs": [{"name": "prediction", "datatype": _answered(live.spec), "shape": [-1]}],
+        "outputs": [{"name": "prediction", "datatype": _prediction_datatype(loop.spec), "shape": [-1]}],
     }
 
 
-def _answered(spec: LoopSpec) -> str:
-    """The datatype of predictions: a regression answers with fractions, also where its labels are whole."""
+def _prediction_datatype(spec: LoopSpec) -> str:
+    """The datatype of predictions: those of a regression have fractions, even where its labels are whole numbers."""
     return DATATYPES["number" if spec.task == "regression" else spec.label_type]
 
 
-def tensors(body: Any) -> tuple[dict[str, list[Any]], list[str | None]]:
+def parse_tensors(body: Any) -> tuple[dict[str, list[Any]], list[str | None]]:
     """The request's tensors by name, and an id for each row; raises ObservationRejected."""
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list) or not inputs or not all(isinstance(i, dict) for i in inputs):
@@ -97,34 +97,34 @@ def tensors(body: Any) -> tuple[dict[str, list[Any]], list[str | None]]:
             raise _rejected(f"inputs.{i}", "needs a name and, in data, a flat list of values")
         if name in columns:
             raise _rejected(f"inputs.{i}.name", f"{name[:80]!r} is there twice; keep one")
-        if wrong := _misshapen(tensor, len(data)):
+        if wrong := _find_misfit(tensor, len(data)):
             raise _rejected(f"inputs.{i}.{wrong[0]}", wrong[1])
         columns[name] = data
     lengths = {len(values) for values in columns.values()}
-    if len(lengths) != 1 or not 1 <= max(lengths) <= ROWS:
-        raise _rejected("inputs", f"all need the same number of values, 1 to {ROWS:,}")
-    return columns, _ids(body.get("id"), lengths.pop())
+    if len(lengths) != 1 or not 1 <= max(lengths) <= MAX_ROWS:
+        raise _rejected("inputs", f"all need the same number of values, 1 to {MAX_ROWS:,}")
+    return columns, _row_ids(body.get("id"), lengths.pop())
 
 
-def rows(columns: dict[str, list[Any]], ids: list[str | None]) -> list[dict[str, Any]]:
-    """Tensors as the bodies of single requests, one a row."""
+def to_bodies(columns: dict[str, list[Any]], ids: list[str | None]) -> list[dict[str, Any]]:
+    """A request body for each row of the tensors."""
     named = [{} if i is None else {"id": i} for i in ids]
     return [{**name, "data": {k: v[n] for k, v in columns.items()}} for n, name in enumerate(named)]
 
 
-def _misshapen(tensor: dict[str, Any], values: int) -> tuple[str, str] | None:
+def _find_misfit(tensor: dict[str, Any], values: int) -> tuple[str, str] | None:
     datatype, shape = tensor.get("datatype"), tensor.get("shape")
-    if datatype is not None and datatype not in READ:
-        return "datatype", f"must be one of {', '.join(READ)}"
+    if datatype is not None and datatype not in READABLE_DATATYPES:
+        return "datatype", f"must be one of {', '.join(READABLE_DATATYPES)}"
     if shape is None:
         return None
-    sizes = [n for n in shape if type(n) is int and 0 <= n <= ROWS] if isinstance(shape, list) else []
+    sizes = [n for n in shape if type(n) is int and 0 <= n <= MAX_ROWS] if isinstance(shape, list) else []
     if not sizes or len(sizes) != len(shape) or len(sizes) > 2 or prod(sizes) != values or sizes[0] != values:
         return "shape", f"must be [{values}], as many as there are values in data"
     return None
 
 
-def _ids(request_id: Any, count: int) -> list[str | None]:
+def _row_ids(request_id: Any, count: int) -> list[str | None]:
     if request_id is None:
         return [None] * count
     if not isinstance(request_id, str):
@@ -132,17 +132,17 @@ def _ids(request_id: Any, count: int) -> list[str | None]:
     return [request_id] if count == 1 else [f"{request_id}-{n}" for n in range(count)]
 
 
-def _all_right(seen: list[Observation | list[FieldError]], columns: dict[str, list[Any]]) -> list[Observation]:
-    """The observations, if all rows are; raises ObservationRejected naming values by tensor and row."""
-    wrong = [_placed(e, n, list(columns)) for n, s in enumerate(seen) if isinstance(s, list) for e in s]
+def _require_valid(rows: list[Observation | list[FieldError]], columns: dict[str, list[Any]]) -> list[Observation]:
+    """The observations of the rows; raises ObservationRejected with each error by tensor and row."""
+    wrong = [_locate(e, n, list(columns)) for n, row in enumerate(rows) if isinstance(row, list) for e in row]
     if wrong:
-        told = list(dict.fromkeys(wrong))[:ERRORS_LIMIT]
-        raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in told), told)
-    return [s for s in seen if not isinstance(s, list)]
+        errors = list(dict.fromkeys(wrong))[:ERRORS_LIMIT]
+        raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
+    return [row for row in rows if not isinstance(row, list)]
 
 
-def _placed(error: FieldError, row: int, names: list[str]) -> FieldError:
-    """An error of a row where the request has it: of a value, of a tensor, or of the request."""
+def _locate(error: FieldError, row: int, names: list[str]) -> FieldError:
+    """The error of a row with its place in the request: a value, a tensor, or the request itself."""
     name = error.field.removeprefix("data.")
     if name == error.field:
         return error
@@ -152,16 +152,18 @@ def _placed(error: FieldError, row: int, names: list[str]) -> FieldError:
     return FieldError(f"inputs.{names.index(name)}" + ("" if unknown else f".data.{row}"), error.error)
 
 
-def _outputs(loop: str, request_id: str | None, spec: LoopSpec, made: Sequence[PredictionMade]) -> dict[str, Any]:
-    n = len(made)
-    datatype = _answered(spec)
+def _render_outputs(
+    loop: str, request_id: str | None, spec: LoopSpec, predictions: Sequence[PredictionMade]
+) -> dict[str, Any]:
+    n = len(predictions)
+    datatype = _prediction_datatype(spec)
     outputs = [
-        {"name": "prediction", "shape": [n], "datatype": datatype, "data": [m.data.prediction for m in made]},
-        {"name": "prediction_id", "shape": [n], "datatype": "BYTES", "data": [m.subject for m in made]},
-        {"name": "version", "shape": [n], "datatype": "BYTES", "data": [m.data.version for m in made]},
+        {"name": "prediction", "shape": [n], "datatype": datatype, "data": [p.data.prediction for p in predictions]},
+        {"name": "prediction_id", "shape": [n], "datatype": "BYTES", "data": [p.subject for p in predictions]},
+        {"name": "version", "shape": [n], "datatype": "BYTES", "data": [p.data.version for p in predictions]},
     ]
-    answer = {"model_name": loop, "model_version": made[-1].data.version, "outputs": outputs}
-    return answer | ({"id": request_id} if request_id is not None else {})
+    body = {"model_name": loop, "model_version": predictions[-1].data.version, "outputs": outputs}
+    return body | ({"id": request_id} if request_id is not None else {})
 
 
 def _rejected(field: str, error: str) -> ObservationRejected:

@@ -1,0 +1,77 @@
+"""The windows of entities, so that a REST prediction computes the same features as the stream."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from everloop_features import State
+from everloop_shared.bounded import Bounded
+
+MEMORY_PER_WIRE_BYTE = 5
+"""A state takes about so many times the bytes of its record: lists of numbers and times, as Python objects."""
+MAX_TIME_AHEAD = timedelta(seconds=60)
+"""How long a state may be ahead of what feature publishes, before the published state replaces it in any case."""
+
+
+class EntityView(NamedTuple):
+    """A state after `applied` observations. `ahead_since`: since then it has REST observations that feature's has not.
+
+    `revision` is that of the loop's spec when feature published it.
+    """
+
+    state: State
+    applied: int
+    ahead_since: datetime | None = None
+    revision: int = 0
+
+
+class EntityStates:
+    """The states of the `limit` entities that changed last, within `limit_bytes`."""
+
+    def __init__(self, limit: int, limit_bytes: int = 64_000_000) -> None:
+        self._views = Bounded[tuple[str, str], EntityView](limit, limit_bytes)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def bytes(self) -> int:
+        """Their memory: `MEMORY_PER_WIRE_BYTE` times their bytes on the wire."""
+        return self._views.bytes
+
+    def get(self, loop: str, entity: str) -> EntityView | None:
+        """The latest state of an entity; None where it is unknown."""
+        return self._views.get((loop, entity))
+
+    def apply_published(
+        self, loop: str, entity: str, state: State, applied: int, now: datetime, revision: int = 0, size: int = 0
+    ) -> None:
+        """A state that feature published, in a record of `size` bytes.
+
+        It replaces ours, unless ours has more observations and has not been ahead for long.
+        """
+        ours = self._views.get((loop, entity))
+        if ours is not None and applied < ours.applied and ours.ahead_since is not None:
+            if now - ours.ahead_since < MAX_TIME_AHEAD:
+                return
+        self._views.put((loop, entity), EntityView(state, applied, None, revision), MEMORY_PER_WIRE_BYTE * size)
+
+    def apply_own(
+        self, loop: str, entity: str, state: State, now: datetime, size: int = 0, observations: int = 1
+    ) -> None:
+        """The state after REST observations of `size` bytes, which feature will publish a little later.
+
+        Until then the state counts as larger by these bytes.
+        """
+        key = (loop, entity)
+        before = self._views.get(key) or EntityView({}, 0)
+        view = EntityView(state, before.applied + observations, before.ahead_since or now, before.revision)
+        self._views.put(key, view, self._views.size(key) + MEMORY_PER_WIRE_BYTE * size)
+
+    def drop_loop(self, loop: str, life: int) -> None:
+        """Drop the states of earlier lifetimes of the loop; the present one began with revision `life`, 0 for none."""
+        for key in self._views:
+            view = self._views.get(key)
+            if key[0] == loop and view is not None and not 0 < life <= view.revision:
+                self._views.discard(key)

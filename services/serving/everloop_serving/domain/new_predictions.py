@@ -1,0 +1,41 @@
+"""The new predictions of one request, collected until their record is stored: before that, nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from everloop_features import State
+from everloop_schemas.envelope import Event
+from everloop_schemas.serving import ObservationReceived, PredictionMade
+
+
+@dataclass
+class EntityChange:
+    """The state of an entity after its rows so far, their number, and the bytes of their observations."""
+
+    state: State
+    observations: int = 0
+    size: int = 0
+
+
+@dataclass
+class NewPredictions:
+    """Predictions, the events to store in order, and the changes of each entity."""
+
+    predictions: list[PredictionMade] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    changes: dict[str, EntityChange] = field(default_factory=dict)
+
+    def add(self, prediction: PredictionMade, observation: ObservationReceived, state: State) -> None:
+        """Add a prediction, its observation, and the state of the entity after it."""
+        self.predictions.append(prediction)
+        self.events += [prediction, observation]
+        change = self.changes.setdefault(observation.subject, EntityChange(state))
+        change.state = state
+        change.observations += 1
+        change.size += len(observation.encode())
+
+    def state_of(self, entity: str) -> State | None:
+        """The state of an entity after its rows so far; None where it has none in this request."""
+        change = self.changes.get(entity)
+        return change.state if change else None

@@ -1,0 +1,105 @@
+"""The versions that serve a loop, chosen from those in memory by the loop's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from everloop_features import FeaturePlan, compile_features
+from everloop_learning.version import line_of
+from everloop_models import Prediction
+from everloop_schemas.envelope import Fields
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
+
+
+class Predictor(Protocol):
+    """A version in memory. `predict` is fast and blocks; it may raise, or return values that are not finite."""
+
+    @property
+    def version(self) -> str: ...
+    def predict(self, features: Fields) -> Prediction: ...
+
+
+@dataclass(frozen=True)
+class ServedLoop:
+    """A loop with the versions that predict for it now; replaced as a whole, by one assignment.
+
+    `share` is 0 unless the candidate is in memory. `loading` says that the champion has never been in memory in this
+    process: the stream waits for it, a request does not. `life` is the revision with which the loop's present lifetime
+    began.
+    """
+
+    loop: str
+    revision: int
+    spec: LoopSpec
+    plan: FeaturePlan
+    baseline: Predictor
+    champion: Predictor
+    candidate: Predictor | None = None
+    share: float = 0.0
+    loading: bool = False
+    life: int = 1
+
+
+@dataclass(frozen=True)
+class VersionsInMemory:
+    """The versions of one loop: those loaded, by name, and whether one could not be loaded."""
+
+    find: Callable[[str], Predictor | None]
+    has_failed: Callable[[str], bool]
+
+
+def live_versions(state: LoopState) -> list[LiveVersion]:
+    """The versions that a state names: the champion and, in a rollout, the candidate."""
+    return [state.data.champion, *([state.data.candidate] if state.data.candidate else [])]
+
+
+def choose_versions(
+    state: LoopState, versions: VersionsInMemory, baseline: Predictor, before: ServedLoop | None
+) -> ServedLoop:
+    """The loop as it is served from now on. A version that is not in memory yet leaves the one before in its place."""
+    champion, loading = _choose_champion(state, versions, baseline, before)
+    candidate = _choose_candidate(state, versions, before)
+    if candidate is not None and candidate.version == champion.version:
+        candidate = None
+    same_spec = before is not None and before.spec == state.data.spec
+    return ServedLoop(
+        loop=state.loop,
+        revision=state.revision,
+        spec=state.data.spec,
+        plan=before.plan if before and same_spec else compile_features(state.data.spec),
+        baseline=baseline,
+        champion=champion,
+        candidate=candidate,
+        share=state.data.share if candidate else 0.0,
+        loading=loading,
+        life=state.data.life,
+    )
+
+
+def _choose_champion(
+    state: LoopState, versions: VersionsInMemory, baseline: Predictor, before: ServedLoop | None
+) -> tuple[Predictor, bool]:
+    """The version that serves, and whether the stream should wait for the one that the state names."""
+    version = state.data.champion.version
+    if version == BASELINE:
+        return baseline, False
+    if found := versions.find(version):
+        return found, False
+    if before and before.champion.version != BASELINE:
+        return before.champion, False
+    first_champion = before is None or before.loading
+    return baseline, first_champion and not versions.has_failed(version)
+
+
+def _choose_candidate(state: LoopState, versions: VersionsInMemory, before: ServedLoop | None) -> Predictor | None:
+    """The candidate if it is in memory; until a refresh of it is, the version before it, of the same line."""
+    named = state.data.candidate
+    if named is None:
+        return None
+    if found := versions.find(named.version):
+        return found
+    old = before.candidate if before else None
+    return old if old and line_of(old.version) == line_of(named.version) else None

@@ -1,0 +1,98 @@
+"""What serving does with each event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from everloop_learning.errors import LoopNotKnownYet
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
+from everloop_schemas.names import ID_RULE, is_id
+from everloop_schemas.registry import LoopState
+from everloop_serving.domain.entity_states import EntityStates
+from everloop_serving.domain.label_counts import LabelCountsByLoop
+from everloop_serving.domain.predict import PredictionRequest
+from everloop_serving.domain.recent import RecentPredictions
+from everloop_serving.domain.served_loop import ServedLoop
+from everloop_serving.errors import ModelLoading, VectorRejected
+from everloop_serving.handlers.predictions import Predictions
+from everloop_serving.ports import PredictionHistory, ServedLoops
+from everloop_shared.clock import Clock
+from everloop_shared.messaging.routes import Position
+
+LOOP_WAIT_S = 60.0
+"""How long a record of an unknown loop is retried: the feature service, which wrote it, knows the loop."""
+
+
+@dataclass
+class EventHandlers:
+    """Handles the topics. `registry_is_read` says whether all loop states published before the start were read."""
+
+    loops: ServedLoops
+    predictions: Predictions
+    history: PredictionHistory
+    recent: RecentPredictions
+    entities: EntityStates
+    labels: LabelCountsByLoop
+    clock: Clock
+    registry_is_read: Callable[[], bool]
+
+    async def on_features_computed(self, event: FeaturesComputed, at: Position) -> list[Event]:
+        """Predict; a prediction that is on the topic already, or on its way there, is not published again."""
+        loop = self.loops.get(event.loop)
+        if loop is None or loop.revision < event.revision:
+            raise LoopNotKnownYet(event.loop, event.revision, LOOP_WAIT_S)
+        if loop.loading:
+            raise ModelLoading(f"the champion of {event.loop} is being loaded")
+        if reason := _find_misfit(loop, event):
+            raise VectorRejected(reason)
+        if not self.history.is_read_for(at.partition):
+            await self.history.read_for(at.partition, datetime.fromtimestamp(at.timestamp / 1000, UTC))
+        data = event.data
+        if found := self.predictions.find(loop, data.prediction_id, data.fingerprint, "stream"):
+            return [] if found.durable else [found.event]
+        request = PredictionRequest(
+            data.prediction_id, data.entity, data.features, event.time, event.id, data.fingerprint, "stream"
+        )
+        prediction = self.predictions.make(loop, request)
+        self.recent.add(prediction, durable=False)
+        return [prediction]
+
+    async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
+        """A loop was applied, decided upon or deleted: load its versions; at the end of a lifetime drop its state."""
+        before = self.loops.get(event.loop)
+        self.loops.apply(event)
+        after = self.loops.get(event.loop)
+        life = after.life if after else 0
+        if life > 1 if before is None else before.life != life:
+            self.recent.drop_loop(event.loop)
+            self.entities.drop_loop(event.loop, life)
+        return []
+
+    async def on_entity_state(self, event: EntityState, at: Position) -> list[Event]:
+        """The windows of an entity, as feature has them."""
+        data, now = event.data, self.clock()
+        self.entities.apply_published(event.loop, data.entity, data.state, data.applied, now, event.revision, at.size)
+        return []
+
+    async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
+        """A label, for version 0."""
+        loop = self.loops.get(event.loop)
+        if loop is None and not self.registry_is_read():
+            raise LoopNotKnownYet(event.loop, give_up_after=LOOP_WAIT_S)
+        if at.offset >= self.labels.offsets.get(at.partition, 0):
+            self.labels.add(event.loop, loop.life if loop else 1, event.data)
+            self.labels.offsets[at.partition] = at.offset + 1
+        return []
+
+
+def _find_misfit(loop: ServedLoop, event: FeaturesComputed) -> str | None:
+    """Why a vector is not what feature would have written; one of an earlier revision may have other features."""
+    data = event.data
+    if event.subject != data.entity:
+        return "data.entity: is not the subject; name one entity in both"
+    if not is_id(data.prediction_id):
+        return f"data.prediction_id: must be {ID_RULE}"
+    return loop.plan.find_misfit(data.features) if event.revision == loop.revision else None

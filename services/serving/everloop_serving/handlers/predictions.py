@@ -1,0 +1,51 @@
+"""Makes the one prediction of a prediction id, or finds the one made before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from everloop_features.errors import IdTaken
+from everloop_schemas.serving import PredictionMade
+from everloop_serving.domain.events import build_prediction_event
+from everloop_serving.domain.predict import Endpoint, PredictionRequest, predict
+from everloop_serving.domain.recent import RecentPredictions, RememberedPrediction
+from everloop_serving.domain.served_loop import ServedLoop
+from everloop_serving.ports import Metrics, ServedLoops
+from everloop_shared.clock import Clock
+
+
+@dataclass
+class Predictions:
+    """The step that the stream and requests share. `timer` counts seconds."""
+
+    loops: ServedLoops
+    recent: RecentPredictions
+    metrics: Metrics
+    clock: Clock
+    timer: Callable[[], float]
+
+    def find(
+        self, loop: ServedLoop, prediction_id: str, fingerprint: str | None, endpoint: Endpoint
+    ) -> RememberedPrediction | None:
+        """The prediction made before under this id; raises IdTaken where that was from another observation."""
+        found = self.recent.get(loop.loop, prediction_id, loop.life)
+        if found is None:
+            return None
+        before = found.event.data.fingerprint
+        if before is not None and fingerprint is not None and before != fingerprint:
+            self.metrics.count_id_taken(loop.loop, endpoint)
+            raise IdTaken(
+                f"id: {prediction_id!r} was predicted before from other data (entity, fields or time); "
+                "give each observation its own id"
+            )
+        self.metrics.count_reused(loop.loop, endpoint)
+        return found
+
+    def make(self, loop: ServedLoop, request: PredictionRequest) -> PredictionMade:
+        """A new prediction, counted and with its failures reported; the caller remembers it."""
+        result = predict(loop, request, self.timer)
+        for failure in result.failures:
+            self.loops.report_failure(loop, failure.version, failure.reason)
+        self.metrics.count_prediction(loop.loop, request.endpoint, result)
+        return build_prediction_event(loop, request, result, self.clock())
