@@ -25,7 +25,16 @@ from everloop_shared.messaging.kafka.engine import KafkaEngine
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker, MemoryConsumer, MemoryEngine
-from everloop_shared.messaging.routes import Consumer, Engine, Route, RouteConsumer, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import (
+    Consumer,
+    Engine,
+    Headers,
+    Route,
+    RouteConsumer,
+    Routes,
+    StartAt,
+    UnitOfWork,
+)
 from everloop_shared.settings import Settings
 
 SERVICE = "feature"
@@ -65,12 +74,22 @@ class Bus(Protocol):
 
     def engine(self) -> Engine: ...
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self,
+        routes: Routes,
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
     ) -> RouteConsumer: ...
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None: ...
+    async def send_raw(self, name: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
+        """To a topic that is not ours, by its name on the broker."""
+
     async def sent(self, topic: Topic) -> list[dict[str, Any]]: ...
     async def committed(self, topic: Topic) -> int:
         """The sum of the service's committed offsets over the partitions."""
+
+    async def committed_raw(self, name: str) -> int:
+        """The same of a topic that is not ours."""
 
 
 @asynccontextmanager
@@ -99,19 +118,29 @@ class MemoryBus:
         return self.broker.engine(SERVICE)
 
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self,
+        routes: Routes,
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
     ) -> MemoryConsumer:
         return self.engine().consumer(routes, unit_of_work=unit_of_work, start_at=start_at)
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
         await self.broker.append(topic.name, key, value)
 
+    async def send_raw(self, name: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
+        await self.broker.append(name, key, value, headers)
+
     async def sent(self, topic: Topic) -> list[dict[str, Any]]:
         logs = [self.broker.log(topic.name, p) for p in range(PARTITIONS)]
         return [json.loads(r.value) for log in logs for r in log if r.value]
 
     async def committed(self, topic: Topic) -> int:
-        return sum(self.broker.committed.get((SERVICE, topic.name, p), 0) for p in range(PARTITIONS))
+        return await self.committed_raw(topic.name)
+
+    async def committed_raw(self, name: str) -> int:
+        return sum(self.broker.committed.get((SERVICE, name, p), 0) for p in range(PARTITIONS))
 
 
 class KafkaBus:
@@ -133,7 +162,7 @@ class KafkaBus:
 
     def consumer(
         self,
-        routes: Sequence[Route],
+        routes: Routes,
         *,
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
@@ -142,15 +171,18 @@ class KafkaBus:
         return self.engine(**changed).consumer(routes, unit_of_work=unit_of_work, start_at=start_at)
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
+        if topic not in self._ensured:
+            await ensure_topics(self.settings, [topic])
+            self._ensured.add(topic)
+        await self.send_raw(self.name(topic), key, value)
+
+    async def send_raw(self, name: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self.settings.kafka_bootstrap, acks="all", max_request_size=16_000_000
             )
             await self._producer.start()
-        if topic not in self._ensured:
-            await ensure_topics(self.settings, [topic])
-            self._ensured.add(topic)
-        await self._producer.send_and_wait(self.name(topic), value, key)
+        await self._producer.send_and_wait(name, value, key, headers=list(headers))
 
     async def sent(self, topic: Topic) -> list[dict[str, Any]]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka_bootstrap, auto_offset_reset="earliest")
@@ -167,11 +199,14 @@ class KafkaBus:
             await consumer.stop()
 
     async def committed(self, topic: Topic) -> int:
+        return await self.committed_raw(self.name(topic))
+
+    async def committed_raw(self, name: str) -> int:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
         await admin.start()
         try:
             offsets = await admin.list_consumer_group_offsets(self.settings.topic_prefix + SERVICE)
-            return sum(max(0, at.offset) for tp, at in offsets.items() if tp.topic == self.name(topic))
+            return sum(max(0, at.offset) for tp, at in offsets.items() if tp.topic == name)
         finally:
             await admin.close()
 
@@ -209,11 +244,11 @@ class FaustBus(KafkaBus):
 
     def consumer(
         self,
-        routes: Sequence[Route],
+        routes: Routes,
         *,
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
         **changed: Any,
     ) -> Any:
         settings = FaustSettings(**self.settings.model_dump() | changed)
-        return FaustWithEngine(routes, settings)
+        return FaustWithEngine([r for r in routes if isinstance(r, Route)], settings)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 from tests.engines.buses import BUSES, Bus, FaustBus, KafkaBus, MemoryBus
 
 from everloop.local.kafka import Broker
 
+_shops = count()
 ENGINES = [*BUSES, pytest.param("faust", marks=pytest.mark.kafka)]
 
 
@@ -29,6 +32,21 @@ async def bus(kind: tuple[str, str], tmp_path: Path) -> AsyncIterator[Bus]:
     real_bus = KafkaBus(bootstrap, tmp_path) if name == "kafka" else FaustBus(bootstrap, tmp_path)
     yield real_bus
     await real_bus.close()
+
+
+@pytest.fixture
+async def orders(bus: Bus, kind: tuple[str, str]) -> str:
+    """A topic of somebody else's, which has partitions of its own number."""
+    if kind[0] == "memory":
+        return "shop.orders"
+    name = f"shop.orders-{next(_shops)}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kind[1])
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 3, 1)])
+    finally:
+        await admin.close()
+    return name
 
 
 @pytest.fixture

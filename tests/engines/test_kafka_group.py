@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 from tests.engines.buses import PARTITIONS, SERVICE, KafkaBus, computed, received, running, send_all, until
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
-from everloop_schemas.registry import LoopState
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import partition_of
-from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.processing.processor import Processor, Progress
-from everloop_shared.messaging.processing.records import Partition, Record
-from everloop_shared.messaging.routes import Position, Route, connected
+from everloop_shared.messaging.processing.records import Partition
+from everloop_shared.messaging.routes import Position, Record, Route, connected
 
 pytestmark = pytest.mark.kafka
 
@@ -232,28 +230,6 @@ async def test_history_that_is_gone_is_skipped(kafka_bus: KafkaBus) -> None:
 
         assert await engine.read(EventReceived.topic, 2, 0, 6) == []
     await admin.close()
-
-
-@pytest.mark.parametrize(
-    ("partitions", "config", "words"),
-    [
-        (PARTITIONS + 1, {}, ["5 partitions", "EVERLOOP_PARTITIONS=5"]),
-        (PARTITIONS, {"cleanup.policy": "delete"}, ["cleanup.policy=delete", "needs compact"]),
-    ],
-)
-async def test_a_topic_in_another_shape_is_an_error_that_names_it(
-    kafka_bus: KafkaBus, partitions: int, config: dict[str, str], words: list[str]
-) -> None:
-    name = kafka_bus.name(LoopState.topic)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bus.settings.kafka_bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
-    await admin.close()
-
-    with pytest.raises(Misconfigured) as error:
-        await ensure_topics(kafka_bus.settings, [LoopState.topic])
-
-    assert all(word in error.value.detail for word in [name, *words])
 
 
 async def test_a_state_ahead_of_the_log_is_an_error_not_silence(kafka_bus: KafkaBus) -> None:

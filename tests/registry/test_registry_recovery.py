@@ -32,6 +32,7 @@ from everloop_registry.settings import RegistrySettings
 from everloop_schemas.registry import Decided, LoopResumed, LoopResumedData, ModelPromoted
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.messaging.routes import Headers
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 FORGED = {"version": "evil-0@1", "previous": "0", "reason": "a forger says so"}
@@ -167,8 +168,8 @@ class Away(MemoryBroker):
 
     away = False
 
-    async def append(self, topic: str, key: bytes, value: bytes | None) -> None:
+    async def append(self, topic: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
         """Append one record, or fail as an unreachable broker does."""
         if self.away:
             raise Unavailable("the broker is away")
-        await super().append(topic, key, value)
+        await super().append(topic, key, value, headers)

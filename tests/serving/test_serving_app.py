@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -14,7 +13,7 @@ import pytest
 from everloop_schemas.serving import VersionState
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryConsumer, MemoryEngine
-from everloop_shared.messaging.routes import Route, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import Routes, StartAt, UnitOfWork
 
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing
@@ -253,7 +252,7 @@ class Away(MemoryEngine):
     """An engine whose broker is away: its consumer does not start, and it does not publish."""
 
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self, routes: Routes, *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
     ) -> MemoryConsumer:
         """One that waits for the broker."""
         return NeverStarted(self, routes)

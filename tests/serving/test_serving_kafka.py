@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -13,7 +12,7 @@ from everloop_schemas.serving import PredictionMade
 from everloop_serving.settings import ServingSettings
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import KafkaEngine, kafka_factory
-from everloop_shared.messaging.routes import LogReader, Route, StartAt, UnitOfWork, connected
+from everloop_shared.messaging.routes import LogReader, Routes, StartAt, UnitOfWork, connected
 
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing
@@ -74,7 +73,7 @@ class RewoundEngine(KafkaEngine):
     """Consumes from the beginning, as if nothing had been committed before the process died."""
 
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self, routes: Routes, *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
     ) -> KafkaConsumer:
         async def from_the_beginning(topic: str, partition: int) -> int:
             if start_at:

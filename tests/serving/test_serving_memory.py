@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.processing.records import Record
+from everloop_shared.messaging.routes import Record
 
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing

@@ -11,7 +11,7 @@ from everloop.memory_bus.errors import MemoryBusFull
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.serving import ObservationReceived
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.processing.records import Record
+from everloop_shared.messaging.routes import Record
 
 LOG_BYTES = Gauge("everloop_memory_bus_log_bytes", "Bytes on all topics; limit: MAX_LOG_BYTES.")
 RECORD_BYTES = 500

@@ -12,8 +12,18 @@ from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import Partition, Record, events_of
-from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.processing.records import Partition, events_of
+from everloop_shared.messaging.routes import (
+    CATCH_UP_LOOK_S,
+    Headers,
+    Position,
+    Record,
+    Route,
+    Routes,
+    StartAt,
+    UnitOfWork,
+    checked,
+)
 
 
 class MemoryBroker:
@@ -38,11 +48,12 @@ class MemoryBroker:
         """All events on a topic, partition by partition: what an auditor would read."""
         return [decode(topic.name, r.value) for p in range(self.partitions) for r in self.log(topic.name, p) if r.value]
 
-    async def append(self, topic: str, key: bytes, value: bytes | None) -> None:
+    async def append(self, topic: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
         """Append one record and wake the readers."""
         partition = self.partition_for(key)
         offset = len(self._logs[topic, partition])
-        self.keep(Record(Position(topic, partition, offset, int(time.time() * 1000), len(value or b"")), key, value))
+        at = Position(topic, partition, offset, int(time.time() * 1000), len(value or b""))
+        self.keep(Record(at, key, value, headers))
         async with self._grown:
             self._grown.notify_all()
 
@@ -71,10 +82,14 @@ class MemoryEngine:
         self.consuming = False
 
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self,
+        routes: Routes,
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
     ) -> MemoryConsumer:
         """The consumer of these routes, not started."""
-        return MemoryConsumer(self, routes, unit_of_work, start_at)
+        return MemoryConsumer(self, checked(routes), unit_of_work, start_at)
 
     def ready(self) -> str | None:
         """None once the consumer is started."""
@@ -104,14 +119,14 @@ class MemoryConsumer:
     def __init__(
         self,
         engine: MemoryEngine,
-        routes: Sequence[Route],
+        routes: Routes,
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
     ) -> None:
         self._engine, self.broker, self.service = engine, engine.broker, engine.service
         self._unit, self._start_at = unit_of_work, start_at
         self._group = [r for r in routes if not r.broadcast]
-        self._broadcast = [r for r in routes if r.broadcast]
+        self._broadcast = [r for r in routes if isinstance(r, Route) and r.broadcast]
         ledgers = self.broker.ledgers
         self._processor = Processor(self.service, self._group, engine, unit_of_work, ledgers[self.service])
         self._followers = Processor(self.service, self._broadcast, engine, ledger=ledgers[f"{self.service} broadcast"])
@@ -129,14 +144,13 @@ class MemoryConsumer:
         partitions = range(self.broker.partitions)
         for route in self._broadcast:
             for p in partitions:
-                start = await route.start_at(route.topic.name, p) if route.start_at else None
-                self._next[route.topic.name, p] = start or 0
-        while await self._round([r.topic.name for r in self._broadcast], self._followers):
+                start = await route.start_at(route.name, p) if route.start_at else None
+                self._next[route.name, p] = start or 0
+        while await self._round([r.name for r in self._broadcast], self._followers):
             pass
         stored = await self._unit.offsets() if self._unit else {}
-        for route in self._group:
+        for name in [r.name for r in self._group]:
             for p in partitions:
-                name = route.topic.name
                 at = await self._start_at(name, p) if self._start_at else None
                 committed = 0 if self._unit else self.broker.committed.get((self.service, name, p), 0)
                 known = stored.get((name, p), committed)
@@ -177,7 +191,7 @@ class MemoryConsumer:
         return True
 
     async def _run(self) -> None:
-        group, broadcast = [r.topic.name for r in self._group], [r.topic.name for r in self._broadcast]
+        group, broadcast = [r.name for r in self._group], [r.name for r in self._broadcast]
         try:
             while not self._stopping.is_set():
                 moved = await self._round(broadcast, self._followers)

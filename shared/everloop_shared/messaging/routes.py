@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from everloop_schemas.envelope import Event, Topic
+from everloop_shared.errors import Misconfigured
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """The largest record that topics take."""
@@ -20,9 +22,10 @@ CATCH_UP_LOOK_S = 0.005
 
 @dataclass(frozen=True)
 class Position:
-    """Where a record stands. `topic` is without prefix; `timestamp` is the broker's, in ms since the epoch.
+    """The place of a record on the log.
 
-    `size` is the record's, in bytes: what follows from it in memory is charged by it.
+    `topic` is without prefix (the name of a source is whole), `timestamp` the broker's in ms since the epoch, `size`
+    that of the record in bytes, so that what is kept in memory because of a record can be counted.
     """
 
     topic: str
@@ -30,6 +33,19 @@ class Position:
     offset: int = 0
     timestamp: int = 0
     size: int = field(default=0, compare=False)
+
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it lies on the log."""
+
+    at: Position
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
 
 
 Handler = Callable[[Any, Position], Awaitable[Iterable[Event]]]
@@ -51,6 +67,42 @@ class Route:
     handle: Handler
     broadcast: bool = False
     start_at: StartAt | None = None
+
+    @property
+    def name(self) -> str:
+        """The topic's name, without prefix."""
+        return self.topic.name
+
+
+Decoder = Callable[[Record], Event | None]
+"""Makes an event of a record of somebody else's; pure. None skips the record; any error makes it a dead letter, and
+what a Rejected says is the reason. The same record gives the same event, its id included: it may come again."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A topic that is not Everloop's, with its own decoder and who handles what it decodes.
+
+    `name` is the topic's whole name on the broker: no prefix is put before it. Everloop neither creates nor configures
+    the topic; where it does not exist yet, the consumer waits for it. It is consumed like a group route, and may have
+    any number of partitions.
+    """
+
+    name: str
+    decode: Decoder
+    handle: Handler
+    broadcast: ClassVar[bool] = False
+
+
+Routes = Sequence[Route | Source]
+
+
+def checked(routes: Routes) -> Routes:
+    """The routes as they are. Raises Misconfigured where two are of one topic."""
+    twice = [name for name, number in Counter(r.name for r in routes).items() if number > 1]
+    if twice:
+        raise Misconfigured(f"two routes or sources consume the same topic: {', '.join(twice)}")
+    return routes
 
 
 class Publisher(Protocol):
@@ -139,7 +191,11 @@ class Engine(Publisher, LogReader, Protocol):
     """
 
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self,
+        routes: Sequence[Route | Source],
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
     ) -> RouteConsumer:
         """The consumer of these routes, not started."""
 

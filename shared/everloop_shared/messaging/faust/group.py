@@ -23,8 +23,8 @@ from everloop_shared.messaging.keyed.store import Change, KeyedGroup
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.gathering import Gathering
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import Partition, Record
-from everloop_shared.messaging.routes import Position, Publisher
+from everloop_shared.messaging.processing.records import Partition
+from everloop_shared.messaging.routes import Position, Publisher, Record
 
 log = logging.getLogger(__name__)
 STUCK_S = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
@@ -15,10 +15,10 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.follower import BroadcastFollower
 from everloop_shared.messaging.kafka.group import GroupConsumer
 from everloop_shared.messaging.kafka.rounds import Rounds
-from everloop_shared.messaging.kafka.topics import topics_of
+from everloop_shared.messaging.kafka.topics import TopicNames, require_topics, topics_of
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Publisher, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Publisher, Route, Routes, Source, StartAt, UnitOfWork
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class KafkaConsumer:
     def __init__(
         self,
         engine: Connection,
-        routes: Sequence[Route],
+        routes: Routes,
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
     ) -> None:
@@ -125,10 +125,12 @@ class KafkaConsumer:
             except (KafkaError, Unavailable) as e:  # the broker went away in between
                 await self._stop_consumers()
                 log.warning("start failed, trying again", extra={"reason": repr(e)})
+                if isinstance(e, Unavailable):
+                    self._engine.state = e.detail
                 await asyncio.sleep(START_AGAIN_AFTER_S)
 
     async def _follow(self) -> None:
-        routes = [r for r in self._routes if r.broadcast]
+        routes = [r for r in self._routes if isinstance(r, Route) and r.broadcast]
         if routes:
             processor = Processor(self._service, routes, self._engine, ledger=self._ledger("crashes-broadcast"))
             self._follower = BroadcastFollower(self._service, routes, self._settings, processor, self._fail)
@@ -137,10 +139,18 @@ class KafkaConsumer:
     async def _join(self) -> None:
         routes = [r for r in self._routes if not r.broadcast]
         if routes:
-            names = [r.topic.name for r in routes]
+            topics = TopicNames(self._settings.topic_prefix, [r.name for r in routes if isinstance(r, Source)])
+            await require_topics(self._settings, topics.sources)
             processor = Processor(self._service, routes, self._engine, self._unit, self._ledger("crashes"))
             self._group = GroupConsumer(
-                self._service, names, self._settings, processor, self._fail, self._unit, self._start_at
+                self._service,
+                [r.name for r in routes],
+                topics,
+                self._settings,
+                processor,
+                self._fail,
+                self._unit,
+                self._start_at,
             )
             await self._group.start()
 

@@ -17,7 +17,7 @@ from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.follower import HistoryReader
 from everloop_shared.messaging.kafka.producer import KafkaPublisher
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.routes import EngineFactory, Position, Route, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import EngineFactory, Position, Routes, StartAt, UnitOfWork, checked
 from everloop_shared.settings import Settings
 
 AWAY_AFTER_S = 6.0
@@ -48,10 +48,14 @@ class KafkaEngine:
         self._ensured: set[Topic] = set()
 
     def consumer(
-        self, routes: Sequence[Route], *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
+        self,
+        routes: Routes,
+        *,
+        unit_of_work: UnitOfWork | None = None,
+        start_at: StartAt | None = None,
     ) -> KafkaConsumer:
         """The consumer of these routes, not started."""
-        return KafkaConsumer(self, routes, unit_of_work, start_at)
+        return KafkaConsumer(self, checked(routes), unit_of_work, start_at)
 
     def ready(self) -> str | None:
         """None when the consumer is started and the broker answers."""

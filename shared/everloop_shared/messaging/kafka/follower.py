@@ -17,9 +17,10 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka.rounds import Rounds, leave
+from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import Record, events_of
-from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.processing.records import events_of
+from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.settings import Settings
 
 READ_WITHIN_S = 30.0
@@ -93,7 +94,7 @@ class BroadcastFollower:
             for p in range(settings.partitions)
         }
         self._consumer = _consumer(service, settings)
-        self.rounds = Rounds(self._consumer, processor, settings)
+        self.rounds = Rounds(self._consumer, processor, settings, TopicNames(settings.topic_prefix))
         self._failed = failed
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

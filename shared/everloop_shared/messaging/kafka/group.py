@@ -18,6 +18,7 @@ from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
 from everloop_shared.messaging.kafka.rounds import Rounds, leave
+from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import StartAt, UnitOfWork
 from everloop_shared.settings import Settings
@@ -42,18 +43,19 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self,
         service: str,
         topics: Sequence[str],
+        names: TopicNames,
         settings: Settings,
         processor: Processor,
         failed: Callable[[Exception], None],
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
     ) -> None:
-        self._service, self._prefix = service, settings.topic_prefix
-        self._topics = [self._prefix + topic for topic in topics]
+        self._service, self._names = service, names
+        self._topics = [names.on_broker(topic) for topic in topics]
         self._failed, self._unit, self._start_at = failed, unit_of_work, start_at
         self._consumer = AIOKafkaConsumer(
             **client_settings(settings, service),
-            group_id=self._prefix + service,
+            group_id=settings.topic_prefix + service,
             group_instance_id=f"{service}-{settings.instance}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -65,7 +67,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
-        self.rounds = Rounds(self._consumer, processor, settings)
+        self.rounds = Rounds(self._consumer, processor, settings, names)
         self._in_hand = asyncio.Lock()
         self._assignments = 0
         self._uncommitted: dict[TopicPartition, int] = {}
@@ -104,7 +106,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _round(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
         progress = await self.rounds.handle(polled)
         for (topic, partition), offset in progress.next_offsets.items():
-            self._uncommitted[TopicPartition(self._prefix + topic, partition)] = offset
+            self._uncommitted[TopicPartition(self._names.on_broker(topic), partition)] = offset
         if progress.failure is not None:
             raise progress.failure
 
@@ -165,7 +167,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         stored = await self._unit.offsets() if self._unit else {}
         starts: dict[TopicPartition, int] = {}
         for tp in assigned:
-            topic = tp.topic.removeprefix(self._prefix)
+            topic = self._names.of(tp.topic)
             at = await self._start_at(topic, tp.partition) if self._start_at else None
             if at is None and self._unit:
                 at = stored.get((topic, tp.partition), 0)

@@ -20,10 +20,11 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Misconfigured
+from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.gathering import Gathering
 from everloop_shared.messaging.processing.processor import Processor, Progress
-from everloop_shared.messaging.processing.records import Partition, Record
-from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position
+from everloop_shared.messaging.processing.records import Partition
+from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position, Record
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,10 @@ class Standing:
 class Rounds:
     """Polls one consumer and gives what comes to a processor, `batch_size` records at most at a time."""
 
-    def __init__(self, consumer: Any, processor: Processor, settings: Settings) -> None:
+    def __init__(self, consumer: Any, processor: Processor, settings: Settings, names: TopicNames) -> None:
         self.consumer = consumer
         self._processor = processor
-        self._prefix = settings.topic_prefix
+        self._names = names
         self._batch_size = settings.batch_size
         self._gathering = Gathering(settings.gather_ms, settings.batch_size)
         self._resume_at: dict[TopicPartition, float] = {}
@@ -182,9 +183,9 @@ class Rounds:
         return max(1, min(POLL_MS, int(1000 * (min(self._resume_at.values()) - time.monotonic()))))
 
     def _unprefixed(self, tp: TopicPartition) -> Partition:
-        return tp.topic.removeprefix(self._prefix), tp.partition
+        return self._names.of(tp.topic), tp.partition
 
     def _record(self, r: Any) -> Record:
         size = len(r.value or b"")
-        at = Position(r.topic.removeprefix(self._prefix), r.partition, r.offset, log_time(r.timestamp), size)
-        return Record(at, r.key, r.value)
+        at = Position(self._names.of(r.topic), r.partition, r.offset, log_time(r.timestamp), size)
+        return Record(at, r.key, r.value, r.headers)

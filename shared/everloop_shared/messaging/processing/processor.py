@@ -13,8 +13,8 @@ from everloop_shared import metrics
 from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.failures import Fates, disposition
-from everloop_shared.messaging.processing.records import Decoded, Partition, Record, decoded, halves
-from everloop_shared.messaging.routes import Handler, Publisher, Route, UnitOfWork
+from everloop_shared.messaging.processing.records import Decoded, Partition, decoded, decoded_by, halves
+from everloop_shared.messaging.routes import Handler, Publisher, Record, Routes, Source, UnitOfWork
 from everloop_shared.tracing import traced
 
 log = logging.getLogger(__name__)
@@ -55,13 +55,14 @@ class Processor:
     def __init__(
         self,
         service: str,
-        routes: Sequence[Route],
+        routes: Routes,
         publisher: Publisher,
         unit_of_work: UnitOfWork | None = None,
         ledger: CrashLedger | None = None,
     ) -> None:
         self.service = service
-        self._handlers: dict[str, Handler] = {r.topic.name: r.handle for r in routes}
+        self._handlers: dict[str, Handler] = {r.name: r.handle for r in routes}
+        self._decoders = {r.name: r.decode for r in routes if isinstance(r, Source)}
         self._handled = {topic: metrics.HANDLED.labels(service, topic) for topic in self._handlers}
         self._consumed = {topic: metrics.CONSUMED.labels(service, topic) for topic in self._handlers}
         self._publisher = publisher
@@ -249,7 +250,8 @@ class Processor:
 
     def _read(self, record: Record) -> Decoded:
         self._consumed[record.at.topic].inc()
-        read = decoded(record)
+        decode = self._decoders.get(record.at.topic)
+        read = decoded_by(decode, record) if decode else decoded(record)
         return replace(read, letter=self._park(read, read.wrong)) if read.wrong else read
 
     def _park(self, read: Decoded, error: Exception, of_the_record: bool = True) -> Event:

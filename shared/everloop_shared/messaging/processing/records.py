@@ -12,24 +12,15 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared import strict_json
 from everloop_shared.errors import InputRejected
-from everloop_shared.messaging.routes import Position
+from everloop_shared.messaging.routes import Decoder, Position, Record
 
 log = logging.getLogger(__name__)
 Partition = tuple[str, int]
 WRITTEN_BY_APPLICATIONS = "ingest."
 """Topics that applications with a producer of their own write too, past every endpoint."""
-NAMES_KEPT = 10_000
-_named: set[str] = set()
-"""Names that were looked at before: every record names its loop."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record as it lies on the log."""
-
-    at: Position
-    key: bytes | None
-    value: bytes | None
+MAX_VALID_NAMES = 10_000
+_valid_names: set[str] = set()
+"""Loop names that were checked before: every record has one."""
 
 
 @dataclass(slots=True)
@@ -63,8 +54,21 @@ def events_of(records: Sequence[Record]) -> list[tuple[Position, Event]]:
     return found
 
 
+def decoded_by(decode: Decoder, record: Record) -> Decoded:
+    """The event that a source's decoder makes of a record, or why it makes none."""
+    try:
+        event = decode(record)
+    except InputRejected as e:
+        return Decoded(record, wrong=e)
+    except Exception as e:
+        return Decoded(record, wrong=InputRejected(f"the decoder of {record.at.topic} refuses it: {e!r}"))
+    if event is not None and not _is_known_or_valid(event.loop):
+        return Decoded(record, wrong=_no_loop_name(event.loop))
+    return Decoded(record, event)
+
+
 def decoded(record: Record) -> Decoded:
-    """The event in a record; whatever keeps it from being read is said of the record."""
+    """The event in a record of one of our topics, or why there is none."""
     topic = record.at.topic
     if record.value is None:
         return Decoded(record)
@@ -74,21 +78,27 @@ def decoded(record: Record) -> Decoded:
             strict_json.read(record.value)  # of a key that is there twice one value would be lost in silence
     except Exception as e:
         return Decoded(record, wrong=InputRejected(f"not an event of {topic}: {e}"))
-    if event.loop not in _named and not isinstance(event, DeadLetter) and not _names_a_loop(event.loop):
-        return Decoded(record, wrong=InputRejected(f"loop: {event.loop[:80]!r} is no name of a loop: {LOOP_NAME_RULE}"))
+    if not isinstance(event, DeadLetter) and not _is_known_or_valid(event.loop):
+        return Decoded(record, wrong=_no_loop_name(event.loop))
     if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
         wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
         return Decoded(record, wrong=InputRejected(wrong))
     return Decoded(record, event)
 
 
-def _names_a_loop(name: str) -> bool:
+def _is_known_or_valid(name: str) -> bool:
+    if name in _valid_names:
+        return True
     if not is_loop_name(name):
         return False
-    if len(_named) >= NAMES_KEPT:
-        _named.clear()
-    _named.add(name)
+    if len(_valid_names) >= MAX_VALID_NAMES:
+        _valid_names.clear()
+    _valid_names.add(name)
     return True
+
+
+def _no_loop_name(name: str) -> InputRejected:
+    return InputRejected(f"loop: {name[:80]!r} is no name of a loop: {LOOP_NAME_RULE}")
 
 
 def halves(batches: Mapping[Partition, Sequence[Decoded]]) -> Iterator[dict[Partition, Sequence[Decoded]]]:
