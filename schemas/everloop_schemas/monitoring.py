@@ -73,10 +73,11 @@ class Scores(Data):
 
 
 class EvaluationUpdatedData(Data):
-    """Losses, each in [0, 1], of every version that predicted the outcomes at `offsets`, served or in shadow.
+    """Losses, each in [0, 1], of every line that predicted the outcomes at `offsets`, served or in shadow.
 
-    `losses[version][i]` belongs to `offsets[i]`, None where the version did not predict that one;
-    `served[i]` is the version that was served. `outcomes` counts the loop's outcomes up to the last offset.
+    `losses[line][i]` belongs to `offsets[i]`, None where no version of the line predicted that one; `served[i]` is the
+    version that was served. Events of earlier releases name versions in place of lines. `outcomes` counts the loop's
+    outcomes up to the last offset.
     """
 
     offsets: tuple[int, ...]

@@ -24,6 +24,7 @@ from tests.builders.loops import LOOP, NOW, live_version
 from tests.databases import database_url
 from tests.monitoring.monitoring_service import MODEL, RunningMonitoring, outcome, running, state
 
+from everloop_learning.version import line_of
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
 from everloop_schemas.dead_letter import DEAD_LETTERS
@@ -132,17 +133,17 @@ async def test_evaluations_cover_every_outcome_once_in_pieces_of_a_hundred(tmp_p
         await monitoring.publish(state(), *(outcome(f"e{i}", True) for i in range(150)))
         await monitoring.publish(*(outcome(f"f{i}", i % 2 == 0, shadows=[shadow]) for i in range(150)))
         await monitoring.caught_up()
-        versions = {v["version"]: v for v in (await monitoring.get("evaluation"))["versions"]}
+        lines = {v["version"]: v for v in (await monitoring.get("evaluation"))["lines"]}
 
     events = [e for e in broker.events(EvaluationUpdated.topic) if isinstance(e, EvaluationUpdated)]
     assert [o for e in events for o in e.data.offsets] == list(range(300))
     assert max(len(e.data.offsets) for e in events) <= 100
     assert len({e.id for e in events}) == len(events)
     assert events[-1].data.outcomes == 300
-    assert events[-1].data.losses[MODEL][-2:] == (0.0, 1.0)
-    assert events[-1].data.losses["tree-9@9"][-2:] == (1.0, 0.0)
-    assert (versions[MODEL]["outcomes"], versions[MODEL]["score"]) == (300, 0.75)
-    assert (versions["tree-9@9"]["outcomes"], versions["tree-9@9"]["served"]) == (150, 0)
+    assert events[-1].data.losses[line_of(MODEL)][-2:] == (0.0, 1.0)
+    assert events[-1].data.losses["tree-9"][-2:] == (1.0, 0.0)
+    assert (lines[MODEL]["outcomes"], lines[MODEL]["score"]) == (300, 0.75)
+    assert (lines["tree-9@9"]["outcomes"], lines["tree-9@9"]["served"]) == (150, 0)
 
 
 async def test_a_correction_changes_the_score_and_not_the_count(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ async def test_a_restarted_service_continues_bit_for_bit(tmp_path: Path) -> None
 async def _everything(monitoring: RunningMonitoring) -> dict[str, Any]:
     drop = {"time", "first", "last"}
     evaluation = await monitoring.get("evaluation")
-    evaluation["versions"] = [{k: v for k, v in row.items() if k not in drop} for row in evaluation["versions"]]
+    evaluation["lines"] = [{k: v for k, v in row.items() if k not in drop} for row in evaluation["lines"]]
     series = [{k: v for k, v in row.items() if k not in drop} for row in await monitoring.get("series")]
     return {"status": await monitoring.get("status"), "evaluation": evaluation, "series": series}
 

@@ -147,7 +147,7 @@ def test_the_losses_of_a_loop_with_log_loss_are_those_of_training() -> None:
 
     [losses] = evaluate_log(loop("binary", "log_loss"), log).unpublished.losses
 
-    assert losses == {"m@1": pytest.approx(0.09), "s@1": pytest.approx(0.36)}
+    assert losses == {"m": pytest.approx(0.09), "s": pytest.approx(0.36)}
 
 
 def test_the_state_survives_a_round_trip_through_json() -> None:

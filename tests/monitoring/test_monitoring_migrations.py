@@ -102,3 +102,37 @@ async def test_the_stored_state_keeps_its_values_under_the_names_of_the_code(tmp
         changed=2, over_share=3, alert_raised=True, by_source={"labels": 2}
     )
     assert json.loads(downgraded) == state
+
+
+async def test_the_rows_of_versions_become_those_of_lines(tmp_path: Path, databases: object) -> None:
+    state = {"outcomes": 4, "by_version": {"m@9": [3, [1.0, 0.0]], "m@10": [4, [0.0]], "0": [4, [1.0]]}}
+    rows = [
+        ("m@10", 2, "20", 1, "5", 0.25, "2026-01-02", "2026-01-03"),
+        ("m@9", 3, "30", 3, "30", 0.75, "2026-01-01", "2026-01-02"),
+        ("0", 1, "8", 0, "0", None, "2026-01-01", "2026-01-01"),
+    ]
+    names = ("version", "predicted", "error", "served", "served_error", "rolling", "first_time", "last_time")
+    insert = f"INSERT INTO versions (loop, {', '.join(names)}) VALUES ('l', :{', :'.join(names)})"
+
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda c: command.downgrade(_config(c), "0003"))
+            await connection.execute(text(insert), [dict(zip(names, row, strict=True)) for row in rows])
+            await connection.execute(text("INSERT INTO works VALUES ('l', :state)"), {"state": json.dumps(state)})
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda c: command.upgrade(_config(c), "0004"))
+            found = (await connection.execute(text("SELECT * FROM lines ORDER BY line"))).mappings().all()
+            work = STATE.validate_json((await connection.execute(text("SELECT state FROM works"))).scalar_one())
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda c: command.downgrade(_config(c), "0003"))
+            back = (await connection.execute(text("SELECT version, error FROM versions ORDER BY version"))).all()
+            old = json.loads((await connection.execute(text("SELECT state FROM works"))).scalar_one())
+
+    line = {"loop": "l", "line": "m", "version": "m@10", "predicted": 5, "error": "50", "served": 4}
+    assert [row["line"] for row in found] == ["0", "m"]
+    assert dict(found[1]) == line | {
+        "served_error": "35", "rolling": 0.25, "first_time": "2026-01-01", "last_time": "2026-01-03"
+    }  # fmt: skip
+    assert work.by_line == {"m": (4, [1.0, 0.0, 0.0]), "0": (4, [1.0])}
+    assert [tuple(row) for row in back] == [("0", "8"), ("m@10", "50")]
+    assert old["by_version"] == {}

@@ -65,7 +65,7 @@ def test_losses_of_a_regression_stay_between_zero_and_one() -> None:
 
     evaluation = evaluate_log(REGRESSION, log)
 
-    assert [row["m@1"] for row in evaluation.unpublished.losses] == [1.0, 1.0, 9 / (9 + 1), 0.0]
+    assert [row["m"] for row in evaluation.unpublished.losses] == [1.0, 1.0, 9 / (9 + 1), 0.0]
 
 
 def test_a_duplicate_counts_once() -> None:
@@ -82,8 +82,8 @@ def test_a_correction_moves_the_scores_of_every_version_and_is_no_second_outcome
     evaluation = evaluate_log(BINARY, log)
 
     assert (evaluation.state.outcomes, mean(evaluation.state.sums.served)) == (1, 1)
-    assert (evaluation.tallies["m@1"].predicted, mean(evaluation.tallies["m@1"].error)) == (1, 1)
-    assert (evaluation.tallies["s@1"].predicted, mean(evaluation.tallies["s@1"].error)) == (1, 0)
+    assert (evaluation.tallies["m"].predicted, mean(evaluation.tallies["m"].error)) == (1, 1)
+    assert (evaluation.tallies["s"].predicted, mean(evaluation.tallies["s"].error)) == (1, 0)
     assert evaluation.state.rolling_scores(is_regression=False).served == 0
     assert evaluation.unpublished.offsets == [0]
 
@@ -141,7 +141,7 @@ def test_the_sums_equal_a_recount_where_each_outcome_counts_with_its_last_label(
     labelled = [d for d in last.values() if d.label is not None]
     assert (evaluation.state.outcomes, evaluation.state.scored) == (len(last), len(labelled))
     assert mean(evaluation.state.sums.served) == sum(d.prediction != d.label for d in labelled)
-    assert mean(evaluation.tallies["s@1"].error) == sum(d.shadows[0].prediction != d.label for d in labelled)
+    assert mean(evaluation.tallies["s"].error) == sum(d.shadows[0].prediction != d.label for d in labelled)
     assert evaluation.state.baselines.n == len(labelled)
     counts = dict(evaluation.state.baselines.classes)
     assert counts.get(True, 0) == sum(d.label is True for d in labelled)
@@ -181,4 +181,25 @@ def test_a_huge_label_does_not_hide_what_later_predictions_cost() -> None:
     plain = evaluate_log(REGRESSION, log)
     struck = evaluate_log(REGRESSION, [*log[:40], outcome("slip", 0.0, HUGE), *log[40:]])
 
-    assert struck.unpublished.losses[-1]["m@1"] == pytest.approx(plain.unpublished.losses[-1]["m@1"], rel=0.1)
+    assert struck.unpublished.losses[-1]["m"] == pytest.approx(plain.unpublished.losses[-1]["m"], rel=0.1)
+
+
+def test_versions_of_one_line_add_up_in_its_row_and_the_latest_names_it() -> None:
+    log = [outcome_data(str(n), True, prediction=True, version=f"m@{offset}") for n, offset in enumerate((9, 10, 2))]
+
+    evaluation = evaluate_log(BINARY, log)
+
+    [(line, tally)] = evaluation.tallies.items()
+    assert (line, tally.version, tally.predicted, tally.served) == ("m", "m@10", 3, 3)
+    assert [list(row) for row in evaluation.unpublished.losses] == [["m"]] * 3
+    assert len(evaluation.state.by_line["m"][1]) == 3
+
+
+def test_where_two_versions_of_a_line_predicted_the_served_one_counts() -> None:
+    shadow = Shadow(version="m@2", prediction=True)
+    log = [outcome_data("a", True, prediction=False, version="m@1", shadows=(shadow,))]
+
+    evaluation = evaluate_log(BINARY, log)
+
+    assert evaluation.unpublished.losses == [{"m": 1.0}]
+    assert (evaluation.tallies["m"].predicted, evaluation.tallies["m"].served) == (2, 1)

@@ -54,8 +54,8 @@ class MonitoringReader(Protocol):
     async def evaluation_state(self, loop: str) -> EvaluationState | None:
         """The loop's state after the last committed outcome, None before the first."""
 
-    async def versions(self, loop: str, limit: int) -> list[dict[str, Any]]:
-        """Sums by version, the last `limit` in order of first appearance."""
+    async def lines(self, loop: str, limit: int) -> list[dict[str, Any]]:
+        """Sums by line, the last `limit` in order of first appearance."""
 
     async def timeline_entries(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[TimelineEntry]:
         """The last `limit`, oldest first; `kinds` None for all."""

@@ -39,11 +39,12 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
-versions = Table(
-    "versions",
+lines = Table(
+    "lines",
     metadata,
     Column("loop", String(63), primary_key=True),
-    Column("version", String(200), primary_key=True),
+    Column("line", String(200), primary_key=True),
+    Column("version", String(200), nullable=False, comment="the latest of the line that predicted"),
     Column("predicted", BigInteger, nullable=False),
     Column("error", Text, nullable=False, comment="exact sum over all it predicted, in whole 2**-200"),
     Column("served", BigInteger, nullable=False),

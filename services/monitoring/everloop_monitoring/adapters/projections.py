@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, key_of, time_text, without_nul
 from everloop_monitoring.domain.evaluation import BatchEvaluation
-from everloop_monitoring.domain.scores import VersionTally
+from everloop_monitoring.domain.scores import LineTally, later_version
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.ports import CountedId, IdKind
-from everloop_monitoring.tables import happenings, outcomes, points, seen, totals, versions, works
+from everloop_monitoring.tables import happenings, lines, outcomes, points, seen, totals, works
 
 
 class SqlProjections:
@@ -53,7 +53,7 @@ class SqlProjections:
         counted = evaluation.counted.items()
         known = [{"key": key_of(loop, id), "known": COUNTED.dump_json(one).decode()} for id, one in counted]
         await self._upsert(outcomes, known)
-        await self._save_versions(loop, evaluation, now)
+        await self._save_lines(loop, evaluation, now)
         if evaluation.points:
             rows = [
                 {"loop": loop, "outcomes": p.outcomes, **p.scores._asdict(), "version": p.version,
@@ -88,24 +88,24 @@ class SqlProjections:
         result = await self._session().execute(upsert.returning(totals), rows)
         return {(key := of[r.loop, r.kind]): (r.n - grown[key], r.n) for r in result}
 
-    async def _save_versions(self, loop: str, evaluation: BatchEvaluation, now: str) -> None:
+    async def _save_lines(self, loop: str, evaluation: BatchEvaluation, now: str) -> None:
         """Add up here: an exact sum has more digits than a database's numbers. One replica at a time has a loop."""
-        tallies, by_version = evaluation.tallies, evaluation.state.by_version
+        tallies, by_line = evaluation.tallies, evaluation.state.by_line
         if not tallies:
             return
-        insert = self._insert(versions)
-        updated = ("predicted", "error", "served", "served_error", "rolling", "last_time")
+        insert = self._insert(lines)
+        updated = ("version", "predicted", "error", "served", "served_error", "rolling", "last_time")
         upsert = insert.on_conflict_do_update(
-            index_elements=[versions.c.loop, versions.c.version], set_={c: insert.excluded[c] for c in updated}
+            index_elements=[lines.c.loop, lines.c.line], set_={c: insert.excluded[c] for c in updated}
         )
-        query = select(versions).where(versions.c.loop == loop, versions.c.version.in_(list(tallies)))
-        stored = {row.version: row for row in await self._session().execute(query)}
+        query = select(lines).where(lines.c.loop == loop, lines.c.line.in_(list(tallies)))
+        stored = {row.line: row for row in await self._session().execute(query)}
         rows = [
             {
-                "loop": loop, "version": version, "rolling": _mean(by_version.get(version, (0, []))[1]),
-                "first_time": now, "last_time": now, **_add_tally(tally, stored.get(version)),
+                "loop": loop, "line": line, "rolling": _mean(by_line.get(line, (0, []))[1]),
+                "first_time": now, "last_time": now, **_add_tally(tally, stored.get(line)),
             }
-            for version, tally in tallies.items()
+            for line, tally in tallies.items()
         ]  # fmt: skip
         await self._session().execute(upsert, rows)
 
@@ -124,10 +124,11 @@ class SqlProjections:
         return sqlite.insert(table)
 
 
-def _add_tally(tally: VersionTally, before: Row[Any] | None) -> dict[str, Any]:
+def _add_tally(tally: LineTally, before: Row[Any] | None) -> dict[str, Any]:
     counts = {c: getattr(tally, c) + (getattr(before, c) if before else 0) for c in ("predicted", "served")}
     sums = {c: getattr(tally, c) + (int(getattr(before, c)) if before else 0) for c in ("error", "served_error")}
-    return counts | {c: str(total) for c, total in sums.items()}
+    version = later_version(before.version, tally.version) if before else tally.version
+    return {"version": version} | counts | {c: str(total) for c, total in sums.items()}
 
 
 def _mean(errors: Sequence[float]) -> float | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 from everloop_monitoring.adapters.row_names import STATE, RowNames
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.tables import happenings, points, totals, versions, works
+from everloop_monitoring.tables import happenings, lines, points, totals, works
 from everloop_shared.database import Database
 
 
@@ -31,10 +31,10 @@ class SqlMonitoringReader:
         rows = await self._rows(select(works.c.state).where(works.c.loop == self._row_name(loop)))
         return STATE.validate_json(rows[0].state) if rows else None
 
-    async def versions(self, loop: str, limit: int) -> list[dict[str, Any]]:
-        """Sums by version, the last `limit` in order of first appearance."""
-        order = versions.c.first_time.desc(), versions.c.version.desc()
-        query = select(versions).where(versions.c.loop == self._row_name(loop)).order_by(*order).limit(limit)
+    async def lines(self, loop: str, limit: int) -> list[dict[str, Any]]:
+        """Sums by line, the last `limit` in order of first appearance."""
+        order = lines.c.first_time.desc(), lines.c.line.desc()
+        query = select(lines).where(lines.c.loop == self._row_name(loop)).order_by(*order).limit(limit)
         return [dict(row._mapping) for row in reversed(await self._rows(query))]
 
     async def timeline_entries(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[TimelineEntry]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from everloop_learning.losses import prediction_error
+from everloop_learning.version import line_of
 from everloop_metrics import metric_input
 from everloop_monitoring.domain.drift import Alarm
 from everloop_monitoring.domain.labels import LabelSelection
 from everloop_monitoring.domain.metric_scores import ERROR_METRICS, MetricInputs, baseline_inputs, majority_probability
-from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, ComparedErrors, VersionTally
+from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, ComparedErrors, LineTally
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState, predictions_of
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
@@ -44,7 +45,7 @@ class DetectedDrift:
 
 @dataclass(slots=True)
 class UnpublishedLosses:
-    """Losses that no evaluation event carries yet: `losses[i]`, by version and in [0, 1], belongs to `offsets[i]`."""
+    """Losses that no evaluation event carries yet: `losses[i]`, by line and in [0, 1], belongs to `offsets[i]`."""
 
     offsets: list[int] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
@@ -61,14 +62,14 @@ class UnpublishedLosses:
 class BatchEvaluation:
     """Adds a batch of one loop's outcomes to `state`, and holds what the batch adds to the tables.
 
-    `counted` are the outcomes of the batch as they were counted before, by prediction id; it is updated.
-    `corrections_alert` is the message of the alert that the last outcome raised because contradictions are frequent.
+    `counted` are the outcomes of the batch as they were counted before, by prediction id; it is updated. `tallies` are
+    by line. `corrections_alert` is the message of the alert that the last outcome raised because contradictions are frequent.
     """
 
     spec: LoopSpec
     state: EvaluationState
     counted: dict[str, CountedOutcome] = field(default_factory=dict)
-    tallies: dict[str, VersionTally] = field(default_factory=dict)
+    tallies: dict[str, LineTally] = field(default_factory=dict)
     points: list[CurvePoint] = field(default_factory=list)
     unpublished: UnpublishedLosses = field(default_factory=UnpublishedLosses)
     corrections_alert: str | None = None
@@ -147,9 +148,9 @@ class BatchEvaluation:
         assert counted.label is not None, "only labelled outcomes count"
         state, label = self.state, counted.label
         for version, prediction, _ in predictions_of(outcome):
-            tally = self.tallies.setdefault(version, VersionTally())
+            tally = self.tallies.setdefault(line_of(version), LineTally(version))
             error = prediction_error(self.is_regression, prediction, label)
-            tally.add(error, version == outcome.version, sign)
+            tally.add(version, error, version == outcome.version, sign)
         errors = ComparedErrors(
             served=prediction_error(self.is_regression, outcome.prediction, label),
             no_change=prediction_error(self.is_regression, counted.no_change, label),

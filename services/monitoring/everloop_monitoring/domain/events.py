@@ -40,7 +40,7 @@ def build_evaluation_event(evaluation: BatchEvaluation, last: OutcomeObserved, t
     other content.
     """
     new = evaluation.take_unpublished()
-    versions = sorted({version for row in new.losses for version in row})
+    lines = sorted({line for row in new.losses for line in row})
     return EvaluationUpdated(
         id=derived_id(last.loop, EvaluationUpdated.type_name(), new.offsets[0], new.offsets[-1]),
         time=time,
@@ -51,7 +51,7 @@ def build_evaluation_event(evaluation: BatchEvaluation, last: OutcomeObserved, t
         data=EvaluationUpdatedData(
             offsets=tuple(new.offsets),
             served=tuple(new.served),
-            losses={version: tuple(row.get(version) for row in new.losses) for version in versions},
+            losses={line: tuple(row.get(line) for row in new.losses) for line in lines},
             outcomes=evaluation.state.outcomes,
             scores=build_scores(evaluation),
         ),

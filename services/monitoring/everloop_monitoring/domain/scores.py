@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from everloop_learning.version import Version
 from everloop_schemas.envelope import Scalar
 from everloop_shared.arithmetic import exact, mean
 
@@ -101,19 +102,29 @@ class ErrorSums(NamedTuple):
 
 
 @dataclass(slots=True)
-class VersionTally:
-    """What a batch adds to a version's row: exact sums of the errors of its predictions, and of the served ones."""
+class LineTally:
+    """What a batch adds to a line's row: exact sums of the errors of its predictions, and of the served ones.
 
+    `version` is the latest version of the line that predicted.
+    """
+
+    version: str
     predicted: int = 0
     error: int = 0
     served: int = 0
     served_error: int = 0
 
-    def add(self, error: float, was_served: bool, sign: int = 1) -> None:
+    def add(self, version: str, error: float, was_served: bool, sign: int = 1) -> None:
         """Add one outcome, or with sign -1 subtract it."""
+        self.version = later_version(self.version, version)
         term = sign * exact(error)
         self.predicted += sign
         self.error += term
         if was_served:
             self.served += sign
             self.served_error += term
+
+
+def later_version(a: str, b: str) -> str:
+    """Of two versions of a line the one at the later offset."""
+    return max(a, b, key=lambda version: Version.parse(version).offset)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from everloop_learning.feedback_share import FeedbackShare
 from everloop_learning.losses import Losses, prediction_error
+from everloop_learning.version import line_of
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, DriftDetector, ErrorThreshold
 from everloop_monitoring.domain.metric_scores import MetricScores
@@ -56,7 +57,7 @@ class EvaluationState:
     """The evaluation of one loop after its latest outcome.
 
     `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
-    the last `ROLLING_OUTCOMES` scored outcomes, `by_version` the last errors of each version that predicted lately.
+    the last `ROLLING_OUTCOMES` scored outcomes, `by_line` the last errors of each line that predicted lately.
     `spread` is the scale of a regression's losses, the same as training's. `measure` is what the loop's metric needs.
     """
 
@@ -65,7 +66,7 @@ class EvaluationState:
     sums: ErrorSums = NO_ERRORS
     baselines: Baselines = field(default_factory=Baselines)
     recent: list[tuple[int, ComparedErrors]] = field(default_factory=list)
-    by_version: dict[str, tuple[int, list[float]]] = field(default_factory=dict)
+    by_line: dict[str, tuple[int, list[float]]] = field(default_factory=dict)
     drift_detector: DriftDetector = field(default_factory=DriftDetector)
     error_threshold: ErrorThreshold = field(default_factory=ErrorThreshold)
     spread: Spread = field(default_factory=Spread)
@@ -81,16 +82,21 @@ class EvaluationState:
         return ComparedErrors(*(fsum(side) / len(self.recent) for side in sides)).as_scores(is_regression)
 
     def record_losses(self, spec: LoopSpec, outcome: OutcomeObservedData, label: Scalar) -> dict[str, float]:
-        """The loss of each version on an outcome, in [0, 1] as in training; its error joins the version's last ones."""
+        """The loss of each line on an outcome, in [0, 1] as in training; its error joins the line's last ones.
+
+        Where two versions of a line predicted, the first counts, which is the served one.
+        """
         of_loop, losses = Losses(spec, self.spread), dict[str, float]()
         for version, prediction, probabilities in predictions_of(outcome):
-            losses[version] = of_loop.loss(label, prediction, probabilities)
+            if (line := line_of(version)) in losses:
+                continue
+            losses[line] = of_loop.loss(label, prediction, probabilities)
             error = prediction_error(of_loop.regression, prediction, label)
-            recent = self.by_version.get(version, (0, []))[1]
-            self.by_version[version] = (self.outcomes, [*recent[-ROLLING_OUTCOMES + 1 :], error])
-        for version, (last, _) in list(self.by_version.items()):
+            recent = self.by_line.get(line, (0, []))[1]
+            self.by_line[line] = (self.outcomes, [*recent[-ROLLING_OUTCOMES + 1 :], error])
+        for line, (last, _) in list(self.by_line.items()):
             if last < self.outcomes - ROLLING_OUTCOMES:
-                del self.by_version[version]
+                del self.by_line[line]
         return losses
 
     def detect_drift(self, is_regression: bool, version: str, offset: int, error: float) -> Alarm | None:

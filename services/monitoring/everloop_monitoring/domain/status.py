@@ -1,10 +1,9 @@
-"""What the endpoints answer about a loop: its status in one object, and the evaluation by version."""
+"""What the endpoints answer about a loop: its status in one object, and the evaluation by line."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from everloop_learning.version import line_of
 from everloop_monitoring.domain.metric_scores import ERROR_METRICS
 from everloop_monitoring.domain.scores import ComparedErrors
 from everloop_monitoring.domain.state import EvaluationState
@@ -50,9 +49,9 @@ def score_by_metric(spec: LoopSpec, state: EvaluationState | None) -> dict[str, 
     return {name: score if state.scored else None for name, score in _error_scores(spec, state).items()}
 
 
-def build_evaluation(loop: LoopState, state: EvaluationState | None, versions: list[dict[str, Any]]) -> dict[str, Any]:
+def build_evaluation(loop: LoopState, state: EvaluationState | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Scores of what was served beside the baselines by the loop's metric, None where that is undefined, and of each
-    version on all its predictions by `version_metric`."""
+    line on all its predictions by `line_metric`."""
     spec, known = loop.data.spec, state or EvaluationState()
     is_regression = spec.task == "regression"
     return {
@@ -67,8 +66,8 @@ def build_evaluation(loop: LoopState, state: EvaluationState | None, versions: l
             "rate": known.contradictions.rate,
         },
         **score_by_metric(spec, state),
-        "version_metric": "mae" if is_regression else "accuracy",
-        "versions": [_describe_version(row, is_regression) for row in versions],
+        "line_metric": "mae" if is_regression else "accuracy",
+        "lines": [_describe_line(row, is_regression) for row in lines],
     }
 
 
@@ -79,7 +78,7 @@ def _error_scores(spec: LoopSpec, state: EvaluationState) -> dict[str, float]:
     return {"served": whole.served, "rolling": rolling, "no_change": whole.no_change, "majority": whole.majority}
 
 
-def _describe_version(row: dict[str, Any], is_regression: bool) -> dict[str, Any]:
+def _describe_line(row: dict[str, Any], is_regression: bool) -> dict[str, Any]:
     def score(error: float | None) -> float | None:
         return None if error is None else ComparedErrors(served=error).as_scores(is_regression).served
 
@@ -87,8 +86,8 @@ def _describe_version(row: dict[str, Any], is_regression: bool) -> dict[str, Any
         return score(mean(int(total), n)) if n else None
 
     return {
+        "line": row["line"],
         "version": row["version"],
-        "line": line_of(row["version"]),
         "outcomes": row["predicted"],
         "served": row["served"],
         "score": score_of_sum(row["error"], row["predicted"]),

@@ -48,7 +48,9 @@ def record_evaluation(decision_log: DecisionLog, update: EvaluationUpdatedData) 
     for i, offset in enumerate(update.offsets):
         if offset > working.evaluated_offset:
             losses = {line_of(v): loss for v, of in update.losses.items() if (loss := of[i]) is not None}
-            if (served := update.losses.get(update.served[i], ())[i : i + 1]) and served[0] is not None:
+            version = update.served[i]  # which events of earlier releases name in place of its line
+            served = update.losses.get(version, update.losses.get(line_of(version), ()))[i : i + 1]
+            if served and served[0] is not None:
                 keep_loss(working.served, offset, served[0])
             _record_served_losses(decision_log, offset, losses)
     working.evaluated_offset = max([working.evaluated_offset, *update.offsets[-1:]])
