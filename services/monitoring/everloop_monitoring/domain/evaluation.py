@@ -63,7 +63,8 @@ class BatchEvaluation:
     """Adds a batch of one loop's outcomes to `state`, and holds what the batch adds to the tables.
 
     `counted` are the outcomes of the batch as they were counted before, by prediction id; it is updated. `tallies` are
-    by line. `corrections_alert` is the message of the alert that the last outcome raised because contradictions are frequent.
+    by line. `corrections_alert` is the message of the alert that the last outcome raised because contradictions are
+    frequent.
     """
 
     spec: LoopSpec
