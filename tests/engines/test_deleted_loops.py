@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders.metrics import metric_value
 from tests.engines.buses import BUSES, NOW, SERVICE, Bus, received, running, send_all, until
 
 from everloop_learning.deleted_loops import skip_deleted_loops
@@ -55,7 +56,7 @@ class LoopProcess:
 
 def dropped() -> float:
     """How many records were dropped."""
-    return float(metrics.DROPPED.labels(SERVICE, EventReceived.topic.name)._value.get())
+    return metric_value(metrics.DROPPED.labels(SERVICE, EventReceived.topic.name))
 
 
 async def test_records_of_deleted_loops_and_earlier_lifetimes_are_dropped_and_a_new_lifetime_waits_for_its_state(

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
@@ -23,6 +24,7 @@ from everloop_schemas.serving import ObservationReceived
 from everloop_shared.errors import RetryLater, Unavailable
 from everloop_shared.messaging.faust import consumer as faust_consumer
 from everloop_shared.messaging.faust import recovery
+from everloop_shared.messaging.faust.app import new_app
 from everloop_shared.messaging.faust.consumer import FaustConsumer, FaustSettings
 from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.kafka.engine import KafkaEngine
@@ -129,11 +131,27 @@ def test_the_patch_still_fits_the_faust_it_was_written_for() -> None:
     assert found == recovery.UPSTREAM
 
 
-async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_our_engine(bus: FaustBus) -> None:
-    async with Counter().running(bus) as consumer:
-        fetcher = consumer._app.consumer._thread._consumer._fetcher
+@pytest.fixture
+def apps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The Faust apps that engines build during the test."""
+    built: list[Any] = []
 
-        assert fetcher._fetch_max_wait_ms == FETCH_MAX_WAIT_MS
+    def build(service: str, settings: FaustSettings) -> Any:
+        built.append(new_app(service, settings))
+        return built[-1]
+
+    monkeypatch.setattr(faust_consumer, "new_app", build)
+    return built
+
+
+async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_our_engine(
+    bus: FaustBus, apps: list[Any]
+) -> None:
+    async with Counter().running(bus):
+        [app] = apps
+        fetcher = app.consumer._thread._consumer._fetcher  # noqa: SLF001 - Faust shows it in no other way
+
+        assert fetcher._fetch_max_wait_ms == FETCH_MAX_WAIT_MS  # noqa: SLF001
 
 
 async def test_state_comes_back_and_goes_on_where_it_was(bus: FaustBus) -> None:
@@ -150,7 +168,7 @@ async def test_state_comes_back_and_goes_on_where_it_was(bus: FaustBus) -> None:
     assert {key: int(value) for _, key, value in counter.store.items()} == {"l/u0": 4, "l/u1": 3, "l/u2": 3}
 
 
-async def test_of_gaps_in_the_changelog_no_account_is_kept(bus: FaustBus, kafka: Broker) -> None:
+async def test_of_gaps_in_the_changelog_no_account_is_kept(bus: FaustBus, kafka: Broker, apps: list[Any]) -> None:
     """Compaction leaves thousands of gaps; Faust would merge all of them at each: minutes at every start."""
     async with Counter().running(bus):
         pass
@@ -167,8 +185,10 @@ async def test_of_gaps_in_the_changelog_no_account_is_kept(bus: FaustBus, kafka:
         await plain.send_and_wait(topic, b"{}\n1", b"0|l/c", partition=0)
     counter = Counter()
 
-    async with counter.running(bus) as consumer:
-        gaps = [tp for tp, tree in consumer._app.consumer._gap.items() if tree and tp.topic == topic]
+    async with counter.running(bus):
+        [_, app] = apps
+        trees = app.consumer._gap  # noqa: SLF001 - Faust shows it in no other way
+        gaps = [tp for tp, tree in trees.items() if tree and tp.topic == topic]
 
     assert (sorted(counter.restored), gaps) == ([("l/a", 1), ("l/b", 1), ("l/c", 1)], [])
 

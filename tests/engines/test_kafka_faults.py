@@ -196,7 +196,7 @@ def test_a_connection_that_was_lost_is_an_error_of_kafkas_on_uvloop_too(kafka: B
 
     async def send_on_a_lost_one() -> None:
         connection = await create_conn(*kafka.bootstrap.split(":"))
-        connection._writer.transport.abort()
+        connection._writer.transport.abort()  # noqa: SLF001 - aiokafka loses no connection on request
         await asyncio.sleep(0)
         with pytest.raises(KafkaConnectionError, match="broken"):
             await connection.send(MetadataRequest([]))

@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
+from tests.builders.metrics import metric_value
 from tests.engines.buses import PARTITIONS, SERVICE, KafkaBus, computed, received, running, send_all, until
 
 from everloop_schemas.envelope import Event
@@ -17,6 +18,7 @@ from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import partition_of
+from everloop_shared.messaging.kafka.group import GroupConsumer
 from everloop_shared.messaging.processing.processor import Processor, Progress
 from everloop_shared.messaging.processing.records import Partition
 from everloop_shared.messaging.routes import Position, Record, Route, connected
@@ -185,19 +187,33 @@ async def test_the_round_in_hand_is_finished_and_committed_before_partitions_mov
     assert sorted(done, key=int) == [f"{i}" for i in range(40)]
 
 
-async def test_a_restart_of_a_static_member_moves_nothing(kafka_bus: KafkaBus) -> None:
+@pytest.fixture
+def assigned(monkeypatch: pytest.MonkeyPatch) -> list[GroupConsumer]:
+    """The group members in the order of their assignments: a member once for each rebalance that it takes part in."""
+    members, assign = list[GroupConsumer](), GroupConsumer.on_partitions_assigned
+
+    async def record(self: GroupConsumer, partitions: set[TopicPartition]) -> None:
+        members.append(self)
+        await assign(self, partitions)
+
+    monkeypatch.setattr(GroupConsumer, "on_partitions_assigned", record)
+    return members
+
+
+async def test_a_restart_of_a_static_member_moves_nothing(kafka_bus: KafkaBus, assigned: list[GroupConsumer]) -> None:
     first, before, after = Handler(), Handler(), Handler()
-    async with running(on(kafka_bus, first)) as staying:
+    async with running(on(kafka_bus, first)):
+        staying = assigned[0]
         async with running(on(kafka_bus, before, "two")):
             await send_all(kafka_bus, [received(f"a{i}", entity_on(i % PARTITIONS)) for i in range(8)])
             await until(lambda: len(first.seen) + len(before.seen) == 8)
-            moves = _assignments(staying)
+            rebalances = assigned.count(staying)
 
         async with running(on(kafka_bus, after, "two")):
             await send_all(kafka_bus, [received(f"b{i}", entity_on(i % PARTITIONS)) for i in range(8)])
             await until(lambda: len(first.seen) + len(before.seen) + len(after.seen) == 16)
 
-        assert _assignments(staying) == moves
+        assert assigned.count(staying) == rebalances
     assert {partition for _, partition in after.seen} == {partition for _, partition in before.seen}
 
 
@@ -253,10 +269,5 @@ async def _committed(bus: KafkaBus, offsets: int) -> bool:
     return await bus.committed(EventReceived.topic) == offsets
 
 
-def _assignments(consumer: KafkaConsumer) -> int:
-    assert consumer._group is not None
-    return consumer._group._assignments
-
-
 def _commits() -> float:
-    return float(metrics.COMMITS.labels(SERVICE, "done")._value.get())
+    return metric_value(metrics.COMMITS.labels(SERVICE, "done"))

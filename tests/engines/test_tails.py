@@ -20,11 +20,17 @@ class Look:
     next_offset: int
     answered_ms: int | None
 
+
+class ScriptedConsumer:
+    """A consumer that answers by the look that the test has set."""
+
+    look = Look(False, 0, None)
+
     async def position(self, tp: TopicPartition) -> int:
-        return self.next_offset
+        return self.look.next_offset
 
     def last_poll_timestamp(self, tp: TopicPartition) -> int | None:
-        return self.answered_ms
+        return self.look.answered_ms
 
 
 @pytest.mark.parametrize(
@@ -42,19 +48,20 @@ class Look:
     ],
 )
 async def test_a_tail_is_read(looks: list[Look], reached: bool) -> None:
-    tails = Tails(None, {TP: 10})
-    said = []
+    consumer, answers = ScriptedConsumer(), list[bool]()
+    tails = Tails(consumer, {TP: 10})
     for look in looks:
-        tails._consumer = look
-        said.append(await tails.reached({TP} if look.brought else ()))
+        consumer.look = look
+        answers.append(await tails.reached({TP} if look.brought else ()))
 
-    assert said == [False] * (len(looks) - 1) + [reached]
+    assert answers == [False] * (len(looks) - 1) + [reached]
 
 
 async def test_what_other_partitions_bring_does_not_hold_up_this_one() -> None:
-    tails = Tails(None, {TP: 10})
+    consumer = ScriptedConsumer()
+    tails = Tails(consumer, {TP: 10})
     for answered_ms in (1, 2, 3):
-        tails._consumer = Look(True, 5, answered_ms)
+        consumer.look = Look(True, 5, answered_ms)
         reached = await tails.reached({TopicPartition("t", 1)})
 
     assert reached

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.builders.events import evaluation_updated, run_requested
+from tests.builders.metrics import metric_value
 from tests.builders.running import until
 from tests.databases import database_url
 from tests.http_apps import http_app
@@ -119,7 +120,7 @@ async def test_records_that_follow_from_no_decision_are_left_out_and_the_registr
     for folder in (first, second):
         async with registry(broker, folder) as client:
             after = (await client.get("/market")).json()
-            left_out = LEFT_OUT_DECISIONS._value.get()
+            left_out = metric_value(LEFT_OUT_DECISIONS)
             loops = (await client.get("")).json()["loops"]
 
         assert after == before

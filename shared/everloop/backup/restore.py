@@ -78,7 +78,7 @@ async def restore(settings: BackupSettings, source: Path, whole: BackupManifest,
             await ensure_topics(settings, topics, TOPICS_MADE_WITHIN_S)
             await _write_topics(settings, source, whole, progress)
             await _verify(settings, whole, progress)
-            _write_files(settings, source, whole, progress)
+            write_files(settings, source, whole, progress)
         except BaseException as e:
             await _remove_written(settings, whole, progress)
             if isinstance(e, OSError | ArtifactUnavailable | ServiceError) and not isinstance(e, TimeoutError):
@@ -157,7 +157,7 @@ async def _read_digest(reader: ClusterReader, log: TopicLog, number: int, end: i
     return whole.hex()
 
 
-def _write_files(settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress) -> None:
+def write_files(settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress) -> None:
     progress.begin_stage("artifacts and snapshots", len(whole.artifacts) + len(whole.snapshots))
     store = ArtifactStore(settings.artifact_url)
     for artifact in whole.artifacts:

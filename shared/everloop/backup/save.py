@@ -50,7 +50,7 @@ async def back_up(settings: BackupSettings, target: Path, progress: BackupProgre
     try:
         beside.mkdir(parents=True)
         async with cluster_errors(settings), ClusterReader(settings) as reader:
-            made = await _Backup(settings, beside, reader, progress).make()
+            made = await Backup(settings, beside, reader, progress).make()
         if target.exists():
             target.rmdir()
         beside.rename(target)
@@ -69,7 +69,9 @@ def check_target(target: Path) -> None:
 
 
 @dataclass
-class _Backup:
+class Backup:
+    """A backup in the making, in `folder`."""
+
     settings: BackupSettings
     folder: Path
     reader: ClusterReader
@@ -82,6 +84,7 @@ class _Backup:
     """The data of each loop's last state."""
 
     async def make(self) -> BackupManifest:
+        """Save everything; the manifest, which is also in the folder."""
         snapshots = self._save_snapshots()
         there = [topic for topic in EFFECTS_FIRST if topic.name in self.reader.names]
         if Decided.topic not in there:
@@ -93,7 +96,7 @@ class _Backup:
         rest = [topic for topic in there if topic not in DECISIONS]
         self.progress.begin_stage("topics", sum(max(0, ends[tp] - starts[tp]) for tp in ends))
         logs += [await self._save_topic(topic, ends, starts) for topic in rest]
-        artifacts, missing = self._save_artifacts()
+        artifacts, missing = self.save_artifacts()
         made = BackupManifest(
             made=datetime.now(UTC),
             topic_prefix=self.settings.topic_prefix,
@@ -145,14 +148,14 @@ class _Backup:
                         packed.write(record.line())
                         whole.add(record)
                         records += 1
-                        self._note(topic, record)
+                        self.note(topic, record)
                         self.progress.advance()
             file.flush()
             os.fsync(file.fileno())
         whole_file = BackupFile.of(self.folder, path)
         return PartitionLog(file=whole_file, start=start, end=end, records=records, digest=whole.hex())
 
-    def _note(self, topic: Topic, record: BackupRecord) -> None:
+    def note(self, topic: Topic, record: BackupRecord) -> None:
         """Note the artifacts that versions name, and the last sequence of each loop's decisions and states."""
         if record.value is None or topic not in (*DECISIONS, ARTIFACTS_IN):
             return
@@ -167,7 +170,7 @@ class _Backup:
                 if topic == LoopState.topic:
                     self.states[event["loop"]] = event["data"]
 
-    def _save_artifacts(self) -> tuple[list[BackupArtifact], list[str]]:
+    def save_artifacts(self) -> tuple[list[BackupArtifact], list[str]]:
         """Last, so that every version on the log has its artifact."""
         store, found, missing = (
             ArtifactStore(self.settings.artifact_url, self.settings.max_artifact_bytes),

@@ -20,7 +20,7 @@ from everloop.backup.errors import BackupDamaged, RestoreFailed
 from everloop.backup.manifest import BackupArtifact, BackupFile, BackupManifest, PartitionLog, TopicLog
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import BackupRecord, digest
-from everloop.backup.save import _Backup
+from everloop.backup.save import Backup
 from everloop.backup.settings import BackupSettings
 from everloop.cli import build
 from everloop_models.store import ArtifactStore
@@ -244,14 +244,14 @@ def test_a_file_that_changes_after_the_check_is_not_put_anywhere(tmp_path: Path)
 @pytest.mark.parametrize("loop", ["../../outside", "/tmp/x", "a/b", "", "Market", None])
 def test_a_record_leads_a_backup_nowhere(tmp_path: Path, loop: object) -> None:
     settings = BackupSettings(data=tmp_path / "installation")
-    backup = _Backup(settings, tmp_path / "backup", None, BackupProgress())  # type: ignore[arg-type]
+    backup = Backup(settings, tmp_path / "backup", None, BackupProgress())  # type: ignore[arg-type]
     data = {"version": "a-0@10", "uri": f"file://{tmp_path}/secret", "sha256": sha256(BYTES).hexdigest()}
     (tmp_path / "secret").write_bytes(BYTES)
 
     for said in ({**data}, {**data, "version": "../a@1"}, {**data, "sha256": "../" * 20}, {**data, "sha256": 5}):
-        backup._note(ModelTrained.topic, BackupRecord(0, 0, None, json.dumps({"loop": loop, "data": said}).encode()))
-    backup._note(ModelTrained.topic, BackupRecord(1, 0, None, json.dumps({"loop": "market", "data": data}).encode()))
-    found, missing = backup._save_artifacts()
+        backup.note(ModelTrained.topic, BackupRecord(0, 0, None, json.dumps({"loop": loop, "data": said}).encode()))
+    backup.note(ModelTrained.topic, BackupRecord(1, 0, None, json.dumps({"loop": "market", "data": data}).encode()))
+    found, missing = backup.save_artifacts()
 
     assert (found, missing) == ([], [NAME])
     assert not (tmp_path / "backup").exists()
@@ -262,7 +262,7 @@ def test_an_installation_restored_from_a_backup_is_for_its_owner_alone(tmp_path:
     told = made(tmp_path / "backup")
 
     async def work() -> None:
-        restore._write_files(settings, tmp_path / "backup", BackupManifest.model_validate(told), BackupProgress())
+        restore.write_files(settings, tmp_path / "backup", BackupManifest.model_validate(told), BackupProgress())
 
     asyncio.run(work())
 
