@@ -56,8 +56,8 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
 
     @api.get("/v1/loops/{loop}/evaluation")
     async def loop_evaluation(loop: str, limit: Limit = 200) -> dict[str, Any]:
-        state, lines = await reader.evaluation_state(loop), await reader.lines(loop, limit)
-        return build_evaluation(loops.require(loop), state, lines)
+        known = loops.require(loop)
+        return build_evaluation(known, await reader.evaluation_state(loop), await reader.lines(loop, limit))
 
     @api.get("/v1/loops/{loop}/drifts")
     async def drifts(loop: str, limit: Limit = 200) -> list[dict[str, Any]]:
