@@ -29,7 +29,10 @@ def decode(topic: str, raw: bytes) -> Event:
     kind = body.get("type") if isinstance(body, dict) else None
     if kind not in classes:
         raise ValueError(f"type: {kind!r} is not an event of {topic}")
-    return classes[kind].model_validate(body)
+    event = classes[kind].model_validate(body)
+    if event.keeps_wire:
+        event.remember_wire(raw)
+    return event
 
 
 __all__ = ["CLASSES", "DEAD_LETTERS", "MODULES", "TOPICS", "decode"]

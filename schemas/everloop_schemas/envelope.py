@@ -53,6 +53,8 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     topic: ClassVar[Topic]
+    keeps_wire: ClassVar[bool] = False
+    """Whether a decoded event is encoded to the bytes that it was read from, however another release wrote them."""
 
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(min_length=1, max_length=256)
@@ -79,6 +81,10 @@ class Event(BaseModel):
     @cached_property
     def _wire(self) -> bytes:  # encoded once for the outbox, the spool and the topic
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+    def remember_wire(self, raw: bytes) -> None:
+        """Make `raw` the wire form: the bytes that the event was read from."""
+        self.__dict__["_wire"] = raw
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, without the cached wire form of the original."""

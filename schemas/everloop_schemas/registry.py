@@ -26,6 +26,7 @@ class Decided(Event):
     """
 
     topic: ClassVar[Topic] = Topic("registry.decided.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER)
+    keeps_wire: ClassVar[bool] = True  # the next decision hashes these bytes
     type: str = ""
     source: str = "everloop/registry"
     sequence: int = Field(ge=0)

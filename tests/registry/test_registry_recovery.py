@@ -24,6 +24,7 @@ from tests.registry.registry_harness import (
     publish,
     registry,
     run_to_canary,
+    store_model,
 )
 
 from everloop_registry.app import build
@@ -174,3 +175,28 @@ class Away(MemoryBroker):
         if self.away:
             raise Unavailable("the broker is away")
         await super().append(topic, key, value, headers)
+
+
+async def test_decisions_of_an_earlier_release_keep_their_bytes_and_the_chain_goes_on_from_them(tmp_path: Path) -> None:
+    broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
+    async with registry(broker, first) as client:
+        await apply_file(client)
+        await run_to_canary(broker, first)
+        await publish(broker, store_model("b-0", 500, first / "artifacts"))
+        await until(lambda: decided_types(broker)[-1] == "version_registered")
+    log = broker.log(Decided.topic.name, broker.partition_for(b"market"))
+    earlier, prevhash = list[bytes](), "0" * 64
+    for i, record in enumerate(log):
+        body = {**json.loads(record.value or b""), "prevhash": prevhash, "of_an_earlier_release": True}
+        del body["actor"]
+        body["data"].get("model", {}).get("manifest", {}).pop("format", None)
+        earlier.append(json.dumps(body).encode())
+        prevhash = sha256(earlier[-1]).hexdigest()
+        log[i] = replace(record, value=earlier[-1])
+
+    async with registry(broker, second) as client:
+        await apply_file(client, LOOP_FILE + "gate: {confidence: 0.99}\n")
+        history = (await client.get("/market/history")).json()["decisions"]
+
+    assert [json.loads(wire) for wire in earlier] == history[:-1]
+    assert history[-1]["prevhash"] == prevhash

@@ -153,7 +153,7 @@ def _replay(decision_log: DecisionLog, records: list[Decided]) -> str:
             reason = reason or str(e)
             continue
         if decision.prevhash != head:
-            # written by an earlier release that serialised a decision differently: the topic keeps its bytes
+            # a release that re-encoded decisions of an earlier one hashed other bytes than those on the topic
             log.warning(
                 "hash of a decision differs from its bytes now",
                 extra={"loop": decision_log.name, "of": decision.sequence - 1},
