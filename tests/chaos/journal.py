@@ -1,4 +1,4 @@
-"""What the endpoints acknowledged to the applications: the checker's only source besides the log."""
+"""What the doors acknowledged, as the applications remember it: the only thing the checker believes besides the log."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 
 @dataclass
-class SentLabel:
-    """A label or feedback, and whether ingest answered 202."""
+class Word:
+    """A label or feedback, and whether the door said 202."""
 
     kind: Literal["label", "feedback"]
     body: dict[str, Any]
@@ -19,43 +19,43 @@ class SentLabel:
 
 
 @dataclass
-class SentObservation:
+class Asked:
     """One observation under the application's own id, with the answer that a REST prediction got."""
 
     loop: str
     id: str
-    via: Literal["stream", "rest"]
+    door: Literal["stream", "rest"]
     entity: str
     fields: dict[str, Any]
     acknowledged: bool = False
     answer: dict[str, Any] | None = None
-    labels: list[SentLabel] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
 
 
 @dataclass
 class Journal:
-    """Everything that was sent. `surprises` are answers that no endpoint should give."""
+    """Everything that was sent. `surprises` are answers that no door should give."""
 
-    observations: dict[tuple[str, str], SentObservation] = field(default_factory=dict)
+    asked: dict[tuple[str, str], Asked] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
 
-    def add(self, observation: SentObservation) -> SentObservation:
-        """Add an observation before it is sent for the first time."""
-        self.observations[observation.loop, observation.id] = observation
-        return observation
+    def add(self, asked: Asked) -> Asked:
+        """Remember an observation before it is sent for the first time."""
+        self.asked[asked.loop, asked.id] = asked
+        return asked
 
-    def of(self, loop: str) -> Iterator[SentObservation]:
+    def of(self, loop: str) -> Iterator[Asked]:
         """What was sent to a loop."""
-        return (a for a in self.observations.values() if a.loop == loop)
+        return (a for a in self.asked.values() if a.loop == loop)
 
     @property
     def acknowledged(self) -> int:
-        """How many observations, labels and feedback were acknowledged."""
-        return sum(a.acknowledged + sum(w.acknowledged for w in a.labels) for a in self.observations.values())
+        """How many observations and words the doors took."""
+        return sum(a.acknowledged + sum(w.acknowledged for w in a.words) for a in self.asked.values())
 
     def save(self, file: Path) -> None:
-        """Write it, so that the checker can run again later."""
-        lines = [json.dumps(asdict(a)) for a in self.observations.values()]
+        """Write it, so that the checker can look again later."""
+        lines = [json.dumps(asdict(a)) for a in self.asked.values()]
         file.write_text("\n".join([json.dumps({"surprises": self.surprises}), *lines]))
 
     @classmethod
@@ -65,6 +65,6 @@ class Journal:
         journal = cls(surprises=json.loads(first)["surprises"])
         for line in lines:
             values = json.loads(line)
-            labels = [SentLabel(**w) for w in values.pop("labels")]
-            journal.add(SentObservation(**values, labels=labels))
+            words = [Word(**w) for w in values.pop("words")]
+            journal.add(Asked(**values, words=words))
         return journal

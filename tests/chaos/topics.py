@@ -1,4 +1,4 @@
-"""Reads every topic whole, as any auditor can: with aiokafka and plain JSON, without code of the services."""
+"""Reads every topic whole, as any auditor can: aiokafka and plain JSON, nothing of the services'."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Record:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data of the event."""
+        """What the event says."""
         found: dict[str, Any] = self.event["data"]
         return found
 

@@ -1,4 +1,4 @@
-"""Raw connections: slow ones, huge ones, malformed ones and very many of them, and the good one beside them."""
+"""Raw connections that are slow, huge, malformed or very many, and a good one beside them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.app
 HOST = b"Host: 127.0.0.1\r\n"
 POST = b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 router = APIRouter()
-LEFT = "the client disconnected before the request was complete"
-INSIDE: list[asyncio.Event] = []
+DISCONNECTED = "the client disconnected before the request was complete"
+WAITING: list[asyncio.Event] = []
 
 
 @router.post("/echo")
 async def echo(request: Request) -> Response:
-    """What was sent, up to 100,000 bytes, and under which content type."""
+    """The body, up to 100,000 bytes, and its content type in a header."""
     return Response(await read_body(request, 100_000), headers={"was": request.headers["content-type"]})
 
 
@@ -46,32 +46,32 @@ async def big() -> Response:
 
 @router.get("/waits")
 async def waits() -> Response:
-    """Until the test says so."""
+    """Waits until the test releases it."""
     event = asyncio.Event()
-    INSIDE.append(event)
+    WAITING.append(event)
     await event.wait()
     return Response(b"done")
 
 
-class Open:
-    """A service that listens, in a thread of its own."""
+class RunningService:
+    """A service that listens, in its own thread."""
 
     def __init__(self, port: int, loop: asyncio.AbstractEventLoop) -> None:
         self.port, self._loop = port, loop
 
-    def let_go(self) -> None:
-        """Let those that wait be answered."""
-        for event in INSIDE:
+    def release(self) -> None:
+        """Let the waiting requests be answered."""
+        for event in WAITING:
             self._loop.call_soon_threadsafe(event.set)
 
     async def connect(self, first: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection, with its first bytes sent."""
+        """A connection on which the first bytes are sent."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(first)
         return reader, writer
 
-    async def said(self, first: bytes, within: float = 8) -> bytes:
-        """All that comes back until the connection is closed from the other side."""
+    async def exchange(self, first: bytes, within: float = 8) -> bytes:
+        """Send the bytes and return what the service sends until it closes the connection."""
         reader, writer = await self.connect(first)
         try:
             async with asyncio.timeout(within):
@@ -83,30 +83,30 @@ class Open:
 
     async def echoes(self) -> bool:
         """Whether a good request is answered at once."""
-        answer = await self.said(POST + b"Connection: close\r\nContent-Length: 1\r\n\r\n1", within=5)
+        answer = await self.exchange(POST + b"Connection: close\r\nContent-Length: 1\r\n\r\n1", within=5)
         return status(answer) == 200 and answer.endswith(b"\r\n\r\n1")
 
 
-Opened = Callable[..., AbstractAsyncContextManager[Open]]
+StartService = Callable[..., AbstractAsyncContextManager[RunningService]]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Opened:
-    """A service that listens, with these settings, on the event loop that services run on."""
+def start_service(tmp_path: Path) -> StartService:
+    """Starts a service with these settings, on the kind of event loop that services run on."""
 
     @asynccontextmanager
-    async def run(**settings: Any) -> AsyncIterator[Open]:
-        INSIDE.clear()
+    async def run(**settings: Any) -> AsyncIterator[RunningService]:
+        WAITING.clear()
         own = Settings(data=tmp_path, port=free_port(), **settings)
-        service = Service("ingest", own, [HttpEndpoint("ingest", own, router)])
+        served = Service("ingest", own, [HttpEndpoint("ingest", own, router)])
         loop, stop = uvloop.new_event_loop(), asyncio.Event()
         with ThreadPoolExecutor(1) as thread:
-            running = thread.submit(loop.run_until_complete, service.run(stop))
+            running = thread.submit(loop.run_until_complete, served.run(stop))
             try:
-                await until(lambda: service.not_ready() is None)
-                yield Open(service.settings.port, loop)
+                await until(lambda: served.not_ready() is None)
+                yield RunningService(served.settings.port, loop)
             finally:
-                for event in [*INSIDE, stop]:
+                for event in [*WAITING, stop]:
                     loop.call_soon_threadsafe(event.set)
                 await asyncio.wrap_future(running)
                 loop.close()
@@ -158,33 +158,33 @@ def status(answer: bytes) -> int:
         (POST + b"Content-Length: 20000000\r\nConnection: close\r\n\r\nabc", {413}),
     ],
 )
-async def test_what_is_too_much_or_ambiguous_is_refused_and_the_connection_closed(
-    opened: Opened, head: bytes, expected: set[int]
+async def test_a_request_that_is_too_large_or_ambiguous_is_refused_and_the_connection_closed(
+    start_service: StartService, head: bytes, expected: set[int]
 ) -> None:
-    async with opened() as door:
-        answer = await door.said(head)
+    async with start_service() as service:
+        answer = await service.exchange(head)
 
         assert status(answer) in expected, answer[:300]
         if status(answer) >= 400:
             assert b"application/problem+json" in answer
             assert b"nosniff" in answer
-        assert await door.echoes()
+        assert await service.echoes()
 
 
-async def test_headers_that_do_not_arrive_in_time_are_given_up_and_so_are_connections_that_say_nothing(
-    opened: Opened,
+async def test_connections_are_closed_whose_headers_do_not_arrive_in_time(
+    start_service: StartService,
 ) -> None:
-    async with opened(header_timeout_s=0.2) as door:
-        silent = asyncio.create_task(door.said(b""))
-        begun = asyncio.create_task(door.said(b"GET /livez HTTP/1.1\r\nHo"))
-        reader, writer = await door.connect(b"GET /livez HTTP/1.1\r\n" + HOST)
+    async with start_service(header_timeout_s=0.2) as service:
+        silent = asyncio.create_task(service.exchange(b""))
+        begun = asyncio.create_task(service.exchange(b"GET /livez HTTP/1.1\r\nHo"))
+        reader, writer = await service.connect(b"GET /livez HTTP/1.1\r\n" + HOST)
         dripping = asyncio.create_task(_drip(reader, writer))
 
         answers = [await silent, await begun, await asyncio.wait_for(dripping, 8)]
 
         assert [status(a) for a in answers[:2]] == [0, 408]
         assert status(answers[2]) in (0, 408)
-        assert await door.echoes()
+        assert await service.echoes()
 
 
 async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -198,20 +198,20 @@ async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"])
-async def test_a_body_that_does_not_arrive_in_time_is_told_so_and_the_connection_closed(
-    opened: Opened, framing: bytes
+async def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_closed(
+    start_service: StartService, framing: bytes
 ) -> None:
-    async with opened(body_timeout_s=0.2) as door:
-        answer = await door.said(POST + framing)
+    async with start_service(body_timeout_s=0.2) as service:
+        answer = await service.exchange(POST + framing)
 
         assert status(answer) == 408
         assert b"connection: close" in answer
-        assert await door.echoes()
+        assert await service.echoes()
 
 
-async def test_a_chunked_body_over_the_limit_is_refused_before_it_ends(opened: Opened) -> None:
-    async with opened(max_body_bytes=10_000, body_timeout_s=1) as door:
-        reader, writer = await door.connect(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+async def test_a_chunked_body_over_the_limit_is_refused_before_it_ends(start_service: StartService) -> None:
+    async with start_service(max_body_bytes=10_000, body_timeout_s=1) as service:
+        reader, writer = await service.connect(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
         writer.write((b"1000\r\n" + b"x" * 4096 + b"\r\n") * 3)
 
@@ -219,12 +219,12 @@ async def test_a_chunked_body_over_the_limit_is_refused_before_it_ends(opened: O
         writer.close()
 
 
-async def test_unfinished_requests_of_the_same_address_keep_nobody_out(opened: Opened) -> None:
-    async with opened(max_connections_per_address=20) as door:
-        links = [await door.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(60)]
+async def test_incomplete_requests_of_the_same_address_keep_nobody_out(start_service: StartService) -> None:
+    async with start_service(max_connections_per_address=20) as service:
+        links = [await service.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(60)]
 
         for _ in range(5):
-            assert await door.echoes()
+            assert await service.echoes()
 
         first, last = links[0][0], links[-1][0]
         assert status(await asyncio.wait_for(first.read(), 5)) == 429
@@ -233,41 +233,43 @@ async def test_unfinished_requests_of_the_same_address_keep_nobody_out(opened: O
             writer.close()
 
 
-async def test_unfinished_bodies_take_no_place_among_the_requests_in_hand(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+async def test_incomplete_bodies_do_not_count_as_requests_in_progress(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everloop_shared.http.guard.RequestGuard.__init__.__defaults__", (2,))
-    async with opened() as door:
-        links = [await door.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(10)]
+    async with start_service() as service:
+        links = [await service.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(10)]
 
-        assert await door.echoes()
+        assert await service.echoes()
 
         for _, writer in links:
             writer.close()
 
 
-async def test_announced_bytes_cost_nobody_anything_and_held_ones_give_way(opened: Opened) -> None:
-    async with opened(max_bytes_in_flight=100_000) as door:
-        links = [await door.connect(POST + b"Content-Length: 100000\r\n\r\n{") for _ in range(10)]
-        assert await door.echoes()
+async def test_announced_bytes_do_not_count_and_the_oldest_incomplete_bodies_are_aborted(
+    start_service: StartService,
+) -> None:
+    async with start_service(max_bytes_in_flight=100_000) as service:
+        links = [await service.connect(POST + b"Content-Length: 100000\r\n\r\n{") for _ in range(10)]
+        assert await service.echoes()
 
         for _, writer in links[:5]:
             writer.write(b"x" * 40_000)
         first = await asyncio.wait_for(links[0][0].readline(), 5)
 
         assert status(first) == 429
-        assert await door.echoes()
+        assert await service.echoes()
         for _, writer in links:
             writer.close()
 
 
-async def test_a_request_in_hand_is_not_closed_for_a_newcomer(opened: Opened) -> None:
-    async with opened(max_connections_per_address=3) as door:
-        working = [await door.connect(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") for _ in range(3)]
-        await until(lambda: len(INSIDE) == 3)
+async def test_a_request_in_progress_is_not_closed_for_a_new_connection(start_service: StartService) -> None:
+    async with start_service(max_connections_per_address=3) as service:
+        working = [await service.connect(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") for _ in range(3)]
+        await until(lambda: len(WAITING) == 3)
 
-        refused = await door.said(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
-        door.let_go()
+        refused = await service.exchange(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        service.release()
 
         assert status(refused) in (0, 429)
         for reader, writer in working:
@@ -275,65 +277,67 @@ async def test_a_request_in_hand_is_not_closed_for_a_newcomer(opened: Opened) ->
             writer.close()
 
 
-async def test_in_all_there_is_room_for_other_addresses(opened: Opened) -> None:
-    async with opened(max_connections=10) as door:
-        links = [await door.connect(b"GET ") for _ in range(30)]
+async def test_the_total_limit_leaves_room_for_a_new_connection(start_service: StartService) -> None:
+    async with start_service(max_connections=10) as service:
+        links = [await service.connect(b"GET ") for _ in range(30)]
 
-        assert await door.echoes()
+        assert await service.echoes()
         for _, writer in links:
             writer.close()
 
 
-async def test_a_thousand_requests_in_one_write_are_not_queued(opened: Opened) -> None:
-    async with opened() as door:
-        answer = await door.said((b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
+async def test_a_thousand_requests_in_one_write_are_not_queued(start_service: StartService) -> None:
+    async with start_service() as service:
+        answer = await service.exchange((b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
 
-        assert len(INSIDE) <= 1
+        assert len(WAITING) <= 1
         assert status(answer) in (0, 429)
-        assert await door.echoes()
+        assert await service.echoes()
 
 
-async def test_a_few_pipelined_requests_are_answered_in_order(opened: Opened) -> None:
+async def test_a_few_pipelined_requests_are_answered_in_order(start_service: StartService) -> None:
     one = POST + b"Content-Length: 1\r\n\r\n%d"
-    async with opened() as door:
-        answer = await door.said(b"".join(one % n for n in range(3)) + b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    async with start_service() as service:
+        answer = await service.exchange(b"".join(one % n for n in range(3)) + b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
 
         bodies = [part.partition(b"\r\n\r\n")[2][:1] for part in answer.split(b"HTTP/1.1 200")[1:]]
         assert bodies == [b"0", b"1", b"2"]
 
 
-async def test_a_client_that_leaves_is_one_line_in_the_log(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_is_one_line_in_the_log(
+    start_service: StartService, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    async with opened() as door:
-        _, writer = await door.connect(POST + b"Content-Length: 100\r\n\r\n{")
+    async with start_service() as service:
+        _, writer = await service.connect(POST + b"Content-Length: 100\r\n\r\n{")
         await writer.drain()
-        assert await door.echoes()
+        assert await service.echoes()
         writer.close()
-        _, asking = await door.connect(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n")
-        await until(lambda: len(INSIDE) == 1)
+        _, asking = await service.connect(b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n")
+        await until(lambda: len(WAITING) == 1)
         asking.close()
         await asking.wait_closed()
-        door.let_go()
-        await until(lambda: any(LEFT in r.getMessage() for r in caplog.records))
+        service.release()
+        await until(lambda: any(DISCONNECTED in r.getMessage() for r in caplog.records))
 
-    lines = [r for r in caplog.records if r.levelno >= logging.WARNING or LEFT in r.getMessage()]
-    assert [r.getMessage() for r in lines] == [LEFT]
+    lines = [r for r in caplog.records if r.levelno >= logging.WARNING or DISCONNECTED in r.getMessage()]
+    assert [r.getMessage() for r in lines] == [DISCONNECTED]
 
 
-async def test_a_client_that_does_not_read_its_answer_is_given_up(opened: Opened) -> None:
-    async with opened(body_timeout_s=0.2) as door:
-        link = socket.create_connection(("127.0.0.1", door.port))
+async def test_a_client_that_does_not_read_its_response_is_disconnected(start_service: StartService) -> None:
+    async with start_service(body_timeout_s=0.2) as service:
+        link = socket.create_connection(("127.0.0.1", service.port))
         link.sendall(b"GET /big HTTP/1.1\r\n" + HOST + b"\r\n")
 
         await asyncio.sleep(2.5)  # the fault itself
         read = await asyncio.to_thread(_rest, link)
 
         assert read < 20_000_000
-        assert await door.echoes()
+        assert await service.echoes()
 
 
 def _rest(link: socket.socket) -> int:
-    """How many bytes there still were when the connection ended; it must end within 5 s."""
+    """The number of bytes until the connection ended, which must be within 5 s."""
     link.settimeout(5)
     read = 0
     with link, contextlib.suppress(ConnectionResetError):
@@ -342,28 +346,30 @@ def _rest(link: socket.socket) -> int:
     return read
 
 
-async def test_trailers_do_not_become_headers(opened: Opened) -> None:
+async def test_trailers_do_not_become_headers(start_service: StartService) -> None:
     chunked = b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\nContent-Type: text/evil\r\nHost: evil\r\n\r\n"
-    async with opened() as door:
-        answer = await door.said(POST + b"Connection: close\r\n" + chunked)
+    async with start_service() as service:
+        answer = await service.exchange(POST + b"Connection: close\r\n" + chunked)
 
         assert status(answer) == 200
         assert b"was: application/json" in answer
 
 
-async def test_an_offer_of_another_protocol_is_passed_over(opened: Opened) -> None:
+async def test_a_requested_upgrade_to_another_protocol_is_ignored(start_service: StartService) -> None:
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
-    async with opened() as door:
+    async with start_service() as service:
         last = b"GET / HTTP/1.0\r\n" + HOST + b"\r\n"
-        answer = await door.said(POST + offer + b"Content-Length: 3\r\n\r\n123" + last)
+        answer = await service.exchange(POST + offer + b"Content-Length: 3\r\n\r\n123" + last)
 
         assert status(answer) == 200
         assert b"\r\n\r\n123HTTP/1.1 404" in answer
 
 
-async def test_a_refused_body_is_read_to_its_end_so_that_the_client_hears_why(opened: Opened) -> None:
-    async with opened(max_body_bytes=10_000) as door, httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.post(f"http://127.0.0.1:{door.port}/echo", json="x" * 5_000_000)
+async def test_a_refused_body_is_read_to_its_end_so_that_the_client_gets_the_response(
+    start_service: StartService,
+) -> None:
+    async with start_service(max_body_bytes=10_000) as service, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"http://127.0.0.1:{service.port}/echo", json="x" * 5_000_000)
 
         assert answer.status_code == 413
-        assert await door.echoes()
+        assert await service.echoes()

@@ -49,7 +49,7 @@ WAITING = asyncio.Event()
 
 @router.get("/waits")
 async def waits() -> None:
-    """For as long as it may."""
+    """Waits until it is cancelled."""
     WAITING.set()
     await asyncio.Event().wait()
 
@@ -75,17 +75,16 @@ async def test_an_error_is_problem_details_with_its_fields(client: httpx.AsyncCl
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["errors"] == [{"field": "a.b", "error": "must be a number"}]
+    assert answer.json()["code"] == "input_rejected"
 
 
-async def test_overload_says_when_to_come_back(client: httpx.AsyncClient) -> None:
+async def test_overload_names_the_seconds_until_a_retry(client: httpx.AsyncClient) -> None:
     answer = await client.get("/fails/overloaded")
 
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 
-async def test_a_request_that_outlasts_the_drain_is_told_to_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_request_that_outlasts_the_drain_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("everloop_shared.http.endpoint.REQUEST_DRAIN_S", 1)
     port, stop = free_port(), asyncio.Event()
     settings = Settings(data=tmp_path, port=port)
@@ -103,7 +102,9 @@ async def test_a_request_that_outlasts_the_drain_is_told_to_come_back(
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-async def test_a_crash_keeps_its_reason_to_the_log(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_reason_of_a_crash_is_only_in_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = await client.get("/fails/crash")
 
     assert answer.status_code == 500
@@ -111,10 +112,10 @@ async def test_a_crash_keeps_its_reason_to_the_log(client: httpx.AsyncClient, ca
     assert "secret" in caplog.text
 
 
-async def test_an_unknown_path_is_problem_details_too(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_path_is_answered_with_problem_details(client: httpx.AsyncClient) -> None:
     answer = await client.get("/nowhere")
 
-    assert answer.status_code == 404
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert answer.headers["content-type"] == "application/problem+json"
 
 
@@ -131,19 +132,19 @@ async def test_a_body_over_the_limit_is_refused_declared_or_not(client: httpx.As
 @pytest.mark.parametrize(
     "header", [None, "nonsense", TRACE.replace("00-", "ff-"), f"00-{'0' * 32}-b7ad6b7169203331-01"]
 )
-async def test_a_request_without_a_valid_trace_gets_its_own(client: httpx.AsyncClient, header: str | None) -> None:
+async def test_a_request_without_a_valid_trace_gets_a_new_one(client: httpx.AsyncClient, header: str | None) -> None:
     answer = await client.get("/trace", headers={"traceparent": header} if header else {})
 
     assert answer.json() != header
     assert len(answer.json()) == len(TRACE)
 
 
-async def test_a_valid_trace_is_carried_on(client: httpx.AsyncClient) -> None:
+async def test_a_valid_trace_is_kept(client: httpx.AsyncClient) -> None:
     assert (await client.get("/trace", headers={"traceparent": TRACE})).json() == TRACE
     assert current_traceparent() is None
 
 
-async def test_too_many_requests_at_once_are_told_to_come_back() -> None:
+async def test_too_many_requests_at_once_are_429() -> None:
     entered, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: object, receive: object, send: object) -> None:
@@ -161,7 +162,7 @@ async def test_too_many_requests_at_once_are_told_to_come_back() -> None:
     assert (second.status_code, second.headers["retry-after"]) == (429, "1")
 
 
-def test_a_log_line_names_the_work_in_hand() -> None:
+def test_a_log_line_has_the_fields_of_the_current_task() -> None:
     record = logging.makeLogRecord({"msg": "done", "levelname": "INFO", "name": "x", "extra_field": 1})
 
     with traced(TRACE, loop="electricity", id="e1"):

@@ -1,4 +1,4 @@
-"""What a web page elsewhere can do to a service: nothing; over every path and method of all seven."""
+"""A foreign web page cannot change anything in a service: every path and method of all seven applications."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SAFE_METHODS = ("get", "head", "options")
 
 @pytest.fixture(scope="module")
 def apps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FastAPI]:
-    """The seven applications of a house, built and not started."""
-    folder: Path = tmp_path_factory.mktemp("house")
+    """The seven applications of a local installation, built and not started."""
+    folder: Path = tmp_path_factory.mktemp("installation")
     ports = dict.fromkeys([*SERVICES, "topics"], 0)
     return {service.name: http_app(service) for service in build(folder, ports, {})}
 
@@ -42,8 +42,8 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str]]:
             yield method, "/".join("x" if part.startswith("{") else part for part in path.split("/"))
 
 
-def asked(app: FastAPI, method: str, path: str, headers: dict[str, str], body: bytes = b"{}") -> httpx.Response:
-    """The answer to a request with just these headers."""
+def request(app: FastAPI, method: str, path: str, headers: dict[str, str], body: bytes = b"{}") -> httpx.Response:
+    """The response to a request with exactly these headers."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -53,17 +53,17 @@ def asked(app: FastAPI, method: str, path: str, headers: dict[str, str], body: b
     return asyncio.run(ask())
 
 
-def refused(apps: dict[str, FastAPI], headers: dict[str, str], *, safe_too: bool = False) -> dict[str, int]:
-    """What each operation that changes something answers, by its name; with `safe_too` those that read, too."""
+def statuses(apps: dict[str, FastAPI], headers: dict[str, str], *, include_safe: bool = False) -> dict[str, int]:
+    """The status of each operation that changes something; with `include_safe`, of those that only read as well."""
     return {
-        f"{name} {method} {path}": asked(app, method, path, headers).status_code
+        f"{name} {method} {path}": request(app, method, path, headers).status_code
         for name, app in apps.items()
         for method, path in operations(app)
-        if (safe_too or method not in SAFE_METHODS) and path not in ("/livez", "/readyz")
+        if (include_safe or method not in SAFE_METHODS) and path not in ("/livez", "/readyz")
     }
 
 
-def test_there_is_something_to_refuse(apps: dict[str, FastAPI]) -> None:
+def test_operations_that_change_something_are_covered(apps: dict[str, FastAPI]) -> None:
     changing = [f"{name} {path}" for name, app in apps.items() for m, path in operations(app) if m not in SAFE_METHODS]
 
     assert len(apps) == 7
@@ -74,8 +74,8 @@ def test_there_is_something_to_refuse(apps: dict[str, FastAPI]) -> None:
 @pytest.mark.parametrize(
     "host", ["rebind.evil.example", "rebind.evil.example:8000", "127.0.0.1.evil.example", "10.1.2.3", "localhost.evil"]
 )
-def test_a_host_that_is_none_of_ours_is_refused_by_every_route(apps: dict[str, FastAPI], host: str) -> None:
-    answers = refused(apps, {**JSON, "host": host}, safe_too=True)
+def test_a_foreign_host_is_refused_by_every_route(apps: dict[str, FastAPI], host: str) -> None:
+    answers = statuses(apps, {**JSON, "host": host}, include_safe=True)
 
     assert set(answers.values()) == {421}, answers
 
@@ -98,10 +98,10 @@ def test_a_host_that_is_none_of_ours_is_refused_by_every_route(apps: dict[str, F
         ({}, 415),
     ],
 )
-def test_what_a_page_elsewhere_can_send_changes_nothing(
+def test_what_a_foreign_page_can_send_changes_nothing(
     apps: dict[str, FastAPI], headers: dict[str, str], status: int
 ) -> None:
-    answers = refused(apps, headers)
+    answers = statuses(apps, headers)
 
     assert set(answers.values()) == {status}, answers
 
@@ -120,18 +120,18 @@ def test_what_a_page_elsewhere_can_send_changes_nothing(
         {"content-type": "application/cloudevents+json"},
     ],
 )
-def test_what_this_machine_sends_is_let_in(apps: dict[str, FastAPI], headers: dict[str, str]) -> None:
-    answers = refused(apps, headers)
+def test_requests_of_this_machine_are_accepted(apps: dict[str, FastAPI], headers: dict[str, str]) -> None:
+    answers = statuses(apps, headers)
 
     assert not {421, 403} & set(answers.values()), answers
 
 
-def test_nobody_gets_permission_from_elsewhere(apps: dict[str, FastAPI]) -> None:
+def test_no_preflight_request_of_a_foreign_page_is_granted(apps: dict[str, FastAPI]) -> None:
     asking = {"origin": "https://evil.example", "access-control-request-method": "POST"}
 
     for app in apps.values():
         for method, path in operations(app):
-            for answer in (asked(app, "options", path, asking), asked(app, method, path, {**asking, **JSON})):
+            for answer in (request(app, "options", path, asking), request(app, method, path, {**asking, **JSON})):
                 assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
@@ -145,15 +145,15 @@ def test_every_answer_carries_the_security_headers(apps: dict[str, FastAPI]) -> 
             "/nowhere",
             *(p for m, p in operations(app) if m in SAFE_METHODS),
         ]
-        for answer in [asked(app, "get", path, {}) for path in paths] + [asked(app, "post", "/docs", {})]:
+        for answer in [request(app, "get", path, {}) for path in paths] + [request(app, "post", "/docs", {})]:
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["cross-origin-resource-policy"] == "same-origin"
             assert answer.headers["cache-control"] == "no-store"
 
 
-def test_pages_load_nothing_from_elsewhere_and_run_only_what_stands_in_them(apps: dict[str, FastAPI]) -> None:
-    pages = {f"{name} /docs": asked(app, "get", "/docs", {}) for name, app in apps.items()}
-    pages["console"] = asked(apps["monitoring"], "get", "/", {})
+def test_pages_load_nothing_from_other_origins_and_run_only_their_inline_scripts(apps: dict[str, FastAPI]) -> None:
+    pages = {f"{name} /docs": request(app, "get", "/docs", {}) for name, app in apps.items()}
+    pages["console"] = request(apps["monitoring"], "get", "/", {})
 
     for name, page in pages.items():
         policy = page.headers["content-security-policy"]
@@ -171,12 +171,12 @@ def test_pages_load_nothing_from_elsewhere_and_run_only_what_stands_in_them(apps
     assert "script-src" not in pages["ingest /docs"].headers["content-security-policy"]
 
 
-def test_the_documentation_tells_of_every_operation(apps: dict[str, FastAPI]) -> None:
+def test_the_documentation_describes_every_operation(apps: dict[str, FastAPI]) -> None:
     for app in apps.values():
-        told = asked(app, "get", "/docs", {}).text
+        content = request(app, "get", "/docs", {}).text
         for path, methods in app.openapi()["paths"].items():
-            assert f"<code>{path}</code>" in told
-            assert all(f"<b>{method.upper()}</b>" in told for method in methods)
+            assert f"<code>{path}</code>" in content
+            assert all(f"<b>{method.upper()}</b>" in content for method in methods)
 
 
 @pytest.mark.parametrize(
@@ -195,15 +195,15 @@ def test_the_documentation_tells_of_every_operation(apps: dict[str, FastAPI]) ->
 )
 def test_an_odd_address_is_never_an_internal_error(apps: dict[str, FastAPI], path: str, status: int | None) -> None:
     for app in apps.values():
-        answer = asked(app, "get", path, {})
+        answer = request(app, "get", path, {})
 
         assert answer.status_code < 500 or answer.status_code == 503, answer.text
         assert status is None or answer.status_code == status
 
 
-def test_a_trailing_slash_means_the_same_and_leads_nowhere_else(apps: dict[str, FastAPI]) -> None:
+def test_a_trailing_slash_means_the_same_and_redirects_nowhere(apps: dict[str, FastAPI]) -> None:
     for name, path in (("monitoring", "/v1/loops"), ("topics", "/v1/topics"), ("ingest", "/metrics")):
-        plain, slashed = asked(apps[name], "get", path, {}), asked(apps[name], "get", path + "/", {})
+        plain, slashed = request(apps[name], "get", path, {}), request(apps[name], "get", path + "/", {})
 
         assert (slashed.status_code, "location" in slashed.headers) == (200, False)
         assert slashed.headers["content-type"] == plain.headers["content-type"]
@@ -225,15 +225,15 @@ def refusal(policy: OriginPolicy, **headers: str) -> int | None:
     [
         ("", {"host": "10.0.0.7:8000"}, None),
         ("", {"host": "10.0.0.8:8000"}, 421),
-        ("", {"host": "house.example"}, 421),
+        ("", {"host": "shop.example.org"}, 421),
         ("", {"host": "bad host"}, 400),
         ("", {"host": "evil.example@127.0.0.1"}, 400),
         ("", {}, 400),
-        ("house.example", {"host": "house.example:8000"}, None),
-        ("house.example", {"host": "House.Example."}, None),
-        ("house.example:80", {"host": "house.example:81"}, 421),
-        (" other , house.example ", {"host": "house.example"}, None),
-        ("house.example", {"host": "house.example", "origin": "https://house.example"}, None),
+        ("shop.example.org", {"host": "shop.example.org:8000"}, None),
+        ("shop.example.org", {"host": "Shop.Example.Org."}, None),
+        ("shop.example.org:80", {"host": "shop.example.org:81"}, 421),
+        (" other , shop.example.org ", {"host": "shop.example.org"}, None),
+        ("shop.example.org", {"host": "shop.example.org", "origin": "https://shop.example.org"}, None),
         ("shop.example", {"host": "localhost", "origin": "https://shop.example", "sec_fetch_site": "cross-site"}, None),
         ("localhost:3000", {"host": "localhost:8000", "origin": "http://localhost:3000"}, None),
         ("localhost:3000", {"host": "localhost:8000", "origin": "http://localhost:3001"}, 403),
@@ -241,11 +241,11 @@ def refusal(policy: OriginPolicy, **headers: str) -> int | None:
         ("*", {"host": "localhost", "origin": "https://evil.example"}, 403),
     ],
 )
-def test_names_are_ours_by_setting(allowed: str, headers: dict[str, Any], status: int | None) -> None:
+def test_allowed_hosts_are_a_setting(allowed: str, headers: dict[str, Any], status: int | None) -> None:
     assert refusal(OriginPolicy(allowed, "0.0.0.0"), **headers) == status
 
 
-def test_an_address_of_ipv4_is_its_own_by_a_socket_of_both_kinds() -> None:
+def test_an_ipv4_address_is_recognised_on_a_dual_stack_socket() -> None:
     policy = OriginPolicy("", "::")
 
     policy.check_host(b"10.0.0.7:8000", ("::ffff:10.0.0.7", 8000))
@@ -253,27 +253,29 @@ def test_an_address_of_ipv4_is_its_own_by_a_socket_of_both_kinds() -> None:
         policy.check_host(b"10.0.0.8:8000", ("::ffff:10.0.0.7", 8000))
 
 
-def test_the_address_it_listens_on_is_a_name_and_every_address_is_none() -> None:
+def test_the_listening_address_is_a_host_name_and_a_wildcard_address_is_not() -> None:
     assert refusal(OriginPolicy("", "box.local"), host="box.local:8000") is None
     assert refusal(OriginPolicy("", "0.0.0.0"), host="0.0.0.0:8000") == 421
 
 
-def test_what_is_refused_is_counted(apps: dict[str, FastAPI]) -> None:
+def test_refusals_are_counted(apps: dict[str, FastAPI]) -> None:
     def count() -> float:
-        told = {"service": "registry", "status": "421"}
-        return REGISTRY.get_sample_value("everloop_http_refused_total", told) or 0.0
+        labels = {"service": "registry", "status": "421"}
+        return REGISTRY.get_sample_value("everloop_http_refused_total", labels) or 0.0
 
     before = count()
-    asked(apps["registry"], "get", "/v1/loops", {"host": "evil.example"})
+    request(apps["registry"], "get", "/v1/loops", {"host": "evil.example"})
 
     assert count() == before + 1
 
 
-@pytest.mark.parametrize("value", ["http://house.example", "house.example/", "a b", "house.example:x", "*.example"])
-def test_a_name_that_is_none_is_refused_at_the_start(value: str) -> None:
+@pytest.mark.parametrize(
+    "value", ["http://shop.example.org", "shop.example.org/", "a b", "shop.example.org:x", "*.example"]
+)
+def test_an_invalid_allowed_host_is_refused_at_the_start(value: str) -> None:
     with pytest.raises(Misconfigured, match=r"EVERLOOP_INGEST_ALLOWED_HOSTS.*NAME:PORT"):
         Settings.load("ingest", {"EVERLOOP_ALLOWED_HOSTS": value})
 
 
-def test_names_may_end_with_a_comma() -> None:
-    assert Settings.load("ingest", {"EVERLOOP_ALLOWED_HOSTS": "ingest, house:80,*,"}).allowed_hosts
+def test_allowed_hosts_may_end_with_a_comma() -> None:
+    assert Settings.load("ingest", {"EVERLOOP_ALLOWED_HOSTS": "ingest, gateway:80,*,"}).allowed_hosts

@@ -1,4 +1,4 @@
-"""A request's body: inflated within bounds, decoded strictly, and every other coding refused by its name."""
+"""Request bodies: decompressed within limits, decoded strictly; other encodings are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter()
 pytestmark = pytest.mark.app
 
 
-class Wish(BaseModel):
+class ExampleCommand(BaseModel):
     """A command with a default."""
 
     model_config = ConfigDict(extra="forbid")
@@ -32,17 +32,17 @@ class Wish(BaseModel):
 
 @router.post("/json")
 async def read(request: Request) -> Any:
-    """The body, up to 1,000 bytes of it."""
+    """The body, up to 1,000 bytes."""
     return await json_body(request, 1_000)
 
 
 @router.post("/command")
-async def command(request: Request) -> Wish:
+async def command(request: Request) -> ExampleCommand:
     """The command."""
-    return await command_body(Wish, request, 1_000, required=False)
+    return await command_body(ExampleCommand, request, 1_000, required=False)
 
 
-def served() -> httpx.AsyncClient:
+def json_client() -> httpx.AsyncClient:
     """A client of a service that reads bodies of at most LIMIT bytes."""
     settings = Settings(max_body_bytes=LIMIT)
     app = http_app(Service("ingest", settings, [HttpEndpoint("ingest", settings, router)]))
@@ -60,15 +60,15 @@ def served() -> httpx.AsyncClient:
         (gzip.compress(GOOD[:5], mtime=0) + gzip.compress(GOOD[5:], mtime=0), {"content-encoding": "GZIP"}),
     ],
 )
-async def test_json_is_read_plain_or_packed(body: bytes, headers: dict[str, str]) -> None:
-    async with served() as client:
-        said = await client.post("/json", content=body, headers=headers)
+async def test_json_is_read_plain_or_compressed(body: bytes, headers: dict[str, str]) -> None:
+    async with json_client() as client:
+        answer = await client.post("/json", content=body, headers=headers)
 
-    assert (said.status_code, said.json()) == (200, {"reason": "why"})
+    assert (answer.status_code, answer.json()) == (200, {"reason": "why"})
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "status", "word"),
+    ("body", "headers", "status", "expected"),
     [
         (b'{"reason":"a","reason":"b"}', {}, 400, "'reason' is there twice"),
         (gzip.compress(b'{"a":"' + b"x" * 500_000 + b'"}', mtime=0), {"content-encoding": "gzip"}, 413, "decompressed"),
@@ -81,16 +81,18 @@ async def test_json_is_read_plain_or_packed(body: bytes, headers: dict[str, str]
         (b"1" * 1_001, {}, 413, "1,000"),
     ],
 )
-async def test_what_is_not_read_says_why(body: bytes, headers: dict[str, str], status: int, word: str) -> None:
-    async with served() as client:
-        said = await client.post("/json", content=body, headers=headers)
+async def test_a_refused_body_names_the_reason(
+    body: bytes, headers: dict[str, str], status: int, expected: str
+) -> None:
+    async with json_client() as client:
+        answer = await client.post("/json", content=body, headers=headers)
 
-    assert said.status_code == status
-    assert word in said.json()["detail"]
+    assert answer.status_code == status
+    assert expected in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "expected"),
     [
         (b"", 200, {"reason": "none given"}),
         (GOOD, 200, {"reason": "why"}),
@@ -100,9 +102,11 @@ async def test_what_is_not_read_says_why(body: bytes, headers: dict[str, str], s
         (b'{"cause":"x"}', 422, "cause: "),
     ],
 )
-async def test_a_command_may_be_empty_and_is_else_as_strict(body: bytes, status: int, said: Any) -> None:
-    async with served() as client:
-        answered = await client.post("/command", content=body)
+async def test_a_command_may_be_empty_and_is_read_as_strictly_otherwise(
+    body: bytes, status: int, expected: Any
+) -> None:
+    async with json_client() as client:
+        answer = await client.post("/command", content=body)
 
-    assert answered.status_code == status
-    assert answered.json() == said if status == 200 else said in answered.json()["detail"]
+    assert answer.status_code == status
+    assert answer.json() == expected if status == 200 else expected in answer.json()["detail"]

@@ -20,7 +20,7 @@ import pytest
 from everloop_shared.process import MAX_SUSPENSION_S
 
 pytestmark = pytest.mark.process
-PROGRAM = Path(__file__).with_name("lonely_service.py")
+PROGRAM = Path(__file__).with_name("example_service.py")
 
 
 class Running:
@@ -62,7 +62,7 @@ def service(environ: Mapping[str, str] | None = None, port: int | None = None) -
         process.communicate()
 
 
-def test_a_service_answers_and_leaves_with_status_0_on_sigterm() -> None:
+def test_a_service_answers_and_ends_with_status_0_on_sigterm() -> None:
     with service() as running:
         running.wait_until_ready()
         answers = {path: httpx.get(running.url + path) for path in ("/livez", "/readyz", "/metrics", "/docs")}
@@ -77,7 +77,7 @@ def test_a_service_answers_and_leaves_with_status_0_on_sigterm() -> None:
     assert all(line["service"] == "ingest" for line in log)
 
 
-def test_a_process_that_outlives_its_session_ends_instead_of_going_on() -> None:
+def test_a_process_that_was_suspended_longer_than_its_session_ends() -> None:
     with service() as running:
         running.wait_until_ready()
         running.process.send_signal(signal.SIGSTOP)
@@ -87,7 +87,7 @@ def test_a_process_that_outlives_its_session_ends_instead_of_going_on() -> None:
         assert running.process.wait(timeout=5) == os.EX_TEMPFAIL
 
 
-def test_a_process_stopped_for_a_moment_goes_on() -> None:
+def test_a_process_that_was_suspended_for_a_moment_goes_on() -> None:
     with service() as running:
         running.wait_until_ready()
         running.process.send_signal(signal.SIGSTOP)
@@ -97,7 +97,7 @@ def test_a_process_stopped_for_a_moment_goes_on() -> None:
         assert running.process.poll() is None
 
 
-def test_a_request_in_hand_is_answered_during_the_drain() -> None:
+def test_a_request_in_progress_is_answered_during_the_drain() -> None:
     answers: list[str] = []
     with service() as running:
         running.wait_until_ready()
@@ -123,7 +123,7 @@ def test_a_request_in_hand_is_answered_during_the_drain() -> None:
     assert time.monotonic() - started < 10
 
 
-def test_a_broken_part_ends_the_process_with_status_1_and_its_traceback_in_the_log() -> None:
+def test_a_failed_job_ends_the_process_with_status_1_and_its_traceback_in_the_log() -> None:
     with service({"BREAK": "job"}) as running:
         status, log = running.ended()
 
@@ -149,17 +149,17 @@ def test_a_failed_engine_ends_the_process_with_status_1() -> None:
 )
 def test_a_wrong_setting_ends_the_process_with_status_2_and_its_name(environ: dict[str, str], words: list[str]) -> None:
     with service(environ) as running:
-        _, told = running.process.communicate(timeout=20)
+        _, stderr_text = running.process.communicate(timeout=20)
 
     assert running.process.returncode == 2
-    assert all(word in told for word in words)
-    assert "Traceback" not in told
+    assert all(word in stderr_text for word in words)
+    assert "Traceback" not in stderr_text
 
 
-def test_a_port_in_use_is_told_with_the_variable_to_change() -> None:
+def test_a_port_in_use_is_reported_with_the_variable_to_change() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with service(port=taken.getsockname()[1]) as running:
-            _, told = running.process.communicate(timeout=20)
+            _, stderr_text = running.process.communicate(timeout=20)
 
     assert running.process.returncode == 2
-    assert "EVERLOOP_INGEST_PORT" in told.splitlines()[-1]
+    assert "EVERLOOP_INGEST_PORT" in stderr_text.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""An open ingest door over the memory engine, with a loop behind it."""
+"""Ingest on the memory broker, with one loop applied."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from everloop_shared.messaging.routes import EngineFactory
 MARKET: dict[str, Any] = {
     "schema": {"price": {"type": "number"}, "demand": {"type": "number", "missing": None}},
 }
-OpenDoor = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+StartIngest = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 def _state(revision: int, spec: dict[str, Any]) -> LoopState:
@@ -36,29 +36,29 @@ def state() -> Callable[..., LoopState]:
 
 @pytest.fixture
 def broker() -> MemoryBroker:
-    """The bus."""
+    """The broker."""
     return MemoryBroker()
 
 
 @pytest.fixture
-def open_door(broker: MemoryBroker, tmp_path: Path) -> OpenDoor:
-    """Open a door: keywords are settings, or `spec` of the loop `market`, or another `connect`."""
+def start_ingest(broker: MemoryBroker, tmp_path: Path) -> StartIngest:
+    """Start ingest: keywords are settings, or `spec` of the loop `market`, or another `connect`."""
 
     @asynccontextmanager
-    async def opened(
+    async def started(
         spec: dict[str, Any] | None = None, connect: EngineFactory | None = None, **settings: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
-        known = _state(3, MARKET | (spec or {}))
-        await broker.append(known.topic.name, known.key(), known.encode())
+        applied = _state(3, MARKET | (spec or {}))
+        await broker.append(applied.topic.name, applied.key(), applied.encode())
         service = build(IngestSettings(data=tmp_path, **settings), connect or broker.engine)
         async with run_consumers(service), http_client(service, "/v1/loops/market", raises=False) as client:
             yield client
 
-    return opened
+    return started
 
 
 @pytest.fixture
-async def door(open_door: OpenDoor) -> AsyncIterator[httpx.AsyncClient]:
-    """The door with its defaults."""
-    async with open_door() as client:
+async def client(start_ingest: StartIngest) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of ingest with default settings."""
+    async with start_ingest() as client:
         yield client

@@ -1,4 +1,4 @@
-"""Whatever is thrown at the door, it answers with a reason and stays open."""
+"""Whatever is sent to ingest, it answers with a reason and goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from everloop_ingest.domain.documents import CONTENT_TYPES
 
-OpenDoor = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+StartIngest = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 WORDS = st.sampled_from(["id", "entity", "time", "data", "price", "demand", "label", "correct", "comment", "subject"])
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | WORDS
 DICTS = st.dictionaries
@@ -27,10 +27,12 @@ ALLOWED = {202, 207, 400, 413, 415, 422}
 @given(requests=st.lists(REQUESTS, min_size=10, max_size=20))
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.promise(11)
-async def test_no_body_breaks_the_door(open_door: OpenDoor, task: str, requests: list[tuple[str, str, bytes]]) -> None:
-    async with open_door(spec={"task": task}) as door:
-        answers = [await door.post(w, content=b, headers={"content-type": t}) for w, t, b in requests]
-        after = await door.post("/events", json={"data": {"price": 1}})
+async def test_no_body_breaks_ingest(
+    start_ingest: StartIngest, task: str, requests: list[tuple[str, str, bytes]]
+) -> None:
+    async with start_ingest(spec={"task": task}) as client:
+        answers = [await client.post(path, content=b, headers={"content-type": t}) for path, t, b in requests]
+        after = await client.post("/events", json={"data": {"price": 1}})
 
     assert {a.status_code for a in answers} <= ALLOWED
     assert all(a.json()["detail"] for a in answers if a.status_code >= 400)

@@ -10,7 +10,6 @@ from everloop_shared.messaging.faust.consumer import FaustSettings
 class FeatureSettings(FaustSettings):
     """Settings of the feature service, read from `EVERLOOP_FEATURE_<NAME>`."""
 
-    port: int = Field(8002, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     ids_kept: int = Field(
         20_000, ge=256, le=1_000_000, description="ids stored per entity at least, to drop duplicates"
     )

@@ -10,8 +10,6 @@ from everloop_shared.settings import Settings
 class IngestSettings(Settings):
     """The limits of ingest; reaching one is visible in a metric or a response of its own."""
 
-    port: int = Field(8001, ge=0, le=65535, description="HTTP port; 0 takes a free one")
-
     max_in_hand_bytes: int = Field(
         256_000_000, ge=1_000, description="bytes of memory of requests in progress, 8 times their bodies; more: 429"
     )

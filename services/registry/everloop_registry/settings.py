@@ -11,7 +11,6 @@ from everloop_shared.settings import StoreSettings
 class RegistrySettings(StoreSettings):
     """The registry's settings; each is read from `EVERLOOP_REGISTRY_<NAME>`."""
 
-    port: int = Field(8004, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     database_url: str = Field(
         "", description="postgresql://… (its tables go to schema registry); empty: SQLite under the data folder"
     )

@@ -12,7 +12,6 @@ from everloop_shared.settings import StoreSettings
 class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
-    port: int = Field(8005, ge=0, le=65535, description="HTTP port; 0 takes a free one")
     recent_predictions: int = Field(
         20_000, ge=1, description="predictions remembered, so that a repeated id gets the same"
     )

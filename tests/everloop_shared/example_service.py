@@ -20,12 +20,12 @@ from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
 router = APIRouter()
-INSIDE = Gauge("everloop_test_inside", "Requests in hand.")
+INSIDE = Gauge("everloop_test_inside", "Requests in progress.")
 
 
 @router.post("/echo")
 async def echo(request: Request) -> Response:
-    """What was sent, up to 100 bytes, after as many milliseconds as `wait` says."""
+    """The body, up to 100 bytes, after `wait` milliseconds."""
     with INSIDE.track_inprogress():
         body = await read_body(request, 100)
         await asyncio.sleep(float(request.query_params.get("wait", 0)) / 1000)
@@ -33,12 +33,12 @@ async def echo(request: Request) -> Response:
 
 
 async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
-    """Breaks."""
+    """Raises."""
     raise OSError("the engine broke")
 
 
-def breaks(publisher: Publisher) -> Callable[[], Awaitable[None]]:
-    """A background job that breaks what the environment says."""
+def failing_job(publisher: Publisher) -> Callable[[], Awaitable[None]]:
+    """A background job that raises, or makes the engine fail, as the variable BREAK says."""
 
     async def job() -> None:
         if os.environ.get("BREAK") == "job":
@@ -57,7 +57,7 @@ def build() -> Service:
     engine = MemoryBroker().engine("ingest")
     consumer = engine.consumer([Route(EventReceived.topic, on_event_received)])
     return Service(
-        "ingest", settings, [HttpEndpoint("ingest", settings, router)], [consumer], background=[breaks(engine)]
+        "ingest", settings, [HttpEndpoint("ingest", settings, router)], [consumer], background=[failing_job(engine)]
     )
 
 

@@ -1,4 +1,4 @@
-"""The door over HTTP: what goes in, what is answered, and what is on the log afterwards."""
+"""Ingest over HTTP: requests, responses, and the events that are published."""
 
 from __future__ import annotations
 
@@ -37,30 +37,32 @@ CLOUDEVENT = {
     "time": "2024-05-01T12:00:00Z",
     "data": {"price": 1.0},
 }
-OpenDoor = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+StartIngest = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-async def test_an_event_is_accepted_under_its_own_id_and_lies_on_the_log(
-    door: httpx.AsyncClient, broker: MemoryBroker
+async def test_an_event_is_accepted_and_published_under_its_own_id(
+    client: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
     event = {"id": "mine-1", "entity": "shop-3", "time": "2024-05-01T12:00:00+02:00", **GOOD}
 
-    answer = await door.post("/events", json=event, headers={"traceparent": TRACE})
+    answer = await client.post("/events", json=event, headers={"traceparent": TRACE})
 
-    [seen] = broker.events(EventReceived.topic)
+    [received] = broker.events(EventReceived.topic)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "ids": ["mine-1"]})
-    assert (seen.id, seen.subject, seen.loop, seen.revision) == ("mine-1", "shop-3", "market", 3)
-    assert seen.time.isoformat() == "2024-05-01T10:00:00+00:00"
-    assert (seen.data.entity, seen.data.fields) == ("shop-3", {"price": 1.5, "demand": 2})
-    assert seen.traceparent == TRACE
+    assert (received.id, received.subject, received.loop, received.revision) == ("mine-1", "shop-3", "market", 3)
+    assert received.time.isoformat() == "2024-05-01T10:00:00+00:00"
+    assert (received.data.entity, received.data.fields) == ("shop-3", {"price": 1.5, "demand": 2})
+    assert received.traceparent == TRACE
 
 
-async def test_what_is_left_out_is_filled_in(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
-    answer = await door.post("/events", json={"data": {"price": 1}})
+async def test_a_missing_id_entity_or_optional_field_gets_a_default(
+    client: httpx.AsyncClient, broker: MemoryBroker
+) -> None:
+    answer = await client.post("/events", json={"data": {"price": 1}})
 
-    [seen] = broker.events(EventReceived.topic)
-    assert answer.json()["ids"] == [seen.id]
-    assert (seen.subject, seen.data.fields) == ("default", {"price": 1, "demand": None})
+    [received] = broker.events(EventReceived.topic)
+    assert answer.json()["ids"] == [received.id]
+    assert (received.subject, received.data.fields) == ("default", {"price": 1, "demand": None})
 
 
 @pytest.mark.parametrize(
@@ -76,26 +78,31 @@ async def test_what_is_left_out_is_filled_in(door: httpx.AsyncClient, broker: Me
     ],
 )
 async def test_every_content_type_carries_many_events(
-    door: httpx.AsyncClient, broker: MemoryBroker, content_type: str, body: bytes
+    client: httpx.AsyncClient, broker: MemoryBroker, content_type: str, body: bytes
 ) -> None:
-    answer = await door.post("/events", content=body, headers={"content-type": content_type})
+    answer = await client.post("/events", content=body, headers={"content-type": content_type})
 
     assert (answer.status_code, answer.json()["accepted"]) == (202, 2)
     assert {e.id for e in broker.events(EventReceived.topic)} == set(answer.json()["ids"])
 
 
-async def test_a_cloudevent_is_an_event_of_its_subject(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+async def test_a_cloudevent_is_an_event_of_its_subject(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
     event = json.dumps(CLOUDEVENT | {"traceparent": TRACE}).encode()
 
-    answer = await door.post("/events", content=event, headers={"content-type": "application/cloudevents+json"})
+    answer = await client.post("/events", content=event, headers={"content-type": "application/cloudevents+json"})
 
-    [seen] = broker.events(EventReceived.topic)
+    [received] = broker.events(EventReceived.topic)
     assert answer.status_code == 202
-    assert (seen.id, seen.subject, seen.data.fields["price"], seen.traceparent) == ("ce-1", "shop-3", 1.0, TRACE)
+    assert (received.id, received.subject, received.data.fields["price"], received.traceparent) == (
+        "ce-1",
+        "shop-3",
+        1.0,
+        TRACE,
+    )
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "status", "field", "word"),
+    ("body", "content_type", "status", "field", "expected"),
     [
         ({"data": {"demand": 1}}, None, 422, "data.price", "missing"),
         ({"data": {"price": "high"}}, None, 422, "data.price", "number"),
@@ -137,56 +144,58 @@ async def test_a_cloudevent_is_an_event_of_its_subject(door: httpx.AsyncClient, 
         ({"data": {"price": 1}}, "application/cloudevents-batch+json", 400, None, "list"),
     ],
 )
-async def test_bad_input_is_refused_with_field_and_fix_and_the_door_stays_open(
-    door: httpx.AsyncClient,
+async def test_bad_input_is_refused_with_field_and_fix_and_the_next_request_is_accepted(
+    client: httpx.AsyncClient,
     broker: MemoryBroker,
     body: Any,
     content_type: str | None,
     status: int,
     field: str | None,
-    word: str,
+    expected: str,
 ) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
-    refused = await door.post("/events", content=content, headers={"content-type": content_type or "application/json"})
-    after = await door.post("/events", json=GOOD)
+    refused = await client.post(
+        "/events", content=content, headers={"content-type": content_type or "application/json"}
+    )
+    after = await client.post("/events", json=GOOD)
 
     problem = refused.json()
     assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
-    assert word in refused.text
+    assert expected in refused.text
     assert field is None or problem["errors"][0]["field"] == field
     assert after.status_code == 202
     assert len(broker.events(EventReceived.topic)) == 1
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.shop+json", "Application/JSON"])
-async def test_the_data_of_a_cloudevent_may_be_any_json(door: httpx.AsyncClient, kind: str) -> None:
+async def test_the_data_of_a_cloudevent_may_be_any_json(client: httpx.AsyncClient, kind: str) -> None:
     event = json.dumps({**CLOUDEVENT, "datacontenttype": kind}).encode()
 
-    answer = await door.post("/events", content=event, headers={"content-type": "application/cloudevents+json"})
+    answer = await client.post("/events", content=event, headers={"content-type": "application/cloudevents+json"})
 
     assert answer.status_code == 202
 
 
 async def test_in_binary_mode_the_headers_are_the_event_and_the_body_is_its_data(
-    door: httpx.AsyncClient, broker: MemoryBroker
+    client: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
     event = {"ce-specversion": "1.0", "ce-source": "/shop", "ce-type": "order", "traceparent": TRACE}
     about = event | {"ce-id": "bin%2F1", "ce-subject": "caf%C3%A9%20%22Z%22", "ce-time": "2024-05-01T12:00:00Z"}
 
-    answer = await door.post("/events", json={"price": 2}, headers=about)
-    label = await door.post("/labels", json={"label": True}, headers=event | {"ce-id": "l1", "ce-subject": "bin%2F1"})
+    answer = await client.post("/events", json={"price": 2}, headers=about)
+    label = await client.post("/labels", json={"label": True}, headers=event | {"ce-id": "l1", "ce-subject": "bin%2F1"})
 
-    [seen] = broker.events(EventReceived.topic)
-    [said] = broker.events(LabelReceived.topic)
+    [received] = broker.events(EventReceived.topic)
+    [label_event] = broker.events(LabelReceived.topic)
     assert (answer.status_code, answer.json()["ids"]) == (202, ["bin/1"])
-    assert (seen.subject, seen.data.fields["price"], seen.time.year) == ('café "Z"', 2, 2024)
-    assert seen.traceparent == TRACE
-    assert (label.status_code, said.subject, said.data.label) == (202, "bin/1", True)
+    assert (received.subject, received.data.fields["price"], received.time.year) == ('café "Z"', 2, 2024)
+    assert received.traceparent == TRACE
+    assert (label.status_code, label_event.subject, label_event.data.label) == (202, "bin/1", True)
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "status", "word"),
+    ("headers", "body", "status", "expected"),
     [
         ({"ce-specversion": "1.0", "ce-type": "order"}, b"{}", 422, "id"),
         ({"ce-specversion": "0.3", "ce-id": "a", "ce-source": "/", "ce-type": "t"}, b"{}", 422, "specversion"),
@@ -196,25 +205,25 @@ async def test_in_binary_mode_the_headers_are_the_event_and_the_body_is_its_data
         ({"ce-specversion": "1.0", "ce-id": "a", "ce-source": "/", "ce-type": "t"}, b"[{}]", 422, "object"),
     ],
 )
-async def test_a_broken_event_in_binary_mode_says_which_header(
-    door: httpx.AsyncClient, headers: dict[str, Any], body: bytes, status: int, word: str
+async def test_a_malformed_event_in_binary_mode_names_the_header(
+    client: httpx.AsyncClient, headers: dict[str, Any], body: bytes, status: int, expected: str
 ) -> None:
-    answer = await door.post("/events", content=body, headers={"content-type": "application/json", **headers})
+    answer = await client.post("/events", content=body, headers={"content-type": "application/json", **headers})
 
     assert answer.status_code == status
-    assert word in answer.text
+    assert expected in answer.text
 
 
-async def test_a_byte_order_mark_is_passed_over_and_gzip_is_read_within_bounds(
-    open_door: OpenDoor, broker: MemoryBroker
+async def test_a_byte_order_mark_is_skipped_and_gzip_is_read_within_limits(
+    start_ingest: StartIngest, broker: MemoryBroker
 ) -> None:
     plain = {"content-type": "application/json"}
     packed = plain | {"content-encoding": "gzip"}
-    async with open_door(max_body_bytes=10_000) as door:
-        marked = await door.post("/events", content=b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), headers=plain)
-        small = await door.post("/events", content=gzip.compress(json.dumps([GOOD, GOOD]).encode()), headers=packed)
-        bomb = await door.post("/events", content=gzip.compress(b" " * 1_000_000), headers=packed)
-        other = await door.post("/events", content=b"{}", headers=plain | {"content-encoding": "zstd"})
+    async with start_ingest(max_body_bytes=10_000) as client:
+        marked = await client.post("/events", content=b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), headers=plain)
+        small = await client.post("/events", content=gzip.compress(json.dumps([GOOD, GOOD]).encode()), headers=packed)
+        bomb = await client.post("/events", content=gzip.compress(b" " * 1_000_000), headers=packed)
+        other = await client.post("/events", content=b"{}", headers=plain | {"content-encoding": "zstd"})
 
     assert [a.status_code for a in (marked, small, bomb, other)] == [202, 202, 413, 415]
     assert "zstd" in other.text
@@ -222,17 +231,17 @@ async def test_a_byte_order_mark_is_passed_over_and_gzip_is_read_within_bounds(
 
 
 @pytest.mark.parametrize("name", ["a/b", "100%", "a?b#c", "../x", "ü€😀", "@a", "[1]", '{"x"}', "a b", ":", "%2F"])
-async def test_an_id_of_any_visible_characters_is_taken(
-    door: httpx.AsyncClient, broker: MemoryBroker, name: str
+async def test_an_id_of_any_visible_characters_is_accepted(
+    client: httpx.AsyncClient, broker: MemoryBroker, name: str
 ) -> None:
-    answer = await door.post("/events", json={"id": name, "entity": name, **GOOD})
+    answer = await client.post("/events", json={"id": name, "entity": name, **GOOD})
 
-    [seen] = broker.events(EventReceived.topic)
-    assert (answer.status_code, seen.id, seen.subject) == (202, name, name)
+    [received] = broker.events(EventReceived.topic)
+    assert (answer.status_code, received.id, received.subject) == (202, name, name)
 
 
-async def test_a_mixed_batch_says_which_was_bad(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
-    answer = await door.post("/events", json=[{"id": "a", **GOOD}, {"id": "b", "data": {}}, {"id": "c", **GOOD}])
+async def test_a_mixed_batch_reports_the_rejected_entries(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    answer = await client.post("/events", json=[{"id": "a", **GOOD}, {"id": "b", "data": {}}, {"id": "c", **GOOD}])
 
     body = answer.json()
     assert (answer.status_code, body["accepted"], body["ids"]) == (207, 2, ["a", "c"])
@@ -240,56 +249,56 @@ async def test_a_mixed_batch_says_which_was_bad(door: httpx.AsyncClient, broker:
     assert len(broker.events(EventReceived.topic)) == 2
 
 
-async def test_a_broken_line_spoils_only_itself(door: httpx.AsyncClient) -> None:
+async def test_a_malformed_line_affects_only_its_own_entry(client: httpx.AsyncClient) -> None:
     lines = b'{"data": {"price": 1}}\n{"data": \n{"data": {"price": 2}}'
 
-    answer = await door.post("/events", content=lines, headers={"content-type": "application/x-ndjson"})
+    answer = await client.post("/events", content=lines, headers={"content-type": "application/x-ndjson"})
 
     assert (answer.status_code, answer.json()["accepted"]) == (207, 2)
     assert [(r["index"], r["errors"][0]["field"]) for r in answer.json()["rejected"]] == [(1, "line")]
 
 
-async def test_a_batch_without_one_good_event_is_422_and_lists_them_all(door: httpx.AsyncClient) -> None:
-    answer = await door.post("/events", json=[{"data": {}}, {"data": {"price": "x"}}])
+async def test_a_batch_without_a_valid_event_is_422_and_lists_all_of_them(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/events", json=[{"data": {}}, {"data": {"price": "x"}}])
 
     assert (answer.status_code, answer.json()["accepted"]) == (422, 0)
     assert [r["index"] for r in answer.json()["rejected"]] == [0, 1]
 
 
-@pytest.mark.parametrize("where", ["/events", "/labels", "/feedback"])
-async def test_an_unknown_loop_is_404(door: httpx.AsyncClient, where: str) -> None:
-    answer = await door.post(f"http://localhost/v1/loops/nowhere{where}", json=GOOD)
+@pytest.mark.parametrize("endpoint", ["/events", "/labels", "/feedback"])
+async def test_an_unknown_loop_is_404(client: httpx.AsyncClient, endpoint: str) -> None:
+    answer = await client.post(f"http://localhost/v1/loops/nowhere{endpoint}", json=GOOD)
 
     assert answer.status_code == 404
     assert "loop" in answer.json()["detail"]
 
 
-async def test_limits_answer_413(open_door: OpenDoor) -> None:
-    async with open_door(max_body_bytes=2_000, max_event_bytes=1_000, max_events_per_request=3) as door:
-        too_long = await door.post("/events", content=b'{"data": "' + b"x" * 3_000 + b'"}', headers=JSON)
-        too_big = await door.post("/events", content=b'{"data": "' + b"x" * 1_500 + b'"}', headers=JSON)
-        too_many = await door.post("/events", json=[GOOD] * 4)
-        too_many_lines = await door.post(
+async def test_limits_answer_413(start_ingest: StartIngest) -> None:
+    async with start_ingest(max_body_bytes=2_000, max_event_bytes=1_000, max_events_per_request=3) as client:
+        too_long = await client.post("/events", content=b'{"data": "' + b"x" * 3_000 + b'"}', headers=JSON)
+        too_big = await client.post("/events", content=b'{"data": "' + b"x" * 1_500 + b'"}', headers=JSON)
+        too_many = await client.post("/events", json=[GOOD] * 4)
+        too_many_lines = await client.post(
             "/events", content=b"{}\n" * 4, headers={"content-type": "application/x-ndjson"}
         )
-        good = await door.post("/events", json=[GOOD] * 3)
+        good = await client.post("/events", json=[GOOD] * 3)
 
     assert [a.status_code for a in (too_long, too_big, too_many, too_many_lines, good)] == [413, 413, 413, 413, 202]
 
 
-async def test_a_body_that_never_ends_is_408(open_door: OpenDoor) -> None:
+async def test_a_body_that_never_ends_is_408(start_ingest: StartIngest) -> None:
     async def dripping() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    async with open_door(body_timeout_s=0.05) as door:
-        answer = await door.post("/events", content=dripping(), headers=JSON)
+    async with start_ingest(body_timeout_s=0.05) as client:
+        answer = await client.post("/events", content=dripping(), headers=JSON)
 
     assert answer.status_code == 408
 
 
 class SlowEngine(MemoryEngine):
-    """A broker that acknowledges nothing until it is told to."""
+    """A broker that acknowledges nothing until the test sets `acknowledge`."""
 
     acknowledge = asyncio.Event()
     reached = asyncio.Event()
@@ -302,71 +311,71 @@ class SlowEngine(MemoryEngine):
         await super().publish(events)
 
 
-class AwayEngine(MemoryEngine):
-    """A broker that is away."""
+class UnreachableEngine(MemoryEngine):
+    """A broker that cannot be reached."""
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Fail as the real engine does."""
         if events:
-            raise Unavailable("the broker is away")
+            raise Unavailable("the broker is unreachable")
 
 
-def _connecting(broker: MemoryBroker, engine: type[MemoryEngine]) -> EngineFactory:
+def _engine_factory(broker: MemoryBroker, engine: type[MemoryEngine]) -> EngineFactory:
     return lambda service: engine(broker, service)
 
 
 @pytest.mark.promise(12)
-async def test_what_waits_for_the_broker_is_bounded_and_the_rest_is_told_to_come_back(
-    open_door: OpenDoor, broker: MemoryBroker
+async def test_events_without_an_acknowledgement_are_limited_and_further_requests_are_429(
+    start_ingest: StartIngest, broker: MemoryBroker
 ) -> None:
     SlowEngine.acknowledge, SlowEngine.reached = asyncio.Event(), asyncio.Event()
-    async with open_door(connect=_connecting(broker, SlowEngine), max_unacked_events=2) as door:
-        waiting = asyncio.create_task(door.post("/events", json=[GOOD, GOOD]))
+    async with start_ingest(connect=_engine_factory(broker, SlowEngine), max_unacked_events=2) as client:
+        waiting = asyncio.create_task(client.post("/events", json=[GOOD, GOOD]))
         await SlowEngine.reached.wait()
-        refused = await door.post("/events", json=GOOD)
+        refused = await client.post("/events", json=GOOD)
         SlowEngine.acknowledge.set()
         accepted = await waiting
-        after = await door.post("/events", json=GOOD)
+        after = await client.post("/events", json=GOOD)
 
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert (accepted.status_code, after.status_code) == (202, 202)
     assert len(broker.events(EventReceived.topic)) == 3
 
 
-async def test_a_broker_that_is_away_is_503_and_never_202(open_door: OpenDoor, broker: MemoryBroker) -> None:
-    async with open_door(connect=_connecting(broker, AwayEngine)) as door:
-        answer = await door.post("/events", json=GOOD)
+async def test_an_unreachable_broker_is_503_and_never_202(start_ingest: StartIngest, broker: MemoryBroker) -> None:
+    async with start_ingest(connect=_engine_factory(broker, UnreachableEngine)) as client:
+        answer = await client.post("/events", json=GOOD)
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert broker.events(EventReceived.topic) == []
 
 
-async def test_a_label_and_feedback_name_their_prediction(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
-    label = await door.post("/labels", json={"id": "p1", "label": 1})
-    opinions = [{"id": "p2", "correct": False, "comment": "no", "source": "desk"}, {"id": "p3", "label": False}]
-    feedback = await door.post("/feedback", json=opinions)
+async def test_a_label_and_feedback_name_their_prediction(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
+    label = await client.post("/labels", json={"id": "p1", "label": 1})
+    entries = [{"id": "p2", "correct": False, "comment": "no", "source": "counter-2"}, {"id": "p3", "label": False}]
+    feedback = await client.post("/feedback", json=entries)
 
-    seen = {e.subject: e.data for e in broker.events(LabelReceived.topic)}
+    received = {e.subject: e.data for e in broker.events(LabelReceived.topic)}
     assert (label.status_code, label.json()) == (202, {"accepted": 1, "ids": ["p1"]})
     assert (feedback.status_code, feedback.json()["ids"]) == (202, ["p2", "p3"])
-    assert (seen["p1"].kind, seen["p1"].label) == ("label", True)
-    assert (seen["p2"].kind, seen["p2"].correct, seen["p2"].comment, seen["p2"].source) == (
+    assert (received["p1"].kind, received["p1"].label) == ("label", True)
+    assert (received["p2"].kind, received["p2"].correct, received["p2"].comment, received["p2"].source) == (
         "feedback",
         False,
         "no",
-        "desk",
+        "counter-2",
     )
-    assert (seen["p3"].kind, seen["p3"].label, seen["p3"].correct) == ("feedback", False, None)
+    assert (received["p3"].kind, received["p3"].label, received["p3"].correct) == ("feedback", False, None)
 
 
 async def test_the_same_label_under_the_same_key_is_the_same_event_and_another_is_not(
-    door: httpx.AsyncClient, broker: MemoryBroker
+    client: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
-    said = {"id": "p1", "key": "mine"}
+    label_of_p1 = {"id": "p1", "key": "mine"}
     for label in (True, True, 1, False):
-        await door.post("/labels", json=said | {"label": label})
-    await door.post("/labels", json=said | {"label": True, "time": "2024-05-01T12:00:00Z"})
-    await door.post("/labels", json=said | {"label": True, "key": "another"})
+        await client.post("/labels", json=label_of_p1 | {"label": label})
+    await client.post("/labels", json=label_of_p1 | {"label": True, "time": "2024-05-01T12:00:00Z"})
+    await client.post("/labels", json=label_of_p1 | {"label": True, "key": "another"})
 
     ids = [e.id for e in broker.events(LabelReceived.topic)]
     assert len(ids) == 6
@@ -374,43 +383,45 @@ async def test_the_same_label_under_the_same_key_is_the_same_event_and_another_i
 
 
 async def test_without_a_key_each_label_is_an_event_of_its_own_in_the_order_of_the_request(
-    door: httpx.AsyncClient, broker: MemoryBroker
+    client: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
-    await door.post("/labels", json=[{"id": "p1", "label": label} for label in (True, False, True)])
+    await client.post("/labels", json=[{"id": "p1", "label": label} for label in (True, False, True)])
 
     events = broker.events(LabelReceived.topic)
     assert [e.data.label for e in events if isinstance(e, LabelReceived)] == [True, False, True]
     assert len({e.id for e in events}) == 3
 
 
-async def test_a_cloudevent_sent_again_is_the_same_label(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+async def test_a_repeated_cloudevent_is_the_same_label(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
     event = CLOUDEVENT | {"subject": "p9", "data": {"label": True}}
     for id in ("ce-1", "ce-1", "ce-2"):
         content = json.dumps(event | {"id": id}).encode()
-        await door.post("/labels", content=content, headers={"content-type": "application/cloudevents+json"})
+        await client.post("/labels", content=content, headers={"content-type": "application/cloudevents+json"})
 
     ids = [e.id for e in broker.events(LabelReceived.topic)]
     assert (ids[0] == ids[1], ids[1] == ids[2]) == (True, False)
 
 
 @pytest.mark.parametrize("time", ["2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
-@pytest.mark.parametrize("where", ["/events", "/labels", "/feedback"])
-async def test_a_time_in_the_future_is_refused_at_every_door(door: httpx.AsyncClient, where: str, time: str) -> None:
-    answer = await door.post(where, json={**GOOD_AT[where], "time": time})
+@pytest.mark.parametrize("endpoint", ["/events", "/labels", "/feedback"])
+async def test_a_time_in_the_future_is_refused_by_every_endpoint(
+    client: httpx.AsyncClient, endpoint: str, time: str
+) -> None:
+    answer = await client.post(endpoint, json={**GOOD_AT[endpoint], "time": time})
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "time"
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z"])
-async def test_a_time_before_all_history_is_refused_in_every_form(door: httpx.AsyncClient, time: str) -> None:
-    plain = await door.post("/events", json=[GOOD, GOOD | {"time": time}])
-    lines = await door.post(
+async def test_a_time_before_all_history_is_refused_in_every_form(client: httpx.AsyncClient, time: str) -> None:
+    plain = await client.post("/events", json=[GOOD, GOOD | {"time": time}])
+    lines = await client.post(
         "/labels",
         content=json.dumps({"id": "p", "label": True, "time": time}).encode(),
         headers={"content-type": "application/x-ndjson"},
     )
-    cloud = await door.post(
+    cloud = await client.post(
         "/events",
         content=json.dumps(CLOUDEVENT | {"time": time}).encode(),
         headers={"content-type": "application/cloudevents+json"},
@@ -421,46 +432,46 @@ async def test_a_time_before_all_history_is_refused_in_every_form(door: httpx.As
     assert {a.json()["errors"][0]["field"] for a in (lines, cloud)} == {"time"}
 
 
-async def test_how_far_times_may_lie_is_a_setting(open_door: OpenDoor) -> None:
-    async with open_door(earliest_time="1850-01-01T00:00:00Z", max_future_s=86_400) as door:
-        old = await door.post("/events", json=GOOD | {"time": "1851-01-01T00:00:00Z"})
-        soon = await door.post("/events", json=GOOD | {"time": (system_clock() + timedelta(hours=2)).isoformat()})
+async def test_the_limits_of_times_are_settings(start_ingest: StartIngest) -> None:
+    async with start_ingest(earliest_time="1850-01-01T00:00:00Z", max_future_s=86_400) as client:
+        old = await client.post("/events", json=GOOD | {"time": "1851-01-01T00:00:00Z"})
+        soon = await client.post("/events", json=GOOD | {"time": (system_clock() + timedelta(hours=2)).isoformat()})
 
     assert (old.status_code, soon.status_code) == (202, 202)
 
 
 async def test_a_label_without_a_time_carries_that_of_its_arrival(
-    door: httpx.AsyncClient, broker: MemoryBroker
+    client: httpx.AsyncClient, broker: MemoryBroker
 ) -> None:
-    await door.post("/labels", json={"id": "p1", "label": True})
+    await client.post("/labels", json={"id": "p1", "label": True})
 
-    [seen] = broker.events(LabelReceived.topic)
-    assert isinstance(seen, LabelReceived)
-    assert seen.time == seen.data.received
+    [received] = broker.events(LabelReceived.topic)
+    assert isinstance(received, LabelReceived)
+    assert received.time == received.data.received
 
 
-async def test_a_cloudevent_carries_a_label_about_its_subject(door: httpx.AsyncClient, broker: MemoryBroker) -> None:
+async def test_a_cloudevent_carries_a_label_about_its_subject(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
     event = CLOUDEVENT | {"subject": "p9", "data": {"label": True}}
 
-    answer = await door.post(
+    answer = await client.post(
         "/labels", content=json.dumps(event).encode(), headers={"content-type": "application/cloudevents+json"}
     )
 
-    [seen] = broker.events(LabelReceived.topic)
-    assert (answer.status_code, seen.subject, seen.data.label) == (202, "p9", True)
+    [received] = broker.events(LabelReceived.topic)
+    assert (answer.status_code, received.subject, received.data.label) == (202, "p9", True)
 
 
-async def test_the_revision_of_a_loop_is_known_once_it_is_heard_of(
-    door: httpx.AsyncClient, broker: MemoryBroker, state: Callable[..., Event]
+async def test_the_revision_of_a_loop_is_reported_once_its_state_has_arrived(
+    client: httpx.AsyncClient, broker: MemoryBroker, state: Callable[..., Event]
 ) -> None:
-    before = await door.get("http://localhost/v1/loops/market")
+    before = await client.get("http://localhost/v1/loops/market")
     newer = state(4)
 
     await broker.append(newer.topic.name, newer.key(), newer.encode())
 
     async with asyncio.timeout(5):
-        while (after := await door.get("http://localhost/v1/loops/market")).json()["revision"] != 4:
+        while (after := await client.get("http://localhost/v1/loops/market")).json()["revision"] != 4:
             await asyncio.sleep(0)
     assert before.json() == {"loop": "market", "revision": 3}
     assert after.json() == {"loop": "market", "revision": 4}
-    assert (await door.get("http://localhost/v1/loops/nowhere")).status_code == 404
+    assert (await client.get("http://localhost/v1/loops/nowhere")).status_code == 404
