@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import sha1
 from typing import Annotated, Any, ClassVar, Literal, Self
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -100,7 +101,11 @@ class Event(BaseModel):
 
 def derived_id(loop: str, type_name: str, *cause: str | int) -> str:
     """The id of an event that follows from others: uuid5 (RFC 9562) of its loop, its type and what it follows from."""
-    return str(uuid5(NAMESPACE, "/".join([loop, type_name, *map(str, cause)])))
+    name = "/".join([loop, type_name, *map(str, cause)])
+    digest = bytearray(sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80  # version 5, and the variant of the RFC
+    text = digest.hex()  # `uuid.uuid5` takes twice as long, and every event that follows from another needs one
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def event_classes(base: type[Event] = Event) -> Iterator[type[Event]]:

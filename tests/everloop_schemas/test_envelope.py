@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import uuid5
+
+import pytest
 
 from everloop_schemas.catalogue import decode
+from everloop_schemas.envelope import NAMESPACE, derived_id
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_schemas.registry import LoopDeleted, LoopDeletedData
 
@@ -33,3 +37,10 @@ def test_a_decision_that_was_read_has_the_bytes_that_another_release_wrote() -> 
     assert read == deleted
     assert read.encode() == raw
     assert read.model_copy(update={"revision": 1}).encode() != raw
+
+
+@pytest.mark.parametrize("cause", [("p1",), ("ä/😀", 0), ("", -1, "x"), ()])
+def test_a_derived_id_is_the_uuid5_of_loop_type_and_cause(cause: tuple[str | int, ...]) -> None:
+    name = "/".join(["market", "serving.prediction_made.v1", *map(str, cause)])
+
+    assert derived_id("market", "serving.prediction_made.v1", *cause) == str(uuid5(NAMESPACE, name))
