@@ -20,7 +20,7 @@ E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T], within_s: float = 20.0) -> T:
+async def until(condition: Callable[[], T | None], within_s: float = 20.0) -> T:
     """The value of a condition once it is true; fails at the deadline."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
@@ -54,7 +54,7 @@ class RunningService:
         """All events of a kind, partition by partition."""
         return [e for e in self.broker.events(kind.topic) if isinstance(e, kind)]
 
-    async def until(self, condition: Callable[[], T], within_s: float = 20.0) -> T:
+    async def until(self, condition: Callable[[], T | None], within_s: float = 20.0) -> T:
         """The value of a condition once it is true; fails at the deadline."""
         return await until(condition, within_s)
 
@@ -82,10 +82,17 @@ async def run_until_exit(service: Service, within_s: float = 50.0) -> AsyncItera
     stop = asyncio.Event()
     running = asyncio.create_task(service.run(stop))
     try:
-        await until(lambda: running.done() or service.not_ready() is None, within_s)
-        if running.done():
-            running.result()
+        await _ready(service, running, within_s)
         yield
     finally:
         stop.set()
         await running
+
+
+async def _ready(service: Service, running: asyncio.Task[None], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while service.not_ready() is not None and not running.done():
+        assert time.monotonic() < deadline, service.not_ready()
+        await asyncio.sleep(0.01)
+    if running.done():
+        running.result()
