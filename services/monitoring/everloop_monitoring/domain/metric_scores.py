@@ -68,7 +68,7 @@ def majority_probability(metric: str, label: Scalar | None, baselines: Baselines
     of = {"log_loss": label, "roc_auc": True}.get(metric)
     if of is None or not baselines.n:
         return None
-    return next((n for known, n in baselines.classes if known == of), 0) / baselines.n
+    return baselines.classes.get(of, 0) / baselines.n
 
 
 def baseline_inputs(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import BeforeValidator, PlainSerializer
+
+from everloop_learning.baseline import majority_or_mean
 from everloop_learning.version import Version
 from everloop_schemas.envelope import Scalar
 from everloop_shared.arithmetic import exact, mean
@@ -13,6 +16,11 @@ ROLLING_OUTCOMES = 500
 """Rolling scores are means over so many of the latest outcomes."""
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1_000, 100_000
 """The most classes counted for the majority, and the sum of their lengths; further classes are not counted."""
+
+ClassCounts = Annotated[
+    dict[Scalar, int], BeforeValidator(dict), PlainSerializer(lambda counts: [list(pair) for pair in counts.items()])
+]
+"""Labels by class; pairs in JSON, where a key would be text."""
 
 
 @dataclass(slots=True)
@@ -24,19 +32,27 @@ class Baselines:
 
     previous: Scalar | None = None
     previous_offset: int = -1
-    classes: list[tuple[Scalar, int]] = field(default_factory=list)
+    classes: ClassCounts = field(default_factory=dict)
     n: int = 0
     total: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many labels there are, as `LabelStatistics` has it."""
+        return self.n
+
+    @property
+    def mean(self) -> float:
+        """The mean of a regression's labels, 0 before any."""
+        return mean(self.total, self.n) if self.n else 0.0
 
     def no_change(self, guess: Scalar) -> Scalar:
         """The previous label, `guess` where there is none."""
         return guess if self.previous is None else self.previous
 
     def majority(self, is_regression: bool, guess: Scalar) -> Scalar:
-        """The mean of a regression's labels, else the most frequent class; `guess` before any label."""
-        if is_regression:
-            return mean(self.total, self.n) if self.n else guess
-        return max(self.classes, key=lambda c: c[1])[0] if self.n else guess
+        """What version 0 predicts from these labels; `guess` before any label."""
+        return majority_or_mean(self, is_regression, guess)
 
     def learn(self, is_regression: bool, label: Scalar, offset: int) -> None:
         """Add the first label of the outcome at `offset`."""
@@ -57,13 +73,12 @@ class Baselines:
         if is_regression:
             self.total += n * exact(label)
             return
-        for i, (known, count) in enumerate(self.classes):
-            if known == label:
-                self.classes[i] = (known, count + n)
-                return
-        characters = sum(len(known) for known, _ in self.classes if isinstance(known, str))
+        if label in self.classes:
+            self.classes[label] += n
+            return
+        characters = sum(len(known) for known in self.classes if isinstance(known, str))
         if n > 0 and len(self.classes) < MAX_CLASSES and characters < MAX_CLASS_CHARACTERS:
-            self.classes.append((label, n))
+            self.classes[label] = n
 
 
 class ComparedErrors(NamedTuple):
