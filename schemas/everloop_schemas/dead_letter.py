@@ -1,4 +1,4 @@
-"""Where a record goes that cannot be used: one dead-letter topic per service, with the reason and the bytes."""
+"""Dead letters: one topic per service for records that cannot be processed, with the reason and the bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everloop_schemas.topology import SERVICES
 
 
 class DeadLetterData(Data):
-    """A record with its whereabouts; `key` and `value` are the original bytes in base64."""
+    """A record with its topic, partition and offset; `key` and `value` are the original bytes in base64."""
 
     topic: str
     partition: int
@@ -24,24 +24,24 @@ class DeadLetterData(Data):
 
 
 class DeadLetter(Event):
-    """A record that a service refused. `loop` is empty where the record does not say one."""
+    """A record that a service could not process. `loop` is empty where the record names none."""
 
     type: str = ""
     source: str = ""
     data: DeadLetterData
 
     def key(self) -> bytes:
-        """The original key, so that order per key survives."""
+        """The original key, which keeps the order per key."""
         return b64decode(self.data.key or "")
 
 
-def _of(service: str) -> type[DeadLetter]:
+def _dead_letter_class(service: str) -> type[DeadLetter]:
     name = f"{service}.dead_letter.v1"
     fixed: dict[str, Any] = {"type": (Literal[name], name), "source": (str, f"everloop/{service}")}
-    doc = f"A record that {service} refused."
+    doc = f"A record that {service} could not process."
     cls = create_model(f"{service.title()}DeadLetter", __base__=DeadLetter, __doc__=doc, **fixed)
     cls.topic = Topic(name, owner=service, keyed_by="loop/subject", retention_ms=30 * DAY_MS)
     return cls
 
 
-DEAD_LETTERS: dict[str, type[DeadLetter]] = {service: _of(service) for service in SERVICES}
+DEAD_LETTERS: dict[str, type[DeadLetter]] = {service: _dead_letter_class(service) for service in SERVICES}

@@ -60,7 +60,7 @@ class FieldSpec(SpecPart):
         return "null" if value is None else value
 
     @model_validator(mode="after")
-    def _bounds_fit(self) -> Self:
+    def _check_bounds(self) -> Self:
         if self.type not in ("number", "integer") and (self.min is not None or self.max is not None):
             raise ValueError("min and max are for numbers only")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -96,7 +96,7 @@ class FeatureSpec(SpecPart):
         return next((f for f in WINDOW_FUNCTIONS if getattr(self, f) is not None), None)
 
     @property
-    def of(self) -> str | None:
+    def field(self) -> str | None:
         """The field that the window function reads; `label` with `lag` is the entity's last known label."""
         return getattr(self, self.function) if self.function else None
 
@@ -111,7 +111,7 @@ class FeatureSpec(SpecPart):
         return min(parse_duration_s(self.over), MAX_DURATION_S) if self.over and "event" not in self.over else None
 
     @model_validator(mode="after")
-    def _one_form(self) -> Self:
+    def _check_form(self) -> Self:
         functions = [f for f in WINDOW_FUNCTIONS if getattr(self, f) is not None]
         forms = [*functions, *(["expr"] if self.expr else []), *(["fields"] if self.fields else [])]
         if len(forms) != 1:
@@ -169,7 +169,7 @@ class ModelSpec(BaseModel):
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
-    def _one_of(self) -> Self:
+    def _check_one_of(self) -> Self:
         if (self.preset is None) == (self.estimator is None):
             raise ValueError("needs exactly one of preset and estimator")
         return self
@@ -197,7 +197,7 @@ class RetrainSpec(SpecPart):
 
     @field_validator("on_schedule")
     @classmethod
-    def _can_fire(cls, value: str | None) -> str | None:
+    def _check_schedule(cls, value: str | None) -> str | None:
         if value is not None:
             Cron(value)
         return value
@@ -224,7 +224,7 @@ class RolloutSpec(SpecPart):
 
     @field_validator("canary")
     @classmethod
-    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_shares_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted(set(value)):
             raise ValueError("shares must rise, such as [5%, 25%, 50%]")
         return value

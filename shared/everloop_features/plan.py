@@ -193,7 +193,7 @@ class _Compiler:
             self._step(name, expression, expression.kind)
 
     def _window(self, i: int, name: str, feature: FeatureSpec) -> None:
-        function, field = feature.function or "", feature.of or ""
+        function, field = feature.function or "", feature.field or ""
         if not self._is_field(f"features.{i}.{function}", field):
             return
         kind = self._kinds[field]

@@ -41,7 +41,7 @@ versions = sql.Table(
     metadata,
     sql.Column("loop", LOOP, primary_key=True),
     sql.Column("version", sql.String(256), primary_key=True),
-    sql.Column("model", sql.Text, nullable=False, comment="what training said of it, as JSON"),
+    sql.Column("model", sql.Text, nullable=False, comment="its description by training, as JSON"),
 )
 working = sql.Table(
     "working",

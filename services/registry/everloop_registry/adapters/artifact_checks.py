@@ -31,16 +31,16 @@ class ChildProcessArtifactChecks:
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
         """Why it cannot be served, None where it can; raises Unavailable while the store is away."""
         if model.offset < 0 or model.version != str(Version(model.line, model.offset)) or model.size < 1:
-            return f"it says that it is {model.line!r:.80} at {_short(model.offset)}, of {_short(model.size)} bytes"
+            return f"it says that it is {model.line!r:.80} at {_shorten(model.offset)}, of {_shorten(model.size)} bytes"
         known = {name for spec in specs for name in compile_features(spec).names}
         if unknown := sorted(set(model.signature) - known):
             return f"it needs features that no revision of the loop has: {', '.join(unknown[:5])}"
         is_loaded = model.reason != "refresh" or model.size <= self._light_bytes
         async with self._one_at_a_time:
             with CHECK_SECONDS.time():
-                return await self._refusal_of_artifact(model, specs[-1], is_loaded)
+                return await self._try_artifact(model, specs[-1], is_loaded)
 
-    async def _refusal_of_artifact(self, model: ModelTrainedData, spec: LoopSpec, is_loaded: bool) -> str | None:
+    async def _try_artifact(self, model: ModelTrainedData, spec: LoopSpec, is_loaded: bool) -> str | None:
         try:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256)
             data = await asyncio.to_thread(self._store.get, name, model.size)
@@ -64,5 +64,5 @@ def _sample_vector(spec: LoopSpec) -> Fields:
     return plan.apply(plan.empty(), {name: sample_value(of) for name, of in spec.fields.items()}, at(0))[1]
 
 
-def _short(number: int) -> str:
+def _shorten(number: int) -> str:
     return str(number) if abs(number) < 10**20 else "very much"

@@ -85,13 +85,13 @@ class SqlDecisionStore:
     async def _read(self, loop: str, context: DecisionContext) -> DecisionLog:
         session = self._unit.session
         row = (await session.execute(sql.select(loops).where(loops.c.loop == loop).with_for_update())).first()
-        kept = await session.scalar(sql.select(working.c.state).where(working.c.loop == loop))
+        stored = await session.scalar(sql.select(working.c.state).where(working.c.loop == loop))
         return DecisionLog(
             loop,
             context,
             state=Loop.model_validate_json(row.state) if row else None,
             head=row.head if row else GENESIS,
-            working=WorkingState.model_validate_json(kept) if kept else WorkingState(),
+            working=WorkingState.model_validate_json(stored) if stored else WorkingState(),
         )
 
     async def save(self, decision_log: DecisionLog) -> None:
@@ -100,7 +100,7 @@ class SqlDecisionStore:
         self._held_back.add(decision_log.name)
         session = self._unit.session
         if decision_log.decided:
-            await session.execute(sql.insert(decisions), [_row(d) for d in decision_log.decided])
+            await session.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
             known = [d.data.model for d in decision_log.decided if isinstance(d, VersionRegistered)]
             if known:
                 rows = [{"loop": decision_log.name, "version": m.version, "model": m.model_dump_json()} for m in known]
@@ -131,8 +131,8 @@ class SqlDecisionStore:
     async def count_loops(self) -> tuple[int, int]:
         """Count rows."""
         ever = sql.func.count()
-        gone = sql.func.count().filter(loops.c.deleted)
-        row = (await self._unit.session.execute(sql.select(ever, gone).select_from(loops))).one()
+        deleted = sql.func.count().filter(loops.c.deleted)
+        row = (await self._unit.session.execute(sql.select(ever, deleted).select_from(loops))).one()
         return int(row[0] - row[1]), int(row[0])
 
     async def has_loop(self, loop: str) -> bool:
@@ -152,7 +152,7 @@ async def _put(session: AsyncSession, table: sql.Table, loop: str, values: dict[
         await session.execute(sql.insert(table).values(loop=loop, **values))
 
 
-def _row(decision: Decided) -> dict[str, Any]:
+def _to_row(decision: Decided) -> dict[str, Any]:
     return {
         "loop": decision.loop,
         "sequence": decision.sequence,
@@ -171,7 +171,7 @@ def _count_after_commit(session: AsyncSession, decision_log: DecisionLog) -> Non
             metrics.DECISIONS.labels(loop.loop, kind).inc()
         if loop.deleted:
             for gauge in (metrics.CANDIDATE_SHARE, metrics.PINNED_LOOPS):
-                gauge.labels(loop.loop)  # there, so that it can be removed
+                gauge.labels(loop.loop)  # created, as only an existing label can be removed
                 gauge.remove(loop.loop)
             return
         metrics.CANDIDATE_SHARE.labels(loop.loop).set(loop.share)

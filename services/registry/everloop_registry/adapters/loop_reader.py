@@ -35,8 +35,8 @@ class SqlLoopReader:
     async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
         """What instances serve in place of the champion."""
         async with self._database.reading() as session:
-            kept = await session.scalar(sql.select(working.c.state).where(working.c.loop == name))
-            return WorkingState.model_validate_json(kept).substitutes if kept else {}
+            stored = await session.scalar(sql.select(working.c.state).where(working.c.loop == name))
+            return WorkingState.model_validate_json(stored).substitutes if stored else {}
 
     async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
         """A loop's decisions."""

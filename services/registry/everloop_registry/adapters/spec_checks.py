@@ -50,7 +50,7 @@ class ChildProcessSpecChecks:
         """Everything that is wrong; raises Overloaded where too many specs wait already."""
         wire = await asyncio.to_thread(spec.model_dump_json, exclude_none=True, by_alias=True)
         try:
-            return [FieldError(*pair) for pair in await self._child.run(errors_of, wire)]
+            return [FieldError(*pair) for pair in await self._child.run(find_errors, wire)]
         except LimitExceeded as e:
             reason = f"cannot be built and tried: {e.detail}; fewer features, fewer models, or simpler ones"
             return [FieldError("models", reason)]
@@ -59,15 +59,15 @@ class ChildProcessSpecChecks:
             return [FieldError("models", "cannot be built and tried; the registry's log says why")]
 
 
-def errors_of(wire: str) -> list[tuple[str, str]]:
+def find_errors(wire: str) -> list[tuple[str, str]]:
     """The errors that the feature and model packages find in a spec in JSON, as pairs of field and error."""
     spec = LoopSpec.model_validate_json(wire)
     wrong: list[FieldError] = []
     vectors: list[Fields] = []
     try:
         plan = compile_features(spec)
-        wrong += _over_budget(plan)
-        vectors = _vectors(spec, plan) if not wrong else []
+        wrong += _budget_errors(plan)
+        vectors = _sample_vectors(spec, plan) if not wrong else []
     except FeaturesRejected as e:
         wrong += e.errors
     try:
@@ -77,7 +77,7 @@ def errors_of(wire: str) -> list[tuple[str, str]]:
     return [(e.field, e.error) for e in map(FieldError.shortened, wrong)]
 
 
-def _over_budget(plan: FeaturePlan) -> list[FieldError]:
+def _budget_errors(plan: FeaturePlan) -> list[FieldError]:
     costs = event_costs(plan)
     total = sum(costs.values())
     if total <= EVENT_BUDGET_US:
@@ -88,7 +88,7 @@ def _over_budget(plan: FeaturePlan) -> list[FieldError]:
     return [FieldError("features", f"take {total / 1000:,.0f} ms per event with full windows; {limit}")]
 
 
-def _vectors(spec: LoopSpec, plan: FeaturePlan) -> list[Fields]:
+def _sample_vectors(spec: LoopSpec, plan: FeaturePlan) -> list[Fields]:
     """The feature vectors of some sample observations of one entity."""
     state, vectors = plan.empty(), []
     for i in range(SAMPLE_OBSERVATIONS):

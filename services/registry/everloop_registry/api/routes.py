@@ -1,56 +1,17 @@
-"""The registry's HTTP routes: commands, and loops, versions, rollouts and history, now or as of a moment."""
+"""The registry's HTTP routes, closed until the registry has recovered."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends
 
-from everloop_learning.errors import LoopNotFound
-from everloop_registry.api.views import current_view, rollout_view, state_view, versions_view
-from everloop_registry.domain.decision_log import fold_decisions
-from everloop_registry.domain.loop import Loop
-from everloop_registry.domain.spec_file import read_spec
-from everloop_registry.errors import RecoveryInProgress, SpecRejected
+from everloop_registry.api.commands import add_commands
+from everloop_registry.api.queries import add_queries
+from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers import CommandHandlers
 from everloop_registry.ports import LoopReader
-from everloop_schemas.registry import LoopApplied, ModelRolledBack, VersionRegistered
 from everloop_shared.commands import CommandEdge
-from everloop_shared.errors import FieldError, InputRejected
-from everloop_shared.http import UnsupportedMediaType, read_body
-from everloop_shared.http.json_body import command_body
-from everloop_shared.text import Readable
-
-_LOOP_FILE_EXAMPLE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
-_ROLLBACK_EXAMPLE = {"application/json": {"reason": "complaints since noon"}}
-_RESUME_EXAMPLE = {"application/json": {"reason": "the cause is found"}}
-MAX_COMMAND_BYTES = 10_000
-Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
-JSON_TYPES = ("application/json",)
-YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
-
-
-class RollbackBody(BaseModel):
-    """Roll the champion back, to the one before it or to a version by name."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Readable = Field(min_length=1, max_length=1000)
-    to: Readable | None = Field(None, min_length=1, max_length=256)
-
-
-class ResumeBody(BaseModel):
-    """Let gate and rollout act again."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Readable = Field(min_length=1, max_length=1000)
 
 
 def router(
@@ -67,124 +28,6 @@ def router(
             raise RecoveryInProgress("the registry is reading its topic; try again in a moment")
 
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(require_recovery)])
-    _add_commands(routes, handlers, reader, commands, max_spec_bytes)
-    _add_queries(routes, reader)
+    add_commands(routes, handlers, reader, commands, max_spec_bytes)
+    add_queries(routes, reader)
     return routes
-
-
-def _body_docs(example: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI documentation of a body that the route reads itself."""
-    content = {kind: {"schema": {"type": "object"}, "example": body} for kind, body in example.items()}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _add_commands(
-    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
-) -> None:
-    @routes.put("/{loop}", openapi_extra=_body_docs(_LOOP_FILE_EXAMPLE))
-    async def apply(loop: str, request: Request) -> JSONResponse:
-        """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new or an unchanged revision."""
-        command = await commands.accept(request.headers)
-        is_json = _is_json(request.headers.get("content-type", ""))
-        body = await read_body(request, max_spec_bytes)
-        spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
-        if spec.loop != loop:
-            wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them equal")
-            raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
-        known = await reader.loop(loop)
-        if known is None or known.spec != spec:
-            await handlers.check(spec)
-        events = await command.run(lambda actor: handlers.apply(spec, actor=actor))
-        state = await _loop(reader, loop)
-        new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)
-        return JSONResponse(state_view(state), 201 if new else 200)
-
-    @routes.post("/{loop}/rollback", openapi_extra=_body_docs(_ROLLBACK_EXAMPLE))
-    async def rollback(loop: str, request: Request) -> JSONResponse:
-        """Roll the champion back and pin the loop to it until resume."""
-        command = await commands.accept(request.headers)
-        body = await command_body(RollbackBody, request, MAX_COMMAND_BYTES)
-        events = await command.run(lambda actor: handlers.rollback(loop, body.reason, body.to, actor=actor))
-        done = next((e for e in events if isinstance(e, ModelRolledBack)), None)
-        state = state_view(await _loop(reader, loop))
-        return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
-
-    @routes.post("/{loop}/resume", openapi_extra=_body_docs(_RESUME_EXAMPLE))
-    async def resume(loop: str, request: Request) -> JSONResponse:
-        """Lift the pin of a rollback."""
-        command = await commands.accept(request.headers)
-        body = await command_body(ResumeBody, request, MAX_COMMAND_BYTES)
-        await command.run(lambda actor: handlers.resume(loop, body.reason, actor=actor))
-        return JSONResponse(state_view(await _loop(reader, loop)))
-
-    @routes.delete("/{loop}")
-    async def delete(loop: str, request: Request, reason: Reason = "deleted by a person") -> JSONResponse:
-        """Delete a loop; its log stays, and deleting it again changes nothing."""
-        command = await commands.accept(request.headers)
-        await command.run(lambda actor: handlers.delete(loop, reason, actor=actor))
-        gone = await reader.loop(loop)
-        return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
-
-
-def _add_queries(routes: APIRouter, reader: LoopReader) -> None:
-    @routes.get("")
-    async def loops(deleted: bool = False) -> JSONResponse:
-        """Every loop, in short; with `deleted`, the deleted ones."""
-        short = ("loop", "revision", "stage", "share", "pinned")
-        found = [(loop, state_view(loop)) for loop in await reader.loops(deleted)]
-        answer = [{**{k: v[k] for k in short}, "champion": loop.champion.version} for loop, v in found]
-        return JSONResponse({"loops": answer})
-
-    @routes.get("/{loop}")
-    async def state(loop: str, as_of: str | None = None) -> JSONResponse:
-        """Spec, revision, live versions and rollout."""
-        found = await _loop(reader, loop, as_of)
-        return JSONResponse(state_view(found) if as_of else current_view(found, await reader.substitutes(loop)))
-
-    @routes.get("/{loop}/versions")
-    async def versions(loop: str, as_of: str | None = None) -> JSONResponse:
-        """Every registered version, oldest first."""
-        now = await _loop(reader, loop, as_of)
-        wires = await reader.wires(loop, _moment(as_of), VersionRegistered.type_name())
-        return JSONResponse({"loop": loop, "versions": versions_view(now, wires)})
-
-    @routes.get("/{loop}/rollout")
-    async def rollout(loop: str, as_of: str | None = None) -> JSONResponse:
-        """Where the rollout stands."""
-        return JSONResponse(rollout_view(await _loop(reader, loop, as_of)))
-
-    @routes.get("/{loop}/history")
-    async def history(loop: str, as_of: str | None = None) -> JSONResponse:
-        """Every decision as it is on the topic, newest last."""
-        wires = await reader.wires(loop, _moment(as_of))
-        if not wires:
-            raise LoopNotFound(loop, as_of=as_of)
-        return JSONResponse({"loop": loop, "decisions": [json.loads(wire) for wire in wires]})
-
-
-async def _loop(reader: LoopReader, loop: str, when: str | None = None) -> Loop:
-    moment = _moment(when)
-    found = await reader.loop(loop) if moment is None else fold_decisions(loop, await reader.wires(loop, moment))
-    if found is None or found.deleted:
-        raise LoopNotFound(loop, deleted=found is not None, as_of=when)
-    return found
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text[:11] + text[11:].replace(" ", "+"))  # an unescaped plus arrives as a space
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    wrong = FieldError("as_of", "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
-    raise InputRejected(f"{wrong.field}: {wrong.error}", [wrong])
-
-
-def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in JSON_TYPES + YAML_TYPES:
-        raise UnsupportedMediaType(f"{kind} is not supported; send application/yaml or application/json")
-    return kind in JSON_TYPES

@@ -26,8 +26,8 @@ def state_view(loop: Loop) -> dict[str, Any]:
         "loop": loop.loop,
         "revision": loop.revision,
         "applied": loop.applied.isoformat(),
-        "champion": _live(loop.champion),
-        "candidate": _live(loop.candidate),
+        "champion": _live_view(loop.champion),
+        "candidate": _live_view(loop.candidate),
         "previous": _previous_version(loop),
         "winner": loop.winner,
         "stage": loop.stage,
@@ -81,7 +81,7 @@ def versions_view(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
     return found
 
 
-def _live(live: LiveVersion | None) -> dict[str, Any] | None:
+def _live_view(live: LiveVersion | None) -> dict[str, Any] | None:
     return json.loads(live.model_dump_json()) if live else None
 
 

@@ -116,7 +116,7 @@ class Gate(BaseModel):
                 self._add_pending(offset, losses)
             else:
                 self._add_evidence(offset, reference, losses)
-                win = win or self._strongest_win(offset, spec)
+                win = win or self._find_strongest_win(offset, spec)
         self.last_offset = update.offsets[-1]
         return win or self.compare_pending(spec, served)
 
@@ -125,7 +125,7 @@ class Gate(BaseModel):
         win = None
         for offset in sorted(self.pending.keys() & served.keys()):
             self._add_evidence(offset, served[offset], self.pending.pop(offset))
-            win = win or self._strongest_win(offset, spec)
+            win = win or self._find_strongest_win(offset, spec)
         return win
 
     def _restart(self, epoch: int, start_offset: int) -> None:
@@ -144,7 +144,7 @@ class Gate(BaseModel):
                 challenger.bet.add(reference - loss)
                 challenger.last_offset = offset
 
-    def _strongest_win(self, offset: int, spec: GateSpec) -> GateWin | None:
+    def _find_strongest_win(self, offset: int, spec: GateSpec) -> GateWin | None:
         enough = min(ALARM_MIN_OUTCOMES, spec.min_outcomes) if self.epoch > 1 else spec.min_outcomes
         urgent = self.epoch > 1 and offset - self.alarm_offset <= URGENT_WINDOW_OFFSETS
         wins = [

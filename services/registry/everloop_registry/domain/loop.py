@@ -139,13 +139,8 @@ def _apply_spec(loop: Loop | None, decision: r.LoopApplied) -> Loop:
 def _changes(loop: Loop, decision: Decided, models: Models) -> Mapping[str, object]:
     match decision:
         case r.GateDecided(data=gate) if gate.passed:
-            return {
-                "winner": gate.line,
-                "stage": "training",
-                "urgent": gate.urgent,
-                "gate_offset": gate.offset,
-                "run": decision.correlationid,
-            }
+            won = {"winner": gate.line, "gate_offset": gate.offset, "urgent": gate.urgent}
+            return {**won, "stage": "training", "run": decision.correlationid}
         case r.RolloutChanged(data=step):
             return _step_changes(loop, step, decision.time, models)
         case r.ModelPromoted(data=promoted):
@@ -177,12 +172,12 @@ def _without_live_versions(time: datetime) -> Mapping[str, object]:
 def _step_changes(loop: Loop, step: r.RolloutChangedData, time: datetime, models: Models) -> Mapping[str, object]:
     if step.stage == "idle":
         return {**IDLE, "staged_at": step.outcomes}
-    change: dict[str, object] = {"stage": step.stage, "share": step.share, "staged_at": step.outcomes}
+    changes: dict[str, object] = {"stage": step.stage, "share": step.share, "staged_at": step.outcomes}
     if step.candidate is not None:
         same = loop.candidate is not None and loop.candidate.version == step.candidate
         candidate = loop.candidate if same else _live_version(loop, step.candidate, time, step.outcomes, models)
-        change |= {"candidate": candidate, "winner": None}
-    return change
+        changes |= {"candidate": candidate, "winner": None}
+    return changes
 
 
 def _rollback_changes(loop: Loop, back: r.ModelRolledBackData, time: datetime, models: Models) -> Mapping[str, object]:

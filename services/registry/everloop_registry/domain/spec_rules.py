@@ -92,7 +92,7 @@ def _check_field(path: str, field: FieldSpec) -> Iterator[FieldError]:
     yield from _check_values(f"{path}.enum", field.enum, field.type)
     for value in field.enum:
         if isinstance(value, int | float) and not ((low is None or low <= value) and (high is None or value <= high)):
-            yield FieldError(f"{path}.enum", f"has {_short(value)}, which lies outside min and max; leave it out")
+            yield FieldError(f"{path}.enum", f"has {_shorten(value)}, which lies outside min and max; leave it out")
             return
 
 
@@ -111,7 +111,7 @@ def _check_values(path: str, values: tuple[Scalar, ...], kind: str) -> Iterator[
         yield FieldError(path, f"has {len(values):,} values; at most {MAX_VALUES:,}")
     elif wrong := [v for v in values if type(v) not in PYTHON_TYPES[kind]]:
         article = "an" if kind == "integer" else "a"
-        reason = f"has {_short(wrong[0])}, which is not {article} {kind}; write values of that type, text in quotes"
+        reason = f"has {_shorten(wrong[0])}, which is not {article} {kind}; write values of that type, text in quotes"
         yield FieldError(path, reason)
     elif any(isinstance(v, str) and not _is_readable_value(v) for v in values):
         reason = f"has text that is empty, over {MAX_TEXT_CHARACTERS} characters, or with control characters"
@@ -173,5 +173,5 @@ def _is_readable_value(text: str) -> bool:
     return 0 < len(text) <= MAX_TEXT_CHARACTERS and is_readable(text)
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     return f"{value!r:.40}".lower() if isinstance(value, bool) else f"{value!r:.40}"

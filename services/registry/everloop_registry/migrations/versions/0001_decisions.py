@@ -34,7 +34,7 @@ def upgrade() -> None:
         "versions",
         sa.Column("loop", LOOP, primary_key=True),
         sa.Column("version", sa.String(256), primary_key=True),
-        sa.Column("model", sa.Text, nullable=False, comment="what training said of it, as JSON"),
+        sa.Column("model", sa.Text, nullable=False, comment="its description by training, as JSON"),
     )
     op.create_table(
         "working",

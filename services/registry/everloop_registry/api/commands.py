@@ -1,0 +1,124 @@
+"""The registry's commands over HTTP: apply, rollback, resume, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from everloop_registry.api.queries import find_loop
+from everloop_registry.api.views import state_view
+from everloop_registry.domain.spec_file import read_spec
+from everloop_registry.errors import SpecRejected
+from everloop_registry.handlers import CommandHandlers
+from everloop_registry.ports import LoopReader
+from everloop_schemas.registry import LoopApplied, ModelRolledBack
+from everloop_shared.commands import CommandEdge
+from everloop_shared.errors import FieldError
+from everloop_shared.http import UnsupportedMediaType, read_body
+from everloop_shared.http.json_body import command_body
+from everloop_shared.text import Readable
+
+_LOOP_FILE_EXAMPLE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
+_ROLLBACK_EXAMPLE = {"application/json": {"reason": "complaints since noon"}}
+_RESUME_EXAMPLE = {"application/json": {"reason": "the cause is found"}}
+MAX_COMMAND_BYTES = 10_000
+Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
+JSON_TYPES = ("application/json",)
+YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+
+
+class RollbackBody(BaseModel):
+    """Roll the champion back, to the one before it or to a version by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Readable = Field(min_length=1, max_length=1000)
+    to: Readable | None = Field(None, min_length=1, max_length=256)
+
+
+class ResumeBody(BaseModel):
+    """Let gate and rollout act again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Readable = Field(min_length=1, max_length=1000)
+
+
+def add_commands(
+    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
+) -> None:
+    """Add the routes of all commands."""
+    _add_apply(routes, handlers, reader, commands, max_spec_bytes)
+    _add_rollback_and_resume(routes, handlers, reader, commands)
+    _add_delete(routes, handlers, reader, commands)
+
+
+def _add_apply(
+    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
+) -> None:
+    @routes.put("/{loop}", openapi_extra=_body_docs(_LOOP_FILE_EXAMPLE))
+    async def apply(loop: str, request: Request) -> JSONResponse:
+        """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new or an unchanged revision."""
+        command = await commands.accept(request.headers)
+        is_json = _is_json(request.headers.get("content-type", ""))
+        body = await read_body(request, max_spec_bytes)
+        spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
+        if spec.loop != loop:
+            wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them equal")
+            raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
+        known = await reader.loop(loop)
+        if known is None or known.spec != spec:
+            await handlers.check(spec)
+        events = await command.run(lambda actor: handlers.apply(spec, actor=actor))
+        state = await find_loop(reader, loop)
+        new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)
+        return JSONResponse(state_view(state), 201 if new else 200)
+
+
+def _add_rollback_and_resume(
+    routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge
+) -> None:
+    @routes.post("/{loop}/rollback", openapi_extra=_body_docs(_ROLLBACK_EXAMPLE))
+    async def rollback(loop: str, request: Request) -> JSONResponse:
+        """Roll the champion back and pin the loop to it until resume."""
+        command = await commands.accept(request.headers)
+        body = await command_body(RollbackBody, request, MAX_COMMAND_BYTES)
+        events = await command.run(lambda actor: handlers.rollback(loop, body.reason, body.to, actor=actor))
+        done = next((e for e in events if isinstance(e, ModelRolledBack)), None)
+        state = state_view(await find_loop(reader, loop))
+        return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
+
+    @routes.post("/{loop}/resume", openapi_extra=_body_docs(_RESUME_EXAMPLE))
+    async def resume(loop: str, request: Request) -> JSONResponse:
+        """Lift the pin of a rollback."""
+        command = await commands.accept(request.headers)
+        body = await command_body(ResumeBody, request, MAX_COMMAND_BYTES)
+        await command.run(lambda actor: handlers.resume(loop, body.reason, actor=actor))
+        return JSONResponse(state_view(await find_loop(reader, loop)))
+
+
+def _add_delete(routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge) -> None:
+    @routes.delete("/{loop}")
+    async def delete(loop: str, request: Request, reason: Reason = "deleted by a person") -> JSONResponse:
+        """Delete a loop; its log stays, and deleting it again changes nothing."""
+        command = await commands.accept(request.headers)
+        await command.run(lambda actor: handlers.delete(loop, reason, actor=actor))
+        gone = await reader.loop(loop)
+        return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
+
+
+def _body_docs(example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI documentation of a body that the route reads itself."""
+    content = {kind: {"schema": {"type": "object"}, "example": body} for kind, body in example.items()}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in JSON_TYPES + YAML_TYPES:
+        raise UnsupportedMediaType(f"{kind} is not supported; send application/yaml or application/json")
+    return kind in JSON_TYPES
