@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from everloop_metrics import class_name
-from everloop_models.model import Prediction
+from everloop_models.model import ModelPrediction
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import bounded
@@ -44,13 +44,13 @@ class Baseline:
         self._is_regression, self._default = spec.task == "regression", spec.initial_prediction
         self._labels = labels
 
-    def predict(self, features: Fields | None = None) -> Prediction:
+    def predict(self, features: Fields | None = None) -> ModelPrediction:
         """The majority class with the share of each, or the mean; features are ignored."""
         labels = self._labels
         value = majority_or_mean(labels, self._is_regression, self._default)
         if self._is_regression or not labels.count or not labels.classes:
-            return Prediction(value, None)
-        return Prediction(value, {class_name(name): n / labels.count for name, n in labels.classes.items()})
+            return ModelPrediction(value, None)
+        return ModelPrediction(value, {class_name(name): n / labels.count for name, n in labels.classes.items()})
 
 
 class RunningLabels:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
 from everloop_models.errors import ModelBroken
-from everloop_models.model import OnlineModel, Prediction
+from everloop_models.model import ModelPrediction, OnlineModel
 
 
 class Step(NamedTuple):
     """A prediction made before its label was learned, and its loss in [0, 1]."""
 
-    prediction: Prediction
+    prediction: ModelPrediction
     loss: float
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 NO_OFFSET = -1
@@ -19,17 +20,22 @@ class Version(NamedTuple):
     line: str
     offset: int = NO_OFFSET
 
-    @classmethod
-    def parse(cls, name: str) -> Version:
+    @staticmethod
+    def parse(name: str) -> Version:
         """The version of this name. A name whose offset is not a whole number has a line and no offset."""
-        line, _, offset = name.rpartition("@")
-        if not line:
-            return cls(name)
-        is_number = offset.isdecimal() and offset.isascii()
-        return cls(line, int(offset) if is_number else NO_OFFSET)
+        return _parse(name)
 
     def __str__(self) -> str:
         return self.line if self.offset == NO_OFFSET else f"{self.line}@{self.offset}"
+
+
+@lru_cache(maxsize=1_000)
+def _parse(name: str) -> Version:
+    line, _, offset = name.rpartition("@")
+    if not line:
+        return Version(name)
+    is_number = offset.isdecimal() and offset.isascii()
+    return Version(line, int(offset) if is_number else NO_OFFSET)
 
 
 def line_of(version: str) -> str:

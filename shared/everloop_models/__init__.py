@@ -9,7 +9,7 @@ from everloop_models.errors import (
     ModelSpecInvalid,
 )
 from everloop_models.formats import RANDOM_SEED, build, library_versions, load, save, verify_and_load
-from everloop_models.model import Model, OnlineModel, Prediction
+from everloop_models.model import Model, ModelPrediction, OnlineModel
 
 __all__ = [
     "RANDOM_SEED",
@@ -19,9 +19,9 @@ __all__ = [
     "FormatUnavailable",
     "Model",
     "ModelBroken",
+    "ModelPrediction",
     "ModelSpecInvalid",
     "OnlineModel",
-    "Prediction",
     "build",
     "library_versions",
     "load",

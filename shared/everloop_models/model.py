@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from everloop_schemas.envelope import Fields, Scalar
 
 
-class Prediction(NamedTuple):
+class ModelPrediction(NamedTuple):
     """A value of the label's type, and for classes the probability of each by its name (None where unknown)."""
 
     value: Scalar
@@ -25,7 +25,7 @@ class Model(Protocol):
     def signature(self) -> tuple[str, ...]:
         """The sorted names of the features it has learned from."""
 
-    def predict(self, features: Fields) -> Prediction:
+    def predict(self, features: Fields) -> ModelPrediction:
         """The prediction for these features; raises ModelBroken where it fails or is not finite."""
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from everloop_shared import postgresql
 from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
-from everloop_shared.file_lock import held
+from everloop_shared.file_lock import hold_file_lock
 
 log = logging.getLogger(__name__)
 READ_ONLY = "everloop_read_only"
@@ -93,7 +93,7 @@ class Database:
         well under a minute: PostgreSQL ends a session that idles longer, so that a dead process blocks nobody.
         """
         if self._sqlite:
-            return held(Path(f"{self.url.database}.{what}.lock") if self.url.database else None)
+            return hold_file_lock(Path(f"{self.url.database}.{what}.lock") if self.url.database else None)
         return self._alone(postgresql.lock(self.schema, what))
 
     @asynccontextmanager

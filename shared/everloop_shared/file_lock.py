@@ -16,7 +16,7 @@ LOOK_EVERY_S = 0.01
 
 
 @asynccontextmanager
-async def held(path: Path | None) -> AsyncIterator[None]:
+async def hold_file_lock(path: Path | None) -> AsyncIterator[None]:
     """Hold the file, made when missing; None holds nothing. Raises Unavailable when another holds it for 10 s."""
     if path is None:
         yield

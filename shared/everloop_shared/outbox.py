@@ -118,7 +118,7 @@ class SqlUnitOfWork:
                 self._pending = self._pending or self._told
 
     @asynccontextmanager
-    async def part(self) -> AsyncIterator[None]:
+    async def savepoint(self) -> AsyncIterator[None]:
         """A savepoint: what is written inside is undone when the block raises, and the rest is not."""
         async with self.session.begin_nested():
             yield

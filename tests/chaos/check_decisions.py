@@ -23,12 +23,12 @@ PROMOTED, ROLLED_BACK, REGISTERED = (
 
 
 def check_decisions(log: Log, loop: str, findings: Findings) -> None:
-    """Numbered without a gap, each with the hash of the one before, and the state is the last one's."""
+    """Numbered without a gap, each with the hash of the previous one; the state is that of the last one."""
     decided: dict[int, Record] = {}
     for record in log.of(DECIDED, loop):
         number = record.event["sequence"]
         expected = decided.setdefault(number, record)
-        findings.expect("a decision is told in one wording", expected.raw == record.raw, f"{loop} {number}")
+        findings.expect("duplicates of a decision are equal", expected.raw == record.raw, f"{loop} {number}")
     findings.expect("decisions are in order", list(decided) == sorted(decided), f"{loop}: {list(decided)}")
     findings.expect("no decision is missing", sorted(decided) == list(range(len(decided))), f"{loop}: {list(decided)}")
     for number in sorted(decided)[1:]:
@@ -40,21 +40,21 @@ def check_decisions(log: Log, loop: str, findings: Findings) -> None:
 
 
 def check_dead_letters(log: Log, poison: Collection[bytes], findings: Findings) -> None:
-    """Nothing that was acknowledged is parked; what is parked has its bytes and the reason."""
+    """No acknowledged record is a dead letter; a dead letter has the bytes and the reason."""
     for topic, records in log.records.items():
         for record in records if topic.endswith(".dead_letter.v1") else []:
             if record.raw in poison:
                 continue
             data = record.data
-            lies = next((r for r in log.records[data["topic"]] if (r.partition, r.offset) == _place(data)), None)
-            whole = lies is not None and b64decode(data.get("value") or "") == lies.raw
+            original = next((r for r in log.records[data["topic"]] if (r.partition, r.offset) == _place(data)), None)
+            complete = original is not None and b64decode(data.get("value") or "") == original.raw
             what = (
                 f"{topic} {data['topic']}/{data['partition']}/{data['offset']} {data['error']}: {data['reason'][:200]}"
             )
             findings.expect(
-                "a dead letter has its bytes and a reason", whole and data["reason"] and data["error"], what
+                "a dead letter has its bytes and a reason", complete and data["reason"] and data["error"], what
             )
-            findings.expect("nothing good is a dead letter", lies is not None and lies.raw in poison, what)
+            findings.expect("no valid record is a dead letter", original is not None and original.raw in poison, what)
 
 
 def _place(data: dict[str, Any]) -> tuple[int, int]:
@@ -62,11 +62,11 @@ def _place(data: dict[str, Any]) -> tuple[int, int]:
 
 
 def recount(log: Log, loop: str) -> dict[str, Any]:
-    """What `everloop status` must say, counted on the topics."""
+    """The numbers of `everloop status`, counted on the topics."""
     outcomes: dict[str, Record] = {}
     for record in log.of(OUTCOMES, loop):
-        known = outcomes.setdefault(record.event["subject"], record)
-        if record.data["correction"] > known.data["correction"]:
+        before = outcomes.setdefault(record.event["subject"], record)
+        if record.data["correction"] > before.data["correction"]:
             outcomes[record.event["subject"]] = record
     decided = log.first(DECIDED, loop).values()
     trained = {r.data["version"] for r in log.of("training.model_trained.v1", loop)}
@@ -91,21 +91,21 @@ def _loop(record: Record) -> str:
 
 
 def _served(outcomes: list[Record]) -> float:
-    """The accuracy of what was served, or for numbers the mean absolute error, each judged by its last label."""
+    """The accuracy of the served predictions, or for numbers their mean absolute error, by the last labels."""
     scored: list[tuple[Any, Any]] = [
         (r.data["prediction"], r.data["label"]) for r in outcomes if r.data.get("label") is not None
     ]
     if not scored:
         return 0.0
     if isinstance(scored[0][1], bool):
-        return float(sum(said == label for said, label in scored) / len(scored))
-    return float(sum(abs(said - label) for said, label in scored) / len(scored))
+        return float(sum(predicted == label for predicted, label in scored) / len(scored))
+    return float(sum(abs(predicted - label) for predicted, label in scored) / len(scored))
 
 
 def equal_totals(counted: dict[str, Any], status: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where the recount and monitoring's status differ: (counted, told)."""
-    told = {**status, "served": status.get("accuracy", {}).get("served", -1)}
-    differ = {k: (v, told.get(k)) for k, v in counted.items() if v != told.get(k)}
+    """Where the recount and monitoring's status differ: (counted, reported)."""
+    reported = {**status, "served": status.get("accuracy", {}).get("served", -1)}
+    differ = {k: (v, reported.get(k)) for k, v in counted.items() if v != reported.get(k)}
     if "served" in differ and abs(differ["served"][0] - differ["served"][1]) < 1e-9:
         del differ["served"]  # sums in another order
     return differ
@@ -124,7 +124,7 @@ def check_registry_rebuild(folder: Path, bootstrap: str, findings: Findings) -> 
     findings.expect("the registry's dump equals a rebuild", same, f"{used[:200]} <> {rebuilt[:200]}")
 
 
-def _registry(word: str, env: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "everloop_registry", word]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+def _registry(command: str, env: dict[str, str]) -> str:
+    arguments = [sys.executable, "-m", "everloop_registry", command]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=env, check=False)
     return done.stdout if done.returncode == 0 else ""

@@ -1,6 +1,6 @@
 """Feature values follow from the log, bit for bit: there is one order of an entity's inputs that explains all of them.
 
-See decision 0090 for what a fair replay is.
+Decision 0090 defines a fair replay.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from everloop_features import FeaturePlan, compile_features
 from everloop_schemas.loop import LoopSpec
 
 COMPUTED, STATES, JOINED = "feature.features_computed.v1", "feature.entity_state.v1", "feature.label_joined.v1"
-STEPS = 200_000
+MAX_STEPS = 200_000
 State = dict[str, Any]
 
 
 @dataclass
 class Inputs:
-    """What moves one entity: three sequences, each in its order; their interleaving is feature's to decide."""
+    """The inputs of one entity: three sequences, each in its order; feature decides how they interleave."""
 
     events: list[Record] = field(default_factory=list)
-    asked: list[Record] = field(default_factory=list)
+    rest: list[Record] = field(default_factory=list)
     labels: list[Record] = field(default_factory=list)
 
 
 @dataclass
-class Told:
-    """What was published of one entity: vectors by prediction id, and states by the input that led to them."""
+class Published:
+    """The published results of one entity: vectors by prediction id, and states by the input that led to them."""
 
     vectors: dict[str, dict[str, Any]] = field(default_factory=dict)
     states: dict[str, tuple[int, State]] = field(default_factory=dict)
 
 
 def check_features(log: Log, loop: str, spec: LoopSpec, findings: Findings) -> None:
-    """The vectors of the stream door and the states, then what REST predictions used."""
+    """The vectors of the stream and the states, then the features that REST predictions used."""
     plan = compile_features(spec)
-    told, inputs = _told(log, loop), _inputs(log, loop)
+    published, inputs = _published(log, loop), _inputs(log, loop)
     made = log.first(MADE, loop, "subject")
     for record in log.of(COMPUTED, loop):
         prediction = made.get(record.data["prediction_id"])
         same = prediction is not None and prediction.data["features"] == record.data["features"]
-        rest = prediction is not None and prediction.data["door"] == "rest"
-        findings.expect("a prediction uses the vector on the log", same or rest, record.data["prediction_id"])
+        by_rest = prediction is not None and prediction.data["door"] == "rest"
+        findings.expect("a prediction uses the vector on the log", same or by_rest, record.data["prediction_id"])
     for entity, given in sorted(inputs.items()):
-        missing = [r.event["id"] for r in given.events if r.event["id"] not in told[entity].vectors]
+        missing = [r.event["id"] for r in given.events if r.event["id"] not in published[entity].vectors]
         findings.expect("every observation has a vector", not missing, f"{loop}/{entity}: {missing[:9]}")
-        path, best = explain(plan, given, told[entity])
+        path, best = explain(plan, given, published[entity])
         findings.expect("vectors equal a replay of the inputs", path is not None, f"{loop}/{entity}: {best}")
         if path is not None:
             _check_rest(plan, loop, entity, path, given, made, findings)
@@ -62,7 +62,7 @@ def check_features(log: Log, loop: str, spec: LoopSpec, findings: Findings) -> N
 def _inputs(log: Log, loop: str) -> dict[str, Inputs]:
     found: dict[str, Inputs] = defaultdict(Inputs)
     seen = set[str]()
-    for topic, of in ((EVENTS, "events"), (OBSERVED, "asked"), (JOINED, "labels")):
+    for topic, of in ((EVENTS, "events"), (OBSERVED, "rest"), (JOINED, "labels")):
         for record in log.of(topic, loop):
             if (mark := f"{of == 'labels'}/{record.event['id']}") not in seen:
                 seen.add(mark)
@@ -70,8 +70,8 @@ def _inputs(log: Log, loop: str) -> dict[str, Inputs]:
     return found
 
 
-def _told(log: Log, loop: str) -> dict[str, Told]:
-    found: dict[str, Told] = defaultdict(Told)
+def _published(log: Log, loop: str) -> dict[str, Published]:
+    found: dict[str, Published] = defaultdict(Published)
     for record in log.of(COMPUTED, loop):
         found[record.data["entity"]].vectors.setdefault(record.data["prediction_id"], record.data["features"])
     for record in log.of(STATES, loop):
@@ -80,17 +80,17 @@ def _told(log: Log, loop: str) -> dict[str, Told]:
     return found
 
 
-def explain(plan: FeaturePlan, given: Inputs, told: Told) -> tuple[list[State] | None, str]:
-    """The states of an entity along an order of its inputs that leads to all that was told; else how far it goes.
+def explain(plan: FeaturePlan, given: Inputs, published: Published) -> tuple[list[State] | None, str]:
+    """The states of an entity along an order of its inputs that leads to all published results; else how far it goes.
 
-    A search over (events, asked, labels) done so far: an input whose own vector or state was told must lead to it.
+    A search over the inputs done so far (events, rest, labels): one whose vector or state is published must give it.
     """
     stack: list[tuple[tuple[int, int, int], State]] = [((0, 0, 0), {})]
-    path, tried, best = list[State](), set[str](), ((0, 0, 0), "nothing was tried")
-    ends = (len(given.events), len(given.asked), len(given.labels))
-    for _ in range(STEPS):
+    path, tried, best = list[State](), set[str](), ((0, 0, 0), "no input was tried")
+    ends = (len(given.events), len(given.rest), len(given.labels))
+    for _ in range(MAX_STEPS):
         if not stack:
-            return None, f"after {best[0]} of {ends} (events, asked, labels): {best[1]}"
+            return None, f"after {best[0]} of {ends} (events, rest, labels): {best[1]}"
         at, state = stack.pop()
         mark = f"{at} {json.dumps(state, sort_keys=True)}"
         if mark in tried:
@@ -100,28 +100,28 @@ def explain(plan: FeaturePlan, given: Inputs, told: Told) -> tuple[list[State] |
         path.append(state)
         if at == ends:
             return path, ""
-        follow, why = _next(plan, given, told, at, state)
+        follow, why = _next(plan, given, published, at, state)
         if at >= best[0]:
             best = (at, why)
         stack += reversed(follow)
-    return None, f"no order found in {STEPS} steps; as far as {best[0]} of {ends}: {best[1]}"
+    return None, f"no order found in {MAX_STEPS} steps; as far as {best[0]} of {ends}: {best[1]}"
 
 
 def _next(
-    plan: FeaturePlan, given: Inputs, told: Told, at: tuple[int, int, int], state: State
+    plan: FeaturePlan, given: Inputs, published: Published, at: tuple[int, int, int], state: State
 ) -> tuple[list[tuple[tuple[int, int, int], State]], str]:
-    """Where one more input can lead, and why others cannot."""
+    """The states that one more input can lead to, and why others are excluded."""
     e, a, w = at
     found, why = list[tuple[tuple[int, int, int], State]](), list[str]()
     for where, record in (
         ((e + 1, a, w), given.events[e] if e < len(given.events) else None),
         ((e, a, w + 1), given.labels[w] if w < len(given.labels) else None),
-        ((e, a + 1, w), given.asked[a] if a < len(given.asked) else None),
+        ((e, a + 1, w), given.rest[a] if a < len(given.rest) else None),
     ):
         if record is None:
             continue
         after, features = _apply(plan, record, state)
-        wrong = _contradicts(record, after, features, e + a + (where[2] == w), told)
+        wrong = _contradicts(record, after, features, e + a + (where[2] == w), published)
         why += [f"{record.event['id']} {wrong}"] if wrong else []
         found += [] if wrong else [(where, after)]
     return found, "; ".join(why)
@@ -137,13 +137,13 @@ def _apply(plan: FeaturePlan, record: Record, state: State) -> tuple[State, dict
     return json.loads(json.dumps(after)), features
 
 
-def _contradicts(record: Record, after: State, features: Any, applied: int, told: Told) -> str:
+def _contradicts(record: Record, after: State, features: Any, applied: int, published: Published) -> str:
     name = record.event["id"]
-    if features is not None and (vector := told.vectors.get(name)) is not None and vector != features:
+    if features is not None and (vector := published.vectors.get(name)) is not None and vector != features:
         return f"has {vector}, this order gives {features}"
-    known = told.states.get(name)
-    if known is not None and known != (applied, after):
-        return f"left the state {known}, this order gives {(applied, after)}"
+    state = published.states.get(name)
+    if state is not None and state != (applied, after):
+        return f"left the state {state}, this order gives {(applied, after)}"
     return ""
 
 
@@ -156,15 +156,15 @@ def _check_rest(
     made: dict[str, Record],
     findings: Findings,
 ) -> None:
-    """A REST prediction used a state of the entity, or its own last one, moved on by the observation before."""
+    """A REST prediction used a state of the entity, or its own last one, after the observation before it."""
     own: list[State] = []
-    for record in given.asked:
+    for record in given.rest:
         prediction = made.get(record.event["id"])
         if prediction is None or prediction.data["door"] != "rest":
             continue
         used = prediction.data["features"]
         mine = [after for after, features in (_apply(plan, record, state) for state in own) if features == used]
-        told = [after for after, features in (_apply(plan, record, state) for state in path) if features == used]
-        findings.expect("REST features equal a replay", mine or told, f"{loop}/{entity} {record.event['id']}: {used}")
-        findings.figures["REST predictions ahead of the feature service's word"] += not told
-        own = mine + told
+        on_log = [after for after, features in (_apply(plan, record, state) for state in path) if features == used]
+        findings.expect("REST features equal a replay", mine or on_log, f"{loop}/{entity} {record.event['id']}: {used}")
+        findings.figures["REST predictions ahead of feature's published states"] += not on_log
+        own = mine + on_log

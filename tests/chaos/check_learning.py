@@ -25,20 +25,20 @@ Table = dict[tuple[str, int], float]
 
 
 @dataclass
-class Line:
-    """A line learned again: its losses, and its model at the offsets where it became a version."""
+class ReplayedLine:
+    """A line learned again: its losses, and predictions of its model at the offsets of its versions."""
 
     losses: dict[int, float]
     probes: dict[int, list[Any]]
 
 
 def check_learning(log: Log, loop: str, spec: LoopSpec, findings: Findings) -> None:
-    """All that training said of a loop, against its outcome log."""
+    """What training published about a loop, against its outcome log."""
     outcomes = _learnable(log, loop)
-    table = _table(log, loop, CHALLENGES, "losses of a line are told once", findings)
-    told = {offset for line, offset in table if line == "0"}
+    table = _table(log, loop, CHALLENGES, "losses of a line are published once", findings)
+    published = {offset for line, offset in table if line == "0"}
     wanted = {r.offset for r in outcomes}
-    findings.expect("every outcome is judged", told == wanted, f"{loop}: {sorted(told ^ wanted)[:20]}")
+    findings.expect("every outcome has its losses", published == wanted, f"{loop}: {sorted(published ^ wanted)[:20]}")
     scales, baseline = _scales(outcomes, spec)
     _compare(loop, "0", baseline, table, findings)
     versions = _versions(log, loop)
@@ -50,20 +50,20 @@ def check_learning(log: Log, loop: str, spec: LoopSpec, findings: Findings) -> N
         for offset, probe in line.probes.items():
             same = probe == _probe(_load(at[offset]), outcomes)
             findings.expect("a version equals the line learned again", same, f"{loop} {data['line']}@{offset}")
-    _predictions(log, loop, versions, findings)
+    _check_predictions(log, loop, versions, findings)
 
 
 def check_evaluations(log: Log, loop: str, findings: Findings) -> None:
-    """Monitoring judged each first label once."""
-    table = _table(log, loop, EVALUATED, "losses of a version are told once", findings)
+    """Monitoring evaluated each first label once."""
+    table = _table(log, loop, EVALUATED, "losses of a version are published once", findings)
     first = {r.event["subject"]: r for r in reversed(list(log.of(OUTCOMES, loop)))}
     wanted = {r.offset for r in first.values() if r.data.get("label") is not None}
-    told = {offset for _, offset in table}
-    findings.expect("every outcome is evaluated", told == wanted, f"{loop}: {sorted(told ^ wanted)[:20]}")
+    published = {offset for _, offset in table}
+    findings.expect("every outcome is evaluated", published == wanted, f"{loop}: {sorted(published ^ wanted)[:20]}")
 
 
 def _learnable(log: Log, loop: str) -> list[Record]:
-    """The first words with a label; a record that was written twice is learned once, where it lies first."""
+    """The first outcomes with a label; a duplicate record is learned once, at its first offset."""
     first = {r.event["id"]: r for r in reversed(list(log.of(OUTCOMES, loop)))}
     found = [r for r in first.values() if r.data["correction"] == 0 and r.data.get("label") is not None]
     return sorted(found, key=lambda r: r.offset)
@@ -82,7 +82,7 @@ def _table(log: Log, loop: str, topic: str, claim: str, findings: Findings) -> T
 
 
 def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[float], dict[int, float]]:
-    """What the loss function knew at each outcome, and the losses of the baseline."""
+    """The scale of the loss function at each outcome, and the losses of the baseline."""
     losses, labels = Losses(spec), RunningLabels(spec.task == "regression")
     baseline, scales, found = Baseline(spec, labels), list[float](), dict[int, float]()
     for record in outcomes:
@@ -96,15 +96,15 @@ def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[float], dict[i
 
 def _learn_again(
     run: dict[str, Any], spec: LoopSpec, outcomes: list[Record], scales: list[float], at: dict[int, Record]
-) -> Line:
+) -> ReplayedLine:
     model, losses = build(ModelSpec.model_validate(run["model"]), spec), Losses(spec)
-    line = Line({}, {})
+    line = ReplayedLine({}, {})
     for record, scale in zip(outcomes, scales, strict=True):
         if record.offset < run["start_offset"]:
             continue
         losses.spread.width = scale
-        said = model.predict(record.data["features"])
-        loss = losses.loss(record.data["label"], said.value, said.probabilities)
+        predicted = model.predict(record.data["features"])
+        loss = losses.loss(record.data["label"], predicted.value, predicted.probabilities)
         model.learn(record.data["features"], record.data["label"])
         if record.offset > run["requested_offset"]:
             line.losses[record.offset] = loss
@@ -114,11 +114,11 @@ def _learn_again(
 
 
 def _compare(loop: str, line: str, losses: dict[int, float], table: Table, findings: Findings) -> None:
-    for (name, offset), told in table.items():
+    for (name, offset), published in table.items():
         if name == line:
             again = losses.get(offset)
-            what = f"{loop} {line} at {offset}: told {told}, learned again {again}"
-            findings.expect("losses equal a line learned again", told == again, what)
+            what = f"{loop} {line} at {offset}: published {published}, learned again {again}"
+            findings.expect("losses equal a line learned again", published == again, what)
 
 
 def _versions(log: Log, loop: str) -> dict[str, Record]:
@@ -134,20 +134,20 @@ def _probe(model: OnlineModel, outcomes: list[Record]) -> list[Any]:
     return [tuple(model.predict(r.data["features"])) for r in outcomes[::7]]
 
 
-def _predictions(log: Log, loop: str, versions: dict[str, Record], findings: Findings) -> None:
-    """What was served follows from features and artifact; version 0 counts labels as they come, and is left out."""
+def _check_predictions(log: Log, loop: str, versions: dict[str, Record], findings: Findings) -> None:
+    """A prediction follows from features and artifact; version 0 counts labels as they arrive, and is left out."""
     by_version: dict[str, list[tuple[str, Any, dict[str, Any]]]] = defaultdict(list)
     for record in log.of(MADE, loop):
-        for said in (record.data, *record.data["shadows"]):
-            by_version[said["version"]].append((record.event["subject"], said, record.data["features"]))
-    for version, spoken in by_version.items():
+        for made in (record.data, *record.data["shadows"]):
+            by_version[made["version"]].append((record.event["subject"], made, record.data["features"]))
+    for version, predictions in by_version.items():
         if version == "0":
             continue
         model = _load(versions[version]) if version in versions else None
-        findings.expect("what serves was trained", model is not None, f"{loop} {version}")
-        for subject, said, features in spoken if model else []:
+        findings.expect("a served version was trained", model is not None, f"{loop} {version}")
+        for subject, made, features in predictions if model else []:
             assert model is not None
             again = model.predict(features)
-            same = (again.value, again.probabilities) == (said["prediction"], said.get("probabilities"))
-            what = f"{loop} {subject} by {version}: {said['prediction']}, again {again.value}"
+            same = (again.value, again.probabilities) == (made["prediction"], made.get("probabilities"))
+            what = f"{loop} {subject} by {version}: {made['prediction']}, again {again.value}"
             findings.expect("a prediction replays from its artifact", same, what)

@@ -1,4 +1,4 @@
-"""What the checker found, each with the ids it is about."""
+"""The findings of the checker, each with the ids that it is about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Findings:
-    """Broken promises, by claim; and `figures` of what was looked at, so that nothing found means something."""
+    """Claims that do not hold; `figures` counts the checks, so that no finding means something."""
 
     found: list[tuple[str, str]] = field(default_factory=list)
     figures: Counter[str] = field(default_factory=Counter)
@@ -19,7 +19,7 @@ class Findings:
         self.found.append((claim, what))
 
     def expect(self, claim: str, holds: object, what: Any) -> None:
-        """Count one look at a claim, and a finding where it does not hold."""
+        """Count one check of a claim, and add a finding where it does not hold."""
         self.figures[claim] += 1
         if not holds:
             self.add(claim, str(what() if callable(what) else what)[:600])

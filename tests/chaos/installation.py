@@ -1,4 +1,4 @@
-"""The installation under test: started and stopped by the command, looked at as anybody can."""
+"""The installation under test: started and stopped by the command, inspected as a user can."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Installation:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def listed(self) -> dict[str, Any]:
-        """What services.json says; empty while there is none."""
+        """The content of services.json; empty while there is none."""
         try:
             found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
         except (OSError, ValueError):
@@ -61,7 +61,7 @@ class Installation:
         return found
 
     def url(self, service: str) -> str | None:
-        """The door of a service."""
+        """The URL of a service."""
         found = self.listed().get(service, {}).get("url")
         return str(found) if found else None
 
@@ -93,7 +93,7 @@ class Installation:
             return False
 
     def status(self, loop: str) -> dict[str, Any]:
-        """Monitoring's word on a loop; empty while it is away."""
+        """Monitoring's status of a loop; empty while it is away."""
         try:
             url = f"{self.url('monitoring')}/v1/loops/{loop}/status"
             answer = httpx.get(url, timeout=10, trust_env=False)
@@ -103,8 +103,8 @@ class Installation:
 
 
 @contextmanager
-def standing(folder: Path) -> Iterator[Installation]:
-    """An installation of one's own, up, with the loops applied; stopped at the end, its folder left."""
+def running(folder: Path) -> Iterator[Installation]:
+    """An installation that runs, with the loops applied; stopped at the end, its folder stays."""
     installation = Installation(folder)
     folder.mkdir(parents=True, exist_ok=True)
     done = installation.up()

@@ -1,4 +1,4 @@
-"""What the doors acknowledged, as the applications remember it: the only thing the checker believes besides the log."""
+"""What the endpoints acknowledged to the applications: the checker's only source besides the log."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 
 @dataclass
-class Word:
-    """A label or feedback, and whether the door said 202."""
+class SentLabel:
+    """A label or feedback, and whether ingest answered 202."""
 
     kind: Literal["label", "feedback"]
     body: dict[str, Any]
@@ -19,43 +19,43 @@ class Word:
 
 
 @dataclass
-class Asked:
+class SentObservation:
     """One observation under the application's own id, with the answer that a REST prediction got."""
 
     loop: str
     id: str
-    door: Literal["stream", "rest"]
+    via: Literal["stream", "rest"]
     entity: str
     fields: dict[str, Any]
     acknowledged: bool = False
     answer: dict[str, Any] | None = None
-    words: list[Word] = field(default_factory=list)
+    labels: list[SentLabel] = field(default_factory=list)
 
 
 @dataclass
 class Journal:
-    """Everything that was sent. `surprises` are answers that no door should give."""
+    """Everything that was sent. `surprises` are answers that no endpoint should give."""
 
-    asked: dict[tuple[str, str], Asked] = field(default_factory=dict)
+    observations: dict[tuple[str, str], SentObservation] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
 
-    def add(self, asked: Asked) -> Asked:
-        """Remember an observation before it is sent for the first time."""
-        self.asked[asked.loop, asked.id] = asked
-        return asked
+    def add(self, observation: SentObservation) -> SentObservation:
+        """Add an observation before it is sent for the first time."""
+        self.observations[observation.loop, observation.id] = observation
+        return observation
 
-    def of(self, loop: str) -> Iterator[Asked]:
+    def of(self, loop: str) -> Iterator[SentObservation]:
         """What was sent to a loop."""
-        return (a for a in self.asked.values() if a.loop == loop)
+        return (a for a in self.observations.values() if a.loop == loop)
 
     @property
     def acknowledged(self) -> int:
-        """How many observations and words the doors took."""
-        return sum(a.acknowledged + sum(w.acknowledged for w in a.words) for a in self.asked.values())
+        """How many observations, labels and feedback were acknowledged."""
+        return sum(a.acknowledged + sum(w.acknowledged for w in a.labels) for a in self.observations.values())
 
     def save(self, file: Path) -> None:
-        """Write it, so that the checker can look again later."""
-        lines = [json.dumps(asdict(a)) for a in self.asked.values()]
+        """Write it, so that the checker can run again later."""
+        lines = [json.dumps(asdict(a)) for a in self.observations.values()]
         file.write_text("\n".join([json.dumps({"surprises": self.surprises}), *lines]))
 
     @classmethod
@@ -65,6 +65,6 @@ class Journal:
         journal = cls(surprises=json.loads(first)["surprises"])
         for line in lines:
             values = json.loads(line)
-            words = [Word(**w) for w in values.pop("words")]
-            journal.add(Asked(**values, words=words))
+            labels = [SentLabel(**w) for w in values.pop("labels")]
+            journal.add(SentObservation(**values, labels=labels))
         return journal

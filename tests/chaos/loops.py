@@ -1,4 +1,4 @@
-"""The loops of the chaos run, and the world they live in: it turns over half-way, so that models have to change."""
+"""The loops of the chaos run and their data, whose labels are inverted half-way, so that models have to change."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ SPECS = {"alpha": ALPHA, "beta": BETA}
 
 
 @dataclass
-class World:
-    """Makes observations and knows the truth about them; `turned` turns it over."""
+class DataGenerator:
+    """Makes observations and their labels; `inverted` inverts the labels."""
 
     random: Random
-    turned: bool = False
+    inverted: bool = False
 
     def fields(self, loop: str) -> dict[str, Any]:
         """An observation."""
@@ -48,13 +48,13 @@ class World:
         return fields | {"kind": self.random.choice("ab")} if loop == "alpha" else fields
 
     def label(self, loop: str, fields: dict[str, Any]) -> bool | float:
-        """The truth, as far as it can be known."""
-        side = -1 if self.turned else 1
+        """Its label, with noise."""
+        side = -1 if self.inverted else 1
         signal = side * (2 * fields["x"] + 0.3 * fields["y"])
         if loop == "alpha":
             return bool(signal + self.random.gauss(0, 0.3) > 0)
         return float(signal + self.random.gauss(0, 0.1))
 
     def other(self, label: bool | float) -> bool | float:
-        """Another truth, for a correction."""
+        """Another label, for a correction."""
         return (not label) if isinstance(label, bool) else float(label) + self.random.gauss(0, 1)

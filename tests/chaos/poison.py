@@ -1,4 +1,4 @@
-"""Records that nobody can use, for every topic that somebody reads."""
+"""Records that no service can process, for every topic that a service consumes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from tests.chaos.topics import Log, Record
 
-BIG = 5_000_000
+TOO_LARGE_BYTES = 5_000_000
 ASIDE = "aside"
-"""A loop that is there for a revision that will never come."""
+"""A loop for records of a revision that is never applied."""
 CONSUMED = (
     "ingest.event_received.v1",
     "ingest.label_received.v1",
@@ -39,17 +39,17 @@ WAITED_FOR = (
     "serving.prediction_made.v1",
     "feature.features_computed.v1",
 )
-"""Topics whose readers need the loop in the revision named: they wait for it, and give up."""
+"""Topics whose consumers wait for the revision of a record, and then give up."""
 
 
 def poison(log: Log, loop: str) -> Iterator[tuple[str, Record]]:
-    """Topic and record; one that looks like a real one is made from the last of the loop on the topic."""
+    """Topic and record; the broken events are made from the loop's last record on the topic."""
     for topic in CONSUMED:
         last = [*log.of(topic, loop)][-1:]
         key = last[0].key if last else loop.encode()
         wrong: list[Any] = [b"\xff\x00 not json", b'{"half": ', b"[1, 2]", b"null", b"5" * 50]
-        wrong += [{"loop": loop, "type": topic, "data": 7}, {"loop": loop, "type": "of.nobody.v1", "data": {}}]
-        wrong += [b"x" * BIG]
+        wrong += [{"loop": loop, "type": topic, "data": 7}, {"loop": loop, "type": "of.no_service.v1", "data": {}}]
+        wrong += [b"x" * TOO_LARGE_BYTES]
         for record in last:
             wrong += list(_broken(record.event, topic))
         for value in wrong:

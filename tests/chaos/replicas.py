@@ -11,15 +11,16 @@ from tests.chaos.installation import Installation
 
 from everloop.local import processes
 from everloop.local.ports import HOST, free_port
+from everloop_schemas.topology import SERVICES
 
-SERVICES = ("ingest", "feature", "serving", "training")
-"""Those that can have one: registry and monitoring keep a database, which on SQLite is one process's own."""
+REPLICATED = tuple(service.name for service in SERVICES.values() if not service.database)
+"""Services with a database have one process here: SQLite files are not shared."""
 SUFFIX = "-2"
 
 
 @dataclass
 class Replicas:
-    """One more process of each of `SERVICES`, with a name and a folder of its own; the artifacts are shared."""
+    """One more process of each of `REPLICATED`, with a name and a folder of its own; the artifacts are shared."""
 
     installation: Installation
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -27,11 +28,11 @@ class Replicas:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a fault can be done to."""
-        return tuple(service + SUFFIX for service in SERVICES)
+        """The names of the replicas, as targets of faults."""
+        return tuple(service + SUFFIX for service in REPLICATED)
 
     def start_missing(self) -> None:
-        """Start those that do not run, as an orchestrator would."""
+        """Start the replicas that do not run, as an orchestrator would."""
         for name in self.names:
             if name not in self.running or self.running[name].poll() is not None:
                 self.running[name] = self._start(name.removesuffix(SUFFIX), name)

@@ -1,4 +1,4 @@
-"""One chaos run: an installation, its load, its faults, peace, and the checker's word."""
+"""One chaos run: an installation, load, faults, a wait until it is at rest, and the checks."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ from tests.chaos.check_decisions import (
 from tests.chaos.check_features import check_features
 from tests.chaos.check_ids import check_duplicates, check_ids
 from tests.chaos.check_learning import check_evaluations, check_learning
-from tests.chaos.faults import TARGETS, InstallationIsGone, Storm, schedule
+from tests.chaos.faults import TARGETS, FaultInjector, InstallationIsGone, schedule
 from tests.chaos.findings import Findings
-from tests.chaos.installation import Installation, standing
+from tests.chaos.installation import Installation, running
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load
-from tests.chaos.replicas import SERVICES as TWINS
-from tests.chaos.replicas import Replicas
+from tests.chaos.replicas import REPLICATED, Replicas
 from tests.chaos.topics import Log, ends, keep_all, read
 
 from everloop_schemas.loop import LoopSpec
 
-QUIET_S, PEACE_WITHIN_S, GIVE_UP_S = 6.0, 150.0, 90.0
+QUIET_S, REST_WITHIN_S, GIVE_UP_AFTER_S = 6.0, 150.0, 90.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long, how hard. `every`: seconds between faults, 0 for none; `replicas`: two of what can have two."""
+class ChaosPlan:
+    """The run. `every`: seconds between faults, 0 for none; `replicas`: two processes of each service that can."""
 
     folder: Path
     seconds: float = 60
@@ -51,44 +50,46 @@ class Plan:
 
 
 @dataclass
-class Report:
-    """What happened, and what the checker found."""
+class ChaosReport:
+    """What was done, and the findings."""
 
     journal: Journal
-    storm: Storm
+    faults: FaultInjector
     findings: Findings
     answers: dict[str, dict[int, int]] = field(default_factory=dict)
     gone: bool = False
 
     def summary(self) -> dict[str, Any]:
         """The figures."""
-        did = self.storm.done
+        did = self.faults.done
         counted = {k: did[k] for k in ("kill", "stop", "restart", "skipped")}
         return {**counted, "acknowledged": self.journal.acknowledged, "findings": len(self.findings.found)}
 
     def text(self) -> str:
-        """All of it, for people; a few of each kind of finding."""
-        lines = [f"  {what}" for what in self.storm.told]
-        lines += [f"  looked at {n:>7}  {claim}" for claim, n in sorted(self.findings.figures.items())]
-        lines += [f"  answers {door}: {dict(sorted(seen.items()))}" for door, seen in sorted(self.answers.items())]
+        """All of it, for people, with a few findings of each claim."""
+        lines = [f"  {what}" for what in self.faults.messages]
+        lines += [f"  checked {n:>7}  {claim}" for claim, n in sorted(self.findings.figures.items())]
+        lines += [
+            f"  answers {endpoint}: {dict(sorted(seen.items()))}" for endpoint, seen in sorted(self.answers.items())
+        ]
         for claim, found in self.findings.by_claim().items():
             lines += [f"FINDING {claim}: {len(found)}", *(f"    {what}" for what in found[:8])]
         return "\n".join([*lines, json.dumps(self.summary())])
 
 
-async def chaos(plan: Plan) -> Report:
-    """Run all of it. The installation is stopped at the end; its folder is left."""
-    with standing(plan.folder) as installation:
+async def chaos(plan: ChaosPlan) -> ChaosReport:
+    """Run all of it. The installation is stopped at the end; its folder stays."""
+    with running(plan.folder) as installation:
         await keep_all(installation.bootstrap)
         replicas = Replicas(installation) if plan.replicas else None
         try:
             if replicas:
                 replicas.start_missing()
-            report = await storm(installation, plan, replicas)
+            report = await run_under_faults(installation, plan, replicas)
             report.journal.save(plan.folder / "journal.jsonl")
             if report.gone:
                 return report
-            await peace(installation, report.journal, report.findings)
+            await wait_for_rest(installation, report.journal, report.findings)
             await check(installation, report.journal, report.findings)
             return report
         finally:
@@ -96,17 +97,19 @@ async def chaos(plan: Plan) -> Report:
                 replicas.end()
 
 
-async def storm(installation: Installation, plan: Plan, replicas: Replicas | None = None) -> Report:
-    """Load under faults, until everything in hand has been acknowledged."""
-    journal, faults = Journal(), Storm(installation, plan.stop_s, replicas)
+async def run_under_faults(
+    installation: Installation, plan: ChaosPlan, replicas: Replicas | None = None
+) -> ChaosReport:
+    """Load under faults, until everything that was sent is acknowledged."""
+    journal, faults = Journal(), FaultInjector(installation, plan.stop_s, replicas)
     load = Load(installation.url, journal, plan.seed, plan.rate)
-    report = Report(journal, faults, Findings(), load.answers)
+    report = ChaosReport(journal, faults, Findings(), load.answers)
     working = asyncio.create_task(load.run())
     started = time.monotonic()
-    asyncio.get_running_loop().call_later(plan.seconds / 2, load.turn.set)
+    asyncio.get_running_loop().call_later(plan.seconds / 2, load.invert.set)
     try:
         if plan.every:
-            targets = (*replicas.names * 4, *TWINS) if replicas else TARGETS
+            targets = (*replicas.names * 4, *REPLICATED) if replicas else TARGETS
             await faults.run(schedule(plan.seed, plan.every, targets), plan.seconds)
         await asyncio.sleep(max(0.0, started + plan.seconds - time.monotonic()))
     except InstallationIsGone as e:
@@ -114,17 +117,21 @@ async def storm(installation: Installation, plan: Plan, replicas: Replicas | Non
         report.findings.add("the installation starts again", str(e))
     finally:
         load.stop.set()
-        load.give_up_at = time.monotonic() + (0 if report.gone else GIVE_UP_S)
+        load.give_up_at = time.monotonic() + (0 if report.gone else GIVE_UP_AFTER_S)
         await working
-    given_up = [a.id for a in journal.asked.values() if not a.acknowledged or any(not w.acknowledged for w in a.words)]
-    report.findings.expect("after the storm everything is acknowledged", not given_up, given_up[:20])
-    report.findings.expect("no door says what it should not", not journal.surprises, journal.surprises[:8])
+    given_up = [
+        a.id
+        for a in journal.observations.values()
+        if not a.acknowledged or any(not label.acknowledged for label in a.labels)
+    ]
+    report.findings.expect("after the faults everything is acknowledged", not given_up, given_up[:20])
+    report.findings.expect("no endpoint answers unexpectedly", not journal.surprises, journal.surprises[:8])
     return report
 
 
-async def peace(installation: Installation, journal: Journal, findings: Findings) -> None:
-    """Wait until every service is ready, and nothing has been written for a while."""
-    deadline, before, still = time.monotonic() + PEACE_WITHIN_S, dict[str, int](), time.monotonic()
+async def wait_for_rest(installation: Installation, journal: Journal, findings: Findings) -> None:
+    """Wait until every service is ready, and no record has been written for a while."""
+    deadline, before, still = time.monotonic() + REST_WITHIN_S, dict[str, int](), time.monotonic()
     while time.monotonic() < deadline:
         now = await ends(installation.bootstrap) if await asyncio.to_thread(installation.ready) else {}
         if not now or now != before:
@@ -133,20 +140,20 @@ async def peace(installation: Installation, journal: Journal, findings: Findings
             return
         await asyncio.sleep(0.5)
     findings.add(
-        "the installation comes to rest", f"within {PEACE_WITHIN_S:.0f} s; last {before}, ready {installation.ready()}"
+        "the installation comes to rest", f"within {REST_WITHIN_S:.0f} s; last {before}, ready {installation.ready()}"
     )
 
 
 async def check(
     installation: Installation, journal: Journal, findings: Findings, poison: Collection[bytes] = ()
 ) -> Log:
-    """Every claim, on what the topics say now."""
+    """Check every claim on the topics."""
     log = await read(installation.bootstrap)
     check_dead_letters(log, poison, findings)
     for topic, records in log.records.items():
         log.records[topic] = [r for r in records if r.raw not in poison]
     check_duplicates(log, findings)
-    for loop in sorted({a.loop for a in journal.asked.values()}):
+    for loop in sorted({a.loop for a in journal.observations.values()}):
         applied = [r for r in log.of("registry.decided.v1", loop) if r.event["type"] == "registry.loop_applied.v1"]
         spec = LoopSpec.model_validate(applied[-1].data["spec"])
         check_ids(log, journal, loop, findings)
@@ -160,15 +167,15 @@ async def check(
 
 
 async def check_totals(installation: Installation, log: Log, loop: str, findings: Findings) -> None:
-    """Monitoring may be a moment behind; it has to come to the recount."""
+    """Monitoring may lag a moment; its totals must become those of the recount."""
     counted, deadline = recount(log, loop), time.monotonic() + 20
     while (differ := equal_totals(counted, installation.status(loop))) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
-    findings.expect("monitoring's totals equal a recount", not differ, f"{loop} (counted, told): {differ}")
+    findings.expect("monitoring's totals equal a recount", not differ, f"{loop} (counted, reported): {differ}")
 
 
-def main(plan: Plan, keep: bool) -> int:
-    """Run, report; 1 when anything was found, or nothing was done."""
+def main(plan: ChaosPlan, keep: bool) -> int:
+    """Run and report; returns 1 when there are findings, or nothing was acknowledged."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the installation is stopped on this way out, too
     report = asyncio.run(chaos(plan))
     sys.stdout.write(report.text() + "\n")

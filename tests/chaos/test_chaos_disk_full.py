@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.faults import Storm
+from tests.chaos.faults import FaultInjector
 from tests.chaos.findings import Findings
-from tests.chaos.installation import standing
+from tests.chaos.installation import running
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
-from tests.chaos.run import Report, check, peace
+from tests.chaos.run import ChaosReport, check, wait_for_rest
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
 SIZE_MB, FULL_S = 700, 20.0
@@ -55,11 +55,11 @@ def test_filling_takes_all_of_it(small_disk: Path) -> None:
         (small_disk / "more").write_bytes(b"x" * 8192)
 
 
-async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
+async def test_a_full_disk_is_reported_and_survived(small_disk: Path) -> None:
     journal, findings = Journal(), Findings()
-    with standing(small_disk / "installation") as installation:
+    with running(small_disk / "installation") as installation:
         async with loaded(installation.url, journal) as load:
-            while len(journal.asked) < 100:
+            while len(journal.observations) < 100:
                 await asyncio.sleep(0.5)
 
             filler = fill(small_disk)
@@ -73,6 +73,6 @@ async def test_a_full_disk_is_said_and_survived(small_disk: Path) -> None:
             async with asyncio.timeout(120):
                 while journal.acknowledged < before + 100:
                     await asyncio.sleep(0.5)
-        await peace(installation, journal, findings)
+        await wait_for_rest(installation, journal, findings)
         await check(installation, journal, findings)
-    assert not findings.found, Report(journal, Storm(installation), findings).text()
+    assert not findings.found, ChaosReport(journal, FaultInjector(installation), findings).text()

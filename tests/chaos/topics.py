@@ -1,4 +1,4 @@
-"""Reads every topic whole, as any auditor can: aiokafka and plain JSON, nothing of the services'."""
+"""Reads every topic whole, as any auditor can: with aiokafka and plain JSON, without code of the services."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Record:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the event says."""
+        """The data of the event."""
         found: dict[str, Any] = self.event["data"]
         return found
 

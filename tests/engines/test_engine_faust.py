@@ -55,7 +55,7 @@ class Follower:
 
     async def hear(self, event: EventReceived | ObservationReceived, at: Position) -> Sequence[Event]:
         key = event.key().decode()
-        if self.store.seen(key, at):
+        if self.store.has_applied(key, at):
             return []
         heard = (self.store.get(key, at) or b"").decode() + event.id
         self.store.put(key, heard.encode(), at)
@@ -74,7 +74,7 @@ class Counter:
 
     async def on_event_received(self, event: EventReceived, at: Position) -> Sequence[Event]:
         key = event.key().decode()
-        if self.store.seen(key, at):
+        if self.store.has_applied(key, at):
             return []
         if event.id.startswith("early") and self.early:
             raise RetryLater("not yet")

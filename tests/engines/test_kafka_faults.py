@@ -24,8 +24,8 @@ from everloop_shared.errors import InputRejected, Overloaded, Unavailable
 from everloop_shared.http.endpoint import REQUEST_DRAIN_S
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.connection import repair
-from everloop_shared.messaging.kafka.producer import Lane
-from everloop_shared.messaging.kafka.rounds import Rounds
+from everloop_shared.messaging.kafka.poller import RecordPoller
+from everloop_shared.messaging.kafka.producer import ProducerConnection
 from everloop_shared.messaging.routes import Position, Route, connected
 from everloop_shared.process import DRAIN_S
 
@@ -160,15 +160,15 @@ async def test_a_producer_whose_start_is_cut_off_leaves_no_connection(kafka: Bro
     async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         elsewhere = kafka_bus.settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{port}"})
-        lane = Lane(client_settings(elsewhere, "test"), delivery_timeout_s=10)
+        connection = ProducerConnection(client_settings(elsewhere, "test"), delivery_timeout_s=10)
         with pytest.raises(TimeoutError) as held:
             async with asyncio.timeout(1):
-                await lane.start()
+                await connection.start()
         async with asyncio.timeout(5):
             await closed.wait()
         assert held.type is TimeoutError
 
-        await lane.discard()
+        await connection.discard()
 
 
 async def frame(reader: asyncio.StreamReader) -> bytes:
@@ -208,10 +208,10 @@ def test_a_connection_that_was_lost_is_an_error_of_kafkas_on_uvloop_too(kafka: B
 async def test_a_look_at_the_broker_that_breaks_ends_the_engine(
     kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(self: Rounds) -> None:
+    async def broken(self: RecordPoller) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(Rounds, "look_at_ends", broken)
+    monkeypatch.setattr(RecordPoller, "query_ends", broken)
     async with running(kafka_bus.consumer([Route(EventReceived.topic, Handler())])) as consumer:
         assert isinstance(await consumer.failed(), ZeroDivisionError)
 

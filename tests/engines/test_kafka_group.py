@@ -78,8 +78,8 @@ async def test_one_partition_backs_off_while_the_others_go_on(kafka_bus: KafkaBu
 
 
 async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("everloop_shared.messaging.kafka.rounds.STUCK_S", 0.5)
-    monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.poller.STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.QUERY_ENDS_EVERY_S", 0.05)
     waiting, stuck = Handler(), Handler()
     waiting.closed, stuck.gate = entity_on(0), asyncio.Event()
     async with running(on(kafka_bus, waiting)) as consumer:
@@ -97,8 +97,8 @@ async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypat
 async def test_a_group_that_never_takes_up_its_partitions_is_dead(
     kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.messaging.kafka.rounds.STUCK_S", 0.5)
-    monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.poller.STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.QUERY_ENDS_EVERY_S", 0.05)
     asked, gate, handler = asyncio.Event(), asyncio.Event(), Handler()
 
     async def start_at(topic: str, partition: int) -> int | None:

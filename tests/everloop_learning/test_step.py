@@ -7,7 +7,7 @@ import pytest
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
 from everloop_learning.step import StepFailed, predict_then_learn
-from everloop_models import ModelBroken, Prediction
+from everloop_models import ModelBroken, ModelPrediction
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 
@@ -25,11 +25,11 @@ class LastLabel:
         self._label: Scalar = False
         self._breaks_on = breaks_on
 
-    def predict(self, features: Fields) -> Prediction:
+    def predict(self, features: Fields) -> ModelPrediction:
         """The last label."""
         if self._breaks_on == "predict":
             raise ModelBroken("not finite")
-        return Prediction(self._label, None)
+        return ModelPrediction(self._label, None)
 
     def learn(self, features: Fields, label: Scalar) -> None:
         """Remember the label."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from everloop_shared.messaging.processing.gathering import Gathering
+from everloop_shared.messaging.processing.gathering import BatchGathering
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,8 @@ from everloop_shared.messaging.processing.gathering import Gathering
 async def test_a_batch_waits_for_more_when_the_last_one_was_neither_alone_nor_half_full(
     last_batch: int, waits: bool
 ) -> None:
-    gathering = Gathering(gather_ms=20, batch_size=100)
-    gathering.taken(last_batch)
+    gathering = BatchGathering(gather_ms=20, batch_size=100)
+    gathering.record_batch(last_batch)
 
     pause = asyncio.create_task(gathering.pause())
     await asyncio.sleep(0)

@@ -72,7 +72,7 @@ async def test_a_unit_that_fails_leaves_nothing() -> None:
         await unit()
 
     assert store.get("k", at(1)) is None
-    assert not store.seen("k", at(0))
+    assert not store.has_applied("k", at(0))
 
 
 async def test_what_was_applied_is_seen_by_topic() -> None:
@@ -82,9 +82,9 @@ async def test_what_was_applied_is_seen_by_topic() -> None:
         store.put("k", b"1", at(5))
         store.put("k", b"2", at(3, topic="u"))
 
-    assert [store.seen("k", at(n)) for n in (5, 6)] == [True, False]
-    assert [store.seen("k", at(n, topic="u")) for n in (3, 4)] == [True, False]
-    assert not store.seen("other", at(5))
+    assert [store.has_applied("k", at(n)) for n in (5, 6)] == [True, False]
+    assert [store.has_applied("k", at(n, topic="u")) for n in (3, 4)] == [True, False]
+    assert not store.has_applied("other", at(5))
 
 
 async def test_the_records_of_a_deleted_key_stay_seen() -> None:
@@ -97,8 +97,8 @@ async def test_the_records_of_a_deleted_key_stay_seen() -> None:
         store.delete("k", at(-1, topic=""))
 
     assert store.get("k", at(6)) is None
-    assert store.seen("k", at(5))
-    assert not store.seen("k", at(6))
+    assert store.has_applied("k", at(5))
+    assert not store.has_applied("k", at(6))
     assert list(store.items()) == []
 
 
@@ -126,9 +126,9 @@ async def test_the_order_of_topics_is_durable_before_the_outputs() -> None:
         await store.record([state_of("a", 1)], {("u", 0): 4, ("t", 0): 9})
 
     again = restored(log)
-    assert again.turns.next(0, lambda topic: 0) == ("u", 3)
-    assert again.turns.next(0, {"u": 4, "t": 0}.__getitem__) == ("t", 8)
-    assert again.turns.next(0, {"u": 4, "t": 9}.__getitem__) is None
+    assert again.batch_order.next_topic(0, lambda topic: 0) == ("u", 3)
+    assert again.batch_order.next_topic(0, {"u": 4, "t": 0}.__getitem__) == ("t", 8)
+    assert again.batch_order.next_topic(0, {"u": 4, "t": 9}.__getitem__) is None
 
 
 def restored(log: Log) -> KeyedStore:
@@ -136,7 +136,7 @@ def restored(log: Log) -> KeyedStore:
     store = KeyedStore("s", ordered=True)
     store.attach(Bus(), {}, log)
     store.restore(log.records)
-    store.restored(range(4))
+    store.finish_restore(range(4))
     return store
 
 
@@ -157,7 +157,9 @@ async def test_a_batch_that_was_cut_off_is_handled_in_its_order_though_the_broke
         with pytest.raises(Unavailable, match="waits for the rest of a batch"):
             await handle(**too_early)
     await handle(u=2)
-    assert restored(log).turns.next(0, {"u": 2}.__getitem__) == ("u", 3), "a crash now leaves the same to do"
+    assert restored(log).batch_order.next_topic(0, {"u": 2}.__getitem__) == ("u", 3), (
+        "a crash now leaves the same to do"
+    )
     for part in ({"u": 4, "t": 5}, {"t": 9}, {"t": 12}):
         await handle(**part)
 
@@ -191,7 +193,7 @@ async def test_who_lost_his_partitions_finishes_nothing() -> None:
         await unit()
     assert (bus.taken, log.records, list(store.items())) == ([], [], [])
 
-    store.restored([0])
+    store.finish_restore([0])
     await unit()
 
 
@@ -206,7 +208,7 @@ async def test_wherever_a_crash_cuts_the_changelog_a_replay_ends_in_the_same_sta
         for first in range(0, len(steps), batch):
             async with store:
                 for offset, (key, what) in list(enumerate(steps))[first : first + batch]:
-                    if store.seen(key, at(offset)):
+                    if store.has_applied(key, at(offset)):
                         continue
                     if what == "delete":
                         store.delete(key, at(offset))
@@ -227,8 +229,8 @@ async def test_wherever_a_crash_cuts_the_changelog_a_replay_ends_in_the_same_sta
 
 def test_stream_time_is_the_slowest_topic_unless_it_is_read_to_its_end() -> None:
     time = StreamTime(["t", "u"])
-    time.passed(Position("t", 0, 7, 1000))
-    time.passed(Position("u", 0, 2, 50))
+    time.advance(Position("t", 0, 7, 1000))
+    time.advance(Position("u", 0, 2, 50))
 
     behind = time.now(0, {"t": 9, "u": 5}, wall_ms=9000, grace_ms=0)
     idle = time.now(0, {"t": 9, "u": 3}, wall_ms=9000, grace_ms=0)

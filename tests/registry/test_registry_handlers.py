@@ -83,7 +83,7 @@ async def test_the_next_event_of_a_batch_sees_the_state_of_the_last_and_an_undon
         await handlers.on_run_requested(run_requested("a-0"), at)
         await handlers.on_run_requested(run_requested("b-0"), at)
         with suppress(ZeroDivisionError):
-            async with unit.part():
+            async with unit.savepoint():
                 await handlers.on_run_requested(run_requested("c-0"), at)
                 raise ZeroDivisionError
         await handlers.on_run_requested(run_requested("d-0"), at)

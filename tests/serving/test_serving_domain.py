@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everloop_features import compile_features
-from everloop_models import Prediction
+from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields, Scalar, at
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -35,10 +35,10 @@ class Scripted:
     """A version that returns or raises what the test says."""
 
     version: str
-    result: Prediction | Exception
+    result: ModelPrediction | Exception
     calls: list[Fields] = field(default_factory=list)
 
-    def predict(self, features: Fields) -> Prediction:
+    def predict(self, features: Fields) -> ModelPrediction:
         """As scripted."""
         self.calls.append(features)
         if isinstance(self.result, Exception):
@@ -46,8 +46,8 @@ class Scripted:
         return self.result
 
 
-YES = Prediction(True, {"true": 0.9, "false": 0.1})
-NAN = Prediction(True, {"true": float("nan"), "false": 0.1})
+YES = ModelPrediction(True, {"true": 0.9, "false": 0.1})
+NAN = ModelPrediction(True, {"true": float("nan"), "false": 0.1})
 
 
 def served(champion: Scripted, candidate: Scripted | None = None, share: float = 0.0) -> ServedLoop:
@@ -108,7 +108,7 @@ def test_a_rising_share_takes_no_unit_back() -> None:
 
 
 def test_champion_and_candidate_both_predict_and_only_one_serves() -> None:
-    champion, candidate = Scripted("a@1", YES), Scripted("b@1", Prediction(False, None))
+    champion, candidate = Scripted("a@1", YES), Scripted("b@1", ModelPrediction(False, None))
 
     shadowing, canary = (
         predict_once(served(champion, candidate)),
@@ -123,7 +123,7 @@ def test_champion_and_candidate_both_predict_and_only_one_serves() -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN], ids=["raises", "not finite"])
-def test_a_failing_canary_gives_way_to_the_champion(failure: Prediction | Exception) -> None:
+def test_a_failing_canary_gives_way_to_the_champion(failure: ModelPrediction | Exception) -> None:
     champion, candidate = Scripted("a@1", YES), Scripted("b@1", failure)
 
     result = predict_once(served(champion, candidate, share=1 - 1e-9))
@@ -280,7 +280,7 @@ def test_a_huge_label_that_is_corrected_leaves_the_mean_as_if_it_had_never_been(
 
 @pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN, RecursionError()], ids=["raises", "nan", "deep"])
 def test_where_even_version_0_fails_the_initial_prediction_is_the_answer(
-    failure: Prediction | Exception,
+    failure: ModelPrediction | Exception,
 ) -> None:
     zero = Scripted("0", failure)
     broken = ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, zero)

@@ -22,10 +22,10 @@ FIELDS, FIRST, MANY = 480, 80, 200
 class Forgetful(MemoryBroker):
     """Stores nothing that serving publishes, as if the broker were on another machine."""
 
-    def keep(self, record: Record) -> None:
+    def store(self, record: Record) -> None:
         """Let it go."""
         if not record.at.topic.startswith("serving."):
-            super().keep(record)
+            super().store(record)
 
 
 def gauge(name: str) -> float:

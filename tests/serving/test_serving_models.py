@@ -11,7 +11,7 @@ import pytest
 from tests.tasks import cancel
 
 from everloop_features import FeaturePlan
-from everloop_models import ArtifactUnavailable, Prediction
+from everloop_models import ArtifactUnavailable, ModelPrediction
 from everloop_schemas.envelope import Fields, at
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState
@@ -32,9 +32,9 @@ class Loaded:
 
     version: str
 
-    def predict(self, features: Fields) -> Prediction:
+    def predict(self, features: Fields) -> ModelPrediction:
         """Yes."""
-        return Prediction(True, None)
+        return ModelPrediction(True, None)
 
 
 class MemoryLoader:

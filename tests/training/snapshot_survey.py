@@ -29,12 +29,12 @@ def survey() -> set[Use]:
     """What snapshots unpickle at every kind of moment, without what models and events do."""
     found: set[Use] = set()
     for parts in TASKS:
-        for each in moments(parts):
+        for each in learners_of_all_kinds(parts):
             found |= uses(pack(PartitionState(1, 2, {"market": each})))
     return found - BESIDE_MODELS.uses
 
 
-def moments(parts: dict[str, Any]) -> Iterator[LoopLearner]:
+def learners_of_all_kinds(parts: dict[str, Any]) -> Iterator[LoopLearner]:
     """A learner before its first outcome, with runs, alerts, repeats, gaps, a line that broke, and after a restart."""
     kind = parts["task"]
     labels = {"regression": float, "multiclass": str}.get(kind, bool)

@@ -123,7 +123,7 @@ async def test_a_hundred_feedback_events_start_a_run(broker: MemoryBroker, tmp_p
         await training.until(lambda: "feedback" in [r.data.trigger for r in training.published(RunRequested)])
 
 
-async def test_a_restart_from_a_snapshot_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
+async def test_a_restart_from_a_snapshot_gives_the_same_losses(tmp_path: Path) -> None:
     whole, parted = MemoryBroker(partitions=1), MemoryBroker(partitions=1)
     async with running_training(whole, tmp_path / "whole") as training:
         await training.send(state(), *[event(i) for i in range(900)])
@@ -170,7 +170,7 @@ async def test_a_snapshot_of_another_log_is_not_used(tmp_path: Path) -> None:
         assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(100))
 
 
-async def test_runs_are_listed_and_asked_for_by_http(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_runs_are_listed_and_requested_by_http(broker: MemoryBroker, tmp_path: Path) -> None:
     async with running_training(broker, tmp_path) as training, http_client(training) as client:
         unknown = await client.post("/v1/loops/nowhere/runs", headers=JSON)
         await training.send(state())
@@ -234,7 +234,7 @@ async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tm
         assert len({r.id for r in training.published(RunRequested)}) == 3
 
 
-async def test_a_run_asked_for_before_any_outcome_waits_for_the_first_label(
+async def test_a_run_requested_before_any_outcome_waits_for_the_first_label(
     broker: MemoryBroker, tmp_path: Path
 ) -> None:
     await broker.append("registry.loop_state.v1", b"market", state().encode())
@@ -246,12 +246,12 @@ async def test_a_run_asked_for_before_any_outcome_waits_for_the_first_label(
         assert "first label" in answer.json()["detail"]
 
 
-async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_is_asked(tmp_path: Path) -> None:
-    workers, asked, answered = Workers(), asyncio.Event(), asyncio.Event()
+async def test_a_partition_is_opened_though_the_worker_exits_while_the_broker_answers(tmp_path: Path) -> None:
+    workers, requested, answered = Workers(), asyncio.Event(), asyncio.Event()
 
     class Slow(MemoryEngine):
         async def end_offset(self, topic: Topic, partition: int) -> int:
-            asked.set()
+            requested.set()
             await answered.wait()
             return await super().end_offset(topic, partition)
 
@@ -259,7 +259,7 @@ async def test_a_partition_is_taken_up_though_the_worker_dies_while_the_broker_i
     supervisor = WorkerSupervisor(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), engine, workers.start)
     async with supervisor:
         opening = asyncio.create_task(supervisor.open(0))
-        await asked.wait()
+        await requested.wait()
 
         await workers.all[0].end()
         await until(lambda: len(workers.all) == 2 and supervisor.not_ready() is None)

@@ -21,7 +21,7 @@ def report(*names: str) -> ChallengeUpdated:
     return event
 
 
-def test_the_order_in_which_lines_came_back_makes_no_difference() -> None:
+def test_the_order_of_the_lines_makes_no_difference() -> None:
     one, other = report("old-0", "fresh-5"), report("fresh-5", "old-0")
 
     assert (one.id, one.data.model_dump_json()) == (other.id, other.data.model_dump_json())

@@ -55,7 +55,7 @@ def test_nothing_goes_before_the_registry_decided_on_it_nor_while_it_is_young() 
     assert gone(young, waiting, old) == [], "the registry of the release before names no artifacts"
 
 
-def test_of_a_deleted_loop_all_goes_and_so_does_what_a_crash_left() -> None:
+def test_all_files_of_a_deleted_loop_go_and_so_do_those_that_a_crash_left() -> None:
     files = [stored_file("a-0@100"), stored_file("a-0@900"), stored_file("a-0@900", age_s=10)]
     torn = StoredFile("models/market/.a-0@1-00.pkl.0123456789abcdef0123456789abcdef", 5, OLD)
 

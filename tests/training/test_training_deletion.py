@@ -1,4 +1,4 @@
-"""A deleted loop's learner is retired, also in its snapshot; a new lifetime learns from its own outcomes only."""
+"""A deleted loop's learner is removed, from its snapshot too; a new lifetime learns from its own outcomes only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from everloop_training.worker.protocol.messages import ApplyLoopState, EventsPro
 from everloop_training.worker.snapshots import Snapshots
 
 
-def reborn(sequence: int, revision: int = 2) -> LoopState:
+def applied_again(sequence: int, revision: int = 2) -> LoopState:
     """The loop, applied again under its name."""
     return state(sequence, life=revision).model_copy(update={"revision": revision})
 
@@ -46,7 +46,7 @@ def test_a_snapshot_of_the_lifetime_before_is_not_used_in_the_next(tmp_path: Pat
     put_snapshots_in_place(first)
 
     worker = dispatcher(tmp_path)
-    send(worker, ApplyLoopState(reborn(2)), open_partition(end=100))
+    send(worker, ApplyLoopState(applied_again(2)), open_partition(end=100))
     [new] = runs(send(worker, learn(100, 200)))
 
     [old] = runs(first)
@@ -64,7 +64,7 @@ async def test_outcomes_of_a_deleted_loop_block_nothing_and_a_new_lifetime_start
         await training.learned(99)
         await training.send(state(1, deleted=True))
         await training.send(*[event(i) for i in range(100, 150)], *[event(i, "other") for i in range(150, 250)])
-        await training.send(reborn(2), *[event(i).model_copy(update={"revision": 2}) for i in range(250, 350)])
+        await training.send(applied_again(2), *[event(i).model_copy(update={"revision": 2}) for i in range(250, 350)])
         await training.learned(349)
         published = training.published(ChallengeUpdated)
 

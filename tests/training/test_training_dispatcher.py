@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from tests.training.snapshot_survey import survey
-from tests.training.training_world import alert, dependencies, outcomes, state
+from tests.training.training_world import alert, dependencies, losses, outcomes, state
 
 from everloop_models.allow_list import format_uses
 from everloop_schemas.training import RunRequested
 from everloop_training.worker.dispatcher import WorkerDispatcher
+from everloop_training.worker.learners.loop_learner import LoopLearner
 from everloop_training.worker.protocol.messages import (
     AllSnapshotsWritten,
     ApplyLoopState,
@@ -28,7 +32,7 @@ from everloop_training.worker.protocol.messages import (
     SnapshotWritten,
     WriteSnapshots,
 )
-from everloop_training.worker.snapshots import FILE, PartitionState, Snapshots
+from everloop_training.worker.snapshots import FILE, FORMAT, PartitionState, Snapshots, pack
 
 
 def dispatcher(folder: Path, every: int = 1000) -> WorkerDispatcher:
@@ -83,6 +87,45 @@ def test_a_damaged_snapshot_is_not_used(tmp_path: Path) -> None:
     [opened, *_] = send(dispatcher(tmp_path), ApplyLoopState(state()), open_partition(end=100))
 
     assert opened == PartitionOpened(0, 0, 0)
+
+
+def old_classes(patch: pytest.MonkeyPatch) -> bytes:
+    """A snapshot of an older release, whose classes were in modules that are gone."""
+    name = "everloop_training.domain.learner"
+    module, learner = ModuleType(name), type("LoopLearner", (), {"__module__": name})
+    vars(module)["LoopLearner"] = learner
+    patch.setitem(sys.modules, name, module)
+    return pack(PartitionState(100, 0, {"market": cast(LoopLearner, learner())}))
+
+
+def old_format(patch: pytest.MonkeyPatch) -> bytes:
+    """A snapshot of the present classes, written when they held something else."""
+    patch.setattr("everloop_training.worker.snapshots.FORMAT", FORMAT - 1)
+    return present_format(patch)
+
+
+def present_format(_: pytest.MonkeyPatch) -> bytes:
+    """A snapshot that can be used."""
+    return pack(PartitionState(100, 0, {}))
+
+
+@pytest.mark.parametrize(("written_by", "next_offset"), [(old_classes, 0), (old_format, 0), (present_format, 100)])
+def test_a_snapshot_of_an_older_release_is_refused_and_the_log_is_learned_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written_by: Callable[[pytest.MonkeyPatch], bytes],
+    next_offset: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        body = written_by(patch)
+    (tmp_path / "partition-0.snapshot").write_bytes(sha256(body).hexdigest().encode() + b"\n" + body)
+    worker = dispatcher(tmp_path)
+
+    [opened, *_] = send(worker, ApplyLoopState(state()), open_partition(end=100))
+    published = [e for a in send(worker, learn(0, 200)) if isinstance(a, EventsProduced) for e in a.events]
+
+    assert opened == PartitionOpened(0, next_offset, 0)
+    assert sorted(losses(published)[f"logistic-regression-{next_offset}"]) == list(range(next_offset, 200))
 
 
 def test_learning_goes_on_when_a_snapshot_cannot_be_written(tmp_path: Path) -> None:

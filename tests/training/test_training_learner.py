@@ -111,7 +111,7 @@ def test_the_winner_of_the_gate_becomes_a_version_at_once_and_once() -> None:
     assert second == []
 
 
-def test_a_version_that_cannot_be_stored_is_owed_until_the_disk_has_room() -> None:
+def test_a_version_that_cannot_be_stored_is_made_once_the_disk_has_space() -> None:
     artifacts, clock = MemoryArtifacts(full=True), [START]
     learner = LoopLearner(state(), 0, dependencies(artifacts, lambda: clock[0]))
     learner.live = True
@@ -124,7 +124,7 @@ def test_a_version_that_cannot_be_stored_is_owed_until_the_disk_has_room() -> No
     assert [e.data.reason for e in of(ModelTrained, learner.take_events())] == ["initial"]
 
 
-def test_a_drift_starts_a_fresh_line_at_its_change_point_judged_on_unseen_outcomes_only() -> None:
+def test_a_drift_starts_a_fresh_line_at_its_change_point_whose_losses_are_on_unseen_outcomes_only() -> None:
     learner = make_learner()
     feed(learner, 0, 600)
     feed(learner, 600, 700, flipped=True)
@@ -191,7 +191,7 @@ def test_an_alert_that_waits_in_a_snapshot_but_was_answered_since_is_not_answere
     assert of(RunRequested, after.take_events()) == []
 
 
-def test_a_worker_that_died_with_an_alert_waiting_is_followed_by_one_that_is_sent_its_alerts() -> None:
+def test_a_new_worker_is_sent_the_alerts_and_the_one_that_waited_waits_again() -> None:
     """All alerts are replayed; the log holds the runs of those that were answered."""
     learner = make_learner()
     feed(learner, 0, 700)
@@ -311,7 +311,7 @@ def test_a_champion_that_comes_back_is_rebuilt_from_history_to_the_last_bit() ->
 
 
 @pytest.mark.parametrize("preset", ["logistic", "hoeffding_tree", "adaptive_forest"])
-def test_a_learner_out_of_a_snapshot_goes_on_as_if_nothing_had_happened(preset: str) -> None:
+def test_a_learner_restored_from_a_snapshot_gives_the_same_losses(preset: str) -> None:
     loop = state(of=spec(models=[{"preset": preset, **({"trees": 2} if preset == "adaptive_forest" else {})}]))
     whole, before = make_learner(loop), make_learner(loop)
     feed(whole, 0, 600)
@@ -325,7 +325,7 @@ def test_a_learner_out_of_a_snapshot_goes_on_as_if_nothing_had_happened(preset: 
     assert losses([*events, *after.take_events()]) == losses(whole.take_events())
 
 
-def test_a_replay_from_nothing_adopts_the_runs_of_the_log_and_requests_none() -> None:
+def test_a_replay_without_a_snapshot_adopts_the_runs_of_the_log_and_requests_none() -> None:
     first = make_learner(state(of=spec(retrain={"on_feedback": 50, "cooldown": 100})))
     feed(first, 0, 400, kind="feedback")
     first.drift_runs.on_drift(alert(390, 380))
@@ -408,7 +408,7 @@ def test_the_floor_of_a_regression_is_above_an_error_and_below_a_fit(metric: str
 
 
 @pytest.mark.parametrize("metric", ["f1", "roc_auc"])
-def test_a_floor_is_no_alarm_where_the_metric_is_undefined(metric: str) -> None:
+def test_the_floor_starts_no_run_where_the_metric_is_undefined(metric: str) -> None:
     learner = floor(metric, 0.99)
     for i in range(1500):
         learner.learn(Outcome.from_event(event(i, label=False, probabilities={"true": 0.2, "false": 0.8}), i))

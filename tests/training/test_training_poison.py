@@ -1,4 +1,4 @@
-"""An outcome that kills the worker, or that it raises over, is parked, and the rest is learned as without it."""
+"""An outcome that kills the worker, or cannot be learned, is parked; the rest is learned as if it did not exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHER = spec(loop="other")
 _learn = LoopLearner.learn
 
 
-class Mortal(WorkerProcess):
+class FragileWorker(WorkerProcess):
     """A worker that is killed, as for lack of memory, whenever it learns the outcome `o50-0` of the loop `market`."""
 
     command = (
@@ -35,23 +35,23 @@ class Mortal(WorkerProcess):
         "from everloop_training.worker.learners.learning_line import LearningLine\n"
         "from everloop_training.worker.main import main\n"
         "step = LearningLine.predict_then_learn\n"
-        "def mortal(self, outcome, losses):\n"
+        "def fragile(self, outcome, losses):\n"
         "    if outcome.id == 'o50-0' and 'a' in outcome.features:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, outcome, losses)\n"
-        "LearningLine.predict_then_learn = mortal\n"
+        "LearningLine.predict_then_learn = fragile\n"
         "main()\n",
     )
 
 
-def raising(self: LoopLearner, outcome: Outcome) -> None:
+def learn_and_raise(self: LoopLearner, outcome: Outcome) -> None:
     """Learning that fails over one outcome of one loop, when half of its lines have learned it."""
     _learn(self, outcome)
     if (self.loop, outcome.id) == ("market", "o50-0"):
         raise FloatingPointError("not finite")
 
 
-async def _letters(training: Any, count: int = 1) -> list[DeadLetter]:
+async def _dead_letters(training: Any, count: int = 1) -> list[DeadLetter]:
     topic = DEAD_LETTERS["training"].topic
     await training.until(lambda: len(training.broker.events(topic)) >= count, 90)
     return list(training.broker.events(topic))
@@ -61,23 +61,23 @@ def _artifacts(training: Any) -> dict[str, str]:
     return {e.data.version: e.data.sha256 for e in training.published(ModelTrained) if e.loop == "market"}
 
 
-async def test_an_outcome_that_the_worker_raises_over_is_parked_and_both_loops_go_on(
+async def test_an_outcome_that_cannot_be_learned_is_parked_and_both_loops_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LoopLearner, "learn", raising)
+    monkeypatch.setattr(LoopLearner, "learn", learn_and_raise)
     broker = MemoryBroker(partitions=1)
 
     async with running_training(broker, tmp_path) as training:
         await training.send(state(), state(of=OTHER))
         await training.send(*[e for i in range(200) for e in (event(i), event(i, loop="other"))])
         await training.learned(399)
-        [letter] = await _letters(training)
+        [dead_letter] = await _dead_letters(training)
         reported = losses([e for e in training.published(ChallengeUpdated) if e.loop == "market"])[LINE]
         others = losses([e for e in training.published(ChallengeUpdated) if e.loop == "other"])["logistic-regression-1"]
 
-    assert (letter.data.topic, letter.data.offset) == (OutcomeObserved.topic.name, 100)
-    assert "FloatingPointError" in letter.data.reason
-    assert b64decode(letter.data.value or "") == event(50).encode()
+    assert (dead_letter.data.topic, dead_letter.data.offset) == (OutcomeObserved.topic.name, 100)
+    assert "FloatingPointError" in dead_letter.data.reason
+    assert b64decode(dead_letter.data.value or "") == event(50).encode()
     assert sorted(reported) == [2 * i for i in range(200) if i != 50]
     assert sorted(others) == [2 * i + 1 for i in range(200)]
 
@@ -85,7 +85,7 @@ async def test_an_outcome_that_the_worker_raises_over_is_parked_and_both_loops_g
 async def test_learning_the_log_again_without_the_parked_outcome_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LoopLearner, "learn", raising)
+    monkeypatch.setattr(LoopLearner, "learn", learn_and_raise)
     broker, live, again = MemoryBroker(partitions=1), tmp_path / "live", tmp_path / "again"
     async with running_training(broker, live, snapshot_outcomes=20) as training:
         await training.send(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
@@ -110,19 +110,19 @@ async def test_learning_the_log_again_without_the_parked_outcome_gives_the_same_
 
 @pytest.mark.process
 @pytest.mark.timeout(200)  # the worker is started four times
-async def test_what_kills_the_worker_three_times_is_parked_and_all_loops_go_on(
+async def test_an_outcome_that_kills_the_worker_three_times_is_parked_and_all_loops_go_on(
     tmp_path: Path,
 ) -> None:
     broker = MemoryBroker(partitions=1)
-    async with running_training(broker, tmp_path, Mortal.start) as training:
+    async with running_training(broker, tmp_path, FragileWorker.start) as training:
         await training.send(state(), state(of=OTHER))
         await training.send(*[event(i) for i in range(100)], *[event(i + 100, loop="other") for i in range(100)])
-        [letter] = await _letters(training)
+        [dead_letter] = await _dead_letters(training)
         await training.until(lambda: any(199 in e.data.offsets for e in training.published(ChallengeUpdated)), 90)
         reported = losses([e for e in training.published(ChallengeUpdated) if e.loop == "market"])[LINE]
 
-    assert letter.data.offset == 50
-    assert letter.data.reason.startswith("crash_loop")
+    assert dead_letter.data.offset == 50
+    assert dead_letter.data.reason.startswith("crash_loop")
     assert sorted(reported) == [i for i in range(100) if i != 50]
 
 

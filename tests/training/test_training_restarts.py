@@ -31,7 +31,7 @@ POISON = 7e77
 
 
 @pytest.fixture(autouse=True)
-def _frail(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fragile_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose weights one value ruins, as the estimators of a user may be."""
     sound = RiverModel.learn
 
@@ -58,7 +58,7 @@ def fill(learner: LoopLearner, poison: dict[int, Outcome]) -> None:
         learner.learn_history(gaps[0], [poison.get(o.offset, o) for o in history])
 
 
-def test_a_champions_line_goes_on_without_the_outcome_that_broke_it() -> None:
+def test_the_champions_line_goes_on_without_the_outcome_that_broke_it() -> None:
     learner, poison = make_learner(state(1, champion=f"{LINE}@29")), poisoned(450)
     feed(learner, 0, 700, poison)
 
@@ -74,7 +74,7 @@ def test_a_champions_line_goes_on_without_the_outcome_that_broke_it() -> None:
     assert [e.data.state for e in of(RunFinished, events)] == ["trained"]
 
 
-def test_from_its_last_version_or_from_the_log_it_comes_to_the_same_bytes() -> None:
+def test_restarting_from_the_last_version_or_from_the_log_gives_the_same_bytes() -> None:
     poison, made = poisoned(3450), list[str]()
     for forgets in (False, True):
         artifacts = MemoryArtifacts()
@@ -90,7 +90,7 @@ def test_from_its_last_version_or_from_the_log_it_comes_to_the_same_bytes() -> N
     assert made[0] == made[1]
 
 
-def test_a_version_that_has_learned_the_outcome_is_no_good_to_start_from() -> None:
+def test_a_line_does_not_restart_from_a_version_that_has_learned_the_outcome() -> None:
     artifacts, poison = MemoryArtifacts(), poisoned(399)
     learner = make_learner(state(1, champion=f"{LINE}@29"), artifacts)
 
@@ -103,7 +103,7 @@ def test_a_version_that_has_learned_the_outcome_is_no_good_to_start_from() -> No
 
 
 @pytest.mark.parametrize("at", [0, 5, 28])
-def test_a_line_that_breaks_before_its_first_version_still_comes_to_one(at: int) -> None:
+def test_a_line_that_breaks_before_its_first_version_is_still_trained(at: int) -> None:
     learner = make_learner()
 
     feed(learner, 0, 60, poisoned(at))
@@ -126,7 +126,7 @@ def test_a_fresh_line_that_meets_it_in_history_starts_again_too() -> None:
     assert learner.lines.skipped[fresh.data.line] == [frozenset({450, 451})]
 
 
-def test_a_line_that_goes_on_breaking_is_out_for_good_and_the_others_go_on() -> None:
+def test_a_line_that_breaks_too_often_ends_and_the_others_go_on() -> None:
     learner = make_learner(state(of=spec(models=[{"preset": "logistic"}, {"preset": "naive_bayes"}])))
 
     feed(learner, 0, 700, poisoned(*range(100, 700, 50)))

@@ -1,4 +1,4 @@
-"""The worker process: replaced when it dies, gone when its service goes."""
+"""The worker process: replaced when it exits, ended with its service."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _entity_group(store: KeyedStore, loops: ActiveLoops, handlers: EntityHandler
         store,
         skip_deleted_loops("feature", loops.known, routes),
         sweep=handlers.sweep,
-        restored=lambda: handlers.restored(store.items()),
+        on_restored=lambda: handlers.restored(store.items()),
     )
 
 
@@ -83,5 +83,5 @@ def _join_group(store: KeyedStore, loops: ActiveLoops, handlers: JoinHandlers) -
         store,
         skip_deleted_loops("feature", loops.known, routes),
         sweep=handlers.sweep,
-        restored=lambda: handlers.restored(store.items()),
+        on_restored=lambda: handlers.restored(store.items()),
     )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from everloop_learning.version import Version, line_of
 from everloop_serving.domain.predict import PredictionResult
 
 PREDICTIONS = Counter(
     "everloop_serving_predictions_total",
-    "Predictions served, by loop, version, role and endpoint (rest, stream).",
-    ["loop", "version", "role", "endpoint"],
+    "Predictions served, by loop, line of the version, role and endpoint (rest, stream).",
+    ["loop", "line", "role", "endpoint"],
+)
+VERSION_OFFSET = Gauge(
+    "everloop_serving_version_offset",
+    "Offset in the outcome log of the version that served last, by line; -1 for version 0.",
+    ["loop", "line"],
 )
 REUSED = Counter(
     "everloop_serving_reused_total",
@@ -26,7 +32,7 @@ MODEL_SECONDS = Histogram(
     buckets=(0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 1),
 )
 FELL_BACK = Counter(
-    "everloop_serving_fell_back_total", "Predictions at which a version raised or was not finite.", ["loop", "version"]
+    "everloop_serving_fell_back_total", "Predictions at which a version raised or was not finite.", ["loop", "line"]
 )
 LOAD_SECONDS = Histogram(
     "everloop_serving_version_load_seconds", "From knowing of a version to serving it, in seconds.", ["loop"]
@@ -42,31 +48,45 @@ LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; 
 
 
 class PrometheusMetrics:
-    """Counts for Prometheus. Series of a loop's old versions are removed, so that refreshes do not add up."""
+    """Counts for Prometheus, by line, because a line can have as many versions as outcomes.
 
-    def __init__(self, versions_per_loop: int = 20) -> None:
-        self._limit = versions_per_loop
+    Series of a loop's oldest lines are removed beyond `series_per_loop`.
+    """
+
+    def __init__(self, series_per_loop: int = 20) -> None:
+        self._limit = series_per_loop
+        self._versions: dict[tuple[str, str], str] = {}
         self._predictions: dict[str, dict[tuple[str, str, str], Counter]] = {}
         self._seconds: dict[str, Histogram] = {}
 
     def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
         """A prediction was made."""
-        labels = (result.version, result.role, endpoint)
+        line, offset = Version.parse(result.version)
+        if self._versions.get((loop, line)) != result.version:
+            self._versions[loop, line] = result.version
+            VERSION_OFFSET.labels(loop, line).set(offset)
+        labels = (line, result.role, endpoint)
         series = self._predictions.setdefault(loop, {})
         counter = series.get(labels)
         if counter is None:
             counter = series[labels] = PREDICTIONS.labels(loop, *labels)
             if len(series) > self._limit:
-                oldest = next(iter(series))
-                del series[oldest]
-                PREDICTIONS.remove(loop, *oldest)
+                self._remove_oldest(loop, series)
         counter.inc()
         seconds = self._seconds.get(loop)
         if seconds is None:
             seconds = self._seconds[loop] = MODEL_SECONDS.labels(loop)
         seconds.observe(result.latency_ms / 1000)
         for failure in result.failures:
-            FELL_BACK.labels(loop, failure.version).inc()
+            FELL_BACK.labels(loop, line_of(failure.version)).inc()
+
+    def _remove_oldest(self, loop: str, series: dict[tuple[str, str, str], Counter]) -> None:
+        oldest = next(iter(series))
+        del series[oldest]
+        PREDICTIONS.remove(loop, *oldest)
+        if not any(line == oldest[0] for line, _, _ in series):
+            del self._versions[loop, oldest[0]]
+            VERSION_OFFSET.remove(loop, oldest[0])
 
     def count_reused(self, loop: str, endpoint: str) -> None:
         """The prediction made before was the answer."""

@@ -22,9 +22,7 @@ from everloop_training.ports import Learners, OutcomeQueue, RunLog
 
 @dataclass
 class Handlers:
-    """Outcomes go to the learners, and what follows from them is published when they are learned; alerts and people
-    get their run.
-    """
+    """Hands outcomes to the learners, whose events are published once they have learned, and starts requested runs."""
 
     loops: KnownLoops
     runs: RunLog
@@ -34,7 +32,7 @@ class Handlers:
     quota: RunQuota = field(default_factory=lambda: RunQuota(20))
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
-        """A loop exists, or has changed; with a lifetime end its runs."""
+        """A loop exists, or has changed; the runs of a lifetime that has ended are forgotten."""
         before = self.loops.get(event.loop)
         if self.loops.apply(event):
             if before is not None and (event.data.deleted or event.data.life != before.data.life):
@@ -72,7 +70,7 @@ class Handlers:
         return [reply.run] if reply.run else []
 
     async def request_run(self, loop: str, reason: str, key: str | None, *, actor: Actor) -> list[RunRequested]:
-        """A person requests a run; the same `key` is the same run; no event while there is no outcome to learn.
+        """A person requests a run, the same one under the same `key`; no event while there is no outcome to learn.
 
         Raises LoopNotFound, TooManyRuns, Unavailable.
         """

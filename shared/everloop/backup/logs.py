@@ -18,7 +18,7 @@ from everloop.backup.records import GAP, BackupRecord
 from everloop.local.errors import InstallationError
 from everloop_schemas.envelope import Topic
 from everloop_shared.messaging.kafka.client import client_settings
-from everloop_shared.messaging.kafka.follower import read_on
+from everloop_shared.messaging.kafka.follower import read_until
 from everloop_shared.settings import Settings
 
 MAX_IN_FLIGHT = 2_000
@@ -93,7 +93,7 @@ class ClusterReader:
         tp = TopicPartition(self._prefix + topic, partition)
         self._consumer.assign([tp])
         await self._consumer.seek_to_beginning(tp)
-        async for records in read_on(self._consumer, tp, end):
+        async for records in read_until(self._consumer, tp, end):
             for r in records:
                 yield BackupRecord(r.offset, r.timestamp, r.key, r.value, r.headers)
 

@@ -34,7 +34,7 @@ class BoundedBroker(MemoryBroker):
         self._records: list[Record] = []
         LOG_BYTES.set_function(lambda: self.bytes)
 
-    def keep(self, record: Record) -> None:
+    def store(self, record: Record) -> None:
         """Put a record at the end of its partition. Raises MemoryBusFull."""
         topic = record.at.topic
         if self.bytes >= self.max_log_bytes and topic in FROM_OUTSIDE:
@@ -42,7 +42,7 @@ class BoundedBroker(MemoryBroker):
                 f"the memory bus holds {self.max_log_bytes / 1e6:,.1f} MB, its limit (EVERLOOP_MEMORY_MAX_LOG_BYTES), "
                 "and removes nothing; restart it, or start an installation with Kafka: everloop up"
             )
-        super().keep(record)
+        super().store(record)
         self._records.append(record)
         self.counts[topic] += 1
         self.bytes += RECORD_BYTES + len(record.key or b"") + len(record.value or b"")

@@ -12,9 +12,9 @@ from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import Partition, events_of
+from everloop_shared.messaging.processing.records import Partition, decode_events
 from everloop_shared.messaging.routes import (
-    CATCH_UP_LOOK_S,
+    CATCH_UP_POLL_S,
     Headers,
     Position,
     Record,
@@ -53,11 +53,11 @@ class MemoryBroker:
         partition = self.partition_for(key)
         offset = len(self._logs[topic, partition])
         at = Position(topic, partition, offset, int(time.time() * 1000), len(value or b""))
-        self.keep(Record(at, key, value, headers))
+        self.store(Record(at, key, value, headers))
         async with self._grown:
             self._grown.notify_all()
 
-    def keep(self, record: Record) -> None:
+    def store(self, record: Record) -> None:
         """Put a record at the end of its partition; the place for limits and counts. Raises to refuse it."""
         self._logs[record.at.topic, record.at.partition].append(record)
 
@@ -102,7 +102,7 @@ class MemoryEngine:
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """Records with start <= offset < stop."""
-        return events_of(self.broker.log(topic.name, partition)[start:stop])
+        return decode_events(self.broker.log(topic.name, partition)[start:stop])
 
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The length of the log."""
@@ -185,7 +185,7 @@ class MemoryConsumer:
         try:
             async with asyncio.timeout(within_s):
                 while any(self._next[partition] < end for partition, end in ends.items()):
-                    await asyncio.sleep(CATCH_UP_LOOK_S)
+                    await asyncio.sleep(CATCH_UP_POLL_S)
         except TimeoutError:
             return False
         return True

@@ -16,7 +16,7 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """The largest record that topics take."""
 HEADROOM = 64 * 1024
 """What Kafka adds to a record, generously."""
-CATCH_UP_LOOK_S = 0.005
+CATCH_UP_POLL_S = 0.005
 """So often who waits for an engine to catch up looks whether it has."""
 
 
@@ -119,7 +119,7 @@ class UnitOfWork(Protocol):
     """Effects and offsets in one transaction, for services with a database.
 
     The engine opens it around a batch of records. Entering begins a transaction and the handlers' ports write
-    into it; `part()` is a block inside whose effects alone are undone when it raises; `record(events, offsets)`
+    into it; `savepoint()` is a block inside whose effects alone are undone when it raises; `record(events, offsets)`
     adds the events to the outbox and the next offsets to the stored ones; leaving without an exception commits,
     with one rolls back. `offsets()` is asked at assignment: where to go on, by (topic, partition). `relay()`
     publishes what the outbox holds, in order, and may be called often.
@@ -130,7 +130,7 @@ class UnitOfWork(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None: ...
-    def part(self) -> AbstractAsyncContextManager[None]: ...
+    def savepoint(self) -> AbstractAsyncContextManager[None]: ...
     async def offsets(self) -> dict[tuple[str, int], int]: ...
     async def relay(self, publisher: Publisher) -> None: ...
 

@@ -18,7 +18,7 @@ from everloop_schemas.feature import (
 )
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived, PredictionMade
-from everloop_shared.messaging.processing.dead_letter import dead_letter
+from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_shared.messaging.routes import Position
 
 SERVICE = "feature"
@@ -123,9 +123,9 @@ def build_label_joined_event(prediction: PredictionMade, outcome: OutcomeObserve
 
 def build_dead_letter(event: Event, at: Position, error: Exception) -> DeadLetter:
     """The dead letter of an event that could be read, but may not be applied."""
-    return dead_letter(SERVICE, at, event.key(), event.encode(), error)
+    return make_dead_letter(SERVICE, at, event.key(), event.encode(), error)
 
 
 def build_label_dead_letter(key: str, rejected: RejectedLabel) -> DeadLetter:
     """The dead letter of a label or feedback that is not joined."""
-    return dead_letter(SERVICE, rejected.at, key.encode(), rejected.wire, rejected.error)
+    return make_dead_letter(SERVICE, rejected.at, key.encode(), rejected.wire, rejected.error)

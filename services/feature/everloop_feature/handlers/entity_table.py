@@ -46,7 +46,7 @@ class EntityTable:
 
     def is_applied(self, key: str, at: Position) -> bool:
         """Whether the entity reflects the record at this position."""
-        return self.state.seen(key, at)
+        return self.state.has_applied(key, at)
 
     def load(self, key: str, at: Position, life: int) -> Entity:
         """The entity in this lifetime of its loop; one of an earlier lifetime is new, and its pages are deleted."""

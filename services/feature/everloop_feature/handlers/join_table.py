@@ -38,7 +38,7 @@ class JoinTable:
 
     def is_applied(self, key: str, at: Position) -> bool:
         """Whether the join reflects the record at this position."""
-        return self.state.seen(key, at)
+        return self.state.has_applied(key, at)
 
     def load(self, key: str, at: Position) -> Join | None:
         """The join of a key in the present lifetime of its loop."""

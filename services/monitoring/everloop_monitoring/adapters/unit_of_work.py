@@ -37,7 +37,7 @@ class BatchUnitOfWork(SqlUnitOfWork):
         return self
 
     @asynccontextmanager
-    async def part(self) -> AsyncIterator[None]:
+    async def savepoint(self) -> AsyncIterator[None]:
         """Handlers write to nothing but the batch: what one added before it raised is dropped."""
         before = self.handlers.batch.copy()
         try:

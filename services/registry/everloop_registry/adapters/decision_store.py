@@ -36,11 +36,11 @@ class RegistryUnitOfWork(SqlUnitOfWork):
         return self
 
     @asynccontextmanager
-    async def part(self) -> AsyncIterator[None]:
+    async def savepoint(self) -> AsyncIterator[None]:
         """Write what was held back before, so that it is kept if the block raises."""
         await self.store.write_working_states()
         try:
-            async with super().part():
+            async with super().savepoint():
                 yield
                 await self.store.write_working_states()
         except BaseException:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from everloop_features import FeaturePlan
-from everloop_models import ArtifactCorrupt, Model, Prediction, load
+from everloop_models import ArtifactCorrupt, Model, ModelPrediction, load
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
@@ -27,7 +27,7 @@ class LoadedVersion:
         self.version = version
         self._model = model
 
-    def predict(self, features: Fields) -> Prediction:
+    def predict(self, features: Fields) -> ModelPrediction:
         """The model's prediction; raises ModelBroken."""
         return self._model.predict(features)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from everloop_models import Prediction
+from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow
@@ -43,7 +43,7 @@ class VersionFailure(NamedTuple):
 class PredictionResult(NamedTuple):
     """A prediction, the version that served and how it was chosen, the shadows, and the versions that failed."""
 
-    prediction: Prediction
+    prediction: ModelPrediction
     version: str
     role: Role
     propensity: float
@@ -77,7 +77,7 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
         propensity = 1.0 if failures else assignment.propensity
         shadows = _predict_in_shadow(loop, predictor, request.features, failures)
         return PredictionResult(prediction, predictor.version, role, propensity, latency_ms, shadows, tuple(failures))
-    initial = Prediction(loop.spec.initial_prediction, None)
+    initial = ModelPrediction(loop.spec.initial_prediction, None)
     return PredictionResult(initial, BASELINE, "baseline", 1.0, 0.0, (), tuple(failures))
 
 
@@ -111,7 +111,7 @@ def _predict_in_shadow(
     return tuple(shadows)
 
 
-def _require_finite(prediction: Prediction) -> Prediction:
+def _require_finite(prediction: ModelPrediction) -> ModelPrediction:
     values = [prediction.value] if isinstance(prediction.value, float) else []
     if not all(map(math.isfinite, [*values, *(prediction.probabilities or {}).values()])):
         raise NotFinite(f"not finite: {prediction.value!r}, {prediction.probabilities!r}"[:REASON_LENGTH])

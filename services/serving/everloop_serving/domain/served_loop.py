@@ -8,7 +8,7 @@ from typing import Protocol
 
 from everloop_features import FeaturePlan, compile_features
 from everloop_learning.version import line_of
-from everloop_models import Prediction
+from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
@@ -19,7 +19,7 @@ class Predictor(Protocol):
 
     @property
     def version(self) -> str: ...
-    def predict(self, features: Fields) -> Prediction: ...
+    def predict(self, features: Fields) -> ModelPrediction: ...
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from everloop_models.store import write_atomically
 from everloop_schemas.feature import OutcomeObserved
 from everloop_shared import metrics
 from everloop_shared.errors import InputRejected
-from everloop_shared.messaging.processing.dead_letter import dead_letter
+from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.history import LogHistory
 
@@ -42,7 +42,7 @@ class ParkedOutcomes:
     async def park(self, partition: int, offset: int, reason: str) -> None:
         """Publish the dead letter of an outcome, then leave the outcome out. Waits while the broker is away."""
         for at, event in await self._history.records(TOPIC, partition, offset, offset + 1):
-            letter = dead_letter("training", at, event.key(), event.encode(), InputRejected(reason))
+            letter = make_dead_letter("training", at, event.key(), event.encode(), InputRejected(reason))
             await self._publisher.publish([letter])
             metrics.DEAD_LETTERS.labels("training", TOPIC.name, letter.data.error).inc()
             log.warning("outcome parked", extra={"partition": partition, "offset": offset, "reason": reason[:500]})

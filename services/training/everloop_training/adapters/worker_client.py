@@ -47,7 +47,7 @@ class OutcomeFeeder:
         if self._current.stopping or outcome.offset <= self.handed_over.get(partition, -1):
             return
         self.handed_over[partition] = outcome.offset
-        buffer = self._buffer[partition]  # also without outcomes: the worker is told that the log has gone on
+        buffer = self._buffer[partition]  # also where the outcome is parked: the log has gone on
         if not self._parked.contains(partition, outcome):
             buffer.append((loop, outcome))
             self._in_flight += 1

@@ -8,7 +8,7 @@ import time
 from everloop_schemas.feature import OutcomeObserved
 from everloop_shared.backoff import Backoff
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing.failures import CRASHES_BEFORE_PARKING
+from everloop_shared.messaging.processing.failures import CRASHES_BEFORE_DEAD_LETTER
 from everloop_shared.messaging.routes import Position
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.settings import TrainingSettings
@@ -49,7 +49,7 @@ class WorkerExits:
         return BACKOFF.pause_s(1 + len(self._unexplained))
 
     async def _blame(self, partition: int, offset: int) -> None:
-        if self._ledger.add(Position(OutcomeObserved.topic.name, partition, offset)) < CRASHES_BEFORE_PARKING:
+        if self._ledger.add(Position(OutcomeObserved.topic.name, partition, offset)) < CRASHES_BEFORE_DEAD_LETTER:
             return
         if offset == SNAPSHOT:
             log.error("snapshot deleted: the worker exited three times over it", extra={"partition": partition})

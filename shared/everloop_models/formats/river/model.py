@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from everloop_metrics import class_name
 from everloop_models.encoding import Encoder
 from everloop_models.errors import ModelBroken
-from everloop_models.model import Prediction
+from everloop_models.model import ModelPrediction
 from everloop_models.scaling import FIRST_VALUES, Target, ValueClipper
 from everloop_schemas.envelope import Fields, Scalar
 
@@ -41,7 +41,7 @@ class RiverModel:
         """The sorted names of the features it has learned from."""
         return self.encoder.names
 
-    def predict(self, features: Fields) -> Prediction:
+    def predict(self, features: Fields) -> ModelPrediction:
         """The prediction for these features; raises ModelBroken where it is not finite or the estimator fails."""
         try:
             return self._predict(self._columns(features))
@@ -95,28 +95,28 @@ class RiverModel:
             state |= {"target": target, "scaler": state["scaler"] or ValueClipper(), "_early": None}
         self.__dict__.update(state)
 
-    def _predict(self, x: dict[str, float]) -> Prediction:
+    def _predict(self, x: dict[str, float]) -> ModelPrediction:
         if not self._labels and self.target is None:
-            return Prediction(self.default, None)
+            return ModelPrediction(self.default, None)
         if self.target is not None:
             value = self.target.outward(float(self.estimator.predict_one(x)))
             if not isfinite(value):
                 raise ModelBroken(f"the prediction is {value}")
-            return Prediction(value, None)
+            return ModelPrediction(value, None)
         if self._probabilistic:
             try:
                 return self._most_likely(self.estimator.predict_proba_one(x))
             except NotImplementedError:
                 self._probabilistic = False
         value = self.estimator.predict_one(x)
-        return Prediction(self.default if value is None else value, None)
+        return ModelPrediction(self.default if value is None else value, None)
 
-    def _most_likely(self, raw: dict[Scalar, float]) -> Prediction:
+    def _most_likely(self, raw: dict[Scalar, float]) -> ModelPrediction:
         total = sum(raw.values())
         if not isfinite(total):
             raise ModelBroken("a probability is not finite")
         if total <= 0:
-            return Prediction(self.default, None)
+            return ModelPrediction(self.default, None)
         best = max(raw, key=raw.__getitem__)
         whole = 1.0 if abs(total - 1) < 1e-9 else total
-        return Prediction(best, {class_name(k): float(p) / whole for k, p in raw.items()})
+        return ModelPrediction(best, {class_name(k): float(p) / whole for k, p in raw.items()})

@@ -10,12 +10,12 @@ from typing import Any
 
 from faust.types import TP
 
-ASIDE_S = 0.02
-HELD_BYTES = 16_000_000
+WAIT_FOR_TOPIC_S = 0.02
+MAX_BUFFERED_BYTES = 16_000_000
 """So much is held here at most, and one record more; half of it makes a batch."""
 
 
-class Buffer:
+class EventBuffer:
     """Holds events in order per partition, at most two batches of them; beyond, Faust's own flow control holds.
 
     A partition that backs off keeps its events here while the others go on.
@@ -66,7 +66,7 @@ class Buffer:
 
     def take(self) -> dict[TP, list[Any]]:
         """The events of a batch; they stay here until `done`."""
-        batch, room, room_bytes = dict[TP, list[Any]](), self._size, HELD_BYTES // 2
+        batch, room, room_bytes = dict[TP, list[Any]](), self._size, MAX_BUFFERED_BYTES // 2
         for tp in self._due():
             batch[tp] = _first(self._held[tp], room, room_bytes)
             room -= len(batch[tp])
@@ -92,7 +92,7 @@ class Buffer:
 
     def put_aside(self, tp: TP) -> None:
         """It is the turn of another topic, whose events may still be on their way: these take no room meanwhile."""
-        self.done(tp, 0, ASIDE_S)
+        self.done(tp, 0, WAIT_FOR_TOPIC_S)
         self._aside.add(tp)
 
     def waits(self, tp: TP) -> bool:
@@ -104,7 +104,7 @@ class Buffer:
 
     def _room(self) -> bool:
         held = [events for tp, events in self._held.items() if tp not in self._aside]
-        return sum(map(len, held)) < 2 * self._size and self._bytes < HELD_BYTES
+        return sum(map(len, held)) < 2 * self._size and self._bytes < MAX_BUFFERED_BYTES
 
     async def _arrival(self) -> Any:
         """The next event; None when a back-off ends first."""

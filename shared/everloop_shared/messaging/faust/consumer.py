@@ -11,7 +11,7 @@ from typing import Any
 
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings, new_app
-from everloop_shared.messaging.faust.group import Lane
+from everloop_shared.messaging.faust.keyed_group import KeyedGroupConsumer
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
@@ -43,7 +43,7 @@ class FaustConsumer:
     def __init__(self, service: str, groups: Sequence[KeyedGroup], engine: Engine, settings: FaustSettings) -> None:
         self.service, self._engine, self._settings = service, engine, settings
         self._groups = groups
-        self._lanes: list[Lane] = []
+        self._consumers: list[KeyedGroupConsumer] = []
         self._app: Any = None
         self._failure: asyncio.Future[BaseException] | None = None
         self._jobs: list[asyncio.Task[None]] = []
@@ -54,15 +54,16 @@ class FaustConsumer:
         app: Any = new_app(self.service, self._settings)
         self._app = app
         ledger = CrashLedger(self._settings.folder(self.service) / f"crashes-keyed-{self._settings.instance}.json")
-        self._lanes = [
-            Lane(self.service, group, app, self._engine, self._settings, ledger, self.fail) for group in self._groups
+        self._consumers = [
+            KeyedGroupConsumer(self.service, group, app, self._engine, self._settings, ledger, self.fail)
+            for group in self._groups
         ]
-        await ensure_topics(self._settings, [topic for lane in self._lanes for topic in lane.topics])
+        await ensure_topics(self._settings, [topic for consumer in self._consumers for topic in consumer.topics])
         app.loop = asyncio.get_running_loop()
         app.on_partitions_revoked.connect(self._on_partitions_revoked)
         app.finalize()
-        for lane in self._lanes:
-            lane.attach()
+        for consumer in self._consumers:
+            consumer.attach()
         app.in_worker = True
         self._jobs = [asyncio.create_task(job) for job in (self._guard(), self._watch(), self._sweep())]
         recovered: asyncio.Future[Any] = asyncio.create_task(self._recover())
@@ -84,8 +85,8 @@ class FaustConsumer:
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs)
-        for lane in self._lanes:
-            await lane.drain()
+        for consumer in self._consumers:
+            await consumer.drain()
         app, self._app = self._app, None
         for last in (app.consumer.commit, app.stop):
             with contextlib.suppress(Exception):
@@ -113,10 +114,10 @@ class FaustConsumer:
         if self._failure and self._failure.done():
             return f"failed: {self._failure.result()!r}"
         if self.ready() is not None or self._engine.ready() is not None:
-            for lane in self._lanes:
-                lane.wait_for_broker()
+            for consumer in self._consumers:
+                consumer.reset_stall_clocks()
             return None
-        return next((reason for lane in self._lanes if (reason := lane.stuck())), None)
+        return next((reason for consumer in self._consumers if (reason := consumer.stalled())), None)
 
     def _recovered(self) -> asyncio.Event:
         tables: Any = self._app.tables
@@ -124,8 +125,8 @@ class FaustConsumer:
         return recovered
 
     async def _on_partitions_revoked(self, app: Any, *args: Any, **kwargs: Any) -> None:
-        for lane in self._lanes:
-            await lane.forget()
+        for consumer in self._consumers:
+            await consumer.release_partitions()
 
     async def _recover(self) -> None:
         await self._app.start()
@@ -155,8 +156,8 @@ class FaustConsumer:
             if self.ready() is not None:
                 continue
             try:
-                for lane in self._lanes:
-                    await lane.sweep()
+                for consumer in self._consumers:
+                    await consumer.sweep()
             except Unavailable as e:
                 log.warning("sweeping backs off", extra={"reason": str(e)})
             except Exception as e:

@@ -14,16 +14,16 @@ from everloop_schemas.envelope import Topic
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.follower import BroadcastFollower
 from everloop_shared.messaging.kafka.group import GroupConsumer
-from everloop_shared.messaging.kafka.rounds import Rounds
+from everloop_shared.messaging.kafka.poller import RecordPoller
 from everloop_shared.messaging.kafka.topics import TopicNames, require_topics, topics_of
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Publisher, Route, Routes, Source, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Publisher, Route, Routes, Source, StartAt, UnitOfWork
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 2.0
-LOOK_WITHIN_S = 5.0
+QUERY_ENDS_EVERY_S = 2.0
+QUERY_ENDS_TIMEOUT_S = 5.0
 START_AGAIN_AFTER_S = 0.5
 
 
@@ -35,11 +35,11 @@ class Connection(Publisher, Protocol):
     state: str | None
 
     @property
-    def publisher_trouble(self) -> str | None: ...
+    def publisher_failure(self) -> str | None: ...
     def ready(self) -> str | None: ...
     async def open(self, topics: Iterable[Topic]) -> None: ...
     def answered(self) -> None: ...
-    def hurry(self) -> None: ...
+    def shorten_deadlines(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -60,8 +60,8 @@ class KafkaConsumer:
         self._follower: BroadcastFollower | None = None
         self._watch: asyncio.Task[None] | None = None
         self._failure: asyncio.Future[Exception] | None = None
-        self._looks = self._answered_look = 0
-        self._look_now = asyncio.Event()
+        self._queries = self._answered_query = 0
+        self._query_now = asyncio.Event()
 
     async def start(self) -> None:
         """Topics, outbox, broadcasts to their end, then the group.
@@ -72,7 +72,7 @@ class KafkaConsumer:
         await self._engine.open(topics_of(self._service, self._routes))
         await self._start_consumers()
         self._engine.answered()
-        self._watch = asyncio.create_task(self._look())
+        self._watch = asyncio.create_task(self._watch_ends())
         self._engine.state = None
 
     async def stop(self) -> None:
@@ -81,7 +81,7 @@ class KafkaConsumer:
         if self._watch:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        self._engine.hurry()
+        self._engine.shorten_deadlines()
         await self._stop_consumers()
         await self._engine.close()
 
@@ -98,18 +98,18 @@ class KafkaConsumer:
         """None unless the consumer has failed, or a partition stands still with lag while the broker answers."""
         if self._failure and self._failure.done():
             return f"failed: {self._failure.result()!r}"
-        return next((reason for rounds in self._all_rounds() if (reason := rounds.stuck())), None)
+        return next((reason for poller in self._pollers() if (reason := poller.stalled())), None)
 
     async def caught_up(self, within_s: float) -> bool:
         """Wait until the ends of the logs as of now are reached; a question to the broker is never cut off for it."""
-        look = self._looks + 1  # the next one: whoever waits together shares it
-        self._look_now.set()
+        query = self._queries + 1  # the next one: whoever waits together shares it
+        self._query_now.set()
         try:
             async with asyncio.timeout(within_s):
-                while self._answered_look < look:
-                    await asyncio.sleep(CATCH_UP_LOOK_S)
-                for rounds in self._all_rounds():
-                    await rounds.caught_up()
+                while self._answered_query < query:
+                    await asyncio.sleep(CATCH_UP_POLL_S)
+                for poller in self._pollers():
+                    await poller.caught_up()
         except TimeoutError:
             return False
         return True
@@ -162,39 +162,39 @@ class KafkaConsumer:
         follower, self._follower = self._follower, None
         parts = [part for part in (group, follower) if part is not None]
         await asyncio.gather(*(part.stop() for part in parts))
-        if group and self._unit and not self._engine.publisher_trouble:
+        if group and self._unit and not self._engine.publisher_failure:
             try:
                 await self._unit.relay(self._engine)
             except Exception as e:  # they are safe there; the next start relays them
                 log.warning("events stay in the outbox", extra={"reason": repr(e)})
 
-    def _all_rounds(self) -> list[Rounds]:
-        return [part.rounds for part in (self._group, self._follower) if part is not None]
+    def _pollers(self) -> list[RecordPoller]:
+        return [part.poller for part in (self._group, self._follower) if part is not None]
 
     def _fail(self, error: Exception) -> None:
         log.error("engine failed", extra={"reason": repr(error)})
         if self._failure and not self._failure.done():
             self._failure.set_result(error)
 
-    async def _look(self) -> None:
+    async def _watch_ends(self) -> None:
         """Ask the broker regularly where the logs end: for lag, readiness and liveness."""
         try:
             while True:
-                self._look_now.clear()
-                await self._look_once()
+                self._query_now.clear()
+                await self._query_ends()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look_now.wait(), LOOK_EVERY_S)
+                    await asyncio.wait_for(self._query_now.wait(), QUERY_ENDS_EVERY_S)
         except Exception as e:  # else nobody would notice, and the engine would never be ready again
             self._fail(e)
 
-    async def _look_once(self) -> None:
-        self._looks += 1
+    async def _query_ends(self) -> None:
+        self._queries += 1
         try:
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                for rounds in self._all_rounds():
-                    await rounds.look_at_ends()
+            async with asyncio.timeout(QUERY_ENDS_TIMEOUT_S):
+                for poller in self._pollers():
+                    await poller.query_ends()
             self._engine.answered()
-            self._answered_look = self._looks
+            self._answered_query = self._queries
         except (KafkaError, TimeoutError):
-            for rounds in self._all_rounds():
-                rounds.broker_was_away()
+            for poller in self._pollers():
+                poller.reset_stall_clocks()

@@ -63,12 +63,12 @@ class KafkaEngine:
             return self.state
         if (silent_s := time.monotonic() - self._answered) > AWAY_AFTER_S:
             return f"Kafka at {self.settings.kafka_bootstrap} has not answered for {silent_s:.0f} s"
-        return self.publisher_trouble
+        return self.publisher_failure
 
     @property
-    def publisher_trouble(self) -> str | None:
+    def publisher_failure(self) -> str | None:
         """Why the last delivery failed, for some seconds."""
-        return self._publisher.trouble if self._publisher else None
+        return self._publisher.recent_failure if self._publisher else None
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Return once the broker has all of them (`acks=all`)."""
@@ -105,10 +105,10 @@ class KafkaEngine:
         """The broker has just answered."""
         self._answered = time.monotonic()
 
-    def hurry(self) -> None:
+    def shorten_deadlines(self) -> None:
         """The process is stopping: nobody waits long for acks any more."""
         if self._publisher:
-            self._publisher.hurry()
+            self._publisher.shorten_deadlines()
 
     async def close(self) -> None:
         """Deliver what was handed over, and leave."""

@@ -15,11 +15,11 @@ from everloop_schemas.envelope import Event
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka.poller import RecordPoller, stop_consumer
 from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
-from everloop_shared.messaging.kafka.rounds import Rounds, leave
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import events_of
+from everloop_shared.messaging.processing.records import decode_events
 from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.settings import Settings
 
@@ -36,7 +36,7 @@ def _consumer(service: str, settings: Settings) -> Any:
     )
 
 
-class Tails:
+class EndDetector:
     """Tells when the wanted parts of some partitions are read, even where the log's last records are gone.
 
     A compacted or expired tail leaves an end offset that no record reaches: then the broker has answered two fetches
@@ -49,7 +49,7 @@ class Tails:
         self._ends = dict(ends)
         self._stood: dict[TopicPartition, tuple[int, int | None, int]] = {}
 
-    async def reached(self, polled: Collection[TopicPartition]) -> bool:
+    async def has_reached_end(self, polled: Collection[TopicPartition]) -> bool:
         """Whether all is read; to be asked after every poll, with the partitions of what it brought."""
         for tp, end in list(self._ends.items()):
             at, answered = await self._consumer.position(tp), self._consumer.last_poll_timestamp(tp)
@@ -64,13 +64,13 @@ class Tails:
         return not self._ends
 
 
-async def read_on(consumer: Any, tp: TopicPartition, end: int) -> AsyncIterator[list[Any]]:
+async def read_until(consumer: Any, tp: TopicPartition, end: int) -> AsyncIterator[list[Any]]:
     """What lies before `end`, from where the consumer stands, poll by poll; TimeoutError if nothing comes for 30 s."""
-    tails, heard = Tails(consumer, {tp: end}), time.monotonic()
+    detector, heard = EndDetector(consumer, {tp: end}), time.monotonic()
     while True:
         polled = await consumer.getmany(tp, timeout_ms=200)
         yield [r for r in polled.get(tp, ()) if r.offset < end]
-        if await tails.reached(polled.keys()):
+        if await detector.has_reached_end(polled.keys()):
             return
         heard = time.monotonic() if polled else heard
         if time.monotonic() - heard > READ_WITHIN_S:
@@ -94,7 +94,7 @@ class BroadcastFollower:
             for p in range(settings.partitions)
         }
         self._consumer = _consumer(service, settings)
-        self.rounds = Rounds(self._consumer, processor, settings, TopicNames(settings.topic_prefix))
+        self.poller = RecordPoller(self._consumer, processor, settings, TopicNames(settings.topic_prefix))
         self._failed = failed
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -107,8 +107,8 @@ class BroadcastFollower:
         for tp, route in self._routes.items():
             at = await route.start_at(route.topic.name, tp.partition) if route.start_at else None
             self._consumer.seek(tp, min(at or 0, ends[tp]))
-        tails = Tails(self._consumer, ends)
-        while not await tails.reached(await self._round()):
+        detector = EndDetector(self._consumer, ends)
+        while not await detector.has_reached_end(await self._round()):
             pass
         self._task = asyncio.create_task(self._run())
 
@@ -117,7 +117,7 @@ class BroadcastFollower:
         self._stopping.set()
         if self._task:
             await asyncio.wait([self._task])
-        await leave(self._consumer, CLOSE_WITHIN_S)
+        await stop_consumer(self._consumer, CLOSE_WITHIN_S)
 
     async def _run(self) -> None:
         try:
@@ -127,9 +127,9 @@ class BroadcastFollower:
             self._failed(e)
 
     async def _round(self) -> Collection[TopicPartition]:
-        polled = await self.rounds.poll()
+        polled = await self.poller.poll()
         if polled:
-            progress = await self.rounds.handle(polled)
+            progress = await self.poller.handle(polled)
             if progress.failure is not None:
                 raise progress.failure
         return polled.keys()
@@ -153,8 +153,8 @@ class HistoryReader:
             if start >= stop:
                 return []
             consumer.seek(tp, start)
-            async for records in read_on(consumer, tp, stop):
-                found += events_of([_record(topic, r) for r in records])
+            async for records in read_until(consumer, tp, stop):
+                found += decode_events([_record(topic, r) for r in records])
             return found
 
     async def end_offset(self, topic: str, partition: int) -> int:
@@ -167,7 +167,7 @@ class HistoryReader:
     async def close(self) -> None:
         """Leave."""
         if self._consumer is not None:
-            await leave(self._consumer, CLOSE_WITHIN_S)
+            await stop_consumer(self._consumer, CLOSE_WITHIN_S)
 
     async def _opened(self) -> Any:
         if self._consumer is None:

@@ -16,8 +16,8 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka.poller import RecordPoller, stop_consumer
 from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
-from everloop_shared.messaging.kafka.rounds import Rounds, leave
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import StartAt, UnitOfWork
@@ -67,7 +67,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
-        self.rounds = Rounds(self._consumer, processor, settings, names)
+        self.poller = RecordPoller(self._consumer, processor, settings, names)
         self._in_hand = asyncio.Lock()
         self._assignments = 0
         self._uncommitted: dict[TopicPartition, int] = {}
@@ -89,12 +89,12 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait([self._task])
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._commit_now(), CLOSE_WITHIN_S)
-        await leave(self._consumer, CLOSE_WITHIN_S)
+        await stop_consumer(self._consumer, CLOSE_WITHIN_S)
 
     async def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                polled = await self.rounds.poll()
+                polled = await self.poller.poll()
                 assignments = self._assignments
                 async with self._in_hand:
                     if polled and assignments == self._assignments:
@@ -104,7 +104,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             self._failed(e)
 
     async def _round(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        progress = await self.rounds.handle(polled)
+        progress = await self.poller.handle(polled)
         for (topic, partition), offset in progress.next_offsets.items():
             self._uncommitted[TopicPartition(self._names.on_broker(topic), partition)] = offset
         if progress.failure is not None:
@@ -149,7 +149,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit_now()
             self._assignments += 1
             self._uncommitted.clear()
-            self.rounds.forget()
+            self.poller.release_partitions()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Go on where the state says; nothing is fetched before that is known."""

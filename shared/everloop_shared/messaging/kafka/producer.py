@@ -28,16 +28,16 @@ from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
-TROUBLE_S = 5.0
-AT_ONCE = 2_000
-AT_ONCE_BYTES = 4_000_000
+REPORT_FAILURE_FOR_S = 5.0
+CHUNK_RECORDS = 2_000
+CHUNK_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000
 CLOSE_WITHIN_S = 1.5
 """Each step of a stop, so that one without a broker still ends within the drain."""
 Encoded = tuple[str, bytes, bytes]
 
 
-class Lane:
+class ProducerConnection:
     """One aiokafka producer and what it has not been acknowledged yet; thrown away when it breaks."""
 
     def __init__(self, client: dict[str, Any], delivery_timeout_s: float) -> None:
@@ -110,20 +110,20 @@ class KafkaPublisher:
         self._settings = settings
         self._client = client_settings(settings, service)
         self._partition_for = partition_for
-        self._lane: Lane | None = None
+        self._connection: ProducerConnection | None = None
         self._opening = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._patience_s = settings.delivery_timeout_s
+        self._delivery_timeout_s = settings.delivery_timeout_s
         self._deadlines: set[asyncio.Timeout] = set()
-        self._trouble: tuple[str, float] | None = None
+        self._failure: tuple[str, float] | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def recent_failure(self) -> str | None:
         """Why the last delivery failed, for some seconds: a door that is closed because of it has to try again."""
-        if self._trouble is None or time.monotonic() > self._trouble[1]:
+        if self._failure is None or time.monotonic() > self._failure[1]:
             return None
-        return self._trouble[0]
+        return self._failure[0]
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Return once the broker has all of them."""
@@ -135,19 +135,19 @@ class KafkaPublisher:
             for topic, count in Counter(event.topic.name for event in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
-    def hurry(self) -> None:
+    def shorten_deadlines(self) -> None:
         """The process is stopping: from now on nobody waits longer than 1.5 s for acks."""
-        self._patience_s = min(self._patience_s, CLOSE_WITHIN_S)
-        latest = asyncio.get_running_loop().time() + self._patience_s
+        self._delivery_timeout_s = min(self._delivery_timeout_s, CLOSE_WITHIN_S)
+        latest = asyncio.get_running_loop().time() + self._delivery_timeout_s
         for deadline in self._deadlines:
             deadline.reschedule(min(deadline.when() or latest, latest))
 
     async def close(self) -> None:
         """Deliver what was handed over, within 1.5 s, and leave."""
         self._closed = True
-        lane, self._lane = self._lane, None
-        if lane:
-            await lane.close()
+        connection, self._connection = self._connection, None
+        if connection:
+            await connection.close()
         await asyncio.gather(*self._leaving)
 
     def _encoded(self, event: Event) -> Encoded:
@@ -158,82 +158,84 @@ class KafkaPublisher:
         return topic, key, value
 
     async def _deliver(self, chunk: Sequence[Encoded]) -> None:
-        lane: Lane | None = None
+        connection: ProducerConnection | None = None
         try:
-            async with self._patiently():
-                lane = await self._ready_lane()
-                self._make_room(lane, chunk)
-                await self._send(lane, chunk)
-            self._trouble = None
+            async with self._before_deadline():
+                connection = await self._open_connection()
+                self._make_room(connection, chunk)
+                await self._send(connection, chunk)
+            self._failure = None
         except TimeoutError:
-            if lane:
-                self._replace(lane)
-            raise self._unavailable(f"did not acknowledge within {self._patience_s:g} s") from None
+            if connection:
+                self._replace(connection)
+            raise self._unavailable(f"did not acknowledge within {self._delivery_timeout_s:g} s") from None
         except MessageSizeTooLargeError as e:
-            if lane:
-                self._replace(lane)
+            if connection:
+                self._replace(connection)
             raise InputRejected(f"the broker refuses the size of an event: {e}") from e
         except TopicAuthorizationFailedError as e:
             raise Misconfigured(f"the broker does not let {self._service} write: {e}") from e
         except KafkaError as e:
-            if lane:
-                self._replace(lane)
+            if connection:
+                self._replace(connection)
             raise self._unavailable(repr(e)) from e
 
     @asynccontextmanager
-    async def _patiently(self) -> AsyncIterator[None]:
-        async with asyncio.timeout(self._patience_s) as deadline:
+    async def _before_deadline(self) -> AsyncIterator[None]:
+        async with asyncio.timeout(self._delivery_timeout_s) as deadline:
             self._deadlines.add(deadline)
             try:
                 yield
             finally:
                 self._deadlines.discard(deadline)
 
-    async def _send(self, lane: Lane, chunk: Sequence[Encoded]) -> None:
+    async def _send(self, connection: ProducerConnection, chunk: Sequence[Encoded]) -> None:
         acks = []
         for topic, key, value in chunk:
-            acks.append(await lane.send(self._settings.topic_prefix + topic, self._partition_for(key), key, value))
-        metrics.UNACKED.labels(self._service).set(lane.unacked)
+            acks.append(
+                await connection.send(self._settings.topic_prefix + topic, self._partition_for(key), key, value)
+            )
+        metrics.UNACKED.labels(self._service).set(connection.unacked)
         await asyncio.wait(acks)
         for ack in acks:
             ack.result()
 
-    def _make_room(self, lane: Lane, chunk: Sequence[Encoded]) -> None:
+    def _make_room(self, connection: ProducerConnection, chunk: Sequence[Encoded]) -> None:
         size = sum(len(key) + len(value) for _, key, value in chunk)
-        full = lane.unacked + len(chunk) > max(self._settings.max_unacked_events, len(chunk))
-        if full or (lane.unacked and lane.unacked_bytes + size > MAX_UNACKED_BYTES):
-            raise Overloaded(f"{lane.unacked:,} events wait for the broker's acks already")
+        full = connection.unacked + len(chunk) > max(self._settings.max_unacked_events, len(chunk))
+        if full or (connection.unacked and connection.unacked_bytes + size > MAX_UNACKED_BYTES):
+            raise Overloaded(f"{connection.unacked:,} events wait for the broker's acks already")
 
-    async def _ready_lane(self) -> Lane:
+    async def _open_connection(self) -> ProducerConnection:
         async with self._opening:
-            while self._lane is None or self._lane.broken:
+            while self._connection is None or self._connection.broken:
                 if self._closed:
                     raise Unavailable("stopping")
-                lane = Lane(self._client, self._settings.delivery_timeout_s)
+                connection = ProducerConnection(self._client, self._settings.delivery_timeout_s)
                 try:
-                    await lane.start()
-                    self._lane = lane
+                    await connection.start()
+                    self._connection = connection
                 except BaseException as e:
-                    self._leave(lane)
+                    self._leave(connection)
                     if not isinstance(e, KafkaError):
                         raise
                     await asyncio.sleep(0.2)
-            return self._lane
+            return self._connection
 
-    def _replace(self, lane: Lane) -> None:
-        if not lane.broken:
-            log.warning("replacing the producer", extra={"unacked": lane.unacked})
-            self._leave(lane)
+    def _replace(self, connection: ProducerConnection) -> None:
+        if not connection.broken:
+            log.warning("replacing the producer", extra={"unacked": connection.unacked})
+            self._leave(connection)
 
-    def _leave(self, lane: Lane) -> None:
-        lane.broken = True
-        task = asyncio.create_task(lane.discard())
+    def _leave(self, connection: ProducerConnection) -> None:
+        connection.broken = True
+        task = asyncio.create_task(connection.discard())
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
     def _unavailable(self, what: str) -> Unavailable:
         reason = f"Kafka at {self._settings.kafka_bootstrap} {what}"
-        self._trouble = reason, time.monotonic() + TROUBLE_S
+        self._failure = reason, time.monotonic() + REPORT_FAILURE_FOR_S
         return Unavailable(reason)
 
 
@@ -242,7 +244,7 @@ def _chunks(encoded: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
     chunk, size = list[Encoded](), 0
     for record in encoded:
         length = len(record[1]) + len(record[2])
-        if chunk and (len(chunk) >= AT_ONCE or size + length > AT_ONCE_BYTES):
+        if chunk and (len(chunk) >= CHUNK_RECORDS or size + length > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(record)

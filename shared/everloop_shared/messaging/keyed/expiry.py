@@ -22,11 +22,11 @@ class StreamTime:
         self._topics = tuple(topics)
         self._read: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def passed(self, at: Position) -> None:
+    def advance(self, at: Position) -> None:
         """The record at this position is done with."""
         self._read[at.topic, at.partition] = (at.offset + 1, at.timestamp)
 
-    def start(self, topic: str, partition: int, offset: int) -> None:
+    def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Reading begins, or goes on, at this offset."""
         self._read[topic, partition] = (offset, 0)
 
@@ -83,14 +83,14 @@ class _SweptConsumer:
     def _timed(self, handle: Handler) -> Handler:
         async def handle_and_note(event: Event, at: Position) -> list[Event]:
             caused = list(await handle(event, at))
-            self._time.passed(at)
+            self._time.advance(at)
             return caused
 
         return handle_and_note
 
     async def start(self) -> None:
-        if self._group.restored:
-            self._group.restored()
+        if self._group.on_restored:
+            self._group.on_restored()
         self._failure = asyncio.get_running_loop().create_future()
         await self._consumer.start()
         if self._group.sweep:

@@ -12,10 +12,10 @@ from pydantic_core import from_json, to_json
 
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import InputRejected, Unavailable
-from everloop_shared.messaging.keyed.batch_order import Order, Turns
+from everloop_shared.messaging.keyed.batch_order import BatchOrder, TopicOrder
 from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, Consumer, Engine, Position, Publisher, Route
 
-LARGEST_STATE = MAX_MESSAGE_BYTES - HEADROOM
+MAX_STATE_BYTES = MAX_MESSAGE_BYTES - HEADROOM
 Change = tuple[int, bytes, bytes | None]
 """Partition, key and new value; None is a tombstone."""
 Changelog = Callable[[Sequence[Change]], Awaitable[None]]
@@ -26,10 +26,10 @@ class KeyedState(Protocol):
     """What handlers see of a keyed state. Never blocks; a key belongs to the partition of the record at hand.
 
     Writes are visible to the records after, and become durable with the batch: outputs first, then the state,
-    then the offset. So a record that `seen` says was applied has its outputs on the bus already.
+    then the offset. So a record that `has_applied` says was applied has its outputs on the bus already.
     """
 
-    def seen(self, key: str, at: Position) -> bool:
+    def has_applied(self, key: str, at: Position) -> bool:
         """Whether the state of `key` reflects the record at this position already."""
 
     def get(self, key: str, at: Position) -> bytes | None:
@@ -39,7 +39,7 @@ class KeyedState(Protocol):
         """Set the value, as of this record; raises InputRejected where it does not fit a record of the changelog."""
 
     def delete(self, key: str, at: Position) -> None:
-        """Forget the key; its records up to here stay `seen`."""
+        """Forget the key; its records up to here stay `has_applied`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class KeyedStore:
     def __init__(self, name: str, ordered: bool = False) -> None:
         self.name = name
         self.data: MutableMapping[bytes, bytes] = {}
-        self.turns = Turns()
+        self.batch_order = BatchOrder()
         self._ordered = ordered
         self._abandoned = False
         self._publisher: Publisher | None = None
@@ -94,7 +94,7 @@ class KeyedStore:
         self._events: list[Event] = []
         self._next: dict[tuple[str, int], int] = {}
         self._applied: dict[tuple[str, int], int] = {}
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def attach(self, publisher: Publisher, data: MutableMapping[bytes, bytes], changelog: Changelog | None) -> None:
         """Stand on an engine."""
@@ -118,11 +118,11 @@ class KeyedStore:
         if value is not None:
             self.data[name] = value
 
-    def restored(self, partitions: Iterable[int]) -> None:
+    def finish_restore(self, partitions: Iterable[int]) -> None:
         """All of it was read back: what was known of the session before says nothing any more."""
         self._abandoned = False
         self._applied.clear()
-        self.turns.restore({p: self._order(p) for p in partitions})
+        self.batch_order.restore({p: self._order(p) for p in partitions})
 
     def abandon(self) -> None:
         """The partitions go: until `restored` no unit is finished, because another replica may decide by now."""
@@ -130,7 +130,7 @@ class KeyedStore:
 
     # what handlers see
 
-    def seen(self, key: str, at: Position) -> bool:
+    def has_applied(self, key: str, at: Position) -> bool:
         """Whether the state of `key` reflects the record at this position already."""
         for entry in (self._entry(key, at.partition), self._entry(APPLIED, at.partition)):
             if entry and entry.offsets.get(at.topic, -1) >= at.offset:
@@ -144,15 +144,15 @@ class KeyedStore:
 
     def put(self, key: str, value: bytes, at: Position) -> None:
         """Set the value, as of this record."""
-        if len(value) > LARGEST_STATE:
+        if len(value) > MAX_STATE_BYTES:
             # Here and not when the batch is written: the records after must not see it, and nothing has left yet.
             raise InputRejected(
-                f"the state of {key!r} does not fit a record: {len(value):,} of {LARGEST_STATE:,} bytes"
+                f"the state of {key!r} does not fit a record: {len(value):,} of {MAX_STATE_BYTES:,} bytes"
             )
         self._change(key, at, value)
 
     def delete(self, key: str, at: Position) -> None:
-        """Forget the key; its records up to here stay `seen`."""
+        """Forget the key; its records up to here stay `has_applied`."""
         self._change(key, at, None)
 
     def _change(self, key: str, at: Position, value: bytes | None) -> None:
@@ -176,7 +176,7 @@ class KeyedStore:
         raw = self.data.get(_name(partition, key))
         return _Entry.decode(raw).value if raw else None
 
-    def _order(self, partition: int) -> Order:
+    def _order(self, partition: int) -> TopicOrder:
         raw = self.data.get(_name(partition, ORDER))
         return list(_Entry.decode(raw).offsets.items()) if raw else []
 
@@ -189,7 +189,7 @@ class KeyedStore:
     # the unit of work
 
     async def __aenter__(self) -> KeyedStore:
-        await self._turn.acquire()
+        await self._lock.acquire()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -198,10 +198,10 @@ class KeyedStore:
                 await self._commit()
         finally:
             self._changed, self._events, self._next = {}, [], {}
-            self._turn.release()
+            self._lock.release()
 
     @asynccontextmanager
-    async def part(self) -> AsyncIterator[None]:
+    async def savepoint(self) -> AsyncIterator[None]:
         """A block whose changes are undone when it raises."""
         before = dict(self._changed)
         try:
@@ -216,17 +216,17 @@ class KeyedStore:
         self._next |= offsets
 
     async def offsets(self) -> dict[tuple[str, int], int]:
-        """Nothing: the engine's own commits say where to go on, and `seen` what to skip."""
+        """Nothing: the engine's own commits say where to go on, and `has_applied` what to skip."""
         return {}
 
     async def relay(self, publisher: Publisher) -> None:
         """Nothing: outputs leave before the state."""
 
     async def _commit(self) -> None:
-        orders = self.turns.orders(self._next) if self._ordered else {}
+        orders = self.batch_order.orders(self._next) if self._ordered else {}
         if events := _latest(self._events):
             assert self._publisher is not None, "attach an engine first"
-            self.turns.begin(orders)
+            self.batch_order.begin(orders)
             await self._append([_ordered(p, order) for p, order in orders.items()])
             await self._publisher.publish(events)
         applied = self._applied | {tp: offset - 1 for tp, offset in self._next.items()}
@@ -236,7 +236,7 @@ class KeyedStore:
         for _, name, value in changes:
             self._set(name, value)
         self._applied = applied
-        self.turns.done(self._next)
+        self.batch_order.finish(self._next)
 
     async def _append(self, changes: Sequence[Change]) -> None:
         self._check_ours()
@@ -266,7 +266,7 @@ class KeyedStore:
         return [*values, *covers, *gone]
 
 
-def _ordered(partition: int, order: Order) -> Change:
+def _ordered(partition: int, order: TopicOrder) -> Change:
     return partition, _name(partition, ORDER), _Entry(dict(order), b"").encode()
 
 
@@ -278,7 +278,7 @@ def _latest(events: Sequence[Event]) -> list[Event]:
 
 Sweep = Callable[[Position], Awaitable[Sequence[Event]]]
 """Lets what is due expire; the position says for which partition, and until which time (`timestamp`, in ms)."""
-Restored = Callable[[], None]
+OnRestored = Callable[[], None]
 """The state was read back, or its partitions changed: rebuild what was derived from it."""
 
 
@@ -294,7 +294,7 @@ class KeyedGroup:
     store: KeyedStore
     routes: Sequence[Route]
     sweep: Sweep | None = None
-    restored: Restored | None = None
+    on_restored: OnRestored | None = None
 
 
 class KeyedFactory(Protocol):

@@ -1,4 +1,4 @@
-"""Turns a record that cannot be used into its dead letter, with the reason and the original bytes."""
+"""BatchOrder a record that cannot be used into its dead letter, with the reason and the original bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ LATEST_MS = 253_402_300_799_000
 """The last second that a datetime can say."""
 
 
-def dead_letter(service: str, at: Position, key: bytes | None, value: bytes | None, error: BaseException) -> DeadLetter:
+def make_dead_letter(
+    service: str, at: Position, key: bytes | None, value: bytes | None, error: BaseException
+) -> DeadLetter:
     """The dead letter of the record at `at`; the same record gives the same id and bytes. Nothing in it raises."""
     name = f"{service}.dead_letter.v1"
     seen = _peek(value)

@@ -12,8 +12,14 @@ from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing.failures import Fates, disposition
-from everloop_shared.messaging.processing.records import Decoded, Partition, decoded, decoded_by, halves
+from everloop_shared.messaging.processing.failures import FailurePolicy, disposition_of
+from everloop_shared.messaging.processing.records import (
+    DecodedRecord,
+    Partition,
+    decode_record,
+    decode_source_record,
+    split_in_half,
+)
 from everloop_shared.messaging.routes import Handler, Publisher, Record, Routes, Source, UnitOfWork
 from everloop_shared.tracing import traced
 
@@ -39,7 +45,7 @@ class Progress:
         self.failure = self.failure or other.failure
 
 
-class _Stopped(Exception):
+class _BackOff(Exception):
     """The record at hand ends its partition's batch: it is tried again after a back-off."""
 
 
@@ -67,7 +73,7 @@ class Processor:
         self._consumed = {topic: metrics.CONSUMED.labels(service, topic) for topic in self._handlers}
         self._publisher = publisher
         self._unit = unit_of_work
-        self._fates = Fates(service, ledger or CrashLedger())
+        self._failures = FailurePolicy(service, ledger or CrashLedger())
 
     async def process(self, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
         """Handle a batch of records in order per partition; failures are in the progress, never raised."""
@@ -82,9 +88,9 @@ class Processor:
         progress, results = Progress(), list[tuple[Record, list[Event]]]()
         try:
             for record in records:
-                results.append((record, await self._handle_or_park(record)))
-        except _Stopped:
-            progress.backoff_s[partition] = self._fates.backoff_s(partition)
+                results.append((record, await self._handle_or_give_up(record)))
+        except _BackOff:
+            progress.backoff_s[partition] = self._failures.backoff_s(partition)
         except Exception as e:
             progress.failure = e
         try:
@@ -100,29 +106,31 @@ class Processor:
     ) -> Progress:
         """The batch's events were not taken together: park the records whose events never will be."""
         progress = Progress()
-        if disposition(error) is Disposition.CRASH:
+        if disposition_of(error) is Disposition.CRASH:
             progress.failure = error
             return progress
         try:
             for record, events in results:
-                if disposition(error) is Disposition.RETRY:
-                    self._give_way(record, error)
+                if disposition_of(error) is Disposition.RETRY:
+                    self._back_off(record, error)
                 try:
                     await self._publisher.publish(events)
                 except InputRejected as rejected:
-                    await self._publisher.publish([self._fates.park(record.at, record.key, record.value, rejected)])
+                    await self._publisher.publish(
+                        [self._failures.make_dead_letter(record.at, record.key, record.value, rejected)]
+                    )
                 progress.next_offsets[partition] = record.at.offset + 1
         except Exception as e:
-            stopped = isinstance(e, _Stopped) or disposition(e) is Disposition.RETRY
+            stopped = isinstance(e, _BackOff) or disposition_of(e) is Disposition.RETRY
             if not stopped:
                 progress.failure = e
-            progress.backoff_s[partition] = self._fates.backoff_s(partition)
+            progress.backoff_s[partition] = self._failures.backoff_s(partition)
         return progress
 
-    def _give_way(self, record: Record, error: Exception) -> None:
-        self._fates.retried(record.at)
+    def _back_off(self, record: Record, error: Exception) -> None:
+        self._failures.count_retry(record.at)
         log.info("publishing backs off", extra={"topic": record.at.topic, "reason": str(error)})
-        raise _Stopped from error
+        raise _BackOff from error
 
     async def _in_transactions(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
         read = {partition: [self._read(r) for r in records] for partition, records in batches.items()}
@@ -136,7 +144,7 @@ class Processor:
                 progress.backoff_s.setdefault(partition, 1.0)
         return progress
 
-    async def _in_parts(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Decoded]]) -> Progress:
+    async def _in_parts(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[DecodedRecord]]) -> Progress:
         """All in one transaction, at once, else carefully; else each half, down to the record that spoils it."""
         single, away = sum(map(len, batches.values())) == 1, False
         for attempt in (self._together, self._carefully):
@@ -152,13 +160,13 @@ class Processor:
             for partition, records in batches.items():
                 progress.add(await self._each_alone(unit, partition, records))
             return progress
-        for half in halves(batches):
+        for half in split_in_half(batches):
             rest = {p: records for p, records in half.items() if p not in progress.backoff_s}
             if rest and progress.failure is None:
                 progress.add(await self._in_parts(unit, rest))
         return progress
 
-    async def _together(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Decoded]]) -> Progress:
+    async def _together(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[DecodedRecord]]) -> Progress:
         progress, events = Progress(), list[Event]()
         async with unit:
             stored = await unit.offsets()
@@ -170,7 +178,7 @@ class Processor:
             await unit.record(events, progress.next_offsets)
         return progress
 
-    async def _carefully(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Decoded]]) -> Progress:
+    async def _carefully(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[DecodedRecord]]) -> Progress:
         """In one transaction, each record in a part of its own: one whose handler raises is undone alone."""
         progress, events = Progress(), list[Event]()
         async with unit:
@@ -181,32 +189,32 @@ class Processor:
                         if read.record.at.offset >= stored.get(partition, 0):
                             events += await self._in_a_part(unit, read)
                         progress.next_offsets[partition] = max(read.record.at.offset + 1, stored.get(partition, 0))
-                except _Stopped:
-                    progress.backoff_s[partition] = self._fates.backoff_s(partition)
+                except _BackOff:
+                    progress.backoff_s[partition] = self._failures.backoff_s(partition)
             await unit.record(events, progress.next_offsets)
         return progress
 
-    async def _in_a_part(self, unit: UnitOfWork, read: Decoded) -> list[Event]:
+    async def _in_a_part(self, unit: UnitOfWork, read: DecodedRecord) -> list[Event]:
         try:
-            async with unit.part():
+            async with unit.savepoint():
                 return await self._handle(read)
         except Exception as e:
-            if disposition(e) is Disposition.CRASH:
+            if disposition_of(e) is Disposition.CRASH:
                 raise
-            return [self._park(read, e)]
+            return [self._give_up(read, e)]
 
-    async def _each_alone(self, unit: UnitOfWork, partition: Partition, records: Sequence[Decoded]) -> Progress:
+    async def _each_alone(self, unit: UnitOfWork, partition: Partition, records: Sequence[DecodedRecord]) -> Progress:
         progress = Progress()
         try:
             for read in records:
                 progress.next_offsets[partition] = await self._alone(unit, partition, read)
-        except _Stopped:
-            progress.backoff_s[partition] = self._fates.backoff_s(partition)
+        except _BackOff:
+            progress.backoff_s[partition] = self._failures.backoff_s(partition)
         except Exception as e:
             progress.failure = e
         return progress
 
-    async def _alone(self, unit: UnitOfWork, partition: Partition, read: Decoded) -> int:
+    async def _alone(self, unit: UnitOfWork, partition: Partition, read: DecodedRecord) -> int:
         offset, in_hand = read.record.at.offset, False
         try:
             async with unit:
@@ -218,17 +226,17 @@ class Processor:
                 await unit.record(events, {partition: offset + 1})
                 in_hand = False
         except Exception as e:
-            parked = self._park(read, e, in_hand)
+            parked = self._give_up(read, e, in_hand)
             try:
                 async with unit:
                     await unit.record([parked], {partition: offset + 1})
             except ServiceError as failed:
                 if failed.disposition is not Disposition.RETRY:
                     raise
-                self._give_way(read.record, failed)
+                self._back_off(read.record, failed)
         return offset + 1
 
-    async def _handle(self, read: Decoded) -> list[Event]:
+    async def _handle(self, read: DecodedRecord) -> list[Event]:
         event, at = read.event, read.record.at
         if event is None:
             return [read.letter] if read.letter else []
@@ -238,28 +246,28 @@ class Processor:
             for outgoing in caused:
                 outgoing.encode()  # here, where it is this record's fate if it cannot be written
         self._handled[at.topic].observe(time.perf_counter() - started)
-        self._fates.handled(at, event.loop)
+        self._failures.record_success(at, event.loop)
         return caused
 
-    async def _handle_or_park(self, record: Record) -> list[Event]:
+    async def _handle_or_give_up(self, record: Record) -> list[Event]:
         read = self._read(record)
         try:
             return await self._handle(read)
         except Exception as e:
-            return [self._park(read, e)]
+            return [self._give_up(read, e)]
 
-    def _read(self, record: Record) -> Decoded:
+    def _read(self, record: Record) -> DecodedRecord:
         self._consumed[record.at.topic].inc()
         decode = self._decoders.get(record.at.topic)
-        read = decoded_by(decode, record) if decode else decoded(record)
-        return replace(read, letter=self._park(read, read.wrong)) if read.wrong else read
+        read = decode_source_record(decode, record) if decode else decode_record(record)
+        return replace(read, letter=self._give_up(read, read.wrong)) if read.wrong else read
 
-    def _park(self, read: Decoded, error: Exception, of_the_record: bool = True) -> Event:
-        """The dead letter of a record that is given up; raises _Stopped to try again, the error to crash."""
+    def _give_up(self, read: DecodedRecord, error: Exception, in_handler: bool = True) -> Event:
+        """The dead letter of a record that is given up; raises _BackOff to try again, the error to crash."""
         record = read.record
-        if self._fates.may_retry(record.at, error, read.loop):
-            raise _Stopped from error
-        return self._fates.park(record.at, record.key, record.value, error, of_the_record)
+        if self._failures.may_retry(record.at, error, read.loop):
+            raise _BackOff from error
+        return self._failures.make_dead_letter(record.at, record.key, record.value, error, in_handler)
 
 
 def _traced(event: Event, cause: Event) -> Event:

@@ -24,7 +24,7 @@ _valid_names: set[str] = set()
 
 
 @dataclass(slots=True)
-class Decoded:
+class DecodedRecord:
     """A record with the event in it, or with what is wrong with it; neither for a tombstone of a compacted topic.
 
     `letter` is the dead letter of one that is wrong, once it is written.
@@ -41,7 +41,7 @@ class Decoded:
         return self.event.loop if self.event else ""
 
 
-def events_of(records: Sequence[Record]) -> list[tuple[Position, Event]]:
+def decode_events(records: Sequence[Record]) -> list[tuple[Position, Event]]:
     """The events in some records; tombstones and what does not decode are left out."""
     found = []
     for record in records:
@@ -54,36 +54,36 @@ def events_of(records: Sequence[Record]) -> list[tuple[Position, Event]]:
     return found
 
 
-def decoded_by(decode: Decoder, record: Record) -> Decoded:
+def decode_source_record(decode: Decoder, record: Record) -> DecodedRecord:
     """The event that a source's decoder makes of a record, or why it makes none."""
     try:
         event = decode(record)
     except InputRejected as e:
-        return Decoded(record, wrong=e)
+        return DecodedRecord(record, wrong=e)
     except Exception as e:
-        return Decoded(record, wrong=InputRejected(f"the decoder of {record.at.topic} refuses it: {e!r}"))
+        return DecodedRecord(record, wrong=InputRejected(f"the decoder of {record.at.topic} refuses it: {e!r}"))
     if event is not None and not _is_known_or_valid(event.loop):
-        return Decoded(record, wrong=_no_loop_name(event.loop))
-    return Decoded(record, event)
+        return DecodedRecord(record, wrong=_no_loop_name(event.loop))
+    return DecodedRecord(record, event)
 
 
-def decoded(record: Record) -> Decoded:
+def decode_record(record: Record) -> DecodedRecord:
     """The event in a record of one of our topics, or why there is none."""
     topic = record.at.topic
     if record.value is None:
-        return Decoded(record)
+        return DecodedRecord(record)
     try:
         event = decode(topic, record.value)
         if topic.startswith(WRITTEN_BY_APPLICATIONS):
             strict_json.read(record.value)  # of a key that is there twice one value would be lost in silence
     except Exception as e:
-        return Decoded(record, wrong=InputRejected(f"not an event of {topic}: {e}"))
+        return DecodedRecord(record, wrong=InputRejected(f"not an event of {topic}: {e}"))
     if not isinstance(event, DeadLetter) and not _is_known_or_valid(event.loop):
-        return Decoded(record, wrong=_no_loop_name(event.loop))
+        return DecodedRecord(record, wrong=_no_loop_name(event.loop))
     if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
         wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
-        return Decoded(record, wrong=InputRejected(wrong))
-    return Decoded(record, event)
+        return DecodedRecord(record, wrong=InputRejected(wrong))
+    return DecodedRecord(record, event)
 
 
 def _is_known_or_valid(name: str) -> bool:
@@ -101,10 +101,12 @@ def _no_loop_name(name: str) -> InputRejected:
     return InputRejected(f"loop: {name[:80]!r} is no name of a loop: {LOOP_NAME_RULE}")
 
 
-def halves(batches: Mapping[Partition, Sequence[Decoded]]) -> Iterator[dict[Partition, Sequence[Decoded]]]:
+def split_in_half(
+    batches: Mapping[Partition, Sequence[DecodedRecord]],
+) -> Iterator[dict[Partition, Sequence[DecodedRecord]]]:
     """The first half of the records, and the rest, in the same order."""
     room = sum(map(len, batches.values())) // 2
-    first, rest = dict[Partition, Sequence[Decoded]](), dict[Partition, Sequence[Decoded]]()
+    first, rest = dict[Partition, Sequence[DecodedRecord]](), dict[Partition, Sequence[DecodedRecord]]()
     for partition, records in batches.items():
         if records[:room]:
             first[partition] = records[:room]

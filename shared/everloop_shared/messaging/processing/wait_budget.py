@@ -7,13 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 PERIOD_S = 600.0
-WORTH_IT = 0.9
+MAX_SPENT_SHARE = 0.9
 """A wait is begun where a tenth of the budget is left: less is spent on trying again."""
-LOOPS_KEPT = 1_000
+MAX_GIVEN_UP_LOOPS = 1_000
 Partition = tuple[str, int]
 
 
-class Patience:
+class WaitBudget:
     """Each partition waits `give_up_after` seconds in ten minutes for all unknown loops together.
 
     A loop that was given up is not waited for again until it is taken out of `given_up`: until one of its records
@@ -30,12 +30,12 @@ class Patience:
         if loop in self.given_up:
             return False
         before_s = self._spent_s(partition, give_up_after_s)
-        worth_it = waited_s > 0 or before_s <= WORTH_IT * give_up_after_s
+        worth_it = waited_s > 0 or before_s <= MAX_SPENT_SHARE * give_up_after_s
         if worth_it and before_s + waited_s < give_up_after_s:
             return True
         self._spent[partition] = (min(give_up_after_s, before_s + waited_s), self._clock())
         self.given_up[loop] = None
-        if len(self.given_up) > LOOPS_KEPT:
+        if len(self.given_up) > MAX_GIVEN_UP_LOOPS:
             self.given_up.popitem(last=False)
         return False
 

@@ -132,17 +132,16 @@ class LoopLearner:
         events, self.events.pending = self.events.pending, []
         return events
 
-    def learn(self, outcome: Outcome) -> None:
+    def learn(self, record: Outcome) -> None:
         """Take in the next record of the outcome log; a repeated one only moves the position."""
         progress = self.progress
-        if outcome.offset <= progress.position:
+        if record.offset <= progress.position:
             return
-        self.runs.begin_replayed(outcome.offset)
-        admitted = self.learnable.admit(outcome)
-        if admitted is None:
-            progress.position, self.lines.next_offset = outcome.offset, outcome.offset + 1
+        self.runs.begin_replayed(record.offset)
+        outcome = self.learnable.admit(record)
+        if outcome is None:
+            progress.position, self.lines.next_offset = record.offset, record.offset + 1
             return
-        outcome = admitted
         if progress.first_offset is None:
             progress.first_offset = outcome.offset
         self.runs.start_spec_lines(outcome)

@@ -58,7 +58,7 @@ class RunStarter:
             self._begin(self.replayed.pop(0))
 
     def start_due(self, outcome: Outcome) -> None:
-        """Start the run that a trigger asks for after this outcome, unless the log holds a later one."""
+        """Start the run that is due after this outcome, unless the log holds a run that was requested later."""
         due = self._triggers.find_due(self._progress.spec, outcome, self._progress.outcomes)
         if due and not (self.replayed and self.replayed[-1].data.requested_offset >= outcome.offset):
             self._events.pending.append(self.start(due, outcome.id, self._start_offset(due)))
@@ -142,7 +142,7 @@ class RunStarter:
             self._lines.runs.pop(self.requests.pop(key).data.line, None)
 
     def _start_offset(self, due: DueRun) -> int:
-        """Feedback says that right has changed from now on; other triggers start with what was observed lately."""
+        """Feedback means that what is right changes now; other triggers start with the recent outcomes."""
         if due.trigger == "feedback" or not self._progress.recent_offsets:
             return self._progress.position + 1
         return self._progress.recent_offsets[0]

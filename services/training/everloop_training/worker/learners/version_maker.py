@@ -1,4 +1,4 @@
-"""Makes versions of a loop's lines: stored and announced, or owed until they can be stored."""
+"""Makes versions of a loop's lines: stored and published, or owed until they can be stored."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class VersionMaker:
                 self.make(line, reason)
 
     def make(self, line: LearningLine, reason: Literal["initial", "refresh", "gate"]) -> None:
-        """Store a version of a line as it is now, and announce it."""
+        """Store a version of a line as it is now, and publish it."""
         dependencies, loop = self._events.dependencies, self._events.loop
         self.owed.pop(line.name, None)
         try:

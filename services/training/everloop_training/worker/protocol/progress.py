@@ -1,4 +1,4 @@
-"""The outcome that the worker is learning, in a file that the service reads once the worker is dead."""
+"""The outcome that the worker is learning, in a file that the service reads once the worker has exited."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OutcomeInProgress:
 
 
 def read_in_progress(file: Path) -> tuple[int, int] | None:
-    """What a worker that is dead had in progress; None where it had nothing, or could not write it down."""
+    """What a worker that has exited had in progress; None where it had nothing, or could not write it down."""
     try:
         return _parse(file.read_bytes())
     except OSError:

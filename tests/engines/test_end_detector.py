@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
-from everloop_shared.messaging.kafka.follower import Tails
+from everloop_shared.messaging.kafka.follower import EndDetector
 
 TP = TopicPartition("t", 0)
 
@@ -49,19 +49,19 @@ class ScriptedConsumer:
 )
 async def test_a_tail_is_read(looks: list[Look], reached: bool) -> None:
     consumer, answers = ScriptedConsumer(), list[bool]()
-    tails = Tails(consumer, {TP: 10})
+    detector = EndDetector(consumer, {TP: 10})
     for look in looks:
         consumer.look = look
-        answers.append(await tails.reached({TP} if look.brought else ()))
+        answers.append(await detector.has_reached_end({TP} if look.brought else ()))
 
     assert answers == [False] * (len(looks) - 1) + [reached]
 
 
 async def test_what_other_partitions_bring_does_not_hold_up_this_one() -> None:
     consumer = ScriptedConsumer()
-    tails = Tails(consumer, {TP: 10})
+    detector = EndDetector(consumer, {TP: 10})
     for answered_ms in (1, 2, 3):
         consumer.look = Look(True, 5, answered_ms)
-        reached = await tails.reached({TopicPartition("t", 1)})
+        reached = await detector.has_reached_end({TopicPartition("t", 1)})
 
     assert reached

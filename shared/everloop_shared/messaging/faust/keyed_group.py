@@ -17,23 +17,23 @@ from everloop_schemas.envelope import FOREVER, Topic
 from everloop_shared.clock import log_time
 from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings
-from everloop_shared.messaging.faust.buffer import Buffer
+from everloop_shared.messaging.faust.buffer import EventBuffer
 from everloop_shared.messaging.keyed.expiry import StreamTime, sweep
 from everloop_shared.messaging.keyed.store import Change, KeyedGroup
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing.gathering import Gathering
+from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import Partition
 from everloop_shared.messaging.routes import Position, Publisher, Record
 
 log = logging.getLogger(__name__)
-STUCK_S = 30.0
-UNCOMMITTED_S = 10.0
-ASK_AFTER_S, ASK_WITHIN_S = 10.0, 2.0
+STALLED_AFTER_S = 30.0
+UNCOMMITTED_AFTER_S = 10.0
+QUERY_AGAIN_AFTER_S, QUERY_TIMEOUT_S = 10.0, 2.0
 UNKNOWN_END = 1 << 62
 
 
-class Lane:
+class KeyedGroupConsumer:
     """One group on Faust: its table, its agent, and the batches in hand."""
 
     def __init__(
@@ -53,11 +53,11 @@ class Lane:
         self.topics = [*[r.topic for r in group.routes], changelog]
         self._topics = [r.topic.name for r in group.routes]
         self._processor = Processor(service, group.routes, publisher, group.store, ledger)
-        self._buffer = Buffer(settings.batch_size)
-        self._gathering = Gathering(settings.gather_ms, settings.batch_size)
+        self._buffer = EventBuffer(settings.batch_size)
+        self._gathering = BatchGathering(settings.gather_ms, settings.batch_size)
         self._time = StreamTime(self._topics)
-        self._turn = asyncio.Lock()
-        self._ask_at = 0.0
+        self._in_batch = asyncio.Lock()
+        self._query_at = 0.0
         self._moved: dict[Partition, tuple[int, float]] = {}
         self._stopping = False
         self._changelog = self._prefix + name
@@ -89,9 +89,9 @@ class Lane:
         """What Faust read of the changelog, given to the store, which knows old from new."""
         changes = [(e.message.partition, e.key, e.message.value) for e in events]
         self._group.store.restore(changes)
-        self._book(changes)
+        self._register_keys(changes)
 
-    def _book(self, changes: Sequence[Change]) -> None:
+    def _register_keys(self, changes: Sequence[Change]) -> None:
         """Tell Faust where keys live: it drops those of partitions that went."""
         for partition, name, value in changes:
             if value is None:
@@ -115,15 +115,15 @@ class Lane:
             if isinstance(e.__cause__ or e, MessageSizeTooLargeError):
                 raise InputRejected(f"the state does not fit a record: {e}") from e
             raise Unavailable(f"the changelog cannot be written: {e!r}") from e
-        self._book(changes)
+        self._register_keys(changes)
 
     async def _on_recover(self) -> None:
         self._buffer.clear()
-        self._group.store.restored(range(self._settings.partitions))
+        self._group.store.finish_restore(range(self._settings.partitions))
         self._time = StreamTime(self._topics)
         self._moved.clear()
-        if self._group.restored:
-            self._group.restored()
+        if self._group.on_restored:
+            self._group.on_restored()
 
     async def _run(self, stream: Any) -> None:
         try:
@@ -131,7 +131,7 @@ class Lane:
             while not self._stopping:
                 await self._gathering.pause()
                 await self._buffer.fill()
-                async with self._turn:
+                async with self._in_batch:
                     await self._batch(stream)
         except asyncio.CancelledError:
             raise
@@ -141,8 +141,8 @@ class Lane:
             self._buffer.close()
 
     async def _batch(self, stream: Any) -> None:
-        held = await self._in_order(self._buffer.take())
-        self._gathering.taken(sum(map(len, held.values())))
+        held = await self._take_in_order(self._buffer.take())
+        self._gathering.record_batch(sum(map(len, held.values())))
         if not held or self._stopping:
             return
         records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in held.items()}
@@ -152,44 +152,44 @@ class Lane:
             done = [e for e in events if e.message.offset < upto]
             for event in done:
                 await stream.ack(event)
-                self._time.passed(self._record(tp, event.message).at)
+                self._time.advance(self._record(tp, event.message).at)
             self._buffer.done(tp, len(done), progress.backoff_s.get(self._partition(tp), 0.0))
         if progress.failure:
             raise progress.failure
 
-    async def _in_order(self, held: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
+    async def _take_in_order(self, held: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
         """What may be handled now: a batch that was cut off is handled in the order it was begun in."""
         allowed = {}
         for tp, events in held.items():
-            turn = self._turn_of(tp.partition, self._partition(tp)[0], events[0].message.offset)
+            turn = self._next_in_order(tp.partition, self._partition(tp)[0], events[0].message.offset)
             if turn is None:
                 allowed[tp] = events
             elif turn[0] == self._partition(tp)[0]:
                 allowed[tp] = [e for e in events if e.message.offset <= turn[1]]
             else:
                 self._buffer.put_aside(tp)
-                await self._look_for(*turn, tp.partition)
+                await self._skip_if_deleted(*turn, tp.partition)
         return allowed
 
-    def _turn_of(self, partition: int, topic: str, offset: int) -> tuple[str, int] | None:
+    def _next_in_order(self, partition: int, topic: str, offset: int) -> tuple[str, int] | None:
         def position(other: str) -> int:
             return offset if other == topic else self._position(other, partition)
 
-        return self._group.store.turns.next(partition, position)
+        return self._group.store.batch_order.next_topic(partition, position)
 
-    async def _look_for(self, topic: str, upto: int, partition: int) -> None:
+    async def _skip_if_deleted(self, topic: str, upto: int, partition: int) -> None:
         """Wait no longer for records that are no longer on the log."""
-        if time.monotonic() < self._ask_at:
+        if time.monotonic() < self._query_at:
             return
-        self._ask_at = time.monotonic() + ASK_AFTER_S
+        self._query_at = time.monotonic() + QUERY_AGAIN_AFTER_S
         tp = TP(self._prefix + topic, partition)
         with contextlib.suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(ASK_WITHIN_S):
+            async with asyncio.timeout(QUERY_TIMEOUT_S):
                 first = (await self._app.consumer.earliest_offsets(tp))[tp]
                 end = (await self._app.consumer.highwaters(tp))[tp]
                 if first > upto or end <= upto:
                     log.warning("the rest of a batch is gone", extra={"topic": topic, "offset": upto})
-                    self._group.store.turns.drop(partition)
+                    self._group.store.batch_order.skip_next(partition)
 
     def _partition(self, tp: TP) -> Partition:
         return tp.topic.removeprefix(self._prefix), tp.partition
@@ -200,11 +200,11 @@ class Lane:
         at = Position(topic, partition, message.offset, timestamp, len(message.value or b""))
         return Record(at, message.key, message.value)
 
-    async def forget(self) -> None:
+    async def release_partitions(self) -> None:
         """Partitions go: finish the batch in hand, drop what was not begun; it comes again from the commit."""
         try:
             async with asyncio.timeout(self._settings.session_timeout_s / 2):
-                async with self._turn:
+                async with self._in_batch:
                     self._buffer.clear(closed=True)
         except TimeoutError:
             self._fail(Unavailable("the partitions go before the batch in hand is finished"))
@@ -214,7 +214,7 @@ class Lane:
     async def drain(self) -> None:
         """Finish the batch in hand and begin no other."""
         self._stopping = True
-        await self.forget()
+        await self.release_partitions()
 
     async def sweep(self) -> None:
         """Let what is due expire, in each of our partitions."""
@@ -236,7 +236,7 @@ class Lane:
         """The next offset to handle: after the last one done, else the committed one."""
         if not self._time.position(topic, partition):
             committed = self._app.consumer._committed_offset[TP(self._prefix + topic, partition)]
-            self._time.start(topic, partition, committed or 0)
+            self._time.start_at(topic, partition, committed or 0)
         return self._time.position(topic, partition)
 
     def _end(self, topic: str, partition: int) -> int:
@@ -244,7 +244,7 @@ class Lane:
         end: int | None = self._app.consumer.highwater(TP(self._prefix + topic, partition))
         return UNKNOWN_END if end is None else end
 
-    def stuck(self) -> str | None:
+    def stalled(self) -> str | None:
         """Which partition has lag and stands still for 30 s, or commits 10 s behind what is done; else None.
 
         Asked while the broker answers. A partition that backs off does not stand still.
@@ -258,12 +258,12 @@ class Lane:
             done = position >= end and committed >= position
             if done or self._buffer.waits(tp) or min(position, committed) != known:
                 self._moved[topic, partition] = (min(position, committed), now)
-            elif position > committed and now - since > UNCOMMITTED_S + self._settings.commit_interval_s:
+            elif position > committed and now - since > UNCOMMITTED_AFTER_S + self._settings.commit_interval_s:
                 return f"{topic}/{partition} is done up to {position} but committed up to {committed}"
-            elif position < end < UNKNOWN_END and now - since > STUCK_S:
+            elif position < end < UNKNOWN_END and now - since > STALLED_AFTER_S:
                 return f"{topic}/{partition} stands still at {position} of {end} for {now - since:.0f} s"
         return None
 
-    def wait_for_broker(self) -> None:
+    def reset_stall_clocks(self) -> None:
         """The broker is away: standing still is no fault."""
         self._moved.clear()

@@ -10,9 +10,9 @@ import pytest
 
 from everloop_shared.errors import Disposition, InputRejected, RetryLater
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing.dead_letter import dead_letter
-from everloop_shared.messaging.processing.failures import BACKOFF, Fates, disposition
-from everloop_shared.messaging.processing.wait_budget import Patience
+from everloop_shared.messaging.processing.dead_letter import make_dead_letter
+from everloop_shared.messaging.processing.failures import BACKOFF, FailurePolicy, disposition_of
+from everloop_shared.messaging.processing.wait_budget import WaitBudget
 from everloop_shared.messaging.routes import Position
 
 AT = Position("ingest.event_received.v1", 1, 7, 1_700_000_000_000)
@@ -34,24 +34,24 @@ def test_a_broken_ledger_starts_anew(tmp_path: Path) -> None:
 
 
 def test_the_third_crash_on_one_record_parks_it() -> None:
-    fates, bug = Fates("feature", CrashLedger()), OSError("a disk")
+    failures, bug = FailurePolicy("feature", CrashLedger()), OSError("a disk")
     for _ in range(2):
         with pytest.raises(OSError, match="a disk"):
-            fates.park(AT, b"k", b"v", bug)
+            failures.make_dead_letter(AT, b"k", b"v", bug)
 
-    letter = fates.park(AT, b"k", b"v", bug)
+    letter = failures.make_dead_letter(AT, b"k", b"v", bug)
 
     assert "crash_loop" in letter.data.reason
     assert b64decode(letter.data.value) == b"v"
 
 
 def test_the_back_off_doubles_with_jitter_up_to_its_longest() -> None:
-    fates, partition = Fates("feature", CrashLedger()), (AT.topic, AT.partition)
+    failures, partition = FailurePolicy("feature", CrashLedger()), (AT.topic, AT.partition)
 
     pauses = []
     for _ in range(12):
-        fates.retried(AT)
-        pauses.append(fates.backoff_s(partition))
+        failures.count_retry(AT)
+        pauses.append(failures.backoff_s(partition))
 
     assert 0.025 <= pauses[0] <= 0.05
     assert all(pause <= BACKOFF.longest_s for pause in pauses)
@@ -62,11 +62,11 @@ def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
     class Impatient(RetryLater):
         give_up_after = 0.0
 
-    fates = Fates("feature", CrashLedger())
+    failures = FailurePolicy("feature", CrashLedger())
 
-    assert fates.may_retry(AT, RetryLater("soon"))
-    assert not fates.may_retry(AT, Impatient("now or never"))
-    assert not fates.may_retry(AT, InputRejected("never"))
+    assert failures.may_retry(AT, RetryLater("soon"))
+    assert not failures.may_retry(AT, Impatient("now or never"))
+    assert not failures.may_retry(AT, InputRejected("never"))
 
 
 @pytest.mark.parametrize(
@@ -86,27 +86,31 @@ def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
     ids=lambda e: type(e).__name__,
 )
 def test_what_a_record_can_raise_is_its_own_fate_at_once(error: Exception) -> None:
-    letter = Fates("feature", CrashLedger()).park(AT, b"k", b"v", error)
+    letter = FailurePolicy("feature", CrashLedger()).make_dead_letter(AT, b"k", b"v", error)
 
     assert (letter.data.error, letter.data.reason) == (type(error).__name__, str(error))
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), MemoryError(), RuntimeError("a bug"), SSLCertVerificationError()])
 def test_what_says_something_about_the_process_crashes_it(error: Exception) -> None:
-    assert disposition(error) is Disposition.CRASH
+    assert disposition_of(error) is Disposition.CRASH
     with pytest.raises(type(error)):
-        Fates("feature", CrashLedger()).park(AT, b"k", b"v", error)
+        FailurePolicy("feature", CrashLedger()).make_dead_letter(AT, b"k", b"v", error)
 
 
 def test_what_the_engine_raises_around_a_handler_is_not_blamed_on_the_record_at_once() -> None:
     with pytest.raises(TypeError):
-        Fates("feature", CrashLedger()).park(AT, b"k", b"v", TypeError("a bug of the engine"), of_the_record=False)
+        FailurePolicy("feature", CrashLedger()).make_dead_letter(
+            AT, b"k", b"v", TypeError("a bug of the engine"), in_handler=False
+        )
 
 
 def test_a_flood_of_refused_records_is_told_record_by_record_and_stops_nothing() -> None:
-    fates = Fates("feature", CrashLedger())
+    failures = FailurePolicy("feature", CrashLedger())
 
-    letters = [fates.park(Position(AT.topic, 0, n), None, b"v", InputRejected("bad")) for n in range(5_000)]
+    letters = [
+        failures.make_dead_letter(Position(AT.topic, 0, n), None, b"v", InputRejected("bad")) for n in range(5_000)
+    ]
 
     assert {letter.data.reason for letter in letters} == {"bad"}
     assert len({letter.id for letter in letters}) == 5_000
@@ -126,7 +130,7 @@ def test_a_flood_of_refused_records_is_told_record_by_record_and_stops_nothing()
 def test_every_record_has_a_dead_letter_that_can_travel(value: bytes, timestamp: int, loop: str) -> None:
     at = Position(AT.topic, 1, 7, timestamp)
 
-    letter = dead_letter("feature", at, b"\xff", value, ValueError("half a pair: \ud800"))
+    letter = make_dead_letter("feature", at, b"\xff", value, ValueError("half a pair: \ud800"))
 
     assert (letter.loop, letter.data.reason) == (loop, "half a pair: ?")
     assert b64decode(letter.data.value or "") == value
@@ -135,16 +139,16 @@ def test_every_record_has_a_dead_letter_that_can_travel(value: bytes, timestamp:
 
 def test_each_partition_waits_for_all_unknown_loops_together_and_once_for_each() -> None:
     now = 0.0
-    patience, first, other = Patience(lambda: now), ("t", 0), ("t", 1)
+    budget, first, other = WaitBudget(lambda: now), ("t", 0), ("t", 1)
 
-    waits = [patience.may_wait(first, "a", 14.9, 15.0), patience.may_wait(first, "a", 15.0, 15.0)]
-    again = [patience.may_wait(first, "a", 0.0, 15.0), patience.may_wait(other, "a", 0.0, 15.0)]
-    names = [patience.may_wait(first, f"loop-{n}", 0.0, 15.0) for n in range(100)]
-    elsewhere = patience.may_wait(other, "b", 10.0, 15.0)
+    waits = [budget.may_wait(first, "a", 14.9, 15.0), budget.may_wait(first, "a", 15.0, 15.0)]
+    again = [budget.may_wait(first, "a", 0.0, 15.0), budget.may_wait(other, "a", 0.0, 15.0)]
+    names = [budget.may_wait(first, f"loop-{n}", 0.0, 15.0) for n in range(100)]
+    elsewhere = budget.may_wait(other, "b", 10.0, 15.0)
     now = 10.0
-    soon = [patience.may_wait(first, f"soon-{n}", 0.0, 15.0) for n in range(100)]
+    soon = [budget.may_wait(first, f"soon-{n}", 0.0, 15.0) for n in range(100)]
     now = 300.0
-    later = [patience.may_wait(first, "new", 7.0, 15.0), patience.may_wait(first, "new", 8.0, 15.0)]
+    later = [budget.may_wait(first, "new", 7.0, 15.0), budget.may_wait(first, "new", 8.0, 15.0)]
 
     assert waits == [True, False]
     assert again == [False, False]
@@ -154,14 +158,14 @@ def test_each_partition_waits_for_all_unknown_loops_together_and_once_for_each()
 
 
 def test_a_loop_that_became_known_is_waited_for_again() -> None:
-    fates = Fates("feature", CrashLedger())
+    failures = FailurePolicy("feature", CrashLedger())
 
     class Impatient(RetryLater):
         give_up_after = 0.0
 
-    given_up = fates.may_retry(AT, Impatient("no such loop"), "late")
-    refused = fates.may_retry(Position(AT.topic, 3, 8), RetryLater("no such loop"), "late")
-    fates.handled(AT, "late")
-    waits = fates.may_retry(Position(AT.topic, 3, 8), RetryLater("a revision to come"), "late")
+    given_up = failures.may_retry(AT, Impatient("no such loop"), "late")
+    refused = failures.may_retry(Position(AT.topic, 3, 8), RetryLater("no such loop"), "late")
+    failures.record_success(AT, "late")
+    waits = failures.may_retry(Position(AT.topic, 3, 8), RetryLater("a revision to come"), "late")
 
     assert (given_up, refused, waits) == (False, False, True)

@@ -1,4 +1,4 @@
-"""Rounds of one consumer: poll, process, move on; a partition that backs off pauses while the others go on."""
+"""RecordPoller of one consumer: poll, process, move on; a partition that backs off pauses while the others go on."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from everloop_shared import metrics
 from everloop_shared.clock import log_time
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.topics import TopicNames
-from everloop_shared.messaging.processing.gathering import Gathering
+from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.processing.processor import Processor, Progress
 from everloop_shared.messaging.processing.records import Partition
-from everloop_shared.messaging.routes import CATCH_UP_LOOK_S, Position, Record
+from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Position, Record
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 POLL_MS = 200
-ROUND_BYTES = 8_000_000
+BATCH_BYTES = 8_000_000
 """So much of what was polled is in hand at a time: as objects it takes up to ten times as much."""
-STUCK_S = 30.0
+STALLED_AFTER_S = 30.0
 REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
-async def leave(consumer: Any, within_s: float) -> None:
+async def stop_consumer(consumer: Any, within_s: float) -> None:
     """Stop a consumer; one whose broker does not answer is cut off."""
     stopping = asyncio.ensure_future(consumer.stop())
     done, _ = await asyncio.wait([stopping], timeout=within_s)
@@ -47,7 +47,7 @@ async def leave(consumer: Any, within_s: float) -> None:
 
 
 @dataclass
-class Standing:
+class PartitionProgress:
     """How far one partition came: the next offset to handle, since when it stands there, the log's end."""
 
     next_offset: int
@@ -60,7 +60,7 @@ class Standing:
         return max(0, self.end - self.next_offset)
 
 
-class Rounds:
+class RecordPoller:
     """Polls one consumer and gives what comes to a processor, `batch_size` records at most at a time."""
 
     def __init__(self, consumer: Any, processor: Processor, settings: Settings, names: TopicNames) -> None:
@@ -68,9 +68,9 @@ class Rounds:
         self._processor = processor
         self._names = names
         self._batch_size = settings.batch_size
-        self._gathering = Gathering(settings.gather_ms, settings.batch_size)
+        self._gathering = BatchGathering(settings.gather_ms, settings.batch_size)
         self._resume_at: dict[TopicPartition, float] = {}
-        self._standing: dict[TopicPartition, Standing] = {}
+        self._progress: dict[TopicPartition, PartitionProgress] = {}
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[Any]]:
         """What has come, at once or after a moment's gathering, else after a short wait; empty without the broker.
@@ -83,7 +83,7 @@ class Rounds:
             records: Mapping[TopicPartition, Sequence[Any]] = await self.consumer.getmany(
                 timeout_ms=self._wait_ms(), max_records=self._batch_size
             )
-            self._gathering.taken(sum(map(len, records.values())))
+            self._gathering.record_batch(sum(map(len, records.values())))
             return self._in_bounds(records)
         except REFUSED as e:
             raise Misconfigured(f"the broker does not let {self._processor.service} read: {e!r}") from e
@@ -93,10 +93,10 @@ class Rounds:
             return {}
 
     def _in_bounds(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Mapping[TopicPartition, Sequence[Any]]:
-        """The first `ROUND_BYTES` of a poll, or its first record: the rest is read again, by the next one."""
-        if sum(len(r.value or b"") for records in polled.values() for r in records) <= ROUND_BYTES:
+        """The first `BATCH_BYTES` of a poll, or its first record: the rest is read again, by the next one."""
+        if sum(len(r.value or b"") for records in polled.values() for r in records) <= BATCH_BYTES:
             return polled
-        taken, room = dict[TopicPartition, Sequence[Any]](), ROUND_BYTES
+        taken, room = dict[TopicPartition, Sequence[Any]](), BATCH_BYTES
         for tp, records in polled.items():
             count = 0
             while count < len(records) and (room >= len(records[count].value or b"") or not (taken or count)):
@@ -122,53 +122,53 @@ class Rounds:
                 self.consumer.pause(tp)
                 self._resume_at[tp] = time.monotonic() + seconds
             if partition in progress.next_offsets:
-                self._moved(tp, progress.next_offsets[partition])
+                self._record_progress(tp, progress.next_offsets[partition])
         return progress
 
-    def forget(self) -> None:
+    def release_partitions(self) -> None:
         """The partitions were taken away: so are their pauses."""
         self._resume_at.clear()
-        self._standing.clear()
+        self._progress.clear()
 
-    async def look_at_ends(self) -> None:
+    async def query_ends(self) -> None:
         """Ask the broker where the partitions end, for lag and liveness; raises KafkaError while it is away."""
         assigned = sorted(self.consumer.assignment())
         ends = await self.consumer.end_offsets(assigned) if assigned else {}
         for tp, end in ends.items():
             if tp not in self.consumer.assignment():
                 continue
-            standing = self._standing.get(tp)
-            if standing is None:
+            progress = self._progress.get(tp)
+            if progress is None:
                 position = await self.consumer.position(tp)
-                standing = self._standing[tp] = Standing(position, time.monotonic(), end)
-            standing.end = end
-            if not standing.lag or tp in self._resume_at:
-                standing.since = time.monotonic()
-            metrics.LAG.labels(self._processor.service, self._unprefixed(tp)[0], tp.partition).set(standing.lag)
+                progress = self._progress[tp] = PartitionProgress(position, time.monotonic(), end)
+            progress.end = end
+            if not progress.lag or tp in self._resume_at:
+                progress.since = time.monotonic()
+            metrics.LAG.labels(self._processor.service, self._unprefixed(tp)[0], tp.partition).set(progress.lag)
 
     async def caught_up(self) -> None:
         """Wait until the ends that were last looked at are reached."""
-        ends = {tp: standing.end for tp, standing in self._standing.items()}
-        while any(at.next_offset < ends.get(tp, 0) for tp, at in self._standing.items()):
-            await asyncio.sleep(CATCH_UP_LOOK_S)
+        ends = {tp: progress.end for tp, progress in self._progress.items()}
+        while any(at.next_offset < ends.get(tp, 0) for tp, at in self._progress.items()):
+            await asyncio.sleep(CATCH_UP_POLL_S)
 
-    def broker_was_away(self) -> None:
+    def reset_stall_clocks(self) -> None:
         """Nobody stands still for lack of a broker."""
-        for standing in self._standing.values():
-            standing.since = time.monotonic()
+        for progress in self._progress.values():
+            progress.since = time.monotonic()
 
-    def stuck(self) -> str | None:
+    def stalled(self) -> str | None:
         """The first partition that has stood still with lag for 30 s, in words."""
-        for tp, standing in self._standing.items():
-            still_s = time.monotonic() - standing.since
-            if standing.lag and still_s > STUCK_S and tp not in self._resume_at:
+        for tp, progress in self._progress.items():
+            still_s = time.monotonic() - progress.since
+            if progress.lag and still_s > STALLED_AFTER_S and tp not in self._resume_at:
                 where = f"{tp.topic}/{tp.partition}"
-                return f"{where} stands at {standing.next_offset} of {standing.end} for {still_s:.0f} s"
+                return f"{where} stands at {progress.next_offset} of {progress.end} for {still_s:.0f} s"
         return None
 
-    def _moved(self, tp: TopicPartition, next_offset: int) -> None:
-        standing = self._standing.setdefault(tp, Standing(next_offset, 0.0, next_offset))
-        standing.next_offset, standing.since = next_offset, time.monotonic()
+    def _record_progress(self, tp: TopicPartition, next_offset: int) -> None:
+        progress = self._progress.setdefault(tp, PartitionProgress(next_offset, 0.0, next_offset))
+        progress.next_offset, progress.since = next_offset, time.monotonic()
 
     def _resume_due(self) -> None:
         now = time.monotonic()
