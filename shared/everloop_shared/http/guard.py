@@ -71,14 +71,7 @@ class RequestGuard:
                 if b"content-encoding" in headers:
                     message = self._bodies.decode(body, headers[b"content-encoding"], message)
                 receive = _replay(message, receive)
-            if self._in_progress >= self._max_requests and scope["path"] != NOT_LIMITED:
-                raise Overloaded(f"{self._max_requests:,} requests are in progress, the limit; retry later")
-            self._in_progress += 1
-            try:
-                with traced(valid_traceparent(headers.get(b"traceparent", b"").decode("latin-1")) or new_traceparent()):
-                    await self._app(scope, receive, send)
-            finally:
-                self._in_progress -= 1
+            await self._handle(headers, scope, receive, send)
         except ClientDisconnected:
             log.info("the client disconnected before the request was complete", extra={"path": scope["path"]})
         except ServiceError as e:
@@ -88,6 +81,16 @@ class RequestGuard:
         finally:
             if body is not None:
                 self._bodies.release(body)
+
+    async def _handle(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+        if self._in_progress >= self._max_requests and scope["path"] != NOT_LIMITED:
+            raise Overloaded(f"{self._max_requests:,} requests are in progress, the limit; retry later")
+        self._in_progress += 1
+        try:
+            with traced(valid_traceparent(headers.get(b"traceparent", b"").decode("latin-1")) or new_traceparent()):
+                await self._app(scope, receive, send)
+        finally:
+            self._in_progress -= 1
 
     def _check(self, scope: Scope) -> dict[bytes, bytes]:
         """The request's headers by name; raises a ServiceError if the request is malformed or not allowed."""
