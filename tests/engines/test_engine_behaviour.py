@@ -134,8 +134,8 @@ async def test_a_record_that_crashes_three_times_is_parked_and_the_rest_goes_on(
         (b'{"id": "x"}', "InputRejected", "specversion"),
         (b"[" * 100_000, "InputRejected", "recursion"),
         (b'{"loop": "\\ud800"}', "InputRejected", "loop"),
-        (received("x").model_copy(update={"loop": "no such/name"}).encode(), "InputRejected", "name of a loop"),
-        (received("x").model_copy(update={"loop": "l" * 64}).encode(), "InputRejected", "name of a loop"),
+        (received("x").model_copy(update={"loop": "no such/name"}).encode(), "InputRejected", "valid loop name"),
+        (received("x").model_copy(update={"loop": "l" * 64}).encode(), "InputRejected", "valid loop name"),
         (None, "", ""),
     ],
 )

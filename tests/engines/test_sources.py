@@ -87,7 +87,7 @@ async def test_a_restart_goes_on_behind_the_last_record_of_a_source(bus: Bus, or
     [
         (b'{"total": 1}', [], "customer: an order needs one"),
         (b"\xff", [], "the decoder of {} refuses it: "),
-        (order("c1"), [("loop", b"no such/name")], "is no name of a loop"),
+        (order("c1"), [("loop", b"no such/name")], "is not a valid loop name"),
     ],
 )
 async def test_a_record_that_the_decoder_refuses_is_a_dead_letter(

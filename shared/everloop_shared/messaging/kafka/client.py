@@ -1,4 +1,4 @@
-"""How every client of ours reaches the cluster: address, TLS, SASL, from settings and EVERLOOP_KAFKA_CONFIG."""
+"""The connection settings of all Kafka clients: address, TLS and SASL, from settings and EVERLOOP_KAFKA_CONFIG."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from everloop_shared.settings import Settings
 
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"
 FETCH_BYTES = 1024 * 1024
-"""Read ahead per partition, or one record that is larger."""
+"""Fetched ahead per partition; one larger record is fetched as well."""
 FETCH_MAX_WAIT_MS = 100
-"""aiokafka has one fetch under way per broker: one that asks for idle partitions alone holds up all others so long."""
+"""aiokafka sends one fetch at a time per broker: a fetch of idle partitions delays all others by so long."""
 
 
 class ClientConfig(BaseModel):
-    """What the file of client settings may say, in aiokafka's words; files are paths to PEM."""
+    """What the file of client settings may contain, with aiokafka's names; files are paths to PEM."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,5 +93,5 @@ def read_config(path: Path | None) -> ClientConfig:
         raise Misconfigured(f"{VARIABLE}: {path} is not JSON: {e}") from e
     except ValidationError as e:
         problems = [FieldError(".".join(map(str, p["loc"])) or "the file", p["msg"]) for p in e.errors()]
-        told = "; ".join(f"{p.field}: {p.error}" for p in problems)
-        raise Misconfigured(f"{VARIABLE}: {path}: {told}", problems) from e
+        reasons = "; ".join(f"{p.field}: {p.error}" for p in problems)
+        raise Misconfigured(f"{VARIABLE}: {path}: {reasons}", problems) from e

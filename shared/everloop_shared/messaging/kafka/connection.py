@@ -1,4 +1,4 @@
-"""aiokafka's connection on uvloop, repaired: a lost one is an error of Kafka's, which all tasks know how to take."""
+"""Repairs aiokafka's connection on uvloop: a lost connection raises KafkaConnectionError, which callers handle."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from aiokafka.conn import AIOKafkaConnection, CloseReason  # type: ignore[import
 from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
 
 
-def _told(send: Callable[..., Any]) -> Callable[..., Any]:
-    """A transport that is closed already raises RuntimeError on uvloop; `send` looks for OSError alone.
+def _raising_kafka_error(send: Callable[..., Any]) -> Callable[..., Any]:
+    """On uvloop a closed transport raises RuntimeError, but `send` expects only OSError.
 
-    That ends whichever task was sending, in silence: the one that keeps the metadata, the one that looks whether the
-    broker answers (https://github.com/aio-libs/aiokafka/issues/1038).
+    The RuntimeError would silently end the task that sends, such as the one that updates the metadata
+    (https://github.com/aio-libs/aiokafka/issues/1038).
     """
 
     @wraps(send)
@@ -28,10 +28,10 @@ def _told(send: Callable[..., Any]) -> Callable[..., Any]:
     return sent
 
 
-_REPAIRED = {name: _told(getattr(AIOKafkaConnection, name)) for name in ("send", "_send_sasl_token")}
+_REPAIRED = {name: _raising_kafka_error(getattr(AIOKafkaConnection, name)) for name in ("send", "_send_sasl_token")}
 
 
 def repair() -> None:
-    """Put the replacements in place; before a client is made. Idempotent."""
+    """Install the replacements; call it before a client is built. Idempotent."""
     for name, repaired in _REPAIRED.items():
         setattr(AIOKafkaConnection, name, repaired)

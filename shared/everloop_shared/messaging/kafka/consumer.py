@@ -38,7 +38,7 @@ class Connection(Publisher, Protocol):
     def publisher_failure(self) -> str | None: ...
     def ready(self) -> str | None: ...
     async def open(self, topics: Iterable[Topic]) -> None: ...
-    def answered(self) -> None: ...
+    def note_answer(self) -> None: ...
     def shorten_deadlines(self) -> None: ...
     async def close(self) -> None: ...
 
@@ -66,17 +66,17 @@ class KafkaConsumer:
     async def start(self) -> None:
         """Topics, outbox, broadcasts to their end, then the group.
 
-        A broker that is not there is waited for as long as it takes: what can be done without goes on meanwhile.
+        Waits for a broker that is away for as long as it takes; what needs no broker works meanwhile.
         """
         self._failure = asyncio.get_running_loop().create_future()
         await self._engine.open(topics_of(self._service, self._routes))
         await self._start_consumers()
-        self._engine.answered()
+        self._engine.note_answer()
         self._watch = asyncio.create_task(self._watch_ends())
         self._engine.state = None
 
     async def stop(self) -> None:
-        """Finish the rounds in hand, deliver what they caused, commit, and leave. Idempotent."""
+        """Finish the current batches, publish what they caused, commit, and leave. Idempotent."""
         self._engine.state = "stopping"
         if self._watch:
             self._watch.cancel()
@@ -101,8 +101,8 @@ class KafkaConsumer:
         return next((reason for poller in self._pollers() if (reason := poller.stalled())), None)
 
     async def caught_up(self, within_s: float) -> bool:
-        """Wait until the ends of the logs as of now are reached; a question to the broker is never cut off for it."""
-        query = self._queries + 1  # the next one: whoever waits together shares it
+        """Wait until the present ends of the logs are reached. The query for the ends is never cancelled for it."""
+        query = self._queries + 1  # the next one, which all who wait at the same time share
         self._query_now.set()
         try:
             async with asyncio.timeout(within_s):
@@ -122,7 +122,7 @@ class KafkaConsumer:
                 await self._follow()
                 await self._join()
                 return
-            except (KafkaError, Unavailable) as e:  # the broker went away in between
+            except (KafkaError, Unavailable) as e:  # the broker went away meanwhile
                 await self._stop_consumers()
                 log.warning("start failed, trying again", extra={"reason": repr(e)})
                 if isinstance(e, Unavailable):
@@ -165,26 +165,26 @@ class KafkaConsumer:
         if group and self._unit and not self._engine.publisher_failure:
             try:
                 await self._unit.relay(self._engine)
-            except Exception as e:  # they are safe there; the next start relays them
+            except Exception as e:  # the next start relays them
                 log.warning("events stay in the outbox", extra={"reason": repr(e)})
 
     def _pollers(self) -> list[RecordPoller]:
         return [part.poller for part in (self._group, self._follower) if part is not None]
 
     def _fail(self, error: Exception) -> None:
-        log.error("engine failed", extra={"reason": repr(error)})
+        log.error("consumer failed", extra={"reason": repr(error)})
         if self._failure and not self._failure.done():
             self._failure.set_result(error)
 
     async def _watch_ends(self) -> None:
-        """Ask the broker regularly where the logs end: for lag, readiness and liveness."""
+        """Query the ends of the logs regularly: for lag, readiness and liveness."""
         try:
             while True:
                 self._query_now.clear()
                 await self._query_ends()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._query_now.wait(), QUERY_ENDS_EVERY_S)
-        except Exception as e:  # else nobody would notice, and the engine would never be ready again
+        except Exception as e:  # unreported, the consumer would never be ready again
             self._fail(e)
 
     async def _query_ends(self) -> None:
@@ -193,7 +193,7 @@ class KafkaConsumer:
             async with asyncio.timeout(QUERY_ENDS_TIMEOUT_S):
                 for poller in self._pollers():
                     await poller.query_ends()
-            self._engine.answered()
+            self._engine.note_answer()
             self._answered_query = self._queries
         except (KafkaError, TimeoutError):
             for poller in self._pollers():

@@ -30,7 +30,7 @@ def kafka_factory(settings: Settings) -> EngineFactory:
     return lambda service: KafkaEngine(service, settings)
 
 
-@lru_cache(4_096)  # entities come again, ids do not: each kept would be 300 bytes for nothing
+@lru_cache(4_096)  # entities recur, ids do not: a larger cache would hold 300 useless bytes for each
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: murmur2, as the Java client, aiokafka and Faust do it by default."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
@@ -95,23 +95,23 @@ class KafkaEngine:
     # for the consumer
 
     async def open(self, topics: Iterable[Topic]) -> None:
-        """Create or check the topics, for as long as it takes until the broker is there; then publish and read."""
+        """Create and check the topics, waiting for the broker as long as it takes; from then on publish and read."""
         self.state = f"connecting to Kafka at {self.settings.kafka_bootstrap}"
         await self._ensure(topics)
         self._publisher = KafkaPublisher(self.service, self.settings, self._partition)
         self._reader = HistoryReader(self.service, self.settings)
 
-    def answered(self) -> None:
-        """The broker has just answered."""
+    def note_answer(self) -> None:
+        """Note that the broker has just answered."""
         self._answered = time.monotonic()
 
     def shorten_deadlines(self) -> None:
-        """The process is stopping: nobody waits long for acks any more."""
+        """The process is stopping: publishing waits only briefly for acks from now on."""
         if self._publisher:
             self._publisher.shorten_deadlines()
 
     async def close(self) -> None:
-        """Deliver what was handed over, and leave."""
+        """Deliver what was accepted for publishing, and close the connections."""
         publisher, self._publisher = self._publisher, None
         await asyncio.gather(*(part.close() for part in (publisher, self._reader) if part is not None))
 

@@ -1,4 +1,4 @@
-"""Consumers without a group: broadcasts, read whole by every process, and the history of one partition."""
+"""Consumers without a group: broadcasts, which every process reads whole, and the history of one partition."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from everloop_shared.clock import log_time
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka.poller import RecordPoller, stop_consumer
-from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
+from everloop_shared.messaging.kafka.producer import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events
 from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.settings import Settings
 
-READ_WITHIN_S = 30.0
+READ_TIMEOUT_S = 30.0
+"""A read of history fails when nothing arrives for so long."""
+POLL_MS = 200
 
 
 def _consumer(service: str, settings: Settings) -> Any:
@@ -36,45 +38,48 @@ def _consumer(service: str, settings: Settings) -> Any:
     )
 
 
-class EndDetector:
-    """Tells when the wanted parts of some partitions are read, even where the log's last records are gone.
+EMPTY_ANSWERS_AT_END = 2
 
-    A compacted or expired tail leaves an end offset that no record reaches: then the broker has answered two fetches
-    from where we stand, and nothing of that was given to us. One answer is not enough, it may still lie in the
-    consumer's buffer; but then the consumer does not ask for more.
+
+class EndDetector:
+    """Detects that some partitions are read up to their ends, even where the last records of the log are gone.
+
+    After compaction or retention no record may reach the end offset. Then the end is detected by two fetches that the
+    broker answered from the present position without a record for us. One answer does not suffice: its records may
+    still be in the consumer's buffer, and the consumer does not fetch again before they are taken.
     """
 
     def __init__(self, consumer: Any, ends: Mapping[TopicPartition, int]) -> None:
         self._consumer = consumer
         self._ends = dict(ends)
-        self._stood: dict[TopicPartition, tuple[int, int | None, int]] = {}
+        self._fetches: dict[TopicPartition, tuple[int, int | None, int]] = {}
 
     async def has_reached_end(self, polled: Collection[TopicPartition]) -> bool:
-        """Whether all is read; to be asked after every poll, with the partitions of what it brought."""
+        """Whether all partitions are read; call it after every poll, with the partitions of its records."""
         for tp, end in list(self._ends.items()):
-            at, answered = await self._consumer.position(tp), self._consumer.last_poll_timestamp(tp)
-            position, before, answers = self._stood.get(tp, (-1, None, 0))
-            if tp in polled or at != position:
-                answers = 0
-            elif answered != before:
-                answers += 1
-            self._stood[tp] = (at, answered, answers)
-            if at >= end or answers == 2:
+            position, answered_ms = await self._consumer.position(tp), self._consumer.last_poll_timestamp(tp)
+            last_position, last_answered_ms, empty_answers = self._fetches.get(tp, (-1, None, 0))
+            if tp in polled or position != last_position:
+                empty_answers = 0
+            elif answered_ms != last_answered_ms:
+                empty_answers += 1
+            self._fetches[tp] = (position, answered_ms, empty_answers)
+            if position >= end or empty_answers == EMPTY_ANSWERS_AT_END:
                 del self._ends[tp]
         return not self._ends
 
 
 async def read_until(consumer: Any, tp: TopicPartition, end: int) -> AsyncIterator[list[Any]]:
-    """What lies before `end`, from where the consumer stands, poll by poll; TimeoutError if nothing comes for 30 s."""
-    detector, heard = EndDetector(consumer, {tp: end}), time.monotonic()
+    """The records from the consumer's position to `end`, poll by poll; TimeoutError when none arrives for 30 s."""
+    detector, received_at = EndDetector(consumer, {tp: end}), time.monotonic()
     while True:
-        polled = await consumer.getmany(tp, timeout_ms=200)
+        polled = await consumer.getmany(tp, timeout_ms=POLL_MS)
         yield [r for r in polled.get(tp, ()) if r.offset < end]
         if await detector.has_reached_end(polled.keys()):
             return
-        heard = time.monotonic() if polled else heard
-        if time.monotonic() - heard > READ_WITHIN_S:
-            raise TimeoutError(f"nothing came from {tp.topic}/{tp.partition}")
+        received_at = time.monotonic() if polled else received_at
+        if time.monotonic() - received_at > READ_TIMEOUT_S:
+            raise TimeoutError(f"no record of {tp.topic}/{tp.partition} arrived for {READ_TIMEOUT_S:.0f} s")
 
 
 class BroadcastFollower:
@@ -86,7 +91,7 @@ class BroadcastFollower:
         routes: Sequence[Route],
         settings: Settings,
         processor: Processor,
-        failed: Callable[[Exception], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._routes = {
             TopicPartition(settings.topic_prefix + route.topic.name, p): route
@@ -95,12 +100,12 @@ class BroadcastFollower:
         }
         self._consumer = _consumer(service, settings)
         self.poller = RecordPoller(self._consumer, processor, settings, TopicNames(settings.topic_prefix))
-        self._failed = failed
+        self._on_failure = on_failure
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read from the beginning, or where a route says, to the ends as of now; then follow in the background."""
+        """Read from the beginning, or from where a route starts, to the present ends; then follow in the background."""
         await self._consumer.start()
         self._consumer.assign(list(self._routes))
         ends = await self._consumer.end_offsets(list(self._routes))
@@ -108,25 +113,25 @@ class BroadcastFollower:
             at = await route.start_at(route.topic.name, tp.partition) if route.start_at else None
             self._consumer.seek(tp, min(at or 0, ends[tp]))
         detector = EndDetector(self._consumer, ends)
-        while not await detector.has_reached_end(await self._round()):
+        while not await detector.has_reached_end(await self._process_batch()):
             pass
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Finish the round in hand and leave."""
+        """Finish the current batch and leave."""
         self._stopping.set()
         if self._task:
             await asyncio.wait([self._task])
-        await stop_consumer(self._consumer, CLOSE_WITHIN_S)
+        await stop_consumer(self._consumer, CLOSE_TIMEOUT_S)
 
     async def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                await self._round()
+                await self._process_batch()
         except Exception as e:
-            self._failed(e)
+            self._on_failure(e)
 
-    async def _round(self) -> Collection[TopicPartition]:
+    async def _process_batch(self) -> Collection[TopicPartition]:
         polled = await self.poller.poll()
         if polled:
             progress = await self.poller.handle(polled)
@@ -136,7 +141,7 @@ class BroadcastFollower:
 
 
 class HistoryReader:
-    """Reads parts of partitions, one at a time, with a consumer of its own that is opened when first needed."""
+    """Reads parts of partitions, one at a time, with its own consumer, which connects on first use."""
 
     def __init__(self, service: str, settings: Settings) -> None:
         self._service, self._settings = service, settings
@@ -144,10 +149,10 @@ class HistoryReader:
         self._lock = asyncio.Lock()
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
-        """The events with start <= offset < stop; raises Unavailable when the broker falls silent for 30 s."""
+        """The events with start <= offset < stop; raises Unavailable when nothing arrives for 30 s."""
         tp, found = TopicPartition(self._settings.topic_prefix + topic, partition), list[tuple[Position, Event]]()
         async with self._lock, _as_unavailable():
-            consumer = await self._opened()
+            consumer = await self._connected()
             consumer.assign([tp])
             stop = min(stop, (await consumer.end_offsets([tp]))[tp])
             if start >= stop:
@@ -161,15 +166,15 @@ class HistoryReader:
         """The offset that the next record will get."""
         tp = TopicPartition(self._settings.topic_prefix + topic, partition)
         async with self._lock, _as_unavailable():
-            consumer = await self._opened()
+            consumer = await self._connected()
             return int((await consumer.end_offsets([tp]))[tp])
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         if self._consumer is not None:
-            await stop_consumer(self._consumer, CLOSE_WITHIN_S)
+            await stop_consumer(self._consumer, CLOSE_TIMEOUT_S)
 
-    async def _opened(self) -> Any:
+    async def _connected(self) -> Any:
         if self._consumer is None:
             consumer = _consumer(self._service, self._settings)
             try:

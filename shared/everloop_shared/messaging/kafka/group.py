@@ -17,7 +17,7 @@ from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka.poller import RecordPoller, stop_consumer
-from everloop_shared.messaging.kafka.producer import CLOSE_WITHIN_S
+from everloop_shared.messaging.kafka.producer import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import StartAt, UnitOfWork
@@ -28,15 +28,15 @@ SESSION_TIMEOUT_MS = 10_000
 HEARTBEAT_MS = 3_000
 REBALANCE_TIMEOUT_MS = 60_000
 MAX_POLL_INTERVAL_MS = 3_600_000
-COMMIT_WITHIN_S = 5.0
+COMMIT_TIMEOUT_S = 5.0
 COMMIT_EVERY_S = 0.25
 
 
 class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs the group routes of one process; `failed` is told what must end the process.
+    """Runs the group routes of one process; `on_failure` gets an error that must end the process.
 
     Range assignment: topics with the same key and partition count end up in the same replica, partition by
-    partition. Membership is static, so that a restart within the session timeout moves nothing.
+    partition. Membership is static, so that a restart within the session timeout moves no partition.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         names: TopicNames,
         settings: Settings,
         processor: Processor,
-        failed: Callable[[Exception], None],
+        on_failure: Callable[[Exception], None],
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,
     ) -> None:
         self._service, self._names = service, names
         self._topics = [names.on_broker(topic) for topic in topics]
-        self._failed, self._unit, self._start_at = failed, unit_of_work, start_at
+        self._on_failure, self._unit, self._start_at = on_failure, unit_of_work, start_at
         self._consumer = AIOKafkaConsumer(
             **client_settings(settings, service),
             group_id=settings.topic_prefix + service,
@@ -68,7 +68,7 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=FETCH_BYTES,
         )
         self.poller = RecordPoller(self._consumer, processor, settings, names)
-        self._in_hand = asyncio.Lock()
+        self._in_batch = asyncio.Lock()
         self._assignments = 0
         self._uncommitted: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
@@ -83,27 +83,27 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Finish the round in hand, commit it, and leave."""
+        """Finish the current batch, commit it, and leave the group."""
         self._stopping.set()
         if self._task:
             await asyncio.wait([self._task])
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._commit_now(), CLOSE_WITHIN_S)
-        await stop_consumer(self._consumer, CLOSE_WITHIN_S)
+                await asyncio.wait_for(self._commit_now(), CLOSE_TIMEOUT_S)
+        await stop_consumer(self._consumer, CLOSE_TIMEOUT_S)
 
     async def _run(self) -> None:
         try:
             while not self._stopping.is_set():
                 polled = await self.poller.poll()
                 assignments = self._assignments
-                async with self._in_hand:
+                async with self._in_batch:
                     if polled and assignments == self._assignments:
-                        await self._round(polled)
+                        await self._process_batch(polled)
                     self._commit_soon()
         except Exception as e:
-            self._failed(e)
+            self._on_failure(e)
 
-    async def _round(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
+    async def _process_batch(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> None:
         progress = await self.poller.handle(polled)
         for (topic, partition), offset in progress.next_offsets.items():
             self._uncommitted[TopicPartition(self._names.on_broker(topic), partition)] = offset
@@ -111,9 +111,9 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             raise progress.failure
 
     def _commit_soon(self) -> None:
-        """Commit beside the next rounds, one commit at a time, of all that is done by then.
+        """Commit in the background, one commit at a time, what is handled by then.
 
-        At 100 records/s each round is a record: committing them all would cost the broker as much as the records.
+        At 100 records/s each batch is one record: a commit for each would cost the broker as much as the records.
         """
         idle = self._committing is None or self._committing.done()
         if self._uncommitted and idle and time.monotonic() >= self._commit_at:
@@ -126,13 +126,13 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._commit()
 
     async def _commit(self) -> None:
-        """Commit what is done; a commit that fails is tried again with the next, or is the new owner's business."""
+        """Commit what is handled. A failed commit is retried with the next, or left to the next owner."""
         assigned = self._consumer.assignment()
         offsets = {tp: offset for tp, offset in self._uncommitted.items() if tp in assigned}
         if not offsets:
             return
         try:
-            async with asyncio.timeout(COMMIT_WITHIN_S):
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._consumer.commit(offsets)
         except (KafkaError, TimeoutError) as e:
             metrics.COMMITS.labels(self._service, "failed").inc()
@@ -144,21 +144,21 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 del self._uncommitted[tp]
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Let the round in hand finish and commit, then forget the partitions."""
-        async with self._in_hand:
+        """Let the current batch finish and commit, then release the partitions."""
+        async with self._in_batch:
             await self._commit_now()
             self._assignments += 1
             self._uncommitted.clear()
             self.poller.release_partitions()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """Go on where the state says; nothing is fetched before that is known."""
+        """Continue at the offset that the state requires; nothing is fetched before that is known."""
         self._consumer.pause(*assigned)
         try:
-            async with self._in_hand:
+            async with self._in_batch:
                 await self._seek(assigned)
-        except Exception as e:  # aiokafka would swallow it
-            self._failed(e)
+        except Exception as e:  # aiokafka would only log it
+            self._on_failure(e)
             return
         log.info("partitions assigned", extra={"partitions": sorted(f"{tp.topic}/{tp.partition}" for tp in assigned)})
         self._consumer.resume(*assigned)
@@ -174,15 +174,15 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if at is not None:
                 starts[tp] = at
         if starts:
-            await self._check(starts)
+            await self._check_ends(starts)
         for tp, offset in starts.items():
             self._consumer.seek(tp, offset)
 
-    async def _check(self, starts: dict[TopicPartition, int]) -> None:
+    async def _check_ends(self, starts: dict[TopicPartition, int]) -> None:
         ends = await self._consumer.end_offsets(list(starts))
         for tp, offset in starts.items():
             if offset > ends[tp]:
                 raise Misconfigured(
-                    f"the state of {self._service} goes to offset {offset} of {tp.topic}/{tp.partition}, which ends "
-                    f"at {ends[tp]}: the state belongs to another cluster; bring that log back or remove the state"
+                    f"the state of {self._service} continues at offset {offset} of {tp.topic}/{tp.partition}, which "
+                    f"ends at {ends[tp]}: the state belongs to another cluster; restore that log or remove the state"
                 )

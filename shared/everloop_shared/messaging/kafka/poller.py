@@ -1,4 +1,4 @@
-"""RecordPoller of one consumer: poll, process, move on; a partition that backs off pauses while the others go on."""
+"""Polls one consumer and processes what it returns; a partition that backs off pauses while the others go on."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from everloop_shared.settings import Settings
 log = logging.getLogger(__name__)
 POLL_MS = 200
 BATCH_BYTES = 8_000_000
-"""So much of what was polled is in hand at a time: as objects it takes up to ten times as much."""
+"""The most that is processed at a time; as objects it takes up to ten times as much memory."""
 STALLED_AFTER_S = 30.0
+"""A partition with lag whose offset has not moved for so long is reported as stalled."""
 REFUSED = (AuthenticationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 async def stop_consumer(consumer: Any, within_s: float) -> None:
-    """Stop a consumer; one whose broker does not answer is cut off."""
+    """Stop a consumer; its connections are closed where the broker does not answer in time."""
     stopping = asyncio.ensure_future(consumer.stop())
     done, _ = await asyncio.wait([stopping], timeout=within_s)
     if not done:
-        log.warning("the broker does not answer, cutting it off")
+        log.warning("the broker does not answer, closing the connections")
         stopping.cancel()
         await consumer._client.close()
         await asyncio.wait([stopping])
@@ -48,10 +49,10 @@ async def stop_consumer(consumer: Any, within_s: float) -> None:
 
 @dataclass
 class PartitionProgress:
-    """How far one partition came: the next offset to handle, since when it stands there, the log's end."""
+    """The next offset to handle of one partition, since when that has not changed, and the end of the log."""
 
     next_offset: int
-    since: float
+    unchanged_since: float
     end: int
 
     @property
@@ -61,7 +62,7 @@ class PartitionProgress:
 
 
 class RecordPoller:
-    """Polls one consumer and gives what comes to a processor, `batch_size` records at most at a time."""
+    """Polls one consumer and passes the records to a processor, at most `batch_size` at a time."""
 
     def __init__(self, consumer: Any, processor: Processor, settings: Settings, names: TopicNames) -> None:
         self.consumer = consumer
@@ -73,9 +74,9 @@ class RecordPoller:
         self._progress: dict[TopicPartition, PartitionProgress] = {}
 
     async def poll(self) -> Mapping[TopicPartition, Sequence[Any]]:
-        """What has come, at once or after a moment's gathering, else after a short wait; empty without the broker.
+        """The records that have arrived, or that arrive within `POLL_MS`; empty while the broker is away.
 
-        Raises Misconfigured when the broker refuses us.
+        Raises Misconfigured when the broker refuses the login or the topics.
         """
         await self._gathering.pause()
         self._resume_due()
@@ -84,23 +85,23 @@ class RecordPoller:
                 timeout_ms=self._wait_ms(), max_records=self._batch_size
             )
             self._gathering.record_batch(sum(map(len, records.values())))
-            return self._in_bounds(records)
+            return self._limit_bytes(records)
         except REFUSED as e:
-            raise Misconfigured(f"the broker does not let {self._processor.service} read: {e!r}") from e
+            raise Misconfigured(f"the broker does not allow {self._processor.service} to consume: {e!r}") from e
         except KafkaError as e:
             log.warning("poll failed, trying again", extra={"reason": repr(e)})
             await asyncio.sleep(POLL_MS / 1000)
             return {}
 
-    def _in_bounds(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Mapping[TopicPartition, Sequence[Any]]:
-        """The first `BATCH_BYTES` of a poll, or its first record: the rest is read again, by the next one."""
+    def _limit_bytes(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Mapping[TopicPartition, Sequence[Any]]:
+        """The first `BATCH_BYTES` of a poll, at least one record; the next poll fetches the rest again."""
         if sum(len(r.value or b"") for records in polled.values() for r in records) <= BATCH_BYTES:
             return polled
-        taken, room = dict[TopicPartition, Sequence[Any]](), BATCH_BYTES
+        taken, bytes_left = dict[TopicPartition, Sequence[Any]](), BATCH_BYTES
         for tp, records in polled.items():
             count = 0
-            while count < len(records) and (room >= len(records[count].value or b"") or not (taken or count)):
-                room -= len(records[count].value or b"")
+            while count < len(records) and (bytes_left >= len(records[count].value or b"") or not (taken or count)):
+                bytes_left -= len(records[count].value or b"")
                 count += 1
             if count:
                 taken[tp] = records[:count]
@@ -109,29 +110,29 @@ class RecordPoller:
         return taken
 
     async def handle(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Progress:
-        """Process what was polled; partitions that back off go back to their next offset and pause."""
+        """Process what was polled; partitions that back off seek to their next offset and pause."""
         batches: dict[Partition, list[Record]] = {
             self._unprefixed(tp): [self._record(r) for r in records] for tp, records in polled.items()
         }
         progress = await self._processor.process(batches)
         for tp, records in polled.items():
             partition = self._unprefixed(tp)
-            seconds = progress.backoff_s.get(partition)
-            if seconds is not None and tp in self.consumer.assignment():
+            backoff_s = progress.backoff_s.get(partition)
+            if backoff_s is not None and tp in self.consumer.assignment():
                 self.consumer.seek(tp, progress.next_offsets.get(partition, records[0].offset))
                 self.consumer.pause(tp)
-                self._resume_at[tp] = time.monotonic() + seconds
+                self._resume_at[tp] = time.monotonic() + backoff_s
             if partition in progress.next_offsets:
                 self._record_progress(tp, progress.next_offsets[partition])
         return progress
 
     def release_partitions(self) -> None:
-        """The partitions were taken away: so are their pauses."""
+        """Drop the pauses and the progress of partitions that were revoked."""
         self._resume_at.clear()
         self._progress.clear()
 
     async def query_ends(self) -> None:
-        """Ask the broker where the partitions end, for lag and liveness; raises KafkaError while it is away."""
+        """Query the end offsets, for lag and liveness; raises KafkaError while the broker is away."""
         assigned = sorted(self.consumer.assignment())
         ends = await self.consumer.end_offsets(assigned) if assigned else {}
         for tp, end in ends.items():
@@ -143,32 +144,32 @@ class RecordPoller:
                 progress = self._progress[tp] = PartitionProgress(position, time.monotonic(), end)
             progress.end = end
             if not progress.lag or tp in self._resume_at:
-                progress.since = time.monotonic()
+                progress.unchanged_since = time.monotonic()
             metrics.LAG.labels(self._processor.service, self._unprefixed(tp)[0], tp.partition).set(progress.lag)
 
     async def caught_up(self) -> None:
-        """Wait until the ends that were last looked at are reached."""
+        """Wait until the end offsets of the last query are reached."""
         ends = {tp: progress.end for tp, progress in self._progress.items()}
         while any(at.next_offset < ends.get(tp, 0) for tp, at in self._progress.items()):
             await asyncio.sleep(CATCH_UP_POLL_S)
 
     def reset_stall_clocks(self) -> None:
-        """Nobody stands still for lack of a broker."""
+        """Do not count the time without a broker as a stall."""
         for progress in self._progress.values():
-            progress.since = time.monotonic()
+            progress.unchanged_since = time.monotonic()
 
     def stalled(self) -> str | None:
-        """The first partition that has stood still with lag for 30 s, in words."""
+        """The first partition with lag that has not moved for 30 s, as a sentence; None where there is none."""
         for tp, progress in self._progress.items():
-            still_s = time.monotonic() - progress.since
-            if progress.lag and still_s > STALLED_AFTER_S and tp not in self._resume_at:
+            unchanged_s = time.monotonic() - progress.unchanged_since
+            if progress.lag and unchanged_s > STALLED_AFTER_S and tp not in self._resume_at:
                 where = f"{tp.topic}/{tp.partition}"
-                return f"{where} stands at {progress.next_offset} of {progress.end} for {still_s:.0f} s"
+                return f"{where} stands at {progress.next_offset} of {progress.end} for {unchanged_s:.0f} s"
         return None
 
     def _record_progress(self, tp: TopicPartition, next_offset: int) -> None:
         progress = self._progress.setdefault(tp, PartitionProgress(next_offset, 0.0, next_offset))
-        progress.next_offset, progress.since = next_offset, time.monotonic()
+        progress.next_offset, progress.unchanged_since = next_offset, time.monotonic()
 
     def _resume_due(self) -> None:
         now = time.monotonic()

@@ -29,16 +29,17 @@ from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 REPORT_FAILURE_FOR_S = 5.0
+"""For so long after a failed delivery the service reports that it is not ready."""
 CHUNK_RECORDS = 2_000
 CHUNK_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000
-CLOSE_WITHIN_S = 1.5
-"""Each step of a stop, so that one without a broker still ends within the drain."""
+CLOSE_TIMEOUT_S = 1.5
+"""For each step of a stop, so that a stop without a broker still ends within the time for draining."""
 Encoded = tuple[str, bytes, bytes]
 
 
 class ProducerConnection:
-    """One aiokafka producer and what it has not been acknowledged yet; thrown away when it breaks."""
+    """One aiokafka producer and its records without acks; it is discarded when it breaks."""
 
     def __init__(self, client: dict[str, Any], delivery_timeout_s: float) -> None:
         self.unacked = 0
@@ -58,11 +59,11 @@ class ProducerConnection:
         try:
             await self._producer.start()
         except BaseException as e:
-            traceback.clear_frames(e.__traceback__)  # cut off, aiokafka's bootstrap leaves its connection open in there
+            traceback.clear_frames(e.__traceback__)  # when cancelled, aiokafka leaves a connection open in there
             raise
 
     async def send(self, topic: str, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
-        """Hand one record over; the future is done at its ack. May wait while the partition's batch is full."""
+        """Send one record; the future is done at its ack. May wait while the partition's batch is full."""
         future: asyncio.Future[Any] = await self._producer.send(topic, value, key, partition)
         size = len(key) + len(value)
         self.unacked += 1
@@ -72,26 +73,26 @@ class ProducerConnection:
             self.unacked -= 1
             self.unacked_bytes -= size
             if not done.cancelled():
-                done.exception()  # whoever sent it may have given up waiting
+                done.exception()  # retrieved here, because the sender may no longer wait
 
         future.add_done_callback(acked)
         return future
 
     async def close(self) -> None:
-        """Deliver what is left and leave."""
+        """Deliver what is left and close."""
         try:
-            await asyncio.wait_for(self._producer.stop(), CLOSE_WITHIN_S)
+            await asyncio.wait_for(self._producer.stop(), CLOSE_TIMEOUT_S)
         except (TimeoutError, KafkaError):
             await self.discard()
 
     async def discard(self) -> None:
-        """Leave without delivering; whoever waits is told at once."""
+        """Close without delivering; all waiting futures fail at once."""
         self.broken = True
         self._producer._message_accumulator.fail_all(KafkaConnectionError("the producer was replaced"))
         self._producer._closed = False
         try:
-            await asyncio.wait_for(self._producer.stop(), CLOSE_WITHIN_S)
-        except Exception as e:  # its sender trips over batches that are failed already
+            await asyncio.wait_for(self._producer.stop(), CLOSE_TIMEOUT_S)
+        except Exception as e:  # its sender may fail on batches that have failed already
             log.debug("the producer did not stop", extra={"reason": repr(e)})
             await self._producer.client.close()
 
@@ -99,10 +100,10 @@ class ProducerConnection:
 class KafkaPublisher:
     """Implements `routes.Publisher` for one process; may be called concurrently.
 
-    At most `max_unacked_events` events (and 64 MB) wait for acks, else Overloaded. An event that is not
-    acknowledged within the delivery timeout raises Unavailable: it may or may not be on the log, so that trying
-    again may write it twice, with the same id. The producer is then replaced, as after any error of its own: an
-    idempotent producer cannot go on after a gap.
+    At most `max_unacked_events` events (and 64 MB) wait for acks; more raise Overloaded. An event without an ack
+    within the delivery timeout raises Unavailable: it may or may not be on the log, so that a retry may write it
+    twice, with the same id. The producer is then replaced, as after any error of its own, because an idempotent
+    producer cannot continue after a gap.
     """
 
     def __init__(self, service: str, settings: Settings, partition_for: Callable[[bytes], int]) -> None:
@@ -112,7 +113,7 @@ class KafkaPublisher:
         self._partition_for = partition_for
         self._connection: ProducerConnection | None = None
         self._opening = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._discarding: set[asyncio.Task[None]] = set()
         self._closed = False
         self._delivery_timeout_s = settings.delivery_timeout_s
         self._deadlines: set[asyncio.Timeout] = set()
@@ -120,7 +121,7 @@ class KafkaPublisher:
 
     @property
     def recent_failure(self) -> str | None:
-        """Why the last delivery failed, for some seconds: a door that is closed because of it has to try again."""
+        """Why the last delivery failed; None after some seconds, so that a service that is not ready for it retries."""
         if self._failure is None or time.monotonic() > self._failure[1]:
             return None
         return self._failure[0]
@@ -136,25 +137,27 @@ class KafkaPublisher:
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
     def shorten_deadlines(self) -> None:
-        """The process is stopping: from now on nobody waits longer than 1.5 s for acks."""
-        self._delivery_timeout_s = min(self._delivery_timeout_s, CLOSE_WITHIN_S)
+        """The process is stopping: from now on, and for calls in progress, wait at most 1.5 s for acks."""
+        self._delivery_timeout_s = min(self._delivery_timeout_s, CLOSE_TIMEOUT_S)
         latest = asyncio.get_running_loop().time() + self._delivery_timeout_s
         for deadline in self._deadlines:
             deadline.reschedule(min(deadline.when() or latest, latest))
 
     async def close(self) -> None:
-        """Deliver what was handed over, within 1.5 s, and leave."""
+        """Deliver what was sent, within 1.5 s, and close."""
         self._closed = True
         connection, self._connection = self._connection, None
         if connection:
             await connection.close()
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._discarding)
 
     def _encoded(self, event: Event) -> Encoded:
         topic, key, value = event.topic.name, event.key(), event.encode()
         limit = (MAX_DEAD_LETTER_BYTES if topic.endswith(".dead_letter.v1") else MAX_MESSAGE_BYTES) - HEADROOM
         if len(key) + len(value) > limit:
-            raise InputRejected(f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} travel")
+            raise InputRejected(
+                f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} are allowed"
+            )
         return topic, key, value
 
     async def _deliver(self, chunk: Sequence[Encoded]) -> None:
@@ -172,9 +175,9 @@ class KafkaPublisher:
         except MessageSizeTooLargeError as e:
             if connection:
                 self._replace(connection)
-            raise InputRejected(f"the broker refuses the size of an event: {e}") from e
+            raise InputRejected(f"the broker rejects the size of an event: {e}") from e
         except TopicAuthorizationFailedError as e:
-            raise Misconfigured(f"the broker does not let {self._service} write: {e}") from e
+            raise Misconfigured(f"the broker does not allow {self._service} to publish: {e}") from e
         except KafkaError as e:
             if connection:
                 self._replace(connection)
@@ -204,7 +207,7 @@ class KafkaPublisher:
         size = sum(len(key) + len(value) for _, key, value in chunk)
         full = connection.unacked + len(chunk) > max(self._settings.max_unacked_events, len(chunk))
         if full or (connection.unacked and connection.unacked_bytes + size > MAX_UNACKED_BYTES):
-            raise Overloaded(f"{connection.unacked:,} events wait for the broker's acks already")
+            raise Overloaded(f"{connection.unacked:,} events already wait for the broker's acks")
 
     async def _open_connection(self) -> ProducerConnection:
         async with self._opening:
@@ -216,7 +219,7 @@ class KafkaPublisher:
                     await connection.start()
                     self._connection = connection
                 except BaseException as e:
-                    self._leave(connection)
+                    self._discard_later(connection)
                     if not isinstance(e, KafkaError):
                         raise
                     await asyncio.sleep(0.2)
@@ -225,13 +228,13 @@ class KafkaPublisher:
     def _replace(self, connection: ProducerConnection) -> None:
         if not connection.broken:
             log.warning("replacing the producer", extra={"unacked": connection.unacked})
-            self._leave(connection)
+            self._discard_later(connection)
 
-    def _leave(self, connection: ProducerConnection) -> None:
+    def _discard_later(self, connection: ProducerConnection) -> None:
         connection.broken = True
         task = asyncio.create_task(connection.discard())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
 
     def _unavailable(self, what: str) -> Unavailable:
         reason = f"Kafka at {self._settings.kafka_bootstrap} {what}"
@@ -240,7 +243,7 @@ class KafkaPublisher:
 
 
 def _chunks(encoded: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
-    """Cut into parts of at most 2,000 records and, where records are small, 4 MB."""
+    """Cut into chunks of at most 2,000 records and 4 MB, or one larger record."""
     chunk, size = list[Encoded](), 0
     for record in encoded:
         length = len(record[1]) + len(record[2])

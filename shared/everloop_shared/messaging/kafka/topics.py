@@ -1,4 +1,4 @@
-"""Topics made from the catalogue at start, and checked: one that exists in another shape is an error."""
+"""Creates the topics of the catalogue at the start, and checks existing ones: another shape is an error."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
 MAX_DEAD_LETTER_BYTES = 12 * 1024 * 1024
-"""A dead letter carries the original record in base64, and that of an 8 MB record must still fit."""
-COMPACT_SOON = {
+"""A dead letter contains the original record in base64, and that of an 8 MB record must fit."""
+FAST_COMPACTION = {
     "segment.ms": "600000",
     "segment.bytes": "33554432",
     "min.cleanable.dirty.ratio": "0.2",
 }
-"""Only closed segments are compacted, and whoever recovers from a compacted topic reads all that is left."""
+"""Only closed segments are compacted, and recovery from a compacted topic reads everything that is not."""
 BACKOFF = Backoff(first_s=0.5, longest_s=2.0, jitter=0.0)
 
 
@@ -63,7 +63,7 @@ def topics_of(service: str, routes: Iterable[Route | Source]) -> list[Topic]:
 def topic_config(topic: Topic) -> dict[str, str]:
     """A topic's settings on the broker."""
     dead_letter = topic.name.endswith(".dead_letter.v1")
-    return (COMPACT_SOON if topic.compacted else {}) | {
+    return (FAST_COMPACTION if topic.compacted else {}) | {
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(topic.retention_ms if not topic.compacted else FOREVER),
         "max.message.bytes": str(MAX_DEAD_LETTER_BYTES if dead_letter else MAX_MESSAGE_BYTES),
@@ -73,8 +73,8 @@ def topic_config(topic: Topic) -> dict[str, str]:
 async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: float = math.inf) -> None:
     """Create what is missing, check what is there, and return when all can be used.
 
-    A broker that is not there yet is waited for. Raises Unavailable when it does not come in time, and Misconfigured
-    for a topic with other partitions or another cleanup policy.
+    Waits for a broker that is not there yet; raises Unavailable when it does not come in time, and Misconfigured for a
+    topic with another number of partitions or another cleanup policy.
     """
     wanted = {settings.topic_prefix + topic.name: topic for topic in topics}
     client, deadline = client_settings(settings, "topics"), time.monotonic() + within_s
@@ -84,7 +84,7 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: f
             await _ensure(client, settings, wanted)
             return
         except AuthenticationFailedError as e:
-            raise Misconfigured(f"EVERLOOP_KAFKA_CONFIG: {settings.kafka_bootstrap} refuses the login: {e}") from e
+            raise Misconfigured(f"EVERLOOP_KAFKA_CONFIG: {settings.kafka_bootstrap} rejects the login: {e}") from e
         except (KafkaError, OSError, TimeoutError) as e:
             if time.monotonic() > deadline:
                 raise Unavailable(f"no Kafka at {settings.kafka_bootstrap} after {within_s:.0f} s: {e!r}") from e
@@ -127,7 +127,7 @@ async def _create(admin: Any, settings: Settings, topics: Mapping[str, Topic]) -
     answer = await admin.create_topics(new, timeout_ms=10_000)
     for name, code, *message in answer.topic_errors:
         error = for_code(code)
-        if error in (NoError, TopicAlreadyExistsError):  # another service may be quicker
+        if error in (NoError, TopicAlreadyExistsError):  # another service was faster
             continue
         if error.retriable:
             raise error(f"{name}: {message}")
@@ -142,9 +142,9 @@ async def _check_partitions(admin: Any, settings: Settings, wanted: Mapping[str,
             raise error(described["topic"])
         if (there := len(described["partitions"])) != settings.partitions:
             raise Misconfigured(
-                f"topic {described['topic']} has {there} partitions and EVERLOOP_PARTITIONS says "
+                f"topic {described['topic']} has {there} partitions, but EVERLOOP_PARTITIONS is "
                 f"{settings.partitions}: set EVERLOOP_PARTITIONS={there} for all services, or use another "
-                "EVERLOOP_TOPIC_PREFIX (changing partitions would tear keys apart)"
+                "EVERLOOP_TOPIC_PREFIX (with other partitions the same key would be in two of them)"
             )
         if any(partition["leader"] < 0 for partition in described["partitions"]):
             raise KafkaError(f"{described['topic']} has no leader yet")

@@ -10,11 +10,11 @@ from pathlib import Path
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
-KEPT = 100
+MAX_POSITIONS = 100
 
 
 class CrashLedger:
-    """The last crashes, by position, in a small file that outlives the process; in memory without a path."""
+    """Counts of the last crashes by position, in a small file that outlives the process; without a path, in memory."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -30,7 +30,7 @@ class CrashLedger:
         key = f"{at.topic}/{at.partition}/{at.offset}"
         count = self._counts.pop(key, 0) + 1
         self._counts[key] = count
-        self._counts = dict(list(self._counts.items())[-KEPT:])
+        self._counts = dict(list(self._counts.items())[-MAX_POSITIONS:])
         self._write()
         return count
 

@@ -1,4 +1,4 @@
-"""What becomes of a record whose handler raised: another try, the dead letter, or the end of the process."""
+"""Decides what follows when a handler raises: a retry, a dead letter, or the end of the process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
 CRASHES_BEFORE_DEAD_LETTER = 3
+"""A record that crashes the process so often becomes a dead letter, so that the service can go on."""
 BACKOFF = Backoff(first_s=0.05, longest_s=5.0)
 RECORD_ERRORS = (
     ArithmeticError,
@@ -26,11 +27,11 @@ RECORD_ERRORS = (
     TypeError,
     ValueError,
 )
-"""What reading a record, checking it and calculating with it can raise (decision 0101)."""
+"""What decoding, checking and calculating with a record can raise; the record is at fault then (decision 0101)."""
 
 
 def disposition_of(error: Exception) -> Disposition:
-    """The fate an error asks for: its own, the dead letter where a record can cause it, else a crash."""
+    """The disposition of an error: its own, DEAD_LETTER where a record can cause it, else CRASH."""
     if isinstance(error, ServiceError):
         return error.disposition
     from_record = isinstance(error, RECORD_ERRORS) and not isinstance(error, OSError)
@@ -38,35 +39,35 @@ def disposition_of(error: Exception) -> Disposition:
 
 
 class FailurePolicy:
-    """Keeps count of tries and crashes for one consumer, and of how long it has waited for unknown loops."""
+    """Applies retries, dead letters and crashes for one consumer, and counts attempts, crashes and waits."""
 
     def __init__(self, service: str, ledger: CrashLedger) -> None:
         self._service = service
         self._ledger = ledger
         self._wait_budget = WaitBudget()
-        self._tries: dict[tuple[str, int], tuple[int, float, int]] = {}
+        self._attempts: dict[tuple[str, int], tuple[int, float, int]] = {}
 
     def record_success(self, at: Position, loop: str) -> None:
-        """A record of a loop went well."""
-        self._tries.pop((at.topic, at.partition), None)
+        """The record was handled: its partition starts its backoff anew, and its loop may be waited for again."""
+        self._attempts.pop((at.topic, at.partition), None)
         if self._wait_budget.given_up:
             self._wait_budget.given_up.pop(loop, None)
 
     def count_retry(self, at: Position) -> float:
-        """Count one more try of the record at this position; returns the seconds since the first."""
+        """Count one more attempt at the record at this position; returns the seconds since the first."""
         partition, now = (at.topic, at.partition), time.monotonic()
-        offset, since, tries = self._tries.get(partition, (at.offset, now, 0))
+        offset, since, attempts = self._attempts.get(partition, (at.offset, now, 0))
         if offset != at.offset:
-            since, tries = now, 0
-        self._tries[partition] = (at.offset, since, tries + 1)
+            since, attempts = now, 0
+        self._attempts[partition] = (at.offset, since, attempts + 1)
         return now - since
 
     def backoff_s(self, partition: tuple[str, int]) -> float:
-        """Seconds until the next try."""
-        return BACKOFF.pause_s(self._tries.get(partition, (0, 0.0, 1))[2])
+        """Seconds until the next attempt."""
+        return BACKOFF.pause_s(self._attempts.get(partition, (0, 0.0, 1))[2])
 
     def may_retry(self, at: Position, error: Exception, loop: str = "") -> bool:
-        """Whether the record, which is of this loop, is to be tried again, and count the try."""
+        """Whether to retry the record, which is of this loop; counts the attempt."""
         if not isinstance(error, ServiceError) or error.disposition is not Disposition.RETRY:
             return False
         waited_s = self.count_retry(at)
@@ -80,20 +81,21 @@ class FailurePolicy:
     def make_dead_letter(
         self, at: Position, key: bytes | None, value: bytes | None, error: Exception, in_handler: bool = True
     ) -> Event:
-        """The dead letter of a record that is given up.
+        """The dead letter of a record that cannot be processed.
 
-        Raises the error itself where it asks for a crash and the record has not crashed three times yet. Where it
-        is not `in_handler` (it came from around the handler), whatever has no fate of its own is a crash.
+        Raises the error itself where it requires a crash and the record has not crashed the process three times yet.
+        An error from outside of the handler (not `in_handler`) is a crash unless it is a ServiceError: it says
+        something about the process, not about the record.
         """
-        ours = isinstance(error, ServiceError)
-        if disposition_of(error) is Disposition.CRASH or not (ours or in_handler):
+        is_service_error = isinstance(error, ServiceError)
+        if disposition_of(error) is Disposition.CRASH or not (is_service_error or in_handler):
             if self._ledger.add(at) < CRASHES_BEFORE_DEAD_LETTER:
                 raise error
             error = InputRejected(f"crash_loop: crashed {CRASHES_BEFORE_DEAD_LETTER} times: {error!r}")
-        self._tries.pop((at.topic, at.partition), None)
-        letter = make_dead_letter(self._service, at, key, value, error)
-        where = {"topic": at.topic, "partition": at.partition, "offset": at.offset}
-        what = {"error": letter.data.error, "reason": letter.data.reason[:500]}
-        log.warning("dead letter", extra=where | what, exc_info=None if ours else error)
-        metrics.DEAD_LETTERS.labels(self._service, at.topic, letter.data.error).inc()
-        return letter
+        self._attempts.pop((at.topic, at.partition), None)
+        dead_letter = make_dead_letter(self._service, at, key, value, error)
+        position = {"topic": at.topic, "partition": at.partition, "offset": at.offset}
+        reason = {"error": dead_letter.data.error, "reason": dead_letter.data.reason[:500]}
+        log.warning("dead letter", extra=position | reason, exc_info=None if is_service_error else error)
+        metrics.DEAD_LETTERS.labels(self._service, at.topic, dead_letter.data.error).inc()
+        return dead_letter

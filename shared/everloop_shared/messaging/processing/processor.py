@@ -14,6 +14,7 @@ from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.failures import FailurePolicy, disposition_of
 from everloop_shared.messaging.processing.records import (
+    DecodedBatches,
     DecodedRecord,
     Partition,
     decode_record,
@@ -24,11 +25,13 @@ from everloop_shared.messaging.routes import Handler, Publisher, Record, Routes,
 from everloop_shared.tracing import traced
 
 log = logging.getLogger(__name__)
+RELAY_BACKOFF_S = 1.0
+"""How long partitions pause when the outbox cannot be relayed."""
 
 
 @dataclass
 class Progress:
-    """What a batch came to.
+    """The result of a batch.
 
     The next offset to read per partition, which partitions back off and for how many seconds, and the failure
     that must end the process once these offsets are committed.
@@ -39,23 +42,27 @@ class Progress:
     failure: Exception | None = None
 
     def add(self, other: Progress) -> None:
-        """Take in what another part of the batch came to."""
+        """Add the result of another part of the batch."""
         self.next_offsets |= other.next_offsets
         self.backoff_s |= other.backoff_s
         self.failure = self.failure or other.failure
 
 
+Batches = Mapping[Partition, Sequence[Record]]
+
+
 class _BackOff(Exception):
-    """The record at hand ends its partition's batch: it is tried again after a back-off."""
+    """Ends the batch of a partition at a record that is retried after a backoff."""
 
 
 class Processor:
     """Runs batches of records through their handlers for one service, whatever the engine.
 
-    Without a unit of work: handle, await the broker's acks of everything returned, then the offset. With one:
-    the whole batch in one transaction; when a record spoils it, roll back and go more carefully, down to that record.
-    What a handler keeps in memory is not rolled back: it must read its state through the unit of work, or be
-    idempotent by event id. An error that a record can cause is the fate of that record alone (decision 0101).
+    Without a unit of work: handle the records, await the broker's acks of all events that the handlers returned, then
+    advance the offset. With one: handle the whole batch in one transaction; where that fails, roll back and handle
+    smaller parts, down to the record that causes the failure. What a handler keeps in memory is not rolled back: it
+    must read its state through the unit of work, or be idempotent by event id. An error that a record can cause
+    concerns that record only (decision 0101).
     """
 
     def __init__(
@@ -75,16 +82,16 @@ class Processor:
         self._unit = unit_of_work
         self._failures = FailurePolicy(service, ledger or CrashLedger())
 
-    async def process(self, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
+    async def process(self, batches: Batches) -> Progress:
         """Handle a batch of records in order per partition; failures are in the progress, never raised."""
         if self._unit is not None:
-            return await self._in_transactions(self._unit, batches)
+            return await self._process_in_transactions(self._unit, batches)
         whole = Progress()
-        for part in await asyncio.gather(*(self._plain(p, r) for p, r in batches.items())):
+        for part in await asyncio.gather(*(self._process_partition(p, r) for p, r in batches.items())):
             whole.add(part)
         return whole
 
-    async def _plain(self, partition: Partition, records: Sequence[Record]) -> Progress:
+    async def _process_partition(self, partition: Partition, records: Sequence[Record]) -> Progress:
         progress, results = Progress(), list[tuple[Record, list[Event]]]()
         try:
             for record in records:
@@ -98,13 +105,13 @@ class Processor:
             if results:
                 progress.next_offsets[partition] = results[-1][0].at.offset + 1
         except Exception as e:
-            progress.add(await self._one_by_one(partition, results, e))
+            progress.add(await self._publish_one_by_one(partition, results, e))
         return progress
 
-    async def _one_by_one(
+    async def _publish_one_by_one(
         self, partition: Partition, results: Sequence[tuple[Record, list[Event]]], error: Exception
     ) -> Progress:
-        """The batch's events were not taken together: park the records whose events never will be."""
+        """Publish record by record after a batch failed: one whose events are rejected becomes a dead letter."""
         progress = Progress()
         if disposition_of(error) is Disposition.CRASH:
             progress.failure = error
@@ -121,8 +128,7 @@ class Processor:
                     )
                 progress.next_offsets[partition] = record.at.offset + 1
         except Exception as e:
-            stopped = isinstance(e, _BackOff) or disposition_of(e) is Disposition.RETRY
-            if not stopped:
+            if not isinstance(e, _BackOff) and disposition_of(e) is not Disposition.RETRY:
                 progress.failure = e
             progress.backoff_s[partition] = self._failures.backoff_s(partition)
         return progress
@@ -132,23 +138,23 @@ class Processor:
         log.info("publishing backs off", extra={"topic": record.at.topic, "reason": str(error)})
         raise _BackOff from error
 
-    async def _in_transactions(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[Record]]) -> Progress:
-        read = {partition: [self._read(r) for r in records] for partition, records in batches.items()}
-        progress = await self._in_parts(unit, read)
+    async def _process_in_transactions(self, unit: UnitOfWork, batches: Batches) -> Progress:
+        decoded = {partition: [self._decode(r) for r in records] for partition, records in batches.items()}
+        progress = await self._process_parts(unit, decoded)
         try:
             await unit.relay(self._publisher)
         except ServiceError as e:
             if e.disposition is not Disposition.RETRY:
                 progress.failure = progress.failure or e
-            for partition in batches:  # the events are safe in the outbox; wait for the broker before making more
-                progress.backoff_s.setdefault(partition, 1.0)
+            for partition in batches:  # its events are in the outbox: wait for the broker before adding more
+                progress.backoff_s.setdefault(partition, RELAY_BACKOFF_S)
         return progress
 
-    async def _in_parts(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[DecodedRecord]]) -> Progress:
-        """All in one transaction, at once, else carefully; else each half, down to the record that spoils it."""
+    async def _process_parts(self, unit: UnitOfWork, batches: DecodedBatches) -> Progress:
+        """One transaction for all; if it fails, with a savepoint per record; if that fails, each half by itself."""
         single, away = sum(map(len, batches.values())) == 1, False
-        for attempt in (self._together, self._carefully):
-            if away or (single and attempt == self._carefully):
+        for attempt in (self._handle_together, self._handle_with_savepoints):
+            if away or (single and attempt == self._handle_with_savepoints):
                 break
             try:
                 return await attempt(unit, batches)
@@ -158,116 +164,118 @@ class Processor:
         progress = Progress()
         if single or away:
             for partition, records in batches.items():
-                progress.add(await self._each_alone(unit, partition, records))
+                progress.add(await self._handle_each_alone(unit, partition, records))
             return progress
         for half in split_in_half(batches):
             rest = {p: records for p, records in half.items() if p not in progress.backoff_s}
             if rest and progress.failure is None:
-                progress.add(await self._in_parts(unit, rest))
+                progress.add(await self._process_parts(unit, rest))
         return progress
 
-    async def _together(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[DecodedRecord]]) -> Progress:
+    async def _handle_together(self, unit: UnitOfWork, batches: DecodedBatches) -> Progress:
         progress, events = Progress(), list[Event]()
         async with unit:
             stored = await unit.offsets()
             for partition, records in batches.items():
-                for read in records:
-                    if read.record.at.offset >= stored.get(partition, 0):
-                        events += await self._handle(read)
+                for decoded in records:
+                    if decoded.record.at.offset >= stored.get(partition, 0):
+                        events += await self._handle(decoded)
                 progress.next_offsets[partition] = max(records[-1].record.at.offset + 1, stored.get(partition, 0))
             await unit.record(events, progress.next_offsets)
         return progress
 
-    async def _carefully(self, unit: UnitOfWork, batches: Mapping[Partition, Sequence[DecodedRecord]]) -> Progress:
-        """In one transaction, each record in a part of its own: one whose handler raises is undone alone."""
+    async def _handle_with_savepoints(self, unit: UnitOfWork, batches: DecodedBatches) -> Progress:
+        """In one transaction with a savepoint per record: only the record whose handler raises is undone."""
         progress, events = Progress(), list[Event]()
         async with unit:
             stored = await unit.offsets()
             for partition, records in batches.items():
                 try:
-                    for read in records:
-                        if read.record.at.offset >= stored.get(partition, 0):
-                            events += await self._in_a_part(unit, read)
-                        progress.next_offsets[partition] = max(read.record.at.offset + 1, stored.get(partition, 0))
+                    for decoded in records:
+                        if decoded.record.at.offset >= stored.get(partition, 0):
+                            events += await self._handle_in_savepoint(unit, decoded)
+                        progress.next_offsets[partition] = max(decoded.record.at.offset + 1, stored.get(partition, 0))
                 except _BackOff:
                     progress.backoff_s[partition] = self._failures.backoff_s(partition)
             await unit.record(events, progress.next_offsets)
         return progress
 
-    async def _in_a_part(self, unit: UnitOfWork, read: DecodedRecord) -> list[Event]:
+    async def _handle_in_savepoint(self, unit: UnitOfWork, decoded: DecodedRecord) -> list[Event]:
         try:
             async with unit.savepoint():
-                return await self._handle(read)
+                return await self._handle(decoded)
         except Exception as e:
             if disposition_of(e) is Disposition.CRASH:
                 raise
-            return [self._give_up(read, e)]
+            return [self._give_up(decoded, e)]
 
-    async def _each_alone(self, unit: UnitOfWork, partition: Partition, records: Sequence[DecodedRecord]) -> Progress:
+    async def _handle_each_alone(
+        self, unit: UnitOfWork, partition: Partition, records: Sequence[DecodedRecord]
+    ) -> Progress:
         progress = Progress()
         try:
-            for read in records:
-                progress.next_offsets[partition] = await self._alone(unit, partition, read)
+            for decoded in records:
+                progress.next_offsets[partition] = await self._handle_alone(unit, partition, decoded)
         except _BackOff:
             progress.backoff_s[partition] = self._failures.backoff_s(partition)
         except Exception as e:
             progress.failure = e
         return progress
 
-    async def _alone(self, unit: UnitOfWork, partition: Partition, read: DecodedRecord) -> int:
-        offset, in_hand = read.record.at.offset, False
+    async def _handle_alone(self, unit: UnitOfWork, partition: Partition, decoded: DecodedRecord) -> int:
+        offset, in_handler = decoded.record.at.offset, False
         try:
             async with unit:
                 stored = (await unit.offsets()).get(partition, 0)
                 if offset < stored:
                     return stored
-                in_hand = True
-                events = await self._handle(read)
+                in_handler = True
+                events = await self._handle(decoded)
                 await unit.record(events, {partition: offset + 1})
-                in_hand = False
+                in_handler = False
         except Exception as e:
-            parked = self._give_up(read, e, in_hand)
+            dead_letter = self._give_up(decoded, e, in_handler)
             try:
                 async with unit:
-                    await unit.record([parked], {partition: offset + 1})
+                    await unit.record([dead_letter], {partition: offset + 1})
             except ServiceError as failed:
                 if failed.disposition is not Disposition.RETRY:
                     raise
-                self._back_off(read.record, failed)
+                self._back_off(decoded.record, failed)
         return offset + 1
 
-    async def _handle(self, read: DecodedRecord) -> list[Event]:
-        event, at = read.event, read.record.at
+    async def _handle(self, decoded: DecodedRecord) -> list[Event]:
+        event, at = decoded.event, decoded.record.at
         if event is None:
-            return [read.letter] if read.letter else []
+            return [decoded.dead_letter] if decoded.dead_letter else []
         started = time.perf_counter()
         with traced(event.traceparent, loop=event.loop, id=event.id):
             caused = [_traced(e, event) for e in await self._handlers[at.topic](event, at)]
             for outgoing in caused:
-                outgoing.encode()  # here, where it is this record's fate if it cannot be written
+                outgoing.encode()  # an event that cannot be encoded fails here, as an error of this record
         self._handled[at.topic].observe(time.perf_counter() - started)
         self._failures.record_success(at, event.loop)
         return caused
 
     async def _handle_or_give_up(self, record: Record) -> list[Event]:
-        read = self._read(record)
+        decoded = self._decode(record)
         try:
-            return await self._handle(read)
+            return await self._handle(decoded)
         except Exception as e:
-            return [self._give_up(read, e)]
+            return [self._give_up(decoded, e)]
 
-    def _read(self, record: Record) -> DecodedRecord:
+    def _decode(self, record: Record) -> DecodedRecord:
         self._consumed[record.at.topic].inc()
         decode = self._decoders.get(record.at.topic)
-        read = decode_source_record(decode, record) if decode else decode_record(record)
-        return replace(read, letter=self._give_up(read, read.wrong)) if read.wrong else read
+        decoded = decode_source_record(decode, record) if decode else decode_record(record)
+        return replace(decoded, dead_letter=self._give_up(decoded, decoded.rejection)) if decoded.rejection else decoded
 
-    def _give_up(self, read: DecodedRecord, error: Exception, in_handler: bool = True) -> Event:
-        """The dead letter of a record that is given up; raises _BackOff to try again, the error to crash."""
-        record = read.record
-        if self._failures.may_retry(record.at, error, read.loop):
+    def _give_up(self, decoded: DecodedRecord, error: Exception, in_handlerler: bool = True) -> Event:
+        """The dead letter of a record whose handler raised; raises _BackOff to retry it, or the error to crash."""
+        record = decoded.record
+        if self._failures.may_retry(record.at, error, decoded.loop):
             raise _BackOff from error
-        return self._failures.make_dead_letter(record.at, record.key, record.value, error, in_handler)
+        return self._failures.make_dead_letter(record.at, record.key, record.value, error, in_handlerler)
 
 
 def _traced(event: Event, cause: Event) -> Event:

@@ -1,4 +1,4 @@
-"""Records as they lie on the log, and the events in them, or what is wrong with them."""
+"""Decodes records of the log into events, or says why a record cannot be decoded."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from everloop_shared.messaging.routes import Decoder, Position, Record
 log = logging.getLogger(__name__)
 Partition = tuple[str, int]
 WRITTEN_BY_APPLICATIONS = "ingest."
-"""Topics that applications with a producer of their own write too, past every endpoint."""
+"""Applications may write these topics themselves, without an endpoint that checks what they write."""
 MAX_VALID_NAMES = 10_000
 _valid_names: set[str] = set()
-"""Loop names that were checked before: every record has one."""
+"""Loop names that were checked before, because every record has one and the check is slow."""
 
 
 @dataclass(slots=True)
 class DecodedRecord:
-    """A record with the event in it, or with what is wrong with it; neither for a tombstone of a compacted topic.
+    """A record with its event, or with the reason why it has none; neither for a tombstone of a compacted topic.
 
-    `letter` is the dead letter of one that is wrong, once it is written.
+    `dead_letter` is set once one was made for a rejected record.
     """
 
     record: Record
     event: Event | None = None
-    wrong: InputRejected | None = None
-    letter: Event | None = None
+    rejection: InputRejected | None = None
+    dead_letter: Event | None = None
 
     @property
     def loop(self) -> str:
-        """The loop it is about, where that can be said."""
+        """The loop of the event; empty where there is none."""
         return self.event.loop if self.event else ""
 
 
+DecodedBatches = Mapping[Partition, Sequence[DecodedRecord]]
+
+
 def decode_events(records: Sequence[Record]) -> list[tuple[Position, Event]]:
-    """The events in some records; tombstones and what does not decode are left out."""
+    """The events of some records; tombstones and records that do not decode are left out."""
     found = []
     for record in records:
         if record.value is None:
@@ -50,7 +53,9 @@ def decode_events(records: Sequence[Record]) -> list[tuple[Position, Event]]:
         try:
             found.append((record.at, decode(record.at.topic, record.value)))
         except (ValueError, RecursionError):
-            log.info("history holds what is no event", extra={"topic": record.at.topic, "offset": record.at.offset})
+            log.info(
+                "a record in the history does not decode", extra={"topic": record.at.topic, "offset": record.at.offset}
+            )
     return found
 
 
@@ -59,11 +64,11 @@ def decode_source_record(decode: Decoder, record: Record) -> DecodedRecord:
     try:
         event = decode(record)
     except InputRejected as e:
-        return DecodedRecord(record, wrong=e)
+        return DecodedRecord(record, rejection=e)
     except Exception as e:
-        return DecodedRecord(record, wrong=InputRejected(f"the decoder of {record.at.topic} refuses it: {e!r}"))
-    if event is not None and not _is_known_or_valid(event.loop):
-        return DecodedRecord(record, wrong=_no_loop_name(event.loop))
+        return DecodedRecord(record, rejection=InputRejected(f"the decoder of {record.at.topic} refuses it: {e!r}"))
+    if event is not None and not _is_valid_loop_name(event.loop):
+        return DecodedRecord(record, rejection=_invalid_loop_name(event.loop))
     return DecodedRecord(record, event)
 
 
@@ -75,18 +80,18 @@ def decode_record(record: Record) -> DecodedRecord:
     try:
         event = decode(topic, record.value)
         if topic.startswith(WRITTEN_BY_APPLICATIONS):
-            strict_json.read(record.value)  # of a key that is there twice one value would be lost in silence
+            strict_json.read(record.value)  # a repeated key would silently lose one of its values
     except Exception as e:
-        return DecodedRecord(record, wrong=InputRejected(f"not an event of {topic}: {e}"))
-    if not isinstance(event, DeadLetter) and not _is_known_or_valid(event.loop):
-        return DecodedRecord(record, wrong=_no_loop_name(event.loop))
-    if record.key != event.key():  # by it, it would lie out of order in another partition, beside the state of its own
-        wrong = f"its key is {record.key!r}, but what it says belongs under {event.key()!r}; send it so"
-        return DecodedRecord(record, wrong=InputRejected(wrong))
+        return DecodedRecord(record, rejection=InputRejected(f"not an event of {topic}: {e}"))
+    if not isinstance(event, DeadLetter) and not _is_valid_loop_name(event.loop):
+        return DecodedRecord(record, rejection=_invalid_loop_name(event.loop))
+    if record.key != event.key():  # a wrong key means another partition: out of order, and apart from the key's state
+        reason = f"its key is {record.key!r}, but its content requires {event.key()!r}; publish it with that key"
+        return DecodedRecord(record, rejection=InputRejected(reason))
     return DecodedRecord(record, event)
 
 
-def _is_known_or_valid(name: str) -> bool:
+def _is_valid_loop_name(name: str) -> bool:
     if name in _valid_names:
         return True
     if not is_loop_name(name):
@@ -97,21 +102,19 @@ def _is_known_or_valid(name: str) -> bool:
     return True
 
 
-def _no_loop_name(name: str) -> InputRejected:
-    return InputRejected(f"loop: {name[:80]!r} is no name of a loop: {LOOP_NAME_RULE}")
+def _invalid_loop_name(name: str) -> InputRejected:
+    return InputRejected(f"loop: {name[:80]!r} is not a valid loop name: {LOOP_NAME_RULE}")
 
 
-def split_in_half(
-    batches: Mapping[Partition, Sequence[DecodedRecord]],
-) -> Iterator[dict[Partition, Sequence[DecodedRecord]]]:
-    """The first half of the records, and the rest, in the same order."""
-    room = sum(map(len, batches.values())) // 2
-    first, rest = dict[Partition, Sequence[DecodedRecord]](), dict[Partition, Sequence[DecodedRecord]]()
+def split_in_half(batches: DecodedBatches) -> Iterator[DecodedBatches]:
+    """The first half of the records, then the second, in the same order."""
+    left = sum(map(len, batches.values())) // 2
+    first, second = dict[Partition, Sequence[DecodedRecord]](), dict[Partition, Sequence[DecodedRecord]]()
     for partition, records in batches.items():
-        if records[:room]:
-            first[partition] = records[:room]
-        if records[room:]:
-            rest[partition] = records[room:]
-        room = max(0, room - len(records))
+        if records[:left]:
+            first[partition] = records[:left]
+        if records[left:]:
+            second[partition] = records[left:]
+        left = max(0, left - len(records))
     yield first
-    yield rest
+    yield second
