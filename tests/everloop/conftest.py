@@ -1,4 +1,4 @@
-"""A small installation for the client and the command line: the real ingest door, served over TCP on the memory bus."""
+"""A small installation for the client and the command line: the real ingest, served over TCP on the memory bus."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Served:
         """What lies on a topic."""
         return self.broker.events(topic)
 
-    def list_doors(self, port: int | None = None) -> None:
+    def write_services_json(self, port: int | None = None) -> None:
         """Write services.json."""
         url = f"http://127.0.0.1:{port or self.port}"
         (self.folder / "services.json").write_text(json.dumps({name: {"url": url, "pid": 1} for name in SERVICES}))
 
     def app(self, inner: FastAPI) -> Any:
-        """The installation's doors with what is seen of them, and their faults."""
+        """The endpoints, with a record of the requests to them, and their faults."""
 
         async def outer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or scope["method"] == "GET":
@@ -155,7 +155,7 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """Serve an installation from a thread, found by its folder; ended by the test."""
     served = Served(tmp_path, free_port(), MemoryBroker())
-    served.list_doors()
+    served.write_services_json()
     monkeypatch.setenv("EVERLOOP_DATA", str(tmp_path))
     up, stop = threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_serve(served, up, stop)))

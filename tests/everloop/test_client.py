@@ -1,4 +1,4 @@
-"""The client against a served door: what arrives, what is tried again, and what is told."""
+"""The client against a served endpoint: what arrives, what is retried, and which errors it raises."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_one_observation_and_its_label_arrive(installation: Served) -> None:
         published = client.publish("market", {"price": 1.5}, entity="shop-3")
         answer = client.predict("market", {"price": 1.5}, id="ask-1")
         client.label("market", published.ids[0], True)
-        client.feedback("market", answer.id, correct=False, source="desk")
+        client.feedback("market", answer.id, correct=False, source="reviewer")
 
     [event] = installation.events(EventReceived.topic)
     label, feedback = sorted(
@@ -36,7 +36,7 @@ def test_one_observation_and_its_label_arrive(installation: Served) -> None:
     assert (event.id, event.subject, event.data.fields["price"]) == (published.ids[0], "shop-3", 1.5)
     assert (answer.id, answer.prediction, answer.version) == ("ask-1", True, "0")
     assert (label.prediction_id, label.label) == (event.id, True)
-    assert (feedback.prediction_id, feedback.correct, feedback.source) == ("ask-1", False, "desk")
+    assert (feedback.prediction_id, feedback.correct, feedback.source) == ("ask-1", False, "reviewer")
 
 
 async def test_the_async_client_does_the_same(installation: Served) -> None:
@@ -54,11 +54,11 @@ def test_the_list_form_takes_times_and_sources_as_the_single_form_does(installat
     with Everloop() as client:
         client.label("market", "a", True, time=when)
         client.label("market", [{"id": "b", "label": True}, {"id": "c", "label": True, "time": LATER}], time=when)
-        client.feedback("market", [{"id": "d", "correct": True}], source="desk")
+        client.feedback("market", [{"id": "d", "correct": True}], source="reviewer")
 
-    said = {e.data.prediction_id: e for e in installation.events(LabelReceived.topic)}
-    assert (said["a"].time, said["b"].time, said["c"].time) == (when, when, datetime.fromisoformat(LATER))
-    assert said["d"].data.source == "desk"
+    labels = {e.data.prediction_id: e for e in installation.events(LabelReceived.topic)}
+    assert (labels["a"].time, labels["b"].time, labels["c"].time) == (when, when, datetime.fromisoformat(LATER))
+    assert labels["d"].data.source == "reviewer"
 
 
 def test_a_label_without_a_time_is_sent_without_one(installation: Served) -> None:
@@ -69,7 +69,7 @@ def test_a_label_without_a_time_is_sent_without_one(installation: Served) -> Non
     assert label.time == label.data.received
 
 
-def test_labels_are_words_of_their_own_and_each_attempt_to_send_one_is_the_same(installation: Served) -> None:
+def test_each_label_is_an_event_of_its_own_and_each_attempt_to_send_it_is_the_same(installation: Served) -> None:
     with Everloop() as client:
         for value in (True, False, True):
             installation.faults += [0, 503]
@@ -81,18 +81,18 @@ def test_labels_are_words_of_their_own_and_each_attempt_to_send_one_is_the_same(
 
 
 @pytest.mark.parametrize("faults", [[503], [429, 503], [0], [502, 0, 503]])
-def test_what_failed_is_tried_again_as_the_same_event(installation: Served, faults: list[int]) -> None:
+def test_a_retry_sends_the_same_event(installation: Served, faults: list[int]) -> None:
     installation.faults += faults
-    heard: list[str] = []
+    errors: list[str] = []
 
-    with Everloop(on_retry=lambda failure: heard.append(str(failure))) as client:
+    with Everloop(on_retry=lambda failure: errors.append(str(failure))) as client:
         published = client.publish("market", {"price": 1.0})
 
-    assert len(heard) == len(faults)
+    assert len(errors) == len(faults)
     assert [e.id for e in installation.events(EventReceived.topic)] == list(published.ids)
 
 
-def test_it_gives_up_in_the_end_and_says_why(installation: Served) -> None:
+def test_it_gives_up_in_the_end_with_the_reason(installation: Served) -> None:
     installation.faults += [503] * 100
 
     with Everloop(retry_for=0.3) as client, pytest.raises(EverloopHTTPError) as refused:
@@ -102,26 +102,26 @@ def test_it_gives_up_in_the_end_and_says_why(installation: Served) -> None:
 
 
 def test_an_installation_on_another_port_is_found_again(installation: Served) -> None:
-    installation.list_doors(free_port())
+    installation.write_services_json(free_port())
 
-    with Everloop(on_retry=lambda failure: installation.list_doors()) as client:
+    with Everloop(on_retry=lambda failure: installation.write_services_json()) as client:
         published = client.publish("market", {"price": 1.0})
 
     assert published.accepted == 1
 
 
-def test_nobody_there_names_the_service_and_the_address() -> None:
+def test_an_unreachable_service_is_named_with_its_address() -> None:
     with Everloop(ingest=f"http://127.0.0.1:{free_port()}", retry_for=0.0) as client:
         with pytest.raises(EverloopUnreachable, match="ingest does not answer at http://127"):
             client.publish("market", {"price": 1.0})
 
 
-def test_an_address_that_is_no_url_is_said_so() -> None:
+def test_an_address_that_is_no_url_is_an_error() -> None:
     with Everloop(ingest="localhost:8001") as client, pytest.raises(InstallationNotFound, match="no URL"):
         client.publish("market", {"price": 1.0})
 
 
-def test_a_refused_observation_names_field_and_fix_and_is_not_tried_again(installation: Served) -> None:
+def test_a_refused_observation_names_field_and_fix_and_is_not_retried(installation: Served) -> None:
     with Everloop() as client, pytest.raises(EverloopHTTPError) as refused:
         client.publish("market", {"demand": 1.0})
 
@@ -140,7 +140,7 @@ def test_a_list_is_cut_into_parts_and_its_refused_entries_are_counted_through(in
     assert [(r.index, r.id) for r in published.rejected] == [(599, "600"), (1199, "1200")]
 
 
-def test_back_off_grows_listens_to_the_server_and_ends() -> None:
+def test_the_pause_grows_follows_retry_after_and_ends() -> None:
     now = 0.0
     attempts = Attempts(BACKOFF, 10.0, lambda: now)
 

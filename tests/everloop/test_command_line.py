@@ -40,9 +40,9 @@ LOOP_FILE = "loop: market\ntask: binary\nschema: {price: {type: number}}\n"
 ROWS = "price,class\n" + "".join(f"{i},{i % 2}\n" for i in range(30))
 
 
-def run(*args: str, said: str | None = None) -> Result:
+def run(*args: str, stdin: str | None = None) -> Result:
     """Run the program in this process."""
-    return CliRunner().invoke(build(), args, input=said, prog_name="everloop")
+    return CliRunner().invoke(build(), args, input=stdin, prog_name="everloop")
 
 
 def test_every_command_has_an_example_in_its_help() -> None:
@@ -71,14 +71,14 @@ def test_completion_scripts_are_printed(monkeypatch: pytest.MonkeyPatch, shell: 
 
 
 def test_delete_asks_for_the_name_or_takes_yes(installation: Served) -> None:
-    wrong = run("delete", "market", said="markt\n")
-    typed = run("delete", "market", "--reason", "over & out", "--json", said="market\n")
-    told = run("delete", "market", "--yes")
+    wrong = run("delete", "market", stdin="markt\n")
+    typed = run("delete", "market", "--reason", "over & out", "--json", stdin="market\n")
+    confirmed = run("delete", "market", "--yes")
 
-    assert (wrong.exit_code, typed.exit_code, told.exit_code) == (1, 0, 0)
+    assert (wrong.exit_code, typed.exit_code, confirmed.exit_code) == (1, 0, 0)
     assert "nothing was deleted" in wrong.output
     assert json.loads(typed.stdout) == {"loop": "market", "deleted": "over & out"}
-    assert "everloop history market" in told.stdout
+    assert "everloop history market" in confirmed.stdout
     assert [path for path, _ in installation.seen] == ["/v1/loops/market"] * 2
 
 
@@ -87,7 +87,9 @@ def test_publish_takes_fields_an_event_a_file_or_standard_input(installation: Se
     file = installation.folder / "event.json"
     file.write_text('{"price": 1.5}')
 
-    out = run("publish", "market", f"@{file}" if body == "@" else body, "--id", "mine", "--json", said='{"price": 1.5}')
+    out = run(
+        "publish", "market", f"@{file}" if body == "@" else body, "--id", "mine", "--json", stdin='{"price": 1.5}'
+    )
 
     [event] = installation.events(EventReceived.topic)
     assert (out.exit_code, json.loads(out.stdout)["ids"]) == (0, ["mine"])
@@ -97,7 +99,7 @@ def test_publish_takes_fields_an_event_a_file_or_standard_input(installation: Se
 def test_publish_takes_lines_and_names_the_refused_ones(installation: Served) -> None:
     lines = '{"data": {"price": 1}}\n{"data": {"price": "x"}}\n'
 
-    out = run("publish", "market", said=lines)
+    out = run("publish", "market", stdin=lines)
 
     assert out.exit_code == 1
     assert "1 event accepted" in out.stdout
@@ -107,19 +109,19 @@ def test_publish_takes_lines_and_names_the_refused_ones(installation: Served) ->
 def test_predict_label_and_feedback(installation: Served) -> None:
     asked = run("predict", "market", '{"price": 1.5}', "--id", "ask-1", "--json")
     labelled = run("label", "market", "ask-1", "true")
-    wrong = run("feedback", "market", "ask-1", "--wrong", "--source", "desk")
+    wrong = run("feedback", "market", "ask-1", "--wrong", "--source", "reviewer")
     undecided = run("feedback", "market", "ask-1")
     bad = run("label", "market", "ask-1", "3")
 
     data = {e.data.kind: e.data for e in installation.events(LabelReceived.topic)}
     assert (asked.exit_code, json.loads(asked.stdout)["id"]) == (0, "ask-1")
     assert (labelled.exit_code, data["label"].label) == (0, True)
-    assert (wrong.exit_code, data["feedback"].correct, data["feedback"].source) == (0, False, "desk")
+    assert (wrong.exit_code, data["feedback"].correct, data["feedback"].source) == (0, False, "reviewer")
     assert undecided.exit_code == 2
     assert (bad.exit_code, bad.stderr[:41]) == (1, "everloop: label: '3' is neither true (1, ")
 
 
-def test_apply_says_what_it_did_and_waits_for_the_services(installation: Served) -> None:
+def test_apply_reports_the_change_and_waits_for_the_services(installation: Served) -> None:
     file = installation.folder / "loop.yaml"
     file.write_text(LOOP_FILE)
 
@@ -130,11 +132,11 @@ def test_apply_says_what_it_did_and_waits_for_the_services(installation: Served)
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("text", "message"),
     [
         ("loop: market\nmodels: [{estimator: os.system}]\n", "models.0.estimator: is not a river class"),
         ("loop: [\n", "is not YAML"),
-        ("just words", "is no loop file"),
+        ("just text", "is no loop file"),
         ("task: binary\n", "loop: is missing"),
         ("loop: Big Loop\n", "loop: 'Big Loop'"),
         ("loop: 010\n", "loop: '10'"),
@@ -146,18 +148,18 @@ def test_apply_says_what_it_did_and_waits_for_the_services(installation: Served)
         ("loop: " + "9" * 5000, "is not YAML"),
     ],
 )
-def test_a_bad_loop_file_is_refused_naming_the_field(installation: Served, text: str, word: str) -> None:
+def test_a_bad_loop_file_is_refused_naming_the_field(installation: Served, text: str, message: str) -> None:
     file = installation.folder / "loop.yaml"
     file.write_text(text)
 
     out = run("apply", "-f", str(file))
 
     assert (out.exit_code, out.stdout) == (1, "")
-    assert word in out.stderr
+    assert message in out.stderr
     assert "Traceback" not in out.stderr
 
 
-def test_a_file_that_is_not_there_is_said_so(installation: Served) -> None:
+def test_a_missing_file_is_an_error(installation: Served) -> None:
     out = run("apply", "-f", "nowhere.yaml")
 
     assert (out.exit_code, out.stderr.strip()) == (
@@ -172,12 +174,12 @@ def test_status_is_json_for_programs_and_a_page_for_people(installation: Served)
     as_json, page, table = run("status", "market", "--json"), run("status", "market"), run("status")
 
     assert json.loads(as_json.stdout) == STATUS
-    assert all(word in page.stdout for word in ("logistic-0@5900", "canary 25% forest-0@5900", "6,000", "0.8600"))
+    assert all(text in page.stdout for text in ("logistic-0@5900", "canary 25% forest-0@5900", "6,000", "0.8600"))
     assert "logistic-0@5900" in table.stdout
     assert "\x1b" not in page.stdout + table.stdout
 
 
-def test_without_an_installation_one_sentence_says_what_to_do(tmp_path: Path) -> None:
+def test_without_an_installation_one_sentence_has_the_fix(tmp_path: Path) -> None:
     out = run("status", "market", "--data", str(tmp_path))
 
     assert out.exit_code == 1
@@ -196,9 +198,9 @@ def test_replay_twice_gives_the_same_events_and_labels(installation: Served) -> 
     outs = [run("replay", "market", str(file), "--label-column", "class", "--json") for _ in range(2)]
 
     events, labels = installation.events(EventReceived.topic), installation.events(LabelReceived.topic)
-    told = json.loads(outs[0].stdout)
+    counts = json.loads(outs[0].stdout)
     assert [o.exit_code for o in outs] == [0, 0]
-    assert {k: told[k] for k in ("sent", "accepted", "rejected", "labels")} == {
+    assert {k: counts[k] for k in ("sent", "accepted", "rejected", "labels")} == {
         "sent": 30, "accepted": 30, "rejected": 0, "labels": 30
     }  # fmt: skip
     assert (len(events), len({e.id for e in events})) == (60, 30)
@@ -206,7 +208,7 @@ def test_replay_twice_gives_the_same_events_and_labels(installation: Served) -> 
     assert {e.subject for e in labels} == {e.id for e in events}
 
 
-def test_replay_rides_out_faults_and_names_refused_rows(installation: Served) -> None:
+def test_replay_survives_faults_and_names_refused_rows(installation: Served) -> None:
     file = installation.folder / "rows.csv"
     file.write_text(ROWS + "high,1\n31,perhaps\n")
     installation.faults += [503, 0, 429]

@@ -72,19 +72,19 @@ async def test_a_row_is_done_once_its_outcome_is_out_and_features_know_its_label
 
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
 
-        async def say(*events: Event) -> None:
+        async def publish(*events: Event) -> None:
             for event in events:
                 await producer.send_and_wait(PREFIX + event.topic.name, event.encode(), event.key())
 
-        await say(_outcome("old"))
+        await publish(_outcome("old"))
         reader = KafkaTopicReader(settings, topics_of(LAGGED), "replay")
         async with LogOutcomes(reader, LAGGED, within_s=0.5) as outcomes:
             await outcomes.wait("old")
             waiting = asyncio.create_task(outcomes.wait("new"))
-            await say(_outcome("new"), _joined("new", observed=1), _state("new"))
+            await publish(_outcome("new"), _joined("new", observed=1), _state("new"))
             await waiting
-            await say(_outcome("older"), _joined("older", observed=0))
-            await outcomes.wait("older")  # features know a newer label: they tell no state
-            await say(_outcome("half"), _joined("half", observed=2))
+            await publish(_outcome("older"), _joined("older", observed=0))
+            await outcomes.wait("older")  # the features include a newer label: feature publishes no state
+            await publish(_outcome("half"), _joined("half", observed=2))
             with pytest.raises(OutcomeMissing, match="half has no outcome"):
                 await outcomes.wait("half")

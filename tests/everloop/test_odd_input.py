@@ -28,7 +28,7 @@ NAN = float("nan")
 
 
 class NaTType(datetime):
-    """As pandas has it: a datetime that equals nothing, and says NaT."""
+    """As in pandas: a datetime that equals nothing, printed as NaT."""
 
     __hash__ = datetime.__hash__
 
@@ -69,7 +69,7 @@ async def test_a_row_without_a_form_in_json_is_rejected_by_its_index_and_all_oth
 
 
 @pytest.mark.parametrize(
-    ("value", "word"),
+    ("value", "message"),
     [
         (NAN, "is missing (NaN)"),
         (np.float64("nan"), "is missing (NaN)"),
@@ -87,7 +87,7 @@ async def test_a_row_without_a_form_in_json_is_rejected_by_its_index_and_all_oth
     ],
     ids=repr,
 )
-def test_what_json_cannot_say_names_the_field_alone_and_in_a_list(installation: Served, value: Any, word: str) -> None:
+def test_what_json_cannot_express_is_named_alone_and_in_a_list(installation: Served, value: Any, message: str) -> None:
     with Everloop(ingest=installation.url, serving=installation.url) as client:
         listed = client.publish("market", [{"data": {"price": value}}, {"data": {"price": 1}}])
         labels = client.label("market", [{"id": "a", "label": value}, {"id": "b", "label": True}])
@@ -99,7 +99,7 @@ def test_what_json_cannot_say_names_the_field_alone_and_in_a_list(installation: 
     assert (listed.accepted, labels.accepted) == (1, 1)
     for errors in (listed.rejected[0].errors, alone.value.errors, asked.value.errors):
         assert errors[0][0].startswith("data.price")
-        assert word in errors[0][1]
+        assert message in errors[0][1]
     assert labels.rejected[0].errors[0][0].startswith("label")
 
 
@@ -153,9 +153,9 @@ def test_a_name_that_no_loop_can_have_is_said_so_by_client_and_command(installat
         assert "lower-case letters" in out.stderr
 
 
-def run(*args: str, said: str | bytes | None = None) -> Result:
+def run(*args: str, stdin: str | bytes | None = None) -> Result:
     """Run the program in this process."""
-    return CliRunner().invoke(build(), args, input=said)
+    return CliRunner().invoke(build(), args, input=stdin)
 
 
 @pytest.mark.parametrize("name", ["@a", "[1]", '{"x": 1}', "@", "-", "a/b", "..", "100%"])

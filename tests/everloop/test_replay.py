@@ -1,4 +1,4 @@
-"""Playing a file: which rows and labels go where, in which order, at which rate, and through which troubles."""
+"""Playing a file: which rows and labels are sent, in which order, at which rate, and through which errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everloop.errors import EverloopHTTPError
-from everloop.replay.coerce import label, value
 from everloop.replay.player import Player
 from everloop.replay.rows import Columns, CsvFile, Errors, FileUnusable, Row
 from everloop.results import Accepted, RejectedEntry
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.loop_parts import FieldSpec
 
 SPEC = LoopSpec.model_validate(
     {
@@ -36,13 +34,13 @@ SPEC = LoopSpec.model_validate(
 
 
 @dataclass
-class Memory:
-    """A sender that remembers what was sent, one entry after the other, and refuses what it is told to."""
+class RecordingSender:
+    """A sender that keeps what was sent, one entry after the other, and refuses the entries of `bad`."""
 
     bad: frozenset[str] = frozenset()
     most: int = 10_000
     sent: list[str] = field(default_factory=list)
-    words: list[dict[str, Any]] = field(default_factory=list)
+    labels: list[dict[str, Any]] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
 
     async def publish(self, loop: str, data: Sequence[dict[str, Any]]) -> Accepted:
@@ -51,7 +49,7 @@ class Memory:
 
     async def label(self, loop: str, id: Sequence[dict[str, Any]]) -> Accepted:
         """Take labels."""
-        self.words += id
+        self.labels += id
         return await self._take("label", id)
 
     async def _take(self, what: str, entries: Sequence[dict[str, Any]]) -> Accepted:
@@ -77,7 +75,7 @@ def rows(n: int) -> Iterator[Row]:
 async def test_a_label_goes_after_its_row_was_accepted_and_before_the_row_so_many_later(
     n: int, delay: int, bad: frozenset[int]
 ) -> None:
-    sender = Memory(bad=frozenset(map(str, bad)))
+    sender = RecordingSender(bad=frozenset(map(str, bad)))
 
     played = await Player("market", sender, label_delay=delay).play(rows(n))
 
@@ -96,13 +94,13 @@ async def test_the_rate_is_reached_and_kept(rate: float, n: int, delay: int) -> 
     clock = asyncio.get_running_loop().time
     started = clock()
 
-    await Player("market", Memory(), label_delay=delay, rate=rate).play(rows(n))
+    await Player("market", RecordingSender(), label_delay=delay, rate=rate).play(rows(n))
 
     assert n / rate * 0.8 < clock() - started < n / rate * 1.6 + 0.2
 
 
 async def test_a_request_that_is_too_large_is_cut_in_two() -> None:
-    sender = Memory(most=10, bad=frozenset({"33"}))
+    sender = RecordingSender(most=10, bad=frozenset({"33"}))
     refused: list[int] = []
 
     player = Player("market", sender, label_delay=40, on_refused=lambda number, errors: refused.append(number))
@@ -115,7 +113,7 @@ async def test_a_request_that_is_too_large_is_cut_in_two() -> None:
 class Slow:
     """Outcomes that come one after the other."""
 
-    def __init__(self, sender: Memory) -> None:
+    def __init__(self, sender: RecordingSender) -> None:
         self._sender = sender
 
     async def wait(self, prediction_id: str) -> None:
@@ -124,7 +122,7 @@ class Slow:
 
 
 async def test_in_lockstep_each_outcome_is_waited_for_before_the_next_row() -> None:
-    sender = Memory()
+    sender = RecordingSender()
 
     await Player("market", sender, outcomes=Slow(sender)).play(rows(3))
 
@@ -143,7 +141,7 @@ def read(path: Path, columns: Columns, spec: LoopSpec = SPEC, **which: int) -> l
     return list(CsvFile.of(path).rows(spec, columns, **which))
 
 
-def test_text_becomes_what_the_schema_says_and_ids_come_from_content_and_row(tmp_path: Path) -> None:
+def test_text_becomes_values_of_the_schema_and_ids_come_from_content_and_row(tmp_path: Path) -> None:
     text = "price,count,open,name,class,extra\n1.5,3,yes,,UP,x\n2,,0,b,0,\n\n-1e3,4.0,,c,,z\n"
     columns = Columns(label="class")
 
@@ -173,7 +171,7 @@ def test_columns_name_id_entity_and_time(tmp_path: Path) -> None:
     assert second.event["time"] == "2024-05-01T12:00:00+02:00"
 
 
-def test_a_row_that_does_not_fit_says_why_and_the_others_stay(tmp_path: Path) -> None:
+def test_a_row_that_does_not_fit_has_the_reason_and_the_others_stay(tmp_path: Path) -> None:
     path = written(tmp_path, "price,count,class\nhigh,1,1\nnan,1.5,1\n1,2,maybe\n1,2\n3,4,0\n")
 
     found = read(path, Columns(label="class"))
@@ -189,7 +187,7 @@ def test_a_row_that_does_not_fit_says_why_and_the_others_stay(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "columns", "word"),
+    ("text", "columns", "message"),
     [
         ("count\n1\n", Columns(), "no column price"),
         ("price\n1\n", Columns(label="class"), "no column class"),
@@ -207,15 +205,15 @@ def test_a_row_that_does_not_fit_says_why_and_the_others_stay(tmp_path: Path) ->
         ("price\n\udcff\n", Columns(), "UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_played_is_said_so(tmp_path: Path, text: str, columns: Columns, word: str) -> None:
+def test_a_file_that_cannot_be_played_is_an_error(tmp_path: Path, text: str, columns: Columns, message: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(text.encode(errors="surrogateescape"))
 
-    with pytest.raises(FileUnusable, match=word):
+    with pytest.raises(FileUnusable, match=message):
         read(path, columns)
 
 
-def test_a_broken_archive_or_a_folder_is_said_so(tmp_path: Path) -> None:
+def test_a_broken_archive_or_a_folder_is_an_error(tmp_path: Path) -> None:
     broken, whole = tmp_path / "broken.csv.gz", gzip.compress(b"price\n1\n" * 1000)
     broken.write_bytes(whole[:12] + b"\xff" * 20 + whole[32:])
 
@@ -240,66 +238,3 @@ def test_a_row_under_the_id_of_another_one_is_refused_by_its_number(tmp_path: Pa
 
     assert [r.wrong for r in found[:2]] == [[], []]
     assert found[2].wrong == [("id", "'a' is the id of row 1 too; give each row its own")]
-
-
-BOTH = ({"type": "integer"}, {"type": "integer", "classes": [0, 1, 2, 1000, 9007199254740993]})
-WHOLE: list[tuple[str, int | None]] = [
-    *[("1", 1), ("1.0", 1), (" 1 ", 1), ("01", 1), ("+1", 1), ("1.", 1), ("1e3", 1000), ("-0", 0)],
-    *[("9007199254740993.0", 9007199254740993), ("9007199254740993", 9007199254740993)],
-    *[("1_000", None), ("0x1", None), ("1,0", None), ("nan", None), ("inf", None), ("1.5", None), ("१", None)],
-    *[("9" * 30, None), ("1e999", None), ("1e-9", None), ("true", None), ("--1", None), ("1 000", None)],
-]
-
-
-@pytest.mark.parametrize("text", WHOLE, ids=lambda t: t[0])
-@pytest.mark.parametrize("how", BOTH, ids=["open", "classes"])
-def test_the_text_of_an_integer_class_is_read_exactly_or_refused(
-    how: dict[str, Any], text: tuple[str, int | None]
-) -> None:
-    body = {"loop": "x", "task": "multiclass", "schema": {"a": {"type": "number"}}, "label": how}
-    spec = LoopSpec.model_validate(body)
-
-    if text[1] is None:
-        with pytest.raises(ValueError, match=r"is no|is none of"):
-            label(spec, text[0])
-    else:
-        assert (label(spec, text[0]), type(label(spec, text[0]))) == (text[1], int)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "meant"),
-    [
-        ("number", " 1.5 ", 1.5),
-        ("number", "9007199254740993", 9007199254740993),
-        ("number", " ", None),
-        ("number", "1_0", ValueError),
-        ("number", "1,5", ValueError),
-        ("number", "1e999", ValueError),
-        ("number", "Infinity", ValueError),
-        ("number", "1" * 401, ValueError),
-        ("integer", "3.0", 3),
-        ("integer", "9223372036854775808", ValueError),
-        ("boolean", " TRUE ", True),
-        ("boolean", "No", False),
-        ("boolean", "2", ValueError),
-        ("string", " a ", " a "),
-    ],
-)
-def test_the_text_of_a_field_is_read_right_or_refused(kind: Any, text: str, meant: Any) -> None:
-    field = FieldSpec(type=kind, missing="null")
-
-    if meant is ValueError:
-        with pytest.raises(ValueError, match=r"^'"):
-            value(field, text)
-    else:
-        assert value(field, text) == meant
-
-
-def test_classes_keep_their_own_type() -> None:
-    spec = LoopSpec.model_validate(
-        {"loop": "x", "task": "multiclass", "schema": {"a": {"type": "number"}}, "label": {"classes": ["a", 3]}}
-    )
-
-    assert (label(spec, "a"), label(spec, "3"), label(spec, " ")) == ("a", 3, None)
-    with pytest.raises(ValueError, match="none of the classes a, 3"):
-        label(spec, "b")

@@ -56,21 +56,21 @@ def log(folder: Path, records: list[BackupRecord], raw: bytes | None = None, **p
         saved.add(record)
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_bytes(gzip.compress(b"".join(r.line() for r in records) if raw is None else raw))
-    told = {"file": BackupFile.of(folder, path), "start": 3, "end": 6, "records": len(records), "digest": saved.hex()}
-    return PartitionLog.model_validate({**told, **parts})
+    values = {"file": BackupFile.of(folder, path), "start": 3, "end": 6, "records": len(records), "digest": saved.hex()}
+    return PartitionLog.model_validate({**values, **parts})
 
 
-def refused(folder: Path, told: dict[str, Any]) -> str:
+def refused(folder: Path, content: dict[str, Any]) -> str:
     """Why the backup is not accepted."""
-    (folder / manifest.FILE).write_text(json.dumps(told))
+    (folder / manifest.FILE).write_text(json.dumps(content))
     with pytest.raises((BackupDamaged, RestoreFailed)) as error:
         restore.check_backup(folder, 1, BackupProgress())
     return str(error.value)
 
 
 def test_the_backup_itself_is_accepted(tmp_path: Path) -> None:
-    told = made(tmp_path)
-    (tmp_path / manifest.FILE).write_text(json.dumps(told))
+    content = made(tmp_path)
+    (tmp_path / manifest.FILE).write_text(json.dumps(content))
 
     assert restore.check_backup(tmp_path, 1, BackupProgress()).artifacts[0].name == NAME
 
@@ -92,10 +92,10 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_artifact_is_put_nowhere_but_under_a_name_of_the_store(tmp_path: Path, name: str) -> None:
-    told = made(tmp_path)
-    told["artifacts"][0]["name"] = name
+    content = made(tmp_path)
+    content["artifacts"][0]["name"] = name
 
-    assert refused(tmp_path, told)
+    assert refused(tmp_path, content)
 
 
 PATHS = (
@@ -117,14 +117,14 @@ PATHS = (
 @pytest.mark.parametrize("of", ["artifact", "snapshot", "log"])
 def test_a_file_is_read_nowhere_but_at_its_place_in_the_backup(tmp_path: Path, path: str, of: str) -> None:
     folder = tmp_path / "backup"
-    told = made(folder)
+    content = made(folder)
     (tmp_path / "secret").write_bytes(BYTES)
     (folder / "inside").write_bytes(BYTES)
-    files = {"artifact": told["artifacts"][0]["file"], "snapshot": told["snapshots"][0]}
-    file = files.get(of) or told["topics"][0]["partitions"][0]["file"]
+    files = {"artifact": content["artifacts"][0]["file"], "snapshot": content["snapshots"][0]}
+    file = files.get(of) or content["topics"][0]["partitions"][0]["file"]
     file.update({"path": path, "bytes": len(BYTES), "sha256": sha256(BYTES).hexdigest()})
 
-    assert refused(folder, told)
+    assert refused(folder, content)
 
 
 def _linked(folder: Path) -> None:
@@ -150,20 +150,20 @@ def _folder_linked(folder: Path) -> None:
 
 @pytest.mark.parametrize("turned", [_linked, _fifo, _device, _folder_linked])
 def test_links_and_devices_in_a_backup_are_not_followed(tmp_path: Path, turned: Callable[[Path], None]) -> None:
-    told = made(tmp_path)
+    content = made(tmp_path)
     turned(tmp_path)
 
-    assert NAME in refused(tmp_path, told)
+    assert NAME in refused(tmp_path, content)
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another format": lambda m: m.update(format=2),
     "no partitions": lambda m: m.update(partitions=0),
     "a million partitions": lambda m: m.update(partitions=10**6),
-    "a topic of nobody": lambda m: m["topics"][0].update(name="__consumer_offsets"),
+    "an unknown topic": lambda m: m["topics"][0].update(name="__consumer_offsets"),
     "a topic that is not kept": lambda m: m["topics"][0].update(name="ingest.event_received.v1"),
     "a topic as a path": lambda m: m["topics"][0].update(name="../x"),
-    "a topic said to be compacted": lambda m: m["topics"][0].update(compacted=True),
+    "a topic listed as compacted": lambda m: m["topics"][0].update(compacted=True),
     "a topic without partitions": lambda m: m["topics"][0].update(partitions=[]),
     "a topic twice": lambda m: m["topics"].append(m["topics"][0]),
     "an artifact twice": lambda m: m["artifacts"].append(m["artifacts"][0]),
@@ -187,10 +187,10 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_manifest_that_says_what_cannot_be_is_refused(tmp_path: Path, what: str) -> None:
-    told = made(tmp_path)
-    CHANGES[what](told)
+    content = made(tmp_path)
+    CHANGES[what](content)
 
-    assert refused(tmp_path, told)
+    assert refused(tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ def test_a_manifest_that_says_what_cannot_be_is_refused(tmp_path: Path, what: st
     ],
 )
 def test_a_log_of_what_are_no_records_is_refused_before_anything_is_written(tmp_path: Path, raw: bytes) -> None:
-    told = made(tmp_path)
-    told["topics"][0]["partitions"] = [json.loads(log(tmp_path, RECORDS, raw).model_dump_json())]
+    content = made(tmp_path)
+    content["topics"][0]["partitions"] = [json.loads(log(tmp_path, RECORDS, raw).model_dump_json())]
 
-    assert "0.jsonl.gz" in refused(tmp_path, told)
+    assert "0.jsonl.gz" in refused(tmp_path, content)
 
 
 def test_a_refused_restore_leaves_nothing_behind_and_takes_nothing(
@@ -220,9 +220,9 @@ def test_a_refused_restore_leaves_nothing_behind_and_takes_nothing(
 ) -> None:
     monkeypatch.setenv("EVERLOOP_PARTITIONS", "1")
     monkeypatch.delenv("EVERLOOP_KAFKA_BOOTSTRAP", raising=False)
-    told = made(tmp_path / "backup")
-    told["artifacts"].append({**told["artifacts"][0], "name": "../../../victim/.bashrc"})
-    (tmp_path / "backup" / manifest.FILE).write_text(json.dumps(told))
+    content = made(tmp_path / "backup")
+    content["artifacts"].append({**content["artifacts"][0], "name": "../../../victim/.bashrc"})
+    (tmp_path / "backup" / manifest.FILE).write_text(json.dumps(content))
     before = sorted(tmp_path.rglob("*"))
 
     done = CliRunner().invoke(build(), ["restore", str(tmp_path / "backup"), "--data", str(tmp_path / "deep" / "new")])
@@ -233,8 +233,8 @@ def test_a_refused_restore_leaves_nothing_behind_and_takes_nothing(
 
 
 def test_a_file_that_changes_after_the_check_is_not_put_anywhere(tmp_path: Path) -> None:
-    told = made(tmp_path)
-    file = BackupFile.model_validate(told["artifacts"][0]["file"])
+    content = made(tmp_path)
+    file = BackupFile.model_validate(content["artifacts"][0]["file"])
     (tmp_path / file.path).write_bytes(b"another")
 
     with pytest.raises(BackupDamaged, match="changed"):
@@ -248,8 +248,8 @@ def test_a_record_leads_a_backup_nowhere(tmp_path: Path, loop: object) -> None:
     data = {"version": "a-0@10", "uri": f"file://{tmp_path}/secret", "sha256": sha256(BYTES).hexdigest()}
     (tmp_path / "secret").write_bytes(BYTES)
 
-    for said in ({**data}, {**data, "version": "../a@1"}, {**data, "sha256": "../" * 20}, {**data, "sha256": 5}):
-        backup.note(ModelTrained.topic, BackupRecord(0, 0, None, json.dumps({"loop": loop, "data": said}).encode()))
+    for values in ({**data}, {**data, "version": "../a@1"}, {**data, "sha256": "../" * 20}, {**data, "sha256": 5}):
+        backup.note(ModelTrained.topic, BackupRecord(0, 0, None, json.dumps({"loop": loop, "data": values}).encode()))
     backup.note(ModelTrained.topic, BackupRecord(1, 0, None, json.dumps({"loop": "market", "data": data}).encode()))
     found, missing = backup.save_artifacts()
 
@@ -259,10 +259,10 @@ def test_a_record_leads_a_backup_nowhere(tmp_path: Path, loop: object) -> None:
 
 def test_an_installation_restored_from_a_backup_is_for_its_owner_alone(tmp_path: Path) -> None:
     settings = BackupSettings(data=tmp_path / "installation", partitions=1)
-    told = made(tmp_path / "backup")
+    content = made(tmp_path / "backup")
 
     async def work() -> None:
-        restore.write_files(settings, tmp_path / "backup", BackupManifest.model_validate(told), BackupProgress())
+        restore.write_files(settings, tmp_path / "backup", BackupManifest.model_validate(content), BackupProgress())
 
     asyncio.run(work())
 

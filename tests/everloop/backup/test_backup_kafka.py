@@ -1,4 +1,4 @@
-"""Backup and restore on a real broker: what comes back says the same, at the same offsets, or nothing comes back."""
+"""Backup and restore on a real broker: the same records at the same offsets, or none at all."""
 
 from __future__ import annotations
 
@@ -7,142 +7,44 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
-from tests.databases import database_url
-from tests.registry.registry_harness import LOOP_FILE, registry_on, store_model
-from tests.training.training_world import event as outcome_event
+from tests.everloop.backup.prefixed_cluster import PARTITIONS, MakeCluster, fill
 
 from everloop.backup import manifest, restore
 from everloop.backup.errors import NotEmpty, RestoreFailed
-from everloop.backup.logs import ClusterReader, ClusterWriter, admin
+from everloop.backup.logs import ClusterWriter, admin
 from everloop.backup.manifest import BackupManifest
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import BackupRecord
 from everloop.backup.save import back_up
 from everloop.backup.settings import BackupSettings
-from everloop.local.kafka import Broker
 from everloop_models.store import ArtifactStore
-from everloop_registry.adapters.loop_reader import SqlLoopReader
-from everloop_registry.settings import RegistrySettings
-from everloop_registry.tables import MIGRATIONS
-from everloop_schemas.envelope import Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.training import ModelTrained
-from everloop_shared.database import Database
-from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.routes import connected
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
-PARTITIONS = 2
-
-
-@dataclass
-class Place:
-    """An installation's folder and cluster; a prefix of its own makes the shared broker an empty cluster."""
-
-    settings: BackupSettings
-
-    async def dump(self) -> str:
-        """The registry's fold, once it has read its topic."""
-        told = self.settings.model_dump(include={"data", "kafka_bootstrap", "topic_prefix", "partitions"})
-        settings = RegistrySettings(**told, port=0, database_url=database_url(self.settings.data))
-        async with registry_on(kafka_factory(settings), settings):
-            pass
-        async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-            return await SqlLoopReader(database).dump()
-
-    async def records(self, topic: Topic) -> list[list[BackupRecord]]:
-        """Every record of a topic, by partition."""
-        async with ClusterReader(self.settings) as reader:
-            ends = await reader.ends([topic])
-            return [
-                [r async for r in reader.read(topic.name, p, ends[topic.name, p]) if not r.fills_gap]
-                for p in range(PARTITIONS)
-                if (topic.name, p) in ends
-            ]
-
-    async def bounds(self, topic: Topic) -> list[tuple[int, int]]:
-        """First and next offset of each partition."""
-        async with ClusterReader(self.settings) as reader:
-            starts, ends = await reader.starts([topic]), await reader.ends([topic])
-        return [(starts[topic.name, p], ends[topic.name, p]) for p in range(PARTITIONS)]
-
-    async def topics(self) -> set[str]:
-        """What is on the cluster under this prefix."""
-        async with ClusterReader(self.settings) as reader:
-            return reader.names
-
-    async def say(self, topic: Topic, partition: int, key: bytes, value: bytes) -> None:
-        """Append a record."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka_bootstrap, acks="all")
-        await producer.start()
-        try:
-            await producer.send_and_wait(self.settings.topic_prefix + topic.name, value, key, partition)
-        finally:
-            await producer.stop()
-
-
-MakePlace = Callable[[str], Place]
-
-
-@pytest.fixture
-def place(kafka: Broker, tmp_path: Path) -> MakePlace:
-    """Makes places by name."""
-    run = uuid4().hex[:8]
-
-    def make(name: str) -> Place:
-        return Place(
-            BackupSettings(
-                data=tmp_path / name,
-                kafka_bootstrap=kafka.bootstrap,
-                topic_prefix=f"{name}-{run}.",
-                partitions=PARTITIONS,
-            )
-        )
-
-    return make
-
-
-async def lived(place: Place) -> None:
-    """Two loops applied and revised, outcomes, a version with its artifact, a snapshot."""
-    told = place.settings.model_dump(include={"data", "kafka_bootstrap", "topic_prefix", "partitions"})
-    settings = RegistrySettings(**told, port=0, database_url=database_url(place.settings.data))
-    await ensure_topics(settings, [OutcomeObserved.topic])
-    trained = store_model("a-0", 200, place.settings.data / "artifacts")
-    async with registry_on(kafka_factory(settings), settings) as client:
-        for name in ("market", "desk"):
-            await client.put(f"/{name}", content=LOOP_FILE.replace("market", name))
-        await client.put("/market", content=LOOP_FILE + "gate: {confidence: 0.99}\n")
-        outcomes = [outcome_event(i, loop) for i in range(300) for loop in ("market", "desk")]
-        async with connected(kafka_factory(settings)("training")) as engine:
-            await engine.publish([trained, *outcomes])
-        async with asyncio.timeout(30):
-            while not (await client.get("/market/versions")).json()["versions"]:
-                await asyncio.sleep(0.05)
-    place.settings.snapshots.mkdir(parents=True)
-    (place.settings.snapshots / "partition-0.snapshot").write_bytes(b"learned")
 
 
 async def restored(settings: BackupSettings, source: Path) -> BackupManifest:
-    """Check it and put it back."""
+    """Check the backup and restore it."""
     restore.check_folder(settings.data)
     whole = restore.check_backup(source, settings.partitions, BackupProgress())
     await restore.restore(settings, source, whole, BackupProgress())
     return whole
 
 
-async def test_a_restored_installation_says_the_same_at_the_same_offsets(place: MakePlace, tmp_path: Path) -> None:
-    old, new = place("old"), place("new")
-    await lived(old)
+async def test_a_restored_installation_has_the_same_records_at_the_same_offsets(
+    cluster_named: MakeCluster, tmp_path: Path
+) -> None:
+    old, new = cluster_named("old"), cluster_named("new")
+    await fill(old)
     saved = await back_up(old.settings, tmp_path / "backup", BackupProgress())
 
     await restored(new.settings, tmp_path / "backup")
@@ -157,28 +59,30 @@ async def test_a_restored_installation_says_the_same_at_the_same_offsets(place: 
     assert (new.settings.snapshots / "partition-0.snapshot").read_bytes() == b"learned"
 
 
-async def test_the_artifacts_of_a_restored_installation_are_found_though_their_versions_name_the_old_place(
-    place: MakePlace, tmp_path: Path
+async def test_the_artifacts_of_a_restored_installation_are_found_though_their_versions_name_the_old_folder(
+    cluster_named: MakeCluster, tmp_path: Path
 ) -> None:
-    old, new = place("old"), place("new")
-    await lived(old)
+    old, new = cluster_named("old"), cluster_named("new")
+    await fill(old)
     await back_up(old.settings, tmp_path / "backup", BackupProgress())
     await restored(new.settings, tmp_path / "backup")
     [record] = [r for records in await new.records(ModelTrained.topic) for r in records]
-    told = json.loads(record.value or b"")
-    stores = [ArtifactStore(place.settings.artifact_url) for place in (old, new)]
-    name = stores[1].named(told["data"]["uri"], told["loop"], told["data"]["version"], told["data"]["sha256"])
+    trained = json.loads(record.value or b"")
+    stores = [ArtifactStore(cluster.settings.artifact_url) for cluster in (old, new)]
+    name = stores[1].named(
+        trained["data"]["uri"], trained["loop"], trained["data"]["version"], trained["data"]["sha256"]
+    )
     before = stores[0].get(name)
 
     (old.settings.data / "artifacts").rename(tmp_path / "lost")
-    after = stores[1].get(name, told["data"]["size"])
+    after = stores[1].get(name, trained["data"]["size"])
 
     assert after == before
 
 
-async def test_a_log_whose_beginning_is_gone_keeps_its_offsets(place: MakePlace, tmp_path: Path) -> None:
-    old, new = place("old"), place("new")
-    await lived(old)
+async def test_a_log_whose_beginning_is_gone_keeps_its_offsets(cluster_named: MakeCluster, tmp_path: Path) -> None:
+    old, new = cluster_named("old"), cluster_named("new")
+    await fill(old)
     [partition] = [p for p, (_, end) in enumerate(await old.bounds(OutcomeObserved.topic)) if end >= 300][:1]
     async with admin(old.settings) as client:
         tp = TopicPartition(old.settings.topic_prefix + OutcomeObserved.topic.name, partition)
@@ -192,8 +96,8 @@ async def test_a_log_whose_beginning_is_gone_keeps_its_offsets(place: MakePlace,
     assert (await new.bounds(OutcomeObserved.topic))[partition][0] == 120
 
 
-async def test_offsets_that_the_log_skips_are_skipped_again(place: MakePlace) -> None:
-    new = place("gaps")
+async def test_offsets_that_the_log_skips_are_skipped_again(cluster_named: MakeCluster) -> None:
+    new = cluster_named("gaps")
     await ensure_topics(new.settings, [OutcomeObserved.topic])
     records = [BackupRecord(offset, 1, b"l", b"%d" % offset) for offset in (2, 3, 7)]
 
@@ -206,14 +110,14 @@ async def test_offsets_that_the_log_skips_are_skipped_again(place: MakePlace) ->
     assert (await new.bounds(OutcomeObserved.topic))[0] == (2, 10)
 
 
-async def test_where_an_installation_lives_nothing_is_restored(place: MakePlace, tmp_path: Path) -> None:
-    old = place("old")
-    await lived(old)
+async def test_a_cluster_in_use_is_not_restored_to(cluster_named: MakeCluster, tmp_path: Path) -> None:
+    old = cluster_named("old")
+    await fill(old)
     await back_up(old.settings, tmp_path / "backup", BackupProgress())
     before = await old.bounds(OutcomeObserved.topic)
     elsewhere = old.settings.model_copy(update={"data": tmp_path / "empty"})
 
-    with pytest.raises(NotEmpty, match="hold records"):
+    with pytest.raises(NotEmpty, match="holds records"):
         await restored(elsewhere, tmp_path / "backup")
 
     assert await old.bounds(OutcomeObserved.topic) == before
@@ -228,7 +132,7 @@ class Interrupting(BackupProgress):
         self._where, self._after = stage, after
 
     def advance(self, more: int = 1) -> None:
-        """One step more, or the end."""
+        """One more step, or the interruption."""
         super().advance(more)
         if self._stage == self._where and self._done >= self._after:
             raise asyncio.CancelledError
@@ -240,9 +144,9 @@ async def interrupted(work: Awaitable[object]) -> None:
         await work
 
 
-async def test_an_interrupted_backup_leaves_nothing(place: MakePlace, tmp_path: Path) -> None:
-    old = place("old")
-    await lived(old)
+async def test_an_interrupted_backup_leaves_nothing(cluster_named: MakeCluster, tmp_path: Path) -> None:
+    old = cluster_named("old")
+    await fill(old)
 
     await interrupted(back_up(old.settings, tmp_path / "backups/one", Interrupting("topics", 200)))
 
@@ -251,10 +155,10 @@ async def test_an_interrupted_backup_leaves_nothing(place: MakePlace, tmp_path: 
 
 @pytest.mark.parametrize(("stage", "after"), [("topics", 1), ("verified", 100), ("artifacts and snapshots", 2)])
 async def test_an_interrupted_restore_leaves_nothing_and_can_be_repeated(
-    place: MakePlace, tmp_path: Path, stage: str, after: int
+    cluster_named: MakeCluster, tmp_path: Path, stage: str, after: int
 ) -> None:
-    old, new = place("old"), place("new")
-    await lived(old)
+    old, new = cluster_named("old"), cluster_named("new")
+    await fill(old)
     whole = await back_up(old.settings, tmp_path / "backup", BackupProgress())
 
     await interrupted(restore.restore(new.settings, tmp_path / "backup", whole, Interrupting(stage, after)))
@@ -266,9 +170,9 @@ async def test_an_interrupted_restore_leaves_nothing_and_can_be_repeated(
     assert await new.records(OutcomeObserved.topic) == await old.records(OutcomeObserved.topic)
 
 
-async def test_somebody_who_writes_meanwhile_is_noticed(place: MakePlace, tmp_path: Path) -> None:
-    old, new = place("old"), place("new")
-    await lived(old)
+async def test_another_producer_during_the_restore_is_detected(cluster_named: MakeCluster, tmp_path: Path) -> None:
+    old, new = cluster_named("old"), cluster_named("new")
+    await fill(old)
     whole = await back_up(old.settings, tmp_path / "backup", BackupProgress())
     await ensure_topics(new.settings, [OutcomeObserved.topic])
 
@@ -278,26 +182,26 @@ async def test_somebody_who_writes_meanwhile_is_noticed(place: MakePlace, tmp_pa
         def begin_stage(self, what: str, total: int) -> None:
             super().begin_stage(what, total)
             if what == "verified":
-                asyncio.get_running_loop().create_task(new.say(OutcomeObserved.topic, 0, b"market", b"{}"))
+                asyncio.get_running_loop().create_task(new.publish(OutcomeObserved.topic, 0, b"market", b"{}"))
 
-    with pytest.raises(RestoreFailed, match="somebody else"):
+    with pytest.raises(RestoreFailed, match="another producer"):
         await restore.restore(new.settings, tmp_path / "backup", whole, Disturbed())
 
     assert await new.topics() == set()
 
 
-def everloop(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def everloop(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command as an operator does."""
-    told = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")} | {"NO_COLOR": "1"} | environment
-    command = [sys.executable, "-m", "everloop", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150, env=told, check=False)
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")} | {"NO_COLOR": "1"} | environment
+    command = [sys.executable, "-m", "everloop", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=150, env=variables, check=False)
 
 
 async def test_a_backup_of_what_was_restored_to_kafka_at_hand_is_the_same_backup(
-    place: MakePlace, tmp_path: Path
+    cluster_named: MakeCluster, tmp_path: Path
 ) -> None:
-    old, installation = place("old"), tmp_path / "installation"
-    await lived(old)
+    old, installation = cluster_named("old"), tmp_path / "installation"
+    await fill(old)
     at = {"EVERLOOP_TOPIC_PREFIX": old.settings.topic_prefix, "EVERLOOP_PARTITIONS": f"{PARTITIONS}"}
     where = ("--data", str(old.settings.data), "--kafka", old.settings.kafka_bootstrap)
 

@@ -216,4 +216,4 @@ def test_an_artifact_that_was_collected_is_not_missing_from_a_backup() -> None:
         return is_collectable(f"models/{loop}/a-0@{offset}-0123456789abcdef.pkl", states)
 
     assert [of("market", offset) for offset in (100, 200, 300, 400)] == [True, False, False, False]
-    assert (of("gone", 900), of("never-heard-of", 1)) == (True, False)
+    assert (of("gone", 900), of("unknown", 1)) == (True, False)

@@ -62,7 +62,7 @@ def promoted(version: str, run_id: str) -> Event:
     return make(ModelPromoted, data, correlationid=run_id, sequence=1, prevhash="")
 
 
-def tell(story: Story, *events: Event) -> Story:
+def add(story: Story, *events: Event) -> Story:
     for event in events:
         story.on(event)
     return story
@@ -71,8 +71,8 @@ def tell(story: Story, *events: Event) -> Story:
 def test_a_loop_that_closes_has_every_step_and_nothing_missing() -> None:
     story = Story(onset_id="row-2")
 
-    tell(story, promoted("a@1", "r0"), promoted("c@2", "r1"))
-    tell(story, outcome("row-1", True), outcome("row-2", True), drift(), *run("r", "alarm"), promoted("b@9", "r"))
+    add(story, promoted("a@1", "r0"), promoted("c@2", "r1"))
+    add(story, outcome("row-1", True), outcome("row-2", True), drift(), *run("r", "alarm"), promoted("b@9", "r"))
 
     assert story.closed
     assert missing_steps(story) == []
@@ -82,7 +82,7 @@ def test_a_loop_that_closes_has_every_step_and_nothing_missing() -> None:
 def test_topics_may_be_read_in_any_order(order: tuple[int, ...]) -> None:
     story, steps = Story(onset_id="row-1"), [drift(), *run("r", "alarm")]
 
-    tell(story, outcome("row-1", True), *[steps[i] for i in order], promoted("b@9", "r"))
+    add(story, outcome("row-1", True), *[steps[i] for i in order], promoted("b@9", "r"))
 
     assert missing_steps(story) == []
 
@@ -90,7 +90,7 @@ def test_topics_may_be_read_in_any_order(order: tuple[int, ...]) -> None:
 def test_a_drift_of_a_feature_is_shown_and_is_not_the_drift_of_the_demo() -> None:
     story = Story(onset_id="row-1")
 
-    tell(story, outcome("row-1", True), drift(kind="data", subject="price"))
+    add(story, outcome("row-1", True), drift(kind="data", subject="price"))
 
     assert [moment.what for moment in story.timeline][-1] == "data drift detected"
     assert "the drift was not detected" in missing_steps(story)
@@ -99,7 +99,7 @@ def test_a_drift_of_a_feature_is_shown_and_is_not_the_drift_of_the_demo() -> Non
 def test_a_promotion_of_another_run_does_not_close_the_loop() -> None:
     story = Story(onset_id="row-1")
 
-    tell(story, outcome("row-1", True), drift(), *run("r", "somebody"), promoted("b@9", "other"))
+    add(story, outcome("row-1", True), drift(), *run("r", "a person"), promoted("b@9", "other"))
 
     assert not story.closed
     assert "the fresh line did not become champion" in missing_steps(story)
@@ -108,8 +108,8 @@ def test_a_promotion_of_another_run_does_not_close_the_loop() -> None:
 def test_an_accuracy_that_stays_down_is_missing() -> None:
     story = Story(onset_id="onset")
 
-    tell(story, *[outcome(f"a{i}", True) for i in range(50)], outcome("onset", False))
-    tell(story, *[outcome(f"b{i}", False) for i in range(50)])
+    add(story, *[outcome(f"a{i}", True) for i in range(50)], outcome("onset", False))
+    add(story, *[outcome(f"b{i}", False) for i in range(50)])
 
     assert story.recovery.accuracy_before == pytest.approx(1.0)
     assert any("did not come back" in what for what in missing_steps(story))
@@ -125,7 +125,7 @@ def test_the_market_turns_at_the_onset(electricity: Any) -> None:
 
 
 def test_the_views_draw_an_empty_and_a_full_story() -> None:
-    story = tell(Story(onset_id="x"), *[outcome(str(i), i % 3 > 0) for i in range(100)])
+    story = add(Story(onset_id="x"), *[outcome(str(i), i % 3 > 0) for i in range(100)])
 
     drawn = chart(story.points, 100, [50])
 

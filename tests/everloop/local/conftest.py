@@ -1,4 +1,4 @@
-"""Fake services: a door each, nothing behind it."""
+"""Fake services: an HTTP endpoint each, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from everloop.local.plan import InstallationPlan
 from everloop.local.ports import free_port
 from everloop_schemas.topology import SERVICES
 
-DOOR = """
+ENDPOINT = """
 import http.server, json, os, subprocess, sys
 name = sys.argv[1]
-class Door(http.server.BaseHTTPRequestHandler):
+class Endpoint(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
@@ -25,16 +25,16 @@ class Door(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args): pass
 worker = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
 address = os.environ["EVERLOOP_HOST"], int(os.environ[f"EVERLOOP_{name.upper()}_PORT"])
-http.server.HTTPServer(address, Door).serve_forever()
+http.server.HTTPServer(address, Endpoint).serve_forever()
 """
 
 
 def _plan(folder: Path, services: Sequence[str]) -> InstallationPlan:
-    """An installation whose services only answer their door; its broker is never asked."""
+    """An installation whose services only answer HTTP; its broker is never used."""
     ports: dict[str, int] = {}
     for service in services:
         ports[service] = free_port(set(ports.values()))
-    commands = {service: (sys.executable, "-S", "-c", DOOR, service) for service in services}
+    commands = {service: (sys.executable, "-S", "-c", ENDPOINT, service) for service in services}
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     return InstallationPlan(str(folder), ports, commands, kafka="127.0.0.1:9")
 

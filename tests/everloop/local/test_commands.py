@@ -23,7 +23,7 @@ Maker = Callable[..., InstallationPlan]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Somebody who listens: enough of a cluster for services that never ask it."""
+    """A port that listens: enough of a cluster for services that never use it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -52,8 +52,8 @@ def test_up_detached_returns_when_all_is_ready_and_down_leaves_nothing(
 ) -> None:
     first = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach", "--json")
     again = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach")
-    doors = json.loads(first.stdout)
-    ready = [launch.is_ready(doors[service]["url"]) for service in fakes.ports]
+    listed = json.loads(first.stdout)
+    ready = [launch.is_ready(listed[service]["url"]) for service in fakes.ports]
     down, down_again = everloop("down"), everloop("down")
 
     assert (first.exit_code, again.exit_code, down.exit_code, down_again.exit_code) == (0, 0, 0, 0), first.output
@@ -72,11 +72,11 @@ def test_up_names_the_service_that_does_not_become_ready_with_the_end_of_its_log
     monkeypatch.setitem(fakes.commands, "registry", broken)
     monkeypatch.setattr(launch, "GIVE_UP_AFTER_RESTARTS", 2)
 
-    said = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach")
+    done = everloop("up", "--kafka", cluster, "--ports", "auto", "--detach")
 
-    assert said.exit_code == 1
-    assert "registry" in said.output
-    assert "the registry has no database" in said.output
+    assert done.exit_code == 1
+    assert "registry" in done.output
+    assert "the registry has no database" in done.output
     assert not processes.of_installation(home)
 
 
@@ -85,11 +85,11 @@ def test_a_port_in_use_is_named_with_its_service(
 ) -> None:
     taken = int(cluster.split(":")[1])
 
-    said = everloop("up", "--kafka", cluster, "--ports", str(taken - 2), "--detach")
+    done = everloop("up", "--kafka", cluster, "--ports", str(taken - 2), "--detach")
 
-    assert said.exit_code == 1
-    assert "in use" in said.output
-    assert "--ports auto" in said.output
+    assert done.exit_code == 1
+    assert "in use" in done.output
+    assert "--ports auto" in done.output
 
 
 @pytest.mark.parametrize(
@@ -109,20 +109,20 @@ def test_wrong_use_exits_2(everloop: Callable[..., Result], arguments: tuple[str
 def test_a_cluster_that_does_not_answer_is_named(
     everloop: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = everloop("up", "--kafka", "127.0.0.1:1", "--detach")
+    done = everloop("up", "--kafka", "127.0.0.1:1", "--detach")
 
-    assert said.exit_code == 1
-    assert "No Kafka answers at 127.0.0.1:1" in said.output
+    assert done.exit_code == 1
+    assert "No Kafka answers at 127.0.0.1:1" in done.output
 
 
 def test_a_folder_that_cannot_be_written_is_named(everloop: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    said = everloop("up", "--data", str(tmp_path / "file" / "installation"), "--detach")
+    done = everloop("up", "--data", str(tmp_path / "file" / "installation"), "--detach")
 
-    assert said.exit_code == 1
-    assert "cannot be written" in said.output
-    assert "--data" in said.output
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+    assert "--data" in done.output
 
 
 def test_every_help_has_an_example(everloop: Callable[..., Result]) -> None:

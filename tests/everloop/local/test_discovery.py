@@ -96,9 +96,9 @@ def test_the_usual_ports_are_an_installation_only_when_all_six_are_open() -> Non
         assert default_urls(base) == {}
         stack.enter_context(socket.create_server((HOST, base + 5)))
 
-        doors = default_urls(base)
+        urls = default_urls(base)
 
-    assert (doors["ingest"], doors["monitoring"]) == (f"http://{HOST}:{base}", f"http://{HOST}:{base + 5}")
+    assert (urls["ingest"], urls["monitoring"]) == (f"http://{HOST}:{base}", f"http://{HOST}:{base + 5}")
 
 
 def test_a_torn_file_is_as_good_as_none(tmp_path: Path) -> None:

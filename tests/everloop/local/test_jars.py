@@ -21,7 +21,7 @@ class Repository(http.server.ThreadingHTTPServer):
     """A Maven repository on the loopback, with two packages."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Door)
+        super().__init__(("127.0.0.1", 0), FileHandler)
         self.served: list[str] = []
         self.files = {f"/org/example/{name}/1.0/{name}-1.0.jar": body for name, body in JARS.items()}
 
@@ -30,7 +30,7 @@ class Repository(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Door(http.server.BaseHTTPRequestHandler):
+class FileHandler(http.server.BaseHTTPRequestHandler):
     server: Repository
 
     def do_GET(self) -> None:

@@ -33,7 +33,7 @@ def open_to_others(folder: Path) -> list[str]:
 @pytest.mark.usefixtures("usual_umask")
 def test_what_an_installation_starts_writes_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir(mode=0o700)
-    command = ("sh", "-c", f"echo said; mkdir {tmp_path}/made; touch {tmp_path}/made/file")
+    command = ("sh", "-c", f"echo started; mkdir {tmp_path}/made; touch {tmp_path}/made/file")
 
     processes.spawn(command, tmp_path / "logs" / "one.log", parent_death_signal=None).wait(10)
     write_json(tmp_path / "services.json", {})

@@ -1,4 +1,4 @@
-"""The supervisor keeps its children alive, tells the truth about them, and leaves none behind."""
+"""The supervisor keeps its processes running, lists them in services.json, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Maker = Callable[..., InstallationPlan]
 
 
 @contextlib.asynccontextmanager
-async def standing(plan: InstallationPlan) -> AsyncIterator[Supervisor]:
+async def running(plan: InstallationPlan) -> AsyncIterator[Supervisor]:
     """Run a supervisor inside the test."""
     supervisor = Supervisor(plan)
     running = asyncio.ensure_future(supervisor.run())
@@ -61,7 +61,7 @@ def all_ready(plan: InstallationPlan) -> bool:
     return all(is_ready(entries.get(service, {}).get("url")) for service in plan.ports)
 
 
-def door(plan: InstallationPlan, service: str) -> dict[str, Any]:
+def environment(plan: InstallationPlan, service: str) -> dict[str, Any]:
     with urllib.request.urlopen(plan.url(service), timeout=5) as answer:
         return dict(json.load(answer))
 
@@ -75,22 +75,22 @@ def runs(pid: int) -> bool:
 async def test_a_service_finds_its_folder_its_broker_and_its_address(fake_plan: Maker) -> None:
     plan = fake_plan()
 
-    async with standing(plan):
+    async with running(plan):
         await until(lambda: all_ready(plan))
-        told = await asyncio.to_thread(door, plan, "training")
+        found = await asyncio.to_thread(environment, plan, "training")
 
-    told.pop("worker")
-    assert told == {
+    found.pop("worker")
+    assert found == {
         "EVERLOOP_DATA": plan.folder,
         "EVERLOOP_KAFKA_BOOTSTRAP": "127.0.0.1:9",
         "EVERLOOP_HOST": "127.0.0.1",
     }
 
 
-async def test_services_json_names_every_door_and_goes_with_the_installation(fake_plan: Maker) -> None:
+async def test_services_json_names_every_address_and_is_removed_with_the_installation(fake_plan: Maker) -> None:
     plan = fake_plan("ingest", "serving")
 
-    async with standing(plan):
+    async with running(plan):
         await until(lambda: all_ready(plan))
         entries = listed(plan)
         installation = find_installation(plan.folder)
@@ -102,13 +102,13 @@ async def test_services_json_names_every_door_and_goes_with_the_installation(fak
     assert not any(runs(entries[name]["pid"]) for name in ("ingest", "serving"))
 
 
-async def test_what_is_killed_comes_back_on_its_port_without_its_old_workers(fake_plan: Maker) -> None:
+async def test_a_killed_service_starts_again_on_its_port_without_its_old_workers(fake_plan: Maker) -> None:
     plan = fake_plan("ingest", "training")
 
-    async with standing(plan):
+    async with running(plan):
         await until(lambda: all_ready(plan))
         before = listed(plan)
-        worker = (await asyncio.to_thread(door, plan, "training"))["worker"]
+        worker = (await asyncio.to_thread(environment, plan, "training"))["worker"]
         os.kill(before["training"]["pid"], signal.SIGKILL)
         await until(lambda: listed(plan)["training"]["pid"] != before["training"]["pid"] and all_ready(plan))
         after = listed(plan)
@@ -119,11 +119,11 @@ async def test_what_is_killed_comes_back_on_its_port_without_its_old_workers(fak
     assert not runs(worker)
 
 
-async def test_one_supervisor_a_folder(fake_plan: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_supervisor_per_folder(fake_plan: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = fake_plan("ingest")
     monkeypatch.setattr(folder_lock, "LOCK_WAIT_S", 0.1)
 
-    async with standing(plan):
+    async with running(plan):
         await until(lambda: all_ready(plan))
         assert folder_lock.holder(plan.home) == os.getpid()
         with pytest.raises(InstallationRunsAlready):
@@ -146,7 +146,7 @@ async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(fake
     if sys.platform == "linux":
         await until(lambda: not any(runs(pid) for pid in children))
     assert folder_lock.holder(plan.home) is None
-    async with standing(plan):  # ends what the killed one left, and takes the same ports
+    async with running(plan):  # ends what the killed one left, and takes the same ports
         await until(lambda: all_ready(plan))
 
 
@@ -156,29 +156,29 @@ async def test_orphans_of_an_earlier_installation_are_ended_before_a_new_one_sta
     shell = {**os.environ, "EVERLOOP_DATA": plan.folder}
     with (
         subprocess.Popen(pause, env=plan.environment()) as orphan,
-        subprocess.Popen(pause, env=shell) as stranger,
+        subprocess.Popen(pause, env=shell) as other,
     ):
         await until(lambda: processes.of_installation(plan.home))
 
-        async with standing(plan):
+        async with running(plan):
             await until(lambda: all_ready(plan))
             assert not runs(orphan.pid)
-            assert runs(stranger.pid)  # a user's own program, in a shell that names the folder
+            assert runs(other.pid)  # a user's own program, in a shell that names the folder
 
-        stranger.kill()
+        other.kill()
 
 
 async def test_a_process_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:
-    deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('deaf', end='', flush=True); signal.pause()"
-    process = processes.spawn((sys.executable, "-c", deaf), tmp_path / "deaf.log")
-    await until(lambda: (tmp_path / "deaf.log").read_text() == "deaf")
+    stubborn = "import signal; signal.signal(15, signal.SIG_IGN); print('stubborn', end='', flush=True); signal.pause()"
+    process = processes.spawn((sys.executable, "-c", stubborn), tmp_path / "stubborn.log")
+    await until(lambda: (tmp_path / "stubborn.log").read_text() == "stubborn")
 
     await processes.end(process, within_s=0.2)
 
     assert process.returncode == -signal.SIGKILL
 
 
-def test_restarts_back_off_and_forget_after_a_healthy_life() -> None:
+def test_restarts_back_off_and_start_anew_after_a_healthy_run() -> None:
     delays, failures = [], 0
     for _ in range(8):
         failures = failures_in_a_row(failures, 1)
@@ -205,7 +205,7 @@ def test_a_long_log_is_put_aside_and_its_writer_goes_on(tmp_path: Path, monkeypa
 async def test_a_killed_broker_comes_back_on_its_port_and_ends_with_the_installation(fake_plan: Maker) -> None:
     plan = replace(fake_plan("ingest"), kafka=None)
 
-    async with standing(plan):
+    async with running(plan):
         await until(lambda: all_ready(plan), within_s=40)
         before = listed(plan)["kafka"]
         os.kill(before["pid"], signal.SIGKILL)

@@ -27,21 +27,21 @@ from everloop_training.worker.inline import InlineWorker
 
 def installation(broker: MemoryBroker, folder: Path) -> dict[str, Service]:
     """The six services on one broker."""
-    told: dict[str, Any] = {"data": folder, "port": 0, "instance": "only"}
+    common: dict[str, Any] = {"data": folder, "port": 0, "instance": "only"}
     connect = broker.engine
-    training = everloop_training.app.build(TrainingSettings(**told), connect, InlineWorker.start)
+    training = everloop_training.app.build(TrainingSettings(**common), connect, InlineWorker.start)
     return {
-        "registry": everloop_registry.app.build(RegistrySettings(**told), connect),
-        "ingest": everloop_ingest.app.build(IngestSettings(**told), connect),
-        "feature": everloop_feature.app.build(FeatureSettings(**told), connect),
-        "serving": everloop_serving.app.build(ServingSettings(**told), connect),
+        "registry": everloop_registry.app.build(RegistrySettings(**common), connect),
+        "ingest": everloop_ingest.app.build(IngestSettings(**common), connect),
+        "feature": everloop_feature.app.build(FeatureSettings(**common), connect),
+        "serving": everloop_serving.app.build(ServingSettings(**common), connect),
         "training": training,
-        "monitoring": everloop_monitoring.app.build(MonitoringSettings(**told), connect),
+        "monitoring": everloop_monitoring.app.build(MonitoringSettings(**common), connect),
     }
 
 
 async def ask(services: dict[str, Service], service: str, method: str, path: str, json: Any) -> httpx.Response:
-    """One request to a service's door."""
+    """One request to a service."""
     transport = httpx.ASGITransport(app=http_app(services[service]))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return await client.request(method, path, json=json)

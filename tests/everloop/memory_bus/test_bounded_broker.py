@@ -1,4 +1,4 @@
-"""The memory bus has a limit, and tells everything in the order it came."""
+"""The memory bus has a limit, and returns all records in the order of their arrival."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ ROWS = 300
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
     """An installation on the memory bus; nothing of it is left after the test."""
-    standing = Installation(tmp_path)
-    said = standing.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
-    assert said.returncode == 0, said.stderr
-    assert "gone when it stops" in said.stderr
-    yield standing
-    standing.everloop("down")
+    installation = Installation(tmp_path)
+    done = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+    assert done.returncode == 0, done.stderr
+    assert "gone when it stops" in done.stderr
+    yield installation
+    installation.everloop("down")
     left = processes.of_installation(tmp_path)
     processes.end_all(left, 1)
     assert not left
@@ -54,15 +54,15 @@ def test_lockstep_follows_the_memory_bus(installation: Installation, electricity
     installation.apply("look")
     file = str(installation.rows(electricity, 0, 20))
 
-    said = installation.everloop("replay", "look", file, "--label-column", "class", "--lockstep", "--json")
+    done = installation.everloop("replay", "look", file, "--label-column", "class", "--lockstep", "--json")
 
-    assert said.returncode == 0, said.stderr
+    assert done.returncode == 0, done.stderr
     assert counts(installation.counted("look", 20)) == (20, 20, 20)
 
 
 def test_a_deleted_loop_is_gone_everywhere_and_begins_anew(installation: Installation, electricity: Path) -> None:
-    doors = ("ingest", "feature", "serving", "registry", "monitoring")
-    urls = {name: installation.services()[name]["url"] for name in doors}
+    services = ("ingest", "feature", "serving", "registry", "monitoring")
+    urls = {name: installation.services()[name]["url"] for name in services}
 
     def everywhere(status: int) -> bool:
         return all(httpx.get(f"{url}/v1/loops/look", trust_env=False).status_code == status for url in urls.values())
@@ -93,11 +93,11 @@ def test_down_leaves_nothing(installation: Installation) -> None:
     again = installation.everloop("up", "--bus", "memory", "--detach")
     down = installation.everloop("down")
 
-    doors = [entry for entry in listed.values() if isinstance(entry, dict) and "url" in entry]
+    served = [entry for entry in listed.values() if isinstance(entry, dict) and "url" in entry]
     assert (listed["kafka"], listed["bus"]) == ({"bootstrap": None, "pid": None}, "memory")
-    assert len({entry["pid"] for entry in doors}) == 1
+    assert len({entry["pid"] for entry in served}) == 1
     assert (again.returncode, "runs already" in again.stderr, down.returncode) == (0, True, 0)
-    assert not any(is_ready(entry["url"]) for entry in doors)
+    assert not any(is_ready(entry["url"]) for entry in served)
     assert sorted(p.name for p in installation.folder.iterdir()) == ["logs", "supervisor.lock"]
 
 
@@ -105,7 +105,7 @@ def test_a_killed_installation_begins_anew(installation: Installation) -> None:
     installation.apply("look")
     os.kill(installation.services()["supervisor"]["pid"], signal.SIGKILL)
 
-    said = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+    done = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
 
-    assert said.returncode == 0, said.stderr
+    assert done.returncode == 0, done.stderr
     assert json.loads(installation.everloop("status", "--json").stdout) == {}

@@ -19,7 +19,7 @@ from everloop_shared.messaging.memory import MemoryBroker
 
 GOOD = {"loop": "good", "task": "binary", "schema": {"x": {"type": "number"}}}
 NINES = "9" * 400
-WORDS = [
+VALUES = [
     *("", " ", "0", "-1", "é", "🐘", "..", "a/b", "*", "null", "NaN", "good", "a-0@1", "x" * 3000, NINES),
     *("1e999", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2024-01-01T00:00:00Z", "true"),
 ]
@@ -57,13 +57,13 @@ def bodies(rng: random.Random) -> Iterator[tuple[str, bytes]]:
 
 
 def address(rng: random.Random, path: str, queries: list[str]) -> str:
-    """A path with odd words in its places, and odd queries."""
+    """A path with odd values in its places, and odd queries."""
     while "{" in path:
         before, _, rest = path.partition("{")
         name, _, after = rest.partition("}")
-        odd = rng.choice([quote(w, safe="") for w in WORDS] + RAW)
+        odd = rng.choice([quote(w, safe="") for w in VALUES] + RAW)
         path = before + ("good" if name == "loop" and rng.random() < 0.7 else odd) + after
-    asked = [f"{q}={rng.choice([quote(w) for w in WORDS] + RAW)}" for q in queries if rng.random() < 0.8]
+    asked = [f"{q}={rng.choice([quote(w) for w in VALUES] + RAW)}" for q in queries if rng.random() < 0.8]
     return path + ("?" + "&".join(asked) if asked else "")
 
 
@@ -76,7 +76,7 @@ async def test_no_request_to_any_route_breaks_a_service(tmp_path: Path) -> None:
     try:
         await until(lambda: running.done() or not any(s.not_ready() for s in services.values()), 30)
         assert (await ask(services, "registry", "PUT", "/v1/loops/good", json=GOOD)).status_code == 201
-        for service in reversed(services.values()):  # the registry last: it may be told to delete the loop
+        for service in reversed(services.values()):  # the registry last: a request may delete the loop
             app = http_app(service)
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

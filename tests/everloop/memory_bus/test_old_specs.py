@@ -75,14 +75,14 @@ async def lived(services: dict[str, Service], loop: str, label: str | None) -> N
     """A loop's events and their labels."""
     events = [{"id": f"{loop}-{i}", "data": {"x": i % 7}} for i in range(ROWS)]
     labels = [{"id": f"{loop}-{i}", "label": label or i % 7 > 3} for i in range(ROWS)]
-    for door, rows in (("events", events), ("labels", labels)):
-        await until_known(services, loop, door, rows)
+    for endpoint, rows in (("events", events), ("labels", labels)):
+        await until_known(services, loop, endpoint, rows)
 
 
-async def until_known(services: dict[str, Service], loop: str, door: str, rows: list[dict[str, Any]]) -> None:
+async def until_known(services: dict[str, Service], loop: str, endpoint: str, rows: list[dict[str, Any]]) -> None:
     """Send until the loop is known there."""
     deadline = asyncio.get_running_loop().time() + 10
-    while (answer := await ask(services, "ingest", "POST", f"/v1/loops/{loop}/{door}", rows)).status_code == 404:
+    while (answer := await ask(services, "ingest", "POST", f"/v1/loops/{loop}/{endpoint}", rows)).status_code == 404:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.02)
     assert answer.status_code == 202, answer.text

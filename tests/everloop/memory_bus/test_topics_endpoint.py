@@ -39,7 +39,7 @@ def broker() -> BoundedBroker:
 
 @pytest.fixture
 async def url(broker: BoundedBroker, tmp_path: Path) -> AsyncIterator[str]:
-    """The served door."""
+    """The served endpoint."""
     port, stop = free_port(), asyncio.Event()
     settings = Settings(data=tmp_path, port=port)
     service = Service("topics", settings, [HttpEndpoint("topics", settings, router(broker))])
@@ -90,13 +90,13 @@ async def test_a_topic_that_is_none_is_refused_by_name(url: str) -> None:
     assert counts[TOPIC] == 0
 
 
-async def test_an_installation_that_has_gone_is_said_to_be_unreachable() -> None:
+async def test_an_installation_that_has_ended_is_unreachable() -> None:
     with pytest.raises(EverloopUnreachable, match="topics"):
         async with HttpTopicReader(f"http://127.0.0.1:{free_port()}", [TOPIC]):
             pass
 
 
-def test_an_installation_on_the_memory_bus_has_no_kafka_and_says_where_its_topics_are(tmp_path: Path) -> None:
+def test_an_installation_on_the_memory_bus_has_no_kafka_and_names_the_address_of_its_topics(tmp_path: Path) -> None:
     memory = Installation(tmp_path, {"topics": "http://127.0.0.1:1"})
 
     assert isinstance(reader(memory, [TOPIC], "test"), HttpTopicReader)
@@ -114,9 +114,9 @@ def test_no_store_of_the_users_own_is_touched(tmp_path: Path) -> None:
         "EVERLOOP_LOG_LEVEL": "WARNING",
     }
 
-    told = environment_of(own, tmp_path, {"ingest": 8001}, partitions=4)
+    environment = environment_of(own, tmp_path, {"ingest": 8001}, partitions=4)
 
-    assert told == {
+    assert environment == {
         "EVERLOOP_DATA": str(tmp_path),
         "EVERLOOP_HOST": "127.0.0.1",
         "EVERLOOP_PARTITIONS": "4",
