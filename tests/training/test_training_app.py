@@ -6,9 +6,8 @@ import asyncio
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
-from tests.http_apps import http_app
+from tests.builders.running import http_client, until
 from tests.training.training_world import (
     RunningTraining,
     alert,
@@ -18,7 +17,6 @@ from tests.training.training_world import (
     running_training,
     spec,
     state,
-    until,
 )
 
 from everloop_learning.loops import KnownLoops
@@ -44,13 +42,9 @@ def broker() -> MemoryBroker:
     return MemoryBroker(partitions=1)
 
 
-def http_client(training: RunningTraining) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(http_app(training.service)), base_url="http://localhost")
-
-
 async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: MemoryBroker, tmp_path: Path) -> None:
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(), *[event(i) for i in range(60)])
+        await training.publish(state(), *[event(i) for i in range(60)])
 
         [trained] = await training.until(lambda: training.published(ModelTrained))
 
@@ -63,27 +57,25 @@ async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: Memo
 
 async def test_the_champion_is_refreshed_while_it_learns(broker: MemoryBroker, tmp_path: Path) -> None:
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(), *[event(i) for i in range(60)])
-        await training.learned(59)
-        await training.send(state(1, champion=f"{LINE}@29"))
+        await training.publish(state(), *[event(i) for i in range(60)])
+        await training.wait_until_learned(59)
+        await training.publish(state(1, champion=f"{LINE}@29"))
         for i in range(60, 260, 20):
-            await training.send(*[event(j) for j in range(i, i + 20)])
-            await training.learned(i + 19)
+            await training.publish(*[event(j) for j in range(i, i + 20)])
+            await training.wait_until_learned(i + 19)
 
         assert [t.subject for t in training.published(ModelTrained)][1:] == [f"{LINE}@99", f"{LINE}@199"]
 
 
 async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: MemoryBroker, tmp_path: Path) -> None:
     async with running_training(broker, tmp_path) as training:
-        await training.send(
+        await training.publish(
             state(), *[event(i) for i in range(600)], *[event(i, flipped=True) for i in range(600, 700)]
         )
-        await training.send(alert(650, 601))
-        run = await training.until(
-            lambda: next((r for r in training.published(RunRequested) if r.data.trigger == "drift"), None)
-        )
-        await training.send(*[event(i, flipped=True) for i in range(700, 800)])
-        await training.learned(799)
+        await training.publish(alert(650, 601))
+        [run] = await training.until(lambda: [r for r in training.published(RunRequested) if r.data.trigger == "drift"])
+        await training.publish(*[event(i, flipped=True) for i in range(700, 800)])
+        await training.wait_until_learned(799)
 
         fresh = losses(training.published(ChallengeUpdated))[run.data.line]
 
@@ -96,7 +88,7 @@ async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: M
 async def test_only_a_drift_of_the_served_error_starts_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
     of_a_feature = alert(650, 601, "feature", kind="data", subject="a")
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))
+        await training.publish(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))
 
         await training.until(lambda: broker.committed.get(ALERTS) == 2)
 
@@ -105,10 +97,10 @@ async def test_only_a_drift_of_the_served_error_starts_a_run(broker: MemoryBroke
 
 async def test_an_alert_before_its_outcomes_waits_for_them(broker: MemoryBroker, tmp_path: Path) -> None:
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(), *[event(i) for i in range(100)], alert(650, 601))
-        await training.learned(99)
+        await training.publish(state(), *[event(i) for i in range(100)], alert(650, 601))
+        await training.wait_until_learned(99)
 
-        await training.send(*[event(i) for i in range(100, 700)])
+        await training.publish(*[event(i) for i in range(100, 700)])
 
         await training.until(lambda: [r for r in training.published(RunRequested) if r.data.trigger == "drift"])
         assert broker.events(DEAD_LETTERS["training"].topic) == []
@@ -116,9 +108,9 @@ async def test_an_alert_before_its_outcomes_waits_for_them(broker: MemoryBroker,
 
 async def test_a_hundred_feedback_events_start_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(of=spec(retrain={"on_feedback": 100})), *[event(i) for i in range(150)])
+        await training.publish(state(of=spec(retrain={"on_feedback": 100})), *[event(i) for i in range(150)])
 
-        await training.send(*[event(i, kind="feedback", label=None, correction=1) for i in range(120)])
+        await training.publish(*[event(i, kind="feedback", label=None, correction=1) for i in range(120)])
 
         await training.until(lambda: "feedback" in [r.data.trigger for r in training.published(RunRequested)])
 
@@ -126,15 +118,15 @@ async def test_a_hundred_feedback_events_start_a_run(broker: MemoryBroker, tmp_p
 async def test_a_restart_from_a_snapshot_gives_the_same_losses(tmp_path: Path) -> None:
     whole, parted = MemoryBroker(partitions=1), MemoryBroker(partitions=1)
     async with running_training(whole, tmp_path / "whole") as training:
-        await training.send(state(), *[event(i) for i in range(900)])
-        await training.learned(899)
+        await training.publish(state(), *[event(i) for i in range(900)])
+        await training.wait_until_learned(899)
 
     async with running_training(parted, tmp_path / "parted", snapshot_outcomes=100) as training:
-        await training.send(state(), *[event(i) for i in range(500)])
-        await training.learned(250)
+        await training.publish(state(), *[event(i) for i in range(500)])
+        await training.wait_until_learned(250)
     async with running_training(parted, tmp_path / "parted") as training:
-        await training.send(*[event(i) for i in range(500, 900)])
-        await training.learned(899)
+        await training.publish(*[event(i) for i in range(500, 900)])
+        await training.wait_until_learned(899)
         assert len({e.id for e in training.published(RunRequested)}) == 1
 
     found = [losses(of(ChallengeUpdated, b.events(ChallengeUpdated.topic))) for b in (whole, parted)]
@@ -143,15 +135,15 @@ async def test_a_restart_from_a_snapshot_gives_the_same_losses(tmp_path: Path) -
 
 async def test_an_alert_redelivered_after_a_crash_is_the_same_run(tmp_path: Path, broker: MemoryBroker) -> None:
     async with running_training(broker, tmp_path / "first") as training:
-        await training.send(state(), *[event(i) for i in range(700)])
-        await training.learned(699)
-        await training.send(alert(650, 601))
+        await training.publish(state(), *[event(i) for i in range(700)])
+        await training.wait_until_learned(699)
+        await training.publish(alert(650, 601))
         await training.until(lambda: len(training.published(RunRequested)) == 2)
     broker.committed.clear()
 
     async with running_training(broker, tmp_path / "second") as training:
-        await training.send(*[event(i) for i in range(700, 800)])
-        await training.learned(799)
+        await training.publish(*[event(i) for i in range(700, 800)])
+        await training.wait_until_learned(799)
         await training.until(lambda: broker.committed.get(ALERTS) == 1)
 
         assert len({r.id for r in training.published(RunRequested)}) == 2
@@ -160,22 +152,22 @@ async def test_an_alert_redelivered_after_a_crash_is_the_same_run(tmp_path: Path
 
 async def test_a_snapshot_of_another_log_is_not_used(tmp_path: Path) -> None:
     async with running_training(MemoryBroker(partitions=1), tmp_path) as training:
-        await training.send(state(), *[event(i) for i in range(300)])
-        await training.learned(299)
+        await training.publish(state(), *[event(i) for i in range(300)])
+        await training.wait_until_learned(299)
 
     async with running_training(MemoryBroker(partitions=1), tmp_path) as training:
-        await training.send(state(), *[event(i) for i in range(100)])
-        await training.learned(99)
+        await training.publish(state(), *[event(i) for i in range(100)])
+        await training.wait_until_learned(99)
 
         assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(100))
 
 
 async def test_runs_are_listed_and_requested_by_http(broker: MemoryBroker, tmp_path: Path) -> None:
-    async with running_training(broker, tmp_path) as training, http_client(training) as client:
+    async with running_training(broker, tmp_path) as training, http_client(training.service) as client:
         unknown = await client.post("/v1/loops/nowhere/runs", headers=JSON)
-        await training.send(state())
-        await training.send(*[event(i) for i in range(60)])
-        await training.learned(59)
+        await training.publish(state())
+        await training.publish(*[event(i) for i in range(60)])
+        await training.wait_until_learned(59)
 
         first = await client.post("/v1/loops/market/runs", json={"reason": "a new season", "key": "k1"})
         again = await client.post("/v1/loops/market/runs", json={"key": "k1"})
@@ -203,10 +195,10 @@ class Workers:
 
 async def an_alert_waits(training: RunningTraining) -> None:
     """The second of two, in the cooldown of the first; its offset is committed."""
-    await training.send(state(), *[event(i) for i in range(700)], alert(650, 601))
+    await training.publish(state(), *[event(i) for i in range(700)], alert(650, 601))
     await training.until(lambda: len(training.published(RunRequested)) == 2)
-    await training.send(*[event(i) for i in range(700, 1000)], alert(990, 950, "waits"))
-    await training.learned(999)
+    await training.publish(*[event(i) for i in range(700, 1000)], alert(990, 950, "waits"))
+    await training.wait_until_learned(999)
     await training.until(lambda: training.broker.committed.get(ALERTS) == 2)
 
 
@@ -216,7 +208,7 @@ async def test_an_alert_that_waits_outlives_the_worker(broker: MemoryBroker, tmp
         await an_alert_waits(training)
 
         await workers.all[0].end()
-        await training.send(*[event(i) for i in range(1000, 1300)])
+        await training.publish(*[event(i) for i in range(1000, 1300)])
 
         await training.until(lambda: [r.causationid for r in training.published(RunRequested)][2:] == ["waits"])
 
@@ -228,7 +220,7 @@ async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tm
 
     async with running_training(broker, tmp_path / "without a snapshot") as training:
         await training.until(lambda: broker.committed.get(ALERTS) == 2)
-        await training.send(*[event(i) for i in range(1000, 1300)])
+        await training.publish(*[event(i) for i in range(1000, 1300)])
 
         await training.until(lambda: "waits" in [r.causationid for r in training.published(RunRequested)])
         assert len({r.id for r in training.published(RunRequested)}) == 3
@@ -238,7 +230,7 @@ async def test_a_run_requested_before_any_outcome_waits_for_the_first_label(
     broker: MemoryBroker, tmp_path: Path
 ) -> None:
     await broker.append("registry.loop_state.v1", b"market", state().encode())
-    async with running_training(broker, tmp_path) as training, http_client(training) as client:
+    async with running_training(broker, tmp_path) as training, http_client(training.service) as client:
         answer = await client.post("/v1/loops/market/runs", headers=JSON)
 
         assert answer.status_code == 202

@@ -60,12 +60,14 @@ async def test_outcomes_of_a_deleted_loop_block_nothing_and_a_new_lifetime_start
     broker = MemoryBroker(partitions=1)
     other = spec(loop="other")
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(), state(of=other), *[event(i) for i in range(100)])
-        await training.learned(99)
-        await training.send(state(1, deleted=True))
-        await training.send(*[event(i) for i in range(100, 150)], *[event(i, "other") for i in range(150, 250)])
-        await training.send(applied_again(2), *[event(i).model_copy(update={"revision": 2}) for i in range(250, 350)])
-        await training.learned(349)
+        await training.publish(state(), state(of=other), *[event(i) for i in range(100)])
+        await training.wait_until_learned(99)
+        await training.publish(state(1, deleted=True))
+        await training.publish(*[event(i) for i in range(100, 150)], *[event(i, "other") for i in range(150, 250)])
+        await training.publish(
+            applied_again(2), *[event(i).model_copy(update={"revision": 2}) for i in range(250, 350)]
+        )
+        await training.wait_until_learned(349)
         published = training.published(ChallengeUpdated)
 
     new = losses([e for e in published if e.loop == "market" and e.revision == 2])

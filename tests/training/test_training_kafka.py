@@ -8,7 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.training.training_world import alert, event, losses, of, state, until
+from tests.builders.running import until
+from tests.training.training_world import alert, event, losses, of, state
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.training import ChallengeUpdated, RunRequested

@@ -68,9 +68,9 @@ async def test_an_outcome_that_cannot_be_learned_is_parked_and_both_loops_go_on(
     broker = MemoryBroker(partitions=1)
 
     async with running_training(broker, tmp_path) as training:
-        await training.send(state(), state(of=OTHER))
-        await training.send(*[e for i in range(200) for e in (event(i), event(i, loop="other"))])
-        await training.learned(399)
+        await training.publish(state(), state(of=OTHER))
+        await training.publish(*[e for i in range(200) for e in (event(i), event(i, loop="other"))])
+        await training.wait_until_learned(399)
         [dead_letter] = await _dead_letters(training)
         reported = losses([e for e in training.published(ChallengeUpdated) if e.loop == "market"])[LINE]
         others = losses([e for e in training.published(ChallengeUpdated) if e.loop == "other"])["logistic-regression-1"]
@@ -88,8 +88,8 @@ async def test_learning_the_log_again_without_the_parked_outcome_gives_the_same_
     monkeypatch.setattr(LoopLearner, "learn", learn_and_raise)
     broker, live, again = MemoryBroker(partitions=1), tmp_path / "live", tmp_path / "again"
     async with running_training(broker, live, snapshot_outcomes=20) as training:
-        await training.send(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
-        await training.learned(299)
+        await training.publish(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
+        await training.wait_until_learned(299)
         await training.until(lambda: len(_artifacts(training)) >= 2)
         first = _artifacts(training)
         parked = (live / "training" / "snapshots" / "partition-0.parked").read_text()
@@ -99,8 +99,8 @@ async def test_learning_the_log_again_without_the_parked_outcome_gives_the_same_
     (again / "training" / "snapshots" / "partition-0.parked").write_text(parked)
     anew = MemoryBroker(partitions=1)
     async with running_training(anew, again) as training:
-        await training.send(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
-        await training.learned(299)
+        await training.publish(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
+        await training.wait_until_learned(299)
         await training.until(lambda: len(_artifacts(training)) >= 2)
         second = _artifacts(training)
 
@@ -115,8 +115,8 @@ async def test_an_outcome_that_kills_the_worker_three_times_is_parked_and_all_lo
 ) -> None:
     broker = MemoryBroker(partitions=1)
     async with running_training(broker, tmp_path, FragileWorker.start) as training:
-        await training.send(state(), state(of=OTHER))
-        await training.send(*[event(i) for i in range(100)], *[event(i + 100, loop="other") for i in range(100)])
+        await training.publish(state(), state(of=OTHER))
+        await training.publish(*[event(i) for i in range(100)], *[event(i + 100, loop="other") for i in range(100)])
         [dead_letter] = await _dead_letters(training)
         await training.until(lambda: any(199 in e.data.offsets for e in training.published(ChallengeUpdated)), 90)
         reported = losses([e for e in training.published(ChallengeUpdated) if e.loop == "market"])[LINE]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.training.training_world import event, losses, running_training, state, until
+from tests.builders.running import until
+from tests.training.training_world import event, losses, running_training, state
 
 from everloop_schemas.training import ChallengeUpdated, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker
@@ -24,13 +25,13 @@ LINE = "logistic-regression-0"
 async def test_a_killed_worker_is_replaced_nothing_is_missed_and_a_clean_stop_leaves_no_process(tmp_path: Path) -> None:
     broker = MemoryBroker(partitions=1)
     async with running_training(broker, tmp_path, WorkerProcess.start, snapshot_outcomes=150) as training:
-        await training.send(state(), *[event(i) for i in range(400)])
-        await training.learned(399)
+        await training.publish(state(), *[event(i) for i in range(400)])
+        await training.wait_until_learned(399)
         pid = training.supervisor.worker_pid
 
         os.kill(pid, signal.SIGKILL)
-        await training.send(*[event(i) for i in range(400, 800)])
-        await training.learned(799)
+        await training.publish(*[event(i) for i in range(400, 800)])
+        await training.wait_until_learned(799)
 
         another = training.supervisor.worker_pid
         assert another != pid

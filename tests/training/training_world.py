@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.builders.running import RunningService, run_until_exit
 
 from everloop_learning.outcome import Outcome
 from everloop_models import ArtifactUnavailable, OnlineModel, save, verify_and_load
@@ -21,7 +21,6 @@ from everloop_schemas.monitoring import DriftDetected, DriftDetectedData
 from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
 from everloop_schemas.training import ChallengeUpdated
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.service import Service
 from everloop_training.adapters.supervisor import StartWorker
 from everloop_training.app import build
 from everloop_training.settings import TrainingSettings
@@ -142,6 +141,12 @@ def make_learner(first: LoopState | None = None, artifacts: MemoryArtifacts | No
     return learner
 
 
+def feed(learner: LoopLearner, start: int, stop: int, **parts: object) -> None:
+    """Let a learner learn the outcomes from `start` to before `stop`."""
+    for outcome in outcomes(start, stop, **parts):
+        learner.learn(outcome)
+
+
 def of(kind: type[T], events: Sequence[Event]) -> list[T]:
     return [e for e in events if isinstance(e, kind)]
 
@@ -157,48 +162,17 @@ def losses(events: Sequence[Event]) -> dict[str, dict[int, float]]:
     return found
 
 
-@dataclass
-class RunningTraining:
-    """The service at work over a broker."""
-
-    broker: MemoryBroker
-    service: Service
-
-    def published(self, kind: type[T]) -> list[T]:
-        return [e for e in self.broker.events(kind.topic) if isinstance(e, kind)]
+class RunningTraining(RunningService):
+    """The service on a memory broker."""
 
     @property
     def supervisor(self) -> Any:
+        """Its worker's supervisor."""
         return self.service.resources[0]
 
-    async def send(self, *events: Event) -> None:
-        for e in events:
-            await self.broker.append(e.topic.name, e.key(), e.encode())
-
-    async def until(self, condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
-        return await until(condition, deadline_s)
-
-    async def learned(self, offset: int) -> None:
+    async def wait_until_learned(self, offset: int) -> None:
+        """Wait until the losses on the outcome at an offset are reported."""
         await self.until(lambda: any(offset in e.data.offsets for e in self.published(ChallengeUpdated)))
-
-
-async def until(condition: Callable[[], Any], deadline_s: float = 20.0) -> Any:
-    """Await a condition; fails after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not (seen := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
-    return seen
-
-
-async def started(service: Service, running: asyncio.Task[None], deadline_s: float = 50.0) -> None:
-    """Wait until a service is ready; raises why it has stopped, or why it is not ready."""
-    end = time.monotonic() + deadline_s
-    while service.not_ready() is not None and not running.done():
-        assert time.monotonic() < end, service.not_ready()
-        await asyncio.sleep(0.01)
-    if running.done():
-        running.result()
 
 
 @asynccontextmanager
@@ -208,11 +182,5 @@ async def running_training(
     """The service running until the block ends, then stopped cleanly."""
     chosen = TrainingSettings(data=data, port=0, log_level="WARNING", linger_ms=5, **settings)
     service = build(chosen, broker.engine, start_worker)
-    stop = asyncio.Event()
-    running = asyncio.create_task(service.run(stop))
-    try:
-        await started(service, running)
+    async with run_until_exit(service):
         yield RunningTraining(broker, service)
-    finally:
-        stop.set()
-        await running

@@ -30,8 +30,7 @@ def build(
     loops, runs = KnownLoops(), MemoryRunLog()
     engine = connect("training")
     supervisor = WorkerSupervisor(settings, loops, runs, engine, start_worker)
-    quota = RunQuota(settings.max_runs_per_hour)
-    handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=quota)
+    handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=RunQuota(settings.max_runs_per_hour))
     collector = ArtifactCollector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
 
     async def start_at(topic: str, partition: int) -> int | None:
