@@ -23,7 +23,8 @@ from everloop_shared.messaging.faust.consumer import FaustConsumer, FaustSetting
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import KafkaEngine
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
+from everloop_shared.messaging.keyed.groups import KeyedGroup
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker, MemoryConsumer, MemoryEngine
 from everloop_shared.messaging.routes import (
     Consumer,

@@ -28,7 +28,8 @@ from everloop_shared.messaging.faust.app import new_app
 from everloop_shared.messaging.faust.consumer import FaustConsumer, FaustSettings
 from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.kafka.engine import KafkaEngine
-from everloop_shared.messaging.keyed.store import KeyedGroup, KeyedStore
+from everloop_shared.messaging.keyed.groups import KeyedGroup
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route, connected
 
 pytestmark = pytest.mark.kafka
@@ -313,9 +314,9 @@ async def test_a_recovery_that_stands_still_is_given_up(bus: FaustBus, monkeypat
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Recovery, "_build_highwaters", never)
-    monkeypatch.setattr(faust_consumer, "STANDSTILL_S", 3.0)
+    monkeypatch.setattr(faust_consumer, "RECOVERY_STALLED_AFTER_S", 3.0)
 
-    with pytest.raises(Unavailable, match="has stood still for 3 s"):
+    with pytest.raises(Unavailable, match="has not moved for 3 s"):
         async with asyncio.timeout(20), Counter().running(bus):
             pass
 

@@ -13,7 +13,8 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import EntityState, EntityStateData
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.keyed.expiry import StreamTime
-from everloop_shared.messaging.keyed.store import Change, KeyedStore
+from everloop_shared.messaging.keyed.state import Change
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
 

@@ -17,7 +17,8 @@ from everloop_feature.handlers.entities import EntityHandlers
 from everloop_features import compile_features
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, LabelJoinedData
-from everloop_shared.messaging.keyed.store import Change, KeyedStore
+from everloop_shared.messaging.keyed.state import Change
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
 PLAN = compile_features(spec())

@@ -20,7 +20,8 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.keyed.expiry import keyed_on
-from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup, KeyedStore
+from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 

@@ -13,17 +13,17 @@ from everloop_shared.settings import Settings
 
 
 class FaustSettings(Settings):
-    """What an engine on Faust can be told beside the rest."""
+    """The settings of a service whose keyed state is on Faust."""
 
     commit_interval_s: float = Field(0.5, gt=0, le=60, description="seconds between two commits of offsets")
     session_timeout_s: float = Field(
         10.0, ge=6, le=300, description="seconds until a silent replica loses its partitions"
     )
-    sweep_interval_s: float = Field(1.0, gt=0, le=60, description="seconds between two looks for what is due")
+    sweep_interval_s: float = Field(1.0, gt=0, le=60, description="seconds between two searches for expired entries")
 
 
 def credentials(config: ClientConfig) -> Any:
-    """Faust's form of the TLS and SASL settings; None for a plain cluster."""
+    """The TLS and SASL settings as Faust takes them; None for a cluster without."""
     context = config.ssl_context()
     if config.security_protocol == "SSL":
         return faust.SSLCredentials(context=context)
@@ -45,7 +45,7 @@ def credentials(config: ClientConfig) -> Any:
 
 
 def new_app(service: str, settings: FaustSettings) -> faust.App:
-    """An app that does nothing yet, with the settings that lose nothing (decision 0010)."""
+    """An app that is not started, with settings under which no record is lost (decision 0010)."""
     repair()
     name = f"{settings.topic_prefix}{service}"
     return faust.App(

@@ -13,14 +13,14 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings, new_app
 from everloop_shared.messaging.faust.keyed_group import KeyedGroupConsumer
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.routes import Consumer, Engine
 
 log = logging.getLogger(__name__)
-STANDSTILL_S = 90.0
-"""Longer than a rebalance (60 s at most) waits for a replica that does not come."""
-STOP_WITHIN_S = 4.0
+RECOVERY_STALLED_AFTER_S = 90.0
+"""Longer than a rebalance, which waits up to 60 s for a replica that does not answer."""
+STOP_TIMEOUT_S = 4.0
 
 __all__ = ["FaustConsumer", "FaustSettings", "faust_keyed"]
 
@@ -65,7 +65,7 @@ class FaustConsumer:
         for consumer in self._consumers:
             consumer.attach()
         app.in_worker = True
-        self._jobs = [asyncio.create_task(job) for job in (self._guard(), self._watch(), self._sweep())]
+        self._jobs = [asyncio.create_task(job) for job in (self._watch_recovery(), self._watch_app(), self._sweep())]
         recovered: asyncio.Future[Any] = asyncio.create_task(self._recover())
         try:
             await asyncio.wait([recovered, self._failure], return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +78,7 @@ class FaustConsumer:
             raise
 
     async def stop(self) -> None:
-        """Finish the batches in hand, commit, and leave."""
+        """Finish the current batches, commit, and leave."""
         if self._app is None:
             return
         for job in self._jobs:
@@ -90,7 +90,7 @@ class FaustConsumer:
         app, self._app = self._app, None
         for last in (app.consumer.commit, app.stop):
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(last(), STOP_WITHIN_S)
+                await asyncio.wait_for(last(), STOP_TIMEOUT_S)
 
     async def failed(self) -> BaseException:
         """Wait until the app has crashed or a handler has failed for good."""
@@ -98,7 +98,7 @@ class FaustConsumer:
         return await asyncio.shield(self._failure)
 
     def fail(self, error: BaseException) -> None:
-        """This engine is done for."""
+        """Report a failure that ends this consumer."""
         if self._failure and not self._failure.done():
             self._failure.set_result(error)
 
@@ -110,7 +110,7 @@ class FaustConsumer:
         return None if recovered else "recovering keyed state"
 
     def live(self) -> str | None:
-        """None unless a partition stands still with lag, or its commits stay behind."""
+        """None unless a partition with lag does not move, or is not committed."""
         if self._failure and self._failure.done():
             return f"failed: {self._failure.result()!r}"
         if self.ready() is not None or self._engine.ready() is not None:
@@ -132,19 +132,21 @@ class FaustConsumer:
         await self._app.start()
         await self._recovered().wait()
 
-    async def _guard(self) -> None:
-        """A recovery that stands still while the broker answers will not go on by itself."""
-        seen, since = 0, time.monotonic()
+    async def _watch_recovery(self) -> None:
+        """Fail when the recovery does not move while the broker answers: it would not continue by itself."""
+        last_recovered, since = 0, time.monotonic()
         while True:
             await asyncio.sleep(1)
-            read = sum(filter(None, self._app.tables.recovery.active_offsets.values()))
-            if read != seen or self.ready() is None or self._engine.ready() is not None:
-                seen, since = read, time.monotonic()
-            elif time.monotonic() - since > STANDSTILL_S:
-                self.fail(Unavailable(f"the recovery of keyed state has stood still for {STANDSTILL_S:.0f} s"))
+            recovered = sum(filter(None, self._app.tables.recovery.active_offsets.values()))
+            if recovered != last_recovered or self.ready() is None or self._engine.ready() is not None:
+                last_recovered, since = recovered, time.monotonic()
+            elif time.monotonic() - since > RECOVERY_STALLED_AFTER_S:
+                self.fail(
+                    Unavailable(f"the recovery of keyed state has not moved for {RECOVERY_STALLED_AFTER_S:.0f} s")
+                )
                 return
 
-    async def _watch(self) -> None:
+    async def _watch_app(self) -> None:
         while not self._app.started:
             await asyncio.sleep(0.1)
         await self._app.wait_until_stopped()

@@ -1,4 +1,4 @@
-"""One keyed group on Faust: its table, its agent, the batches in hand, and whether it moves."""
+"""The consumer of one keyed group on Faust: its table, its agent, its batches and its progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings
 from everloop_shared.messaging.faust.buffer import EventBuffer
 from everloop_shared.messaging.keyed.expiry import StreamTime, sweep
-from everloop_shared.messaging.keyed.store import Change, KeyedGroup
+from everloop_shared.messaging.keyed.groups import KeyedGroup
+from everloop_shared.messaging.keyed.state import Change
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.processing.processor import Processor
@@ -28,13 +29,14 @@ from everloop_shared.messaging.routes import Position, Publisher, Record
 
 log = logging.getLogger(__name__)
 STALLED_AFTER_S = 30.0
+"""A partition with lag that has not moved for so long is reported as stalled."""
 UNCOMMITTED_AFTER_S = 10.0
 QUERY_AGAIN_AFTER_S, QUERY_TIMEOUT_S = 10.0, 2.0
 UNKNOWN_END = 1 << 62
 
 
 class KeyedGroupConsumer:
-    """One group on Faust: its table, its agent, and the batches in hand."""
+    """One group on Faust: its table, its agent and its batches."""
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class KeyedGroupConsumer:
                 key_type=bytes,
                 value_type=bytes,
                 internal=True,
-                acks=False,  # else Faust keeps account of every gap that compaction left: minutes at each start
+                acks=False,  # with acks Faust records every gap left by compaction, which takes minutes at each start
                 partitions=settings.partitions,
                 compacting=True,
             ),
@@ -81,18 +83,18 @@ class KeyedGroupConsumer:
         app.agent(source, name=f"{service}.{group.store.name}")(self._run)
 
     def attach(self) -> None:
-        """Let the group's store stand on the table."""
+        """Attach the table to the group's store."""
         self._group.store.attach(self._publisher, self._table.data.data, self._append)
         self._table.data.apply_changelog_batch = self._restore
 
     def _restore(self, events: Sequence[Any], **_: Any) -> None:
-        """What Faust read of the changelog, given to the store, which knows old from new."""
+        """Pass what Faust read of the changelog to the store, which tells old values from new ones."""
         changes = [(e.message.partition, e.key, e.message.value) for e in events]
         self._group.store.restore(changes)
         self._register_keys(changes)
 
     def _register_keys(self, changes: Sequence[Change]) -> None:
-        """Tell Faust where keys live: it drops those of partitions that went."""
+        """Register the partitions of keys with Faust, so that it drops the keys of revoked partitions."""
         for partition, name, value in changes:
             if value is None:
                 self._table.data._key_partition.pop(name, None)
@@ -100,9 +102,9 @@ class KeyedGroupConsumer:
                 self._table.data._key_partition[name] = partition
 
     async def _append(self, changes: Sequence[Change]) -> None:
-        """Changelog first in, first out per partition; returns with the broker's acks.
+        """Write changes to the changelog, in order per partition; returns once the broker has acknowledged them.
 
-        By the producer itself: a topic's `send` gives way three times a record, so that each travels alone.
+        Uses the producer directly: a topic's `send` yields three times per record, so that no batches would form.
         """
         producer = await self._app.maybe_start_producer()
         try:
@@ -132,7 +134,7 @@ class KeyedGroupConsumer:
                 await self._gathering.pause()
                 await self._buffer.fill()
                 async with self._in_batch:
-                    await self._batch(stream)
+                    await self._process_batch(stream)
         except asyncio.CancelledError:
             raise
         except Exception as e:
@@ -140,14 +142,14 @@ class KeyedGroupConsumer:
         finally:
             self._buffer.close()
 
-    async def _batch(self, stream: Any) -> None:
-        held = await self._take_in_order(self._buffer.take())
-        self._gathering.record_batch(sum(map(len, held.values())))
-        if not held or self._stopping:
+    async def _process_batch(self, stream: Any) -> None:
+        taken = await self._take_in_order(self._buffer.take())
+        self._gathering.record_batch(sum(map(len, taken.values())))
+        if not taken or self._stopping:
             return
-        records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in held.items()}
+        records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in taken.items()}
         progress = await self._processor.process(records)
-        for tp, events in held.items():
+        for tp, events in taken.items():
             upto = progress.next_offsets.get(self._partition(tp), -1)
             done = [e for e in events if e.message.offset < upto]
             for event in done:
@@ -157,18 +159,18 @@ class KeyedGroupConsumer:
         if progress.failure:
             raise progress.failure
 
-    async def _take_in_order(self, held: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
-        """What may be handled now: a batch that was cut off is handled in the order it was begun in."""
+    async def _take_in_order(self, taken: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
+        """The events that may be handled now: an interrupted batch continues in the order in which it began."""
         allowed = {}
-        for tp, events in held.items():
-            turn = self._next_in_order(tp.partition, self._partition(tp)[0], events[0].message.offset)
-            if turn is None:
+        for tp, events in taken.items():
+            next_topic = self._next_in_order(tp.partition, self._partition(tp)[0], events[0].message.offset)
+            if next_topic is None:
                 allowed[tp] = events
-            elif turn[0] == self._partition(tp)[0]:
-                allowed[tp] = [e for e in events if e.message.offset <= turn[1]]
+            elif next_topic[0] == self._partition(tp)[0]:
+                allowed[tp] = [e for e in events if e.message.offset <= next_topic[1]]
             else:
                 self._buffer.put_aside(tp)
-                await self._skip_if_deleted(*turn, tp.partition)
+                await self._skip_if_deleted(*next_topic, tp.partition)
         return allowed
 
     def _next_in_order(self, partition: int, topic: str, offset: int) -> tuple[str, int] | None:
@@ -178,7 +180,7 @@ class KeyedGroupConsumer:
         return self._group.store.batch_order.next_topic(partition, position)
 
     async def _skip_if_deleted(self, topic: str, upto: int, partition: int) -> None:
-        """Wait no longer for records that are no longer on the log."""
+        """Do not wait for records that have been deleted from the log."""
         if time.monotonic() < self._query_at:
             return
         self._query_at = time.monotonic() + QUERY_AGAIN_AFTER_S
@@ -188,7 +190,7 @@ class KeyedGroupConsumer:
                 first = (await self._app.consumer.earliest_offsets(tp))[tp]
                 end = (await self._app.consumer.highwaters(tp))[tp]
                 if first > upto or end <= upto:
-                    log.warning("the rest of a batch is gone", extra={"topic": topic, "offset": upto})
+                    log.warning("the rest of a batch is no longer on the log", extra={"topic": topic, "offset": upto})
                     self._group.store.batch_order.skip_next(partition)
 
     def _partition(self, tp: TP) -> Partition:
@@ -201,27 +203,27 @@ class KeyedGroupConsumer:
         return Record(at, message.key, message.value)
 
     async def release_partitions(self) -> None:
-        """Partitions go: finish the batch in hand, drop what was not begun; it comes again from the commit."""
+        """Partitions are revoked: finish the current batch; the rest is consumed again from the commit."""
         try:
             async with asyncio.timeout(self._settings.session_timeout_s / 2):
                 async with self._in_batch:
                     self._buffer.clear(closed=True)
         except TimeoutError:
-            self._fail(Unavailable("the partitions go before the batch in hand is finished"))
+            self._fail(Unavailable("the partitions are revoked before the current batch is finished"))
         finally:
             self._group.store.abandon()
 
     async def drain(self) -> None:
-        """Finish the batch in hand and begin no other."""
+        """Finish the current batch and begin no other."""
         self._stopping = True
         await self.release_partitions()
 
     async def sweep(self) -> None:
-        """Let what is due expire, in each of our partitions."""
+        """Let entries expire in each of our partitions."""
         if self._group.sweep is None:
             return
-        mine = {tp.partition for tp in self._sources()}
-        for partition in sorted(mine):
+        partitions = {tp.partition for tp in self._sources()}
+        for partition in sorted(partitions):
             ends = {topic: self._end(topic, partition) for topic in self._topics}
             for topic in self._topics:
                 self._position(topic, partition)
@@ -233,37 +235,37 @@ class KeyedGroupConsumer:
         return [tp for tp in self._app.consumer.assignment() if tp.topic in names]
 
     def _position(self, topic: str, partition: int) -> int:
-        """The next offset to handle: after the last one done, else the committed one."""
+        """The next offset to handle: after the last handled one, else the committed one."""
         if not self._time.position(topic, partition):
             committed = self._app.consumer._committed_offset[TP(self._prefix + topic, partition)]
             self._time.start_at(topic, partition, committed or 0)
         return self._time.position(topic, partition)
 
     def _end(self, topic: str, partition: int) -> int:
-        """The end of a source partition as last heard; far away where it is not known yet."""
+        """The last known end of a partition; `UNKNOWN_END` where it is not known yet."""
         end: int | None = self._app.consumer.highwater(TP(self._prefix + topic, partition))
         return UNKNOWN_END if end is None else end
 
     def stalled(self) -> str | None:
-        """Which partition has lag and stands still for 30 s, or commits 10 s behind what is done; else None.
+        """Which partition has lag and has not moved for 30 s, or is committed more than 10 s late; else None.
 
-        Asked while the broker answers. A partition that backs off does not stand still.
+        For use while the broker answers. A partition that backs off is not stalled.
         """
         now = time.monotonic()
         for tp in self._sources():
             topic, partition = self._partition(tp)
             end, position = self._end(topic, partition), self._position(topic, partition)
             committed = self._app.consumer._committed_offset[tp] or 0
-            known, since = self._moved.get((topic, partition), (-1, now))
-            done = position >= end and committed >= position
-            if done or self._buffer.waits(tp) or min(position, committed) != known:
+            last_moved, since = self._moved.get((topic, partition), (-1, now))
+            idle = position >= end and committed >= position
+            if idle or self._buffer.waits(tp) or min(position, committed) != last_moved:
                 self._moved[topic, partition] = (min(position, committed), now)
             elif position > committed and now - since > UNCOMMITTED_AFTER_S + self._settings.commit_interval_s:
-                return f"{topic}/{partition} is done up to {position} but committed up to {committed}"
+                return f"{topic}/{partition} is handled up to {position}, but committed only up to {committed}"
             elif position < end < UNKNOWN_END and now - since > STALLED_AFTER_S:
-                return f"{topic}/{partition} stands still at {position} of {end} for {now - since:.0f} s"
+                return f"{topic}/{partition} stands at {position} of {end} for {now - since:.0f} s"
         return None
 
     def reset_stall_clocks(self) -> None:
-        """The broker is away: standing still is no fault."""
+        """Do not count the time without a broker as a stall."""
         self._moved.clear()

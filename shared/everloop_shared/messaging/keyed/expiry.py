@@ -1,4 +1,4 @@
-"""When what is kept per key may expire: stream time, and a consumer that sweeps by it."""
+"""When entries of a keyed state may expire: stream time, and a consumer that sweeps by it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from everloop_schemas.envelope import Event
-from everloop_shared.messaging.keyed.store import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.routes import Consumer, Engine, EngineFactory, Handler, Position, Publisher
 
 GRACE_MS = 2_000
-"""How far behind the wall clock a topic counts that is read to the end: its end may be known a moment late."""
+"""A topic that is read to its end counts as read up to so long ago, because its end may be known a moment late."""
 
 
 class StreamTime:
@@ -23,11 +23,11 @@ class StreamTime:
         self._read: dict[tuple[str, int], tuple[int, int]] = {}
 
     def advance(self, at: Position) -> None:
-        """The record at this position is done with."""
+        """Note that the record at this position is handled."""
         self._read[at.topic, at.partition] = (at.offset + 1, at.timestamp)
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
-        """Reading begins, or goes on, at this offset."""
+        """Note that reading starts or continues at this offset."""
         self._read[topic, partition] = (offset, 0)
 
     def position(self, topic: str, partition: int) -> int:
@@ -35,7 +35,7 @@ class StreamTime:
         return self._read.get((topic, partition), (0, 0))[0]
 
     def now(self, partition: int, ends: Mapping[str, int], wall_ms: int, grace_ms: int = GRACE_MS) -> int:
-        """The earliest that any topic of this partition has been read to, in ms; 0 before anything was read."""
+        """The earliest time to which a topic of this partition has been read, in ms; 0 before anything was read."""
         times = []
         for topic in self._topics:
             offset, timestamp = self._read.get((topic, partition), (0, 0))
@@ -44,7 +44,7 @@ class StreamTime:
 
 
 async def sweep(group: KeyedGroup, partition: int, now_ms: int) -> None:
-    """Let what is due in one partition expire, in a unit of its own."""
+    """Let entries of one partition expire, in a unit of work of its own."""
     assert group.sweep is not None, "only groups that expire are swept"
     async with group.store as unit:
         await unit.record(list(await group.sweep(Position("", partition, -1, now_ms))), {})
@@ -81,12 +81,12 @@ class _SweptConsumer:
         self._task: asyncio.Task[None] | None = None
 
     def _timed(self, handle: Handler) -> Handler:
-        async def handle_and_note(event: Event, at: Position) -> list[Event]:
+        async def handle_and_advance(event: Event, at: Position) -> list[Event]:
             caused = list(await handle(event, at))
             self._time.advance(at)
             return caused
 
-        return handle_and_note
+        return handle_and_advance
 
     async def start(self) -> None:
         if self._group.on_restored:
