@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from httpx import AsyncClient
@@ -17,7 +18,7 @@ from tests.databases import database_url
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_schemas.catalogue import TOPICS
-from everloop_schemas.envelope import Scalar
+from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.memory import MemoryBroker
@@ -33,6 +34,13 @@ def state(loop: str = LOOP, **data: Any) -> LoopState:
 def outcome(prediction_id: str, label: Scalar | None, **changes: Any) -> OutcomeObserved:
     """An outcome of a prediction of `MODEL`."""
     return outcome_observed(prediction_id, label, **{"version": MODEL, "role": "champion", **changes})
+
+
+def labels(seed: int, *parts: tuple[int, float]) -> list[Event]:
+    """Outcomes whose served error has these rates, each for so many outcomes."""
+    rng = Random(seed)
+    rates = [rate for n, rate in parts for _ in range(n)]
+    return [outcome(f"e{i}", rng.random() >= rate) for i, rate in enumerate(rates)]
 
 
 @dataclass

@@ -4,45 +4,34 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from tests.builders.events import (
     dead_letter,
-    line_failed,
     model_promoted,
-    model_rolled_back,
     observation,
     prediction_made,
     rest_observation,
     run_requested,
-    version_state,
 )
 from tests.builders.loops import LOOP, NOW, live_version
 from tests.databases import database_url
-from tests.monitoring.monitoring_service import MODEL, RunningMonitoring, outcome, running, state
+from tests.monitoring.monitoring_service import MODEL, RunningMonitoring, labels, outcome, running, state
 
 from everloop_learning.version import line_of
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
-from everloop_schemas.dead_letter import DEAD_LETTERS
-from everloop_schemas.envelope import Event, Scalar
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObserved
-from everloop_schemas.monitoring import AlertRaised, DriftDetected, EvaluationUpdated
+from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import Shadow
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
-
-
-def labels(seed: int, *parts: tuple[int, float]) -> list[Event]:
-    rng = Random(seed)
-    rates = [rate for n, rate in parts for _ in range(n)]
-    return [outcome(f"e{i}", rng.random() >= rate) for i, rate in enumerate(rates)]
 
 
 async def test_a_duplicate_is_counted_once(tmp_path: Path) -> None:
@@ -107,23 +96,6 @@ async def test_an_outcome_waits_for_the_state_of_its_loop(tmp_path: Path) -> Non
 
     assert unknown.status_code == 404
     assert (s["outcomes"], s["dead_letters"]) == (1, 0)
-
-
-async def test_a_drift_is_published_once_with_its_alert_and_is_on_the_timeline(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state(), *labels(1, (1200, 0.1), (400, 0.6)))
-
-        s = await monitoring.status()
-        [entry] = await monitoring.get("drifts")
-        alerts = await monitoring.get("alerts")
-
-    [drift] = broker.events(DriftDetected.topic)
-    [alert] = broker.events(AlertRaised.topic)
-    assert s["drifts"] == 1
-    assert abs(drift.data.change_point - 1200) < 20
-    assert drift.causationid == f"outcome-e{drift.data.offset}-0"
-    assert (alert.causationid, entry["id"], alerts) == (drift.id, drift.id, [entry])
 
 
 async def test_evaluations_cover_every_outcome_once_in_pieces_of_a_hundred(tmp_path: Path) -> None:
@@ -223,66 +195,6 @@ async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
     assert rows == {"seen": 1, "outbox": 1}
 
 
-async def test_dead_letters_raise_an_alert_at_every_power_of_ten(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state())
-        for n in range(25):
-            await monitoring.publish(dead_letter(n))
-            await monitoring.caught_up()
-        alerts = await monitoring.get("alerts")
-
-    assert [a["data"]["count"] for a in alerts] == [1, 10]
-    assert [e.data.severity for e in broker.events(AlertRaised.topic)] == ["info", "warning"]
-
-
-async def test_a_guardrails_rollback_is_an_alert_and_an_operators_is_only_on_the_timeline(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state())
-        for n, by in enumerate(("guardrail", "person"), start=1):
-            await monitoring.publish(model_rolled_back(MODEL, by, sequence=n))
-        s = await monitoring.status()
-        timeline = await monitoring.get("timeline")
-
-    assert s["rollbacks"] == 2
-    assert [entry["kind"] for entry in timeline] == ["rollback", "rollback"]
-    [alert] = broker.events(AlertRaised.topic)
-    assert alert.causationid == model_rolled_back(MODEL, "guardrail").id
-
-
-async def test_a_line_that_failed_raises_an_alert_with_the_offset_and_its_new_state(tmp_path: Path) -> None:
-    broker, states = MemoryBroker(), ("restarted", "ended")
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state())
-        for n, new_state in enumerate(states):
-            await monitoring.publish(line_failed("logistic-0", id=f"f{n}", state=new_state, offset=500 + n))
-        await monitoring.status()
-        alerts = await monitoring.get("alerts")
-
-    raised = [e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)]
-    assert [(a.kind, a.severity) for a in raised] == [("line_failed", "warning"), ("line_failed", "critical")]
-    assert "logistic-0 failed at offset 500 and restarts without it: not finite" in raised[0].message
-    assert [entry["kind"] for entry in alerts] == ["line_failed", "line_failed"]
-
-
-async def test_a_version_that_cannot_be_loaded_raises_an_alert_that_names_what_serves(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    reason = "sha256 is 1, expected 2"
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state())
-        for new_state in ("ready", "failed", "failed"):
-            await monitoring.publish(version_state("logistic-0@99", new_state, "one", reason=reason, serving="0"))
-        await monitoring.status()
-        alerts = await monitoring.get("alerts")
-
-    raised = {e.id: e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)}
-    [alert] = raised.values()
-    assert (alert.kind, alert.severity) == ("artifact", "critical")
-    assert alert.message == "logistic-0@99 cannot be loaded on one; it serves 0: sha256 is 1, expected 2"
-    assert [entry["kind"] for entry in alerts] == ["artifact"]
-
-
 async def test_the_curves_have_a_point_every_fifty_labels(tmp_path: Path) -> None:
     async with running(MemoryBroker(), tmp_path) as monitoring:
         await monitoring.publish(state(), *labels(0, (220, 0.0)))
@@ -301,18 +213,6 @@ async def test_the_console_is_one_page_without_requests_to_other_hosts(tmp_path:
     assert page.status_code == 200
     assert "//" not in page.text.replace("http://www.w3.org/2000/svg", "")
     assert loops.json() == {"loops": []}
-
-
-async def test_a_reason_that_quotes_binary_data_is_on_the_timeline(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    rejected = dead_letter(1, reason="not JSON: '\0\x01'")
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state(), rejected)
-        await monitoring.caught_up()
-        alerts = await monitoring.get("alerts")
-
-    assert [a["kind"] for a in alerts] == ["dead_letter"]
-    assert "not JSON" in alerts[0]["why"]
 
 
 async def test_outcomes_at_the_edge_of_a_double_leave_the_batch_and_the_scores_intact(tmp_path: Path) -> None:
@@ -347,13 +247,3 @@ async def test_an_outcome_that_cannot_be_evaluated_is_a_dead_letter_and_the_rest
 
     assert (status["outcomes"], other["outcomes"], status["dead_letters"]) == (40, 40, 1)
     assert status["accuracy"]["served"] == 1.0
-
-
-async def test_a_dead_letter_without_a_valid_loop_name_is_counted_without_a_loop(tmp_path: Path) -> None:
-    broker = MemoryBroker(partitions=1)
-    async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state(), dead_letter(1, loop="no\x00name"), dead_letter(2))
-        status = await monitoring.status()
-
-    assert status["dead_letters"] == 1
-    assert broker.events(DEAD_LETTERS["monitoring"].topic) == []
