@@ -1,18 +1,18 @@
-# What the README promises, nothing else. Needs Python 3.11 to 3.13 and make.
+# The commands of the README. Needs Python 3.11 to 3.13 and make.
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
-# Two workers take a file each: neither shall wait for the other's last one.
+# Each of two workers takes a file at a time: the longest go first, so that both end at about the same time.
 LONGEST_FIRST := tests/journeys $(filter-out tests/journeys/,$(wildcard tests/[a-z]*/ tests/test_*.py))
-# Processes start by the hundred here; without compiled modules each takes twice as long.
+# The tests start hundreds of processes; without compiled modules each takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test chaos lint bench lock schemas up down clean
 
-help:  ## What there is
+help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 $(BIN)/python:
@@ -32,33 +32,33 @@ $(DEV): deploy/requirements-dev.lock $(RUN)
 	@$(PIP) --require-hashes -r deploy/requirements-dev.lock
 	@touch $@
 
-demo: $(RUN)  ## Watch the loop close by itself, on real Kafka and real data
+demo: $(RUN)  ## Watch a loop close by itself, on real Kafka and real data
 	@$(BIN)/everloop demo $(ARGS)
 
-test: $(DEV)  ## All tests, on real Kafka too
+test: $(DEV)  ## Run all tests, also those on real Kafka
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose)" $(ARGS)
 	@$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m "kafka or process or journey" --durations=10 $(LONGEST_FIRST) $(ARGS)
 
-chaos: $(DEV)  ## Kill everything, again and again, and prove that nothing was lost (ARGS="--minutes 10 --seed 3")
+chaos: $(DEV)  ## Inject faults into a running installation, and prove that nothing is lost (ARGS="--minutes 10 --seed 3")
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(DEV)  ## How fast it is, beside the bare libraries (half an hour; ARGS=--quick only proves that it runs)
+bench: $(DEV)  ## Measure it beside the bare libraries (half an hour; ARGS=--quick only proves that it runs)
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-lint: $(DEV)  ## Style, types, who may import whom, schema freshness
+lint: $(DEV)  ## Check style, types, imports between packages, and that schemas/json is current
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m everloop_schemas.generate --check
 
-schemas: $(RUN)  ## Write schemas/json anew from the classes
+schemas: $(RUN)  ## Generate schemas/json from the classes
 	$(BIN)/python -m everloop_schemas.generate
 
-lock: $(DEV)  ## Resolve the dependencies anew
+lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --extra all --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
@@ -68,16 +68,16 @@ lock: $(DEV)  ## Resolve the dependencies anew
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	    --group pyproject.toml:$$group -c deploy/requirements.lock -o deploy/requirements/$$group.lock || exit 1; done
 
-# The database's password is made here, once, and is nowhere else; a variable of that name goes before the file.
+# The password of the database is made here, once; an environment variable of that name overrides the file.
 .env:
 	@test -n "$$EVERLOOP_POSTGRES_PASSWORD" || { umask 077; \
 	  printf 'EVERLOOP_POSTGRES_PASSWORD=%s\n' "$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" > .env; }
 
-up: .env  ## All of it in containers: build, start, wait until healthy
+up: .env  ## Build and start everything in containers, and wait until it is healthy
 	docker compose up --build --detach --wait --wait-timeout 300
 
-down:  ## Stop the containers; what they stored stays
+down:  ## Stop the containers; their volumes stay
 	docker compose down
 
-clean:  ## Remove the virtual environment and what the demo left
+clean:  ## Remove the virtual environment and the data folder .everloop
 	rm -rf .venv .everloop

@@ -13,7 +13,7 @@ from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_
 
 from everloop.local.kafka import Broker, start_broker
 
-# A busy machine draws examples slowly: that says nothing about the code under test.
+# A busy machine draws examples slowly, whatever the code under test does.
 settings.register_profile("everloop", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("everloop")
 

@@ -52,13 +52,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
-    """The sizes: quick or full, then what the command line says."""
+    """The sizes: quick or full, changed by the options of the command line."""
     given = {f.name: getattr(chosen, f.name) for f in fields(Settings) if f.name not in GIVEN}
-    said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
-    return replace(QUICK if chosen.quick else Settings(), **said)
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+    return replace(QUICK if chosen.quick else Settings(), **options)
 
 
-async def bench(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:
+async def bench(names: Sequence[str], settings: Settings, report: Callable[[str], None]) -> list[Figure]:
     """Measure the figures of these names; quick, the installation and the rest at the same time."""
     task = asyncio.current_task()
     assert task is not None, "runs as a task"
@@ -71,33 +71,33 @@ async def bench(names: Sequence[str], settings: Settings, tell: Callable[[str], 
         alone, together = [n for n in ALONE if n in names], [n for n in TOGETHER if n in names]
         if settings.quick:
             found: Sequence[list[Figure]] = await asyncio.gather(
-                _all(alone, settings, tell), _in_installation(together, settings, tell)
+                _all(alone, settings, report), _in_installation(together, settings, report)
             )
         else:
-            found = [await _all(alone, settings, tell), await _in_installation(together, settings, tell)]
+            found = [await _all(alone, settings, report), await _in_installation(together, settings, report)]
     return [figure for part in found for figure in part]
 
 
-async def _all(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:
+async def _all(names: Sequence[str], settings: Settings, report: Callable[[str], None]) -> list[Figure]:
     figures: list[Figure] = []
     for name in names:
         measure: Callable[[Settings], Awaitable[list[Figure]]] = import_module(f"tests.bench.{name}").measure
-        tell(f"measuring {name}")
+        report(f"measuring {name}")
         for figure in await measure(settings):
             figures.append(figure)
-            tell(f"  {figure.name}: {figure.ours:,.4g} {figure.unit}")
+            report(f"  {figure.name}: {figure.ours:,.4g} {figure.unit}")
     return figures
 
 
-async def _in_installation(names: Sequence[str], settings: Settings, tell: Callable[[str], None]) -> list[Figure]:
+async def _in_installation(names: Sequence[str], settings: Settings, report: Callable[[str], None]) -> list[Figure]:
     """Memory wants a fresh installation; the other figures share one."""
     figures: list[Figure] = []
     if "memory" in names and not settings.quick:
-        figures += await _all(["memory"], settings, tell)
+        figures += await _all(["memory"], settings, report)
     rest = [n for n in names if settings.quick or n != "memory"]
     if rest:
         async with installation(settings.folder / "installation", settings.bootstrap, "installation.") as shared:
-            figures += await _all(rest, replace(settings, installation=shared), tell)
+            figures += await _all(rest, replace(settings, installation=shared), report)
     return figures
 
 
@@ -116,7 +116,7 @@ def about(settings: Settings) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, show, write; the exit status says whether it ran, not whether the goals were met."""
+    """Measure, show, write; the exit status is that of the run, whether the goals are met or not."""
     chosen = arguments(argv)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics come and go here
     console, errors = Console(width=160 if not sys.stdout.isatty() else None), Console(stderr=True)
@@ -129,7 +129,9 @@ def main(argv: Sequence[str]) -> int:
     if settings.quick:
         figures = [replace(figure, met=None) for figure in figures]
     console.print(
-        table(figures, "It runs; these sizes say nothing of speed" if settings.quick else "Everloop, measured")
+        table(
+            figures, "It runs; these sizes are too small to measure speed" if settings.quick else "Everloop, measured"
+        )
     )
     if chosen.json:
         chosen.json.write_text(as_json(figures, facts))

@@ -17,7 +17,7 @@ BATCH = 500
 Work = Callable[[bytes], bytes]
 
 
-async def pump(bootstrap: str, group: str, source: str, target: str, work: Work) -> None:
+async def transform(bootstrap: str, group: str, source: str, target: str, work: Work) -> None:
     """At least once, in order per partition: what our engine promises, and nothing else of it."""
     consumer = AIOKafkaConsumer(
         source,
@@ -77,4 +77,4 @@ def scored(model: Any) -> Work:
 if __name__ == "__main__":
     kind, bootstrap, group, source, target, *rest = sys.argv[1:]
     chosen = {"bytes": passed_on, "json": rewritten}.get(kind) or scored(pickle.loads(Path(rest[0]).read_bytes()))
-    uvloop.run(pump(bootstrap, group, source, target, chosen))
+    uvloop.run(transform(bootstrap, group, source, target, chosen))

@@ -25,7 +25,7 @@ async def measure(settings: Settings) -> list[Figure]:
             await bus.fill(EventReceived.topic, stream.observations(settings.engine_events))
             for kind, found in samples.items():
                 found += await _run(settings, bus, prefix, kind)
-    note = "stricter than the goal's words: the bare loop does not even look at the event"
+    note = "stricter than the goal: the bare loop does not read the event"
     return [
         against("engine / bare loop that reads and writes JSON", samples["ours"], samples["json"], GOAL),
         against("engine / bare loop that passes bytes on", samples["ours"], samples["bytes"], GOAL, note),

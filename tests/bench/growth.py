@@ -77,9 +77,9 @@ def _figures(what: str, grown: list[Grown]) -> list[Figure]:
         ("start until ready", "s", first.start_s, last.start_s),
     ):
         ratio = large / small if small else float("inf")
-        said = f"{small:,.3g} {unit} at the small size"
+        note = f"{small:,.3g} {unit} at the small size"
         goal = f"ratio <= {FLAT:g}"
-        made.append(Figure(f"growth of {what}: {name}", large, unit, small, ratio, goal, ratio <= FLAT, note=said))
+        made.append(Figure(f"growth of {what}: {name}", large, unit, small, ratio, goal, ratio <= FLAT, note=note))
     return made
 
 

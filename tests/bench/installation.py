@@ -22,7 +22,7 @@ BUSY = (429, 503)
 
 @dataclass
 class Installation:
-    """Its folder, its topics' prefix, its doors and its processes."""
+    """Its folder, topic prefix, endpoints and processes."""
 
     folder: Path
     bootstrap: str
@@ -32,7 +32,7 @@ class Installation:
     python: str = sys.executable
 
     async def everloop(self, *args: str) -> None:
-        """Run the command; raises RuntimeError with what it said when it fails."""
+        """Run the command; raises RuntimeError with its output when it fails."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")}
         own = {"EVERLOOP_DATA": str(self.folder), "EVERLOOP_TOPIC_PREFIX": self.prefix}
         process = await asyncio.create_subprocess_exec(
@@ -46,13 +46,13 @@ class Installation:
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
         except asyncio.CancelledError:  # an `up` that goes on would outlive the `down` that follows
             process.terminate()
             await process.wait()
             raise
         if process.returncode:
-            raise RuntimeError(f"everloop {' '.join(args)}: {said.decode()[-3000:]}")
+            raise RuntimeError(f"everloop {' '.join(args)}: {output.decode()[-3000:]}")
 
     async def apply(self, spec: dict[str, Any]) -> None:
         """Apply a loop, and wait until every service knows it."""
@@ -61,27 +61,27 @@ class Installation:
         await self.everloop("apply", "-f", str(file))
 
     def listed(self) -> dict[str, Any]:
-        """What services.json says."""
+        """The content of services.json."""
         found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
         return found
 
     def url(self, service: str) -> str:
-        """The door of a service."""
+        """The URL of a service."""
         return str(self.listed()[service]["url"])
 
-    async def post(self, loop: str, door: str, entries: list[dict[str, Any]], within: int = 200) -> None:
+    async def post(self, loop: str, endpoint: str, entries: list[dict[str, Any]], within: int = 200) -> None:
         """Send to ingest, again where it is busy; raises RuntimeError for another answer than 202."""
         for _ in range(within):
-            answer = await self.client.post(f"{self._ingest}/v1/loops/{loop}/{door}", json=entries)
+            answer = await self.client.post(f"{self._ingest}/v1/loops/{loop}/{endpoint}", json=entries)
             if answer.status_code == 202:
                 return
             if answer.status_code not in BUSY:
                 break
             await asyncio.sleep(0.1)
-        raise RuntimeError(f"{door}: {answer.status_code} {answer.text[:500]}")
+        raise RuntimeError(f"{endpoint}: {answer.status_code} {answer.text[:500]}")
 
     async def status(self, loop: str) -> dict[str, Any]:
-        """Monitoring's word on a loop."""
+        """Monitoring's status of a loop."""
         answer = await self.client.get(f"{self.url('monitoring')}/v1/loops/{loop}/status")
         return dict(answer.json()) if answer.status_code == 200 else {}
 
@@ -106,8 +106,8 @@ class Installation:
 @asynccontextmanager
 async def installation(folder: Path, bootstrap: str, prefix: str, **settings: object) -> AsyncIterator[Installation]:
     """An installation for the length of the block, with these settings (`serving_recent_predictions=...`)."""
-    async with installation_of(sys.executable, folder, bootstrap, prefix, **settings) as made:
-        yield made
+    async with installation_of(sys.executable, folder, bootstrap, prefix, **settings) as started:
+        yield started
 
 
 @asynccontextmanager
@@ -118,12 +118,12 @@ async def installation_of(
     folder.mkdir(parents=True, exist_ok=True)
     environment = {f"EVERLOOP_{name.upper()}": str(value) for name, value in settings.items()}
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-        made = Installation(folder, bootstrap, prefix, client, environment, python)
+        started = Installation(folder, bootstrap, prefix, client, environment, python)
         try:
-            await made.up()
-            yield made
+            await started.up()
+            yield started
         finally:
-            await made.everloop("down")
+            await started.everloop("down")
 
 
 def entries(rows: Iterable[tuple[int, dict[str, Any], bool]], loop: str, entities: int) -> list[dict[str, Any]]:

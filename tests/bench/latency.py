@@ -27,10 +27,10 @@ Costs = dict[str, float]
 
 
 @dataclass
-class Ear:
-    """Hears predictions on the bus: when each prediction id was there."""
+class PredictionListener:
+    """Consumes predictions: when each prediction id arrived."""
 
-    heard: dict[str, float] = field(default_factory=dict)
+    arrived: dict[str, float] = field(default_factory=dict)
 
     async def listen(self, consumer: AIOKafkaConsumer) -> None:
         """Until cancelled; a prediction's key is loop/id."""
@@ -38,19 +38,19 @@ class Ear:
             found = await consumer.getmany(timeout_ms=1_000)
             now = time.perf_counter()
             for records in found.values():
-                self.heard |= {record.key.decode().partition("/")[2]: now for record in records}
+                self.arrived |= {record.key.decode().partition("/")[2]: now for record in records}
 
 
 async def measure(settings: Settings) -> list[Figure]:
     """The whole way: HTTP to ingest, feature, serving, and a consumer of the predictions."""
     figures: list[Figure] = []
-    async with warm_installation(settings) as (installation, loop), listening(installation) as ear:
+    async with warm_installation(settings) as (installation, loop), listening(installation) as listener:
         meter = Meter(installation, settings.broker_pid)
         for rate in settings.latency_rates:
             what, runs, costs = f"event to prediction at {rate:,}/s", list[tuple[float, float]](), list[Costs]()
             for run in range(settings.runs):
                 before = meter.cpu_s()
-                runs.append(await _run(installation, loop, ear, rate, settings.latency_s, run))
+                runs.append(await _run(installation, loop, listener, rate, settings.latency_s, run))
                 events = rate * settings.latency_s
                 costs.append({who: 1e6 * (s - before[who]) / events for who, s in meter.cpu_s().items()})
             figures += [
@@ -62,25 +62,25 @@ async def measure(settings: Settings) -> list[Figure]:
 
 
 @asynccontextmanager
-async def listening(installation: Installation) -> AsyncIterator[Ear]:
-    """An ear at the end of the predictions' topic."""
+async def listening(installation: Installation) -> AsyncIterator[PredictionListener]:
+    """A listener from the end of the predictions' topic on."""
     consumer = AIOKafkaConsumer(bootstrap_servers=installation.bootstrap)
     await consumer.start()
     topic = installation.prefix + PredictionMade.topic.name
     partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
     consumer.assign(partitions)
     await consumer.seek_to_end(*partitions)
-    ear = Ear()
-    task = asyncio.create_task(ear.listen(consumer))
+    listener = PredictionListener()
+    task = asyncio.create_task(listener.listen(consumer))
     try:
-        yield ear
+        yield listener
     finally:
         await cancel(task)
         await consumer.stop()
 
 
 async def _run(
-    installation: Installation, loop: str, ear: Ear, rate: int, seconds: float, run: int
+    installation: Installation, loop: str, listener: PredictionListener, rate: int, seconds: float, run: int
 ) -> tuple[float, float]:
     """Median and 99th percentile in ms, over every event sent, however late it was."""
     at_once = max(1, rate // POSTS_PER_S)
@@ -95,10 +95,10 @@ async def _run(
         posts.append(asyncio.create_task(installation.post(loop, "events", events)))
     await asyncio.gather(*posts)
     deadline = time.monotonic() + LEFT_WITHIN_S
-    while missing := sent.keys() - ear.heard.keys():
+    while missing := sent.keys() - listener.arrived.keys():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{len(missing)} of {len(sent)} predictions did not come within {LEFT_WITHIN_S:g} s")
         await asyncio.sleep(0.05)
-    late = [1000 * (ear.heard[i] - due) for i, due in sent.items()]
+    late = [1000 * (listener.arrived[i] - due) for i, due in sent.items()]
     percentiles = quantiles(late, n=100)
     return percentiles[49], percentiles[98]

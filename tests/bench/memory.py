@@ -64,7 +64,7 @@ def _stated(what: str, at_work: Installation) -> list[Figure]:
 
 
 async def _loops(settings: Settings, at_work: Installation) -> None:
-    """Loops by the registry's door, a few observations to each."""
+    """Loops applied by HTTP, with a few observations each."""
     url, last = at_work.url("registry"), ""
     for n in range(settings.memory_loops):
         last = f"many-{n}"

@@ -18,8 +18,8 @@ from everloop_shared.settings import Settings
 
 
 async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
-    """Say it again as another event."""
-    said = ObservationReceived(
+    """Publish it as another event."""
+    published = ObservationReceived(
         id=event.id,
         time=event.time,
         subject=event.subject,
@@ -27,7 +27,7 @@ async def on_event_received(event: EventReceived, at: Position) -> list[Event]:
         revision=event.revision,
         data=event.data,
     )
-    return [said]
+    return [published]
 
 
 def build(name: str) -> Service:

@@ -93,7 +93,7 @@ def outcomes(count: int, start: int = 0) -> Iterator[OutcomeObserved]:
 
 
 def state(loop: str = LOOP, champion: LiveVersion | None = None, sequence: int = 0) -> LoopState:
-    """What the registry says of a loop."""
+    """The registry's state of a loop."""
     data = LoopStateData(
         spec=LoopSpec.model_validate(spec(loop)),
         champion=champion or LiveVersion(version=BASELINE, since=START),

@@ -145,7 +145,7 @@ async def drained(subject: Subject, progress: Callable[[], Awaitable[int]], tota
 
 
 def stretches(looks: Sequence[Look], parts: int) -> list[Sample]:
-    """What was done between the looks, in so many parts; one part where it was over too soon to tell."""
+    """What was done between the looks, in so many parts; one part where it was over too soon."""
     first, total = looks[0][1], looks[-1][1]
     warm = first + (total - first) * WARM_SHARE
     flowing = [look for look in looks if warm <= look[1] < total] or [looks[0]]

@@ -49,9 +49,9 @@ def test_a_figure_without_a_goal_is_neither_met_nor_missed() -> None:
 def test_the_figures_are_told_as_json_and_as_a_table_for_the_readme() -> None:
     figures = [at_most("p99", [12.5], 100, "ms")]
 
-    told = json.loads(as_json(figures, {"machine": "two cores"}))
+    written = json.loads(as_json(figures, {"machine": "two cores"}))
 
-    assert told["figures"][0]["ours"] == 12.5
+    assert written["figures"][0]["ours"] == 12.5
     assert "| p99 | 12.5 ms |" in markdown(figures)
 
 

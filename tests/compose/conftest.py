@@ -11,7 +11,7 @@ from tests.compose.stack import Stack
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip them with the reason, rather than build six images in somebody's `make test`."""
+    """Skip them with the reason, rather than build six images in every `make test`."""
     reason = None if "compose" in config.option.markexpr else "builds images and starts containers: pytest -m compose"
     for item in items:
         if item.get_closest_marker("compose") and (reason := reason or no_engine()):

@@ -20,7 +20,7 @@ KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
 
 
 class Stack:
-    """Own project, own ports, own password: an installation that runs on this machine already is left alone."""
+    """Own project, own ports, own password: an installation that runs on this machine is not touched."""
 
     def __init__(self, folder: Path) -> None:
         taken: set[int] = set()
@@ -39,7 +39,7 @@ class Stack:
         }
 
     def url(self, name: str) -> str:
-        """The door of a service, or of Prometheus."""
+        """The URL of a service, or of Prometheus."""
         return f"http://127.0.0.1:{self.ports[name]}"
 
     def make(self, target: str) -> None:
@@ -71,7 +71,7 @@ class Stack:
         return status
 
     def run(self, *command: str, timeout: float = 240, cwd: Path = ROOT) -> str:
-        """Run a command; an AssertionError with what it said when it fails."""
+        """Run a command; raises AssertionError with its output when it fails."""
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env=self._environment, cwd=cwd, check=False
         )
@@ -96,7 +96,7 @@ class Stack:
     def kill(self, name: str) -> None:
         """SIGKILL to the main process of a container by its pid on the host, as a crash would look to the engine.
 
-        Told to kill, the engine would take it for the operator's wish and not restart. Where the container's first
+        After `docker kill` the engine would not restart it. Where the container's first
         process is an init, the main process is its child.
         """
         container = self.containers()[name]

@@ -149,9 +149,9 @@ def test_the_alert_rules_pass_their_own_tests(stack: Stack) -> None:
     folder = ("--volume", f"{ROOT}/deploy/prometheus:/etc/prometheus:ro")
     image = stack.containers()["prometheus"]["Config"]["Image"]
 
-    told = stack.run("docker", "run", "--rm", *inside, *folder, image, "test", "rules", "rules_test.yml")
+    output = stack.run("docker", "run", "--rm", *inside, *folder, image, "test", "rules", "rules_test.yml")
 
-    assert "SUCCESS" in told
+    assert "SUCCESS" in output
 
 
 def test_down_stops_everything_and_forgets_nothing(replayed: Stack) -> None:

@@ -62,7 +62,7 @@ class Installation:
         assert done.returncode == 0, done.stderr
 
     def services(self) -> dict[str, Any]:
-        """What services.json says."""
+        """The content of services.json."""
         found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
         return found
 

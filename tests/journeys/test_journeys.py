@@ -75,8 +75,8 @@ def test_an_answer_by_rest_and_its_label_become_an_outcome(installation: Install
 def test_a_deleted_loop_leaves_its_log_and_begins_anew_while_others_go_on(
     installation: Installation, electricity: Path
 ) -> None:
-    doors = ("ingest", "feature", "serving", "registry", "monitoring")
-    urls = {name: installation.services()[name]["url"] for name in doors}
+    services = ("ingest", "feature", "serving", "registry", "monitoring")
+    urls = {name: installation.services()[name]["url"] for name in services}
 
     def everywhere(status: int) -> bool:
         return all(httpx.get(f"{url}/v1/loops/gone").status_code == status for url in urls.values())
@@ -100,27 +100,27 @@ def test_a_deleted_loop_leaves_its_log_and_begins_anew_while_others_go_on(
     assert (counts(status), status["dead_letters"], status["champion"]["version"]) == ((100, 100, 100), 0, "0")
     decided = installation.read("registry.decided.v1", "gone")
     assert [e["sequence"] for e in decided] == list(range(len(decided)))
-    lives = [e["revision"] for e in decided if e["type"] == "registry.loop_applied.v1"]
-    assert lives == [1, 2]
+    applied = [e["revision"] for e in decided if e["type"] == "registry.loop_applied.v1"]
+    assert applied == [1, 2]
     assert "registry.loop_deleted.v1" in [e["type"] for e in decided]
     runs = installation.read("training.run_requested.v1", "gone")
     starts = [e["data"]["start_offset"] for e in runs if e["revision"] == 2]
     assert starts
-    assert min(starts) >= 400, "the new life learns nothing of the one before"
+    assert min(starts) >= 400, "the new lifetime learns nothing from the previous one"
 
 
 def test_a_hundred_users_who_say_wrong_start_a_run(installation: Installation, electricity: Path) -> None:
-    installation.apply("desk")
-    installation.replay("desk", installation.rows(electricity, 0, 300))
-    before = installation.counted("desk", 300)
-    predicted = installation.read("serving.prediction_made.v1", "desk")[:120]
+    installation.apply("feedback")
+    installation.replay("feedback", installation.rows(electricity, 0, 300))
+    before = installation.counted("feedback", 300)
+    predicted = installation.read("serving.prediction_made.v1", "feedback")[:120]
     wrong = [{"id": e["subject"], "correct": False} for e in predicted]
 
-    answer = httpx.post(f"{installation.services()['ingest']['url']}/v1/loops/desk/feedback", json=wrong)
+    answer = httpx.post(f"{installation.services()['ingest']['url']}/v1/loops/feedback/feedback", json=wrong)
 
     assert answer.status_code == 202
-    assert until(lambda: installation.status("desk").get("runs", 0) > before["runs"], 30)
-    assert counts(installation.status("desk")) == (300, 300, 300)
+    assert until(lambda: installation.status("feedback").get("runs", 0) > before["runs"], 30)
+    assert counts(installation.status("feedback")) == (300, 300, 300)
 
 
 def test_a_rollback_is_followed_and_stays_until_resume(installation: Installation) -> None:
@@ -152,11 +152,13 @@ def test_what_is_killed_while_it_plays_loses_nothing(installation: Installation,
         assert player.wait(timeout=180) == 0
 
     assert counts(installation.counted("storm", rows, 120)) == (rows, rows, rows)
-    said: dict[str, set[str]] = {}
+    predictions: dict[str, set[str]] = {}
     for event in installation.read("serving.prediction_made.v1", "storm"):
-        said.setdefault(event["subject"], set()).add(str((event["data"]["prediction"], event["data"]["version"])))
-    assert len(said) == rows
-    assert all(len(words) == 1 for words in said.values())
+        predictions.setdefault(event["subject"], set()).add(
+            str((event["data"]["prediction"], event["data"]["version"]))
+        )
+    assert len(predictions) == rows
+    assert all(len(distinct) == 1 for distinct in predictions.values())
 
 
 def test_after_down_and_up_everything_is_as_it_was(installation: Installation) -> None:
@@ -175,8 +177,8 @@ def _is_back(installation: Installation, name: str, killed: int) -> bool:
 
 def _all_ready(installation: Installation) -> bool:
     try:
-        doors = [entry["url"] for entry in installation.services().values() if "url" in entry]
-        return all(httpx.get(f"{door}/readyz").status_code == 200 for door in doors)
+        urls = [entry["url"] for entry in installation.services().values() if "url" in entry]
+        return all(httpx.get(f"{url}/readyz").status_code == 200 for url in urls)
     except httpx.TransportError:
         return False
 
@@ -196,11 +198,11 @@ def test_the_first_loop_of_the_readme_works_as_it_is_written(installation: Insta
     commands = [line for line in _block("sh").splitlines() if line]
 
     for command in commands:
-        words = command.replace(".venv/bin/everloop", f"{sys.executable} -m everloop").split()
-        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
+        args = command.replace(".venv/bin/everloop", f"{sys.executable} -m everloop").split()
+        done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
-    said = subprocess.run([sys.executable, "-c", _block("python")], cwd=tmp_path, env=env, timeout=60, check=False)
+    client = subprocess.run([sys.executable, "-c", _block("python")], cwd=tmp_path, env=env, timeout=60, check=False)
 
     assert len(commands) == 2
-    assert said.returncode == 0
+    assert client.returncode == 0
     assert until(lambda: installation.status("churn")["outcomes"] == 1, 30)
