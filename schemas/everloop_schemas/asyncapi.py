@@ -13,7 +13,7 @@ PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
 WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
-def document(classes: Mapping[str, type[Event]], topics: Mapping[str, Topic]) -> dict[str, Any]:
+def build_document(classes: Mapping[str, type[Event]], topics: Mapping[str, Topic]) -> dict[str, Any]:
     """The document as plain data; payloads point to the JSON Schemas beside it."""
     return {
         "asyncapi": "3.0.0",
@@ -24,13 +24,13 @@ def document(classes: Mapping[str, type[Event]], topics: Mapping[str, Topic]) ->
             "A topic's name may carry the prefix of EVERLOOP_TOPIC_PREFIX.",
         },
         "defaultContentType": "application/cloudevents+json",
-        "channels": {name: _channel(topic, classes) for name, topic in sorted(topics.items())},
-        "operations": {f"send.{name}": _operation(topic) for name, topic in sorted(topics.items())},
-        "components": {"messages": {name: _message(name, cls) for name, cls in sorted(classes.items())}},
+        "channels": {name: _build_channel(topic, classes) for name, topic in sorted(topics.items())},
+        "operations": {f"send.{name}": _build_operation(topic) for name, topic in sorted(topics.items())},
+        "components": {"messages": {name: _build_message(name, cls) for name, cls in sorted(classes.items())}},
     }
 
 
-def _channel(topic: Topic, classes: Mapping[str, type[Event]]) -> dict[str, Any]:
+def _build_channel(topic: Topic, classes: Mapping[str, type[Event]]) -> dict[str, Any]:
     carried = sorted(name for name, cls in classes.items() if cls.topic.name == topic.name)
     kept: dict[str, Any] = {"cleanup.policy": ["compact" if topic.compacted else "delete"]}
     if not topic.compacted and topic.retention_ms != FOREVER:
@@ -43,7 +43,7 @@ def _channel(topic: Topic, classes: Mapping[str, type[Event]]) -> dict[str, Any]
     }
 
 
-def _operation(topic: Topic) -> dict[str, Any]:
+def _build_operation(topic: Topic) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{topic.name}"},
@@ -51,7 +51,7 @@ def _operation(topic: Topic) -> dict[str, Any]:
     }
 
 
-def _message(name: str, cls: type[Event]) -> dict[str, Any]:
+def _build_message(name: str, cls: type[Event]) -> dict[str, Any]:
     json_schema = "application/schema+json;version=draft-2020-12"
     return {
         "name": name,

@@ -11,7 +11,7 @@ AT_LEAST = ("minLength", "minimum", "exclusiveMinimum", "minItems", "minProperti
 AT_MOST = ("maxLength", "maximum", "exclusiveMaximum", "maxItems", "maxProperties")
 
 
-def incompatibilities(old: Schema, new: Schema) -> list[str]:
+def find_incompatibilities(old: Schema, new: Schema) -> list[str]:
     """What `old` allowed or guaranteed and `new` does not, one sentence each; empty for compatible schemas.
 
     A reader of `new` must understand what was written by `old`, and a reader of `old` must find its fields in
@@ -32,21 +32,21 @@ class _Comparison:
         if reference and reference in open_refs:
             return
         inside = (*open_refs, reference) if reference else open_refs
-        choices = list(_choices(_resolved(new, self._new), self._new))
-        for choice in _choices(_resolved(old, self._old), self._old):
-            problems = [list(self._one(choice, other, path, inside)) for other in choices]
+        choices = list(_choices(_resolve(new, self._new), self._new))
+        for choice in _choices(_resolve(old, self._old), self._old):
+            problems = [list(self._compare_alternatives(choice, other, path, inside)) for other in choices]
             if problems and all(problems):
                 yield from min(problems, key=lambda found: (_type_differs(found), len(found)))
 
-    def _one(self, old: Schema, new: Schema, path: str, open_refs: tuple[str, ...]) -> Iterator[str]:
+    def _compare_alternatives(self, old: Schema, new: Schema, path: str, open_refs: tuple[str, ...]) -> Iterator[str]:
         where = path or "the event"
         narrower = _types(old) - _types(new) - ({"integer"} if "number" in _types(new) else set())
         if narrower:
             yield f"{where}: narrowed, it can no longer be {' or '.join(sorted(narrower))}"
             return
-        yield from _values(old, new, where)
-        yield from _bounds(old, new, where)
-        yield from self._fields(old, new, path, open_refs)
+        yield from _compare_values(old, new, where)
+        yield from _compare_bounds(old, new, where)
+        yield from self._compare_fields(old, new, path, open_refs)
         for part in ("items", "additionalProperties"):
             before, after = old.get(part, True), new.get(part, True)
             if isinstance(after, dict):
@@ -54,7 +54,7 @@ class _Comparison:
             elif after is False and before is not False:
                 yield f"{where}: narrowed, it no longer takes other {part}"
 
-    def _fields(self, old: Schema, new: Schema, path: str, open_refs: tuple[str, ...]) -> Iterator[str]:
+    def _compare_fields(self, old: Schema, new: Schema, path: str, open_refs: tuple[str, ...]) -> Iterator[str]:
         before, after = old.get("properties", {}), new.get("properties", {})
         for name in before:
             here = f"{path}.{name}" if path else name
@@ -66,7 +66,7 @@ class _Comparison:
             yield f"{f'{path}.{name}' if path else name}: newly required"
 
 
-def _resolved(schema: Schema, document: Schema) -> Schema:
+def _resolve(schema: Schema, document: Schema) -> Schema:
     while reference := schema.get("$ref"):
         found: Any = document
         for step in str(reference).removeprefix("#/").split("/"):
@@ -82,7 +82,7 @@ def _choices(schema: Schema, document: Schema) -> Iterator[Schema]:
         yield schema
         return
     for alternative in alternatives:
-        yield from _choices(_resolved(alternative, document), document)
+        yield from _choices(_resolve(alternative, document), document)
 
 
 def _types(schema: Schema) -> set[str]:
@@ -92,18 +92,18 @@ def _types(schema: Schema) -> set[str]:
     return {"string"} if "const" in schema or "enum" in schema else set(ANYTHING)
 
 
-def _values(old: Schema, new: Schema, where: str) -> Iterator[str]:
-    def allowed(schema: Schema) -> list[Any] | None:
+def _compare_values(old: Schema, new: Schema, where: str) -> Iterator[str]:
+    def allowed_values(schema: Schema) -> list[Any] | None:
         return [schema["const"]] if "const" in schema else schema.get("enum")
 
-    before, after = allowed(old), allowed(new)
+    before, after = allowed_values(old), allowed_values(new)
     if after is not None:
         lost = [value for value in before if value not in after] if before is not None else ["anything else"]
         if lost:
             yield f"{where}: narrowed, it can no longer be {', '.join(map(str, lost))}"
 
 
-def _bounds(old: Schema, new: Schema, where: str) -> Iterator[str]:
+def _compare_bounds(old: Schema, new: Schema, where: str) -> Iterator[str]:
     for bound in AT_LEAST:
         if bound in new and (bound not in old or new[bound] > old[bound]):
             yield f"{where}: narrowed, {bound} is {new[bound]} now"

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from everloop_schemas.asyncapi import document, to_yaml
+from everloop_schemas.asyncapi import build_document, to_yaml
 from everloop_schemas.catalogue import CLASSES, TOPICS
-from everloop_schemas.compatibility import incompatibilities
+from everloop_schemas.compatibility import find_incompatibilities
 from everloop_schemas.loop import LoopSpec
 
 FOLDER = Path(__file__).resolve().parent.parent / "json"
@@ -22,7 +22,7 @@ ASYNCAPI_FILE = "asyncapi.yaml"
 
 
 @cache
-def schemas() -> dict[str, dict[str, Any]]:
+def build_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas by file name: one per event type, and that of the loop spec."""
     found = {f"{name}.json": cls.model_json_schema() for name, cls in CLASSES.items()}
     found[LOOP_FILE] = LoopSpec.model_json_schema()
@@ -30,17 +30,17 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def files() -> dict[str, str]:
+def build_files() -> dict[str, str]:
     """Everything that belongs into the folder, by file name."""
-    written = {file: json.dumps(schema, indent=2) + "\n" for file, schema in schemas().items()}
-    written[ASYNCAPI_FILE] = to_yaml(document(CLASSES, TOPICS))
+    written = {file: json.dumps(schema, indent=2) + "\n" for file, schema in build_schemas().items()}
+    written[ASYNCAPI_FILE] = to_yaml(build_document(CLASSES, TOPICS))
     return written
 
 
 def write(folder: Path) -> list[str]:
     """Bring the folder up to date; returns the names of what changed."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted, changed = files(), []
+    wanted, changed = build_files(), []
     for old in folder.iterdir():
         if old.is_file() and old.name not in wanted:
             old.unlink()
@@ -53,25 +53,25 @@ def write(folder: Path) -> list[str]:
     return sorted(changed)
 
 
-def stale(folder: Path) -> list[str]:
+def find_stale(folder: Path) -> list[str]:
     """The names of files that differ from the classes, are missing, or should not be there."""
-    wanted = files()
+    wanted = build_files()
     there = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} if folder.exists() else {}
     return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
 
 
-def broken(baseline: dict[str, dict[str, Any]]) -> list[str]:
+def find_breaking_changes(baseline: dict[str, dict[str, Any]]) -> list[str]:
     """What changed incompatibly since the baseline, one sentence each."""
-    now, found = schemas(), []
+    now, found = build_schemas(), []
     for file, old in sorted(baseline.items()):
         if file not in now:
             found.append(f"{file}: removed")
             continue
-        found += [f"{file}: {problem}" for problem in incompatibilities(old, now[file])]
+        found += [f"{file}: {problem}" for problem in find_incompatibilities(old, now[file])]
     return found
 
 
-def committed(folder: Path, revision: str) -> dict[str, dict[str, Any]]:
+def read_committed(folder: Path, revision: str) -> dict[str, dict[str, Any]]:
     """The JSON Schemas as a git revision has them; none without git, or where it has none."""
 
     def git(*arguments: str) -> str:
@@ -95,10 +95,10 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     if not options.check:
         sys.stdout.writelines(f"wrote {name}\n" for name in write(folder))
         return 0
-    problems = [f"{folder.name}/{name} is stale: run `make schemas` and commit it" for name in stale(folder)]
+    problems = [f"{folder.name}/{name} is stale: run `make schemas` and commit it" for name in find_stale(folder)]
     problems += [
         f"incompatible with {options.against}: {problem}; make a new class on a .v2 topic instead"
-        for problem in broken(committed(folder, options.against))
+        for problem in find_breaking_changes(read_committed(folder, options.against))
     ]
     sys.stdout.writelines(f"{line}\n" for line in problems)
     return 1 if problems else 0

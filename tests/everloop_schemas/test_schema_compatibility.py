@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, create_model
 
-from everloop_schemas.compatibility import incompatibilities
-from everloop_schemas.generate import schemas
+from everloop_schemas.compatibility import find_incompatibilities
+from everloop_schemas.generate import build_schemas
 
 
 class Inner(BaseModel):
@@ -47,18 +47,18 @@ NARROWED = [
 
 @pytest.mark.parametrize(("old", "new", "problem"), NARROWED)
 def test_a_narrower_type_is_reported(old: dict[str, Any], new: dict[str, Any], problem: str) -> None:
-    assert incompatibilities(schema(**old), schema(**new)) == [problem]
+    assert find_incompatibilities(schema(**old), schema(**new)) == [problem]
 
 
 @pytest.mark.parametrize(("new", "old", "_problem"), NARROWED)
 def test_a_wider_type_is_fine(old: dict[str, Any], new: dict[str, Any], _problem: str) -> None:
-    assert incompatibilities(schema(**old), schema(**new)) == []
+    assert find_incompatibilities(schema(**old), schema(**new)) == []
 
 
 def test_a_removed_field_is_reported_at_any_depth() -> None:
     smaller = create_model("Inner", x=(int, ...))
 
-    found = incompatibilities(schema(part=(Inner, ...), a=(int, 1)), schema(part=(smaller, ...)))
+    found = find_incompatibilities(schema(part=(Inner, ...), a=(int, 1)), schema(part=(smaller, ...)))
 
     assert found == ["part.y: field removed", "a: field removed"]
 
@@ -66,21 +66,23 @@ def test_a_removed_field_is_reported_at_any_depth() -> None:
 def test_a_newly_required_field_is_reported_and_an_optional_one_is_fine() -> None:
     old = schema(a=(int, ...))
 
-    assert incompatibilities(old, schema(a=(int, ...), b=(int, ...))) == ["b: newly required"]
-    assert incompatibilities(old, schema(a=(int, ...), b=(int, 1))) == []
+    assert find_incompatibilities(old, schema(a=(int, ...), b=(int, ...))) == ["b: newly required"]
+    assert find_incompatibilities(old, schema(a=(int, ...), b=(int, 1))) == []
 
 
 def test_a_field_that_loses_its_default_is_reported() -> None:
-    assert incompatibilities(schema(a=(int, 1)), schema(a=(int, ...))) == ["a: newly required"]
+    assert find_incompatibilities(schema(a=(int, 1)), schema(a=(int, ...))) == ["a: newly required"]
 
 
 def test_schemas_that_contain_themselves_are_compared_too() -> None:
     old, new = Tree.model_json_schema(), Tree.model_json_schema()
     del new["$defs"]["Tree"]["properties"]["value"]
 
-    assert incompatibilities(old, old) == []
-    assert incompatibilities(old, new) == ["value: field removed", "children[].value: field removed"][:1]
+    assert find_incompatibilities(old, old) == []
+    assert find_incompatibilities(old, new) == ["value: field removed", "children[].value: field removed"][:1]
 
 
 def test_every_schema_of_the_project_is_compatible_with_itself() -> None:
-    assert {file: incompatibilities(one, one) for file, one in schemas().items()} == {file: [] for file in schemas()}
+    assert {file: find_incompatibilities(one, one) for file, one in build_schemas().items()} == {
+        file: [] for file in build_schemas()
+    }

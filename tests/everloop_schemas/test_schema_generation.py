@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from everloop_schemas import generate
-from everloop_schemas.asyncapi import document, to_yaml
+from everloop_schemas.asyncapi import build_document, to_yaml
 from everloop_schemas.catalogue import CLASSES, TOPICS
 
 
 def test_the_committed_schemas_are_fresh() -> None:
-    assert generate.stale(generate.FOLDER) == []
+    assert generate.find_stale(generate.FOLDER) == []
 
 
 def test_writing_twice_changes_nothing_and_removes_files_of_former_events(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_writing_twice_changes_nothing_and_removes_files_of_former_events(tmp_pa
 
 
 def test_every_event_and_the_loop_spec_have_a_schema() -> None:
-    assert set(generate.schemas()) == {f"{name}.json" for name in CLASSES} | {"loop.json"}
+    assert set(generate.build_schemas()) == {f"{name}.json" for name in CLASSES} | {"loop.json"}
 
 
 def test_a_stale_file_fails_the_check_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_without_git_the_check_looks_at_freshness_alone(tmp_path: Path) -> None:
 
 
 def test_the_yaml_reads_back_as_the_data() -> None:
-    data = document(CLASSES, TOPICS)
+    data = build_document(CLASSES, TOPICS)
 
     assert yaml.safe_load(to_yaml(data)) == data
 
@@ -80,8 +80,8 @@ def test_any_string_survives_the_yaml(text: str) -> None:
 
 
 def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
-    data = document(CLASSES, TOPICS)
-    files = set(generate.schemas())
+    data = build_document(CLASSES, TOPICS)
+    files = set(generate.build_schemas())
 
     for reference in _references(data):
         if reference.startswith("#/"):

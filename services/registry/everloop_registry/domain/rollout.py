@@ -31,6 +31,7 @@ CANARY_EVIDENCE_TIMEOUT_OUTCOMES = 10_000
 URGENT_SHARES, URGENT_STEP_OUTCOMES = (0.25, 0.5), 50
 """The canary after an alarm."""
 SHARE_TOLERANCE = 1e-9
+"""Shares that differ by less are the same: 10 % may be 0.1 or 0.1 plus a rounding error."""
 
 
 @dataclass(frozen=True)
