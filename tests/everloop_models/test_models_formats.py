@@ -94,7 +94,7 @@ def test_a_class_that_has_moved_is_allowed_what_it_was_allowed_and_nothing_more(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("service", ["serving", "registry", "monitoring", "ingest"])
+@pytest.mark.parametrize("service", ["serving", "registry", "monitoring", "ingest", "training"])
 def test_a_service_is_built_without_river(service: str, tmp_path: Path) -> None:
     code = f"""
 import sys
