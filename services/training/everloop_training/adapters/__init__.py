@@ -1,1 +1,1 @@
-"""Who provides what training needs: a worker process with its pipes, and the record of runs."""
+"""What implements the ports: the worker's supervisor and client, its events' publisher, and the record of runs."""

@@ -1,4 +1,4 @@
-"""The worker of the moment, shared by the supervisor, which replaces it, and those who send to it."""
+"""The running worker, shared by the supervisor, which replaces it, and the parts that send to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from everloop_training.ports import Worker
 class CurrentWorker:
     """The running worker, if there is one, and whether it is `ready`: it has caught up with the log.
 
-    Only a ready worker is given new outcomes and requests. Whoever waits is woken at every change.
+    Only a ready worker is given new outcomes and requests. Tasks that wait are woken at every change.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,6 @@ class CurrentWorker:
             await self._changed.wait_for(lambda: self.stopping or condition())
 
     async def notify(self) -> None:
-        """Wake those who wait."""
+        """Wake the tasks that wait."""
         async with self._changed:
             self._changed.notify_all()

@@ -44,7 +44,7 @@ class PartitionLearners:
             log.error("runs not taken over from the log", extra={"loop": learner.loop}, exc_info=e)
 
     def go_live(self) -> None:
-        """Owed versions wait until the log is learned up to where it ended at the start."""
+        """Let owed versions be made, once the log is learned up to where it ended when the partition was opened."""
         if self.next_offset >= self.opened.end:
             for learner in self.learners.values():
                 learner.live = True

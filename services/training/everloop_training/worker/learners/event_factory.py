@@ -45,7 +45,7 @@ class EventFactory:
         self.attach(dependencies)
 
     def attach(self, dependencies: LearnerDependencies) -> None:
-        """Start with no pending events."""
+        """Set the dependencies, with no pending events."""
         self.dependencies = dependencies
         self.pending: list[Event] = []
 
@@ -55,7 +55,7 @@ class EventFactory:
     def build_run_requested(
         self, revision: int, due: DueRun, line: Line, caused_by: str | None, trace: str | None
     ) -> RunRequested:
-        """The request of a run, not added to `pending`; the same run is the same event."""
+        """Build the request of a run, which is not added to `pending`; the same run is the same event."""
         return RunRequested(
             id=derived_id(self.loop, RunRequested.type_name(), line.run),
             time=self.dependencies.now(),
@@ -71,13 +71,13 @@ class EventFactory:
         )
 
     def add_run_finished(self, line: LearningLine, failure: str | None = None) -> None:
-        """The run of a line has ended: the line has learned enough outcomes, or has failed."""
+        """Add the end of a line's run: the line has learned enough outcomes, or has failed."""
         self.add_run_end(line.line, line.revision, line.offset, line.outcomes, failure, line.trace)
 
     def add_run_end(
         self, line: Line, revision: int, offset: int, outcomes: int, failure: str | None, trace: str | None
     ) -> None:
-        """A run has ended at an offset."""
+        """Add the end of a run at an offset."""
         if failure:
             log.warning("run failed", extra={"loop": self.loop, "line": line.line, "run": line.run, "reason": failure})
         data = RunFinishedData(
@@ -104,7 +104,7 @@ class EventFactory:
     def add_line_failed(
         self, line: Line, revision: int, offset: int, reason: str, trace: str | None, skipped: Sequence[int] = ()
     ) -> None:
-        """A line failed at an offset: it restarts without the offsets in `skipped`, or ends where there are none."""
+        """Add the failure of a line, which restarts without the offsets in `skipped`, or ends where there are none."""
         state: Literal["restarted", "ended"] = "restarted" if skipped else "ended"
         where = {"loop": self.loop, "line": line.line, "offset": offset, "state": state, "reason": reason}
         log.warning("line failed", extra=where)
@@ -132,7 +132,7 @@ class EventFactory:
     def add_model_trained(
         self, line: LearningLine, saved: SavedVersion, reason: Literal["initial", "refresh", "gate"]
     ) -> None:
-        """A version of a line is stored."""
+        """Add a version of a line that is stored."""
         data = ModelTrainedData(
             version=saved.version,
             line=line.name,

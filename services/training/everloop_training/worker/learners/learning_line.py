@@ -91,7 +91,7 @@ class LearningLine:
         return last.saved if last and last.offset == self.offset else None
 
     def add_restart_point(self, saved: SavedVersion) -> None:
-        """The line as it is now was stored."""
+        """Remember the artifact of the line as it is now."""
         point = RestartPoint(saved, self.offset, self.outcomes)
         self.restart_points = (*self.restart_points[-RESTART_POINTS_KEPT + 1 :], point)
 

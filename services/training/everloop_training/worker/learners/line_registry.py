@@ -37,7 +37,7 @@ class LineRegistry:
     A line that breaks starts again without the outcomes that may have broken it, from its last good version or, where
     there is none, from the log; `skipped` holds, per line, what each of its restarts left out. After `MAX_RESTARTS` it
     has failed: its run ends, and it is never built again. A line that starts before the recent outcomes, which a
-    snapshot does not hold, asks for history by `gaps`.
+    snapshot does not hold, needs history: see `gaps`.
     """
 
     def __init__(self, losses: Losses, events: EventFactory) -> None:
@@ -67,7 +67,7 @@ class LineRegistry:
         return losses
 
     def advance(self, outcome: Outcome) -> None:
-        """Every line that has caught up has handled this record of the log, learnable or not."""
+        """Move on to the next record of the log: every line that has caught up has handled this one."""
         self.next_offset = outcome.offset + 1
         if outcome.learnable:
             self._recent.add(outcome, self._events.dependencies.recent_bytes())
@@ -125,7 +125,7 @@ class LineRegistry:
         self._catch_up(line)
 
     def fail(self, line: LearningLine, reason: str) -> None:
-        """A line has failed for good."""
+        """Remove a line for good: it is never built again, and its run has failed if it was not over."""
         self.failed.add(line.name)
         self.learning.pop(line.name, None)
         self._events.add_line_failed(line.line, line.revision, line.offset, reason, line.trace)

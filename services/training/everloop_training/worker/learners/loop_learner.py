@@ -96,8 +96,8 @@ class LossReporter:
 class LoopLearner:
     """All lines of a loop, fed with the records of the outcome log in order; those seen before are ignored.
 
-    `take_events` gives what has followed from them. Pickled, it is the loop's part of a snapshot; `attach` makes it
-    work again. `live` says that the log as of the start has been learned, so that owed versions may be made.
+    `take_events` gives what has followed from them. Pickled, it is the loop's part of a snapshot; `attach` completes a
+    restored one. `live` says that the log as of the start has been learned, so that owed versions may be made.
     """
 
     def __init__(self, state: LoopState, partition: int, dependencies: LearnerDependencies) -> None:
@@ -115,7 +115,7 @@ class LoopLearner:
         self.versions.on_loop_state(state)
 
     def attach(self, dependencies: LearnerDependencies) -> None:
-        """Make a learner out of a snapshot work again."""
+        """Give a learner that was restored from a snapshot its dependencies."""
         self.events.attach(dependencies)
         self.live = False
 
@@ -152,7 +152,7 @@ class LoopLearner:
         self.drift_runs.start_waiting()
 
     def learn_history(self, gap: HistoryGap, outcomes: Iterable[Outcome]) -> None:
-        """A line learns history, as the other lines did."""
+        """Let a line learn outcomes of the past, with the labels that the other lines learned."""
         self.lines.learn_history(gap, self.learnable.admit_again(outcomes))
 
     def on_loop_state(self, state: LoopState) -> None:

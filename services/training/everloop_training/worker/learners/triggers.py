@@ -39,7 +39,7 @@ class RunTriggers:
     next_fire: float | None = None
 
     def restart_counts(self, outcomes: int) -> None:
-        """A run has started after this many outcomes of the loop: count from here."""
+        """Count anew: a run has started after this many outcomes of the loop."""
         self.labels = self.feedback = 0
         self.outcomes_at_run = outcomes
         self.served.clear()

@@ -30,7 +30,7 @@ class VersionMaker:
         return {name: value for name, value in vars(self).items() if name != "_retry_at"}
 
     def on_loop_state(self, state: LoopState) -> None:
-        """The registry waits for a version of the line that won the gate: it is owed from now on, once."""
+        """Owe a version of the line that won the gate, once, while the registry waits for it."""
         winner = state.data.winner if state.data.stage == "training" else None
         if winner and winner != self.winner:
             self.owed[winner] = "gate"
