@@ -116,6 +116,6 @@ def event_classes(base: type[Event] = Event) -> Iterator[type[Event]]:
         yield from event_classes(cls)
 
 
-def at(clock: float) -> datetime:
-    """Seconds since the epoch as an aware datetime in UTC."""
-    return datetime.fromtimestamp(clock, UTC)
+def utc_time(seconds: float) -> datetime:
+    """The time so many seconds after the epoch, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -20,7 +20,7 @@ from tests.http_apps import http_app
 from everloop.local.ports import free_port
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
-from everloop_schemas.envelope import Event, Topic, at
+from everloop_schemas.envelope import Event, Topic, utc_time
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
 from everloop_schemas.topology import SERVICES
@@ -119,9 +119,9 @@ def _rest(served: Served) -> APIRouter:
 
 def _state() -> LoopState:
     data = LoopStateData(
-        spec=LoopSpec.model_validate(MARKET), champion=LiveVersion(version="0", since=at(0)), sequence=1
+        spec=LoopSpec.model_validate(MARKET), champion=LiveVersion(version="0", since=utc_time(0)), sequence=1
     )
-    return LoopState(id="s", time=at(0), subject="0", loop="market", revision=3, data=data)
+    return LoopState(id="s", time=utc_time(0), subject="0", loop="market", revision=3, data=data)
 
 
 async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> None:

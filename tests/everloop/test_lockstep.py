@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-
 from everloop.local.kafka import Broker
 from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
 from everloop.topics import KafkaTopicReader
-from everloop_schemas.envelope import Event, at
+from everloop_schemas.envelope import Event, utc_time
 from everloop_schemas.feature import (
     EntityState,
     EntityStateData,
@@ -31,7 +31,7 @@ LAGGED = LoopSpec.model_validate(SPEC | {"features": [{"fields": "all"}, {"name"
 
 def _event(kind: type[Event], name: str, subject: str, cause: str, data: Any) -> Event:
     return kind(  # type: ignore[call-arg]
-        id=name, time=at(0), subject=subject, loop="market", causationid=cause, data=data
+        id=name, time=utc_time(0), subject=subject, loop="market", causationid=cause, data=data
     )
 
 
@@ -40,8 +40,8 @@ def _outcome(row: str) -> Event:
         prediction_id=row,
         entity="default",
         label=True,
-        labelled=at(0),
-        predicted=at(0),
+        labelled=utc_time(0),
+        predicted=utc_time(0),
         features={},
         prediction=True,
         version="0",
@@ -52,7 +52,7 @@ def _outcome(row: str) -> Event:
 
 
 def _joined(row: str, observed: float) -> Event:
-    data = LabelJoinedData(prediction_id=row, entity="default", label=True, observed=at(observed))
+    data = LabelJoinedData(prediction_id=row, entity="default", label=True, observed=utc_time(observed))
     return _event(LabelJoined, f"j-{row}", "default", f"o-{row}", data)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, State, compile_features, event_costs
-from everloop_schemas.envelope import at
+from everloop_schemas.envelope import utc_time
 from everloop_schemas.loop import LoopSpec
 
-NOW = at(1_700_000_000)
+NOW = utc_time(1_700_000_000)
 
 
 def plan_of(*features: dict[str, Any]) -> FeaturePlan:

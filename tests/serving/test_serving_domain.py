@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from everloop_features import compile_features
 from everloop_models import ModelPrediction
-from everloop_schemas.envelope import Fields, Scalar, at
+from everloop_schemas.envelope import Fields, Scalar, utc_time
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
@@ -58,7 +58,8 @@ def served(champion: Scripted, candidate: Scripted | None = None, share: float =
 
 def predict_once(loop: ServedLoop, prediction_id: str = "p") -> PredictionResult:
     """One prediction, timed by a clock that ticks at each reading."""
-    request, ticks = PredictionRequest(prediction_id, "default", {"price": 1.0}, at(0), "cause", None, "rest"), count()
+    request = PredictionRequest(prediction_id, "default", {"price": 1.0}, utc_time(0), "cause", None, "rest")
+    ticks = count()
     return predict(loop, request, lambda: float(next(ticks)))
 
 
@@ -72,10 +73,10 @@ def made(prediction_id: str, version: str = "0") -> PredictionMade:
         role="baseline",
         propensity=1,
         latency_ms=0,
-        observed=at(0),
+        observed=utc_time(0),
         door="stream",
     )
-    return PredictionMade(id=prediction_id, time=at(0), subject=prediction_id, loop="market", data=data)
+    return PredictionMade(id=prediction_id, time=utc_time(0), subject=prediction_id, loop="market", data=data)
 
 
 def test_the_split_never_changes() -> None:
@@ -241,7 +242,7 @@ def test_only_the_latest_predictions_are_remembered_and_the_first_on_the_topic_c
 
 
 def test_the_published_state_of_an_entity_counts_unless_our_own_requests_are_ahead_of_it() -> None:
-    entities, now = EntityStates(2), at(1000)
+    entities, now = EntityStates(2), utc_time(1000)
     entities.apply_published("market", "e", {"n": 5}, 5, now)
     entities.apply_own("market", "e", {"n": 6}, now)
 
@@ -324,8 +325,8 @@ def test_large_entity_states_are_evicted_by_their_bytes() -> None:
     states = EntityStates(1_000, limit_bytes=1_000_000)
 
     for n in range(100):
-        states.apply_published("market", f"e{n}", {"ring": [float(n)]}, 1, at(0), size=50_000)
-        states.apply_own("market", f"e{n}", {"ring": [float(n)]}, at(0), size=10_000)
+        states.apply_published("market", f"e{n}", {"ring": [float(n)]}, 1, utc_time(0), size=50_000)
+        states.apply_own("market", f"e{n}", {"ring": [float(n)]}, utc_time(0), size=10_000)
         assert states.bytes <= 1_000_000
 
     assert len(states) == 3

@@ -12,7 +12,7 @@ from tests.tasks import cancel
 
 from everloop_features import FeaturePlan
 from everloop_models import ArtifactUnavailable, ModelPrediction
-from everloop_schemas.envelope import Fields, at
+from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState
 from everloop_schemas.serving import VersionState
@@ -81,7 +81,9 @@ class LoopsHarness:
         self.loader = MemoryLoader()
         self.reports: list[VersionState] = []
         loads = VersionLoads(self.loader, NoMetrics(), LoadRetries(3, 0.0))
-        self.loops = LoadedLoops(loads, LabelCountsByLoop(), self.reports.append, instance="one", clock=lambda: at(0))
+        self.loops = LoadedLoops(
+            loads, LabelCountsByLoop(), self.reports.append, instance="one", clock=lambda: utc_time(0)
+        )
 
     async def apply(self, state: LoopState) -> ServedLoop:
         """The loop once a state's versions are loaded."""
@@ -106,7 +108,7 @@ async def harness() -> AsyncIterator[LoopsHarness]:
 
 def v(name: str) -> LiveVersion:
     """A version with an artifact somewhere."""
-    return LiveVersion(version=name, uri=f"memory://{name}", sha256=name, since=at(0))
+    return LiveVersion(version=name, uri=f"memory://{name}", sha256=name, since=utc_time(0))
 
 
 async def test_a_refresh_is_served_only_once_it_is_loaded_and_the_old_one_until_then(

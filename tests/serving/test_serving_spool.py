@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.tasks import cancel
 
-from everloop_schemas.envelope import Event, at
+from everloop_schemas.envelope import Event, utc_time
 from everloop_schemas.ingest import EventReceivedData
 from everloop_schemas.serving import ObservationReceived
 from everloop_serving.adapters.delivery import publish_spool
@@ -36,8 +36,8 @@ async def main():
     async with DiskSpool(Path(sys.argv[1]), limit=10**9, segment_bytes=20_000, fsync=sys.argv[2]) as spool:
         n = 0
         while True:
-            data = EventReceivedData(entity="e", fields={"n": n}, received=at(0))
-            spool.append([ObservationReceived(id=str(n), time=at(0), subject="e", loop="market", data=data)])
+            data = EventReceivedData(entity="e", fields={"n": n}, received=utc_time(0))
+            spool.append([ObservationReceived(id=str(n), time=utc_time(0), subject="e", loop="market", data=data)])
             await spool.synced()
             print(n, flush=True)
             n += 1
@@ -48,8 +48,8 @@ asyncio.run(main())
 
 def event(n: int, text: str = "") -> ObservationReceived:
     """The n-th observation."""
-    data = EventReceivedData(entity="e", fields={"n": n, "text": text}, received=at(0))
-    return ObservationReceived(id=str(n), time=at(0), subject="e", loop="market", data=data)
+    data = EventReceivedData(entity="e", fields={"n": n, "text": text}, received=utc_time(0))
+    return ObservationReceived(id=str(n), time=utc_time(0), subject="e", loop="market", data=data)
 
 
 def spool_in(folder: Path, **options: Any) -> DiskSpool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sql
 
-from everloop_schemas.envelope import at
+from everloop_schemas.envelope import utc_time
 from everloop_shared.outbox import add_kernel_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -55,4 +55,4 @@ FOLD = (decisions, loops, versions, working)
 
 def to_micros(time: datetime) -> int:
     """A column `time_us`: microseconds since the epoch, exact."""
-    return (time - at(0)) // timedelta(microseconds=1)
+    return (time - utc_time(0)) // timedelta(microseconds=1)

@@ -6,7 +6,7 @@ import pytest
 
 from everloop.memory_bus.broker import BoundedBroker
 from everloop.memory_bus.errors import MemoryBusFull
-from everloop_schemas.envelope import Event, at
+from everloop_schemas.envelope import Event, utc_time
 from everloop_schemas.feature import LabelJoined, LabelJoinedData
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 
@@ -14,13 +14,13 @@ ROOM_FOR_TWO = 1_200
 
 
 def _received(name: str) -> Event:
-    data = EventReceivedData(entity=name, fields={}, received=at(0))
-    return EventReceived(id=name, loop="l", subject=name, time=at(0), data=data)
+    data = EventReceivedData(entity=name, fields={}, received=utc_time(0))
+    return EventReceived(id=name, loop="l", subject=name, time=utc_time(0), data=data)
 
 
 def _joined(name: str) -> Event:
     data = LabelJoinedData(prediction_id=name, entity=name, label=True)
-    return LabelJoined(id=name, loop="l", subject=name, time=at(0), data=data)
+    return LabelJoined(id=name, loop="l", subject=name, time=utc_time(0), data=data)
 
 
 async def test_a_full_bus_takes_nothing_from_outside_and_lets_what_follows_through() -> None:

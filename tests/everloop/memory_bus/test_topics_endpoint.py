@@ -18,7 +18,7 @@ from everloop.memory_bus.api import router
 from everloop.memory_bus.broker import BoundedBroker
 from everloop.memory_bus.settings import environment_of
 from everloop.topics import HttpTopicReader, reader
-from everloop_schemas.envelope import Event, at
+from everloop_schemas.envelope import Event, utc_time
 from everloop_schemas.feature import LabelJoined, LabelJoinedData
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.service import Service
@@ -29,7 +29,7 @@ TOPIC = LabelJoined.topic.name
 
 def _joined(name: str) -> Event:
     data = LabelJoinedData(prediction_id=name, entity=name, label=True)
-    return LabelJoined(id=name, loop="l", subject=name, time=at(0), data=data)
+    return LabelJoined(id=name, loop="l", subject=name, time=utc_time(0), data=data)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from everloop_models.first_load import try_artifact
 from everloop_models.store import ArtifactStore
 from everloop_registry.domain.samples import sample_value
 from everloop_registry.metrics import CHECK_SECONDS
-from everloop_schemas.envelope import Fields, at
+from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
@@ -61,7 +61,7 @@ class ChildProcessArtifactChecks:
 def _sample_vector(spec: LoopSpec) -> Fields:
     """The feature vector of a sample observation."""
     plan = compile_features(spec)
-    return plan.apply(plan.empty(), {name: sample_value(of) for name, of in spec.fields.items()}, at(0))[1]
+    return plan.apply(plan.empty(), {name: sample_value(of) for name, of in spec.fields.items()}, utc_time(0))[1]
 
 
 def _shorten(number: int) -> str:

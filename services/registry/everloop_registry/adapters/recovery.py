@@ -15,7 +15,7 @@ from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.metrics import LEFT_OUT_DECISIONS
 from everloop_registry.tables import FOLD, decisions, to_micros
-from everloop_schemas.envelope import at
+from everloop_schemas.envelope import utc_time
 from everloop_schemas.registry import Decided
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.routes import Engine, EngineFactory, LogReader, connected
@@ -103,7 +103,7 @@ class TopicRecovery:
         self, loop: str, records: DecisionsBySequence, truncated: bool, unpublished: int | None
     ) -> RecoveryResult:
         store = self._unit.store
-        decision_log = await store.open(loop, DecisionContext(None, None, at(0)))
+        decision_log = await store.open(loop, DecisionContext(None, None, utc_time(0)))
         last = decision_log.state.sequence if decision_log.state else -1
         await self._check_same_log(loop, records, last if unpublished is None else unpublished - 1)
         missing = [sequence for sequence in sorted(records) if sequence > last]

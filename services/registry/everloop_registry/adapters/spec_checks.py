@@ -10,7 +10,7 @@ from everloop_models import ModelSpecInvalid
 from everloop_models.first_load import PRELOADED_MODULES
 from everloop_models.trial import check_models
 from everloop_registry.domain.samples import sample_value
-from everloop_schemas.envelope import Fields, at
+from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
@@ -92,6 +92,6 @@ def _sample_vectors(spec: LoopSpec, plan: FeaturePlan) -> list[Fields]:
     """The feature vectors of some sample observations of one entity."""
     state, vectors = plan.empty(), []
     for i in range(SAMPLE_OBSERVATIONS):
-        state, vector = plan.apply(state, {f: sample_value(of, i) for f, of in spec.fields.items()}, at(i))
+        state, vector = plan.apply(state, {f: sample_value(of, i) for f, of in spec.fields.items()}, utc_time(i))
         vectors.append(vector)
     return vectors

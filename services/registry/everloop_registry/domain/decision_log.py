@@ -11,7 +11,7 @@ from typing import TypeVar
 from everloop_registry.domain.loop import GENESIS, Loop, fold
 from everloop_registry.domain.working_state import WorkingState
 from everloop_schemas.catalogue import decode
-from everloop_schemas.envelope import Data, Event, at, derived_id
+from everloop_schemas.envelope import Data, Event, derived_id, utc_time
 from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 
@@ -109,7 +109,7 @@ class DecisionLog:
 
 def fold_decisions(loop: str, wires: Sequence[bytes]) -> Loop | None:
     """The fold of a loop's first decisions, as they are on the wire; None without any."""
-    decision_log = DecisionLog(loop, DecisionContext(None, None, at(0)))
+    decision_log = DecisionLog(loop, DecisionContext(None, None, utc_time(0)))
     for wire in wires:
         decision = decode(Decided.topic.name, wire)
         assert isinstance(decision, Decided), "the topic holds nothing else"
