@@ -27,7 +27,7 @@ from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from everloop_schemas.envelope import at
+from everloop_schemas.envelope import utc_time
 from everloop_schemas.ingest import EventReceivedData
 from everloop_schemas.serving import ObservationReceived
 from everloop_serving.adapters.spool import DiskSpool
