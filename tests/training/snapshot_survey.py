@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from tests.training.training_world import alert, make_learner, outcomes, spec, state
+from tests.training.training_harness import alert, make_learner, outcomes, spec, state
 
 from everloop_models.allow_list import format_uses
 from everloop_models.opcodes import Use, uses

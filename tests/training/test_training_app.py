@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.builders.running import http_client, until
-from tests.training.training_world import (
+from tests.training.training_harness import (
     RunningTraining,
     alert,
     event,
@@ -86,7 +86,7 @@ async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: M
 
 
 async def test_only_a_drift_of_the_served_error_starts_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
-    of_a_feature = alert(650, 601, "feature", kind="data", subject="a")
+    of_a_feature = alert(650, 601, "feature", kind="data", of="a")
     async with running_training(broker, tmp_path) as training:
         await training.publish(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))
 

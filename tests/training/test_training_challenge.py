@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.training.training_world import dependencies
+from tests.training.training_harness import dependencies
 
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import ChallengeUpdated, Line

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.training_world import START, state
+from tests.training.training_harness import START, state
 
 from everloop_learning.loops import KnownLoops
 from everloop_models.store import ArtifactStore

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.training.test_training_dispatcher import dispatcher, learn, open_partition, put_snapshots_in_place, send
-from tests.training.training_world import event, losses, running_training, spec, state
+from tests.training.training_harness import event, losses, running_training, spec, state
 
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import ChallengeUpdated, RunRequested

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from tests.training.snapshot_survey import survey
-from tests.training.training_world import alert, dependencies, losses, outcomes, state
+from tests.training.training_harness import alert, dependencies, losses, outcomes, state
 
 from everloop_models.allow_list import format_uses
 from everloop_schemas.training import RunRequested

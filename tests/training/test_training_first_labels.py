@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.training.training_world import event, make_learner
+from tests.training.training_harness import event, make_learner
 
 from everloop_learning.outcome import Outcome
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from tests.builders.running import until
-from tests.training.training_world import alert, event, losses, of, state
+from tests.training.training_harness import alert, event, losses, of, state
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.training import ChallengeUpdated, RunRequested

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.training.training_world import (
+from tests.training.training_harness import (
     START,
     MemoryArtifacts,
     alert,

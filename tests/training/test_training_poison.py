@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.training_world import event, losses, running_training, spec, state
+from tests.training.training_harness import event, losses, running_training, spec, state
 
 from everloop_learning.outcome import Outcome
 from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetter

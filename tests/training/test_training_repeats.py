@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from tests.training.training_world import dependencies, losses, make_learner, outcomes, state
+from tests.training.training_harness import dependencies, losses, make_learner, outcomes, state
 
 from everloop_learning.outcome import Outcome
 from everloop_training.worker.learners.loop_learner import LoopLearner

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from tests.training.training_world import (
+from tests.training.training_harness import (
     MemoryArtifacts,
     alert,
     dependencies,

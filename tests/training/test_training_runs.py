@@ -6,7 +6,7 @@ import pickle
 from datetime import timedelta
 
 import pytest
-from tests.training.training_world import (
+from tests.training.training_harness import (
     START,
     alert,
     dependencies,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.training.training_world import event, spec
+from tests.training.training_harness import event, spec
 
 from everloop_learning.outcome import Outcome
 from everloop_schemas.cron import Cron

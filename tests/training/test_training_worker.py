@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.builders.running import until
-from tests.training.training_world import event, losses, running_training, state
+from tests.training.training_harness import event, losses, running_training, state
 
 from everloop_schemas.training import ChallengeUpdated, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from tests.databases import database_url
 from tests.registry.registry_harness import LOOP_FILE, registry_on, store_model
-from tests.training.training_world import event as outcome_event
+from tests.training.training_harness import event as outcome_event
 
 from everloop.backup.logs import ClusterReader
 from everloop.backup.records import BackupRecord

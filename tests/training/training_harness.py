@@ -6,19 +6,21 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.builders.events import drift_detected, outcome_observed
+from tests.builders.loops import NOW, live_version, loop_spec, loop_state
 from tests.builders.running import RunningService, run_until_exit
 
 from everloop_learning.outcome import Outcome
 from everloop_models import ArtifactUnavailable, OnlineModel, save, verify_and_load
-from everloop_schemas.envelope import Event, Scalar
-from everloop_schemas.feature import OutcomeObserved, OutcomeObservedData
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.monitoring import DriftDetected, DriftDetectedData
-from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.monitoring import DriftDetected
+from everloop_schemas.registry import BASELINE, LoopState
 from everloop_schemas.training import ChallengeUpdated
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_training.adapters.supervisor import StartWorker
@@ -30,31 +32,19 @@ from everloop_training.worker.learners.learning_line import SavedVersion
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 T = TypeVar("T", bound=Event)
-START = datetime(2026, 1, 1, tzinfo=UTC)
+START = NOW
 LOGISTIC = {"estimator": "river.linear_model.LogisticRegression", "scale": True}
 
 
-def spec(**parts: Any) -> LoopSpec:
-    whole: dict[str, Any] = {
-        "loop": "market",
-        "task": "binary",
-        "schema": {"a": {"type": "number"}, "b": {"type": "number"}},
-        "models": [LOGISTIC],
-    }
-    return LoopSpec.model_validate({**whole, **parts})
+def spec(**fields: Any) -> LoopSpec:
+    schema = {"a": {"type": "number"}, "b": {"type": "number"}}
+    return loop_spec(**{"schema": schema, "models": [LOGISTIC], **fields})
 
 
-def state(sequence: int = 0, champion: str = "0", of: LoopSpec | None = None, **parts: Any) -> LoopState:
-    whole = of or spec()
-    candidate = parts.pop("candidate", None)
-    data = LoopStateData(
-        spec=whole,
-        champion=LiveVersion(version=champion, since=START),
-        candidate=LiveVersion(version=candidate, since=START) if candidate else None,
-        sequence=sequence,
-        **parts,
-    )
-    return LoopState(id=f"s{sequence}", time=START, subject=champion, loop=whole.loop, revision=1, data=data)
+def state(sequence: int = 0, champion: str = BASELINE, of: LoopSpec | None = None, **data: Any) -> LoopState:
+    candidate = data.pop("candidate", None)
+    data["candidate"] = live_version(candidate) if candidate else None
+    return loop_state(of or spec(), champion=champion, sequence=sequence, **data)
 
 
 def label_of(a: float, flipped: bool = False) -> bool:
@@ -66,26 +56,10 @@ def event(i: int, loop: str = "market", flipped: bool = False, **parts: Any) -> 
     rng = random.Random(i)
     a, b = rng.random(), rng.random()
     when = START + timedelta(minutes=i)
-    label: Scalar | None = parts.pop("label", label_of(a, flipped))
-    data: dict[str, Any] = {
-        "prediction_id": f"p{i}",
-        "entity": "default",
-        "label": label,
-        "labelled": when,
-        "predicted": when,
-        "features": {"a": a, "b": b},
-        "prediction": False,
-        "version": "0",
-        "role": "baseline",
-        "propensity": 1.0,
-    }
-    return OutcomeObserved(
-        id=f"o{i}-{parts.get('correction', 0)}",
-        time=when,
-        subject=f"p{i}",
-        loop=loop,
-        revision=1,
-        data=OutcomeObservedData.model_validate({**data, **parts}),
+    label = parts.pop("label", label_of(a, flipped))
+    data = {"time": when, "labelled": when, "predicted": when, "features": {"a": a, "b": b}, "prediction": False}
+    return outcome_observed(
+        f"p{i}", label, **{"id": f"o{i}-{parts.get('correction', 0)}", "loop": loop, **data, **parts}
     )
 
 
@@ -93,19 +67,8 @@ def outcomes(start: int, stop: int, **parts: Any) -> list[Outcome]:
     return [Outcome.from_event(event(i, **parts), i) for i in range(start, stop)]
 
 
-def alert(offset: int, change_point: int, ident: str = "alert", **changes: Any) -> DriftDetected:
-    data = DriftDetectedData(
-        detector="hddm_w",
-        offset=offset,
-        change_point=change_point,
-        outcomes=offset + 1,
-        outcomes_since_change=offset - change_point,
-        error_before=0.1,
-        error_after=0.6,
-        version="0",
-        **changes,
-    )
-    return DriftDetected(id=ident, time=START, subject="0", loop="market", revision=1, data=data)
+def alert(offset: int, change_point: int, ident: str = "alert", kind: str = "concept", **changes: Any) -> DriftDetected:
+    return drift_detected(offset, change_point, kind, **{"id": ident, **changes})
 
 
 @dataclass
