@@ -27,7 +27,7 @@ EndpointName = Literal["events", "labels", "feedback"]
 
 
 @dataclass(frozen=True)
-class RejectedEntry:
+class RefusedEntry:
     """An entry that was rejected: its index in the request, its id if it has one, and its errors."""
 
     index: int
@@ -41,7 +41,7 @@ class CheckedEntries:
 
     events: list[Event] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    rejected: list[RejectedEntry] = field(default_factory=list)
+    rejected: list[RefusedEntry] = field(default_factory=list)
 
     def __iadd__(self, other: CheckedEntries) -> Self:
         self.events += other.events
@@ -75,7 +75,7 @@ class Handlers:
             if isinstance(event, Event) and len(event.encode()) > self.max_event_bytes:
                 event = [FieldError("data", f"is over {self.max_event_bytes:,} bytes; send less in one event")]
             if isinstance(event, list):
-                checked.rejected.append(RejectedEntry(index, _given_id(entry), event))
+                checked.rejected.append(RefusedEntry(index, _given_id(entry), event))
             else:
                 checked.events.append(event)
                 checked.ids.append(event.id if endpoint == "events" else event.subject)

@@ -97,9 +97,9 @@ class BackupManifest(_Frozen):
 def read(folder: Path) -> BackupManifest:
     """The manifest of a backup; raises BackupDamaged where there is none that can be read."""
     try:
-        whole = BackupManifest.model_validate_json(_read(folder, FILE, MAX_MANIFEST_BYTES))
-        _check_paths(whole)
-        return whole
+        saved = BackupManifest.model_validate_json(_read(folder, FILE, MAX_MANIFEST_BYTES))
+        _check_paths(saved)
+        return saved
     except FileNotFoundError as e:
         fix = "Name the folder that `everloop backup` wrote."
         raise BackupDamaged(f"{folder} is no backup: it has no {FILE}.", fix) from e
@@ -114,22 +114,22 @@ def _explain(error: Exception) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, and {error.error_count() - 1} more"
 
 
-def _check_paths(whole: BackupManifest) -> None:
+def _check_paths(saved: BackupManifest) -> None:
     """Raises ValueError unless every file has the path that a backup gives it, once."""
-    for log in whole.topics:
-        expected = [f"topics/{log.name}/{n}.jsonl.gz" for n in range(whole.partitions)]
+    for log in saved.topics:
+        expected = [f"topics/{log.name}/{n}.jsonl.gz" for n in range(saved.partitions)]
         if [part.file.path for part in log.partitions] != expected[: len(log.partitions)]:
             raise ValueError(f"{log.name}: the files of its partitions have other paths than a backup gives them")
         if reversed_ends := [n for n, part in enumerate(log.partitions) if part.start > part.end]:
             raise ValueError(f"{log.name}/{reversed_ends[0]} ends before it starts")
-    for artifact in whole.artifacts:
+    for artifact in saved.artifacts:
         if not is_name(artifact.name) or artifact.file.path != f"artifacts/{artifact.name}":
             raise ValueError(f"{artifact.name!r:.100} is no name of an artifact, or its file has another path")
-    if wrong_paths := [file.path for file in whole.snapshots if not file.path.startswith("snapshots/")]:
+    if wrong_paths := [file.path for file in saved.snapshots if not file.path.startswith("snapshots/")]:
         raise ValueError(f"{wrong_paths[0]} is no snapshot")
-    if twice := [path for path, n in Counter(file.path for file in whole.files()).items() if n > 1]:
+    if twice := [path for path, n in Counter(file.path for file in saved.files()).items() if n > 1]:
         raise ValueError(f"{twice[0]} is listed twice")
-    names = [log.name for log in whole.topics]
+    names = [log.name for log in saved.topics]
     if len(set(names)) < len(names):
         raise ValueError("a topic is listed twice")
 

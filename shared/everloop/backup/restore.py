@@ -34,28 +34,28 @@ IGNORED_FILES = {"logs", "supervisor.lock", "services.json"}
 
 
 def check_backup(source: Path, partitions: int, progress: BackupProgress) -> BackupManifest:
-    """The manifest of a backup that is whole and fits. Raises BackupDamaged and RestoreFailed; writes nothing."""
-    whole = manifest.read(source)
-    if whole.partitions != partitions:
-        what = f"The backup has {whole.partitions} partitions a topic, and EVERLOOP_PARTITIONS says {partitions}"
-        raise RestoreFailed(f"{what}.", f"Set EVERLOOP_PARTITIONS={whole.partitions}, for the services too.")
+    """The manifest of a backup that is complete and fits. Raises BackupDamaged and RestoreFailed; writes nothing."""
+    saved = manifest.read(source)
+    if saved.partitions != partitions:
+        what = f"The backup has {saved.partitions} partitions a topic, and EVERLOOP_PARTITIONS says {partitions}"
+        raise RestoreFailed(f"{what}.", f"Set EVERLOOP_PARTITIONS={saved.partitions}, for the services too.")
     kept = {topic.name: topic for topic in FOREVER_TOPICS}
     if unknown := [
-        log.name for log in whole.topics if log.name not in kept or kept[log.name].compacted != log.compacted
+        log.name for log in saved.topics if log.name not in kept or kept[log.name].compacted != log.compacted
     ]:
         raise RestoreFailed(
             f"This release has no such topic {', '.join(unknown)}.", "Restore with the release that made the backup."
         )
-    if short := [log.name for log in whole.topics if len(log.partitions) != partitions]:
+    if short := [log.name for log in saved.topics if len(log.partitions) != partitions]:
         raise BackupDamaged(f"{short[0]} has other than {partitions} partitions.", "Use another backup.")
-    progress.begin_stage("files verified", len(whole.files()))
-    for file in whole.files():
+    progress.begin_stage("files verified", len(saved.files()))
+    for file in saved.files():
         manifest.check(source, file)
         progress.advance()
-    for log in whole.topics:
+    for log in saved.topics:
         for part in log.partitions:
             log_file.check(source, log, part)
-    return whole
+    return saved
 
 
 def check_folder(folder: Path) -> None:
@@ -66,7 +66,7 @@ def check_folder(folder: Path) -> None:
         raise NotEmpty(what, "Name a folder that does not exist yet with --data.")
 
 
-async def restore(settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress) -> None:
+async def restore(settings: BackupSettings, source: Path, saved: BackupManifest, progress: BackupProgress) -> None:
     """Write everything to an empty cluster and folder; after a failure, remove what was written.
 
     Raises InstallationError.
@@ -74,13 +74,13 @@ async def restore(settings: BackupSettings, source: Path, whole: BackupManifest,
     async with cluster_errors(settings):
         await _check_cluster(settings)
         try:
-            topics = [TOPICS[log.name] for log in whole.topics]
+            topics = [TOPICS[log.name] for log in saved.topics]
             await ensure_topics(settings, topics, TOPICS_MADE_WITHIN_S)
-            await _write_topics(settings, source, whole, progress)
-            await _verify(settings, whole, progress)
-            write_files(settings, source, whole, progress)
+            await _write_topics(settings, source, saved, progress)
+            await _verify(settings, saved, progress)
+            write_files(settings, source, saved, progress)
         except BaseException as e:
-            await _remove_written(settings, whole, progress)
+            await _remove_written(settings, saved, progress)
             if isinstance(e, OSError | ArtifactUnavailable | ServiceError) and not isinstance(e, TimeoutError):
                 reason = getattr(e, "detail", None) or getattr(e, "strerror", None) or e
                 raise RestoreFailed(f"The restore cannot be finished: {reason}", "Nothing of it is left.") from e
@@ -120,11 +120,11 @@ async def _list_groups(client: AIOKafkaAdminClient) -> set[str]:
 
 
 async def _write_topics(
-    settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress
+    settings: BackupSettings, source: Path, saved: BackupManifest, progress: BackupProgress
 ) -> None:
-    progress.begin_stage("topics", whole.records())
+    progress.begin_stage("topics", saved.records())
     async with ClusterWriter(settings) as writer:
-        for log in whole.topics:
+        for log in saved.topics:
             for number, part in enumerate(log.partitions):
                 records, before = log_file.records(source, part), 0
                 end = None if log.compacted else part.end
@@ -133,13 +133,13 @@ async def _write_topics(
                     before = sent
 
 
-async def _verify(settings: BackupSettings, whole: BackupManifest, progress: BackupProgress) -> None:
+async def _verify(settings: BackupSettings, saved: BackupManifest, progress: BackupProgress) -> None:
     """Read everything back: the same records at the same offsets; of compacted topics, the same last values."""
-    progress.begin_stage("verified", whole.records())
+    progress.begin_stage("verified", saved.records())
     async with ClusterReader(settings) as reader:
-        topics = [TOPICS[log.name] for log in whole.topics]
+        topics = [TOPICS[log.name] for log in saved.topics]
         ends, starts = await reader.ends(topics), await reader.starts(topics)
-        for log in whole.topics:
+        for log in saved.topics:
             for number, part in enumerate(log.partitions):
                 bounds = starts[log.name, number], ends[log.name, number]
                 same = log.compacted or bounds == (part.start, part.end)
@@ -149,29 +149,29 @@ async def _verify(settings: BackupSettings, whole: BackupManifest, progress: Bac
 
 
 async def _read_digest(reader: ClusterReader, log: TopicLog, number: int, end: int, progress: BackupProgress) -> str:
-    whole = digest(log.compacted)
+    found = digest(log.compacted)
     if log.partitions[number].records:
         async for record in reader.read(log.name, number, end):
-            whole.add(record)
+            found.add(record)
             progress.advance()
-    return whole.hex()
+    return found.hex()
 
 
-def write_files(settings: BackupSettings, source: Path, whole: BackupManifest, progress: BackupProgress) -> None:
-    progress.begin_stage("artifacts and snapshots", len(whole.artifacts) + len(whole.snapshots))
+def write_files(settings: BackupSettings, source: Path, saved: BackupManifest, progress: BackupProgress) -> None:
+    progress.begin_stage("artifacts and snapshots", len(saved.artifacts) + len(saved.snapshots))
     store = ArtifactStore(settings.artifact_url)
-    for artifact in whole.artifacts:
+    for artifact in saved.artifacts:
         store.put(artifact.name, manifest.contents(source, artifact.file))
         progress.advance()
-    for snapshot in whole.snapshots:
+    for snapshot in saved.snapshots:
         write_atomically(settings.snapshots / Path(snapshot.path).name, manifest.contents(source, snapshot))
         progress.advance()
 
 
-async def _remove_written(settings: BackupSettings, whole: BackupManifest, progress: BackupProgress) -> None:
+async def _remove_written(settings: BackupSettings, saved: BackupManifest, progress: BackupProgress) -> None:
     for name in ("artifacts", "training"):  # neither existed before the restore
         shutil.rmtree(settings.data / name, ignore_errors=True)
-    names = [settings.topic_prefix + log.name for log in whole.topics]
+    names = [settings.topic_prefix + log.name for log in saved.topics]
     try:
         async with admin(settings) as client, asyncio.timeout(TOPICS_DELETED_WITHIN_S):
             await client.delete_topics(names)  # all of them: a new topic may not be listed yet
