@@ -1,4 +1,4 @@
-"""What every door does: problem details, limits, trace context."""
+"""What every HTTP endpoint does: problem details, limits, trace context."""
 
 from __future__ import annotations
 
