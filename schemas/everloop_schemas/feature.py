@@ -1,4 +1,4 @@
-"""What feature publishes: computed features, entity states, and outcomes (predictions joined with their labels)."""
+"""The events of feature: computed features, entity states, and outcomes (predictions joined with their labels)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from everloop_schemas.serving import Shadow
 
 
 class FeaturesComputedData(Data):
-    """The vector for one observation of the stream door; `fingerprint` tells it from another one under the same id."""
+    """The vector for one observation; `fingerprint` distinguishes it from another observation under the same id."""
 
     prediction_id: str
     entity: str
@@ -47,10 +47,10 @@ class EntityState(Event):
 
 
 class LabelJoinedData(Data):
-    """A label that found its prediction, told to the entity's own partition for `lag: label`.
+    """A label that was joined with its prediction, published to the entity's partition for features with `lag: label`.
 
-    `observed` is the observation's own time, `correction` counts the labels before this one: the last word on the
-    newest observation is the one that counts.
+    `observed` is the observation's own time, `correction` the number of labels before this one: the latest label of
+    the newest observation applies.
     """
 
     prediction_id: str
@@ -70,12 +70,12 @@ class LabelJoined(Event):
 
 
 class OutcomeObservedData(Data):
-    """A prediction with its truth.
+    """A prediction with its label.
 
-    `label` is None only where feedback said "not this" of a class and nobody has said what instead; `rejected`
-    is then that class. `correction` is 0 for the first word on a prediction and counts the later ones: a
-    correction is a new revision of the same outcome (same `subject`), never a second outcome. `source` is who gave
-    the feedback; `disputed` says that it contradicts a label, which stays.
+    `label` is None only where feedback ruled out a class and the label is not known; `rejected` is that class.
+    `correction` is 0 for the first label or feedback of a prediction and counts the later ones: a correction is a
+    new revision of the same outcome (same `subject`), never a second outcome. `source` is who gave the feedback;
+    `disputed` feedback contradicts a label, which stays.
     """
 
     prediction_id: str

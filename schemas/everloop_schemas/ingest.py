@@ -1,4 +1,4 @@
-"""What ingest publishes: observations, labels and feedback, as applications sent them."""
+"""The events of ingest: observations, labels and feedback, as applications sent them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from everloop_schemas.envelope import Data, Event, Fields, Scalar, Timestamp, To
 
 
 class EventReceivedData(Data):
-    """An observation. `fields` fit the loop's schema; `received` is when the door took it."""
+    """An observation. `fields` fit the loop's schema; `received` is the time of its arrival."""
 
     entity: str
     fields: Fields
@@ -16,7 +16,7 @@ class EventReceivedData(Data):
 
 
 class EventReceived(Event):
-    """An observation by the stream door. `id` is the application's own, and becomes the prediction id."""
+    """An observation that was sent to ingest. `id` is the application's own and becomes the prediction id."""
 
     topic: ClassVar[Topic] = Topic("ingest.event_received.v1", owner="ingest", keyed_by="loop/subject")
     type: Literal["ingest.event_received.v1"] = "ingest.event_received.v1"
@@ -37,7 +37,7 @@ class LabelReceivedData(Data):
 
 
 class LabelReceived(Event):
-    """The truth, or a user's opinion of a prediction, named by prediction id (`subject`)."""
+    """A label or feedback on a prediction; `subject` is the prediction id."""
 
     topic: ClassVar[Topic] = Topic("ingest.label_received.v1", owner="ingest", keyed_by="loop/subject")
     type: Literal["ingest.label_received.v1"] = "ingest.label_received.v1"

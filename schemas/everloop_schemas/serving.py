@@ -1,4 +1,4 @@
-"""What serving publishes: predictions, the observations REST brought, and how its versions are."""
+"""The events of serving: predictions, the observations of REST predictions, and the state of versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Role = Literal["baseline", "champion", "canary"]
 
 
 class ObservationReceived(Event):
-    """An observation by the REST door: it moves the entity's windows, and is predicted already."""
+    """An observation that was sent for a REST prediction: it is predicted, and updates the entity's windows."""
 
     topic: ClassVar[Topic] = Topic("serving.observation_received.v1", owner="serving", keyed_by="loop/subject")
     type: Literal["serving.observation_received.v1"] = "serving.observation_received.v1"
@@ -20,7 +20,7 @@ class ObservationReceived(Event):
 
 
 class Shadow(Data):
-    """What another version said about the same features, without being served."""
+    """The prediction of another version for the same features, which was not served."""
 
     version: str
     prediction: Scalar
@@ -30,8 +30,9 @@ class Shadow(Data):
 class PredictionMadeData(Data):
     """Everything about one prediction: training learns from it and never recomputes it.
 
-    `propensity` is the probability with which the split chose this version, `latency_ms` the model's own time.
-    `fingerprint` tells the observation from another one under the same id.
+    `propensity` is the probability with which the split chose this version, `latency_ms` the time of the model.
+    `door` is the way the observation came: the stream, or REST. `fingerprint` distinguishes the observation from
+    another one under the same id.
     """
 
     entity: str
@@ -60,9 +61,9 @@ class PredictionMade(Event):
 
 
 class VersionStateData(Data):
-    """How one version is on one serving instance. `reason` says why it failed or fell back.
+    """The state of one version on one serving instance; `reason` is why it failed or fell back.
 
-    `serving` is the version that answers there for the loop meanwhile, where the one named does not.
+    `serving` is the version that answers for the loop on that instance, while `version` does not.
     """
 
     version: str
