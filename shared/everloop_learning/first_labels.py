@@ -10,7 +10,7 @@ from everloop_learning.outcome import Outcome
 OPEN_PREDICTIONS = 20_000
 """Predictions without a label that counts, for which a later one is still learned: the latest."""
 MARKS_REMEMBERED = 100_000
-"""Records whose `first` differs from what their place says: the latest, for lines that are rebuilt from history."""
+"""Records whose mark differs from their own `first`: the latest, for lines that are rebuilt from history."""
 
 
 class FirstLabels:

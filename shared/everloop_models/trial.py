@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid
-from everloop_models.formats import build, check, format_of, model_format, save
+from everloop_models.errors import ArtifactCorrupt, FormatUnavailable, ModelBroken, ModelSpecInvalid
+from everloop_models.formats import ModelFormat, build, check, format_of, model_format, save
 from everloop_models.model import OnlineModel
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 
 EVENT_BUDGET_S = 0.02
 """CPU that one model may take to predict one event and learn from it."""
@@ -27,9 +28,16 @@ def check_models(spec: LoopSpec, vectors: Sequence[Fields] = ()) -> None:
     single call of a library may take any time: call this in a process that can be killed.
     """
     for i, model in enumerate(spec.models):
-        model_format(format_of(model)).check_parameters(model, spec, f"models.{i}")
+        _format_of(model, f"models.{i}").check_parameters(model, spec, f"models.{i}")
     for i in range(len(spec.models)):
         _try(spec, i, vectors or _sample_vectors(spec))
+
+
+def _format_of(model: ModelSpec, field: str) -> ModelFormat:
+    try:
+        return model_format(format_of(model))
+    except FormatUnavailable as e:
+        raise ModelSpecInvalid(field, e.detail) from e
 
 
 def _try(spec: LoopSpec, number: int, vectors: Sequence[Fields]) -> None:

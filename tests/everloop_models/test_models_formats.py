@@ -14,6 +14,7 @@ import pytest
 from everloop_models import (
     ArtifactCorrupt,
     FormatUnavailable,
+    ModelSpecInvalid,
     OnlineModel,
     build,
     library_versions,
@@ -23,6 +24,7 @@ from everloop_models import (
 from everloop_models import formats as formats_module
 from everloop_models.formats import FORMATS, ModelFormat, format_of, model_format
 from everloop_models.formats.river import format as river_format
+from everloop_models.trial import check_models
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 
@@ -71,6 +73,15 @@ def test_a_format_whose_library_is_not_installed_says_so(monkeypatch: pytest.Mon
 
     with pytest.raises(FormatUnavailable, match="format absent need a library that is not installed here"):
         model_format("absent")
+
+
+def test_a_spec_is_refused_by_field_where_the_library_of_its_format_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(formats_module.FORMATS, "river", "everloop_models.formats.absent")
+
+    with pytest.raises(ModelSpecInvalid, match=r"models\.0: models of format river need a library"):
+        check_models(spec())
 
 
 @pytest.mark.parametrize("name", OLD_ARTIFACTS)

@@ -9,14 +9,14 @@ from everloop_models.errors import ModelSpecInvalid
 from everloop_schemas.envelope import Scalar
 
 MAX_MEMBERS = 100
-LARGEST = 10_000.0
-LARGEST_SEED = 2**32 - 1
-MAX_TEXT = 100
+MAX_NUMBER = 10_000.0
+MAX_SEED = 2**32 - 1
+MAX_TEXT_CHARACTERS = 100
 REPEATED = ("degree", "lam", "lambda_value", "level", "w")
 """Parameters that multiply the work of an event, beside all that count members (`n_models`, `n_estimators`...)."""
 NUMBERS_BY_DEFAULT_NONE = ("max_depth", "max_nodes", "seed", "window_size")
 NUMBERS_BY_DEFAULT_TEXT = ("max_features",)
-"""Where river's default is None, or a word, and a number may be given; elsewhere None stands for an object."""
+"""Parameters that take a number although River's default is None or text; elsewhere None stands for an object."""
 
 
 def check_parameter(parameter: Parameter, value: Scalar | None, field: str) -> None:
@@ -47,15 +47,15 @@ def check_parameter(parameter: Parameter, value: Scalar | None, field: str) -> N
 def _check_text(default: object, value: str, field: str) -> None:
     if default is not Parameter.empty and not isinstance(default, str):
         raise ModelSpecInvalid(field, "must not be text; river's default is " + repr(default)[:40])
-    if len(value) > MAX_TEXT:
-        raise ModelSpecInvalid(field, f"must have at most {MAX_TEXT} characters")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ModelSpecInvalid(field, f"must have at most {MAX_TEXT_CHARACTERS} characters")
 
 
 def _check_number(name: str, default: object, value: float, field: str) -> None:
     usual = abs(default) if isinstance(default, int | float) else 0
-    smallest, largest = 0.0, max(LARGEST, usual)
+    smallest, largest = 0.0, max(MAX_NUMBER, usual)
     if name == "seed":
-        largest = LARGEST_SEED
+        largest = MAX_SEED
     elif name in REPEATED or (name.startswith("n_") and usual <= MAX_MEMBERS):
         largest = MAX_MEMBERS
     elif isinstance(default, float):
