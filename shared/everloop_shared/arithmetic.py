@@ -1,4 +1,4 @@
-"""Arithmetic that stays finite whatever finite numbers come in, and sums that can be taken back to the last bit."""
+"""Arithmetic that stays finite for any finite numbers, and exact sums from which terms can be subtracted again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from statistics import median
 
 LARGEST = 1e150
-"""Numbers count as no larger than this: their differences, squares and sums are then finite in a double."""
+"""Larger numbers count as this: so differences, squares and sums stay finite in a double."""
 UNITS = 2**200
-"""Exact sums are whole numbers of 1/UNITS: no term is absorbed by a larger one, and no order matters."""
+"""Exact sums are integers in units of 1/UNITS: no term is rounded away, and the order does not matter."""
 _UNITS = float(UNITS)
 FIRST = 30
 FARTHEST = 20.0
 
 
 def bounded(value: object) -> float:
-    """The number as a float within ±LARGEST, NaN as LARGEST; whole numbers may have any size. TypeError for text."""
+    """The number as a float within ±LARGEST, NaN as LARGEST; integers may have any size. TypeError for text."""
     if not isinstance(value, int | float):
         raise TypeError(f"{value!r:.80} is not a number")
     return float(max(-LARGEST, min(LARGEST, value)))
@@ -29,24 +29,24 @@ def distance(a: object, b: object) -> float:
 
 
 def exact(value: object) -> int:
-    """The number as a term of an exact sum: add it to count it in, subtract it to count it out again."""
+    """The number as a term of an exact sum, to be added and later subtracted again."""
     if type(value) is not float or not -LARGEST <= value <= LARGEST:
         value = bounded(value)
     return int(value * _UNITS)
 
 
 def mean(total: int, n: int = 1) -> float:
-    """What an exact sum comes to, shared among `n`."""
+    """The value of an exact sum divided by `n`."""
     return total / (n * UNITS)
 
 
 @dataclass(slots=True)
 class Spread:
-    """How far numbers usually lie from their centre, so that one among thousands says next to nothing.
+    """The usual distance of numbers from their centre, robust against single outliers.
 
     Running means: `centre` of the numbers, `width` of their distances from it. Of the first `FIRST` the median and
-    the mean distance without the largest tenth are taken; after that a number counts as no farther away than
-    `FARTHEST` widths (where all were alike so far: than the centre is from 0, or 1).
+    the mean distance without the largest tenth are taken. After that the distance of a number counts as at most
+    `FARTHEST` widths (where all were equal so far: at most the distance of the centre from 0, or 1).
     """
 
     count: int = 0
@@ -59,7 +59,7 @@ class Spread:
         return error / (error + self.width) if error else 0.0
 
     def add(self, value: object) -> None:
-        """Take in one number."""
+        """Add one number."""
         self.count += 1
         away = bounded(value) - self.centre
         if self.count > FIRST:

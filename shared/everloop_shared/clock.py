@@ -1,4 +1,4 @@
-"""The wall clock as a port, so that rules stay pure and tests can turn it."""
+"""The wall clock as a port, so that rules stay pure and tests can set the time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ def system_clock() -> datetime:
 
 
 def log_time(timestamp_ms: int | None) -> int:
-    """When a record was put on the log, in ms since the epoch: what its producer told, 0 where that is nothing.
+    """The timestamp of a record in ms since the epoch, at most now; 0 where it has none.
 
-    Never later than now: the timestamp of a record is its producer's to write, and nothing may expire, or wait, by a
-    time that has not come.
+    Producers set timestamps. A timestamp in the future must not make other entries expire, or wait.
     """
     return min(max(timestamp_ms or 0, 0), int(time.time() * 1000))

@@ -25,7 +25,7 @@ from everloop_shared.file_lock import hold_file_lock
 log = logging.getLogger(__name__)
 READ_ONLY = "everloop_read_only"
 WAIT_FOR_DATABASE_S = 30.0
-TRY_AGAIN_AFTER_S = 0.5
+RETRY_AFTER_S = 0.5
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",  # survives kill -9; a power cut may undo the last commits, which Kafka replays
@@ -40,13 +40,13 @@ def sqlite_url(file: Path) -> str:
 
 
 class Database:
-    """An engine and its sessions; a resource of a Service, which opens it at the start and closes it at the end.
+    """A database and its sessions; a resource of a Service, which opens it at the start and closes it at the end.
 
     On entering, `migrations` (an Alembic script folder) brings the tables up to date; `metadata` creates what is
-    missing, for tests and projections that can be thrown away. On PostgreSQL the tables lie in `schema`, so that
-    services can share a database, and a server that does not answer yet is waited for. On both, one writer at a
-    time: a transaction that may write waits for its turn when it begins (decision 0081). Raises Misconfigured when
-    the database cannot be opened.
+    missing, for tests and projections that can be rebuilt. On PostgreSQL the tables are in `schema`, so that services
+    can share a database, and a server that does not answer yet is waited for. On both there is one writer at a time:
+    a transaction that may write waits for the others when it begins (decision 0081). Raises Misconfigured when the
+    database cannot be opened.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Database:
         self._metadata = metadata
         if self._sqlite:
             self.engine = create_async_engine(self.url)
-            _make_sqlite_behave(self.engine.sync_engine)
+            _configure_sqlite(self.engine.sync_engine)
             reading = self.engine.execution_options(**{READ_ONLY: True})
         else:
             self.engine = create_async_engine(
                 self.url, pool_pre_ping=True, connect_args=postgresql.connect_args(self.url, schema)
             )
-            _make_postgresql_behave(self.engine.sync_engine, postgresql.lock(schema, "write"))
+            _configure_postgresql(self.engine.sync_engine, postgresql.lock(schema, "write"))
             reading = self.engine.execution_options(**{READ_ONLY: True}, **postgresql.SNAPSHOT)
         self.writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(reading, expire_on_commit=False)
@@ -75,7 +75,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session on one consistent snapshot, beside whoever is writing; what it changes is not kept.
+        """A session on one consistent snapshot, concurrent with the writer; its changes are not stored.
 
         Raises Unavailable while the database is away.
         """
@@ -87,10 +87,10 @@ class Database:
             raise
 
     def alone(self, what: str) -> AbstractAsyncContextManager[None]:
-        """A block that no other process on this database does at the same time; writers go on beside it.
+        """A block that no other process on this database runs at the same time; writers are not blocked.
 
-        Waits for its turn, 10 s at most: raises Unavailable then, and while the database is away. Keep the block
-        well under a minute: PostgreSQL ends a session that idles longer, so that a dead process blocks nobody.
+        Waits at most 10 s for the others, then raises Unavailable, as while the database is away. The block must take
+        well under a minute: PostgreSQL ends a session that idles longer, so that a dead process blocks no other.
         """
         if self._sqlite:
             return hold_file_lock(Path(f"{self.url.database}.{what}.lock") if self.url.database else None)
@@ -120,7 +120,7 @@ class Database:
                 if self._sqlite or not isinstance(e, OperationalError) or time.monotonic() > deadline:
                     raise Misconfigured(f"the database {where} cannot be opened: {reason}") from e
                 log.warning("waiting for the database", extra={"url": where, "reason": str(reason)})
-            await asyncio.sleep(TRY_AGAIN_AFTER_S)
+            await asyncio.sleep(RETRY_AFTER_S)
 
     async def _open(self) -> None:
         if self._sqlite and self.url.database:
@@ -143,11 +143,11 @@ class Database:
 
 
 def raise_if_away(error: BaseException) -> None:
-    """Say "not now" of the database (locked, full, away), and "never" of a value, in the house's words."""
+    """Raise Unavailable for a database that is locked, full or away, and InputRejected for a value it cannot store."""
     if postgresql.is_refused(error):
-        raise InputRejected(f"the database does not take a value: {getattr(error, 'orig', None) or error}") from error
+        raise InputRejected(f"the database cannot store a value: {getattr(error, 'orig', None) or error}") from error
     if postgresql.is_away(error):
-        raise Unavailable(f"the database says: {getattr(error, 'orig', None) or error}") from error
+        raise Unavailable(f"the database is unavailable: {getattr(error, 'orig', None) or error}") from error
 
 
 async def migrate(database: Database, migrations: Path) -> None:
@@ -165,7 +165,7 @@ async def migrate(database: Database, migrations: Path) -> None:
 
 
 def run_migrations(metadata: MetaData) -> None:
-    """All that a service's `migrations/env.py` calls: run on the connection that `migrate` opened."""
+    """For a service's `migrations/env.py`: run the migrations on the connection that `migrate` opened."""
     context.configure(
         connection=context.config.attributes["connection"],
         target_metadata=metadata,
@@ -175,8 +175,8 @@ def run_migrations(metadata: MetaData) -> None:
     context.run_migrations()
 
 
-def _make_sqlite_behave(engine: Engine) -> None:
-    """Take transactions over from the driver: a writer takes the lock when it begins, so it never has to give up."""
+def _configure_sqlite(engine: Engine) -> None:
+    """Begin transactions here, not in the driver: a writer takes the lock at its begin, and so never deadlocks."""
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: object) -> None:
@@ -192,8 +192,8 @@ def _make_sqlite_behave(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-def _make_postgresql_behave(engine: Engine, key: int) -> None:
-    """One writer at a time, as in SQLite: no deadlocks, and what commits later has the later numbers."""
+def _configure_postgresql(engine: Engine, key: int) -> None:
+    """One writer at a time, as in SQLite: no deadlocks, and later commits have higher numbers."""
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

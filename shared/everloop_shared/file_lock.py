@@ -1,4 +1,4 @@
-"""A file that one process holds at a time; the kernel lets go of it with its holder, so none can be stale."""
+"""A lock by a file. The operating system releases it when the process ends, so that no lock is left behind."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from everloop_shared.errors import Unavailable
 
-WAIT_S = 10.0
-LOOK_EVERY_S = 0.01
+TIMEOUT_S = 10.0
+RETRY_EVERY_S = 0.01
 
 
 @asynccontextmanager
 async def hold_file_lock(path: Path | None) -> AsyncIterator[None]:
-    """Hold the file, made when missing; None holds nothing. Raises Unavailable when another holds it for 10 s."""
+    """Hold the lock, whose file is created when missing; None is no lock. Raises Unavailable after 10 s."""
     if path is None:
         yield
         return
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + TIMEOUT_S
     with path.open("ab") as file:
         while True:
             try:
@@ -29,6 +29,6 @@ async def hold_file_lock(path: Path | None) -> AsyncIterator[None]:
                 break
             except BlockingIOError as e:
                 if time.monotonic() > deadline:
-                    raise Unavailable(f"another process holds {path} for {WAIT_S:.0f} s") from e
-            await asyncio.sleep(LOOK_EVERY_S)
+                    raise Unavailable(f"another process holds {path} for {TIMEOUT_S:.0f} s") from e
+            await asyncio.sleep(RETRY_EVERY_S)
         yield

@@ -1,4 +1,4 @@
-"""Runs functions on what is not trusted in a child process with limits on memory and time, replaced when it breaks."""
+"""Runs functions on untrusted input in a child process with limits on memory and time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from everloop_shared.limited_child import HEADER
 START_S = 60.0
 ANSWER_BYTES = 16_000_000
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "EVERLOOP_DATA")
-"""What a child gets to see of the environment: no passwords, no addresses."""
+"""The variables of the environment that a child gets: no passwords, no addresses."""
 
 
 class LimitExceeded(InputRejected):
-    """A call took too long, needed too much memory, or ended its process; `limit` says which."""
+    """A call took too long, needed too much memory, or ended its process; `limit` is which of them."""
 
     title = "Limit exceeded"
 
@@ -35,7 +35,7 @@ class LimitExceeded(InputRejected):
 
 
 class ChildFailed(Exception):
-    """The function raised what is no ServiceError, and the text is its traceback; or no child could be started."""
+    """The function raised no ServiceError (the text is the traceback of its error), or no child could be started."""
 
 
 class Limited:
@@ -43,9 +43,9 @@ class Limited:
 
     `memory_bytes` is address space beside what the child has after its start, arguments included; `seconds` is wall
     clock per call, `cpu_seconds` (0: no limit) what it may compute meanwhile, however busy the machine is. A child that
-    passes a limit, dies, or whose caller is cancelled is killed, and the next call gets a new one: a fork, in
-    milliseconds, of a process per set of `preload` modules that all instances share. None of them outlives this
-    process, however it ends. Linux holds all limits; elsewhere address space is not limited.
+    exceeds a limit, ends, or whose caller is cancelled is killed, and the next call gets a new one: a fork, in
+    milliseconds, of a process per set of `preload` modules that all instances share. They all end with this process,
+    however it ends. Linux enforces all limits; elsewhere address space is not limited.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Limited:
         self._child: _Child | None = None
 
     async def __aenter__(self) -> Self:
-        _Forker.of(self._preload)  # it imports while nobody waits
+        _Forker.of(self._preload)  # it imports before the first call
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -71,13 +71,13 @@ class Limited:
             self._child.end()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """What a function of a module returns (JSON's types); `args` are pickled.
+        """The result of a module's function (JSON types); `args` are pickled.
 
-        An ServiceError is raised here as it was there. Raises LimitExceeded, Overloaded, and ChildFailed for any
+        A ServiceError of the function is raised here. Raises LimitExceeded, Overloaded, and ChildFailed for any
         other exception.
         """
         if self._inside >= self._most:
-            raise Overloaded(f"{self._inside} checks are in hand or wait already")
+            raise Overloaded(f"{self._inside} calls are already running or waiting")
         self._inside += 1
         try:
             async with self._turn:
@@ -86,8 +86,8 @@ class Limited:
             self._inside -= 1
 
     async def _ask(self, request: bytes) -> dict[str, Any]:
-        child, self._child = self._child, None  # until it has answered: whoever leaves before, leaves none behind
-        if child is not None and child.gone:  # killed while it was idle, perhaps
+        child, self._child = self._child, None  # set again after its answer, so that no unfinished child is reused
+        if child is not None and child.gone:  # it may have been killed while it was idle
             child.end()
             child = None
         child = child or await _Child.start(self._preload, self._memory, self._cpu)
@@ -98,7 +98,7 @@ class Limited:
         except TimeoutError:
             raise LimitExceeded("time", f"it took longer than {self._seconds:g} s") from None
         except (asyncio.IncompleteReadError, OSError):
-            raise LimitExceeded("died", "the process that did it ended") from None
+            raise LimitExceeded("died", "its process ended") from None
         finally:
             if not answered:
                 child.end()
@@ -125,7 +125,7 @@ class _Child:
             child._hold((await asyncio.wait_for(child._receive(), START_S))["pid"])
         except (TimeoutError, asyncio.IncompleteReadError, OSError) as e:
             child.end()
-            raise ChildFailed("no process could be started for it; the log has the reason") from e
+            raise ChildFailed("no process could be started; the log has the reason") from e
         except BaseException:
             child.end()
             raise
@@ -147,11 +147,11 @@ class _Child:
             raise ConnectionError("the answer is too large")
         answer = json.loads(await self._reader.readexactly(size))
         if not isinstance(answer, dict):
-            raise ConnectionError("the answer is none")
+            raise ConnectionError("the answer is not an object")
         return answer
 
     def _hold(self, pid: int) -> None:
-        """Keep hold of this very process, which nobody else can be mistaken for once it has gone."""
+        """Open a handle of this process, which cannot refer to another process with the same id later."""
         with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of its socket ends it
             self._process = os.pidfd_open(pid)
 
@@ -172,7 +172,7 @@ class _Forker:
     def __init__(self, preload: tuple[str, ...]) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
-            # Started here and not in a thread: it ends with the thread that started it.
+            # Started here and not in a thread: it ends with the thread that starts it.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "everloop_shared.limited_child", str(theirs.fileno()), *preload],
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The processes behind `limited`: one that has imported everything and only forks, and the children that work."""
+"""The processes of `limited`: one that imports everything and forks, and the children that run the functions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 def main(control: socket.socket, preload: list[str]) -> None:
     """Fork a child for each socket that comes in, until the control socket ends; never returns in a child."""
     _end_with_the_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for: their socket tells of their end
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the end of a child's socket shows that it has ended
     for name in preload:
         import_module(name)
     gc.collect()
@@ -46,8 +46,8 @@ def main(control: socket.socket, preload: list[str]) -> None:
 
 def _end_with_the_parent() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent still has work in hand
-    with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of the socket is seen when work is done
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the parent may still need it
+    with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of the socket is noticed after the call
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -67,7 +67,7 @@ def _child(link: socket.socket, memory_bytes: int, cpu_s: float) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Nothing but memory up to the limit: no files written, no core, no new privileges, no output."""
+    """Limit memory, and forbid written files, core dumps, new privileges and output."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
@@ -86,7 +86,7 @@ def _limit(memory_bytes: int) -> None:
 
 
 class _TooLong(BaseException):
-    """No Exception, which a library would swallow."""
+    """Not an Exception, which a library might catch."""
 
 
 def _too_long(*_: object) -> None:
@@ -94,7 +94,7 @@ def _too_long(*_: object) -> None:
 
 
 def _answer(requests: Any, size: int, cpu_s: float) -> bytes:
-    """The frame of what the function returned or raised. JSON, not pickle: the parent need not trust a child."""
+    """Run the function and encode its result or error as JSON, because the parent must not unpickle from a child."""
     try:
         module, name, arguments = pickle.loads(_read(requests, size))
         function = getattr(import_module(module), name)
@@ -118,7 +118,7 @@ def _read(requests: Any, size: int) -> bytearray:
     try:
         body = bytearray(size)
     except MemoryError:
-        while size:  # whoever sends it waits until it is read
+        while size:  # read on, because the sender waits until it is read
             size -= len(requests.read(min(size, 1_000_000)))
         raise
     requests.readinto(body)

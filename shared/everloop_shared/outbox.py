@@ -1,4 +1,4 @@
-"""The unit of work of services with a database: state, events and offsets in one transaction, events sent after."""
+"""The unit of work of services with a database: state, events and offsets in one transaction; events leave after it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.routes import Publisher
 
 log = logging.getLogger(__name__)
-RELAYED_AT_ONCE = 500
-RELAYED_BYTES = 8_000_000
-"""So much is read from the outbox at a time, or one event that is larger."""
+RELAY_BATCH_EVENTS = 500
+RELAY_BATCH_BYTES = 8_000_000
+"""The most that is read from the outbox at a time, or one larger event."""
 RELAY_EVERY_S = 1.0
-LOOK_EVERY = 10
-"""Every so many times, what another replica left behind when it died is looked for."""
+CHECK_EVERY_ROUNDS = 10
+"""Every so many rounds the outbox is read in any case, for events of a replica that has ended."""
 MAX_EVENT_BYTES, MAX_DEAD_LETTER_BYTES = 8_000_000, 12_000_000
 
 
 def add_kernel_tables(metadata: sql.MetaData) -> tuple[sql.Table, sql.Table]:
-    """Declare `stored_offsets` and `outbox` in a service's metadata, so that its migrations make them."""
+    """Declare `stored_offsets` and `outbox` in a service's metadata, so that its migrations create them."""
     offsets = sql.Table(
         "stored_offsets",
         metadata,
@@ -58,9 +58,9 @@ class SqlUnitOfWork:
     """One transaction at a time per process, shared by the engine and the HTTP commands.
 
     `async with unit:` begins it, `unit.session` is where ports read and write, `await unit.record(events, offsets)`
-    puts the events and offsets in; leaving commits, an exception rolls back. Entering twice from one task is a
-    mistake. Raises Unavailable when the database cannot do it now (locked, full, away). Objects cached in memory
-    are not rolled back: read state through the session.
+    adds events and offsets; leaving commits, an exception rolls back. A task must not enter it twice. Raises
+    Unavailable while the database is locked, full or away. Objects cached in memory are not rolled back: read state
+    through the session.
     """
 
     def __init__(self, database: Database, service: str = "") -> None:
@@ -71,8 +71,8 @@ class SqlUnitOfWork:
         self._relay_lock = asyncio.Lock()
         self._open: ContextVar[AsyncSession | None] = ContextVar(f"unit_of_work_{id(self)}", default=None)
         self._stack: AsyncExitStack | None = None
-        self._pending = True  # what a crash left behind
-        self._told = False
+        self._pending = True  # a crash may have left events
+        self._has_events = False
 
     @property
     def session(self) -> AsyncSession:
@@ -84,7 +84,7 @@ class SqlUnitOfWork:
 
     async def __aenter__(self) -> Self:
         if self._open.get() is not None:
-            raise RuntimeError("a transaction is open already: handlers write into it, they do not begin one")
+            raise RuntimeError("a transaction is already open: handlers write into it, they do not begin one")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lock)
             session = await stack.enter_async_context(self._database.writing())
@@ -94,7 +94,7 @@ class SqlUnitOfWork:
                 raise_if_away(e)
                 raise
             self._stack = stack.pop_all()
-        self._told = False
+        self._has_events = False
         self._open.set(session)
         return self
 
@@ -114,8 +114,8 @@ class SqlUnitOfWork:
             except SQLAlchemyError as e:
                 raise_if_away(e)
                 raise
-            finally:  # not before: a relay meanwhile would not see the rows
-                self._pending = self._pending or self._told
+            finally:  # not before the commit: a relay meanwhile would not see the rows
+                self._pending = self._pending or self._has_events
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -130,7 +130,7 @@ class SqlUnitOfWork:
         rows = [{"topic": event.topic.name, "value": event.encode()} for event in events]
         if rows:
             await self.session.execute(sql.insert(self._outbox), rows)
-            self._told = True
+            self._has_events = True
         if offsets:
             moved = [{"topic": t, "partition": p, "next_offset": o} for (t, p), o in offsets.items()]
             await self.session.execute(self._upsert(), moved)
@@ -146,8 +146,8 @@ class SqlUnitOfWork:
     async def offsets(self) -> dict[tuple[str, int], int]:
         """The next offset per (topic, partition).
 
-        Inside a transaction the rows are locked, so that a replica which has lost a partition to another sees
-        how far the other came, and does nothing twice.
+        Inside a transaction the rows are locked, so that a replica which has lost a partition sees how far its new
+        owner came, and handles no record twice.
         """
         query = sql.select(self._offsets)
         session = self._open.get()
@@ -159,15 +159,15 @@ class SqlUnitOfWork:
         return {(topic, partition): offset for topic, partition, offset in rows}
 
     async def waiting(self, topic: Topic) -> list[Event]:
-        """The events of a topic that have not left yet, oldest first; inside a transaction."""
+        """The events of a topic that are not published yet, oldest first; inside a transaction."""
         box = self._outbox.c
         query = sql.select(box.value).where(box.topic == topic.name).order_by(box.id)
         return [decode(topic.name, value) for value in await self.session.scalars(query)]
 
     async def relay(self, publisher: Publisher) -> None:
-        """Publish what the outbox holds, in order, and take it out once the broker has it.
+        """Publish what is in the outbox, in order, and remove it once the broker has it.
 
-        One replica at a time, so that each event leaves once and in the order of the commits (decision 0081).
+        One replica at a time, so that each event is published once and in the order of the commits (decision 0081).
         """
         if not self._pending:
             return
@@ -183,7 +183,7 @@ class SqlUnitOfWork:
                 metrics.OUTBOX.labels(self._service).set(int(self._pending))
 
     async def _relay_some(self, publisher: Publisher) -> bool:
-        """Relay what one read gives; whether there may be more."""
+        """Relay one batch; returns whether there may be more."""
         async with self._database.alone("relay"):
             rows, more = await self._oldest()
             if rows:
@@ -192,30 +192,30 @@ class SqlUnitOfWork:
         return more
 
     async def relay_loop(self, publisher: Publisher) -> None:
-        """A background job of the service: relay what was left while the broker was away."""
+        """A background job of the service: relay the events that could not be published while the broker was away."""
         for round in count(1):
-            self._pending = self._pending or round % LOOK_EVERY == 0
+            self._pending = self._pending or round % CHECK_EVERY_ROUNDS == 0
             try:
                 await self.relay(publisher)
             except ServiceError as e:
                 if e.disposition is not Disposition.RETRY:
                     raise
-                log.info("events wait in the outbox", extra={"reason": e.detail})
+                log.info("events stay in the outbox", extra={"reason": e.detail})
             await asyncio.sleep(RELAY_EVERY_S)
 
     async def _oldest(self) -> tuple[list[tuple[int, str, bytes]], bool]:
-        """The oldest rows, within bounds, and whether there may be more."""
+        """The oldest rows within the limits, and whether there may be more."""
         box = self._outbox.c
         async with self._database.reading() as reader:
-            sizes = sql.select(box.id, sql.func.length(box.value)).order_by(box.id).limit(RELAYED_AT_ONCE)
+            sizes = sql.select(box.id, sql.func.length(box.value)).order_by(box.id).limit(RELAY_BATCH_EVENTS)
             found = (await reader.execute(sizes)).all()
             numbers = [n for (n, _), total in zip(found, accumulate(s for _, s in found), strict=True)
-                       if total <= RELAYED_BYTES or n == found[0][0]]  # fmt: skip
+                       if total <= RELAY_BATCH_BYTES or n == found[0][0]]  # fmt: skip
             if not numbers:
                 return [], False
             query = sql.select(box.id, box.topic, box.value).where(box.id <= numbers[-1]).order_by(box.id)
             rows = [(number, topic, value) for number, topic, value in await reader.execute(query)]
-            return rows, len(found) == RELAYED_AT_ONCE or len(numbers) < len(found)
+            return rows, len(found) == RELAY_BATCH_EVENTS or len(numbers) < len(found)
 
     async def _remove(self, numbers: list[int]) -> None:
         async with self._lock, self._database.writing() as session:
@@ -228,7 +228,7 @@ class SqlUnitOfWork:
 
 
 def _check_size(event: Event) -> None:
-    """A dead letter holds a whole record in base64, and has to be told."""
+    """Raise InputRejected for an event that is too large; a dead letter holds a whole record in base64."""
     limit = MAX_DEAD_LETTER_BYTES if isinstance(event, DeadLetter) else MAX_EVENT_BYTES
     if (size := len(event.encode())) > limit:
-        raise InputRejected(f"an event of {event.topic.name} has {size:,} bytes; at most {limit:,} travel")
+        raise InputRejected(f"an event of {event.topic.name} has {size:,} bytes; the limit is {limit:,}")

@@ -1,4 +1,4 @@
-"""What PostgreSQL wants to be told: a schema per service, one writer, and what counts as "not now"."""
+"""PostgreSQL specifics: a schema per service, one writer, and which errors are temporary."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SESSION = {
     "idle_in_transaction_session_timeout": "60s",  # a stopped or dead process holds its lock no longer
 }
 CLIENT = {"connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-NOT_NOW = {"25006", "25P03"}
+TEMPORARY_SQLSTATES = {"25006", "25P03"}
 """Read-only after a failover; ended for idling in a transaction."""
 
 
 def parse(url: str) -> URL:
-    """The URL, with our driver where it names PostgreSQL and none. Raises Misconfigured without repeating it."""
+    """The URL, with our driver where it names PostgreSQL without one. Raises Misconfigured, without the URL in it."""
     try:
         parsed = make_url(url)
     except ArgumentError as e:
@@ -43,7 +43,7 @@ def parse(url: str) -> URL:
 
 
 def connect_args(url: URL, schema: str) -> dict[str, Any]:
-    """What libpq is given beside the URL; whatever the URL says itself goes before it."""
+    """The arguments of libpq beside the URL; options of the URL itself take precedence."""
     ours = " ".join(f"-c {name}={value}" for name, value in {"search_path": schema, **SESSION}.items())
     theirs = url.query.get("options", "")
     options = f"{ours} {theirs if isinstance(theirs, str) else ' '.join(theirs)}".strip()
@@ -56,24 +56,24 @@ def lock(schema: str, what: str) -> int:
 
 
 def make_schema(connection: Connection, schema: str) -> None:
-    """Make a service's schema where it is missing; one made beforehand needs no right to make schemas."""
+    """Create a service's schema where it is missing; with an existing one the right to create schemas is not needed."""
     there = connection.scalar(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema})
     if there is None:
         connection.execute(CreateSchema(schema))
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether the database says of a value "never": it does not fit its column, whatever the database."""
+    """Whether an error means that a value can never be stored, because it does not fit its column."""
     if not isinstance(error, DBAPIError):
         return False
-    never = isinstance(error, DataError) or str(getattr(error.orig, "sqlstate", None) or "").startswith("22")
-    return never or isinstance(getattr(error.orig, "__cause__", None), ValueError)  # asyncpg, before it has asked
+    permanent = isinstance(error, DataError) or str(getattr(error.orig, "sqlstate", None) or "").startswith("22")
+    return permanent or isinstance(getattr(error.orig, "__cause__", None), ValueError)  # before the value is sent
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a database error says "not now" (locked, full, away, no connection free) rather than "never"."""
+    """Whether a database error is temporary: locked, full, away, or no connection free."""
     if isinstance(error, OperationalError | InterfaceError | TimeoutError):
         return True
     if not isinstance(error, DBAPIError):
         return False
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in NOT_NOW
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in TEMPORARY_SQLSTATES

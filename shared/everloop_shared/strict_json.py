@@ -1,4 +1,4 @@
-"""Reads JSON as RFC 8259 has it, in UTF-8, each key of an object once, and says what is wrong with the rest."""
+"""Reads strict JSON: RFC 8259, UTF-8, each key of an object once. Errors say what to correct."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic_core import from_json
 
 BOM = b"\xef\xbb\xbf"
 _KEYS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+(:?)', re.DOTALL)
-"""Every string of a JSON text, and whether a colon follows: then it is a key."""
+"""Every string of a JSON text, and the colon that follows a key."""
 
 
 class NotJson(ValueError):
-    """The text is not strict JSON; the message says why, for whoever wrote it."""
+    """The text is not strict JSON; the message says why."""
 
 
 def read(text: bytes) -> Any:
-    """The value of a JSON text; raises NotJson. A byte order mark before it is passed over.
+    """The value of a JSON text; raises NotJson. A byte order mark at the beginning is skipped.
 
-    Of a key that an object names twice one value would be lost in silence, so it is refused by its name. Nesting ends
-    at 200 levels and a number at 4,300 digits; a number beyond a double is infinite, which no field takes.
+    A repeated key of an object is an error, because one of its values would silently be lost. Nesting is limited to
+    200 levels and a number to 4,300 digits; a number beyond a double is infinite, which no field accepts.
     """
     if text[:3] == BOM:
         text = text[3:]
@@ -40,18 +40,18 @@ def is_json(content_type: str) -> bool:
     return content_type == "application/json" or content_type.endswith("+json")
 
 
-def _check_keys(text: bytes, kept: int) -> None:
-    """Raise NotJson where the text names more keys than were kept.
+def _check_keys(text: bytes, keys: int) -> None:
+    """Raise NotJson where the text has more keys than the value.
 
-    Without white space, each key ends in `":`: no more of these than keys proves it cheaply. What looks alike inside
-    of strings makes them more, and only then the strings are told apart.
+    Without white space each key ends in `":`. If there are only as many of these as keys, no key is repeated, which is
+    cheap to check. Strings may contain the same characters; only then the strings are parsed.
     """
-    if text.translate(None, b" \t\r\n").count(b'":') != kept and _KEYS.findall(text).count(b":") != kept:
-        raise NotJson(_twice(text))
+    if text.translate(None, b" \t\r\n").count(b'":') != keys and _KEYS.findall(text).count(b":") != keys:
+        raise NotJson(_repeated_key(text))
 
 
 def _keys(value: Any) -> int:
-    """How many keys the objects in a value have, all together."""
+    """How many keys all objects in a value have."""
     found = 0
     if type(value) is dict:
         found, value = len(value), value.values()
@@ -61,19 +61,19 @@ def _keys(value: Any) -> int:
     return found
 
 
-def _twice(text: bytes) -> str:
+def _repeated_key(text: bytes) -> str:
     try:
-        json.loads(text, object_pairs_hook=_once)
+        json.loads(text, object_pairs_hook=_without_repetition)
     except ValueError as e:
         return str(e)
     return "a key is there twice; keep one"
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:80]!r} is there twice; keep one")
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {repeated[:80]!r} is there twice; keep one")
     return found
 
 

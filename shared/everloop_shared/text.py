@@ -1,4 +1,4 @@
-"""Text that people write and read: what may be in it."""
+"""Which characters may be in text that people write and read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 
 def is_readable(text: str, but: str = "") -> bool:
-    """Whether no control character (save those in `but`) and no half of a surrogate pair is in it."""
+    """Whether the text has no control characters (except those in `but`) and no halves of surrogate pairs."""
     return text.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") and c not in but for c in text)
 
 

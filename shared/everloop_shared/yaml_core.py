@@ -1,4 +1,4 @@
-"""Reads YAML by the core schema of YAML 1.2: NO, on and 1:30 are text, and what nobody needs here is refused."""
+"""Reads YAML by the core schema of YAML 1.2: NO, on and 1:30 are text. Features that specs do not need are refused."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ MAX_EVENTS = 30_000
 
 
 def read_yaml(text: str) -> Any:
-    """What the one document in `text` says; raises ValueError in a sentence that names the place and the fix.
+    """The value of the one document in `text`; raises ValueError with the place and the correction.
 
-    Refused are tags, a key said twice, keys that are no scalars, over `MAX_DEPTH` levels, `MAX_ALIASES` aliases and
-    `MAX_EVENTS` words.
-    `<<` is a key like any other: YAML 1.2 knows no merge.
+    Refused are tags, repeated keys, keys that are not scalars, and more than `MAX_DEPTH` levels, `MAX_ALIASES` aliases
+    or `MAX_EVENTS` parsing events. `<<` is a normal key: YAML 1.2 has no merge.
     """
     try:
         depth = aliases = 0
@@ -27,14 +26,14 @@ def read_yaml(text: str) -> Any:
             if aliases > MAX_ALIASES or depth > MAX_DEPTH:
                 raise ValueError(f"at most {MAX_ALIASES} aliases and {MAX_DEPTH} levels")
             if number > MAX_EVENTS:
-                raise ValueError(f"at most {MAX_EVENTS:,} words and brackets")
+                raise ValueError(f"at most {MAX_EVENTS:,} scalars and brackets")
         return yaml.load(text, Loader=_Core)
     except yaml.YAMLError as e:
         raise ValueError(" ".join(str(e).split())) from e
 
 
 class _Core(yaml.CSafeLoader):
-    """A safe loader by YAML 1.2's core schema (10.3.2) that refuses a key said twice."""
+    """A safe loader by YAML 1.2's core schema (10.3.2) that refuses repeated keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -43,10 +42,10 @@ class _Core(yaml.CSafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a scalar", key.start_mark)
             if key.value in seen:
-                said = f"{key.value[:80]!r} is there twice; keep one"
-                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+                problem = f"{key.value[:80]!r} is there twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -59,7 +58,7 @@ class _Core(yaml.CSafeLoader):
 
 
 _TAG = "tag:yaml.org,2002:"
-_SCHEMA = {  # which plain scalars are no text, and what they may begin with
+_SCHEMA = {  # which plain scalars are not text, and what they may begin with
     "null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),

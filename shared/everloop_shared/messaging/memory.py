@@ -1,4 +1,4 @@
-"""The memory engine: the same promises as the others inside one process, for tests and a look without Kafka."""
+"""The memory engine: the same guarantees as the others inside one process, for tests and trials without Kafka."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from everloop_shared.messaging.routes import (
     checked,
 )
 
+BATCH_RECORDS = 500
+IDLE_WAIT_S = 0.02
+
 
 class MemoryBroker:
     """Topics as lists of records, and committed offsets per group."""
@@ -45,11 +48,11 @@ class MemoryBroker:
         return self._logs[topic, partition]
 
     def events(self, topic: Topic) -> list[Event]:
-        """All events on a topic, partition by partition: what an auditor would read."""
+        """All events on a topic, partition by partition."""
         return [decode(topic.name, r.value) for p in range(self.partitions) for r in self.log(topic.name, p) if r.value]
 
     async def append(self, topic: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
-        """Append one record and wake the readers."""
+        """Append one record and wake the consumers."""
         partition = self.partition_for(key)
         offset = len(self._logs[topic, partition])
         at = Position(topic, partition, offset, int(time.time() * 1000), len(value or b""))
@@ -58,7 +61,7 @@ class MemoryBroker:
             self._grown.notify_all()
 
     def store(self, record: Record) -> None:
-        """Put a record at the end of its partition; the place for limits and counts. Raises to refuse it."""
+        """Append a record to its partition. Subclasses limit and count records here, and raise to refuse one."""
         self._logs[record.at.topic, record.at.partition].append(record)
 
     async def wait(self, timeout_s: float) -> None:
@@ -137,7 +140,7 @@ class MemoryConsumer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Relay the outbox, read the broadcasts, find where to go on, and run."""
+        """Relay the outbox, read the broadcasts, find the offsets to continue at, and run."""
         self._failure = asyncio.get_running_loop().create_future()
         if self._unit:
             await self._unit.relay(self._engine)
@@ -146,7 +149,7 @@ class MemoryConsumer:
             for p in partitions:
                 start = await route.start_at(route.name, p) if route.start_at else None
                 self._next[route.name, p] = start or 0
-        while await self._round([r.name for r in self._broadcast], self._followers):
+        while await self._process_batch([r.name for r in self._broadcast], self._followers):
             pass
         stored = await self._unit.offsets() if self._unit else {}
         for name in [r.name for r in self._group]:
@@ -159,7 +162,7 @@ class MemoryConsumer:
         self._engine.consuming = True
 
     async def stop(self) -> None:
-        """Finish the round in hand and leave."""
+        """Finish the current batches and leave."""
         self._stopping.set()
         if self._task:
             await asyncio.wait([self._task])
@@ -180,7 +183,7 @@ class MemoryConsumer:
         return "failed" if self._failure and self._failure.done() else None
 
     async def caught_up(self, within_s: float) -> bool:
-        """Wait until the lengths of the logs as of now are reached."""
+        """Wait until the present lengths of the logs are reached."""
         ends = {partition: len(self.broker.log(*partition)) for partition in self._next}
         try:
             async with asyncio.timeout(within_s):
@@ -194,21 +197,21 @@ class MemoryConsumer:
         group, broadcast = [r.name for r in self._group], [r.name for r in self._broadcast]
         try:
             while not self._stopping.is_set():
-                moved = await self._round(broadcast, self._followers)
-                moved += await self._round(group, self._processor)
-                await asyncio.sleep(0)  # work that never waits must not keep the loop from others
+                moved = await self._process_batch(broadcast, self._followers)
+                moved += await self._process_batch(group, self._processor)
+                await asyncio.sleep(0)  # handlers that never wait must not keep the event loop from other tasks
                 if not moved:
-                    await self.broker.wait(0.02)
+                    await self.broker.wait(IDLE_WAIT_S)
         except Exception as e:
             assert self._failure is not None, "set at start"
             self._failure.set_result(e)
 
-    async def _round(self, topics: list[str], processor: Processor) -> int:
+    async def _process_batch(self, topics: list[str], processor: Processor) -> int:
         now = time.monotonic()
         batches: dict[Partition, Sequence[Record]] = {}
         for partition, start in self._next.items():
             if partition[0] in topics and self._paused.get(partition, 0) <= now:
-                if records := self.broker.log(*partition)[start : start + 500]:
+                if records := self.broker.log(*partition)[start : start + BATCH_RECORDS]:
                     batches[partition] = records
         if not batches:
             return 0

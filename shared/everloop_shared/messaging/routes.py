@@ -1,4 +1,4 @@
-"""The table of routes: which handler takes which event, the same for every engine."""
+"""Routes, sources and the Protocols of an engine, which all engines implement."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from everloop_shared.errors import Misconfigured
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """The largest record that topics take."""
 HEADROOM = 64 * 1024
-"""What Kafka adds to a record, generously."""
+"""An upper limit of what Kafka adds to a record."""
 CATCH_UP_POLL_S = 0.005
-"""So often who waits for an engine to catch up looks whether it has."""
+"""The interval in which a caller that waits for a consumer to catch up checks whether it has."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ Handler = Callable[[Any, Position], Awaitable[Iterable[Event]]]
 
 @dataclass(frozen=True)
 class Route:
-    """One topic and who handles it.
+    """One topic and its handler.
 
     A group route shares the topic's partitions with the service's other replicas, and its offset is committed
     after its effects. A `broadcast` route reads every partition from the beginning in every process, commits
-    nothing, and is read to the end as of the start before the engine says ready; its handler only updates
-    memory and returns no events. Records of one partition are handled one after the other, in order.
-    `start_at` lets a broadcast that remembers what it has read go on from there instead of from the beginning.
+    nothing, and is read to its end as of the start before the consumer is ready; its handler only updates memory
+    and returns no events. Records of one partition are handled one after the other, in order. With `start_at` a
+    broadcast whose state is stored continues there instead of at the beginning.
     """
 
     topic: Topic
@@ -75,13 +75,13 @@ class Route:
 
 
 Decoder = Callable[[Record], Event | None]
-"""Makes an event of a record of somebody else's; pure. None skips the record; any error makes it a dead letter, and
-what a Rejected says is the reason. The same record gives the same event, its id included: it may come again."""
+"""Decodes a record of a source into an event. Pure. None skips the record; any error makes it a dead letter, with the
+detail of an InputRejected as its reason. Equal records must give equal events, id included: a record may come twice."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A topic that is not Everloop's, with its own decoder and who handles what it decodes.
+    """A topic that is not Everloop's, with its own decoder and the handler of its events.
 
     `name` is the topic's whole name on the broker: no prefix is put before it. Everloop neither creates nor configures
     the topic; where it does not exist yet, the consumer waits for it. It is consumed like a group route, and may have
@@ -106,7 +106,7 @@ def checked(routes: Routes) -> Routes:
 
 
 class Publisher(Protocol):
-    """Puts events on the bus. Returns once the broker has all of them (`acks=all`); may be called concurrently.
+    """Publishes events. Returns once the broker has all of them (`acks=all`); may be called concurrently.
 
     Raises Unavailable when the broker is away for longer than the delivery timeout, Overloaded when its bounded
     buffer is full, InputRejected for an event over the size limit. Events of one call and key keep their order.
@@ -118,11 +118,11 @@ class Publisher(Protocol):
 class UnitOfWork(Protocol):
     """Effects and offsets in one transaction, for services with a database.
 
-    The engine opens it around a batch of records. Entering begins a transaction and the handlers' ports write
-    into it; `savepoint()` is a block inside whose effects alone are undone when it raises; `record(events, offsets)`
-    adds the events to the outbox and the next offsets to the stored ones; leaving without an exception commits,
-    with one rolls back. `offsets()` is asked at assignment: where to go on, by (topic, partition). `relay()`
-    publishes what the outbox holds, in order, and may be called often.
+    The engine opens it around a batch of records. Entering begins a transaction, into which the handlers' ports
+    write. `savepoint()` is a block whose effects alone are undone when it raises. `record(events, offsets)` adds the
+    events to the outbox and the next offsets to the stored ones. Leaving commits, or rolls back after an exception.
+    `offsets()` gives the offsets at which to continue after an assignment, by (topic, partition). `relay()` publishes
+    what is in the outbox, in order, and may be called often.
     """
 
     async def __aenter__(self) -> UnitOfWork: ...
@@ -136,7 +136,7 @@ class UnitOfWork(Protocol):
 
 
 StartAt = Callable[[str, int], Awaitable[int | None]]
-"""Where to start a partition (topic without prefix, partition) at assignment; None goes on from the commit."""
+"""The offset at which to start a partition (topic, partition) after its assignment; None continues at the commit."""
 
 
 class LogReader(Protocol):
@@ -160,7 +160,7 @@ class Consumer(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None:
-        """Finish the records in hand, deliver what they caused, commit, and leave. Idempotent."""
+        """Finish the current batches, publish what they caused, commit, and leave. Idempotent."""
 
     async def failed(self) -> BaseException:
         """Wait until the consumer has failed for good, and return why."""
@@ -169,7 +169,7 @@ class Consumer(Protocol):
         """None when ready, else the reason why not."""
 
     def live(self) -> str | None:
-        """None when alive, else which partition has stood still with lag, and for how long."""
+        """None when alive, else which partition with lag has not moved, and for how long."""
 
 
 class RouteConsumer(Consumer, Protocol):
