@@ -21,6 +21,7 @@ from tests.training.training_harness import (
 
 from everloop_learning.outcome import Outcome
 from everloop_schemas.training import ChallengeUpdated, RunFinished, RunRequested
+from everloop_training.worker.learners import run_starter
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 
@@ -215,3 +216,20 @@ def test_the_floor_starts_no_run_where_the_metric_is_undefined(metric: str) -> N
         learner.learn(Outcome.from_event(event(i, label=False, probabilities={"true": 0.2, "false": 0.8}), i))
 
     assert reasons(learner) == []
+
+
+def test_only_the_oldest_runs_beyond_the_limit_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_starter, "RUNS_KEPT", 6)
+    learner = make_learner()
+    feed(learner, 0, 100)
+
+    for number in range(5):
+        learner.runs.start_manual(f"person-{number}", "why not")
+    all_kept = [learner.runs.find(f"manual/person-{number}") is not None for number in range(5)]
+    for number in range(5, 9):
+        learner.runs.start_manual(f"person-{number}", "why not")
+
+    assert all_kept == [True] * 5
+    assert learner.runs.find("manual/person-0") is None
+    assert learner.runs.find("manual/person-8") is not None
+    assert len(learner.runs.requests) == 6

@@ -138,7 +138,7 @@ class RunStarter:
         """Forget the oldest runs beyond `RUNS_KEPT`, except of lines that learn or may serve again."""
         needed = {line_of(version) for version in self._progress.state.data.kept} | self._lines.learning.keys()
         unneeded = [key for key, r in self.requests.items() if r.data.line not in needed]
-        for key in unneeded[: len(self.requests) - RUNS_KEPT]:
+        for key in unneeded[: max(0, len(self.requests) - RUNS_KEPT)]:
             self._lines.runs.pop(self.requests.pop(key).data.line, None)
 
     def _start_offset(self, due: DueRun) -> int:
