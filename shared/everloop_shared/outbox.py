@@ -84,7 +84,7 @@ class SqlUnitOfWork:
 
     async def __aenter__(self) -> Self:
         if self._open.get() is not None:
-            raise RuntimeError("a transaction is already open: handlers write into it, they do not begin one")
+            raise RuntimeError("a transaction is open already: handlers write into it, they do not begin one")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lock)
             session = await stack.enter_async_context(self._database.writing())

@@ -118,7 +118,7 @@ async def test_two_replicas_tell_every_event_once_in_the_order_of_the_commits(
 async def test_what_a_dead_replica_left_is_told_by_the_other(
     tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.outbox.LOOK_EVERY", 1)
+    monkeypatch.setattr("everloop_shared.outbox.CHECK_EVERY_ROUNDS", 1)
     topic = Topic()
     async with replicas(tmp_path) as (dead, living):
         await living.relay(topic)
