@@ -15,10 +15,11 @@ from typing import Any, Protocol, TypeVar
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from tests.builders import events
 
 from everloop_schemas.envelope import Event, Topic
-from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData
-from everloop_schemas.ingest import EventReceived, EventReceivedData
+from everloop_schemas.feature import FeaturesComputed
+from everloop_schemas.ingest import EventReceived
 from everloop_shared.messaging.faust.consumer import FaustConsumer, FaustSettings
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import KafkaEngine
@@ -49,14 +50,13 @@ BUSES = ["memory", pytest.param("kafka", marks=pytest.mark.kafka)]
 
 def received(name: str, entity: str = "a", traceparent: str | None = None) -> EventReceived:
     """An input: its id is its name."""
-    data = EventReceivedData(entity=entity, fields={"x": 1.0}, received=NOW)
-    return EventReceived(id=name, loop="l", subject=entity, time=NOW, traceparent=traceparent, data=data)
+    return events.observation(name, {"x": 1.0}, entity, loop="l", revision=0, time=NOW, traceparent=traceparent)
 
 
 def computed(cause: Event) -> FeaturesComputed:
     """The output for an input; its id follows from it."""
-    data = FeaturesComputedData(prediction_id=cause.id, entity=cause.subject, features={}, received=NOW)
-    return FeaturesComputed(id=f"of-{cause.id}", loop=cause.loop, subject=cause.subject, time=NOW, data=data)
+    about = {"id": f"of-{cause.id}", "loop": cause.loop, "revision": 0, "time": NOW}
+    return events.features_computed(cause.id, {}, cause.subject, **about)
 
 
 async def until(condition: Callable[[], Awaitable[bool] | bool], within_s: float = 20.0) -> None:

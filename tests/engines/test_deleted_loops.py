@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders.loops import loop_spec, loop_state
 from tests.builders.metrics import metric_value
-from tests.engines.buses import BUSES, NOW, SERVICE, Bus, received, running, send_all, until
+from tests.engines.buses import BUSES, SERVICE, Bus, received, running, send_all, until
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.registry import LoopState
 from everloop_shared import metrics
 from everloop_shared.messaging.routes import Position, Route
 
@@ -21,10 +21,7 @@ pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
 
 def state(sequence: int, revision: int = 1, life: int = 1, deleted: bool = False) -> LoopState:
     """The state of loop `l` as the registry publishes it."""
-    spec = LoopSpec.model_validate({"loop": "l", "task": "binary", "schema": {"x": {"type": "number"}}})
-    champion = LiveVersion(version="0", since=NOW)
-    data = LoopStateData(spec=spec, champion=champion, sequence=sequence, deleted=deleted, life=life)
-    return LoopState(id=f"s{sequence}", time=NOW, subject="l", loop="l", revision=revision, data=data)
+    return loop_state(loop_spec(loop="l"), revision=revision, sequence=sequence, deleted=deleted, life=life)
 
 
 def of(name: str, revision: int) -> Event:

@@ -15,14 +15,14 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from tests.builders.loops import loop_spec, loop_state
 from tests.http_apps import http_app
 
 from everloop.local.ports import free_port
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
-from everloop_schemas.envelope import Event, Topic, utc_time
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.envelope import Event, Topic
+from everloop_schemas.registry import LoopState
 from everloop_schemas.topology import SERVICES
 from everloop_shared.messaging.memory import MemoryBroker
 
@@ -118,10 +118,7 @@ def _rest(served: Served) -> APIRouter:
 
 
 def _state() -> LoopState:
-    data = LoopStateData(
-        spec=LoopSpec.model_validate(MARKET), champion=LiveVersion(version="0", since=utc_time(0)), sequence=1
-    )
-    return LoopState(id="s", time=utc_time(0), subject="0", loop="market", revision=3, data=data)
+    return loop_state(loop_spec(**MARKET), revision=3)
 
 
 async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> None:

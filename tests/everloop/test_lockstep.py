@@ -3,62 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from tests.builders import events
+from tests.builders.loops import loop_spec
 
 from everloop.local.kafka import Broker
 from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
 from everloop.topics import KafkaTopicReader
 from everloop_schemas.envelope import Event, utc_time
-from everloop_schemas.feature import (
-    EntityState,
-    EntityStateData,
-    LabelJoined,
-    LabelJoinedData,
-    OutcomeObserved,
-    OutcomeObservedData,
-)
-from everloop_schemas.loop import LoopSpec
+from everloop_schemas.feature import EntityState, LabelJoined, OutcomeObserved
 from everloop_shared.settings import Settings
 
 PREFIX = "lockstep-"
-SPEC = {"loop": "market", "task": "binary", "schema": {"price": {"type": "number"}}}
-LAGGED = LoopSpec.model_validate(SPEC | {"features": [{"fields": "all"}, {"name": "last", "lag": "label"}]})
-
-
-def _event(kind: type[Event], name: str, subject: str, cause: str, data: Any) -> Event:
-    return kind(  # type: ignore[call-arg]
-        id=name, time=utc_time(0), subject=subject, loop="market", causationid=cause, data=data
-    )
+LAGGED = loop_spec(features=[{"fields": "all"}, {"name": "last", "lag": "label"}])
 
 
 def _outcome(row: str) -> Event:
-    data = OutcomeObservedData(
-        prediction_id=row,
-        entity="default",
-        label=True,
-        labelled=utc_time(0),
-        predicted=utc_time(0),
-        features={},
-        prediction=True,
-        version="0",
-        role="baseline",
-        propensity=1.0,
-    )
-    return _event(OutcomeObserved, f"o-{row}", row, row, data)
+    return events.outcome_observed(row, id=f"o-{row}", causationid=row)
 
 
 def _joined(row: str, observed: float) -> Event:
-    data = LabelJoinedData(prediction_id=row, entity="default", label=True, observed=utc_time(observed))
-    return _event(LabelJoined, f"j-{row}", "default", f"o-{row}", data)
+    data = {"prediction_id": row, "entity": "default", "label": True, "observed": utc_time(observed)}
+    return events.event(LabelJoined, f"j-{row}", data, causationid=f"o-{row}")
 
 
 def _state(row: str) -> Event:
-    data = EntityStateData(entity="default", applied=1, state={})
-    return _event(EntityState, f"s-{row}", "default", f"j-{row}", data)
+    return events.entity_state("default", 1, {}, id=f"s-{row}", causationid=f"j-{row}")
 
 
 @pytest.mark.kafka

@@ -5,28 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from tests.builders import events
+from tests.builders.loops import loop_spec, loop_state
 
 from everloop_learning.errors import LoopNotFound, LoopNotKnownYet
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
-from everloop_schemas.ingest import EventReceived, EventReceivedData
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LiveVersion, LoopState, LoopStateData
+from everloop_schemas.registry import LoopState
 from everloop_shared.errors import Disposition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def state(sequence: int, revision: int = 1, life: int = 1, deleted: bool = False) -> LoopState:
-    spec = LoopSpec.model_validate({"loop": "l", "task": "binary", "schema": {"x": {"type": "number"}}})
-    champion = LiveVersion(version="0", since=NOW)
-    data = LoopStateData(spec=spec, champion=champion, sequence=sequence, deleted=deleted, life=life)
-    return LoopState(id=f"s{sequence}", time=NOW, subject="l", loop="l", revision=revision, data=data)
+    return loop_state(loop_spec(loop="l"), revision=revision, sequence=sequence, deleted=deleted, life=life)
 
 
 def received(revision: int) -> Event:
-    data = EventReceivedData(entity="e", fields={"x": 1.0}, received=NOW)
-    return EventReceived(id="1", time=NOW, subject="e", loop="l", revision=revision, data=data)
+    return events.observation("1", loop="l", revision=revision)
 
 
 def test_an_older_state_changes_nothing_even_after_a_deletion() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from tests.builders import events
 from tests.databases import Databases, Postgres, database_url
 from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event
-from everloop_schemas.ingest import EventReceived, EventReceivedData
+from everloop_schemas.ingest import EventReceived
 from everloop_shared.database import Database
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
@@ -27,8 +28,7 @@ add_kernel_tables(METADATA)
 
 def event(name: str) -> EventReceived:
     """An event; its id is its name."""
-    data = EventReceivedData(entity="a", fields={"x": 1.0}, received=NOW)
-    return EventReceived(id=name, loop="l", subject="a", time=NOW, data=data)
+    return events.observation(name, {"x": 1.0}, "a", loop="l")
 
 
 def opened(folder: Path) -> Database:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from tests.builders import events
 from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event
-from everloop_schemas.ingest import EventReceived, EventReceivedData
+from everloop_schemas.ingest import EventReceived
 from everloop_shared.database import Database, sqlite_url
 from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
@@ -46,8 +47,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 def event(name: str, fields: dict[str, str] | None = None) -> EventReceived:
     """An event."""
-    data = EventReceivedData(entity="a", fields=dict(fields or {}), received=NOW)
-    return EventReceived(id=name, loop="l", subject="a", time=NOW, data=data)
+    return events.observation(name, fields or {}, "a", loop="l")
 
 
 async def notes(database: Database) -> list[int]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders import events
 
 from everloop.memory_bus.broker import BoundedBroker
 from everloop.memory_bus.errors import MemoryBusFull
 from everloop_schemas.envelope import Event, utc_time
 from everloop_schemas.feature import LabelJoined, LabelJoinedData
-from everloop_schemas.ingest import EventReceived, EventReceivedData
+from everloop_schemas.ingest import EventReceived
 
 ROOM_FOR_TWO = 1_200
 
 
 def _received(name: str) -> Event:
-    data = EventReceivedData(entity=name, fields={}, received=utc_time(0))
-    return EventReceived(id=name, loop="l", subject=name, time=utc_time(0), data=data)
+    return events.observation(name, {}, name, loop="l", revision=0, time=utc_time(0))
 
 
 def _joined(name: str) -> Event:
