@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 import pytest
 
-from everloop_schemas.serving import VersionState
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryConsumer, MemoryEngine
 from everloop_shared.messaging.routes import Routes, StartAt, UnitOfWork
@@ -28,10 +25,11 @@ async def test_a_loop_answers_from_its_first_event(serving: RunningServing) -> N
     await serving.start()
     answer = await serving.predict("b")
 
-    made = await serving.until(
-        lambda: len(serving.predictions()) == 2 and {m.subject: m for m in serving.predictions()}
+    predictions = await serving.until(
+        lambda: len(serving.predictions()) == 2 and {p.subject: p for p in serving.predictions()}
     )
-    assert (made["a"].data.prediction, made["a"].data.version, made["a"].data.role) == (False, "0", "baseline")
+    streamed = predictions["a"].data
+    assert (streamed.prediction, streamed.version, streamed.role) == (False, "0", "baseline")
     assert answer.status_code == 200
     assert answer.json() == {
         "id": "b",
@@ -50,10 +48,10 @@ async def test_a_request_becomes_one_prediction_and_one_observation_on_the_bus(s
     answers = [(await serving.predict("b", price=p)).json() for p in (0.1, 0.1)]
 
     await serving.until(lambda: serving.predictions() and serving.observations())
-    [made], [brought] = serving.predictions(), serving.observations()
+    [prediction], [observation] = serving.predictions(), serving.observations()
     assert answers[0] == answers[1]
-    assert (made.subject, made.data.door, made.causationid) == ("b", "rest", brought.id)
-    assert (brought.id, brought.data.fields) == ("b", {"price": 0.1, "demand": 0.5})
+    assert (prediction.subject, prediction.data.door, prediction.causationid) == ("b", "rest", observation.id)
+    assert (observation.id, observation.data.fields) == ("b", {"price": 0.1, "demand": 0.5})
 
 
 async def test_version_zero_follows_the_labels_and_counts_a_corrected_one_once(serving: RunningServing) -> None:
@@ -82,112 +80,13 @@ async def test_label_statistics_are_not_counted_again_after_a_restart(serving: R
     assert answer["probabilities"] == pytest.approx({"true": 2 / 3, "false": 1 / 3})
 
 
-async def test_a_promoted_version_is_swapped_in_under_load_without_a_failed_request(serving: RunningServing) -> None:
-    await serving.publish(serving.state())
-    await serving.start()
-    answers: list[Any] = []
-    done = asyncio.Event()
-
-    async def load() -> None:
-        while not done.is_set():
-            answers.append(await serving.predict(price=0.9))
-            await asyncio.sleep(0)  # the test's own transport never yields
-
-    answers.append(await serving.predict(price=0.9))
-    await serving.publish(serving.state(serving.version("logistic-0@0")))
-    await serving.until(lambda: ("logistic-0@0", "ready") in serving.version_states(), deadline_s=30)
-    users = [asyncio.create_task(load()) for _ in range(4)]
-    for n in range(3):
-        await serving.publish(serving.state(serving.version(f"logistic-0@{n}")))
-        await _until_answered_by(serving, answers, f"logistic-0@{n}")
-    done.set()
-    await asyncio.gather(*users)
-
-    versions = [a.json()["version"] for a in answers]
-    assert {a.status_code for a in answers} == {200}
-    assert sorted(set(versions)) == ["0", "logistic-0@0", "logistic-0@1", "logistic-0@2"]
-    await serving.until(lambda: ("logistic-0@2", "ready") in serving.version_states())
-
-
-async def test_an_artifact_with_another_sha256_is_refused_and_the_old_version_keeps_serving(
-    serving: RunningServing,
-) -> None:
-    good = serving.version("logistic-0@1")
-    await serving.publish(serving.state(good))
-    await serving.start()
-    await serving.until(lambda: ("logistic-0@1", "ready") in serving.version_states())
-    bad = serving.version("logistic-0@2").model_copy(update={"sha256": "0" * 64})
-
-    await serving.publish(serving.state(bad))
-
-    await serving.until(lambda: ("logistic-0@2", "failed") in serving.version_states())
-    assert (await serving.predict()).json()["version"] == "logistic-0@1"
-
-
-async def test_a_champion_whose_artifact_was_changed_is_not_loaded_and_what_serves_is_reported(
-    serving: RunningServing,
-) -> None:
-    version = serving.version("logistic-0@1")
-    path = Path(unquote(urlparse(version.uri or "").path))
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    await serving.publish(serving.state(version))
-
-    await serving.start()
-    await serving.until(lambda: ("logistic-0@1", "failed") in serving.version_states())
-
-    [report] = [e.data for e in serving.broker.events(VersionState.topic) if isinstance(e, VersionState)]
-    assert (report.state, report.serving) == ("failed", "0")
-    assert "sha256" in (report.reason or "")
-    assert (await serving.predict()).json()["version"] == "0"
-
-
-async def test_a_uri_that_leads_elsewhere_is_not_followed(serving: RunningServing) -> None:
-    version = serving.version("logistic-0@1").model_copy(update={"uri": "data:;base64,gAVOLg=="})
-    await serving.publish(serving.state(version))
-
-    await serving.start()
-
-    await serving.until(lambda: ("logistic-0@1", "failed") in serving.version_states())
-    assert (await serving.predict()).json()["version"] == "0"
-
-
-async def test_a_store_that_is_away_for_a_moment_costs_only_time(serving: RunningServing) -> None:
-    version = serving.version("logistic-0@1")
-    path = Path(unquote(urlparse(version.uri or "").path))
-    hidden = path.rename(path.with_suffix(".away"))
-    await serving.publish(serving.state(version), serving.features("a", price=0.9))
-
-    await serving.start(load_attempts=1000)
-    hidden.rename(path)
-
-    [made] = await serving.until(serving.predictions)
-    assert (made.data.version, made.data.role, made.data.prediction) == ("logistic-0@1", "champion", True)
-
-
-async def test_a_canary_gets_its_share_and_the_other_version_predicts_in_shadow(serving: RunningServing) -> None:
-    champion, candidate = serving.version("logistic-0@1"), serving.version("logistic-9@10")
-    await serving.publish(serving.state(champion, candidate=candidate, stage="canary", share=0.25))
-    await serving.start()
-    await serving.until(lambda: len(serving.version_states()) == 2)
-
-    await serving.publish(*(serving.features(f"p{i}") for i in range(400)))
-
-    made = await serving.until(lambda: len(serving.predictions()) == 400 and serving.predictions())
-    canary = [m for m in made if m.data.role == "canary"]
-    assert 60 < len(canary) < 140
-    assert {(m.data.version, m.data.propensity, m.data.shadows[0].version) for m in made} == {
-        ("logistic-9@10", 0.25, "logistic-0@1"),
-        ("logistic-0@1", 0.75, "logistic-9@10"),
-    }
-
-
 async def test_a_restart_gives_replayed_records_the_same_predictions(serving: RunningServing) -> None:
     await serving.publish(
         serving.state(serving.version("logistic-0@1")), *(serving.features(f"p{i}") for i in range(20))
     )
     await serving.start()
     before = await serving.until(
-        lambda: len(serving.predictions()) == 20 and {m.subject: m for m in serving.predictions()}
+        lambda: len(serving.predictions()) == 20 and {p.subject: p for p in serving.predictions()}
     )
     await serving.stop()
 
@@ -195,8 +94,8 @@ async def test_a_restart_gives_replayed_records_the_same_predictions(serving: Ru
     await serving.publish(serving.state(serving.version("logistic-0@2")), serving.features("new"))
     await serving.start()
 
-    await serving.until(lambda: any(m.subject == "new" for m in serving.predictions()))
-    after = {m.subject: m for m in serving.predictions()}
+    await serving.until(lambda: any(p.subject == "new" for p in serving.predictions()))
+    after = {p.subject: p for p in serving.predictions()}
     assert len(serving.predictions()) == 21
     assert {k: after[k] for k in before} == before
     assert after["new"].data.version == "logistic-0@2"
@@ -210,15 +109,15 @@ async def test_an_id_from_a_request_and_from_the_stream_is_one_prediction_whiche
     await serving.until(serving.predictions)
 
     streamed = (await serving.predict("streamed", price=0.8)).json()
-    asked = (await serving.predict("asked", price=0.8)).json()
-    await serving.publish(serving.features("asked", price=0.2), serving.features("last"))
+    requested = (await serving.predict("requested", price=0.8)).json()
+    await serving.publish(serving.features("requested", price=0.2), serving.features("last"))
 
-    await serving.until(lambda: any(m.subject == "last" for m in serving.predictions()))
-    made = {m.subject: m for m in serving.predictions()}
+    await serving.until(lambda: any(p.subject == "last" for p in serving.predictions()))
+    predictions = {p.subject: p for p in serving.predictions()}
     assert len(serving.predictions()) == 3
-    assert streamed["features"]["price"] == made["streamed"].data.features["price"] == 0.2
-    assert asked["features"]["price"] == made["asked"].data.features["price"] == 0.8
-    assert (await serving.client.get("/v1/loops/market/predictions/asked")).json() == asked
+    assert streamed["features"]["price"] == predictions["streamed"].data.features["price"] == 0.2
+    assert requested["features"]["price"] == predictions["requested"].data.features["price"] == 0.8
+    assert (await serving.client.get("/v1/loops/market/predictions/requested")).json() == requested
 
 
 class Silent(MemoryEngine):
@@ -237,7 +136,7 @@ async def test_a_load_balancer_keeps_it_while_the_broker_is_silent(serving: Runn
     answers = [await serving.client.get(path) for path in ("/readyz", "/v2/health/ready")]
 
     assert [a.status_code for a in answers] == [200, 200]
-    assert (await serving.predict("asked", price=0.9)).status_code == 200
+    assert (await serving.predict("requested", price=0.9)).status_code == 200
 
 
 class NeverStarted(MemoryConsumer):
@@ -351,10 +250,6 @@ async def test_a_request_whose_record_finds_no_room_moves_no_window(serving: Run
     assert answer["features"]["price_mean"] == 3.0
 
 
-async def _until_answered_by(serving: RunningServing, answers: list[Any], version: str) -> None:
-    await serving.until(lambda: answers and answers[-1].json()["version"] == version, deadline_s=40)
-
-
 async def _at_revision(serving: RunningServing, revision: int) -> None:
     while (await serving.client.get("/v1/loops/market")).json() != {"loop": "market", "revision": revision}:
         await asyncio.sleep(0.005)
@@ -366,8 +261,8 @@ async def test_events_of_a_loop_nobody_knows_yet_wait_for_it(serving: RunningSer
 
     await serving.publish(serving.state())
 
-    [made] = await serving.until(serving.predictions)
-    assert made.subject == "early"
+    [prediction] = await serving.until(serving.predictions)
+    assert prediction.subject == "early"
 
 
 async def test_the_open_inference_protocol_predicts_row_by_row(serving: RunningServing) -> None:

@@ -52,7 +52,7 @@ async def test_a_deleted_loop_is_answered_404_with_the_reason_and_its_records_ar
 
     assert "was deleted" in gone.json()["detail"]
     assert other.status_code == 404
-    assert [made.subject for made in serving.predictions()] == ["a"]
+    assert [prediction.subject for prediction in serving.predictions()] == ["a"]
 
 
 async def test_in_a_new_lifetime_the_same_id_is_predicted_anew_and_old_labels_do_not_count(
@@ -67,8 +67,8 @@ async def test_in_a_new_lifetime_the_same_id_is_predicted_anew_and_old_labels_do
     await serving.publish(outcome(serving, "late", True))
 
     assert (again.json()["version"], again.json()["prediction"]) == ("0", False)
-    made = await serving.until(lambda: serving.predictions()[1:])
-    assert (made[0].subject, made[0].revision) == ("a", 2)
+    predictions = await serving.until(lambda: serving.predictions()[1:])
+    assert (predictions[0].subject, predictions[0].revision) == ("a", 2)
 
 
 async def test_a_restart_after_deletion_and_a_new_lifetime_counts_no_old_label(serving: RunningServing) -> None:

@@ -1,14 +1,11 @@
-"""The pure rules of serving: split, fallbacks, label counts, what is remembered."""
+"""The pure rules of serving: split, fallbacks, what is remembered."""
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from statistics import fmean
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,12 +13,11 @@ from hypothesis import strategies as st
 
 from everloop_features import compile_features
 from everloop_models import ModelPrediction
-from everloop_schemas.envelope import Fields, Scalar, utc_time
-from everloop_schemas.feature import OutcomeObservedData
+from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
 from everloop_serving.domain.entity_states import EntityStates
-from everloop_serving.domain.label_counts import BaselineVersion, LabelCounts, LabelCountsByLoop
+from everloop_serving.domain.label_counts import BaselineVersion, LabelCounts
 from everloop_serving.domain.predict import PredictionRequest, PredictionResult, predict
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
@@ -63,7 +59,7 @@ def predict_once(loop: ServedLoop, prediction_id: str = "p") -> PredictionResult
     return predict(loop, request, lambda: float(next(ticks)))
 
 
-def made(prediction_id: str, version: str = "0") -> PredictionMade:
+def prediction_made(prediction_id: str, version: str = "0") -> PredictionMade:
     """A prediction."""
     data = PredictionMadeData(
         entity="e",
@@ -144,92 +140,19 @@ def test_a_failing_champion_gives_way_to_version_zero_and_a_failing_shadow_costs
     assert watched.propensity == 1.0
 
 
-def outcome(
-    prediction_id: str, label: Any, correction: int = 0, kind: str = "label", source: str | None = None
-) -> OutcomeObservedData:
-    """The part of an outcome that version 0 needs."""
-    fields = {"prediction_id": prediction_id, "label": label, "correction": correction, "kind": kind, "source": source}
-    return OutcomeObservedData.model_construct(**fields)
-
-
-def test_feedback_beyond_its_sources_share_does_not_move_version_0() -> None:
-    labels = LabelCounts()
-    zero = BaselineVersion(SPEC, labels)
-    for i in range(400):
-        labels.add(outcome(f"label-{i}", True))
-
-    for i in range(2_000):
-        labels.add(outcome(f"feedback-{i}", False, kind="feedback"))
-    counted = dict(labels.classes)
-    again = LabelCounts()
-    again.restore(json.loads(json.dumps(labels.state())))
-    again.add(outcome("feedback-more", False, kind="feedback"))
-    for i in range(200):
-        again.add(outcome(f"forgotten-{i}", True, 1))
-    again.add(outcome("feedback-after", False, kind="feedback"))
-    labels.add(outcome("feedback-1999", False, 1))
-
-    assert counted == {True: 400, False: 20}
-    assert again.classes == counted
-    assert labels.classes == {True: 400, False: 21}
-    assert zero.predict({}).value is True
-
-
-def test_every_prediction_counts_once_with_its_latest_label() -> None:
-    labels = LabelCounts()
-
-    for prediction_id, label, correction in [
-        ("a", True, 0), ("a", True, 0), ("b", None, 0), ("b", False, 1), ("a", False, 1), ("unknown", True, 2)
-    ]:  # fmt: skip
-        labels.add(outcome(prediction_id, label, correction))
-
-    assert (labels.count, labels.classes) == (2, {False: 2})
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1e3, 1e3)), max_size=40))
-def test_a_running_mean_with_corrections_is_the_mean_of_the_latest_labels(corrections: list[tuple[int, float]]) -> None:
-    labels, latest = LabelCounts(), dict[int, float]()
-
-    for subject, value in corrections:
-        labels.add(outcome(str(subject), value, int(subject in latest)))
-        latest[subject] = value
-
-    assert labels.count == len(latest)
-    assert labels.mean == pytest.approx(fmean(latest.values()) if latest else 0.0)
-
-
-def test_label_counts_are_restored_as_saved_and_a_reset_reaches_version_0() -> None:
-    book, again = LabelCountsByLoop(), LabelCountsByLoop()
-    book.of("market").add(outcome("a", True))
-    book.offsets[2] = 7
-    zero = BaselineVersion(SPEC, again.of("market"))
-
-    again.restore(book.state())
-    restored = zero.predict({})
-    again.reset()
-
-    assert again.offsets == {}
-    assert (restored.value, zero.predict({}).value) == (True, False)
-
-
-def test_version_zero_of_a_regression_is_the_mean() -> None:
-    spec = LoopSpec.model_validate({"loop": "m", "task": "regression", "schema": {"price": {"type": "number"}}})
-    labels = LabelCounts()
-    zero = BaselineVersion(spec, labels)
-    before = zero.predict({})
-
-    labels.add(outcome("a", 1.0))
-    labels.add(outcome("b", 2))
-
-    assert (before.value, zero.predict({}).value) == (0.0, 1.5)
-
-
 def test_only_the_latest_predictions_are_remembered_and_the_first_on_the_topic_counts() -> None:
     recent = RecentPredictions(3)
-    recent.add(made("own", "new"), durable=False)
+    recent.add(prediction_made("own", "new"), durable=False)
 
-    recent.add_published([made("a"), made("b", "first"), made("b", "second"), made("own", "old")])
-    recent.add(made("c"), durable=True)
+    recent.add_published(
+        [
+            prediction_made("a"),
+            prediction_made("b", "first"),
+            prediction_made("b", "second"),
+            prediction_made("own", "old"),
+        ]
+    )
+    recent.add(prediction_made("c"), durable=True)
 
     assert len(recent) == 3
     assert recent.get("market", "a") is None
@@ -257,28 +180,6 @@ def test_the_published_state_of_an_entity_counts_unless_our_own_requests_are_ahe
     assert [view and view.state["n"] for view in (ahead, caught_up, reset)] == [6, 60, 1]
 
 
-HUGE = 1.7976931348623157e308
-NUMBERS = LoopSpec.model_validate({"loop": "size", "task": "regression", "schema": {"x": {"type": "number"}}})
-
-
-def test_labels_at_the_edge_of_a_double_leave_version_0_finite() -> None:
-    labels = LabelCounts()
-
-    for i, label in enumerate([5.0, HUGE, -HUGE, HUGE, -HUGE, 10**400]):
-        labels.add(outcome(f"p{i}", label))
-        assert math.isfinite(float(BaselineVersion(NUMBERS, labels).predict({}).value))
-
-
-def test_a_huge_label_that_is_corrected_leaves_the_mean_as_if_it_had_never_been() -> None:
-    labels = LabelCounts()
-    for i, label in enumerate([0.1, HUGE, 0.3]):
-        labels.add(outcome(f"p{i}", label))
-
-    labels.add(outcome("p1", 0.2, 1))
-
-    assert labels.mean == pytest.approx(0.2)
-
-
 @pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN, RecursionError()], ids=["raises", "nan", "deep"])
 def test_where_even_version_0_fails_the_initial_prediction_is_the_answer(
     failure: ModelPrediction | Exception,
@@ -290,35 +191,6 @@ def test_where_even_version_0_fails_the_initial_prediction_is_the_answer(
 
     assert (answered.prediction.value, answered.version, answered.role) == (False, "0", "baseline")
     assert [version for version, _ in answered.failures] == ["0"]
-
-
-@pytest.mark.parametrize(
-    ("label", "unknown"),
-    [({}, "<unknown>"), ({"type": "integer"}, -(2**63)), ({"classes": ["a", "b"]}, "a"), ({"type": "boolean"}, False)],
-    ids=["text", "integers", "classes", "booleans"],
-)
-def test_a_loop_that_names_no_classes_predicts_none_until_it_knows_one(label: dict[str, Any], unknown: Scalar) -> None:
-    whole = {"loop": "l", "task": "multiclass", "schema": {"x": {"type": "number"}}, "label": label}
-    spec, labels = LoopSpec.model_validate(whole), LabelCounts()
-
-    before = BaselineVersion(spec, labels).predict({})
-    labels.add(outcome("p", "b"))
-    after = BaselineVersion(spec, labels).predict({})
-
-    assert (before.value, before.probabilities) == (unknown, None)
-    assert after.value == "b"
-
-
-def test_labels_of_a_loop_stay_within_their_share_of_the_bytes() -> None:
-    book = LabelCountsByLoop(max_bytes=1_000_000)
-
-    for n in range(3_000):
-        for loop in ("one", "two", "three", "four"):
-            book.add(loop, 1, outcome(f"{loop}-{n}", f"{n % 2_000}" * 150))
-        assert book.bytes <= 1_000_000
-
-    assert all(book.of(loop).count == 3_000 for loop in ("one", "two", "three", "four"))
-    assert sum(map(len, (str(label) for label in book.of("one").classes))) <= 1_000_000 // 16
 
 
 def test_large_entity_states_are_evicted_by_their_bytes() -> None:
@@ -337,7 +209,7 @@ def test_large_predictions_are_evicted_by_their_bytes() -> None:
     large = {"text": "x" * 90_000}
 
     for n in range(50):
-        event = made(f"p{n}")
+        event = prediction_made(f"p{n}")
         recent.add(event.model_copy(update={"data": event.data.model_copy(update={"features": large})}), durable=True)
         assert recent.bytes <= 1_000_000
 

@@ -72,16 +72,16 @@ async def test_of_two_requests_at_once_under_one_id_with_other_data_one_is_rejec
 async def test_other_data_from_the_stream_under_an_id_of_a_request_is_a_dead_letter(serving: RunningServing) -> None:
     await serving.publish(serving.state())
     await serving.start()
-    await serving.predict("asked", price=0.8)
+    await serving.predict("requested", price=0.8)
     same = fingerprint("default", {"price": 0.8, "demand": 0.5}, None)
 
-    await serving.publish(serving.features("asked", price=0.8, fingerprint=same))
-    await serving.publish(serving.features("asked", price=0.2, fingerprint="0" * 16), serving.features("last"))
+    await serving.publish(serving.features("requested", price=0.8, fingerprint=same))
+    await serving.publish(serving.features("requested", price=0.2, fingerprint="0" * 16), serving.features("last"))
 
-    await serving.until(lambda: any(m.subject == "last" for m in serving.predictions()))
+    await serving.until(lambda: any(p.subject == "last" for p in serving.predictions()))
     [dead_letter] = await serving.until(lambda: serving.broker.events(DEAD_LETTERS["serving"].topic))
     assert dead_letter.data.error == "IdTaken"
-    assert sorted(m.subject for m in serving.predictions()) == ["asked", "last"]
+    assert sorted(p.subject for p in serving.predictions()) == ["last", "requested"]
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ async def test_a_request_is_read_strictly(serving: RunningServing, body: bytes, 
 async def test_any_id_is_read_back_by_its_address(serving: RunningServing, name: str) -> None:
     await serving.publish(serving.state())
     await serving.start()
-    made = (await serving.predict(name)).json()
+    answer = (await serving.predict(name)).json()
     encoded = "".join(f"%{b:02X}" for b in name.encode())
 
     found = await serving.client.get(f"/v1/loops/market/predictions/{encoded}")
 
-    assert (found.status_code, found.json()) == (200, made)
+    assert (found.status_code, found.json()) == (200, answer)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_an_inference_request_is_answered_whole_or_not_at_all(
     assert refused.status_code == 422
     assert {e["field"] for e in refused.json()["errors"]} == fields
     await serving.until(serving.predictions)
-    assert [m.subject for m in serving.predictions()] == ["after"]
+    assert [p.subject for p in serving.predictions()] == ["after"]
     assert after.json()["features"]["price_mean"] == 3.0
 
 
@@ -170,7 +170,7 @@ async def test_rows_that_find_no_room_or_a_taken_id_leave_nothing_behind(serving
     answer = await serving.predict("after", price=5.0)
 
     assert (full.status_code, taken.status_code) == (503, 409)
-    assert [m.status_code for m in missing] == [404] * 3
+    assert [p.status_code for p in missing] == [404] * 3
     assert answer.json()["features"]["price_mean"] == 3.0
 
 
@@ -184,7 +184,7 @@ async def test_rows_of_one_request_follow_each_other_in_their_entitys_windows(se
     after = await serving.predict("after", price=7.0)
 
     await serving.until(lambda: len(serving.observations()) == 4)
-    means = {m.subject: m.data.features["price_mean"] for m in serving.predictions()}
+    means = {p.subject: p.data.features["price_mean"] for p in serving.predictions()}
     assert first.status_code == 200
     assert first.json() == again.json()
     assert means == {"w-0": 1.0, "w-1": 2.0, "w-2": 3.0, "after": 5.0}
@@ -235,5 +235,5 @@ async def test_a_vector_that_feature_would_not_write_is_a_dead_letter_and_takes_
     await serving.until(serving.predictions)
     [dead_letter] = await serving.until(lambda: serving.broker.events(DEAD_LETTERS["serving"].topic))
     assert dead_letter.data.reason == reason
-    assert [m.subject for m in serving.predictions()] == ["after"]
+    assert [p.subject for p in serving.predictions()] == ["after"]
     assert ("logistic-0@1", "fell_back") not in serving.version_states()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from everloop.local.kafka import Broker
 
 
-async def _made(engine: LogReader) -> list[PredictionMade]:
+async def _predictions(engine: LogReader) -> list[PredictionMade]:
     found = []
     for p in range(4):
         end = await engine.end_offset(PredictionMade.topic, p)
@@ -28,12 +28,12 @@ async def _made(engine: LogReader) -> list[PredictionMade]:
     return [e for e in found if isinstance(e, PredictionMade)]
 
 
-async def _until_made(engine: LogReader, subjects: set[str]) -> list[PredictionMade]:
+async def _until_predicted(engine: LogReader, subjects: set[str]) -> list[PredictionMade]:
     async with asyncio.timeout(20):
         while True:
-            made = await _made(engine)
-            if subjects <= {m.subject for m in made}:
-                return made
+            predictions = await _predictions(engine)
+            if subjects <= {p.subject for p in predictions}:
+                return predictions
             await asyncio.sleep(0.05)
 
 
@@ -50,22 +50,22 @@ async def test_a_replica_that_takes_over_uncommitted_records_says_the_same_again
         await engine.publish(
             [serving.state(serving.version("logistic-0@1")), *(serving.features(f"p{i}") for i in range(50))]
         )
-        before = {m.subject: m for m in await _until_made(engine, {f"p{i}" for i in range(50)})}
-        asked = (await serving.predict("asked", price=0.9)).json()
-        await _until_made(engine, {"asked"})
+        before = {p.subject: p for p in await _until_predicted(engine, {f"p{i}" for i in range(50)})}
+        requested = (await serving.predict("requested", price=0.9)).json()
+        await _until_predicted(engine, {"requested"})
         await serving.stop()
 
         await serving.start(
             lambda service: RewoundEngine(service, settings), topic_prefix=prefix, kafka_bootstrap=kafka.bootstrap
         )
         await engine.publish([serving.state(serving.version("logistic-0@2")), serving.features("new")])
-        after = await _until_made(engine, {"new"})
-        again = (await serving.predict("asked", price=0.9)).json()
-        other = await serving.predict("asked", price=0.1)
+        after = await _until_predicted(engine, {"new"})
+        again = (await serving.predict("requested", price=0.9)).json()
+        other = await serving.predict("requested", price=0.1)
 
     assert len(after) == 52
-    assert {m.subject: m for m in after if m.subject in before} == before
-    assert again == asked
+    assert {p.subject: p for p in after if p.subject in before} == before
+    assert again == requested
     assert other.status_code == 409
 
 

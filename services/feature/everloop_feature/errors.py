@@ -44,7 +44,7 @@ class LabelCrowdedOut(InputRejected):
 class NothingToLearn(InputRejected):
     """Feedback that neither gives the label nor rules out a class of the loop."""
 
-    title = "Feedback says nothing"
+    title = "Feedback gives no label"
 
 
 class RecordRejected(InputRejected):

@@ -47,7 +47,7 @@ class WaitingLabel:
 
 @dataclass(frozen=True)
 class Truth:
-    """The label of a prediction, or the class that feedback says it is not."""
+    """The label of a prediction, or the class that feedback ruled out (`rejected`)."""
 
     label: Scalar | None = None
     rejected: Scalar | None = None
@@ -63,8 +63,8 @@ class Join(NamedTuple):
     `prediction` is the encoded event, `prediction_revision` the revision of the spec that it carries. `waiting` came
     before the prediction; `overdue` waited too long or were evicted, and become dead letters in the next sweep.
     `applied_ids` are hashes of the ids of labels and feedback that were applied, `feedback` has a hash of each source
-    with a hash of what it says. `truth_time_us` is the time of the truth in microseconds since the epoch, and
-    `truth_is_label` whether a label says it, or feedback.
+    with a hash of its content. `truth_time_us` is the time of the truth in microseconds since the epoch, and
+    `truth_is_label` whether it comes from a label, or from feedback.
     """
 
     due_ms: int
@@ -153,17 +153,17 @@ def _waiting_labels(headers: Iterable[list[Any]], events: Iterable[bytes]) -> tu
 
 
 def _load_first_form(value: bytes) -> Join:
-    """A join in the form of the first releases, which did not record whether a label says its truth: taken as one."""
+    """A join in the form of the first releases, without the source of its truth: it counts as a label."""
     due_ms, prediction, waiting, overdue, truth, corrections, applied_ids, *rest = json.loads(value)
     feedback, truth_time_us, truth_is_label = rest or ((), 0, truth is not None)
-    made = PredictionMade.model_validate(prediction) if prediction else None
+    event = PredictionMade.model_validate(prediction) if prediction else None
     sides = [
         [WaitingLabel.of(LabelReceived.model_validate(e), Position(*at)) for e, at in s] for s in (waiting, overdue)
     ]
     return Join(
         due_ms=due_ms,
-        prediction=made.encode() if made else None,
-        prediction_revision=made.revision if made else 0,
+        prediction=event.encode() if event else None,
+        prediction_revision=event.revision if event else 0,
         waiting=tuple(sides[0]),
         overdue=tuple(sides[1]),
         truth=Truth(*truth) if truth else None,

@@ -170,7 +170,7 @@ def _apply_feedback(join: Join, prediction: PredictionMade, truth: Truth, feedba
 
 
 def _source_and_content(feedback: LabelReceived) -> tuple[str, str]:
-    """Hashes of who gave feedback (all without a source are one) and of what it says."""
+    """Hashes of who gave feedback (all without a source are one) and of its content."""
     data = feedback.data
     return id_hash(data.source or "").hex(), id_hash(json.dumps([data.label, data.correct])).hex()
 
@@ -196,7 +196,7 @@ def resolve_truth(task: Task, prediction: Scalar, known: Truth | None, label: La
     if label.data.correct is True:
         return Truth(prediction)
     if label.data.correct is None or task == "regression":
-        raise ValueError("feedback on a number needs `label`; `correct: false` does not say what was right")
+        raise ValueError("feedback on a number needs `label`; `correct: false` does not give the right value")
     if task == "binary":
         return Truth(not prediction)
     if known is not None and known.label is not None and known.label != prediction:

@@ -40,7 +40,7 @@ class ActiveLoop:
         return round(self.spec.label.within_s * 1000)
 
     def is_earlier(self, revision: int) -> bool:
-        """Whether a record carries a revision before the latest; revision 0 says none."""
+        """Whether a record carries a revision before the latest; revision 0 means that it carries none."""
         return 1 <= revision < self.revision
 
 
