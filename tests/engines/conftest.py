@@ -12,7 +12,7 @@ from tests.engines.buses import BUSES, Bus, FaustBus, KafkaBus, MemoryBus
 
 from everloop.local.kafka import Broker
 
-_shops = count()
+_source_numbers = count()
 ENGINES = [*BUSES, pytest.param("faust", marks=pytest.mark.kafka)]
 
 
@@ -36,10 +36,10 @@ async def bus(kind: tuple[str, str], tmp_path: Path) -> AsyncIterator[Bus]:
 
 @pytest.fixture
 async def orders(bus: Bus, kind: tuple[str, str]) -> str:
-    """A topic of somebody else's, which has partitions of its own number."""
+    """A topic that is not Everloop's, with another number of partitions."""
     if kind[0] == "memory":
         return "shop.orders"
-    name = f"shop.orders-{next(_shops)}"
+    name = f"shop.orders-{next(_source_numbers)}"
     admin = AIOKafkaAdminClient(bootstrap_servers=kind[1])
     await admin.start()
     try:

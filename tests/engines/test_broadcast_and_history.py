@@ -18,60 +18,60 @@ pytestmark = pytest.mark.parametrize("kind", BUSES, indirect=True)
 DEAD = DEAD_LETTERS[SERVICE].topic
 
 
-class Listener:
-    """Notes what it hears."""
+class Recorder:
+    """Records the ids that it consumes."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.consumed: list[str] = []
 
     async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
-        self.heard.append(event.id)
+        self.consumed.append(event.id)
         return []
 
 
-def to(listener: Listener) -> list[Route]:
+def routes_to(recorder: Recorder) -> list[Route]:
     """A table with one broadcast."""
-    return [Route(EventReceived.topic, listener, broadcast=True)]
+    return [Route(EventReceived.topic, recorder, broadcast=True)]
 
 
-async def test_every_process_has_heard_the_whole_broadcast_when_it_is_ready(bus: Bus) -> None:
+async def test_every_process_has_consumed_the_whole_broadcast_when_it_is_ready(bus: Bus) -> None:
     await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(1200)])
-    first, second = Listener(), Listener()
+    first, second = Recorder(), Recorder()
 
-    async with running(bus.consumer(to(first))) as consumer, running(bus.consumer(to(second))):
+    async with running(bus.consumer(routes_to(first))) as consumer, running(bus.consumer(routes_to(second))):
         assert consumer.ready() is None
-        assert len(first.heard) == len(second.heard) == 1200
+        assert len(first.consumed) == len(second.consumed) == 1200
         await send_all(bus, [received("late")])
-        await until(lambda: first.heard[-1] == second.heard[-1] == "late")
+        await until(lambda: first.consumed[-1] == second.consumed[-1] == "late")
 
 
 async def test_a_broadcast_starts_again_from_the_beginning_with_every_process(bus: Bus) -> None:
     await send_all(bus, [received("old")])
-    first, second = Listener(), Listener()
-    async with running(bus.consumer(to(first))):
+    first, second = Recorder(), Recorder()
+    async with running(bus.consumer(routes_to(first))):
         pass
 
-    async with running(bus.consumer(to(second))):
+    async with running(bus.consumer(routes_to(second))):
         pass
 
-    assert first.heard == second.heard == ["old"]
+    assert first.consumed == second.consumed == ["old"]
 
 
-async def test_a_broadcast_that_remembers_goes_on_from_there(bus: Bus) -> None:
+async def test_a_broadcast_with_start_at_continues_there(bus: Bus) -> None:
     await send_all(bus, [received(f"{i}") for i in range(5)])
-    listener = Listener()
+    recorder = Recorder()
 
     async def start_at(topic: str, partition: int) -> int:
         return 3
 
-    route = Route(EventReceived.topic, listener, broadcast=True, start_at=start_at)
+    route = Route(EventReceived.topic, recorder, broadcast=True, start_at=start_at)
     async with running(bus.consumer([route])):
         pass
 
-    assert listener.heard == ["3", "4"]
+    assert recorder.consumed == ["3", "4"]
 
 
-async def test_a_listener_that_breaks_ends_the_engine(bus: Bus) -> None:
+async def test_a_broadcast_handler_that_crashes_ends_the_consumer(bus: Bus) -> None:
     async def broken(event: EventReceived, at: Position) -> list[Event]:
         raise RuntimeError("a bug")
 
@@ -81,25 +81,27 @@ async def test_a_listener_that_breaks_ends_the_engine(bus: Bus) -> None:
         assert isinstance(await consumer.failed(), RuntimeError)
 
 
-async def test_a_record_that_a_listener_cannot_take_is_parked_and_the_broadcast_goes_on(bus: Bus) -> None:
-    class Failing(Listener):
+async def test_a_broadcast_record_that_fails_is_a_dead_letter_and_the_rest_is_handled(
+    bus: Bus,
+) -> None:
+    class Failing(Recorder):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             if event.id == "poison":
                 raise OverflowError("math range error")
             return await super().__call__(event, at)
 
-    listener = Failing()
+    recorder = Failing()
     await send_all(bus, [received("1"), received("poison"), received("2")])
-    async with running(bus.consumer(to(listener))):
+    async with running(bus.consumer(routes_to(recorder))):
         await send_all(bus, [received("3")])
-        await until(lambda: listener.heard == ["1", "2", "3"])
+        await until(lambda: recorder.consumed == ["1", "2", "3"])
 
-    [letter] = await bus.sent(DEAD)
-    assert letter["causationid"] == "poison"
+    [dead_letter] = await bus.sent(DEAD)
+    assert dead_letter["causationid"] == "poison"
 
 
-async def test_a_record_that_crashes_every_process_that_hears_it_is_parked_at_the_third_time(bus: Bus) -> None:
-    class Failing(Listener):
+async def test_a_broadcast_record_that_crashes_every_process_is_a_dead_letter_at_the_third_crash(bus: Bus) -> None:
+    class Failing(Recorder):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             if event.id == "poison":
                 raise RuntimeError("a bug")
@@ -108,15 +110,15 @@ async def test_a_record_that_crashes_every_process_that_hears_it_is_parked_at_th
     await send_all(bus, [received("poison"), received("good")])
     for _ in range(2):
         with pytest.raises(RuntimeError, match="a bug"):
-            async with running(bus.consumer(to(Failing()))):
+            async with running(bus.consumer(routes_to(Failing()))):
                 pass
-    listener = Failing()
+    recorder = Failing()
     for _ in range(2):
-        async with running(bus.consumer(to(listener))):
-            await until(lambda: listener.heard[-1:] == ["good"])
+        async with running(bus.consumer(routes_to(recorder))):
+            await until(lambda: recorder.consumed[-1:] == ["good"])
 
-    assert listener.heard == ["good", "good"]
-    assert {letter["data"]["reason"] for letter in await bus.sent(DEAD)} == {
+    assert recorder.consumed == ["good", "good"]
+    assert {dead_letter["data"]["reason"] for dead_letter in await bus.sent(DEAD)} == {
         "crash_loop: crashed 3 times: RuntimeError('a bug')"
     }
 
@@ -136,7 +138,7 @@ async def test_history_is_read_by_offsets_in_order(bus: Bus) -> None:
         assert await engine.read(EventReceived.topic, partition, 30, 40) == []
 
 
-async def test_history_leaves_out_what_is_no_event(bus: Bus) -> None:
+async def test_history_leaves_out_records_that_do_not_decode(bus: Bus) -> None:
     await send_all(bus, [received("1")])
     await bus.send(EventReceived.topic, b"l/a", b"garbage")
     await bus.send(EventReceived.topic, b"l/a", None)
@@ -149,7 +151,7 @@ async def test_history_leaves_out_what_is_no_event(bus: Bus) -> None:
     assert [event.id for _, event in read] == ["1", "2"]
 
 
-async def test_what_an_engine_publishes_lies_where_partition_for_says(bus: Bus) -> None:
+async def test_an_engine_publishes_to_the_partition_that_partition_for_gives(bus: Bus) -> None:
     events = [received(f"{i}", entity=f"entity-{i}") for i in range(40)]
     async with connected(bus.engine()) as engine:
         await engine.publish(events)
@@ -172,19 +174,19 @@ async def test_the_default_partitioner_of_other_clients_agrees(bus: Bus) -> None
             assert event.id in {e.id for _, e in await engine.read(EventReceived.topic, partition, 0, 100)}
 
 
-async def test_who_waits_for_an_engine_to_catch_up_finds_all_handled_that_was_there_before(bus: Bus) -> None:
-    group, broadcast = Listener(), Listener()
+async def test_catching_up_waits_until_all_records_of_before_are_handled(bus: Bus) -> None:
+    group, broadcast = Recorder(), Recorder()
     routes = [Route(EventReceived.topic, group), Route(ObservationReceived.topic, broadcast, broadcast=True)]
     async with running(bus.consumer(routes)) as consumer:
         await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(600)])
 
         assert await consumer.caught_up(20.0)
 
-        assert len(group.heard) == 600
+        assert len(group.consumed) == 600
 
 
-async def test_catching_up_is_waited_for_within_a_limit(bus: Bus) -> None:
-    class Busy(Listener):
+async def test_catching_up_waits_only_within_a_limit(bus: Bus) -> None:
+    class Busy(Recorder):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             await released.wait()
             return await super().__call__(event, at)

@@ -1,4 +1,4 @@
-"""When a partition is read to its end: by the position, or by two answers that brought nothing."""
+"""When a partition is read to its end: by the position, or by two answers that has_records nothing."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ TP = TopicPartition("t", 0)
 
 
 @dataclass
-class Look:
-    """What the consumer says after a poll: whether it brought something, the next offset, the last answer's time."""
+class Poll:
+    """A consumer after a poll: whether that returned records, the next offset, the time of the last answer."""
 
-    brought: bool
+    has_records: bool
     next_offset: int
     answered_ms: int | None
 
 
 class ScriptedConsumer:
-    """A consumer that answers by the look that the test has set."""
+    """A consumer that answers by the poll that the test has set."""
 
-    look = Look(False, 0, None)
+    poll = Poll(False, 0, None)
 
     async def position(self, tp: TopicPartition) -> int:
-        return self.look.next_offset
+        return self.poll.next_offset
 
     def last_poll_timestamp(self, tp: TopicPartition) -> int | None:
-        return self.look.answered_ms
+        return self.poll.answered_ms
 
 
 @pytest.mark.parametrize(
-    ("looks", "reached"),
+    ("polls", "reached"),
     [
-        pytest.param([Look(True, 10, 1)], True, id="the position is at the end"),
-        pytest.param([Look(True, 5, 1), Look(False, 5, 2)], False, id="one answer may lie in the buffer"),
-        pytest.param([Look(True, 5, 1), Look(False, 5, 2), Look(True, 8, 2)], False, id="it did"),
-        pytest.param([Look(True, 5, 1), Look(False, 5, 2), Look(False, 5, 2)], False, id="silence says nothing"),
-        pytest.param([Look(True, 5, 1), Look(False, 5, 2), Look(False, 5, 3)], True, id="two answers, nothing came"),
-        pytest.param([Look(False, 0, None), Look(False, 0, 1), Look(False, 0, 2)], True, id="all of it is gone"),
+        pytest.param([Poll(True, 10, 1)], True, id="the position is at the end"),
+        pytest.param([Poll(True, 5, 1), Poll(False, 5, 2)], False, id="one answer may lie in the buffer"),
+        pytest.param([Poll(True, 5, 1), Poll(False, 5, 2), Poll(True, 8, 2)], False, id="it did"),
+        pytest.param([Poll(True, 5, 1), Poll(False, 5, 2), Poll(False, 5, 2)], False, id="no answer, no end"),
+        pytest.param([Poll(True, 5, 1), Poll(False, 5, 2), Poll(False, 5, 3)], True, id="two answers, nothing came"),
+        pytest.param([Poll(False, 0, None), Poll(False, 0, 1), Poll(False, 0, 2)], True, id="all of it is gone"),
         pytest.param(
-            [Look(True, 5, 1), Look(False, 5, 2), Look(True, 5, 3), Look(False, 5, 4)], False, id="tried and put back"
+            [Poll(True, 5, 1), Poll(False, 5, 2), Poll(True, 5, 3), Poll(False, 5, 4)], False, id="tried and put back"
         ),
     ],
 )
-async def test_a_tail_is_read(looks: list[Look], reached: bool) -> None:
+async def test_the_end_of_a_partition_is_detected(polls: list[Poll], reached: bool) -> None:
     consumer, answers = ScriptedConsumer(), list[bool]()
     detector = EndDetector(consumer, {TP: 10})
-    for look in looks:
-        consumer.look = look
-        answers.append(await detector.has_reached_end({TP} if look.brought else ()))
+    for poll in polls:
+        consumer.poll = poll
+        answers.append(await detector.has_reached_end({TP} if poll.has_records else ()))
 
-    assert answers == [False] * (len(looks) - 1) + [reached]
+    assert answers == [False] * (len(polls) - 1) + [reached]
 
 
-async def test_what_other_partitions_bring_does_not_hold_up_this_one() -> None:
+async def test_records_of_other_partitions_do_not_delay_this_one() -> None:
     consumer = ScriptedConsumer()
     detector = EndDetector(consumer, {TP: 10})
     for answered_ms in (1, 2, 3):
-        consumer.look = Look(True, 5, answered_ms)
+        consumer.poll = Poll(True, 5, answered_ms)
         reached = await detector.has_reached_end({TopicPartition("t", 1)})
 
     assert reached

@@ -41,7 +41,7 @@ class Handler:
         return [computed(event)]
 
     async def also(self, event: EventReceived) -> None:
-        """What a test's own handler does before."""
+        """For tests to override: runs before the record is noted."""
 
 
 def on(bus: Bus, handler: Handler) -> Consumer:
@@ -69,7 +69,9 @@ async def test_records_of_one_key_are_handled_in_order(bus: Bus) -> None:
     assert len({(at.partition, at.offset) for at in handler.places}) == 140
 
 
-async def test_outputs_and_offsets_are_there_after_a_clean_stop_and_nothing_is_done_twice(bus: Bus) -> None:
+async def test_a_clean_stop_publishes_outputs_and_commits_offsets_and_nothing_is_handled_twice(
+    bus: Bus,
+) -> None:
     first, second = Handler(), Handler()
     async with running(on(bus, first)):
         await send_all(bus, [received(f"{i}", entity=f"e{i}") for i in range(50)])
@@ -107,7 +109,7 @@ async def test_a_crash_loses_nothing_and_commits_only_what_had_its_effect(bus: B
     assert await ids(bus) == {f"of-{i}" for i in range(6)}
 
 
-async def test_a_record_that_crashes_three_times_is_parked_and_the_rest_goes_on(bus: Bus) -> None:
+async def test_a_record_that_crashes_three_times_is_a_dead_letter_and_the_rest_is_handled(bus: Bus) -> None:
     class Crashing(Handler):
         async def also(self, event: EventReceived) -> None:
             if event.id == "poison":
@@ -122,13 +124,13 @@ async def test_a_record_that_crashes_three_times_is_parked_and_the_rest_goes_on(
         await send_all(bus, [received("good")])
         await until(lambda: handler.seen == ["good"])
 
-    [parked] = await bus.sent(DEAD)
-    assert "crash_loop" in parked["data"]["reason"]
-    assert "RuntimeError" in parked["data"]["reason"]
+    [dead_letter] = await bus.sent(DEAD)
+    assert "crash_loop" in dead_letter["data"]["reason"]
+    assert "RuntimeError" in dead_letter["data"]["reason"]
 
 
 @pytest.mark.parametrize(
-    ("value", "error", "word"),
+    ("value", "error", "reason"),
     [
         (b"\xff not JSON", "InputRejected", "JSON"),
         (b'{"id": "x"}', "InputRejected", "specversion"),
@@ -139,8 +141,8 @@ async def test_a_record_that_crashes_three_times_is_parked_and_the_rest_goes_on(
         (None, "", ""),
     ],
 )
-async def test_what_cannot_be_read_is_parked_with_reason_and_bytes(
-    bus: Bus, value: bytes | None, error: str, word: str
+async def test_a_record_that_does_not_decode_is_a_dead_letter_with_reason_and_bytes(
+    bus: Bus, value: bytes | None, error: str, reason: str
 ) -> None:
     handler = Handler()
     async with running(on(bus, handler)):
@@ -149,19 +151,19 @@ async def test_what_cannot_be_read_is_parked_with_reason_and_bytes(
 
         await until(lambda: handler.seen == ["good"])
 
-    parked = await bus.sent(DEAD)
+    dead_letters = await bus.sent(DEAD)
     if value is None:
-        assert parked == []  # a tombstone is no error
+        assert dead_letters == []  # a tombstone is no error
         return
-    [letter] = parked
-    data = letter["data"]
+    [dead_letter] = dead_letters
+    data = dead_letter["data"]
     assert (data["topic"], data["offset"], data["error"]) == (EventReceived.topic.name, 0, error)
     assert data["reason"] != ""
     assert b64decode(data["value"]) == value
     assert b64decode(data["key"]) == b"l/a"
 
 
-async def test_what_the_handler_rejects_is_parked_with_its_cause_and_the_rest_goes_on(bus: Bus) -> None:
+async def test_a_record_that_the_handler_rejects_is_a_dead_letter_and_the_rest_is_handled(bus: Bus) -> None:
     class Picky(Handler):
         async def also(self, event: EventReceived) -> None:
             if event.id == "bad":
@@ -173,13 +175,13 @@ async def test_what_the_handler_rejects_is_parked_with_its_cause_and_the_rest_go
         await until(lambda: handler.seen == ["before", "after"])
         await until(lambda: _is_committed(bus, 3))
 
-    [letter] = await bus.sent(DEAD)
-    assert letter["causationid"] == "bad"
-    assert letter["data"]["reason"] == "x must be even"
+    [dead_letter] = await bus.sent(DEAD)
+    assert dead_letter["causationid"] == "bad"
+    assert dead_letter["data"]["reason"] == "x must be even"
     assert await ids(bus) == {"of-before", "of-after"}
 
 
-async def test_a_record_that_is_too_early_waits_and_keeps_its_place(bus: Bus) -> None:
+async def test_a_record_that_is_too_early_is_retried_and_keeps_its_place(bus: Bus) -> None:
     class Waiting(Handler):
         tries = 0
 
@@ -187,7 +189,7 @@ async def test_a_record_that_is_too_early_waits_and_keeps_its_place(bus: Bus) ->
             if event.id == "early":
                 self.tries += 1
                 if self.tries < 4:
-                    raise RetryLater("nobody has heard of it")
+                    raise RetryLater("not known yet")
 
     handler = Waiting()
     async with running(on(bus, handler)):
@@ -199,14 +201,14 @@ async def test_a_record_that_is_too_early_waits_and_keeps_its_place(bus: Bus) ->
     assert handler.tries == 4
 
 
-async def test_a_record_that_stays_too_early_is_given_up(bus: Bus) -> None:
+async def test_a_record_that_stays_too_early_is_a_dead_letter(bus: Bus) -> None:
     class Impatient(RetryLater):
         give_up_after = timedelta(milliseconds=200).total_seconds()
 
     class Waiting(Handler):
         async def also(self, event: EventReceived) -> None:
             if event.id == "early":
-                raise Impatient("nobody will ever hear of it")
+                raise Impatient("never known")
 
     handler = Waiting()
     async with running(on(bus, handler)):
@@ -214,14 +216,16 @@ async def test_a_record_that_stays_too_early_is_given_up(bus: Bus) -> None:
 
         await until(lambda: handler.seen == ["next"])
 
-    [letter] = await bus.sent(DEAD)
-    assert letter["data"]["reason"] == "nobody will ever hear of it"
+    [dead_letter] = await bus.sent(DEAD)
+    assert dead_letter["data"]["reason"] == "never known"
 
 
 @pytest.mark.parametrize(
     "kind_of_error", [OverflowError, ValueError, TypeError, KeyError, RecursionError, AssertionError]
 )
-async def test_an_error_that_a_record_can_cause_is_its_fate_alone(bus: Bus, kind_of_error: type[Exception]) -> None:
+async def test_an_error_that_a_record_can_cause_concerns_that_record_only(
+    bus: Bus, kind_of_error: type[Exception]
+) -> None:
     class Failing(Handler):
         async def also(self, event: EventReceived) -> None:
             if event.id == "poison":
@@ -233,13 +237,13 @@ async def test_an_error_that_a_record_can_cause_is_its_fate_alone(bus: Bus, kind
         await until(lambda: handler.seen[-1:] == ["after"])
         assert consumer.live() is None
 
-    [letter] = await bus.sent(DEAD)
-    assert letter["data"]["error"] == kind_of_error.__name__
-    assert "not finite: -inf" in letter["data"]["reason"]
+    [dead_letter] = await bus.sent(DEAD)
+    assert dead_letter["data"]["error"] == kind_of_error.__name__
+    assert "not finite: -inf" in dead_letter["data"]["reason"]
     assert await ids(bus) == {"of-before", "of-after"}
 
 
-async def test_an_answer_that_cannot_be_written_is_the_fate_of_its_record(bus: Bus) -> None:
+async def test_an_output_that_cannot_be_encoded_concerns_its_record_only(bus: Bus) -> None:
     class Mute(Handler):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             [answer] = await super().__call__(event, at)
@@ -250,19 +254,19 @@ async def test_an_answer_that_cannot_be_written_is_the_fate_of_its_record(bus: B
         await send_all(bus, [received("poison"), received("after")])
         await until(lambda: handler.seen[-1:] == ["after"])
 
-    [letter] = await bus.sent(DEAD)
-    assert letter["causationid"] == "poison"
+    [dead_letter] = await bus.sent(DEAD)
+    assert dead_letter["causationid"] == "poison"
     assert await ids(bus) == {"of-after"}
 
 
-async def test_many_records_of_loops_that_stay_unknown_hold_up_a_partition_once(bus: Bus) -> None:
-    class Unheard(RetryLater):
+async def test_many_records_of_loops_that_stay_unknown_delay_a_partition_once(bus: Bus) -> None:
+    class Unknown(RetryLater):
         give_up_after = 0.5
 
     class Knowing(Handler):
         async def also(self, event: EventReceived) -> None:
             if event.loop != "l":
-                raise Unheard(f"nobody has applied {event.loop}")
+                raise Unknown(f"{event.loop} is not applied")
 
     handler, others = Knowing(), [received(f"{n}").model_copy(update={"loop": f"other-{n % 60}"}) for n in range(120)]
     async with running(on(bus, handler)):
@@ -270,10 +274,10 @@ async def test_many_records_of_loops_that_stay_unknown_hold_up_a_partition_once(
         for _ in range(PARTITIONS):
             await send_all(bus, [received(f"after-{i}", entity=f"e{i}") for i in range(PARTITIONS * 4)])
         await until(lambda: len(set(handler.seen)) == PARTITIONS * 4, within_s=8)
-        await until(lambda: _parked(bus, 120))
+        await until(lambda: _has_dead_letters(bus, 120))
 
 
-async def test_a_stop_finishes_the_record_in_hand(bus: Bus) -> None:
+async def test_a_stop_finishes_the_current_record(bus: Bus) -> None:
     class Gated(Handler):
         def __init__(self) -> None:
             super().__init__()
@@ -299,7 +303,7 @@ async def test_a_stop_finishes_the_record_in_hand(bus: Bus) -> None:
     assert await bus.committed(EventReceived.topic) == 1
 
 
-async def test_a_slow_handler_is_given_one_record_per_partition_at_a_time(bus: Bus) -> None:
+async def test_a_slow_handler_gets_one_record_per_partition_at_a_time(bus: Bus) -> None:
     class Slow(Handler):
         async def also(self, event: EventReceived) -> None:
             await asyncio.sleep(0)
@@ -332,5 +336,5 @@ async def _is_committed(bus: Bus, offsets: int) -> bool:
     return await bus.committed(EventReceived.topic) == offsets
 
 
-async def _parked(bus: Bus, count: int) -> bool:
-    return len({letter["id"] for letter in await bus.sent(DEAD)}) == count
+async def _has_dead_letters(bus: Bus, count: int) -> bool:
+    return len({dead_letter["id"] for dead_letter in await bus.sent(DEAD)}) == count

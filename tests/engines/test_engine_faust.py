@@ -37,7 +37,7 @@ TOPIC = EventReceived.topic
 
 
 class Stuttering(KafkaEngine):
-    """Says that it failed though the events are on the log, while it is told to."""
+    """Raises Unavailable although the events are on the log, while `failing`."""
 
     failing, failures = True, 0
 
@@ -49,19 +49,19 @@ class Stuttering(KafkaEngine):
 
 
 class Follower:
-    """Says after each event what it has heard of the key so far, from both topics."""
+    """Publishes after each event all ids of its key so far, from both topics."""
 
     def __init__(self) -> None:
-        self.store = KeyedStore("heard", ordered=True)
+        self.store = KeyedStore("consumed", ordered=True)
 
-    async def hear(self, event: EventReceived | ObservationReceived, at: Position) -> Sequence[Event]:
+    async def handle(self, event: EventReceived | ObservationReceived, at: Position) -> Sequence[Event]:
         key = event.key().decode()
         if self.store.has_applied(key, at):
             return []
-        heard = (self.store.get(key, at) or b"").decode() + event.id
-        self.store.put(key, heard.encode(), at)
-        said = computed(event)
-        return [said.model_copy(update={"data": said.data.model_copy(update={"features": {"heard": heard}})})]
+        consumed = (self.store.get(key, at) or b"").decode() + event.id
+        self.store.put(key, consumed.encode(), at)
+        output = computed(event)
+        return [output.model_copy(update={"data": output.data.model_copy(update={"features": {"consumed": consumed}})})]
 
 
 class Counter:
@@ -145,7 +145,7 @@ def apps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return built
 
 
-async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_our_engine(
+async def test_a_fetch_of_idle_partitions_delays_the_others_no_longer_than_in_the_kafka_engine(
     bus: FaustBus, apps: list[Any]
 ) -> None:
     async with Counter().running(bus):
@@ -155,7 +155,7 @@ async def test_a_fetch_of_idle_partitions_holds_up_the_others_no_longer_than_in_
         assert fetcher._fetch_max_wait_ms == FETCH_MAX_WAIT_MS  # noqa: SLF001
 
 
-async def test_state_comes_back_and_goes_on_where_it_was(bus: FaustBus) -> None:
+async def test_state_is_restored_after_a_restart(bus: FaustBus) -> None:
     async with Counter().running(bus):
         await send_all(bus, [received(f"{i}", entity=f"u{i % 3}") for i in range(9)])
         await until(lambda: _outputs(bus, 9))
@@ -169,7 +169,7 @@ async def test_state_comes_back_and_goes_on_where_it_was(bus: FaustBus) -> None:
     assert {key: int(value) for _, key, value in counter.store.items()} == {"l/u0": 4, "l/u1": 3, "l/u2": 3}
 
 
-async def test_of_gaps_in_the_changelog_no_account_is_kept(bus: FaustBus, kafka: Broker, apps: list[Any]) -> None:
+async def test_faust_does_not_record_gaps_in_the_changelog(bus: FaustBus, kafka: Broker, apps: list[Any]) -> None:
     """Compaction leaves thousands of gaps; Faust would merge all of them at each: minutes at every start."""
     async with Counter().running(bus):
         pass
@@ -194,7 +194,7 @@ async def test_of_gaps_in_the_changelog_no_account_is_kept(bus: FaustBus, kafka:
     assert (sorted(counter.restored), gaps) == ([("l/a", 1), ("l/b", 1), ("l/c", 1)], [])
 
 
-async def test_a_forgotten_key_stays_forgotten(bus: FaustBus) -> None:
+async def test_a_deleted_key_stays_deleted(bus: FaustBus) -> None:
     async with Counter().running(bus):
         await send_all(bus, [received("0"), received("forget"), received("1", entity="b")])
         await until(lambda: _outputs(bus, 2))
@@ -207,21 +207,21 @@ async def test_a_forgotten_key_stays_forgotten(bus: FaustBus) -> None:
     assert counter.restored == [("l/b", 1)]
 
 
-async def test_a_state_that_fits_no_record_is_a_dead_letter_and_the_rest_goes_on(bus: FaustBus) -> None:
+async def test_a_state_that_does_not_fit_a_record_is_a_dead_letter_and_the_rest_is_handled(bus: FaustBus) -> None:
     counter = Counter()
 
     async with counter.running(bus) as consumer:
         await send_all(bus, [received("0", entity="u0"), received("huge", entity="u0"), received("1", entity="u0")])
         await until(lambda: _outputs(bus, 2))
-        parked = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+        dead_letters = await bus.sent(DEAD_LETTERS[SERVICE].topic)
 
-        assert [letter["data"]["error"] for letter in parked] == ["InputRejected"]
-        assert "does not fit a record" in parked[0]["data"]["reason"]
+        assert [each["data"]["error"] for each in dead_letters] == ["InputRejected"]
+        assert "does not fit a record" in dead_letters[0]["data"]["reason"]
         assert consumer.live() is None
         assert {json.loads(value) for _, _, value in counter.store.items()} == {2}
 
 
-async def test_a_partition_that_backs_off_keeps_its_order_and_lets_the_others_go_on(bus: FaustBus) -> None:
+async def test_a_partition_that_backs_off_keeps_its_order_and_does_not_delay_the_others(bus: FaustBus) -> None:
     counter = Counter()
     async with counter.running(bus):
         await send_all(bus, [received("early-0", entity="a"), received("after", entity="a")])
@@ -235,13 +235,13 @@ async def test_a_partition_that_backs_off_keeps_its_order_and_lets_the_others_go
     assert ids.index("of-early-0") < ids.index("of-after")
 
 
-async def test_time_goes_on_where_nothing_arrives(bus: FaustBus) -> None:
+async def test_stream_time_advances_without_records(bus: FaustBus) -> None:
     counter = Counter()
     async with counter.running(bus):
         await until(lambda: {at.partition for at in counter.swept if at.timestamp > 1e12} == {0, 1, 2, 3})
 
 
-async def test_it_rides_out_a_broker_that_dies_and_comes_back(bus: FaustBus, kafka: Broker) -> None:
+async def test_it_continues_after_a_restart_of_the_broker(bus: FaustBus, kafka: Broker) -> None:
     counter = Counter()
     async with counter.running(bus) as consumer:
         await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50)])
@@ -261,7 +261,7 @@ async def test_it_rides_out_a_broker_that_dies_and_comes_back(bus: FaustBus, kaf
 async def following(bus: FaustBus) -> AsyncIterator[Stuttering]:
     follower, settings = Follower(), FaustSettings(**bus.settings.model_dump())
     stuttering = Stuttering(SERVICE, settings)
-    routes = [Route(TOPIC, follower.hear), Route(ObservationReceived.topic, follower.hear)]
+    routes = [Route(TOPIC, follower.handle), Route(ObservationReceived.topic, follower.handle)]
     async with on_faust(KeyedGroup(follower.store, routes), stuttering, settings):
         yield stuttering
 
@@ -270,11 +270,11 @@ def asked(name: str) -> ObservationReceived:
     return ObservationReceived(**received(name).model_dump(exclude={"type"}))
 
 
-async def heard(bus: FaustBus) -> set[tuple[str, str]]:
-    return {(e["id"], e["data"]["features"]["heard"]) for e in await bus.sent(FeaturesComputed.topic)}
+async def consumed(bus: FaustBus) -> set[tuple[str, str]]:
+    return {(e["id"], e["data"]["features"]["consumed"]) for e in await bus.sent(FeaturesComputed.topic)}
 
 
-async def test_what_has_left_is_said_again_though_another_topic_has_news_meanwhile(bus: FaustBus) -> None:
+async def test_published_outputs_are_repeated_although_another_topic_has_new_records(bus: FaustBus) -> None:
     async with following(bus) as stuttering:
         await send_all(bus, [received("a")])
         await until(lambda: stuttering.failures > 0)
@@ -285,10 +285,10 @@ async def test_what_has_left_is_said_again_though_another_topic_has_news_meanwhi
         stuttering.failing = False
 
         await until(lambda: _outputs(bus, 2))
-        assert await heard(bus) == {("of-a", "a"), ("of-b", "ab")}
+        assert await consumed(bus) == {("of-a", "a"), ("of-b", "ab")}
 
 
-async def test_nobody_waits_for_the_rest_of_a_batch_that_is_no_longer_on_the_log(bus: FaustBus, kafka: Broker) -> None:
+async def test_the_rest_of_a_batch_that_is_no_longer_on_the_log_is_skipped(bus: FaustBus, kafka: Broker) -> None:
     async with following(bus) as stuttering:
         await send_all(bus, [received("a")])
         await until(lambda: stuttering.failures > 0)
@@ -306,10 +306,10 @@ async def test_nobody_waits_for_the_rest_of_a_batch_that_is_no_longer_on_the_log
         await send_all(bus, [asked("b")])
 
         await until(lambda: _outputs(bus, 2))
-    assert await heard(bus) == {("of-a", "a"), ("of-b", "b")}
+    assert await consumed(bus) == {("of-a", "a"), ("of-b", "b")}
 
 
-async def test_a_recovery_that_stands_still_is_given_up(bus: FaustBus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_recovery_that_does_not_move_fails(bus: FaustBus, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 

@@ -1,4 +1,4 @@
-"""A broker that is killed, frozen or not there yet: nothing acknowledged is lost, nobody waits for ever, all resume."""
+"""A broker that is killed, frozen or not there yet: nothing acknowledged is lost, and everything resumes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_the_engine_survives_a_kill_of_the_broker(
     assert outputs
 
 
-async def test_who_waits_for_readiness_to_publish_sees_it_come_back(kafka: Broker, kafka_bus: KafkaBus) -> None:
+async def test_an_engine_without_publications_becomes_ready_again(kafka: Broker, kafka_bus: KafkaBus) -> None:
     async with connected(kafka_bus.engine(delivery_timeout_s=1.0)) as engine:
         await engine.publish([received("before")])
         await kafka.kill()
@@ -144,7 +144,7 @@ async def test_a_stop_while_the_broker_is_away_ends_within_the_drain(kafka: Brok
             await waiting
 
 
-async def test_a_producer_whose_start_is_cut_off_leaves_no_connection(kafka: Broker, kafka_bus: KafkaBus) -> None:
+async def test_a_producer_whose_start_is_cancelled_leaves_no_connection(kafka: Broker, kafka_bus: KafkaBus) -> None:
     closed = asyncio.Event()
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -191,7 +191,7 @@ async def test_a_stop_during_the_start_is_clean(kafka_bus: KafkaBus) -> None:
         await engine.publish([received("1")])
 
 
-def test_a_connection_that_was_lost_is_an_error_of_kafkas_on_uvloop_too(kafka: Broker) -> None:
+def test_a_lost_connection_raises_a_kafka_error_on_uvloop(kafka: Broker) -> None:
     repair()
 
     async def send_on_a_lost_one() -> None:
@@ -205,7 +205,7 @@ def test_a_connection_that_was_lost_is_an_error_of_kafkas_on_uvloop_too(kafka: B
     uvloop.run(send_on_a_lost_one())
 
 
-async def test_a_look_at_the_broker_that_breaks_ends_the_engine(
+async def test_a_failing_query_of_end_offsets_ends_the_consumer(
     kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(self: RecordPoller) -> None:

@@ -77,7 +77,7 @@ async def test_one_partition_backs_off_while_the_others_go_on(kafka_bus: KafkaBu
         await until(lambda: _committed(kafka_bus, 22))
 
 
-async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_partition_that_backs_off_is_alive(kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("everloop_shared.messaging.kafka.poller.STALLED_AFTER_S", 0.5)
     monkeypatch.setattr("everloop_shared.messaging.kafka.consumer.QUERY_ENDS_EVERY_S", 0.05)
     waiting, stuck = Handler(), Handler()
@@ -94,7 +94,7 @@ async def test_a_partition_that_waits_is_not_dead(kafka_bus: KafkaBus, monkeypat
         await until(lambda: consumer.live() is None)
 
 
-async def test_a_group_that_never_takes_up_its_partitions_is_dead(
+async def test_a_consumer_that_never_starts_on_its_partitions_is_not_alive(
     kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everloop_shared.messaging.kafka.poller.STALLED_AFTER_S", 0.5)
@@ -168,7 +168,7 @@ async def test_two_replicas_share_the_partitions_and_lose_nothing_when_one_leave
     assert len(mine) == len(yours) == PARTITIONS // 2
 
 
-async def test_the_round_in_hand_is_finished_and_committed_before_partitions_move(kafka_bus: KafkaBus) -> None:
+async def test_the_current_batch_is_finished_and_committed_before_partitions_move(kafka_bus: KafkaBus) -> None:
     first, second = Handler(), Handler()
     first.gate = asyncio.Event()
     async with running(on(kafka_bus, first)):
@@ -233,7 +233,7 @@ async def test_history_ends_where_no_record_reaches_the_end(kafka_bus: KafkaBus)
         assert await engine.read(EventReceived.topic, 2, 1, 2) == []
 
 
-async def test_history_that_is_gone_is_skipped(kafka_bus: KafkaBus) -> None:
+async def test_deleted_history_is_skipped(kafka_bus: KafkaBus) -> None:
     await send_all(kafka_bus, [received(f"{i}", entity_on(2)) for i in range(6)])
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bus.settings.kafka_bootstrap)
     await admin.start()

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.mark.parametrize(
-    ("partitions", "config", "words"),
+    ("partitions", "config", "parts"),
     [
         (PARTITIONS + 1, {}, ["5 partitions", "EVERLOOP_PARTITIONS=5"]),
         (PARTITIONS, {"cleanup.policy": "delete"}, ["cleanup.policy=delete", "needs compact"]),
     ],
 )
 async def test_a_topic_in_another_shape_is_an_error_that_names_it(
-    kafka_bus: KafkaBus, partitions: int, config: dict[str, str], words: list[str]
+    kafka_bus: KafkaBus, partitions: int, config: dict[str, str], parts: list[str]
 ) -> None:
     name = kafka_bus.name(LoopState.topic)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bus.settings.kafka_bootstrap)
@@ -37,7 +37,7 @@ async def test_a_topic_in_another_shape_is_an_error_that_names_it(
     with pytest.raises(Misconfigured) as error:
         await ensure_topics(kafka_bus.settings, [LoopState.topic])
 
-    assert all(word in error.value.detail for word in [name, *words])
+    assert all(part in error.value.detail for part in [name, *parts])
 
 
 async def test_a_source_that_is_not_there_is_waited_for_and_never_created(kafka_bus: KafkaBus) -> None:

@@ -69,7 +69,7 @@ async def test_records_of_a_source_are_decoded_handled_and_committed(bus: Bus, o
     assert await bus.committed_raw(orders) == 3
 
 
-async def test_a_restart_goes_on_behind_the_last_record_of_a_source(bus: Bus, orders: str) -> None:
+async def test_a_restart_continues_after_the_last_record_of_a_source(bus: Bus, orders: str) -> None:
     first, second = Handler(), Handler()
     async with running(bus.consumer([Source(orders, decode, first)])):
         await bus.send_raw(orders, b"c1", order("before"))
@@ -99,10 +99,10 @@ async def test_a_record_that_the_decoder_refuses_is_a_dead_letter(
         await bus.send_raw(orders, b"c1", order("good"))
         await until(lambda: [e.subject for e in handler.events] == ["good"])
 
-    [letter] = await bus.sent(DEAD)
-    assert reason.format(orders) in letter["data"]["reason"]
-    assert letter["data"]["topic"] == orders
-    assert b64decode(letter["data"]["value"]) == value
+    [dead_letter] = await bus.sent(DEAD)
+    assert reason.format(orders) in dead_letter["data"]["reason"]
+    assert dead_letter["data"]["topic"] == orders
+    assert b64decode(dead_letter["data"]["value"]) == value
 
 
 async def test_a_source_is_consumed_beside_routes(bus: Bus, orders: str) -> None:

@@ -110,7 +110,7 @@ async def test_a_kill_between_commit_and_relay_loses_nothing_and_repeats_nothing
     assert after.calls == 1
 
 
-async def test_a_record_that_spoils_the_batch_is_parked_and_leaves_no_trace(bus: Bus, database: Database) -> None:
+async def test_a_record_that_fails_the_batch_is_a_dead_letter_and_leaves_no_state(bus: Bus, database: Database) -> None:
     unit = SqlUnitOfWork(database)
     await send_all(bus, [received("1"), received("poison"), received("2")])
 
@@ -119,12 +119,12 @@ async def test_a_record_that_spoils_the_batch_is_parked_and_leaves_no_trace(bus:
         await until(lambda: _sent(bus, 2))
 
     assert await rows(database) == ["1", "2"]
-    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
-    assert letter["data"]["reason"] == "no good"
+    [dead_letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert dead_letter["data"]["reason"] == "no good"
 
 
 @pytest.mark.parametrize("poison", [OverflowError("math range error"), TypeError("no number")])
-async def test_an_error_that_a_record_can_cause_costs_the_batch_nothing(
+async def test_an_error_that_a_record_can_cause_does_not_affect_the_batch(
     bus: Bus, database: Database, poison: Exception
 ) -> None:
     unit = SqlUnitOfWork(database)
@@ -136,14 +136,12 @@ async def test_an_error_that_a_record_can_cause_costs_the_batch_nothing(
         await until(lambda: _sent(bus, 100))
 
     assert await rows(database) == [f"{n}" for n in range(100)]
-    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
-    assert letter["causationid"] == "poison"
+    [dead_letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert dead_letter["causationid"] == "poison"
     assert recorder.calls < 400  # halves of the batch, not each record in a transaction of its own
 
 
-async def test_an_error_while_a_unit_records_is_the_fate_of_the_record_that_causes_it(
-    bus: Bus, database: Database
-) -> None:
+async def test_an_error_while_a_unit_records_concerns_the_record_that_causes_it(bus: Bus, database: Database) -> None:
     class Folding(SqlUnitOfWork):
         async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
             if any(e.id == "of-poison" for e in events):
@@ -156,11 +154,11 @@ async def test_an_error_while_a_unit_records_is_the_fate_of_the_record_that_caus
         await until(lambda: _sent(bus, 2))
 
     assert await rows(database) == ["1", "2"]
-    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
-    assert letter["data"]["error"] == "FloatingPointError"
+    [dead_letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert dead_letter["data"]["error"] == "FloatingPointError"
 
 
-async def test_a_value_that_the_database_never_takes_is_a_dead_letter(bus: Bus, database: Database) -> None:
+async def test_a_value_that_the_database_cannot_store_is_a_dead_letter(bus: Bus, database: Database) -> None:
     class TooLong(Recorder):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             row = {"n": 10**30, "id": event.id} if event.id == "poison" else {"id": event.id}
@@ -173,8 +171,8 @@ async def test_a_value_that_the_database_never_takes_is_a_dead_letter(bus: Bus, 
         await until(lambda: _sent(bus, 2))
 
     assert await rows(database) == ["1", "2"]
-    [letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
-    assert letter["causationid"] == "poison"
+    [dead_letter] = await bus.sent(DEAD_LETTERS[SERVICE].topic)
+    assert dead_letter["causationid"] == "poison"
 
 
 async def test_a_database_that_is_away_is_waited_for(bus: Bus, database: Database) -> None:
@@ -184,7 +182,7 @@ async def test_a_database_that_is_away_is_waited_for(bus: Bus, database: Databas
         async def __aenter__(self) -> Flaky:
             self.tries += 1
             if self.tries < 5:
-                raise Unavailable("the database says: locked")
+                raise Unavailable("the database is unavailable: locked")
             return await super().__aenter__()
 
     unit = Flaky(database)
@@ -195,7 +193,7 @@ async def test_a_database_that_is_away_is_waited_for(bus: Bus, database: Databas
     assert await rows(database) == ["1"]
 
 
-async def test_a_replica_that_lost_its_partition_does_nothing_again(bus: Bus, database: Database) -> None:
+async def test_a_replica_that_lost_its_partition_handles_no_record_again(bus: Bus, database: Database) -> None:
     gate = asyncio.Event()
 
     class Late(SqlUnitOfWork):

@@ -13,8 +13,8 @@ from everloop_shared.limited import Limited
 async def main() -> None:
     """Tell who works, then keep them at it."""
     async with Limited(preload=["json"], memory_bytes=100_000_000, seconds=60) as child:
-        told = await child.run(double, [1])
-        sys.stdout.write(f"{told['pid']}\n")
+        result = await child.run(double, [1])
+        sys.stdout.write(f"{result['pid']}\n")
         sys.stdout.flush()
         await child.run(wait, 60)
 

@@ -27,7 +27,7 @@ def refuse() -> None:
 
 
 def stumble() -> None:
-    """An error that nobody expects."""
+    """An unexpected error."""
     raise ZeroDivisionError("by surprise")
 
 

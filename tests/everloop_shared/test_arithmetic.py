@@ -28,7 +28,7 @@ def test_a_number_beyond_the_largest_counts_as_the_largest_and_text_is_no_number
 
 
 @given(st.lists(finite, max_size=20), st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
-def test_what_was_counted_in_can_be_counted_out_to_the_last_bit(huge: list[float], usual: list[float]) -> None:
+def test_terms_of_an_exact_sum_can_be_subtracted_exactly(huge: list[float], usual: list[float]) -> None:
     total = sum(map(exact, usual))
 
     with_huge = sum(map(exact, huge)) + total

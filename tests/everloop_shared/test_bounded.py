@@ -5,7 +5,7 @@ from __future__ import annotations
 from everloop_shared.bounded import ENTRY_BYTES, Bounded
 
 
-def test_large_values_are_forgotten_by_their_bytes_and_small_ones_by_their_number() -> None:
+def test_large_values_are_evicted_by_bytes_and_small_ones_by_number() -> None:
     kept = Bounded[str, str](entries=3, limit=10_000)
 
     for n in range(4):
@@ -20,7 +20,7 @@ def test_large_values_are_forgotten_by_their_bytes_and_small_ones_by_their_numbe
     assert (list(kept), kept.bytes) == (["larger"], 9_500 + ENTRY_BYTES)
 
 
-def test_the_bytes_are_those_of_what_is_there_whatever_was_put_and_replaced() -> None:
+def test_the_byte_count_is_that_of_the_stored_values() -> None:
     kept = Bounded[int, bytes](entries=50, limit=5_000_000)
 
     for n in range(1_000):
@@ -35,7 +35,7 @@ def test_the_bytes_are_those_of_what_is_there_whatever_was_put_and_replaced() ->
     assert (kept.bytes, len(kept)) == (0, 0)
 
 
-def test_a_value_beyond_the_whole_limit_is_not_kept() -> None:
+def test_a_value_larger_than_the_limit_is_not_stored() -> None:
     kept = Bounded[str, str](entries=3, limit=1_000)
 
     kept.put("huge", "x", 2_000)
@@ -43,7 +43,7 @@ def test_a_value_beyond_the_whole_limit_is_not_kept() -> None:
     assert (len(kept), kept.bytes) == (0, 0)
 
 
-def test_what_is_put_first_takes_only_room_that_is_free() -> None:
+def test_put_first_evicts_nothing() -> None:
     kept = Bounded[str, str](entries=2, limit=10_000)
     kept.put("new", "x", 1_000)
 

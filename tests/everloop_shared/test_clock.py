@@ -9,9 +9,11 @@ import pytest
 from everloop_shared.clock import log_time
 
 
-@pytest.mark.parametrize(("told", "believed"), [(None, 0), (-1, 0), (0, 0), (1_300_000_000_000, 1_300_000_000_000)])
-def test_a_record_is_as_old_as_its_producer_says(told: int | None, believed: int) -> None:
-    assert log_time(told) == believed
+@pytest.mark.parametrize(
+    ("timestamp_ms", "expected"), [(None, 0), (-1, 0), (0, 0), (1_300_000_000_000, 1_300_000_000_000)]
+)
+def test_a_record_has_the_timestamp_of_its_producer(timestamp_ms: int | None, expected: int) -> None:
+    assert log_time(timestamp_ms) == expected
 
 
 def test_a_record_is_never_from_the_future() -> None:

@@ -47,7 +47,7 @@ class Topic:
     """A publisher that takes its time; `away` as long as it is so."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.published: list[str] = []
         self.away = False
 
     async def publish(self, events: Sequence[Event]) -> None:
@@ -56,10 +56,10 @@ class Topic:
             raise Unavailable("the broker is away")
         for each in events:
             await asyncio.sleep(0)
-            self.told.append(each.id)
+            self.published.append(each.id)
 
 
-async def say(unit: SqlUnitOfWork, name: str) -> None:
+async def record_event(unit: SqlUnitOfWork, name: str) -> None:
     """Put one event into the outbox."""
     async with unit:
         await unit.record([event(name)], {})
@@ -96,7 +96,7 @@ async def test_a_reader_sees_one_snapshot_beside_a_writer(tmp_path: Path, databa
     assert (before, still, after) == (0, 0, 2)
 
 
-async def test_two_replicas_tell_every_event_once_in_the_order_of_the_commits(
+async def test_two_replicas_publish_every_event_once_in_the_order_of_the_commits(
     tmp_path: Path, databases: Databases
 ) -> None:
     async def work(unit: SqlUnitOfWork) -> None:
@@ -112,25 +112,25 @@ async def test_two_replicas_tell_every_event_once_in_the_order_of_the_commits(
         await asyncio.gather(work(one), work(two))
 
     assert len(names) == 30
-    assert topic.told == names
+    assert topic.published == names
 
 
-async def test_what_a_dead_replica_left_is_told_by_the_other(
+async def test_events_that_a_dead_replica_left_are_published_by_the_other(
     tmp_path: Path, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everloop_shared.outbox.CHECK_EVERY_ROUNDS", 1)
     topic = Topic()
-    async with replicas(tmp_path) as (dead, living):
-        await living.relay(topic)
-        await say(dead, "left")
+    async with replicas(tmp_path) as (dead, other):
+        await other.relay(topic)
+        await record_event(dead, "left")
 
-        loop = asyncio.create_task(living.relay_loop(topic))
+        loop = asyncio.create_task(other.relay_loop(topic))
         async with asyncio.timeout(20):
-            while not topic.told:
+            while not topic.published:
                 await asyncio.sleep(0.01)
         await cancel(loop)
 
-    assert topic.told == ["left"]
+    assert topic.published == ["left"]
 
 
 async def test_a_relay_beside_an_open_transaction_does_not_forget_its_events(
@@ -144,7 +144,7 @@ async def test_a_relay_beside_an_open_transaction_does_not_forget_its_events(
             await unit.relay(topic)
         await unit.relay(topic)
 
-    assert topic.told == ["late"]
+    assert topic.published == ["late"]
 
 
 async def test_events_of_one_replica_wait_behind_those_of_the_other_while_the_broker_is_away(
@@ -153,15 +153,15 @@ async def test_events_of_one_replica_wait_behind_those_of_the_other_while_the_br
     topic = Topic()
     topic.away = True
     async with replicas(tmp_path) as (one, two):
-        await say(one, "first")
+        await record_event(one, "first")
         with pytest.raises(Unavailable):
             await one.relay(topic)
-        await say(two, "second")
+        await record_event(two, "second")
         topic.away = False
         await two.relay(topic)
         await one.relay(topic)
 
-    assert topic.told == ["first", "second"]
+    assert topic.published == ["first", "second"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ async def test_events_of_one_replica_wait_behind_those_of_the_other_while_the_br
         ("secret", "looks like"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_with_the_fix(url: str, reason: str) -> None:
+def test_an_unusable_url_is_refused_with_the_correction(url: str, reason: str) -> None:
     with pytest.raises(Misconfigured, match=reason) as refused:
         Database(url)
 
@@ -223,7 +223,7 @@ async def test_a_postgresql_that_restarts_is_unavailable_and_then_there_again(
 
 
 @pytest.mark.postgres
-async def test_a_transaction_cut_off_by_a_restart_leaves_nothing_and_can_be_repeated(
+async def test_a_transaction_interrupted_by_a_restart_leaves_nothing_and_can_be_repeated(
     tmp_path: Path, postgres: Postgres
 ) -> None:
     async with Database(postgres.url(tmp_path), metadata=METADATA, schema="numbers") as database:
@@ -257,7 +257,7 @@ async def test_a_postgresql_that_is_not_there_yet_is_waited_for(tmp_path: Path, 
 
 
 @pytest.mark.postgres
-async def test_a_wrong_database_is_told_at_once_it_cannot_be_opened(
+async def test_a_wrong_database_fails_at_once(
     tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("everloop_shared.database.WAIT_FOR_DATABASE_S", 0.0)
@@ -287,12 +287,12 @@ async def _read_at(url: str) -> list[int]:
         return await _read(database)
 
 
-async def test_leaving_early_gives_the_turn_back(tmp_path: Path, databases: Databases) -> None:
+async def test_a_cancelled_waiter_does_not_block_the_lock(tmp_path: Path, databases: Databases) -> None:
     async with replicas(tmp_path) as (one, two):
         with suppress(ZeroDivisionError):
             async with one:
                 raise ZeroDivisionError
-        await say(two, "next")
+        await record_event(two, "next")
         await two.relay(topic := Topic())
 
-    assert topic.told == ["next"]
+    assert topic.published == ["next"]

@@ -56,7 +56,7 @@ async def notes(database: Database) -> list[int]:
         return list(await session.scalars(sql.select(NOTES.c.n)))
 
 
-async def test_what_fails_leaves_nothing(database: Database) -> None:
+async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     unit, publisher = SqlUnitOfWork(database), Publisher()
 
     with pytest.raises(KeyError):
@@ -76,7 +76,7 @@ async def _write(unit: SqlUnitOfWork, n: int, error: Exception | None = None) ->
             raise error
 
 
-async def test_events_leave_in_the_order_of_their_commits_once(database: Database) -> None:
+async def test_events_are_published_once_in_the_order_of_their_commits(database: Database) -> None:
     unit, publisher = SqlUnitOfWork(database), Publisher()
     for n in range(1200):
         async with unit:
@@ -87,7 +87,7 @@ async def test_events_leave_in_the_order_of_their_commits_once(database: Databas
     assert publisher.events == [f"{n}" for n in range(1200)]
 
 
-async def test_what_the_broker_did_not_take_stays_for_the_loop(database: Database) -> None:
+async def test_events_that_could_not_be_published_are_left_to_the_relay_loop(database: Database) -> None:
     unit, publisher = SqlUnitOfWork(database), Publisher()
     publisher.away = True
     await _write(unit, 1)
@@ -121,7 +121,7 @@ async def test_large_events_are_relayed_a_few_at_a_time(database: Database) -> N
     assert len(sizes) == 4
 
 
-async def test_a_new_process_relays_what_the_last_one_left(database: Database) -> None:
+async def test_a_new_process_relays_the_events_of_the_last_one(database: Database) -> None:
     publisher = Publisher()
     await _write(SqlUnitOfWork(database), 1)
 
@@ -175,7 +175,7 @@ async def test_two_processes_wait_for_each_other_at_the_database(database: Datab
     assert len(await notes(database)) == 40
 
 
-async def test_an_event_that_cannot_travel_is_refused_when_recorded(database: Database) -> None:
+async def test_an_event_that_is_too_large_is_rejected_when_recorded(database: Database) -> None:
     unit = SqlUnitOfWork(database)
 
     with pytest.raises(InputRejected, match="bytes"):
@@ -187,14 +187,14 @@ async def _record_large(unit: SqlUnitOfWork) -> None:
         await unit.record([event("1", {"x": "y" * 8_000_000})], {})
 
 
-async def test_a_database_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+async def test_a_database_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(Misconfigured, match="cannot be opened"):
         await Database(sqlite_url(tmp_path / "file" / "state.db")).__aenter__()
 
 
-async def test_a_missing_table_is_a_bug_and_says_so_as_unavailable(tmp_path: Path) -> None:
+async def test_a_missing_table_is_reported_as_unavailable(tmp_path: Path) -> None:
     async with Database(sqlite_url(tmp_path / "empty.db")) as database:
         with pytest.raises(Unavailable, match="no such table"):
             await _write(SqlUnitOfWork(database), 1)

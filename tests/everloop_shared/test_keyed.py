@@ -76,7 +76,7 @@ async def test_a_unit_that_fails_leaves_nothing() -> None:
     assert not store.has_applied("k", at(0))
 
 
-async def test_what_was_applied_is_seen_by_topic() -> None:
+async def test_applied_offsets_are_kept_by_topic() -> None:
     store = KeyedStore("s")
 
     async with store:
@@ -88,7 +88,7 @@ async def test_what_was_applied_is_seen_by_topic() -> None:
     assert not store.has_applied("other", at(5))
 
 
-async def test_the_records_of_a_deleted_key_stay_seen() -> None:
+async def test_the_records_of_a_deleted_key_stay_applied() -> None:
     store = KeyedStore("s")
     async with store:
         store.put("k", b"1", at(5))
@@ -103,7 +103,7 @@ async def test_the_records_of_a_deleted_key_stay_seen() -> None:
     assert list(store.items()) == []
 
 
-async def test_of_a_compacted_topic_only_the_last_event_of_a_key_leaves_a_batch() -> None:
+async def test_of_a_compacted_topic_only_the_last_event_per_key_of_a_batch_is_published() -> None:
     store, bus = KeyedStore("s"), Bus()
     store.attach(bus, {}, None)
 
@@ -141,7 +141,7 @@ def restored(log: Log) -> KeyedStore:
     return store
 
 
-async def test_a_batch_that_was_cut_off_is_handled_in_its_order_though_the_broker_was_only_away() -> None:
+async def test_an_interrupted_batch_is_handled_in_its_order_although_the_broker_was_only_away() -> None:
     store, bus, log = KeyedStore("s", ordered=True), Bus(), Log()
     store.attach(bus, {}, log)
 
@@ -165,7 +165,7 @@ async def test_a_batch_that_was_cut_off_is_handled_in_its_order_though_the_broke
         await handle(**part)
 
 
-async def test_a_late_write_of_an_older_state_is_passed_over() -> None:
+async def test_a_late_write_of_an_older_state_is_ignored() -> None:
     store, log = KeyedStore("s"), Log()
     store.attach(Bus(), {}, log)
     for offset, value in ((5, b"old"), (6, b"new")):
@@ -180,7 +180,7 @@ async def test_a_late_write_of_an_older_state_is_passed_over() -> None:
     assert list(restored(log).items()) == [(0, "k", b"swept")]
 
 
-async def test_who_lost_his_partitions_finishes_nothing() -> None:
+async def test_a_store_whose_partitions_are_revoked_commits_nothing() -> None:
     store, bus, log = KeyedStore("s", ordered=True), Bus(), Log()
     store.attach(bus, {}, log)
     store.abandon()
@@ -202,7 +202,7 @@ steps = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["put", "put"
 
 
 @given(steps, st.integers(1, 4), st.data())
-async def test_wherever_a_crash_cuts_the_changelog_a_replay_ends_in_the_same_state(
+async def test_wherever_a_crash_ends_the_changelog_a_replay_gives_the_same_state(
     steps: list[tuple[str, str]], batch: int, data: st.DataObject
 ) -> None:
     async def play(store: KeyedStore) -> None:

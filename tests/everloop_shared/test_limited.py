@@ -68,7 +68,7 @@ async def test_a_known_error_comes_back_as_itself(child: Limited) -> None:
     assert caught.value.errors == [FieldError("colour", "make it blue")]
 
 
-async def test_any_other_error_tells_where_it_was_raised_and_the_process_goes_on(child: Limited) -> None:
+async def test_any_other_error_comes_with_its_traceback_and_the_process_continues(child: Limited) -> None:
     before = await pid_of(child)
 
     with pytest.raises(ChildFailed, match=r"(?s)in stumble.*ZeroDivisionError: by surprise"):
@@ -98,7 +98,7 @@ async def test_a_call_that_computes_too_long_is_ended_and_one_that_only_waits_is
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
-async def test_a_call_that_needs_too_much_memory_is_refused_and_the_next_one_served(child: Limited) -> None:
+async def test_a_call_that_needs_too_much_memory_fails_and_the_next_one_succeeds(child: Limited) -> None:
     with pytest.raises(LimitExceeded, match="more than 50 MB") as caught:
         await child.run(work.take, 100_000_000)
 
@@ -114,7 +114,7 @@ async def test_arguments_count_as_memory(child: Limited) -> None:
     assert caught.value.limit == "memory"
 
 
-async def test_a_call_that_ends_its_process_is_told_and_the_next_one_served(child: Limited) -> None:
+async def test_a_call_that_ends_its_process_fails_and_the_next_one_succeeds(child: Limited) -> None:
     with pytest.raises(LimitExceeded) as caught:
         await child.run(work.end_yourself)
 
@@ -135,7 +135,7 @@ async def test_a_process_killed_while_idle_is_replaced_in_less_than_a_second(chi
     assert time.monotonic() - started < 1
 
 
-async def test_a_process_killed_at_work_is_told(child: Limited) -> None:
+async def test_a_call_whose_process_is_killed_fails(child: Limited) -> None:
     before = await pid_of(child)
     call = asyncio.create_task(child.run(work.wait, 60))
     await asyncio.sleep(0)
@@ -147,7 +147,7 @@ async def test_a_process_killed_at_work_is_told(child: Limited) -> None:
     assert caught.value.limit == "died"
 
 
-async def test_a_cancelled_call_ends_its_process_and_hands_on_its_turn(child: Limited) -> None:
+async def test_a_cancelled_call_ends_its_process_and_the_next_call_runs(child: Limited) -> None:
     before = await pid_of(child)
     call = asyncio.create_task(child.run(work.wait, 60))
     after = asyncio.create_task(child.run(work.double, [3]))
@@ -196,7 +196,7 @@ async def test_an_idle_child_ends_with_its_owner(child: Limited) -> None:
     assert await asyncio.to_thread(gone, pid)
 
 
-async def test_modules_that_cannot_be_imported_are_told_at_the_first_call() -> None:
+async def test_modules_that_cannot_be_imported_fail_the_first_call() -> None:
     async with Limited(preload=["there.is.none"], memory_bytes=50_000_000, seconds=20) as child:
         with pytest.raises(ChildFailed, match="no process could be started"):
             await child.run(work.double, [1])
@@ -213,7 +213,7 @@ def test_it_works_on_uvloop() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_whoever_ends_the_parent_leaves_no_process_behind(how: signal.Signals) -> None:
+def test_no_process_is_left_however_the_parent_ends(how: signal.Signals) -> None:
     environ = {**os.environ, "PYTHONPATH": str(PARENT.parents[2])}
     parent = subprocess.Popen([sys.executable, str(PARENT)], stdout=subprocess.PIPE, env=environ)
     with parent:

@@ -33,19 +33,19 @@ def test_a_broken_ledger_starts_anew(tmp_path: Path) -> None:
     assert CrashLedger(file).add(AT) == 1
 
 
-def test_the_third_crash_on_one_record_parks_it() -> None:
+def test_the_third_crash_on_one_record_makes_it_a_dead_letter() -> None:
     failures, bug = FailurePolicy("feature", CrashLedger()), OSError("a disk")
     for _ in range(2):
         with pytest.raises(OSError, match="a disk"):
             failures.make_dead_letter(AT, b"k", b"v", bug)
 
-    letter = failures.make_dead_letter(AT, b"k", b"v", bug)
+    dead_letter = failures.make_dead_letter(AT, b"k", b"v", bug)
 
-    assert "crash_loop" in letter.data.reason
-    assert b64decode(letter.data.value) == b"v"
+    assert "crash_loop" in dead_letter.data.reason
+    assert b64decode(dead_letter.data.value) == b"v"
 
 
-def test_the_back_off_doubles_with_jitter_up_to_its_longest() -> None:
+def test_the_backoff_doubles_with_jitter_up_to_its_longest() -> None:
     failures, partition = FailurePolicy("feature", CrashLedger()), (AT.topic, AT.partition)
 
     pauses = []
@@ -58,7 +58,7 @@ def test_the_back_off_doubles_with_jitter_up_to_its_longest() -> None:
     assert pauses[-1] >= BACKOFF.longest_s / 2
 
 
-def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
+def test_a_record_is_retried_until_its_time_is_over() -> None:
     class Impatient(RetryLater):
         give_up_after = 0.0
 
@@ -85,35 +85,35 @@ def test_what_waits_is_tried_again_until_its_time_is_up() -> None:
     ],
     ids=lambda e: type(e).__name__,
 )
-def test_what_a_record_can_raise_is_its_own_fate_at_once(error: Exception) -> None:
-    letter = FailurePolicy("feature", CrashLedger()).make_dead_letter(AT, b"k", b"v", error)
+def test_an_error_that_a_record_can_cause_makes_a_dead_letter_at_once(error: Exception) -> None:
+    dead_letter = FailurePolicy("feature", CrashLedger()).make_dead_letter(AT, b"k", b"v", error)
 
-    assert (letter.data.error, letter.data.reason) == (type(error).__name__, str(error))
+    assert (dead_letter.data.error, dead_letter.data.reason) == (type(error).__name__, str(error))
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), MemoryError(), RuntimeError("a bug"), SSLCertVerificationError()])
-def test_what_says_something_about_the_process_crashes_it(error: Exception) -> None:
+def test_an_error_about_the_process_crashes_it(error: Exception) -> None:
     assert disposition_of(error) is Disposition.CRASH
     with pytest.raises(type(error)):
         FailurePolicy("feature", CrashLedger()).make_dead_letter(AT, b"k", b"v", error)
 
 
-def test_what_the_engine_raises_around_a_handler_is_not_blamed_on_the_record_at_once() -> None:
+def test_an_error_of_the_engine_around_a_handler_makes_no_dead_letter_at_once() -> None:
     with pytest.raises(TypeError):
         FailurePolicy("feature", CrashLedger()).make_dead_letter(
             AT, b"k", b"v", TypeError("a bug of the engine"), in_handler=False
         )
 
 
-def test_a_flood_of_refused_records_is_told_record_by_record_and_stops_nothing() -> None:
+def test_each_of_many_rejected_records_is_a_dead_letter() -> None:
     failures = FailurePolicy("feature", CrashLedger())
 
-    letters = [
+    dead_letters = [
         failures.make_dead_letter(Position(AT.topic, 0, n), None, b"v", InputRejected("bad")) for n in range(5_000)
     ]
 
-    assert {letter.data.reason for letter in letters} == {"bad"}
-    assert len({letter.id for letter in letters}) == 5_000
+    assert {dead_letter.data.reason for dead_letter in dead_letters} == {"bad"}
+    assert len({dead_letter.id for dead_letter in dead_letters}) == 5_000
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_a_flood_of_refused_records_is_told_record_by_record_and_stops_nothing()
     ],
     ids=["deep", "surrogates", "huge", "bytes", "infinite"],
 )
-def test_every_record_has_a_dead_letter_that_can_travel(value: bytes, timestamp: int, loop: str) -> None:
+def test_every_record_has_a_dead_letter_that_can_be_published(value: bytes, timestamp: int, loop: str) -> None:
     at = Position(AT.topic, 1, 7, timestamp)
 
-    letter = make_dead_letter("feature", at, b"\xff", value, ValueError("half a pair: \ud800"))
+    dead_letter = make_dead_letter("feature", at, b"\xff", value, ValueError("half a pair: \ud800"))
 
-    assert (letter.loop, letter.data.reason) == (loop, "half a pair: ?")
-    assert b64decode(letter.data.value or "") == value
-    assert len(letter.encode()) < 4 / 3 * len(value) + 5_000
+    assert (dead_letter.loop, dead_letter.data.reason) == (loop, "half a pair: ?")
+    assert b64decode(dead_letter.data.value or "") == value
+    assert len(dead_letter.encode()) < 4 / 3 * len(value) + 5_000
 
 
 def test_each_partition_waits_for_all_unknown_loops_together_and_once_for_each() -> None:

@@ -1,4 +1,4 @@
-"""JSON is read strictly: every key once, UTF-8, no NaN; and what is refused says why."""
+"""JSON is read strictly: every key once, UTF-8, no NaN; and refusals have a reason."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def test_every_value_is_read_as_the_standard_library_reads_it(
 
 
 @given(inner=st.dictionaries(NAMES, LEAVES, min_size=1, max_size=4), deep=st.booleans(), layout=LAYOUTS)
-def test_a_key_that_is_there_twice_is_refused_by_its_name(
-    inner: dict[str, Any], deep: bool, layout: tuple[str, str]
-) -> None:
+def test_a_repeated_key_is_refused_by_its_name(inner: dict[str, Any], deep: bool, layout: tuple[str, str]) -> None:
     name = next(iter(inner))
     pair = json.dumps({name: 1}, separators=layout)[1:-1]
     whole = json.dumps(inner, separators=layout)[:-1] + "," + pair + "}"
@@ -50,7 +48,7 @@ def test_a_key_that_is_there_twice_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("text", "reason"),
     [
         (b'{"x":1,"x":2}', "'x' is there twice"),
         (b'{"x":1,"\\u0078":2}', "'x' is there twice"),
@@ -69,8 +67,8 @@ def test_a_key_that_is_there_twice_is_refused_by_its_name(
         ('{"x":1}'.encode("utf-16"), "byte order mark"),
     ],
 )
-def test_what_is_not_json_says_why(text: bytes, word: str) -> None:
-    with pytest.raises(NotJson, match=word):
+def test_text_that_is_not_json_is_refused_with_the_reason(text: bytes, reason: str) -> None:
+    with pytest.raises(NotJson, match=reason):
         read(text)
 
 
@@ -85,11 +83,11 @@ def test_what_is_not_json_says_why(text: bytes, word: str) -> None:
         (b'{"x":' + b"9" * 4_000 + b"}", {"x": 10**4_000 - 1}),
     ],
 )
-def test_what_is_odd_but_json_is_read(text: bytes, value: Any) -> None:
+def test_unusual_but_valid_json_is_read(text: bytes, value: Any) -> None:
     assert read(text) == value
 
 
-def test_a_large_object_with_one_key_twice_is_refused_in_a_moment() -> None:
+def test_a_large_object_with_a_repeated_key_is_refused_quickly() -> None:
     text = b"{" + b",".join(b'"k%d":1' % i for i in range(100_000)) + b',"k99999":1}'
     started = time.process_time()
 

@@ -1,4 +1,4 @@
-"""YAML means what its version 1.2 says, and nothing that costs or runs anything."""
+"""YAML means what its version 1.2 reason, and nothing that costs or runs anything."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ LOOPS = sorted((Path(__file__).parents[2] / "shared" / "everloop" / "examples").
         ("٣", "٣"),
     ],
 )
-def test_a_word_is_read_by_the_core_schema(text: str, value: object) -> None:
+def test_a_scalar_is_read_by_the_core_schema(text: str, value: object) -> None:
     found = read_yaml(f"a: {text}")["a"]
 
     assert (found, type(found)) == (value, type(value))
 
 
-def test_nan_is_a_number_here_and_refused_where_numbers_are_asked_for() -> None:
+def test_nan_is_a_number_here_and_refused_where_numbers_are_required() -> None:
     assert math.isnan(read_yaml("a: .nan")["a"])
 
 
-def test_keys_are_words_like_any_other() -> None:
+def test_keys_are_scalars_like_any_other() -> None:
     assert read_yaml("NO: 1\non: 2\n<<: {a: 3}") == {"NO": 1, "on": 2, "<<": {"a": 3}}
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "reason"),
     [
         ("a: !!python/object/apply:os.system [ls]", "tag"),
         ("a: !!set {b}", "tag"),
@@ -83,8 +83,8 @@ def test_keys_are_words_like_any_other() -> None:
         ("a: !!int abc", "abc"),
     ],
 )
-def test_what_nobody_needs_is_refused(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_features_that_specs_do_not_need_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         read_yaml(text)
 
 
