@@ -26,6 +26,8 @@ PAGES = sorted(
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 DAY_MS = 86_400_000
+FILES = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+TESTS = "".join((ROOT / path).read_text() for path in FILES if path.startswith("tests/") and path.endswith(".py"))
 
 
 def _anchors(page: Path) -> set[str]:
@@ -86,3 +88,18 @@ def test_the_architecture_lists_every_topic_with_its_key_and_retention() -> None
 
 def _key(documented: str) -> str:
     return documented if documented == "loop" else "loop/subject"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "style.md"], ids=lambda page: page.name)
+def test_every_file_and_test_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`([\w/.*-]+\.(?:py|yml|toml|lock|txt|html|sh|sql))`", page.read_text())
+    tests = re.findall(r"(?:`|::)(test_\w+)`", page.read_text())
+
+    missing = [name for name in named if not any(_names(name, path) for path in FILES)]
+    missing += [name for name in tests if f"def {name}(" not in TESTS]
+
+    assert missing == []
+
+
+def _names(name: str, path: str) -> bool:
+    return re.search(rf"(^|/){re.escape(name).replace(re.escape('*'), '[^/]*')}$", path) is not None
