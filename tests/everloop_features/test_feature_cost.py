@@ -7,21 +7,17 @@ import time
 from typing import Any
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, State, compile_features, event_costs
 from everloop_schemas.envelope import utc_time
-from everloop_schemas.loop import LoopSpec
 
 NOW = utc_time(1_700_000_000)
 
 
 def plan_of(*features: dict[str, Any]) -> FeaturePlan:
     """A plan over one number."""
-    return compile_features(
-        LoopSpec.model_validate(
-            {"loop": "x", "task": "binary", "schema": {"a": {"type": "number"}}, "features": list(features)}
-        )
-    )
+    return compile_features(loop_spec(schema={"a": {"type": "number"}}, features=list(features)))
 
 
 def full(plan: FeaturePlan) -> State:

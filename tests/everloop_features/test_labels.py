@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders.loops import loop_spec
 
 from everloop_features.labels import CheckedLabel, LabelKind, check_label
 from everloop_schemas.loop import LoopSpec
@@ -21,7 +22,7 @@ AGES = {"task": "regression", "label": {"min": 0, "max": 150}}
 
 def spec_of(**changes: Any) -> LoopSpec:
     """A binary loop with these changes."""
-    return LoopSpec.model_validate({"loop": "market", "task": "binary", "schema": {"x": {"type": "number"}}} | changes)
+    return loop_spec(**changes)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import pickle
 from typing import Any
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_learning.baseline import Baseline, RunningLabels, majority_or_mean
 from everloop_schemas.loop import LoopSpec
 
 
 def spec(task: str = "binary", **parts: Any) -> LoopSpec:
-    return LoopSpec.model_validate({"loop": "x", "task": task, "schema": {"a": {"type": "number"}}, **parts})
+    return loop_spec(task=task, **parts)
 
 
 def test_the_baseline_is_the_running_majority_and_starts_with_the_default() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_learning.losses import Losses, prediction_error
 from everloop_schemas.loop import LoopSpec
 
 
 def spec(task: str = "binary", **parts: Any) -> LoopSpec:
-    return LoopSpec.model_validate({"loop": "x", "task": task, "schema": {"a": {"type": "number"}}, **parts})
+    return loop_spec(task=task, **parts)
 
 
 def test_losses_lie_between_zero_and_one() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
 from everloop_learning.step import StepFailed, predict_then_learn
 from everloop_models import ModelBroken, ModelPrediction
 from everloop_schemas.envelope import Fields, Scalar
-from everloop_schemas.loop import LoopSpec
 
-SPEC = LoopSpec.model_validate({"loop": "x", "task": "binary", "schema": {"a": {"type": "number"}}})
+SPEC = loop_spec(schema={"a": {"type": "number"}})
 OUTCOME = Outcome(7, 0.0, "o", {"a": 1.0}, True, True, False, False, None)
 
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_models import Artifact, ArtifactCorrupt, ArtifactUnavailable, build, save, verify_and_load
 from everloop_models.formats.river.estimators import PRESETS
@@ -22,7 +23,7 @@ from everloop_schemas.loop_parts import ModelSpec
 
 
 def spec(task: str = "binary", **parts: Any) -> LoopSpec:
-    return LoopSpec.model_validate({"loop": "x", "task": task, "schema": {"a": {"type": "number"}}, **parts})
+    return loop_spec(**{"task": task, "schema": {"a": {"type": "number"}}, **parts})
 
 
 def artifact() -> Artifact:

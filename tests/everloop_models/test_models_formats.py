@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_models import (
     ArtifactCorrupt,
@@ -33,7 +34,7 @@ OLD_ARTIFACTS = json.loads(Path(__file__).with_name("old_artifacts.json").read_t
 
 
 def spec() -> LoopSpec:
-    return LoopSpec.model_validate({"loop": "x", "task": "binary", "schema": {"a": {"type": "number"}}})
+    return loop_spec(schema={"a": {"type": "number"}})
 
 
 def test_the_module_of_a_format_has_the_functions_of_the_protocol() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import river
 from river import base
+from tests.builders.loops import loop_spec
 
 from everloop_models import ModelSpecInvalid
 from everloop_models.formats.river.parameters import check_parameter
@@ -38,7 +39,7 @@ def estimators() -> list[type[Any]]:
 def spec(fields: int = 2, task: str = "binary", **model: Any) -> LoopSpec:
     """A loop of one model."""
     schema = {f"f{i}": {"type": "number"} for i in range(fields)}
-    return LoopSpec.model_validate({"loop": "x", "task": task, "schema": schema, "models": [model]})
+    return loop_spec(task=task, schema=schema, models=[model])
 
 
 def test_no_parameter_of_any_estimator_accepts_a_value_out_of_bounds() -> None:

@@ -8,12 +8,12 @@ import random
 from typing import Any
 
 import pytest
+from tests.builders.loops import loop_spec
 
 from everloop_models import OnlineModel, build, save, verify_and_load
 from everloop_models.formats.river.model import RiverModel
 from everloop_models.scaling import FAR_OUT_VALUE, FIRST_VALUES, Column, TargetColumn
 from everloop_schemas.envelope import Fields, Scalar
-from everloop_schemas.loop import LoopSpec
 
 HUGE = 1.7976931348623157e308
 MODELS: list[dict[str, Any]] = [
@@ -34,7 +34,7 @@ REGRESSORS: list[dict[str, Any]] = [
 
 def model_of(task: str, **model: Any) -> OnlineModel:
     schema = {"x": {"type": "number"}, "y": {"type": "number"}}
-    loop = LoopSpec.model_validate({"loop": "x", "task": task, "schema": schema, "models": [model]})
+    loop = loop_spec(task=task, schema=schema, models=[model])
     return build(loop.models[0], loop)
 
 

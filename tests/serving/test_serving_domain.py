@@ -10,12 +10,13 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.builders.events import prediction_made
+from tests.builders.loops import loop_spec
 
 from everloop_features import compile_features
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields, utc_time
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.serving import PredictionMade, PredictionMadeData
+from everloop_schemas.serving import PredictionMade
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import BaselineVersion, LabelCounts
 from everloop_serving.domain.predict import PredictionRequest, PredictionResult, predict
@@ -23,7 +24,7 @@ from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.split import assign, hash_to_fraction
 
-SPEC = LoopSpec.model_validate({"loop": "market", "task": "binary", "schema": {"price": {"type": "number"}}})
+SPEC = loop_spec()
 
 
 @dataclass
@@ -59,20 +60,9 @@ def predict_once(loop: ServedLoop, prediction_id: str = "p") -> PredictionResult
     return predict(loop, request, lambda: float(next(ticks)))
 
 
-def prediction_made(prediction_id: str, version: str = "0") -> PredictionMade:
-    """A prediction."""
-    data = PredictionMadeData(
-        entity="e",
-        features={},
-        prediction=True,
-        version=version,
-        role="baseline",
-        propensity=1,
-        latency_ms=0,
-        observed=utc_time(0),
-        door="stream",
-    )
-    return PredictionMade(id=prediction_id, time=utc_time(0), subject=prediction_id, loop="market", data=data)
+def made(prediction_id: str, version: str = "0") -> PredictionMade:
+    """A prediction whose event has the id of the prediction."""
+    return prediction_made(prediction_id, id=prediction_id, version=version, entity="e", features={})
 
 
 def test_the_split_never_changes() -> None:
@@ -142,17 +132,17 @@ def test_a_failing_champion_gives_way_to_version_zero_and_a_failing_shadow_costs
 
 def test_only_the_latest_predictions_are_remembered_and_the_first_on_the_topic_counts() -> None:
     recent = RecentPredictions(3)
-    recent.add(prediction_made("own", "new"), durable=False)
+    recent.add(made("own", "new"), durable=False)
 
     recent.add_published(
         [
-            prediction_made("a"),
-            prediction_made("b", "first"),
-            prediction_made("b", "second"),
-            prediction_made("own", "old"),
+            made("a"),
+            made("b", "first"),
+            made("b", "second"),
+            made("own", "old"),
         ]
     )
-    recent.add(prediction_made("c"), durable=True)
+    recent.add(made("c"), durable=True)
 
     assert len(recent) == 3
     assert recent.get("market", "a") is None
@@ -209,7 +199,7 @@ def test_large_predictions_are_evicted_by_their_bytes() -> None:
     large = {"text": "x" * 90_000}
 
     for n in range(50):
-        event = prediction_made(f"p{n}")
+        event = made(f"p{n}")
         recent.add(event.model_copy(update={"data": event.data.model_copy(update={"features": large})}), durable=True)
         assert recent.bytes <= 1_000_000
 
