@@ -36,6 +36,7 @@ from everloop_shared.messaging.routes import (
     Routes,
     StartAt,
     UnitOfWork,
+    connected,
 )
 from everloop_shared.settings import Settings
 
@@ -71,7 +72,7 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], within_s: float
 
 
 class Bus(Protocol):
-    """A broker with engines on it. `send` appends raw bytes, `sent` reads a topic whole, as an auditor would."""
+    """A broker with engines on it. `send` appends raw bytes, `sent` reads a whole topic."""
 
     def engine(self) -> Engine: ...
     def consumer(
@@ -253,3 +254,18 @@ class FaustBus(KafkaBus):
     ) -> Any:
         settings = FaustSettings(**self.settings.model_dump() | changed)
         return FaustWithEngine([r for r in routes if isinstance(r, Route)], settings)
+
+
+@asynccontextmanager
+async def running_group(
+    group: KeyedGroup, engine: KafkaEngine, settings: FaustSettings
+) -> AsyncIterator[FaustConsumer]:
+    """A keyed group that runs on Faust, publishing by `engine`."""
+    consumer = FaustConsumer(SERVICE, [group], engine, settings)
+    async with connected(engine), running(consumer):
+        yield consumer
+
+
+async def has_outputs(bus: Bus, number: int) -> bool:
+    """Whether so many different outputs are published."""
+    return len({e["id"] for e in await bus.sent(FeaturesComputed.topic)}) >= number

@@ -55,3 +55,11 @@ async def kafka_bus(kafka: Broker, tmp_path: Path) -> AsyncIterator[KafkaBus]:
     bus = KafkaBus(kafka.bootstrap, tmp_path)
     yield bus
     await bus.close()
+
+
+@pytest.fixture
+async def faust_bus(kafka: Broker, tmp_path: Path) -> AsyncIterator[FaustBus]:
+    """A bus on the real broker, with keyed state on Faust."""
+    bus = FaustBus(kafka.bootstrap, tmp_path)
+    yield bus
+    await bus.close()

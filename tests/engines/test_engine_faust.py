@@ -6,21 +6,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from faust.tables.recovery import Recovery
-from tests.engines.buses import SERVICE, FaustBus, computed, received, running, send_all, until
+from tests.engines.buses import SERVICE, FaustBus, computed, has_outputs, received, running_group, send_all, until
 
 from everloop.local.kafka import Broker
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
-from everloop_schemas.serving import ObservationReceived
 from everloop_shared.errors import RetryLater, Unavailable
 from everloop_shared.messaging.faust import consumer as faust_consumer
 from everloop_shared.messaging.faust import recovery
@@ -30,38 +27,10 @@ from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.kafka.engine import KafkaEngine
 from everloop_shared.messaging.keyed.groups import KeyedGroup
 from everloop_shared.messaging.keyed.store import KeyedStore
-from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route, connected
+from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Position, Route
 
 pytestmark = pytest.mark.kafka
 TOPIC = EventReceived.topic
-
-
-class Stuttering(KafkaEngine):
-    """Raises Unavailable although the events are on the log, while `failing`."""
-
-    failing, failures = True, 0
-
-    async def publish(self, events: Sequence[Event]) -> None:
-        await super().publish(events)
-        if self.failing:
-            self.failures += 1
-            raise Unavailable("no ack came")
-
-
-class Follower:
-    """Publishes after each event all ids of its key so far, from both topics."""
-
-    def __init__(self) -> None:
-        self.store = KeyedStore("consumed", ordered=True)
-
-    async def handle(self, event: EventReceived | ObservationReceived, at: Position) -> Sequence[Event]:
-        key = event.key().decode()
-        if self.store.has_applied(key, at):
-            return []
-        consumed = (self.store.get(key, at) or b"").decode() + event.id
-        self.store.put(key, consumed.encode(), at)
-        output = computed(event)
-        return [output.model_copy(update={"data": output.data.model_copy(update={"features": {"consumed": consumed}})})]
 
 
 class Counter:
@@ -102,27 +71,14 @@ class Counter:
     async def running(self, bus: FaustBus) -> AsyncIterator[FaustConsumer]:
         settings = FaustSettings(**bus.settings.model_dump(), sweep_interval_s=0.1)
         group = KeyedGroup(self.store, [Route(TOPIC, self.on_event_received)], self.sweep, self.on_restored)
-        async with on_faust(group, KafkaEngine(SERVICE, settings), settings) as consumer:
+        async with running_group(group, KafkaEngine(SERVICE, settings), settings) as consumer:
             yield consumer
 
 
-@asynccontextmanager
-async def on_faust(group: KeyedGroup, engine: KafkaEngine, settings: FaustSettings) -> AsyncIterator[FaustConsumer]:
-    """A group that runs, publishing by `engine`."""
-    consumer = FaustConsumer(SERVICE, [group], engine, settings)
-    async with connected(engine), running(consumer):
-        yield consumer
-
-
 @pytest.fixture
-async def bus(kafka: Broker, tmp_path: Path) -> AsyncIterator[FaustBus]:
-    bus = FaustBus(kafka.bootstrap, tmp_path)
-    yield bus
-    await bus.close()
-
-
-async def _outputs(bus: FaustBus, number: int) -> bool:
-    return len({e["id"] for e in await bus.sent(FeaturesComputed.topic)}) >= number
+def bus(faust_bus: FaustBus) -> FaustBus:
+    """The bus of this file."""
+    return faust_bus
 
 
 def test_the_patch_still_fits_the_faust_it_was_written_for() -> None:
@@ -158,12 +114,12 @@ async def test_a_fetch_of_idle_partitions_delays_the_others_no_longer_than_in_th
 async def test_state_is_restored_after_a_restart(bus: FaustBus) -> None:
     async with Counter().running(bus):
         await send_all(bus, [received(f"{i}", entity=f"u{i % 3}") for i in range(9)])
-        await until(lambda: _outputs(bus, 9))
+        await until(lambda: has_outputs(bus, 9))
     counter = Counter()
 
     async with counter.running(bus):
         await send_all(bus, [received("9", entity="u0")])
-        await until(lambda: _outputs(bus, 10))
+        await until(lambda: has_outputs(bus, 10))
 
     assert sorted(counter.restored) == [("l/u0", 3), ("l/u1", 3), ("l/u2", 3)]
     assert {key: int(value) for _, key, value in counter.store.items()} == {"l/u0": 4, "l/u1": 3, "l/u2": 3}
@@ -197,7 +153,7 @@ async def test_faust_does_not_record_gaps_in_the_changelog(bus: FaustBus, kafka:
 async def test_a_deleted_key_stays_deleted(bus: FaustBus) -> None:
     async with Counter().running(bus):
         await send_all(bus, [received("0"), received("forget"), received("1", entity="b")])
-        await until(lambda: _outputs(bus, 2))
+        await until(lambda: has_outputs(bus, 2))
         await until(lambda: _committed(bus, 3))
     counter = Counter()
 
@@ -212,7 +168,7 @@ async def test_a_state_that_does_not_fit_a_record_is_a_dead_letter_and_the_rest_
 
     async with counter.running(bus) as consumer:
         await send_all(bus, [received("0", entity="u0"), received("huge", entity="u0"), received("1", entity="u0")])
-        await until(lambda: _outputs(bus, 2))
+        await until(lambda: has_outputs(bus, 2))
         dead_letters = await bus.sent(DEAD_LETTERS[SERVICE].topic)
 
         assert [each["data"]["error"] for each in dead_letters] == ["InputRejected"]
@@ -226,11 +182,11 @@ async def test_a_partition_that_backs_off_keeps_its_order_and_does_not_delay_the
     async with counter.running(bus):
         await send_all(bus, [received("early-0", entity="a"), received("after", entity="a")])
         await send_all(bus, [received(f"{i}", entity=f"u{i}") for i in range(40)])
-        await until(lambda: _outputs(bus, 20))
+        await until(lambda: has_outputs(bus, 20))
 
         counter.early = False
 
-        await until(lambda: _outputs(bus, 42))
+        await until(lambda: has_outputs(bus, 42))
     ids = [e["id"] for e in await bus.sent(FeaturesComputed.topic)]
     assert ids.index("of-early-0") < ids.index("of-after")
 
@@ -245,68 +201,16 @@ async def test_it_continues_after_a_restart_of_the_broker(bus: FaustBus, kafka: 
     counter = Counter()
     async with counter.running(bus) as consumer:
         await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50)])
-        await until(lambda: _outputs(bus, 50))
+        await until(lambda: has_outputs(bus, 50))
 
         await kafka.kill()
         await kafka.restart()
         await send_all(bus, [received(f"{i}", entity=f"u{i % 5}") for i in range(50, 100)])
 
-        await until(lambda: _outputs(bus, 100), within_s=40)
+        await until(lambda: has_outputs(bus, 100), within_s=40)
         await until(lambda: consumer.ready() is None, within_s=20)
         assert consumer.live() is None
     assert sum(int(value) for _, _, value in counter.store.items()) == 100
-
-
-@asynccontextmanager
-async def following(bus: FaustBus) -> AsyncIterator[Stuttering]:
-    follower, settings = Follower(), FaustSettings(**bus.settings.model_dump())
-    stuttering = Stuttering(SERVICE, settings)
-    routes = [Route(TOPIC, follower.handle), Route(ObservationReceived.topic, follower.handle)]
-    async with on_faust(KeyedGroup(follower.store, routes), stuttering, settings):
-        yield stuttering
-
-
-def asked(name: str) -> ObservationReceived:
-    return ObservationReceived(**received(name).model_dump(exclude={"type"}))
-
-
-async def consumed(bus: FaustBus) -> set[tuple[str, str]]:
-    return {(e["id"], e["data"]["features"]["consumed"]) for e in await bus.sent(FeaturesComputed.topic)}
-
-
-async def test_published_outputs_are_repeated_although_another_topic_has_new_records(bus: FaustBus) -> None:
-    async with following(bus) as stuttering:
-        await send_all(bus, [received("a")])
-        await until(lambda: stuttering.failures > 0)
-        await send_all(bus, [asked("b")])
-        tries = stuttering.failures
-        await until(lambda: stuttering.failures > tries + 5)
-
-        stuttering.failing = False
-
-        await until(lambda: _outputs(bus, 2))
-        assert await consumed(bus) == {("of-a", "a"), ("of-b", "ab")}
-
-
-async def test_the_rest_of_a_batch_that_is_no_longer_on_the_log_is_skipped(bus: FaustBus, kafka: Broker) -> None:
-    async with following(bus) as stuttering:
-        await send_all(bus, [received("a")])
-        await until(lambda: stuttering.failures > 0)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    try:
-        topic = bus.settings.topic_prefix + TOPIC.name
-        partitions = {TopicPartition(topic, p): RecordsToDelete(-1) for p in range(bus.settings.partitions)}
-        await admin.delete_records(partitions)
-    finally:
-        await admin.close()
-
-    async with following(bus) as stuttering:
-        stuttering.failing = False
-        await send_all(bus, [asked("b")])
-
-        await until(lambda: _outputs(bus, 2))
-    assert await consumed(bus) == {("of-a", "a"), ("of-b", "b")}
 
 
 async def test_a_recovery_that_does_not_move_fails(bus: FaustBus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,12 +233,12 @@ async def test_a_second_replica_takes_over_without_counting_twice(bus: FaustBus)
     one, other = Counter(), Counter()
     async with one.running(bus):
         await send_all(bus, [received(f"{i}", entity=f"u{i % 8}") for i in range(80)])
-        await until(lambda: _outputs(bus, 80))
+        await until(lambda: has_outputs(bus, 80))
         bus.settings = bus.settings.model_copy(update={"instance": "two"})
 
         async with other.running(bus):
             await send_all(bus, [received(f"{i}", entity=f"u{i % 8}") for i in range(80, 160)])
-            await until(lambda: _outputs(bus, 160))
+            await until(lambda: has_outputs(bus, 160))
             await asyncio.wait_for(_until_done(bus), 20)
             mine = {key: int(value) for _, key, value in one.store.items()}
             theirs = {key: int(value) for _, key, value in other.store.items()}
