@@ -185,7 +185,7 @@ class RouteConsumer(Consumer, Protocol):
 class Engine(Publisher, LogReader, Protocol):
     """One service's access to the broker, and the builder of its consumer.
 
-    A composition root makes the engine first, hands it as `Publisher` or `LogReader` to whoever publishes or reads,
+    A composition root makes the engine first, passes it on as `Publisher` or `LogReader`,
     and builds the consumer last, from the handlers. An engine has one consumer; until that has started, publishing
     and reading raise Unavailable.
     """

@@ -35,7 +35,7 @@ def faust_keyed(settings: FaustSettings) -> KeyedFactory:
 
 
 class FaustConsumer:
-    """Runs keyed groups inside our own process.
+    """Runs keyed groups with Faust inside the service's process.
 
     `engine` publishes their outputs; its consumer is started before, and stopped after, by its owner.
     """

@@ -1,4 +1,4 @@
-"""Faust's recovery, repaired: the stock one loses events on restart (decision 0010)."""
+"""Repairs Faust's recovery, which loses events on a restart as it is released (decision 0010)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ UPSTREAM = {
     "_wait": "ec7429b70176f8c688545780fdd6751714a1fa2ed247a9c0236adf9c99f16a53",
     "getmany": "26fc5fc9f3b667e104f9657dbc49da3b3b6620d40cc9856761cbaf4da2172557",
 }
-"""sha256 of the source of what is replaced here, and of what the replacement leans on, in faust-streaming 0.15.3."""
+"""SHA-256 of the source of the methods replaced here or used by the replacements, in faust-streaming 0.15.3."""
 
 
 def upstream_digest(name: str) -> str:
-    """The digest of a method of Faust's Recovery as it came."""
+    """The digest of an original method of Faust's Recovery."""
     replaced: dict[str, Any] = {"on_recovery_completed": _STOCK, "getmany": _STOCK_GETMANY}
     method = replaced.get(name) or getattr(Recovery, name)
     return hashlib.sha256(inspect.getsource(method).encode()).hexdigest()
 
 
 async def on_recovery_completed(self: Any, generation_id: int = 0) -> None:
-    """Resume the source partitions last, once every one of them stands where it was committed.
+    """Resume the source partitions last, once each of them is at its committed offset.
 
-    The stock method resumes them, seeks, and then clears the queues: what arrives in between never reaches the
-    agent. And it seeks only where something was committed: a first session that was killed before its first
-    commit goes on near the end of the log.
+    The original method resumes them, seeks, and then clears the queues: events that arrive in between never reach the
+    agent. And it seeks only where an offset was committed: after a first session that was killed before its first
+    commit, it would continue near the end of the log.
     """
     consumer = self.app.consumer
     await self.app.on_rebalance_complete.send()
@@ -78,9 +78,9 @@ async def _seek_uncommitted(consumer: Any, sources: set[Any]) -> None:
 async def getmany(self: Any, active_partitions: Any, timeout: float) -> Any:
     """Fetch from the partitions that are active now.
 
-    The stock method hands the living set to another thread. Between the end of a recovery and the resumption of the
-    sources it is empty, and aiokafka takes an empty set for all partitions: a poll under way hands out what was
-    fetched after the seek, the position moves on, and Faust drops it, because the partition is not active yet.
+    The original method passes the mutable set to another thread. Between the end of a recovery and the resumption of
+    the sources it is empty, which aiokafka takes for all partitions: a poll in progress returns events fetched after
+    the seek, the position advances, and Faust drops the events, because their partition is not active yet.
     """
     active = None if active_partitions is None else set(active_partitions)
     over = asyncio.Event()
@@ -92,14 +92,14 @@ async def getmany(self: Any, active_partitions: Any, timeout: float) -> Any:
 
 
 def _create_worker_consumer(self: Any, transport: Any) -> Any:
-    """Faust's consumer, whose fetches of idle partitions hold up the others for 1.5 s, with ours."""
+    """Faust's consumer with our wait for idle partitions; its own delays the other partitions for 1.5 s."""
     consumer = _STOCK_CREATE(self, transport)
     consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
     return consumer
 
 
 async def _polls_that_ask_for(sources: set[Any], thread: Any) -> None:
-    """Wait for a poll that began before the sources were paused: it would hand out what comes after the seek."""
+    """Wait for a poll that began before the sources were paused: it would return events fetched after the seek."""
     asked, over = getattr(thread, "poll_under_way", (set(), None))
     if over and asked & sources:
         await over.wait()
@@ -111,7 +111,7 @@ _STOCK_CREATE = AIOKafkaConsumerThread._create_worker_consumer
 
 
 def repair() -> None:
-    """Put the replacements in place; before an app is built. Idempotent."""
+    """Install the replacements; call it before an app is built. Idempotent."""
     repair_connections()
     Recovery.on_recovery_completed = on_recovery_completed  # type: ignore[method-assign]
     AIOKafkaConsumerThread.getmany = getmany  # type: ignore[method-assign]

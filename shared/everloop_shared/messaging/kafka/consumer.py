@@ -95,7 +95,7 @@ class KafkaConsumer:
         return self._engine.ready()
 
     def live(self) -> str | None:
-        """None unless the consumer has failed, or a partition stands still with lag while the broker answers."""
+        """None unless the consumer has failed, or a partition with lag does not move while the broker answers."""
         if self._failure and self._failure.done():
             return f"failed: {self._failure.result()!r}"
         return next((reason for poller in self._pollers() if (reason := poller.stalled())), None)
