@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from everloop_learning.version import Version, line_of
@@ -46,6 +48,9 @@ ENTITIES = Gauge("everloop_serving_entity_states", "Entities whose windows are i
 ENTITY_BYTES = Gauge("everloop_serving_entity_state_bytes", "Bytes of windows in memory; limit: ENTITY_BYTES.")
 LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
 
+_parse = lru_cache(maxsize=1_000)(Version.parse)
+"""Predictions name the same few versions again and again."""
+
 
 class PrometheusMetrics:
     """Counts for Prometheus, by line, because a line can have as many versions as outcomes.
@@ -61,7 +66,7 @@ class PrometheusMetrics:
 
     def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
         """A prediction was made."""
-        line, offset = Version.parse(result.version)
+        line, offset = _parse(result.version)
         if self._versions.get((loop, line)) != result.version:
             self._versions[loop, line] = result.version
             VERSION_OFFSET.labels(loop, line).set(offset)
