@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders.running import until
 from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event, utc_time
@@ -60,13 +61,6 @@ def spool_in(folder: Path, **options: Any) -> DiskSpool:
 def ids(spool: DiskSpool) -> list[str]:
     """What is still to be delivered, in order."""
     return [e.id for e in spool.undelivered()]
-
-
-async def until(condition: Any) -> None:
-    """Wait for a condition, 10 s at most."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Bus:

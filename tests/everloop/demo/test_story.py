@@ -2,68 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
 
 import pytest
+from tests.builders import events
 
 from everloop.demo.story import Story, missing_steps
 from everloop.demo.stream import DemoStream, read_market
 from everloop.demo.view import chart, report
 from everloop_schemas.envelope import Event
-from everloop_schemas.feature import OutcomeObserved
-from everloop_schemas.monitoring import DriftDetected
-from everloop_schemas.registry import ModelPromoted
-from everloop_schemas.training import RunFinished, RunRequested
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def make(cls: type[Event], data: dict[str, Any], **rest: Any) -> Event:
-    about = {"id": f"{cls.__name__}-{len(str(data))}", "time": NOW, "subject": "s", "loop": "market"}
-    return cls.model_validate({**about, "data": data, **rest})
 
 
 def outcome(subject: str, hit: bool) -> Event:
-    data = {
-        "prediction_id": subject,
-        "entity": "default",
-        "label": True,
-        "labelled": NOW,
-        "predicted": NOW,
-        "features": {},
-        "prediction": hit,
-        "version": "0",
-        "role": "baseline",
-        "propensity": 1.0,
-    }
-    return make(OutcomeObserved, data, subject=subject)
+    return events.outcome_observed(subject, True, prediction=hit)
 
 
 def drift(**changes: Any) -> Event:
-    data = {"detector": "adwin", "offset": 9, "change_point": 8, "outcomes": 9, "outcomes_since_change": 1}
-    data |= {"error_before": 0.1, "error_after": 0.9, "version": "a@1", **changes}
-    return make(DriftDetected, data, id="alarm")
+    return events.drift_detected(9, 8, **{"id": "alarm", **changes})
 
 
 def run(name: str, cause: str) -> list[Event]:
-    requested = {"run": name, "key": name, "trigger": "drift", "reason": "drift", "line": "b-8", "start_offset": 8}
-    model = {"model": {"preset": "logistic"}, "requested_offset": 9}
-    finished = {"run": name, "line": "b-8", "state": "trained", "offset": 9, "outcomes": 2}
-    return [
-        make(RunRequested, {**requested, **model}, correlationid=name, causationid=cause),
-        make(RunFinished, finished, correlationid=name),
-    ]
+    """The request and the end of the run that a drift has caused."""
+    about = {"run": name, "correlationid": name}
+    return [events.run_requested("b-8", causationid=cause, **about), events.run_finished("b-8", **about)]
 
 
 def promoted(version: str, run_id: str) -> Event:
-    data = {"version": version, "previous": "a@1", "reason": "gate"}
-    return make(ModelPromoted, data, correlationid=run_id, sequence=1, prevhash="")
+    return events.model_promoted(version, "a@1", correlationid=run_id)
 
 
-def add(story: Story, *events: Event) -> Story:
-    for event in events:
+def add(story: Story, *added: Event) -> Story:
+    for event in added:
         story.on(event)
     return story
 
@@ -90,7 +60,7 @@ def test_topics_may_be_read_in_any_order(order: tuple[int, ...]) -> None:
 def test_a_drift_of_a_feature_is_shown_and_is_not_the_drift_of_the_demo() -> None:
     story = Story(onset_id="row-1")
 
-    add(story, outcome("row-1", True), drift(kind="data", subject="price"))
+    add(story, outcome("row-1", True), drift(kind="data", of="price"))
 
     assert [moment.what for moment in story.timeline][-1] == "data drift detected"
     assert "the drift was not detected" in missing_steps(story)
