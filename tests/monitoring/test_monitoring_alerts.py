@@ -11,8 +11,11 @@ from tests.builders.events import (
     model_rolled_back,
     version_state,
 )
-from tests.monitoring.monitoring_service import MODEL, labels, running, state
+from tests.monitoring.monitoring_service import MODEL, labels, outcome, running, state
 
+from everloop_monitoring.domain.drift import Alarm
+from everloop_monitoring.domain.evaluation import DetectedDrift
+from everloop_monitoring.domain.events import build_alert, build_drift_event
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.monitoring import AlertRaised, DriftDetected
 from everloop_shared.messaging.memory import MemoryBroker
@@ -117,3 +120,16 @@ async def test_a_dead_letter_without_a_valid_loop_name_is_counted_without_a_loop
 
     assert status["dead_letters"] == 1
     assert broker.events(DEAD_LETTERS["monitoring"].topic) == []
+
+
+def test_drifts_of_two_features_at_one_offset_are_two_events_with_two_alerts() -> None:
+    alarm = Alarm("adwin", offset=650, change_point=600, since=50, error_before=0.1, error_after=0.4)
+    cause = outcome("e650", True)
+    drifts = [DetectedDrift(alarm, MODEL, 651, "data", subject) for subject in ("price", "demand")]
+
+    events = [build_drift_event(drift, cause, cause.time) for drift in drifts]
+    alerts = [build_alert(e.loop, 1, e.time, "drift", "warning", "drift", e.id) for e in events]
+
+    assert [(e.data.kind, e.data.subject) for e in events] == [("data", "price"), ("data", "demand")]
+    assert len({e.id for e in events}) == 2
+    assert len({a.id for a in alerts}) == 2
