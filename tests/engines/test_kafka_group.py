@@ -20,8 +20,7 @@ from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import partition_of
 from everloop_shared.messaging.kafka.group import GroupConsumer
 from everloop_shared.messaging.processing.processor import Processor, Progress
-from everloop_shared.messaging.processing.records import Partition
-from everloop_shared.messaging.routes import Position, Record, Route, connected
+from everloop_shared.messaging.routes import Partition, Position, Record, Route, connected
 
 pytestmark = pytest.mark.kafka
 

@@ -12,10 +12,11 @@ from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import Partition, decode_events
+from everloop_shared.messaging.processing.records import decode_events
 from everloop_shared.messaging.routes import (
     CATCH_UP_POLL_S,
     Headers,
+    Partition,
     Position,
     Record,
     Route,

@@ -24,8 +24,7 @@ from everloop_shared.messaging.keyed.state import Change
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.processing.records import Partition
-from everloop_shared.messaging.routes import Position, Publisher, Record
+from everloop_shared.messaging.routes import Partition, Position, Publisher, Record
 
 log = logging.getLogger(__name__)
 STALLED_AFTER_S = 30.0

@@ -23,8 +23,7 @@ from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.processing.processor import Processor, Progress
-from everloop_shared.messaging.processing.records import Partition
-from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Position, Record
+from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Partition, Position, Record
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)

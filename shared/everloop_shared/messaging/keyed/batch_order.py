@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.routes import Partition
 
 TopicOrder = list[tuple[str, int]]
 """The topics of a batch of one partition as they were handled, each with its last offset."""
@@ -39,7 +40,7 @@ class BatchOrder:
         """Do not wait for the next topic any longer."""
         del self._in_progress[partition][0]
 
-    def orders(self, after: Mapping[tuple[str, int], int]) -> dict[int, TopicOrder]:
+    def orders(self, after: Mapping[Partition, int]) -> dict[int, TopicOrder]:
         """The rest of the order of each partition in a batch, given the offset after its last record by topic.
 
         Raises Unavailable where a batch is in progress and these records are not next.
@@ -61,12 +62,12 @@ class BatchOrder:
         """Note that the outputs of a batch are about to be published."""
         self._in_progress |= orders
 
-    def finish(self, after: Mapping[tuple[str, int], int]) -> None:
+    def finish(self, after: Mapping[Partition, int]) -> None:
         """Note that a batch, or a part of it, is finished: its state is durable."""
         for partition in {p for _, p in after}:
             reached = defaultdict(int, {t: offset for (t, p), offset in after.items() if p == partition})
             self.next_topic(partition, reached.__getitem__)
 
 
-def _last_offsets(after: Mapping[tuple[str, int], int], partition: int) -> Iterator[tuple[str, int]]:
+def _last_offsets(after: Mapping[Partition, int], partition: int) -> Iterator[tuple[str, int]]:
     return ((topic, offset - 1) for (topic, p), offset in after.items() if p == partition)

@@ -10,7 +10,7 @@ from everloop_schemas.envelope import Event
 from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.keyed.batch_order import BatchOrder, TopicOrder
 from everloop_shared.messaging.keyed.state import MAX_STATE_BYTES, Change, Changelog, StoredValue, storage_key
-from everloop_shared.messaging.routes import Position, Publisher
+from everloop_shared.messaging.routes import Partition, Position, Publisher
 
 APPLIED, ORDER = "", "\n"
 """Two keys per partition are the store's own: up to which offsets records of deleted keys were applied, and in which
@@ -36,8 +36,8 @@ class KeyedStore:
         self._changelog: Changelog | None = None
         self._changed: dict[tuple[int, str], StoredValue] = {}
         self._events: list[Event] = []
-        self._next: dict[tuple[str, int], int] = {}
-        self._applied: dict[tuple[str, int], int] = {}
+        self._next: dict[Partition, int] = {}
+        self._applied: dict[Partition, int] = {}
         self._lock = asyncio.Lock()
 
     def attach(self, publisher: Publisher, data: MutableMapping[bytes, bytes], changelog: Changelog | None) -> None:
@@ -154,12 +154,12 @@ class KeyedStore:
             self._changed = before
             raise
 
-    async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
+    async def record(self, events: Sequence[Event], offsets: dict[Partition, int]) -> None:
         """Add events and offsets to this unit of work."""
         self._events += events
         self._next |= offsets
 
-    async def offsets(self) -> dict[tuple[str, int], int]:
+    async def offsets(self) -> dict[Partition, int]:
         """Nothing: the engine continues at its own commits, and `has_applied` tells which records to skip."""
         return {}
 
@@ -191,7 +191,7 @@ class KeyedStore:
         if self._abandoned:
             raise Unavailable("the partitions were taken away during a batch")
 
-    def _changes(self, applied: dict[tuple[str, int], int]) -> list[Change]:
+    def _changes(self, applied: dict[Partition, int]) -> list[Change]:
         """Values, then the applied offsets of partitions with deletions, then the tombstones.
 
         Kafka keeps this order within a partition. So after a crash in between, a key has its own offsets (and no value,

@@ -12,7 +12,7 @@ from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_shared.messaging.processing.wait_budget import WaitBudget
-from everloop_shared.messaging.routes import Position
+from everloop_shared.messaging.routes import Partition, Position
 
 log = logging.getLogger(__name__)
 CRASHES_BEFORE_DEAD_LETTER = 3
@@ -62,7 +62,7 @@ class FailurePolicy:
         self._attempts[partition] = (at.offset, since, attempts + 1)
         return now - since
 
-    def backoff_s(self, partition: tuple[str, int]) -> float:
+    def backoff_s(self, partition: Partition) -> float:
         """Seconds until the next attempt."""
         return BACKOFF.pause_s(self._attempts.get(partition, (0, 0.0, 1))[2])
 

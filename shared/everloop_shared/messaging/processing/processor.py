@@ -16,12 +16,11 @@ from everloop_shared.messaging.processing.failures import FailurePolicy, disposi
 from everloop_shared.messaging.processing.records import (
     DecodedBatches,
     DecodedRecord,
-    Partition,
     decode_record,
     decode_source_record,
     split_in_half,
 )
-from everloop_shared.messaging.routes import Handler, Publisher, Record, Routes, Source, UnitOfWork
+from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, Source, UnitOfWork
 from everloop_shared.tracing import traced
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,9 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared import strict_json
 from everloop_shared.errors import InputRejected
-from everloop_shared.messaging.routes import Decoder, Position, Record
+from everloop_shared.messaging.routes import Decoder, Partition, Position, Record
 
 log = logging.getLogger(__name__)
-Partition = tuple[str, int]
 WRITTEN_BY_APPLICATIONS = "ingest."
 """Applications may write these topics themselves, without an endpoint that checks what they write."""
 MAX_VALID_NAMES = 10_000

@@ -6,11 +6,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from everloop_shared.messaging.routes import Partition
+
 BUDGET_PERIOD_S = 600.0
 MAX_SPENT_SHARE = 0.9
 """A new wait begins only while a tenth of the budget is left; with less, the waits would be too short to help."""
 MAX_GIVEN_UP_LOOPS = 1_000
-Partition = tuple[str, int]
 
 
 class WaitBudget:
