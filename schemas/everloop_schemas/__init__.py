@@ -1,1 +1,1 @@
-"""The contracts of the house: every event, the loop spec, and the catalogue that collects them."""
+"""The contracts between services: every event, the loop spec, and the catalogue that collects them."""

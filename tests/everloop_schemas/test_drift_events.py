@@ -1,4 +1,4 @@
-"""What tells one drift from another."""
+"""Which drifts are the same."""
 
 from __future__ import annotations
 
