@@ -30,7 +30,7 @@ RELAY_BATCH_BYTES = 8_000_000
 """The most that is read from the outbox at a time, or one larger event."""
 RELAY_EVERY_S = 1.0
 CHECK_EVERY_ROUNDS = 10
-"""Every so many rounds the outbox is read in any case, for events of a replica that has ended."""
+"""The rounds between two unconditional reads of the outbox, for events of a replica that has ended."""
 MAX_EVENT_BYTES, MAX_DEAD_LETTER_BYTES = 8_000_000, 12_000_000
 
 

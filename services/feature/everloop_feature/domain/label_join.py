@@ -75,7 +75,7 @@ def receive_label(join: Join, label: LabelReceived, at: Position, loop: ActiveLo
 
 
 def release_overdue(join: Join, prediction_id: str, now_ms: int) -> JoinStep:
-    """What waited in vain leaves the join: it expired, or was evicted before."""
+    """Labels whose prediction never came leave the join: it expired, or was evicted before."""
     expired = join.due_ms <= now_ms
     never_came = PredictionNeverCame(f"no prediction of id {prediction_id!r} came in time")
     results = [

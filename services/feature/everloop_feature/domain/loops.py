@@ -54,7 +54,7 @@ class ActiveLoops:
     def apply(self, state: LoopState) -> bool:
         """Apply a loop's state; True where it ends the lifetime known so far, whether another begins or not.
 
-        Features are compiled anew only where the revision changed.
+        Features are compiled again only where the revision changed.
         """
         before = self._active.get(state.loop)
         if not self.known.apply(state):

@@ -13,7 +13,7 @@ from everloop_schemas.envelope import Scalar
 from everloop_shared.arithmetic import exact, mean
 
 ROLLING_OUTCOMES = 500
-"""Rolling scores are means over so many of the latest outcomes."""
+"""The number of latest outcomes over which rolling scores are means."""
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1_000, 100_000
 """The most classes counted for the majority, and the sum of their lengths; further classes are not counted."""
 

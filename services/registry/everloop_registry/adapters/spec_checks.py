@@ -24,7 +24,7 @@ SECONDS = 10.0
 MAX_WAITING_SPECS = 32
 SAMPLE_OBSERVATIONS = 20
 MAX_NAMED_FEATURES = 3
-"""So many features are named when features cost too much: those that cost most."""
+"""The number of features that an error names when features cost too much: the most expensive ones."""
 
 
 class ChildProcessSpecChecks:

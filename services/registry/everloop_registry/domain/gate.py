@@ -14,11 +14,11 @@ from everloop_schemas.registry import BASELINE
 from everloop_schemas.training import ChallengeUpdatedData
 
 ALARM_MIN_OUTCOMES = 100
-"""In a test epoch that an alarm began, so many outcomes are enough where the spec asks for more."""
+"""The outcomes that are enough in a test epoch that an alarm began, where the spec asks for more."""
 MAX_PENDING_OUTCOMES = 1000
-"""At most so many outcomes wait until the loss of what was served is known; the oldest are dropped first."""
+"""The limit of outcomes that wait until the loss of what was served is known; the oldest are dropped first."""
 URGENT_WINDOW_OFFSETS = 2000
-"""A win within so many offsets after an alarm is urgent: its rollout has no shadow and a short canary."""
+"""The offsets after an alarm within which a win is urgent: its rollout has no shadow and a short canary."""
 NO_LOSSES: Mapping[int, float] = {}
 
 

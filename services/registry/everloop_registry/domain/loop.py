@@ -24,9 +24,9 @@ from everloop_schemas.training import ModelTrainedData
 
 GENESIS = "0" * 64
 MAX_PREVIOUS_CHAMPIONS = 10
-"""So many earlier champions are remembered, for rollbacks that name no version."""
+"""The number of earlier champions that are remembered, for rollbacks that name no version."""
 MAX_KEPT_VERSIONS = 20
-"""A rollback may name one of so many versions, the ones registered last: their artifacts are kept."""
+"""The number of versions, the ones registered last, that a rollback may name: their artifacts are kept."""
 Models = Mapping[str, ModelTrainedData]
 """Registered versions by name: at least those that the decision at hand names."""
 

@@ -8,11 +8,11 @@ from math import sqrt
 from pydantic import BaseModel, Field
 
 RECENT_OUTCOMES = 100
-"""A line is compared with its served snapshots on so many outcomes, the latest that both predicted."""
+"""The outcomes on which a line is compared with its served snapshots: the latest that both predicted."""
 MIN_COMPARED_OUTCOMES = 30
 """With fewer outcomes that both predicted, nothing is known."""
 MAX_STANDARD_ERRORS = 2.33
-"""A difference within so many standard errors is noise: one harmless refresh in a hundred is refused."""
+"""The standard errors within which a difference is noise: one harmless refresh in a hundred is refused."""
 
 
 class RecentLosses(BaseModel):

@@ -11,7 +11,7 @@ from everloop_schemas.registry import ModelRefreshed, ModelRefreshedData
 from everloop_schemas.training import ModelTrainedData
 
 REFRESH_DEADLINE_OUTCOMES = 1000
-"""A refresh waits for evidence until training has reported losses on so many more outcomes; then it is refused."""
+"""The further outcomes with losses from training for which a refresh waits for evidence; then it is refused."""
 MAX_WAITING_REFRESHES = 10
 
 

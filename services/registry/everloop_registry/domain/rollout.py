@@ -25,9 +25,9 @@ from everloop_schemas.registry import (
 from everloop_schemas.training import ModelTrainedData
 
 ROLLOUT_TIMEOUT_OUTCOMES = 1000
-"""A rollout that has waited for training or for serving for so many outcomes ends."""
+"""The outcomes after which a rollout that waits for training or for serving ends."""
 CANARY_EVIDENCE_TIMEOUT_OUTCOMES = 10_000
-"""So many outcomes beyond a step's own, a canary waits for outcomes of its predictions: their labels may be late."""
+"""The outcomes beyond a step's own for which a canary waits for labels of its predictions, which may be late."""
 URGENT_SHARES, URGENT_STEP_OUTCOMES = (0.25, 0.5), 50
 """The canary after an alarm."""
 SHARE_TOLERANCE = 1e-9
@@ -36,7 +36,7 @@ SHARE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """So many outcomes in shadow, then shares of the traffic for `step` outcomes each."""
+    """The number of outcomes in shadow, then shares of the traffic for `step` outcomes each."""
 
     shadow: int
     shares: tuple[float, ...]

@@ -20,7 +20,7 @@ from everloop_shared.text import is_readable
 from everloop_shared.yaml_core import MAX_DEPTH, read_yaml
 
 MAX_NODES = 16_000
-"""A loop file has at most so many values, lists and objects."""
+"""The limit of values, lists and objects in a loop file."""
 MAX_KEY_CHARACTERS = 100
 SPEC_PARTS: dict[str, type[BaseModel]] = {
     "": LoopSpec,

@@ -13,11 +13,11 @@ from everloop_schemas import registry as r
 from everloop_schemas.registry import Decided
 
 MAX_RUNS = 100
-"""The runs of at most so many lines are remembered; the oldest is evicted."""
+"""The limit of lines whose runs are remembered; the oldest is evicted."""
 MAX_SUBSTITUTES = 50
-"""At most so many instances are remembered that serve another version than the champion."""
+"""The limit of remembered instances that serve another version than the champion."""
 INSTANCE_TIMEOUT_OUTCOMES = 500
-"""A rollout does not wait for an instance that has reported nothing for so many outcomes."""
+"""The outcomes after which a rollout no longer waits for an instance that has reported nothing."""
 
 
 class SubstituteVersion(BaseModel):

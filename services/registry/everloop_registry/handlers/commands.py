@@ -41,7 +41,7 @@ MAX_SPEC_JSON_BYTES = 500_000
 """A spec is sent in one event, and again in the event of the loop's state."""
 QUOTA_PERIOD = timedelta(hours=1)
 NAMES_PER_LOOP = 10
-"""A deleted loop leaves its name and last state: so many times the limit of loops, names may have been in use."""
+"""The limit of names ever used, as a multiple of the limit of loops: a deleted loop leaves its name and last state."""
 
 
 @dataclass(frozen=True)

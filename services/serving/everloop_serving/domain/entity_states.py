@@ -9,7 +9,7 @@ from everloop_features import State
 from everloop_shared.bounded import Bounded
 
 MEMORY_PER_WIRE_BYTE = 5
-"""A state takes about so many times the bytes of its record: lists of numbers and times, as Python objects."""
+"""The memory of a state relative to the bytes of its record: lists of numbers and times, as Python objects."""
 MAX_TIME_AHEAD = timedelta(seconds=60)
 """How long a state may be ahead of what feature publishes, before the published state replaces it in any case."""
 

@@ -48,7 +48,7 @@ class FailurePolicy:
         self._attempts: dict[tuple[str, int], tuple[int, float, int]] = {}
 
     def record_success(self, at: Position, loop: str) -> None:
-        """The record was handled: its partition starts its backoff anew, and its loop may be waited for again."""
+        """The record was handled: its partition's backoff restarts, and its loop may be waited for again."""
         self._attempts.pop((at.topic, at.partition), None)
         if self._wait_budget.given_up:
             self._wait_budget.given_up.pop(loop, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 MIN_BUSY_RECORDS = 4
-"""From so many records in a batch on, more are expected soon; a single record never waits."""
+"""The records in a batch from which on more are expected soon; a single record never waits."""
 
 
 class BatchGathering:

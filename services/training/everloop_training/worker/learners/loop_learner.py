@@ -25,7 +25,7 @@ from everloop_training.worker.learners.triggers import RunTriggers
 from everloop_training.worker.learners.version_maker import VersionMaker
 
 TRAINED_AFTER_OUTCOMES = 30
-"""A run has finished, and the default line becomes the first version, once the line has learned so many outcomes."""
+"""The outcomes that a line learns before its run has finished and the default line becomes the first version."""
 REPORTED_OUTCOMES = 100
 
 

@@ -18,7 +18,7 @@ from everloop_training.worker.learners.triggers import DueRun, RunTriggers
 ADDED_MODEL_OFFSETS = 20_000
 """Offsets before the present at which the line of a model starts that was added to the spec later."""
 RUNS_KEPT = 1_000
-"""Runs of a loop that are remembered; an alert that comes again after so many starts a run of its own."""
+"""The number of runs of a loop that are remembered; a repeated alert of a forgotten run starts another run."""
 
 
 class RunStarter:

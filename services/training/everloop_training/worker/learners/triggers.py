@@ -15,7 +15,7 @@ from everloop_schemas.training import Trigger
 WINDOW_OUTCOMES = 500
 """Outcomes over which the served metric is computed, and how far back a run without a change point starts."""
 METRIC_EVERY_LABELS = 25
-"""The served metric is computed once in so many labels, because each time costs a pass over the whole window."""
+"""The labels between two computations of the served metric, because each costs a pass over the whole window."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunTriggers:
     next_fire: float | None = None
 
     def restart_counts(self, outcomes: int) -> None:
-        """Count anew: a run has started after this many outcomes of the loop."""
+        """Restart the counts: a run has started after this many outcomes of the loop."""
         self.labels = self.feedback = 0
         self.outcomes_at_run = outcomes
         self.served.clear()

@@ -111,7 +111,7 @@ class EventsProduced(NamedTuple):
 
 
 class OutcomesProcessed(NamedTuple):
-    """So many outcomes of those sent, `size` bytes of records, are learned and no longer in flight."""
+    """A number of the outcomes sent, `size` bytes of records, are learned and no longer in flight."""
 
     outcomes: int
     size: int
