@@ -24,12 +24,13 @@ def decode(topic: str, raw: bytes) -> Event:
     """
     classes = _by_topic[topic]
     if len(classes) == 1:
-        return next(iter(classes.values())).model_validate_json(raw)
-    body = json.loads(raw)
-    kind = body.get("type") if isinstance(body, dict) else None
-    if kind not in classes:
-        raise ValueError(f"type: {kind!r} is not an event of {topic}")
-    event = classes[kind].model_validate(body)
+        event = next(iter(classes.values())).model_validate_json(raw)
+    else:
+        body = json.loads(raw)
+        kind = body.get("type") if isinstance(body, dict) else None
+        if kind not in classes:
+            raise ValueError(f"type: {kind!r} is not an event of {topic}")
+        event = classes[kind].model_validate(body)
     if event.keeps_wire:
         event.remember_wire(raw)
     return event
