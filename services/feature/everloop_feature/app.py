@@ -67,12 +67,7 @@ def _entity_group(store: KeyedStore, loops: ActiveLoops, handlers: EntityHandler
         Route(ObservationReceived.topic, handlers.on_observation_received),
         Route(LabelJoined.topic, handlers.on_label_joined),
     ]
-    return KeyedGroup(
-        store,
-        skip_deleted_loops("feature", loops.known, routes),
-        sweep=handlers.sweep,
-        on_restored=lambda: handlers.restored(store.items()),
-    )
+    return _keyed_group(store, loops, handlers, routes)
 
 
 def _join_group(store: KeyedStore, loops: ActiveLoops, handlers: JoinHandlers) -> KeyedGroup:
@@ -80,6 +75,12 @@ def _join_group(store: KeyedStore, loops: ActiveLoops, handlers: JoinHandlers) -
         Route(PredictionMade.topic, handlers.on_prediction_made),
         Route(LabelReceived.topic, handlers.on_label_received),
     ]
+    return _keyed_group(store, loops, handlers, routes)
+
+
+def _keyed_group(
+    store: KeyedStore, loops: ActiveLoops, handlers: EntityHandlers | JoinHandlers, routes: list[Route]
+) -> KeyedGroup:
     return KeyedGroup(
         store,
         skip_deleted_loops("feature", loops.known, routes),
