@@ -195,5 +195,7 @@ async def test_catching_up_waits_only_within_a_limit(bus: Bus) -> None:
     async with running(bus.consumer([Route(EventReceived.topic, Busy())])) as consumer:
         await send_all(bus, [received("1")])
 
-        assert not await consumer.caught_up(0.3)
+        caught_up = await consumer.caught_up(0.3)
         released.set()
+
+    assert not caught_up

@@ -19,6 +19,7 @@ from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.engine import partition_of
 from everloop_shared.messaging.kafka.group import GroupConsumer
+from everloop_shared.messaging.kafka.poller import RecordPoller
 from everloop_shared.messaging.processing.processor import Processor, Progress
 from everloop_shared.messaging.routes import Partition, Position, Record, Route, connected
 
@@ -270,3 +271,29 @@ async def _committed(bus: KafkaBus, offsets: int) -> bool:
 
 def _commits() -> float:
     return metric_value(metrics.COMMITS.labels(SERVICE, "done"))
+
+
+async def test_a_record_that_is_handled_before_the_first_query_of_the_ends_counts_as_lag(
+    kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: the ends are not queried before the record is in work (the broker was busy)
+    handler, may_query = Handler(), asyncio.Event()
+    handler.gate = asyncio.Event()
+    query_ends = RecordPoller.query_ends
+
+    async def late(poller: RecordPoller) -> None:
+        await may_query.wait()
+        await query_ends(poller)
+
+    monkeypatch.setattr(RecordPoller, "query_ends", late)
+    async with running(on(kafka_bus, handler)) as consumer:
+        # when
+        await send_all(kafka_bus, [received("1")])
+        await handler.entered.wait()
+        may_query.set()
+        while_in_work = await consumer.caught_up(1.0)
+        handler.gate.set()
+        afterwards = await consumer.caught_up(20.0)
+
+    # then
+    assert (while_in_work, afterwards) == (False, True)

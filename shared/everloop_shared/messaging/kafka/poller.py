@@ -84,7 +84,10 @@ class RecordPoller:
                 timeout_ms=self._wait_ms(), max_records=self._batch_size
             )
             self._gathering.record_batch(sum(map(len, records.values())))
-            return self._limit_bytes(records)
+            taken = self._limit_bytes(records)
+            for tp, batch in taken.items():  # the consumer's position is already behind them: they count as lag
+                self._progress_at(tp, batch[0].offset)
+            return taken
         except REFUSED as e:
             raise Misconfigured(f"the broker does not allow {self._processor.service} to consume: {e!r}") from e
         except KafkaError as e:
@@ -137,10 +140,10 @@ class RecordPoller:
         for tp, end in ends.items():
             if tp not in self.consumer.assignment():
                 continue
-            progress = self._progress.get(tp)
-            if progress is None:
+            if tp not in self._progress:
                 position = await self.consumer.position(tp)
-                progress = self._progress[tp] = PartitionProgress(position, time.monotonic(), end)
+                self._progress_at(tp, position)  # a poll may have come first meanwhile
+            progress = self._progress[tp]
             progress.end = end
             if not progress.lag or tp in self._resume_at:
                 progress.unchanged_since = time.monotonic()
@@ -167,8 +170,12 @@ class RecordPoller:
         return None
 
     def _record_progress(self, tp: TopicPartition, next_offset: int) -> None:
-        progress = self._progress.setdefault(tp, PartitionProgress(next_offset, 0.0, next_offset))
+        progress = self._progress_at(tp, next_offset)
         progress.next_offset, progress.unchanged_since = next_offset, time.monotonic()
+
+    def _progress_at(self, tp: TopicPartition, next_offset: int) -> PartitionProgress:
+        """The partition's progress, which starts at `next_offset` where it has none yet."""
+        return self._progress.setdefault(tp, PartitionProgress(next_offset, time.monotonic(), next_offset))
 
     def _resume_due(self) -> None:
         now = time.monotonic()
