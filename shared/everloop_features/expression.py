@@ -108,7 +108,7 @@ def _build(node: ast.AST, names: Mapping[str, Kind]) -> Expression:
         case ast.Name(id=name):
             return _name(name, names)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _strict(_BINARY[type(op)], [_number(left, names), _number(right, names)])
+            return _operation(_BINARY[type(op)], _number(left, names), _number(right, names))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _strict(operator.neg, [_number(operand, names)])
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -163,6 +163,25 @@ def _strict(function: Callable[..., Any], parts: list[Expression], boolean: bool
         except (ArithmeticError, ValueError):
             return None
         return bool(result) if boolean else finite(result)
+
+    return Expression("number", evaluate)
+
+
+def _operation(function: Callable[[Any, Any], Any], left: Expression, right: Expression) -> Expression:
+    """As `_strict`, of two numbers: most parts of an expression are such operations."""
+    evaluate_left, evaluate_right = left.evaluate, right.evaluate
+
+    def evaluate(values: Values) -> Scalar | None:
+        a = evaluate_left(values)
+        if a is None:
+            return None
+        b = evaluate_right(values)
+        if b is None:
+            return None
+        try:
+            return finite(function(a, b))
+        except (ArithmeticError, ValueError):
+            return None
 
     return Expression("number", evaluate)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 from everloop_features.errors import ExpressionRejected, FeaturesRejected
-from everloop_features.expression import Expression, Kind, compile_expression
-from everloop_features.windows import between, insert, prune, push, shifted, summary
+from everloop_features.expression import Kind, compile_expression
+from everloop_features.steps import CallableSteps, Step, Window
+from everloop_features.windows import Points, Ring, Value, between, insert, prune, push
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FeatureSpec
@@ -32,27 +33,12 @@ OF_NUMBERS = ("mean", "sum", "min", "max", "std", "diff")
 
 
 @dataclass(frozen=True)
-class Window:
-    """One window feature over the last `events` or `length_ms`; without both it is the latest value."""
-
-    function: str
-    field: str
-    events: int | None
-    length_ms: float | None
-
-    @property
-    def keep(self) -> int:
-        """How many events of the field must be kept."""
-        return (self.events or 0) + (self.function in ("lag", "diff"))
-
-
-@dataclass(frozen=True)
 class FeaturePlan:
     """What to compute, in the order of the spec. Pure: no clock, no I/O, the same input gives the same output."""
 
     fields: tuple[str, ...]
     names: tuple[str, ...]
-    steps: tuple[tuple[str, str | Window | Expression | None], ...]
+    steps: tuple[tuple[str, Step], ...]
     rings: Mapping[str, int]
     spans: Mapping[str, float]
     latest: tuple[str, ...]
@@ -89,33 +75,49 @@ class FeaturePlan:
         wrong `time` cannot empty them. The given state is not changed. Parts of it that this plan does not know (it
         comes from another revision) are dropped, missing ones start empty.
         """
-        at_ms = round(time.timestamp() * 1000)
-        now_ms = at_ms if received is None else round(received.timestamp() * 1000)
-        before = {part: state.get(part, {}) for part in ("ring", "span", "last")}
-        values: Fields = {f: _finite(fields.get(f)) for f in self.fields}
-        rings = {f: push(before["ring"].get(f, []), values[f], keep) for f, keep in self.rings.items()}
-        spans = {f: insert(before["span"].get(f, ([], [])), at_ms, values[f]) for f in self.spans}
-        last = {f: before["last"].get(f) if values[f] is None else values[f] for f in self.latest}
-        label = state.get("label") if self.uses_label else None
+        get = fields.get
+        values: Fields = {f: None if isinstance(v := get(f), float) and not isfinite(v) else v for f in self.fields}
+        after: State = {}
+        if self.rings:
+            after["ring"] = self._apply_rings(state.get("ring", {}), values)
+        if self.spans:
+            spans = self._apply_spans(state.get("span", {}), values, _to_ms(time), _to_ms(received or time))
+            if spans:
+                after["span"] = spans
+        if self.latest:
+            after["last"] = self._apply_latest(state.get("last", {}), values)
+        if self.uses_label:
+            label = state.get("label")
+            values |= dict.fromkeys(self._steps.labels, label[0] if label else None)
+            if label:
+                after["label"] = label
+        for name, evaluate in self._steps.expressions:
+            values[name] = evaluate(values)
+        return after, {name: values[name] for name in self.names}
 
-        for name, step in self.steps:
-            match step:
-                case Expression():
-                    values[name] = step.evaluate(values)
-                case Window(function="lag" | "diff", events=int(by)):
-                    values[name] = shifted(step.function, rings[step.field], by)
-                case Window(events=int(events)):
-                    values[name] = summary(step.function, rings[step.field][-events:])
-                case Window(length_ms=float(length_ms)):
-                    values[name] = summary(step.function, between(spans[step.field], at_ms, length_ms))
-                case Window():
-                    values[name] = last[step.field]
-                case None:
-                    values[name] = label[0] if label else None
+    def _apply_rings(self, before: Mapping[str, Ring], values: Fields) -> dict[str, Ring]:
+        rings = {f: push(before.get(f, ()), values[f], keep) for f, keep in self.rings.items()}
+        for name, field, summarise in self._steps.rings:
+            values[name] = summarise(rings[field])
+        return rings
 
-        kept = {f: list(prune(points, self.spans[f], self.span_points, now_ms)) for f, points in spans.items()}
-        parts = {"ring": rings, "span": kept, "last": last, "label": label}
-        return {k: v for k, v in parts.items() if v}, {name: values[name] for name in self.names}
+    def _apply_spans(
+        self, before: Mapping[str, Points], values: Fields, at_ms: int, now_ms: int
+    ) -> dict[str, list[Sequence[Value]]]:
+        spans = {f: insert(before.get(f, ([], [])), at_ms, values[f]) for f in self.spans}
+        for name, field, length_ms, summarise in self._steps.spans:
+            values[name] = summarise(between(spans[field], at_ms, length_ms))
+        return {f: list(prune(points, self.spans[f], self.span_points, now_ms)) for f, points in spans.items()}
+
+    def _apply_latest(self, before: Mapping[str, Value], values: Fields) -> dict[str, Value]:
+        last = {f: before.get(f) if (v := values[f]) is None else v for f in self.latest}
+        for name, field in self._steps.latest:
+            values[name] = last[field]
+        return last
+
+    @cached_property
+    def _steps(self) -> CallableSteps:
+        return CallableSteps.of(self.steps, self.rings)
 
     def with_label(self, state: State, label: Scalar, observed: datetime, correction: int = 0) -> State:
         """The state once the label of the observation made at `observed` is known, for `lag: label`.
@@ -143,7 +145,7 @@ class _Compiler:
         self._spec = spec
         self._kinds: dict[str, Kind] = {f: _kind(s.type) for f, s in spec.fields.items()}
         self._known = dict(self._kinds)
-        self._steps: list[tuple[str, str | Window | Expression | None]] = []
+        self._steps: list[tuple[str, Step]] = []
         self._names: dict[str, None] = {}
         self.errors: list[FieldError] = []
 
@@ -219,7 +221,7 @@ class _Compiler:
             self._fail(path, f"{name!r} is there already; each feature needs its own name")
         self._names[name] = None
 
-    def _step(self, name: str, step: Window | Expression | None, kind: Kind) -> None:
+    def _step(self, name: str, step: Step, kind: Kind) -> None:
         self._steps.append((name, step))
         self._known[name] = kind
 
@@ -227,8 +229,8 @@ class _Compiler:
         self.errors.append(FieldError(path, error))
 
 
-def _finite(value: Scalar | None) -> Scalar | None:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _to_ms(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
 
 
 def _kind(type_name: str) -> Kind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everloop_features import FeaturePlan, FeaturesRejected, State, compile_features
+from everloop_features.numbers import finite
+from everloop_features.numbers import numbers as numbers_among
 from everloop_features.windows import shifted, summary
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
@@ -259,6 +262,30 @@ def test_windows_over_the_largest_numbers_are_right_or_missing(
     got = summary(function, values)
 
     assert got == (right if right is None else pytest.approx(right))
+
+
+REFERENCE: dict[str, Callable[[list[int | float]], int | float]] = {
+    "mean": lambda known: math.fsum(known) / len(known),
+    "sum": math.fsum,
+    "min": min,
+    "max": max,
+    "std": lambda known: math.sqrt(math.fsum((v - math.fsum(known) / len(known)) ** 2 for v in known) / len(known)),
+}
+stored = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63), st.floats(-1e100, 1e100), st.sampled_from(["left", "over"])
+)
+
+
+@given(st.lists(stored, max_size=12), st.sampled_from([*REFERENCE]))
+def test_a_window_of_any_stored_values_equals_the_function_of_its_finite_numbers(
+    values: list[Any], function: str
+) -> None:
+    known = numbers_among(values)
+
+    got = summary(function, values)
+
+    right = finite(REFERENCE[function](known)) if known else None
+    assert (got, type(got)) == (right, type(right))
 
 
 def test_a_difference_that_no_double_holds_is_missing() -> None:
