@@ -24,13 +24,13 @@ def decode(topic: str, raw: bytes) -> Event:
     """
     classes = _by_topic[topic]
     if len(classes) == 1:
-        event = next(iter(classes.values())).model_validate_json(raw)
+        event = next(iter(classes.values())).decode(raw)
     else:
         body = json.loads(raw)
         kind = body.get("type") if isinstance(body, dict) else None
         if kind not in classes:
             raise ValueError(f"type: {kind!r} is not an event of {topic}")
-        event = classes[kind].model_validate(body)
+        event = classes[kind].decode(raw)
     if event.keeps_wire:
         event.remember_wire(raw)
     return event

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import create_model
 
-from everloop_schemas.envelope import DAY_MS, Data, Event, Topic
+from everloop_schemas.envelope import DAY_MS, ControlData, ControlEvent, Topic
 from everloop_schemas.topology import SERVICES
 
 
-class DeadLetterData(Data):
+class DeadLetterData(ControlData):
     """A record with its topic, partition and offset; `key` and `value` are the original bytes in base64."""
 
     topic: str
@@ -23,7 +23,7 @@ class DeadLetterData(Data):
     value: str | None = None
 
 
-class DeadLetter(Event):
+class DeadLetter(ControlEvent):
     """A record that a service could not process. `loop` is empty where the record names none."""
 
     type: str = ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache
 from hashlib import sha1
-from typing import Annotated, Any, ClassVar, Literal, Self
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 from uuid import UUID
 
+import msgspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 NAMESPACE = UUID("6f8f3c5e-0a54-5d4b-9c0e-2b8f6e1d7a10")
@@ -20,7 +22,11 @@ Scalar = bool | int | float | str
 """A label, a prediction or a class: any JSON value but null, arrays and objects."""
 Fields = dict[str, Scalar | None]
 """Named values of an observation, raw (`fields`) or computed (`features`); None is a missing value."""
-Timestamp = Annotated[AwareDatetime, PlainSerializer(lambda t: t.isoformat(), return_type=str, when_used="json")]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its offset from UTC, in a data event."""
+ControlTimestamp = Annotated[AwareDatetime, PlainSerializer(lambda t: t.isoformat(), return_type=str, when_used="json")]
+"""The same in a control event."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,30 +44,167 @@ class Topic:
     compacted: bool = False
 
 
-class Data(BaseModel):
-    """The payload of an event: frozen, tolerant of fields that newer writers add, never NaN or infinite."""
+class Event:
+    """A CloudEvent; each concrete class is one type on one topic and fixes `type`, `source`, `data` and `topic`.
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Event(BaseModel):
-    """A CloudEvent; each subclass is one type on one topic and fixes `type`, `source`, `data` and `topic`.
+    Events of the data path, one or more for each observation, are `DataEvent`s; all others are `ControlEvent`s.
 
     `id` is deterministic where the event follows from another (see `derived_id`), so that after a crash the
     same event is published again. `causationid` names the event that led to this one, `correlationid` the
     training run it belongs to. `revision` is that of the loop's spec.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     topic: ClassVar[Topic]
     keeps_wire: ClassVar[bool] = False
     """Whether a decoded event is encoded to the bytes that it was read from, however another release wrote them."""
+
+    if TYPE_CHECKING:
+        id: str
+        source: str
+        time: datetime
+        subject: str
+        loop: str
+        revision: int
+        causationid: str | None
+        correlationid: str | None
+        traceparent: str | None
+        data: Any
+
+        @property
+        def type(self) -> str: ...
+
+    def key(self) -> bytes:
+        """The Kafka key, which decides the partition and thereby the order."""
+        return (self.loop if self.topic.keyed_by == "loop" else f"{self.loop}/{self.subject}").encode()
+
+    def encode(self) -> bytes:
+        """The wire form: structured-mode JSON in UTF-8. Raises ValueError for NaN and infinity."""
+        wire: bytes | None = self.__dict__.get("_wire")
+        if wire is None:  # encoded once for the outbox, the spool and the topic
+            wire = self.__dict__["_wire"] = self._encode()
+        return wire
+
+    def _encode(self) -> bytes:
+        raise NotImplementedError
+
+    def remember_wire(self, raw: bytes) -> None:
+        """Make `raw` the wire form: the bytes that the event was read from."""
+        self.__dict__["_wire"] = raw
+
+    def copy_with(self, **changes: Any) -> Self:
+        """A copy with other values of these fields, which are not validated."""
+        raise NotImplementedError
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """The event of this class in the wire form; raises ValueError where there is none."""
+        raise NotImplementedError
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The CloudEvents type this class stands for; empty for a class of several types."""
+        raise NotImplementedError
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The payload of a data event: frozen, tolerant of fields that newer writers add.
+
+    None is left out on the wire. It holds values only, so that no garbage collection has to visit it.
+    """
+
+
+def written(value: T) -> T:
+    """A default that is written on the wire, unlike None; msgspec leaves out plain defaults."""
+    return msgspec.field(default_factory=lambda: value)
+
+
+class DataEvent(Event, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True, tag_field="type"):
+    """An event of the data path: it is validated when it is decoded, but not when it is built.
+
+    Its class fixes the type as its `tag`.
+    """
+
+    specversion: Literal["1.0"] = written("1.0")
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    source: str
+    time: Timestamp
+    subject: str
+    datacontenttype: Literal["application/json"] = written("application/json")
+    loop: str
+    revision: int = written(0)
+    causationid: str | None = None
+    correlationid: str | None = None
+    traceparent: str | None = None
+    data: Any
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type."""
+        return self.type_name()
+
+    def _encode(self) -> bytes:
+        wire = _encoder.encode(self)
+        if b"null" in wire:  # a missing value, or a number that JSON does not have
+            _require_finite(self.data)
+        return wire
+
+    def copy_with(self, **changes: Any) -> Self:
+        """A copy with other values of these fields."""
+        return msgspec.structs.replace(self, **changes)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """The event in the wire form."""
+        try:
+            return cast(Self, _decoder(cls).decode(raw))
+        except msgspec.DecodeError as e:
+            raise ValueError(str(e)) from e
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The tag."""
+        return str(cls.__struct_config__.tag)
+
+
+_encoder = msgspec.json.Encoder()
+
+
+@cache
+def _decoder(cls: type[DataEvent]) -> msgspec.json.Decoder[DataEvent]:
+    return msgspec.json.Decoder(cls)
+
+
+def _require_finite(value: Any) -> None:
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise ValueError(f"{value} is no number in JSON")
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _require_finite(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _require_finite(part)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _require_finite(getattr(value, name))
+
+
+class ControlData(BaseModel):
+    """The payload of a control event: frozen, tolerant of fields that newer writers add, never NaN or infinite."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class ControlEvent(Event, BaseModel):
+    """An event that is rare, and validated when it is built as well as when it is decoded."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(min_length=1, max_length=256)
     source: str
     type: str
-    time: Timestamp
+    time: ControlTimestamp
     subject: str
     datacontenttype: Literal["application/json"] = "application/json"
     loop: str
@@ -71,31 +214,23 @@ class Event(BaseModel):
     traceparent: str | None = None
     data: Any
 
-    def key(self) -> bytes:
-        """The Kafka key, which decides the partition and thereby the order."""
-        return (self.loop if self.topic.keyed_by == "loop" else f"{self.loop}/{self.subject}").encode()
-
-    def encode(self) -> bytes:
-        """The wire form: structured-mode JSON in UTF-8."""
-        return self._wire
-
-    @cached_property
-    def _wire(self) -> bytes:  # encoded once for the outbox, the spool and the topic
+    def _encode(self) -> bytes:
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
 
-    def remember_wire(self, raw: bytes) -> None:
-        """Make `raw` the wire form: the bytes that the event was read from."""
-        self.__dict__["_wire"] = raw
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, without the cached wire form of the original."""
-        copy = super().model_copy(update=update, deep=deep)
+    def copy_with(self, **changes: Any) -> Self:
+        """A copy with other values of these fields, without the cached wire form of the original."""
+        copy = self.model_copy(update=changes)
         copy.__dict__.pop("_wire", None)
         return copy
 
     @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """The event in the wire form."""
+        return cls.model_validate_json(raw)
+
+    @classmethod
     def type_name(cls) -> str:
-        """The CloudEvents type this class stands for."""
+        """The default of `type`."""
         return str(cls.model_fields["type"].default)
 
 

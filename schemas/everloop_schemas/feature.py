@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from everloop_schemas.envelope import FOREVER, Data, Event, Fields, Scalar, Timestamp, Topic
+from everloop_schemas.envelope import FOREVER, Data, DataEvent, Fields, Scalar, Timestamp, Topic, written
 from everloop_schemas.serving import Shadow
 
 
-class FeaturesComputedData(Data):
+class FeaturesComputedData(Data, frozen=True, kw_only=True):
     """The vector for one observation; `fingerprint` distinguishes it from another observation under the same id."""
 
     prediction_id: str
@@ -18,16 +18,15 @@ class FeaturesComputedData(Data):
     fingerprint: str | None = None
 
 
-class FeaturesComputed(Event):
+class FeaturesComputed(DataEvent, frozen=True, kw_only=True, tag="feature.features_computed.v1"):
     """A vector to predict from; `subject` is the entity, `time` the observation's."""
 
     topic: ClassVar[Topic] = Topic("feature.features_computed.v1", owner="feature", keyed_by="loop/subject")
-    type: Literal["feature.features_computed.v1"] = "feature.features_computed.v1"
-    source: str = "everloop/feature"
+    source: str = written("everloop/feature")
     data: FeaturesComputedData
 
 
-class EntityStateData(Data):
+class EntityStateData(Data, frozen=True, kw_only=True):
     """The window state of one entity after `applied` observations, in the form of `everloop_features`."""
 
     entity: str
@@ -35,18 +34,17 @@ class EntityStateData(Data):
     state: dict[str, Any]
 
 
-class EntityState(Event):
+class EntityState(DataEvent, frozen=True, kw_only=True, tag="feature.entity_state.v1"):
     """The latest window state of an entity, so that a REST prediction can compute the same features."""
 
     topic: ClassVar[Topic] = Topic(
         "feature.entity_state.v1", owner="feature", keyed_by="loop/subject", retention_ms=FOREVER, compacted=True
     )
-    type: Literal["feature.entity_state.v1"] = "feature.entity_state.v1"
-    source: str = "everloop/feature"
+    source: str = written("everloop/feature")
     data: EntityStateData
 
 
-class LabelJoinedData(Data):
+class LabelJoinedData(Data, frozen=True, kw_only=True):
     """A label that was joined with its prediction, published to the entity's partition for features with `lag: label`.
 
     `observed` is the observation's own time, `correction` the number of labels before this one: the latest label of
@@ -57,19 +55,18 @@ class LabelJoinedData(Data):
     entity: str
     label: Scalar
     observed: Timestamp | None = None
-    correction: int = 0
+    correction: int = written(0)
 
 
-class LabelJoined(Event):
+class LabelJoined(DataEvent, frozen=True, kw_only=True, tag="feature.label_joined.v1"):
     """The label of an entity's prediction; `subject` is the entity."""
 
     topic: ClassVar[Topic] = Topic("feature.label_joined.v1", owner="feature", keyed_by="loop/subject")
-    type: Literal["feature.label_joined.v1"] = "feature.label_joined.v1"
-    source: str = "everloop/feature"
+    source: str = written("everloop/feature")
     data: LabelJoinedData
 
 
-class OutcomeObservedData(Data):
+class OutcomeObservedData(Data, frozen=True, kw_only=True):
     """A prediction with its label.
 
     `label` is None only where feedback ruled out a class and the label is not known; `rejected` is that class.
@@ -82,8 +79,8 @@ class OutcomeObservedData(Data):
     entity: str
     label: Scalar | None = None
     rejected: Scalar | None = None
-    correction: int = 0
-    kind: Literal["label", "feedback"] = "label"
+    correction: int = written(0)
+    kind: Literal["label", "feedback"] = written("label")
     source: str | None = None
     disputed: bool | None = None
     labelled: Timestamp
@@ -94,15 +91,14 @@ class OutcomeObservedData(Data):
     version: str
     role: Literal["baseline", "champion", "canary"]
     propensity: float
-    shadows: tuple[Shadow, ...] = ()
+    shadows: tuple[Shadow, ...] = written(())
 
 
-class OutcomeObserved(Event):
+class OutcomeObserved(DataEvent, frozen=True, kw_only=True, tag="feature.outcome_observed.v1"):
     """One outcome of a loop; the topic is the loop's whole history in one order. `subject` is the prediction id."""
 
     topic: ClassVar[Topic] = Topic(
         "feature.outcome_observed.v1", owner="feature", keyed_by="loop", retention_ms=FOREVER
     )
-    type: Literal["feature.outcome_observed.v1"] = "feature.outcome_observed.v1"
-    source: str = "everloop/feature"
+    source: str = written("everloop/feature")
     data: OutcomeObservedData

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from everloop_schemas.envelope import Data, Event, Fields, Scalar, Timestamp, Topic
+from everloop_schemas.envelope import Data, DataEvent, Fields, Scalar, Timestamp, Topic, written
 
 
-class EventReceivedData(Data):
+class EventReceivedData(Data, frozen=True, kw_only=True):
     """An observation. `fields` fit the loop's schema; `received` is the time of its arrival."""
 
     entity: str
@@ -15,16 +15,15 @@ class EventReceivedData(Data):
     received: Timestamp
 
 
-class EventReceived(Event):
+class EventReceived(DataEvent, frozen=True, kw_only=True, tag="ingest.event_received.v1"):
     """An observation that was sent to ingest. `id` is the application's own and becomes the prediction id."""
 
     topic: ClassVar[Topic] = Topic("ingest.event_received.v1", owner="ingest", keyed_by="loop/subject")
-    type: Literal["ingest.event_received.v1"] = "ingest.event_received.v1"
-    source: str = "everloop/ingest"
+    source: str = written("everloop/ingest")
     data: EventReceivedData
 
 
-class LabelReceivedData(Data):
+class LabelReceivedData(Data, frozen=True, kw_only=True):
     """A label (`label` set), or feedback (`label`, or `correct` about the prediction that was served)."""
 
     prediction_id: str
@@ -36,10 +35,9 @@ class LabelReceivedData(Data):
     received: Timestamp
 
 
-class LabelReceived(Event):
+class LabelReceived(DataEvent, frozen=True, kw_only=True, tag="ingest.label_received.v1"):
     """A label or feedback on a prediction; `subject` is the prediction id."""
 
     topic: ClassVar[Topic] = Topic("ingest.label_received.v1", owner="ingest", keyed_by="loop/subject")
-    type: Literal["ingest.label_received.v1"] = "ingest.label_received.v1"
-    source: str = "everloop/ingest"
+    source: str = written("everloop/ingest")
     data: LabelReceivedData

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from everloop_schemas.envelope import DAY_MS, FOREVER, Data, Event, Topic, derived_id
+from everloop_schemas.envelope import DAY_MS, FOREVER, ControlData, ControlEvent, Topic, derived_id
 
 DriftKind = Literal["concept", "data", "prediction", "label"]
 """Which distribution has changed: labels given the features, features, predictions, or labels."""
@@ -12,7 +12,7 @@ SERVED_ERROR = "served_error"
 """The subject of a concept drift that shows in the error of the served predictions."""
 
 
-class DriftDetectedData(Data):
+class DriftDetectedData(ControlData):
     """A change of the data or the concept. Offsets are of the loop's outcome log.
 
     `kind` says which distribution has changed, and `subject` what shows it: the served error, or the name of a
@@ -37,7 +37,7 @@ class DriftDetectedData(Data):
         return self.kind == "concept" and self.subject == SERVED_ERROR
 
 
-class DriftDetected(Event):
+class DriftDetected(ControlEvent):
     """One drift, one alert; `subject` is the version that was serving."""
 
     topic: ClassVar[Topic] = Topic(
@@ -58,7 +58,7 @@ def drift_id(loop: str, kind: DriftKind, subject: str, offset: int) -> str:
     return derived_id(loop, DriftDetected.type_name(), *distinction, offset)
 
 
-class Scores(Data):
+class Scores(ControlData):
     """Prequential scores of the served predictions and of the baselines, by the metric of the loop's spec.
 
     A score in `undefined` has no value and is 0, as an F1 without a positive label, or a ROC AUC of one class.
@@ -72,7 +72,7 @@ class Scores(Data):
     undefined: tuple[str, ...] = ()
 
 
-class EvaluationUpdatedData(Data):
+class EvaluationUpdatedData(ControlData):
     """Losses, each in [0, 1], of every line that predicted the outcomes at `offsets`, served or in shadow.
 
     `losses[line][i]` belongs to `offsets[i]`, None where no version of the line predicted that one; `served[i]` is the
@@ -87,7 +87,7 @@ class EvaluationUpdatedData(Data):
     scores: Scores
 
 
-class EvaluationUpdated(Event):
+class EvaluationUpdated(ControlEvent):
     """Scores of a loop, and the losses of the served versions and their shadows on a range of outcomes."""
 
     topic: ClassVar[Topic] = Topic(
@@ -98,7 +98,7 @@ class EvaluationUpdated(Event):
     data: EvaluationUpdatedData
 
 
-class AlertRaisedData(Data):
+class AlertRaisedData(ControlData):
     """An alert for the operators, with its message in one sentence."""
 
     kind: Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
@@ -106,7 +106,7 @@ class AlertRaisedData(Data):
     message: str
 
 
-class AlertRaised(Event):
+class AlertRaised(ControlEvent):
     """An alert; `causationid` is the event that raised it."""
 
     topic: ClassVar[Topic] = Topic(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from everloop_schemas.envelope import FOREVER, Data, Event, Timestamp, Topic
+from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, ControlTimestamp, Topic
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import ModelTrainedData
 
@@ -17,7 +17,7 @@ Stage = Literal["idle", "training", "shadow", "canary"]
 """Where a rollout stands; `training` waits for a fresh version of the line that won the gate."""
 
 
-class Decided(Event):
+class Decided(ControlEvent):
     """A decision: the `sequence`-th of its loop, chained by `prevhash` (sha256 of the one before, on the wire).
 
     `actor` is who gave the command that led to it, or `everloop/registry` where an event did (see `causationid`).
@@ -34,7 +34,7 @@ class Decided(Event):
     actor: str | None = None
 
 
-class LoopAppliedData(Data):
+class LoopAppliedData(ControlData):
     """A new revision of the loop's spec."""
 
     spec: LoopSpec
@@ -48,7 +48,7 @@ class LoopApplied(Decided):
     data: LoopAppliedData
 
 
-class VersionRegisteredData(Data):
+class VersionRegisteredData(ControlData):
     """A trained version passed the contract checks and can be served."""
 
     model: ModelTrainedData
@@ -62,7 +62,7 @@ class VersionRegistered(Decided):
     data: VersionRegisteredData
 
 
-class GateDecidedData(Data):
+class GateDecidedData(ControlData):
     """The gate's decision on a line: paired betting test of `line` against `champion_line`, passed at e >= threshold.
 
     `outcomes` counts those of the test, `offset` is the last of them. `urgent` means that the win followed an alarm:
@@ -89,7 +89,7 @@ class GateDecided(Decided):
     data: GateDecidedData
 
 
-class RolloutChangedData(Data):
+class RolloutChangedData(ControlData):
     """A step of a rollout: `share` of the traffic goes to `candidate` from now on."""
 
     stage: Stage
@@ -107,7 +107,7 @@ class RolloutChanged(Decided):
     data: RolloutChangedData
 
 
-class ModelPromotedData(Data):
+class ModelPromotedData(ControlData):
     """The champion changed from `previous` to another line, after `outcomes` of the loop."""
 
     version: str
@@ -124,7 +124,7 @@ class ModelPromoted(Decided):
     data: ModelPromotedData
 
 
-class ModelRefreshedData(Data):
+class ModelRefreshedData(ControlData):
     """A newer version of a line took the place of `previous`, as champion or as candidate."""
 
     version: str
@@ -141,7 +141,7 @@ class ModelRefreshed(Decided):
     data: ModelRefreshedData
 
 
-class ModelRolledBackData(Data):
+class ModelRolledBackData(ControlData):
     """`rolled_back` no longer serves, and `version` is champion. A person's rollback pins the loop to it."""
 
     version: str
@@ -160,7 +160,7 @@ class ModelRolledBack(Decided):
     data: ModelRolledBackData
 
 
-class LoopResumedData(Data):
+class LoopResumedData(ControlData):
     """The pin of a person's rollback is lifted."""
 
     reason: str
@@ -174,7 +174,7 @@ class LoopResumed(Decided):
     data: LoopResumedData
 
 
-class LoopDeletedData(Data):
+class LoopDeletedData(ControlData):
     """Why a loop was deleted."""
 
     reason: str
@@ -202,7 +202,7 @@ Decision = Annotated[
 ]
 
 
-class LiveVersion(Data):
+class LiveVersion(ControlData):
     """A version that serving holds, with its artifact; the baseline has none."""
 
     version: str
@@ -211,11 +211,11 @@ class LiveVersion(Data):
     size: int = 0
     format: str = "river"
     signature: tuple[str, ...] = ()
-    since: Timestamp
+    since: ControlTimestamp
     since_outcomes: int = 0
 
 
-class LoopStateData(Data):
+class LoopStateData(ControlData):
     """The fold of a loop's decisions, for the other services.
 
     `share` of the predictions (a stable hash of the prediction id) goes to `candidate`, the rest to `champion`;
@@ -242,7 +242,7 @@ class LoopStateData(Data):
     judged: int = -1
 
 
-class LoopState(Event):
+class LoopState(ControlEvent):
     """The state of a loop after decision `data.sequence`; the last record of a key is the current one."""
 
     topic: ClassVar[Topic] = Topic(

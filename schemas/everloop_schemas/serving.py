@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from everloop_schemas.envelope import DAY_MS, Data, Event, Fields, Scalar, Timestamp, Topic
+from everloop_schemas.envelope import (
+    DAY_MS,
+    ControlData,
+    ControlEvent,
+    Data,
+    DataEvent,
+    Fields,
+    Scalar,
+    Timestamp,
+    Topic,
+    written,
+)
 from everloop_schemas.ingest import EventReceivedData
 
 Role = Literal["baseline", "champion", "canary"]
 
 
-class ObservationReceived(Event):
+class ObservationReceived(DataEvent, frozen=True, kw_only=True, tag="serving.observation_received.v1"):
     """An observation that was sent for a REST prediction: it is predicted, and updates the entity's windows."""
 
     topic: ClassVar[Topic] = Topic("serving.observation_received.v1", owner="serving", keyed_by="loop/subject")
-    type: Literal["serving.observation_received.v1"] = "serving.observation_received.v1"
-    source: str = "everloop/serving"
+    source: str = written("everloop/serving")
     data: EventReceivedData
 
 
-class Shadow(Data):
+class Shadow(Data, frozen=True, kw_only=True):
     """The prediction of another version for the same features, which was not served."""
 
     version: str
@@ -27,7 +37,7 @@ class Shadow(Data):
     probabilities: dict[str, float] | None = None
 
 
-class PredictionMadeData(Data):
+class PredictionMadeData(Data, frozen=True, kw_only=True):
     """Everything about one prediction: training learns from it and never recomputes it.
 
     `propensity` is the probability with which the split chose this version, `latency_ms` the time of the model.
@@ -45,22 +55,21 @@ class PredictionMadeData(Data):
     latency_ms: float
     observed: Timestamp
     door: Literal["stream", "rest"]
-    shadows: tuple[Shadow, ...] = ()
+    shadows: tuple[Shadow, ...] = written(())
     fingerprint: str | None = None
 
 
-class PredictionMade(Event):
+class PredictionMade(DataEvent, frozen=True, kw_only=True, tag="serving.prediction_made.v1"):
     """The one prediction of a prediction id (`subject`)."""
 
     topic: ClassVar[Topic] = Topic(
         "serving.prediction_made.v1", owner="serving", keyed_by="loop/subject", retention_ms=30 * DAY_MS
     )
-    type: Literal["serving.prediction_made.v1"] = "serving.prediction_made.v1"
-    source: str = "everloop/serving"
+    source: str = written("everloop/serving")
     data: PredictionMadeData
 
 
-class VersionStateData(Data):
+class VersionStateData(ControlData):
     """The state of one version on one serving instance; `reason` is why it failed or fell back.
 
     `serving` is the version that answers for the loop on that instance, while `version` does not.
@@ -73,7 +82,7 @@ class VersionStateData(Data):
     serving: str | None = None
 
 
-class VersionState(Event):
+class VersionState(ControlEvent):
     """A version became ready on an instance, failed to load, or serving fell back from it."""
 
     topic: ClassVar[Topic] = Topic(

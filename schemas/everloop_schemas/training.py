@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from everloop_schemas.envelope import FOREVER, Data, Event, Topic
+from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, Topic
 from everloop_schemas.loop_parts import ModelSpec
 
 Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric", "manual"]
 
 
-class RunRequestedData(Data):
+class RunRequestedData(ControlData):
     """Why a line is started. `key` makes the same cause the same run; offsets are of the loop's outcome log.
 
     The line learns from `start_offset`; it is judged on outcomes after `requested_offset` only.
@@ -26,7 +26,7 @@ class RunRequestedData(Data):
     requested_offset: int
 
 
-class RunRequested(Event):
+class RunRequested(ControlEvent):
     """A training run begins; `correlationid` is the run's id, `causationid` the alert or outcome behind it.
 
     `actor` is who gave the command, for a `manual` run; absent for others and in records from before it was recorded.
@@ -39,7 +39,7 @@ class RunRequested(Event):
     data: RunRequestedData
 
 
-class RunFinishedData(Data):
+class RunFinishedData(ControlData):
     """How a run ended: its line is `trained` (caught up with the log, and challenging) or `failed`."""
 
     run: str
@@ -50,7 +50,7 @@ class RunFinishedData(Data):
     reason: str | None = None
 
 
-class RunFinished(Event):
+class RunFinished(ControlEvent):
     """A training run has brought its line up to the log."""
 
     topic: ClassVar[Topic] = Topic("training.run_finished.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
@@ -59,7 +59,7 @@ class RunFinished(Event):
     data: RunFinishedData
 
 
-class LineFailedData(Data):
+class LineFailedData(ControlData):
     """A line broke on an outcome: it could not predict it, or not learn it.
 
     `restarted`: it learns again from its last good version, or from the log, without the outcomes at `skipped`.
@@ -74,7 +74,7 @@ class LineFailedData(Data):
     skipped: tuple[int, ...] = ()
 
 
-class LineFailed(Event):
+class LineFailed(ControlEvent):
     """A line could not go on as it was; `subject` is the line."""
 
     topic: ClassVar[Topic] = Topic("training.line_failed.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
@@ -83,7 +83,7 @@ class LineFailed(Event):
     data: LineFailedData
 
 
-class Manifest(Data):
+class Manifest(ControlData):
     """All that is needed to build the same version again: the offsets but for those at `skipped`, in order.
 
     `format` is the model format, which says how the artifact is loaded.
@@ -102,7 +102,7 @@ class Manifest(Data):
     format: str = "river"
 
 
-class ModelTrainedData(Data):
+class ModelTrainedData(ControlData):
     """A version: a line at an offset, with its artifact. `signature` is the sorted names of the features seen."""
 
     version: str
@@ -117,7 +117,7 @@ class ModelTrainedData(Data):
     manifest: Manifest
 
 
-class ModelTrained(Event):
+class ModelTrained(ControlEvent):
     """A version exists; `subject` is its name."""
 
     topic: ClassVar[Topic] = Topic("training.model_trained.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
@@ -126,7 +126,7 @@ class ModelTrained(Event):
     data: ModelTrainedData
 
 
-class Line(Data):
+class Line(ControlData):
     """One learner with its whole history: which model, since which offset, from which run."""
 
     line: str
@@ -136,7 +136,7 @@ class Line(Data):
     requested_offset: int
 
 
-class ChallengeUpdatedData(Data):
+class ChallengeUpdatedData(ControlData):
     """Prequential losses, each in [0, 1], of every line on the outcomes at `offsets` (ascending).
 
     `losses[line][i]` belongs to `offsets[i]`; None where the line was not there yet. Line `0` is the baseline.
@@ -147,7 +147,7 @@ class ChallengeUpdatedData(Data):
     lines: tuple[Line, ...]
 
 
-class ChallengeUpdated(Event):
+class ChallengeUpdated(ControlEvent):
     """How the lines did on the same outcomes, each predicted before it was learned."""
 
     topic: ClassVar[Topic] = Topic(

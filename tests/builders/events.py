@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+from pydantic import BaseModel
 from tests.builders.loops import LOOP, NOW
 
 from everloop_schemas.dead_letter import DEAD_LETTERS
-from everloop_schemas.envelope import Event, Scalar
+from everloop_schemas.envelope import DataEvent, Event, Scalar
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved, OutcomeObservedData
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.loop_parts import ModelSpec
@@ -21,6 +23,7 @@ from everloop_schemas.serving import ObservationReceived, PredictionMade, Versio
 from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained, RunFinished, RunRequested
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 ENTITY = "default"
 MODEL = ModelSpec(preset="logistic")
 
@@ -31,10 +34,11 @@ def event(kind: type[E], id: str, data: Mapping[str, Any], /, **changes: Any) ->
     `source` is the data's, because an event's own source follows from its kind.
     """
     envelope = {"id": id, "time": NOW, "subject": ENTITY, "loop": LOOP, "revision": 1}
-    names = kind.model_fields.keys() - {"data", "source"}
+    fields = kind.__struct_fields__ if issubclass(kind, DataEvent) else kind.model_fields  # type: ignore[attr-defined]
+    names = set(fields) - {"data", "source"}
     envelope |= {name: value for name, value in changes.items() if name in names}
     of_data = {name: value for name, value in changes.items() if name not in names}
-    return kind.model_validate({**envelope, "data": {**data, **of_data}})
+    return _build(kind, {**envelope, "data": {**data, **of_data}})
 
 
 def observation(
@@ -106,13 +110,13 @@ def outcome_data(prediction_id: str, /, label: Scalar | None = True, **fields: A
         "role": "baseline",
         "propensity": 1.0,
     }
-    return OutcomeObservedData.model_validate({**defaults, **fields})
+    return _build(OutcomeObservedData, {**defaults, **fields})
 
 
 def outcome_observed(prediction_id: str, /, label: Scalar | None = True, **changes: Any) -> OutcomeObserved:
     """An outcome, or with `correction` a correction of one."""
     id = f"outcome-{prediction_id}-{changes.get('correction', 0)}"
-    data = outcome_data(prediction_id, label).model_dump()
+    data = msgspec.structs.asdict(outcome_data(prediction_id, label))
     return event(OutcomeObserved, id, data, **{"subject": prediction_id, **changes})
 
 
@@ -240,3 +244,11 @@ def dead_letter(number: int, /, service: str = "feature", **changes: Any) -> Eve
 def _observed(fields: Mapping[str, Any] | None, entity: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     fields = {"price": 1.0} if fields is None else fields
     return {"entity": entity, "fields": fields, "received": changes.get("time", NOW)}
+
+
+def _build(kind: type[T], content: Mapping[str, Any]) -> T:
+    """Validated, as a record is when it is decoded."""
+    if issubclass(kind, msgspec.Struct):
+        return msgspec.convert(content, kind)
+    assert issubclass(kind, BaseModel)
+    return kind.model_validate(content)

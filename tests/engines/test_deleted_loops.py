@@ -26,7 +26,7 @@ def state(sequence: int, revision: int = 1, life: int = 1, deleted: bool = False
 
 def of(name: str, revision: int) -> Event:
     """An event of a revision."""
-    return received(name).model_copy(update={"revision": revision})
+    return received(name).copy_with(revision=revision)
 
 
 class LoopProcess:

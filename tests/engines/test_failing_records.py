@@ -46,8 +46,8 @@ async def test_a_record_that_crashes_three_times_is_a_dead_letter_and_the_rest_i
         (b'{"id": "x"}', "InputRejected", "specversion"),
         (b"[" * 100_000, "InputRejected", "recursion"),
         (b'{"loop": "\\ud800"}', "InputRejected", "loop"),
-        (received("x").model_copy(update={"loop": "no such/name"}).encode(), "InputRejected", "valid loop name"),
-        (received("x").model_copy(update={"loop": "l" * 64}).encode(), "InputRejected", "valid loop name"),
+        (received("x").copy_with(loop="no such/name").encode(), "InputRejected", "valid loop name"),
+        (received("x").copy_with(loop="l" * 64).encode(), "InputRejected", "valid loop name"),
         (None, "", ""),
     ],
 )
@@ -157,7 +157,7 @@ async def test_an_output_that_cannot_be_encoded_concerns_its_record_only(bus: Bu
     class Mute(RecordingHandler):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             [answer] = await super().__call__(event, at)
-            return [answer.model_copy(update={"loop": "\ud800"}) if event.id == "poison" else answer]
+            return [answer.copy_with(loop="\ud800") if event.id == "poison" else answer]
 
     handler = Mute()
     async with running(consumer_of(bus, handler)):
@@ -178,9 +178,9 @@ async def test_many_records_of_loops_that_stay_unknown_delay_a_partition_once(bu
             if event.loop != "l":
                 raise Unknown(f"{event.loop} is not applied")
 
-    handler, others = Knowing(), [received(f"{n}").model_copy(update={"loop": f"other-{n % 60}"}) for n in range(120)]
+    handler, others = Knowing(), [received(f"{n}").copy_with(loop=f"other-{n % 60}") for n in range(120)]
     async with running(consumer_of(bus, handler)):
-        await send_all(bus, [e.model_copy(update={"subject": "a"}) for e in others])
+        await send_all(bus, [e.copy_with(subject="a") for e in others])
         for _ in range(PARTITIONS):
             await send_all(bus, [received(f"after-{i}", entity=f"e{i}") for i in range(PARTITIONS * 4)])
         await until(lambda: len(set(handler.seen)) == PARTITIONS * 4, within_s=8)

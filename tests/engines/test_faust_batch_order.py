@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
-from tests.engines.buses import SERVICE, FaustBus, computed, has_outputs, received, running_group, send_all, until
+from msgspec.structs import replace
+from tests.builders.events import rest_observation
+from tests.engines.buses import NOW, SERVICE, FaustBus, computed, has_outputs, received, running_group, send_all, until
 
 from everloop.local.kafka import Broker
 from everloop_schemas.envelope import Event
@@ -51,7 +53,7 @@ class Concatenation:
         consumed = (self.store.get(key, at) or b"").decode() + event.id
         self.store.put(key, consumed.encode(), at)
         output = computed(event)
-        return [output.model_copy(update={"data": output.data.model_copy(update={"features": {"consumed": consumed}})})]
+        return [output.copy_with(data=replace(output.data, features={"consumed": consumed}))]
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ async def concatenating(bus: FaustBus) -> AsyncIterator[UnacknowledgedEngine]:
 
 
 def observed(name: str) -> ObservationReceived:
-    return ObservationReceived(**received(name).model_dump(exclude={"type"}))
+    return rest_observation(name, {"x": 1.0}, "a", loop="l", revision=0, time=NOW)
 
 
 async def consumed(bus: FaustBus) -> set[tuple[str, str]]:

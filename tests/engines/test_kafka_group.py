@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
+from msgspec.structs import replace
 from tests.builders.metrics import metric_value
 from tests.engines.buses import PARTITIONS, SERVICE, KafkaBus, computed, received, running, send_all, until
 
@@ -134,8 +135,8 @@ async def test_large_records_come_a_few_at_a_time_and_all_of_them_in_order(
     large = {"text": "x" * 900_000}
     for n in range(40):
         sent = received(f"{n}", entity_on(n % 2))
-        data = sent.data.model_copy(update={"fields": large})
-        await send_all(kafka_bus, [sent.model_copy(update={"data": data})])
+        data = replace(sent.data, fields=large)
+        await send_all(kafka_bus, [sent.copy_with(data=data)])
     handler, rounds = Handler(), list[int]()
     process = Processor.process
 

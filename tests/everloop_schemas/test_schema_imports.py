@@ -1,4 +1,4 @@
-"""The event classes need pydantic and nothing else."""
+"""The event classes need pydantic and msgspec and nothing else."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import everloop_schemas
 
-ALLOWED = {*sys.stdlib_module_names, "pydantic", "everloop_schemas"}
+ALLOWED = {*sys.stdlib_module_names, "msgspec", "pydantic", "everloop_schemas"}
 
 
-def test_the_contracts_import_pydantic_and_the_standard_library_only() -> None:
+def test_the_contracts_import_pydantic_msgspec_and_the_standard_library_only() -> None:
     folder = Path(everloop_schemas.__file__).parent
 
     imported = {

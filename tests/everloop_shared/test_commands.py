@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from everloop_schemas.envelope import Event
+from everloop_schemas.envelope import ControlEvent, Event
 from everloop_shared.clock import system_clock
 from everloop_shared.commands import (
     ANONYMOUS,
@@ -38,7 +38,9 @@ async def by_key(metadata: Metadata) -> Actor:
 
 def event(actor: Actor) -> Event:
     """An event that names the actor."""
-    return Event(id="1", source="/test", type="test", time=system_clock(), subject=actor.name, loop="l", data=None)
+    return ControlEvent(
+        id="1", source="/test", type="test", time=system_clock(), subject=actor.name, loop="l", data=None
+    )
 
 
 async def handle(actor: Actor) -> list[Event]:

@@ -59,7 +59,7 @@ class JoinHarness:
 
 def without_time(event: LabelReceived) -> LabelReceived:
     """A label whose sender gave no time: it carries the time of its arrival."""
-    return event.model_copy(update={"time": event.data.received})
+    return event.copy_with(time=event.data.received)
 
 
 def feedback(n: int, id: str = "f", **data: Any) -> LabelReceived:

@@ -57,7 +57,7 @@ class BothGroups:
         self.offset += 1
         async with store:
             at = Position(consumed.topic.name, 0, self.offset, int(START.timestamp() * 1000))
-            published = list(await route.handle(consumed.model_copy(update={"revision": revision}), at))
+            published = list(await route.handle(consumed.copy_with(revision=revision), at))
         return published
 
     async def sweep(self) -> None:

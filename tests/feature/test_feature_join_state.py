@@ -82,9 +82,9 @@ def test_a_join_in_the_form_of_the_first_releases_is_still_read() -> None:
     opinion, made = feedback(1, correct=True), prediction(1)
     value = [
         9,
-        made.model_dump(mode="json"),
+        json.loads(made.encode()),
         [],
-        [[opinion.model_dump(mode="json"), ["t", 0, 3, 4]]],
+        [[json.loads(opinion.encode()), ["t", 0, 3, 4]]],
         ["cat", None],
         1,
         ["a"],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.feature.feature_events import event, label, prediction
 from tests.feature.join_harness import JoinHarness, JoinInput, feedback, without_time
 
@@ -142,7 +143,7 @@ async def test_labels_of_observations_at_the_ends_of_the_calendar_are_joined_or_
     edge: datetime, kinds: list[type[Event]]
 ) -> None:
     joins, made = JoinHarness(), prediction(1)
-    made = made.model_copy(update={"data": made.data.model_copy(update={"observed": edge})})
+    made = made.copy_with(data=replace(made.data, observed=edge))
 
     published = [e for s in (made, label(1), without_time(label(1, id="other"))) for e in await joins.handle(s)]
 
@@ -153,7 +154,7 @@ async def test_a_label_from_the_future_is_a_dead_letter_with_its_reason() -> Non
     joins = JoinHarness()
     await joins.handle(prediction(1))
 
-    [dead_letter] = await joins.handle(label(1).model_copy(update={"time": datetime(2099, 1, 1, tzinfo=UTC)}))
+    [dead_letter] = await joins.handle(label(1).copy_with(time=datetime(2099, 1, 1, tzinfo=UTC)))
 
     assert isinstance(dead_letter, DeadLetter)
     assert (dead_letter.data.error, "in the future" in dead_letter.data.reason) == ("TimeOutOfBounds", True)
@@ -223,9 +224,7 @@ async def test_a_label_without_a_time_of_its_own_is_never_late() -> None:
     await joins.handle(prediction(1))
     arrived = label(1, after=9999)
 
-    outcomes = await joins.handle(
-        arrived.model_copy(update={"data": arrived.data.model_copy(update={"received": arrived.time})})
-    )
+    outcomes = await joins.handle(arrived.copy_with(data=replace(arrived.data, received=arrived.time)))
 
     assert isinstance(outcomes[0], OutcomeObserved)
 

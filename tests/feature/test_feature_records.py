@@ -33,7 +33,7 @@ def written(fields: dict[str, Any], revision: int = 1, **changes: Any) -> EventR
     """An observation as another producer may write it."""
     good = event(1, revision=revision, **changes)
     data = EventReceivedData(entity="ada", fields=fields, received=good.time)
-    return good.model_copy(update={"data": data})
+    return good.copy_with(data=data)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ async def test_a_lost_database_is_rebuilt_from_the_log(tmp_path: Path) -> None:
 async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
     async def add(unit: BatchUnitOfWork, id: str, failure: Exception | None = None) -> None:
         async with unit:
-            event = OutcomeObserved.model_validate(outcome(id, True).model_dump())
+            event = OutcomeObserved.decode(outcome(id, True).encode())
             await unit.handlers.on_outcome_observed(event, Position(event.topic.name))
             await unit.record([], {})
             if failure:

@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 
 def with_revision(event: Event, revision: int) -> Event:
     """The same event, of a revision of the loop."""
-    return event.model_copy(update={"revision": revision})
+    return event.copy_with(revision=revision)
 
 
 def reapplied(loop: str = "market") -> LoopState:
     """The loop, applied again under its name."""
-    return state(loop, sequence=3, life=2).model_copy(update={"revision": 2})
+    return state(loop, sequence=3, life=2).copy_with(revision=2)
 
 
 async def test_a_deleted_loop_is_not_found_and_its_next_lifetime_counts_from_zero(tmp_path: Path) -> None:

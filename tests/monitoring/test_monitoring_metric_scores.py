@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pydantic import TypeAdapter
 from tests.builders.events import outcome_data
 from tests.builders.loops import loop_spec
@@ -82,7 +83,7 @@ def test_corrected_labels_count_as_if_they_had_been_there_at_once(task: str, met
         spec, [*log[:200], outcome(200, other, log[200].prediction, log[200].probabilities), *log[201:]]
     )
 
-    evaluation.add(log[200].model_copy(update={"correction": 1}), 300)
+    evaluation.add(replace(log[200], correction=1), 300)
 
     right, corrected = score_by_metric(spec, evaluate_log(spec, log).state), score_by_metric(spec, evaluation.state)
     assert corrected["served"] == right["served"]

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.builders.events import outcome_data
 from tests.builders.loops import loop_spec
 
@@ -126,9 +127,7 @@ def test_the_sums_equal_a_recount_where_each_outcome_counts_with_its_last_label(
             j = rng.randrange(i + 1)
             corrections[j] = corrections.get(j, 0) + 1
             first = next(d for d in log if d.prediction_id == str(j))
-            log.append(
-                first.model_copy(update={"label": rng.choice([True, False, None]), "correction": corrections[j]})
-            )
+            log.append(replace(first, label=rng.choice([True, False, None]), correction=corrections[j]))
         if rng.random() < 0.1:
             log.append(rng.choice(log))
 

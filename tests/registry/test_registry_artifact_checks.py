@@ -34,7 +34,7 @@ async def checks(tmp_path: Path) -> AsyncIterator[ChildProcessArtifactChecks]:
 
 def changed(event: ModelTrained, **changes: object) -> ModelTrained:
     """The event with other data."""
-    return event.model_copy(update={"data": event.data.model_copy(update=changes)})
+    return event.copy_with(data=event.data.model_copy(update=changes))
 
 
 def store_bytes(folder: Path, data: bytes, reason: str = "refresh") -> ModelTrained:

@@ -45,7 +45,7 @@ def revised(n: int, loop: str = "market") -> LoopSpec:
 
 def of_revision(event: Event, revision: int) -> Event:
     """The same event, of another revision of the loop."""
-    return event.model_copy(update={"revision": revision})
+    return event.copy_with(revision=revision)
 
 
 async def test_a_deletion_is_one_decision_however_often_it_is_asked_for(harness: HandlerHarness) -> None:

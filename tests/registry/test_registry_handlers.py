@@ -101,7 +101,7 @@ async def test_decisions_from_before_actors_were_recorded_keep_their_bytes_and_t
     old: list[bytes] = []
     for decision in harness.decisions:
         prevhash = digest(old[-1]) if old else decision.prevhash
-        old.append(decision.model_copy(update={"actor": None, "prevhash": prevhash}).encode())
+        old.append(decision.copy_with(actor=None, prevhash=prevhash).encode())
 
     read = [decode(Decided.topic.name, wire) for wire in old]
 

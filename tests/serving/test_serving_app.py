@@ -7,6 +7,7 @@ import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryConsumer, MemoryEngine
@@ -290,7 +291,7 @@ async def test_windows_of_another_shape_do_not_cost_their_entity_its_answers(
     serving: RunningServing, state: dict[str, Any]
 ) -> None:
     poison = serving.entity_state("shop", 2, [1.0])
-    poison = poison.model_copy(update={"data": poison.data.model_copy(update={"state": state})})
+    poison = poison.copy_with(data=replace(poison.data, state=state))
     await serving.publish(serving.state(), poison)
     await serving.start()
 

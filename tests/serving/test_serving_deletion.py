@@ -19,7 +19,7 @@ pytestmark = pytest.mark.app
 
 def outcome(serving: RunningServing, prediction_id: str, label: bool, revision: int = 1) -> OutcomeObserved:
     """A prediction of a revision of the loop, with its label."""
-    return serving.outcome(prediction_id, label).model_copy(update={"revision": revision})
+    return serving.outcome(prediction_id, label).copy_with(revision=revision)
 
 
 async def answered(serving: RunningServing, status: int, prediction_id: str = "z") -> httpx.Response:
@@ -89,7 +89,7 @@ async def test_a_restart_after_deletion_and_a_new_lifetime_counts_no_old_label(s
 async def test_a_new_instance_counts_the_labels_of_the_present_lifetime_only(serving: RunningServing) -> None:
     old = [outcome(serving, f"o{n}", True) for n in range(3)]
     new = [outcome(serving, f"n{n}", False, revision=2) for n in range(2)]
-    entity = serving.entity_state("ada", 1, [0.9]).model_copy(update={"revision": 1})
+    entity = serving.entity_state("ada", 1, [0.9]).copy_with(revision=1)
     await serving.publish(*old, *new, entity)
 
     await serving.publish(serving.state(revision=2, life=2))

@@ -10,6 +10,7 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.builders.events import prediction_made
 from tests.builders.loops import loop_spec
 
@@ -200,7 +201,7 @@ def test_large_predictions_are_evicted_by_their_bytes() -> None:
 
     for n in range(50):
         event = made(f"p{n}")
-        recent.add(event.model_copy(update={"data": event.data.model_copy(update={"features": large})}), durable=True)
+        recent.add(event.copy_with(data=replace(event.data, features=large)), durable=True)
         assert recent.bytes <= 1_000_000
 
     assert len(recent) == 11

@@ -7,6 +7,7 @@ import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing
@@ -228,7 +229,7 @@ async def test_a_vector_that_feature_would_not_write_is_a_dead_letter_and_takes_
     await serving.start()
     await serving.until(lambda: ("logistic-0@1", "ready") in serving.version_states())
     good = serving.features("forged")
-    forged = good.model_copy(update={"data": good.data.model_copy(update={"features": features})})
+    forged = good.copy_with(data=replace(good.data, features=features))
 
     await serving.publish(forged, serving.features("after"))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders.events import outcome_data
 
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
@@ -25,8 +26,7 @@ def outcome(
     prediction_id: str, label: Any, correction: int = 0, kind: str = "label", source: str | None = None
 ) -> OutcomeObservedData:
     """The part of an outcome that version 0 needs."""
-    fields = {"prediction_id": prediction_id, "label": label, "correction": correction, "kind": kind, "source": source}
-    return OutcomeObservedData.model_construct(**fields)
+    return outcome_data(prediction_id, label, correction=correction, kind=kind, source=source)
 
 
 def test_feedback_beyond_its_sources_share_does_not_move_version_0() -> None:

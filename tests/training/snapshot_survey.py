@@ -65,7 +65,7 @@ def learners_of_all_kinds(parts: dict[str, Any]) -> Iterator[LoopLearner]:
 
 def read(event: E) -> E:
     """The event as it comes from the log."""
-    return type(event).model_validate_json(event.encode())
+    return type(event).decode(event.encode())
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_the_collector_deletes_files_by_that_rule_and_leaves_unknown_loops(tmp_p
         os.utime(path, (time.time() - OLD, time.time() - OLD))
     loops.apply(state(1, kept=("a-0@200",), judged=200))
     gone_state = state(1, deleted=True)
-    loops.apply(gone_state.model_copy(update={"loop": "gone"}))
+    loops.apply(gone_state.copy_with(loop="gone"))
     collector = ArtifactCollector(store, loops, HOUR_S)
 
     freed = [collector.collect(), collector.collect()]

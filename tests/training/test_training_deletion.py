@@ -18,7 +18,7 @@ from everloop_training.worker.snapshots import Snapshots
 
 def applied_again(sequence: int, revision: int = 2) -> LoopState:
     """The loop, applied again under its name."""
-    return state(sequence, life=revision).model_copy(update={"revision": revision})
+    return state(sequence, life=revision).copy_with(revision=revision)
 
 
 def runs(answers: list[Any]) -> list[RunRequested]:
@@ -64,9 +64,7 @@ async def test_outcomes_of_a_deleted_loop_block_nothing_and_a_new_lifetime_start
         await training.wait_until_learned(99)
         await training.publish(state(1, deleted=True))
         await training.publish(*[event(i) for i in range(100, 150)], *[event(i, "other") for i in range(150, 250)])
-        await training.publish(
-            applied_again(2), *[event(i).model_copy(update={"revision": 2}) for i in range(250, 350)]
-        )
+        await training.publish(applied_again(2), *[event(i).copy_with(revision=2) for i in range(250, 350)])
         await training.wait_until_learned(349)
         published = training.published(ChallengeUpdated)
 

@@ -44,7 +44,7 @@ def test_a_schedule_fires_after_any_time(after: float) -> None:
 
 def test_a_label_dated_as_its_sender_likes_moves_no_schedule() -> None:
     triggers, daily = RunTriggers(), spec(retrain={"on_schedule": "0 3 * * *"})
-    strange = event(0).model_copy(update={"time": datetime(9999, 12, 31, tzinfo=UTC)})
+    strange = event(0).copy_with(time=datetime(9999, 12, 31, tzinfo=UTC))
 
     fired = [
         triggers.find_due(daily, Outcome.from_event(strange if i == 1 else event(i), i, logged_ms), i)

@@ -79,7 +79,7 @@ class Handlers:
             reply = await self.learners.request_manual_run(loop, key, reason)
         if reply.behind:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
-        return [reply.run.model_copy(update={"actor": actor.name})] if reply.run else []
+        return [reply.run.copy_with(actor=actor.name)] if reply.run else []
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """The runs of a loop's lifetime, oldest first; raises LoopNotFound."""

@@ -7,6 +7,8 @@ import json
 from contextlib import suppress
 from typing import Self
 
+import msgspec
+
 from everloop.topics import TopicReader, TopicRecord
 from everloop_features import State, compile_features
 from everloop_schemas.feature import EntityState, LabelJoined, OutcomeObserved
@@ -91,7 +93,7 @@ class LogOutcomes:
             case t if t == OUTCOMES:
                 self._outcomes.add(event["subject"])
             case t if t == JOINED:
-                self._add_joined(LabelJoined.model_validate(event))
+                self._add_joined(msgspec.convert(event, LabelJoined))
             case _:
                 self._causes.add(event.get("causationid", ""))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from everloop_feature.domain.loops import ActiveLoop
 from everloop_feature.errors import RecordRejected
 from everloop_features.labels import CheckedLabel, check_label, is_normalised_label, widen_label_rules
@@ -47,7 +49,7 @@ def admit_label(loop: ActiveLoop, event: LabelReceived) -> LabelReceived:
         raise _rejected(wrong)
     if type(checked.label) is type(data.label):
         return event
-    return event.model_copy(update={"data": data.model_copy(update={"label": checked.label})})
+    return event.copy_with(data=replace(data, label=checked.label))
 
 
 def _fields_of_earlier_revision(

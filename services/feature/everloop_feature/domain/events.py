@@ -96,7 +96,7 @@ def build_outcome_event(outcome: JoinedOutcome) -> OutcomeObserved:
             disputed=outcome.disputed or None,
             labelled=label.time,
             predicted=prediction.time,
-            **prediction.data.model_dump(include=PREDICTION_FIELDS),
+            **{name: getattr(prediction.data, name) for name in PREDICTION_FIELDS},
         ),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 from pydantic_core import from_json, to_json
 
 from everloop_schemas.envelope import Scalar
@@ -37,7 +38,7 @@ class WaitingLabel:
 
     def decode(self) -> LabelReceived:
         """The event."""
-        return LabelReceived.model_validate_json(self.wire)
+        return LabelReceived.decode(self.wire)
 
     def header(self) -> list[Any]:
         """Everything but the event, for JSON."""
@@ -117,7 +118,7 @@ class Join(NamedTuple):
 
     def decode_prediction(self) -> PredictionMade | None:
         """The prediction's event; None before it came."""
-        return PredictionMade.model_validate_json(self.prediction) if self.prediction else None
+        return PredictionMade.decode(self.prediction) if self.prediction else None
 
     def add_prediction(self, event: PredictionMade) -> Join:
         """The join with its prediction; nothing waits any more."""
@@ -156,9 +157,9 @@ def _load_first_form(value: bytes) -> Join:
     """A join in the form of the first releases, without the source of its truth: it counts as a label."""
     due_ms, prediction, waiting, overdue, truth, corrections, applied_ids, *rest = json.loads(value)
     feedback, truth_time_us, truth_is_label = rest or ((), 0, truth is not None)
-    event = PredictionMade.model_validate(prediction) if prediction else None
+    event = msgspec.convert(prediction, PredictionMade) if prediction else None
     sides = [
-        [WaitingLabel.of(LabelReceived.model_validate(e), Position(*at)) for e, at in s] for s in (waiting, overdue)
+        [WaitingLabel.of(msgspec.convert(e, LabelReceived), Position(*at)) for e, at in s] for s in (waiting, overdue)
     ]
     return Join(
         due_ms=due_ms,

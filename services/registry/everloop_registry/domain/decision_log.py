@@ -11,7 +11,7 @@ from typing import TypeVar
 from everloop_registry.domain.loop import GENESIS, Loop, fold
 from everloop_registry.domain.working_state import WorkingState
 from everloop_schemas.catalogue import decode
-from everloop_schemas.envelope import Data, Event, derived_id, utc_time
+from everloop_schemas.envelope import ControlData, Event, derived_id, utc_time
 from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 
@@ -61,7 +61,7 @@ class DecisionLog:
         assert self.state is not None, "applied before anything else is decided"
         return self.state
 
-    def decide(self, kind: type[D], subject: str, data: Data, run: str | None = None) -> D:
+    def decide(self, kind: type[D], subject: str, data: ControlData, run: str | None = None) -> D:
         """Write one decision and fold it; its time is never before the last one's, so that as-of queries are exact."""
         before = self.state
         sequence = before.sequence + 1 if before else 0
@@ -103,7 +103,7 @@ class DecisionLog:
         """The new decisions in order, then the state that they lead to."""
         if not self.decided:
             return []
-        state = self.loop.state_event().model_copy(update={"traceparent": self.context.traceparent})
+        state = self.loop.state_event().copy_with(traceparent=self.context.traceparent)
         return [*self.decided, state]
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from everloop_learning.version import Version, line_of
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_schemas import registry as r
-from everloop_schemas.envelope import Timestamp, derived_id
+from everloop_schemas.envelope import ControlTimestamp, derived_id
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import (
     BASELINE,
@@ -45,10 +45,10 @@ class Loop(BaseModel):
 
     loop: str
     revision: int
-    applied: Timestamp
+    applied: ControlTimestamp
     spec: LoopSpec
     sequence: int
-    time: Timestamp
+    time: ControlTimestamp
     champion: LiveVersion
     candidate: LiveVersion | None = None
     fallback: LiveVersion | None = None

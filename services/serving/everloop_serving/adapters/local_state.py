@@ -43,7 +43,7 @@ class LocalState:
             log.warning("loop states unreadable, waiting for the registry's topic", extra={"reason": reason})
         for line in lines:
             try:
-                self._loops.apply(LoopState.model_validate_json(line))
+                self._loops.apply(LoopState.decode(line))
             except Exception as e:  # that loop is not answered before its topic is read; the start goes on
                 reason = repr(e)[:REASON_LENGTH]
                 log.warning("a loop's state is not usable, waiting for the registry's topic", extra={"reason": reason})

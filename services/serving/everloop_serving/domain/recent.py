@@ -38,7 +38,7 @@ class RecentPredictions:
         found = self._predictions.get((loop, prediction_id))
         if found is None:
             return None
-        event = PredictionMade.model_validate_json(found[0])
+        event = PredictionMade.decode(found[0])
         return None if 0 < event.revision < life else RememberedPrediction(event, found[1])
 
     def drop_loop(self, loop: str) -> None:

@@ -22,7 +22,7 @@ from everloop_models.opcodes import Use
 from everloop_models.pickling import check, unpickled
 from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas import loop, monitoring, registry, training
-from everloop_schemas.envelope import Data, Event
+from everloop_schemas.envelope import ControlData, ControlEvent
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def _events() -> frozenset[Use]:
     modules = (loop, monitoring, registry, training)
     classes = {c for m in modules for c in vars(m).values() if isinstance(c, type) and issubclass(c, BaseModel)}
     ways = ("name", "new 0", "state dict")
-    return frozenset(Use(c.__module__, c.__name__, how) for c in classes - {BaseModel, Data, Event} for how in ways)
+    return frozenset(
+        Use(c.__module__, c.__name__, how) for c in classes - {BaseModel, ControlData, ControlEvent} for how in ways
+    )
 
 
 BESIDE_MODELS = allowed_in_snapshots().plus("snapshot", _events())

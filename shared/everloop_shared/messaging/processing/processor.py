@@ -281,4 +281,4 @@ def _traced(event: Event, cause: Event) -> Event:
     """The event with its cause's trace context (W3C), unless it has its own."""
     if event.traceparent or not cause.traceparent:
         return event
-    return event.model_copy(update={"traceparent": cause.traceparent})
+    return event.copy_with(traceparent=cause.traceparent)
