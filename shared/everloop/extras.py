@@ -20,6 +20,7 @@ LOCAL_MODULES = (
     "prometheus_client",
     "psutil",
     "river",
+    "rocksdict",
     "sqlalchemy",
     "uvicorn",
     "uvloop",
