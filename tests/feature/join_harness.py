@@ -45,8 +45,9 @@ class JoinHarness:
         return await self.handlers.on_label_received(event, at)
 
     async def outcomes(self, *events: JoinInput) -> list[OutcomeObserved]:
-        """The outcomes of several records."""
-        return [e for event in events for e in await self.handle(event) if isinstance(e, OutcomeObserved)]
+        """The outcomes of several records, as others read them from the topic."""
+        caused = [e for event in events for e in await self.handle(event)]
+        return [OutcomeObserved.decode(e.encode()) for e in caused if isinstance(e, OutcomeObserved)]
 
     def stored(self) -> set[str]:
         """The keys under which something is stored."""

@@ -200,6 +200,17 @@ def test_ids_in_the_state_of_earlier_releases_are_still_known_and_count_as_the_s
     assert grown.pages == 1
 
 
+def test_an_entity_that_an_earlier_release_stored_as_json_is_still_read() -> None:
+    stored = b"""[2,{"ring":{"price":[1.5,2.5]}},{"price":2.5,"mean_3":2.0},"EbXh1TroKxRhYhtdXlH1Tw8EYWI=",0,2,10]"""
+
+    entity = Entity.load(stored)
+
+    assert (entity.applied, entity.state, entity.life) == (2, {"ring": {"price": [1.5, 2.5]}}, 2)
+    assert entity.features == {"price": 2.5, "mean_3": 2.0}
+    assert [match_id(entity.ids, f"e{n}", b"ab") for n in (0, 1, 2)] == ["same", "same", "new"]
+    assert Entity.load(entity.dump()) == entity
+
+
 def test_fingerprints_differ_for_different_data_only() -> None:
     one = fingerprint("ada", {"a": 1, "b": None, "c": "x"}, None)
 

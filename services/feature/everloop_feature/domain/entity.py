@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from everloop_features import FeaturePlan, State
 from everloop_schemas.envelope import Fields, Scalar
@@ -26,13 +29,9 @@ IdMatch = Literal["new", "same", "other"]
 """Whether an id is new, came with the same observation before, or with another one."""
 
 
-def dumps(value: object) -> bytes:
-    """Compact JSON; raises ValueError for NaN and infinity."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
+@lru_cache(maxsize=16)
 def id_hash(event_id: str) -> bytes:
-    """The stored part of an id's hash."""
+    """The stored part of an id's hash; an observation needs that of its id twice."""
     return blake2b(event_id.encode(), digest_size=ID_BYTES).digest()
 
 
@@ -57,8 +56,7 @@ def add_empty_fingerprints(ids: bytes) -> bytes:
     return b"".join(ids[i : i + ID_BYTES] + NO_FINGERPRINT for i in range(0, len(ids), ID_BYTES))
 
 
-@dataclass(frozen=True)
-class Entity:
+class Entity(msgspec.Struct, frozen=True, array_like=True):
     """One entity of a loop: its windows, its last vector, and its latest page of ids, newest last.
 
     `pages` counts the full pages that are stored apart. `life` is the loop lifetime in which this was stored, named by
@@ -66,8 +64,8 @@ class Entity:
     """
 
     applied: int = 0
-    state: State = field(default_factory=dict)
-    features: Fields = field(default_factory=dict)
+    state: State = {}
+    features: Fields = {}
     ids: bytes = b""
     pages: int = 0
     life: int = 1
@@ -100,15 +98,22 @@ class Entity:
         return replace(self, state=plan.with_label(self.state, label, observed, correction))
 
     def dump(self) -> bytes:
-        """The stored value."""
-        ids = b64encode(self.ids).decode()
-        return dumps([self.applied, self.state, self.features, ids, self.pages, self.life, ENTRY_BYTES])
+        """The stored value: its fields in MessagePack."""
+        return _encoder.encode(self)
 
     @classmethod
     def load(cls, value: bytes | None) -> Entity:
         """The entity from its stored value; a new one from None."""
         if value is None:
             return cls()
-        applied, state, features, ids, pages, *rest = json.loads(value)
-        page = b64decode(ids)
-        return cls(applied, state, features, page if len(rest) > 1 else add_empty_fingerprints(page), pages, *rest[:1])
+        return _load_json_form(value) if value.startswith(b"[") else _decoder.decode(value)
+
+
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Entity)
+
+
+def _load_json_form(value: bytes) -> Entity:
+    """An entity in the form of releases that stored JSON, the first of them without a lifetime and fingerprints."""
+    applied, state, features, ids, pages, *rest = json.loads(value)
+    page = b64decode(ids)
+    return Entity(applied, state, features, page if len(rest) > 1 else add_empty_fingerprints(page), pages, *rest[:1])

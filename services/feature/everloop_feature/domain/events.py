@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from everloop_feature.domain.entity import Entity
 from everloop_feature.domain.label_join import JoinedOutcome, RejectedLabel
+from everloop_feature.domain.stored_prediction import StoredPrediction
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event, Scalar, derived_id
 from everloop_schemas.feature import (
@@ -17,13 +18,11 @@ from everloop_schemas.feature import (
     OutcomeObservedData,
 )
 from everloop_schemas.ingest import EventReceived
-from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_schemas.serving import ObservationReceived
 from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_shared.messaging.routes import Position
 
 SERVICE = "feature"
-PREDICTION_FIELDS = {"features", "prediction", "probabilities", "version", "role", "propensity", "shadows"}
-"""What an outcome repeats of its prediction."""
 
 
 def build_features_event(event: EventReceived, entity: Entity, fingerprint: str, revision: int) -> FeaturesComputed:
@@ -96,12 +95,12 @@ def build_outcome_event(outcome: JoinedOutcome) -> OutcomeObserved:
             disputed=outcome.disputed or None,
             labelled=label.time,
             predicted=prediction.time,
-            **{name: getattr(prediction.data, name) for name in PREDICTION_FIELDS},
+            **prediction.repeated(),
         ),
     )
 
 
-def build_label_joined_event(prediction: PredictionMade, outcome: OutcomeObserved, label: Scalar) -> LabelJoined:
+def build_label_joined_event(prediction: StoredPrediction, outcome: OutcomeObserved, label: Scalar) -> LabelJoined:
     """The label of an outcome, for the windows of its entity."""
     return LabelJoined(
         id=derived_id(prediction.loop, LabelJoined.type_name(), outcome.id),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from pydantic_core import from_json, to_json
+from msgspec.structs import replace
+from pydantic_core import from_json
 
+from everloop_feature.domain.stored_prediction import StoredPrediction
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.serving import PredictionMade
@@ -21,8 +22,7 @@ MAX_WAITING_LABEL_BYTES = 64_000
 """Their bytes, at most; one label always finds room."""
 
 
-@dataclass(frozen=True)
-class WaitingLabel:
+class WaitingLabel(msgspec.Struct, frozen=True, array_like=True):
     """A label or feedback that waits for its prediction: its encoded event, and its position for a dead letter."""
 
     id: str
@@ -40,14 +40,8 @@ class WaitingLabel:
         """The event."""
         return LabelReceived.decode(self.wire)
 
-    def header(self) -> list[Any]:
-        """Everything but the event, for JSON."""
-        at = self.at
-        return [self.id, self.kind, self.revision, at.topic, at.partition, at.offset, at.timestamp]
 
-
-@dataclass(frozen=True)
-class Truth:
+class Truth(msgspec.Struct, frozen=True, array_like=True):
     """The label of a prediction, or the class that feedback ruled out (`rejected`)."""
 
     label: Scalar | None = None
@@ -58,7 +52,7 @@ class Truth:
         return other is not None and self == other and type(self.label) is type(other.label)
 
 
-class Join(NamedTuple):
+class Join(msgspec.Struct, frozen=True, array_like=True):
     """What is stored under one prediction id until `due_ms`, in the broker's time.
 
     `prediction` is the encoded event, `prediction_revision` the revision of the spec that it carries. `waiting` came
@@ -86,43 +80,23 @@ class Join(NamedTuple):
         return self.prediction_revision or next((w.revision for w in (*self.waiting, *self.overdue)), 0)
 
     def dump(self) -> bytes:
-        """The stored value: a line of JSON, then each encoded event in a line of its own."""
-        truth = [self.truth.label, self.truth.rejected] if self.truth else None
-        counted = [self.due_ms, truth, self.corrections, self.applied_ids, self.feedback]
-        known = [*counted, self.truth_time_us, self.truth_is_label, self.prediction_revision]
-        headers = [[w.header() for w in labels] for labels in (self.waiting, self.overdue)]
-        events = [w.wire for w in (*self.waiting, *self.overdue)]
-        return b"\n".join([to_json([known, *headers]), self.prediction or b"", *events])
+        """The stored value: its fields in MessagePack."""
+        return _encoder.encode(self)
 
     @classmethod
     def load(cls, value: bytes) -> Join:
         """The join from its stored value."""
-        if not value.startswith(b"[["):
-            return _load_first_form(value)
-        head, prediction, *events = value.split(b"\n")
-        known, waiting, overdue = from_json(head)
-        due_ms, truth, corrections, applied_ids, feedback, truth_time_us, truth_is_label, prediction_revision = known
-        return cls(
-            due_ms=due_ms,
-            prediction=prediction or None,
-            prediction_revision=prediction_revision,
-            waiting=_waiting_labels(waiting, events),
-            overdue=_waiting_labels(overdue, events[len(waiting) :]),
-            truth=Truth(*truth) if truth else None,
-            corrections=corrections,
-            applied_ids=tuple(applied_ids),
-            feedback=tuple((source, content) for source, content in feedback),
-            truth_time_us=truth_time_us,
-            truth_is_label=truth_is_label,
-        )
+        if value.startswith(b"[["):
+            return _load_json_form(value)
+        return _load_first_form(value) if value.startswith(b"[") else _decoder.decode(value)
 
-    def decode_prediction(self) -> PredictionMade | None:
-        """The prediction's event; None before it came."""
-        return PredictionMade.decode(self.prediction) if self.prediction else None
+    def read_prediction(self) -> StoredPrediction | None:
+        """What an outcome needs of the prediction; None before it came."""
+        return StoredPrediction.read(self.prediction) if self.prediction else None
 
     def add_prediction(self, event: PredictionMade) -> Join:
         """The join with its prediction; nothing waits any more."""
-        return self._replace(prediction=event.encode(), prediction_revision=event.revision, waiting=())
+        return replace(self, prediction=event.encode(), prediction_revision=event.revision, waiting=())
 
     def add_waiting(self, label: WaitingLabel) -> tuple[Join, list[WaitingLabel]]:
         """The join with one more label that waits, and those that are evicted for it.
@@ -135,15 +109,42 @@ class Join(NamedTuple):
         while len(waiting) > MAX_WAITING_LABELS or (len(waiting) > 1 and _bytes(waiting) > MAX_WAITING_LABEL_BYTES):
             kinds = [w.kind for w in waiting[:-1]]
             evicted.append(waiting.pop(kinds.index("feedback") if "feedback" in kinds else 0))
-        return self._replace(waiting=tuple(waiting)), evicted
+        return replace(self, waiting=tuple(waiting)), evicted
+
+    def drop_prediction(self) -> Join:
+        """The join without its prediction, which was evicted."""
+        return replace(self, prediction=None)
 
     def give_up_waiting(self) -> Join:
         """The join with all that waits overdue. Stored before the dead letters leave, so that none joins after all."""
-        return self._replace(waiting=(), overdue=(*self.overdue, *self.waiting))
+        return replace(self, waiting=(), overdue=(*self.overdue, *self.waiting))
 
 
 def _bytes(labels: Iterable[WaitingLabel]) -> int:
     return sum(len(w.wire) for w in labels)
+
+
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Join)
+
+
+def _load_json_form(value: bytes) -> Join:
+    """A join in the form of earlier releases: a line of JSON, then each encoded event in a line of its own."""
+    head, prediction, *events = value.split(b"\n")
+    known, waiting, overdue = from_json(head)
+    due_ms, truth, corrections, applied_ids, feedback, truth_time_us, truth_is_label, prediction_revision = known
+    return Join(
+        due_ms=due_ms,
+        prediction=prediction or None,
+        prediction_revision=prediction_revision,
+        waiting=_waiting_labels(waiting, events),
+        overdue=_waiting_labels(overdue, events[len(waiting) :]),
+        truth=Truth(*truth) if truth else None,
+        corrections=corrections,
+        applied_ids=tuple(applied_ids),
+        feedback=tuple((source, content) for source, content in feedback),
+        truth_time_us=truth_time_us,
+        truth_is_label=truth_is_label,
+    )
 
 
 def _waiting_labels(headers: Iterable[list[Any]], events: Iterable[bytes]) -> tuple[WaitingLabel, ...]:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from everloop_feature.domain.entity import id_hash
 from everloop_feature.domain.join import Join, Truth, WaitingLabel
 from everloop_feature.domain.loops import ActiveLoop
+from everloop_feature.domain.stored_prediction import StoredPrediction
 from everloop_feature.errors import LabelCrowdedOut, LabelTooLate, NothingToLearn, PredictionNeverCame
 from everloop_features.labels import is_valid_label, widen_label_rules
 from everloop_features.times import is_later, to_micros
@@ -31,7 +34,7 @@ class JoinedOutcome:
     `disputed`: `label` is feedback that contradicts a label, which stays the truth.
     """
 
-    prediction: PredictionMade
+    prediction: StoredPrediction
     label: LabelReceived
     truth: Truth
     correction: int
@@ -58,8 +61,11 @@ def receive_prediction(join: Join, prediction: PredictionMade, loop: ActiveLoop)
     """A prediction came: the labels that waited for it are joined, in the order in which they came."""
     waiting, results = join.waiting, list[JoinedOutcome | RejectedLabel]()
     join = join.add_prediction(prediction)
+    if not waiting:
+        return JoinStep(join)
+    stored = StoredPrediction.read(prediction.encode())
     for label in waiting:
-        step = _join_label(join, prediction, label.decode(), label.at, loop)
+        step = _join_label(join, stored, label.decode(), label.at, loop)
         join = step.join
         results += step.results
     return JoinStep(join, results)
@@ -67,7 +73,7 @@ def receive_prediction(join: Join, prediction: PredictionMade, loop: ActiveLoop)
 
 def receive_label(join: Join, label: LabelReceived, at: Position, loop: ActiveLoop) -> JoinStep:
     """A label or feedback came: it is joined with its prediction, or waits for it."""
-    prediction = join.decode_prediction()
+    prediction = join.read_prediction()
     if prediction is not None:
         return _join_label(join, prediction, label, at, loop)
     join, evicted = join.add_waiting(WaitingLabel.of(label, at))
@@ -84,7 +90,7 @@ def release_overdue(join: Join, prediction_id: str, now_ms: int) -> JoinStep:
         else _crowded_out(w, prediction_id, "others of ids without a prediction")
         for w in join.overdue
     ]
-    return JoinStep(join._replace(overdue=()), results)
+    return JoinStep(replace(join, overdue=()), results)
 
 
 def _crowded_out(label: WaitingLabel, prediction_id: str, by: str) -> RejectedLabel:
@@ -93,7 +99,7 @@ def _crowded_out(label: WaitingLabel, prediction_id: str, by: str) -> RejectedLa
 
 
 def _join_label(
-    join: Join, prediction: PredictionMade, label: LabelReceived, at: Position, loop: ActiveLoop
+    join: Join, prediction: StoredPrediction, label: LabelReceived, at: Position, loop: ActiveLoop
 ) -> JoinStep:
     if error := _why_not_joined(prediction, label, loop):
         return JoinStep(join, [RejectedLabel(label.encode(), at, error)])
@@ -104,12 +110,12 @@ def _join_label(
         truth = resolve_truth(loop.spec.task, prediction.data.prediction, join.truth, label)
     except ValueError as e:
         return JoinStep(join, [RejectedLabel(label.encode(), at, NothingToLearn(str(e)))])
-    join = join._replace(applied_ids=(*join.applied_ids, id_mark)[-REMEMBERED_PER_PREDICTION:])
+    join = replace(join, applied_ids=(*join.applied_ids, id_mark)[-REMEMBERED_PER_PREDICTION:])
     apply = _apply_label if label.data.kind == "label" else _apply_feedback
     return apply(join, prediction, truth, label)
 
 
-def _why_not_joined(prediction: PredictionMade, label: LabelReceived, loop: ActiveLoop) -> InputRejected | None:
+def _why_not_joined(prediction: StoredPrediction, label: LabelReceived, loop: ActiveLoop) -> InputRejected | None:
     """Too late, or feedback on an answer that could be no label of the loop.
 
     A label without a time of its own is never too late: it is as old as its arrival, and its prediction is kept for
@@ -131,7 +137,7 @@ def _can_be_label(loop: ActiveLoop, answer: Scalar, revision: int) -> bool:
     )
 
 
-def _apply_label(join: Join, prediction: PredictionMade, truth: Truth, label: LabelReceived) -> JoinStep:
+def _apply_label(join: Join, prediction: StoredPrediction, truth: Truth, label: LabelReceived) -> JoinStep:
     """Of labels the one with the latest time is the truth, of equal times the one that came last.
 
     A label that is older than the one known changes nothing, nor does one that repeats it.
@@ -140,7 +146,8 @@ def _apply_label(join: Join, prediction: PredictionMade, truth: Truth, label: La
     if join.truth_is_label and time_us < join.truth_time_us and has_own_time(label):
         return JoinStep(join)
     repeats = join.truth_is_label and truth.same_as(join.truth)
-    joined = join._replace(
+    joined = replace(
+        join,
         truth=truth,
         truth_time_us=max(time_us, join.truth_time_us),
         truth_is_label=True,
@@ -149,7 +156,7 @@ def _apply_label(join: Join, prediction: PredictionMade, truth: Truth, label: La
     return JoinStep(joined, [] if repeats else [JoinedOutcome(prediction, label, truth, join.corrections)])
 
 
-def _apply_feedback(join: Join, prediction: PredictionMade, truth: Truth, feedback: LabelReceived) -> JoinStep:
+def _apply_feedback(join: Join, prediction: StoredPrediction, truth: Truth, feedback: LabelReceived) -> JoinStep:
     """Feedback is the truth only where no label is known; beside one it is an outcome, `disputed` where it differs.
 
     What one source repeats of a prediction changes nothing.
@@ -162,11 +169,11 @@ def _apply_feedback(join: Join, prediction: PredictionMade, truth: Truth, feedba
     disputed = join.truth_is_label and not truth.same_as(join.truth)
     older = join.truth is not None and time_us < join.truth_time_us and has_own_time(feedback)
     if join.truth is None or not (join.truth_is_label or older):
-        join = join._replace(truth=truth, truth_time_us=max(time_us, join.truth_time_us))
+        join = replace(join, truth=truth, truth_time_us=max(time_us, join.truth_time_us))
     else:
         truth = join.truth
     outcome = JoinedOutcome(prediction, feedback, truth, join.corrections, disputed)
-    return JoinStep(join._replace(feedback=remembered, corrections=join.corrections + 1), [outcome])
+    return JoinStep(replace(join, feedback=remembered, corrections=join.corrections + 1), [outcome])
 
 
 def _source_and_content(feedback: LabelReceived) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 from everloop_features import FeaturePlan, compile_features
@@ -34,7 +35,7 @@ class ActiveLoop:
     life: int
     earlier: Mapping[int, LoopSpec]
 
-    @property
+    @cached_property
     def label_within_ms(self) -> int:
         """How long after an observation its label may come."""
         return round(self.spec.label.within_s * 1000)

@@ -147,7 +147,7 @@ class JoinTable:
         if join.truth is None:
             self.metrics.count_unjoined(loop_of(key), "evicted")
         if join.overdue:
-            self.state.put(key, join._replace(prediction=None).dump(), at)
+            self.state.put(key, join.drop_prediction().dump(), at)
         else:
             self.state.delete(key, at)
 
