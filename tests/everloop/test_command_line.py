@@ -206,6 +206,8 @@ def test_replay_twice_gives_the_same_events_and_labels(installation: Served) -> 
     assert (len(events), len({e.id for e in events})) == (60, 30)
     assert (len(labels), len({e.id for e in labels})) == (60, 30)
     assert {e.subject for e in labels} == {e.id for e in events}
+    assert "each followed by its labels" in outs[0].stderr
+    assert "--lockstep waits for each outcome" in outs[0].stderr
 
 
 def test_replay_survives_faults_and_names_refused_rows(installation: Served) -> None:

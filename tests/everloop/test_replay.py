@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everloop.errors import EverloopHTTPError
-from everloop.replay.player import Player
+from everloop.replay.player import ROWS_BEFORE_LABELS, Player
 from everloop.replay.rows import Columns, CsvFile, Errors, FileUnusable, Row
 from everloop.results import Accepted, RejectedEntry
 from everloop_schemas.loop import LoopSpec
@@ -89,8 +89,18 @@ async def test_a_label_goes_after_its_row_was_accepted_and_before_the_row_so_man
     assert (played.sent, played.accepted, played.rejected, played.labels) == (n, len(good), n - len(good), len(good))
 
 
-@pytest.mark.parametrize(("rate", "n", "delay"), [(1_000.0, 400, 50), (200.0, 60, 1)])
-async def test_the_rate_is_reached_and_kept(rate: float, n: int, delay: int) -> None:
+async def test_without_a_delay_labels_follow_their_batch_and_every_row_is_sent_in_order() -> None:
+    sender = RecordingSender()
+
+    await Player("market", sender).play(rows(ROWS_BEFORE_LABELS + 50))
+
+    first, second = range(ROWS_BEFORE_LABELS), range(ROWS_BEFORE_LABELS, ROWS_BEFORE_LABELS + 50)
+    assert sender.sent == [f"{what} {i}" for batch in (first, second) for what in ("row", "label") for i in batch]
+    assert sender.requests == [len(first), len(first), len(second), len(second)]
+
+
+@pytest.mark.parametrize(("rate", "n", "delay"), [(1_000.0, 400, 50), (200.0, 60, 1), (1_000.0, 400, None)])
+async def test_the_rate_is_reached_and_kept(rate: float, n: int, delay: int | None) -> None:
     clock = asyncio.get_running_loop().time
     started = clock()
 

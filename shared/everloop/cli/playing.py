@@ -7,8 +7,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from everloop.async_client import AsyncEverloop
 from everloop.cli.ask import ask
@@ -16,20 +18,22 @@ from everloop.cli.output import CommandFailed, print_json, print_result, print_s
 from everloop.cli.progress import ReplayProgress
 from everloop.errors import EverloopError
 from everloop.local.discovery import find_installation
-from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, topics_of
-from everloop.replay.player import Played, Player
+from everloop.replay.outcomes import LogOutcomes, OutcomeMissing, has_lagged_label, topics_of
+from everloop.replay.pace import LoopPace
+from everloop.replay.player import ROWS_BEFORE_LABELS, Played, Player
 from everloop.replay.rows import Columns, CsvFile, FileUnusable, Row
 from everloop.topics import reader
-from everloop.wire import loop_path
+from everloop.wire import http_error, loop_path
 from everloop_schemas.loop import LoopSpec
 
 __all__ = ["Columns", "ReplayRequest", "play"]
 GIVE_UP_AFTER_S = 600.0
+STATUS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class ReplayRequest:
-    """The file, the loop and the options; `rate` in rows per second, None for as fast as possible."""
+    """The file, the loop and the options; `rate` in rows per second, None for as fast as the loop predicts."""
 
     loop: str
     data: str | None
@@ -37,7 +41,7 @@ class ReplayRequest:
     columns: Columns
     skip: int
     limit: int | None
-    label_delay: int
+    label_delay: int | None
     rate: float | None
     lockstep: bool
     as_json: bool
@@ -53,6 +57,14 @@ def play(request: ReplayRequest) -> None:
         raise CommandFailed(str(e)) from e
     if missing:
         print_stderr(f"{request.file} has no column {', '.join(missing)}: missing in every row")
+    if request.label_delay is None and has_lagged_label(spec):
+        request = replace(request, label_delay=1)
+    if request.label_delay is None and request.columns.label and not request.lockstep:
+        print_stderr(
+            f"Rows are sent in batches of up to {ROWS_BEFORE_LABELS}, each followed by its labels. Features are the "
+            "same as row by row, but a model may predict a row before it has learned from the rows just before; "
+            "--lockstep waits for each outcome."
+        )
     total = max(0, source.lines - 1 - request.skip)
     rows = source.rows(spec, request.columns, request.skip, request.limit)
     started = time.monotonic()
@@ -76,6 +88,11 @@ async def _play(
         try:
             if request.lockstep:
                 player.outcomes = await stack.enter_async_context(_outcomes(request, spec))
+            elif request.rate is None:
+                monitoring = await stack.enter_async_context(
+                    AsyncEverloop(request.data, timeout=STATUS_TIMEOUT_S, retry_for=0.0)
+                )
+                player.pace = await stack.enter_async_context(LoopPace(partial(_status, monitoring, request.loop)))
             playing = asyncio.create_task(player.play(rows))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
@@ -91,6 +108,14 @@ def _outcomes(request: ReplayRequest, spec: LoopSpec) -> LogOutcomes:
     return LogOutcomes(reader(find_installation(request.data), topics_of(spec), "replay"), spec)
 
 
+async def _status(client: AsyncEverloop, loop: str) -> dict[str, Any]:
+    response = await client.request("monitoring", "GET", loop_path(loop, "status"))
+    if response.status_code != 200:
+        raise http_error(response)
+    status: dict[str, Any] = response.json()
+    return status
+
+
 def _report(request: ReplayRequest, played: Played, seconds: float) -> None:
     if request.as_json:
         print_json({**asdict(played), "seconds": round(seconds, 3)})
@@ -100,6 +125,9 @@ def _report(request: ReplayRequest, played: Played, seconds: float) -> None:
         f"in {seconds:,.1f} s ({played.sent / max(seconds, 1e-9):,.0f} rows/s)"
     )
     if request.rate and played.sent / max(seconds, 1e-9) < 0.8 * request.rate and not request.lockstep:
-        print_stderr(
-            f"Slower than --rate: at most {request.label_delay} rows are in flight; a larger --label-delay is faster."
+        slow = (
+            f"at most {request.label_delay} rows are in flight; a larger --label-delay is faster."
+            if request.label_delay
+            else "ingest accepts no more on this machine."
         )
+        print_stderr(f"Slower than --rate: {slow}")

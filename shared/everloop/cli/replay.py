@@ -14,11 +14,17 @@ LabelColumn = Annotated[str | None, typer.Option("--label-column", metavar="C", 
 EntityColumn = Annotated[str | None, typer.Option("--entity-column", metavar="C", help="Whom or what a row is about.")]
 IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="C", help="Ids. Default: from file and row.")]
 TimeColumn = Annotated[str | None, typer.Option("--time-column", metavar="C", help="When it happened. Default: now.")]
-Rate = Annotated[str, typer.Option("--rate", metavar="N|max", help="Rows per second.")]
+Rate = Annotated[
+    str, typer.Option("--rate", metavar="N|max", help="Rows per second; max: as fast as the loop predicts them.")
+]
 Delay = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--label-delay", metavar="ROWS", min=1, help="Send the label of a row before the row this many rows later."
+        "--label-delay",
+        metavar="ROWS",
+        min=1,
+        help="Send the label of a row before the row this many rows later; 1 sends one row at a time, which is slow. "
+        "Default: rows in batches of up to 100, each followed by its labels; 1 in a loop with lag: label.",
     ),
 ]
 Skip = Annotated[int, typer.Option("--skip", metavar="N", min=0, help="Leave out the first N rows.")]
@@ -40,14 +46,18 @@ def replay(
     id_column: IdColumn = None,
     time_column: TimeColumn = None,
     rate: Rate = "max",
-    label_delay: Delay = 1,
+    label_delay: Delay = None,
     skip: Skip = 0,
     limit: Limit = None,
     lockstep: Lockstep = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Play a CSV file into a loop; a second replay of a file changes nothing. Refused rows are named and left out."""
+    """Play a CSV file into a loop; a second replay of a file changes nothing. Refused rows are named and left out.
+
+    Features are the same however fast it plays. How many labels the model has learned from at each prediction is not:
+    with --lockstep it is those of all rows before, otherwise those that the loop has processed by then.
+    """
     from everloop.cli.playing import Columns, ReplayRequest, play  # imports the spec's classes
 
     columns = Columns(label_column, entity_column, id_column, time_column)

@@ -28,7 +28,7 @@ class LogOutcomes:
     """
 
     def __init__(self, reader: TopicReader, spec: LoopSpec, within_s: float = 120.0) -> None:
-        self._reader, self._loop, self._lagged, self._within_s = reader, spec.loop, _lagged(spec), within_s
+        self._reader, self._loop, self._lagged, self._within_s = reader, spec.loop, has_lagged_label(spec), within_s
         self._outcomes: set[str] = set()
         self._past: frozenset[str] = frozenset()
         self._plan = compile_features(spec)
@@ -110,8 +110,9 @@ class LogOutcomes:
 
 def topics_of(spec: LoopSpec) -> tuple[str, ...]:
     """The topics that lockstep follows in this loop."""
-    return (OUTCOMES, JOINED, STATES) if _lagged(spec) else (OUTCOMES,)
+    return (OUTCOMES, JOINED, STATES) if has_lagged_label(spec) else (OUTCOMES,)
 
 
-def _lagged(spec: LoopSpec) -> bool:
+def has_lagged_label(spec: LoopSpec) -> bool:
+    """Whether a feature of the loop depends on labels, so that it matters when they come."""
     return any(feature.lag == "label" for feature in spec.features)

@@ -14,6 +14,9 @@ from everloop.replay.rows import Errors, Row
 from everloop.results import Accepted
 
 BATCH_ROWS = 250
+"""The most rows or labels in one request."""
+ROWS_BEFORE_LABELS = 100
+"""Without a label delay: the most rows that are sent before the labels of the first of them."""
 SEND_EVERY_S = 0.02
 MAX_BEHIND_S = 1.0
 Entries = Sequence[dict[str, Any]]
@@ -32,6 +35,12 @@ class OutcomeWaiter(Protocol):
     async def wait(self, prediction_id: str) -> None: ...
 
 
+class Pace(Protocol):
+    """Waits while a loop is too far behind what was sent to it."""
+
+    async def wait(self, sent: int) -> None: ...
+
+
 @dataclass
 class Played:
     """The counts so far."""
@@ -46,15 +55,17 @@ class Played:
 class Player:
     """Plays rows: the label of row i is sent after row i was accepted and before row i + `label_delay` is sent.
 
-    So at most `label_delay` rows are in flight, which bounds the rate to that many per round trip. `rate` is in rows
-    per second, None for as fast as possible. `on_refused` is called for every row or label that was refused.
+    So at most `label_delay` rows are in flight, which bounds the rate to that many per round trip. Without a delay,
+    rows are sent in batches of at most `ROWS_BEFORE_LABELS`, and the labels of a batch right after it. `rate` is in
+    rows per second, None for as fast as `pace` allows. `on_refused` is called for every row or label that was refused.
     """
 
     loop: str
     sender: Sender
-    label_delay: int = 1
+    label_delay: int | None = None
     rate: float | None = None
     outcomes: OutcomeWaiter | None = None
+    pace: Pace | None = None
     on_refused: Callable[[int, Errors], None] = lambda number, errors: None
     on_progress: Callable[[Played], None] = lambda played: None
     played: Played = field(default_factory=Played)
@@ -66,16 +77,21 @@ class Player:
         """Play them all, and the labels still held at the end."""
         self._origin = _now()
         while batch := list(islice(rows, await self._wait_until_due())):
-            await self._send_labels(before=self._pulled + len(batch))
+            if self.label_delay is not None:
+                await self._send_labels(before=self._pulled + len(batch) - self.label_delay)
             await self._send_rows(batch)
+            if self.label_delay is None:
+                await self._send_labels(before=None)
             self.on_progress(self.played)
+            if self.pace:
+                await self.pace.wait(self.played.sent)
         await self._send_labels(before=None)
         self.on_progress(self.played)
         return self.played
 
     async def _wait_until_due(self) -> int:
         """Wait until a batch of rows is due, and return its size."""
-        most = 1 if self.outcomes else min(BATCH_ROWS, self.label_delay)
+        most = 1 if self.outcomes else min(BATCH_ROWS, self.label_delay or ROWS_BEFORE_LABELS)
         if self.rate is None:
             return most
         batch = min(most, max(1, int(self.rate * SEND_EVERY_S)))
@@ -108,9 +124,9 @@ class Player:
         self.on_refused(row.number, errors)
 
     async def _send_labels(self, before: int | None) -> None:
-        """Send the held labels that must go before rows up to number `before` (counted from 0) are sent."""
+        """Send the held labels of the rows before number `before` (counted from 0); None for all of them."""
         due: list[Row] = []
-        while self._held and (before is None or self._held[0][0] + self.label_delay < before):
+        while self._held and (before is None or self._held[0][0] < before):
             due.append(self._held.popleft()[1])
         for row in due:
             if row.wrong_label:
