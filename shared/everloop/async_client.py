@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from everloop import wire
-from everloop.client import BaseClient, Entries, Fields, Time
+from everloop.client import LOOPBACK_HOSTS, BaseClient, Entries, Fields, Time
 from everloop.errors import EverloopError
+from everloop.loopback import LoopbackTransport
 from everloop.results import Accepted, Prediction
 from everloop.retry import BACKOFF
 from everloop_shared.backoff import Attempts
@@ -33,6 +34,8 @@ class AsyncEverloop(BaseClient):
 
     def __init__(self, data: str | None = None, **options: Any) -> None:
         super().__init__(data, **options)
+        loopback = LoopbackTransport()
+        self._options["mounts"] |= {f"http://{host}": loopback for host in LOOPBACK_HOSTS}
         self._http: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:

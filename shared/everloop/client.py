@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 RETRY_FOR_S = 60.0
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 Time = str | datetime
 Entries = Iterable[Mapping[str, Any]]
 Fields = Mapping[str, "Scalar | None"]
@@ -49,7 +50,7 @@ class BaseClient:
         self._retry_for = retry_for
         self._on_retry = on_retry or (lambda error: None)
         # A proxy that the environment names is for other machines, not for a local installation.
-        local = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
+        local = {f"all://{host}": None for host in LOOPBACK_HOSTS}
         self._options: dict[str, Any] = {"timeout": timeout, "mounts": local}
 
     def _retryable(self, response: httpx.Response) -> tuple[EverloopError, float | None] | None:
