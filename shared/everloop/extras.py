@@ -9,7 +9,6 @@ from everloop.errors import EverloopError
 
 LOCAL_MODULES = (
     "aiokafka",
-    "aiosqlite",
     "alembic",
     "fastapi",
     "faust",

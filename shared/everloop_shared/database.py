@@ -16,9 +16,9 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from everloop_shared import postgresql
+from everloop_shared import postgresql, sqlite
 from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 from everloop_shared.file_lock import hold_file_lock
 
@@ -29,18 +29,17 @@ RETRY_AFTER_S = 0.5
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",  # survives kill -9; a power cut may undo the last commits, which Kafka replays
-    "PRAGMA busy_timeout=10000",
     "PRAGMA foreign_keys=ON",
 )
 
 
 def sqlite_url(file: Path) -> str:
     """The URL of a SQLite file."""
-    return f"sqlite+aiosqlite:///{file}"
+    return f"{sqlite.DRIVER}:///{file}"
 
 
 class Database:
-    """A database and its sessions; a resource of a Service, which opens it at the start and closes it at the end.
+    """A database and its connections; a resource of a Service, which opens it at the start and closes it at the end.
 
     On entering, `migrations` (an Alembic script folder) brings the tables up to date; `metadata` creates what is
     missing, for tests and projections that can be rebuilt. On PostgreSQL the tables are in `schema`, so that services
@@ -59,29 +58,27 @@ class Database:
         if self._sqlite:
             self.engine = create_async_engine(self.url)
             _configure_sqlite(self.engine.sync_engine)
-            reading = self.engine.execution_options(**{READ_ONLY: True})
+            self._reading = self.engine.execution_options(**{READ_ONLY: True})
         else:
             self.engine = create_async_engine(
                 self.url, pool_pre_ping=True, connect_args=postgresql.connect_args(self.url, schema)
             )
             _configure_postgresql(self.engine.sync_engine, postgresql.lock(schema, "write"))
-            reading = self.engine.execution_options(**{READ_ONLY: True}, **postgresql.SNAPSHOT)
-        self.writing = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._reading = async_sessionmaker(reading, expire_on_commit=False)
+            self._reading = self.engine.execution_options(**{READ_ONLY: True}, **postgresql.SNAPSHOT)
 
     @property
     def _sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session on one consistent snapshot, concurrent with the writer; its changes are not stored.
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on one consistent snapshot, concurrent with the writer; its changes are not stored.
 
         Raises Unavailable while the database is away.
         """
         try:
-            async with self._reading() as session:
-                yield session
+            async with self._reading.connect() as connection:
+                yield connection
         except SQLAlchemyError as e:
             raise_if_away(e)
             raise

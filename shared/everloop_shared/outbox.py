@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from itertools import accumulate, count
@@ -14,7 +14,7 @@ from typing import Self
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
@@ -57,70 +57,85 @@ def add_kernel_tables(metadata: sql.MetaData) -> tuple[sql.Table, sql.Table]:
 class SqlUnitOfWork:
     """One transaction at a time per process, shared by the engine and the HTTP commands.
 
-    `async with unit:` begins it, `unit.session` is where ports read and write, `await unit.record(events, offsets)`
+    `async with unit:` begins it, `unit.connection` is where ports read and write, `await unit.record(events, offsets)`
     adds events and offsets; leaving commits, an exception rolls back. A task must not enter it twice. Raises
     Unavailable while the database is locked, full or away. Objects cached in memory are not rolled back: read state
-    through the session.
+    through the connection.
     """
 
     def __init__(self, database: Database, service: str = "") -> None:
         self._database = database
         self._service = service
         self._offsets, self._outbox = add_kernel_tables(sql.MetaData())
+        self._locked_offsets = sql.select(self._offsets).with_for_update()
+        self._move_offsets = _upsert(self._offsets, database.url.get_backend_name())
+        self._add_events = sql.insert(self._outbox)
+        box = self._outbox.c
+        upto = sql.bindparam("upto", type_=box.id.type)
+        self._sizes = sql.select(box.id, sql.func.length(box.value)).order_by(box.id).limit(RELAY_BATCH_EVENTS)
+        self._events = sql.select(box.id, box.topic, box.value).where(box.id <= upto).order_by(box.id)
+        self._delete_events = sql.delete(self._outbox).where(box.id <= upto)
         self._lock = asyncio.Lock()
         self._relay_lock = asyncio.Lock()
-        self._open: ContextVar[AsyncSession | None] = ContextVar(f"unit_of_work_{id(self)}", default=None)
+        self._open: ContextVar[AsyncConnection | None] = ContextVar(f"unit_of_work_{id(self)}", default=None)
         self._stack: AsyncExitStack | None = None
         self._pending = True  # a crash may have left events
         self._has_events = False
+        self._after_commit: list[Callable[[], None]] = []
 
     @property
-    def session(self) -> AsyncSession:
-        """The session of the transaction this task is in; RuntimeError outside of one."""
-        session = self._open.get()
-        if session is None:
+    def connection(self) -> AsyncConnection:
+        """The connection of the transaction this task is in; RuntimeError outside of one."""
+        connection = self._open.get()
+        if connection is None:
             raise RuntimeError("no transaction is open here: use it inside `async with unit`")
-        return session
+        return connection
+
+    def call_after_commit(self, call: Callable[[], None]) -> None:
+        """Call this once the open transaction is committed; not if it is rolled back."""
+        self._after_commit.append(call)
 
     async def __aenter__(self) -> Self:
         if self._open.get() is not None:
             raise RuntimeError("a transaction is open already: handlers write into it, they do not begin one")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lock)
-            session = await stack.enter_async_context(self._database.writing())
             try:
-                await session.connection()
+                connection = await stack.enter_async_context(self._database.engine.connect())
+                await connection.begin()
             except SQLAlchemyError as e:
                 raise_if_away(e)
                 raise
             self._stack = stack.pop_all()
-        self._has_events = False
-        self._open.set(session)
+        self._has_events, self._after_commit = False, []
+        self._open.set(connection)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, stack = self.session, self._stack
+        connection, stack = self.connection, self._stack
         self._open.set(None)
         assert stack is not None, "entered"
         async with stack:
             if error is not None:
-                await session.rollback()
+                await connection.rollback()
                 raise_if_away(error)
                 return
             try:
-                await session.commit()
+                await connection.commit()
             except SQLAlchemyError as e:
                 raise_if_away(e)
                 raise
             finally:  # not before the commit: a relay meanwhile would not see the rows
                 self._pending = self._pending or self._has_events
+            for call in self._after_commit:
+                call()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A savepoint: what is written inside is undone when the block raises, and the rest is not."""
-        async with self.session.begin_nested():
+        async with self.connection.begin_nested():
             yield
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
@@ -129,19 +144,11 @@ class SqlUnitOfWork:
             _check_size(event)
         rows = [{"topic": event.topic.name, "value": event.encode()} for event in events]
         if rows:
-            await self.session.execute(sql.insert(self._outbox), rows)
+            await self.connection.execute(self._add_events, rows)
             self._has_events = True
         if offsets:
             moved = [{"topic": t, "partition": p, "next_offset": o} for (t, p), o in offsets.items()]
-            await self.session.execute(self._upsert(), moved)
-
-    def _upsert(self) -> sql.Executable:
-        dialect = postgresql if self._database.url.get_backend_name() == "postgresql" else sqlite
-        insert = dialect.insert(self._offsets)
-        upsert: sql.Executable = insert.on_conflict_do_update(
-            index_elements=["topic", "partition"], set_={"next_offset": insert.excluded.next_offset}
-        )
-        return upsert
+            await self.connection.execute(self._move_offsets, moved)
 
     async def offsets(self) -> dict[tuple[str, int], int]:
         """The next offset per (topic, partition).
@@ -149,20 +156,19 @@ class SqlUnitOfWork:
         Inside a transaction the rows are locked, so that a replica which has lost a partition sees how far its new
         owner came, and handles no record twice.
         """
-        query = sql.select(self._offsets)
-        session = self._open.get()
-        if session is not None:
-            rows = await session.execute(query.with_for_update())
+        connection = self._open.get()
+        if connection is not None:
+            rows = await connection.execute(self._locked_offsets)
         else:
             async with self._database.reading() as reader:
-                rows = await reader.execute(query)
+                rows = await reader.execute(sql.select(self._offsets))
         return {(topic, partition): offset for topic, partition, offset in rows}
 
     async def waiting(self, topic: Topic) -> list[Event]:
         """The events of a topic that are not published yet, oldest first; inside a transaction."""
         box = self._outbox.c
         query = sql.select(box.value).where(box.topic == topic.name).order_by(box.id)
-        return [decode(topic.name, value) for value in await self.session.scalars(query)]
+        return [decode(topic.name, value) for value in await self.connection.scalars(query)]
 
     async def relay(self, publisher: Publisher) -> None:
         """Publish what is in the outbox, in order, and remove it once the broker has it.
@@ -188,7 +194,7 @@ class SqlUnitOfWork:
             rows, more = await self._oldest()
             if rows:
                 await publisher.publish([decode(topic, value) for _, topic, value in rows])
-                await self._remove([number for number, _, _ in rows])
+                await self._remove(rows[-1][0])
         return more
 
     async def relay_loop(self, publisher: Publisher) -> None:
@@ -205,26 +211,30 @@ class SqlUnitOfWork:
 
     async def _oldest(self) -> tuple[list[tuple[int, str, bytes]], bool]:
         """The oldest rows within the limits, and whether there may be more."""
-        box = self._outbox.c
         async with self._database.reading() as reader:
-            sizes = sql.select(box.id, sql.func.length(box.value)).order_by(box.id).limit(RELAY_BATCH_EVENTS)
-            found = (await reader.execute(sizes)).all()
+            found = (await reader.execute(self._sizes)).all()
             numbers = [n for (n, _), total in zip(found, accumulate(s for _, s in found), strict=True)
                        if total <= RELAY_BATCH_BYTES or n == found[0][0]]  # fmt: skip
             if not numbers:
                 return [], False
-            query = sql.select(box.id, box.topic, box.value).where(box.id <= numbers[-1]).order_by(box.id)
-            rows = [(number, topic, value) for number, topic, value in await reader.execute(query)]
+            rows = [(n, topic, value) for n, topic, value in await reader.execute(self._events, {"upto": numbers[-1]})]
             return rows, len(found) == RELAY_BATCH_EVENTS or len(numbers) < len(found)
 
-    async def _remove(self, numbers: list[int]) -> None:
-        async with self._lock, self._database.writing() as session:
-            try:
-                await session.execute(sql.delete(self._outbox).where(self._outbox.c.id.in_(numbers)))
-                await session.commit()
-            except SQLAlchemyError as e:
-                raise_if_away(e)
-                raise
+    async def _remove(self, upto: int) -> None:
+        try:
+            async with self._lock, self._database.engine.begin() as connection:
+                await connection.execute(self._delete_events, {"upto": upto})
+        except SQLAlchemyError as e:
+            raise_if_away(e)
+            raise
+
+
+def _upsert(offsets: sql.Table, backend: str) -> sql.Executable:
+    insert = (postgresql if backend == "postgresql" else sqlite).insert(offsets)
+    upsert: sql.Executable = insert.on_conflict_do_update(
+        index_elements=["topic", "partition"], set_={"next_offset": insert.excluded.next_offset}
+    )
+    return upsert
 
 
 def _check_size(event: Event) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.schema import CreateSchema
 
+from everloop_shared import sqlite
 from everloop_shared.errors import Misconfigured
 
 DRIVER = "postgresql+psycopg"
@@ -33,9 +34,11 @@ def parse(url: str) -> URL:
         raise Misconfigured(f"a DATABASE_URL is no URL of a database; it looks like {form}") from e
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername=DRIVER)
-    if parsed.drivername not in (DRIVER, "sqlite+aiosqlite"):
+    if parsed.drivername in ("sqlite", "sqlite+aiosqlite"):  # the latter is the driver of earlier releases
+        parsed = parsed.set(drivername=sqlite.DRIVER)
+    if parsed.drivername not in (DRIVER, sqlite.DRIVER):
         raise Misconfigured(
-            f"a DATABASE_URL begins with {parsed.drivername}://; postgresql:// and sqlite+aiosqlite:// are supported"
+            f"a DATABASE_URL begins with {parsed.drivername}://; postgresql:// and sqlite:// are supported"
         )
     if parsed.drivername == DRIVER and find_spec("psycopg") is None:
         raise Misconfigured("a DATABASE_URL of PostgreSQL needs its driver: pip install 'everloop[all]'")

@@ -116,7 +116,7 @@ def check_registry_rebuild(folder: Path, bootstrap: str, findings: Findings) -> 
     fresh = folder / "rebuilt.db"
     fresh.unlink(missing_ok=True)
     env = {**os.environ, "EVERLOOP_DATA": str(folder), "EVERLOOP_KAFKA_BOOTSTRAP": bootstrap}
-    elsewhere = {**env, "EVERLOOP_REGISTRY_DATABASE_URL": f"sqlite+aiosqlite:///{fresh}"}
+    elsewhere = {**env, "EVERLOOP_REGISTRY_DATABASE_URL": f"sqlite:///{fresh}"}
     used = _registry("dump", env)
     _registry("rebuild", elsewhere)
     rebuilt = _registry("dump", elsewhere)

@@ -36,7 +36,7 @@ class Recorder:
 
     async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
         self.calls += 1
-        await self.unit.session.execute(sql.insert(SEEN).values(id=event.id))
+        await self.unit.connection.execute(sql.insert(SEEN).values(id=event.id))
         if event.id == "poison" and self.poison:
             raise self.poison
         return [computed(event)]
@@ -162,7 +162,7 @@ async def test_a_value_that_the_database_cannot_store_is_a_dead_letter(bus: Bus,
     class TooLong(Recorder):
         async def __call__(self, event: EventReceived, at: Position) -> list[Event]:
             row = {"n": 10**30, "id": event.id} if event.id == "poison" else {"id": event.id}
-            await self.unit.session.execute(sql.insert(SEEN).values(row))
+            await self.unit.connection.execute(sql.insert(SEEN).values(row))
             return [computed(event)]
 
     unit = SqlUnitOfWork(database)

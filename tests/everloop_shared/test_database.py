@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.tasks import cancel
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
-from everloop_shared.database import Database
+from everloop_shared.database import Database, sqlite_url
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.outbox import SqlUnitOfWork, add_kernel_tables
 
@@ -69,8 +70,8 @@ async def count(unit: SqlUnitOfWork, times: int) -> None:
     """Read the highest number and write the next, several times: wrong wherever two do it at once."""
     for _ in range(times):
         async with unit:
-            last = await unit.session.scalar(sql.select(sql.func.max(NUMBERS.c.n))) or 0
-            await unit.session.execute(sql.insert(NUMBERS).values(n=last + 1))
+            last = await unit.connection.scalar(sql.select(sql.func.max(NUMBERS.c.n))) or 0
+            await unit.connection.execute(sql.insert(NUMBERS).values(n=last + 1))
 
 
 async def test_two_replicas_write_one_after_the_other(tmp_path: Path, databases: Databases) -> None:
@@ -78,7 +79,7 @@ async def test_two_replicas_write_one_after_the_other(tmp_path: Path, databases:
         await asyncio.gather(count(one, 20), count(two, 20))
 
         async with one:
-            written = list(await one.session.scalars(sql.select(NUMBERS.c.n).order_by(NUMBERS.c.n)))
+            written = list(await one.connection.scalars(sql.select(NUMBERS.c.n).order_by(NUMBERS.c.n)))
 
     assert written == list(range(1, 41))
 
@@ -271,10 +272,10 @@ async def test_a_wrong_database_fails_at_once(
 
 async def _cut_off(unit: SqlUnitOfWork, postgres: Postgres) -> None:
     async with unit:
-        await unit.session.execute(sql.insert(NUMBERS).values(n=7))
+        await unit.connection.execute(sql.insert(NUMBERS).values(n=7))
         postgres.stop()
         postgres.start()
-        await unit.session.execute(sql.insert(NUMBERS).values(n=8))
+        await unit.connection.execute(sql.insert(NUMBERS).values(n=8))
 
 
 async def _read(database: Database) -> list[int]:
@@ -296,3 +297,37 @@ async def test_a_cancelled_waiter_does_not_block_the_lock(tmp_path: Path, databa
         await two.relay(topic := Topic())
 
     assert topic.published == ["next"]
+
+
+async def test_while_another_process_holds_the_lock_a_writer_waits_and_the_event_loop_goes_on(tmp_path: Path) -> None:
+    async with opened(tmp_path) as database:
+        other = sqlite3.connect(tmp_path / "test.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(record_event(SqlUnitOfWork(database), "waits"))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(writing), 0.1)
+        waited = not writing.done()
+        other.execute("ROLLBACK")
+        other.close()
+
+        await asyncio.wait_for(writing, 10)
+
+    assert waited
+
+
+async def test_a_lock_that_is_not_released_in_time_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.sqlite.LOCKED_S", 0.05)
+    async with opened(tmp_path) as database:
+        with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            with pytest.raises(Unavailable, match="locked"):
+                await record_event(SqlUnitOfWork(database), "late")
+
+
+def test_the_url_of_an_earlier_release_names_the_same_database(tmp_path: Path) -> None:
+    before, now = f"sqlite+aiosqlite:///{tmp_path}/test.db", f"sqlite:///{tmp_path}/test.db"
+
+    assert Database(before).url == Database(now).url == Database(sqlite_url(tmp_path / "test.db")).url

@@ -70,7 +70,7 @@ async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
 
 async def _write(unit: SqlUnitOfWork, n: int, error: Exception | None = None) -> None:
     async with unit:
-        await unit.session.execute(sql.insert(NOTES).values(n=n))
+        await unit.connection.execute(sql.insert(NOTES).values(n=n))
         await unit.record([event(f"{n}")], {("t", 0): n})
         if error:
             raise error
@@ -135,7 +135,7 @@ async def test_transactions_take_turns_and_readers_do_not_wait(database: Databas
 
     async def slow() -> None:
         async with unit:
-            await unit.session.execute(sql.insert(NOTES).values(n=1))
+            await unit.connection.execute(sql.insert(NOTES).values(n=1))
             inside.set()
             await gate.wait()
 
@@ -156,7 +156,7 @@ async def test_the_session_belongs_to_the_task_that_opened_it(database: Database
 
     async def outside() -> None:
         with pytest.raises(RuntimeError, match="no transaction"):
-            _ = unit.session
+            _ = unit.connection
 
     stranger = asyncio.create_task(outside())
     async with unit:
@@ -164,7 +164,7 @@ async def test_the_session_belongs_to_the_task_that_opened_it(database: Database
         with pytest.raises(RuntimeError, match="open already"):
             await unit.__aenter__()
     with pytest.raises(RuntimeError, match="no transaction"):
-        _ = unit.session
+        _ = unit.connection
 
 
 async def test_two_processes_wait_for_each_other_at_the_database(database: Database) -> None:

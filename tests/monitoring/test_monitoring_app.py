@@ -190,7 +190,7 @@ async def test_a_batch_rolled_back_leaves_nothing(tmp_path: Path) -> None:
 
         async with unit:
             evaluated, counted = await unit.handlers.projections.load_evaluation(LOOP, ["a", "b"])
-            rows = {t: await unit.session.scalar(text(f"select count(*) from {t}")) for t in ("seen", "outbox")}
+            rows = {t: await unit.connection.scalar(text(f"select count(*) from {t}")) for t in ("seen", "outbox")}
     assert (evaluated.outcomes, set(counted)) == (1, {"b"})
     assert rows == {"seen": 1, "outbox": 1}
 

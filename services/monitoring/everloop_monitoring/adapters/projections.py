@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, key_of, time_text, without_nul
 from everloop_monitoring.domain.evaluation import BatchEvaluation
@@ -21,10 +21,10 @@ from everloop_monitoring.tables import happenings, lines, outcomes, points, seen
 
 
 class SqlProjections:
-    """Projections in the session of the open unit of work; `session` gives it."""
+    """Projections on the connection of the open unit of work; `connection` gives it."""
 
-    def __init__(self, session: Callable[[], AsyncSession], row_name: RowNames) -> None:
-        self._session, self._row_name = session, row_name
+    def __init__(self, connection: Callable[[], AsyncConnection], row_name: RowNames) -> None:
+        self._connection, self._row_name = connection, row_name
 
     async def count_ids(self, ids: Sequence[CountedId]) -> dict[tuple[str, IdKind], tuple[int, int]]:
         """Two statements: insert or ignore the keys, then add the number of new ones to the totals."""
@@ -32,7 +32,7 @@ class SqlProjections:
         if not by_key:
             return {}
         statement = self._insert(seen).on_conflict_do_nothing().returning(seen.c.key)
-        new = await self._session().scalars(statement, [{"key": key} for key in by_key])
+        new = await self._connection().scalars(statement, [{"key": key} for key in by_key])
         return await self._add_to_totals(Counter(by_key[key] for key in new))
 
     async def load_evaluation(
@@ -40,15 +40,15 @@ class SqlProjections:
     ) -> tuple[EvaluationState, dict[str, CountedOutcome]]:
         """Two statements, whatever the size of the batch."""
         loop = self._row_name(loop)
-        state = await self._session().scalar(select(works.c.state).where(works.c.loop == loop))
+        state = await self._connection().scalar(select(works.c.state).where(works.c.loop == loop))
         ids = {key_of(loop, id): id for id in prediction_ids}
-        rows = await self._session().execute(select(outcomes).where(outcomes.c.key.in_(list(ids))))
+        rows = await self._connection().execute(select(outcomes).where(outcomes.c.key.in_(list(ids))))
         counted = {ids[row.key]: COUNTED.validate_json(row.known) for row in rows}
         return EvaluationState() if state is None else STATE.validate_json(state), counted
 
     async def save_evaluation(self, loop: str, evaluation: BatchEvaluation, champion: str, at: datetime) -> None:
         """One upsert for each table."""
-        session, now, loop = self._session(), time_text(at), self._row_name(loop)
+        now, loop = time_text(at), self._row_name(loop)
         await self._upsert(works, [{"loop": loop, "state": STATE.dump_json(evaluation.state).decode()}])
         counted = evaluation.counted.items()
         known = [{"key": key_of(loop, id), "known": COUNTED.dump_json(one).decode()} for id, one in counted]
@@ -60,7 +60,7 @@ class SqlProjections:
                  "champion": champion, "time": now}
                 for p in evaluation.points
             ]  # fmt: skip
-            await session.execute(self._insert(points).on_conflict_do_nothing(), rows)
+            await self._connection().execute(self._insert(points).on_conflict_do_nothing(), rows)
 
     async def add_timeline_entries(self, entries: Sequence[TimelineEntry]) -> None:
         """Insert or ignore by id, and count the new ones by kind."""
@@ -72,7 +72,7 @@ class SqlProjections:
             for e in {e.id: e for e in entries}.values()
         ]  # fmt: skip
         statement = self._insert(happenings).on_conflict_do_nothing(index_elements=["id"])
-        new = await self._session().execute(statement.returning(happenings.c.loop, happenings.c.kind), rows)
+        new = await self._connection().execute(statement.returning(happenings.c.loop, happenings.c.kind), rows)
         loops = {self._row_name(e.loop): e.loop for e in entries}
         await self._add_to_totals(Counter((loops[row.loop], f"{row.kind}s") for row in new))
 
@@ -85,7 +85,7 @@ class SqlProjections:
         )
         rows = [{"loop": self._row_name(loop), "kind": kind, "n": n} for (loop, kind), n in grown.items()]
         of = {(row["loop"], row["kind"]): key for row, key in zip(rows, grown, strict=True)}
-        result = await self._session().execute(upsert.returning(totals), rows)
+        result = await self._connection().execute(upsert.returning(totals), rows)
         return {(key := of[r.loop, r.kind]): (r.n - grown[key], r.n) for r in result}
 
     async def _save_lines(self, loop: str, evaluation: BatchEvaluation, now: str) -> None:
@@ -99,7 +99,7 @@ class SqlProjections:
             index_elements=[lines.c.loop, lines.c.line], set_={c: insert.excluded[c] for c in updated}
         )
         query = select(lines).where(lines.c.loop == loop, lines.c.line.in_(list(tallies)))
-        stored = {row.line: row for row in await self._session().execute(query)}
+        stored = {row.line: row for row in await self._connection().execute(query)}
         rows = [
             {
                 "loop": loop, "line": line, "rolling": _mean(by_line.get(line, (0, []))[1]),
@@ -107,7 +107,7 @@ class SqlProjections:
             }
             for line, tally in tallies.items()
         ]  # fmt: skip
-        await self._session().execute(upsert, rows)
+        await self._connection().execute(upsert, rows)
 
     async def _upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -115,11 +115,11 @@ class SqlProjections:
         insert = self._insert(table)
         keys = list(table.primary_key.columns)
         rest = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
-        await self._session().execute(insert.on_conflict_do_update(index_elements=keys, set_=rest), rows)
+        await self._connection().execute(insert.on_conflict_do_update(index_elements=keys, set_=rest), rows)
 
     def _insert(self, table: Table) -> sqlite.Insert:
         """SQLite's insert or PostgreSQL's: both know ON CONFLICT, the general one does not."""
-        if self._session().get_bind().dialect.name == "postgresql":
+        if self._connection().dialect.name == "postgresql":
             return postgresql.insert(table)  # type: ignore[return-value]  # the two have the same methods
         return sqlite.insert(table)
 

@@ -1,4 +1,4 @@
-"""What the endpoints read, each answer from a short session of its own."""
+"""What the endpoints read, each answer from a short snapshot of its own."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ class SqlMonitoringReader:
         return [{k: v for k, v in row._mapping.items() if k != "loop"} for row in reversed(rows)]
 
     async def _rows(self, query: Any) -> Sequence[Row[Any]]:
-        async with self._database.reading() as session:
-            return (await session.execute(query)).all()
+        async with self._database.reading() as reader:
+            return (await reader.execute(query)).all()

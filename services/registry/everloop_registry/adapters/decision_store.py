@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 import sqlalchemy as sql
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from everloop_registry import metrics
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import GENESIS, Loop
 from everloop_registry.domain.working_state import WorkingState
-from everloop_registry.tables import decisions, loops, to_micros, versions, working
+from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, GateDecided, LoopApplied, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.database import Database
 from everloop_shared.outbox import SqlUnitOfWork
+
+OF = sql.bindparam("of", type_=LOOP)
+LOCKED_LOOP = sql.select(loops).where(loops.c.loop == OF).with_for_update()
+WORKING_STATE = sql.select(working.c.state).where(working.c.loop == OF)
+NAMED = sql.bindparam("named", type_=versions.c.version.type)
+MODEL = sql.select(versions.c.model).where(versions.c.loop == OF, versions.c.version == NAMED)
+UPDATES = {table: sql.update(table).where(table.c.loop == OF) for table in (loops, working)}
+"""Statements of every batch, built once."""
 
 
 class RegistryUnitOfWork(SqlUnitOfWork):
@@ -57,13 +65,16 @@ class SqlDecisionStore:
     """The decision logs, in the open transaction of a unit of work; opening one locks the loop's row.
 
     An opened decision log is kept until the transaction ends, and its working state is written once, by
-    `write_working_states`: most events of a batch are about the same loop and change nothing else.
+    `write_working_states`: most events of a batch are about the same loop and change nothing else. What was committed
+    is kept beside its text, and is not parsed again where the row still holds that text.
     """
 
     def __init__(self, unit: SqlUnitOfWork) -> None:
         self._unit = unit
         self._opened: dict[str, DecisionLog] = {}
         self._held_back: set[str] = set()
+        self._folds: dict[str, tuple[str, Loop]] = {}
+        self._committed: dict[str, tuple[str, WorkingState]] = {}
 
     def discard(self) -> None:
         """Discard what was read and held back: a transaction begins, or a part of it was undone."""
@@ -73,8 +84,10 @@ class SqlDecisionStore:
         """Write the working states that were held back."""
         while self._held_back:
             loop = self._held_back.pop()
-            state = self._opened[loop].working.model_dump_json()
-            await _put(self._unit.session, working, loop, {"state": state})
+            working_state = self._opened[loop].working
+            text = working_state.model_dump_json()
+            await self._put(working, loop, {"state": text})
+            self._unit.call_after_commit(partial(self._committed.__setitem__, loop, (text, working_state)))
 
     async def open(self, loop: str, context: DecisionContext) -> DecisionLog:
         """The loop's decision log."""
@@ -83,73 +96,83 @@ class SqlDecisionStore:
         return DecisionLog(loop, context, state=known.state, head=known.head, working=known.working)
 
     async def _read(self, loop: str, context: DecisionContext) -> DecisionLog:
-        session = self._unit.session
-        row = (await session.execute(sql.select(loops).where(loops.c.loop == loop).with_for_update())).first()
-        stored = await session.scalar(sql.select(working.c.state).where(working.c.loop == loop))
+        of = {"of": loop}
+        row = (await self._unit.connection.execute(LOCKED_LOOP, of)).first()
+        stored = await self._unit.connection.scalar(WORKING_STATE, of)
         return DecisionLog(
             loop,
             context,
-            state=Loop.model_validate_json(row.state) if row else None,
+            state=self._fold(loop, row.state) if row else None,
             head=row.head if row else GENESIS,
-            working=WorkingState.model_validate_json(stored) if stored else WorkingState(),
+            working=self._working_state(loop, stored) if stored else WorkingState(),
         )
+
+    def _fold(self, loop: str, text: str) -> Loop:
+        known = self._folds.get(loop)
+        if known is None or known[0] != text:
+            known = self._folds[loop] = text, Loop.model_validate_json(text)
+        return known[1]
+
+    def _working_state(self, loop: str, text: str) -> WorkingState:
+        known = self._committed.pop(loop, None)  # it may be changed now, and is committed again or wrong
+        return known[1] if known and known[0] == text else WorkingState.model_validate_json(text)
 
     async def save(self, decision_log: DecisionLog) -> None:
         """Write decisions and fold; hold the working state back."""
         self._opened[decision_log.name] = decision_log
         self._held_back.add(decision_log.name)
-        session = self._unit.session
         if decision_log.decided:
-            await session.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
+            connection = self._unit.connection
+            await connection.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
             known = [d.data.model for d in decision_log.decided if isinstance(d, VersionRegistered)]
             if known:
                 rows = [{"loop": decision_log.name, "version": m.version, "model": m.model_dump_json()} for m in known]
-                await session.execute(sql.insert(versions), rows)
+                await connection.execute(sql.insert(versions), rows)
             known_json = decision_log.loop.model_dump_json(by_alias=True)
             state = {"head": decision_log.head, "state": known_json, "deleted": decision_log.loop.deleted}
-            await _put(session, loops, decision_log.name, state)
-            _count_after_commit(session, decision_log)
+            await self._put(loops, decision_log.name, state)
+            self._unit.call_after_commit(partial(_count, decision_log.loop, [d.type for d in decision_log.decided]))
+
+    async def _put(self, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
+        connection = self._unit.connection
+        if not (await connection.execute(UPDATES[table], {"of": loop, **values})).rowcount:
+            await connection.execute(sql.insert(table), {"loop": loop, **values})
 
     async def model(self, loop: str, version: str) -> ModelTrainedData | None:
         """A registered version."""
-        query = sql.select(versions.c.model).where(versions.c.loop == loop, versions.c.version == version)
-        found = await self._unit.session.scalar(query)
+        found = await self._unit.connection.scalar(MODEL, {"of": loop, "named": version})
         return ModelTrainedData.model_validate_json(found) if found else None
 
     async def is_judged(self, loop: str, version: str) -> bool:
         """Whether a registration or a refusal names it."""
         kinds = (VersionRegistered.type_name(), GateDecided.type_name())
         of = (decisions.c.loop == loop, decisions.c.subject == version, decisions.c.type.in_(kinds))
-        return await self._unit.session.scalar(sql.select(sql.literal(1)).where(*of).limit(1)) is not None
+        return await self._unit.connection.scalar(sql.select(sql.literal(1)).where(*of).limit(1)) is not None
 
     async def count_decided_since(self, loop: str, kind: type[Decided], moment: datetime) -> int:
         """Count rows."""
         of = (decisions.c.loop == loop, decisions.c.time_us > to_micros(moment), decisions.c.type == kind.type_name())
         count = sql.select(sql.func.count()).select_from(decisions).where(*of)
-        return int(await self._unit.session.scalar(count) or 0)
+        return int(await self._unit.connection.scalar(count) or 0)
 
     async def count_loops(self) -> tuple[int, int]:
         """Count rows."""
         ever = sql.func.count()
         deleted = sql.func.count().filter(loops.c.deleted)
-        row = (await self._unit.session.execute(sql.select(ever, deleted).select_from(loops))).one()
+        row = (await self._unit.connection.execute(sql.select(ever, deleted).select_from(loops))).one()
         return int(row[0] - row[1]), int(row[0])
 
     async def has_loop(self, loop: str) -> bool:
         """Whether there is a row."""
-        return await self._unit.session.scalar(sql.select(loops.c.loop).where(loops.c.loop == loop)) is not None
+        return await self._unit.connection.scalar(sql.select(loops.c.loop).where(loops.c.loop == loop)) is not None
 
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The specs of every revision."""
         of = (decisions.c.loop == loop, decisions.c.type == LoopApplied.type_name())
-        wires = await self._unit.session.scalars(sql.select(decisions.c.wire).where(*of).order_by(decisions.c.sequence))
+        wires = await self._unit.connection.scalars(
+            sql.select(decisions.c.wire).where(*of).order_by(decisions.c.sequence)
+        )
         return [LoopApplied.model_validate_json(wire).data.spec for wire in wires]
-
-
-async def _put(session: AsyncSession, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
-    done = await session.execute(sql.update(table).where(table.c.loop == loop).values(**values))
-    if not done.rowcount:  # type: ignore[attr-defined]
-        await session.execute(sql.insert(table).values(loop=loop, **values))
 
 
 def _to_row(decision: Decided) -> dict[str, Any]:
@@ -163,18 +186,13 @@ def _to_row(decision: Decided) -> dict[str, Any]:
     }
 
 
-def _count_after_commit(session: AsyncSession, decision_log: DecisionLog) -> None:
-    kinds, loop = [d.type for d in decision_log.decided], decision_log.loop
-
-    def count(_: object) -> None:
-        for kind in kinds:
-            metrics.DECISIONS.labels(loop.loop, kind).inc()
-        if loop.deleted:
-            for gauge in (metrics.CANDIDATE_SHARE, metrics.PINNED_LOOPS):
-                gauge.labels(loop.loop)  # created, as only an existing label can be removed
-                gauge.remove(loop.loop)
-            return
-        metrics.CANDIDATE_SHARE.labels(loop.loop).set(loop.share)
-        metrics.PINNED_LOOPS.labels(loop.loop).set(loop.pinned)
-
-    sql.event.listen(session.sync_session, "after_commit", count, once=True)
+def _count(loop: Loop, kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        metrics.DECISIONS.labels(loop.loop, kind).inc()
+    if loop.deleted:
+        for gauge in (metrics.CANDIDATE_SHARE, metrics.PINNED_LOOPS):
+            gauge.labels(loop.loop)  # created, as only an existing label can be removed
+            gauge.remove(loop.loop)
+        return
+    metrics.CANDIDATE_SHARE.labels(loop.loop).set(loop.share)
+    metrics.PINNED_LOOPS.labels(loop.loop).set(loop.pinned)

@@ -22,20 +22,20 @@ class SqlLoopReader:
 
     async def loops(self, deleted: bool = False) -> list[Loop]:
         """Every loop."""
-        async with self._database.reading() as session:
-            rows = await session.execute(sql.select(loops.c.loop, loops.c.state).where(loops.c.deleted == deleted))
+        async with self._database.reading() as reader:
+            rows = await reader.execute(sql.select(loops.c.loop, loops.c.state).where(loops.c.deleted == deleted))
             return [Loop.model_validate_json(row.state) for row in sorted(rows, key=lambda r: str(r.loop))]
 
     async def loop(self, name: str) -> Loop | None:
         """One loop."""
-        async with self._database.reading() as session:
-            state = await session.scalar(sql.select(loops.c.state).where(loops.c.loop == name))
+        async with self._database.reading() as reader:
+            state = await reader.scalar(sql.select(loops.c.state).where(loops.c.loop == name))
             return Loop.model_validate_json(state) if state else None
 
     async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
         """What instances serve in place of the champion."""
-        async with self._database.reading() as session:
-            stored = await session.scalar(sql.select(working.c.state).where(working.c.loop == name))
+        async with self._database.reading() as reader:
+            stored = await reader.scalar(sql.select(working.c.state).where(working.c.loop == name))
             return WorkingState.model_validate_json(stored).substitutes if stored else {}
 
     async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
@@ -45,16 +45,16 @@ class SqlLoopReader:
             query = query.where(decisions.c.time_us <= to_micros(until))
         if kind is not None:
             query = query.where(decisions.c.type == kind)
-        async with self._database.reading() as session:
-            return list(await session.scalars(query))
+        async with self._database.reading() as reader:
+            return list(await reader.scalars(query))
 
     async def dump(self) -> str:
         """All that is a fold of decisions, as canonical JSON: what a rebuild must give again."""
-        async with self._database.reading() as session:
+        async with self._database.reading() as reader:
             # sorted here, by code point: databases differ in how they order text
-            published = sorted(await session.execute(sql.select(decisions)), key=lambda r: (r.loop, r.sequence))
-            registered = sorted(await session.execute(sql.select(versions)), key=lambda r: (r.loop, r.version))
-            folds = sorted(await session.execute(sql.select(loops)), key=lambda r: str(r.loop))
+            published = sorted(await reader.execute(sql.select(decisions)), key=lambda r: (r.loop, r.sequence))
+            registered = sorted(await reader.execute(sql.select(versions)), key=lambda r: (r.loop, r.version))
+            folds = sorted(await reader.execute(sql.select(loops)), key=lambda r: str(r.loop))
             whole: dict[str, list[Any]] = {
                 "loops": [[r.head, json.loads(r.state)] for r in folds],
                 "versions": [[r.loop, json.loads(r.model)] for r in registered],

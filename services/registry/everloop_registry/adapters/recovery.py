@@ -74,7 +74,7 @@ class TopicRecovery:
         await self._unit.relay(engine)
         async with self._unit:
             for table in FOLD:
-                await self._unit.session.execute(sql.delete(table))
+                await self._unit.connection.execute(sql.delete(table))
         return await self.add_missing(engine)
 
     async def add_missing(self, reader: LogReader) -> RecoveryResult:
@@ -131,7 +131,7 @@ class TopicRecovery:
         """
         common = min(last_published, max(records))
         query = sql.select(decisions.c.time_us).where(decisions.c.loop == loop, decisions.c.sequence == common)
-        stored = await self._unit.session.scalar(query)
+        stored = await self._unit.connection.scalar(query)
         if common >= 0 and common in records and stored not in {to_micros(record.time) for record in records[common]}:
             raise Misconfigured(
                 f"decision {common} of {loop} is another in the database than on {Decided.topic.name}: the database "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp, log, log1p
+from operator import add
 
 from pydantic import BaseModel, Field
 
@@ -23,12 +25,22 @@ class BettingTest(BaseModel):
 
     def add(self, x: float) -> None:
         """Take in one value; it counts as the nearest in [-1, 1]."""
-        x = max(-1.0, min(1.0, x))
-        self.sums = [s + log1p(size * x) for s, size in zip(self.sums, BET_SIZES, strict=True)]
         self.outcomes += 1
+        if x:
+            self.sums[:] = map(add, self.sums, _gains(max(-1.0, min(1.0, x))))
+
+    def reaches(self, log_threshold: float) -> bool:
+        """Whether ln E is at least this; it is never above the best bet's, which is quicker to find."""
+        return max(self.sums) >= log_threshold and self.log_e >= log_threshold
 
     @property
     def log_e(self) -> float:
         """ln E: logsumexp of the bets' log wealth, less ln 7."""
         top = max(self.sums)
         return top + log(sum(exp(s - top) for s in self.sums)) - log(len(self.sums))
+
+
+@lru_cache(maxsize=1_000)
+def _gains(x: float) -> tuple[float, ...]:
+    """What a value adds to the log wealth of each bet; losses of classes differ by -1 or 1."""
+    return tuple(log1p(size * x) for size in BET_SIZES)

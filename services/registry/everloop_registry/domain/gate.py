@@ -148,10 +148,9 @@ class Gate(BaseModel):
         enough = min(ALARM_MIN_OUTCOMES, spec.min_outcomes) if self.epoch > 1 else spec.min_outcomes
         urgent = self.epoch > 1 and offset - self.alarm_offset <= URGENT_WINDOW_OFFSETS
         wins = [
-            GateWin(line, log_e, threshold, c.bet.outcomes, self.epoch + c.lost_rollouts, offset, urgent)
+            GateWin(line, c.bet.log_e, threshold, c.bet.outcomes, self.epoch + c.lost_rollouts, offset, urgent)
             for line, c in self.challengers.items()
-            if c.bet.outcomes >= enough
-            and (log_e := c.bet.log_e) >= (threshold := self.log_threshold(c, 1 - spec.confidence))
+            if c.bet.outcomes >= enough and c.bet.reaches(threshold := self.log_threshold(c, 1 - spec.confidence))
         ]
         return max(wins, key=lambda win: win.log_e, default=None)
 

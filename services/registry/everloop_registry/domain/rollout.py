@@ -123,7 +123,7 @@ def advance_rollout(decision_log: DecisionLog) -> None:
 def apply_guardrail(decision_log: DecisionLog) -> None:
     """Roll the candidate back once its logged predictions are shown to be worse than the champion's."""
     loop, bet = decision_log.loop, decision_log.working.guard
-    if loop.candidate is not None and bet.log_e >= -log(1 - loop.spec.gate.confidence):
+    if loop.candidate is not None and bet.reaches(-log(1 - loop.spec.gate.confidence)):
         reason = f"worse than the champion in {bet.outcomes} logged predictions, evidence e^{bet.log_e:.2f}"
         roll_back_candidate(decision_log, reason)
 
