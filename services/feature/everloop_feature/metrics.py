@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge
 
 DUPLICATES = Counter("everloop_feature_duplicates_total", "Observations dropped: their id came before.", ["loop"])
@@ -35,32 +37,38 @@ FORGOTTEN = Counter(
 )
 
 
+@cache
+def _series(counter: Counter, *labels: str) -> Counter:
+    """The series of these labels; to find it takes five times as long as to count."""
+    return counter.labels(*labels)
+
+
 class PrometheusMetrics:
     """The metrics of the handlers, for Prometheus."""
 
     def count_vector(self, loop: str) -> None:
         """A vector was computed."""
-        VECTORS.labels(loop).inc()
+        _series(VECTORS, loop).inc()
 
     def count_duplicate(self, loop: str) -> None:
         """An observation was dropped."""
-        DUPLICATES.labels(loop).inc()
+        _series(DUPLICATES, loop).inc()
 
     def count_id_taken(self, loop: str) -> None:
         """An observation came under the id of another one."""
-        IDS_TAKEN.labels(loop).inc()
+        _series(IDS_TAKEN, loop).inc()
 
     def count_outcome(self, loop: str, kind: str) -> None:
         """An outcome of a label or of feedback."""
-        OUTCOMES.labels(loop, kind).inc()
+        _series(OUTCOMES, loop, kind).inc()
 
     def count_unjoined(self, loop: str, reason: str) -> None:
         """A label or a prediction was given up."""
-        UNJOINED.labels(loop, reason).inc()
+        _series(UNJOINED, loop, reason).inc()
 
     def count_evicted_entity(self, loop: str) -> None:
         """An entity was evicted."""
-        FORGOTTEN.labels(loop).inc()
+        _series(FORGOTTEN, loop).inc()
 
     def set_joins(self, partition: int, table: str, count: int, size: int) -> None:
         """The size of a partition's table."""
