@@ -9,13 +9,17 @@ from everloop_schemas.serving import Shadow
 
 
 class FeaturesComputedData(Data, frozen=True, kw_only=True):
-    """The vector for one observation; `fingerprint` distinguishes it from another observation under the same id."""
+    """The vector for one observation; `fingerprint` distinguishes it from another observation under the same id.
+
+    The observation is number `applied` of its entity, in the order in which feature applied them.
+    """
 
     prediction_id: str
     entity: str
     features: Fields
     received: Timestamp
     fingerprint: str | None = None
+    applied: int | None = None
 
 
 class FeaturesComputed(DataEvent, frozen=True, kw_only=True, tag="feature.features_computed.v1"):

@@ -44,4 +44,6 @@ def _structs_of(cls: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
             waiting += [field.type for field in info.fields]
         elif isinstance(info, msgspec.inspect.VarTupleType):
             waiting.append(info.item_type)
+        elif isinstance(info, msgspec.inspect.UnionType):
+            waiting += info.types
     return found

@@ -37,12 +37,27 @@ class Shadow(Data, frozen=True, kw_only=True):
     probabilities: dict[str, float] | None = None
 
 
+class WindowsUsed(Data, frozen=True, kw_only=True):
+    """The state of the entity's windows from which the features of a prediction were computed.
+
+    It is feature's state after `applied` observations of the entity and, where `previous` is given (REST only), a chain
+    of REST observations on top of it: that of prediction `previous`, whose own `windows` name the one before it.
+    `source` is where feature's state came from: `stream` (feature computed the vector itself), `memory` (serving had
+    it), `feature` (read for this request), `new` (feature has no state of the entity, so that empty windows are right),
+    or `unread` (it could not be read in time: the windows began empty, although there may be a state).
+    """
+
+    applied: int
+    source: Literal["stream", "memory", "feature", "new", "unread"]
+    previous: str | None = None
+
+
 class PredictionMadeData(Data, frozen=True, kw_only=True):
     """Everything about one prediction: training learns from it and never recomputes it.
 
     `propensity` is the probability with which the split chose this version, `latency_ms` the time of the model.
     `door` is the way the observation came: the stream, or REST. `fingerprint` distinguishes the observation from
-    another one under the same id.
+    another one under the same id. `windows` is None where no feature of the loop has a window.
     """
 
     entity: str
@@ -57,6 +72,7 @@ class PredictionMadeData(Data, frozen=True, kw_only=True):
     door: Literal["stream", "rest"]
     shadows: tuple[Shadow, ...] = written(())
     fingerprint: str | None = None
+    windows: WindowsUsed | None = None
 
 
 class PredictionMade(DataEvent, frozen=True, kw_only=True, tag="serving.prediction_made.v1"):

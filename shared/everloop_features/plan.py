@@ -46,6 +46,11 @@ class FeaturePlan:
     span_points: int
     texts: frozenset[str] = frozenset()
 
+    @cached_property
+    def has_windows(self) -> bool:
+        """Whether a feature depends on earlier observations or labels of its entity."""
+        return bool(self.rings or self.spans or self.latest or self.uses_label)
+
     def find_misfit(self, features: Mapping[str, Scalar | None]) -> str | None:
         """Why a vector does not fit this plan; None where every value is missing or of its feature's type."""
         if not features.keys() <= self._name_set:

@@ -41,6 +41,7 @@ def build_features_event(event: EventReceived, entity: Entity, fingerprint: str,
             features=entity.features,
             received=event.data.received,
             fingerprint=fingerprint,
+            applied=entity.applied,
         ),
     )
 

@@ -47,6 +47,7 @@ def build_prediction_event(
             door=request.endpoint,
             shadows=result.shadows,
             fingerprint=request.fingerprint,
+            windows=request.windows,
         ),
     )
 

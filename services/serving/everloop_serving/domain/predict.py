@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.registry import BASELINE
-from everloop_schemas.serving import Role, Shadow
+from everloop_schemas.serving import Role, Shadow, WindowsUsed
 from everloop_serving.domain.served_loop import Predictor, ServedLoop
 from everloop_serving.domain.split import assign, role_of
 
@@ -21,7 +21,10 @@ REASON_LENGTH = 500
 
 
 class PredictionRequest(NamedTuple):
-    """What to predict from. `cause` is the id of the event that led to it, `fingerprint` the observation's digest."""
+    """What to predict from. `cause` is the id of the event that led to it, `fingerprint` the observation's digest.
+
+    `windows` is the state that the features were computed from; None where the loop has no windows.
+    """
 
     prediction_id: str
     entity: str
@@ -31,6 +34,7 @@ class PredictionRequest(NamedTuple):
     fingerprint: str | None
     endpoint: Endpoint
     traceparent: str | None = None
+    windows: WindowsUsed | None = None
 
 
 class VersionFailure(NamedTuple):

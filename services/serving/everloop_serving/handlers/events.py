@@ -11,6 +11,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_schemas.registry import LoopState
+from everloop_schemas.serving import WindowsUsed
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import LabelCountsByLoop
 from everloop_serving.domain.predict import PredictionRequest
@@ -54,7 +55,14 @@ class EventHandlers:
         if found := self.predictions.find(loop, data.prediction_id, data.fingerprint, "stream"):
             return [] if found.durable else [found.event]
         request = PredictionRequest(
-            data.prediction_id, data.entity, data.features, event.time, event.id, data.fingerprint, "stream"
+            data.prediction_id,
+            data.entity,
+            data.features,
+            event.time,
+            event.id,
+            data.fingerprint,
+            "stream",
+            windows=_windows_of(loop, event),
         )
         prediction = self.predictions.make(loop, request)
         self.recent.add(prediction, durable=False)
@@ -86,6 +94,14 @@ class EventHandlers:
             self.labels.add(event.loop, loop.life if loop else 1, event.data)
             self.labels.offsets[at.partition] = at.offset + 1
         return []
+
+
+def _windows_of(loop: ServedLoop, event: FeaturesComputed) -> WindowsUsed | None:
+    """The state from which feature computed a vector; None where the loop has no windows, or feature is older."""
+    applied = event.data.applied
+    if applied is None or not loop.plan.has_windows:
+        return None
+    return WindowsUsed(applied=applied - 1, source="stream")
 
 
 def _find_misfit(loop: ServedLoop, event: FeaturesComputed) -> str | None:
