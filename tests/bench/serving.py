@@ -41,7 +41,7 @@ async def _ours(settings: Settings, prefix: str) -> list[Sample]:
 async def _bare(settings: Settings, prefix: str) -> list[Sample]:
     folder, names = settings.folder / prefix, [prefix + FeaturesComputed.topic.name, prefix + PredictionMade.topic.name]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model").write_bytes(pickle.dumps(_pipeline()))
+    (folder / "model").write_bytes(pickle.dumps(pipeline()))
     async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.fill(FeaturesComputed.topic, stream.vectors(settings.serving_events))
         command = ["tests.bench.bare_kafka", "river", settings.bootstrap, prefix, *names, str(folder / "model")]
@@ -49,7 +49,8 @@ async def _bare(settings: Settings, prefix: str) -> list[Sample]:
             return await drained(subject, partial(bus.count, PredictionMade.topic), settings.serving_events)
 
 
-def _pipeline() -> object:
+def pipeline() -> object:
+    """The bare River pipeline after some outcomes."""
     model = preprocessing.StandardScaler() | linear_model.LogisticRegression()
     for outcome in stream.outcomes(1_000):
         model.learn_one(outcome.data.features, outcome.data.label)

@@ -16,6 +16,8 @@ class Settings:
     engine_events: int = 60_000
     feature_events: int = 12_000
     serving_events: int = 20_000
+    rest_requests: int = 20_000
+    rest_connections: tuple[int, ...] = (1, 32, 256)
     learner_outcomes: int = 20_000
     loop_observations: int = 10_000
     loop_window: int = 1_000
@@ -41,6 +43,8 @@ QUICK = Settings(
     engine_events=2_000,
     feature_events=600,
     serving_events=600,
+    rest_requests=400,
+    rest_connections=(1, 32),
     learner_outcomes=500,
     loop_observations=300,
     loop_window=100,
