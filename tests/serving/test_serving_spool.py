@@ -11,12 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from tests.builders.running import until
 from tests.tasks import cancel
 
-from everloop_schemas.envelope import Event, utc_time
+from everloop_schemas.catalogue import decode
+from everloop_schemas.envelope import utc_time
 from everloop_schemas.ingest import EventReceivedData
 from everloop_schemas.serving import ObservationReceived
 from everloop_serving.adapters.delivery import publish_spool
@@ -24,6 +26,7 @@ from everloop_serving.adapters.segments import segment_numbers, segment_path
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
 from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
+from everloop_shared.messaging.routes import EncodedEvent
 
 WRITER = """
 import asyncio, sys
@@ -71,12 +74,14 @@ class Bus:
         self.away = False
         self.refuses: set[str] = set()
 
-    async def publish(self, events: Sequence[Event]) -> None:
+    async def publish(self, encoded: Sequence[EncodedEvent]) -> None:
         """Take them, all or none."""
+        events = [decode(topic, value) for topic, _, value in encoded]
         if self.away:
             raise Unavailable("away")
         if self.refuses & {e.id for e in events}:
             raise InputRejected("too large")
+        assert [key for _, key, _ in encoded] == [e.key() for e in events]
         self.taken += [e.id for e in events]
 
 
@@ -147,6 +152,23 @@ async def test_a_restart_goes_on_after_what_was_published(tmp_path: Path) -> Non
     assert 0 < len(batch) < 20
     assert kept == [str(n) for n in range(len(batch), 20)]
     assert count == len(kept)
+
+
+async def test_records_of_earlier_releases_are_delivered_before_new_ones(tmp_path: Path) -> None:
+    bus = Bus()
+    old = [b"\n".join([event(n).encode(), event(n + 1).encode()]) for n in (0, 2)]
+    packed = [len(r).to_bytes(4, "big") + crc32(r).to_bytes(4, "big") + r for r in old]
+    segment_path(tmp_path, 0).write_bytes(b"".join(packed))
+    async with spool_in(tmp_path) as spool:
+        before = (spool.record_count, ids(spool))
+        spool.append([event(4), event(5)])
+
+        job = asyncio.create_task(publish_spool(spool, bus.publish))
+        await until(lambda: spool.record_count == 0)
+        await cancel(job)
+
+    assert before == (2, ["0", "1", "2", "3"])
+    assert bus.taken == ["0", "1", "2", "3", "4", "5"]
 
 
 async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_others(tmp_path: Path) -> None:

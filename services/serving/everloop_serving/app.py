@@ -69,7 +69,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
 
     async def publish_reports() -> None:
         await history.read_once()
-        await reports.publish_all(engine.publish)
+        await reports.publish_all(engine.publish_encoded)
 
     _set_gauges(spool, recent, entities, labels)
     service = Service(
@@ -79,7 +79,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
         resources=[child, state, spool, SpoolRecovery(spool, recent)],
         background=[
-            lambda: publish_spool(spool, engine.publish),
+            lambda: publish_spool(spool, engine.publish_encoded),
             publish_reports,
             lambda: state.save_often(settings.labels_save_s),
             lambda: loops.retry_failed(RETRY_FAILED_VERSIONS_S),

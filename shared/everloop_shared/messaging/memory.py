@@ -15,6 +15,7 @@ from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events
 from everloop_shared.messaging.routes import (
     CATCH_UP_POLL_S,
+    EncodedEvent,
     Headers,
     Partition,
     Position,
@@ -24,6 +25,7 @@ from everloop_shared.messaging.routes import (
     StartAt,
     UnitOfWork,
     checked,
+    encode,
 )
 
 BATCH_RECORDS = 500
@@ -101,8 +103,12 @@ class MemoryEngine:
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Append at once."""
+        await self.publish_encoded([encode(event) for event in events])
+
+    async def publish_encoded(self, events: Sequence[EncodedEvent]) -> None:
+        """Append at once."""
         for event in events:
-            await self.broker.append(event.topic.name, event.key(), event.encode())
+            await self.broker.append(*event)
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """Records with start <= offset < stop."""

@@ -38,6 +38,8 @@ class Position:
 Partition = tuple[str, int]
 """A topic's name, as in `Position`, and the number of the partition."""
 Headers = Sequence[tuple[str, bytes]]
+EncodedEvent = tuple[str, bytes, bytes]
+"""An event ready to be sent: the name of its topic without prefix, its key and its wire form."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,9 @@ class Engine(Publisher, LogReader, Protocol):
     and reading raise Unavailable.
     """
 
+    async def publish_encoded(self, events: Sequence[EncodedEvent]) -> None:
+        """As `publish`, for events of the service's own topics that were encoded before."""
+
     def consumer(
         self,
         routes: Sequence[Route | Source],
@@ -209,6 +214,11 @@ class EngineFactory(Protocol):
     """Makes the engine of a service; what a composition root is given, so that tests swap the broker."""
 
     def __call__(self, service: str) -> Engine: ...
+
+
+def encode(event: Event) -> EncodedEvent:
+    """The event, ready to be sent."""
+    return event.topic.name, event.key(), event.encode()
 
 
 @asynccontextmanager

@@ -14,9 +14,10 @@ from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
+from everloop_shared.messaging.routes import EncodedEvent, encode
 
 log = logging.getLogger(__name__)
-Publish = Callable[[Sequence[Event]], Awaitable[None]]
+Publish = Callable[[Sequence[EncodedEvent]], Awaitable[None]]
 BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
@@ -32,7 +33,7 @@ async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
         spool.advance(position, len(batch))
 
 
-async def publish_with_retries(events: Sequence[Event], publish: Publish) -> None:
+async def publish_with_retries(events: Sequence[EncodedEvent], publish: Publish) -> None:
     """Publish, with retries while the broker is away; an event that is refused for good is logged and left out."""
     failures = 0
     while True:
@@ -47,7 +48,8 @@ async def publish_with_retries(events: Sequence[Event], publish: Publish) -> Non
         failures += 1
         await asyncio.sleep(BACKOFF.pause_s(failures))
     if len(events) == 1:
-        log.error("event refused for good", extra={"id": events[0].id, "loop": events[0].loop, "reason": reason})
+        topic, key, _ = events[0]
+        log.error("event refused for good", extra={"topic": topic, "key": key.decode(), "reason": reason})
         return
     for event in events:
         await publish_with_retries([event], publish)
@@ -73,12 +75,12 @@ class VersionReports:
     """The states of this instance's versions that wait to be published. In memory only: a restart reports again."""
 
     def __init__(self, limit: int = 1_000) -> None:
-        self._waiting: deque[Event] = deque(maxlen=limit)
+        self._waiting: deque[EncodedEvent] = deque(maxlen=limit)
         self._added = asyncio.Event()
 
     def add(self, event: Event) -> None:
         """Queue a report; beyond the limit the oldest is dropped."""
-        self._waiting.append(event)
+        self._waiting.append(encode(event))
         self._added.set()
 
     async def publish_all(self, publish: Publish) -> None:

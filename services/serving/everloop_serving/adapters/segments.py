@@ -1,4 +1,4 @@
-"""The format of a spool file: records of length, checksum and events, one after the other."""
+"""The format of a spool file: records of length, checksum and encoded events, one after the other."""
 
 from __future__ import annotations
 
@@ -9,26 +9,50 @@ from pathlib import Path
 from zlib import crc32
 
 from everloop_schemas.catalogue import CLASSES
-from everloop_schemas.envelope import Event
+from everloop_shared.messaging.routes import EncodedEvent
 
 HEADER = struct.Struct(">II")
+"""The length and the checksum of what follows: a mark, then the events."""
+MARK = b"\x01"
+"""Distinguishes a record from those of releases that stored wire forms only, whose first character is a brace."""
+EVENT_HEADER = struct.Struct(">HHI")
+"""The lengths of an event's topic, key and wire form, which follow."""
 SUFFIX = ".spool"
 
 
-def pack(events: Sequence[bytes]) -> bytes:
+def pack(events: Sequence[EncodedEvent]) -> bytes:
     """Encoded events as one record: it is read back whole or not at all."""
-    payload = b"\n".join(events)
+    parts = [MARK]
+    for topic, key, value in events:
+        parts += (EVENT_HEADER.pack(len(topic), len(key), len(value)), topic.encode(), key, value)
+    payload = b"".join(parts)
     return HEADER.pack(len(payload), crc32(payload)) + payload
 
 
-def unpack(payload: bytes) -> list[Event]:
-    """The events of a record; raises ValueError for anything that is no event of Everloop."""
+def unpack(payload: bytes) -> list[EncodedEvent]:
+    """The events of a record, as they are sent; raises ValueError where it is none of Everloop."""
+    if not payload.startswith(MARK):
+        return _unpack_wire_forms(payload)
+    events, start, end = list[EncodedEvent](), len(MARK), len(payload)
+    while start < end:
+        topic_bytes, key_bytes, value_bytes = EVENT_HEADER.unpack_from(payload, start)
+        key = start + EVENT_HEADER.size + topic_bytes
+        value = key + key_bytes
+        topic = payload[start + EVENT_HEADER.size : key].decode()
+        start = value + value_bytes
+        events.append((topic, payload[key:value], payload[value:start]))
+    return events
+
+
+def _unpack_wire_forms(payload: bytes) -> list[EncodedEvent]:
+    """The events of a record of earlier releases, which stored their wire forms only, separated by line ends."""
     events = []
     for line in payload.split(b"\n"):
         kind = json.loads(line).get("type")
         if kind not in CLASSES:
             raise ValueError(f"no event: {kind!r}")
-        events.append(CLASSES[kind].decode(line))
+        cls = CLASSES[kind]
+        events.append((cls.topic.name, cls.decode(line).key(), line))
     return events
 
 

@@ -15,10 +15,12 @@ from types import TracebackType
 from typing import Self
 from zlib import crc32
 
+from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event
 from everloop_serving.adapters.segments import pack, records, segment_numbers, segment_path, unpack, whole_length
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
 from everloop_shared.errors import Misconfigured
+from everloop_shared.messaging.routes import EncodedEvent, encode
 
 log = logging.getLogger(__name__)
 POSITION = struct.Struct(">QQ")
@@ -53,7 +55,7 @@ class DiskSpool:
     ) -> None:
         self._folder, self._limit, self._segment_bytes, self._event_bytes = folder, limit, segment_bytes, event_bytes
         self._fsync, self._fsync_interval_s = fsync, fsync_interval_s
-        self._lock = self._file = self._position_file = -1
+        self._lock = self._file = self._reader = self._position_file = -1
         self._end = self._next = SpoolPosition(0, 0)
         self._written = self._synced = 0
         self._syncing = asyncio.Lock()
@@ -75,15 +77,15 @@ class DiskSpool:
             self._syncer.cancel()
         if self._file >= 0 and self._fsync != "none":
             os.fsync(self._file)
-        for descriptor in (self._file, self._position_file, self._lock):
+        for descriptor in (self._file, self._reader, self._position_file, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._lock = self._file = self._position_file = -1
+        self._lock = self._file = self._reader = self._position_file = -1
 
     def append(self, events: Sequence[Event]) -> None:
         """Store the events as one record, or raise SpoolFull, SpoolUnwritable or RecordTooLarge and store nothing."""
-        encoded = [event.encode() for event in events]
-        if (largest := max(map(len, encoded))) > self._event_bytes:
+        encoded = [encode(event) for event in events]
+        if (largest := max(len(value) for _, _, value in encoded)) > self._event_bytes:
             raise RecordTooLarge(f"the record would have {largest:,} bytes, {self._event_bytes:,} may be sent")
         record = pack(encoded)
         if self.bytes + len(record) > self._limit:
@@ -105,8 +107,10 @@ class DiskSpool:
             except OSError as e:
                 raise SpoolUnwritable(f"the prediction cannot be synced to disk: {e.strerror or e}") from e
 
-    def next(self) -> tuple[list[list[Event]], SpoolPosition]:
+    def next(self) -> tuple[list[list[EncodedEvent]], SpoolPosition]:
         """The next undelivered records, oldest first, and the position after them; none when all are delivered."""
+        if self._next == self._end:
+            return [], self._end
         while True:
             batch, position = self._batch()
             if batch or position.segment >= self._end.segment:
@@ -115,17 +119,24 @@ class DiskSpool:
 
     def advance(self, position: SpoolPosition, delivered: int) -> None:
         """Everything before `position`, `delivered` records, is published and not read again."""
-        self._next = position
-        self._delete_delivered()
+        before, self._next = self._next, position
         self.record_count = max(0, self.record_count - delivered)
-        self.bytes = self._bytes_left()
+        if position.segment == before.segment:
+            self.bytes -= position.offset - before.offset
+        else:
+            self._close_reader()
+            self._delete_delivered()
+            self.bytes = self._bytes_left()
         body = POSITION.pack(position.segment, position.offset)
         os.pwrite(self._position_file, body + crc32(body).to_bytes(4, "big"), 0)
 
     def undelivered(self) -> Iterator[Event]:
         """Every event that is not published yet, oldest first."""
         for payload in self._undelivered_records():
-            yield from _events(payload)
+            try:
+                yield from [decode(topic, value) for topic, _, value in _events(payload)]
+            except ValueError as e:
+                log.error("spool: an unreadable event is not remembered", extra={"reason": str(e)[:500]})
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +166,7 @@ class DiskSpool:
         path = segment_path(self._folder, position.segment)
         if path.exists() and path.stat().st_size > position.offset:
             log.error("spool: a file is damaged, its rest is left out", extra={"file": str(path)})
+            self._close_reader()
             path.replace(path.with_suffix(".torn"))
         following = next(n for n in segment_numbers(self._folder) if n > position.segment)
         self.advance(SpoolPosition(following, 0), 0)
@@ -219,8 +231,8 @@ class DiskSpool:
             except OSError as e:
                 log.error("spool: fsync failed", extra={"reason": str(e)})
 
-    def _batch(self) -> tuple[list[list[Event]], SpoolPosition]:
-        batch: list[list[Event]] = []
+    def _batch(self) -> tuple[list[list[EncodedEvent]], SpoolPosition]:
+        batch: list[list[EncodedEvent]] = []
         position = self._next
         for end, payload in self._payloads():
             position = SpoolPosition(position.segment, end)
@@ -230,15 +242,20 @@ class DiskSpool:
     def _payloads(self) -> Iterator[tuple[int, bytes]]:
         start = self._next.offset
         try:
-            with segment_path(self._folder, self._next.segment).open("rb") as file:
-                file.seek(start)
-                data = file.read(READ_BYTES)
-                found = list(records(data))
-                if not found and len(data) == READ_BYTES:
-                    found = list(records(data + file.read()))  # one record larger than a read
+            if self._reader < 0:
+                self._reader = os.open(segment_path(self._folder, self._next.segment), os.O_RDONLY)
+            data = os.pread(self._reader, READ_BYTES, start)
+            found = list(records(data))
+            if not found and len(data) == READ_BYTES:  # one record larger than a read
+                found = list(records(os.pread(self._reader, os.fstat(self._reader).st_size - start, start)))
         except FileNotFoundError:
             return
         yield from ((start + end, payload) for end, payload in found)
+
+    def _close_reader(self) -> None:
+        if self._reader >= 0:
+            os.close(self._reader)
+            self._reader = -1
 
     def _undelivered_records(self) -> Iterator[bytes]:
         for number in segment_numbers(self._folder):
@@ -251,7 +268,7 @@ class DiskSpool:
         return max(0, sum(sizes) - self._next.offset)
 
 
-def _events(payload: bytes) -> list[Event]:
+def _events(payload: bytes) -> list[EncodedEvent]:
     try:
         return unpack(payload)
     except ValueError as e:

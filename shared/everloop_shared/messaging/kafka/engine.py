@@ -17,7 +17,16 @@ from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.follower import HistoryReader
 from everloop_shared.messaging.kafka.producer import KafkaPublisher
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.routes import EngineFactory, Position, Routes, StartAt, UnitOfWork, checked
+from everloop_shared.messaging.routes import (
+    EncodedEvent,
+    EngineFactory,
+    Position,
+    Routes,
+    StartAt,
+    UnitOfWork,
+    checked,
+    encode,
+)
 from everloop_shared.settings import Settings
 
 AWAY_AFTER_S = 6.0
@@ -78,6 +87,12 @@ class KafkaEngine:
             raise Unavailable(self.state or "not started")
         if foreign := {event.topic for event in events} - self._ensured:
             await self._ensure(foreign, self.settings.delivery_timeout_s)
+        await self._publisher.publish([encode(event) for event in events])
+
+    async def publish_encoded(self, events: Sequence[EncodedEvent]) -> None:
+        """Return once the broker has all of them; their topics are this service's own, created at the start."""
+        if self._publisher is None:
+            raise Unavailable(self.state or "not started")
         await self._publisher.publish(events)
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:

@@ -19,12 +19,11 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     TopicAuthorizationFailedError,
 )
 
-from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
-from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES
+from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ CHUNK_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000
 CLOSE_TIMEOUT_S = 1.5
 """For each step of a stop, so that a stop without a broker still ends within the time for draining."""
-Encoded = tuple[str, bytes, bytes]
 
 
 class ProducerConnection:
@@ -126,14 +124,16 @@ class KafkaPublisher:
             return None
         return self._failure[0]
 
-    async def publish(self, events: Sequence[Event]) -> None:
+    async def publish(self, events: Sequence[EncodedEvent]) -> None:
         """Return once the broker has all of them."""
         started = time.perf_counter()
-        for chunk in _chunks([self._encoded(event) for event in events]):
+        for event in events:
+            _check_size(event)
+        for chunk in _chunks(events):
             await self._deliver(chunk)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
-            for topic, count in Counter(event.topic.name for event in events).items():
+            for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
     def shorten_deadlines(self) -> None:
@@ -151,16 +151,7 @@ class KafkaPublisher:
             await connection.close()
         await asyncio.gather(*self._discarding)
 
-    def _encoded(self, event: Event) -> Encoded:
-        topic, key, value = event.topic.name, event.key(), event.encode()
-        limit = (MAX_DEAD_LETTER_BYTES if topic.endswith(".dead_letter.v1") else MAX_MESSAGE_BYTES) - HEADROOM
-        if len(key) + len(value) > limit:
-            raise InputRejected(
-                f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} are allowed"
-            )
-        return topic, key, value
-
-    async def _deliver(self, chunk: Sequence[Encoded]) -> None:
+    async def _deliver(self, chunk: Sequence[EncodedEvent]) -> None:
         connection: ProducerConnection | None = None
         try:
             async with self._before_deadline():
@@ -192,7 +183,7 @@ class KafkaPublisher:
             finally:
                 self._deadlines.discard(deadline)
 
-    async def _send(self, connection: ProducerConnection, chunk: Sequence[Encoded]) -> None:
+    async def _send(self, connection: ProducerConnection, chunk: Sequence[EncodedEvent]) -> None:
         acks = []
         for topic, key, value in chunk:
             acks.append(
@@ -203,7 +194,7 @@ class KafkaPublisher:
         for ack in acks:
             ack.result()
 
-    def _make_room(self, connection: ProducerConnection, chunk: Sequence[Encoded]) -> None:
+    def _make_room(self, connection: ProducerConnection, chunk: Sequence[EncodedEvent]) -> None:
         size = sum(len(key) + len(value) for _, key, value in chunk)
         full = connection.unacked + len(chunk) > max(self._settings.max_unacked_events, len(chunk))
         if full or (connection.unacked and connection.unacked_bytes + size > MAX_UNACKED_BYTES):
@@ -242,9 +233,16 @@ class KafkaPublisher:
         return Unavailable(reason)
 
 
-def _chunks(encoded: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
+def _check_size(event: EncodedEvent) -> None:
+    topic, key, value = event
+    limit = (MAX_DEAD_LETTER_BYTES if topic.endswith(".dead_letter.v1") else MAX_MESSAGE_BYTES) - HEADROOM
+    if len(key) + len(value) > limit:
+        raise InputRejected(f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} are allowed")
+
+
+def _chunks(encoded: Sequence[EncodedEvent]) -> Iterator[Sequence[EncodedEvent]]:
     """Cut into chunks of at most 2,000 records and 4 MB, or one larger record."""
-    chunk, size = list[Encoded](), 0
+    chunk, size = list[EncodedEvent](), 0
     for record in encoded:
         length = len(record[1]) + len(record[2])
         if chunk and (len(chunk) >= CHUNK_RECORDS or size + length > CHUNK_BYTES):
