@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any
 
+from everloop_features.fingerprint import fingerprint as fingerprint
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
@@ -73,20 +73,6 @@ def check_fields(spec: LoopSpec, data: Any) -> Fields | list[FieldError]:
         if wrong := _missing_error(field) if value is None else _value_error(field, value):
             errors.append(FieldError(f"data.{name}", wrong))
     return errors[:ERRORS_LIMIT] or fields
-
-
-def fingerprint(entity: str, fields: Fields, time: datetime | None) -> str:
-    """The digest of an observation's content, 16 hex digits, which tells a duplicate from another under the same id.
-
-    1 and 1.0 are equal, and a missing field counts as none. `time` is None where the application sent none.
-    """
-    content = [(name, _comparable(fields[name])) for name in sorted(fields) if fields[name] is not None]
-    whole = repr((entity, content, None if time is None else time.timestamp()))
-    return blake2b(whole.encode(), digest_size=8).hexdigest()
-
-
-def _comparable(value: Scalar | None) -> Scalar | None:
-    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def adapt_fields(spec: LoopSpec, data: Fields) -> Fields | list[FieldError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOG_TOLERANCE = 2.0
@@ -43,4 +43,5 @@ def is_later(time: datetime, than: datetime, by_s: float) -> bool:
 
 def to_micros(time: datetime) -> int:
     """Microseconds since the epoch, exact, below zero before it."""
-    return (time - EPOCH) // timedelta(microseconds=1)
+    since = time - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -15,7 +15,7 @@ from everloop_feature.domain.admission import admit_label, admit_observation
 from everloop_feature.domain.entity import PAGE_IDS, Entity, id_hash, match_id
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_features import compile_features
-from everloop_features.observation import fingerprint
+from everloop_features.fingerprint import fingerprint
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved

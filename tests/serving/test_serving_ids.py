@@ -12,7 +12,7 @@ from msgspec.structs import replace
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing
 
-from everloop_features.observation import fingerprint
+from everloop_features.fingerprint import fingerprint
 from everloop_schemas.dead_letter import DEAD_LETTERS
 
 pytestmark = pytest.mark.app

@@ -121,9 +121,9 @@ def _why_not_joined(prediction: StoredPrediction, label: LabelReceived, loop: Ac
     A label without a time of its own is never too late: it is as old as its arrival, and its prediction is kept for
     `label.within` only.
     """
-    within = loop.spec.label
-    if has_own_time(label) and is_later(label.time, prediction.data.observed, within.within_s):
-        return LabelTooLate(f"late: of {label.time}, but labels may come within {within.within} of the observation")
+    if has_own_time(label) and is_later(label.time, prediction.data.observed, loop.label_within_s):
+        within = loop.spec.label.within
+        return LabelTooLate(f"late: of {label.time}, but labels may come within {within} of the observation")
     answer = prediction.data.prediction
     if label.data.correct is not None and not _can_be_label(loop, answer, prediction.revision):
         return NothingToLearn(f"the prediction {answer!r} is no label of the loop; send `label`")

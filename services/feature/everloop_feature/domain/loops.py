@@ -36,9 +36,14 @@ class ActiveLoop:
     earlier: Mapping[int, LoopSpec]
 
     @cached_property
-    def label_within_ms(self) -> int:
+    def label_within_s(self) -> float:
         """How long after an observation its label may come."""
-        return round(self.spec.label.within_s * 1000)
+        return self.spec.label.within_s
+
+    @cached_property
+    def label_within_ms(self) -> int:
+        """The same in milliseconds."""
+        return round(self.label_within_s * 1000)
 
     def is_earlier(self, revision: int) -> bool:
         """Whether a record carries a revision before the latest; revision 0 means that it carries none."""

@@ -13,7 +13,7 @@ from everloop_feature.errors import TimeOutOfBounds
 from everloop_feature.handlers.entity_table import EntityTable
 from everloop_feature.ports import Metrics
 from everloop_features.errors import IdTaken
-from everloop_features.observation import fingerprint
+from everloop_features.fingerprint import fingerprint
 from everloop_features.times import DEFAULT_TIME_LIMITS, LOG_TOLERANCE, TimeLimits
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import LabelJoined

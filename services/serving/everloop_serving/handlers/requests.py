@@ -10,7 +10,8 @@ from typing import Any
 from uuid import uuid4
 
 from everloop_features import State
-from everloop_features.observation import Observation, check_observation, fingerprint
+from everloop_features.fingerprint import fingerprint
+from everloop_features.observation import Observation, check_observation
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_learning.errors import LoopNotFound
 from everloop_schemas.envelope import Fields
