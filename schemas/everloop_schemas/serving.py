@@ -81,6 +81,7 @@ class PredictionMade(DataEvent, frozen=True, kw_only=True, tag="serving.predicti
     topic: ClassVar[Topic] = Topic(
         "serving.prediction_made.v1", owner="serving", keyed_by="loop/subject", retention_ms=30 * DAY_MS
     )
+    keeps_wire: ClassVar[bool] = True  # feature stores it until its label comes
     source: str = written("everloop/serving")
     data: PredictionMadeData
 
