@@ -14,7 +14,8 @@ from collections.abc import Callable
 from everloop_shared.errors import Misconfigured
 from everloop_shared.logging import configure_logging
 from everloop_shared.service import Service, cancel_all
-from everloop_shared.settings import PRIVATE_UMASK
+from everloop_shared.settings import PRIVATE_UMASK, Settings
+from everloop_shared.workers import Worker, WorkerSupervisor
 
 log = logging.getLogger(__name__)
 DRAIN_S = 10.0
@@ -43,6 +44,22 @@ def run(build: Callable[[], Service]) -> None:
     except Exception:
         log.exception("stopped by a failure")
         raise SystemExit(1) from None
+
+
+def run_workers(service: str, settings: Settings, count: int, build: Callable[[Worker], Service]) -> None:
+    """Run `count` processes of a service behind one port; exit status as of `run`."""
+    os.umask(PRIVATE_UMASK)
+    configure_logging(service, settings.log_level)
+    _tune_garbage_collector()
+    supervisor = WorkerSupervisor(
+        service, count, settings.host, settings.port, lambda worker: run(lambda: build(worker))
+    )
+    try:
+        status = supervisor.run()
+    except Misconfigured as e:
+        sys.stderr.write(f"everloop {service}: {e.detail}\n")
+        raise SystemExit(2) from None
+    raise SystemExit(status)
 
 
 class SuspensionGuard:

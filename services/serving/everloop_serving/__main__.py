@@ -1,18 +1,33 @@
-"""Runs serving as a process: `python -m everloop_serving`."""
+"""Runs serving as a process, or as several behind one port: `python -m everloop_serving`."""
 
 from __future__ import annotations
 
 from everloop_serving.app import build
 from everloop_serving.settings import ServingSettings
+from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.process import run
+from everloop_shared.process import run, run_workers
 from everloop_shared.service import Service
+from everloop_shared.workers import Worker
 
 
-def _build() -> Service:
+def _build(worker: Worker | None = None) -> Service:
     settings = ServingSettings.load("serving")
-    return build(settings, kafka_factory(settings))
+    if worker is not None:
+        settings = settings.of_worker(worker.number)
+    return build(settings, kafka_factory(settings), worker=worker)
+
+
+def _settings() -> ServingSettings | None:
+    try:
+        return ServingSettings.load("serving")
+    except Misconfigured:
+        return None  # `run` reports it
 
 
 if __name__ == "__main__":
-    run(_build)
+    settings = _settings()
+    if settings is None or settings.workers == 1:
+        run(_build)
+    else:
+        run_workers("serving", settings, settings.workers, _build)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from everloop_features.times import TimeLimits
@@ -27,19 +28,25 @@ from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.handlers.events import EventHandlers
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.handlers.requests import RequestHandlers
-from everloop_serving.settings import ServingSettings
+from everloop_serving.settings import WORKER_FOLDER, ServingSettings
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
+from everloop_shared.workers import Worker
 
 RETRY_FAILED_VERSIONS_S = 30.0
 
 
-def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
-    """The service. It owns a spool and a few small files below its folder, and answers requests without the others."""
-    folder, engine = settings.folder("serving"), connect("serving")
+def build(
+    settings: ServingSettings, connect: EngineFactory, clock: Clock = system_clock, worker: Worker | None = None
+) -> Service:
+    """The service. It owns a spool and a few small files below its folder, and answers requests without the others.
+
+    With `worker`, it is one of several processes behind one port.
+    """
+    folder, engine = settings.folder_of_worker(worker.number if worker else 0), connect("serving")
     counts, reports, labels = metrics.PrometheusMetrics(), VersionReports(), LabelCountsByLoop(settings.label_bytes)
     child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
     recent = RecentPredictions(settings.recent_predictions, settings.recent_bytes)
@@ -47,6 +54,7 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     loads = _version_loads(settings, folder, child, counts)
     loops = LoadedLoops(loads, labels, reports.add, instance=settings.instance, clock=clock)
     spool, history = _spool(settings, folder), _history(settings, recent, engine)
+    left = [_spool(settings, other) for other in _folders_without_worker(settings, worker)]
     predictions = Predictions(loops, recent, counts, clock, time.perf_counter)
 
     def registry_is_read() -> bool:
@@ -75,11 +83,11 @@ def build(settings: ServingSettings, connect: EngineFactory, clock: Clock = syst
     service = Service(
         name="serving",
         settings=settings,
-        endpoints=[HttpEndpoint("serving", settings, router(requests, settings, lambda: service.not_ready()))],
+        endpoints=[HttpEndpoint("serving", settings, router(requests, settings, lambda: service.not_ready()), worker)],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
-        resources=[child, state, spool, SpoolRecovery(spool, recent)],
+        resources=[child, state, spool, *left, *(SpoolRecovery(each, recent) for each in (*left, spool))],
         background=[
-            lambda: publish_spool(spool, engine.publish_encoded),
+            *(partial(publish_spool, each, engine.publish_encoded) for each in (spool, *left)),
             publish_reports,
             lambda: state.save_often(settings.labels_save_s),
             lambda: loops.retry_failed(RETRY_FAILED_VERSIONS_S),
@@ -127,6 +135,17 @@ def _spool(settings: ServingSettings, folder: Path) -> DiskSpool:
         fsync=settings.spool_fsync,
         fsync_interval_s=settings.spool_fsync_interval_s,
     )
+
+
+def _folders_without_worker(settings: ServingSettings, worker: Worker | None) -> list[Path]:
+    """The folders of workers that do not run any more, as there are fewer now: the first worker delivers their spools.
+
+    A repeated id finds the predictions in there at that worker only.
+    """
+    if worker is not None and worker.number > 0:
+        return []
+    running = {settings.folder_of_worker(number) for number in range(worker.count if worker else 1)}
+    return sorted(set(settings.folder("serving").glob(f"{WORKER_FOLDER}*")) - running)
 
 
 def _set_gauges(spool: DiskSpool, recent: RecentPredictions, entities: EntityStates, labels: LabelCountsByLoop) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from everloop_shared.settings import StoreSettings
 
+WORKER_FOLDER = "worker-"
+
 
 class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
+    workers: int = Field(1, ge=1, le=64, description="processes behind the port, each with its own spool and memory")
     recent_predictions: int = Field(
         20_000, ge=1, description="predictions remembered, so that a repeated id gets the same"
     )
@@ -35,3 +39,12 @@ class ServingSettings(StoreSettings):
     load_retry_s: float = Field(0.5, ge=0, description="seconds before the second attempt; doubles up to 10 s")
     load_wait_s: float = Field(2.0, ge=0, description="how long a request waits for a loop's first model, seconds")
     labels_save_s: float = Field(5.0, gt=0, description="seconds between two saves of the label statistics")
+
+    def of_worker(self, number: int) -> ServingSettings:
+        """The settings of one of several workers: each is an instance of its own, the first under the given name."""
+        return self if number == 0 else self.model_copy(update={"instance": f"{self.instance}.{number}"})
+
+    def folder_of_worker(self, number: int) -> Path:
+        """What a worker stores on disk; that of the first is the folder of a single process."""
+        folder = self.folder("serving")
+        return folder if number == 0 else folder / f"{WORKER_FOLDER}{number}"

@@ -21,6 +21,7 @@ MAX_PIPELINED_REQUESTS = 32
 MIN_PROGRESS_BYTES = 65_536
 """A client that reads fewer bytes of a response within `body_timeout_s` counts as one that does not read."""
 WANTED_FILE_DESCRIPTORS = 8192
+IDLE_DRAIN_S = 0.5  # a connection stays open for so long when the service stops: a request may be on its way on it
 _HOP_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
 
@@ -106,14 +107,14 @@ class LimitedConnection(HttpToolsProtocol):
 
     limiter: ClassVar[ConnectionLimiter]
     max_header_bytes: ClassVar[int]
-    phase = IDLE
-    since = 0.0
+    phase, since = IDLE, 0.0
     _address = ""
     _stalled_since: float | None = None
     _unsent_bytes = 0
     _parse_error = (400, "the request is not valid HTTP/1.1, or is ambiguous")
     """Status and reason that are answered if the parser or one of its callbacks raises."""
     _upgrade_requested = False
+    _drains = False
     _unprocessed_bytes = 0
     """Bytes given to the parser since a request was complete or a part of a body came out of it."""
 
@@ -164,6 +165,8 @@ class LimitedConnection(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self._use_absolute_form()
         super().on_headers_complete()
+        if self._drains:
+            self.cycle.keep_alive = False
         self.headers = []  # trailers go here, which are not used: the request keeps the headers it had
         self.phase = BODY
 
@@ -190,6 +193,18 @@ class LimitedConnection(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self.phase is COMPLETE:
             self.phase, self.since = IDLE, self.loop.time()
+
+    def shutdown(self) -> None:
+        """Close after the response to the request in progress, or to one that arrives within IDLE_DRAIN_S."""
+        self._drains = True
+        if self.phase in (BODY, COMPLETE):
+            super().shutdown()
+        else:
+            self.loop.call_later(IDLE_DRAIN_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.phase in (IDLE, HEADERS):
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the service writes."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -16,6 +17,7 @@ from everloop_shared.errors import Misconfigured
 from everloop_shared.http.app import create_app
 from everloop_shared.http.connections import ConnectionLimiter
 from everloop_shared.settings import Settings
+from everloop_shared.workers import Worker
 
 log = logging.getLogger(__name__)
 REQUEST_DRAIN_S = 3
@@ -23,6 +25,11 @@ REQUEST_DRAIN_S = 3
 LISTEN_BACKLOG = 2_048
 TICKS_PER_CHECK = 10
 """uvicorn ticks ten times a second; connections are checked once a second."""
+REJOIN_WAIT_S = 5.0
+"""A worker that was started again while others serve takes connections once it is ready, at the latest after this."""
+REJOIN_POLL_S = 0.02
+TAKE_OVER_EVERY_S = 0.05
+"""How often a worker accepts what waits at the sockets of others, which may be stopped, starting or stuck."""
 
 
 class HttpEndpoint:
@@ -30,8 +37,9 @@ class HttpEndpoint:
 
     name = "http"
 
-    def __init__(self, service: str, settings: Settings, router: APIRouter) -> None:
+    def __init__(self, service: str, settings: Settings, router: APIRouter, worker: Worker | None = None) -> None:
         self._service, self._settings, self._router = service, settings, router
+        self._worker = worker
         self._server: _Server | None = None
         self._serving: asyncio.Future[None] | None = None
         self.port = 0
@@ -42,7 +50,9 @@ class HttpEndpoint:
 
     async def start(self, health: Health) -> None:
         """Listen on the address of the settings; raises Misconfigured if it cannot be used."""
-        listener = _listen(self._service, self._settings)
+        worker = self._worker
+        listener = worker.listeners[worker.number] if worker else _listen(self._service, self._settings)
+        others = [each for each in worker.listeners if each is not listener] if worker else []
         host, self.port = listener.getsockname()[:2]
         log.info("listening", extra={"url": f"http://{host}:{self.port}"})
         connections = ConnectionLimiter(self._service, self._settings)
@@ -57,12 +67,14 @@ class HttpEndpoint:
             proxy_headers=False,
             timeout_graceful_shutdown=REQUEST_DRAIN_S,
         )
-        self._server = _Server(config, connections)
-        self._serving = asyncio.ensure_future(self._server.serve([listener]))
+        self._server = _Server(config, connections, others)
+        rejoins = health if worker and worker.rejoins else None
+        self._serving = asyncio.ensure_future(self._serve(self._server, listener, rejoins))
 
     def not_ready(self) -> str | None:
-        """None once uvicorn accepts connections."""
-        return None if self._server and self._server.started else "the HTTP endpoint is not started"
+        """None once uvicorn accepts connections, or will as soon as the rest of the service is ready."""
+        starts_last = self._worker is not None and self._worker.rejoins
+        return None if starts_last or (self._server and self._server.started) else "the HTTP endpoint is not started"
 
     async def ended(self) -> None:
         """Return when uvicorn has ended; raises what broke it."""
@@ -76,13 +88,58 @@ class HttpEndpoint:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
 
+    async def _serve(self, server: _Server, listener: socket.socket, rejoins: Health | None) -> None:
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + REJOIN_WAIT_S
+        while rejoins and rejoins.not_ready() and loop.time() < latest and not server.should_exit:
+            await asyncio.sleep(REJOIN_POLL_S)
+        await server.serve([listener])
+
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, as the process has its own, and with limits on connections."""
+    """uvicorn without its signal handlers, as the process has its own, and with limits on connections.
 
-    def __init__(self, config: uvicorn.Config, connections: ConnectionLimiter) -> None:
+    It accepts from `others`, the sockets of other workers, what these have not accepted.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, connections: ConnectionLimiter, others: Sequence[socket.socket] = ()
+    ) -> None:
         super().__init__(config)
-        self._connections = connections
+        self._connections, self._others = connections, others
+
+    async def main_loop(self) -> None:
+        """Serve until the exit is requested."""
+        taking_over = asyncio.ensure_future(self._take_over())
+        try:
+            await super().main_loop()
+        finally:
+            taking_over.cancel()
+
+    async def _take_over(self) -> None:
+        while self._others:
+            await asyncio.sleep(TAKE_OVER_EVERY_S)
+            await self._accept_from(self._others)
+
+    async def _accept_from(self, listeners: Sequence[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in listeners:
+            with suppress(OSError):  # none waits, or another worker was faster
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setblocking(False)
+                    await loop.connect_accepted_socket(self._protocol, connection)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what waits, which would be reset, and accept nothing more; end when all requests are answered."""
+        listeners = [*(sockets or ()), *self._others]
+        await self._accept_from(listeners)
+        await super().shutdown(listeners)
+
+    def _protocol(self) -> asyncio.Protocol:
+        create: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = create(self.config, self.server_state, self.lifespan.state)
+        return protocol
 
     async def on_tick(self, counter: int) -> bool:
         """Close overdue connections once a second."""
