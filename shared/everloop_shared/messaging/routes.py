@@ -143,6 +143,10 @@ StartAt = Callable[[str, int], Awaitable[int | None]]
 """The offset at which to start a partition (topic, partition) after its assignment; None continues at the commit."""
 
 
+KeyedRecord = tuple[int, bytes, bytes | None]
+"""Partition, key and value of a record that is no event; None is a tombstone."""
+
+
 class LogReader(Protocol):
     """Reads history: any part of any partition, without a consumer group."""
 
@@ -205,6 +209,12 @@ class Engine(Publisher, LogReader, Protocol):
         start_at: StartAt | None = None,
     ) -> RouteConsumer:
         """The consumer of these routes, not started."""
+
+    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> None:
+        """Write records of the service's own state to a topic that exists, in order within a partition.
+
+        Returns and raises as `publish` does.
+        """
 
     def ready(self) -> str | None:
         """None while the consumer is started and the broker answers, else the reason why not."""

@@ -11,10 +11,12 @@ from typing import Any
 
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings, new_app
+from everloop_shared.messaging.faust.delivery import BatchDelivery
 from everloop_shared.messaging.faust.keyed_group import KeyedGroupConsumer
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
+from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.routes import Consumer, Engine
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class FaustConsumer:
         self._groups = groups
         self._consumers: list[KeyedGroupConsumer] = []
         self._app: Any = None
+        self._delivery: BatchDelivery | None = None
         self._failure: asyncio.Future[BaseException] | None = None
         self._jobs: list[asyncio.Task[None]] = []
 
@@ -54,8 +57,10 @@ class FaustConsumer:
         app: Any = new_app(self.service, self._settings)
         self._app = app
         ledger = CrashLedger(self._settings.folder(self.service) / f"crashes-keyed-{self._settings.instance}.json")
+        gathering = BatchGathering(self._settings.gather_ms, self._settings.batch_size)
+        self._delivery = delivery = BatchDelivery(app, gathering)
         self._consumers = [
-            KeyedGroupConsumer(self.service, group, app, self._engine, self._settings, ledger, self.fail)
+            KeyedGroupConsumer(self.service, group, app, delivery, self._engine, self._settings, ledger, self.fail)
             for group in self._groups
         ]
         await ensure_topics(self._settings, [topic for consumer in self._consumers for topic in consumer.topics])
@@ -64,6 +69,7 @@ class FaustConsumer:
         app.finalize()
         for consumer in self._consumers:
             consumer.attach()
+        delivery.install()
         app.in_worker = True
         self._jobs = [asyncio.create_task(job) for job in (self._watch_recovery(), self._watch_app(), self._sweep())]
         recovered: asyncio.Future[Any] = asyncio.create_task(self._recover())
@@ -127,6 +133,8 @@ class FaustConsumer:
     async def _on_partitions_revoked(self, app: Any, *args: Any, **kwargs: Any) -> None:
         for consumer in self._consumers:
             await consumer.release_partitions()
+        if self._delivery:
+            self._delivery.release()
 
     async def _recover(self) -> None:
         await self._app.start()

@@ -9,22 +9,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError  # type: ignore[import-untyped]
-from faust.exceptions import ProducerSendError
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from faust.types import TP
 
 from everloop_schemas.envelope import FOREVER, Topic
-from everloop_shared.clock import log_time
-from everloop_shared.errors import InputRejected, Unavailable
+from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings
-from everloop_shared.messaging.faust.buffer import EventBuffer
+from everloop_shared.messaging.faust.buffer import RecordBuffer
+from everloop_shared.messaging.faust.delivery import BatchDelivery
 from everloop_shared.messaging.keyed.expiry import StreamTime, sweep
 from everloop_shared.messaging.keyed.groups import KeyedGroup
 from everloop_shared.messaging.keyed.state import Change
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
-from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.routes import Partition, Position, Publisher, Record
+from everloop_shared.messaging.routes import Engine, Partition, Record
 
 log = logging.getLogger(__name__)
 STALLED_AFTER_S = 30.0
@@ -42,33 +40,33 @@ class KeyedGroupConsumer:
         service: str,
         group: KeyedGroup,
         app: Any,
-        publisher: Publisher,
+        delivery: BatchDelivery,
+        engine: Engine,
         settings: FaustSettings,
         ledger: CrashLedger,
         fail: Callable[[BaseException], None],
     ) -> None:
-        self._group, self._app, self._publisher, self._settings, self._fail = group, app, publisher, settings, fail
+        self._group, self._app, self._delivery, self._engine = group, app, delivery, engine
+        self._settings, self._fail = settings, fail
         self._prefix = settings.topic_prefix
         name = f"{service}.{group.store.name}.changelog"
-        changelog = Topic(name, service, "loop/subject", FOREVER, compacted=True)
-        self.topics = [*[r.topic for r in group.routes], changelog]
+        self._changelog = Topic(name, service, "loop/subject", FOREVER, compacted=True)
+        self.topics = [*[r.topic for r in group.routes], self._changelog]
         self._topics = [r.topic.name for r in group.routes]
-        self._processor = Processor(service, group.routes, publisher, group.store, ledger)
-        self._buffer = EventBuffer(settings.batch_size)
-        self._gathering = BatchGathering(settings.gather_ms, settings.batch_size)
+        self._processor = Processor(service, group.routes, engine, group.store, ledger)
+        self._buffer = RecordBuffer(settings.batch_size)
         self._time = StreamTime(self._topics)
         self._in_batch = asyncio.Lock()
         self._query_at = 0.0
         self._moved: dict[Partition, tuple[int, float]] = {}
         self._stopping = False
-        self._changelog = self._prefix + name
         self._table = app.Table(
             group.store.name,
             partitions=settings.partitions,
             key_type=bytes,
             value_type=bytes,
             changelog_topic=app.topic(
-                self._changelog,
+                self._prefix + name,
                 key_type=bytes,
                 value_type=bytes,
                 internal=True,
@@ -82,8 +80,10 @@ class KeyedGroupConsumer:
         app.agent(source, name=f"{service}.{group.store.name}")(self._run)
 
     def attach(self) -> None:
-        """Attach the table to the group's store."""
-        self._group.store.attach(self._publisher, self._table.data.data, self._append)
+        """Attach the table to the group's store, and the buffer to the topics."""
+        self._group.store.attach(self._engine, self._table.data.data, self._append)
+        for topic in self._topics:
+            self._delivery.deliver(self._prefix + topic, topic, self._buffer)
         self._table.data.apply_changelog_batch = self._restore
 
     def _restore(self, events: Sequence[Any], **_: Any) -> None:
@@ -101,25 +101,12 @@ class KeyedGroupConsumer:
                 self._table.data._key_partition[name] = partition
 
     async def _append(self, changes: Sequence[Change]) -> None:
-        """Write changes to the changelog, in order per partition; returns once the broker has acknowledged them.
-
-        Uses the producer directly: a topic's `send` yields three times per record, so that no batches would form.
-        """
-        producer = await self._app.maybe_start_producer()
-        try:
-            sent = [
-                await producer.send(self._changelog, key, value, partition, None, None)
-                for partition, key, value in changes
-            ]
-            await asyncio.gather(*sent)
-        except (ProducerSendError, KafkaError) as e:
-            if isinstance(e.__cause__ or e, MessageSizeTooLargeError):
-                raise InputRejected(f"the state does not fit a record: {e}") from e
-            raise Unavailable(f"the changelog cannot be written: {e!r}") from e
+        """Write changes to the changelog, in order per partition; returns once the broker has acknowledged them."""
+        await self._engine.append(self._changelog, changes)
         self._register_keys(changes)
 
     async def _on_recover(self) -> None:
-        self._buffer.clear()
+        self._buffer.open()
         self._group.store.finish_restore(range(self._settings.partitions))
         self._time = StreamTime(self._topics)
         self._moved.clear()
@@ -127,46 +114,43 @@ class KeyedGroupConsumer:
             self._group.on_restored()
 
     async def _run(self, stream: Any) -> None:
+        """Handle what is delivered; the agent's stream stays empty, and makes Faust subscribe to the topics."""
         try:
-            self._buffer.open(stream)
             while not self._stopping:
-                await self._gathering.pause()
-                await self._buffer.fill()
+                await self._buffer.wait()
                 async with self._in_batch:
-                    await self._process_batch(stream)
+                    await self._process_batch()
         except asyncio.CancelledError:
             raise
         except Exception as e:
             self._fail(e)
-        finally:
-            self._buffer.close()
 
-    async def _process_batch(self, stream: Any) -> None:
+    async def _process_batch(self) -> None:
         taken = await self._take_in_order(self._buffer.take())
-        self._gathering.record_batch(sum(map(len, taken.values())))
         if not taken or self._stopping:
             return
-        records = {self._partition(tp): [self._record(tp, e.message) for e in events] for tp, events in taken.items()}
-        progress = await self._processor.process(records)
-        for tp, events in taken.items():
-            upto = progress.next_offsets.get(self._partition(tp), -1)
-            done = [e for e in events if e.message.offset < upto]
-            for event in done:
-                await stream.ack(event)
-                self._time.advance(self._record(tp, event.message).at)
-            self._buffer.done(tp, len(done), progress.backoff_s.get(self._partition(tp), 0.0))
+        progress = await self._processor.process({self._partition(tp): records for tp, records in taken.items()})
+        for tp, records in taken.items():
+            partition = self._partition(tp)
+            upto = progress.next_offsets.get(partition, -1)
+            done = [record.at for record in records if record.at.offset < upto]
+            for at in done:
+                self._time.advance(at)
+            if done:
+                self._delivery.handled(tp, done[-1].offset + 1)
+            self._buffer.done(tp, len(done), progress.backoff_s.get(partition, 0.0))
         if progress.failure:
             raise progress.failure
 
-    async def _take_in_order(self, taken: dict[TP, list[Any]]) -> dict[TP, list[Any]]:
-        """The events that may be handled now: an interrupted batch continues in the order in which it began."""
+    async def _take_in_order(self, taken: dict[TP, list[Record]]) -> dict[TP, list[Record]]:
+        """The records that may be handled now: an interrupted batch continues in the order in which it began."""
         allowed = {}
-        for tp, events in taken.items():
-            next_topic = self._next_in_order(tp.partition, self._partition(tp)[0], events[0].message.offset)
+        for tp, records in taken.items():
+            next_topic = self._next_in_order(tp.partition, self._partition(tp)[0], records[0].at.offset)
             if next_topic is None:
-                allowed[tp] = events
+                allowed[tp] = records
             elif next_topic[0] == self._partition(tp)[0]:
-                allowed[tp] = [e for e in events if e.message.offset <= next_topic[1]]
+                allowed[tp] = [r for r in records if r.at.offset <= next_topic[1]]
             else:
                 self._buffer.put_aside(tp)
                 await self._skip_if_deleted(*next_topic, tp.partition)
@@ -195,18 +179,12 @@ class KeyedGroupConsumer:
     def _partition(self, tp: TP) -> Partition:
         return tp.topic.removeprefix(self._prefix), tp.partition
 
-    def _record(self, tp: TP, message: Any) -> Record:
-        topic, partition = self._partition(tp)
-        timestamp = log_time(int((message.timestamp or 0) * 1000))
-        at = Position(topic, partition, message.offset, timestamp, len(message.value or b""))
-        return Record(at, message.key, message.value)
-
     async def release_partitions(self) -> None:
         """Partitions are revoked: finish the current batch; the rest is consumed again from the commit."""
         try:
             async with asyncio.timeout(self._settings.session_timeout_s / 2):
                 async with self._in_batch:
-                    self._buffer.clear(closed=True)
+                    self._buffer.close()
         except TimeoutError:
             self._fail(Unavailable("the partitions are revoked before the current batch is finished"))
         finally:

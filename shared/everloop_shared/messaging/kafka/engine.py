@@ -20,6 +20,7 @@ from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.routes import (
     EncodedEvent,
     EngineFactory,
+    KeyedRecord,
     Position,
     Routes,
     StartAt,
@@ -94,6 +95,12 @@ class KafkaEngine:
         if self._publisher is None:
             raise Unavailable(self.state or "not started")
         await self._publisher.publish(events)
+
+    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> None:
+        """Return once the broker has all of these records, in order within a partition; they share a producer."""
+        if self._publisher is None:
+            raise Unavailable(self.state or "not started")
+        await self._publisher.append([(topic.name, partition, key, value) for partition, key, value in records])
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events of one partition with start <= offset < stop, in order."""

@@ -9,9 +9,10 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     KafkaConnectionError,
     KafkaError,
@@ -34,6 +35,8 @@ CHUNK_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000
 CLOSE_TIMEOUT_S = 1.5
 """For each step of a stop, so that a stop without a broker still ends within the time for draining."""
+PlacedRecord = tuple[str, int, bytes, bytes | None]
+"""Topic without prefix, partition, key and value; a value of None is a tombstone."""
 
 
 class ProducerConnection:
@@ -60,21 +63,37 @@ class ProducerConnection:
             traceback.clear_frames(e.__traceback__)  # when cancelled, aiokafka leaves a connection open in there
             raise
 
-    async def send(self, topic: str, partition: int, key: bytes, value: bytes) -> asyncio.Future[Any]:
-        """Send one record; the future is done at its ack. May wait while the partition's batch is full."""
-        future: asyncio.Future[Any] = await self._producer.send(topic, value, key, partition)
-        size = len(key) + len(value)
-        self.unacked += 1
-        self.unacked_bytes += size
+    async def send(self, prefix: str, records: Sequence[PlacedRecord]) -> list[asyncio.Future[Any]]:
+        """Add all records to the batches of their partitions at once; each future is done at the acks of one batch.
 
-        def acked(done: asyncio.Future[Any]) -> None:
-            self.unacked -= 1
-            self.unacked_bytes -= size
-            if not done.cancelled():
-                done.exception()  # retrieved here, because the sender may no longer wait
+        aiokafka's own `send` makes a future for each record and yields in between, so that the first record leaves
+        alone. A batch that is full waits behind the one before, in order.
+        """
+        for topic in {record[0] for record in records}:
+            await self._producer.client._wait_on_metadata(prefix + topic)
+        batches = self._producer._message_accumulator
+        if batches._exception is not None:
+            raise KafkaConnectionError(f"the producer has failed: {batches._exception!r}")
+        if batches._closed:
+            raise KafkaConnectionError("the producer is closed")
+        waiting: dict[asyncio.Future[Any], list[int]] = {}
+        for topic, partition, key, value in records:
+            counted = waiting.setdefault(
+                _append(batches, TopicPartition(prefix + topic, partition), key, value), [0, 0]
+            )
+            counted[0] += 1
+            counted[1] += len(key) + len(value or b"")
+        for future, (count, size) in waiting.items():
+            self.unacked += count
+            self.unacked_bytes += size
+            future.add_done_callback(partial(self._acked, count, size))
+        return list(waiting)
 
-        future.add_done_callback(acked)
-        return future
+    def _acked(self, count: int, size: int, done: asyncio.Future[Any]) -> None:
+        self.unacked -= count
+        self.unacked_bytes -= size
+        if not done.cancelled():
+            done.exception()  # retrieved here, because the sender may no longer wait
 
     async def close(self) -> None:
         """Deliver what is left and close."""
@@ -129,12 +148,16 @@ class KafkaPublisher:
         started = time.perf_counter()
         for event in events:
             _check_size(event)
-        for chunk in _chunks(events):
-            await self._deliver(chunk)
+        await self.append([(topic, self._partition_for(key), key, value) for topic, key, value in events])
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
             for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
+
+    async def append(self, records: Sequence[PlacedRecord]) -> None:
+        """Return once the broker has all of these records, in this order within a partition."""
+        for chunk in _chunks(records):
+            await self._deliver(chunk)
 
     def shorten_deadlines(self) -> None:
         """The process is stopping: from now on, and for calls in progress, wait at most 1.5 s for acks."""
@@ -151,7 +174,7 @@ class KafkaPublisher:
             await connection.close()
         await asyncio.gather(*self._discarding)
 
-    async def _deliver(self, chunk: Sequence[EncodedEvent]) -> None:
+    async def _deliver(self, chunk: Sequence[PlacedRecord]) -> None:
         connection: ProducerConnection | None = None
         try:
             async with self._before_deadline():
@@ -183,19 +206,15 @@ class KafkaPublisher:
             finally:
                 self._deadlines.discard(deadline)
 
-    async def _send(self, connection: ProducerConnection, chunk: Sequence[EncodedEvent]) -> None:
-        acks = []
-        for topic, key, value in chunk:
-            acks.append(
-                await connection.send(self._settings.topic_prefix + topic, self._partition_for(key), key, value)
-            )
+    async def _send(self, connection: ProducerConnection, chunk: Sequence[PlacedRecord]) -> None:
+        acks = await connection.send(self._settings.topic_prefix, chunk)
         metrics.UNACKED.labels(self._service).set(connection.unacked)
         await asyncio.wait(acks)
         for ack in acks:
             ack.result()
 
-    def _make_room(self, connection: ProducerConnection, chunk: Sequence[EncodedEvent]) -> None:
-        size = sum(len(key) + len(value) for _, key, value in chunk)
+    def _make_room(self, connection: ProducerConnection, chunk: Sequence[PlacedRecord]) -> None:
+        size = sum(map(_size, chunk))
         full = connection.unacked + len(chunk) > max(self._settings.max_unacked_events, len(chunk))
         if full or (connection.unacked and connection.unacked_bytes + size > MAX_UNACKED_BYTES):
             raise Overloaded(f"{connection.unacked:,} events already wait for the broker's acks")
@@ -240,11 +259,11 @@ def _check_size(event: EncodedEvent) -> None:
         raise InputRejected(f"an event of {topic} has {len(key) + len(value):,} bytes; at most {limit:,} are allowed")
 
 
-def _chunks(encoded: Sequence[EncodedEvent]) -> Iterator[Sequence[EncodedEvent]]:
+def _chunks(records: Sequence[PlacedRecord]) -> Iterator[Sequence[PlacedRecord]]:
     """Cut into chunks of at most 2,000 records and 4 MB, or one larger record."""
-    chunk, size = list[EncodedEvent](), 0
-    for record in encoded:
-        length = len(record[1]) + len(record[2])
+    chunk, size = list[PlacedRecord](), 0
+    for record in records:
+        length = _size(record)
         if chunk and (len(chunk) >= CHUNK_RECORDS or size + length > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
@@ -252,3 +271,19 @@ def _chunks(encoded: Sequence[EncodedEvent]) -> Iterator[Sequence[EncodedEvent]]
         size += length
     if chunk:
         yield chunk
+
+
+def _size(record: PlacedRecord) -> int:
+    _, _, key, value = record
+    return len(key) + len(value or b"")
+
+
+def _append(batches: Any, tp: TopicPartition, key: bytes, value: bytes | None) -> asyncio.Future[Any]:
+    """Add one record to the last batch of its partition, or to a new one; returns the future of the batch's ack."""
+    pending = batches._batches.get(tp)
+    batch = pending[-1] if pending else batches._append_batch(batches.create_builder(), tp)
+    if batch._builder.append(timestamp=None, key=key, value=value) is None:
+        batch = batches._append_batch(batches.create_builder(), tp)
+        batch._builder.append(timestamp=None, key=key, value=value)
+    future: asyncio.Future[Any] = batch.future
+    return future

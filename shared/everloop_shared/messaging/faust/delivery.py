@@ -1,0 +1,97 @@
+"""Passes what Faust fetches to our buffers by the batch, beside its layers for single messages (decision 0158)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from faust.types import TP
+
+from everloop_shared.clock import log_time
+from everloop_shared.messaging.faust.buffer import RecordBuffer
+from everloop_shared.messaging.processing.gathering import BatchGathering
+from everloop_shared.messaging.routes import Position, Record
+
+PARTIAL_POLL_S = 0.02
+"""How long a poll waits that leaves out partitions whose buffer is full; they may have room again by then."""
+
+
+class BatchDelivery:
+    """Delivers the records of our source topics to their buffers, and tells Faust which offsets to commit.
+
+    Faust's own way is a task, an event, a queue and an acknowledgement for each record, which cost as much as handling
+    it. Faust still owns the group, the polls, the commits and the recovery; of what it polls it sees only what is not
+    ours, the changelogs. Our records are handled in order within a partition, so that one offset says what is done.
+    """
+
+    def __init__(self, app: Any, gathering: BatchGathering) -> None:
+        self._app, self._gathering = app, gathering
+        self._buffers: dict[str, tuple[str, RecordBuffer]] = {}
+        self._handled: dict[TP, int] = {}
+        self._poll: Any = None
+
+    def deliver(self, topic: str, name: str, buffer: RecordBuffer) -> None:
+        """Deliver the records of `topic`, which is called `name` in positions, to this buffer."""
+        self._buffers[topic] = name, buffer
+
+    def install(self) -> None:
+        """Take the place of the app's consumer's own delivery; call it before the app starts."""
+        consumer = self._app.consumer
+        self._poll = consumer._getmany
+        consumer._getmany = self._getmany
+        consumer._filter_tps_with_pending_acks = lambda topics=None: list(self._handled)
+        consumer._filter_committable_offsets = self._committable
+        consumer.verify_event_path = lambda now, tp: None  # it would miss the events; `stalled` watches our own
+
+    def handled(self, tp: TP, next_offset: int) -> None:
+        """The partition is handled up to here: its next commit may say so."""
+        self._handled[tp] = max(next_offset, self._handled.get(tp, 0))
+
+    def release(self) -> None:
+        """The partitions are revoked: forget how far they are handled, as another replica may own them next."""
+        self._handled.clear()
+
+    def _committable(self, tps: Iterable[TP]) -> dict[TP, int]:
+        should_commit = self._app.consumer._should_commit
+        return {tp: self._handled[tp] for tp in tps if tp in self._handled and should_commit(tp, self._handled[tp])}
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[Any, Sequence[Any]]:
+        """Poll; deliver what is ours, and return the rest."""
+        await self._gathering.pause()
+        consumer = self._app.consumer
+        wanted = {tp for tp in active_partitions or () if not self._is_full_for(tp)}
+        if active_partitions and not wanted:
+            await asyncio.sleep(PARTIAL_POLL_S)
+            return {}
+        if len(wanted) < len(active_partitions or ()):
+            timeout = PARTIAL_POLL_S
+        polled: Mapping[Any, Sequence[Any]] = await self._poll(wanted, timeout)
+        if not polled or not consumer.flow_active:
+            return polled  # without flow Faust seeks back to the commits
+        self._gathering.record_batch(sum(map(len, polled.values())))
+        active = consumer._get_active_partitions()
+        rest = {}
+        for tp, records in polled.items():
+            if tp.topic not in self._buffers:
+                rest[tp] = records
+            elif tp in active:
+                self._deliver(TP(tp.topic, tp.partition), records)
+        return rest
+
+    def _is_full_for(self, tp: TP) -> bool:
+        return tp.topic in self._buffers and self._buffers[tp.topic][1].is_full_for(tp)
+
+    def _deliver(self, tp: TP, polled: Sequence[Any]) -> None:
+        """Put records into their buffer, but those that were delivered before."""
+        read_offsets = self._app.consumer._read_offset
+        start = read_offsets[tp] or 0
+        name, buffer = self._buffers[tp.topic]
+        records = [_record(name, r) for r in polled if r.offset >= start]
+        if records and buffer.add(tp, records):
+            read_offsets[tp] = records[-1].at.offset + 1
+
+
+def _record(topic: str, r: Any) -> Record:
+    at = Position(topic, r.partition, r.offset, log_time(r.timestamp), len(r.value or b""))
+    return Record(at, r.key, r.value, r.headers)
