@@ -59,12 +59,12 @@ class BatchDelivery:
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[Any, Sequence[Any]]:
         """Poll; deliver what is ours, and return the rest."""
         await self._gathering.pause()
-        consumer = self._app.consumer
-        wanted = {tp for tp in active_partitions or () if not self._is_full_for(tp)}
-        if active_partitions and not wanted:
+        consumer, active = self._app.consumer, active_partitions or set()
+        wanted = {tp for tp in active if not self._is_full_for(tp)}
+        if not wanted:  # which aiokafka would take for all partitions
             await asyncio.sleep(PARTIAL_POLL_S)
             return {}
-        if len(wanted) < len(active_partitions or ()):
+        if len(wanted) < len(active):
             timeout = PARTIAL_POLL_S
         polled: Mapping[Any, Sequence[Any]] = await self._poll(wanted, timeout)
         if not polled or not consumer.flow_active:

@@ -16,8 +16,8 @@ from everloop_shared.settings import Settings
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"
 FETCH_BYTES = 1024 * 1024
 """Fetched ahead per partition; one larger record is fetched as well."""
-FETCH_MAX_WAIT_MS = 100
-"""aiokafka sends one fetch at a time per broker: a fetch of idle partitions delays all others by so long."""
+FETCH_MAX_WAIT_MS = 500
+"""How long a fetch of all partitions waits for the first record (`fetching.PatientFetcher`)."""
 
 
 class ClientConfig(BaseModel):

@@ -26,14 +26,16 @@ from everloop_shared.settings import Settings
 READ_TIMEOUT_S = 30.0
 """A read of history fails when nothing arrives for so long."""
 POLL_MS = 200
+HISTORY_MAX_WAIT_MS = 50
+"""How long a fetch of history waits at the end of the log; the next read waits for it."""
 
 
-def _consumer(service: str, settings: Settings) -> Any:
+def _consumer(service: str, settings: Settings, fetch_max_wait_ms: int = FETCH_MAX_WAIT_MS) -> Any:
     return AIOKafkaConsumer(
         **client_settings(settings, service),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        fetch_max_wait_ms=fetch_max_wait_ms,
         max_partition_fetch_bytes=FETCH_BYTES,
     )
 
@@ -154,12 +156,16 @@ class HistoryReader:
         async with self._lock, _as_unavailable():
             consumer = await self._connected()
             consumer.assign([tp])
-            stop = min(stop, (await consumer.end_offsets([tp]))[tp])
-            if start >= stop:
-                return []
-            consumer.seek(tp, start)
-            async for records in read_until(consumer, tp, stop):
-                found += decode_events([_record(topic, r) for r in records])
+            consumer.pause(tp)  # until we know where to begin, and once we have what we want
+            try:
+                stop = min(stop, (await consumer.end_offsets([tp]))[tp])
+                if start < stop:
+                    consumer.seek(tp, start)
+                    consumer.resume(tp)
+                    async for records in read_until(consumer, tp, stop):
+                        found += decode_events([_record(topic, r) for r in records])
+            finally:
+                consumer.pause(tp)
             return found
 
     async def end_offset(self, topic: str, partition: int) -> int:
@@ -176,7 +182,7 @@ class HistoryReader:
 
     async def _connected(self) -> Any:
         if self._consumer is None:
-            consumer = _consumer(self._service, self._settings)
+            consumer = _consumer(self._service, self._settings, HISTORY_MAX_WAIT_MS)
             try:
                 await consumer.start()
             except BaseException:
