@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,9 +13,9 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def log_time(timestamp_ms: int | None) -> int:
-    """The timestamp of a record in ms since the epoch, at most now; 0 where it has none.
+def log_time(timestamp_ms: int | None, now_ms: int) -> int:
+    """The timestamp of a record in ms since the epoch, at most `now_ms`; 0 where it has none.
 
     Producers set timestamps. A timestamp in the future must not make other entries expire, or wait.
     """
-    return min(max(timestamp_ms or 0, 0), int(time.time() * 1000))
+    return min(max(timestamp_ms or 0, 0), now_ms)

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import os
 import re
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from typing import Protocol
 
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
 _traceparent: ContextVar[str | None] = ContextVar("everloop_traceparent", default=None)
+
+
+class Cause(Protocol):
+    """What a task can be caused by: an event."""
+
+    @property
+    def traceparent(self) -> str | None: ...
+    @property
+    def loop(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+
+
+_cause: ContextVar[Cause | None] = ContextVar("everloop_cause", default=None)
 _fields: ContextVar[dict[str, str]] = ContextVar("everloop_log_fields", default={})  # noqa: B039 - never mutated
 
 
 def current_traceparent() -> str | None:
     """The trace context of the current task, for the events it causes; None outside of any."""
-    return _traceparent.get()
+    cause = _cause.get()
+    return cause.traceparent if cause else _traceparent.get()
 
 
 def log_fields() -> dict[str, str]:
     """Fields of every log line of the current task: `trace`, `loop` and `id` where they are known."""
-    traceparent = _traceparent.get()
-    return {**_fields.get(), **({"trace": traceparent[3:35]} if traceparent else {})}
+    cause, traceparent = _cause.get(), current_traceparent()
+    fields = {**_fields.get(), **({"loop": cause.loop, "id": cause.id} if cause else {})}
+    if traceparent:
+        fields["trace"] = traceparent[3:35]
+    return {name: value for name, value in fields.items() if value}
 
 
 def new_traceparent() -> str:
@@ -51,3 +70,18 @@ class traced:
         _traceparent.reset(self._trace_token)
         if self._fields:
             _fields.reset(self._field_token)
+
+
+class caused_by:
+    """Run a block under the trace context of an event, and with its loop and id in its log lines."""
+
+    __slots__ = ("_cause", "_token")
+
+    def __init__(self, cause: Cause) -> None:
+        self._cause = cause
+
+    def __enter__(self) -> None:
+        self._token: Token[Cause | None] = _cause.set(self._cause)
+
+    def __exit__(self, *exc: object) -> None:
+        _cause.reset(self._token)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.errors import Misconfigured
@@ -20,8 +22,7 @@ CATCH_UP_POLL_S = 0.005
 """The interval in which a caller that waits for a consumer to catch up checks whether it has."""
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """The place of a record on the log.
 
     `topic` is without prefix (the name of a source is whole), `timestamp` the broker's in ms since the epoch, `size`
@@ -32,7 +33,7 @@ class Position:
     partition: int = 0
     offset: int = 0
     timestamp: int = 0
-    size: int = field(default=0, compare=False)
+    size: int = 0
 
 
 Partition = tuple[str, int]
@@ -42,8 +43,7 @@ EncodedEvent = tuple[str, bytes, bytes]
 """An event ready to be sent: the name of its topic without prefix, its key and its wire form."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A record as it lies on the log."""
 
     at: Position

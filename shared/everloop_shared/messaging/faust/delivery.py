@@ -8,10 +8,9 @@ from typing import Any
 
 from faust.types import TP
 
-from everloop_shared.clock import log_time
 from everloop_shared.messaging.faust.buffer import RecordBuffer
+from everloop_shared.messaging.kafka.poller import records_of
 from everloop_shared.messaging.processing.gathering import BatchGathering
-from everloop_shared.messaging.routes import Position, Record
 
 PARTIAL_POLL_S = 0.02
 """How long a poll waits that leaves out partitions whose buffer is full; they may have room again by then."""
@@ -87,11 +86,6 @@ class BatchDelivery:
         read_offsets = self._app.consumer._read_offset
         start = read_offsets[tp] or 0
         name, buffer = self._buffers[tp.topic]
-        records = [_record(name, r) for r in polled if r.offset >= start]
+        records = records_of(name, [r for r in polled if r.offset >= start])
         if records and buffer.add(tp, records):
             read_offsets[tp] = records[-1].at.offset + 1
-
-
-def _record(topic: str, r: Any) -> Record:
-    at = Position(topic, r.partition, r.offset, log_time(r.timestamp), len(r.value or b""))
-    return Record(at, r.key, r.value, r.headers)

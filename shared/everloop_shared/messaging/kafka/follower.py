@@ -12,15 +12,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-unt
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event
-from everloop_shared.clock import log_time
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
-from everloop_shared.messaging.kafka.poller import RecordPoller, stop_consumer
+from everloop_shared.messaging.kafka.poller import RecordPoller, records_of, stop_consumer
 from everloop_shared.messaging.kafka.producer import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events
-from everloop_shared.messaging.routes import Position, Record, Route
+from everloop_shared.messaging.routes import Position, Route
 from everloop_shared.settings import Settings
 
 READ_TIMEOUT_S = 30.0
@@ -163,7 +162,7 @@ class HistoryReader:
                     consumer.seek(tp, start)
                     consumer.resume(tp)
                     async for records in read_until(consumer, tp, stop):
-                        found += decode_events([_record(topic, r) for r in records])
+                        found += decode_events(records_of(topic, records))
             finally:
                 consumer.pause(tp)
             return found
@@ -198,8 +197,3 @@ async def _as_unavailable() -> AsyncIterator[None]:
         yield
     except (KafkaError, TimeoutError) as e:
         raise Unavailable(f"Kafka does not answer: {e!r}") from e
-
-
-def _record(topic: str, r: Any) -> Record:
-    at = Position(topic, r.partition, r.offset, log_time(r.timestamp), len(r.value or b""))
-    return Record(at, r.key, r.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,7 @@ class RecordPoller:
     async def handle(self, polled: Mapping[TopicPartition, Sequence[Any]]) -> Progress:
         """Process what was polled; partitions that back off seek to their next offset and pause."""
         batches: dict[Partition, list[Record]] = {
-            self._unprefixed(tp): [self._record(r) for r in records] for tp, records in polled.items()
+            self._unprefixed(tp): records_of(self._names.of(tp.topic), records) for tp, records in polled.items()
         }
         progress = await self._processor.process(batches)
         for tp, records in polled.items():
@@ -192,7 +192,16 @@ class RecordPoller:
     def _unprefixed(self, tp: TopicPartition) -> Partition:
         return self._names.of(tp.topic), tp.partition
 
-    def _record(self, r: Any) -> Record:
-        size = len(r.value or b"")
-        at = Position(self._names.of(r.topic), r.partition, r.offset, log_time(r.timestamp), size)
-        return Record(at, r.key, r.value, r.headers)
+
+def records_of(topic: str, polled: Iterable[Any]) -> list[Record]:
+    """Records as aiokafka polled them, which are of the topic that is called so in positions."""
+    now_ms = int(time.time() * 1000)
+    return [
+        Record(
+            Position(topic, r.partition, r.offset, log_time(r.timestamp, now_ms), len(r.value or b"")),
+            r.key,
+            r.value,
+            r.headers,
+        )
+        for r in polled
+    ]

@@ -21,7 +21,7 @@ from everloop_shared.messaging.processing.records import (
     split_in_half,
 )
 from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, Source, UnitOfWork
-from everloop_shared.tracing import traced
+from everloop_shared.tracing import caused_by
 
 log = logging.getLogger(__name__)
 RELAY_BACKOFF_S = 1.0
@@ -48,6 +48,7 @@ class Progress:
 
 
 Batches = Mapping[Partition, Sequence[Record]]
+Results = list[tuple[Record, list[Event]]]
 
 
 class _BackOff(Exception):
@@ -85,31 +86,35 @@ class Processor:
         """Handle a batch of records in order per partition; failures are in the progress, never raised."""
         if self._unit is not None:
             return await self._process_in_transactions(self._unit, batches)
-        whole = Progress()
-        for part in await asyncio.gather(*(self._process_partition(p, r) for p, r in batches.items())):
-            whole.add(part)
-        return whole
+        progress = Progress()
+        if len(batches) == 1:
+            results = [await self._handle_partition(p, r, progress) for p, r in batches.items()]
+        else:
+            results = await asyncio.gather(*(self._handle_partition(p, r, progress) for p, r in batches.items()))
+        try:
+            await self._publisher.publish([event for result in results for _, events in result for event in events])
+            for partition, result in zip(batches, results, strict=True):
+                if result:
+                    progress.next_offsets[partition] = result[-1][0].at.offset + 1
+        except Exception as e:
+            for partition, result in zip(batches, results, strict=True):
+                progress.add(await self._publish_one_by_one(partition, result, e))
+        return progress
 
-    async def _process_partition(self, partition: Partition, records: Sequence[Record]) -> Progress:
-        progress, results = Progress(), list[tuple[Record, list[Event]]]()
+    async def _handle_partition(self, partition: Partition, records: Sequence[Record], progress: Progress) -> Results:
+        """What the records cause, up to the first that has to be tried again or that ends the process."""
+        self._consumed[partition[0]].inc(len(records))
+        results = Results()
         try:
             for record in records:
                 results.append((record, await self._handle_or_give_up(record)))
         except _BackOff:
             progress.backoff_s[partition] = self._failures.backoff_s(partition)
         except Exception as e:
-            progress.failure = e
-        try:
-            await self._publisher.publish([event for _, events in results for event in events])
-            if results:
-                progress.next_offsets[partition] = results[-1][0].at.offset + 1
-        except Exception as e:
-            progress.add(await self._publish_one_by_one(partition, results, e))
-        return progress
+            progress.failure = progress.failure or e
+        return results
 
-    async def _publish_one_by_one(
-        self, partition: Partition, results: Sequence[tuple[Record, list[Event]]], error: Exception
-    ) -> Progress:
+    async def _publish_one_by_one(self, partition: Partition, results: Results, error: Exception) -> Progress:
         """Publish record by record after a batch failed: one whose events are rejected becomes a dead letter."""
         progress = Progress()
         if disposition_of(error) is Disposition.CRASH:
@@ -138,6 +143,8 @@ class Processor:
         raise _BackOff from error
 
     async def _process_in_transactions(self, unit: UnitOfWork, batches: Batches) -> Progress:
+        for (topic, _), records in batches.items():
+            self._consumed[topic].inc(len(records))
         decoded = {partition: [self._decode(r) for r in records] for partition, records in batches.items()}
         progress = await self._process_parts(unit, decoded)
         try:
@@ -248,7 +255,7 @@ class Processor:
         if event is None:
             return [decoded.dead_letter] if decoded.dead_letter else []
         started = time.perf_counter()
-        with traced(event.traceparent, loop=event.loop, id=event.id):
+        with caused_by(event):
             caused = [_traced(e, event) for e in await self._handlers[at.topic](event, at)]
             for outgoing in caused:
                 outgoing.encode()  # an event that cannot be encoded fails here, as an error of this record
@@ -264,7 +271,6 @@ class Processor:
             return [self._give_up(decoded, e)]
 
     def _decode(self, record: Record) -> DecodedRecord:
-        self._consumed[record.at.topic].inc()
         decode = self._decoders.get(record.at.topic)
         decoded = decode_source_record(decode, record) if decode else decode_record(record)
         return replace(decoded, dead_letter=self._give_up(decoded, decoded.rejection)) if decoded.rejection else decoded
