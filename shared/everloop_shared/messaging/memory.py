@@ -55,11 +55,9 @@ class MemoryBroker:
         """All events on a topic, partition by partition."""
         return [decode(topic.name, r.value) for p in range(self.partitions) for r in self.log(topic.name, p) if r.value]
 
-    async def append(
-        self, topic: str, key: bytes, value: bytes | None, headers: Headers = (), partition: int | None = None
-    ) -> None:
-        """Append one record, to the partition of its key where none is given, and wake the consumers."""
-        partition = self.partition_for(key) if partition is None else partition
+    async def append(self, topic: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
+        """Append one record and wake the consumers."""
+        partition = self.partition_for(key)
         offset = len(self._logs[topic, partition])
         at = Position(topic, partition, offset, int(time.time() * 1000), len(value or b""))
         self.store(Record(at, key, value, headers))
@@ -116,7 +114,8 @@ class MemoryEngine:
     async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> None:
         """Append at once."""
         for partition, key, value in records:
-            await self.broker.append(topic.name, key, value, partition=partition)
+            at = Position(topic.name, partition, len(self.broker.log(topic.name, partition)), size=len(value or b""))
+            self.broker.store(Record(at, key, value))
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """Records with start <= offset < stop."""
