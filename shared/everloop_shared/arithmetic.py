@@ -32,6 +32,8 @@ def exact(value: object) -> int:
     """The number as a term of an exact sum, to be added and later subtracted again."""
     if type(value) is not float or not -LARGEST <= value <= LARGEST:
         value = bounded(value)
+    if value == 0.0 or value == 1.0:  # the errors of classes
+        return UNITS if value else 0
     return int(value * _UNITS)
 
 

@@ -11,7 +11,7 @@ from everloop_monitoring.domain import timeline
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_alert, build_drift_event, build_evaluation_event
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.ports import CountedId, IdKind, Projections
+from everloop_monitoring.ports import IdKind, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
@@ -30,7 +30,7 @@ MAX_OUTCOMES_PER_EVALUATION = 100
 class RecordBatch:
     """The records of one transaction, until they are evaluated; dropped when the transaction rolls back."""
 
-    ids: list[CountedId] = field(default_factory=list)
+    ids: dict[tuple[str, IdKind], list[str]] = field(default_factory=lambda: defaultdict(list))
     outcomes: dict[str, list[tuple[OutcomeObserved, int]]] = field(default_factory=lambda: defaultdict(list))
     entries: list[TimelineEntry] = field(default_factory=list)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
@@ -38,7 +38,8 @@ class RecordBatch:
     def copy(self) -> RecordBatch:
         """The batch as it is now, which later additions do not change."""
         outcomes = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.outcomes.items()})
-        return RecordBatch(list(self.ids), outcomes, list(self.entries), dict(self.dead_letters))
+        ids = defaultdict(list, {of: list(known) for of, known in self.ids.items()})
+        return RecordBatch(ids, outcomes, list(self.entries), dict(self.dead_letters))
 
 
 @dataclass
@@ -129,11 +130,11 @@ class Handlers:
         """A record that a service could not process, of the loop it names, or of "" where that is not a loop name."""
         loop = event.loop if is_loop_name(event.loop) else ""
         self.batch.dead_letters[loop] = event
-        self.batch.ids.append(CountedId(loop, "dead_letter", event.id))
+        self.batch.ids[loop, "dead_letter"].append(event.id)
         return []
 
     def _count(self, event: Event, kind: IdKind, id: str) -> list[Event]:
-        self.batch.ids.append(CountedId(event.loop, kind, id))
+        self.batch.ids[event.loop, kind].append(id)
         return []
 
     def _add_entry(self, entry: TimelineEntry | None) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -14,13 +13,8 @@ from everloop_monitoring.domain.timeline import TimelineEntry
 IdKind = Literal["event", "prediction", "outcome", "dead_letter", "version"]
 
 
-@dataclass(frozen=True, slots=True)
-class CountedId:
-    """An id of one kind in a loop's records; the total counts each id once."""
-
-    loop: str
-    kind: IdKind
-    id: str
+IdsByKind = Mapping[tuple[str, IdKind], Collection[str]]
+"""Ids in a loop's records, by loop and kind; the total counts each id once."""
 
 
 class Projections(Protocol):
@@ -30,7 +24,7 @@ class Projections(Protocol):
     Unavailable while the database cannot be reached or is full.
     """
 
-    async def count_ids(self, ids: Sequence[CountedId]) -> dict[tuple[str, IdKind], tuple[int, int]]:
+    async def count_ids(self, ids: IdsByKind) -> dict[tuple[str, IdKind], tuple[int, int]]:
         """Count the ids that are new; the totals before and after, where they grew, by loop and kind."""
 
     async def load_evaluation(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Row, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,43 +17,59 @@ from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.scores import LineTally, later_version
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.ports import CountedId, IdKind
-from everloop_monitoring.tables import happenings, lines, outcomes, points, seen, totals, works
+from everloop_monitoring.ports import IdKind, IdsByKind
+from everloop_monitoring.tables import happenings, lines, points, totals, works
+from everloop_shared.outbox import SqlUnitOfWork
+
+STATE_OF = select(works.c.state).where(works.c.loop == bindparam("of", type_=works.c.loop.type))
+ADD_SEEN = "INSERT INTO seen (key) VALUES (?) ON CONFLICT DO NOTHING"
+PUT_STATE = "INSERT INTO works (loop, state) VALUES (?, ?) ON CONFLICT (loop) DO UPDATE SET state = excluded.state"
+PUT_OUTCOME = "INSERT INTO outcomes (key, known) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET known = excluded.known"
 
 
 class SqlProjections:
-    """Projections on the connection of the open unit of work; `connection` gives it."""
+    """Projections in the open transaction of a unit of work.
 
-    def __init__(self, connection: Callable[[], AsyncConnection], row_name: RowNames) -> None:
-        self._connection, self._row_name = connection, row_name
+    The states that were committed are kept beside their text, and are not parsed again where the row still holds it.
+    """
 
-    async def count_ids(self, ids: Sequence[CountedId]) -> dict[tuple[str, IdKind], tuple[int, int]]:
-        """Two statements: insert or ignore the keys, then add the number of new ones to the totals."""
-        by_key = {key_of(self._row_name(i.loop), i.kind, i.id): (i.loop, i.kind) for i in ids}
-        if not by_key:
-            return {}
-        statement = self._insert(seen).on_conflict_do_nothing().returning(seen.c.key)
-        new = await self._connection().scalars(statement, [{"key": key} for key in by_key])
-        return await self._add_to_totals(Counter(by_key[key] for key in new))
+    def __init__(self, unit: SqlUnitOfWork, row_name: RowNames) -> None:
+        self._unit, self._row_name = unit, row_name
+        self._committed: dict[str, tuple[str, EvaluationState]] = {}
+
+    async def count_ids(self, ids: IdsByKind) -> dict[tuple[str, IdKind], tuple[int, int]]:
+        """Insert or ignore the keys, one statement for each kind, then add the number of new ones to the totals."""
+        new = Counter[tuple[str, IdKind]]()
+        for (loop, kind), of_kind in ids.items():
+            name = self._row_name(loop)
+            new[loop, kind] = await self._execute(ADD_SEEN, [(key_of(name, kind, id),) for id in of_kind])
+        return await self._add_to_totals(+new)
 
     async def load_evaluation(
         self, loop: str, prediction_ids: Iterable[str]
     ) -> tuple[EvaluationState, dict[str, CountedOutcome]]:
         """Two statements, whatever the size of the batch."""
         loop = self._row_name(loop)
-        state = await self._connection().scalar(select(works.c.state).where(works.c.loop == loop))
+        text = await self._connection().scalar(STATE_OF, {"of": loop})
         ids = {key_of(loop, id): id for id in prediction_ids}
-        rows = await self._connection().execute(select(outcomes).where(outcomes.c.key.in_(list(ids))))
-        counted = {ids[row.key]: COUNTED.validate_json(row.known) for row in rows}
-        return EvaluationState() if state is None else STATE.validate_json(state), counted
+        rows = await self._connection().exec_driver_sql(
+            self._sql(f"SELECT key, known FROM outcomes WHERE key IN ({', '.join('?' * len(ids))})"), tuple(ids)
+        )
+        counted = {ids[bytes(row.key)]: COUNTED.validate_json(row.known) for row in rows}
+        return EvaluationState() if text is None else self._state(loop, text), counted
+
+    def _state(self, loop: str, text: str) -> EvaluationState:
+        known = self._committed.pop(loop, None)  # it is changed now, and is committed again or wrong
+        return known[1] if known and known[0] == text else STATE.validate_json(text)
 
     async def save_evaluation(self, loop: str, evaluation: BatchEvaluation, champion: str, at: datetime) -> None:
         """One upsert for each table."""
         now, loop = time_text(at), self._row_name(loop)
-        await self._upsert(works, [{"loop": loop, "state": STATE.dump_json(evaluation.state).decode()}])
+        state = STATE.dump_json(evaluation.state).decode()
+        await self._execute(PUT_STATE, [(loop, state)])
+        self._unit.call_after_commit(partial(self._committed.__setitem__, loop, (state, evaluation.state)))
         counted = evaluation.counted.items()
-        known = [{"key": key_of(loop, id), "known": COUNTED.dump_json(one).decode()} for id, one in counted]
-        await self._upsert(outcomes, known)
+        await self._execute(PUT_OUTCOME, [(key_of(loop, id), COUNTED.dump_json(one).decode()) for id, one in counted])
         await self._save_lines(loop, evaluation, now)
         if evaluation.points:
             rows = [
@@ -109,17 +126,22 @@ class SqlProjections:
         ]  # fmt: skip
         await self._connection().execute(upsert, rows)
 
-    async def _upsert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
-        insert = self._insert(table)
-        keys = list(table.primary_key.columns)
-        rest = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
-        await self._connection().execute(insert.on_conflict_do_update(index_elements=keys, set_=rest), rows)
+    async def _execute(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Execute a statement for each row, without SQLAlchemy's work on each; the number of rows that it changed."""
+        return (await self._connection().exec_driver_sql(self._sql(statement), list(rows))).rowcount if rows else 0
+
+    def _sql(self, statement: str) -> str:
+        return statement.replace("?", "%s") if self._is_postgresql() else statement
+
+    def _is_postgresql(self) -> bool:
+        return self._connection().dialect.name == "postgresql"
+
+    def _connection(self) -> AsyncConnection:
+        return self._unit.connection
 
     def _insert(self, table: Table) -> sqlite.Insert:
         """SQLite's insert or PostgreSQL's: both know ON CONFLICT, the general one does not."""
-        if self._connection().dialect.name == "postgresql":
+        if self._is_postgresql():
             return postgresql.insert(table)  # type: ignore[return-value]  # the two have the same methods
         return sqlite.insert(table)
 

@@ -29,7 +29,7 @@ class BatchUnitOfWork(SqlUnitOfWork):
         super().__init__(database, "monitoring")
         self._settle_s = settle_s
         loops = KnownLoops()
-        self.handlers = Handlers(SqlProjections(lambda: self.connection, LifetimeNames(loops)), loops, clock)
+        self.handlers = Handlers(SqlProjections(self, LifetimeNames(loops)), loops, clock)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()

@@ -35,6 +35,7 @@ class AdwinParameters:
 
 
 HDDM_W = HddmWParameters()
+LOG_CONFIDENCE = log(1 / HDDM_W.drift_confidence)
 ADWIN = AdwinParameters()
 
 
@@ -81,7 +82,7 @@ class HddmW:
 
 
 def _mcdiarmid(bound: float) -> float:
-    return sqrt(bound * log(1 / HDDM_W.drift_confidence) / 2)
+    return sqrt(bound * LOG_CONFIDENCE / 2)
 
 
 @dataclass(slots=True)

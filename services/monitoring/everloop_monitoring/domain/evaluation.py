@@ -10,7 +10,7 @@ from everloop_metrics import metric_input
 from everloop_monitoring.domain.drift import Alarm
 from everloop_monitoring.domain.labels import LabelSelection
 from everloop_monitoring.domain.metric_scores import ERROR_METRICS, MetricInputs, baseline_inputs, majority_probability
-from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, ComparedErrors, LineTally
+from everloop_monitoring.domain.scores import ComparedErrors, LineTally, append_recent
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState, predictions_of
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
@@ -113,7 +113,7 @@ class BatchEvaluation:
             return None
         state.contradictions.record_agreement()
         errors = self._count(outcome, now, 1)
-        state.recent = [*state.recent[-ROLLING_OUTCOMES + 1 :], (offset, errors)]
+        append_recent(state.recent, (offset, errors))
         state.measure.add(self.spec.metric, offset, self._metric_inputs(outcome, now))
         state.baselines.learn(self.is_regression, label, offset)
         self.unpublished.append(offset, outcome.version, state.record_losses(self.spec, outcome, label))

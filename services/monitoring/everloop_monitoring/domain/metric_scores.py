@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from everloop_metrics import MetricInput, MetricSums, metric_input, score_of
-from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines
+from everloop_monitoring.domain.scores import Baselines, append_recent
 from everloop_schemas.envelope import Scalar
 
 ERROR_METRICS = ("accuracy", "mae")
@@ -32,7 +32,7 @@ class MetricScores:
         if metric != self.metric:
             self.metric, self.since, self.recent = metric, offset, []
             self.served, self.no_change, self.majority = MetricSums(), MetricSums(), MetricSums()
-        self.recent = [*self.recent[-ROLLING_OUTCOMES + 1 :], (offset, inputs[0])]
+        append_recent(self.recent, (offset, inputs[0]))
         self._count(inputs, 1)
 
     def correct(self, offset: int, before: MetricInputs | None, now: MetricInputs | None) -> None:

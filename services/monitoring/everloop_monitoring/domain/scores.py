@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -16,6 +16,16 @@ ROLLING_OUTCOMES = 500
 """The number of latest outcomes over which rolling scores are means."""
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 1_000, 100_000
 """The most classes counted for the majority, and the sum of their lengths; further classes are not counted."""
+
+T = TypeVar("T")
+
+
+def append_recent(recent: list[T], newest: T) -> None:
+    """Append to a list of the last `ROLLING_OUTCOMES`."""
+    recent.append(newest)
+    if len(recent) > ROLLING_OUTCOMES:
+        del recent[0]
+
 
 ClassCounts = Annotated[
     dict[Scalar, int], BeforeValidator(dict), PlainSerializer(lambda counts: [list(pair) for pair in counts.items()])
@@ -131,7 +141,8 @@ class LineTally:
 
     def add(self, version: str, error: float, was_served: bool, sign: int = 1) -> None:
         """Add one outcome, or with sign -1 subtract it."""
-        self.version = later_version(self.version, version)
+        if version != self.version:
+            self.version = later_version(self.version, version)
         term = sign * exact(error)
         self.predicted += sign
         self.error += term

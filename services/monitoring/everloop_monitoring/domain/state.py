@@ -13,7 +13,7 @@ from everloop_learning.version import line_of
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, DriftDetector, ErrorThreshold
 from everloop_monitoring.domain.metric_scores import MetricScores
-from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines, ComparedErrors, ErrorSums
+from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, Baselines, ComparedErrors, ErrorSums, append_recent
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
@@ -92,8 +92,9 @@ class EvaluationState:
                 continue
             losses[line] = of_loop.loss(label, prediction, probabilities)
             error = prediction_error(of_loop.regression, prediction, label)
-            recent = self.by_line.get(line, (0, []))[1]
-            self.by_line[line] = (self.outcomes, [*recent[-ROLLING_OUTCOMES + 1 :], error])
+            recent = self.by_line.get(line, (0, list[float]()))[1]
+            append_recent(recent, error)
+            self.by_line[line] = (self.outcomes, recent)
         for line, (last, _) in list(self.by_line.items()):
             if last < self.outcomes - ROLLING_OUTCOMES:
                 del self.by_line[line]
