@@ -5,6 +5,7 @@ The classes accept what earlier releases accepted, so that stored specs are read
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -96,7 +97,7 @@ class LoopSpec(SpecPart):
         if lowest is not None and highest is not None and lowest > highest:
             raise ValueError(f"label.min: {lowest:g} must not be above max, {highest:g}")
 
-    @property
+    @cached_property
     def label_type(self) -> str:
         """The label's type: as given, else that of its classes, else the task's own."""
         if self.label.type is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+
+import msgspec
 
 from everloop_features.observation import ERRORS_LIMIT, STRING_LIMIT, is_encodable, parse_time
 from everloop_schemas.envelope import Scalar, derived_id
@@ -23,6 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "label": ("id", "label", "time", "key"),
     "feedback": ("id", "correct", "label", "comment", "source", "time", "key"),
 }
+PLAIN_KEYS = {"id", "label"}
 EXPECTED = {
     "boolean": "true or false (or 1 or 0)",
     "integer": "a whole number of at most 64 bits",
@@ -31,17 +33,16 @@ EXPECTED = {
 }
 
 
-@dataclass(frozen=True)
-class CheckedLabel:
+class CheckedLabel(msgspec.Struct, frozen=True):
     """A label or feedback that fits its loop. Exactly one of `label` and `correct` is set."""
 
     prediction_id: str
     kind: LabelKind
     label: Scalar | None
-    correct: bool | None
-    comment: str | None
-    source: str | None
-    time: datetime | None
+    correct: bool | None = None
+    comment: str | None = None
+    source: str | None = None
+    time: datetime | None = None
     key: str | None = None
 
     def event_id(self, loop: str) -> str | None:
@@ -59,6 +60,8 @@ def check_label(spec: LoopSpec, kind: LabelKind, body: Any) -> CheckedLabel | li
     """The label in `{"id", "label", "time"}`, or the feedback, or every error in it."""
     if not isinstance(body, dict):
         return [FieldError("body", f"must be an object with id and {KEYS[kind][1]}")]
+    if kind == "label" and body.keys() == PLAIN_KEYS and is_id(body["id"]) and is_valid_label(spec, body["label"]):
+        return CheckedLabel(body["id"], kind, normalise_label(spec, body["label"]))  # nearly always
     errors = [FieldError(k[:80], f"is not known; use {', '.join(KEYS[kind])}") for k in body if k not in KEYS[kind]]
     errors += _id_errors(body.get("id")) + _answer_errors(spec, kind, body) + _text_errors(body)
     time = parse_time("time", body.get("time"))
