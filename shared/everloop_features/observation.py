@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from everloop_features.fingerprint import fingerprint as fingerprint
 from everloop_schemas.envelope import Fields, Scalar
@@ -23,8 +24,7 @@ KNOWN_KEYS = frozenset(KEYS)
 ANY_VALUE = {"min": None, "max": None, "enum": None}
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """An observation that fits its loop; `id` and `time` are None where the application left them out."""
 
     id: str | None

@@ -36,6 +36,7 @@ class ErrorKind(Enum):
     RESOURCE_EXHAUSTED = (429, "RESOURCE_EXHAUSTED")
     INTERNAL = (500, "INTERNAL")
     UNAVAILABLE = (503, "UNAVAILABLE")
+    DEADLINE_EXCEEDED = (504, "DEADLINE_EXCEEDED")
     STORAGE_FULL = (507, "RESOURCE_EXHAUSTED")
 
     def __init__(self, http_status: int, grpc_code: str) -> None:

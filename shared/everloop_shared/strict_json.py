@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+"""The content types of JSON lines."""
 BOM = b"\xef\xbb\xbf"
 _KEYS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+(:?)', re.DOTALL)
 """Every string of a JSON text, and the colon that follows a key."""

@@ -15,6 +15,7 @@ from tests.builders.events import prediction_made
 from tests.builders.loops import loop_spec
 
 from everloop_features import compile_features
+from everloop_features.observation_decoder import compile_decoder
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.serving import PredictionMade
@@ -26,6 +27,7 @@ from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.split import assign, hash_to_fraction
 
 SPEC = loop_spec()
+DECODER = compile_decoder(SPEC)
 
 
 @dataclass
@@ -51,7 +53,7 @@ NAN = ModelPrediction(True, {"true": float("nan"), "false": 0.1})
 def served(champion: Scripted, candidate: Scripted | None = None, share: float = 0.0) -> ServedLoop:
     """A loop with these versions."""
     zero = BaselineVersion(SPEC, LabelCounts())
-    return ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, champion, candidate, share)
+    return ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, champion, candidate, share, decoder=DECODER)
 
 
 def predict_once(loop: ServedLoop, prediction_id: str = "p") -> PredictionResult:
@@ -176,7 +178,7 @@ def test_where_even_version_0_fails_the_initial_prediction_is_the_answer(
     failure: ModelPrediction | Exception,
 ) -> None:
     zero = Scripted("0", failure)
-    broken = ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, zero)
+    broken = ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, zero, decoder=DECODER)
 
     answered = predict_once(broken)
 

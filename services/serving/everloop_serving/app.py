@@ -21,7 +21,7 @@ from everloop_serving.adapters.local_state import LocalState, OutcomeOffsets
 from everloop_serving.adapters.prediction_history import TopicPredictionHistory
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.adapters.version_loads import LoadRetries, VersionLoads
-from everloop_serving.api import router
+from everloop_serving.api import routes_of
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import LabelCountsByLoop
 from everloop_serving.domain.recent import RecentPredictions
@@ -80,10 +80,11 @@ def build(
         await reports.publish_all(engine.publish_encoded)
 
     _set_gauges(spool, recent, entities, labels)
+    api, direct = routes_of(requests, settings, lambda: service.not_ready())
     service = Service(
         name="serving",
         settings=settings,
-        endpoints=[HttpEndpoint("serving", settings, router(requests, settings, lambda: service.not_ready()), worker)],
+        endpoints=[HttpEndpoint("serving", settings, api, worker, direct)],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
         resources=[child, state, spool, *left, *(SpoolRecovery(each, recent) for each in (*left, spool))],
         background=[

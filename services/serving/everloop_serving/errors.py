@@ -50,5 +50,12 @@ class RecordTooLarge(InputRejected):
     title = "Content too large"
 
 
+class DeadlineExceeded(Unavailable):
+    """The request could not be answered within the time that it gave; the detail says whether its record is stored."""
+
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    title = "Deadline exceeded"
+
+
 class Superseded(Exception):
     """A version was replaced before it could be loaded; nothing is wrong with it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,17 +14,21 @@ from starlette.types import ASGIApp
 
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import FieldError, InputRejected, ServiceError
+from everloop_shared.http.direct import DirectRoute, DirectRoutes
 from everloop_shared.http.guard import RequestGuard
 from everloop_shared.http.pages import documentation, page
-from everloop_shared.http.problems import code_of_status, problem, problem_of
+from everloop_shared.http.problems import code_of_status, crash_problem, problem, service_problem
 from everloop_shared.settings import Settings
 
-log = logging.getLogger(__name__)
 
+def create_app(
+    service: str, settings: Settings, router: APIRouter, health: Health, direct: Sequence[DirectRoute] = ()
+) -> FastAPI:
+    """The routes of `router` beside those of every service: /livez /readyz /metrics /docs.
 
-def create_app(service: str, settings: Settings, router: APIRouter, health: Health) -> FastAPI:
-    """The routes of `router` beside those of every service: /livez /readyz /metrics /docs."""
-    app = _GuardedApp(service, settings)
+    `direct` are the endpoints among them that answer before the framework, where they can.
+    """
+    app = _GuardedApp(service, settings, direct)
     app.include_router(router)
     _add_health(app, health)
     _add_error_handlers(app)
@@ -39,13 +43,15 @@ def create_app(service: str, settings: Settings, router: APIRouter, health: Heal
 class _GuardedApp(FastAPI):
     """FastAPI with the request guard outside of all of it, its responses to crashes included."""
 
-    def __init__(self, service: str, settings: Settings) -> None:
+    def __init__(self, service: str, settings: Settings, direct: Sequence[DirectRoute]) -> None:
         super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
-        self._service, self._settings = service, settings
+        self._service, self._settings, self._direct = service, settings, direct
 
     def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's stack behind the guard."""
-        return RequestGuard(super().build_middleware_stack(), self._service, self._settings)
+        """FastAPI's stack and the direct routes, behind the guard."""
+        stack = super().build_middleware_stack()
+        app = DirectRoutes(stack, self._direct) if self._direct else stack
+        return RequestGuard(app, self._service, self._settings)
 
 
 def _add_health(app: FastAPI, health: Health) -> None:
@@ -67,10 +73,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
-        if error.http_status >= 500:
-            extra = {"path": request.url.path, "code": error.code, "reason": error.detail}
-            log.warning("request refused", extra=extra)
-        return problem_of(error)
+        return service_problem(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -85,5 +88,4 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_crash(request: Request, error: Exception) -> Response:
-        log.error("request failed", exc_info=error, extra={"path": request.url.path})
-        return problem(500, ServiceError.code, ServiceError.title, "the service failed; its log has the reason")
+        return crash_problem(error, request.url.path)

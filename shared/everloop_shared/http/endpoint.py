@@ -16,6 +16,7 @@ from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http.app import create_app
 from everloop_shared.http.connections import ConnectionLimiter
+from everloop_shared.http.direct import DirectRoute
 from everloop_shared.settings import Settings
 from everloop_shared.workers import Worker
 
@@ -33,12 +34,22 @@ TAKE_OVER_EVERY_S = 0.05
 
 
 class HttpEndpoint:
-    """Serves the routes of `router` beside health, metrics and documentation; see `Endpoint`."""
+    """Serves the routes of `router` beside health, metrics and documentation; see `Endpoint`.
+
+    `direct` are those of its endpoints that answer before the framework, where they can.
+    """
 
     name = "http"
 
-    def __init__(self, service: str, settings: Settings, router: APIRouter, worker: Worker | None = None) -> None:
-        self._service, self._settings, self._router = service, settings, router
+    def __init__(
+        self,
+        service: str,
+        settings: Settings,
+        router: APIRouter,
+        worker: Worker | None = None,
+        direct: Sequence[DirectRoute] = (),
+    ) -> None:
+        self._service, self._settings, self._router, self._direct = service, settings, router, direct
         self._worker = worker
         self._server: _Server | None = None
         self._serving: asyncio.Future[None] | None = None
@@ -46,7 +57,7 @@ class HttpEndpoint:
 
     def app(self, health: Health) -> FastAPI:
         """The ASGI application, with the middleware that every request passes."""
-        return create_app(self._service, self._settings, self._router, health)
+        return create_app(self._service, self._settings, self._router, health, self._direct)
 
     async def start(self, health: Health) -> None:
         """Listen on the address of the settings; raises Misconfigured if it cannot be used."""

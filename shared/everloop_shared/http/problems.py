@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, ErrorKind, FieldError, InputRejected, ServiceError, cut
 
+log = logging.getLogger(__name__)
 PROBLEM = "application/problem+json"
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -88,6 +90,19 @@ def problem_of(error: ServiceError) -> JSONResponse:
     if error.retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     return response
+
+
+def service_problem(error: ServiceError, path: str) -> JSONResponse:
+    """The answer to a request whose handler raised; the log gets those that are not the client's fault."""
+    if error.http_status >= 500:
+        log.warning("request refused", extra={"path": path, "code": error.code, "reason": error.detail})
+    return problem_of(error)
+
+
+def crash_problem(error: Exception, path: str) -> JSONResponse:
+    """The answer to a request whose handler failed; the log has the traceback."""
+    log.error("request failed", exc_info=error, extra={"path": path})
+    return problem(500, ServiceError.code, ServiceError.title, "the service failed; its log has the reason")
 
 
 def code_of_status(status: int) -> str:

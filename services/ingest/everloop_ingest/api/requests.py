@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fastapi import Request, Response
 
 from everloop_ingest.api.responses import response_of
-from everloop_ingest.domain.documents import CONTENT_TYPES, NDJSON, Entry, RequestLimits, read_entries
+from everloop_ingest.domain.documents import CONTENT_TYPES, Entry, RequestLimits, read_entries
 from everloop_ingest.domain.in_flight import InFlightLimit
 from everloop_ingest.handlers import CheckedEntries, EndpointName, Handlers
 from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
@@ -19,7 +19,7 @@ from everloop_shared.commands import Actor, CommandEdge, publishing
 from everloop_shared.errors import ServiceError, Unavailable
 from everloop_shared.http import UnsupportedMediaType
 from everloop_shared.messaging.routes import Engine
-from everloop_shared.strict_json import is_json
+from everloop_shared.strict_json import NDJSON, is_json
 from everloop_shared.tracing import current_traceparent
 
 ENTRIES_PER_SLICE = 200

@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from everloop_ingest.domain.documents import CLOUDEVENT, JSON, NDJSON
+from everloop_ingest.domain.documents import CLOUDEVENT, JSON
 from everloop_ingest.handlers import CheckedEntries
 from everloop_shared.errors import InputRejected
+from everloop_shared.strict_json import NDJSON
 
 
 def response_of(checked: CheckedEntries, single: bool) -> JSONResponse:

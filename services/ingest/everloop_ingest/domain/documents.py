@@ -10,10 +10,9 @@ from urllib.parse import unquote
 from everloop_ingest.errors import EmptyRequest, MalformedBody, RequestTooLarge
 from everloop_shared import strict_json
 from everloop_shared.errors import FieldError
-from everloop_shared.strict_json import is_json
+from everloop_shared.strict_json import NDJSON, is_json
 
 JSON = "application/json"
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
 CONTENT_TYPES = (JSON, NDJSON[0], CLOUDEVENT, CLOUDEVENTS)

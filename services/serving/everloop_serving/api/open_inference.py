@@ -12,16 +12,16 @@ from fastapi.responses import JSONResponse
 from everloop_features.observation import Observation
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
+from everloop_serving.api.timeouts import HEADER, deadline_of
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.errors import ObservationRejected
-from everloop_serving.handlers.requests import RequestHandlers
+from everloop_serving.handlers.requests import MAX_ROWS, RequestHandlers, rejection
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.http.json_body import json_body
 from everloop_shared.tracing import current_traceparent
 
-MAX_ROWS = 1_000
 DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}
 INTEGERS = tuple(f"{sign}INT{bits}" for sign in ("U", "") for bits in (8, 16, 32, 64))
 READABLE_DATATYPES = ("BOOL", *INTEGERS, "FP16", "FP32", "FP64", "BF16", "BYTES")
@@ -63,8 +63,11 @@ def router(
         columns, ids = parse_tensors(body)
         rows = [handlers.parse_observation(loop, row) for row in to_bodies(columns, ids)]
         observations = _require_valid(rows, columns)
-        predictions = await command.run(lambda actor: handlers.predict_all(loop, observations, current_traceparent()))
-        return JSONResponse(_render_outputs(loop, body.get("id"), spec, predictions))
+        deadline = deadline_of(request.headers.get(HEADER), handlers.predictions.timer())
+        predictions = await command.run(
+            lambda actor: handlers.predict_all(loop, observations, current_traceparent(), deadline)
+        )
+        return JSONResponse(render_outputs(loop, body.get("id"), spec, predictions))
 
     return routes
 
@@ -136,8 +139,7 @@ def _require_valid(rows: list[Observation | list[FieldError]], columns: dict[str
     """The observations of the rows; raises ObservationRejected with each error by tensor and row."""
     wrong = [_locate(e, n, list(columns)) for n, row in enumerate(rows) if isinstance(row, list) for e in row]
     if wrong:
-        errors = list(dict.fromkeys(wrong))[:ERRORS_LIMIT]
-        raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
+        raise rejection(list(dict.fromkeys(wrong))[:ERRORS_LIMIT])
     return [row for row in rows if not isinstance(row, list)]
 
 
@@ -152,9 +154,10 @@ def _locate(error: FieldError, row: int, names: list[str]) -> FieldError:
     return FieldError(f"inputs.{names.index(name)}" + ("" if unknown else f".data.{row}"), error.error)
 
 
-def _render_outputs(
+def render_outputs(
     loop: str, request_id: str | None, spec: LoopSpec, predictions: Sequence[PredictionMade]
 ) -> dict[str, Any]:
+    """The answer to an inference request."""
     n = len(predictions)
     datatype = _prediction_datatype(spec)
     outputs = [

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from everloop_schemas.serving import PredictionMade
-from everloop_serving.handlers.requests import RequestHandlers
+from everloop_serving.api import answers
+from everloop_serving.api.bodies import content_type, read_bodies
+from everloop_serving.api.timeouts import HEADER, MAX_TIMEOUT_MS, deadline_of
+from everloop_serving.handlers.requests import MAX_ROWS, RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, CommandEdge
-from everloop_shared.http.json_body import json_body
+from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import current_traceparent
 
 _EXAMPLE = {"id": "order-17", "entity": "shop-3", "time": "2024-05-01T12:00:00Z", "data": {"price": 12.5}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}, "example": _EXAMPLE}},
-    }
+        "description": f"One observation, or or a list or lines of up to {MAX_ROWS:,}, answered in their order.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {"type": "object"},
+                        {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_ROWS},
+                    ]
+                },
+                "example": _EXAMPLE,
+            },
+            NDJSON[0]: {"schema": {"type": "string"}},
+        },
+    },
+    "parameters": [
+        {
+            "name": "Timeout-Ms",
+            "in": "header",
+            "description": "Milliseconds within which the answer is of use; later it is 504.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+        }
+    ],
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The prediction, its version and role; its record survives this process."},
     404: {"description": "There is no loop of this name."},
+    409: {"description": "An id was predicted before from other data; nothing of the request is predicted."},
     413: {"description": "The body, or the record made of it, is too large."},
     415: {"description": "A content type that this endpoint does not read."},
-    422: {"description": "It does not fit the loop's schema; `errors` name the fields and the fix."},
+    422: {"description": "It does not fit the loop's schema; `errors` name the fields (`[3].data.x`) and the fix."},
     429: {"description": "The broker has been away for too long; retry after `Retry-After` seconds."},
     503: {"description": "Starting, or the disk refuses writes; retry after `Retry-After` seconds."},
+    504: {"description": "Not answered within `Timeout-Ms`; the detail says whether the record is stored."},
 }
 
 
@@ -36,21 +62,23 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
     """The routes under /v1. `everloop apply` waits for the loop's revision."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["serving"])
 
-    @routes.post("/predict", summary="Predict from one observation", responses=_RESPONSES, openapi_extra=_BODY)
-    async def predict(loop: str, request: Request) -> JSONResponse:
+    @routes.post("/predict", summary="Predict from observations", responses=_RESPONSES, openapi_extra=_BODY)
+    async def predict(loop: str, request: Request) -> Response:
         command = await commands.accept(request.headers)
         handlers.require_loop(loop)  # an unknown loop is reported before the body is read
-        body = await json_body(request, settings.max_event_bytes)
+        deadline = deadline_of(request.headers.get(HEADER), handlers.predictions.timer())
+        body = await read_bodies(request, settings)
+        single = not isinstance(body, list)
+        rows = [handlers.require_observation(loop, body)] if single else handlers.require_observations(loop, body)
 
-        async def predict_one(actor: Actor) -> list[PredictionMade]:
-            return [await handlers.predict(loop, body, current_traceparent())]
+        async def predict_rows(actor: Actor) -> list[PredictionMade]:
+            return await handlers.predict_all(loop, rows, current_traceparent(), deadline)
 
-        [prediction] = await command.run(predict_one)
-        return JSONResponse(render(prediction))
+        return _answer(request, await command.run(predict_rows), single)
 
     @routes.get("/predictions/{prediction_id:path}", summary="A prediction made lately")
     async def get_prediction(loop: str, prediction_id: str) -> JSONResponse:
-        return JSONResponse(render(handlers.find_prediction(loop, prediction_id)))
+        return JSONResponse(answers.render(handlers.find_prediction(loop, prediction_id)))
 
     @routes.get("", summary="The revision of the loop's spec that serves")
     async def get_revision(loop: str) -> JSONResponse:
@@ -59,10 +87,9 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
     return routes
 
 
-def render(prediction: PredictionMade) -> dict[str, Any]:
-    """The response body of a prediction."""
-    data = prediction.data
-    body: dict[str, Any] = {"id": prediction.subject, "prediction": data.prediction}
-    if data.probabilities is not None:
-        body["probabilities"] = data.probabilities
-    return body | {"version": data.version, "role": data.role, "features": data.features}
+def _answer(request: Request, predictions: Sequence[PredictionMade], single: bool) -> Response:
+    if single:
+        return Response(answers.encode_one(predictions[0]), media_type="application/json")
+    if content_type(request.headers["content-type"]) in NDJSON:
+        return Response(answers.encode_lines(predictions), media_type=NDJSON[0])
+    return Response(answers.encode_list(predictions), media_type="application/json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from everloop_features import State
+from everloop_features.errors import IdTaken
 from everloop_schemas.envelope import Event
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 
@@ -25,17 +26,34 @@ class NewPredictions:
     predictions: list[PredictionMade] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     changes: dict[str, EntityChange] = field(default_factory=dict)
+    _by_id: dict[str, PredictionMade] = field(default_factory=dict)
 
     def add(self, prediction: PredictionMade, observation: ObservationReceived, state: State) -> None:
         """Add a prediction, its observation, and the state of the entity after it."""
         self.predictions.append(prediction)
+        self._by_id[prediction.subject] = prediction
         self.events += [prediction, observation]
         change = self.changes.setdefault(observation.subject, EntityChange(state))
         change.state = state
         change.observations += 1
         change.size += len(observation.encode())
 
+    def find(self, prediction_id: str | None, fingerprint: str) -> PredictionMade | None:
+        """The prediction of an earlier row under the same id; raises IdTaken where that was another observation."""
+        found = None if prediction_id is None else self._by_id.get(prediction_id)
+        if found is not None and found.data.fingerprint != fingerprint:
+            raise id_taken(found.subject)
+        return found
+
     def state_of(self, entity: str) -> State | None:
         """The state of an entity after its rows so far; None where it has none in this request."""
         change = self.changes.get(entity)
         return change.state if change else None
+
+
+def id_taken(prediction_id: str) -> IdTaken:
+    """The refusal of another observation under an id that was predicted."""
+    return IdTaken(
+        f"id: {prediction_id!r} was predicted before from other data (entity, fields or time); "
+        "give each observation its own id"
+    )

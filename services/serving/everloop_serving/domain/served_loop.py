@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from everloop_features import FeaturePlan, compile_features
+from everloop_features.observation_decoder import ObservationDecoder, compile_decoder
 from everloop_learning.version import line_of
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
@@ -41,6 +42,7 @@ class ServedLoop:
     share: float = 0.0
     loading: bool = False
     life: int = 1
+    decoder: ObservationDecoder = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,19 @@ def choose_versions(
     candidate = _choose_candidate(state, versions, before)
     if candidate is not None and candidate.version == champion.version:
         candidate = None
-    same_spec = before is not None and before.spec == state.data.spec
+    same = before if before is not None and before.spec == state.data.spec else None
     return ServedLoop(
         loop=state.loop,
         revision=state.revision,
         spec=state.data.spec,
-        plan=before.plan if before and same_spec else compile_features(state.data.spec),
+        plan=same.plan if same else compile_features(state.data.spec),
         baseline=baseline,
         champion=champion,
         candidate=candidate,
         share=state.data.share if candidate else 0.0,
         loading=loading,
         life=state.data.life,
+        decoder=same.decoder if same else compile_decoder(state.data.spec),
     )
 
 

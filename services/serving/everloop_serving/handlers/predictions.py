@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from everloop_features.errors import IdTaken
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.domain.events import build_prediction_event
+from everloop_serving.domain.new_predictions import id_taken
 from everloop_serving.domain.predict import Endpoint, PredictionRequest, predict
 from everloop_serving.domain.recent import RecentPredictions, RememberedPrediction
 from everloop_serving.domain.served_loop import ServedLoop
@@ -35,10 +35,7 @@ class Predictions:
         before = found.event.data.fingerprint
         if before is not None and fingerprint is not None and before != fingerprint:
             self.metrics.count_id_taken(loop.loop, endpoint)
-            raise IdTaken(
-                f"id: {prediction_id!r} was predicted before from other data (entity, fields or time); "
-                "give each observation its own id"
-            )
+            raise id_taken(prediction_id)
         self.metrics.count_reused(loop.loop, endpoint)
         return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,13 +24,15 @@ from everloop_serving.domain.new_predictions import NewPredictions
 from everloop_serving.domain.predict import PredictionRequest
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
-from everloop_serving.errors import ObservationRejected, PredictionNotFound
+from everloop_serving.errors import DeadlineExceeded, ObservationRejected, PredictionNotFound
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.ports import ServedLoops, Spool
 from everloop_shared.clock import Clock
-from everloop_shared.errors import FieldError, Unavailable
+from everloop_shared.errors import ERRORS_LIMIT, FieldError, Unavailable, listed
 
 log = logging.getLogger(__name__)
+MAX_ROWS = 1_000
+"""Observations of one request, at most. Nothing else is answered while they are predicted, together or not at all."""
 NAME_LENGTH = 80
 """Characters of a name in a request that an error repeats."""
 STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -49,17 +53,24 @@ class RequestHandlers:
     load_wait_s: float = 2.0
     times: TimeLimits = DEFAULT_TIME_LIMITS
 
-    async def predict(self, loop: str, body: Any, traceparent: str | None = None) -> PredictionMade:
-        """Predict from the observation in a request. The record of the prediction is stored before this returns.
-
-        A repeated id gets the same prediction. Raises LoopNotFound, ObservationRejected, IdTaken, SpoolFull,
-        SpoolUnwritable or RecordTooLarge.
-        """
+    def require_observation(self, loop: str, body: Any) -> Observation:
+        """The observation in a request; raises LoopNotFound, or ObservationRejected with everything that is wrong."""
         observation = self.parse_observation(loop, body)
         if isinstance(observation, list):
-            raise ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in observation), observation)
-        [prediction] = await self.predict_all(loop, [observation], traceparent)
-        return prediction
+            raise rejection(observation)
+        return observation
+
+    def require_observations(self, loop: str, bodies: Sequence[Any]) -> list[Observation]:
+        """The observations in a list; raises as `require_observation`, and each error names its row: `[3].data.x`."""
+        if not 1 <= len(bodies) <= MAX_ROWS:
+            raise rejection([FieldError("body", f"must have 1 to {MAX_ROWS:,} observations, has {len(bodies):,}")])
+        rows = [self.parse_observation(loop, body) for body in bodies]
+        wrong = [
+            FieldError(f"[{n}].{e.field}", e.error) for n, row in enumerate(rows) if isinstance(row, list) for e in row
+        ]
+        if wrong:
+            raise rejection(wrong[:ERRORS_LIMIT])
+        return [row for row in rows if not isinstance(row, list)]
 
     def parse_observation(self, loop: str, body: Any) -> Observation | list[FieldError]:
         """The observation in a request, or everything that is wrong with it; raises LoopNotFound."""
@@ -70,20 +81,50 @@ class RequestHandlers:
             return [FieldError("time", violation)]
         return observation
 
+    def has_valid_times(self, rows: Sequence[Observation]) -> bool:
+        """Whether `parse_observation` would accept the times of these observations."""
+        now = self.clock()
+        return not any(row.time is not None and self.times.find_violation(row.time, now) for row in rows)
+
     async def predict_all(
-        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+        self,
+        loop: str,
+        rows: Sequence[Observation],
+        traceparent: str | None = None,
+        deadline: float | None = None,
     ) -> list[PredictionMade]:
         """Predict from all observations, or from none: a request that is refused changes nothing.
 
-        Raises LoopNotFound, IdTaken, SpoolFull, SpoolUnwritable or RecordTooLarge.
+        The records are stored before this returns. A repeated id gets the same prediction. `deadline` is in seconds of
+        `predictions.timer`: what is not stored by then is not predicted at all; what is stored, but not synced as the
+        settings ask for, is answered by a retry. Raises LoopNotFound, IdTaken, SpoolFull, SpoolUnwritable,
+        RecordTooLarge or DeadlineExceeded.
         """
         served = self.require_loop(loop)
         if served.loading:
-            await self.loops.wait_loaded(loop, self.load_wait_s)
+            await self.loops.wait_loaded(loop, min(self.load_wait_s, self._seconds_left(deadline)))
             served = self.require_loop(loop)
+        if deadline is not None and self._seconds_left(deadline) <= 0:
+            raise DeadlineExceeded("nothing was predicted or stored in the time given by Timeout-Ms; allow more time")
         predictions = self._predict_rows(served, rows, traceparent)
-        await self.spool.synced()
+        if deadline is None:
+            await self.spool.synced()
+        else:
+            await self._sync_until(deadline, predictions)
         return predictions
+
+    async def _sync_until(self, deadline: float, predictions: Sequence[PredictionMade]) -> None:
+        try:
+            async with asyncio.timeout(self._seconds_left(deadline)):
+                await self.spool.synced()
+        except TimeoutError:
+            ids = listed([prediction.subject for prediction in predictions])
+            raise DeadlineExceeded(
+                f"stored, but not synced to disk within Timeout-Ms; the same request gets the answer: {ids}"
+            ) from None
+
+    def _seconds_left(self, deadline: float | None) -> float:
+        return math.inf if deadline is None else max(0.0, deadline - self.predictions.timer())
 
     def find_prediction(self, loop: str, prediction_id: str) -> PredictionMade:
         """The prediction made under this id; raises LoopNotFound or PredictionNotFound."""
@@ -108,15 +149,18 @@ class RequestHandlers:
         self, loop: ServedLoop, rows: Sequence[Observation], traceparent: str | None
     ) -> list[PredictionMade]:
         """Not interrupted between the first look at an id and its record, so that no id is predicted twice."""
-        now, ids = self.clock(), [row.id or str(uuid4()) for row in rows]
+        now = self.clock()
         digests = [fingerprint(row.entity, row.fields, row.time) for row in rows]
-        found = [self.predictions.find(loop, i, d, "rest") for i, d in zip(ids, digests, strict=True)]
+        found = [
+            self.predictions.find(loop, row.id, digest, "rest") if row.id else None
+            for row, digest in zip(rows, digests, strict=True)
+        ]
         predictions, new = list[PredictionMade](), NewPredictions()
-        for row, prediction_id, digest, before in zip(rows, ids, digests, found, strict=True):
-            if before:
-                predictions.append(before.event)
+        for row, digest, before in zip(rows, digests, found, strict=True):
+            if known := before.event if before else new.find(row.id, digest):
+                predictions.append(known)
                 continue
-            time = row.time or now
+            time, prediction_id = row.time or now, row.id or str(uuid4())
             state, features = self._compute_features(loop, row, time, now, new.state_of(row.entity))
             request = PredictionRequest(
                 prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent
@@ -151,3 +195,8 @@ class RequestHandlers:
                 extra={"loop": loop.loop, "reason": repr(e)},
             )
             return loop.plan.apply(loop.plan.empty(), row.fields, time, now)
+
+
+def rejection(errors: list[FieldError]) -> ObservationRejected:
+    """The refusal of a request with these errors."""
+    return ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)

@@ -1,0 +1,150 @@
+"""Decodes observations that fit a loop's schema straight from JSON, by a decoder compiled for the schema; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec.structs import astuple
+
+from everloop_features.observation import DEFAULT_ENTITY, INTEGER_LIMIT, STRING_LIMIT, Observation, parse_time
+from everloop_schemas.envelope import Scalar
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import FieldSpec
+from everloop_schemas.names import is_id
+from everloop_shared.errors import FieldError
+
+UNSET = msgspec.UNSET
+_WHITE_SPACE = b" \t\r\n"
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True)
+class ObservationDecoder:
+    """Decodes what `strict_json.read` and `check_observation` accept, to the same observations, ten times as fast.
+
+    Every method returns None for what it does not accept, which says nothing about why: `check_observation` then finds
+    the errors. It also declines some rare observations that fit, such as one whose text contains `":`.
+    """
+
+    names: tuple[str, ...]
+    has_optional: bool
+    enums: tuple[tuple[str, frozenset[Scalar]], ...]
+    data: type[msgspec.Struct]
+    one: msgspec.json.Decoder[Any]
+    many: msgspec.json.Decoder[list[Any]]
+
+    def decode(self, text: bytes) -> Observation | None:
+        """The observation in a JSON object."""
+        try:
+            body = self.one.decode(text)
+        except (ValueError, RecursionError):
+            return None
+        return None if count_keys(text) != self._keys_of(body) else self._of_body(body)
+
+    def decode_list(self, text: bytes, limit: int) -> list[Observation] | None:
+        """The observations in a JSON list of 1 to `limit` objects."""
+        try:
+            bodies = self.many.decode(text)
+        except (ValueError, RecursionError):
+            return None
+        if not 1 <= len(bodies) <= limit or count_keys(text) != sum(map(self._keys_of, bodies)):
+            return None
+        return _all([self._of_body(body) for body in bodies])
+
+    def decode_lines(self, text: bytes, limit: int) -> list[Observation] | None:
+        """The observations in 1 to `limit` lines of JSON."""
+        lines = [line for line in text.split(b"\n") if line.strip()]
+        return _all([self.decode(line) for line in lines]) if 1 <= len(lines) <= limit else None
+
+    def convert(self, data: Mapping[str, Any], observation_id: str | None) -> Observation | None:
+        """The observation with these fields, as JSON was read to them."""
+        try:
+            fields = msgspec.convert(data, self.data)
+        except ValueError:
+            return None
+        return self._observation(fields, observation_id, None, None)
+
+    def _of_body(self, body: Any) -> Observation | None:
+        return self._observation(body.data, body.id or None, body.entity or None, body.time or None)
+
+    def _observation(self, data: Any, observation_id: Any, entity: Any, time: Any) -> Observation | None:
+        """The observation of checked types, unless one of its values or names is not accepted."""
+        fields: dict[str, Any] = dict(zip(self.names, astuple(data), strict=True))
+        if self.has_optional:
+            fields = {name: None if value is UNSET else value for name, value in fields.items()}
+        for name, values in self.enums:
+            if fields[name] not in values and fields[name] is not None:
+                return None
+        if observation_id is not None and not is_id(observation_id):
+            return None
+        if entity is not None and not is_id(entity):
+            return None
+        moment = parse_time("time", time)
+        if isinstance(moment, FieldError):
+            return None
+        return Observation(observation_id, entity or DEFAULT_ENTITY, moment, fields)
+
+    def _keys_of(self, body: Any) -> int:
+        """How many keys the objects of an observation have, each counted once."""
+        data = len(self.names)
+        if self.has_optional:
+            data -= astuple(body.data).count(UNSET)
+        return 1 + data + (body.id is not UNSET) + (body.entity is not UNSET) + (body.time is not UNSET)
+
+
+def compile_decoder(spec: LoopSpec) -> ObservationDecoder:
+    """The decoder for a loop's schema."""
+    places = {f"f{i}": field for i, field in enumerate(spec.fields.values())}
+    data = msgspec.defstruct(
+        "ObservationData",
+        [(place, *_declaration(field)) for place, field in places.items()],
+        rename=dict(zip(places, spec.fields, strict=True)),
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    names = [(name, _Text | None | msgspec.UnsetType, UNSET) for name in ("id", "entity", "time")]
+    body = msgspec.defstruct("Observation", [("data", data), *names], forbid_unknown_fields=True, gc=False)
+    return ObservationDecoder(
+        names=tuple(spec.fields),
+        has_optional=any(field.missing == "null" for field in spec.fields.values()),
+        enums=tuple((name, frozenset(f.enum)) for name, f in spec.fields.items() if f.enum is not None),
+        data=data,
+        one=msgspec.json.Decoder(body),
+        many=msgspec.json.Decoder(list[body]),  # type: ignore[valid-type]
+    )
+
+
+def count_keys(text: bytes) -> int:
+    """At least the number of keys in a JSON text, and exactly that where no text in it contains `":`."""
+    return text.translate(None, _WHITE_SPACE).count(b'":')
+
+
+def _declaration(field: FieldSpec) -> tuple[Any] | tuple[Any, Any]:
+    """The type of a field in a struct, and its default where it may be left out."""
+    kind = _kind(field)
+    return (kind,) if field.missing == "refuse" else (kind | None | msgspec.UnsetType, UNSET)
+
+
+def _kind(field: FieldSpec) -> Any:
+    """The values that a field accepts. An `enum` is checked afterwards."""
+    match field.type:
+        case "boolean":
+            return bool
+        case "string":
+            return Annotated[str, msgspec.Meta(max_length=STRING_LIMIT)]
+    lowest, highest = 1 - INTEGER_LIMIT, INTEGER_LIMIT - 1
+    low = lowest if field.min is None else max(lowest, min(highest, math.ceil(field.min)))
+    high = highest if field.max is None else min(highest, max(lowest, math.floor(field.max)))
+    whole: Any = Annotated[int, msgspec.Meta(ge=low, le=high)]
+    if field.type == "integer":
+        return whole
+    return whole | Annotated[float, msgspec.Meta(ge=field.min, le=field.max)]
+
+
+def _all(observations: Sequence[Observation | None]) -> list[Observation] | None:
+    found = [o for o in observations if o is not None]
+    return found if len(found) == len(observations) else None

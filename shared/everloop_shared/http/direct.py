@@ -1,0 +1,106 @@
+"""Endpoints that answer before the framework: for requests of which there are thousands a second."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from everloop_shared.errors import ServiceError
+from everloop_shared.http.problems import crash_problem, service_problem
+
+log = logging.getLogger(__name__)
+
+
+class DirectAnswer(NamedTuple):
+    """The body of an answer with status 200, and its content type."""
+
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
+class Answer(Protocol):
+    """Answers a request with a body, of which the guard has already checked the headers, origin and size."""
+
+    def __call__(self, name: str, headers: Headers, body: bytes) -> Awaitable[DirectAnswer | None]:
+        """The answer; None, before anything is changed, leaves the request to the framework's route.
+
+        Raises a ServiceError where the framework's route would.
+        """
+
+
+class Headers(Mapping[str, str]):
+    """The headers of a request by name, in lower case, decoded when they are read."""
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        self._raw = dict(raw)
+
+    def __getitem__(self, name: str) -> str:
+        return self._raw[name.encode("latin-1")].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def raw(self, name: bytes) -> bytes | None:
+        """The bytes of a header; None where it is not given."""
+        return self._raw.get(name)
+
+
+class DirectRoute(NamedTuple):
+    """POST requests to `prefix`, a name without a slash, and `suffix`."""
+
+    prefix: str
+    suffix: str
+    answer: Answer
+
+
+class DirectRoutes:
+    """ASGI application that answers some requests itself and leaves all others to `app`, the framework.
+
+    The framework has a route for each of them too: it documents the endpoint, and answers what is declined here, such
+    as a request with an error, whose text is worth more than its speed.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[DirectRoute]) -> None:
+        self._app, self._routes = app, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        route = next((r for r in self._routes if path.startswith(r.prefix) and path.endswith(r.suffix)), None)
+        if route is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        message = await receive()
+        if message["type"] != "http.request" or message.get("more_body"):
+            await self._app(scope, _again(message, receive), send)
+            return
+        try:
+            name = path[len(route.prefix) : -len(route.suffix)]
+            answered = await route.answer(name, Headers(scope["headers"]), message.get("body", b""))
+        except ServiceError as e:
+            await service_problem(e, path)(scope, receive, send)
+        except Exception as e:  # as the framework does: the client gets an answer, the log the reason
+            await crash_problem(e, path)(scope, receive, send)
+        else:
+            if answered is None:
+                await self._app(scope, _again(message, receive), send)
+                return
+            length = (b"content-length", b"%d" % len(answered.body))
+            headers = [(b"content-type", answered.content_type), length]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": answered.body})
+
+
+def _again(message: Message, receive: Receive) -> Receive:
+    """A `receive` that gives this message first."""
+    pending = [message]
+
+    async def receive_again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_again
