@@ -103,6 +103,7 @@ def compile_decoder(spec: LoopSpec) -> ObservationDecoder:
         "ObservationData",
         [(place, *_declaration(field)) for place, field in places.items()],
         rename=dict(zip(places, spec.fields, strict=True)),
+        kw_only=True,
         forbid_unknown_fields=True,
         gc=False,
     )

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import FieldError, InputRejected, ServiceError
@@ -41,17 +41,16 @@ def create_app(
 
 
 class _GuardedApp(FastAPI):
-    """FastAPI with the request guard outside of all of it, its responses to crashes included."""
+    """FastAPI with the guard outside of all of it, its responses to crashes included, then the direct routes."""
 
     def __init__(self, service: str, settings: Settings, direct: Sequence[DirectRoute]) -> None:
         super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
-        self._service, self._settings, self._direct = service, settings, direct
+        app: ASGIApp = super().__call__
+        self._guarded = RequestGuard(DirectRoutes(app, direct) if direct else app, service, settings)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's stack and the direct routes, behind the guard."""
-        stack = super().build_middleware_stack()
-        app = DirectRoutes(stack, self._direct) if self._direct else stack
-        return RequestGuard(app, self._service, self._settings)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the guard, then a direct route or the framework."""
+        await self._guarded(scope, receive, send)
 
 
 def _add_health(app: FastAPI, health: Health) -> None:

@@ -12,6 +12,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from everloop_shared.http.problems import raw_problem
+from everloop_shared.http.whole_response import offer
 from everloop_shared.metrics import CONNECTIONS, REFUSED
 from everloop_shared.settings import Settings
 
@@ -167,6 +168,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().on_headers_complete()
         if self._drains:
             self.cycle.keep_alive = False
+        offer(self.scope, self.cycle)
         self.headers = []  # trailers go here, which are not used: the request keeps the headers it had
         self.phase = BODY
 

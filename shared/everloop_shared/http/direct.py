@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import ServiceError
 from everloop_shared.http.problems import crash_problem, service_problem
+from everloop_shared.http.whole_response import write_ok
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class DirectRoutes:
         else:
             if answered is None:
                 await self._app(scope, _again(message, receive), send)
+                return
+            if write_ok(scope, answered.content_type, answered.body):
                 return
             length = (b"content-length", b"%d" % len(answered.body))
             headers = [(b"content-type", answered.content_type), length]
