@@ -43,7 +43,7 @@ async def answer(name: str, headers: Headers, body: bytes) -> DirectAnswer | Non
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that listens on a socket."""
-    endpoint = HttpEndpoint("example", Settings(), router, [DirectRoute("/v1/things/", "/do", answer)])
+    endpoint = HttpEndpoint("example", Settings(), router, direct=[DirectRoute("/v1/things/", "/do", answer)])
     service = Service("example", Settings(), endpoints=[endpoint])
     async with run_until_exit(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{endpoint.port}") as http:
         yield http

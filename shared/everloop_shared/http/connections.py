@@ -114,8 +114,7 @@ class LimitedConnection(HttpToolsProtocol):
     _unsent_bytes = 0
     _parse_error = (400, "the request is not valid HTTP/1.1, or is ambiguous")
     """Status and reason that are answered if the parser or one of its callbacks raises."""
-    _upgrade_requested = False
-    _drains = False
+    _upgrade_requested = _drains = False
     _unprocessed_bytes = 0
     """Bytes given to the parser since a request was complete or a part of a body came out of it."""
 
@@ -169,8 +168,7 @@ class LimitedConnection(HttpToolsProtocol):
         if self._drains:
             self.cycle.keep_alive = False
         offer(self.scope, self.cycle)
-        self.headers = []  # trailers go here, which are not used: the request keeps the headers it had
-        self.phase = BODY
+        self.headers, self.phase = [], BODY  # trailers go into this list, which is not used: the request has its own
 
     def on_message_complete(self) -> None:
         """The request is complete."""
