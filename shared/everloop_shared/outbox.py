@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from itertools import accumulate, count
+from math import inf
 from types import TracebackType
 from typing import Self
 
@@ -63,9 +65,10 @@ class SqlUnitOfWork:
     through the connection.
     """
 
-    def __init__(self, database: Database, service: str = "") -> None:
+    def __init__(self, database: Database, service: str = "", settle_s: float = 0.0) -> None:
         self._database = database
         self._service = service
+        self._settle_s, self._settled_at = settle_s, -inf
         self._offsets, self._outbox = add_kernel_tables(sql.MetaData())
         self._locked_offsets = sql.select(self._offsets).with_for_update()
         self._move_offsets = _upsert(self._offsets, database.url.get_backend_name())
@@ -196,6 +199,16 @@ class SqlUnitOfWork:
                 await publisher.publish([decode(topic, value) for _, topic, value in rows])
                 await self._remove(rows[-1][0])
         return more
+
+    async def settle(self) -> None:
+        """Pause for `settle_s` after a batch that came right after another, so that the next one grows meanwhile.
+
+        A transaction for three events costs as much as one for three hundred, here and in every service that consumes
+        what follows from it. Where events are rare, nothing waits.
+        """
+        if time.monotonic() - self._settled_at < self._settle_s:
+            await asyncio.sleep(self._settle_s)
+        self._settled_at = time.monotonic()
 
     async def relay_loop(self, publisher: Publisher) -> None:
         """A background job of the service: relay the events that could not be published while the broker was away."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,3 +199,15 @@ async def test_a_missing_table_is_reported_as_unavailable(tmp_path: Path) -> Non
     async with Database(sqlite_url(tmp_path / "empty.db")) as database:
         with pytest.raises(Unavailable, match="no such table"):
             await _write(SqlUnitOfWork(database), 1)
+
+
+async def test_only_a_batch_right_after_another_is_followed_by_a_pause(database: Database) -> None:
+    unit = SqlUnitOfWork(database, settle_s=0.2)
+    started = time.monotonic()
+
+    await unit.settle()
+    after_one = time.monotonic() - started
+    await unit.settle()
+    after_two = time.monotonic() - started
+
+    assert after_one < 0.2 <= after_two

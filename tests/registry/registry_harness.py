@@ -152,7 +152,7 @@ async def handler_harness(folder: Path) -> AsyncIterator[HandlerHarness]:
 @asynccontextmanager
 async def registry(broker: MemoryBroker, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The whole service over a memory broker: an HTTP client, once it is ready."""
-    settings = RegistrySettings(data=folder, port=0, database_url=database_url(folder))
+    settings = RegistrySettings(data=folder, port=0, database_url=database_url(folder), settle_s=0.0)
     async with registry_on(broker.engine, settings) as client:
         yield client
 

@@ -16,5 +16,8 @@ class MonitoringSettings(Settings):
     )
     gauges_every_s: float = Field(5.0, gt=0, description="how often the Prometheus gauges are renewed, in seconds")
     settle_s: float = Field(
-        0.2, ge=0, le=10, description="wait between two transactions, in seconds: fewer, larger ones"
+        0.2,
+        ge=0,
+        le=10,
+        description="pause after a transaction that comes right after another, in seconds",
     )

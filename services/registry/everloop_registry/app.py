@@ -40,7 +40,7 @@ def routes(handlers: EventHandlers) -> list[Route]:
 def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service, ready to run."""
     database = Database(settings.database, MIGRATIONS, schema="registry")
-    unit = RegistryUnitOfWork(database)
+    unit = RegistryUnitOfWork(database, settings.settle_s)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
     artifacts = ChildProcessArtifactChecks(store, child, settings.light_check_bytes)

@@ -22,6 +22,9 @@ class RegistrySettings(StoreSettings):
     light_check_bytes: int = Field(
         2_000_000, ge=0, description="a refresh above this is not loaded again, only its size and sha256 are checked"
     )
+    settle_s: float = Field(
+        0.1, ge=0, le=10, description="pause after a transaction that comes right after another, in seconds"
+    )
 
     @property
     def database(self) -> str:

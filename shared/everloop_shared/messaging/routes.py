@@ -126,7 +126,7 @@ class UnitOfWork(Protocol):
     write. `savepoint()` is a block whose effects alone are undone when it raises. `record(events, offsets)` adds the
     events to the outbox and the next offsets to the stored ones. Leaving commits, or rolls back after an exception.
     `offsets()` gives the offsets at which to continue after an assignment, by (topic, partition). `relay()` publishes
-    what is in the outbox, in order, and may be called often.
+    what is in the outbox, in order, and may be called often. `settle()` ends a batch, and may pause.
     """
 
     async def __aenter__(self) -> UnitOfWork: ...
@@ -137,6 +137,7 @@ class UnitOfWork(Protocol):
     def savepoint(self) -> AbstractAsyncContextManager[None]: ...
     async def offsets(self) -> dict[Partition, int]: ...
     async def relay(self, publisher: Publisher) -> None: ...
+    async def settle(self) -> None: ...
 
 
 StartAt = Callable[[str, int], Awaitable[int | None]]

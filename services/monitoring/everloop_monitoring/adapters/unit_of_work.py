@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
@@ -14,20 +13,14 @@ from everloop_monitoring.handlers import Handlers
 from everloop_schemas.envelope import Event
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database
-from everloop_shared.messaging.routes import Publisher
 from everloop_shared.outbox import SqlUnitOfWork
 
 
 class BatchUnitOfWork(SqlUnitOfWork):
-    """A unit of work that adds the batch of the handlers to the projections before it commits.
-
-    `settle_s` is the pause after a batch, in which the next one grows: a transaction of three outcomes costs as much
-    as one of three hundred, here and in every service that consumes the events that follow from it.
-    """
+    """A unit of work that adds the batch of the handlers to the projections before it commits."""
 
     def __init__(self, database: Database, settle_s: float = 0.0, clock: Clock = system_clock) -> None:
-        super().__init__(database, "monitoring")
-        self._settle_s = settle_s
+        super().__init__(database, "monitoring", settle_s)
         loops = KnownLoops()
         self.handlers = Handlers(SqlProjections(self, LifetimeNames(loops)), loops, clock)
 
@@ -49,8 +42,3 @@ class BatchUnitOfWork(SqlUnitOfWork):
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
         """Store the events of the batch in the same transaction as the offsets from which they follow."""
         await super().record([*events, *await self.handlers.finish_batch()], offsets)
-
-    async def relay(self, publisher: Publisher) -> None:
-        """Publish what is stored, then pause; called once a batch, after its commit."""
-        await super().relay(publisher)
-        await asyncio.sleep(self._settle_s)

@@ -34,8 +34,8 @@ UPDATES = {table: sql.update(table).where(table.c.loop == OF) for table in (loop
 class RegistryUnitOfWork(SqlUnitOfWork):
     """A unit of work with the decision store in it: what the store holds back is written before the commit."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, "registry")
+    def __init__(self, database: Database, settle_s: float = 0.0) -> None:
+        super().__init__(database, "registry", settle_s)
         self.store = SqlDecisionStore(self)
 
     async def __aenter__(self) -> Self:

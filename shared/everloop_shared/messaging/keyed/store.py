@@ -166,6 +166,9 @@ class KeyedStore:
     async def relay(self, publisher: Publisher) -> None:
         """Nothing: outputs are published before the state is written."""
 
+    async def settle(self) -> None:
+        """Nothing: the next batch begins at once."""
+
     async def _commit(self) -> None:
         orders = self.batch_order.orders(self._next) if self._ordered else {}
         if events := _last_of_compacted(self._events):

@@ -154,6 +154,7 @@ class Processor:
                 progress.failure = progress.failure or e
             for partition in batches:  # its events are in the outbox: wait for the broker before adding more
                 progress.backoff_s.setdefault(partition, RELAY_BACKOFF_S)
+        await unit.settle()
         return progress
 
     async def _process_parts(self, unit: UnitOfWork, batches: DecodedBatches) -> Progress:
