@@ -44,10 +44,14 @@ class Baseline:
         self._is_regression, self._default = spec.task == "regression", spec.initial_prediction
         self._labels = labels
 
+    @property
+    def value(self) -> Scalar:
+        """The majority class, or the mean."""
+        return majority_or_mean(self._labels, self._is_regression, self._default)
+
     def predict(self, features: Fields | None = None) -> ModelPrediction:
         """The majority class with the share of each, or the mean; features are ignored."""
-        labels = self._labels
-        value = majority_or_mean(labels, self._is_regression, self._default)
+        labels, value = self._labels, self.value
         if self._is_regression or not labels.count or not labels.classes:
             return ModelPrediction(value, None)
         return ModelPrediction(value, {class_name(name): n / labels.count for name, n in labels.classes.items()})

@@ -49,9 +49,10 @@ class Encoder:
 
     def learn(self, features: Fields) -> None:
         """Remember the names and categories of an observation; call it before `encode` of the same."""
+        names = self._names
         for name, value in features.items():
-            if name not in self._names:
-                self._names[name] = name
+            if name not in names:
+                names[name] = name
             if isinstance(value, str):
                 known = self._categories.setdefault(self._names[name], {})
                 if value not in known and len(known) < CATEGORIES_PER_FEATURE:

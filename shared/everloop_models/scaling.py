@@ -120,7 +120,11 @@ class RobustScaler:
         found, columns = {}, self._columns
         for name, value in x.items():
             column = columns.get(name)
-            found[name] = 0.0 if column is None else column.scaled(value)
+            if column is None:
+                found[name] = 0.0
+                continue
+            away, reach = value - column.centre, column.reach
+            found[name] = away / column.scale if -reach < away < reach else column.scaled(value)
         return found
 
     def __getstate__(self) -> dict[str, Column]:

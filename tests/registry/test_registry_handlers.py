@@ -20,7 +20,8 @@ from tests.registry.registry_harness import BETTER, WORSE, HandlerHarness, champ
 from everloop_learning.errors import LoopNotKnownYet
 from everloop_registry.domain.decision_log import DecisionContext, digest
 from everloop_schemas.catalogue import decode
-from everloop_schemas.registry import Decided
+from everloop_schemas.envelope import Event
+from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.training import RunRequested
 from everloop_shared.messaging.routes import Position
 
@@ -92,6 +93,21 @@ async def test_the_next_event_of_a_batch_sees_the_state_of_the_last_and_an_undon
         decision_log = await unit.store.open("market", DecisionContext(None, None, NOW))
 
     assert list(decision_log.working.runs) == ["a-0", "b-0", "d-0"]
+
+
+async def test_of_the_states_of_a_loop_in_one_transaction_only_the_last_is_published(harness: HandlerHarness) -> None:
+    await champion_is(harness, "a-0")
+    models, events = [model_trained("a-0", 300), model_trained("a-0", 400)], list[Event]()
+    async with harness.unit as unit:
+        known = {event.id for event in await unit.waiting(LoopState.topic)}
+        for model in models:
+            events += await harness.events.on_model_trained(model, Position(model.topic.name))
+        await unit.record(events, {})
+        new = [event for event in await unit.waiting(LoopState.topic) if event.id not in known]
+        sequence = (await unit.store.open("market", DecisionContext(None, None, NOW))).loop.sequence
+
+    assert len([e for e in events if isinstance(e, LoopState)]) == 2
+    assert [e.data.sequence for e in new] == [sequence]
 
 
 async def test_decisions_from_before_actors_were_recorded_keep_their_bytes_and_their_chain(

@@ -82,6 +82,20 @@ def test_only_the_champion_and_the_candidate_are_refreshed() -> None:
     assert [e.subject for e in of(ModelTrained, learner.take_events())] == ["logistic-0@99", "logistic-0@149"]
 
 
+def test_a_line_is_refreshed_four_times_a_second_at_most_by_the_time_of_the_log() -> None:
+    learner = make_learner(state(of=spec(refresh={"every": 10})))
+    feed(learner, 0, 60)
+    learner.take_events()
+    learner.on_loop_state(state(1, champion="logistic-regression-0@29", of=learner.state.data.spec))
+
+    for i, outcome in enumerate(outcomes(60, 160)):
+        learner.learn(outcome._replace(time=1e9 + i / 100))
+
+    assert [e.subject for e in of(ModelTrained, learner.take_events())] == [
+        f"logistic-regression-0@{offset}" for offset in (69, 99, 129, 159)
+    ]
+
+
 def test_a_pinned_loop_is_not_refreshed() -> None:
     learner = make_learner()
     feed(learner, 0, 60)

@@ -25,7 +25,9 @@ class TrainingSettings(StoreSettings):
         600.0, gt=0, description="seconds between two searches for artifacts that no version needs"
     )
     collect_after_s: float = Field(3600.0, ge=0, description="age at which an artifact may be collected, seconds")
-    linger_ms: float = Field(50.0, ge=0, le=10_000, description="how long outcomes are gathered into one batch")
+    linger_ms: float = Field(
+        100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
+    )
 
     def in_progress_file(self) -> Path:
         """The file in which this instance's worker names the outcome that it is learning."""

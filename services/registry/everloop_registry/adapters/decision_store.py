@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Self
 
 import sqlalchemy as sql
@@ -17,7 +17,7 @@ from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import Decided, GateDecided, LoopApplied, VersionRegistered
+from everloop_schemas.registry import Decided, GateDecided, LoopApplied, LoopState, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.database import Database
 from everloop_shared.outbox import SqlUnitOfWork
@@ -56,9 +56,13 @@ class RegistryUnitOfWork(SqlUnitOfWork):
             raise
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
-        """Record events and offsets, with the working states that the handlers left."""
+        """Record events and offsets, with the working states that the handlers left.
+
+        Of several states of a loop only the last one is recorded: the topic is compacted, and every service reads it.
+        """
         await self.store.write_working_states()
-        await super().record(events, offsets)
+        last = {event.loop: event for event in events if isinstance(event, LoopState)}
+        await super().record([e for e in events if not isinstance(e, LoopState) or e is last[e.loop]], offsets)
 
 
 class SqlDecisionStore:
@@ -172,7 +176,12 @@ class SqlDecisionStore:
         wires = await self._unit.connection.scalars(
             sql.select(decisions.c.wire).where(*of).order_by(decisions.c.sequence)
         )
-        return [LoopApplied.model_validate_json(wire).data.spec for wire in wires]
+        return [_spec_in(wire) for wire in wires]
+
+
+@lru_cache(maxsize=100)
+def _spec_in(wire: bytes) -> LoopSpec:
+    return LoopApplied.model_validate_json(wire).data.spec
 
 
 def _to_row(decision: Decided) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable
+from math import inf
 
 from everloop_learning.outcome import Outcome
 from everloop_schemas.monitoring import DriftDetected
@@ -55,11 +57,14 @@ class OutcomeFeeder:
         self._buffered.set()
 
     async def run(self) -> None:
-        """Send what is buffered, a full batch at once, a smaller one after `linger_ms`; for ever."""
+        """Send what is buffered, a full batch at once, a smaller one `linger_ms` after the last one; for ever."""
+        sent_at = -inf
         while True:
             await self._buffered.wait()
-            if max(map(len, self._buffer.values()), default=0) < BATCH_OUTCOMES:
-                await asyncio.sleep(self._settings.linger_ms / 1000)
+            early_s = sent_at + self._settings.linger_ms / 1000 - time.monotonic()
+            if early_s > 0 and max(map(len, self._buffer.values()), default=0) < BATCH_OUTCOMES:
+                await asyncio.sleep(early_s)
+            sent_at = time.monotonic()
             await self._current.wait_until(lambda: self._current.ready)
             if worker := self._current.worker:
                 self.flush(worker)

@@ -53,7 +53,8 @@ class LearningLine:
 
     `next_offset` is the offset it handles next; it is `caught_up` once that is the next one of the loop. `offset` is
     the last outcome it learned, `outcomes` how many; `finished` says that its run has ended. It skips the offsets in
-    `skipped`, because it broke there. `restart_points` are its last saved versions, newest last.
+    `skipped`, because it broke there. `restart_points` are its last saved versions, newest last. `refreshed_at` is the
+    time on the log of its last refresh, in seconds since the epoch.
     """
 
     line: Line
@@ -69,6 +70,7 @@ class LearningLine:
     finished: bool = False
     skipped: frozenset[int] = frozenset()
     restart_points: tuple[RestartPoint, ...] = ()
+    refreshed_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.next_offset = self.line.start_offset

@@ -27,6 +27,8 @@ from everloop_training.worker.learners.version_maker import VersionMaker
 TRAINED_AFTER_OUTCOMES = 30
 """The outcomes that a line learns before its run has finished and the default line becomes the first version."""
 REPORTED_OUTCOMES = 100
+MIN_REFRESH_S = 0.25
+"""The shortest time between two refreshes of a line: registry and serving take a version no faster."""
 
 
 class LossReporter:
@@ -178,14 +180,15 @@ class LoopLearner:
         label = outcome.label
         if not outcome.learnable or label is None or (self.losses.regression and isinstance(label, str)):
             return False
-        losses = {BASELINE: self.losses.loss(label, *self.baseline.predict())}
+        predicted = self.baseline.predict() if self.losses.brier else (self.baseline.value,)
+        losses = {BASELINE: self.losses.loss(label, *predicted)}
         learned = self.lines.learn(outcome)
         reported = [self.lines.learning[name].line for name in learned]
         reported = [line for line in reported if outcome.offset > line.requested_offset]
         self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line] for r in reported}, reported)
         self._count_label(outcome.offset, label)
         for name in learned:
-            self._make_due_version(self.lines.learning[name])
+            self._make_due_version(self.lines.learning[name], outcome.time)
         if self.loss_reporter.is_full:
             self.loss_reporter.report(self.state.revision)
         return True
@@ -196,17 +199,22 @@ class LoopLearner:
         self.progress.outcomes += 1
         self.progress.recent_offsets.append(offset)
 
-    def _make_due_version(self, line: LearningLine) -> None:
-        """End the run of a line that has just learned enough, and make the version that is due, if any."""
+    def _make_due_version(self, line: LearningLine, now: float) -> None:
+        """End the run of a line that has just learned enough, and make the version that is due, if any.
+
+        `now` is the time of the log, so that learning it again makes the same versions.
+        """
         data = self.state.data
         if not line.finished and line.outcomes >= TRAINED_AFTER_OUTCOMES:
             line.finished = True
             if line.trigger == "initial" and self.runs.is_default_line(line.name):
                 self._make_version(line, "initial")
             self.events.add_run_finished(line)
-        if line.outcomes % max(1, data.spec.refresh.every) == 0 and not data.pinned:
+        is_due = line.outcomes % max(1, data.spec.refresh.every) == 0
+        if is_due and not data.pinned and now - line.refreshed_at >= MIN_REFRESH_S:
             serving = [v.version for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
             if serving and max(Version.parse(version).offset for version in serving) < line.offset:
+                line.refreshed_at = now
                 self._make_version(line, "refresh")
 
     def _make_version(self, line: LearningLine, reason: Literal["initial", "refresh"]) -> None:
