@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from tests.builders.events import evaluation_updated, run_requested
 from tests.builders.metrics import metric_value
 from tests.builders.running import until

@@ -55,7 +55,10 @@ async def test_a_new_loop_gets_an_initial_run_and_its_first_version(broker: Memo
         await training.until(lambda: [f.data.state for f in training.published(RunFinished)] == ["trained"])
 
 
-async def test_the_champion_is_refreshed_while_it_learns(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_the_champion_is_refreshed_while_it_learns(
+    broker: MemoryBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_training.worker.learners.loop_learner.MIN_REFRESH_S", 0.0)  # outcomes come at once
     async with running_training(broker, tmp_path) as training:
         await training.publish(state(), *[event(i) for i in range(60)])
         await training.wait_until_learned(59)
