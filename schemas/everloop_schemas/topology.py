@@ -61,9 +61,18 @@ def ports_from(base: int) -> dict[str, int]:
 
 
 def environment(
-    ports: Mapping[str, int], *, data: str, host: str, kafka_bootstrap: str | None = None
+    ports: Mapping[str, int],
+    *,
+    data: str,
+    host: str,
+    kafka_bootstrap: str | None = None,
+    feature_port: int | None = None,
 ) -> dict[str, str]:
-    """The environment of services on one machine: the data folder, the broker, and the address of each service."""
+    """The environment of services on one machine: the data folder, the broker, and the address of each service.
+
+    `feature_port` is where serving finds feature.
+    """
+    feature = {} if feature_port is None else {"EVERLOOP_SERVING_FEATURE_URL": f"http://{host}:{feature_port}"}
     bootstrap = {} if kafka_bootstrap is None else {"EVERLOOP_KAFKA_BOOTSTRAP": kafka_bootstrap}
     own = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-    return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **own}
+    return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **feature, **own}

@@ -12,7 +12,7 @@ from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityNotFound
 
 FindEntity = Callable[[str], bytes | None]
-"""The committed value of an entity by its key, loop/entity."""
+"""The committed value of an entity by its key, loop/entity. Raises EntityElsewhere."""
 
 
 def router(loops: ActiveLoops, find: FindEntity) -> APIRouter:
@@ -26,12 +26,15 @@ def router(loops: ActiveLoops, find: FindEntity) -> APIRouter:
 
     @routes.get("/v1/loops/{loop}/entities/{entity:path}")
     async def entity(loop: str, entity: str) -> dict[str, Any]:
-        """The last vector of an entity and the state of its windows, as of the last batch."""
-        revision = loops.known.require(loop).revision
-        value = find(f"{loop}/{entity}")
-        if value is None:
-            raise EntityNotFound(f"no observation of entity {entity!r} of loop {loop!r} was received")
+        """The last vector of an entity and the state of its windows, as of the last batch.
+
+        Serving reads it for an entity that it does not know: 404 says that there is no state, 503 that it is not here.
+        """
+        state = loops.known.require(loop)
+        revision, value = state.revision, find(f"{loop}/{entity}")
         found = Entity.load(value)
+        if value is None or found.life != state.data.life:
+            raise EntityNotFound(f"no observation of entity {entity!r} of loop {loop!r} was received")
         return {
             "loop": loop,
             "entity": entity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from everloop_feature.api import router
 from everloop_feature.domain.join_index import JoinIndex
 from everloop_feature.domain.loops import ActiveLoops
+from everloop_feature.errors import EntityElsewhere
 from everloop_feature.handlers.entities import EntityHandlers
 from everloop_feature.handlers.entity_table import EntityLimits, EntityTable
 from everloop_feature.handlers.join_table import JoinTable
@@ -46,7 +47,10 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     streams = (keyed or keyed_on(connect, settings.partitions))("feature", groups, engine)
 
     def find(key: str) -> bytes | None:
-        return entity_store.find(key, engine.partition_for(EventReceived.topic, key.encode()))
+        partition = engine.partition_for(EventReceived.topic, key.encode())
+        if not entity_store.owns(partition):
+            raise EntityElsewhere(f"the entities of partition {partition} are not here, or not read yet")
+        return entity_store.find(key, partition)
 
     http = HttpEndpoint("feature", settings, router(loops, find))
     return Service(name="feature", settings=settings, endpoints=[http], consumers=[states, *streams])

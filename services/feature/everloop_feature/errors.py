@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import InputRejected, NotFound
+from everloop_shared.errors import InputRejected, NotFound, Unavailable
 
 
 class EntityNotFound(NotFound):
     """No observation of this entity was received."""
 
     title = "Entity not found"
+
+
+class EntityElsewhere(Unavailable):
+    """The entity's partition belongs to another replica, or its state is still being read."""
+
+    title = "Entity elsewhere"
 
 
 class StateTooLarge(InputRejected):

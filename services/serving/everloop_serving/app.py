@@ -16,6 +16,7 @@ from everloop_schemas.registry import LoopState
 from everloop_serving import metrics
 from everloop_serving.adapters.artifacts import ArtifactLoader
 from everloop_serving.adapters.delivery import SpoolRecovery, VersionReports, publish_spool
+from everloop_serving.adapters.entity_reader import FeatureEntityReader, LatestStates
 from everloop_serving.adapters.loaded_loops import LoadedLoops
 from everloop_serving.adapters.local_state import LocalState, OutcomeOffsets
 from everloop_serving.adapters.prediction_history import TopicPredictionHistory
@@ -25,6 +26,7 @@ from everloop_serving.api import routes_of
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import LabelCountsByLoop
 from everloop_serving.domain.recent import RecentPredictions
+from everloop_serving.handlers.entity_windows import EntityWindows
 from everloop_serving.handlers.events import EventHandlers
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.handlers.requests import RequestHandlers
@@ -55,6 +57,11 @@ def build(
     loops = LoadedLoops(loads, labels, reports.add, instance=settings.instance, clock=clock)
     spool, history = _spool(settings, folder), _history(settings, recent, engine)
     left = [_spool(settings, other) for other in _folders_without_worker(settings, worker)]
+    reader = FeatureEntityReader(
+        settings.feature_url,
+        settings.entity_reads,
+        lambda key: engine.partition_for(EntityState.topic, key.encode()),
+    )
     predictions = Predictions(loops, recent, counts, clock, time.perf_counter)
 
     def registry_is_read() -> bool:
@@ -65,14 +72,23 @@ def build(
         predictions,
         spool,
         recent,
-        entities,
+        EntityWindows(
+            loops,
+            entities,
+            reader if settings.feature_url else None,
+            counts,
+            clock,
+            registry_is_read,
+            settings.entity_read_ms / 1000,
+        ),
         clock,
         registry_is_read,
         settings.load_wait_s,
         TimeLimits(settings.earliest_time, settings.max_future_s),
     )
     events = EventHandlers(loops, predictions, history, recent, entities, labels, clock, registry_is_read)
-    routes = skip_deleted_loops("serving", loops.known, _routes(events, OutcomeOffsets(labels, engine)))
+    states_from = LatestStates(entities, settings.entity_states, engine) if settings.feature_url else None
+    routes = skip_deleted_loops("serving", loops.known, _routes(events, OutcomeOffsets(labels, engine), states_from))
     state = LocalState(folder, loops, labels)
 
     async def publish_reports() -> None:
@@ -86,7 +102,7 @@ def build(
         settings=settings,
         endpoints=[HttpEndpoint("serving", settings, api, worker, direct)],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
-        resources=[child, state, spool, *left, *(SpoolRecovery(each, recent) for each in (*left, spool))],
+        resources=[child, reader, state, spool, *left, *(SpoolRecovery(each, recent) for each in (*left, spool))],
         background=[
             *(partial(publish_spool, each, engine.publish_encoded) for each in (spool, *left)),
             publish_reports,
@@ -99,11 +115,16 @@ def build(
     return service
 
 
-def _routes(handlers: EventHandlers, offsets: OutcomeOffsets) -> list[Route]:
+def _routes(handlers: EventHandlers, offsets: OutcomeOffsets, states_from: LatestStates | None) -> list[Route]:
     return [
         Route(FeaturesComputed.topic, handlers.on_features_computed),
         Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
-        Route(EntityState.topic, handlers.on_entity_state, broadcast=True),
+        Route(
+            EntityState.topic,
+            handlers.on_entity_state,
+            broadcast=True,
+            start_at=states_from.start_at if states_from else None,
+        ),
         Route(OutcomeObserved.topic, handlers.on_outcome_observed, broadcast=True, start_at=offsets.start_at),
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from everloop_shared.errors import ErrorKind, InputRejected, NotFound, Overloaded, Unavailable
 
 
@@ -9,6 +11,16 @@ class PredictionNotFound(NotFound):
     """The prediction was not made here, or too long ago to be remembered."""
 
     title = "Prediction not found"
+
+
+class StateUnread(Unavailable):
+    """The window state of an entity could not be read from feature; `reason` is one of a few words, for a metric."""
+
+    title = "Window state unread"
+
+    def __init__(self, reason: Literal["away", "timeout", "busy", "elsewhere", "error"]) -> None:
+        super().__init__(f"the window state could not be read: {reason}")
+        self.reason = reason
 
 
 class ModelLoading(Unavailable):

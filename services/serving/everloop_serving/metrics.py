@@ -46,6 +46,16 @@ RECENT = Gauge("everloop_serving_recent_predictions", "Predictions remembered; l
 RECENT_BYTES = Gauge("everloop_serving_recent_bytes", "Bytes of predictions remembered; limit: RECENT_BYTES.")
 ENTITIES = Gauge("everloop_serving_entity_states", "Entities whose windows are in memory; limit: ENTITY_STATES.")
 ENTITY_BYTES = Gauge("everloop_serving_entity_state_bytes", "Bytes of windows in memory; limit: ENTITY_BYTES.")
+WINDOWS = Counter(
+    "everloop_serving_windows_total",
+    "REST predictions of loops with windows, by where the entity's state came from: memory, feature, new, unread.",
+    ["source"],
+)
+ENTITY_READS = Counter(
+    "everloop_serving_entity_reads_total",
+    "Reads of window states from feature by result: found, new, away, timeout, busy, elsewhere, error.",
+    ["result"],
+)
 LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
 
 _parse = lru_cache(maxsize=1_000)(Version.parse)
@@ -63,6 +73,7 @@ class PrometheusMetrics:
         self._versions: dict[tuple[str, str], str] = {}
         self._predictions: dict[str, dict[tuple[str, str, str], Counter]] = {}
         self._seconds: dict[str, Histogram] = {}
+        self._windows = {source: WINDOWS.labels(source) for source in ("memory", "feature", "new", "unread")}
 
     def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
         """A prediction was made."""
@@ -96,6 +107,14 @@ class PrometheusMetrics:
     def count_reused(self, loop: str, endpoint: str) -> None:
         """The prediction made before was the answer."""
         REUSED.labels(loop, endpoint).inc()
+
+    def count_windows(self, source: str) -> None:
+        """A request was predicted from windows of this source."""
+        self._windows[source].inc()
+
+    def count_entity_read(self, result: str) -> None:
+        """A window state was read, or not."""
+        ENTITY_READS.labels(result).inc()
 
     def count_id_taken(self, loop: str, endpoint: str) -> None:
         """An id came again with other data."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from everloop_features import State
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopState
 from everloop_serving.domain.predict import PredictionResult
@@ -63,6 +64,25 @@ class PredictionHistory(Protocol):
         """
 
 
+class PublishedState(NamedTuple):
+    """The window state of an entity as feature has it, after `applied` observations, and its bytes on the wire."""
+
+    state: State
+    applied: int
+    revision: int
+    size: int
+
+
+class EntityReader(Protocol):
+    """Reads window states from feature."""
+
+    async def read(self, loop: str, entity: str, within_s: float) -> PublishedState | None:
+        """The state of an entity; None where feature has none: no observation of it was received.
+
+        Raises StateUnread after `within_s` seconds at most, at once where feature is known to be away.
+        """
+
+
 class Metrics(Protocol):
     """Counts what is served. Never blocks, never raises."""
 
@@ -71,6 +91,12 @@ class Metrics(Protocol):
 
     def count_reused(self, loop: str, endpoint: str) -> None:
         """A request or record was answered with the prediction made before."""
+
+    def count_windows(self, source: str) -> None:
+        """A request was predicted from windows that came from this source (`WindowsUsed.source`)."""
+
+    def count_entity_read(self, result: str) -> None:
+        """A read of a window state ended: found, new, or the reason of a StateUnread."""
 
     def count_id_taken(self, loop: str, endpoint: str) -> None:
         """A request or record was rejected: its id came before with other data."""

@@ -26,6 +26,16 @@ class ServingSettings(StoreSettings):
     entity_bytes: int = Field(
         64_000_000, ge=100_000, description="bytes of windows in memory: five times their bytes on the wire"
     )
+    feature_url: str = Field(
+        "",
+        pattern=r"^(http://[^/,\s]+/?(, ?http://[^/,\s]+/?)*)?$",
+        description="URLs of all replicas of feature, separated by commas: windows that are not in memory are read "
+        "from there; without one, they start empty",
+    )
+    entity_read_ms: float = Field(
+        100.0, gt=0, le=10_000, description="how long a REST prediction waits for windows from feature, at most"
+    )
+    entity_reads: int = Field(64, ge=1, le=1_000, description="windows read from feature at the same time")
     label_bytes: int = Field(
         32_000_000, ge=100_000, description="bytes of label statistics, in equal parts for all loops"
     )

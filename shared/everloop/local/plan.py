@@ -85,5 +85,7 @@ class InstallationPlan:
 
     def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
         """Return the environment of a service: its folder, its broker, its address."""
-        own = {service: self.ports[service]}
-        return self.environment() | topology.environment(own, data=self.folder, host=HOST, kafka_bootstrap=bootstrap)
+        own, feature = {service: self.ports[service]}, self.ports.get("feature")
+        return self.environment() | topology.environment(
+            own, data=self.folder, host=HOST, kafka_bootstrap=bootstrap, feature_port=feature
+        )

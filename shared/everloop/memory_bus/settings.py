@@ -29,5 +29,5 @@ def environment_of(
     """The services' environment: this folder, these ports, and no database or store that outlives the process."""
     replaced = {service.variable(name) for service in topology.SERVICES.values() for name in SHARED}
     kept = {name: value for name, value in environ.items() if name not in replaced and not name.endswith(STORES)}
-    own = topology.environment(ports, data=str(folder), host=HOST)
+    own = topology.environment(ports, data=str(folder), host=HOST, feature_port=ports.get("feature"))
     return {**kept, **own, "EVERLOOP_PARTITIONS": str(partitions)}

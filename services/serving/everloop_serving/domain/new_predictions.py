@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from everloop_features import State
 from everloop_features.errors import IdTaken
 from everloop_schemas.envelope import Event
-from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_schemas.serving import ObservationReceived, PredictionMade, WindowsUsed
 
 
 @dataclass
 class EntityChange:
-    """The state of an entity after its rows so far, their number, and the bytes of their observations."""
+    """The state of an entity after its rows so far and its name, their number, and the bytes of their observations."""
 
     state: State
+    windows: WindowsUsed
     observations: int = 0
     size: int = 0
 
 
 @dataclass
 class NewPredictions:
-    """Predictions, the events to store in order, and the changes of each entity."""
+    """Predictions, the events to store in order, and the changes of each entity, where the loop has windows."""
 
     predictions: list[PredictionMade] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -33,8 +36,12 @@ class NewPredictions:
         self.predictions.append(prediction)
         self._by_id[prediction.subject] = prediction
         self.events += [prediction, observation]
-        change = self.changes.setdefault(observation.subject, EntityChange(state))
-        change.state = state
+        used = prediction.data.windows
+        if used is None:
+            return
+        windows = replace(used, previous=prediction.subject)
+        change = self.changes.setdefault(observation.subject, EntityChange(state, windows))
+        change.state, change.windows = state, windows
         change.observations += 1
         change.size += len(observation.encode())
 
@@ -44,11 +51,6 @@ class NewPredictions:
         if found is not None and found.data.fingerprint != fingerprint:
             raise id_taken(found.subject)
         return found
-
-    def state_of(self, entity: str) -> State | None:
-        """The state of an entity after its rows so far; None where it has none in this request."""
-        change = self.changes.get(entity)
-        return change.state if change else None
 
 
 def id_taken(prediction_id: str) -> IdTaken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,14 +17,14 @@ from everloop_features.observation import Observation, check_observation
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_learning.errors import LoopNotFound
 from everloop_schemas.envelope import Fields
-from everloop_schemas.serving import PredictionMade
-from everloop_serving.domain.entity_states import EntityStates
+from everloop_schemas.serving import PredictionMade, WindowsUsed
 from everloop_serving.domain.events import build_observation_event
 from everloop_serving.domain.new_predictions import NewPredictions
 from everloop_serving.domain.predict import PredictionRequest
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.errors import DeadlineExceeded, ObservationRejected, PredictionNotFound
+from everloop_serving.handlers.entity_windows import EntityWindows, ReadSource
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.ports import ServedLoops, Spool
 from everloop_shared.clock import Clock
@@ -47,7 +47,7 @@ class RequestHandlers:
     predictions: Predictions
     spool: Spool
     recent: RecentPredictions
-    entities: EntityStates
+    windows: EntityWindows
     clock: Clock
     registry_is_read: Callable[[], bool]
     load_wait_s: float = 2.0
@@ -104,9 +104,14 @@ class RequestHandlers:
         if served.loading:
             await self.loops.wait_loaded(loop, min(self.load_wait_s, self._seconds_left(deadline)))
             served = self.require_loop(loop)
+        reads: Mapping[str, ReadSource] = {}
+        if missing := self.windows.missing(served, [row.entity for row in rows]):
+            # Half of the time at most, so that a request is answered from empty windows rather than refused.
+            reads = await self.windows.read(served, missing, self._seconds_left(deadline) / 2)
+            served = self.require_loop(loop)
         if deadline is not None and self._seconds_left(deadline) <= 0:
             raise DeadlineExceeded("nothing was predicted or stored in the time given by Timeout-Ms; allow more time")
-        predictions = self._predict_rows(served, rows, traceparent)
+        predictions = self._predict_rows(served, rows, reads, traceparent)
         if deadline is None:
             await self.spool.synced()
         else:
@@ -146,9 +151,16 @@ class RequestHandlers:
         raise LoopNotFound(loop, deleted=self.loops.is_deleted(loop))
 
     def _predict_rows(
-        self, loop: ServedLoop, rows: Sequence[Observation], traceparent: str | None
+        self,
+        loop: ServedLoop,
+        rows: Sequence[Observation],
+        reads: Mapping[str, ReadSource],
+        traceparent: str | None,
     ) -> list[PredictionMade]:
-        """Not interrupted between the first look at an id and its record, so that no id is predicted twice."""
+        """Not interrupted between the first look at an id and its record, so that no id is predicted twice.
+
+        `reads` says of the entities that were not in memory how the read of their states ended.
+        """
         now = self.clock()
         digests = [fingerprint(row.entity, row.fields, row.time) for row in rows]
         found = [
@@ -161,9 +173,10 @@ class RequestHandlers:
                 predictions.append(known)
                 continue
             time, prediction_id = row.time or now, row.id or str(uuid4())
-            state, features = self._compute_features(loop, row, time, now, new.state_of(row.entity))
+            begin, windows = self._find_windows(loop, row.entity, new, reads)
+            state, features, windows = self._compute_features(loop, row, time, now, begin, windows)
             request = PredictionRequest(
-                prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent
+                prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent, windows
             )
             prediction = self.predictions.make(loop, request)
             predictions.append(prediction)
@@ -176,25 +189,50 @@ class RequestHandlers:
     def _apply(self, loop: ServedLoop, new: NewPredictions, now: datetime) -> None:
         """Remember what is stored in the spool now."""
         for entity, change in new.changes.items():
-            self.entities.apply_own(loop.loop, entity, change.state, now, change.size, change.observations)
+            self.windows.states.apply_own(
+                loop.loop, entity, change.state, now, change.size, change.observations, change.windows
+            )
         for prediction in new.predictions:
             self.recent.add(prediction, durable=True)
 
+    def _find_windows(
+        self, loop: ServedLoop, entity: str, new: NewPredictions, reads: Mapping[str, ReadSource]
+    ) -> tuple[State, WindowsUsed | None]:
+        """The state of an entity, after the earlier rows of the same request, and what the record says of it."""
+        if not loop.plan.has_windows:
+            return loop.plan.empty(), None
+        if change := new.changes.get(entity):
+            return change.state, change.windows
+        view, read = self.windows.states.get(loop.loop, entity), reads.get(entity)
+        if view is None:
+            is_new = read == "new" or (read is None and self.windows.has_all())
+            used = WindowsUsed(applied=0, source="new" if is_new else "unread")
+        elif read == "feature" and view.previous is None:
+            used = WindowsUsed(applied=view.base_applied, source="feature")
+        else:
+            used = view.windows_used()
+        self.windows.metrics.count_windows(used.source)
+        return view.state if view else loop.plan.empty(), used
+
     def _compute_features(
-        self, loop: ServedLoop, row: Observation, time: datetime, now: datetime, state: State | None
-    ) -> tuple[State, Fields]:
-        """The entity's next state and the features; `state` is the one after earlier rows of the same request."""
-        if state is None:
-            view = self.entities.get(loop.loop, row.entity)
-            state = view.state if view else loop.plan.empty()
+        self,
+        loop: ServedLoop,
+        row: Observation,
+        time: datetime,
+        now: datetime,
+        state: State,
+        windows: WindowsUsed | None,
+    ) -> tuple[State, Fields, WindowsUsed | None]:
+        """The entity's next state, the features, and the state that they were computed from."""
         try:
-            return loop.plan.apply(state, row.fields, time, now)
+            return *loop.plan.apply(state, row.fields, time, now), windows
         except STATE_ERRORS as e:  # another producer's state on the topic must not cost the entity its predictions
             log.warning(
                 "the stored windows of an entity cannot be used; they start empty",
                 extra={"loop": loop.loop, "reason": repr(e)},
             )
-            return loop.plan.apply(loop.plan.empty(), row.fields, time, now)
+            unread = WindowsUsed(applied=0, source="unread")
+            return *loop.plan.apply(loop.plan.empty(), row.fields, time, now), unread
 
 
 def rejection(errors: list[FieldError]) -> ObservationRejected:

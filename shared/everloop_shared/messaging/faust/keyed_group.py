@@ -82,6 +82,7 @@ class KeyedGroupConsumer:
     def attach(self) -> None:
         """Attach the table to the group's store, and the buffer to the topics."""
         self._group.store.attach(self._engine, self._table.data.data, self._append)
+        self._group.store.set_owned(())
         for topic in self._topics:
             self._delivery.deliver(self._prefix + topic, topic, self._buffer)
         self._table.data.apply_changelog_batch = self._restore
@@ -108,6 +109,7 @@ class KeyedGroupConsumer:
     async def _on_recover(self) -> None:
         self._buffer.open()
         self._group.store.finish_restore(range(self._settings.partitions))
+        self._group.store.set_owned(tp.partition for tp in self._sources())
         self._time = StreamTime(self._topics)
         self._moved.clear()
         if self._group.on_restored:

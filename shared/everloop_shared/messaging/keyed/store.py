@@ -32,6 +32,7 @@ class KeyedStore:
         self.batch_order = BatchOrder()
         self._ordered = ordered
         self._abandoned = False
+        self._owned: frozenset[int] | None = None
         self._publisher: Publisher | None = None
         self._changelog: Changelog | None = None
         self._changed: dict[tuple[int, str], StoredValue] = {}
@@ -43,6 +44,14 @@ class KeyedStore:
     def attach(self, publisher: Publisher, data: MutableMapping[bytes, bytes], changelog: Changelog | None) -> None:
         """Set the engine's publisher, mapping and changelog."""
         self._publisher, self.data, self._changelog = publisher, data, changelog
+
+    def set_owned(self, partitions: Iterable[int]) -> None:
+        """Whose keys are all here, from now on; without a call, those of every partition."""
+        self._owned = frozenset(partitions)
+
+    def owns(self, partition: int) -> bool:
+        """Whether a key of this partition that is not found has no value: it is ours, and its state is restored."""
+        return not self._abandoned and (self._owned is None or partition in self._owned)
 
     def restore(self, changes: Iterable[Change]) -> None:
         """Apply changes read from the changelog: the newest value per key, which is not always the last one there.

@@ -1,0 +1,146 @@
+"""HTTP/1.1 requests over connections that stay open, on asyncio's streams and h11."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import h11
+
+READ_BYTES = 65_536
+MOST_IDLE = 20
+"""The most connections to one address that are kept for the next requests."""
+Address = tuple[str, int]
+ProtocolError = h11.RemoteProtocolError
+"""The other side does not speak HTTP, or closed the connection before its answer was whole."""
+
+
+class NotConnected(OSError):
+    """Nobody answers at the address, or not in time."""
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request; its headers must have `host` and, with a body, `content-length`."""
+
+    method: str
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """An answer, read to its end."""
+
+    status: int
+    reason: bytes
+    version: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class HttpConnections:
+    """Connections that each carry one request after the other; of one event loop, and without TLS.
+
+    A request on a connection that the server closed while it was idle is sent again on another: send only what may
+    arrive twice.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[Address, list[_Connection]] = {}
+
+    async def send(
+        self, address: Address, request: HttpRequest, *, connect_s: float | None, read_s: float | None
+    ) -> HttpAnswer:
+        """The answer to a request. Raises NotConnected, TimeoutError, OSError and ProtocolError."""
+        idle = self._idle.setdefault(address, [])
+        while idle:
+            with suppress(_ClosedWhileIdle):
+                return await _exchange(idle.pop(), request, read_s, idle)
+        return await _exchange(await _Connection.open(address, connect_s), request, read_s, idle)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+
+async def _exchange(
+    connection: _Connection, request: HttpRequest, read_s: float | None, idle: list[_Connection]
+) -> HttpAnswer:
+    reusable = False
+    try:
+        async with asyncio.timeout(read_s):
+            answer = await connection.exchange(request)
+        reusable = connection.prepare_next() and len(idle) < MOST_IDLE
+    finally:
+        if reusable:
+            idle.append(connection)
+        else:
+            connection.close()
+    return answer
+
+
+class _ClosedWhileIdle(Exception):
+    """The server closed the connection before it answered a request that it had not read."""
+
+
+class _Connection:
+    """One connection, which carries one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._protocol = h11.Connection(h11.CLIENT)
+        self._used = False
+
+    @classmethod
+    async def open(cls, address: Address, within_s: float | None) -> _Connection:
+        """Connect. Raises NotConnected."""
+        try:
+            async with asyncio.timeout(within_s):
+                return cls(*await asyncio.open_connection(*address))
+        except TimeoutError as e:
+            raise NotConnected(f"no connection within {within_s:g} s") from e
+        except OSError as e:
+            raise NotConnected(str(e) or type(e).__name__) from e
+
+    async def exchange(self, request: HttpRequest) -> HttpAnswer:
+        """Send a request and read its answer. Raises OSError, ProtocolError and _ClosedWhileIdle."""
+        head = h11.Request(method=request.method, target=request.target, headers=list(request.headers))
+        sent = [self._protocol.send(event) for event in (head, h11.Data(request.body), h11.EndOfMessage())]
+        answer: h11.Response | None = None
+        chunks: list[bytes] = []
+        try:
+            self._writer.write(b"".join(part for part in sent if part))
+            while not isinstance(event := self._protocol.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA:
+                    self._protocol.receive_data(await self._reader.read(READ_BYTES))
+                elif isinstance(event, h11.Response):
+                    answer = event
+                elif isinstance(event, h11.Data):
+                    chunks.append(bytes(event.data))
+        except (OSError, h11.RemoteProtocolError) as e:
+            if self._used and answer is None:
+                raise _ClosedWhileIdle from e
+            raise
+        assert answer is not None  # h11 has no end of a message before its beginning
+        headers = [(bytes(name), bytes(value)) for name, value in answer.headers.raw_items()]
+        return HttpAnswer(
+            answer.status_code, bytes(answer.reason), bytes(answer.http_version), headers, b"".join(chunks)
+        )
+
+    def prepare_next(self) -> bool:
+        """Whether the connection can carry another request."""
+        self._used = True
+        if self._protocol.our_state is not h11.DONE or self._protocol.their_state is not h11.DONE:
+            return False
+        self._protocol.start_next_cycle()
+        return True
+
+    def close(self) -> None:
+        """Close it without waiting."""
+        self._writer.close()
