@@ -60,7 +60,7 @@ class Settings(BaseModel):
     partitions: int = Field(4, ge=1, le=1000, description="partitions of each topic")
     replication_factor: int = Field(1, ge=1, le=10, description="replicas of each topic")
     batch_size: int = Field(500, ge=1, le=10_000, description="records handled between two commits, at most")
-    gather_ms: float = Field(15.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
+    gather_ms: float = Field(5.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
     delivery_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for acknowledgements of the broker")
     max_unacked_events: int = Field(20_000, ge=1, description="events sent and not acknowledged yet, at most")
     max_event_bytes: int = Field(1_000_000, ge=1_000, description="largest event accepted, in bytes")

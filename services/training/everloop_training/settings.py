@@ -12,6 +12,7 @@ from everloop_shared.settings import StoreSettings
 class TrainingSettings(StoreSettings):
     """Settings of the training service, read from the environment."""
 
+    gather_ms: float = Field(50.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
     snapshot_outcomes: int = Field(2000, ge=1, description="outcomes of a partition between two learner snapshots")
     snapshot_seconds: float = Field(30.0, gt=0, description="seconds between two learner snapshots, at most")
     in_flight: int = Field(2000, ge=1, description="outcomes in flight to the worker before consuming waits")
