@@ -10,7 +10,6 @@ from everloop_shared.settings import Settings
 class MonitoringSettings(Settings):
     """Settings of monitoring, from `EVERLOOP_MONITORING_*` and `EVERLOOP_*`."""
 
-    gather_ms: float = Field(50.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
     batch_size: int = Field(2000, ge=1, le=10_000, description="records handled between two commits, at most")
     database_url: str = Field(
         "", description="postgresql://… (its tables go to schema monitoring); empty: SQLite below the data folder"

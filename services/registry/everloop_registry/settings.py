@@ -11,7 +11,6 @@ from everloop_shared.settings import StoreSettings
 class RegistrySettings(StoreSettings):
     """The registry's settings; each is read from `EVERLOOP_REGISTRY_<NAME>`."""
 
-    gather_ms: float = Field(50.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
     database_url: str = Field(
         "", description="postgresql://… (its tables go to schema registry); empty: SQLite under the data folder"
     )
