@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from everloop_features.fingerprint import fingerprint as fingerprint
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
