@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,8 @@ from everloop_models.opcodes import uses
 
 _PLAIN_NUMBERS = frozenset(f"{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)) - {"f1"} | {"b1"}
 _TWISTER_WORDS = 624
+OBJECTS_PER_SLICE = 5_000
+"""Objects that are freed before other threads get their turn."""
 
 
 def check(data: bytes, allowed: Allowed) -> None:
@@ -26,19 +30,49 @@ def check(data: bytes, allowed: Allowed) -> None:
 
 def unpickled(data: bytes, allowed: Allowed) -> Any:
     """What is in a pickle that `check` has passed; raises ArtifactCorrupt."""
+    unpickler = _RestrictedUnpickler(data, allowed)
     try:
-        return _RestrictedUnpickler(data, allowed).load()
+        return unpickler.load()
     except ArtifactCorrupt:
         raise
     except Exception as e:
         raise ArtifactCorrupt(f"does not unpickle with the installed libraries: {e!r}"[:500]) from e
+    finally:
+        unpickler.end()
+        made = gc.get_referents(unpickler)
+        del unpickler
+        _release(made)
+
+
+def _release(made: list[object]) -> None:
+    """Give up references to all objects of a pickle bit by bit: those of a forest, at once, would take 100 ms."""
+    while made:
+        del made[-OBJECTS_PER_SLICE:]
+        time.sleep(0)
+
+
+class _YieldingReader:
+    """Reads bytes, and lets other threads run at each read: the unpickler reads 64 KB at a time.
+
+    In between, the unpickler holds Python's lock: a forest of 20 MB would stop every other thread for a second.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._bytes = io.BytesIO(data)
+        self.readinto = self._bytes.readinto
+        self.readline = self._bytes.readline
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        time.sleep(0)
+        return self._bytes.read(size)
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
     """Finds the listed names and no other, and replaces those that could do more by narrower ones."""
 
     def __init__(self, data: bytes, allowed: Allowed) -> None:
-        super().__init__(io.BytesIO(data))
+        super().__init__(_YieldingReader(data))
         self._allowed = allowed
         self._generators: list[np.random.MT19937] = []
         self._replacements: dict[tuple[str, str], Callable[..., Any]] = {
@@ -54,6 +88,10 @@ class _RestrictedUnpickler(pickle.Unpickler):
             if not 0 <= int(generator.state["state"]["pos"]) <= _TWISTER_WORDS:
                 raise ArtifactCorrupt("a random generator stands outside its own numbers: not loaded")
         return found
+
+    def end(self) -> None:
+        """Break the cycle through its own methods: it refers to the whole model, and would keep it for ever."""
+        self._replacements.clear()
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle asks for; raises ArtifactCorrupt for anything that is not listed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -59,7 +60,7 @@ class ArtifactLoader:
                 raise Superseded(f"{version.version} is not live any more")
             data = await asyncio.to_thread(self._read, name, version.sha256, version.size)
             await self._try_artifact(data, version.sha256, _sample(spec, plan), version.format)
-            return LoadedVersion(version.version, await asyncio.to_thread(load, data, version.format))
+            return LoadedVersion(version.version, await asyncio.to_thread(_load_uncollected, data, version.format))
 
     def delete_copies_except(self, sha256s: set[str]) -> None:
         """Delete the local copies of all other artifacts; blocks."""
@@ -78,6 +79,19 @@ class ArtifactLoader:
             with suppress(OSError):  # without a copy only a restart needs the store
                 write_atomically(copy, data)
         return data
+
+
+def _load_uncollected(data: bytes, format_name: str) -> Model:
+    """Load a model without garbage collections, and exempt it from all later ones; blocks.
+
+    Each collection would walk the objects loaded so far, while nothing else runs. Models hold no cycles to collect.
+    """
+    gc.disable()
+    try:
+        return load(data, format_name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _sample(spec: LoopSpec, plan: FeaturePlan) -> Fields:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from everloop_features import FeaturePlan, compile_features
 from everloop_models import ArtifactUnavailable
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion, LoopState
+from everloop_serving.adapters.dismantling import dismantle
 from everloop_serving.domain.served_loop import Predictor, VersionsInMemory
 from everloop_serving.errors import Superseded
 from everloop_shared.backoff import Backoff
@@ -84,17 +84,21 @@ class VersionLoads:
 
     def drop_loop(self, loop: str) -> None:
         """Drop every version of a loop, and stop loading any."""
-        for key in [key for key in (*self._loaded, *self._loading) if key[0] == loop]:
-            self._loaded.pop(key, None)
+        self._drop([key for key in self._loaded if key[0] == loop])
+        for key in [key for key in self._loading if key[0] == loop]:
             if task := self._loading.pop(key, None):
                 task.cancel()
         self._failed = {key for key in self._failed if key[0] != loop}
 
     def drop_others(self, loop: str, versions: Collection[str]) -> None:
         """Drop the versions of a loop that are not among `versions`."""
-        for key in [k for k in self._loaded if k[0] == loop and k[1] not in versions]:
-            del self._loaded[key]
+        self._drop([k for k in self._loaded if k[0] == loop and k[1] not in versions])
         self._failed = {k for k in self._failed if k[0] != loop or k[1] in versions}
+
+    def _drop(self, keys: Sequence[VersionKey]) -> None:
+        if keys:
+            dropped: list[object] = [self._loaded.pop(key) for key in keys]
+            asyncio.get_running_loop().run_in_executor(None, dismantle, dropped)
 
     async def delete_copies_except(self, sha256s: set[str]) -> None:
         """Delete local copies of artifacts that are not live any more."""
@@ -123,7 +127,6 @@ class VersionLoads:
             self._metrics.count_load_failure(state.loop)
             log.error("version not loaded", extra=about | {"reason": reason})
         else:
-            gc.freeze()  # collecting a forest stalls every answer; models hold no cycles to collect
             self._metrics.observe_load(state.loop, clock() - started)
             log.info("version ready", extra=about | {"seconds": round(clock() - started, 3)})
         finally:
