@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import httpx
 
@@ -64,12 +64,24 @@ class AsyncEverloop(BaseClient):
         entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else wire.with_ids(data)
         return await self._send(loop, "events", entries, single)
 
+    @overload
     async def predict(
         self, loop: str, data: Fields, *, id: str | None = None, entity: str | None = None, time: Time | None = None
-    ) -> Prediction:
+    ) -> Prediction: ...
+    @overload
+    async def predict(self, loop: str, data: Entries) -> list[Prediction]: ...
+    async def predict(
+        self,
+        loop: str,
+        data: Fields | Entries,
+        *,
+        id: str | None = None,
+        entity: str | None = None,
+        time: Time | None = None,
+    ) -> Prediction | list[Prediction]:
         """As `Everloop.predict`."""
-        body = wire.observation(data, id, entity, time)
-        return wire.read_prediction(await self._post("serving", wire.loop_path(loop, "predict"), wire.to_json(body)))
+        body = wire.prediction_request(data, id, entity, time)
+        return wire.read_predictions(await self._post("serving", wire.loop_path(loop, "predict"), body))
 
     async def label(
         self, loop: str, id: str | Entries, label: Scalar | None = None, *, time: Time | None = None

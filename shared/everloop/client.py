@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import httpx
 
@@ -110,17 +110,34 @@ class Everloop(BaseClient):
         entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else wire.with_ids(data)
         return self._send(loop, "events", entries, single)
 
+    @overload
     def predict(
         self, loop: str, data: Fields, *, id: str | None = None, entity: str | None = None, time: Time | None = None
-    ) -> Prediction:
-        """Ask for a prediction; a second request with the same id gets the same one.
+    ) -> Prediction: ...
+    @overload
+    def predict(self, loop: str, data: Entries) -> list[Prediction]: ...
+    def predict(
+        self,
+        loop: str,
+        data: Fields | Entries,
+        *,
+        id: str | None = None,
+        entity: str | None = None,
+        time: Time | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Ask for a prediction, or for those of up to 1,000 observations: `{"id"?, "entity"?, "time"?, "data": ...}`.
+
+        A second request with the same id gets the same prediction. Of a list all are predicted, in order, or none.
 
         >>> with Everloop() as everloop:
         ...     everloop.predict("market", {"price": 3.0}, id="order-17").version
         '0'
+        >>> with Everloop() as everloop:
+        ...     [p.id for p in everloop.predict("market", [{"id": "order-17", "data": {"price": 3.0}}])]
+        ['order-17']
         """
-        body = wire.observation(data, id, entity, time)
-        return wire.read_prediction(self._post("serving", wire.loop_path(loop, "predict"), wire.to_json(body)))
+        body = wire.prediction_request(data, id, entity, time)
+        return wire.read_predictions(self._post("serving", wire.loop_path(loop, "predict"), body))
 
     def label(self, loop: str, id: str | Entries, label: Scalar | None = None, *, time: Time | None = None) -> Accepted:
         """Send the label of one prediction, or of many: `{"id", "label", "time"?, "key"?}`.

@@ -57,6 +57,13 @@ def with_ids(observations: Iterable[Any]) -> Iterator[Any]:
         yield {**entry, "id": str(uuid4())} if lacks_id else entry
 
 
+def prediction_request(
+    data: Entry | Iterable[Any], id: str | None = None, entity: str | None = None, time: str | datetime | None = None
+) -> bytes:
+    """The body of a request for the prediction of one observation, or of a list of them, each with an id."""
+    return to_json(observation(data, id, entity, time) if isinstance(data, Mapping) else [*with_ids(data)])
+
+
 def with_keys(id: str | Iterable[Any], time: str | datetime | None, **values: Any) -> Iterator[Any]:
     """One label or feedback (`id` is a prediction id), or many; `values` are the defaults of every entry.
 
@@ -161,11 +168,15 @@ def merge(answers: Sequence[Accepted]) -> Accepted:
     return Accepted(tuple(i for a in answers for i in a.ids), tuple(rejected))
 
 
-def read_prediction(response: httpx.Response) -> Prediction:
-    """Serving's answer. Raises EverloopHTTPError."""
+def read_predictions(response: httpx.Response) -> Prediction | list[Prediction]:
+    """Serving's answer to one observation, or to a list. Raises EverloopHTTPError."""
     if response.status_code != 200:
         raise http_error(response)
     body = response.json()
+    return [_prediction(entry) for entry in body] if isinstance(body, list) else _prediction(body)
+
+
+def _prediction(body: Mapping[str, Any]) -> Prediction:
     fields = {k: body[k] for k in ("id", "prediction", "version", "role", "probabilities", "features") if k in body}
     return Prediction(**fields)
 

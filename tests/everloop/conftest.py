@@ -112,7 +112,11 @@ def _rest(served: Served) -> APIRouter:
     @routes.post("/v1/loops/{loop}/predict")
     async def predict(loop: str, request: Request) -> JSONResponse:
         body = await request.json()
-        return JSONResponse({"id": body["id"], "prediction": True, "version": "0", "role": "baseline"})
+        rows = [
+            {"id": row["id"], "prediction": True, "version": "0", "role": "baseline"}
+            for row in (body if isinstance(body, list) else [body])
+        ]
+        return JSONResponse(rows if isinstance(body, list) else rows[0])
 
     return routes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,6 +37,19 @@ def test_one_observation_and_its_label_arrive(installation: Served) -> None:
     assert (answer.id, answer.prediction, answer.version) == ("ask-1", True, "0")
     assert (label.prediction_id, label.label) == (event.id, True)
     assert (feedback.prediction_id, feedback.correct, feedback.source) == ("ask-1", False, "reviewer")
+
+
+async def test_a_list_of_observations_is_predicted_in_one_request_each_under_an_id(installation: Served) -> None:
+    rows: list[dict[str, Any]] = [{"id": "a", "data": {"price": 1.0}}, {"data": {"price": 2.0}}]
+    with Everloop() as client:
+        answers = client.predict("market", rows)
+    async with AsyncEverloop() as asked:
+        again = await asked.predict("market", rows[:1])
+
+    requests = [body for path, body in installation.seen if path.endswith("/predict")]
+    assert (answers[0].id, answers[0].prediction, len(answers[1].id)) == ("a", True, 36)
+    assert again == answers[:1]
+    assert len(requests) == 2
 
 
 async def test_the_async_client_does_the_same(installation: Served) -> None:
