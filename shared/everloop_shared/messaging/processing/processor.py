@@ -20,6 +20,7 @@ from everloop_shared.messaging.processing.records import (
     decode_source_record,
     split_in_half,
 )
+from everloop_shared.messaging.processing.time_slices import TimeSlices
 from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, Source, UnitOfWork
 from everloop_shared.tracing import caused_by
 
@@ -80,13 +81,14 @@ class Processor:
         self._consumed = {topic: metrics.CONSUMED.labels(service, topic) for topic in self._handlers}
         self._publisher = publisher
         self._unit = unit_of_work
+        self._side_by_side = 1
         self._failures = FailurePolicy(service, ledger or CrashLedger())
 
     async def process(self, batches: Batches) -> Progress:
         """Handle a batch of records in order per partition; failures are in the progress, never raised."""
         if self._unit is not None:
             return await self._process_in_transactions(self._unit, batches)
-        progress = Progress()
+        progress, self._side_by_side = Progress(), len(batches)
         if len(batches) == 1:
             results = [await self._handle_partition(p, r, progress) for p, r in batches.items()]
         else:
@@ -104,10 +106,11 @@ class Processor:
     async def _handle_partition(self, partition: Partition, records: Sequence[Record], progress: Progress) -> Results:
         """What the records cause, up to the first that has to be tried again or that ends the process."""
         self._consumed[partition[0]].inc(len(records))
-        results = Results()
+        results, slices = Results(), TimeSlices(self._side_by_side)
         try:
             for record in records:
                 results.append((record, await self._handle_or_give_up(record)))
+                await slices.pause()
         except _BackOff:
             progress.backoff_s[partition] = self._failures.backoff_s(partition)
         except Exception as e:
