@@ -12,6 +12,7 @@ from aiokafka.conn import AIOKafkaConnection, CloseReason  # type: ignore[import
 from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
 from aiokafka.protocol.offset import OffsetRequest  # type: ignore[import-untyped]
 
+from everloop_shared.messaging.kafka import fetch_codec
 from everloop_shared.messaging.kafka.fetching import PatientFetcher
 
 QUESTIONS = 2
@@ -56,3 +57,4 @@ def repair() -> None:
         setattr(AIOKafkaConnection, name, repaired)
     AIOKafkaClient.send = _SEND
     aiokafka.consumer.consumer.Fetcher = PatientFetcher
+    fetch_codec.repair()
