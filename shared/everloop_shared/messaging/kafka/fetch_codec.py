@@ -1,7 +1,7 @@
 """Fetch requests and answers of Kafka's protocol, version 11, encoded and decoded three times as fast as by aiokafka.
 
-aiokafka describes its messages as schemas and calls a method for each field of each partition: 0.15 ms for a fetch of 24
-partitions, whatever it brings. Everything else is asked so rarely that it does not matter.
+aiokafka describes its messages as schemas and calls a method for each field of each partition: 0.15 ms for a fetch of
+24 partitions, whatever it brings. Everything else is asked so rarely that it does not matter.
 """
 
 from __future__ import annotations
