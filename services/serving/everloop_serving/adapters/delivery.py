@@ -19,6 +19,8 @@ from everloop_shared.messaging.routes import EncodedEvent, encode
 log = logging.getLogger(__name__)
 Publish = Callable[[Sequence[EncodedEvent]], Awaitable[None]]
 BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
+GATHER_S = 0.01
+"""Pause between two publishes, in seconds: records that arrive meanwhile leave together, at a fraction of the cost."""
 
 
 async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
@@ -31,6 +33,7 @@ async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
             continue
         await publish_with_retries([event for events in batch for event in events], publish)
         spool.advance(position, len(batch))
+        await asyncio.sleep(GATHER_S)
 
 
 async def publish_with_retries(events: Sequence[EncodedEvent], publish: Publish) -> None:
