@@ -26,10 +26,10 @@ from tests.bench.settings import QUICK, Settings
 from everloop.local.kafka import start_broker
 from everloop_models import library_versions
 
-ALONE = ("rest", "engine", "feature", "serving", "learner", "growth", "floor")
+ALONE = ("rest", "engine", "feature", "serving", "learner", "growth", "floor", "state")
 TOGETHER = ("memory", "loop", "latency")
 """These need a whole installation; the others start what they measure."""
-NAMES = ("rest", "engine", "feature", "serving", "learner", "loop", "floor", "latency", "memory", "growth")
+NAMES = ("rest", "engine", "feature", "serving", "learner", "loop", "floor", "latency", "memory", "growth", "state")
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 

@@ -27,6 +27,7 @@ class Settings:
     memory_entities: int = 100_000
     soak_rate: int = 200
     soak_s: float = 600.0
+    state_entities: int = 1_000_000
     growth_loops: tuple[int, ...] = (1, 100)
     growth_entities: tuple[int, ...] = (1_000, 100_000)
     growth_history: tuple[int, ...] = (10_000, 100_000)
@@ -54,6 +55,7 @@ QUICK = Settings(
     memory_entities=50,
     soak_rate=50,
     soak_s=3.0,
+    state_entities=2_000,
     growth_loops=(),
     growth_entities=(50,),
     growth_history=(200,),

@@ -52,11 +52,13 @@ def rows(count: int) -> Iterator[tuple[int, Fields, bool]]:
         yield i, fields, label
 
 
-def observations(count: int, loops: int = 1, entities: int = ENTITIES, start: int = 0) -> Iterator[Record]:
-    """Records of ingest.event_received.v1, over all loops and entities in turn."""
+def observations(
+    count: int, loops: int = 1, entities: int = ENTITIES, start: int = 0, stride: int = 1
+) -> Iterator[Record]:
+    """Records of ingest.event_received.v1, over all loops and, in strides, entities in turn."""
     for i, fields, _ in rows(count):
         n, when = start + i, START + timedelta(seconds=start + i)
-        data = EventReceivedData(entity=f"e{n // loops % entities}", fields=fields, received=when)
+        data = EventReceivedData(entity=f"e{n // loops * stride % entities}", fields=fields, received=when)
         loop = name(n % loops)
         yield wire(EventReceived(id=f"o{n}", time=when, subject=data.entity, loop=loop, revision=1, data=data))
 

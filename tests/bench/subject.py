@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -112,9 +112,18 @@ async def program(
         await processes.exited(process)
 
 
-@asynccontextmanager
-async def service(name: str, bootstrap: str, prefix: str, folder: Path, **settings: object) -> AsyncIterator[Subject]:
+def service(
+    name: str, bootstrap: str, prefix: str, folder: Path, **settings: object
+) -> AbstractAsyncContextManager[Subject]:
     """One service of ours, alone, as `everloop up` would start it."""
+    return service_of(f"everloop_{name}", name, bootstrap, prefix, folder, **settings)
+
+
+@asynccontextmanager
+async def service_of(
+    module: str, name: str, bootstrap: str, prefix: str, folder: Path, **settings: object
+) -> AsyncIterator[Subject]:
+    """The same by another program that builds it."""
     port = free_port()
     environment = {
         "EVERLOOP_DATA": str(folder),
@@ -125,7 +134,7 @@ async def service(name: str, bootstrap: str, prefix: str, folder: Path, **settin
         **{f"EVERLOOP_{key.upper()}": str(value) for key, value in settings.items()},
     }
     log = folder / "logs" / f"{name}.log"
-    async with program([f"everloop_{name}"], log, environment, f"http://{HOST}:{port}") as subject:
+    async with program([module], log, environment, f"http://{HOST}:{port}") as subject:
         yield subject
 
 

@@ -13,7 +13,9 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import EntityState, EntityStateData
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.keyed.expiry import StreamTime
-from everloop_shared.messaging.keyed.state import Change
+from everloop_shared.messaging.keyed.log_copy import ORDER
+from everloop_shared.messaging.keyed.state import Change, storage_key
+from everloop_shared.messaging.keyed.storage import MemoryStorage
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
@@ -41,8 +43,9 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Change] = []
 
-    async def __call__(self, changes: Sequence[Change]) -> None:
+    async def __call__(self, changes: Sequence[Change]) -> dict[int, int]:
         self.records += changes
+        return {partition: len(self.records) - 1 for partition, _, _ in changes}
 
     def state(self, length: int) -> dict[bytes, bytes]:
         data: dict[bytes, bytes] = {}
@@ -61,7 +64,7 @@ def state_of(entity: str, n: int) -> EntityState:
 
 async def test_a_unit_that_fails_leaves_nothing() -> None:
     store, bus = KeyedStore("s"), Bus()
-    store.attach(bus, {}, None)
+    store.attach(bus)
     bus.away = True
 
     async def unit() -> None:
@@ -105,7 +108,7 @@ async def test_the_records_of_a_deleted_key_stay_applied() -> None:
 
 async def test_of_a_compacted_topic_only_the_last_event_per_key_of_a_batch_is_published() -> None:
     store, bus = KeyedStore("s"), Bus()
-    store.attach(bus, {}, None)
+    store.attach(bus)
 
     async with store:
         await store.record([state_of("a", 1), state_of("b", 1), state_of("a", 2)], {})
@@ -118,10 +121,10 @@ async def test_the_order_of_topics_is_durable_before_the_outputs() -> None:
 
     class Looking(Bus):
         async def publish(self, events: Sequence[Event]) -> None:
-            assert store.data == {}
-            store.data.update(log.state(1))
+            assert [name for _, name, _ in log.records] == [storage_key(0, ORDER)]
+            assert list(store.items()) == []
 
-    store.attach(Looking(), {}, log)
+    store.attach(Looking(), changelog=log)
 
     async with store:
         await store.record([state_of("a", 1)], {("u", 0): 4, ("t", 0): 9})
@@ -135,7 +138,7 @@ async def test_the_order_of_topics_is_durable_before_the_outputs() -> None:
 def restored(log: Log) -> KeyedStore:
     """A store of a session after."""
     store = KeyedStore("s", ordered=True)
-    store.attach(Bus(), {}, log)
+    store.attach(Bus(), changelog=log)
     store.restore(log.records)
     store.finish_restore(range(4))
     return store
@@ -143,7 +146,7 @@ def restored(log: Log) -> KeyedStore:
 
 async def test_an_interrupted_batch_is_handled_in_its_order_although_the_broker_was_only_away() -> None:
     store, bus, log = KeyedStore("s", ordered=True), Bus(), Log()
-    store.attach(bus, {}, log)
+    store.attach(bus, changelog=log)
 
     async def handle(**after: int) -> None:
         async with store:
@@ -167,7 +170,7 @@ async def test_an_interrupted_batch_is_handled_in_its_order_although_the_broker_
 
 async def test_a_late_write_of_an_older_state_is_ignored() -> None:
     store, log = KeyedStore("s"), Log()
-    store.attach(Bus(), {}, log)
+    store.attach(Bus(), changelog=log)
     for offset, value in ((5, b"old"), (6, b"new")):
         async with store:
             store.put("k", value, at(offset))
@@ -182,7 +185,7 @@ async def test_a_late_write_of_an_older_state_is_ignored() -> None:
 
 async def test_a_store_whose_partitions_are_revoked_commits_nothing() -> None:
     store, bus, log = KeyedStore("s", ordered=True), Bus(), Log()
-    store.attach(bus, {}, log)
+    store.attach(bus, changelog=log)
     store.abandon()
 
     async def unit() -> None:
@@ -218,11 +221,11 @@ async def test_wherever_a_crash_ends_the_changelog_a_replay_gives_the_same_state
                 await store.record([], {("t", 0): min(first + batch, len(steps))})
 
     whole, log = KeyedStore("s"), Log()
-    whole.attach(Bus(), {}, log)
+    whole.attach(Bus(), changelog=log)
     await play(whole)
 
     again = KeyedStore("s")
-    again.attach(Bus(), log.state(data.draw(st.integers(0, len(log.records)))), None)
+    again.attach(Bus(), MemoryStorage(log.state(data.draw(st.integers(0, len(log.records))))))
     await play(again)
 
     assert sorted(again.items()) == sorted(whole.items())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.handlers.entities import EntityHandlers
-from everloop_feature.handlers.entity_table import EntityLimits, EntityTable
+from everloop_feature.handlers.entity_table import EntityLimits, EntityTable, entity_rule
 from everloop_feature.metrics import PrometheusMetrics
 from everloop_shared.messaging.keyed.store import KeyedStore
 
 
 def entity_handlers(loops: ActiveLoops, store: KeyedStore, **limits: int) -> EntityHandlers:
     """Handlers over this store, with these of its limits."""
+    store.index.rule = entity_rule(EntityLimits(**limits).ids_per_entity)
     metrics = PrometheusMetrics()
     return EntityHandlers(loops, EntityTable(store, loops, metrics, EntityLimits(**limits)), metrics)

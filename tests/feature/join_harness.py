@@ -7,15 +7,15 @@ from typing import Any
 
 from tests.feature.feature_events import label, loop_state, spec
 
-from everloop_feature.domain.join_index import JoinIndex
 from everloop_feature.domain.loops import ActiveLoops
-from everloop_feature.handlers.join_table import JoinTable
+from everloop_feature.handlers.join_table import PREDICTIONS, UNMATCHED, JoinLimits, JoinTable, join_entries
 from everloop_feature.handlers.joins import JoinHandlers
 from everloop_feature.metrics import PrometheusMetrics
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import LabelReceived
 from everloop_schemas.serving import PredictionMade
+from everloop_shared.messaging.keyed.index import Total
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import Position
 
@@ -26,11 +26,11 @@ class JoinHarness:
     """Handlers over a store; events get the next offset of their topic. The loops are `shop` and `other`."""
 
     def __init__(self, max_joins: int = 3, max_bytes: int = 1_000_000, **changes: Any) -> None:
-        self.store, loops, metrics = KeyedStore("joins"), ActiveLoops(), PrometheusMetrics()
+        self.store, loops, metrics = KeyedStore("joins", rule=join_entries), ActiveLoops(), PrometheusMetrics()
         for name in ("shop", "other"):
             loops.apply(loop_state(spec(name, **changes)))
-        self.predictions, self.unmatched = JoinIndex(max_joins, max_bytes), JoinIndex(max_joins, max_bytes)
-        table = JoinTable(self.store, loops, metrics, self.predictions, self.unmatched)
+        limit = Total(max_joins, max_bytes)
+        table = JoinTable(self.store, loops, metrics, JoinLimits(limit, limit))
         self.handlers = JoinHandlers(loops, table, metrics)
         self._offsets = {kind.topic.name: itertools.count() for kind in (PredictionMade, LabelReceived)}
         self._keys: set[str] = set()
@@ -52,6 +52,14 @@ class JoinHarness:
     def stored(self) -> set[str]:
         """The keys under which something is stored."""
         return {key for key in self._keys if self.store.get(key, Position("")) is not None}
+
+    def predictions(self) -> Total:
+        """How many predictions are stored, and their bytes."""
+        return self.store.index.total(0, PREDICTIONS)
+
+    def unmatched(self) -> Total:
+        """How many labels without a prediction are stored, and their bytes."""
+        return self.store.index.total(0, UNMATCHED)
 
     async def sweep(self, time_ms: int) -> list[Event]:
         """Release and expire what is due."""

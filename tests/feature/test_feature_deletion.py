@@ -8,9 +8,8 @@ from tests.feature.entity_harness import entity_handlers
 from tests.feature.feature_events import START, event, label, loop_state, prediction
 
 from everloop_feature.domain.entity import Entity
-from everloop_feature.domain.join_index import JoinIndex
 from everloop_feature.domain.loops import ActiveLoops
-from everloop_feature.handlers.join_table import JoinTable
+from everloop_feature.handlers.join_table import JoinLimits, JoinTable, join_entries
 from everloop_feature.handlers.joins import JoinHandlers
 from everloop_feature.handlers.loops import LoopHandlers
 from everloop_feature.metrics import PrometheusMetrics
@@ -18,6 +17,7 @@ from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
+from everloop_shared.messaging.keyed.index import Total
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Handler, Position, Route
@@ -28,12 +28,11 @@ class BothGroups:
 
     def __init__(self) -> None:
         self.loops, metrics = ActiveLoops(), PrometheusMetrics()
-        self.entity_store, self.join_store = KeyedStore("entities"), KeyedStore("joins")
+        self.entity_store, self.join_store = KeyedStore("entities"), KeyedStore("joins", rule=join_entries)
         for store in (self.entity_store, self.join_store):
-            store.attach(MemoryBroker(1).engine("feature"), store.data, None)
-        self.predictions, unmatched = JoinIndex(100, 10**6), JoinIndex(100, 10**6)
+            store.attach(MemoryBroker(1).engine("feature"))
         self.entities = entity_handlers(self.loops, self.entity_store)
-        table = JoinTable(self.join_store, self.loops, metrics, self.predictions, unmatched)
+        table = JoinTable(self.join_store, self.loops, metrics, JoinLimits(Total(100, 10**6), Total(100, 10**6)))
         self.joins = JoinHandlers(self.loops, table, metrics)
         self.loop_handlers = LoopHandlers(self.loops, self.entities, self.joins)
         self.offset = 0
@@ -96,12 +95,10 @@ async def test_a_deleted_loop_leaves_no_entity_and_no_join_behind() -> None:
 
 async def test_a_restart_after_the_deletion_deletes_the_rest() -> None:
     feature = await with_state()
-    feature.entities.table.lru.clear()
-    feature.predictions.clear()
+    feature.entities.restored()
+    feature.joins.restored()
 
     await feature.apply(deleted=True, sequence=2)
-    feature.entities.restored(feature.entity_store.items())
-    feature.joins.restored(feature.join_store.items())
     await feature.sweep()
 
     assert feature.stored() == []

@@ -9,6 +9,7 @@ from tests.feature.join_harness import JoinHarness, feedback
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
+from everloop_shared.messaging.memory import MemoryBroker
 
 
 async def test_a_label_that_waits_too_long_is_made_overdue_first_and_leaves_in_the_next_sweep() -> None:
@@ -105,7 +106,7 @@ async def test_a_loop_evicts_its_own_joins_and_never_those_of_another() -> None:
     assert {k for k in joins.stored() if k.startswith("other/")} == {
         f"other/e{n}" for n in (0, 1, 2, 3, 100, 101, 102, 103)
     }
-    assert joins.predictions.count(0) == joins.unmatched.count(0) == 10
+    assert joins.predictions().keys == joins.unmatched().keys == 10
 
 
 async def test_bytes_count_and_not_entries() -> None:
@@ -116,9 +117,9 @@ async def test_bytes_count_and_not_entries() -> None:
         await joins.handle(feedback(n, f"f{n}", correct=True, comment="x" * 10_000))
         await joins.handle(prediction(100 + n, features={"text": "y" * 10_000}))
 
-    assert joins.unmatched.bytes(0) <= 100_000
-    assert joins.predictions.bytes(0) <= 100_000
-    assert joins.unmatched.count(0) >= 9
+    assert joins.unmatched().size <= 100_000
+    assert joins.predictions().size <= 100_000
+    assert joins.unmatched().keys >= 9
 
 
 async def test_labels_that_wait_for_one_prediction_are_bounded_and_feedback_is_evicted_first() -> None:
@@ -178,7 +179,7 @@ async def test_a_batch_that_fails_evicts_nothing_and_leaves_nothing_behind() -> 
     gone = {f"shop/{e.subject}" for n in range(4) for e in (prediction(n), label(100 + n))} - stored
     assert (len(stored), len(gone), len(dead_letters)) == (6, 2, 1)
     assert {e.causationid for e in dead_letters} == {f"l{key[-3:]}" for key in gone if len(key) == len("shop/e100")}
-    assert joins.predictions.count(0) == joins.unmatched.count(0) == 3
+    assert joins.predictions().keys == joins.unmatched().keys == 3
 
 
 async def test_evictions_and_the_index_are_rebuilt_from_the_state() -> None:
@@ -188,13 +189,13 @@ async def test_evictions_and_the_index_are_rebuilt_from_the_state() -> None:
         for n in range(4):
             await joins.handle(label(n), time_ms=1000 + n)
             await joins.handle(prediction(100 + n), time_ms=1000 + n)
-    other.store.data = joins.store.data
+    other.store.attach(MemoryBroker(1).engine("feature"), joins.store.storage)
 
-    other.handlers.restored(other.store.items())
+    other.handlers.restored()
     dead_letters = await other.sweep(2_000)
 
     assert [e.causationid for e in dead_letters] == ["l0"]
-    assert other.predictions.count(0) == other.unmatched.count(0) == 3
+    assert other.predictions().keys == other.unmatched().keys == 3
 
 
 async def test_expiry_is_rebuilt_from_the_state() -> None:
@@ -202,9 +203,9 @@ async def test_expiry_is_rebuilt_from_the_state() -> None:
     await joins.handle(label(1), time_ms=1000)
     async with joins.store:
         await joins.handle(label(2), time_ms=1000)
-    other.store.data = joins.store.data
+    other.store.attach(MemoryBroker(1).engine("feature"), joins.store.storage)
 
-    other.handlers.restored(other.store.items())
+    other.handlers.restored()
     await other.sweep(3_601_000)
     dead_letters = await other.sweep(3_601_000)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from everloop_feature.api import router
-from everloop_feature.domain.join_index import JoinIndex
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityElsewhere
 from everloop_feature.handlers.entities import EntityHandlers
-from everloop_feature.handlers.entity_table import EntityLimits, EntityTable
-from everloop_feature.handlers.join_table import JoinTable
+from everloop_feature.handlers.entity_table import EntityLimits, EntityTable, entity_rule
+from everloop_feature.handlers.join_table import JoinLimits, JoinTable, join_entries
 from everloop_feature.handlers.joins import JoinHandlers
 from everloop_feature.handlers.loops import LoopHandlers
 from everloop_feature.metrics import PrometheusMetrics
@@ -22,24 +21,26 @@ from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
+from everloop_shared.messaging.keyed.index import Total
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
 STATE_SHARE = 0.9
 """The share of the largest record that an entity's state may take; the rest is for the envelope."""
+STATE_LAYOUT = "1"
+"""Count it up with a change of what the index is made from: then the state on disk is made again."""
 
 
 def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory | None = None) -> Service:
     """The service. Without `keyed` its state is in memory only, on the engines that `connect` makes."""
     loops, metrics = ActiveLoops(), PrometheusMetrics()
-    entity_store, join_store = KeyedStore("entities", ordered=True), KeyedStore("joins")
+    entity_store = KeyedStore("entities", ordered=True, rule=entity_rule(settings.ids_kept), layout=STATE_LAYOUT)
+    join_store = KeyedStore("joins", rule=join_entries, layout=STATE_LAYOUT)
     times = TimeLimits(settings.earliest_time, settings.max_future_s)
     entity_table = EntityTable(entity_store, loops, metrics, _entity_limits(settings))
-    predictions = JoinIndex(settings.max_joins, settings.max_join_bytes)
-    unmatched = JoinIndex(settings.max_waiting, settings.max_waiting_bytes)
     entities = EntityHandlers(loops, entity_table, metrics, times)
-    joins = JoinHandlers(loops, JoinTable(join_store, loops, metrics, predictions, unmatched), metrics, times)
+    joins = JoinHandlers(loops, JoinTable(join_store, loops, metrics, _join_limits(settings)), metrics, times)
     engine = connect("feature")
     loop_handlers = LoopHandlers(loops, entities, joins)
     states = engine.consumer([Route(LoopState.topic, loop_handlers.on_loop_state, broadcast=True)])
@@ -62,6 +63,12 @@ def _entity_limits(settings: FeatureSettings) -> EntityLimits:
         bytes_per_entity=int(settings.max_event_bytes * STATE_SHARE),
         entities=settings.max_entities,
         bytes=settings.max_entity_bytes,
+    )
+
+
+def _join_limits(settings: FeatureSettings) -> JoinLimits:
+    return JoinLimits(
+        Total(settings.max_joins, settings.max_join_bytes), Total(settings.max_waiting, settings.max_waiting_bytes)
     )
 
 
@@ -89,5 +96,5 @@ def _keyed_group(
         store,
         skip_deleted_loops("feature", loops.known, routes),
         sweep=handlers.sweep,
-        on_restored=lambda: handlers.restored(store.items()),
+        on_restored=handlers.restored,
     )

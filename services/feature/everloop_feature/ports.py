@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from everloop_shared.messaging.keyed.state import KeyedState
+from everloop_shared.messaging.keyed.keyed_state import KeyedState
 
 __all__ = ["KeyedState", "Metrics"]
 

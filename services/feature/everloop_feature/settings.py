@@ -14,26 +14,26 @@ class FeatureSettings(FaustSettings):
         20_000, ge=256, le=1_000_000, description="ids stored per entity at least, to drop duplicates"
     )
     max_entities: int = Field(
-        100_000,
+        5_000_000,
         ge=100,
-        description="entities per partition (1 kB of memory each, and their windows); beyond, those used longest ago "
-        "are evicted",
+        description="entities per partition, on disk (100 bytes each, and their windows); beyond, those used longest "
+        "ago are evicted",
     )
     max_entity_bytes: int = Field(
-        200_000_000, ge=100_000, description="bytes of entities per partition, with their windows and ids"
+        5_000_000_000, ge=100_000, description="bytes of entities per partition on disk, with their windows and ids"
     )
     max_joins: int = Field(
-        50_000,
+        2_000_000,
         ge=100,
-        description="predictions per partition that wait for labels; beyond, the loop with the most evicts its own: "
-        "those that have their label first, then the oldest",
+        description="predictions per partition, on disk, that wait for labels; beyond, the loop with the most evicts "
+        "its own: those that have their label first, then the oldest",
     )
     max_join_bytes: int = Field(
-        100_000_000, ge=100_000, description="bytes of predictions per partition, as `max_joins`"
+        2_000_000_000, ge=100_000, description="bytes of predictions per partition, as `max_joins`"
     )
     max_waiting: int = Field(
-        50_000, ge=100, description="ids per partition whose labels wait for a prediction; beyond, as `max_joins`"
+        500_000, ge=100, description="ids per partition whose labels wait for a prediction; beyond, as `max_joins`"
     )
     max_waiting_bytes: int = Field(
-        40_000_000, ge=100_000, description="bytes of waiting labels per partition, as `max_joins`"
+        400_000_000, ge=100_000, description="bytes of waiting labels per partition, as `max_joins`"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 from everloop_schemas.catalogue import decode
@@ -111,11 +111,14 @@ class MemoryEngine:
         for event in events:
             await self.broker.append(*event)
 
-    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> None:
+    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> Mapping[int, int]:
         """Append at once."""
+        last = {}
         for partition, key, value in records:
             at = Position(topic.name, partition, len(self.broker.log(topic.name, partition)), size=len(value or b""))
             self.broker.store(Record(at, key, value))
+            last[partition] = at.offset
+        return last
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """Records with start <= offset < stop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -211,10 +211,10 @@ class Engine(Publisher, LogReader, Protocol):
     ) -> RouteConsumer:
         """The consumer of these routes, not started."""
 
-    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> None:
+    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> Mapping[int, int]:
         """Write records of the service's own state to a topic that exists, in order within a partition.
 
-        Returns and raises as `publish` does.
+        Returns the offset of the last one in each partition. Returns and raises as `publish` does.
         """
 
     def ready(self) -> str | None:

@@ -22,6 +22,8 @@ FINGERPRINT_BYTES = 2
 """Of an observation's fingerprint, this much is stored: other content goes unnoticed once in 65,536 times."""
 ENTRY_BYTES = ID_BYTES + FINGERPRINT_BYTES
 NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)
+USED_WITHIN_S = 600
+"""So the place in the order of use changes only with the first of the uses within ten minutes."""
 PAGE_IDS = 256
 """Ids stored with the entity's state. A full page of them is stored under a key of its own, so each write is small."""
 
@@ -60,7 +62,8 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
     """One entity of a loop: its windows, its last vector, and its latest page of ids, newest last.
 
     `pages` counts the full pages that are stored apart. `life` is the loop lifetime in which this was stored, named by
-    the revision with which it began: in a later lifetime the entity is new.
+    the revision with which it began: in a later lifetime the entity is new. `used` is when it was used last, in
+    seconds of the broker's time and as exactly as `USED_WITHIN_S`.
     """
 
     applied: int = 0
@@ -69,6 +72,7 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
     ids: bytes = b""
     pages: int = 0
     life: int = 1
+    used: int = 0
 
     @property
     def page_is_full(self) -> bool:
@@ -91,11 +95,15 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
         """The entity after an observation made at `time`; `fingerprint` is the start of the observation's digest."""
         state, features = plan.apply(self.state, fields, time, received)
         ids = self.ids + id_hash(event_id) + fingerprint
-        return Entity(self.applied + 1, state, features, ids, self.pages, self.life)
+        return Entity(self.applied + 1, state, features, ids, self.pages, self.life, self.used)
 
     def apply_label(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
         """The entity with a label of its own, for `lag: label`; unchanged where a newer one is known."""
         return replace(self, state=plan.with_label(self.state, label, observed, correction))
+
+    def use(self, time_s: int) -> Entity:
+        """The entity as used now."""
+        return replace(self, used=time_s) if time_s >= self.used + USED_WITHIN_S else self
 
     def dump(self) -> bytes:
         """The stored value: its fields in MessagePack."""

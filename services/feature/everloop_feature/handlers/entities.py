@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from everloop_feature.domain.admission import admit_observation
@@ -77,13 +76,13 @@ class EntityHandlers:
         self.table.report_size(at.partition)
         return []
 
-    def restored(self, entities: Iterable[tuple[int, str, bytes]]) -> None:
-        """The state was read back; `entities` is all of it."""
-        self.table.restore(entities)
+    def restored(self) -> None:
+        """The state was read back, and the partitions may be others."""
+        self.table.cleanup.clear()
 
     def on_loop_ended(self, loop: str) -> None:
         """A lifetime of the loop has ended: the next sweeps delete its entities."""
-        self.table.schedule_cleanup(loop)
+        self.table.cleanup.schedule(loop)
 
     def _observe(
         self, loop: ActiveLoop, event: EventReceived | ObservationReceived, at: Position

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from everloop_feature.domain.cleanup import CleanupQueue
 from everloop_feature.domain.entity import FINGERPRINT_BYTES, PAGE_IDS, Entity, IdMatch, match_id
-from everloop_feature.domain.entity_lru import KEY_BYTES, EntityLru
 from everloop_feature.domain.loops import ActiveLoops, loop_of
 from everloop_feature.errors import StateTooLarge
+from everloop_feature.handlers.cleanup import Cleanup
 from everloop_feature.ports import KeyedState, Metrics
+from everloop_shared.messaging.keyed.index import Entry, IndexRule
+from everloop_shared.messaging.keyed.state import StoredValue
 from everloop_shared.messaging.routes import Position
 
 PAGE_PREFIX = "~"
 """Keys of pages of ids begin with it; no loop's name does."""
+ENTITIES = "entities"
+"""The table of the index that has the entities, in the order in which they were used."""
+KEY_BYTES = 100
+"""What a key takes on disk beside its value, here and in the index."""
+COMPARED = 256
+"""At least so many of the entities used longest ago are compared by their last records, before one is evicted."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +30,25 @@ class EntityLimits:
 
     ids_per_entity: int = 20_000
     bytes_per_entity: int = 900_000
-    entities: int = 100_000
-    bytes: int = 200_000_000
+    entities: int = 5_000_000
+    bytes: int = 5_000_000_000
 
 
 DEFAULT_LIMITS = EntityLimits()
+
+
+def entity_rule(ids_per_entity: int) -> IndexRule:
+    """Where entities stand in the index: by their last use, all loops in one group."""
+
+    def entries(key: str, stored: StoredValue) -> Sequence[Entry]:
+        if key.startswith(PAGE_PREFIX):
+            return ()
+        entity, value = Entity.load(stored.value), stored.value or b""
+        pages = min(entity.pages, max(1, ids_per_entity // PAGE_IDS))
+        size = len(value) + KEY_BYTES + pages * (PAGE_IDS * FINGERPRINT_BYTES + KEY_BYTES)
+        return [Entry(ENTITIES, "", entity.used, size)]
+
+    return entries
 
 
 @dataclass
@@ -41,8 +62,10 @@ class EntityTable:
     loops: ActiveLoops
     metrics: Metrics
     limits: EntityLimits = DEFAULT_LIMITS
-    lru: EntityLru = field(default_factory=EntityLru, init=False)
-    cleanup: CleanupQueue = field(default_factory=CleanupQueue, init=False)
+    cleanup: Cleanup = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cleanup = Cleanup(self.state, self.loops.may_have_remains)
 
     def is_applied(self, key: str, at: Position) -> bool:
         """Whether the entity reflects the record at this position."""
@@ -74,21 +97,18 @@ class EntityTable:
 
     def save_observed(self, key: str, entity: Entity, at: Position) -> None:
         """Save the entity after an observation; raises StateTooLarge."""
+        entity = entity.use(at.timestamp // 1000)
         value = entity.dump()
         if len(value) > self.limits.bytes_per_entity:
             raise StateTooLarge(
                 f"the state of {key!r} would be {len(value):,} bytes, the limit is {self.limits.bytes_per_entity:,}; "
                 "shorten the windows or the strings in them"
             )
-        self._put(key, entity, value, at)
+        self.state.put(key, value, at)
 
     def save_labelled(self, key: str, entity: Entity, at: Position) -> None:
         """Save the entity after a label, which is too small for a check of the limit."""
-        self._put(key, entity, entity.dump(), at)
-
-    def schedule_cleanup(self, loop: str) -> None:
-        """A lifetime of the loop has ended: the next sweeps delete its entities."""
-        self.cleanup.add(self.lru.keys_of(loop))
+        self.state.put(key, entity.use(at.timestamp // 1000).dump(), at)
 
     def delete_ended(self, at: Position, most: int) -> None:
         """Delete entities of lifetimes that have ended, `most` at a time."""
@@ -99,27 +119,25 @@ class EntityTable:
 
     def evict(self, at: Position, most: int) -> None:
         """Delete the entities beyond the limits that were used longest ago, `most` at a time."""
-        for key in self.lru.excess(at.partition, self.limits.entities, self.limits.bytes, most):
+        total = self.state.index.total(at.partition, ENTITIES)
+        over, room = total.keys - self.limits.entities, total.size - self.limits.bytes
+        if over <= 0 and room <= 0:
+            return
+        average = max(1, total.size // max(1, total.keys))
+        wanted = min(most, max(over, room // average + 1))
+        for key in self._used_longest_ago(at, max(COMPARED, wanted)):
+            left = self.state.index.total(at.partition, ENTITIES)
+            if left.keys <= self.limits.entities and left.size <= self.limits.bytes:
+                break
             self._delete(key, at)
+
+    def _used_longest_ago(self, at: Position, most: int) -> list[str]:
+        keys = self.state.index.keys(at.partition, ENTITIES, "", most)
+        return sorted(keys, key=lambda key: (Entity.load(self.state.get(key, at)).used, self.state.applied(key, at)))
 
     def report_size(self, partition: int) -> None:
         """Update the gauges of a partition."""
-        self.metrics.set_entities(partition, self.lru.count(partition), self.lru.bytes(partition))
-
-    def restore(self, entities: Iterable[tuple[int, str, bytes]]) -> None:
-        """Rebuild what is in memory from all that is stored: (partition, key, value), oldest first."""
-        self.lru.clear()
-        self.cleanup.clear()
-        for partition, key, value in entities:
-            if not key.startswith(PAGE_PREFIX):
-                self.lru.touch(partition, key, len(value))  # its pages count again with its next event
-                if self.loops.may_have_remains(loop_of(key)):
-                    self.cleanup.add([(partition, key)])
-
-    def _put(self, key: str, entity: Entity, value: bytes, at: Position) -> None:
-        self.state.put(key, value, at)
-        pages = min(entity.pages, self._pages_kept)
-        self.lru.touch(at.partition, key, len(value) + pages * (PAGE_IDS * FINGERPRINT_BYTES + KEY_BYTES))
+        self.metrics.set_entities(partition, *self.state.index.total(partition, ENTITIES))
 
     def _delete(self, key: str, at: Position) -> None:
         value = self.state.get(key, at)
@@ -128,7 +146,6 @@ class EntityTable:
                 self.state.delete(page, at)
             self.state.delete(key, at)
             self.metrics.count_evicted_entity(loop_of(key))
-        self.lru.discard(at.partition, key)
 
     def _pages(self, key: str, entity: Entity) -> list[str]:
         return [self._page(key, n) for n in range(max(0, entity.pages - self._pages_kept), entity.pages)]

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from everloop_feature.domain.cleanup import CleanupQueue
 from everloop_feature.domain.join import Join
-from everloop_feature.domain.join_index import JoinIndex
 from everloop_feature.domain.loops import ActiveLoops, loop_of
+from everloop_feature.handlers.cleanup import Cleanup
 from everloop_feature.ports import KeyedState, Metrics
+from everloop_shared.messaging.keyed.index import Entry, Total
+from everloop_shared.messaging.keyed.state import StoredValue
 from everloop_shared.messaging.routes import Position
 
 EVICTIONS_PER_RECORD = 100
 """Evictions after one record, at most, so that a limit that was lowered is reached step by step."""
+PREDICTIONS, UNMATCHED, OVERDUE = "predictions", "unmatched", "overdue"
+"""The tables of the index, in the order in which their joins expire. Their groups are loops; of predictions those that
+have their label are a group of their own, named with `LABELLED`."""
+LABELLED = "+"
+
+
+@dataclass(frozen=True)
+class JoinLimits:
+    """Predictions, and labels without one, per partition, and the bytes of each."""
+
+    predictions: Total
+    unmatched: Total
+
+
+def join_entries(key: str, stored: StoredValue) -> Sequence[Entry]:
+    """Where a join stands in the index."""
+    value, entries = stored.value or b"", list[Entry]()
+    join, loop = Join.load(value), loop_of(key)
+    due = max(0, join.due_ms)
+    if join.prediction:
+        entries.append(Entry(PREDICTIONS, loop + LABELLED if join.truth is not None else loop, due, len(value)))
+    elif join.waiting:
+        entries.append(Entry(UNMATCHED, loop, due, len(value)))
+    if join.overdue:
+        entries.append(Entry(OVERDUE, "", due, 0))
+    return entries
 
 
 @dataclass
@@ -23,18 +49,26 @@ class JoinTable:
     (`unmatched`) have limits of their own: neither takes room from the other.
 
     A label leaves in two steps. It is made overdue and saved so; the next sweep releases it as a dead letter, when that
-    is durable. So it never both becomes a dead letter and joins. `_unfinished` has the keys that the next sweep looks
-    at again, also those of evicted predictions: the batch that evicted them may have been rolled back.
+    is durable. So it never both becomes a dead letter and joins.
+
+    Beyond a limit, the loop with the largest share evicts: joins whose prediction has its label first, then the
+    oldest. So no loop evicts joins of another one that stays within its fair share.
     """
 
     state: KeyedState
     loops: ActiveLoops
     metrics: Metrics
-    predictions: JoinIndex
-    unmatched: JoinIndex
-    cleanup: CleanupQueue = field(default_factory=CleanupQueue, init=False)
-    _unfinished: dict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict), init=False)
+    limits: JoinLimits
+    cleanup: Cleanup = field(init=False)
     _read: set[int] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.cleanup = Cleanup(self.state, self.loops.may_have_remains)
+
+    def restored(self) -> None:
+        """The state was read back: begin as after a start."""
+        self.cleanup.clear()
+        self._read.clear()
 
     def is_applied(self, key: str, at: Position) -> bool:
         """Whether the join reflects the record at this position."""
@@ -48,13 +82,7 @@ class JoinTable:
 
     def save(self, key: str, join: Join, at: Position) -> None:
         """Save a join, and evict beyond the limits."""
-        value = join.dump()
-        self.state.put(key, value, at)
-        if join.prediction:
-            self.unmatched.discard(at.partition, key)
-            self.predictions.put(at.partition, key, join.due_ms, len(value), join.truth is not None)
-        elif join.waiting:
-            self.unmatched.put(at.partition, key, join.due_ms, len(value))
+        self.state.put(key, join.dump(), at)
         if at.partition in self._read:
             self._evict(at)
 
@@ -69,28 +97,20 @@ class JoinTable:
         """
         self._read.add(partition)
 
-    def unfinished(self, partition: int, most: int) -> list[str]:
-        """The first keys that the next sweep has to look at again."""
-        return list(self._unfinished[partition])[:most]
-
-    def finish(self, partition: int, key: str) -> None:
-        """The sweep looks at a key now; it is unfinished no more."""
-        del self._unfinished[partition][key]
+    def overdue(self, partition: int, most: int) -> list[str]:
+        """The first keys with labels that the next sweep releases."""
+        return self.state.index.keys(partition, OVERDUE, "", most)
 
     def expire(self, at: Position, most: int) -> None:
-        """Delete what expired by `at.timestamp`, or make it overdue where labels wait; `most` of each index."""
-        for index in (self.predictions, self.unmatched):
-            for key in index.expired(at.partition, at.timestamp, most):
-                join = self.load(key, at)
-                if join and (join.waiting or join.overdue):
-                    self._make_overdue(key, at)
-                elif join:
-                    self.state.delete(key, at)
-                self._discard(key, at.partition)
-
-    def schedule_cleanup(self, loop: str) -> None:
-        """A lifetime of the loop has ended: the next sweeps delete its joins."""
-        self.cleanup.add([*self.predictions.keys_of(loop), *self.unmatched.keys_of(loop)])
+        """Delete what expired by `at.timestamp`, or make it overdue where labels wait; `most` of each group."""
+        for table in (PREDICTIONS, UNMATCHED):
+            for group in self.state.index.groups(at.partition, table):
+                for key in self.state.index.keys(at.partition, table, group, most, at.timestamp):
+                    join = self.load(key, at)
+                    if join and (join.waiting or join.overdue):
+                        self._make_overdue(key, at)
+                    else:
+                        self.state.delete(key, at)
 
     def delete_ended(self, at: Position, most: int) -> None:
         """Delete joins of lifetimes that have ended, `most` at a time."""
@@ -98,52 +118,46 @@ class JoinTable:
             value = self.state.get(key, at)
             if value is not None and self._has_ended(key, Join.load(value)):
                 self.state.delete(key, at)
-                self._discard(key, at.partition)
 
     def report_size(self, partition: int) -> None:
         """Update the gauges of a partition."""
-        for table, index in (("predictions", self.predictions), ("labels", self.unmatched)):
-            self.metrics.set_joins(partition, table, index.count(partition), index.bytes(partition))
-
-    def restore(self, joins: Iterable[tuple[int, str, bytes]]) -> None:
-        """Rebuild what is in memory from all that is stored: (partition, key, value)."""
-        for part in (self.predictions, self.unmatched, self.cleanup, self._unfinished, self._read):
-            part.clear()
-        found = []
-        for partition, key, value in joins:
-            join = Join.load(value)
-            if self.loops.may_have_remains(loop_of(key)):
-                self.cleanup.add([(partition, key)])
-            if join.overdue:
-                self._unfinished[partition][key] = None
-            if join.prediction or join.waiting:
-                index = self.predictions if join.prediction else self.unmatched
-                found.append((join.due_ms, partition, key, len(value), join.truth is not None, index))
-        for due_ms, partition, key, size, labelled, index in sorted(found, key=lambda f: f[0]):  # in order of arrival
-            index.put(partition, key, due_ms, size, labelled)
+        for name, table in (("predictions", PREDICTIONS), ("labels", UNMATCHED)):
+            self.metrics.set_joins(partition, name, *self.state.index.total(partition, table))
 
     def _has_ended(self, key: str, join: Join) -> bool:
         life = self.loops.life(loop_of(key))
         return life == 0 or 0 < join.revision < life
 
-    def _discard(self, key: str, partition: int) -> None:
-        self.predictions.discard(partition, key)
-        self.unmatched.discard(partition, key)
-
     def _evict(self, at: Position) -> None:
-        for index, evict in ((self.predictions, self._evict_prediction), (self.unmatched, self._make_overdue)):
+        for table, limit, evict in (
+            (PREDICTIONS, self.limits.predictions, self._evict_prediction),
+            (UNMATCHED, self.limits.unmatched, self._make_overdue),
+        ):
             for _ in range(EVICTIONS_PER_RECORD):
-                if (key := index.next_eviction(at.partition)) is None:
+                if (key := self._next_eviction(at.partition, table, limit)) is None:
                     break
                 evict(key, at)
 
+    def _next_eviction(self, partition: int, table: str, limit: Total) -> str | None:
+        """The key to evict next; None within both limits."""
+        index = self.state.index
+        total = index.total(partition, table)
+        if total.keys <= limit.keys and total.size <= limit.size:
+            return None
+        shares: dict[str, Total] = {}
+        for group, share in index.groups(partition, table).items():
+            loop = group.removesuffix(LABELLED)
+            shares[loop] = shares.get(loop, Total()).plus(share)
+        by_count = total.keys > limit.keys
+        loop = max(shares, key=lambda loop: shares[loop].keys if by_count else shares[loop].size)
+        return index.first(partition, table, loop + LABELLED) or index.first(partition, table, loop)
+
     def _evict_prediction(self, key: str, at: Position) -> None:
         """Delete a prediction, but not labels of its id that are overdue."""
-        join = self.load(key, at)
-        self.predictions.discard(at.partition, key)
-        self._unfinished[at.partition][key] = None
-        if join is None or join.prediction is None:
+        value = self.state.get(key, at)
+        if value is None:
             return
+        join = Join.load(value)
         if join.truth is None:
             self.metrics.count_unjoined(loop_of(key), "evicted")
         if join.overdue:
@@ -153,8 +167,6 @@ class JoinTable:
 
     def _make_overdue(self, key: str, at: Position) -> None:
         """Labels that wait under this key join no more."""
-        join = self.load(key, at)
-        self.unmatched.discard(at.partition, key)
-        self._unfinished[at.partition][key] = None
-        if join and join.waiting:
+        value = self.state.get(key, at)
+        if value is not None and (join := Join.load(value)).waiting:
             self.state.put(key, join.give_up_waiting().dump(), at)

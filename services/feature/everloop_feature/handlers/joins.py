@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everloop_feature.domain.admission import admit_label
@@ -79,7 +79,7 @@ class JoinHandlers:
         if at.timestamp:
             self.table.start_evicting(at.partition)
         self.table.delete_ended(at, self.keys_per_sweep)
-        for n, key in enumerate(self.table.unfinished(at.partition, self.keys_per_sweep), 1):
+        for n, key in enumerate(self.table.overdue(at.partition, self.keys_per_sweep), 1):
             events += self._finish(key, at)
             if n % KEYS_WITHOUT_PAUSE == 0:
                 await asyncio.sleep(0)
@@ -87,17 +87,16 @@ class JoinHandlers:
         self.table.report_size(at.partition)
         return events
 
-    def restored(self, joins: Iterable[tuple[int, str, bytes]]) -> None:
-        """The state was read back; `joins` is all of it."""
-        self.table.restore(joins)
+    def restored(self) -> None:
+        """The state was read back, and the partitions may be others."""
+        self.table.restored()
 
     def on_loop_ended(self, loop: str) -> None:
         """A lifetime of the loop has ended: the next sweeps delete its joins."""
-        self.table.schedule_cleanup(loop)
+        self.table.cleanup.schedule(loop)
 
     def _finish(self, key: str, at: Position) -> list[Event]:
-        """The dead letters of overdue labels of a key; an evicted prediction may be there again."""
-        self.table.finish(at.partition, key)
+        """The dead letters of overdue labels of a key."""
         join = self.table.load(key, at)
         if join is None:
             return []

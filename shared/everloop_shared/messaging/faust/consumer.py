@@ -97,6 +97,8 @@ class FaustConsumer:
         for last in (app.consumer.commit, app.stop):
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(last(), STOP_TIMEOUT_S)
+        for consumer in self._consumers:
+            consumer.close()
 
     async def failed(self) -> BaseException:
         """Wait until the app has crashed or a handler has failed for good."""
@@ -112,8 +114,9 @@ class FaustConsumer:
         """None once the state is recovered."""
         if self._app is None:
             return "not started"
-        recovered = self._recovered().is_set() and not self._app.rebalancing
-        return None if recovered else "recovering keyed state"
+        if not self._recovered().is_set() or self._app.rebalancing:
+            return "recovering keyed state"
+        return next((failure for consumer in self._consumers if (failure := consumer.failure())), None)
 
     def live(self) -> str | None:
         """None unless a partition with lag does not move, or is not committed."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
@@ -17,9 +17,10 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings
 from everloop_shared.messaging.faust.buffer import RecordBuffer
 from everloop_shared.messaging.faust.delivery import BatchDelivery
+from everloop_shared.messaging.keyed.disk import DiskStorage
 from everloop_shared.messaging.keyed.expiry import StreamTime, sweep
 from everloop_shared.messaging.keyed.groups import KeyedGroup
-from everloop_shared.messaging.keyed.state import Change
+from everloop_shared.messaging.keyed.state import Change, LogPosition
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import Engine, Partition, Record
@@ -29,6 +30,7 @@ STALLED_AFTER_S = 30.0
 """A partition with lag that has not moved for so long is reported as stalled."""
 UNCOMMITTED_AFTER_S = 10.0
 QUERY_AGAIN_AFTER_S, QUERY_TIMEOUT_S = 10.0, 2.0
+PROBE_AFTER_S = 2.0
 UNKNOWN_END = 1 << 62
 
 
@@ -76,40 +78,71 @@ class KeyedGroupConsumer:
             ),
             on_recover=self._on_recover,
         )
+        folder = settings.folder(service) / "state" / settings.instance / group.store.name
+        self._disk = DiskStorage(folder, group.store.layout)
+        self._owned: set[int] = set()
+        self._probe_at = 0.0
         source = app.topic(*[self._prefix + t for t in self._topics], key_type=bytes, value_type=bytes)
         app.agent(source, name=f"{service}.{group.store.name}")(self._run)
 
     def attach(self) -> None:
-        """Attach the table to the group's store, and the buffer to the topics."""
-        self._group.store.attach(self._engine, self._table.data.data, self._append)
+        """Open the state on disk, attach it to the group's store, and the buffer to the topics.
+
+        Faust's own table stays empty: it only gives its recovery our offsets, and us what the recovery reads.
+        """
+        self._disk.open()
+        self._group.store.attach(self._engine, self._disk, self._append)
         self._group.store.set_owned(())
         for topic in self._topics:
             self._delivery.deliver(self._prefix + topic, topic, self._buffer)
         self._table.data.apply_changelog_batch = self._restore
+        self._table.data.persisted_offset = self._persisted_offset
+        self._table.data.stored_position = self._group.store.position
+        self._table.data.forget_partition = self._group.store.forget
+        self._table.data.on_recovery_completed = self._own
+
+    def close(self) -> None:
+        """Close the state on disk."""
+        self._disk.close()
+
+    def failure(self) -> str | None:
+        """Why the state on disk cannot be used at present; the process ends where it has to be read again."""
+        if self._disk.corrupt:
+            self._fail(Unavailable(self._disk.failure or "corrupt"))
+        elif self._disk.failure and time.monotonic() > self._probe_at:
+            self._probe_at = time.monotonic() + PROBE_AFTER_S
+            with contextlib.suppress(Unavailable):
+                self._disk.probe()
+        return self._disk.failure
+
+    def _persisted_offset(self, tp: TP) -> int | None:
+        position = self._group.store.position(tp.partition)
+        return position.offset if position else None
 
     def _restore(self, events: Sequence[Any], **_: Any) -> None:
         """Pass what Faust read of the changelog to the store, which tells old values from new ones."""
-        changes = [(e.message.partition, e.key, e.message.value) for e in events]
-        self._group.store.restore(changes)
-        self._register_keys(changes)
+        read_to: dict[int, LogPosition] = {}
+        now_ms = int(time.time() * 1000)
+        for message in (e.message for e in events):
+            at = LogPosition(message.offset, int(message.timestamp * 1000), now_ms)
+            read_to[message.partition] = at.after(read_to.get(message.partition))
+        try:
+            self._group.store.restore([(e.message.partition, e.key, e.message.value) for e in events], read_to)
+        except Exception as e:  # which Faust would only log
+            self._fail(e)
+            raise
 
-    def _register_keys(self, changes: Sequence[Change]) -> None:
-        """Register the partitions of keys with Faust, so that it drops the keys of revoked partitions."""
-        for partition, name, value in changes:
-            if value is None:
-                self._table.data._key_partition.pop(name, None)
-            else:
-                self._table.data._key_partition[name] = partition
+    async def _own(self, active: set[TP], standby: set[TP]) -> None:
+        self._owned = {tp.partition for tp in active}
 
-    async def _append(self, changes: Sequence[Change]) -> None:
+    async def _append(self, changes: Sequence[Change]) -> Mapping[int, int]:
         """Write changes to the changelog, in order per partition; returns once the broker has acknowledged them."""
-        await self._engine.append(self._changelog, changes)
-        self._register_keys(changes)
+        return await self._engine.append(self._changelog, changes)
 
     async def _on_recover(self) -> None:
         self._buffer.open()
-        self._group.store.finish_restore(range(self._settings.partitions))
-        self._group.store.set_owned(tp.partition for tp in self._sources())
+        self._group.store.finish_restore(self._owned)
+        self._group.store.set_owned(self._owned)
         self._time = StreamTime(self._topics)
         self._moved.clear()
         if self._group.on_restored:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import logging
+import time
 from typing import Any
 
 from faust.tables.recovery import Recovery
@@ -12,10 +14,17 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from everloop_shared.messaging.kafka.client import FETCH_MAX_WAIT_MS
 from everloop_shared.messaging.kafka.connection import repair as repair_connections
+from everloop_shared.messaging.keyed.state import LogPosition
+
+log = logging.getLogger(__name__)
+CLOCK_TOLERANCE_MS = 60_000
+TOMBSTONES_KEPT_MS = 12 * 3_600_000
+"""Kafka removes the tombstones of a compacted topic after 24 hours."""
 
 UPSTREAM = {
     "on_recovery_completed": "6ef567acf072e46da3fccbccc6d662371f634f622c3d510972d5df81f70ae3ac",
     "_wait": "ec7429b70176f8c688545780fdd6751714a1fa2ed247a9c0236adf9c99f16a53",
+    "_build_offsets": "27eec86be06cb51f66dfd2572be2f9b41acd22c3570239bb5c554bd94e59a1d6",
     "getmany": "26fc5fc9f3b667e104f9657dbc49da3b3b6620d40cc9856761cbaf4da2172557",
 }
 """SHA-256 of the source of the methods replaced here or used by the replacements, in faust-streaming 0.15.3."""
@@ -23,7 +32,11 @@ UPSTREAM = {
 
 def upstream_digest(name: str) -> str:
     """The digest of an original method of Faust's Recovery."""
-    replaced: dict[str, Any] = {"on_recovery_completed": _STOCK, "getmany": _STOCK_GETMANY}
+    replaced: dict[str, Any] = {
+        "on_recovery_completed": _STOCK,
+        "_build_offsets": _STOCK_BUILD_OFFSETS,
+        "getmany": _STOCK_GETMANY,
+    }
     method = replaced.get(name) or getattr(Recovery, name)
     return hashlib.sha256(inspect.getsource(method).encode()).hexdigest()
 
@@ -75,6 +88,41 @@ async def _seek_uncommitted(consumer: Any, sources: set[Any]) -> None:
             await consumer.seek(tp, offset or 0)
 
 
+async def build_offsets(self: Any, consumer: Any, tps: set[Any], destination: Any, title: str) -> None:
+    """Where the state on disk does not belong to the changelog as it is, delete it, and read from the beginning.
+
+    The original method takes every persisted offset for one of this log.
+    """
+    stored = {tp: position for tp in tps if (position := self.tp_to_table[tp].data.stored_position(tp.partition))}
+    if stored:
+        thread = consumer._thread
+        later = await thread.call_thread(
+            thread._ensure_consumer().offsets_for_times,
+            {tp: position.latest_ms + CLOCK_TOLERANCE_MS for tp, position in stored.items()},
+        )
+        for tp, position in stored.items():
+            reason = why_not_of_this_log(position, self.active_highwaters[tp], later.get(tp), time.time() * 1000)
+            if reason:
+                log.warning("the state on disk is deleted and read from the changelog again: %s: %s", tp, reason)
+                self.tp_to_table[tp].data.forget_partition(tp.partition)
+                destination[tp] = None
+    await _STOCK_BUILD_OFFSETS(self, consumer, tps, destination, title)
+
+
+def why_not_of_this_log(position: LogPosition, last_offset: int, later: Any, now_ms: float) -> str | None:
+    """Why the rest of a log does not continue a state that was read up to `position`; None where it does.
+
+    `later` has the `offset` of the first record that is later than all that the state was made from.
+    """
+    if position.offset > last_offset:
+        return f"it is of offset {position.offset}, and the log ends at {last_offset}"
+    if later is not None and later.offset <= position.offset:
+        return f"it is of offset {position.offset}, and offset {later.offset} of the log is later than that"
+    if position.offset < last_offset and position.written_ms + TOMBSTONES_KEPT_MS < now_ms:
+        return "it is so old that the log may not have all deletions since then"
+    return None
+
+
 async def getmany(self: Any, active_partitions: Any, timeout: float) -> Any:
     """Fetch from the partitions that are active now.
 
@@ -106,6 +154,7 @@ async def _polls_that_ask_for(sources: set[Any], thread: Any) -> None:
 
 
 _STOCK = Recovery.on_recovery_completed
+_STOCK_BUILD_OFFSETS = Recovery._build_offsets
 _STOCK_GETMANY = AIOKafkaConsumerThread.getmany
 _STOCK_CREATE = AIOKafkaConsumerThread._create_worker_consumer
 
@@ -114,5 +163,6 @@ def repair() -> None:
     """Install the replacements; call it before an app is built. Idempotent."""
     repair_connections()
     Recovery.on_recovery_completed = on_recovery_completed  # type: ignore[method-assign]
+    Recovery._build_offsets = build_offsets  # type: ignore[method-assign]
     AIOKafkaConsumerThread.getmany = getmany  # type: ignore[method-assign]
     AIOKafkaConsumerThread._create_worker_consumer = _create_worker_consumer  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
@@ -96,11 +96,12 @@ class KafkaEngine:
             raise Unavailable(self.state or "not started")
         await self._publisher.publish(events)
 
-    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> None:
+    async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> Mapping[int, int]:
         """Return once the broker has all of these records, in order within a partition; they share a producer."""
         if self._publisher is None:
             raise Unavailable(self.state or "not started")
-        await self._publisher.append([(topic.name, partition, key, value) for partition, key, value in records])
+        placed = [(topic.name, partition, key, value) for partition, key, value in records]
+        return {partition: offset for (_, partition), offset in (await self._publisher.append(placed)).items()}
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events of one partition with start <= offset < stop, in order."""

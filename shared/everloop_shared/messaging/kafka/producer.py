@@ -63,8 +63,12 @@ class ProducerConnection:
             traceback.clear_frames(e.__traceback__)  # when cancelled, aiokafka leaves a connection open in there
             raise
 
-    async def send(self, prefix: str, records: Sequence[PlacedRecord]) -> list[asyncio.Future[Any]]:
+    async def send(
+        self, prefix: str, records: Sequence[PlacedRecord]
+    ) -> dict[asyncio.Future[Any], tuple[tuple[str, int], int]]:
         """Add all records to the batches of their partitions at once; each future is done at the acks of one batch.
+
+        With each future its topic and partition, and the place of the last record in its batch.
 
         aiokafka's own `send` makes a future for each record and yields in between, so that the first record leaves
         alone. A batch that is full waits behind the one before, in order.
@@ -77,17 +81,18 @@ class ProducerConnection:
         if batches._closed:
             raise KafkaConnectionError("the producer is closed")
         waiting: dict[asyncio.Future[Any], list[int]] = {}
+        last: dict[asyncio.Future[Any], tuple[tuple[str, int], int]] = {}
         for topic, partition, key, value in records:
-            counted = waiting.setdefault(
-                _append(batches, TopicPartition(prefix + topic, partition), key, value), [0, 0]
-            )
+            future, place = _append(batches, TopicPartition(prefix + topic, partition), key, value)
+            last[future] = (topic, partition), place
+            counted = waiting.setdefault(future, [0, 0])
             counted[0] += 1
             counted[1] += len(key) + len(value or b"")
         for future, (count, size) in waiting.items():
             self.unacked += count
             self.unacked_bytes += size
             future.add_done_callback(partial(self._acked, count, size))
-        return list(waiting)
+        return last
 
     def _acked(self, count: int, size: int, done: asyncio.Future[Any]) -> None:
         self.unacked -= count
@@ -154,10 +159,12 @@ class KafkaPublisher:
             for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
-    async def append(self, records: Sequence[PlacedRecord]) -> None:
-        """Return once the broker has all of these records, in this order within a partition."""
+    async def append(self, records: Sequence[PlacedRecord]) -> dict[tuple[str, int], int]:
+        """Return, once the broker has all of these records in this order, the last offset in each partition."""
+        last: dict[tuple[str, int], int] = {}
         for chunk in _chunks(records):
-            await self._deliver(chunk)
+            last |= await self._deliver(chunk)
+        return last
 
     def shorten_deadlines(self) -> None:
         """The process is stopping: from now on, and for calls in progress, wait at most 1.5 s for acks."""
@@ -174,14 +181,15 @@ class KafkaPublisher:
             await connection.close()
         await asyncio.gather(*self._discarding)
 
-    async def _deliver(self, chunk: Sequence[PlacedRecord]) -> None:
+    async def _deliver(self, chunk: Sequence[PlacedRecord]) -> dict[tuple[str, int], int]:
         connection: ProducerConnection | None = None
         try:
             async with self._before_deadline():
                 connection = await self._open_connection()
                 self._make_room(connection, chunk)
-                await self._send(connection, chunk)
+                last = await self._send(connection, chunk)
             self._failure = None
+            return last
         except TimeoutError:
             if connection:
                 self._replace(connection)
@@ -206,12 +214,11 @@ class KafkaPublisher:
             finally:
                 self._deadlines.discard(deadline)
 
-    async def _send(self, connection: ProducerConnection, chunk: Sequence[PlacedRecord]) -> None:
+    async def _send(self, connection: ProducerConnection, chunk: Sequence[PlacedRecord]) -> dict[tuple[str, int], int]:
         acks = await connection.send(self._settings.topic_prefix, chunk)
         metrics.UNACKED.labels(self._service).set(connection.unacked)
         await asyncio.wait(acks)
-        for ack in acks:
-            ack.result()
+        return {partition: ack.result().offset + place for ack, (partition, place) in acks.items()}
 
     def _make_room(self, connection: ProducerConnection, chunk: Sequence[PlacedRecord]) -> None:
         size = sum(map(_size, chunk))
@@ -278,12 +285,12 @@ def _size(record: PlacedRecord) -> int:
     return len(key) + len(value or b"")
 
 
-def _append(batches: Any, tp: TopicPartition, key: bytes, value: bytes | None) -> asyncio.Future[Any]:
-    """Add one record to the last batch of its partition, or to a new one; returns the future of the batch's ack."""
+def _append(batches: Any, tp: TopicPartition, key: bytes, value: bytes | None) -> tuple[asyncio.Future[Any], int]:
+    """Add one record to the last batch of its partition, or to a new one: the future of its ack, and its place."""
     pending = batches._batches.get(tp)
     batch = pending[-1] if pending else batches._append_batch(batches.create_builder(), tp)
-    if batch._builder.append(timestamp=None, key=key, value=value) is None:
+    added = batch._builder.append(timestamp=None, key=key, value=value)
+    if added is None:
         batch = batches._append_batch(batches.create_builder(), tp)
-        batch._builder.append(timestamp=None, key=key, value=value)
-    future: asyncio.Future[Any] = batch.future
-    return future
+        added = batch._builder.append(timestamp=None, key=key, value=value)
+    return batch.future, added.offset

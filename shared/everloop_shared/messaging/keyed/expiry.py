@@ -74,7 +74,7 @@ class _SweptConsumer:
         self._group, self._log = group, engine
         self._partitions, self._interval_s, self._grace_ms = partitions, interval_s, grace_ms
         self._time = StreamTime(r.topic.name for r in group.routes)
-        group.store.attach(publisher, group.store.data, None)
+        group.store.attach(publisher)
         routes = [replace(route, handle=self._timed(route.handle)) for route in group.routes]
         self._consumer = engine.consumer(routes, unit_of_work=group.store)
         self._failure: asyncio.Future[BaseException] | None = None

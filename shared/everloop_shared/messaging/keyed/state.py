@@ -1,40 +1,47 @@
-"""Keyed state as handlers use it, and the form in which values are stored and logged."""
+"""The form in which the values of a keyed state are stored and logged."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, Position
+from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES
 
 MAX_STATE_BYTES = MAX_MESSAGE_BYTES - HEADROOM
 Change = tuple[int, bytes, bytes | None]
 """Partition, key and new value; None is a tombstone."""
-Changelog = Callable[[Sequence[Change]], Awaitable[None]]
-"""Makes changes durable, in this order within a partition; returns once the broker has all of them."""
+Changelog = Callable[[Sequence[Change]], Awaitable[Mapping[int, int]]]
+"""Makes changes durable, in this order within a partition; returns, once the broker has all of them, the offset of the
+last one in each partition."""
 
 
-class KeyedState(Protocol):
-    """A keyed state as handlers use it. Never blocks; a key belongs to the partition of the present record.
+class LogPosition(NamedTuple):
+    """Up to which record of a changelog partition a storage is complete, in offsets and milliseconds.
 
-    Writes are visible to the following records, and become durable with the batch: first the outputs are published,
-    then the state is written, then the offset. So the outputs of a record that `has_applied` are already published.
+    No record up to `offset` is newer than `latest_ms`; the storage was written at `written_ms`.
     """
 
-    def has_applied(self, key: str, at: Position) -> bool:
-        """Whether the state of `key` already contains the effect of the record at this position."""
+    offset: int
+    latest_ms: int
+    written_ms: int
 
-    def get(self, key: str, at: Position) -> bytes | None:
-        """The value, None where there is none."""
+    def after(self, before: LogPosition | None) -> LogPosition:
+        """This position, where the storage was at `before`."""
+        if before is None:
+            return self
+        return LogPosition(*map(max, before, self))
 
-    def put(self, key: str, value: bytes, at: Position) -> None:
-        """Set the value, as of this record; raises InputRejected where it does not fit a record of the changelog."""
+    def encode(self) -> bytes:
+        """The bytes that are stored."""
+        return b"%d %d %d" % self
 
-    def delete(self, key: str, at: Position) -> None:
-        """Delete the key; `has_applied` stays true for its records up to here."""
+    @classmethod
+    def decode(cls, raw: bytes) -> LogPosition:
+        """The position of stored bytes."""
+        return cls(*map(int, raw.split()))
 
 
 @dataclass(frozen=True)
@@ -64,3 +71,8 @@ class StoredValue:
 def storage_key(partition: int, key: str) -> bytes:
     """The key under which a value is stored and logged."""
     return f"{partition}|{key}".encode()
+
+
+def key_of(name: bytes) -> str:
+    """The key of a value's name."""
+    return name.partition(b"|")[2].decode()

@@ -3,47 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping, Sequence
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from everloop_schemas.envelope import Event
 from everloop_shared.errors import InputRejected, Unavailable
 from everloop_shared.messaging.keyed.batch_order import BatchOrder, TopicOrder
-from everloop_shared.messaging.keyed.state import MAX_STATE_BYTES, Change, Changelog, StoredValue, storage_key
+from everloop_shared.messaging.keyed.index import IndexRule
+from everloop_shared.messaging.keyed.log_copy import APPLIED, ORDER, LogCopy
+from everloop_shared.messaging.keyed.state import (
+    MAX_STATE_BYTES,
+    Change,
+    Changelog,
+    LogPosition,
+    StoredValue,
+    key_of,
+    storage_key,
+)
+from everloop_shared.messaging.keyed.storage import Storage
 from everloop_shared.messaging.routes import Partition, Position, Publisher
-
-APPLIED, ORDER = "", "\n"
-"""Two keys per partition are the store's own: up to which offsets records of deleted keys were applied, and in which
-order the topics of the last batch were handled."""
 
 
 class KeyedStore:
     """Implements `KeyedState`, and `routes.UnitOfWork` around batches of records.
 
-    Engines attach a mapping that outlives batches, the publisher of outputs and the changelog; without them it is a
-    plain state in memory. Of compacted topics only the last event per key of a batch is published. `ordered` is for
-    outputs that depend on how the topics interleave: then the order is logged before the outputs are published, and a
-    batch that was interrupted is handled in the same order again (`batch_order`, decision 0012).
+    Engines attach a storage that outlives batches, the publisher of outputs and the changelog; without them it is a
+    plain state in memory. Values, the index of them (by `rule`) and the position in the changelog up to which both are
+    complete are written to the storage together. Of compacted topics only the last event per key of a batch is
+    published. `ordered` is for outputs that depend on how the topics interleave: then the order is logged before the
+    outputs are published, and a batch that was interrupted is handled in the same order again (`batch_order`, decision
+    0012). `layout` names the form of values and rule: a storage of another layout is not used.
     """
 
-    def __init__(self, name: str, ordered: bool = False) -> None:
-        self.name = name
-        self.data: MutableMapping[bytes, bytes] = {}
+    def __init__(self, name: str, ordered: bool = False, rule: IndexRule | None = None, layout: str = "1") -> None:
+        self.name, self.layout = name, layout
+        self._copy = LogCopy(rule)
+        self.index = self._copy.index
+        self.position, self.forget = self._copy.position, self._copy.forget
+        self.keys, self.prefixes = self._copy.keys, self._copy.prefixes
         self.batch_order = BatchOrder()
         self._ordered = ordered
         self._abandoned = False
+        self._session = self._unit_session = 0
         self._owned: frozenset[int] | None = None
         self._publisher: Publisher | None = None
         self._changelog: Changelog | None = None
+        self._read: dict[tuple[int, str], StoredValue | None] = {}
         self._changed: dict[tuple[int, str], StoredValue] = {}
         self._events: list[Event] = []
         self._next: dict[Partition, int] = {}
         self._applied: dict[Partition, int] = {}
         self._lock = asyncio.Lock()
 
-    def attach(self, publisher: Publisher, data: MutableMapping[bytes, bytes], changelog: Changelog | None) -> None:
-        """Set the engine's publisher, mapping and changelog."""
-        self._publisher, self.data, self._changelog = publisher, data, changelog
+    def attach(self, publisher: Publisher, storage: Storage | None = None, changelog: Changelog | None = None) -> None:
+        """Set the engine's publisher, storage and changelog."""
+        self._publisher, self._changelog = publisher, changelog
+        if storage is not None:
+            self._read.clear()
+            self._copy.attach(storage)
+
+    @property
+    def storage(self) -> Storage:
+        """Where what was committed lies."""
+        return self._copy.storage
 
     def set_owned(self, partitions: Iterable[int]) -> None:
         """Whose keys are all here, from now on; without a call, those of every partition."""
@@ -53,33 +77,43 @@ class KeyedStore:
         """Whether a key of this partition that is not found has no value: it is ours, and its state is restored."""
         return not self._abandoned and (self._owned is None or partition in self._owned)
 
-    def restore(self, changes: Iterable[Change]) -> None:
+    # for engines: recovery
+
+    def restore(self, changes: Iterable[Change], read_to: Mapping[int, LogPosition] | None = None) -> None:
         """Apply changes read from the changelog: the newest value per key, which is not always the last one there.
 
-        A write whose ack did not come in time may reach the log after later writes.
+        A write whose ack did not come in time may reach the log after later writes. `read_to` are the positions of the
+        last changes.
         """
-        for _, name, raw in changes:
-            known = self.data.get(name)
-            if raw is None:
-                self._set(name, None)
-            elif known is None or not StoredValue.decode(raw).is_older_than(StoredValue.decode(known)):
-                self._set(name, raw)
+        rows: dict[bytes, bytes | None] = {}
+        self._undo()  # of a unit of work that was abandoned
+        try:
+            for partition, name, raw in changes:
+                key, new = key_of(name), StoredValue.decode(raw) if raw is not None else None
+                known = self._entry(key, partition)
+                if new is None or known is None or not new.is_older_than(known):
+                    self._stage(partition, key, known, new)
+                    self._read[partition, key] = new
+                    rows[name] = raw
+            self._copy.write(rows | self.index.rows(), read_to or {})
+            self.index.commit()
+        except BaseException:
+            self.index.reset()
+            raise
+        finally:
+            self._read.clear()
 
-    def _set(self, name: bytes, value: bytes | None) -> None:
-        """Keep the last written key last in `data`."""
-        self.data.pop(name, None)
-        if value is not None:
-            self.data[name] = value
-
-    def finish_restore(self, partitions: Iterable[int]) -> None:
-        """The changelog is read to its end: drop what is left of the session before."""
+    def finish_restore(self, partitions: Collection[int]) -> None:
+        """The changelog is read to its end, and these partitions are ours: drop what is left of the session before."""
         self._abandoned = False
         self._applied.clear()
-        self.batch_order.restore({p: self._order(p) for p in partitions})
+        self._copy.trust()
+        self.batch_order.restore({p: self._copy.order(p) for p in partitions})
 
     def abandon(self) -> None:
         """The partitions are revoked: commit nothing until `finish_restore`; another replica may own them by now."""
         self._abandoned = True
+        self._session += 1
 
     # for handlers
 
@@ -94,6 +128,11 @@ class KeyedStore:
         """The value, None where there is none."""
         entry = self._entry(key, at.partition)
         return entry.value if entry else None
+
+    def applied(self, key: str, at: Position) -> int:
+        """The highest offset of a record that the state of `key` contains, -1 where it has none."""
+        entry = self._entry(key, at.partition)
+        return max(entry.offsets.values(), default=-1) if entry else -1
 
     def put(self, key: str, value: bytes, at: Position) -> None:
         """Set the value, as of this record."""
@@ -114,35 +153,38 @@ class KeyedStore:
         if at.topic:
             offsets[at.topic] = at.offset
         self._changed.pop((at.partition, key), None)  # the last change becomes durable last
-        self._changed[at.partition, key] = StoredValue(offsets, value)
+        self._changed[at.partition, key] = after = StoredValue(offsets, value)
+        self._stage(at.partition, key, before, after)
+
+    def _stage(self, partition: int, key: str, before: StoredValue | None, after: StoredValue | None) -> None:
+        if key not in (APPLIED, ORDER):
+            self.index.stage(partition, key, before, after)
 
     def items(self) -> Iterator[tuple[int, str, bytes]]:
-        """Partition, key and value of everything committed, in the order in which it was written."""
-        for name, raw in self.data.items():
-            partition, _, key = name.decode().partition("|")
-            value = StoredValue.decode(raw).value if raw else None
-            if value is not None and key not in (APPLIED, ORDER):
-                yield int(partition), key, value
+        """Partition, key and value of everything committed in our partitions."""
+        return (item for item in self._copy.items() if self._holds(item[0]))
 
     def find(self, key: str, partition: int) -> bytes | None:
-        """The committed value of a key."""
-        raw = self.data.get(storage_key(partition, key))
-        return StoredValue.decode(raw).value if raw else None
+        """The committed value of a key, None where it has none or another replica has its partition."""
+        stored = self._copy.get(partition, key) if self._holds(partition) else None
+        return stored.value if stored else None
 
-    def _order(self, partition: int) -> TopicOrder:
-        raw = self.data.get(storage_key(partition, ORDER))
-        return list(StoredValue.decode(raw).offsets.items()) if raw else []
+    def _holds(self, partition: int) -> bool:
+        return self._owned is None or partition in self._owned
 
     def _entry(self, key: str, partition: int) -> StoredValue | None:
-        if (partition, key) in self._changed:
-            return self._changed[partition, key]
-        raw = self.data.get(storage_key(partition, key))
-        return StoredValue.decode(raw) if raw else None
+        place = partition, key
+        if place in self._changed:
+            return self._changed[place]
+        if place not in self._read:
+            self._read[place] = self._copy.get(partition, key)
+        return self._read[place]
 
     # the unit of work
 
     async def __aenter__(self) -> KeyedStore:
         await self._lock.acquire()
+        self._unit_session = self._session
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -150,17 +192,25 @@ class KeyedStore:
             if exc[0] is None:
                 await self._commit()
         finally:
-            self._changed, self._events, self._next = {}, [], {}
+            self._undo()
+            self._events, self._next = [], {}
             self._lock.release()
+
+    def _undo(self) -> None:
+        """Drop what is not written."""
+        if self._changed:
+            self.index.reset()
+        self._changed, self._read = {}, {}
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A block whose changes are undone when it raises."""
-        before = dict(self._changed)
+        before, undo_index = dict(self._changed), self.index.savepoint()
         try:
             yield
         except BaseException:
             self._changed = before
+            undo_index()
             raise
 
     async def record(self, events: Sequence[Event], offsets: dict[Partition, int]) -> None:
@@ -183,24 +233,39 @@ class KeyedStore:
         if events := _last_of_compacted(self._events):
             assert self._publisher is not None, "attach an engine first"
             self.batch_order.begin(orders)
-            await self._append([_order_change(p, order) for p, order in orders.items()])
+            order_changes = [_order_change(p, order) for p, order in orders.items()]
+            logged = await self._append(order_changes)
+            self._copy.write({name: value for _, name, value in order_changes}, logged)
             await self._publisher.publish(events)
         applied = self._applied | {tp: offset - 1 for tp, offset in self._next.items()}
         changes = self._changes(applied)
-        await self._append(changes)
-        self._check_owned()
-        for _, name, value in changes:
-            self._set(name, value)
+        logged = await self._append(changes)
+        self._copy.write({name: value for _, name, value in changes} | self.index.rows(), logged)
+        self.index.commit()
+        self._changed = {}
         self._applied = applied
         self.batch_order.finish(self._next)
 
-    async def _append(self, changes: Sequence[Change]) -> None:
+    async def _append(self, changes: Sequence[Change]) -> dict[int, LogPosition]:
         self._check_owned()
-        if changes and self._changelog:
-            await self._changelog(changes)
+        if not changes or not self._changelog:
+            return {}
+        counts = Counter(partition for partition, _, _ in changes)
+        try:
+            offsets = await self._changelog(changes)
+        except BaseException:
+            self._copy.doubt(counts)
+            raise
+        self._check_owned()
+        now_ms = int(time.time() * 1000)
+        return {
+            partition: LogPosition(offset, now_ms, now_ms)
+            for partition, offset in offsets.items()
+            if self._copy.continues(partition, offset - counts[partition])
+        }
 
     def _check_owned(self) -> None:
-        if self._abandoned:
+        if self._abandoned or self._unit_session != self._session:
             raise Unavailable("the partitions were taken away during a batch")
 
     def _changes(self, applied: dict[Partition, int]) -> list[Change]:
