@@ -143,7 +143,7 @@ class WorkerSupervisor:
             ran_s = time.monotonic() - process.started_at
             process.pid = 0
             if self._stop_at is not None:
-                self._status = self._status or (1 if status else 0)
+                self._status = self._status or (0 if status in (0, -signal.SIGTERM) else 1)
                 continue
             process.failures = 1 if ran_s > STEADY_S else process.failures + 1
             process.start_at = time.monotonic() + RESTART.pause_s(process.failures)

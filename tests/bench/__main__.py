@@ -26,10 +26,23 @@ from tests.bench.settings import QUICK, Settings
 from everloop.local.kafka import start_broker
 from everloop_models import library_versions
 
-ALONE = ("rest", "engine", "feature", "serving", "learner", "growth", "floor", "state")
+ALONE = ("rest", "workers", "engine", "feature", "serving", "learner", "growth", "floor", "state")
 TOGETHER = ("memory", "loop", "latency")
 """These need a whole installation; the others start what they measure."""
-NAMES = ("rest", "engine", "feature", "serving", "learner", "loop", "floor", "latency", "memory", "growth", "state")
+NAMES = (
+    "rest",
+    "workers",
+    "engine",
+    "feature",
+    "serving",
+    "learner",
+    "loop",
+    "floor",
+    "latency",
+    "memory",
+    "growth",
+    "state",
+)
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 

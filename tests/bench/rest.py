@@ -51,19 +51,19 @@ class Load:
 
 async def measure(settings: Settings) -> list[Figure]:
     """Both answer the same requests in turn; ours also has every record on its topic before the run ends."""
-    ours, bare = dict[int, list[Load]](), dict[int, list[Load]]()
+    mine, bare = dict[int, list[Load]](), dict[int, list[Load]]()
     async with ours_served(settings, "rest.") as (subject, bus), bare_served(settings) as handler:
         for connections in settings.rest_connections:
             count = settings.rest_requests if connections > ALONE else settings.rest_requests // 4
             for run in range(settings.runs + 1):
-                one = await _ours(settings, subject, bus, connections, count)
+                one = await ours(settings, subject, bus, connections, count)
                 other = await load(handler, "/predict", connections, count, bodies())
                 if run or settings.quick:  # the first one warms both up
-                    ours.setdefault(connections, []).append(one)
+                    mine.setdefault(connections, []).append(one)
                     bare.setdefault(connections, []).append(other)
     figures = list[Figure]()
     for connections in settings.rest_connections:
-        figures += _figures(connections, ours[connections], bare[connections])
+        figures += _figures(connections, mine[connections], bare[connections])
     return figures
 
 
@@ -88,7 +88,7 @@ def _figures(connections: int, ours: Sequence[Load], bare: Sequence[Load]) -> li
     return figures
 
 
-async def _ours(settings: Settings, subject: Subject, bus: Bus, connections: int, count: int) -> Load:
+async def ours(settings: Settings, subject: Subject, bus: Bus, connections: int, count: int) -> Load:
     """Run the load and wait until its records are on their topics, one of each kind for each request."""
     before, cpu_before = await _records(bus), subject.cpu_s()
     found = await load(subject, f"/v1/loops/{stream.LOOP}/predict", connections, count, bodies())

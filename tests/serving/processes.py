@@ -9,11 +9,12 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zlib import crc32
 
 import httpx
 import psutil
@@ -27,11 +28,13 @@ from everloop_models import save
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.registry import BASELINE, LiveVersion
+from everloop_serving.adapters.spool import DiskSpool
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import connected
 from everloop_shared.settings import Settings
 
 LOOP = "market"
+DATA = {"price": 0.5, "demand": 0.5}
 PREDICT = f"/v1/loops/{LOOP}/predict"
 
 
@@ -86,18 +89,56 @@ class ServingProcesses:
 
     async def ready(self, within_s: float = 40.0, revision: int = 1) -> None:
         """Wait until every worker is ready and serves the revision of the loop."""
-        deadline = time.monotonic() + within_s
+        for path, wanted in (("/readyz", "ok"), (f"/v1/loops/{LOOP}", f'"revision":{revision}')):
+            await self._answer(path, wanted, within_s)
+
+    async def _answer(self, path: str, wanted: str, within_s: float) -> None:
+        deadline, answers = time.monotonic() + within_s, 0
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
-            for path, wanted in (("/readyz", "ok"), (f"/v1/loops/{LOOP}", f'"revision":{revision}')):
-                answers = 0
-                while answers < 8 * self.workers:  # the kernel chooses the worker, so that one answer says little
-                    assert time.monotonic() < deadline, self.log[-3_000:]
-                    try:
-                        answer = await client.get(path, headers={"connection": "close"})
-                        answers = answers + 1 if wanted in answer.text else 0
-                    except httpx.TransportError:
-                        answers = 0
-                    await asyncio.sleep(0.01)
+            while answers < 8 * self.workers:  # the kernel chooses the worker, so that one answer says little
+                assert time.monotonic() < deadline, self.log[-3_000:]
+                try:
+                    answer = await client.get(path, headers={"connection": "close"})
+                    answers = answers + 1 if wanted in answer.text else 0
+                except httpx.TransportError:
+                    answers = 0
+                await asyncio.sleep(0.01)
+
+    async def listens(self, within_s: float = 20.0) -> None:
+        """Wait until it accepts connections."""
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(HOST, self.port)
+            except OSError:
+                assert time.monotonic() < deadline, self.log[-3_000:]
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+    async def knows_loop(self, within_s: float = 40.0) -> None:
+        """Wait until every worker answers for the loop, ready or not."""
+        await self._answer(f"/v1/loops/{LOOP}", '"revision":1', within_s)
+
+    def store_state(self, state: Event) -> None:
+        """Give every worker the state of the loop on disk, as if it had been there before."""
+        for folder in self._worker_folders():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "loops.jsonl").write_bytes(state.encode())
+
+    async def stored(self) -> list[Event]:
+        """What the workers, which must have ended, have not published."""
+        found = list[Event]()
+        for folder in self._worker_folders():
+            async with DiskSpool(folder / "spool", limit=10**9, segment_bytes=10**7) as spool:
+                found += spool.undelivered()
+        return found
+
+    def _worker_folders(self) -> list[Path]:
+        folder = self.folder / "serving"
+        return [folder, *(folder / f"worker-{n}" for n in range(1, self.workers))]
 
     async def publish(self, *events: Event) -> None:
         """Publish events for serving to consume."""
@@ -111,9 +152,9 @@ class ServingProcesses:
             ends = {p: await engine.end_offset(topic, p) for p in partitions}
             return {p: [e for _, e in await engine.read(topic, p, 0, ends[p])] for p in partitions}
 
-    def version(self, name: str = "logistic-0@1") -> LiveVersion:
+    def version(self, name: str = "logistic-0@1", store_url: str = "") -> LiveVersion:
         """A trained version in the store."""
-        artifact, store = save(trained()), ArtifactStore((self.folder / "artifacts").as_uri())
+        artifact, store = save(trained()), ArtifactStore(store_url or (self.folder / "artifacts").as_uri())
         uri = store.put(store.name(LOOP, name, artifact.sha256), artifact.data)
         return live_version(name, uri=uri, sha256=artifact.sha256, size=artifact.size)
 
@@ -154,30 +195,52 @@ class KeepAliveClient:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    async def post(self, path: str, body: Any) -> tuple[int, Any]:
         """The status and the body of the answer; raises ConnectionBroken, or OSError where it cannot connect."""
+        data = json.dumps(body).encode()
+        return await self._request(
+            f"POST {path}", f"content-type: application/json\r\ncontent-length: {len(data)}", data
+        )
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        """As `post`."""
+        return await self._request(f"GET {path}", "accept: */*", b"")
+
+    async def _request(self, line: str, headers: str, data: bytes) -> tuple[int, Any]:
         if self._reader is None or self._writer is None or self._reader.at_eof():
             await self.close()
             self._reader, self._writer = await asyncio.open_connection(HOST, self._port)
-        data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\ncontent-length: {len(data)}"
         try:
-            self._writer.write(head.encode() + b"\r\n\r\n" + data)
+            self._writer.write(f"{line} HTTP/1.1\r\nhost: {HOST}\r\n{headers}\r\n\r\n".encode() + data)
             lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines[1:] if line)
-            answer = await self._reader.readexactly(int(headers["content-length"]))
+            answered = dict(line.split(": ", 1) for line in lines[1:] if line)
+            answer = await self._reader.readexactly(int(answered["content-length"]))
         except (OSError, asyncio.IncompleteReadError) as e:
             await self.close()
             raise ConnectionBroken(repr(e)) from e
-        if headers.get("connection") == "close":
+        if answered.get("connection") == "close":
             await self.close()
-        return int(lines[0].split()[1]), json.loads(answer)
+        is_json = "json" in answered["content-type"]
+        return int(lines[0].split()[1]), json.loads(answer) if is_json else answer.decode()
 
     async def close(self) -> None:
         """Close the connection."""
         if self._writer is not None:
             self._writer.close()
+            with suppress(OSError):
+                await self._writer.wait_closed()
         self._reader = self._writer = None
+
+
+@asynccontextmanager
+async def clients_of(port: int, count: int) -> AsyncIterator[list[KeepAliveClient]]:
+    """Clients, with a connection each: the kernel chooses a worker for each connection."""
+    clients = [KeepAliveClient(port) for _ in range(count)]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            await client.close()
 
 
 @dataclass
@@ -185,18 +248,19 @@ class Load:
     """Requests by several clients, each one after the other, and what became of them."""
 
     port: int
+    body: Callable[[str], dict[str, Any]]
     answered: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     refused: int = 0
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, name: str, body: Callable[[str], dict[str, Any]], pause_s: float) -> None:
+    async def run(self, name: str, pause_s: float) -> None:
         """Send requests until `stop`; each has an id of its own."""
         client, n = KeepAliveClient(self.port), 0
         while not self.stop.is_set():
             id_, n = f"{name}-{n}", n + 1
             try:
-                status, answer = await client.post(PREDICT, body(id_))
+                status, answer = await client.post(PREDICT, self.body(id_))
                 if status == 200:
                     self.answered[answer["id"]] = answer
                 else:
@@ -210,13 +274,10 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(
-    port: int, clients: int = 12, pause_s: float = 0.02, body: Callable[[str], dict[str, Any]] | None = None
-) -> AsyncIterator[Load]:
+async def under_load(port: int, clients: int = 12, pause_s: float = 0.02) -> AsyncIterator[Load]:
     """Load until the end of the block."""
-    load = Load(port)
-    body = body or (lambda id_: {"id": id_, "entity": f"e{hash(id_) % 50}", "data": {"price": 0.5, "demand": 0.5}})
-    jobs = [asyncio.create_task(load.run(f"c{n}", body, pause_s)) for n in range(clients)]
+    load = Load(port, lambda id_: {"id": id_, "entity": f"e{crc32(id_.encode()) % 50}", "data": DATA})
+    jobs = [asyncio.create_task(load.run(f"c{n}", pause_s)) for n in range(clients)]
     try:
         yield load
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,17 +20,20 @@ from everloop_serving.adapters.delivery import SpoolRecovery, VersionReports, pu
 from everloop_serving.adapters.entity_reader import FeatureEntityReader, LatestStates
 from everloop_serving.adapters.loaded_loops import LoadedLoops
 from everloop_serving.adapters.local_state import LocalState, OutcomeOffsets
+from everloop_serving.adapters.peers import WorkerPeers
 from everloop_serving.adapters.prediction_history import TopicPredictionHistory
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.adapters.version_loads import LoadRetries, VersionLoads
-from everloop_serving.api import routes_of
+from everloop_serving.api import routes_of, worker_metrics
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import LabelCountsByLoop
+from everloop_serving.domain.peer_messages import AnyPeerMessage, GetMetrics
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.handlers.entity_windows import EntityWindows
 from everloop_serving.handlers.events import EventHandlers
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.handlers.requests import RequestHandlers
+from everloop_serving.handlers.routed_requests import RoutedRequestHandlers
 from everloop_serving.settings import WORKER_FOLDER, ServingSettings
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.http import HttpEndpoint
@@ -67,7 +71,7 @@ def build(
     def registry_is_read() -> bool:
         return engine.ready() is None
 
-    requests = RequestHandlers(
+    request_ports = (
         loops,
         predictions,
         spool,
@@ -86,6 +90,13 @@ def build(
         settings.load_wait_s,
         TimeLimits(settings.earliest_time, settings.max_future_s),
     )
+    peers = (
+        WorkerPeers(worker, lambda message: _answer(requests, message), lambda: service.not_ready()) if worker else None
+    )
+    requests = RoutedRequestHandlers(*request_ports, peers=peers) if peers else RequestHandlers(*request_ports)
+    api, direct = routes_of(requests, settings, lambda: service.not_ready())
+    if peers:
+        api.include_router(worker_metrics.router(peers))
     events = EventHandlers(loops, predictions, history, recent, entities, labels, clock, registry_is_read)
     states_from = LatestStates(entities, settings.entity_states, engine) if settings.feature_url else None
     routes = skip_deleted_loops("serving", loops.known, _routes(events, OutcomeOffsets(labels, engine), states_from))
@@ -96,13 +107,20 @@ def build(
         await reports.publish_all(engine.publish_encoded)
 
     _set_gauges(spool, recent, entities, labels)
-    api, direct = routes_of(requests, settings, lambda: service.not_ready())
     service = Service(
         name="serving",
         settings=settings,
         endpoints=[HttpEndpoint("serving", settings, api, worker, direct)],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
-        resources=[child, reader, state, spool, *left, *(SpoolRecovery(each, recent) for each in (*left, spool))],
+        resources=[
+            child,
+            reader,
+            state,
+            spool,
+            *left,
+            *(SpoolRecovery(each, recent) for each in (*left, spool)),
+            *([peers] if peers else []),
+        ],
         background=[
             *(partial(publish_spool, each, engine.publish_encoded) for each in (spool, *left)),
             publish_reports,
@@ -113,6 +131,14 @@ def build(
         ready_without_broker=True,
     )
     return service
+
+
+async def _answer(requests: RequestHandlers, message: AnyPeerMessage) -> Sequence[bytes]:
+    """The answer to another worker."""
+    if isinstance(message, GetMetrics):
+        return [await worker_metrics.own_metrics()]
+    assert isinstance(requests, RoutedRequestHandlers), "workers ask each other only where there are several"
+    return await requests.answer(message)
 
 
 def _routes(handlers: EventHandlers, offsets: OutcomeOffsets, states_from: LatestStates | None) -> list[Route]:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from everloop_features import State
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import LoopState
+from everloop_serving.domain.peer_messages import AnyPeerMessage
 from everloop_serving.domain.predict import PredictionResult
 from everloop_serving.domain.served_loop import ServedLoop
 
@@ -49,6 +50,25 @@ class Spool(Protocol):
 
         Raises SpoolUnwritable.
         """
+
+
+class Peers(Protocol):
+    """The other workers of this serving, `count` with this one, which is `number`."""
+
+    number: int
+    count: int
+
+    async def is_reachable(self, worker: int) -> bool:
+        """Whether a worker answers now."""
+
+    async def ask(self, worker: int, message: AnyPeerMessage) -> Sequence[bytes]:
+        """The answer of a worker; raises what it raised, or Unavailable where it does not come back.
+
+        While the worker is started again the message waits, and is sent again where it was lost.
+        """
+
+    async def ask_others(self, message: AnyPeerMessage) -> dict[int, Sequence[bytes]]:
+        """The answers of the other workers that answer now."""
 
 
 class PredictionHistory(Protocol):

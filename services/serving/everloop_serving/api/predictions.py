@@ -78,11 +78,11 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
 
     @routes.get("/predictions/{prediction_id:path}", summary="A prediction made lately")
     async def get_prediction(loop: str, prediction_id: str) -> JSONResponse:
-        return JSONResponse(answers.render(handlers.find_prediction(loop, prediction_id)))
+        return JSONResponse(answers.render(await handlers.look_up_prediction(loop, prediction_id)))
 
     @routes.get("", summary="The revision of the loop's spec that serves")
     async def get_revision(loop: str) -> JSONResponse:
-        return JSONResponse({"loop": loop, "revision": handlers.require_loop(loop).revision})
+        return JSONResponse({"loop": loop, "revision": await handlers.look_up_revision(loop)})
 
     return routes
 

@@ -141,6 +141,14 @@ class RequestHandlers:
             f"{PredictionMade.topic.name}"
         )
 
+    async def look_up_prediction(self, loop: str, prediction_id: str) -> PredictionMade:
+        """As `find_prediction`; several workers ask each other."""
+        return self.find_prediction(loop, prediction_id)
+
+    async def look_up_revision(self, loop: str) -> int:
+        """The revision of the loop's spec that serves; raises LoopNotFound."""
+        return self.require_loop(loop).revision
+
     def require_loop(self, loop: str) -> ServedLoop:
         """The loop as it is served; raises LoopNotFound, or Unavailable while the registry's topic is being read."""
         served = self.loops.get(loop)

@@ -1,0 +1,32 @@
+"""Predictions by REST from two workers behind one port, against one: CPU per request, records delivered."""
+
+from __future__ import annotations
+
+from tests.bench.figures import Figure, at_most
+from tests.bench.rest import USUAL, Load, ours, ours_served
+from tests.bench.settings import Settings
+
+RATIO = 1.1
+WORKERS = 2
+
+
+async def measure(settings: Settings) -> list[Figure]:
+    """Both answer the same requests in turn; the loop has windows, so that half of the rows go to the other worker."""
+    one, several = list[Load](), list[Load]()
+    async with (
+        ours_served(settings, "worker.") as (single, single_bus),
+        ours_served(settings, "workers.", serving_workers=WORKERS) as (shared, shared_bus),
+    ):
+        for run in range(settings.runs + 1):
+            alone = await ours(settings, single, single_bus, USUAL, settings.rest_requests)
+            together = await ours(settings, shared, shared_bus, USUAL, settings.rest_requests)
+            if run or settings.quick:  # the first one warms both up
+                one.append(alone)
+                several.append(together)
+    ratios = [s.cpu_us / o.cpu_us for o, s in zip(one, several, strict=True)]
+    rates = [s.rate / o.rate for o, s in zip(one, several, strict=True)]
+    what = f"REST, {WORKERS} workers against one"
+    return [
+        at_most(f"{what}, CPU per request, delivered", ratios, RATIO, "times"),
+        at_most(f"{what}, requests/s", rates, None, "times"),
+    ]

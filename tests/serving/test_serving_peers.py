@@ -1,0 +1,66 @@
+"""Workers act as one wherever a request arrives: as processes, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.serving.processes import LOOP, PREDICT, clients_of, serving_processes
+
+from everloop.local.ports import HOST, free_port
+from everloop_schemas.serving import PredictionMade
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
+NO_BROKER = f"{HOST}:{free_port()}"
+
+
+async def test_one_id_gets_one_prediction_at_whichever_worker_it_arrives(tmp_path: Path) -> None:
+    with serving_processes(tmp_path, NO_BROKER) as serving:
+        serving.store_state(serving.state(serving.version()))
+        serving.start()
+        await serving.knows_loop()
+        async with clients_of(serving.port, 12) as clients:
+            body = {"id": "once", "entity": "e", "data": {"price": 0.9, "demand": 0.5}}
+            other_price, other_entity = body | {"data": {"price": 0.1, "demand": 0.5}}, body | {"entity": "f"}
+
+            at_once = await asyncio.gather(*(client.post(PREDICT, body) for client in clients))
+            again = [await client.post(PREDICT, body) for client in clients]
+            refused = [await client.post(PREDICT, wrong) for client in clients for wrong in (other_price, other_entity)]
+            looked_up = [await client.get(f"/v1/loops/{LOOP}/predictions/once") for client in clients]
+            metrics = (await clients[0].get("/metrics"))[1]
+        serving.signal()
+        await serving.exit_status()
+        stored = [e.subject for e in await serving.stored() if isinstance(e, PredictionMade)]
+
+    assert at_once == again == looked_up == [at_once[0]] * 12
+    assert at_once[0][0] == 200
+    assert {(status, body["code"]) for status, body in refused} == {(409, "id_taken")}
+    assert stored == ["once"]
+    assert metrics.count("# TYPE everloop_serving_spool_records gauge") == 1
+    assert metrics.count("\neverloop_serving_spool_records{worker=") == 2
+
+
+async def test_the_windows_of_an_entity_have_every_observation_at_whichever_worker_it_arrives(tmp_path: Path) -> None:
+    count = {"name": "n", "count": "price", "over": "1h"}
+    with serving_processes(tmp_path, NO_BROKER) as serving:
+        serving.store_state(serving.state(features=[{"fields": "all"}, count]))
+        serving.start()
+        await serving.knows_loop()
+        async with clients_of(serving.port, 10) as clients:
+            data = {"price": 0.5, "demand": 0.5}
+
+            counts = {}
+            for entity in ("a", "b", "c"):
+                bodies = [
+                    {"entity": entity, "data": data} | ({"id": f"{entity}{n}"} if n % 2 else {}) for n in range(10)
+                ]
+                answers = [await client.post(PREDICT, body) for client, body in zip(clients, bodies, strict=True)]
+                assert {status for status, _ in answers} == {200}, answers
+                counts[entity] = [answer["features"]["n"] for _, answer in answers]
+            rows = [{"entity": f"many-{n % 3}", "data": data, "id": f"row-{n}"} for n in range(9)]
+            _, listed = await clients[0].post(PREDICT, rows)
+
+    assert counts == {entity: [*range(1, 11)] for entity in "abc"}
+    assert [row["features"]["n"] for row in listed] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [row["id"] for row in listed] == [row["id"] for row in rows]
