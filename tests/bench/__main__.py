@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from tests.bench.before import BEFORE
 from tests.bench.figures import Figure, as_json, markdown, table
 from tests.bench.installation import installation
 from tests.bench.settings import QUICK, Settings
@@ -26,23 +27,29 @@ from tests.bench.settings import QUICK, Settings
 from everloop.local.kafka import start_broker
 from everloop_models import library_versions
 
-ALONE = ("rest", "workers", "engine", "feature", "serving", "learner", "growth", "floor", "state")
-TOGETHER = ("memory", "loop", "latency")
-"""These need a whole installation; the others start what they measure."""
-NAMES = (
+ALONE = (
     "rest",
+    "lists",
+    "swaps",
     "workers",
+    "parity",
     "engine",
     "feature",
     "serving",
     "learner",
-    "loop",
-    "floor",
-    "latency",
-    "memory",
     "growth",
+    "floor",
     "state",
 )
+TOGETHER = ("memory", "loop", "latency", "replay")
+"""These need a whole installation; the others start what they measure."""
+GROUPS = {
+    "REST": ("rest", "lists", "swaps", "workers"),
+    "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
+    "State": ("state", "parity", "memory", "growth"),
+    "Parts": ("engine", "learner"),
+}
+NAMES = tuple(name for names in GROUPS.values() for name in names)
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 
@@ -52,7 +59,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("figures", nargs="*", metavar="figure", help=f"any of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="only prove that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table for a README")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables of the performance page")
     for one in fields(Settings):
         if one.name not in GIVEN:
             kind = type(one.default)
@@ -88,7 +95,8 @@ async def bench(names: Sequence[str], settings: Settings, report: Callable[[str]
             )
         else:
             found = [await _all(alone, settings, report), await _in_installation(together, settings, report)]
-    return [figure for part in found for figure in part]
+    order = list(GROUPS)
+    return sorted((figure for part in found for figure in part), key=lambda figure: order.index(figure.group))
 
 
 async def _all(names: Sequence[str], settings: Settings, report: Callable[[str], None]) -> list[Figure]:
@@ -96,8 +104,9 @@ async def _all(names: Sequence[str], settings: Settings, report: Callable[[str],
     for name in names:
         measure: Callable[[Settings], Awaitable[list[Figure]]] = import_module(f"tests.bench.{name}").measure
         report(f"measuring {name}")
+        [group] = [group for group, names_of in GROUPS.items() if name in names_of]
         for figure in await measure(settings):
-            figures.append(figure)
+            figures.append(replace(figure, group=group))
             report(f"  {figure.name}: {figure.ours:,.4g} {figure.unit}")
     return figures
 
@@ -149,7 +158,7 @@ def main(argv: Sequence[str]) -> int:
     if chosen.json:
         chosen.json.write_text(as_json(figures, facts))
     if chosen.markdown:
-        chosen.markdown.write_text(markdown(figures))
+        chosen.markdown.write_text(markdown(figures, BEFORE))
     return 0
 
 

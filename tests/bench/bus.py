@@ -40,6 +40,17 @@ class Bus:
         """Write events of one kind to their topic."""
         await self.fill(events[0].topic, [(event.key(), event.encode()) for event in events])
 
+    async def read(self, topic: Topic) -> AsyncIterator[bytes]:
+        """The values of all records there are, each partition in its order."""
+        partitions = [TopicPartition(self._prefix + topic.name, p) for p in range(PARTITIONS)]
+        self._consumer.assign(partitions)
+        await self._consumer.seek_to_beginning(*partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        while any([await self._consumer.position(p) < ends[p] for p in partitions]):
+            for records in (await self._consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    yield record.value
+
     async def count(self, topic: Topic) -> int:
         """How many records there are, or were."""
         name = self._prefix + topic.name

@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.bench import stream
 from tests.bench.bus import topics
-from tests.bench.figures import Figure, Sample, against
+from tests.bench.figures import Figure, Sample, against, at_most
 from tests.bench.settings import Settings
 from tests.bench.subject import drained, program, service
 
@@ -15,6 +15,7 @@ from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import LoopState
 
 GOAL = 0.7
+CPU_US = 120.0
 TOPICS = (EventReceived.topic, FeaturesComputed.topic, LoopState.topic)
 
 
@@ -25,7 +26,10 @@ async def measure(settings: Settings) -> list[Figure]:
         ours += await _ours(settings, f"feature{run}.")
         bare += await _bare(settings, f"faust{run}.")
     note = "ours also sends the entity's state, drops repeats and keeps the state with its offset"
-    return [against("feature service / bare Faust agent", ours, bare, GOAL, note)]
+    return [
+        against("feature service / bare Faust agent", ours, bare, GOAL, note),
+        at_most("feature service, CPU per event with one window", [one.cpu_us for one in ours], CPU_US, "us"),
+    ]
 
 
 async def _ours(settings: Settings, prefix: str) -> list[Sample]:

@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from rich.table import Table
+
+HEADINGS = ("| figure | before | now | goal | met |", "|---|---|---|---|---|")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Figure:
     bare_cpu_us: float | None = None
     note: str = ""
     runs: tuple[float, ...] = ()
+    group: str = ""
 
 
 def against(name: str, ours: Sequence[Sample], bare: Sequence[Sample], goal: float, note: str = "") -> Figure:
@@ -62,36 +66,50 @@ def at_most(name: str, values: Sequence[float], limit: float | None, unit: str, 
 
 
 def table(figures: Sequence[Figure], title: str) -> Table:
-    """For people."""
+    """For people, in groups."""
     shown = Table(title=title, title_justify="left")
     for heading in ("figure", "ours", "bare", "unit", "ratio", "CPU us/event", "bare CPU", "goal", "met"):
         shown.add_column(heading, justify="left" if heading in ("figure", "unit", "goal", "met") else "right")
-    for f in figures:
-        numbers = [
-            _number(f.ours),
-            _number(f.bare),
-            f.unit,
-            _number(f.ratio),
-            _number(f.cpu_us),
-            _number(f.bare_cpu_us),
-        ]
-        shown.add_row(f.name + (f"\n  [dim]{f.note}[/dim]" if f.note else ""), *numbers, f.goal, _met(f))
+    for group, those in _groups(figures):
+        shown.add_section()
+        if group:
+            shown.add_row(f"[bold]{group}[/bold]")
+        for f in those:
+            numbers = (f.ratio, f.cpu_us, f.bare_cpu_us)
+            name = f.name + (f"\n  [dim]{f.note}[/dim]" if f.note else "")
+            shown.add_row(
+                name, _number(f.ours), _number(f.bare), f.unit, *(_number(n) for n in numbers), f.goal, _met(f)
+            )
     return shown
 
 
-def markdown(figures: Sequence[Figure]) -> str:
-    """For a README."""
-    lines = [
-        "| figure | ours | bare | ratio | CPU per event, ours / bare | goal | met |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for f in figures:
-        cpu = f"{_number(f.cpu_us)} / {_number(f.bare_cpu_us)} us" if f.cpu_us is not None else ""
-        bare = f"{_number(f.bare)} {f.unit}" if f.bare is not None else ""
-        lines.append(
-            f"| {f.name} | {_number(f.ours)} {f.unit} | {bare} | {_number(f.ratio)} | {cpu} | {f.goal} | {_met(f)} |"
-        )
-    return "\n".join(lines) + "\n"
+def markdown(figures: Sequence[Figure], before: Mapping[str, str] = MappingProxyType({})) -> str:
+    """For the page, a table for each group: `before` has what a figure was in an earlier release, by its name."""
+    lines = list[str]()
+    for group, those in _groups(figures):
+        lines += [*([f"## {group}", ""] if group else []), *HEADINGS]
+        lines += [
+            f"| {f.name} | {before.get(f.name, '')} | {_number(f.ours)} {f.unit}{_beside(f)} | {f.goal} | {_met(f)} |"
+            for f in those
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _groups(figures: Sequence[Figure]) -> list[tuple[str, list[Figure]]]:
+    """Figures by group, both in the order in which they come."""
+    found: dict[str, list[Figure]] = {}
+    for figure in figures:
+        found.setdefault(figure.group, []).append(figure)
+    return list(found.items())
+
+
+def _beside(f: Figure) -> str:
+    """What there is to say of the bare library and the CPU."""
+    bare = f"; bare {_number(f.bare)}" if f.bare is not None else ""
+    ratio = f"; ratio {_number(f.ratio)}" if f.ratio is not None else ""
+    cpu = f"; CPU {_number(f.cpu_us)} / {_number(f.bare_cpu_us)} us" if f.cpu_us is not None else ""
+    return bare + ratio + cpu
 
 
 def as_json(figures: Sequence[Figure], about: Mapping[str, Any]) -> str:

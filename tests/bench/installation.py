@@ -31,8 +31,8 @@ class Installation:
     environment: dict[str, str] = field(default_factory=dict)
     python: str = sys.executable
 
-    async def everloop(self, *args: str) -> None:
-        """Run the command; raises RuntimeError with its output when it fails."""
+    async def everloop(self, *args: str) -> str:
+        """Run the command; its output. Raises RuntimeError when it fails."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")}
         own = {"EVERLOOP_DATA": str(self.folder), "EVERLOOP_TOPIC_PREFIX": self.prefix}
         process = await asyncio.create_subprocess_exec(
@@ -53,6 +53,7 @@ class Installation:
             raise
         if process.returncode:
             raise RuntimeError(f"everloop {' '.join(args)}: {output.decode()[-3000:]}")
+        return output.decode()
 
     async def apply(self, spec: dict[str, Any]) -> None:
         """Apply a loop, and wait until every service knows it."""

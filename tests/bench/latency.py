@@ -14,13 +14,14 @@ from tests.bench import stream
 from tests.bench.bus import PARTITIONS
 from tests.bench.figures import Figure, at_most
 from tests.bench.installation import Installation, entries
-from tests.bench.loop import Meter, warm_installation
+from tests.bench.loop import Meter, total, warm_installation
 from tests.bench.settings import Settings
 from tests.tasks import cancel
 
 from everloop_schemas.serving import PredictionMade
 
 P50_MS, P99_MS = 20.0, 100.0
+SLOW, SLOW_CPU_US = 100, 6_000.0
 POSTS_PER_S = 100
 LEFT_WITHIN_S = 60.0
 Costs = dict[str, float]
@@ -56,9 +57,14 @@ async def measure(settings: Settings) -> list[Figure]:
             figures += [
                 at_most(f"{what}, p50", [p50 for p50, _ in runs], P50_MS, "ms"),
                 at_most(f"{what}, p99", [p99 for _, p99 in runs], P99_MS, "ms"),
+                at_most(f"{what}, CPU of all but the load", [total(c) for c in costs], _limit(rate), "us/event"),
                 *(at_most(f"{what}, CPU of {who}", [c[who] for c in costs], None, "us/event") for who in costs[0]),
             ]
     return figures
+
+
+def _limit(rate: int) -> float | None:
+    return SLOW_CPU_US if rate <= SLOW else None
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """The load generator of the figure `rest`: keep-alive connections, each of which sends one request after another.
 
 Run as a process of its own: `python -m tests.bench.rest_client PORT PATH CONNECTIONS REQUESTS`, with one request body
-per line of standard input. It prints one JSON object.
+per line of standard input. With 0 requests it goes on until SIGTERM. It prints one JSON object.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -42,6 +43,10 @@ class Load:
         self.left -= 1
         return next(self._next)
 
+    def stop(self) -> None:
+        """Send no more."""
+        self.left = 0
+
 
 class Connection(asyncio.Protocol):
     """Sends one request at a time and waits for its whole answer."""
@@ -70,8 +75,9 @@ class Connection(asyncio.Protocol):
             self._missing = len(head) + 4 + int(head[at:].split(b"\r\n", 1)[0])
         if len(self._received) < self._missing:
             return
-        self._load.latencies.append(time.perf_counter() - self._sent_at)
-        if not self._received.startswith(ANSWERED):
+        if self._received.startswith(ANSWERED):
+            self._load.latencies.append(time.perf_counter() - self._sent_at)
+        else:
             self._load.failures.append(self._received[:300].decode(errors="replace"))
         self._received, self._missing, self._waits = b"", -1, False
         self._send()
@@ -100,7 +106,8 @@ async def run(port: int, path: str, connections: int, requests: int, bodies: lis
     for body in bodies:
         head = HEAD.format(path=path, port=port, kind="application/json", length=len(body))
         whole.append(head.encode() + body)
-    load = Load(whole, requests, loop.create_future())
+    load = Load(whole, requests or sys.maxsize, loop.create_future())
+    loop.add_signal_handler(signal.SIGTERM, load.stop)
     started = time.perf_counter()
     await asyncio.gather(
         *(loop.create_connection(lambda: Connection(load), "127.0.0.1", port) for _ in range(connections))
@@ -110,7 +117,6 @@ async def run(port: int, path: str, connections: int, requests: int, bodies: lis
     return {
         "seconds": time.perf_counter() - started,
         "cpu_s": used.ru_utime + used.ru_stime,
-        "answered": len(load.latencies),
         "failures": load.failures[:5],
         "failed": len(load.failures),
         "latencies_us": sorted(round(1e6 * s) for s in load.latencies),

@@ -16,7 +16,7 @@ from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import PredictionMade
 
-GOAL = 0.5
+GOAL = 0.6
 TOPICS = (FeaturesComputed.topic, PredictionMade.topic, LoopState.topic)
 
 

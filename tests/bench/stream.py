@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.bench.bus import Record
 
-from everloop_models import OnlineModel, build, save
+from everloop_models import Artifact, OnlineModel, build, save
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Event, Fields
 from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData, OutcomeObserved, OutcomeObservedData
@@ -58,9 +58,13 @@ def observations(
     """Records of ingest.event_received.v1, over all loops and, in strides, entities in turn."""
     for i, fields, _ in rows(count):
         n, when = start + i, START + timedelta(seconds=start + i)
-        data = EventReceivedData(entity=f"e{n // loops * stride % entities}", fields=fields, received=when)
-        loop = name(n % loops)
-        yield wire(EventReceived(id=f"o{n}", time=when, subject=data.entity, loop=loop, revision=1, data=data))
+        yield wire(observation(f"o{n}", f"e{n // loops * stride % entities}", fields, when, name(n % loops)))
+
+
+def observation(id: str, entity: str, fields: Fields, when: datetime, loop: str = LOOP) -> EventReceived:
+    """An observation from the stream."""
+    data = EventReceivedData(entity=entity, fields=fields, received=when)
+    return EventReceived(id=id, time=when, subject=entity, loop=loop, revision=1, data=data)
 
 
 def vectors(count: int, loops: int = 1, start: int = 0) -> Iterator[Record]:
@@ -94,10 +98,10 @@ def outcomes(count: int, start: int = 0) -> Iterator[OutcomeObserved]:
         yield OutcomeObserved(id=f"y{n}", time=when, subject=f"o{n}", loop=LOOP, revision=1, data=data)
 
 
-def state(loop: str = LOOP, champion: LiveVersion | None = None, sequence: int = 0) -> LoopState:
-    """The registry's state of a loop."""
+def state(loop: str = LOOP, champion: LiveVersion | None = None, sequence: int = 0, **changes: object) -> LoopState:
+    """The registry's state of a loop, whose spec has these changes."""
     data = LoopStateData(
-        spec=LoopSpec.model_validate(spec(loop)),
+        spec=LoopSpec.model_validate(spec(loop) | changes),
         champion=champion or LiveVersion(version=BASELINE, since=START),
         sequence=sequence,
     )
@@ -122,8 +126,12 @@ def trained(learned: int = 1_000) -> OnlineModel:
 
 def champion(folder: Path, loop: str = LOOP) -> LiveVersion:
     """A version of it, with its artifact in the folder of an installation."""
-    version, artifact = "logistic-regression-0@999", save(trained())
-    store = ArtifactStore(folder.absolute().as_uri())
+    return stored(folder, "logistic-regression-0@999", save(trained()), loop)
+
+
+def stored(folder: Path, version: str, artifact: Artifact, loop: str = LOOP) -> LiveVersion:
+    """A version with this artifact, which is put into the folder of an installation."""
+    store = ArtifactStore((folder / "artifacts").absolute().as_uri())
     uri = store.put(store.name(loop, version, artifact.sha256), artifact.data)
     return LiveVersion(version=version, uri=uri, sha256=artifact.sha256, size=artifact.size, since=START)
 

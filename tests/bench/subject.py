@@ -123,8 +123,8 @@ def service(
 async def service_of(
     module: str, name: str, bootstrap: str, prefix: str, folder: Path, **settings: object
 ) -> AsyncIterator[Subject]:
-    """The same by another program that builds it."""
-    port = free_port()
+    """The same by another program that builds it; at a free port unless its port is given."""
+    port = settings.pop(f"{name}_port", None) or free_port()
     environment = {
         "EVERLOOP_DATA": str(folder),
         "EVERLOOP_KAFKA_BOOTSTRAP": bootstrap,

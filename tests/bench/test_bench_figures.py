@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from tests.bench.__main__ import arguments, settings_of
 from tests.bench.figures import Sample, against, as_json, at_most, markdown
@@ -46,13 +47,14 @@ def test_a_figure_without_a_goal_is_neither_met_nor_missed() -> None:
     assert (figure.ours, figure.met) == (2, None)
 
 
-def test_the_figures_are_told_as_json_and_as_a_table_for_the_readme() -> None:
-    figures = [at_most("p99", [12.5], 100, "ms")]
+def test_the_figures_are_told_as_json_and_as_tables_for_the_page() -> None:
+    figures = [replace(at_most("p99", [12.5], 100, "ms"), group="REST")]
 
     written = json.loads(as_json(figures, {"machine": "two cores"}))
 
     assert written["figures"][0]["ours"] == 12.5
-    assert "| p99 | 12.5 ms |" in markdown(figures)
+    assert "## REST" in markdown(figures)
+    assert "| p99 | 30 ms | 12.5 ms | <= 100 | yes |" in markdown(figures, {"p99": "30 ms"})
 
 
 def test_sizes_on_the_command_line_go_before_the_quick_ones() -> None:

@@ -18,8 +18,8 @@ async def measure(settings: Settings) -> list[Figure]:
         ours_served(settings, "workers.", serving_workers=WORKERS) as (shared, shared_bus),
     ):
         for run in range(settings.runs + 1):
-            alone = await ours(settings, single, single_bus, USUAL, settings.rest_requests)
-            together = await ours(settings, shared, shared_bus, USUAL, settings.rest_requests)
+            alone = await ours(single, single_bus, USUAL, settings.rest_requests)
+            together = await ours(shared, shared_bus, USUAL, settings.rest_requests)
             if run or settings.quick:  # the first one warms both up
                 one.append(alone)
                 several.append(together)
