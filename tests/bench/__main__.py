@@ -27,20 +27,6 @@ from tests.bench.settings import QUICK, Settings
 from everloop.local.kafka import start_broker
 from everloop_models import library_versions
 
-ALONE = (
-    "rest",
-    "lists",
-    "swaps",
-    "workers",
-    "parity",
-    "engine",
-    "feature",
-    "serving",
-    "learner",
-    "growth",
-    "floor",
-    "state",
-)
 TOGETHER = ("memory", "loop", "latency", "replay")
 """These need a whole installation; the others start what they measure."""
 GROUPS = {
@@ -88,7 +74,7 @@ async def bench(names: Sequence[str], settings: Settings, report: Callable[[str]
             broker = await start_broker(settings.folder / "broker")
             stack.push_async_callback(broker.stop)
             settings = replace(settings, bootstrap=broker.bootstrap, broker_pid=broker.pid)
-        alone, together = [n for n in ALONE if n in names], [n for n in TOGETHER if n in names]
+        alone, together = [n for n in NAMES if n in names and n not in TOGETHER], [n for n in TOGETHER if n in names]
         if settings.quick:
             found: Sequence[list[Figure]] = await asyncio.gather(
                 _all(alone, settings, report), _in_installation(together, settings, report)
