@@ -141,7 +141,7 @@ async def generating(
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
-        await process.wait()
+        await process.communicate()  # where nobody has read all of its output, wait() would never end
 
 
 def loaded(found: Mapping[str, Any], cpu_us: float) -> Load:
