@@ -23,6 +23,7 @@ MIN_PROGRESS_BYTES = 65_536
 """A client that reads fewer bytes of a response within `body_timeout_s` counts as one that does not read."""
 WANTED_FILE_DESCRIPTORS = 8192
 IDLE_DRAIN_S = 0.5  # a connection stays open for so long when the service stops: a request may be on its way on it
+LAST_READ_S = 0.02
 _HOP_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 
 
@@ -195,12 +196,15 @@ class LimitedConnection(HttpToolsProtocol):
             self.phase, self.since = IDLE, self.loop.time()
 
     def shutdown(self) -> None:
-        """Close after the response to the request in progress, or to one that arrives within IDLE_DRAIN_S."""
+        """Close after the response to the request in progress, or to one that arrives within IDLE_DRAIN_S.
+
+        A first timer would come before the read of a request that has arrived, which a close would reset.
+        """
         self._drains = True
         if self.phase in (BODY, COMPLETE):
             super().shutdown()
         else:
-            self.loop.call_later(IDLE_DRAIN_S, self._close_if_idle)
+            self.loop.call_later(IDLE_DRAIN_S, self.loop.call_later, LAST_READ_S, self._close_if_idle)  # after a read
 
     def _close_if_idle(self) -> None:
         if self.phase in (IDLE, HEADERS):
