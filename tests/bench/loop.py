@@ -91,7 +91,7 @@ async def warm_installation(settings: Settings) -> AsyncIterator[tuple[Installat
     if settings.installation:
         yield settings.installation, await warm(settings, settings.installation)
         return
-    async with installation(settings.folder / "installation", settings.bootstrap, "installation.") as made:
+    async with installation(settings.folder / "alone", settings.bootstrap, "alone.") as made:
         yield made, await warm(settings, made)
 
 
