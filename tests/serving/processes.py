@@ -74,6 +74,12 @@ class ServingProcesses:
         }
         self._process = processes.spawn((sys.executable, "-m", "everloop_serving"), self.folder / "serving.log", env)
 
+    async def start_with(self, state: Event) -> None:
+        """Publish the state of the loop, start, and wait until every worker serves it."""
+        await self.publish(state)
+        self.start()
+        await self.ready()
+
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal to the process that was started."""
         self._process.send_signal(number)
@@ -253,6 +259,13 @@ class Load:
     failed: list[str] = field(default_factory=list)
     refused: int = 0
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reach(self, answers: int, within_s: float = 120.0) -> None:
+        """Wait until so many requests are answered."""
+        deadline = time.monotonic() + within_s
+        while len(self.answered) < answers:
+            assert time.monotonic() < deadline, f"{len(self.answered)} of {answers} answers within {within_s:g} s"
+            await asyncio.sleep(0.05)
 
     async def run(self, name: str, pause_s: float) -> None:
         """Send requests until `stop`; each has an id of its own."""

@@ -26,18 +26,14 @@ async def test_without_the_broker_no_prediction_fails_and_afterwards_each_id_has
     kafka: Broker, tmp_path: Path
 ) -> None:
     with serving_processes(tmp_path, kafka) as serving:
-        await serving.publish(serving.state(serving.version()))
-        serving.start()
-        await serving.ready()
+        await serving.start_with(serving.state(serving.version()))
         async with under_load(serving.port, pause_s=0.1) as load:
-            while len(load.answered) < 100:
-                await asyncio.sleep(0.05)
+            await load.reach(100)
             await kafka.kill()
             await asyncio.sleep(AWAY_S)  # the outage itself
             while_away = len(load.answered)
             await kafka.restart()
-            while len(load.answered) < while_away + 100:
-                await asyncio.sleep(0.05)
+            await load.reach(while_away + 100)
         published, deadline = await serving.records(PredictionMade.topic), time.monotonic() + 40
         while {e.subject for events in published.values() for e in events} < load.answered.keys():
             assert time.monotonic() < deadline, serving.log[-2_000:]
@@ -70,9 +66,7 @@ async def test_it_answers_from_its_local_copies_when_it_starts_without_broker_re
         "EVERLOOP_SERVING_LOAD_WAIT_S": "20",
     }
     with serving_processes(tmp_path, kafka, environment=environment) as serving:
-        await serving.publish(serving.state(serving.version(store_url=store.as_uri())))
-        serving.start()
-        await serving.ready()
+        await serving.start_with(serving.state(serving.version(store_url=store.as_uri())))
         async with clients_of(serving.port, 6) as clients:
             before = [await client.post(PREDICT, {"data": DATA}) for client in clients]
         copies = [tmp_path / "serving", tmp_path / "serving" / "worker-1"]

@@ -18,12 +18,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 async def test_sigterm_under_load_fails_no_request(kafka: Broker, tmp_path: Path) -> None:
     with serving_processes(tmp_path, kafka) as serving:
-        await serving.publish(serving.state(serving.version()))
-        serving.start()
-        await serving.ready()
+        await serving.start_with(serving.state(serving.version()))
         async with under_load(serving.port) as load:
-            while len(load.answered) < 500:
-                await asyncio.sleep(0.05)
+            await load.reach(500)
 
             serving.signal(signal.SIGTERM)
             status = await serving.exit_status()
@@ -39,9 +36,7 @@ async def test_sigterm_under_load_fails_no_request(kafka: Broker, tmp_path: Path
 
 async def test_sigterm_of_one_worker_fails_no_request_and_it_comes_back(kafka: Broker, tmp_path: Path) -> None:
     with serving_processes(tmp_path, kafka) as serving:
-        await serving.publish(serving.state(serving.version()))
-        serving.start()
-        await serving.ready()
+        await serving.start_with(serving.state(serving.version()))
         async with under_load(serving.port) as load:
             before = serving.worker_processes()
             before[1].send_signal(signal.SIGTERM)
@@ -51,8 +46,7 @@ async def test_sigterm_of_one_worker_fails_no_request_and_it_comes_back(kafka: B
                 await asyncio.sleep(0.05)
             await serving.ready()
             answered = len(load.answered)
-            while len(load.answered) < answered + 50:
-                await asyncio.sleep(0.05)
+            await load.reach(answered + 50)
 
     assert load.failed == []
     assert load.refused == 0
@@ -62,12 +56,9 @@ async def test_a_killed_worker_costs_its_requests_in_flight_and_its_spool_is_del
     kafka: Broker, tmp_path: Path
 ) -> None:
     with serving_processes(tmp_path, kafka) as serving:
-        await serving.publish(serving.state(serving.version()))
-        serving.start()
-        await serving.ready()
+        await serving.start_with(serving.state(serving.version()))
         async with under_load(serving.port, clients=8) as load:
-            while len(load.answered) < 200:
-                await asyncio.sleep(0.05)
+            await load.reach(200)
             victim = serving.worker_processes()[1]
 
             victim.kill()
@@ -76,8 +67,7 @@ async def test_a_killed_worker_costs_its_requests_in_flight_and_its_spool_is_del
                 assert time.monotonic() < killed + 20
                 await asyncio.sleep(0.05)
             await serving.ready()
-            while len(load.answered) < answered + 200:
-                await asyncio.sleep(0.05)
+            await load.reach(answered + 200)
         answers = list(load.answered.items())[::10]
         async with clients_of(serving.port, len(answers)) as clients:
             again = [await c.post(PREDICT, load.body(id_)) for c, (id_, _) in zip(clients, answers, strict=True)]

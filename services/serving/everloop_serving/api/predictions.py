@@ -22,7 +22,7 @@ _EXAMPLE = {"id": "order-17", "entity": "shop-3", "time": "2024-05-01T12:00:00Z"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"One observation, or or a list or lines of up to {MAX_ROWS:,}, answered in their order.",
+        "description": f"One observation, or a list or lines of up to {MAX_ROWS:,}, answered in their order.",
         "content": {
             "application/json": {
                 "schema": {
