@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import zlib
 from typing import Any
 
 import httpx
@@ -58,6 +60,8 @@ def json_client() -> httpx.AsyncClient:
         (GOOD, {"content-encoding": "identity"}),
         (gzip.compress(GOOD, mtime=0), {"content-encoding": "gzip"}),
         (gzip.compress(GOOD[:5], mtime=0) + gzip.compress(GOOD[5:], mtime=0), {"content-encoding": "GZIP"}),
+        (zlib.compress(GOOD), {"content-encoding": "deflate"}),
+        (zlib.compress(GOOD, wbits=-15), {"content-encoding": "deflate"}),
     ],
 )
 async def test_json_is_read_plain_or_compressed(body: bytes, headers: dict[str, str]) -> None:
@@ -75,6 +79,11 @@ async def test_json_is_read_plain_or_compressed(body: bytes, headers: dict[str, 
         (gzip.compress(GOOD, mtime=0)[:-4], {"content-encoding": "gzip"}, 400, "too early"),
         (gzip.compress(b"", mtime=0) * 400, {"content-encoding": "gzip"}, 400, "more than 100 members"),
         (GOOD, {"content-encoding": "gzip"}, 400, "not gzip"),
+        (gzip.compress(GOOD, mtime=0) + b"garbage", {"content-encoding": "gzip"}, 400, "not gzip"),
+        (gzip.compress(random.Random(1).randbytes(9_000), mtime=0), {"content-encoding": "gzip"}, 413, "over 1,000 bytes"),
+        (zlib.compress(GOOD) + b"garbage", {"content-encoding": "deflate"}, 400, "7 bytes follow"),
+        (zlib.compress(b'{"a":"' + b"x" * 500_000 + b'"}'), {"content-encoding": "deflate"}, 413, "decompressed"),
+        (b"\xff\xff", {"content-encoding": "deflate"}, 400, "not deflate"),
         (GOOD, {"content-encoding": "br"}, 415, "br"),
         (GOOD, {"content-encoding": "gzip, gzip"}, 415, "gzip, gzip"),
         (GOOD, {"content-type": "text/csv"}, 415, "text/csv"),

@@ -12,6 +12,9 @@ from everloop_shared.errors import Overloaded, ServiceError
 from everloop_shared.http.codings import decode_body
 from everloop_shared.http.problems import BadRequest, ContentTooLarge, RequestTimeout
 
+DECODED_AT_ONCE_BYTES = 4_096
+"""A longer encoded body is decompressed by another thread: it can take milliseconds, in which others are answered."""
+
 
 class ClientDisconnected(Exception):
     """The client closed its connection before the request was complete."""
@@ -79,10 +82,13 @@ class BodyReader:
         finally:
             del self._incomplete[body]
 
-    def decode(self, body: RequestBody, coding: bytes, message: Message) -> Message:
+    async def decode(self, body: RequestBody, coding: bytes, message: Message) -> Message:
         """The body without its content encoding, which may make it larger; raises as `decode_body`, or Overloaded."""
         encoded = message.get("body", b"")
-        plain = decode_body(encoded, coding, self._max_bytes)
+        if len(encoded) > DECODED_AT_ONCE_BYTES:
+            plain = await asyncio.to_thread(decode_body, encoded, coding, self._max_bytes)
+        else:
+            plain = decode_body(encoded, coding, self._max_bytes)
         self._reserve(body, len(plain) - len(encoded))
         return {**message, "body": plain}
 

@@ -69,7 +69,7 @@ class RequestGuard:
                 body = RequestBody()
                 message = await self._bodies.read(body, headers, receive)
                 if b"content-encoding" in headers:
-                    message = self._bodies.decode(body, headers[b"content-encoding"], message)
+                    message = await self._bodies.decode(body, headers[b"content-encoding"], message)
                 receive = _replay(message, receive)
             await self._handle(headers, scope, receive, send)
         except ClientDisconnected:

@@ -74,6 +74,13 @@ class UnsupportedMediaType(InputRejected):
     title = "Unsupported media type"
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """No endpoint reads this content encoding; the answer names those that are read (RFC 9110, 15.5.16)."""
+
+    code = UnsupportedMediaType.code
+    accepted = "gzip, deflate"
+
+
 def problem(status: int, code: str, title: str, detail: str, errors: list[FieldError] | None = None) -> JSONResponse:
     """Problem details, RFC 9457, with the member `code` and the first field errors; below 64 KB, whatever was sent."""
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code}
@@ -89,6 +96,8 @@ def problem_of(error: ServiceError) -> JSONResponse:
     response = problem(error.http_status, error.code, error.title, error.detail, error.errors)
     if error.retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, UnsupportedEncoding):
+        response.headers["accept-encoding"] = error.accepted
     return response
 
 
