@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import httpx
@@ -19,9 +21,14 @@ from everloop_shared.backoff import Attempts
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
 
+AsyncEntries = Entries | AsyncIterable[Mapping[str, Any]]
+
 
 class AsyncEverloop(BaseClient):
-    """The async client: the methods of `Everloop`, awaited.
+    """The async client: the methods of `Everloop`, awaited; lists may also be async iterables.
+
+    One client serves several event loops. Each has connections of its own, which are closed with the event loop, or
+    before by `aclose`.
 
     >>> import asyncio
     >>> from everloop import AsyncEverloop
@@ -32,11 +39,8 @@ class AsyncEverloop(BaseClient):
     True
     """
 
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        super().__init__(data, **options)
-        loopback = LoopbackTransport()
-        self._options["mounts"] |= {f"http://{host}": loopback for host in LOOPBACK_HOSTS}
-        self._http: httpx.AsyncClient | None = None
+    _http: dict[asyncio.AbstractEventLoop, _Connections] | None = None
+    _opened_by: int | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,15 +49,14 @@ class AsyncEverloop(BaseClient):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        """Close the connections of the running event loop."""
+        if self._http is not None and (lasting := self._http.pop(asyncio.get_running_loop(), None)) is not None:
+            await lasting.until_loop_ends.aclose()
 
     async def publish(
         self,
         loop: str,
-        data: Fields | Entries,
+        data: Fields | AsyncEntries,
         *,
         id: str | None = None,
         entity: str | None = None,
@@ -61,39 +64,40 @@ class AsyncEverloop(BaseClient):
     ) -> Accepted:
         """As `Everloop.publish`."""
         single = isinstance(data, Mapping)
-        entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else wire.with_ids(data)
-        return await self._send(loop, "events", entries, single)
+        entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else data
+        return await self._send(loop, "events", entries, wire.with_id, single)
 
     @overload
     async def predict(
         self, loop: str, data: Fields, *, id: str | None = None, entity: str | None = None, time: Time | None = None
     ) -> Prediction: ...
     @overload
-    async def predict(self, loop: str, data: Entries) -> list[Prediction]: ...
+    async def predict(self, loop: str, data: AsyncEntries) -> list[Prediction]: ...
     async def predict(
         self,
         loop: str,
-        data: Fields | Entries,
+        data: Fields | AsyncEntries,
         *,
         id: str | None = None,
         entity: str | None = None,
         time: Time | None = None,
     ) -> Prediction | list[Prediction]:
         """As `Everloop.predict`."""
-        body = wire.prediction_request(data, id, entity, time)
+        given = [entry async for entry in data] if isinstance(data, AsyncIterable) else data
+        body = wire.prediction_request(given, id, entity, time)
         return wire.read_predictions(await self._post("serving", wire.loop_path(loop, "predict"), body))
 
     async def label(
-        self, loop: str, id: str | Entries, label: Scalar | None = None, *, time: Time | None = None
+        self, loop: str, id: str | AsyncEntries, label: Scalar | None = None, *, time: Time | None = None
     ) -> Accepted:
         """As `Everloop.label`."""
-        entries = wire.with_keys(id, time, label=label)
-        return await self._send(loop, "labels", entries, isinstance(id, str))
+        entries = [{"id": id}] if isinstance(id, str) else id
+        return await self._send(loop, "labels", entries, wire.with_key(time, label=label), isinstance(id, str))
 
     async def feedback(
         self,
         loop: str,
-        id: str | Entries,
+        id: str | AsyncEntries,
         *,
         correct: bool | None = None,
         label: Scalar | None = None,
@@ -102,14 +106,16 @@ class AsyncEverloop(BaseClient):
         time: Time | None = None,
     ) -> Accepted:
         """As `Everloop.feedback`."""
-        values = {"correct": correct, "label": label, "comment": comment, "source": source}
-        entries = wire.with_keys(id, time, **values)
-        return await self._send(loop, "feedback", entries, isinstance(id, str))
+        entries = [{"id": id}] if isinstance(id, str) else id
+        complete = wire.with_key(time, correct=correct, label=label, comment=comment, source=source)
+        return await self._send(loop, "feedback", entries, complete, isinstance(id, str))
 
-    async def _send(self, loop: str, endpoint: str, entries: Entries, single: bool) -> Accepted:
+    async def _send(
+        self, loop: str, endpoint: str, entries: AsyncEntries, complete: Callable[[Any], Any], single: bool
+    ) -> Accepted:
         answers, path = list[Accepted](), wire.loop_path(loop, endpoint)
         try:
-            for batch in wire.batches(entries):
+            async for batch in wire.async_batches(entries, complete):
                 answers.append(Accepted((), tuple(batch.rejected)))
                 if single and batch.rejected:
                     raise wire.refusal(batch.rejected[0])
@@ -129,17 +135,50 @@ class AsyncEverloop(BaseClient):
     ) -> httpx.Response:
         """As `Everloop.request`."""
         attempts, headers = Attempts(BACKOFF, self._retry_for), {"content-type": content_type}
-        self._http = self._http or httpx.AsyncClient(**self._options)
         while True:
             url = self._endpoints.url(service)
             try:
-                response = await self._http.request(method, url + path, content=content, headers=headers)
+                response = await (await self._connections()).request(
+                    method, url + path, content=content, headers=headers
+                )
                 failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)
             if failure is None:
                 return response
-            if (pause := attempts.pause_s(failure[1] or 0.0)) is None:
-                raise failure[0]
-            self._on_retry(failure[0])
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._pause_s(attempts, *failure))
+
+    async def _connections(self) -> httpx.AsyncClient:
+        # Connections belong to an event loop: a second `asyncio.run`, a thread or a forked process has its own.
+        if self._http is None or self._opened_by != os.getpid():
+            self._http, self._opened_by = {}, os.getpid()
+        running = asyncio.get_running_loop()
+        if (lasting := self._http.get(running)) is None:
+            for closed in [loop for loop in self._http if loop.is_closed()]:
+                del self._http[closed]
+            lasting = self._http[running] = await _Connections.open(self._timeout)
+        return lasting.http
+
+
+@dataclass(frozen=True)
+class _Connections:
+    """Connections of one event loop. The loop closes its async generators at its end, and they with theirs."""
+
+    http: httpx.AsyncClient
+    until_loop_ends: AsyncGenerator[None, None]
+
+    @classmethod
+    async def open(cls, timeout: float) -> Self:
+        loopback, local = LoopbackTransport(), {f"all://{host}": None for host in LOOPBACK_HOSTS}
+        mounts = local | {f"http://{host}": loopback for host in LOOPBACK_HOSTS}
+        http = httpx.AsyncClient(timeout=timeout, mounts=mounts)
+        until_loop_ends = _close_at_the_end(http)
+        await anext(until_loop_ends)
+        return cls(http, until_loop_ends)
+
+
+async def _close_at_the_end(http: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await http.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time as clock
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 RETRY_FOR_S = 60.0
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+"""A proxy that the environment names is for other machines, not for a local installation."""
 Time = str | datetime
 Entries = Iterable[Mapping[str, Any]]
 Fields = Mapping[str, "Scalar | None"]
@@ -47,17 +49,27 @@ class BaseClient:
         `on_retry` is called with each error after which the client retries.
         """
         self._endpoints = Endpoints(data, {"ingest": ingest, "serving": serving})
+        self._timeout = timeout
         self._retry_for = retry_for
-        self._on_retry = on_retry or (lambda error: None)
-        # A proxy that the environment names is for other machines, not for a local installation.
-        local = {f"all://{host}": None for host in LOOPBACK_HOSTS}
-        self._options: dict[str, Any] = {"timeout": timeout, "mounts": local}
+        self._on_retry = on_retry
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Connections stay with their process; a copy makes its own.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_http", "_opened_by")}
 
     def _retryable(self, response: httpx.Response) -> tuple[EverloopError, float | None] | None:
         """The error of an answer after which a retry may succeed, and the wait it asks for; None for other answers."""
         if response.status_code not in RETRIED:
             return None
         return wire.http_error(response), retry_after(response.headers)
+
+    def _pause_s(self, attempts: Attempts, error: EverloopError, at_least: float | None) -> float:
+        """Seconds until the next attempt; raises the error when there is no time left for one."""
+        if (pause := attempts.pause_s(at_least or 0.0)) is None:
+            raise error
+        if self._on_retry is not None:
+            self._on_retry(error)
+        return pause
 
     def _lost(self, service: str, url: str, error: httpx.TransportError) -> tuple[EverloopError, float | None]:
         self._endpoints.refresh(service)
@@ -75,9 +87,8 @@ class Everloop(BaseClient):
     True
     """
 
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        super().__init__(data, **options)
-        self._http: httpx.Client | None = None
+    _http: httpx.Client | None = None
+    _opened_by: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -107,8 +118,8 @@ class Everloop(BaseClient):
         ('order-17',)
         """
         single = isinstance(data, Mapping)
-        entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else wire.with_ids(data)
-        return self._send(loop, "events", entries, single)
+        entries = [wire.observation(data, id, entity, time)] if isinstance(data, Mapping) else data
+        return self._send(loop, "events", entries, wire.with_id, single)
 
     @overload
     def predict(
@@ -148,8 +159,8 @@ class Everloop(BaseClient):
         ...     everloop.label("market", [{"id": "order-17", "label": True}, {"id": "order-18", "label": False}]).ids
         ('order-17', 'order-18')
         """
-        entries = wire.with_keys(id, time, label=label)
-        return self._send(loop, "labels", entries, isinstance(id, str))
+        entries = [{"id": id}] if isinstance(id, str) else id
+        return self._send(loop, "labels", entries, wire.with_key(time, label=label), isinstance(id, str))
 
     def feedback(
         self,
@@ -170,14 +181,16 @@ class Everloop(BaseClient):
         ...     everloop.feedback("market", "order-17", correct=False, source="reviewer-4").accepted
         1
         """
-        values = {"correct": correct, "label": label, "comment": comment, "source": source}
-        entries = wire.with_keys(id, time, **values)
-        return self._send(loop, "feedback", entries, isinstance(id, str))
+        entries = [{"id": id}] if isinstance(id, str) else id
+        complete = wire.with_key(time, correct=correct, label=label, comment=comment, source=source)
+        return self._send(loop, "feedback", entries, complete, isinstance(id, str))
 
-    def _send(self, loop: str, endpoint: str, entries: Entries, single: bool) -> Accepted:
+    def _send(
+        self, loop: str, endpoint: str, entries: Entries, complete: Callable[[Any], Any], single: bool
+    ) -> Accepted:
         answers, path = list[Accepted](), wire.loop_path(loop, endpoint)
         try:
-            for batch in wire.batches(entries):
+            for batch in wire.batches(entries, complete):
                 answers.append(Accepted((), tuple(batch.rejected)))
                 if single and batch.rejected:
                     raise wire.refusal(batch.rejected[0])
@@ -202,17 +215,20 @@ class Everloop(BaseClient):
         200
         """
         attempts, headers = Attempts(BACKOFF, self._retry_for), {"content-type": content_type}
-        self._http = self._http or httpx.Client(**self._options)
         while True:
             url = self._endpoints.url(service)
             try:
-                response = self._http.request(method, url + path, content=content, headers=headers)
+                response = self._connections().request(method, url + path, content=content, headers=headers)
                 failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)
             if failure is None:
                 return response
-            if (pause := attempts.pause_s(failure[1] or 0.0)) is None:
-                raise failure[0]
-            self._on_retry(failure[0])
-            clock.sleep(pause)
+            clock.sleep(self._pause_s(attempts, *failure))
+
+    def _connections(self) -> httpx.Client:
+        # A forked process has the parent's connections too: both would read each other's answers.
+        if self._http is None or self._opened_by != os.getpid():
+            self._http = httpx.Client(timeout=self._timeout, mounts={f"all://{host}": None for host in LOOPBACK_HOSTS})
+            self._opened_by = os.getpid()
+        return self._http

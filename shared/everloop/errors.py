@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from everloop.results import Accepted, RejectedEntry
 
@@ -23,6 +24,18 @@ class EverloopError(Exception):
 
     delivered: Accepted | None = None
 
+    def __reduce__(self) -> tuple[Callable[..., EverloopError], tuple[Any, ...]]:
+        # By default an exception is made anew by calling its class with `args`, which is only its sentence. A process
+        # pool whose worker raised such an error would break.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[EverloopError], args: tuple[Any, ...], state: Mapping[str, Any]) -> EverloopError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class LoopNameInvalid(EverloopError):
     """No loop can have this name.
@@ -38,7 +51,8 @@ class LoopNameInvalid(EverloopError):
 
 
 class EverloopHTTPError(EverloopError):
-    """A service refused the request: `status`, and `title`, `detail`, `errors` and `rejected` of its problem details.
+    """A service refused the request: `status`, and `title`, `detail`, `errors`, `rejected` and `code` of its problem
+    details.
 
     `errors` are (field, error) pairs; `rejected` are the entries of a list of which none was accepted.
 
@@ -58,6 +72,7 @@ class EverloopHTTPError(EverloopError):
         detail: str,
         errors: Sequence[tuple[str, str]] = (),
         rejected: Sequence[RejectedEntry] = (),
+        code: str | None = None,
     ) -> None:
         super().__init__(f"{status} {title}: {detail}")
         self.status = status
@@ -65,6 +80,7 @@ class EverloopHTTPError(EverloopError):
         self.detail = detail
         self.errors = tuple(errors)
         self.rejected = tuple(rejected)
+        self.code = code
 
 
 class EverloopUnreachable(EverloopError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ BATCH_ENTRIES, BATCH_BYTES = 500, 4_000_000
 """The most entries, and about the most bytes, in one request; a longer list is sent in several."""
 JSON = "application/json"
 Entry = Mapping[str, Any]
+NAIVE = "is a datetime without a time zone: give it one, such as datetime.now(timezone.utc) or tzinfo=timezone.utc"
 
 
 @dataclass
@@ -46,58 +47,85 @@ def observation(
     data: Entry, id: str | None = None, entity: str | None = None, time: str | datetime | None = None
 ) -> Entry:
     """One observation. An id that the caller leaves out is made here, so that a retry sends the same event."""
-    given = {"entity": entity, "time": to_rfc3339(time), "data": dict(data)}
+    given = {"entity": entity, "time": time, "data": dict(data)}
     return {"id": str(uuid4()) if id is None else id} | {k: v for k, v in given.items() if v is not None}
 
 
-def with_ids(observations: Iterable[Any]) -> Iterator[Any]:
-    """The observations of a list, each with an id."""
-    for entry in observations:
-        lacks_id = isinstance(entry, Mapping) and entry.get("id") is None
-        yield {**entry, "id": str(uuid4())} if lacks_id else entry
+def with_id(entry: Any) -> Any:
+    """An observation of a list, with an id."""
+    lacks_id = isinstance(entry, Mapping) and entry.get("id") is None
+    return {**entry, "id": str(uuid4())} if lacks_id else entry
 
 
 def prediction_request(
     data: Entry | Iterable[Any], id: str | None = None, entity: str | None = None, time: str | datetime | None = None
 ) -> bytes:
     """The body of a request for the prediction of one observation, or of a list of them, each with an id."""
-    return to_json(observation(data, id, entity, time) if isinstance(data, Mapping) else [*with_ids(data)])
+    return to_json(observation(data, id, entity, time) if isinstance(data, Mapping) else [with_id(e) for e in data])
 
 
-def with_keys(id: str | Iterable[Any], time: str | datetime | None, **values: Any) -> Iterator[Any]:
-    """One label or feedback (`id` is a prediction id), or many; `values` are the defaults of every entry.
+def with_key(time: str | datetime | None, **values: Any) -> Callable[[Any], Any]:
+    """Completes a label or feedback; `values` and `time` are the defaults of every entry.
 
     Each gets a key: a retry sends the same event, while an equal label that is sent later is another event. Entries
     without a time count as of their arrival.
     """
-    common = {k: v for k, v in ({"time": to_rfc3339(time)} | values).items() if v is not None}
-    for entry in [{"id": id}] if isinstance(id, str) else id:
-        yield {"key": str(uuid4()), **common, **entry} if isinstance(entry, Mapping) else entry
+    common = {k: v for k, v in {"time": time, **values}.items() if v is not None}
+    return lambda entry: {"key": str(uuid4()), **common, **entry} if isinstance(entry, Mapping) else entry
 
 
-def to_rfc3339(time: str | datetime | None) -> str | None:
-    """RFC 3339; a datetime needs a time zone."""
-    return time.isoformat() if isinstance(time, datetime) else time
+class Batcher:
+    """Gathers entries, at most BATCH_ENTRIES and about BATCH_BYTES in each batch."""
 
+    def __init__(self, complete: Callable[[Any], Any]) -> None:
+        self._complete = complete
+        self._batch, self._size, self._count = Batch(), 0, 0
 
-def batches(entries: Iterable[Any]) -> Iterator[Batch]:
-    """The entries, at most BATCH_ENTRIES and about BATCH_BYTES in each batch."""
-    batch, size = Batch(), 0
-    for index, entry in enumerate(entries):
+    def add(self, entry: Any) -> Batch | None:
+        """The batch before this entry, if it is full."""
+        entry, index, full = self._complete(entry), self._count, None
+        self._count += 1
         try:
             text = to_json(entry)
         except EverloopHTTPError as e:
             given = entry.get("id") if isinstance(entry, Mapping) else None
-            batch.rejected.append(RejectedEntry(index, given if isinstance(given, str) else None, e.errors))
-            continue
-        if batch.texts and (len(batch.texts) == BATCH_ENTRIES or size + len(text) > BATCH_BYTES):
+            self._batch.rejected.append(RejectedEntry(index, given if isinstance(given, str) else None, e.errors))
+            return None
+        if self._batch.texts and (len(self._batch.texts) == BATCH_ENTRIES or self._size + len(text) > BATCH_BYTES):
+            full = self.rest()
+        self._batch.texts.append(text)
+        self._batch.indexes.append(index)
+        self._size += len(text)
+        return full
+
+    def rest(self) -> Batch:
+        """The batch so far; the next one begins."""
+        batch, self._batch, self._size = self._batch, Batch(), 0
+        return batch
+
+
+def batches(entries: Iterable[Any], complete: Callable[[Any], Any]) -> Iterator[Batch]:
+    """The entries, completed, in batches."""
+    batcher = Batcher(complete)
+    for entry in entries:
+        if (full := batcher.add(entry)) is not None:
+            yield full
+    yield batcher.rest()
+
+
+async def async_batches(
+    entries: Iterable[Any] | AsyncIterable[Any], complete: Callable[[Any], Any]
+) -> AsyncIterator[Batch]:
+    """As `batches`, also of entries that come asynchronously."""
+    if isinstance(entries, AsyncIterable):
+        batcher = Batcher(complete)
+        async for entry in entries:
+            if (full := batcher.add(entry)) is not None:
+                yield full
+        yield batcher.rest()
+    else:
+        for batch in batches(entries, complete):
             yield batch
-            batch, size = Batch(), 0
-        batch.texts.append(text)
-        batch.indexes.append(index)
-        size += len(text)
-    if batch.texts or batch.rejected:
-        yield batch
 
 
 def to_json(body: Any) -> bytes:
@@ -117,6 +145,8 @@ def refusal(rejected: RejectedEntry) -> EverloopHTTPError:
 
 def _convert(value: Any) -> Any:
     if isinstance(value, datetime) and value == value:  # pandas' NaT is a datetime that does not equal itself
+        if value.tzinfo is None:
+            raise TypeError(NAIVE)
         return value.isoformat()
     if isinstance(value, Mapping):
         return dict(value)
@@ -138,6 +168,8 @@ def _find_inexpressible(value: Any, where: str = "", depth: int = 0) -> tuple[st
     except UnicodeEncodeError:
         return where or "body", "is text that is not Unicode"
     except (ValueError, TypeError, RecursionError):
+        if isinstance(value, datetime) and value == value:
+            return where or "body", NAIVE
         missing = (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NaTType", "NAType")
         hint = "is missing (NaN): leave it out, or send None" if missing else f"is {str(value)[:40]!r} ({_kind(value)})"
         return where or "body", f"{hint}; JSON has no form for it"
@@ -195,6 +227,7 @@ def http_error(response: httpx.Response) -> EverloopHTTPError:
         str(body.get("detail", "")),
         [(e["field"], e["error"]) for e in body.get("errors", ())],
         _rejected(body),
+        body.get("code"),
     )
 
 

@@ -109,6 +109,10 @@ def _rest(served: Served) -> APIRouter:
     async def status(loop: str) -> JSONResponse:
         return JSONResponse(served.status)
 
+    @routes.get("/v1/loops/market/{what}")
+    async def past(what: str, as_of: str) -> JSONResponse:
+        return JSONResponse({"decisions" if what == "history" else what: [{"as_of": as_of}]})
+
     @routes.post("/v1/loops/{loop}/predict")
     async def predict(loop: str, request: Request) -> JSONResponse:
         body = await request.json()

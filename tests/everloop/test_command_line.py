@@ -252,4 +252,5 @@ def test_ctrl_c_ends_a_replay_with_its_summary(installation: Served) -> None:
 
     assert process.returncode == 1
     assert json.loads(out)["accepted"] >= 1
+    assert json.loads(out)["ended"].startswith("interrupted")
     assert error.decode().splitlines()[-1].startswith("everloop: interrupted")

@@ -122,8 +122,8 @@ def test_values_of_numpy_and_other_entries_are_taken_as_they_are_meant(installat
 def test_a_list_travels_in_parts_by_number_and_by_size() -> None:
     small, large = [{"x": 1}] * 1200, [{"x": "y" * 900_000}] * 10
 
-    assert [len(p.texts) for p in batches(small)] == [500, 500, 200]
-    assert [len(p.texts) for p in batches(large)] == [4, 4, 2]
+    assert [len(p.texts) for p in batches(small, dict)] == [500, 500, 200]
+    assert [len(p.texts) for p in batches(large, dict)] == [4, 4, 2]
 
 
 def test_what_was_delivered_before_the_end_is_told_with_the_error(installation: Served) -> None:

@@ -10,7 +10,7 @@ import typer
 import everloop
 from everloop.backup import commands as backup
 from everloop.cli import commands, data, replay
-from everloop.cli.output import EverloopGroup
+from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
 from everloop.local import commands as local
 from everloop_shared.settings import PRIVATE_UMASK
@@ -19,7 +19,6 @@ from everloop_shared.settings import PRIVATE_UMASK
 def build() -> typer.Typer:
     """The whole program."""
     app = typer.Typer(
-        cls=EverloopGroup,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help="Keep production models fresh: loops of events, predictions, labels and models on Kafka.",
@@ -27,6 +26,7 @@ def build() -> typer.Typer:
     app.callback()(_everloop)
     for module in (commands, data, replay, local, demo, backup):
         module.register(app)
+    describe_exits(app)
     return app
 
 

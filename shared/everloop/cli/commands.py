@@ -24,13 +24,17 @@ Version = Annotated[
     str | None, typer.Option("--to", metavar="VERSION", help="Roll back to this version, not to the previous one.")
 ]
 
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", metavar="TIME", help="As it was then, RFC 3339: 2024-05-01T12:00:00Z.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Mount them."""
     app.command("apply", epilog="Example: everloop apply -f churn.yaml")(apply)
     app.command("status", epilog="Example: everloop status churn --json")(status)
     app.command("versions", epilog="Example: everloop versions churn")(versions)
-    app.command("history", epilog="Example: everloop history churn")(history)
+    app.command("history", epilog="Example: everloop history churn --as-of 2024-05-01T12:00:00Z")(history)
     app.command("retrain", epilog="Example: everloop retrain churn --reason 'new prices'")(retrain)
     app.command("rollback", epilog="Example: everloop rollback churn --reason 'complaints since noon'")(rollback)
     app.command("delete", epilog="Example: everloop delete churn --reason 'the shop is closed'")(delete)
@@ -68,15 +72,15 @@ def status(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
         print_result(views.loops(all_loops))
 
 
-def versions(loop: Loop, data: Data = None, as_json: Json = False) -> None:
+def versions(loop: Loop, as_of: AsOf = None, data: Data = None, as_json: Json = False) -> None:
     """List the versions of a loop's models, oldest first."""
-    found = _get(loop, "/versions", data, "registry")
+    found = _get(loop, _as_of("/versions", as_of), data, "registry")
     print_json(found["versions"]) if as_json else print_result(views.versions(found["versions"]))
 
 
-def history(loop: Loop, data: Data = None, as_json: Json = False) -> None:
-    """List every decision about a loop, oldest first, with its reason."""
-    found = _get(loop, "/history", data, "registry")
+def history(loop: Loop, as_of: AsOf = None, data: Data = None, as_json: Json = False) -> None:
+    """List every decision about a loop, oldest first, with its reason; with --as-of, those made until then."""
+    found = _get(loop, _as_of("/history", as_of), data, "registry")
     print_json(found["decisions"]) if as_json else print_result(views.history(found["decisions"]))
 
 
@@ -150,6 +154,10 @@ def _find_fallbacks(loop: str, data: str | None) -> Any:
         state = ask("registry", loop_path(loop), data, retry_for=0.5)
         return state.get("champion", {}).get("serving")
     return None
+
+
+def _as_of(path: str, moment: str | None) -> str:
+    return path if moment is None else f"{path}?{urlencode({'as_of': moment})}"
 
 
 def _get(loop: str, what: str, data: str | None, service: str = "monitoring") -> Any:

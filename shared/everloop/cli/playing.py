@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from everloop.async_client import AsyncEverloop
 from everloop.cli.ask import ask
 from everloop.cli.output import CommandFailed, print_json, print_result, print_stderr
@@ -59,20 +61,31 @@ def play(request: ReplayRequest) -> None:
         print_stderr(f"{request.file} has no column {', '.join(missing)}: missing in every row")
     if request.label_delay is None and has_lagged_label(spec):
         request = replace(request, label_delay=1)
-    if request.label_delay is None and request.columns.label and not request.lockstep:
-        print_stderr(
-            f"Rows are sent in batches of up to {ROWS_BEFORE_LABELS}, each followed by its labels. Features are the "
-            "same as row by row, but a model may predict a row before it has learned from the rows just before; "
-            "--lockstep waits for each outcome."
-        )
+    if request.columns.label and not request.lockstep:
+        print_stderr(_explain_pace(request.label_delay))
     total = max(0, source.lines - 1 - request.skip)
     rows = source.rows(spec, request.columns, request.skip, request.limit)
     started = time.monotonic()
     with ReplayProgress(total if request.limit is None else min(total, request.limit)) as progress:
         played, ended = asyncio.run(_play(request, spec, rows, progress))
-    _report(request, played, time.monotonic() - started)
+    _report(request, played, time.monotonic() - started, ended)
+    if ended and request.as_json:
+        print_stderr(f"everloop: {ended}")  # the counts are the one JSON text on standard output
+        raise typer.Exit(1)
     if ended:
         raise CommandFailed(ended)
+
+
+def _explain_pace(label_delay: int | None) -> str:
+    """What bounds the rate, and what a higher one costs."""
+    if label_delay is None:
+        return (
+            f"Rows are sent in batches of up to {ROWS_BEFORE_LABELS}, each followed by its labels. Features are the "
+            "same as row by row, but a model may predict a row before it has learned from the rows just before; "
+            "--lockstep waits for each outcome."
+        )
+    rows = "1 row is" if label_delay == 1 else f"{label_delay:,} rows are"
+    return f"At most {rows} in flight, which bounds the rate; a larger --label-delay is faster, its labels come later."
 
 
 async def _play(
@@ -116,9 +129,9 @@ async def _status(client: AsyncEverloop, loop: str) -> dict[str, Any]:
     return status
 
 
-def _report(request: ReplayRequest, played: Played, seconds: float) -> None:
+def _report(request: ReplayRequest, played: Played, seconds: float, ended: str | None) -> None:
     if request.as_json:
-        print_json({**asdict(played), "seconds": round(seconds, 3)})
+        print_json({**asdict(played), "seconds": round(seconds, 3)} | ({"ended": ended} if ended else {}))
         return
     print_result(
         f"{played.accepted:,} rows accepted, {played.rejected:,} refused, {played.labels:,} labels sent "

@@ -53,7 +53,8 @@ def replay(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Play a CSV file into a loop; a second replay of a file changes nothing. Refused rows are named and left out.
+    """Play a CSV file into a loop; a second replay of a file changes nothing. Refused rows are named and left out, and
+    are no failure.
 
     Features are the same however fast it plays. How many labels the model has learned from at each prediction is not:
     with --lockstep it is those of all rows before, otherwise those that the loop has processed by then.
