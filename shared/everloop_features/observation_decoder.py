@@ -33,7 +33,8 @@ class ObservationDecoder:
     names: tuple[str, ...]
     has_optional: bool
     enums: tuple[tuple[str, frozenset[Scalar]], ...]
-    data: type[msgspec.Struct]
+    numbers: tuple[int, ...]
+    columns: type[msgspec.Struct]
     one: msgspec.json.Decoder[Any]
     many: msgspec.json.Decoder[list[Any]]
 
@@ -60,13 +61,35 @@ class ObservationDecoder:
         lines = [line for line in text.split(b"\n") if line.strip()]
         return _all([self.decode(line) for line in lines]) if 1 <= len(lines) <= limit else None
 
-    def convert(self, data: Mapping[str, Any], observation_id: str | None) -> Observation | None:
-        """The observation with these fields, as JSON was read to them."""
+    def convert_columns(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        count: int,
+        *,
+        id: Sequence[Any] = (),
+        entity: Sequence[Any] = (),
+        time: Sequence[Any] = (),
+    ) -> list[Observation] | None:
+        """The `count` observations with these values of each field and, where they are given, ids, entities and times.
+
+        Texts are Unicode without surrogates.
+        """
         try:
-            fields = msgspec.convert(data, self.data)
+            found = astuple(msgspec.convert(columns, self.columns))
         except ValueError:
             return None
-        return self._observation(fields, observation_id, None, None)
+        values = [(None,) * count if column is UNSET else column for column in found]
+        if not all(map(_is_finite, map(values.__getitem__, self.numbers))):
+            return None
+        rows = [dict(zip(self.names, row, strict=True)) for row in zip(*values, strict=True)]
+        for name, accepted in self.enums:
+            if not accepted.issuperset(value for row in rows if (value := row[name]) is not None):
+                return None
+        if not (id or entity or time):
+            return [Observation(None, DEFAULT_ENTITY, None, fields) for fields in rows]
+        missing = (None,) * count
+        own = zip(rows, id or missing, entity or missing, time or missing, strict=True)
+        return _all([self._with_names(*row) for row in own])
 
     def _of_body(self, body: Any) -> Observation | None:
         return self._observation(body.data, body.id or None, body.entity or None, body.time or None)
@@ -79,6 +102,9 @@ class ObservationDecoder:
         for name, values in self.enums:
             if fields[name] not in values and fields[name] is not None:
                 return None
+        return self._with_names(fields, observation_id, entity, time)
+
+    def _with_names(self, fields: dict[str, Any], observation_id: Any, entity: Any, time: Any) -> Observation | None:
         if observation_id is not None and not is_id(observation_id):
             return None
         if entity is not None and not is_id(entity):
@@ -109,11 +135,20 @@ def compile_decoder(spec: LoopSpec) -> ObservationDecoder:
     )
     names = [(name, _Text | None | msgspec.UnsetType, UNSET) for name in ("id", "entity", "time")]
     body = msgspec.defstruct("Observation", [("data", data), *names], forbid_unknown_fields=True, gc=False)
+    columns = msgspec.defstruct(
+        "ObservationColumns",
+        [(place, *_declare_column(field)) for place, field in places.items()],
+        rename=dict(zip(places, spec.fields, strict=True)),
+        kw_only=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
     return ObservationDecoder(
         names=tuple(spec.fields),
         has_optional=any(field.missing == "null" for field in spec.fields.values()),
         enums=tuple((name, frozenset(f.enum)) for name, f in spec.fields.items() if f.enum is not None),
-        data=data,
+        numbers=tuple(n for n, field in enumerate(spec.fields.values()) if field.type == "number"),
+        columns=columns,
         one=msgspec.json.Decoder(body),
         many=msgspec.json.Decoder(list[body]),  # type: ignore[valid-type]
     )
@@ -128,6 +163,22 @@ def _declaration(field: FieldSpec) -> tuple[Any] | tuple[Any, Any]:
     """The type of a field in a struct, and its default where it may be left out."""
     kind = _kind(field)
     return (kind,) if field.missing == "refuse" else (kind | None | msgspec.UnsetType, UNSET)
+
+
+def _declare_column(field: FieldSpec) -> tuple[Any] | tuple[Any, Any]:
+    """As `_declaration`, for the values of the field in several observations."""
+    kind = _kind(field)
+    if field.missing == "refuse":
+        return (list[kind],)  # type: ignore[valid-type]
+    return list[kind | None] | msgspec.UnsetType, UNSET  # type: ignore[valid-type]
+
+
+def _is_finite(numbers: Sequence[Any]) -> bool:
+    """Whether no number is NaN or infinite; False also where their sum is, which is rare."""
+    try:
+        return math.isfinite(sum(numbers))
+    except TypeError:  # one is missing
+        return math.isfinite(sum(number for number in numbers if number is not None))
 
 
 def _kind(field: FieldSpec) -> Any:

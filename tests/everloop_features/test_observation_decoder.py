@@ -112,12 +112,22 @@ def test_what_fits_is_decoded(data: Any, names: Any) -> None:
     assert same(DECODER.decode_lines(text + b"\n\n" + text, 2), [decoded, decoded])
 
 
-@given(good)
+@given(good, st.sampled_from([{}, {"id": "a"}, {"entity": "b", "time": "2024-05-01T12:00:00Z"}]))
 @settings(max_examples=50, deadline=None)
-def test_values_that_were_read_already_are_converted_alike(data: Any) -> None:
-    converted = DECODER.convert(data, "a")
+def test_columns_of_values_that_were_read_already_are_converted_alike(data: Any, names: Any) -> None:
+    columns = {name: (value, value) for name, value in data.items()}
 
-    assert same(converted, check_observation(SPEC, {"id": "a", "data": data}))
+    converted = DECODER.convert_columns(columns, 2, **{name: [value] * 2 for name, value in names.items()})
+
+    assert converted is not None
+    assert same(converted, [check_observation(SPEC, names | {"data": data})] * 2)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_columns_with_a_number_that_is_not_finite_are_left_to_the_checks(number: float) -> None:
+    columns: dict[str, list[Any]] = {"any": [1.0, number], "pieces": [1, 1], "class": [True] * 2, "country": ["de"] * 2}
+
+    assert DECODER.convert_columns(columns | {"price": [1.0, 2.0]}, 2) is None
 
 
 @pytest.mark.parametrize(

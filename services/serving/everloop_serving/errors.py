@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from everloop_shared.errors import ErrorKind, InputRejected, NotFound, Overloaded, Unavailable
+from everloop_shared.errors import ErrorKind, FieldError, InputRejected, NotFound, Overloaded, Unavailable
+
+NAME_LENGTH = 80
+"""Characters of a name in a request that an error repeats."""
 
 
 class PredictionNotFound(NotFound):
@@ -33,6 +36,27 @@ class ObservationRejected(InputRejected):
     """The body does not fit the loop's schema; `errors` name the fields."""
 
     title = "Observation does not fit the loop's schema"
+
+
+def rejection(errors: list[FieldError]) -> ObservationRejected:
+    """The refusal of a request with these errors."""
+    return ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)
+
+
+class VersionNotFound(NotFound):
+    """The request names a version that does not serve here, or not any more."""
+
+    title = "Version not found"
+
+
+class VersionFailed(Unavailable):
+    """The version that the request names raised, or returned what is not finite; no other one takes its place."""
+
+    title = "Version failed"
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(f"{version} failed: {reason}; ask without a version for the answer of another one")
+        self.version = version
 
 
 class VectorRejected(InputRejected):

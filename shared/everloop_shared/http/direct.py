@@ -16,10 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class DirectAnswer(NamedTuple):
-    """The body of an answer with status 200, and its content type."""
+    """The body of an answer with status 200, its content type, and further headers."""
 
     body: bytes
     content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Answer(Protocol):
@@ -91,10 +92,10 @@ class DirectRoutes:
             if answered is None:
                 await self._app(scope, _again(message, receive), send)
                 return
-            if write_ok(scope, answered.content_type, answered.body):
+            if write_ok(scope, answered.content_type, answered.body, answered.headers):
                 return
             length = (b"content-length", b"%d" % len(answered.body))
-            headers = [(b"content-type", answered.content_type), length]
+            headers = [(b"content-type", answered.content_type), length, *answered.headers]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": answered.body})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import Scope
@@ -20,7 +21,7 @@ def offer(scope: Any, request: RequestResponseCycle) -> None:
     scope["extensions"] = {EXTENSION: request}
 
 
-def write_ok(scope: Scope, content_type: bytes, body: bytes) -> bool:
+def write_ok(scope: Scope, content_type: bytes, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> bool:
     """Answer 200 with this body; False where nothing was written, and ASGI's `send` has to do it.
 
     That is so on a connection of another server, on one that closes after the response, and while its client reads too
@@ -31,7 +32,7 @@ def write_ok(scope: Scope, content_type: bytes, body: bytes) -> bool:
         return False
     if request.disconnected:
         return True
-    defaults = b"".join([b"%b: %b\r\n" % header for header in request.default_headers])
+    defaults = b"".join([b"%b: %b\r\n" % header for header in (*request.default_headers, *headers)])
     head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (defaults, content_type, len(body))
     request.response_started = request.response_complete = True
     request.waiting_for_100_continue = False

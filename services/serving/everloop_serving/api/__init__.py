@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from everloop_serving.api import open_inference, predictions
 from everloop_serving.api.direct import direct_routes
+from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import CommandEdge, stored_by_handler
@@ -19,6 +20,7 @@ def routes_of(
 ) -> tuple[APIRouter, Sequence[DirectRoute]]:
     """All routes, and the direct ones; `not_ready` returns the reason why the service is not ready, or None."""
     routes, commands = APIRouter(), CommandEdge(stored_by_handler)
+    inference = open_inference.Inference(InferenceHandlers(handlers), commands)
     routes.include_router(predictions.router(handlers, commands, settings))
-    routes.include_router(open_inference.router(handlers, commands, settings, not_ready))
-    return routes, direct_routes(handlers, commands, settings)
+    routes.include_router(open_inference.router(inference, not_ready))
+    return routes, direct_routes(handlers, inference, commands, settings)

@@ -6,7 +6,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from everloop_serving.handlers.requests import MAX_ROWS, rejection
+from everloop_serving.domain.new_predictions import MAX_ROWS
+from everloop_serving.errors import rejection
 from everloop_serving.settings import ServingSettings
 from everloop_shared import strict_json
 from everloop_shared.errors import FieldError

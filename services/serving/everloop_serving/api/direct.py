@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from everloop_features.observation import Observation
-from everloop_features.observation_decoder import count_keys
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.api import answers, open_inference
+from everloop_serving.api.open_inference import Inference
 from everloop_serving.api.timeouts import HEADER, deadline_of
+from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.domain.served_loop import ServedLoop
-from everloop_serving.errors import ObservationRejected
-from everloop_serving.handlers.requests import MAX_ROWS, RequestHandlers
+from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, Command, CommandEdge
 from everloop_shared.http.direct import DirectAnswer, DirectRoute, Headers
@@ -29,9 +27,11 @@ JSON = b"application/json"
 LINES = NDJSON[0].encode()
 
 
-def direct_routes(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSettings) -> list[DirectRoute]:
+def direct_routes(
+    handlers: RequestHandlers, inference: Inference, commands: CommandEdge, settings: ServingSettings
+) -> list[DirectRoute]:
     """The two endpoints that predict."""
-    direct = _DirectPredictions(handlers, commands, settings)
+    direct = _DirectPredictions(handlers, inference, commands, settings)
     return [
         DirectRoute("/v1/loops/", "/predict", direct.predict),
         DirectRoute("/v2/models/", "/infer", direct.infer),
@@ -41,6 +41,7 @@ def direct_routes(handlers: RequestHandlers, commands: CommandEdge, settings: Se
 @dataclass
 class _DirectPredictions:
     handlers: RequestHandlers
+    inference: Inference
     commands: CommandEdge
     settings: ServingSettings
 
@@ -64,28 +65,11 @@ class _DirectPredictions:
         return DirectAnswer(answers.encode_list(predictions))
 
     async def infer(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
-        """POST /v2/models/{loop}/infer."""
-        command = await self.commands.accept(headers)
-        loop = self.handlers.loops.get(name)
-        if loop is None or headers.raw(b"content-type") != JSON:
+        """POST /v2/models/{loop}/infer, or .../{loop}/versions/{version}/infer."""
+        model, versioned, version = name.partition(open_inference.VERSIONS)
+        if "/" in model or "/" in version:
             return None
-        try:
-            request = msgspec.json.decode(body)
-            columns, ids = open_inference.parse_tensors(request)
-        except (ValueError, RecursionError, ObservationRejected):
-            return None
-        keys = len(request) + sum(map(len, request["inputs"]))
-        if keys != count_keys(body):  # a key is repeated, or parameters have keys of their own
-            return None
-        names, decoder = tuple(columns), loop.decoder
-        values = zip(*columns.values(), strict=True)
-        rows = [decoder.convert(dict(zip(names, row, strict=True)), i) for row, i in zip(values, ids, strict=True)]
-        found = [row for row in rows if row is not None]
-        if len(found) < len(rows):
-            return None
-        predictions = await self._run(command, name, headers, found)
-        outputs = open_inference.render_outputs(name, request.get("id"), loop.spec, predictions)
-        return DirectAnswer(answers.encode(outputs))
+        return await self.inference.answer(model, version if versioned else None, headers, body)
 
     def _read_rows(self, loop: ServedLoop, kind: bytes | None, body: bytes) -> list[Observation] | None:
         if kind == JSON and body[:1] == b"[":

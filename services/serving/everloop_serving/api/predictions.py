@@ -12,7 +12,8 @@ from everloop_schemas.serving import PredictionMade
 from everloop_serving.api import answers
 from everloop_serving.api.bodies import content_type, read_bodies
 from everloop_serving.api.timeouts import HEADER, MAX_TIMEOUT_MS, deadline_of
-from everloop_serving.handlers.requests import MAX_ROWS, RequestHandlers
+from everloop_serving.domain.new_predictions import MAX_ROWS
+from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, CommandEdge
 from everloop_shared.strict_json import NDJSON

@@ -11,6 +11,9 @@ from everloop_features.errors import IdTaken
 from everloop_schemas.envelope import Event
 from everloop_schemas.serving import ObservationReceived, PredictionMade, WindowsUsed
 
+MAX_ROWS = 1_000
+"""Observations of one request, at most. Nothing else is answered while they are predicted, together or not at all."""
+
 
 @dataclass
 class EntityChange:
@@ -53,8 +56,10 @@ class NewPredictions:
         return found
 
 
-def id_taken(prediction_id: str) -> IdTaken:
-    """The refusal of another observation under an id that was predicted."""
+def id_taken(prediction_id: str, version: str | None = None) -> IdTaken:
+    """The refusal of another observation under an id that was predicted, or of another version than predicted it."""
+    if version is not None:
+        return IdTaken(f"id: {prediction_id!r} was predicted before by {version}; ask for it without a version")
     return IdTaken(
         f"id: {prediction_id!r} was predicted before from other data (entity, fields or time); "
         "give each observation its own id"

@@ -24,6 +24,7 @@ class PredictRows(PeerMessage, frozen=True, array_like=True, tag=True):
     rows: Sequence[Observation]
     traceparent: str | None
     deadline: float | None
+    version: str | None = None
 
 
 class ClaimIds(PeerMessage, frozen=True, array_like=True, tag=True):

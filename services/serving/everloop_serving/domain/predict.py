@@ -12,7 +12,8 @@ from everloop_schemas.envelope import Fields
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow, WindowsUsed
 from everloop_serving.domain.served_loop import Predictor, ServedLoop
-from everloop_serving.domain.split import assign, role_of
+from everloop_serving.domain.split import SplitAssignment, assign, role_of
+from everloop_serving.errors import VersionFailed
 
 Endpoint = Literal["stream", "rest"]
 """Where an observation came from: the topic of computed features, or a request."""
@@ -23,7 +24,8 @@ REASON_LENGTH = 500
 class PredictionRequest(NamedTuple):
     """What to predict from. `cause` is the id of the event that led to it, `fingerprint` the observation's digest.
 
-    `windows` is the state that the features were computed from; None where the loop has no windows.
+    `windows` is the state that the features were computed from; None where the loop has no windows. `version` is the
+    one that the client asked for; None leaves the choice to the split.
     """
 
     prediction_id: str
@@ -35,6 +37,7 @@ class PredictionRequest(NamedTuple):
     endpoint: Endpoint
     traceparent: str | None = None
     windows: WindowsUsed | None = None
+    version: str | None = None
 
 
 class VersionFailure(NamedTuple):
@@ -64,12 +67,16 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
     """Predict with the version that the split chose, and with the other one in shadow.
 
     A version that fails gives way to the next: canary, champion, version 0, and the initial prediction of the spec.
-    `timer` counts seconds.
+    One that the request names gives way to none: VersionFailed is raised. `timer` counts seconds.
     """
     unit = request.entity if loop.spec.rollout.split_by == "entity" else request.prediction_id
     assignment = assign(loop.loop, unit, loop.share if loop.candidate else 0.0)
     failures: list[VersionFailure] = []
+    if request.version is not None:
+        assignment = SplitAssignment(loop.champion.version != request.version, 1.0)
     for predictor, canary in _in_order(loop, assignment.canary):
+        if request.version not in (None, predictor.version):
+            break
         start = timer()
         try:
             prediction = _require_finite(predictor.predict(request.features))
@@ -81,6 +88,8 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
         propensity = 1.0 if failures else assignment.propensity
         shadows = _predict_in_shadow(loop, predictor, request.features, failures)
         return PredictionResult(prediction, predictor.version, role, propensity, latency_ms, shadows, tuple(failures))
+    if request.version is not None:
+        raise VersionFailed(request.version, failures[0].reason)
     initial = ModelPrediction(loop.spec.initial_prediction, None)
     return PredictionResult(initial, BASELINE, "baseline", 1.0, 0.0, (), tuple(failures))
 

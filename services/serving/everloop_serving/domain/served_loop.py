@@ -13,6 +13,8 @@ from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
+from everloop_serving.errors import NAME_LENGTH, VersionNotFound
+from everloop_shared.errors import listed
 
 
 class Predictor(Protocol):
@@ -43,6 +45,19 @@ class ServedLoop:
     loading: bool = False
     life: int = 1
     decoder: ObservationDecoder = field(kw_only=True)
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that predict now, by name: the champion and, in a rollout, the candidate."""
+        return [self.champion.version, *([self.candidate.version] if self.candidate else [])]
+
+    def require_version(self, version: str | None) -> None:
+        """Raises VersionNotFound for a version that does not predict now."""
+        if version is not None and version not in self.versions:
+            raise VersionNotFound(
+                f"{self.loop} has no version {version[:NAME_LENGTH]!r} that serves now; these do: "
+                f"{listed(self.versions)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from everloop_serving.domain.new_predictions import id_taken
 from everloop_serving.domain.predict import Endpoint, PredictionRequest, predict
 from everloop_serving.domain.recent import RecentPredictions, RememberedPrediction
 from everloop_serving.domain.served_loop import ServedLoop
+from everloop_serving.errors import VersionFailed
 from everloop_serving.ports import Metrics, ServedLoops
 from everloop_shared.clock import Clock
 
@@ -41,7 +42,11 @@ class Predictions:
 
     def make(self, loop: ServedLoop, request: PredictionRequest) -> PredictionMade:
         """A new prediction, counted and with its failures reported; the caller remembers it."""
-        result = predict(loop, request, self.timer)
+        try:
+            result = predict(loop, request, self.timer)
+        except VersionFailed as e:
+            self.loops.report_failure(loop, e.version, e.detail)
+            raise
         for failure in result.failures:
             self.loops.report_failure(loop, failure.version, failure.reason)
         self.metrics.count_prediction(loop.loop, request.endpoint, result)

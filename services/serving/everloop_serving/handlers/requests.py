@@ -19,11 +19,11 @@ from everloop_learning.errors import LoopNotFound
 from everloop_schemas.envelope import Fields
 from everloop_schemas.serving import PredictionMade, WindowsUsed
 from everloop_serving.domain.events import build_observation_event
-from everloop_serving.domain.new_predictions import NewPredictions
+from everloop_serving.domain.new_predictions import MAX_ROWS, NewPredictions, id_taken
 from everloop_serving.domain.predict import PredictionRequest
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
-from everloop_serving.errors import DeadlineExceeded, ObservationRejected, PredictionNotFound
+from everloop_serving.errors import NAME_LENGTH, DeadlineExceeded, PredictionNotFound, rejection
 from everloop_serving.handlers.entity_windows import EntityWindows, ReadSource
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.ports import ServedLoops, Spool
@@ -31,10 +31,6 @@ from everloop_shared.clock import Clock
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, Unavailable, listed
 
 log = logging.getLogger(__name__)
-MAX_ROWS = 1_000
-"""Observations of one request, at most. Nothing else is answered while they are predicted, together or not at all."""
-NAME_LENGTH = 80
-"""Characters of a name in a request that an error repeats."""
 STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a window state of another shape can raise."""
 
@@ -92,13 +88,15 @@ class RequestHandlers:
         rows: Sequence[Observation],
         traceparent: str | None = None,
         deadline: float | None = None,
+        version: str | None = None,
     ) -> list[PredictionMade]:
         """Predict from all observations, or from none: a request that is refused changes nothing.
 
         The records are stored before this returns. A repeated id gets the same prediction. `deadline` is in seconds of
         `predictions.timer`: what is not stored by then is not predicted at all; what is stored, but not synced as the
-        settings ask for, is answered by a retry. Raises LoopNotFound, IdTaken, SpoolFull, SpoolUnwritable,
-        RecordTooLarge or DeadlineExceeded.
+        settings ask for, is answered by a retry. `version` is the one that serves, instead of the split's choice.
+        Raises LoopNotFound, IdTaken, SpoolFull, SpoolUnwritable, RecordTooLarge or DeadlineExceeded, and with a version
+        VersionNotFound or VersionFailed.
         """
         served = self.require_loop(loop)
         if served.loading:
@@ -111,7 +109,8 @@ class RequestHandlers:
             served = self.require_loop(loop)
         if deadline is not None and self._seconds_left(deadline) <= 0:
             raise DeadlineExceeded("nothing was predicted or stored in the time given by Timeout-Ms; allow more time")
-        predictions = self._predict_rows(served, rows, reads, traceparent)
+        served.require_version(version)
+        predictions = self._predict_rows(served, rows, reads, traceparent, version)
         if deadline is None:
             await self.spool.synced()
         else:
@@ -164,6 +163,7 @@ class RequestHandlers:
         rows: Sequence[Observation],
         reads: Mapping[str, ReadSource],
         traceparent: str | None,
+        version: str | None,
     ) -> list[PredictionMade]:
         """Not interrupted between the first look at an id and its record, so that no id is predicted twice.
 
@@ -178,13 +178,15 @@ class RequestHandlers:
         predictions, new = list[PredictionMade](), NewPredictions()
         for row, digest, before in zip(rows, digests, found, strict=True):
             if known := before.event if before else new.find(row.id, digest):
+                if version is not None and known.data.version != version:
+                    raise id_taken(known.subject, known.data.version)
                 predictions.append(known)
                 continue
             time, prediction_id = row.time or now, row.id or str(uuid4())
             begin, windows = self._find_windows(loop, row.entity, new, reads)
             state, features, windows = self._compute_features(loop, row, time, now, begin, windows)
             request = PredictionRequest(
-                prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent, windows
+                prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent, windows, version
             )
             prediction = self.predictions.make(loop, request)
             predictions.append(prediction)
@@ -241,8 +243,3 @@ class RequestHandlers:
             )
             unread = WindowsUsed(applied=0, source="unread")
             return *loop.plan.apply(loop.plan.empty(), row.fields, time, now), unread
-
-
-def rejection(errors: list[FieldError]) -> ObservationRejected:
-    """The refusal of a request with these errors."""
-    return ObservationRejected("; ".join(f"{e.field}: {e.error}" for e in errors), errors)

@@ -42,13 +42,18 @@ class RoutedRequestHandlers(RequestHandlers):
     _claims: Bounded[tuple[str, int, str], str] = field(default_factory=lambda: Bounded(CLAIMS, CLAIM_BYTES))
 
     async def predict_all(
-        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None, deadline: float | None = None
+        self,
+        loop: str,
+        rows: Sequence[Observation],
+        traceparent: str | None = None,
+        deadline: float | None = None,
+        version: str | None = None,
     ) -> list[PredictionMade]:
         """As for a single process; rows of different workers are stored together or not at all for each of them."""
         served = self.require_loop(loop)
         if served.plan.has_windows:
             await self._claim_ids(served, rows, deadline)
-        request = PredictRows(loop, rows, traceparent, deadline)
+        request = PredictRows(loop, rows, traceparent, deadline, version)
         return await self._distribute(request, [self._owner(served, row) for row in rows])
 
     async def answer(self, message: AnyPeerMessage) -> Sequence[bytes]:
@@ -147,7 +152,9 @@ class RoutedRequestHandlers(RequestHandlers):
             ) from None
 
     async def _predict_here(self, request: PredictRows) -> list[PredictionMade]:
-        return await super().predict_all(request.loop, request.rows, request.traceparent, request.deadline)
+        return await super().predict_all(
+            request.loop, request.rows, request.traceparent, request.deadline, request.version
+        )
 
     async def _wait_for(self, loop: str) -> None:
         latest = asyncio.get_running_loop().time() + LOOP_WAIT_S

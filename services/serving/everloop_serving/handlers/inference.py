@@ -1,0 +1,57 @@
+"""What serving does with a request of the Open Inference Protocol, by REST and by gRPC alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from everloop_serving.domain.inference import (
+    InferenceAnswer,
+    InferenceRequest,
+    ModelMetadata,
+    describe,
+    render_answer,
+    require_outputs,
+)
+from everloop_serving.domain.inference_rows import read_rows
+from everloop_serving.handlers.requests import RequestHandlers
+from everloop_shared.commands import Command
+
+
+@dataclass
+class InferenceHandlers:
+    """Handles requests whose tensors were read by the codec of a protocol; `requests` predicts."""
+
+    requests: RequestHandlers
+
+    def describe(self, model: str, version: str | None = None) -> ModelMetadata:
+        """The metadata of a model; raises LoopNotFound or VersionNotFound."""
+        loop = self.requests.require_loop(model)
+        loop.require_version(version)
+        return describe(loop)
+
+    def is_ready(self, model: str, version: str | None = None) -> bool:
+        """Whether a version of the model is in memory; raises LoopNotFound or VersionNotFound."""
+        loop = self.requests.require_loop(model)
+        loop.require_version(version)
+        return not loop.loading
+
+    async def infer(
+        self, command: Command, request: InferenceRequest, traceparent: str | None, deadline: float | None
+    ) -> InferenceAnswer:
+        """The answer to a request: all of its rows are checked before the first is predicted.
+
+        `deadline` is as for `RequestHandlers.predict_all`. Raises what that raises, or ObservationRejected with each
+        error by tensor and row.
+        """
+        requests = self.requests
+        loop = requests.require_loop(request.model)
+        loop.require_version(request.version)
+        require_outputs(loop.spec, request.outputs)
+        now = requests.clock()
+        rows = read_rows(
+            loop, request.inputs, request.id, request.parameters, lambda time: requests.times.find_violation(time, now)
+        )
+        predictions = await command.run(
+            lambda actor: requests.predict_all(request.model, rows, traceparent, deadline, request.version)
+        )
+        return render_answer(loop, request, predictions)
