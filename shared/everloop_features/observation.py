@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
 from everloop_schemas.names import ID_RULE, is_id
+from everloop_shared.clock import read_time
 from everloop_shared.errors import FieldError
 
 DEFAULT_ENTITY = "default"
@@ -86,14 +87,8 @@ def parse_time(field: str, value: Any) -> datetime | FieldError | None:
     """The time in an RFC 3339 text, in UTC; None without one, and an error where the text is none."""
     if value is None:
         return None
-    wrong = FieldError(field, "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
-    if not isinstance(value, str) or len(value) > 64:
-        return wrong
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else wrong
-    except (ValueError, OverflowError):
-        return wrong
+    moment = read_time(value) if isinstance(value, str) else None
+    return moment or FieldError(field, "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
 
 
 def _id_error(field: str, value: Any) -> FieldError | None:

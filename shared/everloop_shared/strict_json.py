@@ -39,7 +39,7 @@ def read(text: bytes) -> Any:
 
 def is_json(content_type: str) -> bool:
     """Whether a content type, without parameters and in lower case, is JSON (RFC 6839 for `+json`)."""
-    return content_type == "application/json" or content_type.endswith("+json")
+    return content_type.endswith(("/json", "+json"))
 
 
 def _check_keys(text: bytes, keys: int) -> None:

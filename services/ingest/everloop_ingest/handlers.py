@@ -19,6 +19,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
+from everloop_shared.cloudevents import CloudEvent
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position
 from everloop_shared.tracing import valid_traceparent
@@ -136,7 +137,7 @@ class Handlers:
 
 def _given_id(entry: Entry) -> str | None:
     """The id that a rejected entry has, if it can be read."""
-    if not isinstance(entry.value, dict):
-        return None
-    given = entry.value.get("id")
+    if isinstance(entry.value, CloudEvent):
+        return entry.value.id[:200]
+    given = entry.value.get("id") if isinstance(entry.value, dict) else None
     return given[:200] if isinstance(given, str) else None

@@ -101,7 +101,7 @@ class RequestGuard:
         self._policy.check_host(headers.get(b"host"), scope["server"])
         if scope["method"] not in SAFE_METHODS:
             self._policy.check_origin(headers)
-            self._policy.check_content_type(headers.get(b"content-type"))
+            self._policy.check_content_type(headers)
         if b"transfer-encoding" in headers and headers[b"transfer-encoding"].lower() != b"chunked":
             raise BadRequest("the only transfer-encoding that is read is chunked")
         if scope["http_version"] not in HTTP_VERSIONS:

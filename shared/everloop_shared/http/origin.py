@@ -80,12 +80,18 @@ class OriginPolicy:
         if site not in (None, b"same-origin", b"none"):
             raise Forbidden("a web page of another site requests a change (Sec-Fetch-Site)")
 
-    def check_content_type(self, content_type: bytes | None) -> None:
-        """Raises UnsupportedMediaType unless it is JSON or YAML."""
+    def check_content_type(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raises UnsupportedMediaType unless it is JSON or YAML, or missing from a CloudEvent in binary mode.
+
+        A browser asks before it sends headers such as those of a CloudEvent across origins, too.
+        """
+        content_type = headers.get(b"content-type")
         if content_type == b"application/json":
             return
         kind = (content_type or b"").partition(b";")[0].strip().lower()
-        if kind in CONTENT_TYPES or (kind.startswith(b"application/") and kind.endswith((b"+json", b"+yaml"))):
+        if kind in CONTENT_TYPES or kind.endswith((b"/json", b"+json", b"+yaml")):
+            return
+        if not kind and any(name.startswith(b"ce-") for name in headers):
             return
         named = f"{kind.decode(errors='replace')[:80]} is not supported" if kind else "the content type is missing"
         raise UnsupportedMediaType(f"{named}; send content-type: application/json (or YAML where a route reads a file)")

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from everloop_ingest.domain.documents import CLOUDEVENT, JSON
+from everloop_ingest.domain.documents import JSON
 from everloop_ingest.handlers import CheckedEntries
+from everloop_shared.cloudevents import STRUCTURED
 from everloop_shared.errors import InputRejected
 from everloop_shared.strict_json import NDJSON
 
@@ -65,7 +66,7 @@ def _document(endpoint: str) -> dict[str, Any]:
         NDJSON[0]: {"schema": {"type": "string"}},
     }
     if endpoint == "events":
-        content[CLOUDEVENT] = {"schema": {"type": "object"}, "example": _CLOUDEVENT}
+        content[STRUCTURED] = {"schema": {"type": "object"}, "example": _CLOUDEVENT}
     return {"responses": _RESPONSES, "openapi_extra": {"requestBody": {"required": True, "content": content}}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -14,6 +14,7 @@ from everloop_registry.domain.decision_log import fold_decisions
 from everloop_registry.domain.loop import Loop
 from everloop_registry.ports import LoopReader
 from everloop_schemas.registry import VersionRegistered
+from everloop_shared.clock import read_time
 from everloop_shared.errors import FieldError, InputRejected
 
 
@@ -73,11 +74,7 @@ def _add_details(routes: APIRouter, reader: LoopReader) -> None:
 def _parse_moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text[:11] + text[11:].replace(" ", "+"))  # an unescaped plus arrives as a space
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+    if moment := read_time(text[:11] + text[11:].replace(" ", "+")):  # an unescaped plus arrives as a space
+        return moment
     wrong = FieldError("as_of", "must be an RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
     raise InputRejected(f"{wrong.field}: {wrong.error}", [wrong])
