@@ -195,13 +195,13 @@ def _require_finite(value: Any) -> None:
 class ControlData(BaseModel):
     """The payload of a control event: frozen, tolerant of fields that newer writers add, never NaN or infinite."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class ControlEvent(Event, BaseModel):
     """An event that is rare, and validated when it is built as well as when it is decoded."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(min_length=1, max_length=256)

@@ -6,7 +6,7 @@ The classes accept what earlier releases accepted, so that stored specs are read
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -41,7 +41,9 @@ METRICS: dict[str, tuple[str, ...]] = {
 class LoopSpec(SpecPart):
     """One loop, whole. Only `loop`, `task` and `schema` have no default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
 
     api_version: Literal["everloop/v1"] = Field("everloop/v1", alias="apiVersion")
     loop: Annotated[str, Field(pattern=LOOP_NAME)]

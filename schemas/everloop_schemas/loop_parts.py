@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from math import inf
 from sys import float_info
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -30,7 +30,7 @@ Name = Annotated[str, Field(pattern=FIELD_NAME)]
 class SpecPart(BaseModel):
     """A part of the spec: frozen, and strict about names, so that a typo is an error instead of a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FieldSpec(SpecPart):
@@ -154,7 +154,7 @@ class ModelSpec(BaseModel):
     variance. The presets `logistic` and `linear` have the robust one unless they ask for `standard`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Scalar | None] = Field(init=False)
 
     preset: (

@@ -78,8 +78,8 @@ class EverloopHTTPError(EverloopError):
         self.status = status
         self.title = title
         self.detail = detail
-        self.errors = tuple(errors)
-        self.rejected = tuple(rejected)
+        self.errors: tuple[tuple[str, str], ...] = tuple(errors)
+        self.rejected: tuple[RejectedEntry, ...] = tuple(rejected)
         self.code = code
 
 

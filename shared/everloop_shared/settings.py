@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -38,7 +38,7 @@ class Settings(BaseModel):
     form sets a field for all services (data, kafka_bootstrap ...). Without either a service listens on its own port.
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, allow_inf_nan=False)
 
     data: Path = Field(Path(".everloop"), description="folder for everything that is kept on disk")
     host: str = Field("127.0.0.1", description="address to listen on")

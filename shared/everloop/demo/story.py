@@ -53,11 +53,11 @@ class Story:
 
     def __init__(self, onset_id: str) -> None:
         self._onset_id = onset_id
-        self.outcomes = 0
+        self.outcomes: int = 0
         self.timeline: list[Moment] = []
-        self.recovery = Recovery()
+        self.recovery: Recovery = Recovery()
         self.state: LoopState | None = None
-        self.refreshes = 0
+        self.refreshes: int = 0
         self.promotions: list[str] = []
         self.points: list[tuple[int, float, float, float]] = []
         self.traffic: deque[str] = deque(maxlen=100)
