@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from importlib.metadata import version
+from platform import python_version
+
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+BUILD = Info("everloop_build", "The version of Everloop that runs, and of its Python.")
+BUILD.info({"version": version("everloop"), "python": python_version()})
 CONSUMED = Counter("everloop_consumed_records_total", "Records handled, with whatever result.", ["service", "topic"])
 HANDLED = Histogram(
     "everloop_handle_seconds", "Time in the handler of one record.", ["service", "topic"], buckets=SECONDS

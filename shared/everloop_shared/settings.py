@@ -23,11 +23,20 @@ PRIVATE_UMASK = 0o077
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _HOST = re.compile(r"\*|([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
 
 def _hosts(value: str) -> str:
     for entry in value.split(","):
         if entry.strip() and not _HOST.fullmatch(entry.strip()):
             raise ValueError("each entry must be NAME, NAME:PORT or *, without http://")
+    return value
+
+
+def _origins(value: str) -> str:
+    for entry in value.split(","):
+        if entry.strip() and not _ORIGIN.fullmatch(entry.strip()):
+            raise ValueError("each entry must be an origin such as https://shop.example:8443, without a path; not *")
     return value
 
 
@@ -75,6 +84,10 @@ class Settings(BaseModel):
     max_connections_per_address: int = Field(256, ge=1, description="open HTTP connections of one client address")
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "", description="host names of the service, beside those of this machine; separate with commas, * allows any"
+    )
+
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "", description="web pages that may send requests: SCHEME://HOST[:PORT] each, separated by commas; * is refused"
     )
 
     @field_validator("*")

@@ -8,7 +8,11 @@ from contextvars import ContextVar, Token
 from typing import Protocol
 
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _traceparent: ContextVar[str | None] = ContextVar("everloop_traceparent", default=None)
+
+REQUEST = "request"
+"""The log field for a request id that the client sent; without one, `trace` has the id that it was answered with."""
 
 
 class Cause(Protocol):
@@ -32,8 +36,19 @@ def current_traceparent() -> str | None:
     return cause.traceparent if cause else _traceparent.get()
 
 
+def current_request_id() -> str | None:
+    """What identifies the request of the current task: the id that its client sent, else the id of its trace."""
+    traceparent = _traceparent.get()
+    return _fields.get().get(REQUEST) or (traceparent[3:35] if traceparent else None)
+
+
+def valid_request_id(header: str) -> str | None:
+    """The header `X-Request-Id` if it is 1 to 128 characters that need no escaping anywhere, else None."""
+    return header if _REQUEST_ID.fullmatch(header) else None
+
+
 def log_fields() -> dict[str, str]:
-    """Fields of every log line of the current task: `trace`, `loop` and `id` where they are known."""
+    """Fields of every log line of the current task: `trace`, `request`, `loop` and `id` where they are known."""
     cause, traceparent = _cause.get(), current_traceparent()
     fields = {**_fields.get(), **({"loop": cause.loop, "id": cause.id} if cause else {})}
     if traceparent:

@@ -151,7 +151,7 @@ async def test_too_many_requests_at_once_are_429() -> None:
         entered.set()
         await gate.wait()
 
-    app = RequestGuard(slow, "ingest", Settings(), max_requests=1)
+    app = RequestGuard(slow, "ingest", Settings(), lambda path: ["GET"], max_requests=1)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         first = asyncio.create_task(client.get("/a"))
         await entered.wait()

@@ -37,6 +37,7 @@ from everloop_serving.handlers.routed_requests import RoutedRequestHandlers
 from everloop_serving.settings import WORKER_FOLDER, ServingSettings
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.http import HttpEndpoint
+from everloop_shared.http.exposition import own_metrics
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
@@ -136,7 +137,7 @@ def build(
 async def _answer(requests: RequestHandlers, message: AnyPeerMessage) -> Sequence[bytes]:
     """The answer to another worker."""
     if isinstance(message, GetMetrics):
-        return [await worker_metrics.own_metrics()]
+        return [await own_metrics(as_openmetrics=message.as_openmetrics)]
     assert isinstance(requests, RoutedRequestHandlers), "workers ask each other only where there are several"
     return await requests.answer(message)
 

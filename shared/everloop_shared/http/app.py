@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import FieldError, InputRejected, ServiceError
 from everloop_shared.http.direct import DirectRoute, DirectRoutes
+from everloop_shared.http.exposition import content_type, own_metrics, prefers_openmetrics
 from everloop_shared.http.guard import RequestGuard
+from everloop_shared.http.methods import allowed_methods
 from everloop_shared.http.pages import documentation, page
-from everloop_shared.http.problems import code_of_status, crash_problem, problem, service_problem
+from everloop_shared.http.problems import crash_problem, problem, service_problem, status_problem
+from everloop_shared.http.whole_answers import WholeAnswers
 from everloop_shared.settings import Settings
 
 
@@ -45,12 +46,17 @@ class _GuardedApp(FastAPI):
 
     def __init__(self, service: str, settings: Settings, direct: Sequence[DirectRoute]) -> None:
         super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
-        app: ASGIApp = super().__call__
-        self._guarded = RequestGuard(DirectRoutes(app, direct) if direct else app, service, settings)
+        app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
+        app = DirectRoutes(app, service, direct) if direct else app
+        self._guarded = RequestGuard(app, service, settings, self.allowed_methods)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the guard, then a direct route or the framework."""
         await self._guarded(scope, receive, send)
+
+    def allowed_methods(self, path: str) -> list[str]:
+        """The methods that some route answers at this path."""
+        return allowed_methods(self.router.routes, path)
 
 
 def _add_health(app: FastAPI, health: Health) -> None:
@@ -65,11 +71,13 @@ def _add_health(app: FastAPI, health: Health) -> None:
         return PlainTextResponse(reason or "ok", 503 if reason else 200)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["health"])
-    async def metrics() -> Response:
-        return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        openmetrics = prefers_openmetrics(request.headers.get("accept", ""))
+        text = await own_metrics(as_openmetrics=openmetrics)
+        return Response(text, media_type=content_type(as_openmetrics=openmetrics))
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: _GuardedApp) -> None:
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
         return service_problem(error, request.url.path)
@@ -81,9 +89,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(request: Request, error: HTTPException) -> Response:
-        response = problem(error.status_code, code_of_status(error.status_code), "HTTP error", str(error.detail))
-        response.headers.update(error.headers or {})
-        return response
+        return status_problem(error.status_code, request.url.path, app.allowed_methods(request.scope["path"]))
 
     @app.exception_handler(Exception)
     async def on_crash(request: Request, error: Exception) -> Response:

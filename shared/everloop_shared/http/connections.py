@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 from enum import Enum
+from time import perf_counter
 from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from everloop_shared.http.file_limit import raise_file_limit
 from everloop_shared.http.problems import raw_problem
 from everloop_shared.http.whole_response import offer
 from everloop_shared.metrics import CONNECTIONS, REFUSED
@@ -21,7 +22,6 @@ MAX_HEADERS = 200
 MAX_PIPELINED_REQUESTS = 32
 MIN_PROGRESS_BYTES = 65_536
 """A client that reads fewer bytes of a response within `body_timeout_s` counts as one that does not read."""
-WANTED_FILE_DESCRIPTORS = 8192
 IDLE_DRAIN_S = 0.5  # a connection stays open for so long when the service stops: a request may be on its way on it
 LAST_READ_S = 0.02
 _HOP_HEADERS = (b"upgrade", b"connection", b"http2-settings")
@@ -50,7 +50,7 @@ class ConnectionLimiter:
     def __init__(self, service: str, settings: Settings) -> None:
         self.settings = settings
         self._service = service
-        self._max_total = min(settings.max_connections, _raise_file_limit() // 2)
+        self._max_total = min(settings.max_connections, raise_file_limit() // 2)
         self._by_address: dict[str, dict[LimitedConnection, None]] = {}
         self._count = 0
         self._gauge = CONNECTIONS.labels(service)
@@ -109,7 +109,7 @@ class LimitedConnection(HttpToolsProtocol):
 
     limiter: ClassVar[ConnectionLimiter]
     max_header_bytes: ClassVar[int]
-    phase, since = IDLE, 0.0
+    phase, since, _started = IDLE, 0.0, 0.0
     _address = ""
     _stalled_since: float | None = None
     _unsent_bytes = 0
@@ -130,6 +130,11 @@ class LimitedConnection(HttpToolsProtocol):
         """Stop counting the connection."""
         self.limiter.remove(self, self._address)
         super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Note when the first byte of a request came."""
+        super().on_message_begin()
+        self._started = perf_counter()
 
     def data_received(self, data: bytes) -> None:
         """Parse the data; refuse what cannot be parsed or exceeds the limit for headers."""
@@ -168,7 +173,7 @@ class LimitedConnection(HttpToolsProtocol):
         super().on_headers_complete()
         if self._drains:
             self.cycle.keep_alive = False
-        offer(self.scope, self.cycle)
+        offer(self.scope, self.cycle, self._started)
         self.headers, self.phase = [], BODY  # trailers go into this list, which is not used: the request has its own
 
     def on_message_complete(self) -> None:
@@ -291,14 +296,3 @@ class LimitedConnection(HttpToolsProtocol):
             self.refuse(405, "this service is not a proxy")
             return b""
         return b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self.url, version, lines, rest)
-
-
-def _raise_file_limit() -> int:
-    """Raise the limit on file descriptors, as each client holds one and 1,024 are few; returns the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_FILE_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILE_DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return WANTED_FILE_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

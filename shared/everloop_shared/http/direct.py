@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import ServiceError
+from everloop_shared.http.answer_time import ANSWER_TIMES
 from everloop_shared.http.problems import crash_problem, service_problem
-from everloop_shared.http.whole_response import write_ok
+from everloop_shared.http.whole_answers import MIN_COMPRESSED_BYTES, compress
+from everloop_shared.http.whole_response import started_at, write_ok
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class Headers(Mapping[str, str]):
 
 
 class DirectRoute(NamedTuple):
-    """POST requests to `prefix`, a name without a slash, and `suffix`."""
+    """POST requests to `prefix`, a name without a slash, and `suffix`, which names the endpoint in metrics."""
 
     prefix: str
     suffix: str
@@ -66,10 +69,14 @@ class DirectRoutes:
 
     The framework has a route for each of them too: it documents the endpoint, and answers what is declined here, such
     as a request with an error, whose text is worth more than its speed.
+
+    An answer is compressed only for a client that accepts gzip and nothing else: one that lists all it can read does
+    not ask for the time that it takes.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[DirectRoute]) -> None:
+    def __init__(self, app: ASGIApp, service: str, routes: Sequence[DirectRoute]) -> None:
         self._app, self._routes = app, routes
+        self._times = {route.suffix: ANSWER_TIMES.of(service, route.suffix.strip("/")) for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -77,13 +84,21 @@ class DirectRoutes:
         if route is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        started = started_at(scope)
+        try:
+            await self._answer(route, path, scope, receive, send)
+        finally:
+            self._times[route.suffix].observe(perf_counter() - started)
+
+    async def _answer(self, route: DirectRoute, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] != "http.request" or message.get("more_body"):
             await self._app(scope, _again(message, receive), send)
             return
         try:
             name = path[len(route.prefix) : -len(route.suffix)]
-            answered = await route.answer(name, Headers(scope["headers"]), message.get("body", b""))
+            headers = Headers(scope["headers"])
+            answered = await route.answer(name, headers, message.get("body", b""))
         except ServiceError as e:
             await service_problem(e, path)(scope, receive, send)
         except Exception as e:  # as the framework does: the client gets an answer, the log the reason
@@ -92,12 +107,22 @@ class DirectRoutes:
             if answered is None:
                 await self._app(scope, _again(message, receive), send)
                 return
-            if write_ok(scope, answered.content_type, answered.body, answered.headers):
-                return
-            length = (b"content-length", b"%d" % len(answered.body))
-            headers = [(b"content-type", answered.content_type), length, *answered.headers]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": answered.body})
+            in_gzip = len(answered.body) >= MIN_COMPRESSED_BYTES and headers.raw(b"accept-encoding") == b"gzip"
+            if in_gzip or not write_ok(scope, answered.content_type, answered.body, answered.headers):
+                await _send(answered, send, in_gzip=in_gzip)
+
+
+async def _send(answered: DirectAnswer, send: Send, *, in_gzip: bool) -> None:
+    body = await compress(answered.body) if in_gzip else answered.body
+    headers = [
+        (b"content-type", answered.content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"vary", b"accept-encoding"),
+        *answered.headers,
+        *([(b"content-encoding", b"gzip")] if in_gzip else []),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _again(message: Message, receive: Receive) -> Receive:

@@ -11,11 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import Overloaded, ServiceError, Unavailable
 from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody
+from everloop_shared.http.cors import CrossOrigin, HeaderList
+from everloop_shared.http.methods import AllowedMethods
 from everloop_shared.http.origin import SAFE_METHODS, OriginPolicy
-from everloop_shared.http.problems import SECURITY_HEADERS, BadRequest, RequestTimeout, problem_of
+from everloop_shared.http.problems import (
+    SECURITY_HEADERS,
+    BadRequest,
+    RequestTimeout,
+    UnsupportedMediaType,
+    problem_of,
+)
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
-from everloop_shared.tracing import new_traceparent, traced, valid_traceparent
+from everloop_shared.tracing import new_traceparent, traced, valid_request_id, valid_traceparent
 
 log = logging.getLogger(__name__)
 MAX_REQUESTS_IN_PROGRESS = 1000
@@ -24,6 +32,7 @@ PROBES = ("/livez", "/readyz")
 HTTP_VERSIONS = ("1.1", "1.0")
 NOT_LIMITED = "/metrics"
 """Answered even when the number of requests in progress is at its limit."""
+BODY_HEADERS = {b"content-type", b"content-length", b"transfer-encoding"}
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _SINGLE_HEADERS = (
     b"host",
@@ -44,13 +53,19 @@ class RequestGuard:
     """
 
     def __init__(
-        self, app: ASGIApp, service: str, settings: Settings, max_requests: int = MAX_REQUESTS_IN_PROGRESS
+        self,
+        app: ASGIApp,
+        service: str,
+        settings: Settings,
+        allowed: AllowedMethods,
+        max_requests: int = MAX_REQUESTS_IN_PROGRESS,
     ) -> None:
-        self._app = app
+        self._app, self._allowed = app, allowed
         self._service = service
         self._max_requests = max_requests
         self._in_progress = 0
-        self._policy = OriginPolicy(settings.allowed_hosts, settings.host)
+        self._cross_origin = CrossOrigin(settings.cors_origins)
+        self._policy = OriginPolicy(settings.allowed_hosts, settings.host, self._cross_origin.origins)
         self._bodies = BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_bytes_in_flight)
         BODY_BYTES.labels(service).set_function(lambda: self._bodies.bytes_in_memory)
 
@@ -58,20 +73,32 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_security_headers(send)
-        if scope["path"] in PROBES:
-            await self._app(scope, receive, send)
-            return
+        headers = dict(scope["headers"])
+        trace = valid_traceparent(headers.get(b"traceparent", b"").decode("latin-1")) or new_traceparent()
+        request_id = _sent_request_id(headers)
+        added = self._cross_origin.headers_for(headers.get(b"origin"))
+        if added:
+            scope["extensions"] = {}  # the one write of `write_ok` has no place for them
+        send = _with_headers(send, [(b"x-request-id", (request_id or trace[3:35]).encode()), *added])
+        with traced(trace, request=request_id) if request_id else traced(trace):
+            if scope["path"] in PROBES:
+                await self._app(scope, receive, send)
+            else:
+                await self._receive(headers, scope, receive, send)
+
+    async def _receive(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         body: RequestBody | None = None
         try:
-            headers = self._check(scope)
+            self._check(headers, scope)
+            if self._cross_origin.origins and await self._answer_preflight(headers, scope, send):
+                return
             if b"content-length" in headers or b"transfer-encoding" in headers:
                 body = RequestBody()
                 message = await self._bodies.read(body, headers, receive)
                 if b"content-encoding" in headers:
                     message = await self._bodies.decode(body, headers[b"content-encoding"], message)
                 receive = _replay(message, receive)
-            await self._handle(headers, scope, receive, send)
+            await self._handle(scope, receive, send)
         except ClientDisconnected:
             log.info("the client disconnected before the request was complete", extra={"path": scope["path"]})
         except ServiceError as e:
@@ -82,36 +109,53 @@ class RequestGuard:
             if body is not None:
                 self._bodies.release(body)
 
-    async def _handle(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._in_progress >= self._max_requests and scope["path"] != NOT_LIMITED:
             raise Overloaded(f"{self._max_requests:,} requests are in progress, the limit; retry later")
         self._in_progress += 1
         try:
-            with traced(valid_traceparent(headers.get(b"traceparent", b"").decode("latin-1")) or new_traceparent()):
-                await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
         finally:
             self._in_progress -= 1
 
-    def _check(self, scope: Scope) -> dict[bytes, bytes]:
-        """The request's headers by name; raises a ServiceError if the request is malformed or not allowed."""
+    def _check(self, headers: dict[bytes, bytes], scope: Scope) -> None:
+        """Raises a ServiceError if the request is malformed or not allowed."""
         raw = scope["headers"]
-        headers = dict(raw)
         if len(headers) != len(raw) and (name := _repeated_header(raw)):
             raise BadRequest(f"the header {name.decode()} is given more than once")
         self._policy.check_host(headers.get(b"host"), scope["server"])
+        path: bytes = scope["raw_path"]
+        if path[-1:] == b"/" and len(path) > 1:
+            scope["path"] = scope["path"][:-1]  # a trailing slash means the same; one that is part of a name is %2F
         if scope["method"] not in SAFE_METHODS:
             self._policy.check_origin(headers)
-            self._policy.check_content_type(headers)
+            self._check_content_type(headers, scope)
         if b"transfer-encoding" in headers and headers[b"transfer-encoding"].lower() != b"chunked":
             raise BadRequest("the only transfer-encoding that is read is chunked")
         if scope["http_version"] not in HTTP_VERSIONS:
             raise BadRequest("only HTTP/1.1 and HTTP/1.0 are supported")
-        path: bytes = scope["raw_path"]
         if b"%" in path and _CONTROL_CHARACTER.search(scope["path"]):
             raise BadRequest("the address contains control characters")
-        if path[-1:] == b"/" and len(path) > 1:
-            scope["path"] = scope["path"][:-1]  # a trailing slash means the same; one that is part of a name is %2F
-        return headers
+
+    def _check_content_type(self, headers: dict[bytes, bytes], scope: Scope) -> None:
+        """As the policy; an address without a route for the method is left to the framework, which says so."""
+        if scope["method"] != "POST" and not headers.keys() & BODY_HEADERS:
+            return  # there is no body to read, and a browser asks before it sends such a method across origins
+        try:
+            self._policy.check_content_type(headers)
+        except UnsupportedMediaType:
+            if scope["method"] in self._allowed(scope["path"]):
+                raise
+
+    async def _answer_preflight(self, headers: dict[bytes, bytes], scope: Scope, send: Send) -> bool:
+        """Whether this was a preflight request of a page that may ask, which is answered then."""
+        methods = self._allowed(scope["path"]) if scope["method"] == "OPTIONS" else ()
+        granted = self._cross_origin.preflight(headers, methods) if methods else None
+        if granted is None:
+            return False
+        await send({"type": "http.response.start", "status": 204, "headers": granted})
+        await send({"type": "http.response.body", "body": b""})
+        return True
 
     async def _refuse(self, error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
         REFUSED.labels(self._service, error.http_status).inc()
@@ -144,10 +188,15 @@ async def _completed(message: Message) -> Message:
     return message
 
 
-def _with_security_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
+def _sent_request_id(headers: dict[bytes, bytes]) -> str | None:
+    sent = headers.get(b"x-request-id")
+    return None if sent is None else valid_request_id(sent.decode("latin-1"))
+
+
+def _with_headers(send: Send, added: HeaderList) -> Callable[[Message], Awaitable[None]]:
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS, *added]
         return send(message)
 
     return send_with_headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from everloop_shared.http.problems import BadRequest, Forbidden, MisdirectedRequest, UnsupportedMediaType
@@ -36,8 +36,12 @@ class OriginPolicy:
     Origin, by Sec-Fetch-Site, or by a content type that needs no preflight.
     """
 
-    def __init__(self, allowed_hosts: str, listening_on: str) -> None:
-        """`allowed_hosts`: NAME or NAME:PORT, separated by commas; `*` allows every Host, but no foreign Origin."""
+    def __init__(self, allowed_hosts: str, listening_on: str, origins: Collection[bytes] = ()) -> None:
+        """`allowed_hosts`: NAME or NAME:PORT, separated by commas; `*` allows every Host, but no foreign Origin.
+
+        Pages of `origins` may request changes.
+        """
+        self._origins = origins
         allowed = {entry.strip().lower().encode() for entry in allowed_hosts.split(",")} - {b""}
         self._any_host = b"*" in allowed
         self._allowed = allowed - {b"*"}
@@ -69,13 +73,15 @@ class OriginPolicy:
         if origin is None and site is None:
             return  # not a browser, or one from before 2020, which the content type stops
         if origin is not None:
+            if origin.lower() in self._origins:
+                return
             host = origin.partition(b"://")[2].lower()
             if host in self._allowed or host.rpartition(b":")[0] in self._allowed:
                 return
             if host != headers.get(b"host", b"").lower():
                 raise Forbidden(
                     f"a web page of {origin.decode(errors='replace')[:100]} requests a change; "
-                    "to allow it, add its host to EVERLOOP_ALLOWED_HOSTS"
+                    "to allow it, add its origin to EVERLOOP_CORS_ORIGINS, or its host to EVERLOOP_ALLOWED_HOSTS"
                 )
         if site not in (None, b"same-origin", b"none"):
             raise Forbidden("a web page of another site requests a change (Sec-Fetch-Site)")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
 from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, ErrorKind, FieldError, InputRejected, ServiceError, cut
+from everloop_shared.tracing import current_request_id
 
 log = logging.getLogger(__name__)
 PROBLEM = "application/problem+json"
@@ -85,6 +87,8 @@ def problem(status: int, code: str, title: str, detail: str, errors: list[FieldE
     """Problem details, RFC 9457, with the member `code` and the first field errors; below 64 KB, whatever was sent."""
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code}
     body["detail"] = cut(detail, DETAIL_LENGTH)
+    if request_id := current_request_id():
+        body["request_id"] = request_id
     if errors:
         shortened = [e.shortened() for e in errors[:ERRORS_LIMIT]]
         body["errors"] = [{"field": e.field, "error": e.error} for e in shortened]
@@ -112,6 +116,19 @@ def crash_problem(error: Exception, path: str) -> JSONResponse:
     """The answer to a request whose handler failed; the log has the traceback."""
     log.error("request failed", exc_info=error, extra={"path": path})
     return problem(500, ServiceError.code, ServiceError.title, "the service failed; its log has the reason")
+
+
+def status_problem(status: int, path: str, allowed: Sequence[str]) -> JSONResponse:
+    """The answer to a request for which the framework has no route, by its status."""
+    phrase = HTTPStatus(status).phrase
+    detail = {
+        404: f"there is nothing at {path[:200]}; /docs lists what this service answers",
+        405: f"{path[:200]} answers {', '.join(allowed)}",
+    }.get(status, phrase)
+    response = problem(status, code_of_status(status), phrase, detail)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = ", ".join(allowed)
+    return response
 
 
 def code_of_status(status: int) -> str:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from everloop_shared.http.problems import SECURITY_HEADERS
+from everloop_shared.tracing import current_request_id
 
 EXTENSION = "everloop.request"
 """The ASGI extension under which a connection of this package gives its request."""
+STARTED = "everloop.started"
+"""The key of an ASGI scope for the time of the request's first byte, as of `perf_counter`."""
 _OK = b"HTTP/1.1 200 OK\r\n"
-_SECURITY = b"".join(b"%b: %b\r\n" % header for header in SECURITY_HEADERS)
+_FIXED = b"".join(b"%b: %b\r\n" % header for header in (*SECURITY_HEADERS, (b"vary", b"accept-encoding")))
 
 
-def offer(scope: Any, request: RequestResponseCycle) -> None:
-    """Let the application write the response to this request with `write_ok`."""
-    scope["extensions"] = {EXTENSION: request}
+def offer(scope: Any, request: RequestResponseCycle, started: float) -> None:
+    """Let the application write the response to this request, whose first byte came at `started`, with `write_ok`."""
+    scope["extensions"], scope[STARTED] = {EXTENSION: request}, started
+
+
+def started_at(scope: Scope) -> float:
+    """When the first byte of the request came; now, on a connection of another server."""
+    started: float = scope.get(STARTED) or perf_counter()
+    return started
 
 
 def write_ok(scope: Scope, content_type: bytes, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> bool:
@@ -33,10 +43,16 @@ def write_ok(scope: Scope, content_type: bytes, body: bytes, headers: Sequence[t
     if request.disconnected:
         return True
     defaults = b"".join([b"%b: %b\r\n" % header for header in (*request.default_headers, *headers)])
-    head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (defaults, content_type, len(body))
+    request_id = (current_request_id() or "").encode()
+    head = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n" % (
+        defaults,
+        content_type,
+        len(body),
+        request_id,
+    )
     request.response_started = request.response_complete = True
     request.waiting_for_100_continue = False
-    request.transport.write(b"".join((_OK, head, _SECURITY, b"\r\n", body)))
+    request.transport.write(b"".join((_OK, head, _FIXED, b"\r\n", body)))
     request.message_event.set()
     request.on_response()
     return True

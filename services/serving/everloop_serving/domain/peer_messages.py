@@ -48,7 +48,9 @@ class GetRevision(PeerMessage, frozen=True, array_like=True, tag=True):
 
 
 class GetMetrics(PeerMessage, frozen=True, array_like=True, tag=True):
-    """The worker's metrics in Prometheus's text format."""
+    """The worker's metrics in Prometheus's text format, or as OpenMetrics."""
+
+    as_openmetrics: bool = False
 
 
 AnyPeerMessage = PredictRows | ClaimIds | FindPrediction | GetRevision | GetMetrics
