@@ -77,6 +77,13 @@ class CommandEdge:
         """Authenticate; to be called before the command is read or checked. Raises as `Authenticate`."""
         return Command(await self.authenticate(metadata), self.execute)
 
+    def accept_at_once(self) -> Actor | None:
+        """The actor of a command that nothing has to be awaited for; None where it takes `accept`.
+
+        That is so where nobody authenticates and handlers make their events durable themselves.
+        """
+        return ANONYMOUS if self.authenticate is anonymous and self.execute is stored_by_handler else None
+
 
 def publishing(publish: Callable[[Sequence[Event]], Awaitable[None]]) -> Execute:
     """Publish the events and wait for the acknowledgement of the broker: for services without a database."""

@@ -67,6 +67,11 @@ def valid_traceparent(header: str | None) -> str | None:
     return header if header is not None and _TRACEPARENT.match(header) else None
 
 
+def continued_trace(header: bytes | None) -> str:
+    """The trace context of a request with this header, a new one where it has none that is valid."""
+    return (valid_traceparent(header.decode("latin-1")) if header else None) or new_traceparent()
+
+
 class traced:
     """Run a block under this trace context, and with these fields in its log lines."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -40,10 +41,22 @@ async def answer(name: str, headers: Headers, body: bytes) -> DirectAnswer | Non
     return DirectAnswer(b'{"by":"direct","trace":"%b"}' % (current_traceparent() or "").encode())
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+def answer_at_once(name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
+    """The direct route for what needs nothing to be awaited."""
+    if name == "waits":
+        return None
+    if name == "rejected":
+        raise InputRejected("no good", [FieldError("a.b", "must be a number")])
+    if name in ("declined", "fails") or "x-declined" in headers:
+        return None
+    return DirectAnswer(b'{"by":"direct","trace":"%b"}' % (current_traceparent() or "").encode())
+
+
+@pytest.fixture(params=["at once", "by a task"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that listens on a socket."""
-    endpoint = HttpEndpoint("example", Settings(), router, direct=[DirectRoute("/v1/things/", "/do", answer)])
+    route = DirectRoute("/v1/things/", "/do", answer, answer_at_once if request.param == "at once" else None)
+    endpoint = HttpEndpoint("example", Settings(max_body_bytes=100_000), router, direct=[route])
     service = Service("example", Settings(), endpoints=[endpoint])
     async with run_until_exit(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{endpoint.port}") as http:
         yield http
@@ -106,3 +119,59 @@ async def test_pipelined_requests_and_a_last_one_are_answered_whole(client: http
     expected = 4 if b"close" in more else 5
     assert whole.count(b"HTTP/1.1 200 OK") == whole.count(b'{"by":"direct"') == expected
     assert whole.rstrip().endswith(b"}")
+
+
+async def test_requests_are_answered_in_their_order_whichever_way_each_is_answered(client: httpx.AsyncClient) -> None:
+    names = [b"a", b"waits", b"b", b"declined", b"rejected", b"c"]
+
+    whole = await sent(client, *(request(name) for name in names), LAST)
+
+    answers = [part.partition(b"\r\n\r\n")[2] for part in whole.split(b"HTTP/1.1 ")[1:]]
+    assert [a[:14] for a in answers] == [b'{"by":"direct"'] * 3 + [b'{"by":"framewo', b'{"type":"about'] + [
+        b'{"by":"direct"'
+    ] * 2
+
+
+async def test_a_request_that_arrives_in_pieces_gets_the_same_answer(client: httpx.AsyncClient) -> None:
+    large = request(b"a", body=b" " * 20_000), request(b"declined", body=b" " * 20_000)
+    bytewise = [bytes([byte]) for byte in request(b"a")]
+
+    halves = [half for whole in large for half in (whole[:9_000], whole[9_000:])]
+    whole = await sent(client, *bytewise, *halves, LAST)
+
+    assert [part.split(b"\r\n")[0] for part in whole.split(b"HTTP/1.1 ")[1:]] == [b"200 OK"] * 4
+    assert whole.count(b'{"by":"direct"') == 3
+    assert whole.count(b" " * 20_000) == 1
+
+
+async def test_a_body_above_the_limit_or_in_chunks_is_not_answered_at_once(client: httpx.AsyncClient) -> None:
+    large = await client.post("/v1/things/a/do", content=b" " * 100_001, headers=JSON)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"{"
+        yield b"}"
+
+    chunked = await client.post("/v1/things/a/do", content=parts(), headers=JSON)
+
+    assert (large.status_code, chunked.status_code) == (413, 200)
+
+
+def request(name: bytes, more: bytes = b"", body: bytes = b"{}") -> bytes:
+    """A request with keep-alive, unless `more` headers say otherwise."""
+    head = b"POST /v1/things/%b/do HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n%b" % (name, more)
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+LAST = request(b"a", b"connection: close\r\n")
+
+
+async def sent(client: httpx.AsyncClient, *parts: bytes) -> bytes:
+    """All that one connection answers to these bytes, each sent as a packet of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+    writer.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(0)
+    whole = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return whole

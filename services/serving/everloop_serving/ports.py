@@ -37,7 +37,13 @@ class ServedLoops(Protocol):
 
 
 class Spool(Protocol):
-    """Events that wait on local disk to be published."""
+    """Events that wait on local disk to be published.
+
+    `syncs_each` says whether `synced` has anything to wait for.
+    """
+
+    @property
+    def syncs_each(self) -> bool: ...
 
     def append(self, events: Sequence[Event]) -> None:
         """Store the events, together or not at all: they survive this process.

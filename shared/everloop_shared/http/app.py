@@ -24,12 +24,12 @@ from everloop_shared.settings import Settings
 
 def create_app(
     service: str, settings: Settings, router: APIRouter, health: Health, direct: Sequence[DirectRoute] = ()
-) -> FastAPI:
+) -> GuardedApp:
     """The routes of `router` beside those of every service: /livez /readyz /metrics /docs.
 
     `direct` are the endpoints among them that answer before the framework, where they can.
     """
-    app = _GuardedApp(service, settings, direct)
+    app = GuardedApp(service, settings, direct)
     app.include_router(router)
     _add_health(app, health)
     _add_error_handlers(app)
@@ -41,18 +41,18 @@ def create_app(
     return app
 
 
-class _GuardedApp(FastAPI):
+class GuardedApp(FastAPI):
     """FastAPI with the guard outside of all of it, its responses to crashes included, then the direct routes."""
 
     def __init__(self, service: str, settings: Settings, direct: Sequence[DirectRoute]) -> None:
         super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
         app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
         app = DirectRoutes(app, service, direct) if direct else app
-        self._guarded = RequestGuard(app, service, settings, self.allowed_methods)
+        self.guard = RequestGuard(app, service, settings, self.allowed_methods)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the guard, then a direct route or the framework."""
-        await self._guarded(scope, receive, send)
+        await self.guard(scope, receive, send)
 
     def allowed_methods(self, path: str) -> list[str]:
         """The methods that some route answers at this path."""
@@ -77,7 +77,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
         return Response(text, media_type=content_type(as_openmetrics=openmetrics))
 
 
-def _add_error_handlers(app: _GuardedApp) -> None:
+def _add_error_handlers(app: GuardedApp) -> None:
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
         return service_problem(error, request.url.path)

@@ -45,7 +45,7 @@ class BodyReader:
 
     def __init__(self, max_bytes: int, timeout_s: float, max_total_bytes: int) -> None:
         """At most `max_bytes` per body, `timeout_s` seconds until it is complete, `max_total_bytes` for all."""
-        self._max_bytes, self._max_total_bytes = min(max_bytes, max_total_bytes), max_total_bytes
+        self.max_bytes, self._max_total_bytes = min(max_bytes, max_total_bytes), max_total_bytes
         self._timeout_s = timeout_s
         self._incomplete: dict[RequestBody, float] = {}  # the deadline of each, oldest first
         self._timer: asyncio.TimerHandle | None = None
@@ -56,7 +56,7 @@ class BodyReader:
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit():
             raise BadRequest("content-length is not a number")
-        if len(declared) > 18 or int(declared) > self._max_bytes:
+        if len(declared) > 18 or int(declared) > self.max_bytes:
             raise self._too_large()
         loop = asyncio.get_running_loop()
         body.task = asyncio.current_task()
@@ -86,9 +86,9 @@ class BodyReader:
         """The body without its content encoding, which may make it larger; raises as `decode_body`, or Overloaded."""
         encoded = message.get("body", b"")
         if len(encoded) > DECODED_AT_ONCE_BYTES:
-            plain = await asyncio.to_thread(decode_body, encoded, coding, self._max_bytes)
+            plain = await asyncio.to_thread(decode_body, encoded, coding, self.max_bytes)
         else:
-            plain = decode_body(encoded, coding, self._max_bytes)
+            plain = decode_body(encoded, coding, self.max_bytes)
         self._reserve(body, len(plain) - len(encoded))
         return {**message, "body": plain}
 
@@ -100,7 +100,7 @@ class BodyReader:
     def _reserve(self, body: RequestBody, size: int) -> None:
         body.size += size
         self.bytes_in_memory += size
-        if body.size > self._max_bytes:
+        if body.size > self.max_bytes:
             raise self._too_large()
         while self.bytes_in_memory > self._max_total_bytes:
             oldest = next((b for b in self._incomplete if b.size and b.refusal is None), body)
@@ -121,7 +121,7 @@ class BodyReader:
                 body.abort(RequestTimeout(f"the body took longer than {self._timeout_s:g} s to arrive"))
 
     def _too_large(self) -> ContentTooLarge:
-        return ContentTooLarge(f"the body is over {self._max_bytes:,} bytes; send it in smaller parts")
+        return ContentTooLarge(f"the body is over {self.max_bytes:,} bytes; send it in smaller parts")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -86,14 +86,10 @@ class ConnectionLimiter:
         """Count a request or connection that no route has seen."""
         REFUSED.labels(self._service, status).inc()
 
-    def protocol(self) -> type[asyncio.Protocol]:
-        """The protocol class for uvicorn, which creates one object of it per connection."""
-
-        class ServiceConnection(LimitedConnection):
-            limiter = self
-            max_header_bytes = self.settings.max_header_bytes
-
-        return ServiceConnection
+    def protocol(self, base: type[LimitedConnection] | None = None, **attributes: object) -> type[asyncio.Protocol]:
+        """The protocol class for uvicorn, which creates one object of it per connection, with these attributes."""
+        attributes |= {"limiter": self, "max_header_bytes": self.settings.max_header_bytes}
+        return type("ServiceConnection", (base or LimitedConnection,), attributes)
 
     def _make_room(self, own: dict[LimitedConnection, None], newcomer: LimitedConnection) -> None:
         waiting = [c for c in own if c.phase is not COMPLETE and c is not newcomer]
@@ -109,13 +105,13 @@ class LimitedConnection(HttpToolsProtocol):
 
     limiter: ClassVar[ConnectionLimiter]
     max_header_bytes: ClassVar[int]
-    phase, since, _started = IDLE, 0.0, 0.0
+    phase, since, started = IDLE, 0.0, 0.0
     _address = ""
     _stalled_since: float | None = None
     _unsent_bytes = 0
     _parse_error = (400, "the request is not valid HTTP/1.1, or is ambiguous")
     """Status and reason that are answered if the parser or one of its callbacks raises."""
-    _upgrade_requested = _drains = False
+    drains = _upgrade_requested = False
     _unprocessed_bytes = 0
     """Bytes given to the parser since a request was complete or a part of a body came out of it."""
 
@@ -134,7 +130,7 @@ class LimitedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note when the first byte of a request came."""
         super().on_message_begin()
-        self._started = perf_counter()
+        self.started = perf_counter()
 
     def data_received(self, data: bytes) -> None:
         """Parse the data; refuse what cannot be parsed or exceeds the limit for headers."""
@@ -151,7 +147,7 @@ class LimitedConnection(HttpToolsProtocol):
                 self.refuse(*self._parse_error)
                 return
         if self._unprocessed_bytes > self.max_header_bytes:
-            self._check_progress()
+            self.check_progress()
 
     def on_headers_complete(self) -> None:
         """Start the request; raises if it exceeds a limit, which ends the connection."""
@@ -170,24 +166,32 @@ class LimitedConnection(HttpToolsProtocol):
             return  # data_received parses the request again, without the upgrade
         if self.url[:1] != b"/":
             self._use_absolute_form()
+        self.begin_request()
+
+    def begin_request(self) -> None:
+        """Hand the request to the application; its body follows."""
         super().on_headers_complete()
-        if self._drains:
+        if self.drains:
             self.cycle.keep_alive = False
-        offer(self.scope, self.cycle, self._started)
+        offer(self.scope, self.cycle, self.started)
         self.headers, self.phase = [], BODY  # trailers go into this list, which is not used: the request has its own
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self._upgrade_requested:
             return
-        self._unprocessed_bytes = 0
         cycle = self.cycle
         if cycle.response_complete:
-            self.phase, self.since = IDLE, self.loop.time()
+            self.end_request()
         else:
+            self._unprocessed_bytes = 0
             self.phase = COMPLETE
             cycle.more_body = False
             cycle.message_event.set()
+
+    def end_request(self) -> None:
+        """The request is complete and answered."""
+        self._unprocessed_bytes, self.phase, self.since = 0, IDLE, self.loop.time()
 
     def on_response_complete(self) -> None:
         """As uvicorn's, without its timer per connection: ConnectionLimiter checks all of them once a second."""
@@ -205,7 +209,7 @@ class LimitedConnection(HttpToolsProtocol):
 
         A first timer would come before the read of a request that has arrived, which a close would reset.
         """
-        self._drains = True
+        self.drains = True
         if self.phase in (BODY, COMPLETE):
             super().shutdown()
         else:
@@ -260,7 +264,8 @@ class LimitedConnection(HttpToolsProtocol):
         self._parse_error = (status, detail)
         raise ValueError(detail)
 
-    def _check_progress(self) -> None:
+    def check_progress(self) -> None:
+        """More bytes than headers may have were parsed: refuse them unless they are of a body."""
         if self.phase is BODY and (self.cycle.body or self.cycle.response_complete):
             self._unprocessed_bytes = 0  # the body progresses, or is discarded, within `body_timeout_s`
         else:

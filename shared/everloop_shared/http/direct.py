@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import ServiceError
-from everloop_shared.http.answer_time import ANSWER_TIMES
+from everloop_shared.http.answer_time import ANSWER_TIMES, AnswerTime
 from everloop_shared.http.problems import crash_problem, service_problem
 from everloop_shared.http.whole_answers import MIN_COMPRESSED_BYTES, compress
 from everloop_shared.http.whole_response import started_at, write_ok
@@ -36,11 +36,18 @@ class Answer(Protocol):
         """
 
 
+class ImmediateAnswer(Protocol):
+    """Answers a request as `Answer` does, without waiting for anything."""
+
+    def __call__(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
+        """The answer; None, before anything is changed, leaves the request to `Answer`. Raises as it does."""
+
+
 class Headers(Mapping[str, str]):
     """The headers of a request by name, in lower case, decoded when they are read."""
 
-    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
-        self._raw = dict(raw)
+    def __init__(self, raw: Mapping[bytes, bytes]) -> None:
+        self._raw = raw
 
     def __getitem__(self, name: str) -> str:
         return self._raw[name.encode("latin-1")].decode("latin-1")
@@ -57,11 +64,20 @@ class Headers(Mapping[str, str]):
 
 
 class DirectRoute(NamedTuple):
-    """POST requests to `prefix`, a name without a slash, and `suffix`, which names the endpoint in metrics."""
+    """POST requests to `prefix`, a name without a slash, and `suffix`, which names the endpoint in metrics.
+
+    What `answer_at_once` declines is for `answer`.
+    """
 
     prefix: str
     suffix: str
     answer: Answer
+    answer_at_once: ImmediateAnswer | None = None
+
+
+def answer_time(service: str, route: DirectRoute) -> AnswerTime:
+    """Counts how long the answers of a route take."""
+    return ANSWER_TIMES.of(service, route.suffix.strip("/"))
 
 
 class DirectRoutes:
@@ -76,7 +92,7 @@ class DirectRoutes:
 
     def __init__(self, app: ASGIApp, service: str, routes: Sequence[DirectRoute]) -> None:
         self._app, self._routes = app, routes
-        self._times = {route.suffix: ANSWER_TIMES.of(service, route.suffix.strip("/")) for route in routes}
+        self._times = {route.suffix: answer_time(service, route) for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -97,7 +113,7 @@ class DirectRoutes:
             return
         try:
             name = path[len(route.prefix) : -len(route.suffix)]
-            headers = Headers(scope["headers"])
+            headers = Headers(dict(scope["headers"]))
             answered = await route.answer(name, headers, message.get("body", b""))
         except ServiceError as e:
             await service_problem(e, path)(scope, receive, send)

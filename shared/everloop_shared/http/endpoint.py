@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
-from everloop_shared.http.app import create_app
+from everloop_shared.http.app import GuardedApp, create_app
 from everloop_shared.http.connections import ConnectionLimiter
 from everloop_shared.http.direct import DirectRoute
+from everloop_shared.http.immediate import ImmediateAnswers, ImmediateConnection
 from everloop_shared.settings import Settings
 from everloop_shared.workers import Worker
 
@@ -55,7 +56,7 @@ class HttpEndpoint:
         self._serving: asyncio.Future[None] | None = None
         self.port = 0
 
-    def app(self, health: Health) -> FastAPI:
+    def app(self, health: Health) -> GuardedApp:
         """The ASGI application, with the middleware that every request passes."""
         return create_app(self._service, self._settings, self._router, health, self._direct)
 
@@ -66,10 +67,10 @@ class HttpEndpoint:
         others = [each for each in worker.listeners if each is not listener] if worker else []
         host, self.port = listener.getsockname()[:2]
         log.info("listening", extra={"url": f"http://{host}:{self.port}"})
-        connections = ConnectionLimiter(self._service, self._settings)
+        connections, app = ConnectionLimiter(self._service, self._settings), self.app(health)
         config = uvicorn.Config(
-            self.app(health),
-            http=connections.protocol(),
+            app,
+            http=self._protocol(connections, app),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -98,6 +99,13 @@ class HttpEndpoint:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
+
+    def _protocol(self, connections: ConnectionLimiter, app: GuardedApp) -> type[asyncio.Protocol]:
+        if not self._direct:
+            return connections.protocol()
+        return connections.protocol(
+            ImmediateConnection, answers=ImmediateAnswers(app.guard, self._service, self._direct)
+        )
 
     async def _serve(self, server: _Server, listener: socket.socket, rejoins: Health | None) -> None:
         loop = asyncio.get_running_loop()

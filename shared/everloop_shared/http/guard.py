@@ -23,7 +23,7 @@ from everloop_shared.http.problems import (
 )
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
-from everloop_shared.tracing import new_traceparent, traced, valid_request_id, valid_traceparent
+from everloop_shared.tracing import continued_trace, traced, valid_request_id
 
 log = logging.getLogger(__name__)
 MAX_REQUESTS_IN_PROGRESS = 1000
@@ -43,6 +43,8 @@ _SINGLE_HEADERS = (
     b"sec-fetch-site",
     b"transfer-encoding",
 )
+_LOOKED_AT = frozenset((b"origin", b"sec-fetch-site", b"content-encoding", b"transfer-encoding"))
+"""Headers of requests that do not pass at once: pages in browsers send them, and bodies that are not plain."""
 
 
 class RequestGuard:
@@ -74,8 +76,8 @@ class RequestGuard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        trace = valid_traceparent(headers.get(b"traceparent", b"").decode("latin-1")) or new_traceparent()
-        request_id = _sent_request_id(headers)
+        trace = continued_trace(headers.get(b"traceparent"))
+        request_id = sent_request_id(headers)
         added = self._cross_origin.headers_for(headers.get(b"origin"))
         if added:
             scope["extensions"] = {}  # the one write of `write_ok` has no place for them
@@ -108,6 +110,31 @@ class RequestGuard:
         finally:
             if body is not None:
                 self._bodies.release(body)
+
+    def admit_at_once(
+        self, raw: list[tuple[bytes, bytes]], server: tuple[str, int | None] | None, body_bytes: int
+    ) -> dict[bytes, bytes] | None:
+        """The headers by name of a complete POST request that passes as it is, and is answered with `fixed_headers`.
+
+        Where this is None it may pass all the same, or is refused with the reason, once it comes through the
+        middleware.
+        """
+        headers = dict(raw)
+        if self._in_progress >= self._max_requests or body_bytes > self._bodies.max_bytes:
+            return None
+        if len(headers) != len(raw) or not _LOOKED_AT.isdisjoint(headers) or headers.get(b"accept-encoding") == b"gzip":
+            return None
+        try:
+            self._policy.check_host(headers.get(b"host"), server)
+            self._policy.check_content_type(headers)
+        except ServiceError:
+            return None
+        return headers
+
+    @property
+    def fixed_headers(self) -> HeaderList:
+        """What the answer to a request without an origin carries, beside its request id."""
+        return [*SECURITY_HEADERS, *self._cross_origin.headers_for(None)]
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._in_progress >= self._max_requests and scope["path"] != NOT_LIMITED:
@@ -188,7 +215,8 @@ async def _completed(message: Message) -> Message:
     return message
 
 
-def _sent_request_id(headers: dict[bytes, bytes]) -> str | None:
+def sent_request_id(headers: dict[bytes, bytes]) -> str | None:
+    """The id that the client gave its request; None where there is none that is valid."""
     sent = headers.get(b"x-request-id")
     return None if sent is None else valid_request_id(sent.decode("latin-1"))
 

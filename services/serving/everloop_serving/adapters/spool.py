@@ -55,6 +55,7 @@ class DiskSpool:
     ) -> None:
         self._folder, self._limit, self._segment_bytes, self._event_bytes = folder, limit, segment_bytes, event_bytes
         self._fsync, self._fsync_interval_s = fsync, fsync_interval_s
+        self.syncs_each = fsync == "always"
         self._lock = self._file = self._reader = self._position_file = -1
         self._end = self._next = SpoolPosition(0, 0)
         self._written = self._synced = 0
@@ -101,7 +102,7 @@ class DiskSpool:
 
     async def synced(self) -> None:
         """With `always`, wait until what was appended so far is on the disk; it stays stored where that fails."""
-        if self._fsync == "always":
+        if self.syncs_each:
             try:
                 await self._sync(self._written)
             except OSError as e:

@@ -15,7 +15,6 @@ from everloop_serving.api import answers, open_inference
 from everloop_serving.api.open_inference import Inference
 from everloop_serving.api.timeouts import HEADER, deadline_of
 from everloop_serving.domain.new_predictions import MAX_ROWS
-from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, Command, CommandEdge
@@ -25,6 +24,7 @@ from everloop_shared.tracing import current_traceparent
 
 JSON = b"application/json"
 LINES = NDJSON[0].encode()
+TIMEOUT = HEADER.encode()
 
 
 def direct_routes(
@@ -33,7 +33,7 @@ def direct_routes(
     """The two endpoints that predict."""
     direct = _DirectPredictions(handlers, inference, commands, settings)
     return [
-        DirectRoute("/v1/loops/", "/predict", direct.predict),
+        DirectRoute("/v1/loops/", "/predict", direct.predict, direct.predict_at_once),
         DirectRoute("/v2/models/", "/infer", direct.infer),
     ]
 
@@ -48,21 +48,18 @@ class _DirectPredictions:
     async def predict(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
         """POST /v1/loops/{loop}/predict."""
         command = await self.commands.accept(headers)
-        kind, loop = headers.raw(b"content-type"), self.handlers.loops.get(name)
-        if loop is None:
+        kind = headers.raw(b"content-type")
+        rows = self._read(name, kind, body)
+        return None if rows is None else _answer(kind, body, await self._run(command, name, headers, rows))
+
+    def predict_at_once(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
+        """The same for a request that nothing has to be awaited for."""
+        if self.commands.accept_at_once() is None or headers.raw(TIMEOUT) is not None:
             return None
-        if kind == JSON and body[:1] == b"{" and len(body) <= self.settings.max_event_bytes:
-            if (row := loop.decoder.decode(body)) and self.handlers.has_valid_times((row,)):
-                [prediction] = await self._run(command, name, headers, (row,))
-                return DirectAnswer(answers.encode_one(prediction))
-            return None
-        rows = self._read_rows(loop, kind, body)
-        if not rows or not self.handlers.has_valid_times(rows):
-            return None
-        predictions = await self._run(command, name, headers, rows)
-        if kind == LINES:
-            return DirectAnswer(answers.encode_lines(predictions), LINES)
-        return DirectAnswer(answers.encode_list(predictions))
+        kind = headers.raw(b"content-type")
+        rows = self._read(name, kind, body)
+        predictions = None if rows is None else self.handlers.predict_at_once(name, rows, current_traceparent())
+        return None if predictions is None else _answer(kind, body, predictions)
 
     async def infer(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
         """POST /v2/models/{loop}/infer, or .../{loop}/versions/{version}/infer."""
@@ -71,18 +68,37 @@ class _DirectPredictions:
             return None
         return await self.inference.answer(model, version if versioned else None, headers, body)
 
-    def _read_rows(self, loop: ServedLoop, kind: bytes | None, body: bytes) -> list[Observation] | None:
-        if kind == JSON and body[:1] == b"[":
-            return loop.decoder.decode_list(body, MAX_ROWS)
-        return loop.decoder.decode_lines(body, MAX_ROWS) if kind == LINES else None
+    def _read(self, name: str, kind: bytes | None, body: bytes) -> Sequence[Observation] | None:
+        """The observations of a request; None where the framework's route has to answer."""
+        loop = self.handlers.loops.get(name)
+        if loop is None:
+            return None
+        rows: Sequence[Observation] | None = None
+        if kind == JSON and body[:1] == b"{":
+            if len(body) <= self.settings.max_event_bytes and (row := loop.decoder.decode(body)):
+                rows = (row,)
+        elif kind == JSON and body[:1] == b"[":
+            rows = loop.decoder.decode_list(body, MAX_ROWS)
+        elif kind == LINES:
+            rows = loop.decoder.decode_lines(body, MAX_ROWS)
+        return rows if rows and self.handlers.has_valid_times(rows) else None
 
     async def _run(
         self, command: Command, loop: str, headers: Headers, rows: Sequence[Observation]
     ) -> Sequence[PredictionMade]:
-        timeout, handlers = headers.raw(HEADER.encode()), self.handlers
+        timeout, handlers = headers.raw(TIMEOUT), self.handlers
         deadline = deadline_of(timeout.decode("latin-1"), handlers.predictions.timer()) if timeout is not None else None
 
         async def predict(actor: Actor) -> list[PredictionMade]:
             return await handlers.predict_all(loop, rows, current_traceparent(), deadline)
 
         return await command.run(predict)
+
+
+def _answer(kind: bytes | None, body: bytes, predictions: Sequence[PredictionMade]) -> DirectAnswer:
+    """The answer in the form of the request: one object, a list, or lines."""
+    if kind == LINES:
+        return DirectAnswer(answers.encode_lines(predictions), LINES)
+    if body[:1] == b"{":
+        return DirectAnswer(answers.encode_one(predictions[0]))
+    return DirectAnswer(answers.encode_list(predictions))

@@ -56,6 +56,18 @@ class RoutedRequestHandlers(RequestHandlers):
         request = PredictRows(loop, rows, traceparent, deadline, version)
         return await self._distribute(request, [self._owner(served, row) for row in rows])
 
+    def predict_at_once(
+        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+    ) -> list[PredictionMade] | None:
+        """As for a single process, where all rows and ids belong to this worker."""
+        served = self.require_loop(loop)
+        here = self.peers.number
+        if any(self._owner(served, row) != here for row in rows):
+            return None
+        if served.plan.has_windows and any(row.id is not None for row in rows):
+            return None
+        return super().predict_at_once(loop, rows, traceparent)
+
     async def answer(self, message: AnyPeerMessage) -> Sequence[bytes]:
         """The answer to another worker."""
         match message:

@@ -1,0 +1,146 @@
+"""Requests that are answered while they are read: for those of which there are thousands a second (decision 0168)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import ClassVar, NamedTuple, cast
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from everloop_shared.errors import ServiceError
+from everloop_shared.http.answer_time import AnswerTime
+from everloop_shared.http.connections import BODY, LimitedConnection
+from everloop_shared.http.direct import DirectRoute, Headers, ImmediateAnswer, answer_time
+from everloop_shared.http.guard import RequestGuard, sent_request_id
+from everloop_shared.http.problems import crash_problem, service_problem
+from everloop_shared.http.whole_response import VARIES, header_lines, ok_head, whole_response
+from everloop_shared.tracing import continued_trace, traced
+
+
+class Target(NamedTuple):
+    """What answers a request, the name in its address, and what counts the time of the answer."""
+
+    answer: ImmediateAnswer
+    name: str
+    time: AnswerTime
+
+
+class ImmediateAnswers:
+    """The direct routes that can answer at once, behind the same guard as all requests."""
+
+    def __init__(self, guard: RequestGuard, service: str, routes: Sequence[DirectRoute]) -> None:
+        self.guard = guard
+        self.fixed = header_lines(guard.fixed_headers)
+        self.fixed_ok = self.fixed + header_lines([VARIES])
+        self._routes = [
+            (route.prefix.encode(), route.suffix.encode(), route.answer_at_once, answer_time(service, route))
+            for route in routes
+            if route.answer_at_once is not None
+        ]
+
+    def find(self, url: bytes) -> Target | None:
+        """What answers a POST request to this address; None for the application."""
+        for prefix, suffix, answer, time in self._routes:
+            if url.startswith(prefix) and url.endswith(suffix):
+                return Target(answer, url[len(prefix) : -len(suffix)].decode("latin-1"), time)
+        return None
+
+
+class ImmediateConnection(LimitedConnection):
+    """A connection that answers what it can as soon as the request is complete, without a task or ASGI.
+
+    So it is for a POST request to a direct route that arrives in one piece, with nothing unusual in its headers, while
+    no other request of the connection is in progress. Every other one, and each that the route declines, goes to the
+    application, as if nobody had looked at it.
+    """
+
+    answers: ClassVar[ImmediateAnswers]
+    _target: Target | None = None
+    _body = b""
+
+    def begin_request(self) -> None:
+        """Hold a request that may be answered at once; hand over every other one."""
+        target = self.answers.find(self.url)
+        if target is None or not self._is_usual():
+            super().begin_request()
+        else:
+            self._target, self._body, self.phase = target, b"", BODY
+
+    def data_received(self, data: bytes) -> None:
+        """Read; a request whose body has not arrived yet is handed over."""
+        super().data_received(data)
+        if self._target is not None:
+            self._hand_over()
+
+    def check_progress(self) -> None:
+        """As of a request that is not held."""
+        if self._target is not None:
+            self._hand_over()
+        super().check_progress()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._target is None:
+            super().on_body(body)
+        else:
+            self._body = self._body + body if self._body else body
+
+    def on_message_complete(self) -> None:
+        """Answer a request that is held, or hand it over."""
+        if self._target is not None:
+            if self._answer(self._target):
+                self._target = None
+                self.server_state.total_requests += 1
+                self.end_request()
+                return
+            self._hand_over()
+        super().on_message_complete()
+
+    def _is_usual(self) -> bool:
+        parser = self.parser
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # None before the first request
+        return (
+            (cycle is None or cycle.response_complete)
+            and not self.drains
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+        )
+
+    def _hand_over(self) -> None:
+        body, self._target, self._body = self._body, None, b""
+        super().begin_request()
+        if body:
+            super().on_body(body)
+
+    def _answer(self, target: Target) -> bool:
+        """Whether the request was answered."""
+        headers = self.answers.guard.admit_at_once(self.headers, self.server, len(self._body))
+        if headers is None:
+            return False
+        trace, request_id = continued_trace(headers.get(b"traceparent")), sent_request_id(headers)
+        answer_id = (request_id or trace[3:35]).encode()
+        defaults = self.server_state.default_headers
+        try:
+            with traced(trace, request=request_id) if request_id else traced(trace):
+                answered = target.answer(target.name, Headers(headers), self._body)
+                if answered is None:
+                    return False
+                head = ok_head(answered.content_type, answered.body, (*defaults, *answered.headers))
+                whole = whole_response(head, self.answers.fixed_ok, answer_id, answered.body)
+        except ServiceError as e:
+            whole = self._render(service_problem(e, self.url.decode("latin-1")), answer_id)
+        except Exception as e:  # as the framework does: the client gets an answer, the log the reason
+            whole = self._render(crash_problem(e, self.url.decode("latin-1")), answer_id)
+        self.transport.write(whole)
+        target.time.observe(perf_counter() - self.started)
+        return True
+
+    def _render(self, problem: Response, answer_id: bytes) -> bytes:
+        lines = header_lines((*problem.raw_headers, *self.server_state.default_headers))
+        head = STATUS_LINE[problem.status_code] + lines
+        return whole_response(head, self.answers.fixed, answer_id, bytes(problem.body))
