@@ -118,13 +118,14 @@ class RequestHandlers:
         return predictions
 
     def predict_at_once(
-        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None, version: str | None = None
     ) -> list[PredictionMade] | None:
         """As `predict_all`; None, before anything is changed, where that would have to wait for something."""
         served = self.require_loop(loop)
         if served.loading or self.spool.syncs_each or self.windows.missing(served, [row.entity for row in rows]):
             return None
-        return self._predict_rows(served, rows, {}, traceparent)
+        served.require_version(version)
+        return self._predict_rows(served, rows, {}, traceparent, version)
 
     async def _sync_until(self, deadline: float, predictions: Sequence[PredictionMade]) -> None:
         try:

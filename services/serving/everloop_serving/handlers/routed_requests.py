@@ -57,7 +57,7 @@ class RoutedRequestHandlers(RequestHandlers):
         return await self._distribute(request, [self._owner(served, row) for row in rows])
 
     def predict_at_once(
-        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None, version: str | None = None
     ) -> list[PredictionMade] | None:
         """As for a single process, where all rows and ids belong to this worker."""
         served = self.require_loop(loop)
@@ -66,7 +66,7 @@ class RoutedRequestHandlers(RequestHandlers):
             return None
         if served.plan.has_windows and any(row.id is not None for row in rows):
             return None
-        return super().predict_at_once(loop, rows, traceparent)
+        return super().predict_at_once(loop, rows, traceparent, version)
 
     async def answer(self, message: AnyPeerMessage) -> Sequence[bytes]:
         """The answer to another worker."""
