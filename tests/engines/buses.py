@@ -31,6 +31,7 @@ from everloop_shared.messaging.routes import (
     Consumer,
     Engine,
     Headers,
+    Record,
     Route,
     RouteConsumer,
     Routes,
@@ -87,6 +88,9 @@ class Bus(Protocol):
         """To a topic that is not ours, by its name on the broker."""
 
     async def sent(self, topic: Topic) -> list[dict[str, Any]]: ...
+    async def sent_headers(self, topic: Topic) -> list[dict[str, bytes]]:
+        """The headers of every record on a topic."""
+
     async def committed(self, topic: Topic) -> int:
         """The sum of the service's committed offsets over the partitions."""
 
@@ -135,8 +139,13 @@ class MemoryBus:
         await self.broker.append(name, key, value, headers)
 
     async def sent(self, topic: Topic) -> list[dict[str, Any]]:
-        logs = [self.broker.log(topic.name, p) for p in range(PARTITIONS)]
-        return [json.loads(r.value) for log in logs for r in log if r.value]
+        return [json.loads(r.value) for r in self._records(topic) if r.value]
+
+    async def sent_headers(self, topic: Topic) -> list[dict[str, bytes]]:
+        return [dict(r.headers) for r in self._records(topic)]
+
+    def _records(self, topic: Topic) -> list[Record]:
+        return [r for p in range(PARTITIONS) for r in self.broker.log(topic.name, p)]
 
     async def committed(self, topic: Topic) -> int:
         return await self.committed_raw(topic.name)
@@ -187,15 +196,21 @@ class KafkaBus:
         await self._producer.send_and_wait(name, value, key, headers=list(headers))
 
     async def sent(self, topic: Topic) -> list[dict[str, Any]]:
+        return [json.loads(r.value) for r in await self._records(topic) if r.value]
+
+    async def sent_headers(self, topic: Topic) -> list[dict[str, bytes]]:
+        return [dict(r.headers) for r in await self._records(topic)]
+
+    async def _records(self, topic: Topic) -> list[Any]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka_bootstrap, auto_offset_reset="earliest")
         await consumer.start()
         try:
             partitions = [TopicPartition(self.name(topic), p) for p in range(PARTITIONS)]
             consumer.assign(partitions)
-            ends, records = await consumer.end_offsets(partitions), []
+            ends, records = await consumer.end_offsets(partitions), list[Any]()
             while not all([await consumer.position(tp) >= ends[tp] for tp in partitions]):
                 for polled in (await consumer.getmany(timeout_ms=100)).values():
-                    records += [json.loads(r.value) for r in polled if r.value]
+                    records += polled
             return records
         finally:
             await consumer.stop()

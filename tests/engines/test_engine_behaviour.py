@@ -8,6 +8,7 @@ from collections import defaultdict
 from tests.engines.buses import PARTITIONS, Bus, received, running, send_all, until
 from tests.engines.recording import RecordingHandler, consumer_of, output_ids
 
+from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 
@@ -120,3 +121,15 @@ async def test_outputs_carry_the_trace_of_their_cause(bus: Bus) -> None:
 
 async def _has_outputs(bus: Bus, number: int) -> bool:
     return len(await bus.sent(FeaturesComputed.topic)) >= number
+
+
+async def test_every_event_carries_the_content_type_that_readers_of_cloudevents_expect(bus: Bus) -> None:
+    handler = RecordingHandler()
+    async with running(consumer_of(bus, handler)):
+        await bus.send(EventReceived.topic, b"l/a", b"no event")
+        await send_all(bus, [received(f"{i}") for i in range(3)])
+        await until(lambda: len(handler.seen) == 3)
+
+    headers = await bus.sent_headers(FeaturesComputed.topic)
+    assert headers == [{"content-type": b"application/cloudevents+json; charset=UTF-8"}] * 3
+    assert await bus.sent_headers(DEAD_LETTERS["feature"].topic) == headers[:1]

@@ -15,6 +15,7 @@ from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events
 from everloop_shared.messaging.routes import (
     CATCH_UP_POLL_S,
+    EVENT_HEADERS,
     EncodedEvent,
     Headers,
     KeyedRecord,
@@ -109,7 +110,7 @@ class MemoryEngine:
     async def publish_encoded(self, events: Sequence[EncodedEvent]) -> None:
         """Append at once."""
         for event in events:
-            await self.broker.append(*event)
+            await self.broker.append(*event, EVENT_HEADERS)
 
     async def append(self, topic: Topic, records: Sequence[KeyedRecord]) -> Mapping[int, int]:
         """Append at once."""

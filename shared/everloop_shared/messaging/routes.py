@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from everloop_schemas.envelope import Event, Topic
+from everloop_shared.cloudevents import STRUCTURED
 from everloop_shared.errors import Misconfigured
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -39,6 +40,8 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 Partition = tuple[str, int]
 """A topic's name, as in `Position`, and the number of the partition."""
 Headers = Sequence[tuple[str, bytes]]
+EVENT_HEADERS: Headers = (("content-type", f"{STRUCTURED}; charset=UTF-8".encode()),)
+"""The headers of every event on a topic, from which readers know its form (Kafka binding of CloudEvents, 3.3.1)."""
 EncodedEvent = tuple[str, bytes, bytes]
 """An event ready to be sent: the name of its topic without prefix, its key and its wire form."""
 

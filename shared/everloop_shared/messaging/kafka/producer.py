@@ -24,7 +24,7 @@ from everloop_shared import metrics
 from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
-from everloop_shared.messaging.routes import HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent
+from everloop_shared.messaging.routes import EVENT_HEADERS, HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent, Headers
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,12 +64,11 @@ class ProducerConnection:
             raise
 
     async def send(
-        self, prefix: str, records: Sequence[PlacedRecord]
+        self, prefix: str, records: Sequence[PlacedRecord], headers: Headers
     ) -> dict[asyncio.Future[Any], tuple[tuple[str, int], int]]:
-        """Add all records to the batches of their partitions at once; each future is done at the acks of one batch.
+        """Add all records, with the same headers, to the batches of their partitions at once.
 
-        With each future its topic and partition, and the place of the last record in its batch.
-
+        Each future is done at the acks of one batch; with it come topic, partition, and the place of its last record.
         aiokafka's own `send` makes a future for each record and yields in between, so that the first record leaves
         alone. A batch that is full waits behind the one before, in order.
         """
@@ -82,8 +81,10 @@ class ProducerConnection:
             raise KafkaConnectionError("the producer is closed")
         waiting: dict[asyncio.Future[Any], list[int]] = {}
         last: dict[asyncio.Future[Any], tuple[tuple[str, int], int]] = {}
+        listed = list(headers)  # aiokafka takes no other sequence
         for topic, partition, key, value in records:
-            future, place = _append(batches, TopicPartition(prefix + topic, partition), key, value)
+            tp = TopicPartition(prefix + topic, partition)
+            future, place = _append(batches, tp, key=key, value=value, headers=listed)
             last[future] = (topic, partition), place
             counted = waiting.setdefault(future, [0, 0])
             counted[0] += 1
@@ -153,17 +154,18 @@ class KafkaPublisher:
         started = time.perf_counter()
         for event in events:
             _check_size(event)
-        await self.append([(topic, self._partition_for(key), key, value) for topic, key, value in events])
+        placed = [(topic, self._partition_for(key), key, value) for topic, key, value in events]
+        await self.append(placed, EVENT_HEADERS)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
             for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
-    async def append(self, records: Sequence[PlacedRecord]) -> dict[tuple[str, int], int]:
+    async def append(self, records: Sequence[PlacedRecord], headers: Headers = ()) -> dict[tuple[str, int], int]:
         """Return, once the broker has all of these records in this order, the last offset in each partition."""
         last: dict[tuple[str, int], int] = {}
         for chunk in _chunks(records):
-            last |= await self._deliver(chunk)
+            last |= await self._deliver(chunk, headers)
         return last
 
     def shorten_deadlines(self) -> None:
@@ -181,13 +183,13 @@ class KafkaPublisher:
             await connection.close()
         await asyncio.gather(*self._discarding)
 
-    async def _deliver(self, chunk: Sequence[PlacedRecord]) -> dict[tuple[str, int], int]:
+    async def _deliver(self, chunk: Sequence[PlacedRecord], headers: Headers) -> dict[tuple[str, int], int]:
         connection: ProducerConnection | None = None
         try:
             async with self._before_deadline():
                 connection = await self._open_connection()
                 self._make_room(connection, chunk)
-                last = await self._send(connection, chunk)
+                last = await self._send(connection, chunk, headers)
             self._failure = None
             return last
         except TimeoutError:
@@ -214,8 +216,10 @@ class KafkaPublisher:
             finally:
                 self._deadlines.discard(deadline)
 
-    async def _send(self, connection: ProducerConnection, chunk: Sequence[PlacedRecord]) -> dict[tuple[str, int], int]:
-        acks = await connection.send(self._settings.topic_prefix, chunk)
+    async def _send(
+        self, connection: ProducerConnection, chunk: Sequence[PlacedRecord], headers: Headers
+    ) -> dict[tuple[str, int], int]:
+        acks = await connection.send(self._settings.topic_prefix, chunk, headers)
         metrics.UNACKED.labels(self._service).set(connection.unacked)
         await asyncio.wait(acks)
         return {partition: ack.result().offset + place for ack, (partition, place) in acks.items()}
@@ -285,12 +289,12 @@ def _size(record: PlacedRecord) -> int:
     return len(key) + len(value or b"")
 
 
-def _append(batches: Any, tp: TopicPartition, key: bytes, value: bytes | None) -> tuple[asyncio.Future[Any], int]:
+def _append(batches: Any, tp: TopicPartition, **record: Any) -> tuple[asyncio.Future[Any], int]:
     """Add one record to the last batch of its partition, or to a new one: the future of its ack, and its place."""
     pending = batches._batches.get(tp)
     batch = pending[-1] if pending else batches._append_batch(batches.create_builder(), tp)
-    added = batch._builder.append(timestamp=None, key=key, value=value)
+    added = batch._builder.append(timestamp=None, **record)
     if added is None:
         batch = batches._append_batch(batches.create_builder(), tp)
-        added = batch._builder.append(timestamp=None, key=key, value=value)
+        added = batch._builder.append(timestamp=None, **record)
     return batch.future, added.offset
