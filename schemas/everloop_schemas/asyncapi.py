@@ -10,6 +10,14 @@ from typing import Any
 from everloop_schemas.envelope import FOREVER, Event, Topic
 
 PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+KAFKA_BINDING = "0.5.0"
+CONTENT_TYPE = "application/cloudevents+json"
+KEYS = {
+    "loop": ("The loop's name.", "shop"),
+    "loop/subject": ("The loop's name, a slash, and the subject of the event.", "shop/customer-17"),
+}
+"""What a key is and an example of one, by what a topic is keyed by."""
+_HEADER = {"type": "string", "const": f"{CONTENT_TYPE}; charset=UTF-8"}
 WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
@@ -22,8 +30,16 @@ def build_document(classes: Mapping[str, type[Event]], topics: Mapping[str, Topi
             "version": "1.0.0",
             "description": "Every event on Everloop's topics: CloudEvents 1.0, structured mode, JSON. "
             "A topic's name may carry the prefix of EVERLOOP_TOPIC_PREFIX.",
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
-        "defaultContentType": "application/cloudevents+json",
+        "servers": {
+            "kafka": {
+                "host": "127.0.0.1:9092",
+                "protocol": "kafka",
+                "description": "The cluster that EVERLOOP_KAFKA_BOOTSTRAP names; this is its default.",
+            }
+        },
+        "defaultContentType": CONTENT_TYPE,
         "channels": {name: _build_channel(topic, classes) for name, topic in sorted(topics.items())},
         "operations": {f"send.{name}": _build_operation(topic) for name, topic in sorted(topics.items())},
         "components": {"messages": {name: _build_message(name, cls) for name, cls in sorted(classes.items())}},
@@ -39,7 +55,7 @@ def _build_channel(topic: Topic, classes: Mapping[str, type[Event]]) -> dict[str
         "address": topic.name,
         "description": f"Owned by {topic.owner}; keyed by {topic.keyed_by}.",
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in carried},
-        "bindings": {"kafka": {"topic": topic.name, "topicConfiguration": kept, "bindingVersion": "0.5.0"}},
+        "bindings": {"kafka": {"topic": topic.name, "topicConfiguration": kept, "bindingVersion": KAFKA_BINDING}},
     }
 
 
@@ -57,9 +73,16 @@ def _build_message(name: str, cls: type[Event]) -> dict[str, Any]:
         "name": name,
         "title": cls.__name__,
         "summary": " ".join((cls.__doc__ or "").split()),
-        "contentType": "application/cloudevents+json",
+        "contentType": CONTENT_TYPE,
+        "headers": {"type": "object", "required": ["content-type"], "properties": {"content-type": _HEADER}},
+        "bindings": {"kafka": {"key": _build_key(cls.topic), "bindingVersion": KAFKA_BINDING}},
         "payload": {"schemaFormat": json_schema, "schema": {"$ref": f"{name}.json"}},
     }
+
+
+def _build_key(topic: Topic) -> dict[str, Any]:
+    description, example = KEYS[topic.keyed_by]
+    return {"type": "string", "description": description, "examples": [example]}
 
 
 def to_yaml(data: Mapping[str, Any]) -> str:

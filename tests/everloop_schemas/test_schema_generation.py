@@ -12,6 +12,7 @@ import yaml
 from everloop_schemas import generate
 from everloop_schemas.asyncapi import build_document, to_yaml
 from everloop_schemas.catalogue import CLASSES, TOPICS
+from everloop_shared.messaging.routes import EVENT_HEADERS
 
 
 def test_the_committed_schemas_are_fresh() -> None:
@@ -77,6 +78,19 @@ def test_any_string_survives_the_yaml(text: str) -> None:
     data = {"key": text, "list": [text, {text or "x": 1}], "empty": [], "none": None, "truth": True}
 
     assert yaml.safe_load(to_yaml(data)) == data
+
+
+def test_the_asyncapi_document_names_servers_licence_messages_and_keys() -> None:
+    data = build_document(CLASSES, TOPICS)
+
+    assert data["servers"]["kafka"]["protocol"] == "kafka"
+    assert data["info"]["license"]["name"] == "Apache-2.0"
+    assert all(channel["messages"] for channel in data["channels"].values())
+    for name, cls in CLASSES.items():
+        message = data["components"]["messages"][name]
+        [example] = message["bindings"]["kafka"]["key"]["examples"]
+        assert ("/" in example) == (cls.topic.keyed_by == "loop/subject")
+        assert message["headers"]["properties"]["content-type"]["const"].encode() == dict(EVENT_HEADERS)["content-type"]
 
 
 def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
