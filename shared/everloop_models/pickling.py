@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import pickle
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +13,12 @@ import numpy as np
 from everloop_models.allow_list import Allowed
 from everloop_models.errors import ArtifactCorrupt
 from everloop_models.opcodes import uses
+from everloop_models.slices import give_way, release
 
 _PLAIN_NUMBERS = frozenset(f"{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)) - {"f1"} | {"b1"}
 _TWISTER_WORDS = 624
-OBJECTS_PER_SLICE = 5_000
-"""Objects that are freed before other threads get their turn."""
+LENGTHS_BYTES = 100
+"""Smaller pieces are the lengths of others, which follow at once."""
 
 
 def check(data: bytes, allowed: Allowed) -> None:
@@ -29,8 +29,12 @@ def check(data: bytes, allowed: Allowed) -> None:
 
 
 def unpickled(data: bytes, allowed: Allowed) -> Any:
-    """What is in a pickle that `check` has passed; raises ArtifactCorrupt."""
-    unpickler = _RestrictedUnpickler(data, allowed)
+    """What is in a pickle that `check` has passed; raises ArtifactCorrupt.
+
+    No garbage is collected meanwhile: a collection would walk all objects made so far, and stop every thread.
+    """
+    unpickler, collects = _RestrictedUnpickler(data, allowed), gc.isenabled()
+    gc.disable()
     try:
         return unpickler.load()
     except ArtifactCorrupt:
@@ -38,21 +42,18 @@ def unpickled(data: bytes, allowed: Allowed) -> Any:
     except Exception as e:
         raise ArtifactCorrupt(f"does not unpickle with the installed libraries: {e!r}"[:500]) from e
     finally:
+        if collects:
+            gc.enable()
         unpickler.end()
-        made = gc.get_referents(unpickler)
+        made = gc.get_referents(unpickler)  # at once, with the unpickler, those of a forest would take 60 ms
+        give_way()
         del unpickler
-        _release(made)
-
-
-def _release(made: list[object]) -> None:
-    """Give up references to all objects of a pickle bit by bit: those of a forest, at once, would take 100 ms."""
-    while made:
-        del made[-OBJECTS_PER_SLICE:]
-        time.sleep(0)
+        give_way()
+        release(made)
 
 
 class _YieldingReader:
-    """Reads bytes, and lets other threads run at each read: the unpickler reads 64 KB at a time.
+    """Reads bytes, and lets other threads run at each read: the unpickler reads 64 KB at a time, which takes 2 ms.
 
     In between, the unpickler holds Python's lock: a forest of 20 MB would stop every other thread for a second.
     """
@@ -64,7 +65,8 @@ class _YieldingReader:
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
-        time.sleep(0)
+        if size > LENGTHS_BYTES:
+            give_way()
         return self._bytes.read(size)
 
 

@@ -20,6 +20,7 @@ from everloop_shared.limited_child import HEADER
 
 START_S = 60.0
 ANSWER_BYTES = 16_000_000
+LARGE_BYTES = 100_000
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "EVERLOOP_DATA")
 """The variables of the environment that a child gets: no passwords, no addresses."""
 
@@ -42,7 +43,8 @@ class Limited:
     """A child process for one call at a time; up to `waiting` further calls queue, more are refused (Overloaded).
 
     `memory_bytes` is address space beside what the child has after its start, arguments included; `seconds` is wall
-    clock per call, `cpu_seconds` (0: no limit) what it may compute meanwhile, however busy the machine is. A child that
+    clock per call, `cpu_seconds` (0: no limit) what it may compute meanwhile, however busy the machine is; with a
+    `niceness` other processes come first, as `nice` says. A child that
     exceeds a limit, ends, or whose caller is cancelled is killed, and the next call gets a new one: a fork, in
     milliseconds, of a process per set of `preload` modules that all instances share. They all end with this process,
     however it ends. Linux enforces all limits; elsewhere address space is not limited.
@@ -55,9 +57,10 @@ class Limited:
         memory_bytes: int,
         seconds: float,
         cpu_seconds: float = 0.0,
+        niceness: int = 0,
         waiting: int = 100,
     ) -> None:
-        self._preload = tuple(preload)
+        self._preload, self._limits = tuple(preload), f"{memory_bytes} {cpu_seconds} {niceness}"
         self._memory, self._seconds, self._cpu, self._most = memory_bytes, seconds, cpu_seconds, waiting + 1
         self._turn, self._inside = asyncio.Lock(), 0
         self._child: _Child | None = None
@@ -81,16 +84,16 @@ class Limited:
         self._inside += 1
         try:
             async with self._turn:
-                return _result(await self._ask(pickle.dumps((function.__module__, function.__qualname__, args))))
+                return _result(await self._ask(_request(function, args)))
         finally:
             self._inside -= 1
 
-    async def _ask(self, request: bytes) -> dict[str, Any]:
+    async def _ask(self, request: Sequence[bytes | memoryview]) -> dict[str, Any]:
         child, self._child = self._child, None  # set again after its answer, so that no unfinished child is reused
         if child is not None and child.gone:  # it may have been killed while it was idle
             child.end()
             child = None
-        child = child or await _Child.start(self._preload, self._memory, self._cpu)
+        child = child or await _Child.start(self._preload, self._limits)
         answered = False
         try:
             answer = await asyncio.wait_for(child.ask(request), self._seconds)
@@ -116,10 +119,10 @@ class _Child:
         self._process: int | None = None
 
     @classmethod
-    async def start(cls, preload: tuple[str, ...], memory_bytes: int, cpu_seconds: float) -> _Child:
+    async def start(cls, preload: tuple[str, ...], limits: str) -> _Child:
         ours, theirs = socket.socketpair()
         with theirs:
-            _Forker.of(preload).fork(theirs, f"{memory_bytes} {cpu_seconds}")
+            _Forker.of(preload).fork(theirs, limits)
         child = cls(*await asyncio.open_unix_connection(sock=ours))
         try:
             child._hold((await asyncio.wait_for(child._receive(), START_S))["pid"])
@@ -135,10 +138,10 @@ class _Child:
     def gone(self) -> bool:
         return self._reader.at_eof()
 
-    async def ask(self, request: bytes) -> dict[str, Any]:
-        self._writer.write(HEADER.pack(len(request)))
-        self._writer.write(request)
-        await self._writer.drain()
+    async def ask(self, request: Sequence[bytes | memoryview]) -> dict[str, Any]:
+        for part in request:
+            self._writer.write(part)
+            await self._writer.drain()
         return await self._receive()
 
     async def _receive(self) -> dict[str, Any]:
@@ -201,6 +204,16 @@ class _Forker:
 def _end_forkers() -> None:
     for forker in _Forker.running.values():
         forker.end()
+
+
+def _request(function: Callable[..., Any], args: tuple[Any, ...]) -> list[bytes | memoryview]:
+    """The parts of a request; large bytes are parts as they are, because a copy would hold up all other work here."""
+    large: list[pickle.PickleBuffer] = []
+    shown = [pickle.PickleBuffer(arg) if isinstance(arg, bytes) and len(arg) >= LARGE_BYTES else arg for arg in args]
+    pickled = pickle.dumps(shown, protocol=5, buffer_callback=large.append)
+    parts = [buffer.raw() for buffer in large]
+    head = pickle.dumps((function.__module__, function.__qualname__, pickled, [part.nbytes for part in parts]))
+    return [HEADER.pack(len(head)) + head, *parts]
 
 
 def _environment() -> dict[str, str]:

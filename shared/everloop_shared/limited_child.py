@@ -38,7 +38,8 @@ def main(control: socket.socket, preload: list[str]) -> None:
             return
         if os.fork() == 0:
             control.close()
-            memory_bytes, cpu_s = order.split()
+            memory_bytes, cpu_s, niceness = order.split()
+            os.nice(int(niceness))
             _child(socket.socket(fileno=sockets[0]), int(memory_bytes), float(cpu_s))
         for number in sockets:
             os.close(number)
@@ -96,7 +97,8 @@ def _too_long(*_: object) -> None:
 def _answer(requests: Any, size: int, cpu_s: float) -> bytes:
     """Run the function and encode its result or error as JSON, because the parent must not unpickle from a child."""
     try:
-        module, name, arguments = pickle.loads(_read(requests, size))
+        module, name, pickled, sizes = pickle.loads(_read(requests, [size])[0])
+        arguments = pickle.loads(pickled, buffers=_read(requests, sizes))
         function = getattr(import_module(module), name)
         signal.setitimer(signal.ITIMER_PROF, cpu_s)  # 0: none
         try:
@@ -114,15 +116,18 @@ def _answer(requests: Any, size: int, cpu_s: float) -> bytes:
         return _frame({"failed": traceback.format_exc(limit=-5)[-4000:]})
 
 
-def _read(requests: Any, size: int) -> bytearray:
+def _read(requests: Any, sizes: list[int]) -> list[bytes]:
+    left, parts = sum(sizes), list[bytes]()
     try:
-        body = bytearray(size)
+        for size in sizes:
+            parts.append(requests.read(size))
+            left -= size
     except MemoryError:
-        while size:  # read on, because the sender waits until it is read
-            size -= len(requests.read(min(size, 1_000_000)))
+        parts.clear()
+        while left > 0:  # read on, because the sender waits until it is read
+            left -= len(requests.read(min(left, 1_000_000)))
         raise
-    requests.readinto(body)
-    return body
+    return parts
 
 
 def _frame(answer: dict[str, Any]) -> bytes:

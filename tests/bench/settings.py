@@ -19,7 +19,7 @@ class Settings:
     rest_requests: int = 20_000
     rest_connections: tuple[int, ...] = (1, 32, 256)
     swaps: int = 50
-    swap_rows: int = 3_000
+    swap_rows: int = 600
     swap_mb: float = 20.0
     learner_outcomes: int = 20_000
     loop_observations: int = 10_000

@@ -44,6 +44,8 @@ from everloop_shared.service import Service
 from everloop_shared.workers import Worker
 
 RETRY_FAILED_VERSIONS_S = 30.0
+TRIAL_NICENESS = 5
+"""The first load of a version, in another process, gives way to requests."""
 
 
 def build(
@@ -55,7 +57,9 @@ def build(
     """
     folder, engine = settings.folder_of_worker(worker.number if worker else 0), connect("serving")
     counts, reports, labels = metrics.PrometheusMetrics(), VersionReports(), LabelCountsByLoop(settings.label_bytes)
-    child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
+    child = Limited(
+        preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S, niceness=TRIAL_NICENESS
+    )
     recent = RecentPredictions(settings.recent_predictions, settings.recent_bytes)
     entities = EntityStates(settings.entity_states, settings.entity_bytes)
     loads = _version_loads(settings, folder, child, counts)
