@@ -35,6 +35,7 @@ class Settings:
     soak_rate: int = 200
     soak_s: float = 600.0
     state_entities: int = 1_000_000
+    state_joins: int = 1_000_000
     growth_loops: tuple[int, ...] = (1, 100)
     growth_entities: tuple[int, ...] = (1_000, 100_000)
     growth_history: tuple[int, ...] = (10_000, 100_000)
@@ -70,6 +71,7 @@ QUICK = Settings(
     soak_rate=50,
     soak_s=3.0,
     state_entities=2_000,
+    state_joins=2_000,
     growth_loops=(),
     growth_entities=(50,),
     growth_history=(200,),

@@ -26,6 +26,9 @@ class NoDisk(MemoryStorage):
     def open(self) -> None:
         """Nothing to open."""
 
+    def load(self, many: bool) -> None:
+        """Nothing to prepare."""
+
     def close(self) -> None:
         """Nothing to close."""
 

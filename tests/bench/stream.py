@@ -20,6 +20,7 @@ from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData, Out
 from everloop_schemas.ingest import EventReceived, EventReceivedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState, LoopStateData
+from everloop_schemas.serving import PredictionMade, PredictionMadeData
 
 CSV = Path(__file__).parents[2] / "shared/everloop/examples/electricity/electricity.csv.gz"
 FIELDS = ("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer")
@@ -76,6 +77,24 @@ def vectors(count: int, loops: int = 1, start: int = 0) -> Iterator[Record]:
         )
         loop = name(n % loops)
         yield wire(FeaturesComputed(id=f"f{n}", time=when, subject=data.entity, loop=loop, revision=1, data=data))
+
+
+def prediction(id: str, entity: str, fields: Fields) -> PredictionMade:
+    """What serving answered for an observation."""
+    data = PredictionMadeData(
+        entity=entity,
+        features=_features(fields),
+        prediction=False,
+        probabilities={"true": 0.4, "false": 0.6},
+        version=BASELINE,
+        role="baseline",
+        propensity=1.0,
+        latency_ms=0.1,
+        observed=START,
+        door="stream",
+        fingerprint="0" * 32,
+    )
+    return PredictionMade(id=f"p-{id}", time=START, subject=id, loop=LOOP, revision=1, data=data)
 
 
 def outcomes(count: int, start: int = 0) -> Iterator[OutcomeObserved]:

@@ -24,10 +24,12 @@ class CountedStore(KeyedStore):
         super().__init__("counts")
         self.read = 0
 
-    def restore(self, changes: Iterable[Change], read_to: Mapping[int, LogPosition] | None = None) -> None:
+    def restore(
+        self, changes: Iterable[Change], read_to: Mapping[int, LogPosition] | None = None, left: int = 0
+    ) -> None:
         changes = list(changes)
         self.read += len(changes)
-        super().restore(changes, read_to)
+        super().restore(changes, read_to, left)
 
 
 def counter() -> tuple[Counter, CountedStore]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.types import TP
 
+from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.faust import changelogs
 from everloop_shared.messaging.faust.buffer import RecordBuffer
 from everloop_shared.messaging.faust.delivery import BatchDelivery
 from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.routes import Position, Record
 
-SOURCE, OTHER, CHANGELOG = TP("p.in", 0), TP("p.in", 1), TP("p.changelog", 0)
+SOURCE, OTHER, CHANGELOG, UNKNOWN = TP("p.in", 0), TP("p.in", 1), TP("p.changelog", 0), TP("p.unknown", 0)
 BATCH = 2
 
 
@@ -35,7 +38,7 @@ class Consumer:
     answers: list[dict[TP, list[Any]]] = field(default_factory=list)
     asked: list[set[TP]] = field(default_factory=list)
     flow_active: bool = True
-    active: set[TP] = field(default_factory=lambda: {SOURCE, OTHER, CHANGELOG})
+    active: set[TP] = field(default_factory=lambda: {SOURCE, OTHER, CHANGELOG, UNKNOWN})
     _read_offset: dict[TP, int | None] = field(default_factory=lambda: defaultdict(lambda: None))
     committed: dict[TP, int | None] = field(default_factory=lambda: defaultdict(lambda: None))
 
@@ -61,10 +64,32 @@ class Consumer:
         return found
 
 
-def delivering(*answers: dict[TP, list[Any]]) -> tuple[Consumer, BatchDelivery, RecordBuffer]:
+@dataclass
+class Recovery:
+    """As much of Faust's recovery as the delivery touches: of one partition of a changelog, up to `last`."""
+
+    last: int = -1
+    active_tps: set[TP] = field(default_factory=lambda: {CHANGELOG})
+    active_highwaters: Counter[TP] = field(default_factory=Counter)
+    active_offsets: Counter[TP] = field(default_factory=lambda: Counter({CHANGELOG: -1}))
+    signal_recovery_end: asyncio.Event = field(default_factory=asyncio.Event)
+    _active_events_received_at: dict[TP, float] = field(default_factory=dict)
+    in_recovery: bool = True
+
+    def need_recovery(self) -> bool:
+        return self.active_remaining_total() > 0
+
+    def active_remaining_total(self) -> int:
+        return self.last - self.active_offsets[CHANGELOG]
+
+
+def delivering(
+    *answers: dict[TP, list[Any]], recovery: Recovery | None = None
+) -> tuple[Consumer, BatchDelivery, RecordBuffer]:
     """A consumer that polls these answers, with the topic `in` delivered to an open buffer."""
     consumer, buffer = Consumer(list(answers)), RecordBuffer(BATCH)
-    delivery = BatchDelivery(SimpleNamespace(consumer=consumer), BatchGathering(0, BATCH))
+    app = SimpleNamespace(consumer=consumer, tables=SimpleNamespace(recovery=recovery or Recovery()))
+    delivery = BatchDelivery(app, BatchGathering(0, BATCH))
     delivery.deliver("p.in", "in", buffer)
     delivery.install()
     buffer.open()
@@ -77,12 +102,12 @@ def offsets(buffer: RecordBuffer) -> dict[TP, list[int]]:
 
 
 async def test_records_of_our_topics_are_delivered_and_faust_gets_the_rest() -> None:
-    changes = polled(CHANGELOG, 7)
-    consumer, _, buffer = delivering({SOURCE: polled(SOURCE, 3, 4), CHANGELOG: changes})
+    unknown = polled(UNKNOWN, 7)
+    consumer, _, buffer = delivering({SOURCE: polled(SOURCE, 3, 4), UNKNOWN: unknown})
 
     rest = await consumer.poll()
 
-    assert rest == {CHANGELOG: changes}
+    assert rest == {UNKNOWN: unknown}
     assert buffer.take() == {SOURCE: [Record(Position("in", 0, o, 1, 1), b"k", b"v") for o in (3, 4)]}
 
 
@@ -106,6 +131,75 @@ async def test_what_arrives_for_a_partition_that_was_paused_meanwhile_is_dropped
     assert offsets(buffer) == {SOURCE: [0]}
 
 
+def restoring(delivery: BatchDelivery) -> list[tuple[int, list[int]]]:
+    """The batches of changelog records that are restored from now on: partition and offsets."""
+    restored: list[tuple[int, list[int]]] = []
+    delivery.changelogs.add(CHANGELOG.topic, lambda p, records, _: restored.append((p, [r.offset for r in records])))
+    return restored
+
+
+async def test_records_of_a_changelog_are_restored_by_the_batch_but_those_that_the_state_has() -> None:
+    recovery = Recovery(last=9, active_offsets=Counter({CHANGELOG: 4}))
+    consumer, delivery, _ = delivering({CHANGELOG: polled(CHANGELOG, 4, 5, 8)}, recovery=recovery)
+    restored = restoring(delivery)
+
+    assert await consumer.poll() == {}
+
+    assert restored == [(0, [5, 8])]
+    assert recovery.active_offsets[CHANGELOG] == 8
+    assert consumer.asked == [{SOURCE, OTHER, CHANGELOG, UNKNOWN}]
+
+
+async def test_a_recovery_ends_with_the_poll_that_brings_the_last_record_and_not_before() -> None:
+    recovery = Recovery(last=8)
+    consumer, delivery, _ = delivering(
+        {CHANGELOG: polled(CHANGELOG, 5)}, {CHANGELOG: polled(CHANGELOG, 8)}, recovery=recovery
+    )
+    restoring(delivery)
+    ended = asyncio.ensure_future(recovery.signal_recovery_end.wait())
+    await consumer.poll()
+    await asyncio.sleep(0)
+    assert not ended.done()
+
+    await consumer.poll()
+
+    await asyncio.wait_for(ended, 1)
+    assert not recovery.signal_recovery_end.is_set(), "it would end the next recovery before its time"
+
+
+async def test_when_a_rebalance_comes_while_changelogs_are_restored_the_rest_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changelogs, "CHUNK", 2)
+    recovery = Recovery(last=9)
+    consumer, delivery, _ = delivering({CHANGELOG: polled(CHANGELOG, 0, 1, 2, 3)}, recovery=recovery)
+    restored: list[int] = []
+
+    def restore_and_be_revoked(partition: int, records: Sequence[Any], left: int) -> None:
+        restored.extend(r.offset for r in records)
+        asyncio.get_running_loop().call_soon(recovery.active_offsets.__setitem__, CHANGELOG, -1)
+
+    delivery.changelogs.add(CHANGELOG.topic, restore_and_be_revoked)
+    await consumer.poll()
+
+    assert restored == [0, 1]
+    assert recovery.active_offsets[CHANGELOG] == -1
+
+
+async def test_a_change_that_cannot_be_restored_does_not_count_as_read() -> None:
+    recovery = Recovery(last=9)
+    consumer, delivery, _ = delivering({CHANGELOG: polled(CHANGELOG, 0)}, recovery=recovery)
+
+    def fail(partition: int, records: Sequence[Any], left: int) -> None:
+        raise Unavailable("the disk is full")
+
+    delivery.changelogs.add(CHANGELOG.topic, fail)
+    with pytest.raises(Unavailable):
+        await consumer.poll()
+
+    assert recovery.active_offsets[CHANGELOG] == -1
+
+
 async def test_without_flow_nothing_is_delivered_because_faust_seeks_back() -> None:
     answer = {SOURCE: polled(SOURCE, 0)}
     consumer, _, buffer = delivering(answer)
@@ -125,7 +219,8 @@ async def test_a_poll_leaves_out_partitions_whose_buffer_is_full() -> None:
 
     await consumer.poll()
 
-    assert consumer.asked == [{SOURCE, OTHER, CHANGELOG}, {OTHER, CHANGELOG}, {SOURCE, OTHER, CHANGELOG}]
+    everything = {SOURCE, OTHER, CHANGELOG, UNKNOWN}
+    assert consumer.asked == [everything, everything - {SOURCE}, everything]
 
 
 async def test_no_poll_asks_for_no_partition_which_aiokafka_would_take_for_all() -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from everloop_shared.messaging.keyed import index as keyed_index
 from everloop_shared.messaging.keyed.disk import DiskStorage
 from everloop_shared.messaging.keyed.index import Entry
-from everloop_shared.messaging.keyed.state import StoredValue
 from everloop_shared.messaging.keyed.storage import MemoryStorage, Storage
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker
@@ -27,9 +26,9 @@ class Undone(Exception):
     """What a unit of work is undone by."""
 
 
-def entries(key: str, stored: StoredValue) -> Sequence[Entry]:
+def entries(key: str, value: bytes) -> Sequence[Entry]:
     """A value is the order and the size of its key; the group is what comes before the slash."""
-    order, size = (stored.value or b"").split()
+    order, size = value.split()
     return [Entry("t", key[0], int(order), int(size))]
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from everloop_feature.domain.entity import FINGERPRINT_BYTES, PAGE_IDS, Entity, IdMatch, match_id
+from everloop_feature.domain.entity import FINGERPRINT_BYTES, PAGE_IDS, Entity, EntityUse, IdMatch, match_id
 from everloop_feature.domain.loops import ActiveLoops, loop_of
 from everloop_feature.errors import StateTooLarge
 from everloop_feature.handlers.cleanup import Cleanup
 from everloop_feature.ports import KeyedState, Metrics
 from everloop_shared.messaging.keyed.index import Entry, IndexRule
-from everloop_shared.messaging.keyed.state import StoredValue
 from everloop_shared.messaging.routes import Position
 
 PAGE_PREFIX = "~"
@@ -40,10 +39,10 @@ DEFAULT_LIMITS = EntityLimits()
 def entity_rule(ids_per_entity: int) -> IndexRule:
     """Where entities stand in the index: by their last use, all loops in one group."""
 
-    def entries(key: str, stored: StoredValue) -> Sequence[Entry]:
+    def entries(key: str, value: bytes) -> Sequence[Entry]:
         if key.startswith(PAGE_PREFIX):
             return ()
-        entity, value = Entity.load(stored.value), stored.value or b""
+        entity = EntityUse.load(value)
         pages = min(entity.pages, max(1, ids_per_entity // PAGE_IDS))
         size = len(value) + KEY_BYTES + pages * (PAGE_IDS * FINGERPRINT_BYTES + KEY_BYTES)
         return [Entry(ENTITIES, "", entity.used, size)]

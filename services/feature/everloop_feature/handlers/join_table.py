@@ -10,7 +10,6 @@ from everloop_feature.domain.loops import ActiveLoops, loop_of
 from everloop_feature.handlers.cleanup import Cleanup
 from everloop_feature.ports import KeyedState, Metrics
 from everloop_shared.messaging.keyed.index import Entry, Total
-from everloop_shared.messaging.keyed.state import StoredValue
 from everloop_shared.messaging.routes import Position
 
 EVICTIONS_PER_RECORD = 100
@@ -29,9 +28,9 @@ class JoinLimits:
     unmatched: Total
 
 
-def join_entries(key: str, stored: StoredValue) -> Sequence[Entry]:
+def join_entries(key: str, value: bytes) -> Sequence[Entry]:
     """Where a join stands in the index."""
-    value, entries = stored.value or b"", list[Entry]()
+    entries = list[Entry]()
     join, loop = Join.load(value), loop_of(key)
     due = max(0, join.due_ms)
     if join.prediction:

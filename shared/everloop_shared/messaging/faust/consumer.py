@@ -115,7 +115,7 @@ class FaustConsumer:
         if self._app is None:
             return "not started"
         if not self._recovered().is_set() or self._app.rebalancing:
-            return "recovering keyed state"
+            return f"recovering keyed state: {self._app.tables.recovery.active_remaining_total():,} records to read"
         return next((failure for consumer in self._consumers if (failure := consumer.failure())), None)
 
     def live(self) -> str | None:

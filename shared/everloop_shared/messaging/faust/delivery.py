@@ -1,4 +1,4 @@
-"""Passes what Faust fetches to our buffers by the batch, beside its layers for single messages (decision 0158)."""
+"""Passes what Faust fetches on by the batch, beside its layers for single messages (decisions 0158, 0172)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from faust.types import TP
 
 from everloop_shared.messaging.faust.buffer import RecordBuffer
+from everloop_shared.messaging.faust.changelogs import ChangelogReader
 from everloop_shared.messaging.kafka.poller import records_of
 from everloop_shared.messaging.processing.gathering import BatchGathering
 
@@ -21,7 +22,8 @@ class BatchDelivery:
 
     Faust's own way is a task, an event, a queue and an acknowledgement for each record, which cost as much as handling
     it. Faust still owns the group, the polls, the commits and the recovery; of what it polls it sees only what is not
-    ours, the changelogs. Our records are handled in order within a partition, so that one offset says what is done.
+    ours. Our records are handled in order within a partition, so that one offset says what is done. Those of
+    changelogs go to their reader.
     """
 
     def __init__(self, app: Any, gathering: BatchGathering) -> None:
@@ -29,6 +31,7 @@ class BatchDelivery:
         self._buffers: dict[str, tuple[str, RecordBuffer]] = {}
         self._handled: dict[TP, int] = {}
         self._poll: Any = None
+        self.changelogs = ChangelogReader(app)
 
     def deliver(self, topic: str, name: str, buffer: RecordBuffer) -> None:
         """Deliver the records of `topic`, which is called `name` in positions, to this buffer."""
@@ -65,6 +68,7 @@ class BatchDelivery:
             return {}
         if len(wanted) < len(active):
             timeout = PARTIAL_POLL_S
+        self.changelogs.tell_end()
         polled: Mapping[Any, Sequence[Any]] = await self._poll(wanted, timeout)
         if not polled or not consumer.flow_active:
             return polled  # without flow Faust seeks back to the commits
@@ -72,10 +76,13 @@ class BatchDelivery:
         active = consumer._get_active_partitions()
         rest = {}
         for tp, records in polled.items():
-            if tp.topic not in self._buffers:
+            if self.changelogs.has(tp.topic):
+                await self.changelogs.read(TP(tp.topic, tp.partition), records)
+            elif tp.topic not in self._buffers:
                 rest[tp] = records
             elif tp in active:
                 self._deliver(TP(tp.topic, tp.partition), records)
+        self.changelogs.tell_end()
         return rest
 
     def _is_full_for(self, tp: TP) -> bool:

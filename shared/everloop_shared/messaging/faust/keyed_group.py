@@ -32,6 +32,8 @@ UNCOMMITTED_AFTER_S = 10.0
 QUERY_AGAIN_AFTER_S, QUERY_TIMEOUT_S = 10.0, 2.0
 PROBE_AFTER_S = 2.0
 UNKNOWN_END = 1 << 62
+MANY = 100_000
+"""With so many records of a changelog left to read, the disk is prepared for them."""
 
 
 class KeyedGroupConsumer:
@@ -88,14 +90,14 @@ class KeyedGroupConsumer:
     def attach(self) -> None:
         """Open the state on disk, attach it to the group's store, and the buffer to the topics.
 
-        Faust's own table stays empty: it only gives its recovery our offsets, and us what the recovery reads.
+        Faust's own table stays empty: it only gives its recovery our offsets.
         """
         self._disk.open()
         self._group.store.attach(self._engine, self._disk, self._append)
         self._group.store.set_owned(())
         for topic in self._topics:
             self._delivery.deliver(self._prefix + topic, topic, self._buffer)
-        self._table.data.apply_changelog_batch = self._restore
+        self._delivery.changelogs.add(self._prefix + self._changelog.name, self._restore)
         self._table.data.persisted_offset = self._persisted_offset
         self._table.data.stored_position = self._group.store.position
         self._table.data.forget_partition = self._group.store.forget
@@ -119,15 +121,14 @@ class KeyedGroupConsumer:
         position = self._group.store.position(tp.partition)
         return position.offset if position else None
 
-    def _restore(self, events: Sequence[Any], **_: Any) -> None:
-        """Pass what Faust read of the changelog to the store, which tells old values from new ones."""
-        read_to: dict[int, LogPosition] = {}
-        now_ms = int(time.time() * 1000)
-        for message in (e.message for e in events):
-            at = LogPosition(message.offset, int(message.timestamp * 1000), now_ms)
-            read_to[message.partition] = at.after(read_to.get(message.partition))
+    def _restore(self, partition: int, records: Sequence[Any], left: int) -> None:
+        """Pass what was read of the changelog to the store, which tells old values from new ones."""
+        latest_ms = max(record.timestamp for record in records)
+        read_to = {partition: LogPosition(records[-1].offset, latest_ms, int(time.time() * 1000))}
         try:
-            self._group.store.restore([(e.message.partition, e.key, e.message.value) for e in events], read_to)
+            if left > MANY:
+                self._disk.load(True)
+            self._group.store.restore([(partition, r.key, r.value) for r in records], read_to, left)
         except Exception as e:  # which Faust would only log
             self._fail(e)
             raise
@@ -141,6 +142,7 @@ class KeyedGroupConsumer:
 
     async def _on_recover(self) -> None:
         self._buffer.open()
+        self._disk.load(False)
         self._group.store.finish_restore(self._owned)
         self._group.store.set_owned(self._owned)
         self._time = StreamTime(self._topics)

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import (
+    BlockBasedIndexType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
 
 from everloop_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 FORMAT = "1"
 FORMAT_ROW = b"!format"
-BLOCK_CACHE_BYTES = 64_000_000
+BLOCK_CACHE_BYTES = 128_000_000
 """Blocks, their indexes and their filters, of all databases of the process together."""
 WRITE_BUFFER_BYTES = 16_000_000
 MAX_WAL_BYTES = 64_000_000
 OPEN_FILES = 256
+COMPACTION = {  # for a state that is read and written, and for one that is only loaded
+    False: {
+        "level0_file_num_compaction_trigger": "4",
+        "level0_slowdown_writes_trigger": "20",
+        "level0_stop_writes_trigger": "36",
+    },
+    True: {
+        "level0_file_num_compaction_trigger": "40",
+        "level0_slowdown_writes_trigger": "80",
+        "level0_stop_writes_trigger": "120",
+    },
+}
 CORRUPT = "CORRUPT"
 """A file of this name says that the folder is to be deleted at the next start."""
 SIGNS_OF_CORRUPTION = ("corruption", "invalid argument", "not implemented", "no such file")
@@ -40,6 +61,7 @@ class DiskStorage:
         self._folder, self._format = folder, f"{FORMAT} {layout}".encode()
         self._database: Rdict | None = None
         self._written = 0
+        self._loads = False
         self.failure: str | None = None
         self.corrupt = False
 
@@ -70,6 +92,15 @@ class DiskStorage:
             with suppress(Exception):  # what it could not write; it is closed all the same
                 database.close()
 
+    def load(self, many: bool) -> None:
+        """Whether very much is about to be written, and little read: then it is sorted in ten times larger pieces.
+
+        In small ones, what was written before would be read and written again a dozen times.
+        """
+        if many != self._loads and self._database is not None:
+            self._loads = many
+            self._database.set_options(COMPACTION[many])
+
     def probe(self) -> None:
         """Write something, to see whether that works again; raises Unavailable where it does not."""
         self.write({FORMAT_ROW: self._format})
@@ -82,6 +113,14 @@ class DiskStorage:
         except Exception as e:
             raise self._failed("read", e) from e
         return value
+
+    def get_many(self, names: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The values."""
+        database = self._opened()
+        try:
+            return list(database.get(list(names)) or ())
+        except Exception as e:
+            raise self._failed("read", e) from e
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The rows as of now."""
@@ -135,7 +174,7 @@ class DiskStorage:
         return self._use(database)
 
     def _use(self, database: Rdict) -> Rdict:
-        self._database = database
+        self._database, self._loads = database, False
         self._written = database.latest_sequence_number()
         return database
 
@@ -176,6 +215,10 @@ def _options() -> Options:
     blocks.set_bloom_filter(10, False)
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # One read takes 4 kB of index and filter into the cache, not those of the whole file, a hundred times as much.
+    blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)

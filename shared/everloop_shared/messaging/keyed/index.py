@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -35,8 +36,10 @@ class Total(NamedTuple):
         return Total(self.keys + other.keys, self.size + other.size)
 
 
-IndexRule = Callable[[str, StoredValue], Sequence[Entry]]
+IndexRule = Callable[[str, bytes], Sequence[Entry]]
 """The entries of a key, from its value alone: so the index is the same whether it was kept or is built again."""
+Restored = tuple[int, bytes, bytes | None, bytes | None]
+"""Partition and encoded key, the value that was stored, and the one that takes its place."""
 _Group = tuple[int, str, str]
 
 
@@ -78,7 +81,7 @@ class KeyIndex:
             self._count(partition, entry, 1)
 
     def _entries(self, key: str, stored: StoredValue | None) -> Sequence[Entry]:
-        return self.rule(key, stored) if self.rule and stored and stored.value is not None else ()
+        return self.rule(key, stored.value) if self.rule and stored and stored.value is not None else ()
 
     def _count(self, partition: int, entry: Entry, by: int) -> None:
         group, change = (partition, entry.table, entry.group), Total(by, by * entry.size)
@@ -92,8 +95,7 @@ class KeyIndex:
 
         def undo() -> None:
             self._after, self._change = after, change
-            for cache in (self._sums, self._ahead, self._read_to):
-                cache.clear()
+            self.forget_reads()
 
         return undo
 
@@ -104,13 +106,39 @@ class KeyIndex:
             before, key = self._before[place], place[1].encode()
             rows |= {_row(place[0], e) + key: None for e in before if e not in after}
             rows |= {_row(place[0], e) + key: b"" for e in after if e not in before}
-        for partition, table, group in self._change:
-            total = self._total(partition, table, group)
-            rows[_total_row(partition, table, group)] = b"%d %d" % total if total.keys else None
-        return rows
+        return rows | self._total_rows()
+
+    def _total_rows(self) -> dict[bytes, bytes | None]:
+        totals = {group: self._total(*group) for group in self._change}
+        return {_total_row(*group): b"%d %d" % total if total.keys else None for group, total in totals.items()}
+
+    def rows_between(self, changes: Iterable[Restored]) -> dict[bytes, bytes | None]:
+        """The rows to write where what is stored is replaced by what was read of the changelog.
+
+        It does for many keys what `stage` and `rows` do, but cannot be undone by a savepoint.
+        """
+        rows: dict[bytes, bytes | None] = {}
+        if self.rule is None:
+            return rows
+        counts: dict[_Group, list[int]] = {}
+        for partition, suffix, before, after in changes:
+            key = suffix.decode()
+            for value, row, by in ((before, None, -1), (after, b"", 1)):
+                if value is None:
+                    continue
+                for table, name, order, size in self.rule(key, value):
+                    group = partition, table, name
+                    count = counts.get(group)
+                    if count is None:
+                        count = counts[group] = [0, 0]
+                    count[0] += by
+                    count[1] += by * size
+                    rows[_group(*group) + order.to_bytes(8) + suffix] = row
+        self._change = {group: Total(*count) for group, count in counts.items()}
+        return rows | self._total_rows()
 
     def commit(self) -> None:
-        """What is staged has been written."""
+        """What the rows are of has been written."""
         for place, after in self._after.items():
             for entry in after:
                 group = place[0], entry.table, entry.group
@@ -123,7 +151,12 @@ class KeyIndex:
     def reset(self) -> None:
         """What is staged is dropped, and everything else is read again."""
         self._forget_stage()
-        for cache in (self._totals, self._sums, self._ahead, self._read_to):
+        self._totals.clear()
+        self.forget_reads()
+
+    def forget_reads(self) -> None:
+        """Others than units of work have written: what was read ahead is read again."""
+        for cache in (self._sums, self._ahead, self._read_to):
             cache.clear()
 
     def _forget_stage(self) -> None:
@@ -212,6 +245,7 @@ def index_ranges(partition: int) -> tuple[bytes, bytes]:
     return ROW % partition, TOTAL % partition
 
 
+@lru_cache(maxsize=1024)
 def _group(partition: int, table: str, group: str) -> bytes:
     return ROW % partition + f"{table}\0{group}\0".encode()
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from everloop_shared.messaging.keyed.batch_order import TopicOrder
 from everloop_shared.messaging.keyed.index import IndexRule, KeyIndex, index_ranges
-from everloop_shared.messaging.keyed.state import LogPosition, StoredValue, key_of, storage_key
+from everloop_shared.messaging.keyed.restored_names import RestoredNames
+from everloop_shared.messaging.keyed.state import (
+    Change,
+    LogPosition,
+    StoredValue,
+    is_older,
+    key_of,
+    storage_key,
+    value_of,
+)
 from everloop_shared.messaging.keyed.storage import MemoryStorage, Storage
 
 APPLIED, ORDER = "", "\n"
 """Two keys per partition are the store's own: up to which offsets records of deleted keys were applied, and in which
 order the topics of the last batch were handled."""
+OWN_KEYS = frozenset((APPLIED.encode(), ORDER.encode()))
 POSITION = b"#o|%d"
 """The name of the row that says up to where the changelog of a partition is in the storage."""
 
@@ -26,10 +36,12 @@ class LogCopy:
         self.index.attach(self.storage)
         self._positions: dict[int, LogPosition | None] = {}
         self._unsure: set[int] = set()
+        self._names: dict[int, RestoredNames | None] = {}
 
     def attach(self, storage: Storage) -> None:
         """Use this storage."""
         self.storage = storage
+        self._names.clear()
         self._positions.clear()
         self.index.attach(storage)
 
@@ -45,6 +57,7 @@ class LogCopy:
         self.storage.write({POSITION % partition: None})
         for start in (b"%d|" % partition, *index_ranges(partition)):
             self.storage.delete_range(start, start + b"\xff")
+        self._names.pop(partition, None)
         self._positions.clear()
         self.index.reset()
 
@@ -55,6 +68,7 @@ class LogCopy:
     def trust(self) -> None:
         """The changelog was read to its end."""
         self._unsure.clear()
+        self._names.clear()
 
     def continues(self, partition: int, before: int) -> bool:
         """Whether what follows offset `before` continues this copy: no record of another replica lies in between.
@@ -75,6 +89,38 @@ class LogCopy:
             self.doubt(positions)
             raise
         self._positions |= positions
+
+    def restore(self, changes: Iterable[Change], read_to: Mapping[int, LogPosition], left: int) -> None:
+        """Apply changes read from the changelog: the newest value per key, which is not always the last one there.
+
+        A write whose ack did not come in time may reach the log after later writes. `read_to` are the positions of the
+        last changes, and `left` is how many more there are in their partition, at most.
+        """
+        changes = list(changes)
+        places = {name: partition for partition, name, _ in changes}
+        stored = self._stored(places, left)
+        newest = dict(stored)
+        for _, name, raw in changes:
+            known = newest[name]
+            if raw is None or known is None or not is_older(raw, known):
+                newest[name] = raw
+        changed = {name: raw for name, raw in newest.items() if raw != stored[name]}
+        index_rows = self.index.rows_between(
+            (places[name], key, value_of(stored[name]), value_of(raw))
+            for name, raw in changed.items()
+            if (key := name.partition(b"|")[2]) not in OWN_KEYS
+        )
+        self.write(changed | index_rows, read_to)
+        self.index.commit()
+        self.index.forget_reads()
+
+    def _stored(self, places: Mapping[bytes, int], left: int) -> dict[bytes, bytes | None]:
+        """What is stored under these names, by partition; where nothing was before, new names are not asked for."""
+        for partition in set(places.values()) - self._names.keys():
+            is_empty = next(iter(self.storage.scan(b"%d|" % partition, b"%d|\xff" % partition)), None) is None
+            self._names[partition] = RestoredNames(left + len(places)) if is_empty else None
+        known = [name for name, p in places.items() if (names := self._names[p]) is None or names.add(name)]
+        return dict.fromkeys(places) | dict(zip(known, self.storage.get_many(known), strict=True))
 
     def get(self, partition: int, key: str) -> StoredValue | None:
         """What is stored of a key."""

@@ -62,10 +62,22 @@ class StoredValue:
         head, separator, value = raw.partition(b"\n")
         return cls(from_json(head), value if separator else None)
 
-    def is_older_than(self, other: StoredValue) -> bool:
-        """Whether the other contains the effect of all records that this one does, and of more."""
-        known = other.offsets
-        return self.offsets != known and all(known.get(t, -1) >= offset for t, offset in self.offsets.items())
+
+def is_older(raw: bytes, known: bytes) -> bool:
+    """Whether stored bytes, `known`, contain the effect of all records that other ones do, and of more."""
+    head, known_head = raw.partition(b"\n")[0], known.partition(b"\n")[0]
+    if head == known_head:
+        return False
+    offsets, known_offsets = from_json(head), from_json(known_head)
+    return offsets != known_offsets and all(known_offsets.get(t, -1) >= offset for t, offset in offsets.items())
+
+
+def value_of(raw: bytes | None) -> bytes | None:
+    """The value in stored bytes, None once it was deleted."""
+    if raw is None:
+        return None
+    _, separator, value = raw.partition(b"\n")
+    return value if separator else None
 
 
 def storage_key(partition: int, key: str) -> bytes:

@@ -19,7 +19,6 @@ from everloop_shared.messaging.keyed.state import (
     Changelog,
     LogPosition,
     StoredValue,
-    key_of,
     storage_key,
 )
 from everloop_shared.messaging.keyed.storage import Storage
@@ -79,29 +78,19 @@ class KeyedStore:
 
     # for engines: recovery
 
-    def restore(self, changes: Iterable[Change], read_to: Mapping[int, LogPosition] | None = None) -> None:
-        """Apply changes read from the changelog: the newest value per key, which is not always the last one there.
+    def restore(
+        self, changes: Iterable[Change], read_to: Mapping[int, LogPosition] | None = None, left: int = 0
+    ) -> None:
+        """Apply changes read from the changelog, in its order; `read_to` are the positions of the last of them.
 
-        A write whose ack did not come in time may reach the log after later writes. `read_to` are the positions of the
-        last changes.
+        `left` is how many more there are in their partition, at most.
         """
-        rows: dict[bytes, bytes | None] = {}
         self._undo()  # of a unit of work that was abandoned
         try:
-            for partition, name, raw in changes:
-                key, new = key_of(name), StoredValue.decode(raw) if raw is not None else None
-                known = self._entry(key, partition)
-                if new is None or known is None or not new.is_older_than(known):
-                    self._stage(partition, key, known, new)
-                    self._read[partition, key] = new
-                    rows[name] = raw
-            self._copy.write(rows | self.index.rows(), read_to or {})
-            self.index.commit()
+            self._copy.restore(changes, read_to or {}, left)
         except BaseException:
             self.index.reset()
             raise
-        finally:
-            self._read.clear()
 
     def finish_restore(self, partitions: Collection[int]) -> None:
         """The changelog is read to its end, and these partitions are ours: drop what is left of the session before."""
