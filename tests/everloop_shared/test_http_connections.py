@@ -236,7 +236,7 @@ async def test_incomplete_requests_of_the_same_address_keep_nobody_out(start_ser
 async def test_incomplete_bodies_do_not_count_as_requests_in_progress(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("everloop_shared.http.guard.RequestGuard.__init__.__defaults__", (2,))
+    monkeypatch.setattr("everloop_shared.http.guard.RequestGuard.__init__.__kwdefaults__", {"max_requests": 2})
     async with start_service() as service:
         links = [await service.connect(POST + b"Content-Length: 100\r\n\r\n{") for _ in range(10)]
 

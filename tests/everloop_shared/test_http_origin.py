@@ -95,7 +95,7 @@ def test_a_foreign_host_is_refused_by_every_route(apps: dict[str, FastAPI], host
         ({"content-type": "multipart/form-data; boundary=x"}, 415),
         ({"content-type": ""}, 415),
         ({"content-type": "application/json, text/plain"}, 415),
-        ({}, 415),
+        ({"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:52.0)"}, 415),
     ],
 )
 def test_what_a_foreign_page_can_send_changes_nothing(
@@ -104,6 +104,12 @@ def test_what_a_foreign_page_can_send_changes_nothing(
     answers = statuses(apps, headers)
 
     assert set(answers.values()) == {status}, answers
+
+
+def test_only_inference_requests_need_no_content_type(apps: dict[str, FastAPI]) -> None:
+    answers = {operation: status for operation, status in statuses(apps, {}).items() if status != 415}
+
+    assert {operation.rpartition("/")[2] for operation in answers} == {"infer"}
 
 
 @pytest.mark.parametrize(

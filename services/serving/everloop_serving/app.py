@@ -25,6 +25,7 @@ from everloop_serving.adapters.prediction_history import TopicPredictionHistory
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.adapters.version_loads import LoadRetries, VersionLoads
 from everloop_serving.api import routes_of, worker_metrics
+from everloop_serving.api.open_inference import CONVENTIONS
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import LabelCountsByLoop
 from everloop_serving.domain.peer_messages import AnyPeerMessage, GetMetrics
@@ -115,7 +116,7 @@ def build(
     service = Service(
         name="serving",
         settings=settings,
-        endpoints=[HttpEndpoint("serving", settings, api, worker, direct)],
+        endpoints=[HttpEndpoint("serving", settings, api, worker, direct, CONVENTIONS)],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
         resources=[
             child,

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import FieldError, InputRejected, ServiceError
+from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute, DirectRoutes
 from everloop_shared.http.exposition import content_type, own_metrics, prefers_openmetrics
 from everloop_shared.http.guard import RequestGuard
@@ -23,13 +24,18 @@ from everloop_shared.settings import Settings
 
 
 def create_app(
-    service: str, settings: Settings, router: APIRouter, health: Health, direct: Sequence[DirectRoute] = ()
+    service: str,
+    settings: Settings,
+    router: APIRouter,
+    health: Health,
+    direct: Sequence[DirectRoute] = (),
+    conventions: Conventions | None = None,
 ) -> GuardedApp:
     """The routes of `router` beside those of every service: /livez /readyz /metrics /docs.
 
     `direct` are the endpoints among them that answer before the framework, where they can.
     """
-    app = GuardedApp(service, settings, direct)
+    app = GuardedApp(service, settings, direct, conventions)
     app.include_router(router)
     _add_health(app, health)
     _add_error_handlers(app)
@@ -44,11 +50,13 @@ def create_app(
 class GuardedApp(FastAPI):
     """FastAPI with the guard outside of all of it, its responses to crashes included, then the direct routes."""
 
-    def __init__(self, service: str, settings: Settings, direct: Sequence[DirectRoute]) -> None:
+    def __init__(
+        self, service: str, settings: Settings, direct: Sequence[DirectRoute], conventions: Conventions | None
+    ) -> None:
         super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
         app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
         app = DirectRoutes(app, service, direct) if direct else app
-        self.guard = RequestGuard(app, service, settings, self.allowed_methods)
+        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the guard, then a direct route or the framework."""

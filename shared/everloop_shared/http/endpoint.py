@@ -16,6 +16,7 @@ from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http.app import GuardedApp, create_app
 from everloop_shared.http.connections import ConnectionLimiter
+from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute
 from everloop_shared.http.immediate import ImmediateAnswers, ImmediateConnection
 from everloop_shared.settings import Settings
@@ -37,7 +38,8 @@ TAKE_OVER_EVERY_S = 0.05
 class HttpEndpoint:
     """Serves the routes of `router` beside health, metrics and documentation; see `Endpoint`.
 
-    `direct` are those of its endpoints that answer before the framework, where they can.
+    `direct` are those of its endpoints that answer before the framework, where they can, and `conventions` those of a
+    standard protocol that some of them follow.
     """
 
     name = "http"
@@ -49,16 +51,17 @@ class HttpEndpoint:
         router: APIRouter,
         worker: Worker | None = None,
         direct: Sequence[DirectRoute] = (),
+        conventions: Conventions | None = None,
     ) -> None:
         self._service, self._settings, self._router, self._direct = service, settings, router, direct
-        self._worker = worker
+        self._worker, self._conventions = worker, conventions
         self._server: _Server | None = None
         self._serving: asyncio.Future[None] | None = None
         self.port = 0
 
     def app(self, health: Health) -> GuardedApp:
         """The ASGI application, with the middleware that every request passes."""
-        return create_app(self._service, self._settings, self._router, health, self._direct)
+        return create_app(self._service, self._settings, self._router, health, self._direct, self._conventions)
 
     async def start(self, health: Health) -> None:
         """Listen on the address of the settings; raises Misconfigured if it cannot be used."""

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import Overloaded, ServiceError, Unavailable
 from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody
+from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.cors import CrossOrigin, HeaderList
 from everloop_shared.http.methods import AllowedMethods
 from everloop_shared.http.origin import SAFE_METHODS, OriginPolicy
@@ -60,9 +61,11 @@ class RequestGuard:
         service: str,
         settings: Settings,
         allowed: AllowedMethods,
+        conventions: Conventions | None = None,
+        *,
         max_requests: int = MAX_REQUESTS_IN_PROGRESS,
     ) -> None:
-        self._app, self._allowed = app, allowed
+        self._app, self._allowed, self._conventions = app, allowed, conventions
         self._service = service
         self._max_requests = max_requests
         self._in_progress = 0
@@ -112,7 +115,7 @@ class RequestGuard:
                 self._bodies.release(body)
 
     def admit_at_once(
-        self, raw: list[tuple[bytes, bytes]], server: tuple[str, int | None] | None, body_bytes: int
+        self, url: str, raw: list[tuple[bytes, bytes]], server: tuple[str, int | None] | None, body_bytes: int
     ) -> dict[bytes, bytes] | None:
         """The headers by name of a complete POST request that passes as it is, and is answered with `fixed_headers`.
 
@@ -126,10 +129,16 @@ class RequestGuard:
             return None
         try:
             self._policy.check_host(headers.get(b"host"), server)
-            self._policy.check_content_type(headers)
+            conventions = self.conventions_at(url)
+            if conventions is None or not conventions.reads(headers):
+                self._policy.check_content_type(headers)
         except ServiceError:
             return None
         return headers
+
+    def conventions_at(self, url: str) -> Conventions | None:
+        """The conventions of the endpoint at this address, where it has some of its own."""
+        return self._conventions if self._conventions and self._conventions.covers(url) else None
 
     @property
     def fixed_headers(self) -> HeaderList:
@@ -148,6 +157,7 @@ class RequestGuard:
     def _check(self, headers: dict[bytes, bytes], scope: Scope) -> None:
         """Raises a ServiceError if the request is malformed or not allowed."""
         raw = scope["headers"]
+        conventions = self._conventions if self._conventions and self._conventions.apply(scope) else None
         if len(headers) != len(raw) and (name := _repeated_header(raw)):
             raise BadRequest(f"the header {name.decode()} is given more than once")
         self._policy.check_host(headers.get(b"host"), scope["server"])
@@ -156,7 +166,8 @@ class RequestGuard:
             scope["path"] = scope["path"][:-1]  # a trailing slash means the same; one that is part of a name is %2F
         if scope["method"] not in SAFE_METHODS:
             self._policy.check_origin(headers)
-            self._check_content_type(headers, scope)
+            if conventions is None or not conventions.reads(headers):
+                self._check_content_type(headers, scope)
         if b"transfer-encoding" in headers and headers[b"transfer-encoding"].lower() != b"chunked":
             raise BadRequest("the only transfer-encoding that is read is chunked")
         if scope["http_version"] not in HTTP_VERSIONS:

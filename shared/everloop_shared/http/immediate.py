@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import ClassVar, NamedTuple, cast
 
-from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from everloop_shared.errors import ServiceError
@@ -14,7 +13,7 @@ from everloop_shared.http.answer_time import AnswerTime
 from everloop_shared.http.connections import BODY, LimitedConnection
 from everloop_shared.http.direct import DirectRoute, Headers, ImmediateAnswer, answer_time
 from everloop_shared.http.guard import RequestGuard, sent_request_id
-from everloop_shared.http.problems import crash_problem, service_problem
+from everloop_shared.http.problems import ProblemResponse, crash_problem, service_problem
 from everloop_shared.http.whole_response import VARIES, header_lines, ok_head, whole_response
 from everloop_shared.tracing import continued_trace, traced
 
@@ -119,7 +118,8 @@ class ImmediateConnection(LimitedConnection):
 
     def _answer(self, target: Target) -> bool:
         """Whether the request was answered."""
-        headers = self.answers.guard.admit_at_once(self.headers, self.server, len(self._body))
+        url = self.url.decode("latin-1")
+        headers = self.answers.guard.admit_at_once(url, self.headers, self.server, len(self._body))
         if headers is None:
             return False
         trace, request_id = continued_trace(headers.get(b"traceparent")), sent_request_id(headers)
@@ -133,14 +133,16 @@ class ImmediateConnection(LimitedConnection):
                 head = ok_head(answered.content_type, answered.body, (*defaults, *answered.headers))
                 whole = whole_response(head, self.answers.fixed_ok, answer_id, answered.body)
         except ServiceError as e:
-            whole = self._render(service_problem(e, self.url.decode("latin-1")), answer_id)
+            whole = self._render(service_problem(e, url), url, answer_id)
         except Exception as e:  # as the framework does: the client gets an answer, the log the reason
-            whole = self._render(crash_problem(e, self.url.decode("latin-1")), answer_id)
+            whole = self._render(crash_problem(e, url), url, answer_id)
         self.transport.write(whole)
         target.time.observe(perf_counter() - self.started)
         return True
 
-    def _render(self, problem: Response, answer_id: bytes) -> bytes:
+    def _render(self, problem: ProblemResponse, url: str, answer_id: bytes) -> bytes:
+        if conventions := self.answers.guard.conventions_at(url):
+            problem.become_plain(conventions.error_member)
         lines = header_lines((*problem.raw_headers, *self.server_state.default_headers))
         head = STATUS_LINE[problem.status_code] + lines
         return whole_response(head, self.answers.fixed, answer_id, bytes(problem.body))

@@ -10,8 +10,10 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, ErrorKind, FieldError, InputRejected, ServiceError, cut
+from everloop_shared.http.conventions import ERROR_MEMBER
 from everloop_shared.tracing import current_request_id
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,28 @@ class UnsupportedEncoding(UnsupportedMediaType):
     accepted = "gzip, deflate"
 
 
-def problem(status: int, code: str, title: str, detail: str, errors: list[FieldError] | None = None) -> JSONResponse:
+class ProblemResponse(JSONResponse):
+    """Problem details, or where the client expects another form (`Conventions`) the same members as plain JSON."""
+
+    media_type = PROBLEM
+
+    def __init__(self, details: dict[str, Any], status: int) -> None:
+        super().__init__(details, status)
+        self._details = details
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it in the form that the client expects."""
+        if member := scope.get(ERROR_MEMBER):
+            self.become_plain(member)
+        await super().__call__(scope, receive, send)
+
+    def become_plain(self, member: str) -> None:
+        """Have the text of the error in this member, as plain JSON."""
+        self.body = self.render({member: self._details["detail"], **self._details})
+        self.headers["content-type"], self.headers["content-length"] = "application/json", str(len(self.body))
+
+
+def problem(status: int, code: str, title: str, detail: str, errors: list[FieldError] | None = None) -> ProblemResponse:
     """Problem details, RFC 9457, with the member `code` and the first field errors; below 64 KB, whatever was sent."""
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code}
     body["detail"] = cut(detail, DETAIL_LENGTH)
@@ -92,10 +115,10 @@ def problem(status: int, code: str, title: str, detail: str, errors: list[FieldE
     if errors:
         shortened = [e.shortened() for e in errors[:ERRORS_LIMIT]]
         body["errors"] = [{"field": e.field, "error": e.error} for e in shortened]
-    return JSONResponse(body, status, media_type=PROBLEM)
+    return ProblemResponse(body, status)
 
 
-def problem_of(error: ServiceError) -> JSONResponse:
+def problem_of(error: ServiceError) -> ProblemResponse:
     """The error as problem details, with Retry-After where a retry can succeed."""
     response = problem(error.http_status, error.code, error.title, error.detail, error.errors)
     if error.retry_after is not None:
@@ -105,14 +128,14 @@ def problem_of(error: ServiceError) -> JSONResponse:
     return response
 
 
-def service_problem(error: ServiceError, path: str) -> JSONResponse:
+def service_problem(error: ServiceError, path: str) -> ProblemResponse:
     """The answer to a request whose handler raised; the log gets those that are not the client's fault."""
     if error.http_status >= 500:
         log.warning("request refused", extra={"path": path, "code": error.code, "reason": error.detail})
     return problem_of(error)
 
 
-def crash_problem(error: Exception, path: str) -> JSONResponse:
+def crash_problem(error: Exception, path: str) -> ProblemResponse:
     """The answer to a request whose handler failed; the log has the traceback."""
     log.error("request failed", exc_info=error, extra={"path": path})
     return problem(500, ServiceError.code, ServiceError.title, "the service failed; its log has the reason")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from everloop_features.observation import Observation
 from everloop_schemas.serving import PredictionMade
@@ -34,7 +35,7 @@ def direct_routes(
     direct = _DirectPredictions(handlers, inference, commands, settings)
     return [
         DirectRoute("/v1/loops/", "/predict", direct.predict, direct.predict_at_once),
-        DirectRoute("/v2/models/", "/infer", direct.infer),
+        DirectRoute("/v2/models/", "/infer", direct.infer, direct.infer_at_once),
     ]
 
 
@@ -67,6 +68,13 @@ class _DirectPredictions:
         if "/" in model or "/" in version:
             return None
         return await self.inference.answer(model, version if versioned else None, headers, body)
+
+    def infer_at_once(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
+        """The same for a request that nothing has to be awaited for. Here the name is as in the address."""
+        model, versioned, version = name.partition(open_inference.VERSIONS)
+        if "/" in model or "/" in version or "%" in model:
+            return None
+        return self.inference.answer_at_once(model, unquote(version) if versioned else None, headers, body)
 
     def _read(self, name: str, kind: bytes | None, body: bytes) -> Sequence[Observation] | None:
         """The observations of a request; None where the framework's route has to answer."""

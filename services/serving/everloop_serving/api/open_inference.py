@@ -9,19 +9,22 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from everloop_serving.api.inference_body import HEADER_LENGTH, read_request, write_answer
+from everloop_serving.api.inference_body import HEADER_LENGTH, AnswerForm, read_request, write_answer
 from everloop_serving.api.timeouts import HEADER, deadline_of
-from everloop_serving.domain.inference import ModelMetadata, TensorMetadata
+from everloop_serving.domain.inference import InferenceAnswer, ModelMetadata, TensorMetadata
 from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_shared import strict_json
 from everloop_shared.commands import CommandEdge
-from everloop_shared.http.direct import DirectAnswer
+from everloop_shared.http.conventions import Conventions
+from everloop_shared.http.direct import DirectAnswer, Headers
 from everloop_shared.http.problems import UnsupportedMediaType
 from everloop_shared.tracing import current_traceparent
 
 OCTETS = "application/octet-stream"
+CONVENTIONS = Conventions("/v2", "error", frozenset((None, OCTETS.encode())))
 VERSIONS = "/versions/"
 """Stands between a model and its version in an address."""
+_HEADER_LENGTH = HEADER_LENGTH.encode()
 EXTENSIONS = ["binary_tensor_data", "parameters"]
 
 
@@ -39,11 +42,18 @@ class Inference:
         _require_readable(headers.get("content-type"))
         deadline = deadline_of(headers.get(HEADER), self.handlers.requests.predictions.timer())
         request, form = read_request(model, version, body, headers.get(HEADER_LENGTH))
-        answer = await self.handlers.infer(command, request, current_traceparent(), deadline)
-        written, json_bytes = write_answer(answer, form)
-        if json_bytes is None:
-            return DirectAnswer(written)
-        return DirectAnswer(written, OCTETS.encode(), ((HEADER_LENGTH.encode(), b"%d" % json_bytes),))
+        return _write(await self.handlers.infer(command, request, current_traceparent(), deadline), form)
+
+    def answer_at_once(self, model: str, version: str | None, headers: Headers, body: bytes) -> DirectAnswer | None:
+        """The same for a request that nothing has to be awaited for; None leaves it to `answer`."""
+        if self.commands.accept_at_once() is None or headers.raw(HEADER.encode()) is not None:
+            return None
+        self.handlers.requests.require_loop(model)
+        kind, length = headers.raw(b"content-type"), headers.raw(_HEADER_LENGTH)
+        _require_readable(None if kind is None else kind.decode("latin-1"))
+        request, form = read_request(model, version, body, None if length is None else length.decode("latin-1"))
+        answer = self.handlers.infer_at_once(request, current_traceparent())
+        return None if answer is None else _write(answer, form)
 
 
 def router(inference: Inference, not_ready: Callable[[], str | None]) -> APIRouter:
@@ -65,25 +75,46 @@ def router(inference: Inference, not_ready: Callable[[], str | None]) -> APIRout
         return JSONResponse({"ready": reason is None}, 503 if reason else 200)
 
     @routes.get("/models/{loop}")
+    async def model(loop: str) -> JSONResponse:
+        return JSONResponse(_render_metadata(handlers.describe(loop)))
+
     @routes.get("/models/{loop}/versions/{version}")
-    async def model(loop: str, version: str | None = None) -> JSONResponse:
+    async def model_version(loop: str, version: str) -> JSONResponse:
         return JSONResponse(_render_metadata(handlers.describe(loop, version)))
 
     @routes.get("/models/{loop}/ready")
+    async def model_ready(loop: str) -> JSONResponse:
+        return _render_ready(loop, handlers.is_ready(loop))
+
     @routes.get("/models/{loop}/versions/{version}/ready")
-    async def model_ready(loop: str, version: str | None = None) -> JSONResponse:
-        ready = handlers.is_ready(loop, version)
-        return JSONResponse({"name": loop, "ready": ready}, 200 if ready else 503)
+    async def model_version_ready(loop: str, version: str) -> JSONResponse:
+        return _render_ready(loop, handlers.is_ready(loop, version))
 
     @routes.post("/models/{loop}/infer")
+    async def infer(loop: str, request: Request) -> Response:
+        return _render(await inference.answer(loop, None, request.headers, await request.body()))
+
     @routes.post("/models/{loop}/versions/{version}/infer")
-    async def infer(loop: str, request: Request, version: str | None = None) -> Response:
-        answer = await inference.answer(loop, version, request.headers, await request.body())
-        response = Response(answer.body, headers={name.decode(): value.decode() for name, value in answer.headers})
-        response.headers["content-type"] = answer.content_type.decode()
-        return response
+    async def infer_by_version(loop: str, version: str, request: Request) -> Response:
+        return _render(await inference.answer(loop, version, request.headers, await request.body()))
 
     return routes
+
+
+def _write(answer: InferenceAnswer, form: AnswerForm) -> DirectAnswer:
+    written, json_bytes = write_answer(answer, form)
+    if json_bytes is None:
+        return DirectAnswer(written)
+    return DirectAnswer(written, OCTETS.encode(), ((_HEADER_LENGTH, b"%d" % json_bytes),))
+
+
+def _render(answer: DirectAnswer) -> Response:
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, headers=headers | {"content-type": answer.content_type.decode()})
+
+
+def _render_ready(model: str, ready: bool) -> JSONResponse:
+    return JSONResponse({"name": model, "ready": ready}, 200 if ready else 503)
 
 
 def _require_readable(content_type: str | None) -> None:

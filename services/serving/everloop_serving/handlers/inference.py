@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from everloop_features.observation import Observation
 from everloop_serving.domain.inference import (
     InferenceAnswer,
     InferenceRequest,
@@ -13,6 +14,7 @@ from everloop_serving.domain.inference import (
     require_outputs,
 )
 from everloop_serving.domain.inference_rows import read_rows
+from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_shared.commands import Command
 
@@ -43,6 +45,20 @@ class InferenceHandlers:
         `deadline` is as for `RequestHandlers.predict_all`. Raises what that raises, or ObservationRejected with each
         error by tensor and row.
         """
+        loop, rows = self._read(request)
+        predictions = await command.run(
+            lambda actor: self.requests.predict_all(request.model, rows, traceparent, deadline, request.version)
+        )
+        return render_answer(loop, request, predictions)
+
+    def infer_at_once(self, request: InferenceRequest, traceparent: str | None) -> InferenceAnswer | None:
+        """As `infer`; None, before anything is changed, where that would have to wait for something."""
+        loop, rows = self._read(request)
+        predictions = self.requests.predict_at_once(request.model, rows, traceparent, request.version)
+        return None if predictions is None else render_answer(loop, request, predictions)
+
+    def _read(self, request: InferenceRequest) -> tuple[ServedLoop, list[Observation]]:
+        """The loop, and the observations of a request that is right in everything."""
         requests = self.requests
         loop = requests.require_loop(request.model)
         loop.require_version(request.version)
@@ -51,7 +67,4 @@ class InferenceHandlers:
         rows = read_rows(
             loop, request.inputs, request.id, request.parameters, lambda time: requests.times.find_violation(time, now)
         )
-        predictions = await command.run(
-            lambda actor: requests.predict_all(request.model, rows, traceparent, deadline, request.version)
-        )
-        return render_answer(loop, request, predictions)
+        return loop, rows
