@@ -26,7 +26,7 @@ from everloop_shared.http.endpoint import REQUEST_DRAIN_S
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.connection import repair
 from everloop_shared.messaging.kafka.poller import RecordPoller
-from everloop_shared.messaging.kafka.producer import ProducerConnection
+from everloop_shared.messaging.kafka.producer_connection import ProducerConnection
 from everloop_shared.messaging.routes import Position, Route, connected
 from everloop_shared.process import DRAIN_S
 

@@ -18,8 +18,8 @@ from everloop_schemas.ingest import EventReceived
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
-from everloop_shared.messaging.kafka.engine import partition_of
 from everloop_shared.messaging.kafka.group import GroupConsumer
+from everloop_shared.messaging.kafka.partitioning import partition_of
 from everloop_shared.messaging.kafka.poller import RecordPoller
 from everloop_shared.messaging.processing.processor import Processor, Progress
 from everloop_shared.messaging.routes import Partition, Position, Record, Route, connected

@@ -13,7 +13,7 @@ from tests.engines.buses import NOW, PARTITIONS, KafkaBus
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.messaging.kafka.client import client_settings
-from everloop_shared.messaging.kafka.engine import partition_of
+from everloop_shared.messaging.kafka.partitioning import partition_of
 from everloop_shared.messaging.routes import connected
 
 pytestmark = pytest.mark.kafka
@@ -65,7 +65,7 @@ async def test_records_of_a_resumed_partition_do_not_wait_for_the_idle_ones(kafk
 
 
 async def test_records_of_one_call_keep_their_order_over_many_batches_of_the_producer(kafka_bus: KafkaBus) -> None:
-    causes = [observation(f"{i}", {"x": 10_000 * "x"}, "one", loop="l", revision=0, time=NOW) for i in range(120)]
+    causes = [observation(f"{i}", {"x": 20_000 * "x"}, "one", loop="l", revision=0, time=NOW) for i in range(120)]
     events = [features_computed(c.id, c.data.fields, "one", id=f"of-{c.id}", loop="l", time=NOW) for c in causes]
 
     async with connected(kafka_bus.engine()) as engine:

@@ -139,6 +139,28 @@ async def test_records_are_delivered_in_order_and_their_files_deleted(tmp_path: 
         assert spool.bytes == 0
 
 
+@pytest.mark.parametrize("tail_bytes", [0, 1_500, 4_000_000])
+async def test_records_come_from_memory_or_from_disk_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail_bytes: int
+) -> None:
+    monkeypatch.setattr("everloop_serving.adapters.spool.TAIL_BYTES", tail_bytes)
+    taken: list[str] = []
+    async with spool_in(tmp_path) as spool:
+        for n in range(60):
+            spool.append([event(n), event(1_000 + n)])
+            if n % 7 == 6:
+                batch, position = spool.next()
+                taken += [decode(topic, value).id for events in batch for topic, _, value in events]
+                spool.advance(position, len(batch))
+        while spool.record_count:
+            batch, position = spool.next()
+            taken += [decode(topic, value).id for events in batch for topic, _, value in events]
+            spool.advance(position, len(batch))
+
+        assert (spool.bytes, spool.next()[0]) == (0, [])
+    assert taken == [str(n + more) for n in range(60) for more in (0, 1_000)]
+
+
 async def test_a_restart_goes_on_after_what_was_published(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
         for n in range(20):

@@ -19,8 +19,11 @@ from everloop_shared.messaging.routes import EncodedEvent, encode
 log = logging.getLogger(__name__)
 Publish = Callable[[Sequence[EncodedEvent]], Awaitable[None]]
 BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
-GATHER_S = 0.01
-"""Pause between two publishes, in seconds: records that arrive meanwhile leave together, at a fraction of the cost."""
+GATHER_S = 0.025
+"""Pause between two publishes, in seconds: records that arrive meanwhile leave together, at a fraction of the cost.
+
+One that arrives after a pause leaves at once.
+"""
 
 
 async def publish_spool(spool: DiskSpool, publish: Publish) -> None:

@@ -9,7 +9,6 @@ import logging
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +17,7 @@ from zlib import crc32
 from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event
 from everloop_serving.adapters.segments import pack, records, segment_numbers, segment_path, unpack, whole_length
+from everloop_serving.adapters.spool_tail import SpoolPosition, SpoolTail
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.routes import EncodedEvent, encode
@@ -25,14 +25,8 @@ from everloop_shared.messaging.routes import EncodedEvent, encode
 log = logging.getLogger(__name__)
 POSITION = struct.Struct(">QQ")
 READ_BYTES = 1_000_000
-
-
-@dataclass(frozen=True, order=True)
-class SpoolPosition:
-    """A position in the spool: a byte of a segment."""
-
-    segment: int
-    offset: int
+TAIL_BYTES = 4_000_000
+"""Bytes of the latest records that stay in memory until they are delivered, so that nobody reads them back."""
 
 
 class DiskSpool:
@@ -58,6 +52,7 @@ class DiskSpool:
         self.syncs_each = fsync == "always"
         self._lock = self._file = self._reader = self._position_file = -1
         self._end = self._next = SpoolPosition(0, 0)
+        self._tail = SpoolTail(TAIL_BYTES)
         self._written = self._synced = 0
         self._syncing = asyncio.Lock()
         self._syncer: asyncio.Task[None] | None = None
@@ -96,6 +91,7 @@ class DiskSpool:
         except OSError as e:
             why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else e.strerror or str(e)
             raise SpoolUnwritable(f"the prediction cannot be stored: {why}") from e
+        self._tail.add(self._end, len(record), encoded)
         self.bytes += len(record)
         self.record_count += 1
         self.appended.set()
@@ -108,10 +104,12 @@ class DiskSpool:
             except OSError as e:
                 raise SpoolUnwritable(f"the prediction cannot be synced to disk: {e.strerror or e}") from e
 
-    def next(self) -> tuple[list[list[EncodedEvent]], SpoolPosition]:
+    def next(self) -> tuple[list[Sequence[EncodedEvent]], SpoolPosition]:
         """The next undelivered records, oldest first, and the position after them; none when all are delivered."""
         if self._next == self._end:
             return [], self._end
+        if self._tail.start == self._next:
+            return self._tail.first(READ_BYTES)
         while True:
             batch, position = self._batch()
             if batch or position.segment >= self._end.segment:
@@ -121,6 +119,7 @@ class DiskSpool:
     def advance(self, position: SpoolPosition, delivered: int) -> None:
         """Everything before `position`, `delivered` records, is published and not read again."""
         before, self._next = self._next, position
+        self._tail.drop(position)
         self.record_count = max(0, self.record_count - delivered)
         if position.segment == before.segment:
             self.bytes -= position.offset - before.offset
@@ -232,8 +231,8 @@ class DiskSpool:
             except OSError as e:
                 log.error("spool: fsync failed", extra={"reason": str(e)})
 
-    def _batch(self) -> tuple[list[list[EncodedEvent]], SpoolPosition]:
-        batch: list[list[EncodedEvent]] = []
+    def _batch(self) -> tuple[list[Sequence[EncodedEvent]], SpoolPosition]:
+        batch: list[Sequence[EncodedEvent]] = []
         position = self._next
         for end, payload in self._payloads():
             position = SpoolPosition(position.segment, end)

@@ -6,15 +6,13 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-
-from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
 
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.consumer import KafkaConsumer
 from everloop_shared.messaging.kafka.follower import HistoryReader
+from everloop_shared.messaging.kafka.partitioning import partition_of, partitions_of
 from everloop_shared.messaging.kafka.producer import KafkaPublisher
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.routes import (
@@ -38,12 +36,6 @@ def kafka_factory(settings: Settings) -> EngineFactory:
     """Makes engines on the cluster that the settings name; reads EVERLOOP_KAFKA_CONFIG now, to fail early."""
     client_settings(settings, "check")
     return lambda service: KafkaEngine(service, settings)
-
-
-@lru_cache(4_096)  # entities recur, ids do not: a larger cache would hold 300 useless bytes for each
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key: murmur2, as the Java client, aiokafka and Faust do it by default."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class KafkaEngine:
@@ -113,7 +105,7 @@ class KafkaEngine:
 
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The partition a key goes to, the same for all topics."""
-        return self._partition(key)
+        return partition_of(key, self.settings.partitions)
 
     # for the consumer
 
@@ -121,7 +113,7 @@ class KafkaEngine:
         """Create and check the topics, waiting for the broker as long as it takes; from then on publish and read."""
         self.state = f"connecting to Kafka at {self.settings.kafka_bootstrap}"
         await self._ensure(topics)
-        self._publisher = KafkaPublisher(self.service, self.settings, self._partition)
+        self._publisher = KafkaPublisher(self.service, self.settings, self._partitions)
         self._reader = HistoryReader(self.service, self.settings)
 
     def note_answer(self) -> None:
@@ -143,8 +135,8 @@ class KafkaEngine:
         await ensure_topics(self.settings, wanted, within_s)
         self._ensured |= wanted
 
-    def _partition(self, key: bytes) -> int:
-        return partition_of(key, self.settings.partitions)
+    def _partitions(self, keys: Sequence[bytes]) -> Sequence[int]:
+        return partitions_of(keys, self.settings.partitions)
 
     def _history(self) -> HistoryReader:
         if self._reader is None:

@@ -15,7 +15,7 @@ from everloop_schemas.envelope import Event
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka.poller import RecordPoller, records_of, stop_consumer
-from everloop_shared.messaging.kafka.producer import CLOSE_TIMEOUT_S
+from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events

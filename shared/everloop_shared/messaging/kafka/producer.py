@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
-    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     TopicAuthorizationFailedError,
@@ -23,6 +18,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
+from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S, PlacedRecord, ProducerConnection
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import EVENT_HEADERS, HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent, Headers
 from everloop_shared.settings import Settings
@@ -30,94 +26,11 @@ from everloop_shared.settings import Settings
 log = logging.getLogger(__name__)
 REPORT_FAILURE_FOR_S = 5.0
 """For so long after a failed delivery the service reports that it is not ready."""
+SLICE = 200
+"""Events between two turns of others, so that requests get in."""
 CHUNK_RECORDS = 2_000
 CHUNK_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000
-CLOSE_TIMEOUT_S = 1.5
-"""For each step of a stop, so that a stop without a broker still ends within the time for draining."""
-PlacedRecord = tuple[str, int, bytes, bytes | None]
-"""Topic without prefix, partition, key and value; a value of None is a tombstone."""
-
-
-class ProducerConnection:
-    """One aiokafka producer and its records without acks; it is discarded when it breaks."""
-
-    def __init__(self, client: dict[str, Any], delivery_timeout_s: float) -> None:
-        self.unacked = 0
-        self.unacked_bytes = 0
-        self.broken = False
-        self._producer = AIOKafkaProducer(
-            **client | {"request_timeout_ms": int(delivery_timeout_s * 1000)},
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=512 * 1024,
-            max_request_size=MAX_DEAD_LETTER_BYTES,
-        )
-
-    async def start(self) -> None:
-        """Connect; raises KafkaError when the broker is away."""
-        try:
-            await self._producer.start()
-        except BaseException as e:
-            traceback.clear_frames(e.__traceback__)  # when cancelled, aiokafka leaves a connection open in there
-            raise
-
-    async def send(
-        self, prefix: str, records: Sequence[PlacedRecord], headers: Headers
-    ) -> dict[asyncio.Future[Any], tuple[tuple[str, int], int]]:
-        """Add all records, with the same headers, to the batches of their partitions at once.
-
-        Each future is done at the acks of one batch; with it come topic, partition, and the place of its last record.
-        aiokafka's own `send` makes a future for each record and yields in between, so that the first record leaves
-        alone. A batch that is full waits behind the one before, in order.
-        """
-        for topic in {record[0] for record in records}:
-            await self._producer.client._wait_on_metadata(prefix + topic)
-        batches = self._producer._message_accumulator
-        if batches._exception is not None:
-            raise KafkaConnectionError(f"the producer has failed: {batches._exception!r}")
-        if batches._closed:
-            raise KafkaConnectionError("the producer is closed")
-        waiting: dict[asyncio.Future[Any], list[int]] = {}
-        last: dict[asyncio.Future[Any], tuple[tuple[str, int], int]] = {}
-        listed = list(headers)  # aiokafka takes no other sequence
-        for topic, partition, key, value in records:
-            tp = TopicPartition(prefix + topic, partition)
-            future, place = _append(batches, tp, key=key, value=value, headers=listed)
-            last[future] = (topic, partition), place
-            counted = waiting.setdefault(future, [0, 0])
-            counted[0] += 1
-            counted[1] += len(key) + len(value or b"")
-        for future, (count, size) in waiting.items():
-            self.unacked += count
-            self.unacked_bytes += size
-            future.add_done_callback(partial(self._acked, count, size))
-        return last
-
-    def _acked(self, count: int, size: int, done: asyncio.Future[Any]) -> None:
-        self.unacked -= count
-        self.unacked_bytes -= size
-        if not done.cancelled():
-            done.exception()  # retrieved here, because the sender may no longer wait
-
-    async def close(self) -> None:
-        """Deliver what is left and close."""
-        try:
-            await asyncio.wait_for(self._producer.stop(), CLOSE_TIMEOUT_S)
-        except (TimeoutError, KafkaError):
-            await self.discard()
-
-    async def discard(self) -> None:
-        """Close without delivering; all waiting futures fail at once."""
-        self.broken = True
-        self._producer._message_accumulator.fail_all(KafkaConnectionError("the producer was replaced"))
-        self._producer._closed = False
-        try:
-            await asyncio.wait_for(self._producer.stop(), CLOSE_TIMEOUT_S)
-        except Exception as e:  # its sender may fail on batches that have failed already
-            log.debug("the producer did not stop", extra={"reason": repr(e)})
-            await self._producer.client.close()
 
 
 class KafkaPublisher:
@@ -129,11 +42,13 @@ class KafkaPublisher:
     producer cannot continue after a gap.
     """
 
-    def __init__(self, service: str, settings: Settings, partition_for: Callable[[bytes], int]) -> None:
+    def __init__(
+        self, service: str, settings: Settings, partitions_for: Callable[[Sequence[bytes]], Sequence[int]]
+    ) -> None:
         self._service = service
         self._settings = settings
         self._client = client_settings(settings, service)
-        self._partition_for = partition_for
+        self._partitions_for = partitions_for
         self._connection: ProducerConnection | None = None
         self._opening = asyncio.Lock()
         self._discarding: set[asyncio.Task[None]] = set()
@@ -151,10 +66,11 @@ class KafkaPublisher:
 
     async def publish(self, events: Sequence[EncodedEvent]) -> None:
         """Return once the broker has all of them."""
-        started = time.perf_counter()
-        for event in events:
-            _check_size(event)
-        placed = [(topic, self._partition_for(key), key, value) for topic, key, value in events]
+        started, placed = time.perf_counter(), list[PlacedRecord]()
+        for first in range(0, len(events), SLICE):
+            if first:
+                await asyncio.sleep(0)
+            placed += self._place(events[first : first + SLICE])
         await self.append(placed, EVENT_HEADERS)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
@@ -167,6 +83,12 @@ class KafkaPublisher:
         for chunk in _chunks(records):
             last |= await self._deliver(chunk, headers)
         return last
+
+    def _place(self, events: Sequence[EncodedEvent]) -> Iterator[PlacedRecord]:
+        for event in events:
+            _check_size(event)
+        partitions = self._partitions_for([key for _, key, _ in events])
+        return ((topic, p, key, value) for (topic, key, value), p in zip(events, partitions, strict=True))
 
     def shorten_deadlines(self) -> None:
         """The process is stopping: from now on, and for calls in progress, wait at most 1.5 s for acks."""
@@ -287,14 +209,3 @@ def _chunks(records: Sequence[PlacedRecord]) -> Iterator[Sequence[PlacedRecord]]
 def _size(record: PlacedRecord) -> int:
     _, _, key, value = record
     return len(key) + len(value or b"")
-
-
-def _append(batches: Any, tp: TopicPartition, **record: Any) -> tuple[asyncio.Future[Any], int]:
-    """Add one record to the last batch of its partition, or to a new one: the future of its ack, and its place."""
-    pending = batches._batches.get(tp)
-    batch = pending[-1] if pending else batches._append_batch(batches.create_builder(), tp)
-    added = batch._builder.append(timestamp=None, **record)
-    if added is None:
-        batch = batches._append_batch(batches.create_builder(), tp)
-        added = batch._builder.append(timestamp=None, **record)
-    return batch.future, added.offset
