@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from everloop_registry.domain.spec_rules import INTEGER_LIMIT, UNSUPPORTED, broken_rules, unsupported_fields
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop_parts as parts
+from everloop_schemas import sources
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
 from everloop_shared import strict_json
@@ -32,11 +33,18 @@ SPEC_PARTS: dict[str, type[BaseModel]] = {
     "gate": parts.GateSpec,
     "rollout": parts.RolloutSpec,
     "monitor": parts.MonitorSpec,
+    "sources": sources.SourceSpec,
+    "sources.events": sources.EventMapping,
+    "sources.events.time": sources.TimeMapping,
+    "sources.labels": sources.LabelMapping,
+    "sources.labels.time": sources.TimeMapping,
 }
-"""By key of the loop file, the class of its value."""
+"""By path in the loop file, without indices, the class of its value."""
 PATTERN_RULES = {
     LOOP_NAME: LOOP_NAME_RULE,
     FIELD_NAME: "must be letters, digits and _, not beginning with a digit, 63 at most",
+    sources.TOPIC_NAME: "must be the name of a topic: letters, digits, ., _ and -, 249 at most",
+    sources.FIELD_PATH: "must be a path in the record, names separated by dots, such as after.amount",
 }
 
 
@@ -148,7 +156,7 @@ def _message(error: dict[str, Any], raw: Any) -> str:
         case "missing":
             return "is missing; add it"
         case "extra_forbidden":
-            known = _names(str(loc[0]) if len(loc) > 1 else "")
+            known = _names(_part_of(loc[:-1]))
             close = get_close_matches(str(loc[-1]), known, 1)
             if close:
                 return f"is not known; did you mean {close[0]}?"
@@ -159,6 +167,13 @@ def _message(error: dict[str, Any], raw: Any) -> str:
             return "must be the path of a river class, such as river.linear_model.LogisticRegression"
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     return message.replace("Input is not", "is not").replace("Tuple should have", "must have")
+
+
+def _part_of(loc: Sequence[int | str]) -> str:
+    """The longest beginning of a location that is a part of the spec."""
+    names = [str(name) for name in loc if not isinstance(name, int)]
+    paths = (".".join(names[:n]) for n in range(len(names), 0, -1))
+    return next((path for path in paths if path in SPEC_PARTS), "")
 
 
 def _names(part: str) -> list[str]:
