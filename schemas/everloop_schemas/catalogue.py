@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 
 from everloop_schemas import feature, ingest, monitoring, registry, serving, training
@@ -12,6 +13,7 @@ from everloop_schemas.envelope import Event, Topic, event_classes
 MODULES = (ingest, feature, serving, monitoring, training, registry)
 CLASSES: dict[str, type[Event]] = {c.type_name(): c for c in event_classes()}
 TOPICS: dict[str, Topic] = {c.topic.name: c.topic for c in CLASSES.values()}
+_CHANGELOG = re.compile(r"feature\.\w+\.changelog$")
 _by_topic: dict[str, dict[str, type[Event]]] = defaultdict(dict)
 for _name, _cls in CLASSES.items():
     _by_topic[_cls.topic.name][_name] = _cls
@@ -36,4 +38,11 @@ def decode(topic: str, raw: bytes) -> Event:
     return event
 
 
-__all__ = ["CLASSES", "DEAD_LETTERS", "MODULES", "TOPICS", "decode"]
+def is_internal_topic(topic: str) -> bool:
+    """Whether a topic, by its whole name, belongs to an Everloop installation of any prefix, or to Kafka."""
+    if topic.startswith("__") or topic in (".", ".."):
+        return True
+    return topic.endswith(tuple(TOPICS)) or _CHANGELOG.search(topic) is not None
+
+
+__all__ = ["CLASSES", "DEAD_LETTERS", "MODULES", "TOPICS", "decode", "is_internal_topic"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -13,6 +14,9 @@ class Health(Protocol):
 
     def not_live(self) -> str | None:
         """None while the process makes progress, else the reason why it should be restarted."""
+
+    def remarked(self) -> Sequence[str]:
+        """What people should know although the service is ready, a sentence each."""
 
 
 class Endpoint(Protocol):

@@ -26,7 +26,8 @@ class Service:
 
     `readiness` adds checks to /readyz: each returns None, or the reason why the service is not ready. A service that
     is `ready_without_broker` stays ready during an outage of Kafka: a load balancer that took it out would refuse
-    requests which it can answer.
+    requests which it can answer. `remarks` are said at /readyz and change nothing: each returns what people should
+    know.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Service:
     resources: Sequence[AbstractAsyncContextManager[object]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
     readiness: Sequence[Callable[[], str | None]] = ()
+    remarks: Sequence[Callable[[], Sequence[str]]] = ()
     ready_without_broker: bool = False
     _state: str | None = field(default="starting", init=False)
 
@@ -50,6 +52,10 @@ class Service:
     def not_live(self) -> str | None:
         """None while every consumer makes progress, else the first reason why not."""
         return next((reason for consumer in self.consumers if (reason := consumer.live())), None)
+
+    def remarked(self) -> list[str]:
+        """What people should know although the service is ready."""
+        return [remark for say in self.remarks for remark in say()]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set or a part fails, then drain; raises what failed."""

@@ -158,7 +158,7 @@ def test_a_record_with_a_wrong_label_gives_no_event_either() -> None:
         both.read(record({**ORDER, "paid": "yes"}), NOW)
 
 
-ROWS = {"format": "debezium", "events": {"id": "after.id", "entity": "after.customer"}}
+ROWS: dict[str, Any] = {"format": "debezium", "events": {"id": "after.id", "entity": "after.customer"}}
 PAID = {"id": "after.id", "label": "after.paid"}
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from everloop_features.times import TimeLimits
+from everloop_ingest.adapters.no_sources import NoSources
 from everloop_ingest.api import IngestApi, router
+from everloop_ingest.domain.sources.mapping import SourceLimits
 from everloop_ingest.handlers import Handlers
 from everloop_ingest.metrics import LOOPS
+from everloop_ingest.ports import SourcesFactory
 from everloop_ingest.settings import IngestSettings
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.registry import LoopState
@@ -15,13 +18,26 @@ from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
 
-def build(settings: IngestSettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
+def build(
+    settings: IngestSettings,
+    connect: EngineFactory,
+    clock: Clock = system_clock,
+    read_sources: SourcesFactory = NoSources,
+) -> Service:
     """The service. It stores nothing, and only keeps the state of every loop in memory."""
     loops = KnownLoops()
     LOOPS.set_function(lambda: len(loops.all()))
     times = TimeLimits(settings.earliest_time, settings.max_future_s)
-    handlers = Handlers(loops, clock, settings.max_event_bytes, times)
     engine = connect("ingest")
+    sources = read_sources(loops, engine, SourceLimits(times, settings.max_event_bytes), clock)
+    handlers = Handlers(loops, clock, settings.max_event_bytes, times, on_loop_change=sources.loops_changed)
     consumer = engine.consumer([Route(LoopState.topic, handlers.on_loop_state, broadcast=True)])
-    http = HttpEndpoint("ingest", settings, router(IngestApi(handlers, engine, settings)))
-    return Service(name="ingest", settings=settings, endpoints=[http], consumers=[consumer])
+    http = HttpEndpoint("ingest", settings, router(IngestApi(handlers, engine, settings), sources))
+    return Service(
+        name="ingest",
+        settings=settings,
+        endpoints=[http],
+        consumers=[consumer],
+        background=[sources.run],
+        remarks=[sources.problems],
+    )

@@ -60,10 +60,12 @@ class Handlers:
     max_event_bytes: int
     times: TimeLimits = DEFAULT_TIME_LIMITS
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
+    on_loop_change: Callable[[], None] = field(default=lambda: None)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """Keep the state of a new loop, or of a new revision."""
         self.loops.apply(event)
+        self.on_loop_change()
         return []
 
     def check_entries(

@@ -76,7 +76,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/readyz", response_class=PlainTextResponse, tags=["health"])
     async def readyz() -> Response:
         reason = health.not_ready()
-        return PlainTextResponse(reason or "ok", 503 if reason else 200)
+        return PlainTextResponse(reason or "\n".join(["ok", *health.remarked()]), 503 if reason else 200)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["health"])
     async def metrics(request: Request) -> Response:

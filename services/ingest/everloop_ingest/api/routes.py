@@ -10,9 +10,10 @@ from fastapi.responses import JSONResponse
 from everloop_ingest.api.requests import IngestApi
 from everloop_ingest.api.responses import DOCUMENTATION
 from everloop_ingest.handlers import EndpointName
+from everloop_ingest.ports import Sources
 
 
-def router(api: IngestApi) -> APIRouter:
+def router(api: IngestApi, sources: Sources) -> APIRouter:
     """The routes under /v1/loops/{loop}."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["ingest"])
 
@@ -34,5 +35,10 @@ def router(api: IngestApi) -> APIRouter:
     @routes.get("", summary="The revision of the spec that entries are checked against")
     async def revision(loop: str) -> Response:
         return JSONResponse({"loop": loop, "revision": api.revision(loop)})
+
+    @routes.get("/sources", summary="How the loop's Kafka sources fare in this process")
+    async def source_statuses(loop: str) -> Response:
+        api.revision(loop)
+        return JSONResponse({"loop": loop, "sources": [status.as_dict() for status in sources.statuses(loop)]})
 
     return routes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from everloop_schemas.catalogue import TOPICS
+from everloop_schemas.catalogue import is_internal_topic
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.sources import MappingPart, SourceSpec
 from everloop_shared.errors import FieldError
@@ -27,11 +27,6 @@ def check_sources(spec: LoopSpec) -> Iterator[FieldError]:
         names.add(source.name)
         topics.add((source.cluster, source.topic))
         yield from _check_mappings(path, source, spec)
-
-
-def is_internal_topic(topic: str) -> bool:
-    """Whether a topic belongs to an Everloop installation, of whatever prefix, or to Kafka."""
-    return topic.startswith("__") or topic in (".", "..") or topic.endswith((*TOPICS, "-changelog"))
 
 
 def _check_mappings(path: str, source: SourceSpec, spec: LoopSpec) -> Iterator[FieldError]:

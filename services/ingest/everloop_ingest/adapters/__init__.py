@@ -1,0 +1,1 @@
+"""What ingest reads sources with: consumers of topics that are not Everloop's."""

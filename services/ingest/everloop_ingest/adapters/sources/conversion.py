@@ -1,0 +1,75 @@
+"""Turns polled records of one source into what is published: events, labels, or a dead letter with the reason."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from everloop_ingest.domain.sources.mapping import SourceMapping
+from everloop_ingest.domain.sources.records import SourceRecordRejected
+from everloop_ingest.domain.sources.status import SourceStatus
+from everloop_ingest.metrics import SOURCE_PUBLISHED, SOURCE_RECORDS, SOURCE_REJECTED
+from everloop_schemas.envelope import Event, derived_id
+from everloop_schemas.ingest import EventReceived
+from everloop_shared import metrics
+from everloop_shared.errors import ServiceError, cut
+from everloop_shared.messaging.processing.dead_letter import make_dead_letter
+from everloop_shared.messaging.routes import Record
+
+log = logging.getLogger(__name__)
+MAX_KEPT_BYTES = 8_000_000
+"""Of a record in its dead letter, which has to fit the topic; of a larger record only the place is kept."""
+REASON_CHARACTERS = 300
+
+
+class RecordConverter:
+    """Converts the records of one source by the mapping of the present revision, and counts what came of them."""
+
+    def __init__(self, mapping: SourceMapping, status: SourceStatus) -> None:
+        self.mapping = mapping
+        self._status = status
+        self._reported = (0, 0, 0, 0)
+
+    def convert(self, record: Record, now: datetime) -> list[Event]:
+        """What to publish for a record. Never raises: a record that cannot be read is a dead letter."""
+        try:
+            found = self.mapping.read(record, now)
+        except Exception as e:  # whatever a record can cause concerns that record only (decision 0101)
+            return [self.reject(record, e)]
+        events = sum(isinstance(event, EventReceived) for event in found)
+        self._status.count(events, len(found) - events)
+        return found
+
+    def reject(self, record: Record, error: Exception) -> Event:
+        """The dead letter of a record. The same record of the same source gives the same one."""
+        loop, source = self._status.loop, self._status.source
+        detail = error.detail if isinstance(error, ServiceError) else f"cannot be read: {error!r}"
+        self._status.count_rejection(cut(detail, REASON_CHARACTERS))
+        if not isinstance(error, ServiceError):
+            log.warning("a record of a source cannot be read", extra={"loop": loop, "source": source}, exc_info=error)
+        metrics.DEAD_LETTERS.labels("ingest", record.at.topic, type(error).__name__).inc()
+        kept = (record.key, record.value) if _size(record) <= MAX_KEPT_BYTES else (None, None)
+        named = SourceRecordRejected([])
+        named.detail = f"source {source} of loop {loop}: {detail}"
+        letter = make_dead_letter("ingest", record.at, *kept, named if isinstance(error, ServiceError) else error)
+        at = (record.at.topic, record.at.partition, record.at.offset)
+        id = derived_id(loop, letter.type, source, *at)
+        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000)})
+        return letter.copy_with(id=id, loop=loop, causationid=None, data=data)
+
+    def report(self) -> None:
+        """Add what was counted since the last report to the metrics."""
+        status, before = self._status, self._reported
+        now = (status.records, status.rejected, status.events, status.labels)
+        self._reported = now
+        records, rejected, events, labels = (after - earlier for after, earlier in zip(now, before, strict=True))
+        names = status.loop, status.source
+        SOURCE_RECORDS.labels(*names).inc(records)
+        SOURCE_REJECTED.labels(*names).inc(rejected)
+        SOURCE_PUBLISHED.labels(*names, "event").inc(events)
+        SOURCE_PUBLISHED.labels(*names, "label").inc(labels)
+        metrics.CONSUMED.labels("ingest", status.topic).inc(records)
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")

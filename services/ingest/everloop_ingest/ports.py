@@ -1,0 +1,34 @@
+"""What ingest needs beside its HTTP API: the reading of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from everloop_ingest.domain.sources.mapping import SourceLimits
+from everloop_ingest.domain.sources.status import SourceStatus
+from everloop_learning.loops import KnownLoops
+from everloop_shared.clock import Clock
+from everloop_shared.messaging.routes import Publisher
+
+
+class Sources(Protocol):
+    """Reads the sources of the known loops."""
+
+    def loops_changed(self) -> None:
+        """A loop has a new state. Does not block."""
+
+    def statuses(self, loop: str) -> Sequence[SourceStatus]:
+        """How each source of a loop fares, in the order of its spec."""
+
+    def problems(self) -> Sequence[str]:
+        """What people should know, a sentence for each source that is not read as it should be."""
+
+    async def run(self) -> None:
+        """Read until cancelled; a source that fails does not end it."""
+
+
+class SourcesFactory(Protocol):
+    """Makes the sources of a service, which publish what they read."""
+
+    def __call__(self, loops: KnownLoops, publisher: Publisher, limits: SourceLimits, clock: Clock) -> Sources: ...
