@@ -7,11 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.ingest.source_records import AFTER, NOW, WRITTEN_MS, change, enveloped, mapping, record
 
 from everloop_ingest.domain.sources.mapping import SourceLimits
 from everloop_ingest.domain.sources.records import SourceRecordRejected
+from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_shared.errors import FieldError
+from everloop_shared.messaging.routes import Position, Record
 
 ORDER = {"order": 17, "customer": "anna", "made": "2025-12-31T12:00:00+01:00", "price": 1.5, "demand": None}
 WRITTEN = datetime.fromtimestamp(WRITTEN_MS / 1000, UTC)
@@ -285,3 +290,101 @@ def test_a_change_event_of_another_shape_is_refused_with_the_fix(value: Any, say
         mapping(format="debezium").read(record(value), NOW)
 
     assert says in refused.value.detail
+
+
+PLACED = {
+    "specversion": "1.0",
+    "id": "ce-1",
+    "source": "/shop",
+    "type": "order.placed",
+    "subject": "anna",
+    "time": "2025-12-31T12:00:00Z",
+    "data": {"price": 1.5},
+}
+BINARY = {"ce_" + name: value.encode() for name, value in PLACED.items() if isinstance(value, str)}
+STRUCTURED = {"content-type": b"application/cloudevents+json; charset=UTF-8"}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        record(PLACED, headers=STRUCTURED),
+        record(PLACED),
+        record(PLACED, headers={"content-type": b"application/json"}),
+        record(PLACED["data"], headers=BINARY | {"content-type": b"application/json"}),
+        record(PLACED["data"], headers=BINARY),
+    ],
+    ids=["structured", "structured, unsaid", "structured as JSON", "binary", "binary, unsaid"],
+)
+def test_a_cloudevent_is_an_event_in_either_mode(sent: Record) -> None:
+    [event] = mapping(format="cloudevents").read(sent, NOW)
+
+    assert isinstance(event, EventReceived)
+    assert (event.id, event.subject, event.time) == ("ce-1", "anna", datetime(2025, 12, 31, 12, tzinfo=UTC))
+    assert event.data.fields == {"price": 1.5, "demand": None}
+
+
+def test_a_cloudevent_of_another_type_is_for_somebody_else_and_one_type_may_be_the_label() -> None:
+    both = mapping(format="cloudevents", events={"types": ["order.placed"]}, labels={"types": ["order.paid"]})
+    paid = PLACED | {"type": "order.paid", "id": "ce-2", "subject": "ce-1", "data": {"label": True}}
+
+    placed, [label], other = (both.read(record(e), NOW) for e in (PLACED, paid, PLACED | {"type": "order.sent"}))
+
+    assert [type(e) for e in placed] == [EventReceived]
+    assert isinstance(label, LabelReceived)
+    assert (label.subject, label.data.label) == ("ce-1", True)
+    assert other == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (record({k: v for k, v in PLACED.items() if k != "id"}), "id is missing"),
+        (record(PLACED | {"specversion": "0.3"}), 'must be "1.0"'),
+        (record(PLACED, headers={"content-type": b"application/cloudevents-batch+json"}), "one CloudEvent in each"),
+        (record(b"\x00", headers=BINARY | {"content-type": b"application/avro"}), "send the data as JSON"),
+        (record(b"{", headers=BINARY), "data is not JSON"),
+        (record({"price": 1}, headers=BINARY | {"ce_time": b"\xff"}), "ce_time is not UTF-8"),
+        (record({"price": 1}), "specversion is missing"),
+        (record(PLACED | {"time": "noon"}), "RFC 3339"),
+        (record(PLACED | {"data": None}), "data.price is missing; send a finite number (read from data.price)"),
+    ],
+)
+def test_a_record_that_is_no_cloudevent_is_refused_with_the_fix(sent: Record, says: str) -> None:
+    with pytest.raises(SourceRecordRejected) as refused:
+        mapping(format="cloudevents").read(sent, NOW)
+
+    assert says in refused.value.detail
+
+
+@pytest.mark.parametrize("form", ["json", "cloudevents", "debezium"])
+@given(
+    value=st.one_of(
+        st.binary(max_size=200),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["op", "after", "source", "id", "price", "schema", "payload"]), inner)
+            ),
+            max_leaves=10,
+        ).map(lambda v: json.dumps(v).encode()),
+    ),
+    key=st.none() | st.binary(max_size=20),
+    headers=st.lists(st.tuples(st.sampled_from(["ce_id", "ce_specversion", "content-type"]), st.binary(max_size=10))),
+)
+def test_whatever_a_record_holds_it_is_read_or_refused(
+    form: Any, value: bytes, key: bytes | None, headers: list[tuple[str, bytes]]
+) -> None:
+    source = mapping(format=form, events={}, labels={"id": "id", "label": "after.price"})
+
+    refusal: list[FieldError] | None = None
+    events: list[Event] = []
+    try:
+        events = source.read(Record(Position("orders", 0, 1, -1), key, value, headers), NOW)
+    except SourceRecordRejected as e:
+        refusal = e.errors
+
+    assert refusal != []
+    assert all(error.field and error.error for error in refusal or ())
+    assert all(event.encode() for event in events)

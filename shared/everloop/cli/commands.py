@@ -60,6 +60,8 @@ def status(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
         found = _get(loop, "/status", data)
         if fallbacks := _find_fallbacks(loop, data):
             found["champion"]["serving"] = fallbacks
+        if sources := _find_sources(loop, data):
+            found["sources"] = sources
         print_json(found) if as_json else print_result(views.status(loop, found))
         return
     names = [entry["loop"] for entry in ask("monitoring", "/v1/loops", data)["loops"]]
@@ -153,6 +155,13 @@ def _find_fallbacks(loop: str, data: str | None) -> Any:
     with suppress(EverloopError):
         state = ask("registry", loop_path(loop), data, retry_for=0.5)
         return state.get("champion", {}).get("serving")
+    return None
+
+
+def _find_sources(loop: str, data: str | None) -> Any:
+    """How the loop's Kafka sources fare; None where ingest does not answer."""
+    with suppress(EverloopError):
+        return ask("ingest", loop_path(loop) + "/sources", data, retry_for=0.5)["sources"]
     return None
 
 

@@ -35,7 +35,8 @@ def status(loop: str, found: Status) -> RenderableType:
         Text(f"{instance} serves {fallback['version']}, as it cannot load the champion: {fallback['reason']}")
         for instance, fallback in champion.get("serving", {}).items()
     ]
-    return Panel(Group(counts, "", models, *fallbacks, "", accuracy), title=loop, title_align="left", expand=False)
+    parts = Group(counts, "", models, *fallbacks, "", accuracy, *_sources(found.get("sources", ())))
+    return Panel(parts, title=loop, title_align="left", expand=False)
 
 
 def loops(all_loops: Mapping[str, Status]) -> RenderableType:
@@ -72,6 +73,17 @@ def history(decisions: Sequence[Mapping[str, Any]]) -> RenderableType:
         kind = d["type"].removeprefix("registry.").removesuffix(".v1").replace("_", " ")
         table.add_row(str(d["sequence"]), d["time"][:19], kind, d["subject"], _why(d["data"]))
     return table
+
+
+def _sources(found: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """The Kafka sources, a line each, and below them what is wrong with them; nothing for a loop without any."""
+    if not found:
+        return []
+    table = _table("source", "topic", "state", "lag", "read", "rejected")
+    for s in found:
+        numbers = (f"{s[name]:,}" for name in ("lag", "records", "rejected"))
+        table.add_row(s["source"], s["topic"], s["state"], *numbers)
+    return ["", table, *(Text(s["detail"]) for s in found if "detail" in s)]
 
 
 def _why(data: Mapping[str, Any]) -> str:

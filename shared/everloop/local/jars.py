@@ -59,10 +59,10 @@ class Jar:
             return False
 
 
-def read_lock() -> list[Jar]:
-    """Return every jar of the lock: `group:artifact:version size sha256` a line."""
+def read_lock(lock: Path | None = None) -> list[Jar]:
+    """Return every jar of a lock, Kafka's by default: `group:artifact:version size sha256` a line."""
     jars = []
-    for line in LOCK.read_text().splitlines():
+    for line in (lock or LOCK).read_text().splitlines():
         coordinate, size, sha256 = line.split()
         group, artifact, version = coordinate.split(":")
         jars.append(Jar(group, artifact, version, int(size), sha256))
@@ -77,12 +77,18 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "everloop"
 
 
-def fetch(progress: Callable[[int, int, str], None] = lambda done, total, what: None) -> list[Path]:
+def fetch(
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    *,
+    lock: Path | None = None,
+    name: str = f"kafka-{VERSION}",
+) -> list[Path]:
     """Return the class path, complete and verified; download only what is missing or broken.
 
+    `lock` and `name`, of the folder in the cache, are those of another program in Java than Kafka.
     Blocks (seconds the first time, 0.1 s after). Raises KafkaNotFetched or FolderNotWritable.
     """
-    jars, folder = read_lock(), cache_folder() / f"kafka-{VERSION}"
+    jars, folder = read_lock(lock), cache_folder() / name
     if bad := _missing(jars, folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +170,7 @@ def _download_one(context: MavenContext, jar: Jar, folder: Path) -> None:
             return
         problem = "the downloaded file is not the one in the lock (its size or sha256 differs)"
         path.unlink()
-    raise KafkaNotFetched(f"Kafka's package {jar.name} cannot be fetched: {problem}.", FIX)
+    raise KafkaNotFetched(f"The package {jar.name} cannot be fetched: {problem}.", FIX)
 
 
 def _reason(error: BaseException) -> str:

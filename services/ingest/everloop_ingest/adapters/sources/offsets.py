@@ -81,12 +81,12 @@ class SourceOffsets:
         """The partitions of the topic, as the broker says now."""
         topic = self._source.topic
         async with asyncio.timeout(QUERY_TIMEOUT_S):
-            names = await self._consumer.topics()  # of all topics: asking for one could create it
+            cluster = await self._consumer._client.fetch_all_metadata()  # to ask for one topic could create it
         self._topic_check_at = time.monotonic() + CHECK_TOPIC_EVERY_S
-        if topic not in names:
+        if topic not in cluster.topics():
             where = f"cluster {self._source.cluster}" if self._source.cluster else "the cluster"
             raise Unavailable(f"the topic {topic} is not on {where}; create it, or correct the source")
-        return [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
+        return [TopicPartition(topic, p) for p in sorted(cluster.partitions_for_topic(topic) or ())]
 
     async def _committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int | None]:
         found = await self._consumer._coordinator.fetch_committed_offsets(list(partitions)) if partitions else {}

@@ -10,6 +10,7 @@ from typing import Any
 from everloop_features.labels import CheckedLabel, check_label
 from everloop_features.observation import DEFAULT_ENTITY, check_fields
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
+from everloop_ingest.domain.sources.cloudevents import decode_cloudevent
 from everloop_ingest.domain.sources.debezium import decode_debezium
 from everloop_ingest.domain.sources.paths import compile_path, has_path
 from everloop_ingest.domain.sources.records import Content, Decode, SourceRecordRejected, decode_json
@@ -23,14 +24,18 @@ from everloop_schemas.sources import (
     LABEL_OPERATIONS,
     EventMapping,
     LabelMapping,
-    MappingPart,
     SourceFormat,
     SourceSpec,
+    TimeMapping,
 )
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position, Record
 
-DECODERS: dict[SourceFormat, Decode] = {"json": decode_json, "debezium": decode_debezium}
+DECODERS: dict[SourceFormat, Decode] = {
+    "json": decode_json,
+    "cloudevents": decode_cloudevent,
+    "debezium": decode_debezium,
+}
 FIELD_PREFIXES: dict[SourceFormat, str] = {"json": "", "cloudevents": "data.", "debezium": "after."}
 """By format, where a field is that the mapping does not name."""
 DEFAULT_PATHS: dict[SourceFormat, dict[str, str]] = {
@@ -56,6 +61,16 @@ class SourceLimits:
     max_event_bytes: int = 1_000_000
 
 
+@dataclass(frozen=True)
+class _SourceOfLoop:
+    """A source with the loop that it is of. `place` is its topic, with the cluster where that is another one."""
+
+    state: LoopState
+    spec: SourceSpec
+    times: TimeLimits
+    place: str
+
+
 class SourceMapping:
     """What the records of a source are for a revision of its loop."""
 
@@ -63,11 +78,12 @@ class SourceMapping:
         self._decode = DECODERS[source.format]
         self._limits = limits
         place = source.topic if source.cluster is None else f"{source.cluster}/{source.topic}"
+        parts = _SourceOfLoop(state, source, limits.times, place)
         self._parts: list[_EventReader | _LabelReader] = []
         if source.events is not None:
-            self._parts.append(_EventReader(state, source, source.events, limits, place))
+            self._parts.append(_EventReader(parts, source.events))
         if source.labels is not None:
-            self._parts.append(_LabelReader(state, source, source.labels, limits, place))
+            self._parts.append(_LabelReader(parts, source.labels))
 
     def read(self, record: Record, now: datetime) -> list[Event]:
         """The events of a record, none where it says nothing that the loop wants. Raises SourceRecordRejected."""
@@ -90,17 +106,13 @@ class _PartReader:
 
     part: str
 
-    def __init__(
-        self, state: LoopState, source: SourceSpec, mapping: MappingPart, limits: SourceLimits, place: str
-    ) -> None:
-        self._state, self._spec, self._format, self._place = state, state.data.spec, source.format, place
-        self._times = limits.times
-        self._types = None if mapping.types is None else frozenset(mapping.types)
-        self._time_path = mapping.time.path if mapping.time else self._default("time")
-        self._time_format = mapping.time.format if mapping.time else None
+    def __init__(self, source: _SourceOfLoop, id: str | None, time: TimeMapping | None) -> None:
+        self._source, self._spec, self._format = source, source.state.data.spec, source.spec.format
+        self._time_path = time.path if time else self._default("time")
+        self._time_format = time.format if time else None
         self._read_time = compile_path(self._time_path) if self._time_path else None
-        self._optional_time = mapping.time is None
-        self._id_path = mapping.id or self._default("id")
+        self._optional_time = time is None
+        self._id_path = id or self._default("id")
         self._read_id = compile_path(self._id_path) if self._id_path else None
 
     def _default(self, name: str) -> str | None:
@@ -116,7 +128,7 @@ class _PartReader:
             time = read_time(value, form, self._time_path)
         if isinstance(time, FieldError):
             return time
-        violation = self._times.find_violation(time, now)
+        violation = self._source.times.find_violation(time, now)
         return FieldError("time", violation) if violation else time
 
     def _id(self, content: Content) -> str | FieldError | None:
@@ -130,13 +142,12 @@ class _PartReader:
 class _EventReader(_PartReader):
     part = "events"
 
-    def __init__(
-        self, state: LoopState, source: SourceSpec, mapping: EventMapping, limits: SourceLimits, place: str
-    ) -> None:
-        super().__init__(state, source, mapping, limits, place)
+    def __init__(self, source: _SourceOfLoop, mapping: EventMapping) -> None:
+        super().__init__(source, mapping.id, mapping.time)
+        self._types = None if mapping.types is None else frozenset(mapping.types)
         self._operations = frozenset(mapping.operations or EVENT_OPERATIONS)
         only_deletes = self._operations == {"delete"}
-        prefix = "before." if only_deletes and source.format == "debezium" else FIELD_PREFIXES[source.format]
+        prefix = "before." if only_deletes and self._format == "debezium" else FIELD_PREFIXES[self._format]
         self._paths = {name: mapping.fields.get(name, prefix + name) for name in self._spec.fields}
         self._fields = [(name, compile_path(path)) for name, path in self._paths.items()]
         self._entity_path = mapping.entity or self._default("entity")
@@ -166,8 +177,8 @@ class _EventReader(_PartReader):
                 id=id if isinstance(id, str) else self._own_id(content, at),
                 time=time,
                 subject=entity,
-                loop=self._state.loop,
-                revision=self._state.revision,
+                loop=self._source.state.loop,
+                revision=self._source.state.revision,
                 traceparent=content.traceparent,
                 data=EventReceivedData(entity=entity, fields=fields, received=arrived),
             )
@@ -181,20 +192,19 @@ class _EventReader(_PartReader):
 
     def _own_id(self, content: Content, at: Position) -> str:
         place = (at.partition, at.offset, at.timestamp) if content.identity is None else (content.identity,)
-        return derived_id(self._state.loop, EventReceived.type_name(), self._place, *place)
+        return derived_id(self._source.state.loop, EventReceived.type_name(), self._source.place, *place)
 
 
 class _LabelReader(_PartReader):
     part = "labels"
 
-    def __init__(
-        self, state: LoopState, source: SourceSpec, mapping: LabelMapping, limits: SourceLimits, place: str
-    ) -> None:
-        super().__init__(state, source, mapping, limits, place)
+    def __init__(self, source: _SourceOfLoop, mapping: LabelMapping) -> None:
+        super().__init__(source, mapping.id, mapping.time)
+        self._types = None if mapping.types is None else frozenset(mapping.types)
         self._operations = frozenset(mapping.operations or LABEL_OPERATIONS)
         self._label_path = mapping.label or self._default("label") or "label"
         self._read_label = compile_path(self._label_path)
-        self._required = source.events is None or source.format == "debezium"
+        self._required = source.spec.events is None or self._format == "debezium"
 
     def takes(self, content: Content) -> bool:
         """Whether this record is meant to have a label, and has one."""
@@ -224,13 +234,13 @@ class _LabelReader(_PartReader):
     def _build(
         self, label: CheckedLabel, time: datetime, arrived: datetime, identity: str, trace: str | None
     ) -> LabelReceived:
-        loop = self._state.loop
+        loop = self._source.state.loop
         return LabelReceived(
-            id=derived_id(loop, LabelReceived.type_name(), label.prediction_id, self._place, identity),
+            id=derived_id(loop, LabelReceived.type_name(), label.prediction_id, self._source.place, identity),
             time=time,
             subject=label.prediction_id,
             loop=loop,
-            revision=self._state.revision,
+            revision=self._source.state.revision,
             traceparent=trace,
             data=LabelReceivedData(
                 prediction_id=label.prediction_id, kind="label", label=label.label, received=arrived
