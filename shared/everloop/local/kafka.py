@@ -193,7 +193,7 @@ def java_command(class_path: list[Path]) -> tuple[str, ...]:
     return (str(JAVA), *flags, logs, "-cp", os.pathsep.join(map(str, class_path)))
 
 
-def checkjava_command() -> None:
+def check_java() -> None:
     """Run the Java that comes as a package, once. Raises JavaNotFound with what is wrong."""
     try:
         command = (*java_command([])[:1], "-version")
