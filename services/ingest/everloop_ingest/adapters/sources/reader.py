@@ -29,7 +29,7 @@ from everloop_shared.clock import Clock, log_time
 from everloop_shared.errors import Disposition, InputRejected, ServiceError, Unavailable
 from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
 from everloop_shared.messaging.kafka.poller import stop_consumer
-from everloop_shared.messaging.kafka.producer import CLOSE_TIMEOUT_S
+from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.processing.time_slices import TimeSlices
 from everloop_shared.messaging.routes import Position, Publisher, Record
 from everloop_shared.settings import Settings
