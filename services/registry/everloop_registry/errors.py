@@ -32,6 +32,20 @@ class Conflict(InputRejected):
     title = "Conflict"
 
 
+class InvalidPrecondition(InputRejected):
+    """`If-Match` or `If-None-Match` is not a list of entity tags."""
+
+    kind = ErrorKind.MALFORMED
+    title = "Bad request"
+
+
+class PreconditionFailed(InputRejected):
+    """The loop is not at the revision that the client required: somebody else has changed it meanwhile."""
+
+    kind = ErrorKind.PRECONDITION_FAILED
+    title = "Precondition failed"
+
+
 class ArtifactCollected(Conflict):
     """The version is known, but its artifact is no longer kept."""
 

@@ -21,11 +21,11 @@ def router(broker: BoundedBroker) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["topics"])
 
     @routes.get("/topics", summary="Every topic and how many records it has")
-    async def topics() -> dict[str, int]:
+    async def list_topics() -> dict[str, int]:
         return {name: broker.counts[name] for name in sorted(TOPICS)}
 
     @routes.get("/records", summary="Events of some topics, one a line, in the order they came")
-    async def records(topic: Names, since: Since = 0, wait_s: Wait = 0.0) -> Response:
+    async def read_records(topic: Names, since: Since = 0, wait_s: Wait = 0.0) -> Response:
         for name in topic:
             if name not in TOPICS:
                 raise TopicNotFound(f"no topic is called {name[:100]!r}; see /v1/topics")

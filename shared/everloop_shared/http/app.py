@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,14 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everloop_shared.endpoint import Health
-from everloop_shared.errors import FieldError, InputRejected, ServiceError
+from everloop_shared.errors import FieldError, InputRejected, ServiceError, Unavailable
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute, DirectRoutes
 from everloop_shared.http.exposition import content_type, own_metrics, prefers_openmetrics
 from everloop_shared.http.guard import RequestGuard
 from everloop_shared.http.methods import allowed_methods
+from everloop_shared.http.openapi import complete, short_operation_id
 from everloop_shared.http.pages import documentation, page
-from everloop_shared.http.problems import crash_problem, problem, service_problem, status_problem
+from everloop_shared.http.problems import crash_problem, problem, problem_of, service_problem, status_problem
 from everloop_shared.http.whole_answers import WholeAnswers
 from everloop_shared.settings import Settings
 
@@ -53,7 +55,15 @@ class GuardedApp(FastAPI):
     def __init__(
         self, service: str, settings: Settings, direct: Sequence[DirectRoute], conventions: Conventions | None
     ) -> None:
-        super().__init__(title=f"Everloop {service}", docs_url=None, redoc_url=None, redirect_slashes=False)
+        super().__init__(
+            title=f"Everloop {service}",
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            separate_input_output_schemas=False,
+            generate_unique_id_function=short_operation_id,
+        )
+        self._document: dict[str, Any] | None = None
         app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
         app = DirectRoutes(app, service, direct) if direct else app
         self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions)
@@ -62,6 +72,12 @@ class GuardedApp(FastAPI):
         """Pass the guard, then a direct route or the framework."""
         await self.guard(scope, receive, send)
 
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, generated once."""
+        if self._document is None:
+            self._document = complete(super().openapi())
+        return self._document
+
     def allowed_methods(self, path: str) -> list[str]:
         """The methods that some route answers at this path."""
         return allowed_methods(self.router.routes, path)
@@ -69,20 +85,25 @@ class GuardedApp(FastAPI):
 
 def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/livez", response_class=PlainTextResponse, tags=["health"])
-    async def livez() -> Response:
-        reason = health.not_live()
-        return PlainTextResponse(reason or "ok", 503 if reason else 200)
+    async def get_liveness() -> Response:
+        """Whether the process works; 503 with the reason asks to restart it."""
+        return _health_answer(health.not_live())
 
     @app.get("/readyz", response_class=PlainTextResponse, tags=["health"])
-    async def readyz() -> Response:
-        reason = health.not_ready()
-        return PlainTextResponse(reason or "\n".join(["ok", *health.remarked()]), 503 if reason else 200)
+    async def get_readiness() -> Response:
+        """Whether the service answers, with remarks for people; 503 with the reason asks to wait."""
+        return _health_answer(health.not_ready(), health.remarked())
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["health"])
-    async def metrics(request: Request) -> Response:
+    async def get_metrics(request: Request) -> Response:
+        """The metrics, in Prometheus' text format or as OpenMetrics, by `Accept`."""
         openmetrics = prefers_openmetrics(request.headers.get("accept", ""))
         text = await own_metrics(as_openmetrics=openmetrics)
         return Response(text, media_type=content_type(as_openmetrics=openmetrics))
+
+
+def _health_answer(reason: str | None, remarks: Sequence[str] = ()) -> Response:
+    return PlainTextResponse("\n".join(["ok", *remarks])) if reason is None else problem_of(Unavailable(reason))
 
 
 def _add_error_handlers(app: GuardedApp) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
+from everloop_ingest.api.schemas import Accepted, CloudEventEntry, Feedback, Label, Observation, PartlyAccepted
 from everloop_ingest.domain.documents import JSON
 from everloop_ingest.handlers import CheckedEntries
-from everloop_shared.cloudevents import STRUCTURED
+from everloop_shared.cloudevents import BATCH, STRUCTURED
 from everloop_shared.errors import InputRejected
+from everloop_shared.http.openapi import schema_of
 from everloop_shared.strict_json import NDJSON
 
 
@@ -33,8 +36,14 @@ def response_of(checked: CheckedEntries, single: bool) -> JSONResponse:
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The broker has all entries: `accepted`, and `ids` in the order they were sent."},
-    207: {"description": "Some entries were accepted; `rejected` has the index and errors of each other one."},
+    202: {
+        "model": Accepted,
+        "description": "The broker has all entries: `accepted`, and `ids` in the order they were sent.",
+    },
+    207: {
+        "model": PartlyAccepted,
+        "description": "Some entries were accepted; `rejected` has the index and errors of each other one.",
+    },
     400: {"description": "The body is not JSON (or NDJSON)."},
     404: {"description": "There is no loop of this name."},
     413: {"description": "Too many bytes, or too many entries, in one request."},
@@ -56,18 +65,36 @@ _CLOUDEVENT: dict[str, Any] = {
     "source": "/shop",
     "type": "order.placed",
     "subject": "shop-3",
-    "data": {"price": 12.5},
+}
+_READ = (
+    f"One entry, a list of them, or a line each. CloudEvents are read under {STRUCTURED} and {BATCH} too, "
+    "and in binary mode, whose attributes are `ce-` headers."
+)
+"""Media types with the same schema as another are named here only: a generated client would not know which to send."""
+_ENTRIES: dict[str, type[BaseModel]] = {"events": Observation, "labels": Label, "feedback": Feedback}
+_DATA = {
+    "events": _EXAMPLES["events"]["data"],
+    "labels": {"label": True},
+    "feedback": {"correct": False},
 }
 
 
 def _document(endpoint: str) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        JSON: {"schema": {"type": "object"}, "example": _EXAMPLES[endpoint]},
-        NDJSON[0]: {"schema": {"type": "string"}},
+    body = {
+        "required": True,
+        "description": _READ,
+        "content": {
+            JSON: {
+                "schema": schema_of(_ENTRIES[endpoint], CloudEventEntry, also_lists=True),
+                "examples": {
+                    "plain": {"value": _EXAMPLES[endpoint]},
+                    "cloudevent": {"value": _CLOUDEVENT | {"data": _DATA[endpoint]}},
+                },
+            },
+            NDJSON[0]: {"schema": {"type": "string"}},
+        },
     }
-    if endpoint == "events":
-        content[STRUCTURED] = {"schema": {"type": "object"}, "example": _CLOUDEVENT}
-    return {"responses": _RESPONSES, "openapi_extra": {"requestBody": {"required": True, "content": content}}}
+    return {"responses": _RESPONSES, "openapi_extra": {"requestBody": body}}
 
 
 DOCUMENTATION: dict[str, dict[str, Any]] = {endpoint: _document(endpoint) for endpoint in _EXAMPLES}

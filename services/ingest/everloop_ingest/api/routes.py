@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from everloop_ingest.api.requests import IngestApi
 from everloop_ingest.api.responses import DOCUMENTATION
+from everloop_ingest.api.schemas import Revision, SourceList
 from everloop_ingest.handlers import EndpointName
 from everloop_ingest.ports import Sources
 
@@ -21,23 +22,23 @@ def router(api: IngestApi, sources: Sources) -> APIRouter:
         return {**DOCUMENTATION[endpoint], "status_code": 202}
 
     @routes.post("/events", summary="Send observations", **documented("events"))
-    async def events(loop: str, request: Request) -> Response:
+    async def send_events(loop: str, request: Request) -> Response:
         return await api.ingest(request, loop, "events")
 
     @routes.post("/labels", summary="Send labels of predictions", **documented("labels"))
-    async def labels(loop: str, request: Request) -> Response:
+    async def send_labels(loop: str, request: Request) -> Response:
         return await api.ingest(request, loop, "labels")
 
     @routes.post("/feedback", summary="Send feedback of users on predictions", **documented("feedback"))
-    async def feedback(loop: str, request: Request) -> Response:
+    async def send_feedback(loop: str, request: Request) -> Response:
         return await api.ingest(request, loop, "feedback")
 
-    @routes.get("", summary="The revision of the spec that entries are checked against")
-    async def revision(loop: str) -> Response:
+    @routes.get("", response_model=Revision, summary="The revision of the spec that entries are checked against")
+    async def get_revision(loop: str) -> Response:
         return JSONResponse({"loop": loop, "revision": api.revision(loop)})
 
-    @routes.get("/sources", summary="How the loop's Kafka sources fare in this process")
-    async def source_statuses(loop: str) -> Response:
+    @routes.get("/sources", response_model=SourceList, summary="How the loop's Kafka sources fare in this process")
+    async def list_sources(loop: str) -> Response:
         api.revision(loop)
         return JSONResponse({"loop": loop, "sources": [status.as_dict() for status in sources.statuses(loop)]})
 

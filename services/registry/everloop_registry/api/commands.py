@@ -10,21 +10,22 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_registry.api.queries import find_loop
+from everloop_registry.api.schemas import Deleted, LoopView, RolledBack
 from everloop_registry.api.views import state_view
+from everloop_registry.domain.precondition import Precondition, read_tags, tag_of
 from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import SpecRejected
 from everloop_registry.handlers import CommandHandlers
 from everloop_registry.ports import LoopReader
+from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopApplied, ModelRolledBack
 from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import FieldError
 from everloop_shared.http import UnsupportedMediaType, read_body
 from everloop_shared.http.json_body import command_body
+from everloop_shared.http.openapi import schema_of
 from everloop_shared.text import Readable
 
-_LOOP_FILE_EXAMPLE = {"application/yaml": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n"}
-_ROLLBACK_EXAMPLE = {"application/json": {"reason": "complaints since noon"}}
-_RESUME_EXAMPLE = {"application/json": {"reason": "the cause is found"}}
 MAX_COMMAND_BYTES = 10_000
 Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
 JSON_TYPES = ("application/json",)
@@ -48,6 +49,45 @@ class ResumeBody(BaseModel):
     reason: Readable = Field(min_length=1, max_length=1000)
 
 
+def _command(body: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI documentation of a command's body, which the route reads itself."""
+    content = {"application/json": {"schema": schema_of(body), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_LOOP_FILE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": schema_of(LoopSpec)},
+            "application/yaml": {
+                "schema": {"type": "string"},
+                "example": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n",
+            },
+        },
+    }
+}
+_PRECONDITIONS: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for name, text in (
+            ("If-Match", "apply only if the loop is at this ETag, which GET and PUT answer; * for any"),
+            ("If-None-Match", "* applies only a loop that does not exist"),
+        )
+    ]
+}
+_STATE_CONFLICTS: dict[int | str, dict[str, Any]] = {
+    409: {"description": "It makes no sense in the state that the loop is in."}
+}
+_APPLY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A new revision, or the same where the file has not changed."},
+    201: {"model": LoopView, "description": "A new loop."},
+    409: {"description": "There are as many loops as the limit allows."},
+    412: {"description": "The loop is not at the revision that `If-Match` or `If-None-Match` asks for."},
+    422: {"description": "The file is not valid; `errors` name each field and the fix."},
+}
+
+
 def add_commands(
     routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
 ) -> None:
@@ -60,11 +100,17 @@ def add_commands(
 def _add_apply(
     routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
 ) -> None:
-    @routes.put("/{loop}", openapi_extra=_body_docs(_LOOP_FILE_EXAMPLE))
-    async def apply(loop: str, request: Request) -> JSONResponse:
+    @routes.put(
+        "/{loop}", response_model=LoopView, responses=_APPLY_RESPONSES, openapi_extra=_LOOP_FILE | _PRECONDITIONS
+    )
+    async def apply_loop(loop: str, request: Request) -> JSONResponse:
         """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new or an unchanged revision."""
         command = await commands.accept(request.headers)
         is_json = _is_json(request.headers.get("content-type", ""))
+        precondition = Precondition(
+            read_tags("If-Match", request.headers.getlist("if-match")),
+            read_tags("If-None-Match", request.headers.getlist("if-none-match")),
+        )
         body = await read_body(request, max_spec_bytes)
         spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
         if spec.loop != loop:
@@ -73,17 +119,22 @@ def _add_apply(
         known = await reader.loop(loop)
         if known is None or known.spec != spec:
             await handlers.check(spec)
-        events = await command.run(lambda actor: handlers.apply(spec, actor=actor))
+        events = await command.run(lambda actor: handlers.apply(spec, precondition, actor=actor))
         state = await find_loop(reader, loop)
         new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)
-        return JSONResponse(state_view(state), 201 if new else 200)
+        return JSONResponse(state_view(state), 201 if new else 200, headers={"etag": tag_of(state.revision)})
 
 
 def _add_rollback_and_resume(
     routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge
 ) -> None:
-    @routes.post("/{loop}/rollback", openapi_extra=_body_docs(_ROLLBACK_EXAMPLE))
-    async def rollback(loop: str, request: Request) -> JSONResponse:
+    @routes.post(
+        "/{loop}/rollback",
+        response_model=RolledBack,
+        responses=_STATE_CONFLICTS,
+        openapi_extra=_command(RollbackBody, {"reason": "complaints since noon"}),
+    )
+    async def roll_back(loop: str, request: Request) -> JSONResponse:
         """Roll the champion back and pin the loop to it until resume."""
         command = await commands.accept(request.headers)
         body = await command_body(RollbackBody, request, MAX_COMMAND_BYTES)
@@ -92,8 +143,12 @@ def _add_rollback_and_resume(
         state = state_view(await find_loop(reader, loop))
         return JSONResponse({**state, "rolled_back": done and done.data.rolled_back})
 
-    @routes.post("/{loop}/resume", openapi_extra=_body_docs(_RESUME_EXAMPLE))
-    async def resume(loop: str, request: Request) -> JSONResponse:
+    @routes.post(
+        "/{loop}/resume",
+        response_model=LoopView,
+        openapi_extra=_command(ResumeBody, {"reason": "the cause is found"}),
+    )
+    async def resume_loop(loop: str, request: Request) -> JSONResponse:
         """Lift the pin of a rollback."""
         command = await commands.accept(request.headers)
         body = await command_body(ResumeBody, request, MAX_COMMAND_BYTES)
@@ -102,19 +157,13 @@ def _add_rollback_and_resume(
 
 
 def _add_delete(routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge) -> None:
-    @routes.delete("/{loop}")
-    async def delete(loop: str, request: Request, reason: Reason = "deleted by a person") -> JSONResponse:
+    @routes.delete("/{loop}", response_model=Deleted)
+    async def delete_loop(loop: str, request: Request, reason: Reason = "deleted by a person") -> JSONResponse:
         """Delete a loop; its log stays, and deleting it again changes nothing."""
         command = await commands.accept(request.headers)
         await command.run(lambda actor: handlers.delete(loop, reason, actor=actor))
         gone = await reader.loop(loop)
         return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
-
-
-def _body_docs(example: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI documentation of a body that the route reads itself."""
-    content = {kind: {"schema": {"type": "object"}, "example": body} for kind, body in example.items()}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def _is_json(content_type: str) -> bool:

@@ -9,9 +9,11 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from everloop_learning.errors import LoopNotFound
+from everloop_registry.api.schemas import History, LoopList, LoopView, RolloutView, VersionList
 from everloop_registry.api.views import current_view, rollout_view, state_view, versions_view
 from everloop_registry.domain.decision_log import fold_decisions
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.precondition import tag_of
 from everloop_registry.ports import LoopReader
 from everloop_schemas.registry import VersionRegistered
 from everloop_shared.clock import read_time
@@ -34,36 +36,39 @@ async def find_loop(reader: LoopReader, loop: str, when: str | None = None) -> L
 
 
 def _add_loops(routes: APIRouter, reader: LoopReader) -> None:
-    @routes.get("")
-    async def loops(deleted: bool = False) -> JSONResponse:
+    @routes.get("", response_model=LoopList)
+    async def list_loops(deleted: bool = False) -> JSONResponse:
         """Every loop, in short; with `deleted`, the deleted ones."""
         short = ("loop", "revision", "stage", "share", "pinned")
         found = [(loop, state_view(loop)) for loop in await reader.loops(deleted)]
         answer = [{**{k: v[k] for k in short}, "champion": loop.champion.version} for loop, v in found]
         return JSONResponse({"loops": answer})
 
-    @routes.get("/{loop}")
-    async def state(loop: str, as_of: str | None = None) -> JSONResponse:
+    @routes.get("/{loop}", response_model=LoopView)
+    async def get_loop(loop: str, as_of: str | None = None) -> JSONResponse:
         """Spec, revision, live versions and rollout."""
         found = await find_loop(reader, loop, as_of)
-        return JSONResponse(state_view(found) if as_of else current_view(found, await reader.substitutes(loop)))
+        if as_of:
+            return JSONResponse(state_view(found))
+        view = current_view(found, await reader.substitutes(loop))
+        return JSONResponse(view, headers={"etag": tag_of(found.revision)})
 
 
 def _add_details(routes: APIRouter, reader: LoopReader) -> None:
-    @routes.get("/{loop}/versions")
-    async def versions(loop: str, as_of: str | None = None) -> JSONResponse:
+    @routes.get("/{loop}/versions", response_model=VersionList)
+    async def list_versions(loop: str, as_of: str | None = None) -> JSONResponse:
         """Every registered version, oldest first."""
         now = await find_loop(reader, loop, as_of)
         wires = await reader.wires(loop, _parse_moment(as_of), VersionRegistered.type_name())
         return JSONResponse({"loop": loop, "versions": versions_view(now, wires)})
 
-    @routes.get("/{loop}/rollout")
-    async def rollout(loop: str, as_of: str | None = None) -> JSONResponse:
+    @routes.get("/{loop}/rollout", response_model=RolloutView)
+    async def get_rollout(loop: str, as_of: str | None = None) -> JSONResponse:
         """Where the rollout stands."""
         return JSONResponse(rollout_view(await find_loop(reader, loop, as_of)))
 
-    @routes.get("/{loop}/history")
-    async def history(loop: str, as_of: str | None = None) -> JSONResponse:
+    @routes.get("/{loop}/history", response_model=History)
+    async def get_history(loop: str, as_of: str | None = None) -> JSONResponse:
         """Every decision as it is on the topic, newest last."""
         wires = await reader.wires(loop, _parse_moment(as_of))
         if not wires:

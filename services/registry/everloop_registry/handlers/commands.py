@@ -9,6 +9,7 @@ from everloop_learning.errors import LoopNotFound
 from everloop_learning.version import line_of
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import MAX_KEPT_VERSIONS
+from everloop_registry.domain.precondition import Precondition
 from everloop_registry.errors import (
     ArtifactCollected,
     Conflict,
@@ -37,6 +38,7 @@ from everloop_shared.commands import Actor
 from everloop_shared.errors import FieldError
 from everloop_shared.tracing import current_traceparent
 
+UNCONDITIONAL = Precondition()
 MAX_SPEC_JSON_BYTES = 500_000
 """A spec is sent in one event, and again in the event of the loop's state."""
 QUOTA_PERIOD = timedelta(hours=1)
@@ -66,8 +68,11 @@ class CommandHandlers:
         if errors := await self.specs.check(spec):
             raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
 
-    async def apply(self, spec: LoopSpec, *, actor: Actor) -> list[Event]:
-        """Apply a checked spec: a new loop, a new revision, or nothing when it is unchanged. Raises SpecRejected."""
+    async def apply(self, spec: LoopSpec, precondition: Precondition = UNCONDITIONAL, *, actor: Actor) -> list[Event]:
+        """Apply a checked spec: a new loop, a new revision, or nothing when it is unchanged.
+
+        Raises SpecRejected or PreconditionFailed.
+        """
         wire = spec.model_dump_json(exclude_none=True, by_alias=True)
         if len(wire) > MAX_SPEC_JSON_BYTES:
             wrong = FieldError("body", f"has {len(wire):,} bytes as JSON; at most {MAX_SPEC_JSON_BYTES:,} can be sent")
@@ -75,8 +80,10 @@ class CommandHandlers:
         spec = LoopSpec.model_validate_json(wire)
         decision_log = await self._open(spec.loop, actor)
         exists = decision_log.state is not None and not decision_log.state.deleted
+        is_unchanged = exists and decision_log.loop.spec == spec
+        precondition.require(decision_log.loop.revision if exists else None, is_unchanged=is_unchanged)
         if exists:
-            if decision_log.loop.spec == spec:
+            if is_unchanged:
                 return []
             _check_same_task(decision_log.loop.spec, spec)
         await self._check_quota(spec.loop, LoopApplied, is_new=not exists)

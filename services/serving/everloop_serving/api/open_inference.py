@@ -9,14 +9,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from everloop_serving.api import schemas
 from everloop_serving.api.inference_body import HEADER_LENGTH, AnswerForm, read_request, write_answer
-from everloop_serving.api.timeouts import HEADER, deadline_of
+from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
 from everloop_serving.domain.inference import InferenceAnswer, ModelMetadata, TensorMetadata
+from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_shared import strict_json
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectAnswer, Headers
+from everloop_shared.http.openapi import errors_of, schema_of
 from everloop_shared.http.problems import UnsupportedMediaType
 from everloop_shared.tracing import current_traceparent
 
@@ -26,6 +29,29 @@ VERSIONS = "/versions/"
 """Stands between a model and its version in an address."""
 _HEADER_LENGTH = HEADER_LENGTH.encode()
 EXTENSIONS = ["binary_tensor_data", "parameters"]
+_MODEL_READY: dict[str, Any] = {
+    "response_model": schemas.ModelReady,
+    "responses": {503: {"model": schemas.ModelReady, "description": "It is being loaded."}},
+}
+_BINARY = {OCTETS: {"schema": {"type": "string", "format": "binary"}}}
+_INFER: dict[str, Any] = {
+    "response_model": schemas.InferenceResponse,
+    "responses": {
+        200: {
+            "description": "The outputs; with tensors in binary behind the JSON where asked for.",
+            "content": _BINARY,
+        },
+        **{s: {"model": schemas.InferenceError, "description": text} for s, text in schemas.PREDICTION_ERRORS.items()},
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "description": f"Up to {MAX_ROWS:,} rows; the JSON alone, or tensors in binary behind it.",
+            "content": {"application/json": {"schema": schema_of(schemas.InferenceRequest)}, **_BINARY},
+        },
+        "parameters": [TIMEOUT_PARAMETER],
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -58,43 +84,43 @@ class Inference:
 
 def router(inference: Inference, not_ready: Callable[[], str | None]) -> APIRouter:
     """The routes under /v2."""
-    routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    routes = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=errors_of(schemas.InferenceError))
     handlers = inference.handlers
 
-    @routes.get("")
-    async def server() -> JSONResponse:
+    @routes.get("", response_model=schemas.ServerMetadata)
+    async def get_server() -> JSONResponse:
         return JSONResponse({"name": "everloop", "version": "2", "extensions": EXTENSIONS})
 
-    @routes.get("/health/live")
-    async def live() -> JSONResponse:
+    @routes.get("/health/live", response_model=schemas.Live)
+    async def is_live() -> JSONResponse:
         return JSONResponse({"live": True})
 
-    @routes.get("/health/ready")
+    @routes.get("/health/ready", response_model=schemas.Ready, responses={503: {"model": schemas.Ready}})
     async def is_ready() -> JSONResponse:
         reason = not_ready()
         return JSONResponse({"ready": reason is None}, 503 if reason else 200)
 
-    @routes.get("/models/{loop}")
-    async def model(loop: str) -> JSONResponse:
-        return JSONResponse(_render_metadata(handlers.describe(loop)))
+    @routes.get("/models/{loop}", response_model=schemas.ModelMetadata)
+    async def get_model(loop: str) -> JSONResponse:
+        return JSONResponse(_render_metadata(handlers.describe(loop, None)))
 
-    @routes.get("/models/{loop}/versions/{version}")
-    async def model_version(loop: str, version: str) -> JSONResponse:
+    @routes.get("/models/{loop}/versions/{version}", response_model=schemas.ModelMetadata)
+    async def get_model_version(loop: str, version: str) -> JSONResponse:
         return JSONResponse(_render_metadata(handlers.describe(loop, version)))
 
-    @routes.get("/models/{loop}/ready")
-    async def model_ready(loop: str) -> JSONResponse:
-        return _render_ready(loop, handlers.is_ready(loop))
+    @routes.get("/models/{loop}/ready", **_MODEL_READY)
+    async def is_model_ready(loop: str) -> JSONResponse:
+        return _render_ready(loop, handlers.is_ready(loop, None))
 
-    @routes.get("/models/{loop}/versions/{version}/ready")
-    async def model_version_ready(loop: str, version: str) -> JSONResponse:
+    @routes.get("/models/{loop}/versions/{version}/ready", **_MODEL_READY)
+    async def is_model_version_ready(loop: str, version: str) -> JSONResponse:
         return _render_ready(loop, handlers.is_ready(loop, version))
 
-    @routes.post("/models/{loop}/infer")
+    @routes.post("/models/{loop}/infer", **_INFER)
     async def infer(loop: str, request: Request) -> Response:
         return _render(await inference.answer(loop, None, request.headers, await request.body()))
 
-    @routes.post("/models/{loop}/versions/{version}/infer")
+    @routes.post("/models/{loop}/versions/{version}/infer", **_INFER)
     async def infer_by_version(loop: str, version: str, request: Request) -> Response:
         return _render(await inference.answer(loop, version, request.headers, await request.body()))
 

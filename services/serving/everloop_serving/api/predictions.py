@@ -11,11 +11,13 @@ from fastapi.responses import JSONResponse, Response
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.api import answers
 from everloop_serving.api.bodies import content_type, read_bodies
-from everloop_serving.api.timeouts import HEADER, MAX_TIMEOUT_MS, deadline_of
+from everloop_serving.api.schemas import PREDICTION_ERRORS, Observation, Prediction, Revision
+from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, CommandEdge
+from everloop_shared.http.openapi import schema_of
 from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import current_traceparent
 
@@ -26,36 +28,20 @@ _BODY: dict[str, Any] = {
         "description": f"One observation, or a list or lines of up to {MAX_ROWS:,}, answered in their order.",
         "content": {
             "application/json": {
-                "schema": {
-                    "oneOf": [
-                        {"type": "object"},
-                        {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_ROWS},
-                    ]
-                },
+                "schema": schema_of(Observation, also_lists=True),
                 "example": _EXAMPLE,
             },
             NDJSON[0]: {"schema": {"type": "string"}},
         },
     },
-    "parameters": [
-        {
-            "name": "Timeout-Ms",
-            "in": "header",
-            "description": "Milliseconds within which the answer is of use; later it is 504.",
-            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-        }
-    ],
+    "parameters": [TIMEOUT_PARAMETER],
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The prediction, its version and role; its record survives this process."},
-    404: {"description": "There is no loop of this name."},
-    409: {"description": "An id was predicted before from other data; nothing of the request is predicted."},
-    413: {"description": "The body, or the record made of it, is too large."},
-    415: {"description": "A content type that this endpoint does not read."},
-    422: {"description": "It does not fit the loop's schema; `errors` name the fields (`[3].data.x`) and the fix."},
-    429: {"description": "The broker has been away for too long; retry after `Retry-After` seconds."},
-    503: {"description": "Starting, or the disk refuses writes; retry after `Retry-After` seconds."},
-    504: {"description": "Not answered within `Timeout-Ms`; the detail says whether the record is stored."},
+    200: {
+        "description": "The prediction, its version and role; its record survives this process. A list for a list.",
+        "content": {NDJSON[0]: {"schema": {"type": "string"}}},
+    },
+    **{status: {"description": text} for status, text in PREDICTION_ERRORS.items()},
 }
 
 
@@ -63,7 +49,13 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
     """The routes under /v1. `everloop apply` waits for the loop's revision."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["serving"])
 
-    @routes.post("/predict", summary="Predict from observations", responses=_RESPONSES, openapi_extra=_BODY)
+    @routes.post(
+        "/predict",
+        summary="Predict from observations",
+        response_model=Prediction | list[Prediction],
+        responses=_RESPONSES,
+        openapi_extra=_BODY,
+    )
     async def predict(loop: str, request: Request) -> Response:
         command = await commands.accept(request.headers)
         handlers.require_loop(loop)  # an unknown loop is reported before the body is read
@@ -77,11 +69,11 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
 
         return _answer(request, await command.run(predict_rows), single)
 
-    @routes.get("/predictions/{prediction_id:path}", summary="A prediction made lately")
+    @routes.get("/predictions/{prediction_id:path}", response_model=Prediction, summary="A prediction made lately")
     async def get_prediction(loop: str, prediction_id: str) -> JSONResponse:
         return JSONResponse(answers.render(await handlers.look_up_prediction(loop, prediction_id)))
 
-    @routes.get("", summary="The revision of the loop's spec that serves")
+    @routes.get("", response_model=Revision, summary="The revision of the loop's spec that serves")
     async def get_revision(loop: str) -> JSONResponse:
         return JSONResponse({"loop": loop, "revision": await handlers.look_up_revision(loop)})
 

@@ -7,6 +7,13 @@ from everloop_shared.http.problems import BadRequest
 
 HEADER = "timeout-ms"
 MAX_TIMEOUT_MS = 600_000
+TIMEOUT_PARAMETER = {
+    "name": "Timeout-Ms",
+    "in": "header",
+    "description": "Milliseconds within which the answer is of use; later it is 504.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+}
+"""Its documentation in OpenAPI."""
 
 
 def deadline_of(header: str | None, now: float) -> float | None:

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
+from everloop_shared.http.openapi import schema_of
 from everloop_shared.text import Readable
+from everloop_training.api.schemas import Run, RunList, WaitingRun
 from everloop_training.handlers import Handlers
 
 COMMAND_BYTES = 10_000
@@ -28,7 +30,7 @@ class RunBody(BaseModel):
 
 
 _BODY: dict[str, Any] = {
-    "requestBody": {"content": {"application/json": {"schema": RunBody.model_json_schema()}}, "required": False}
+    "requestBody": {"content": {"application/json": {"schema": schema_of(RunBody)}}, "required": False}
 }
 
 
@@ -36,12 +38,18 @@ def router(handlers: Handlers, commands: CommandEdge) -> APIRouter:
     """`GET` and `POST /v1/loops/{loop}/runs`."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
 
-    @routes.get("/runs", summary="The loop's runs, oldest first")
-    async def runs(loop: str) -> JSONResponse:
+    @routes.get("/runs", response_model=RunList, summary="The loop's runs, oldest first")
+    async def list_runs(loop: str) -> JSONResponse:
         return JSONResponse({"loop": loop, "runs": [_describe(r, f) for r, f in handlers.runs_of(loop)]})
 
-    @routes.post("/runs", status_code=202, summary="Start a fresh line now", openapi_extra=_BODY)
-    async def retrain(loop: str, request: Request) -> JSONResponse:
+    @routes.post(
+        "/runs",
+        status_code=202,
+        summary="Start a fresh line now",
+        response_model=Run | WaitingRun,
+        openapi_extra=_BODY,
+    )
+    async def request_run(loop: str, request: Request) -> JSONResponse:
         command = await commands.accept(request.headers)
         body = await command_body(RunBody, request, COMMAND_BYTES, required=False)
         runs = await command.run(lambda actor: handlers.request_run(loop, body.reason, body.key, actor=actor))

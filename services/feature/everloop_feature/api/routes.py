@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 
+from everloop_feature.api.schemas import EntityState, Revision
 from everloop_feature.domain.entity import Entity
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityNotFound
@@ -19,13 +20,13 @@ def router(loops: ActiveLoops, find: FindEntity) -> APIRouter:
     """The routes of this service."""
     routes = APIRouter()
 
-    @routes.get("/v1/loops/{loop}")
-    async def loop_revision(loop: str) -> dict[str, Any]:
+    @routes.get("/v1/loops/{loop}", response_model=Revision)
+    async def get_revision(loop: str) -> JSONResponse:
         """The revision of the spec by which features are computed."""
-        return {"loop": loop, "revision": loops.known.require(loop).revision}
+        return JSONResponse({"loop": loop, "revision": loops.known.require(loop).revision})
 
-    @routes.get("/v1/loops/{loop}/entities/{entity:path}")
-    async def entity(loop: str, entity: str) -> dict[str, Any]:
+    @routes.get("/v1/loops/{loop}/entities/{entity:path}", response_model=EntityState)
+    async def get_entity(loop: str, entity: str) -> JSONResponse:
         """The last vector of an entity and the state of its windows, as of the last batch.
 
         Serving reads it for an entity that it does not know: 404 says that there is no state, 503 that it is not here.
@@ -35,13 +36,7 @@ def router(loops: ActiveLoops, find: FindEntity) -> APIRouter:
         found = Entity.load(value)
         if value is None or found.life != state.data.life:
             raise EntityNotFound(f"no observation of entity {entity!r} of loop {loop!r} was received")
-        return {
-            "loop": loop,
-            "entity": entity,
-            "revision": revision,
-            "applied": found.applied,
-            "features": found.features,
-            "state": found.state,
-        }
+        answer = {"loop": loop, "entity": entity, "revision": revision}
+        return JSONResponse({**answer, "applied": found.applied, "features": found.features, "state": found.state})
 
     return routes

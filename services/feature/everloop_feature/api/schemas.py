@@ -1,0 +1,25 @@
+"""What the endpoints answer, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Revision(BaseModel):
+    """The revision of a loop's spec that the service works by."""
+
+    loop: str
+    revision: int
+
+
+class EntityState(BaseModel):
+    """The last vector of an entity, and the state of its windows."""
+
+    loop: str
+    entity: str
+    revision: int
+    applied: int = Field(description="observations that it was computed from")
+    features: dict[str, Any]
+    state: dict[str, Any]

@@ -1,0 +1,129 @@
+"""What the endpoints answer, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Revision(BaseModel):
+    """The revision of a loop's spec that the service works by."""
+
+    loop: str
+    revision: int
+
+
+class LoopSummary(Revision):
+    """A loop in short."""
+
+    task: str
+    metric: str
+
+
+class LoopList(BaseModel):
+    """Every loop, in short."""
+
+    loops: list[LoopSummary]
+
+
+class Champion(BaseModel):
+    """The version that serves, and since when."""
+
+    version: str
+    since: str
+
+
+class Rollout(BaseModel):
+    """Where the rollout stands."""
+
+    stage: str
+    share: float
+    candidate: str | None
+
+
+class Scores(BaseModel):
+    """Prequential scores of what was served, in all and lately, beside the baselines; null where undefined."""
+
+    served: float | None
+    rolling: float | None
+    no_change: float | None
+    majority: float | None
+
+
+class MetricScores(Scores):
+    """The same by the metric that the spec names."""
+
+    name: str
+
+
+class Status(BaseModel):
+    """The counts of distinct ids, the version that serves, and its scores, which are 0 before the first label."""
+
+    events: int
+    predictions: int
+    outcomes: int
+    dead_letters: int
+    champion: Champion
+    rollout: Rollout
+    accuracy: Scores
+    metric: MetricScores
+    drifts: int
+    runs: int
+    versions: int
+    promotions: int
+    rollbacks: int
+
+
+class Contradictions(BaseModel):
+    """Labels that contradict earlier ones."""
+
+    changed: int
+    disputed: int
+    over_share: int
+    rate: float
+
+
+class LineScores(BaseModel):
+    """A line and its scores, on all its predictions and on those that were served; null where there are none."""
+
+    line: str
+    version: str
+    outcomes: int
+    served: int
+    score: float | None
+    score_served: float | None
+    rolling: float | None
+    first: str | None
+    last: str | None
+
+
+class Evaluation(Scores):
+    """Scores of what was served beside the baselines, by the loop's metric, and of each line by `line_metric`."""
+
+    loop: str
+    metric: str
+    outcomes: int
+    scored: int
+    contradictions: Contradictions
+    line_metric: str
+    lines: list[LineScores]
+
+
+class Entry(BaseModel):
+    """An entry of the timeline: what happened, and why; `data` are details for programs."""
+
+    id: str
+    kind: str
+    time: str
+    what: str
+    why: str
+    data: dict[str, Any]
+
+
+class Point(BaseModel):
+    """A point of the curves, by outcomes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    outcomes: int = Field(description="counted when the point was drawn")

@@ -1,0 +1,152 @@
+"""What requests and answers look like, for the OpenAPI document; observations are read and checked elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from everloop_shared.http.openapi import FieldProblem
+
+PREDICTION_ERRORS = {
+    404: "There is no loop of this name.",
+    409: "An id was predicted before from other data; nothing of the request is predicted.",
+    413: "The body, or the record made of it, is too large.",
+    415: "A content type that this endpoint does not read.",
+    422: "It does not fit the loop's schema; `errors` name the fields (`[3].data.x`) and the fix.",
+    429: "The broker has been away for too long; retry after `Retry-After` seconds.",
+    503: "Starting, or the disk refuses writes; retry after `Retry-After` seconds.",
+    504: "Not answered within `Timeout-Ms`; the detail says whether the record is stored.",
+}
+"""What a request for predictions can be answered with, by either protocol."""
+Value = bool | int | float | str
+
+
+class Observation(BaseModel):
+    """What to predict from: the fields that the loop's schema names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field("", description="names the prediction, for its label; without one, the answer tells the id")
+    entity: str = Field("", description="what the windows of its features belong to")
+    time: str = Field("", description="when it happened, RFC 3339 with an offset; without one, now")
+    data: dict[str, Value | None]
+
+
+class Prediction(BaseModel):
+    """A prediction, the version that made it, and the features that it was made from."""
+
+    id: str
+    prediction: Value
+    probabilities: dict[str, float] = Field(default_factory=dict, description="by class; absent from a regression")
+    version: str
+    role: Literal["champion", "candidate"]
+    features: dict[str, Value | None]
+
+
+class Revision(BaseModel):
+    """The revision of a loop's spec that the service works by."""
+
+    loop: str
+    revision: int
+
+
+class InferenceError(BaseModel):
+    """An error of the Open Inference Protocol; the members of a problem may stand beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    error: str
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class ServerMetadata(BaseModel):
+    """The server and the extensions of the protocol that it knows."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """Whether the server lives."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether the server is ready."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether a model, or a version of it, is ready."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(BaseModel):
+    """An input or output of a model; -1 stands for the number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelMetadata(BaseModel):
+    """A loop as a model: its versions, inputs and outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class InputTensor(BaseModel):
+    """The values of one field, a row each."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    data: list[Any] = Field(default_factory=list, description="absent where the values follow in binary")
+
+
+class RequestedOutput(BaseModel):
+    """An output that is wanted."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class InferenceRequest(BaseModel):
+    """Rows to predict from, as a tensor for each field."""
+
+    id: str = Field("", description="the prediction's id; of several rows, its beginning")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[InputTensor]
+    outputs: list[RequestedOutput] = Field(default_factory=list)
+
+
+class OutputTensor(BaseModel):
+    """The values of one output, a row each."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    data: list[Any] = Field(default_factory=list, description="absent where the values follow in binary")
+
+
+class InferenceResponse(BaseModel):
+    """The predictions, as tensors."""
+
+    model_name: str
+    model_version: str
+    id: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    outputs: list[OutputTensor]

@@ -1,0 +1,34 @@
+"""What the endpoint answers, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from everloop_schemas.training import RunRequestedData
+
+
+class Run(RunRequestedData):
+    """A run: why it was requested, and how it ended."""
+
+    requested: str
+    causationid: str | None
+    state: str = Field(description="running, trained or failed")
+    finished: str | None
+    outcomes: int | None
+    failure: str | None
+
+
+class RunList(BaseModel):
+    """The runs of a loop, oldest first."""
+
+    loop: str
+    runs: list[Run]
+
+
+class WaitingRun(BaseModel):
+    """There is nothing to learn yet: training starts by itself with the first label."""
+
+    loop: str
+    run: None
+    state: str
+    detail: str
