@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from everloop_features.observation_decoder import count_keys
+from everloop_serving.api.usual_inference import decode_usual, read_usual_tensors
 from everloop_serving.domain.inference import InferenceAnswer, InferenceRequest
 from everloop_serving.domain.tensors import InputTensor, OutputTensor, encode_raw, read_tensor, rejected
 from everloop_serving.errors import NAME_LENGTH
@@ -20,7 +20,6 @@ from everloop_shared.http.json_body import BodyNotJson
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are JSON; the tensors in binary follow them."""
-_decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
@@ -40,7 +39,18 @@ def read_request(
 ) -> tuple[InferenceRequest, AnswerForm]:
     """The request in a body, and the form of its answer; raises BodyNotJson or ObservationRejected."""
     size = _header_size(body, header_length)
-    parsed = _read_json(body if size == len(body) else body[:size])
+    text, binary = body if size == len(body) else body[:size], memoryview(body)[size:]
+    usual = decode_usual(text)
+    if usual and (tensors := read_usual_tensors(usual, binary)):
+        parameters, (names, by_name) = usual.parameters or {}, _read_outputs(usual.outputs or None)
+        request = InferenceRequest(model, version, usual.id or None, parameters, tensors, names)
+        return request, AnswerForm(by_name, _flag("parameters", parameters, "binary_data_output"))
+    return _read_any(model, version, text, binary)
+
+
+def _read_any(model: str, version: str | None, text: bytes, binary: memoryview) -> tuple[InferenceRequest, AnswerForm]:
+    """A request of any form, with an error for what is wrong."""
+    parsed = _read_json(text)
     if not isinstance(parsed, dict):
         raise rejected("inputs", 'must be a list of tensors in an object, {"inputs": [...]}')
     parameters = _parameters("parameters", parsed)
@@ -50,7 +60,7 @@ def read_request(
         version=version,
         id=_read_id(parsed.get("id")),
         parameters=parameters,
-        inputs=_read_inputs(parsed.get("inputs"), memoryview(body)[size:]),
+        inputs=_read_inputs(parsed.get("inputs"), binary),
         outputs=names,
     )
     return request, AnswerForm(by_name, _flag("parameters", parameters, "binary_data_output"))
@@ -58,6 +68,8 @@ def read_request(
 
 def write_answer(answer: InferenceAnswer, form: AnswerForm) -> tuple[bytes, int | None]:
     """The body of an answer, and how much of it is JSON where tensors in binary follow."""
+    if not any(form.is_binary(tensor.name) for tensor in answer.outputs):
+        return _encoder.encode(answer), None
     outputs, binary = list[dict[str, Any]](), list[bytes]()
     for tensor in answer.outputs:
         outputs.append(_write_output(tensor, form, binary))
@@ -68,7 +80,7 @@ def write_answer(answer: InferenceAnswer, form: AnswerForm) -> tuple[bytes, int 
         body["id"] = answer.id
     body["outputs"] = outputs
     header = _encoder.encode(body)
-    return (b"".join([header, *binary]), len(header)) if binary else (header, None)
+    return b"".join([header, *binary]), len(header)
 
 
 def _write_output(tensor: OutputTensor, form: AnswerForm, binary: list[bytes]) -> dict[str, Any]:
@@ -96,27 +108,10 @@ def _header_size(body: bytes, header_length: str | None) -> int:
 
 
 def _read_json(text: bytes) -> Any:
-    """The value of a JSON text, strictly: msgspec is the faster half of it, as it takes repeated keys."""
-    try:
-        value = _decoder.decode(text)
-        if isinstance(value, dict) and _count_keys(value) == count_keys(text):
-            return value
-    except (TypeError, ValueError, RecursionError):
-        pass
     try:
         return strict_json.read(text)
     except strict_json.NotJson as e:
         raise BodyNotJson(f"the body is {str(e)[:300]}", [FieldError("body", str(e)[:300])]) from e
-
-
-def _count_keys(body: dict[str, Any]) -> int:
-    """The keys of a request of usual form; those of objects at unusual places are not counted."""
-    keys = len(body) + len(body.get("parameters") or ())
-    for name in ("inputs", "outputs"):
-        for tensor in body.get(name) or ():
-            if isinstance(tensor, dict):
-                keys += len(tensor) + len(tensor.get("parameters") or ())
-    return keys
 
 
 def _read_id(value: Any) -> str | None:

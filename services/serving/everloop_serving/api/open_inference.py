@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, Response
 from everloop_serving.api import schemas
 from everloop_serving.api.inference_body import HEADER_LENGTH, AnswerForm, read_request, write_answer
 from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
-from everloop_serving.domain.inference import InferenceAnswer, ModelMetadata, TensorMetadata
+from everloop_serving.domain.inference import InferenceAnswer, ModelMetadata
+from everloop_serving.domain.inference_outputs import TensorMetadata
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_shared import strict_json

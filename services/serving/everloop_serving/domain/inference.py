@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from typing import Any, NamedTuple
 
+import msgspec
+
 from everloop_metrics.metric import class_name
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.serving import PredictionMade
+from everloop_schemas.serving import PredictionMade, PredictionMadeData
+from everloop_serving.domain.inference_outputs import DATATYPES, TensorMetadata
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.tensors import InputTensor, OutputTensor, rejected
 from everloop_serving.errors import NAME_LENGTH
 from everloop_shared.errors import cut
-
-DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}
 
 
 class InferenceRequest(NamedTuple):
@@ -31,22 +31,13 @@ class InferenceRequest(NamedTuple):
     outputs: Sequence[str]
 
 
-class InferenceAnswer(NamedTuple):
+class InferenceAnswer(msgspec.Struct, rename={"model": "model_name", "version": "model_version"}, omit_defaults=True):
     """An answer. `version` is None where its rows were predicted by several; the output `version` has that of each."""
 
     model: str
-    version: str | None
-    id: str | None
     outputs: Sequence[OutputTensor]
-
-
-class TensorMetadata(NamedTuple):
-    """An input or output of a model; a size of -1 varies."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    parameters: Mapping[str, Any] | None = None
+    version: str | None = None
+    id: str | None = None
 
 
 class ModelMetadata(NamedTuple):
@@ -62,25 +53,15 @@ class ModelMetadata(NamedTuple):
 def describe(loop: ServedLoop) -> ModelMetadata:
     """The metadata of a loop."""
     inputs = [TensorMetadata(name, DATATYPES[field.type], (-1,)) for name, field in loop.spec.fields.items()]
-    return ModelMetadata(loop.loop, loop.versions, inputs, output_metadata(loop.spec))
+    return ModelMetadata(loop.loop, loop.versions, inputs, list(loop.outputs.values()))
 
 
-def output_metadata(spec: LoopSpec) -> list[TensorMetadata]:
-    """The outputs of a loop, in the order of an answer."""
-    outputs = [TensorMetadata("prediction", _prediction_datatype(spec), (-1,))]
-    if spec.task != "regression":
-        names = _class_names(spec)
-        shape, classes = (-1, len(names) if names else -1), {"classes": names} if names else None
-        outputs.append(TensorMetadata("probabilities", "FP64", shape, classes))
-    return [*outputs, TensorMetadata("prediction_id", "BYTES", (-1,)), TensorMetadata("version", "BYTES", (-1,))]
-
-
-def require_outputs(spec: LoopSpec, names: Sequence[str]) -> None:
+def require_outputs(loop: ServedLoop, names: Sequence[str]) -> None:
     """Raises ObservationRejected for an output that there is not, or that is asked for twice."""
-    known = [output.name for output in output_metadata(spec)]
     for i, name in enumerate(names):
-        if name not in known:
-            raise rejected(f"outputs.{i}.name", f"there is no output {cut(name, NAME_LENGTH)}; use {', '.join(known)}")
+        if name not in loop.outputs:
+            known = ", ".join(loop.outputs)
+            raise rejected(f"outputs.{i}.name", f"there is no output {cut(name, NAME_LENGTH)}; use {known}")
         if name in names[:i]:
             raise rejected(f"outputs.{i}.name", f"{name} is there twice; keep one")
 
@@ -89,50 +70,33 @@ def render_answer(
     loop: ServedLoop, request: InferenceRequest, predictions: Sequence[PredictionMade]
 ) -> InferenceAnswer:
     """The answer: the outputs that were asked for, in the order of the request."""
-    versions = [p.data.version for p in predictions]
-    metadata = {output.name: output for output in output_metadata(loop.spec)}
-    outputs = [_render_output(metadata[name], loop.spec, predictions) for name in request.outputs or metadata]
-    return InferenceAnswer(
-        request.model, versions[0] if versions.count(versions[0]) == len(versions) else None, request.id, outputs
-    )
-
-
-def _render_output(output: TensorMetadata, spec: LoopSpec, predictions: Sequence[PredictionMade]) -> OutputTensor:
-    shape: tuple[int, ...] = (len(predictions),)
-    values: Sequence[Any]
-    match output.name:
-        case "prediction":
-            values = [_CASTS[output.datatype](p.data.prediction) for p in predictions]
-        case "prediction_id":
+    made, count = [p.data for p in predictions], len(predictions)
+    versions = [data.version for data in made]
+    outputs = list[OutputTensor]()
+    for name in request.outputs or loop.outputs:
+        datatype = loop.outputs[name].datatype
+        if name == "prediction":
+            values = list(map(_CASTS[datatype], [data.prediction for data in made]))
+        elif name == "prediction_id":
             values = [p.subject for p in predictions]
-        case "version":
-            values = [p.data.version for p in predictions]
-        case _:
-            return _render_probabilities(output, predictions)
-    return OutputTensor(output.name, output.datatype, shape, values)
+        elif name == "version":
+            values = versions
+        else:
+            outputs.append(_render_probabilities(loop.outputs[name], made))
+            continue
+        outputs.append(OutputTensor(name, datatype, (count,), values))
+    version = versions[0] if versions.count(versions[0]) == count else None
+    return InferenceAnswer(request.model, outputs, version, request.id)
 
 
-def _render_probabilities(output: TensorMetadata, predictions: Sequence[PredictionMade]) -> OutputTensor:
+def _render_probabilities(output: TensorMetadata, made: Sequence[PredictionMadeData]) -> OutputTensor:
     """The probability of each class, NaN where the version gave none."""
-    found = [p.data.probabilities for p in predictions]
+    found = [data.probabilities for data in made]
     names = (output.parameters or {}).get("classes") or sorted({name for each in found if each for name in each})
-    unknown = [nan] * len(names)
     values: list[float] = []
     for each in found:
-        values += unknown if each is None else [each.get(name, 0.0) for name in names]
+        values += [nan] * len(names) if each is None else [each.get(name, 0.0) for name in names]
     return OutputTensor("probabilities", "FP64", (len(found), len(names)), values, {"classes": names})
 
 
 _CASTS: Mapping[str, Callable[[Any], Any]] = {"FP64": float, "INT64": int, "BOOL": bool, "BYTES": class_name}
-
-
-def _prediction_datatype(spec: LoopSpec) -> str:
-    """The datatype of predictions: those of a regression have fractions, even where its labels are whole numbers."""
-    return DATATYPES["number" if spec.task == "regression" else spec.label_type]
-
-
-def _class_names(spec: LoopSpec) -> list[str]:
-    """The classes by name, in the order of their probabilities; none where the spec does not name them."""
-    if spec.task == "binary":
-        return ["false", "true"]
-    return [class_name(label) for label in spec.label.classes or ()]

@@ -35,21 +35,20 @@ def read_rows(
 ) -> list[Observation]:
     """An observation for each row; raises ObservationRejected with every error, by tensor and row."""
     spec, count = loop.spec, _count_rows(inputs)
-    own = {t.name: t for t in inputs if t.name in OWN_NAMES and t.name not in spec.fields}
-    tensors = [t for t in inputs if t.name not in own]
-    columns = {t.name: _adapt(spec.fields.get(t.name), t) for t in tensors}
+    own, columns = dict[str, InputTensor](), dict[str, Sequence[Any]]()
+    for tensor in inputs:
+        if (name := tensor.name) in spec.fields or name not in OWN_NAMES:
+            columns[name] = _adapt(spec.fields.get(name), tensor)
+        else:
+            own[name] = tensor
     if len(columns) + len(own) < len(inputs):
         raise _repeated_name(inputs)
-    named = {
-        "id": _read_own("id", own, parameters, count) or _number_ids("id", request_id, count),
-        "entity": _read_own("entity", own, parameters, count),
-        "time": _read_own("time", own, parameters, count),
-    }
-    known = {name: column for name, column in named.items() if column}
+    known = _read_names(own, request_id, parameters, count) if own or parameters or request_id is not None else {}
     rows = None
     if not any(tensor.wrong for tensor in inputs):
         rows = loop.decoder.convert_columns(columns, count, **{name: column.values for name, column in known.items()})
     if rows is None or ("time" in known and any(find_time_violation(row.time) for row in rows)):
+        tensors = [tensor for tensor in inputs if tensor.name not in own]
         wrong = [error for tensor in inputs for error in tensor.wrong]
         return _check_rows(spec, wrong, tensors, columns, known, count, find_time_violation)
     return rows
@@ -78,6 +77,15 @@ def _adapt(field: FieldSpec | None, tensor: InputTensor) -> Sequence[Any]:
     if field.type == "integer":
         return [int(v) if type(v) is float and v.is_integer() else v for v in values]
     return values
+
+
+def _read_names(
+    own: Mapping[str, InputTensor], request_id: Any, parameters: Mapping[str, Any], count: int
+) -> dict[str, _Column]:
+    """The ids, entities and times of the rows, those that the request names."""
+    named = {name: _read_own(name, own, parameters, count) for name in OWN_NAMES}
+    named["id"] = named["id"] or _number_ids("id", request_id, count)
+    return {name: column for name, column in named.items() if column}
 
 
 def _read_own(name: str, own: Mapping[str, InputTensor], parameters: Mapping[str, Any], count: int) -> _Column | None:

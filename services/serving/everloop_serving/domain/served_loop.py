@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from everloop_features import FeaturePlan, compile_features
@@ -13,6 +14,7 @@ from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
+from everloop_serving.domain.inference_outputs import TensorMetadata, describe_outputs
 from everloop_serving.errors import NAME_LENGTH, VersionNotFound
 from everloop_shared.errors import listed
 
@@ -45,6 +47,11 @@ class ServedLoop:
     loading: bool = False
     life: int = 1
     decoder: ObservationDecoder = field(kw_only=True)
+
+    @cached_property
+    def outputs(self) -> Mapping[str, TensorMetadata]:
+        """The outputs by name, in their order."""
+        return describe_outputs(self.spec)
 
     @property
     def versions(self) -> list[str]:

@@ -50,8 +50,8 @@ class InputTensor(NamedTuple):
     wrong: Sequence[FieldError] = ()
 
 
-class OutputTensor(NamedTuple):
-    """A tensor of an answer, its values in row-major order."""
+class OutputTensor(msgspec.Struct, rename={"values": "data"}, omit_defaults=True, gc=False):
+    """A tensor of an answer, its values in row-major order; as JSON it is what the protocol says."""
 
     name: str
     datatype: str
@@ -125,6 +125,12 @@ def _datatype_error(datatype: Any) -> str:
     return f"must be one of {', '.join(DATATYPES)}, is {cut(str(datatype), NAME_LENGTH)}"
 
 
+def usual_rows(shape: list[int]) -> int | None:
+    """The rows of a tensor of shape [n] or [n, 1]; None for every other one."""
+    usual = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+    return shape[0] if usual and 1 <= shape[0] <= MAX_ROWS else None
+
+
 def _count_rows(shape: Any) -> int:
     """The rows of a tensor with one value each: the first size of its shape; raises WrongTensor."""
     if isinstance(shape, list | tuple) and 1 <= len(shape) <= MAX_DIMENSIONS:
@@ -157,7 +163,7 @@ def _flatten(data: list[Any], shape: Sequence[int]) -> list[Any]:
 def _fit(datatype: str, values: list[Any]) -> Sequence[Any] | None:
     """Values of JSON as values of the datatype; null is a missing value. None where one does not fit."""
     try:
-        found: list[Any] = msgspec.convert(values, _COLUMNS[datatype])
+        found: list[Any] = msgspec.convert({"values": values}, _COLUMNS[datatype]).values  # type: ignore[attr-defined]
         if datatype == "BYTES":
             "".join(filter(None, found)).encode()  # half a surrogate pair, which JSON can write, is no text
     except ValueError:
@@ -197,8 +203,8 @@ def _bounds(datatype: str) -> tuple[int, int]:
     return (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def _column(datatype: str) -> Any:
-    """The type of a column of JSON, for msgspec, which knows no bound above 2**63: UINT64 is checked again there."""
+def column_type(datatype: str) -> Any:
+    """The type of a column of JSON, for msgspec, which knows no bound above 2**63: larger values of UINT64 aside."""
     kind: Any
     if datatype in _INTEGER_BITS:
         lowest, highest = _bounds(datatype)
@@ -210,7 +216,10 @@ def _column(datatype: str) -> Any:
     return list[kind | None]
 
 
-_COLUMNS = {datatype: _column(datatype) for datatype in DATATYPES}
+_COLUMNS = {
+    datatype: msgspec.defstruct("Column", [("values", column_type(datatype))], gc=False) for datatype in DATATYPES
+}
+"""Structs, because msgspec remembers how they are read; what another type is takes it longer to find out."""
 
 
 def _decode_texts(content: bytes | memoryview, count: int) -> list[str]:

@@ -62,7 +62,7 @@ class InferenceHandlers:
         requests = self.requests
         loop = requests.require_loop(request.model)
         loop.require_version(request.version)
-        require_outputs(loop.spec, request.outputs)
+        require_outputs(loop, request.outputs)
         now = requests.clock()
         rows = read_rows(
             loop, request.inputs, request.id, request.parameters, lambda time: requests.times.find_violation(time, now)
