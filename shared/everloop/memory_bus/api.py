@@ -24,7 +24,12 @@ def router(broker: BoundedBroker) -> APIRouter:
     async def list_topics() -> dict[str, int]:
         return {name: broker.counts[name] for name in sorted(TOPICS)}
 
-    @routes.get("/records", summary="Events of some topics, one a line, in the order they came")
+    @routes.get(
+        "/records",
+        summary="Events of some topics, one a line, in the order they came",
+        response_class=Response,
+        responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+    )
     async def read_records(topic: Names, since: Since = 0, wait_s: Wait = 0.0) -> Response:
         for name in topic:
             if name not in TOPICS:

@@ -71,9 +71,7 @@ def short_operation_id(route: APIRoute) -> str:
 
 def errors_of(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """`responses` of a router whose protocol has an error object of its own, instead of problems."""
-    return {
-        status: {"model": model, "description": text} for status, text in {**_EVERY_OPERATION, 422: _INVALID}.items()
-    }
+    return {status: {"model": model, "description": text} for status, text in (_EVERY_OPERATION | _CHANGES).items()}
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class SourceState(BaseModel):
     source: str
     topic: str
     state: str
-    detail: str
+    detail: str = ""
     partitions: int
     lag: int
     records: int
@@ -104,7 +104,7 @@ class SourceState(BaseModel):
     labels: int
     rejected: int
     lost: int
-    rejection: str
+    rejection: str = ""
 
 
 class SourceList(BaseModel):

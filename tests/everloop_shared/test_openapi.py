@@ -1,0 +1,105 @@
+"""The OpenAPI document of every service is valid, and complete enough to generate a client from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+from tests.http_apps import http_app
+
+from everloop.memory_bus.app import build
+from everloop_schemas.topology import SERVICES
+
+pytestmark = pytest.mark.app
+NAMES = [*SERVICES, "topics"]
+Operation = tuple[str, str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The document of each service of a local installation."""
+    folder: Path = tmp_path_factory.mktemp("installation")
+    return {service.name: http_app(service).openapi() for service in build(folder, dict.fromkeys(NAMES, 0), {})}
+
+
+def operations(document: dict[str, Any]) -> Iterator[Operation]:
+    """Each address and method with its description."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_document_is_valid_and_names_the_version(documents: dict[str, dict[str, Any]], name: str) -> None:
+    document = documents[name]
+
+    validate(document)
+    assert document["info"]["version"] == version("everloop")
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+    assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_operation_ids_are_short_and_unique(documents: dict[str, dict[str, Any]], name: str) -> None:
+    ids = [operation["operationId"] for _, _, operation in operations(documents[name])]
+
+    assert len(set(ids)) == len(ids)
+    assert all(len(each) <= 25 and each.isidentifier() for each in ids), ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_error_has_the_schema_of_a_problem_or_of_the_protocol(
+    documents: dict[str, dict[str, Any]], name: str
+) -> None:
+    for path, method, operation in operations(documents[name]):
+        for status, response in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            [(kind, media)] = response["content"].items()
+            schema = media["schema"]["$ref"].rpartition("/")[2]
+            if path == "/v2" or path.startswith("/v2/"):
+                assert (kind, schema) in {
+                    ("application/json", name) for name in ("InferenceError", "Ready", "ModelReady")
+                }, f"{method} {path} {status}"
+            else:
+                assert (kind, schema) == ("application/problem+json", "Problem"), f"{method} {path} {status}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_success_and_every_body_has_a_schema(documents: dict[str, dict[str, Any]], name: str) -> None:
+    for path, method, operation in operations(documents[name]):
+        where = f"{method} {path}"
+        successes = [response for status, response in operation["responses"].items() if int(status) < 400]
+        assert successes, where
+        for response in successes:
+            assert response["content"], where
+            assert all(media["schema"] for media in response["content"].values()), where
+        if method in ("post", "put"):
+            assert all(media["schema"] for media in operation["requestBody"]["content"].values()), where
+
+
+def test_the_loop_file_is_described_by_the_spec_s_own_schema(documents: dict[str, dict[str, Any]]) -> None:
+    registry = documents["registry"]
+
+    content = registry["paths"]["/v1/loops/{loop}"]["put"]["requestBody"]["content"]
+
+    assert set(content) == {"application/json", "application/yaml"}
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/LoopSpec"}
+    assert {"loop", "task", "schema", "features", "rollout"} <= set(
+        registry["components"]["schemas"]["LoopSpec"]["properties"]
+    )
+
+
+def test_lists_and_cloud_events_are_bodies_of_ingest(documents: dict[str, dict[str, Any]]) -> None:
+    for endpoint, entry in (("events", "Observation"), ("labels", "Label"), ("feedback", "Feedback")):
+        body = documents["ingest"]["paths"][f"/v1/loops/{{loop}}/{endpoint}"]["post"]["requestBody"]
+
+        single, event, batch = body["content"]["application/json"]["schema"]["oneOf"]
+        assert single == {"$ref": f"#/components/schemas/{entry}"}
+        assert batch["items"]["oneOf"] == [single, event]
+        assert "application/x-ndjson" in body["content"]
+        assert "application/cloudevents+json" in body["description"]
