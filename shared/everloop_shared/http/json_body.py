@@ -27,7 +27,7 @@ async def json_body(request: Request, limit: int) -> Any:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not strict_json.is_json(kind):
         raise UnsupportedMediaType(f"{kind[:80]} is not supported; send application/json")
-    return _parse(await read_body(request, limit))
+    return parse_json(await read_body(request, limit))
 
 
 async def command_body(kind: type[CommandBody], request: Request, limit: int, *, required: bool = True) -> CommandBody:
@@ -39,13 +39,14 @@ async def command_body(kind: type[CommandBody], request: Request, limit: int, *,
     if not body and not required:
         return kind()
     try:
-        return kind.model_validate(_parse(body))
+        return kind.model_validate(parse_json(body))
     except ValidationError as e:
         wrong = [FieldError(".".join(map(str, p["loc"])) or "body", p["msg"]) for p in e.errors(include_url=False)]
         raise InputRejected("; ".join(f"{w.field}: {w.error}" for w in wrong), wrong) from e
 
 
-def _parse(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text; raises BodyNotJson."""
     try:
         return strict_json.read(body)
     except strict_json.NotJson as e:

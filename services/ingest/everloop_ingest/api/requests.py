@@ -9,23 +9,20 @@ from collections.abc import Sequence
 from fastapi import Request, Response
 
 from everloop_ingest.api.responses import response_of
-from everloop_ingest.domain.documents import CONTENT_TYPES, JSON, Entry, RequestLimits, read_entries
+from everloop_ingest.domain.documents import CONTENT_TYPES, Entry, RequestLimits, read_entries
 from everloop_ingest.domain.in_flight import InFlightLimit
-from everloop_ingest.errors import MalformedBody
 from everloop_ingest.handlers import CheckedEntries, EndpointName, Handlers
 from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
 from everloop_ingest.settings import IngestSettings
 from everloop_schemas.envelope import Event
-from everloop_shared.cloudevents import BATCH, REQUIRED, STRUCTURED, MalformedHeader, http_attributes, is_json_type
 from everloop_shared.commands import Actor, CommandEdge, publishing
-from everloop_shared.errors import FieldError, ServiceError, Unavailable
+from everloop_shared.errors import ServiceError, Unavailable
 from everloop_shared.http import UnsupportedMediaType
+from everloop_shared.http.cloudevents import binary_attributes, content_type
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.strict_json import NDJSON, is_json
 from everloop_shared.tracing import current_traceparent
 
-IDENTIFYING = {"specversion", *REQUIRED}
-"""With any of these attributes as a header, a request is a CloudEvent in binary mode."""
 ENTRIES_PER_SLICE = 200
 """A large request is checked in slices of this many entries, so that other requests are handled in between."""
 MEMORY_FACTOR = 8
@@ -101,18 +98,8 @@ class IngestApi:
 
 
 def _read_headers(request: Request) -> tuple[str, dict[str, str]]:
-    """The content type without parameters, and the attributes of a CloudEvent in binary mode; none in other modes."""
-    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if name in (STRUCTURED, BATCH):
-        return name, {}
-    try:
-        attributes = http_attributes(request.headers.raw)
-    except MalformedHeader as e:
-        raise MalformedBody(str(e), [FieldError(e.header, e.fix)]) from e
-    if not attributes.keys().isdisjoint(IDENTIFYING):
-        if not is_json_type(name):
-            raise UnsupportedMediaType(f"{name[:80]} is not supported as the data of a CloudEvent; send {JSON}")
-        return name or JSON, attributes
-    if name not in NDJSON and not is_json(name):
-        raise UnsupportedMediaType(f"{name[:80]} is not supported; send one of {', '.join(CONTENT_TYPES)}")
-    return name, {}
+    """The content type without parameters, and the attributes of a CloudEvent in binary mode."""
+    kind, attributes = content_type(request), binary_attributes(request)
+    if not attributes and kind not in NDJSON and not is_json(kind):
+        raise UnsupportedMediaType(f"{kind[:80]} is not supported; send one of {', '.join(CONTENT_TYPES)}")
+    return kind, attributes

@@ -50,7 +50,7 @@ class _DirectPredictions:
         """POST /v1/loops/{loop}/predict."""
         command = await self.commands.accept(headers)
         kind = headers.raw(b"content-type")
-        rows = self._read(name, kind, body)
+        rows = None if headers.raw(b"ce-specversion") else self._read(name, kind, body)
         return None if rows is None else _answer(kind, body, await self._run(command, name, headers, rows))
 
     def predict_at_once(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
@@ -58,7 +58,7 @@ class _DirectPredictions:
         if self.commands.accept_at_once() is None or headers.raw(TIMEOUT) is not None:
             return None
         kind = headers.raw(b"content-type")
-        rows = self._read(name, kind, body)
+        rows = None if headers.raw(b"ce-specversion") else self._read(name, kind, body)
         predictions = None if rows is None else self.handlers.predict_at_once(name, rows, current_traceparent())
         return None if predictions is None else _answer(kind, body, predictions)
 

@@ -10,13 +10,14 @@ from fastapi.responses import JSONResponse, Response
 
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.api import answers
-from everloop_serving.api.bodies import content_type, read_bodies
+from everloop_serving.api.bodies import read_bodies
 from everloop_serving.api.schemas import PREDICTION_ERRORS, Observation, Prediction, Revision
 from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, CommandEdge
+from everloop_shared.http.cloudevents import content_type
 from everloop_shared.http.openapi import schema_of
 from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import current_traceparent
@@ -25,7 +26,8 @@ _EXAMPLE = {"id": "order-17", "entity": "shop-3", "time": "2024-05-01T12:00:00Z"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": f"One observation, or a list or lines of up to {MAX_ROWS:,}, answered in their order.",
+        "description": f"One observation, or a list or lines of up to {MAX_ROWS:,}, answered in their order; "
+        "or CloudEvents 1.0, structured, as a batch, or one in binary mode.",
         "content": {
             "application/json": {
                 "schema": schema_of(Observation, also_lists=True),
@@ -60,12 +62,12 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
         command = await commands.accept(request.headers)
         handlers.require_loop(loop)  # an unknown loop is reported before the body is read
         deadline = deadline_of(request.headers.get(HEADER), handlers.predictions.timer())
-        body = await read_bodies(request, settings)
+        body, trace = await read_bodies(request, settings)
         single = not isinstance(body, list)
         rows = [handlers.require_observation(loop, body)] if single else handlers.require_observations(loop, body)
 
         async def predict_rows(actor: Actor) -> list[PredictionMade]:
-            return await handlers.predict_all(loop, rows, current_traceparent(), deadline)
+            return await handlers.predict_all(loop, rows, trace or current_traceparent(), deadline)
 
         return _answer(request, await command.run(predict_rows), single)
 
@@ -83,6 +85,6 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
 def _answer(request: Request, predictions: Sequence[PredictionMade], single: bool) -> Response:
     if single:
         return Response(answers.encode_one(predictions[0]), media_type="application/json")
-    if content_type(request.headers["content-type"]) in NDJSON:
+    if content_type(request) in NDJSON:
         return Response(answers.encode_lines(predictions), media_type=NDJSON[0])
     return Response(answers.encode_list(predictions), media_type="application/json")
