@@ -240,6 +240,28 @@ async def test_an_id_of_any_visible_characters_is_accepted(
     assert (answer.status_code, received.id, received.subject) == (202, name, name)
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+async def test_an_observation_is_published_alike_whether_or_not_others_of_its_request_fit(
+    client: httpx.AsyncClient, broker: MemoryBroker, kind: str
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "entity": "é", "time": "2024-05-01t12:00:00.5z", "data": {"price": 1}},
+        {"id": "a:", "data": {"price": 1.5, "demand": None}},
+        {"id": 'a":', "time": None, "data": {"demand": -0.0, "price": 1e300}},
+    ]
+
+    for sent in (rows, [*rows, {"data": {}}]):
+        content = "\n".join(map(json.dumps, sent)) if "nd" in kind else json.dumps(sent)
+        answer = await client.post("/events", content=content.encode(), headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["accepted"]) == (202 if sent is rows else 207, 3)
+
+    found: dict[str, list[Any]] = {}
+    for event in broker.events(EventReceived.topic):
+        found.setdefault(event.id, []).append((event.subject, event.data.fields, event.time if "a" == event.id else 0))
+    assert len(found) == 3
+    assert all(first == second for first, second in found.values())
+
+
 async def test_a_mixed_batch_reports_the_rejected_entries(client: httpx.AsyncClient, broker: MemoryBroker) -> None:
     answer = await client.post("/events", json=[{"id": "a", **GOOD}, {"id": "b", "data": {}}, {"id": "c", **GOOD}])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import Request, Response
 
@@ -15,6 +15,7 @@ from everloop_ingest.handlers import CheckedEntries, EndpointName, Handlers
 from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
 from everloop_ingest.settings import IngestSettings
 from everloop_schemas.envelope import Event
+from everloop_shared.cloudevents import BATCH, STRUCTURED
 from everloop_shared.commands import Actor, CommandEdge, publishing
 from everloop_shared.errors import ServiceError, Unavailable
 from everloop_shared.http import UnsupportedMediaType
@@ -60,7 +61,7 @@ class IngestApi:
         command = await self._commands.accept(request.headers)
         self._check_ready()
         self._handlers.loops.require(loop)
-        content_type, attributes = _read_headers(request)
+        kind, attributes = _read_headers(request)
         body = await request.body()
         checked = CheckedEntries()
 
@@ -69,11 +70,19 @@ class IngestApi:
             return checked.events
 
         with self._memory.hold(MEMORY_FACTOR * len(body)):
-            entries = read_entries(content_type, body, self._limits, attributes)
+            entries = self._read(loop, endpoint, kind, body, attributes)
             await command.run(handle)
         ITEMS.labels(loop, endpoint, "accepted").inc(len(checked.events))
         ITEMS.labels(loop, endpoint, "rejected").inc(len(checked.rejected))
         return response_of(checked, single=len(entries) == 1)
+
+    def _read(
+        self, loop: str, endpoint: EndpointName, kind: str, body: bytes, attributes: Mapping[str, str]
+    ) -> list[Entry]:
+        found = None
+        if endpoint == "events" and not attributes and kind not in (STRUCTURED, BATCH):
+            found = self._handlers.decode_observations(loop, kind, body, self._limits)
+        return read_entries(kind, body, self._limits, attributes) if found is None else found
 
     def _check_ready(self) -> None:
         # Until the engine is ready, some loops are not known yet, and "there is no such loop" could be wrong.

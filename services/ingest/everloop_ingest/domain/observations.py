@@ -14,6 +14,8 @@ def read_observation(spec: LoopSpec, entry: Entry) -> Observation | list[FieldEr
     """The observation of an entry, or its errors."""
     if entry.errors:
         return list(entry.errors)
+    if isinstance(entry.value, Observation):
+        return entry.value
     if not isinstance(entry.value, CloudEvent):
         return check_observation(spec, entry.value)
     body = observation_body(entry.value)
