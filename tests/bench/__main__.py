@@ -33,7 +33,7 @@ GROUPS = {
     "REST": ("rest", "lists", "swaps", "workers"),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
-    "Parts": ("engine", "learner"),
+    "Parts": ("engine", "sources", "learner"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")

@@ -14,6 +14,7 @@ class Settings:
 
     runs: int = 5
     engine_events: int = 60_000
+    source_rows: int = 60_000
     feature_events: int = 12_000
     serving_events: int = 20_000
     rest_requests: int = 20_000
@@ -50,6 +51,7 @@ class Settings:
 QUICK = Settings(
     runs=1,
     engine_events=2_000,
+    source_rows=1_000,
     feature_events=600,
     serving_events=600,
     rest_requests=400,

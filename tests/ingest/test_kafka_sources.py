@@ -12,6 +12,7 @@ import pytest
 from tests.ingest.sourced_ingest import SourcedIngest, prices, source_status, sourced_ingest
 
 from everloop.local.kafka import Broker
+from everloop.local.ports import HOST, free_port
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import Unavailable
@@ -279,6 +280,22 @@ async def test_a_cluster_that_the_operator_named_is_read(sources: SourcedIngest,
     await sources.apply({"name": "orders", "topic": orders, "cluster": "crm"})
 
     async with sources.running(clusters=named):
+        await sources.send("orders", {"price": 1})
+        events = await sources.events(1)
+
+    assert prices(events) == [1]
+
+
+async def test_a_cluster_that_does_not_answer_is_waited_for_while_another_source_goes_on(
+    sources: SourcedIngest, tmp_path: Path
+) -> None:
+    orders = await sources.create("orders")
+    named = tmp_path / "clusters.json"
+    named.write_text(f'{{"crm": {{"bootstrap": "{HOST}:{free_port()}"}}}}')
+    await sources.apply({"name": "away", "topic": "t", "cluster": "crm"}, {"name": "orders", "topic": orders})
+
+    async with sources.running(clusters=named) as client:
+        await sources.until(lambda: _in_state(client, "away", "waiting"))
         await sources.send("orders", {"price": 1})
         events = await sources.events(1)
 

@@ -47,7 +47,7 @@ PUBLISH_BYTES = 4_000_000
 """Records of so many bytes are published together, at most; as objects they take up to ten times as much memory."""
 COMMIT_EVERY_S = 0.25
 COMMIT_TIMEOUT_S = 5.0
-RETRY = Backoff(first_s=0.5, longest_s=10.0)
+RETRY = Backoff(first_s=0.5, longest_s=5.0)
 PUBLISH_RETRY = Backoff(first_s=0.05, longest_s=2.0)
 Converted = list[tuple[Record, list[Event]]]
 
@@ -101,8 +101,9 @@ class SourceReader(ConsumerRebalanceListener):  # type: ignore[misc]
             except Exception as e:
                 failures = 1 if self.status.records > read_before else failures + 1
                 reason = e.detail if isinstance(e, ServiceError) else f"{type(e).__name__}: {e}"
+                if self.status.detail != reason:  # said once, not with each attempt
+                    log.warning("a source is not read", extra=self._names() | {"reason": reason})
                 self.status.set("waiting", reason)
-                log.warning("a source is not read", extra=self._names() | {"reason": reason})
             SOURCE_UP.labels(self.status.loop, self.status.source).set(0)
             await self._pause(RETRY.pause_s(max(failures, 1)))
 

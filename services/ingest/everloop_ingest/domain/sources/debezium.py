@@ -25,6 +25,8 @@ POSITIONS = ("lsn", "txId", "gtid", "file", "pos", "row", "commit_lsn", "change_
 ENVELOPE = b'{"schema":'
 ENVELOPE_BYTES = len(b'{"schema":,"payload":}')
 MAX_SCHEMA_DEPTH = 20
+MAX_KNOWN_SCHEMA_BYTES = 100_000
+"""A longer schema is read with each record, so that what is remembered stays small."""
 
 
 class Enveloped(msgspec.Struct):
@@ -81,8 +83,17 @@ def _without_envelope(value: bytes, field: str) -> tuple[Any, dict[str, TimeForm
     return whole, dict(NO_FORMATS)
 
 
-@lru_cache(maxsize=64)
 def _time_formats(schema: bytes) -> dict[str, TimeFormat]:
+    return _known_formats(schema) if len(schema) <= MAX_KNOWN_SCHEMA_BYTES else _read_formats(schema)
+
+
+@lru_cache(maxsize=64)
+def _known_formats(schema: bytes) -> dict[str, TimeFormat]:
+    """Nearly every record of a topic has the same schema, many times as long as its row."""
+    return _read_formats(schema)
+
+
+def _read_formats(schema: bytes) -> dict[str, TimeFormat]:
     return dict(_find_formats(read_json(schema, "schema"), "", 0))
 
 
