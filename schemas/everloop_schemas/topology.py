@@ -18,10 +18,11 @@ KAFKA_PORT = 9092
 
 @dataclass(frozen=True)
 class ServiceTopology:
-    """One service. `port` is its default port; `artifacts` is how it uses the artifact store."""
+    """One service. `port` is its default port, `grpc_port` that of gRPC; `artifacts` says how it uses the store."""
 
     name: str
     port: int
+    grpc_port: int | None = None
     database: bool = False
     artifacts: Literal["none", "read", "write"] = "none"
 
@@ -47,7 +48,7 @@ SERVICES: dict[str, ServiceTopology] = {
         ServiceTopology("feature", 8002),
         ServiceTopology("training", 8003, artifacts="write"),
         ServiceTopology("registry", 8004, database=True, artifacts="read"),
-        ServiceTopology("serving", 8005, artifacts="read"),
+        ServiceTopology("serving", 8005, grpc_port=8015, artifacts="read"),
         ServiceTopology("monitoring", 8006, database=True),
     )
 }
@@ -67,12 +68,14 @@ def environment(
     host: str,
     kafka_bootstrap: str | None = None,
     feature_port: int | None = None,
+    grpc_port: int = 0,
 ) -> dict[str, str]:
     """The environment of services on one machine: the data folder, the broker, and the address of each service.
 
-    `feature_port` is where serving finds feature.
+    `feature_port` is where serving finds feature, `grpc_port` where it listens for gRPC; 0 switches that off.
     """
     feature = {} if feature_port is None else {"EVERLOOP_SERVING_FEATURE_URL": f"http://{host}:{feature_port}"}
     bootstrap = {} if kafka_bootstrap is None else {"EVERLOOP_KAFKA_BOOTSTRAP": kafka_bootstrap}
     own = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-    return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **feature, **own}
+    grpc = {SERVICES["serving"].variable("grpc_port"): str(grpc_port)}
+    return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **feature, **grpc, **own}

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from everloop_shared.errors import Misconfigured
 from everloop_shared.logging import configure_logging
@@ -46,13 +46,18 @@ def run(build: Callable[[], Service]) -> None:
         raise SystemExit(1) from None
 
 
-def run_workers(service: str, settings: Settings, count: int, build: Callable[[Worker], Service]) -> None:
-    """Run `count` processes of a service behind one port; exit status as of `run`."""
+def run_workers(
+    service: str, settings: Settings, count: int, build: Callable[[Worker], Service], own_ports: Mapping[str, int]
+) -> None:
+    """Run `count` processes of a service behind one port; exit status as of `run`.
+
+    `own_ports` are as of `WorkerSupervisor`.
+    """
     os.umask(PRIVATE_UMASK)
     configure_logging(service, settings.log_level)
     _tune_garbage_collector()
     supervisor = WorkerSupervisor(
-        service, count, settings.host, settings.port, lambda worker: run(lambda: build(worker))
+        service, count, settings.host, settings.port, lambda worker: run(lambda: build(worker)), own_ports
     )
     try:
         status = supervisor.run()

@@ -111,6 +111,8 @@ class Settings(BaseModel):
                     break
         if service in SERVICES:
             found.setdefault("port", SERVICES[service].port)
+            if SERVICES[service].grpc_port is not None:
+                found.setdefault("grpc_port", SERVICES[service].grpc_port)
         try:
             return cls.model_validate(found)
         except ValidationError as e:

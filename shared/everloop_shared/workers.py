@@ -12,14 +12,17 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 RESTART = Backoff(first_s=0.1, longest_s=5.0)
 STEADY_S = 10.0
 """A worker that ran for so long had not failed to start."""
@@ -73,6 +76,8 @@ class WorkerSupervisor:
     port: int
     run_worker: Callable[[Worker], None]
     """Runs a worker in a process of its own; it returns, or raises SystemExit, when the worker ends."""
+    own_ports: Mapping[str, int] = field(default_factory=dict)
+    """Further ports by the name of their setting, on which each worker listens by itself (SO_REUSEPORT)."""
     _processes: list[_Process] = field(default_factory=list)
     _listeners: list[socket.socket] = field(default_factory=list)
     _stop_at: float | None = None
@@ -85,8 +90,10 @@ class WorkerSupervisor:
         """
         self._processes = [_Process() for _ in range(self.count)]
         with contextlib.ExitStack() as stack:
-            self._listeners = self._share_port()
+            self._listeners = self._use_port("PORT", self.port, lambda: share_port(self.host, self.port, self.count))
             stack.callback(self._close_listeners)
+            for name, port in self.own_ports.items():
+                stack.enter_context(self._use_port(name, port, partial(reserve_port, self.host, port)))
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everloop-")))
             wakeups = stack.enter_context(_woken_by_signals(self._on_stop_signal))
             while not self._has_ended():
@@ -97,11 +104,11 @@ class WorkerSupervisor:
                 self._collect_ended()
         return self._status
 
-    def _share_port(self) -> list[socket.socket]:
+    def _use_port(self, setting: str, port: int, use: Callable[[], T]) -> T:
         try:
-            return share_port(self.host, self.port, self.count)
+            return use()
         except OSError as e:
-            variables, address = f"EVERLOOP_{self.service.upper()}_PORT, EVERLOOP_HOST", f"{self.host}:{self.port}"
+            variables, address = f"EVERLOOP_{self.service.upper()}_{setting}, EVERLOOP_HOST", f"{self.host}:{port}"
             raise Misconfigured(f"{variables}: cannot listen on {address} ({e.strerror}); choose another port") from e
 
     def _has_ended(self) -> bool:
@@ -189,14 +196,36 @@ def share_port(host: str, port: int, count: int) -> list[socket.socket]:
 
     Port 0 takes a free one.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as alone:  # sockets that share a port find no other owner
-        port = alone.getsockname()[1]
+    port = _free_port(host, port)
     sockets = []
     for _ in range(count):
-        sockets.append(socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG, reuse_port=True))
+        sockets.append(
+            socket.create_server((host, port), family=_family(host), backlog=LISTEN_BACKLOG, reuse_port=True)
+        )
         sockets[-1].setblocking(False)
     return sockets
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """Keep a port for sockets that share it: others cannot take it. Raises OSError where it is taken.
+
+    This one does not listen, so the kernel gives it no connection.
+    """
+    reserved = socket.socket(_family(host))
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind((host, _free_port(host, port)))
+    return reserved
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0; raises OSError where it is taken, as sockets that share a port do not notice."""
+    with socket.create_server((host, port), family=_family(host)) as alone:
+        taken: int = alone.getsockname()[1]
+    return taken
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 @contextlib.contextmanager

@@ -131,6 +131,7 @@ async def service_of(
         "EVERLOOP_TOPIC_PREFIX": prefix,
         "EVERLOOP_HOST": HOST,
         f"EVERLOOP_{name.upper()}_PORT": str(port),
+        "EVERLOOP_SERVING_GRPC_PORT": "0",
         **{f"EVERLOOP_{key.upper()}": str(value) for key, value in settings.items()},
     }
     log = folder / "logs" / f"{name}.log"

@@ -59,6 +59,7 @@ class Replicas:
             "EVERLOOP_KAFKA_BOOTSTRAP": self.installation.bootstrap,
             "EVERLOOP_ARTIFACTS": f"file://{self.installation.folder}/artifacts",
             f"EVERLOOP_{service.upper()}_PORT": str(free_port()),
+            "EVERLOOP_SERVING_GRPC_PORT": "0",
         }
         command = (sys.executable, "-m", f"everloop_{service}")
         return processes.spawn(command, self.installation.folder / "logs" / f"{name}.log", env)

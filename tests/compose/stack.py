@@ -15,6 +15,7 @@ from everloop.local.ports import free_port
 from everloop_schemas.topology import SERVICES
 
 ROOT = Path(__file__).parents[2]
+NAMES = (*SERVICES, "serving_grpc", "kafka", "prometheus")
 IMAGES = ("kafka", "postgres", "prometheus")
 KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
 
@@ -24,9 +25,9 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         taken: set[int] = set()
-        for _ in (*SERVICES, "kafka", "prometheus"):
+        for _ in NAMES:
             taken.add(free_port(taken))
-        self.ports = dict(zip((*SERVICES, "kafka", "prometheus"), taken, strict=True))
+        self.ports = dict(zip(NAMES, taken, strict=True))
         self.project = f"everloop-test-{os.getpid()}"
         self._folder = folder
         self._environment = {

@@ -38,10 +38,12 @@ def test_compose_builds_exactly_the_services() -> None:
 def test_compose_runs_a_service_as_the_topology_has_it(service: ServiceTopology) -> None:
     container = compose()["services"][service.name]
     host_port = f"${{{service.variable('port')}:-{service.port}}}"
+    grpc_port = f"${{{service.variable('grpc_port')}:-{service.grpc_port}}}:{service.grpc_port}"
+    grpc = [f"${{EVERLOOP_BIND:-127.0.0.1}}:{grpc_port}"] if service.grpc_port else []
 
     assert container["hostname"] == service.name
     assert container["build"]["args"] == {"SERVICE": service.name}
-    assert container["ports"] == [f"${{EVERLOOP_BIND:-127.0.0.1}}:{host_port}:{CONTAINER_PORT}"]
+    assert container["ports"] == [f"${{EVERLOOP_BIND:-127.0.0.1}}:{host_port}:{CONTAINER_PORT}", *grpc]
     assert set(container["depends_on"]) == service.depends_on
     assert set(container["volumes"]) == {f"{service.name}:/data"} | ARTIFACTS[service.artifacts]
 

@@ -48,6 +48,7 @@ class ServingProcesses:
     environment: dict[str, str] = field(default_factory=dict)
     prefix: str = field(default_factory=lambda: f"serving-{uuid4().hex[:8]}-")
     port: int = field(default_factory=free_port)
+    grpc_port: int = 0
     _process: Any = None
 
     @property
@@ -69,6 +70,7 @@ class ServingProcesses:
             "EVERLOOP_TOPIC_PREFIX": self.prefix,
             "EVERLOOP_INSTANCE": "one",
             "EVERLOOP_SERVING_PORT": str(self.port),
+            "EVERLOOP_SERVING_GRPC_PORT": str(self.grpc_port),
             "EVERLOOP_SERVING_WORKERS": str(self.workers),
             **self.environment,
         }

@@ -30,4 +30,5 @@ if __name__ == "__main__":
     if settings is None or settings.workers == 1:
         run(_build)
     else:
-        run_workers("serving", settings, settings.workers, _build)
+        own_ports = {"GRPC_PORT": settings.grpc_port} if settings.grpc_port else {}
+        run_workers("serving", settings, settings.workers, _build, own_ports)

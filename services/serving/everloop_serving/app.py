@@ -32,11 +32,14 @@ from everloop_serving.domain.peer_messages import AnyPeerMessage, GetMetrics
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.handlers.entity_windows import EntityWindows
 from everloop_serving.handlers.events import EventHandlers
+from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.handlers.routed_requests import RoutedRequestHandlers
 from everloop_serving.settings import WORKER_FOLDER, ServingSettings
 from everloop_shared.clock import Clock, system_clock
+from everloop_shared.commands import CommandEdge, stored_by_handler
+from everloop_shared.endpoint import Endpoint
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.exposition import own_metrics
 from everloop_shared.limited import Limited
@@ -112,11 +115,12 @@ def build(
         await history.read_once()
         await reports.publish_all(engine.publish_encoded)
 
+    grpc = _grpc(settings, requests, worker)
     _set_gauges(spool, recent, entities, labels)
     service = Service(
         name="serving",
         settings=settings,
-        endpoints=[HttpEndpoint("serving", settings, api, worker, direct, CONVENTIONS)],
+        endpoints=[HttpEndpoint("serving", settings, api, worker, direct, CONVENTIONS), *grpc],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
         resources=[
             child,
@@ -145,6 +149,15 @@ async def _answer(requests: RequestHandlers, message: AnyPeerMessage) -> Sequenc
         return [await own_metrics(as_openmetrics=message.as_openmetrics)]
     assert isinstance(requests, RoutedRequestHandlers), "workers ask each other only where there are several"
     return await requests.answer(message)
+
+
+def _grpc(settings: ServingSettings, requests: RequestHandlers, worker: Worker | None) -> list[Endpoint]:
+    """The endpoint of gRPC; where it is switched off, its libraries are not loaded."""
+    if not settings.grpc_port:
+        return []
+    from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
+
+    return [GrpcEndpoint(settings, InferenceHandlers(requests), CommandEdge(stored_by_handler), worker)]
 
 
 def _routes(handlers: EventHandlers, offsets: OutcomeOffsets, states_from: LatestStates | None) -> list[Route]:

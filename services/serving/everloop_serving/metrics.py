@@ -57,6 +57,12 @@ ENTITY_READS = Counter(
     ["result"],
 )
 LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
+GRPC_CALLS = Counter(
+    "everloop_serving_grpc_calls_total", "Calls by gRPC, by method and status code.", ["method", "code"]
+)
+GRPC_MESSAGE_BYTES = Gauge(
+    "everloop_serving_grpc_message_bytes", "Bytes of gRPC messages in memory; limit: MAX_BYTES_IN_FLIGHT."
+)
 
 _parse = lru_cache(maxsize=1_000)(Version.parse)
 """Predictions name the same few versions again and again."""

@@ -15,6 +15,7 @@ WORKER_FOLDER = "worker-"
 class ServingSettings(StoreSettings):
     """EVERLOOP_SERVING_<NAME>; each has a default."""
 
+    grpc_port: int = Field(0, ge=0, le=65535, description="port of gRPC; 0 switches it off")
     workers: int = Field(1, ge=1, le=64, description="processes behind the port, each with its own spool and memory")
     recent_predictions: int = Field(
         20_000, ge=1, description="predictions remembered, so that a repeated id gets the same"

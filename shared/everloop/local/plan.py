@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from everloop.local.ports import HOST, free_port
+from everloop.local.ports import GRPC, HOST, free_port
 from everloop_schemas import topology
 
 MARK = "EVERLOOP_INSTALLATION"
@@ -28,6 +29,8 @@ class Bus(StrEnum):
 class InstallationPlan:
     """One local installation; `kafka` is the user's own cluster, None for Kafka at hand.
 
+    `grpc_port` is that of serving for gRPC, 0 for none.
+
     On the memory bus one process runs all six services and the supervisor, and has one more endpoint, `topics`.
     """
 
@@ -36,6 +39,7 @@ class InstallationPlan:
     commands: Mapping[str, tuple[str, ...]]
     kafka: str | None = None
     bus: Bus = Bus.KAFKA
+    grpc_port: int = 0
 
     @classmethod
     def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> InstallationPlan:
@@ -75,6 +79,11 @@ class InstallationPlan:
         """Return the URL of this service."""
         return f"http://{HOST}:{self.ports[service]}"
 
+    def entry(self, service: str) -> dict[str, Any]:
+        """Return the addresses of this service, as services.json has them."""
+        grpc = {"grpc": f"{HOST}:{self.grpc_port}"} if self.grpc_port and service == GRPC.name else {}
+        return {"url": self.url(service), **grpc}
+
     def log(self, name: str) -> Path:
         """Return the log of a service, of `kafka` or of `supervisor`."""
         return self.home / "logs" / f"{name}.log"
@@ -87,5 +96,10 @@ class InstallationPlan:
         """Return the environment of a service: its folder, its broker, its address."""
         own, feature = {service: self.ports[service]}, self.ports.get("feature")
         return self.environment() | topology.environment(
-            own, data=self.folder, host=HOST, kafka_bootstrap=bootstrap, feature_port=feature
+            own,
+            data=self.folder,
+            host=HOST,
+            kafka_bootstrap=bootstrap,
+            feature_port=feature,
+            grpc_port=self.grpc_port,
         )

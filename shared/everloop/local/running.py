@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,12 +79,14 @@ def _launch(
     try:
         with folder_lock.hold(folder) as lock:
             _end_orphans(console, folder)
-            chosen = ports.choose(port_choice, kept_ports(folder))
+            kept = kept_ports(folder)
+            chosen = ports.choose(port_choice, kept)
+            grpc_port = ports.choose_grpc(port_choice, {*kept, *chosen.values()})
             if bus is Bus.MEMORY:
                 plan = InstallationPlan.in_memory(folder, chosen)
             else:
                 plan = InstallationPlan.of(folder, chosen, kafka)
-            return launch.launch(plan, lock, detach=detach)
+            return launch.launch(replace(plan, grpc_port=grpc_port), lock, detach=detach)
     except InstallationRunsAlready:
         return None
 

@@ -74,6 +74,8 @@ def endpoints(console: Console, listed: dict[str, Any], title: str) -> None:
     for name in SERVICES:
         entry = listed.get(name, {})
         table.add_row(name, str(entry.get("url", "-")), str(entry.get("pid", "-")))
+        if "grpc" in entry:
+            table.add_row(f"{name}, gRPC", str(entry["grpc"]), str(entry.get("pid", "-")))
     if "topics" in listed:
         table.add_row("topics", str(listed["topics"]["url"]), str(listed["topics"]["pid"]))
     else:

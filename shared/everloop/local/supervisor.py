@@ -90,8 +90,8 @@ class Supervisor:
         bootstrap = self.plan.kafka or await self._start_broker()
         for service, command in self.plan.commands.items():
             environment = self.plan.service_environment(service, bootstrap)
-            entry = {"url": self.plan.url(service)}
-            self._services.append(Child(service, command, environment, self.plan.log(service), entry))
+            entry, log_file = self.plan.entry(service), self.plan.log(service)
+            self._services.append(Child(service, command, environment, log_file, entry))
             self._supervise(self._services[-1])
         await self._maintain()
 

@@ -33,7 +33,7 @@ def folder_of(plan: InstallationPlan) -> Path:
 def services_json(plan: InstallationPlan) -> dict[str, Any]:
     """The content of services.json."""
     pid = os.getpid()
-    listed: dict[str, Any] = {name: {"url": plan.url(name), "pid": pid} for name in plan.ports}
+    listed: dict[str, Any] = {name: {**plan.entry(name), "pid": pid} for name in plan.ports}
     return {"kafka": {"bootstrap": None, "pid": None}, "bus": "memory", **listed, "supervisor": {"pid": pid}}
 
 
@@ -42,7 +42,7 @@ async def serve(plan: InstallationPlan) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    services = build(folder_of(plan), plan.ports, os.environ)
+    services = build(folder_of(plan), plan.ports, os.environ, plan.grpc_port)
     configure_logs(services, services[0].settings.log_level)
     rotating = asyncio.create_task(_rotate(plan.log("supervisor")))
     write_json(plan.home / FILE, services_json(plan))

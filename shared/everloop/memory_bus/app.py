@@ -33,11 +33,11 @@ POLL_EVERY_S = 0.01
 _current_service: ContextVar[str] = ContextVar("everloop_memory_bus_service", default="memory")
 
 
-def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str]) -> list[Service]:
+def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str], grpc_port: int = 0) -> list[Service]:
     """The endpoint of the topics and the six services, all on one broker. Raises Misconfigured."""
     own = MemorySettings.load("memory", environ)
     broker = BoundedBroker(own.partitions, own.max_log_bytes)
-    env = environment_of(environ, folder, ports, own.partitions)
+    env = environment_of(environ, folder, ports, own.partitions, grpc_port)
     connect = broker.engine
     return [
         _topics_service(Settings.load("topics", env), broker),

@@ -24,10 +24,12 @@ class MemorySettings(Settings):
 
 
 def environment_of(
-    environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int
+    environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int, grpc_port: int = 0
 ) -> dict[str, str]:
     """The services' environment: this folder, these ports, and no database or store that outlives the process."""
     replaced = {service.variable(name) for service in topology.SERVICES.values() for name in SHARED}
     kept = {name: value for name, value in environ.items() if name not in replaced and not name.endswith(STORES)}
-    own = topology.environment(ports, data=str(folder), host=HOST, feature_port=ports.get("feature"))
+    own = topology.environment(
+        ports, data=str(folder), host=HOST, feature_port=ports.get("feature"), grpc_port=grpc_port
+    )
     return {**kept, **own, "EVERLOOP_PARTITIONS": str(partitions)}

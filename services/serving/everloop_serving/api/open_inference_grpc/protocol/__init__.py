@@ -1,0 +1,1 @@
+"""Generated: the messages of the Open Inference Protocol and of gRPC's error details, in pools of their own."""
