@@ -54,9 +54,11 @@ lint: $(DEV)  ## Check style, types, imports between packages, and that schemas/
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m everloop_schemas.generate --check
+	$(BIN)/python -m tests.serving.protocol --check
 
-schemas: $(RUN)  ## Generate schemas/json from the classes
+schemas: $(DEV)  ## Generate schemas/json from the classes, and the messages of gRPC from their .proto files
 	$(BIN)/python -m everloop_schemas.generate
+	$(BIN)/python -m tests.serving.protocol
 
 lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

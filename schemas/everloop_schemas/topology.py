@@ -68,7 +68,7 @@ def environment(
     host: str,
     kafka_bootstrap: str | None = None,
     feature_port: int | None = None,
-    grpc_port: int = 0,
+    grpc_port: int | None = None,
 ) -> dict[str, str]:
     """The environment of services on one machine: the data folder, the broker, and the address of each service.
 
@@ -77,5 +77,5 @@ def environment(
     feature = {} if feature_port is None else {"EVERLOOP_SERVING_FEATURE_URL": f"http://{host}:{feature_port}"}
     bootstrap = {} if kafka_bootstrap is None else {"EVERLOOP_KAFKA_BOOTSTRAP": kafka_bootstrap}
     own = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-    grpc = {SERVICES["serving"].variable("grpc_port"): str(grpc_port)}
+    grpc = {} if grpc_port is None else {SERVICES["serving"].variable("grpc_port"): str(grpc_port)}
     return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **feature, **grpc, **own}

@@ -31,6 +31,7 @@ TOGETHER = ("memory", "loop", "latency", "replay")
 """These need a whole installation; the others start what they measure."""
 GROUPS = {
     "REST": ("rest", "lists", "swaps", "workers"),
+    "Open Inference Protocol": ("doors_grpc",),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
     "Parts": ("engine", "sources", "learner"),

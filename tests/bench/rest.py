@@ -6,7 +6,7 @@ import asyncio
 import json
 import pickle
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,15 +95,20 @@ def _figures(connections: int, ours: Sequence[Load], bare: Sequence[Load]) -> li
 async def ours(
     subject: Subject, bus: Bus, connections: int, count: int, sent: Sequence[bytes] = (), rows: int = 1
 ) -> Load:
-    """Run the load and wait until its records are on their topics: one of each kind for each row that was answered."""
+    """Run the load and wait for its records."""
+    return await delivered(subject, bus, count, rows, load(subject, PATH, connections, count, sent or bodies()))
+
+
+async def delivered(subject: Subject, bus: Bus, count: int, rows: int, running: Awaitable[Load]) -> Load:
+    """Run a load and wait until its records are on their topics: one of each kind for each row that was answered."""
     before, cpu_before = await _records(bus), subject.cpu_s()
-    found = await load(subject, PATH, connections, count, sent or bodies())
+    found = await running
     wanted = [n + found.answered * rows for n in before]
 
-    async def delivered() -> bool:
+    async def all_there() -> bool:
         return all(n >= m for n, m in zip(await _records(bus), wanted, strict=True))
 
-    await until(delivered, subject, 60.0)
+    await until(all_there, subject, 60.0)
     cpu_us = 1e6 * (subject.cpu_s() - cpu_before) / count / rows
     await asyncio.sleep(AGAIN_AFTER_S)  # what is sent twice comes later
     if (there := await _records(bus)) != wanted and not found.failed:

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from everloop_learning.version import Version, line_of
 from everloop_serving.domain.predict import PredictionResult
+from everloop_shared.http.answer_time import BOUNDS
 
 PREDICTIONS = Counter(
     "everloop_serving_predictions_total",
@@ -59,6 +60,12 @@ ENTITY_READS = Counter(
 LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
 GRPC_CALLS = Counter(
     "everloop_serving_grpc_calls_total", "Calls by gRPC, by method and status code.", ["method", "code"]
+)
+GRPC_SECONDS = Histogram(
+    "everloop_serving_grpc_seconds",
+    "From the start of a call by gRPC to its answer, whatever its status, in seconds.",
+    ["method"],
+    buckets=BOUNDS,
 )
 GRPC_MESSAGE_BYTES = Gauge(
     "everloop_serving_grpc_message_bytes", "Bytes of gRPC messages in memory; limit: MAX_BYTES_IN_FLIGHT."

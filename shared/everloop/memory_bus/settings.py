@@ -24,7 +24,7 @@ class MemorySettings(Settings):
 
 
 def environment_of(
-    environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int, grpc_port: int = 0
+    environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], partitions: int, grpc_port: int | None = None
 ) -> dict[str, str]:
     """The services' environment: this folder, these ports, and no database or store that outlives the process."""
     replaced = {service.variable(name) for service in topology.SERVICES.values() for name in SHARED}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
-from everloop_serving.metrics import GRPC_CALLS, GRPC_MESSAGE_BYTES
+from everloop_serving.metrics import GRPC_CALLS, GRPC_MESSAGE_BYTES, GRPC_SECONDS
 from everloop_serving.settings import ServingSettings
 from everloop_shared.errors import ErrorKind, InputRejected, Overloaded, ServiceError
 from everloop_shared.tracing import new_traceparent, traced, valid_traceparent
@@ -66,8 +67,10 @@ class Calls:
         limit how long a message may take, and how many calls wait for theirs.
         """
 
+        seconds = GRPC_SECONDS.labels(name)
+
         async def handle(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            code, error = "OK", None
+            code, error, start = "OK", None, time.perf_counter()
             try:
                 return await self._handle(answer, context)
             except ServiceError as e:
@@ -81,6 +84,7 @@ class Calls:
                 log.error("call failed", exc_info=e, extra={"method": name})
                 error = ServiceError("the service failed; its log has the reason")
             finally:
+                seconds.observe(time.perf_counter() - start)
                 self._count(name, code if error is None else code_of(error).name)
             text = text_of(error)
             await context.abort(code_of(error), text, trailers_of(error, text))

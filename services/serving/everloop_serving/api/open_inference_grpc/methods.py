@@ -55,7 +55,7 @@ class InferenceService:
 
     async def server_metadata(self, message: bytes, call: Call) -> bytes:
         """What this is."""
-        return pb.ServerMetadataResponse(name="everloop", version="2").SerializeToString()
+        return pb.ServerMetadataResponse(name="everloop", version="2", extensions=["parameters"]).SerializeToString()
 
     async def model_ready(self, message: bytes, call: Call) -> bytes:
         """Whether a model predicts; one that there is not is not ready."""
