@@ -164,12 +164,14 @@ def bodies() -> list[bytes]:
 
 
 @asynccontextmanager
-async def ours_served(settings: Settings, prefix: str, **options: object) -> AsyncIterator[tuple[Subject, Bus]]:
-    """Serving with a trained champion, ready."""
+async def ours_served(
+    settings: Settings, prefix: str, changes: Mapping[str, Any] | None = None, **options: object
+) -> AsyncIterator[tuple[Subject, Bus]]:
+    """Serving with a trained champion, ready; the loop's spec has these changes."""
     folder = settings.folder / prefix
     async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         champion = stream.champion(folder)
-        await bus.put(stream.state(champion=champion))
+        await bus.put(stream.state(champion=champion, **(changes or {})))
         async with service("serving", settings.bootstrap, prefix, folder, **options) as subject:
             await subject.ready()
             await answered_by(subject, champion.version)

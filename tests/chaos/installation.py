@@ -18,6 +18,10 @@ from tests.chaos.loops import SPECS
 
 from everloop_schemas.topology import SERVICES
 
+WORKER = "worker"
+CHILDREN = {"learner": "training", WORKER: "serving"}
+"""Names of child processes, and their services; of several workers it is the one that was started last."""
+
 
 @dataclass
 class Installation:
@@ -71,12 +75,13 @@ class Installation:
         return str(self.listed()["kafka"]["bootstrap"])
 
     def process(self, name: str) -> psutil.Process | None:
-        """The process of a service, of `kafka`, `supervisor`, or training's `learner`; None while there is none."""
-        pid = self.listed().get("training" if name == "learner" else name, {}).get("pid")
+        """The process of a service, of `kafka` or `supervisor`, or one of `CHILDREN`; None while there is none."""
+        pid = self.listed().get(CHILDREN.get(name, name), {}).get("pid")
         try:
             process = psutil.Process(pid) if pid else None
-            if process and name == "learner":
-                return next(iter(process.children()), None)
+            if process and name in CHILDREN:
+                children = process.children()
+                return children[-1 if name == WORKER else 0] if children else None
             return process if process and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -103,9 +108,9 @@ class Installation:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Installation]:
+def running(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Installation]:
     """An installation that runs, with the loops applied; stopped at the end, its folder stays."""
-    installation = Installation(folder)
+    installation = Installation(folder, environment or {})
     folder.mkdir(parents=True, exist_ok=True)
     done = installation.up()
     assert done.returncode == 0, done.stderr

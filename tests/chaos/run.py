@@ -25,7 +25,7 @@ from tests.chaos.check_ids import check_duplicates, check_ids
 from tests.chaos.check_learning import check_evaluations, check_learning
 from tests.chaos.faults import TARGETS, FaultInjector, InstallationIsGone, schedule
 from tests.chaos.findings import Findings
-from tests.chaos.installation import Installation, running
+from tests.chaos.installation import WORKER, Installation, running
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load
 from tests.chaos.replicas import REPLICATED, Replicas
@@ -38,7 +38,8 @@ QUIET_S, REST_WITHIN_S, GIVE_UP_AFTER_S = 6.0, 150.0, 90.0
 
 @dataclass(frozen=True)
 class ChaosPlan:
-    """The run. `every`: seconds between faults, 0 for none; `replicas`: two processes of each service that can."""
+    """The run. `every`: seconds between faults, 0 for none; `replicas`: two processes of each service that can;
+    `workers`: processes of serving behind its port."""
 
     folder: Path
     seconds: float = 60
@@ -47,6 +48,7 @@ class ChaosPlan:
     rate: float = 40
     stop_s: float = 15
     replicas: bool = False
+    workers: int = 1
 
 
 @dataclass
@@ -79,7 +81,7 @@ class ChaosReport:
 
 async def chaos(plan: ChaosPlan) -> ChaosReport:
     """Run all of it. The installation is stopped at the end; its folder stays."""
-    with running(plan.folder) as installation:
+    with running(plan.folder, {"EVERLOOP_SERVING_WORKERS": str(plan.workers)}) as installation:
         await keep_all(installation.bootstrap)
         replicas = Replicas(installation) if plan.replicas else None
         try:
@@ -110,6 +112,7 @@ async def run_under_faults(
     try:
         if plan.every:
             targets = (*replicas.names * 4, *REPLICATED) if replicas else TARGETS
+            targets += (WORKER,) * 4 if plan.workers > 1 else ()
             await faults.run(schedule(plan.seed, plan.every, targets), plan.seconds)
         await asyncio.sleep(max(0.0, started + plan.seconds - time.monotonic()))
     except InstallationIsGone as e:

@@ -203,12 +203,11 @@ class KeepAliveClient:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def post(self, path: str, body: Any) -> tuple[int, Any]:
+    async def post(self, path: str, body: Any, *headers: str) -> tuple[int, Any]:
         """The status and the body of the answer; raises ConnectionBroken, or OSError where it cannot connect."""
         data = json.dumps(body).encode()
-        return await self._request(
-            f"POST {path}", f"content-type: application/json\r\ncontent-length: {len(data)}", data
-        )
+        lines = ("content-type: application/json", f"content-length: {len(data)}", *headers)
+        return await self._request(f"POST {path}", "\r\n".join(lines), data)
 
     async def get(self, path: str) -> tuple[int, Any]:
         """As `post`."""

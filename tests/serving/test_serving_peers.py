@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
-from tests.serving.processes import LOOP, PREDICT, clients_of, serving_processes
+from tests.serving.processes import DATA, LOOP, PREDICT, clients_of, serving_processes
 
 from everloop.local.ports import HOST, free_port
 from everloop_schemas.serving import PredictionMade
+from everloop_serving.handlers.routed_requests import worker_of
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 NO_BROKER = f"{HOST}:{free_port()}"
@@ -64,3 +66,32 @@ async def test_the_windows_of_an_entity_have_every_observation_at_whichever_work
     assert counts == {entity: [*range(1, 11)] for entity in "abc"}
     assert [row["features"]["n"] for row in listed] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert [row["id"] for row in listed] == [row["id"] for row in rows]
+
+
+async def test_a_deadline_is_kept_while_the_worker_of_a_row_is_stuck(tmp_path: Path) -> None:
+    count = {"name": "n", "count": "price", "over": "1h"}
+    rows = [{"id": f"late-{n}", "entity": f"e{n // 2}", "data": DATA} for n in range(12)]
+    owners = [{worker_of(LOOP, f"late-{n}", 2), worker_of(LOOP, f"e{n // 2}", 2)} for n in range(len(rows))]
+    expected = [504 if 1 in those else 200 for those in owners]
+    with serving_processes(tmp_path, NO_BROKER) as serving:
+        serving.store_state(serving.state(features=[{"fields": "all"}, count]))
+        serving.start()
+        await serving.knows_loop()
+        stuck, seconds, answers = serving.worker_processes()[1], list[float](), list[tuple[int, dict[str, str]]]()
+        async with clients_of(serving.port, 1) as [client]:
+            stuck.suspend()
+            try:
+                for row in rows:
+                    started = time.monotonic()
+                    answers.append(await client.post(PREDICT, row, "Timeout-Ms: 200"))
+                    seconds.append(time.monotonic() - started)
+            finally:
+                stuck.resume()
+            again = [await client.post(PREDICT, row) for row in rows]
+
+    assert {*expected} == {200, 504}
+    assert [status for status, _ in answers] == expected
+    assert {answer["code"] for status, answer in answers if status == 504} == {"deadline_exceeded"}
+    assert max(seconds) < 3.0, seconds
+    assert [(status, answer["id"]) for status, answer in again] == [(200, row["id"]) for row in rows]
+    assert sorted(answer["features"]["n"] for _, answer in again) == [1] * 6 + [2] * 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -99,9 +99,7 @@ def build(
         settings.load_wait_s,
         TimeLimits(settings.earliest_time, settings.max_future_s),
     )
-    peers = (
-        WorkerPeers(worker, lambda message: _answer(requests, message), lambda: service.not_ready()) if worker else None
-    )
+    peers = WorkerPeers(worker, _PeerAnswers(lambda: requests), lambda: service.not_ready()) if worker else None
     requests = RoutedRequestHandlers(*request_ports, peers=peers) if peers else RequestHandlers(*request_ports)
     api, direct = routes_of(requests, settings, lambda: service.not_ready())
     if peers:
@@ -143,12 +141,24 @@ def build(
     return service
 
 
-async def _answer(requests: RequestHandlers, message: AnyPeerMessage) -> Sequence[bytes]:
-    """The answer to another worker."""
-    if isinstance(message, GetMetrics):
-        return [await own_metrics(as_openmetrics=message.as_openmetrics)]
-    assert isinstance(requests, RoutedRequestHandlers), "workers ask each other only where there are several"
-    return await requests.answer(message)
+class _PeerAnswers:
+    """The answers to other workers."""
+
+    def __init__(self, requests: Callable[[], RequestHandlers]) -> None:
+        self._requests = requests
+
+    async def answer(self, message: AnyPeerMessage) -> Sequence[bytes]:
+        if isinstance(message, GetMetrics):
+            return [await own_metrics(as_openmetrics=message.as_openmetrics)]
+        return await self._routed().answer(message)
+
+    def answer_at_once(self, message: AnyPeerMessage) -> Sequence[bytes] | None:
+        return None if isinstance(message, GetMetrics) else self._routed().answer_at_once(message)
+
+    def _routed(self) -> RoutedRequestHandlers:
+        requests = self._requests()
+        assert isinstance(requests, RoutedRequestHandlers), "workers ask each other only where there are several"
+        return requests
 
 
 def _grpc(settings: ServingSettings, requests: RequestHandlers, worker: Worker | None) -> list[Endpoint]:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Self, cast
+from typing import Protocol, Self, cast
 
 import msgspec
 
@@ -26,7 +26,14 @@ REJOIN_WAIT_S = 5.0
 """A worker that was started again answers its peers once it is ready, at the latest after this."""
 LEAVE_WAIT_S = 2.0
 """How long a worker that stops goes on answering peers that have not stopped yet."""
-Answer = Callable[[AnyPeerMessage], Awaitable[Sequence[bytes]]]
+
+
+class Answers(Protocol):
+    """Answers other workers; raises ServiceErrors, which they get."""
+
+    async def answer(self, message: AnyPeerMessage) -> Sequence[bytes]: ...
+    def answer_at_once(self, message: AnyPeerMessage) -> Sequence[bytes] | None:
+        """The same, without waiting; None, before anything is changed, where it has to wait."""
 
 
 class _Asked(msgspec.Struct, array_like=True):
@@ -53,14 +60,22 @@ class _Frames(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._unread = b""
+        self._unsent = list[bytes]()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def send(self, value: msgspec.Struct) -> None:
+        """Send a frame together with the others of this turn of the event loop."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        body = _encoder.encode(value)
+        self._unsent += (LENGTH.pack(len(body)), body)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
         if self.transport is not None and not self.transport.is_closing():
-            body = _encoder.encode(value)
-            self.transport.write(LENGTH.pack(len(body)) + body)
+            self.transport.write(b"".join(unsent))
 
     def data_received(self, data: bytes) -> None:
         data, start = self._unread + data if self._unread else data, 0
@@ -117,9 +132,9 @@ class _Link(_Frames):
 class _Server(_Frames):
     """The connection of another worker to this one."""
 
-    def __init__(self, answer: Answer, connected: set[_Server]) -> None:
+    def __init__(self, answers: Answers, connected: set[_Server]) -> None:
         super().__init__()
-        self._answer, self._connected = answer, connected
+        self._answers, self._connected = answers, connected
         self._answering: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,26 +145,39 @@ class _Server(_Frames):
         self._connected.discard(self)
 
     def receive(self, frame: bytes) -> None:
-        task = asyncio.ensure_future(self._respond(_asked.decode(frame)))
+        asked = _asked.decode(frame)
+        try:
+            values = self._answers.answer_at_once(asked.message)
+        except Exception as e:
+            self.send(_failure(asked.number, e))
+            return
+        if values is not None:
+            self.send(_Answered(asked.number, values))
+            return
+        task = asyncio.ensure_future(self._respond(asked))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
     async def _respond(self, asked: _Asked) -> None:
         try:
-            answered = _Answered(asked.number, await self._answer(asked.message))
-        except ServiceError as e:
-            answered = _Answered(asked.number, error=(e.code, e.detail, e.errors))
+            answered = _Answered(asked.number, await self._answers.answer(asked.message))
         except Exception as e:
-            log.exception("a request of another worker failed")
-            answered = _Answered(asked.number, error=(ServiceError.code, repr(e), []))
+            answered = _failure(asked.number, e)
         self.send(answered)
 
 
-class WorkerPeers:
-    """The other workers, as `ports.Peers`; on entering it begins to answer them, with `answer`."""
+def _failure(number: int, error: Exception) -> _Answered:
+    if isinstance(error, ServiceError):
+        return _Answered(number, error=(error.code, error.detail, error.errors))
+    log.error("a request of another worker failed", exc_info=error)
+    return _Answered(number, error=(ServiceError.code, repr(error), []))
 
-    def __init__(self, worker: Worker, answer: Answer, not_ready: Callable[[], str | None]) -> None:
-        self._worker, self._answer, self._not_ready = worker, answer, not_ready
+
+class WorkerPeers:
+    """The other workers, as `ports.Peers`; on entering it begins to answer them, with `answers`."""
+
+    def __init__(self, worker: Worker, answers: Answers, not_ready: Callable[[], str | None]) -> None:
+        self._worker, self._answers, self._not_ready = worker, answers, not_ready
         self.number, self.count = worker.number, worker.count
         self._links: dict[int, _Link] = {}
         self._connecting = asyncio.Lock()
@@ -206,7 +234,7 @@ class WorkerPeers:
             await asyncio.sleep(RETRY_S)
         path = self._path(self.number)
         path.unlink(missing_ok=True)
-        self._server = await loop.create_unix_server(lambda: _Server(self._answer, self._connected), str(path))
+        self._server = await loop.create_unix_server(lambda: _Server(self._answers, self._connected), str(path))
 
     async def _link(self, worker: int) -> _Link | None:
         link = self._links.get(worker)

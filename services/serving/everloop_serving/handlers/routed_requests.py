@@ -68,6 +68,13 @@ class RoutedRequestHandlers(RequestHandlers):
             return None
         return super().predict_at_once(loop, rows, traceparent, version)
 
+    def answer_at_once(self, message: AnyPeerMessage) -> Sequence[bytes] | None:
+        """The answer to another worker; None, before anything is changed, where it has to wait for something."""
+        if not isinstance(message, PredictRows) or message.deadline is not None or not self.loops.get(message.loop):
+            return None
+        made = super().predict_at_once(message.loop, message.rows, message.traceparent, message.version)
+        return None if made is None else [prediction.encode() for prediction in made]
+
     async def answer(self, message: AnyPeerMessage) -> Sequence[bytes]:
         """The answer to another worker."""
         match message:
@@ -131,8 +138,8 @@ class RoutedRequestHandlers(RequestHandlers):
 
     async def _distribute(self, request: PredictRows, owners: Sequence[int]) -> list[PredictionMade]:
         """Predict each row at its worker; the predictions are in the order of the rows."""
-        if all(owner == self.peers.number for owner in owners):
-            return await self._predict_here(request)
+        if len(owners) == 1 or all(owner == owners[0] for owner in owners):
+            return await self._predict_at(owners[0], request)
         parts = defaultdict[int, list[int]](list)
         for n, owner in enumerate(owners):
             parts[owner].append(n)
@@ -155,8 +162,10 @@ class RoutedRequestHandlers(RequestHandlers):
         return [PredictionMade.decode(value) for value in values]
 
     async def _ask(self, worker: int, message: AnyPeerMessage, deadline: float | None) -> Sequence[bytes]:
+        if deadline is None:
+            return await self.peers.ask(worker, message)
         try:
-            async with asyncio.timeout(None if deadline is None else self._seconds_left(deadline)):
+            async with asyncio.timeout(self._seconds_left(deadline)):
                 return await self.peers.ask(worker, message)
         except TimeoutError:
             raise DeadlineExceeded(
