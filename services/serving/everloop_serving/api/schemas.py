@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from everloop_schemas.serving import Role
 from everloop_shared.http.openapi import FieldProblem
 
 PREDICTION_ERRORS = {
@@ -40,7 +41,7 @@ class Prediction(BaseModel):
     prediction: Value
     probabilities: dict[str, float] = Field(default_factory=dict, description="by class; absent from a regression")
     version: str
-    role: Literal["champion", "candidate"]
+    role: Role
     features: dict[str, Value | None]
 
 
@@ -146,7 +147,7 @@ class InferenceResponse(BaseModel):
     """The predictions, as tensors."""
 
     model_name: str
-    model_version: str
+    model_version: str = Field("", description="absent where the rows were predicted by several versions")
     id: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
     outputs: list[OutputTensor]
