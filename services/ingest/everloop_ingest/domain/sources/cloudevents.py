@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from everloop_ingest.domain.sources.records import Content, SourceRecordRejected, read_json
+from everloop_ingest.domain.sources.records import Content, Identity, SourceRecordRejected, read_json
 from everloop_shared.cloudevents import (
     BATCH,
     KAFKA_PREFIX,
@@ -36,7 +36,7 @@ def decode_cloudevent(record: Record) -> Content | None:
     return Content(
         root,
         record.at.timestamp,
-        repeat_identity=f"{event.source}\n{event.id}",
+        identify=lambda: Identity(label=f"{event.source}\n{event.id}"),
         type=event.type,
         traceparent=valid_traceparent(event.traceparent),
     )

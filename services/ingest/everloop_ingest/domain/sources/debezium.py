@@ -6,12 +6,19 @@ https://debezium.io/documentation/reference/stable/connectors/postgresql.html#po
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
 
-from everloop_ingest.domain.sources.records import NO_FORMATS, Content, SourceRecordRejected, as_object, read_json
+from everloop_ingest.domain.sources.records import (
+    NO_FORMATS,
+    Content,
+    Identity,
+    SourceRecordRejected,
+    as_object,
+    read_json,
+)
 from everloop_ingest.domain.sources.times import SCHEMA_FORMATS
 from everloop_schemas.sources import Operation, TimeFormat
 from everloop_shared.errors import FieldError
@@ -55,14 +62,10 @@ def decode_debezium(record: Record) -> Content | None:
             return None
         fix = "must be c, u, d or r, as in a change event of Debezium; a record that is only the row has format: json"
         raise SourceRecordRejected([FieldError("op", fix)])
-    source = payload.get("source")
-    position = _position(source) if type(source) is dict else ""
-    key = _key(record.key)
     return Content(
         payload,
-        _changed_ms(source, record.at.timestamp),
-        identity=_identity(operation, key, position),
-        repeat_identity=f"{key}@{position}" if key and position else None,
+        _changed_ms(payload.get("source"), record.at.timestamp),
+        identify=partial(_identify, operation, record.key, payload.get("source")),
         operation=operation,
         time_formats=formats,
     )
@@ -122,13 +125,16 @@ def _key(key: bytes | None) -> str | None:
     return None if payload is None else _encoder.encode(payload).decode()
 
 
-def _identity(operation: Operation, key: str | None, position: str) -> str | None:
+def _identify(operation: Operation, raw_key: bytes | None, source: Any) -> Identity:
     """A row is created once, whoever reports it how often; each update of it is a change of its own."""
+    key = _key(raw_key)
+    position = _position(source) if type(source) is dict else ""
     if key is None:
-        return None
+        return Identity()
+    change = f"{key}@{position}" if position else None
     if operation in ("create", "snapshot"):
-        return key
-    return f"{operation}/{key}@{position}" if position else None
+        return Identity(key, change)
+    return Identity(f"{operation}/{change}" if change else None, change)
 
 
 def _position(source: dict[str, Any]) -> str:

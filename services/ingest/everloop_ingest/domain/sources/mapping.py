@@ -191,7 +191,8 @@ class _EventReader(_PartReader):
         return _as_id("entity", value, self._entity_path or "")
 
     def _own_id(self, content: Content, at: Position) -> str:
-        place = (at.partition, at.offset, at.timestamp) if content.identity is None else (content.identity,)
+        identity = content.identify().event
+        place = (at.partition, at.offset, at.timestamp) if identity is None else (identity,)
         return derived_id(self._source.state.loop, EventReceived.type_name(), self._source.place, *place)
 
 
@@ -228,7 +229,7 @@ class _LabelReader(_PartReader):
         if errors or isinstance(label, list):
             raise SourceRecordRejected(errors)
         assert isinstance(time, datetime), "errors were raised"
-        identity = content.repeat_identity or f"{at.partition}/{at.offset}/{at.timestamp}"
+        identity = content.identify().label or f"{at.partition}/{at.offset}/{at.timestamp}"
         return [self._build(label, time, arrived, identity, content.traceparent)]
 
     def _build(

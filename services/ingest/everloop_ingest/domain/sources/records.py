@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,17 +24,26 @@ class SourceRecordRejected(InputRejected):
         super().__init__("; ".join(f"{e.field} {e.error}" for e in errors), errors)
 
 
+class Identity(NamedTuple):
+    """What is the same for a record that says the same once more; None where only its place on the topic identifies it.
+
+    `event` is the same for a row in a second snapshot; `label` only for the same change of a row.
+    """
+
+    event: str | None = None
+    label: str | None = None
+
+
 class Content(msgspec.Struct):
     """The value of a record, in which paths are looked up, and what is known of it.
 
-    `identity` is the same for a record that says the same once more, such as a row in a second snapshot; None where
-    only its place on the topic identifies it. `arrived_ms` is when it happened as far as its producer says.
+    `arrived_ms` is when it happened as far as its producer says. `identify` costs as much as reading the value, and is
+    rarely needed where ids are mapped.
     """
 
     root: dict[str, Any]
     arrived_ms: int
-    identity: str | None = None
-    repeat_identity: str | None = None
+    identify: Callable[[], Identity] = Identity
     operation: Operation | None = None
     type: str | None = None
     traceparent: str | None = None
