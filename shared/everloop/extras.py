@@ -10,6 +10,7 @@ from everloop.errors import EverloopError
 LOCAL_MODULES = (
     "aiokafka",
     "alembic",
+    "cramjam",
     "fastapi",
     "faust",
     "fsspec",

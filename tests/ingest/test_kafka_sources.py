@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka import Producer
 from tests.ingest.sourced_ingest import SourcedIngest, prices, source_status, sourced_ingest
 
 from everloop.local.kafka import Broker
@@ -72,6 +74,43 @@ async def test_a_bad_record_is_a_dead_letter_with_its_place_field_and_fix_and_th
     )
     assert (status["state"], status["records"], status["events"], status["rejected"]) == ("reading", 7, 2, 4)
     assert 'everloop_ingest_source_rejected_total{loop="market",source="orders"} 4.0' in metrics
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_topic_may_be_compressed(sources: SourcedIngest, codec: str) -> None:
+    orders = await sources.create("orders")
+    await sources.apply({"name": "orders", "topic": orders})
+    producer = Producer({"bootstrap.servers": sources.bootstrap, "compression.type": codec, "linger.ms": 50})
+
+    async with sources.running():
+        for n in range(200):
+            producer.produce(orders, json.dumps({"price": n, "padding": "x" * 200}))
+        await asyncio.to_thread(producer.flush)
+        events = await sources.events(200)
+
+    assert prices(events) == list(range(200))
+
+
+async def test_what_a_transaction_wrote_counts_once_it_is_committed(sources: SourcedIngest) -> None:
+    orders = await sources.create("orders")
+    await sources.apply({"name": "orders", "topic": orders})
+    producer = Producer({"bootstrap.servers": sources.bootstrap, "transactional.id": orders})
+
+    def write() -> None:
+        producer.init_transactions()
+        for price, end in ((1, producer.abort_transaction), (2, producer.commit_transaction)):
+            producer.begin_transaction()
+            producer.produce(orders, json.dumps({"price": price}))
+            producer.flush()
+            end()
+
+    async with sources.running() as client:
+        await asyncio.to_thread(write)
+        events = await sources.events(1)
+        status = await source_status(client, "orders")
+
+    assert prices(events) == [2]
+    assert (status["records"], status["lost"]) == (1, 0)
 
 
 async def test_a_source_that_starts_at_the_latest_record_reads_what_came_while_nobody_read(
