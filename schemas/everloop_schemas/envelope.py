@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
@@ -17,7 +17,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 NAMESPACE = UUID("6f8f3c5e-0a54-5d4b-9c0e-2b8f6e1d7a10")
 VARIANT_DIGITS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit of a uuid that holds its variant (RFC 9562), by the digit of the hash in its place."""
-_namespace_digest = sha1(NAMESPACE.bytes, usedforsecurity=False)
 DAY_MS = 24 * 3600 * 1000
 FOREVER = -1
 
@@ -239,10 +238,22 @@ class ControlEvent(Event, BaseModel):
 
 def derived_id(loop: str, type_name: str, *cause: str | int) -> str:
     """The id of an event that follows from others: uuid5 (RFC 9562) of its loop, its type and what it follows from."""
-    digest = _namespace_digest.copy()
-    digest.update("/".join([loop, type_name, *map(str, cause)]).encode())
-    text = digest.hexdigest()  # `uuid.uuid5` takes three times as long, and every event that follows needs an id
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{VARIANT_DIGITS[text[16]]}{text[17:20]}-{text[20:32]}"
+    digest = _digest_of(loop, type_name).copy()
+    digest.update("".join([f"/{part}" for part in cause]).encode())
+    return uuid_text(digest.hexdigest(), "5")  # `uuid.uuid5` takes three times as long, and every event needs an id
+
+
+@lru_cache(1_000)
+def _digest_of(loop: str, type_name: str) -> Any:
+    digest = sha1(NAMESPACE.bytes, usedforsecurity=False)
+    digest.update(f"{loop}/{type_name}".encode())
+    return digest
+
+
+def uuid_text(digits: str, version: str) -> str:
+    """A UUID (RFC 9562) of this version from at least 32 hexadecimal digits, six bits of which are not used."""
+    variant = VARIANT_DIGITS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def event_classes(base: type[Event] = Event) -> Iterator[type[Event]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextvars import ContextVar, Token
 from typing import Protocol
+
+from everloop_shared.random_ids import random_digits
 
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
@@ -58,8 +59,8 @@ def log_fields() -> dict[str, str]:
 
 def new_traceparent() -> str:
     """A new W3C trace context, version 00, sampled."""
-    random_hex = os.urandom(24).hex()
-    return f"00-{random_hex[:32]}-{random_hex[32:]}-01"
+    digits = random_digits(24)
+    return f"00-{digits[:32]}-{digits[32:]}-01"
 
 
 def valid_traceparent(header: str | None) -> str | None:

@@ -43,7 +43,9 @@ class NewPredictions:
         if used is None:
             return
         windows = replace(used, previous=prediction.subject)
-        change = self.changes.setdefault(observation.subject, EntityChange(state, windows))
+        change = self.changes.get(observation.subject)
+        if change is None:
+            change = self.changes[observation.subject] = EntityChange(state, windows)
         change.state, change.windows = state, windows
         change.observations += 1
         change.size += len(observation.encode())

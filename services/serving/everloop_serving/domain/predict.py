@@ -125,8 +125,9 @@ def _predict_in_shadow(
 
 
 def _require_finite(prediction: ModelPrediction) -> ModelPrediction:
-    values = [prediction.value] if isinstance(prediction.value, float) else []
-    if not all(map(math.isfinite, [*values, *(prediction.probabilities or {}).values()])):
+    value, probabilities = prediction
+    finite = math.isfinite(value) if isinstance(value, float) else True
+    if not finite or (probabilities and not all(map(math.isfinite, probabilities.values()))):
         raise NotFinite(f"not finite: {prediction.value!r}, {prediction.probabilities!r}"[:REASON_LENGTH])
     return prediction
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from everloop_features import State
 from everloop_features.fingerprint import fingerprint
@@ -29,6 +28,7 @@ from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.ports import ServedLoops, Spool
 from everloop_shared.clock import Clock
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, Unavailable, listed
+from everloop_shared.random_ids import random_id
 
 log = logging.getLogger(__name__)
 STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -192,7 +192,7 @@ class RequestHandlers:
                     raise id_taken(known.subject, known.data.version)
                 predictions.append(known)
                 continue
-            time, prediction_id = row.time or now, row.id or str(uuid4())
+            time, prediction_id = row.time or now, row.id or random_id()
             begin, windows = self._find_windows(loop, row.entity, new, reads)
             state, features, windows = self._compute_features(loop, row, time, now, begin, windows)
             request = PredictionRequest(

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from uuid import uuid4
 from zlib import crc32
 
 from msgspec import structs
@@ -21,6 +20,7 @@ from everloop_serving.errors import DeadlineExceeded, PredictionNotFound
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.ports import Peers
 from everloop_shared.bounded import Bounded
+from everloop_shared.random_ids import random_id
 
 CLAIMS, CLAIM_BYTES = 50_000, 16_000_000
 LOOP_WAIT_S = 2.0
@@ -157,7 +157,7 @@ class RoutedRequestHandlers(RequestHandlers):
             return await self._predict_here(request)
         if all(row.id is None for row in request.rows) and not await self.peers.is_reachable(owner):
             return await self._predict_here(request)  # from the windows that feature publishes, a little later
-        rows = [structs.replace(row, id=str(uuid4())) if row.id is None else row for row in request.rows]
+        rows = [structs.replace(row, id=random_id()) if row.id is None else row for row in request.rows]
         values = await self._ask(owner, structs.replace(request, rows=rows), request.deadline)
         return [PredictionMade.decode(value) for value in values]
 
