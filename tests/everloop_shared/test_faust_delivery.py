@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust import changelogs
 from everloop_shared.messaging.faust.buffer import RecordBuffer
 from everloop_shared.messaging.faust.delivery import BatchDelivery
+from everloop_shared.messaging.kafka.poller import records_of
 from everloop_shared.messaging.processing.gathering import BatchGathering
 from everloop_shared.messaging.routes import Position, Record
 
@@ -84,12 +86,12 @@ class Recovery:
 
 
 def delivering(
-    *answers: dict[TP, list[Any]], recovery: Recovery | None = None
+    *answers: dict[TP, list[Any]], recovery: Recovery | None = None, gather_ms: float = 0, batch_size: int = BATCH
 ) -> tuple[Consumer, BatchDelivery, RecordBuffer]:
     """A consumer that polls these answers, with the topic `in` delivered to an open buffer."""
     consumer, buffer = Consumer(list(answers)), RecordBuffer(BATCH)
     app = SimpleNamespace(consumer=consumer, tables=SimpleNamespace(recovery=recovery or Recovery()))
-    delivery = BatchDelivery(app, BatchGathering(0, BATCH))
+    delivery = BatchDelivery(app, partial(BatchGathering, gather_ms, batch_size))
     delivery.deliver("p.in", "in", buffer)
     delivery.install()
     buffer.open()
@@ -262,3 +264,46 @@ async def test_waiting_ends_with_the_backoff_of_the_only_partition_that_has_reco
     await asyncio.wait_for(buffer.wait(), 5)
 
     assert offsets(buffer) == {SOURCE: [0]}
+
+
+async def test_records_that_are_only_stored_gather_until_another_comes() -> None:
+    buffer = RecordBuffer(BATCH)
+    buffer.open()
+    buffer.add(SOURCE, records_of("in", polled(SOURCE, 0)))
+    gathering = asyncio.ensure_future(buffer.gather({SOURCE.topic}, within_s=60))
+    await asyncio.sleep(0)
+    buffer.add(SOURCE, records_of("in", polled(SOURCE, 1)))
+    await asyncio.sleep(0)
+    assert not gathering.done()
+
+    buffer.add(CHANGELOG, records_of("other", polled(CHANGELOG, 0)))
+
+    await asyncio.wait_for(gathering, 1)
+
+
+async def test_records_that_are_only_stored_wait_no_longer_than_that_and_not_beyond_a_full_buffer() -> None:
+    buffer = RecordBuffer(BATCH)
+    buffer.open()
+    buffer.add(SOURCE, records_of("in", polled(SOURCE, 0)))
+
+    await asyncio.wait_for(buffer.gather({SOURCE.topic}, within_s=0.01), 1)
+    buffer.add(SOURCE, records_of("in", polled(SOURCE, *range(1, 2 * BATCH))))
+    await asyncio.wait_for(buffer.gather({SOURCE.topic}, within_s=60), 1)
+
+
+@pytest.mark.parametrize(("second", "waits"), [(SOURCE, True), (UNKNOWN, False)])
+async def test_a_poll_waits_for_more_where_records_of_one_topic_came_fast_not_where_two_topics_had_one_each(
+    second: TP, waits: bool
+) -> None:
+    consumer, _, _ = delivering(
+        {SOURCE: polled(SOURCE, 0)}, {second: polled(second, 1)}, gather_ms=1_000, batch_size=100
+    )
+    await consumer.poll()
+    await consumer.poll()
+
+    third = asyncio.ensure_future(consumer.poll())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert third.done() is not waits
+    third.cancel()

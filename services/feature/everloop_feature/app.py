@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from everloop_feature.api import router
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityElsewhere
@@ -86,7 +88,8 @@ def _join_group(store: KeyedStore, loops: ActiveLoops, handlers: JoinHandlers) -
         Route(PredictionMade.topic, handlers.on_prediction_made),
         Route(LabelReceived.topic, handlers.on_label_received),
     ]
-    return _keyed_group(store, loops, handlers, routes)
+    group = _keyed_group(store, loops, handlers, routes)
+    return replace(group, stored_only=frozenset([PredictionMade.topic.name]))
 
 
 def _keyed_group(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 from faust.types import TP
 
@@ -77,6 +78,14 @@ class RecordBuffer:
                 await asyncio.wait_for(self._changed.wait(), timeout)
             except TimeoutError:
                 continue
+
+    async def gather(self, topics: Collection[str], within_s: float) -> None:
+        """While there are records of these topics only, wait for more of them, but not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._has_room() and all(tp.topic in topics for tp in self._records):
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def take(self) -> dict[TP, list[Record]]:
         """The records of a batch; they stay buffered until `done`."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from everloop_shared.errors import Unavailable
@@ -57,8 +58,8 @@ class FaustConsumer:
         app: Any = new_app(self.service, self._settings)
         self._app = app
         ledger = CrashLedger(self._settings.folder(self.service) / f"crashes-keyed-{self._settings.instance}.json")
-        gathering = BatchGathering(self._settings.gather_ms, self._settings.batch_size)
-        self._delivery = delivery = BatchDelivery(app, gathering)
+        new_gathering = partial(BatchGathering, self._settings.gather_ms, self._settings.batch_size)
+        self._delivery = delivery = BatchDelivery(app, new_gathering)
         self._consumers = [
             KeyedGroupConsumer(self.service, group, app, delivery, self._engine, self._settings, ledger, self.fail)
             for group in self._groups

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from faust.types import TP
@@ -26,8 +27,9 @@ class BatchDelivery:
     changelogs go to their reader.
     """
 
-    def __init__(self, app: Any, gathering: BatchGathering) -> None:
-        self._app, self._gathering = app, gathering
+    def __init__(self, app: Any, new_gathering: Callable[[], BatchGathering]) -> None:
+        self._app = app
+        self._gatherings: dict[str, BatchGathering] = defaultdict(new_gathering)
         self._buffers: dict[str, tuple[str, RecordBuffer]] = {}
         self._handled: dict[TP, int] = {}
         self._poll: Any = None
@@ -60,7 +62,7 @@ class BatchDelivery:
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Mapping[Any, Sequence[Any]]:
         """Poll; deliver what is ours, and return the rest."""
-        await self._gathering.pause()
+        await self._gather()
         consumer, active = self._app.consumer, active_partitions or set()
         wanted = {tp for tp in active if not self._is_full_for(tp)}
         if not wanted:  # which aiokafka would take for all partitions
@@ -72,7 +74,7 @@ class BatchDelivery:
         polled: Mapping[Any, Sequence[Any]] = await self._poll(wanted, timeout)
         if not polled or not consumer.flow_active:
             return polled  # without flow Faust seeks back to the commits
-        self._gathering.record_batch(sum(map(len, polled.values())))
+        self._record_batches(polled)
         active = consumer._get_active_partitions()
         rest = {}
         for tp, records in polled.items():
@@ -84,6 +86,20 @@ class BatchDelivery:
                 self._deliver(TP(tp.topic, tp.partition), records)
         self.changelogs.tell_end()
         return rest
+
+    async def _gather(self) -> None:
+        """Wait where one of the topics is fast; event, label and prediction of one row are not one fast stream."""
+        for gathering in self._gatherings.values():
+            if gathering.is_busy:
+                await gathering.pause()
+                return
+
+    def _record_batches(self, polled: Mapping[Any, Sequence[Any]]) -> None:
+        counts = Counter[str]()
+        for tp, records in polled.items():
+            counts[tp.topic] += len(records)
+        for topic in self._gatherings.keys() | counts.keys():
+            self._gatherings[topic].record_batch(counts[topic])
 
     def _is_full_for(self, tp: TP) -> bool:
         return tp.topic in self._buffers and self._buffers[tp.topic][1].is_full_for(tp)

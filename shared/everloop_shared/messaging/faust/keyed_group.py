@@ -32,6 +32,8 @@ UNCOMMITTED_AFTER_S = 10.0
 QUERY_AGAIN_AFTER_S, QUERY_TIMEOUT_S = 10.0, 2.0
 PROBE_AFTER_S = 2.0
 UNKNOWN_END = 1 << 62
+STORED_ONLY_GATHER_S, OTHERS_FOLLOW_S = 0.05, 10.0
+"""How long records that are only stored wait for more of them; not at all so soon after one of another topic."""
 MANY = 100_000
 """With so many records of a changelog left to read, the disk is prepared for them."""
 
@@ -62,6 +64,8 @@ class KeyedGroupConsumer:
         self._time = StreamTime(self._topics)
         self._in_batch = asyncio.Lock()
         self._query_at = 0.0
+        self._stored_only = {self._prefix + topic for topic in group.stored_only}
+        self._others_at = 0.0
         self._moved: dict[Partition, tuple[int, float]] = {}
         self._stopping = False
         self._table = app.Table(
@@ -155,6 +159,8 @@ class KeyedGroupConsumer:
         try:
             while not self._stopping:
                 await self._buffer.wait()
+                if time.monotonic() > self._others_at + OTHERS_FOLLOW_S:
+                    await self._buffer.gather(self._stored_only, STORED_ONLY_GATHER_S)
                 async with self._in_batch:
                     await self._process_batch()
         except asyncio.CancelledError:
@@ -166,6 +172,8 @@ class KeyedGroupConsumer:
         taken = await self._take_in_order(self._buffer.take())
         if not taken or self._stopping:
             return
+        if any(tp.topic not in self._stored_only for tp in taken):
+            self._others_at = time.monotonic()
         progress = await self._processor.process({self._partition(tp): records for tp, records in taken.items()})
         for tp, records in taken.items():
             partition = self._partition(tp)

@@ -25,6 +25,8 @@ from everloop_shared.settings import Settings
 READ_TIMEOUT_S = 30.0
 """A read of history fails when nothing arrives for so long."""
 POLL_MS = 200
+BROADCAST_GATHER_MS = 50
+"""Nobody waits for one broadcast of many, so their batches gather for longer while they come fast."""
 HISTORY_MAX_WAIT_MS = 50
 """How long a fetch of history waits at the end of the log; the next read waits for it."""
 
@@ -100,7 +102,8 @@ class BroadcastFollower:
             for p in range(settings.partitions)
         }
         self._consumer = _consumer(service, settings)
-        self.poller = RecordPoller(self._consumer, processor, settings, TopicNames(settings.topic_prefix))
+        names = TopicNames(settings.topic_prefix)
+        self.poller = RecordPoller(self._consumer, processor, settings, names, BROADCAST_GATHER_MS)
         self._on_failure = on_failure
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -63,12 +63,19 @@ class PartitionProgress:
 class RecordPoller:
     """Polls one consumer and passes the records to a processor, at most `batch_size` at a time."""
 
-    def __init__(self, consumer: Any, processor: Processor, settings: Settings, names: TopicNames) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        processor: Processor,
+        settings: Settings,
+        names: TopicNames,
+        gather_ms: float = 0,  # at least
+    ) -> None:
         self.consumer = consumer
         self._processor = processor
         self._names = names
         self._batch_size = settings.batch_size
-        self._gathering = BatchGathering(settings.gather_ms, settings.batch_size)
+        self._gathering = BatchGathering(max(gather_ms, settings.gather_ms), settings.batch_size)
         self._resume_at: dict[TopicPartition, float] = {}
         self._progress: dict[TopicPartition, PartitionProgress] = {}
 

@@ -23,12 +23,16 @@ class KeyedGroup:
     `sweep` is called regularly for each partition, in a unit of work of its own. Its time is the earliest to which one
     of the group's topics has been read, so that nothing expires while its counterpart is still unread; a topic that is
     read to its end counts as read up to now.
+
+    `stored_only` are topics whose records cause no event where no record of another topic has come before: while there
+    are none of the others, they may wait for more of their kind.
     """
 
     store: KeyedStore
     routes: Sequence[Route]
     sweep: Sweep | None = None
     on_restored: OnRestored | None = None
+    stored_only: frozenset[str] = frozenset()
 
 
 class KeyedFactory(Protocol):

@@ -20,19 +20,19 @@ class BatchGathering:
     def __init__(self, gather_ms: float, batch_size: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._pause_s, self._full_enough = gather_ms / 1000, max(MIN_BUSY_RECORDS, batch_size // 2)
         self._clock, self._arrived_at = clock, -1e9
-        self._busy = False
+        self.is_busy = False
 
     def record_batch(self, count: int) -> None:
         """Note how many records a batch had, when it arrives."""
         if not count:
-            self._busy = False
+            self.is_busy = False
             return
         now = self._clock()
         soon, self._arrived_at = now - self._arrived_at < self._pause_s, now
-        several = count >= MIN_BUSY_RECORDS or (count > 1 and self._busy)
-        self._busy = (several or soon) and count < self._full_enough
+        several = count >= MIN_BUSY_RECORDS or (count > 1 and self.is_busy)
+        self.is_busy = (several or soon) and count < self._full_enough
 
     async def pause(self) -> None:
         """Wait for more records, if the last batches show that they arrive fast."""
-        if self._busy:
+        if self.is_busy:
             await asyncio.sleep(self._pause_s)
