@@ -24,6 +24,8 @@ GATHER_S = 0.025
 
 One that arrives after a pause leaves at once.
 """
+GATHER_BELOW_BYTES = 500_000
+"""While more than that waits, there is no pause."""
 
 
 async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
@@ -36,7 +38,7 @@ async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
             continue
         await publish_with_retries([event for events in batch for event in events], publish)
         spool.advance(position, len(batch))
-        await asyncio.sleep(GATHER_S)
+        await asyncio.sleep(GATHER_S if spool.bytes < GATHER_BELOW_BYTES else 0)
 
 
 async def publish_with_retries(events: Sequence[EncodedEvent], publish: Publish) -> None:
