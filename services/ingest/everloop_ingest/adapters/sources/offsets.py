@@ -74,7 +74,10 @@ class SourceOffsets:
         if now >= self._topic_check_at:
             await self._partitions()
         _, ends = await self._bounds(self._consumer.assignment())
-        self._status.lag = sum(max(0, end - self._next.get(tp, end)) for tp, end in ends.items())
+        # All that was polled is handled here. A position may be further: the marks of transactions are no records.
+        known = [tp for tp in ends if tp in self._next and tp in self._consumer.assignment()]
+        positions = {tp: await self._consumer.position(tp) for tp in known}
+        self._status.lag = sum(max(0, ends[tp] - position) for tp, position in positions.items())
         SOURCE_LAG.labels(self._status.loop, self._status.source).set(self._status.lag)
 
     async def _partitions(self) -> list[TopicPartition]:
