@@ -31,7 +31,7 @@ TOGETHER = ("memory", "loop", "latency", "replay")
 """These need a whole installation; the others start what they measure."""
 GROUPS = {
     "REST": ("rest", "lists", "swaps", "workers"),
-    "Open Inference Protocol": ("doors_grpc",),
+    "Open Inference Protocol": ("doors", "doors_grpc"),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
     "Parts": ("engine", "sources", "learner"),

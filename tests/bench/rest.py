@@ -93,10 +93,16 @@ def _figures(connections: int, ours: Sequence[Load], bare: Sequence[Load]) -> li
 
 
 async def ours(
-    subject: Subject, bus: Bus, connections: int, count: int, sent: Sequence[bytes] = (), rows: int = 1
+    subject: Subject,
+    bus: Bus,
+    connections: int,
+    count: int,
+    sent: Sequence[bytes] = (),
+    rows: int = 1,
+    path: str = PATH,
 ) -> Load:
     """Run the load and wait for its records."""
-    return await delivered(subject, bus, count, rows, load(subject, PATH, connections, count, sent or bodies()))
+    return await delivered(subject, bus, count, rows, load(subject, path, connections, count, sent or bodies()))
 
 
 async def delivered(subject: Subject, bus: Bus, count: int, rows: int, running: Awaitable[Load]) -> Load:

@@ -1,7 +1,8 @@
 """The load generator of the figure `rest`: keep-alive connections, each of which sends one request after another.
 
 Run as a process of its own: `python -m tests.bench.rest_client PORT PATH CONNECTIONS REQUESTS`, with one request body
-per line of standard input. With 0 requests it goes on until SIGTERM. It prints one JSON object.
+per line of standard input: JSON, or what `as_binary` of the figure `doors` writes. With 0 requests it goes on until
+SIGTERM. It prints one JSON object.
 """
 
 from __future__ import annotations
@@ -104,8 +105,7 @@ async def run(port: int, path: str, connections: int, requests: int, bodies: lis
     loop = asyncio.get_running_loop()
     whole = []
     for body in bodies:
-        head = HEAD.format(path=path, port=port, kind="application/json", length=len(body))
-        whole.append(head.encode() + body)
+        whole.append(_request(path, port, body))
     load = Load(whole, requests or sys.maxsize, loop.create_future())
     loop.add_signal_handler(signal.SIGTERM, load.stop)
     started = time.perf_counter()
@@ -121,6 +121,16 @@ async def run(port: int, path: str, connections: int, requests: int, bodies: lis
         "failed": len(load.failures),
         "latencies_us": sorted(round(1e6 * s) for s in load.latencies),
     }
+
+
+def _request(path: str, port: int, line: bytes) -> bytes:
+    """A whole request; a line that begins with a number has tensors in binary, and is in hexadecimal digits."""
+    if not line[:1].isdigit():
+        return HEAD.format(path=path, port=port, kind="application/json", length=len(line)).encode() + line
+    header_bytes, _, digits = line.partition(b" ")
+    body = bytes.fromhex(digits.decode())
+    kind = f"application/octet-stream\r\ninference-header-content-length: {header_bytes.decode()}"
+    return HEAD.format(path=path, port=port, kind=kind, length=len(body)).encode() + body
 
 
 if __name__ == "__main__":

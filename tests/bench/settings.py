@@ -41,6 +41,7 @@ class Settings:
     growth_entities: tuple[int, ...] = (1_000, 100_000)
     growth_history: tuple[int, ...] = (10_000, 100_000)
     growth_events: int = 10_000
+    mlserver_python: str = ""
     quick: bool = False
     bootstrap: str = ""
     broker_pid: int = 0

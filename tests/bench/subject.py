@@ -100,11 +100,15 @@ async def until(true: Callable[[], Awaitable[bool]], subject: Subject | None, wi
 
 @asynccontextmanager
 async def program(
-    command: Sequence[str], log: Path, environment: dict[str, str], url: str | None = None
+    command: Sequence[str],
+    log: Path,
+    environment: dict[str, str],
+    url: str | None = None,
+    interpreter: str = sys.executable,
 ) -> AsyncIterator[Subject]:
     """Run a Python module with its arguments for the length of the block, then end it whatever it does."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")}
-    process = processes.spawn((sys.executable, "-m", *command), log, clean | environment)
+    process = processes.spawn((interpreter, "-m", *command), log, clean | environment)
     try:
         yield Subject(process, log, url)
     finally:

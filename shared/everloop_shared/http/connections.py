@@ -249,8 +249,12 @@ class LimitedConnection(HttpToolsProtocol):
         cycle = getattr(self, "cycle", None)  # not set before the first request
         responding = cycle is not None and cycle.response_started and not cycle.response_complete
         if not responding and self.phase is not IDLE:
-            self.transport.write(raw_problem(status, detail))
+            self.transport.write(self.render_refusal(status, detail))
         self.transport.close()
+
+    def render_refusal(self, status: int, detail: str) -> bytes:
+        """The answer to a request that no application sees."""
+        return raw_problem(status, detail)
 
     def _reads_too_slowly(self, now: float) -> bool:
         if self._stalled_since is None:

@@ -13,7 +13,7 @@ from everloop_shared.http.answer_time import AnswerTime
 from everloop_shared.http.connections import BODY, LimitedConnection
 from everloop_shared.http.direct import DirectRoute, Headers, ImmediateAnswer, answer_time
 from everloop_shared.http.guard import RequestGuard, sent_request_id
-from everloop_shared.http.problems import ProblemResponse, crash_problem, service_problem
+from everloop_shared.http.problems import ProblemResponse, crash_problem, raw_problem, service_problem
 from everloop_shared.http.whole_response import VARIES, header_lines, ok_head, whole_response
 from everloop_shared.tracing import continued_trace, traced
 
@@ -96,6 +96,12 @@ class ImmediateConnection(LimitedConnection):
                 return
             self._hand_over()
         super().on_message_complete()
+
+    def render_refusal(self, status: int, detail: str) -> bytes:
+        """As its clients read errors, once the address of the request is known."""
+        url: bytes = getattr(self, "url", b"")  # not set before the first request
+        conventions = self.answers.guard.conventions_at(url.decode("latin-1").partition("?")[0])
+        return raw_problem(status, detail, conventions.error_member if conventions else None)
 
     def _is_usual(self) -> bool:
         parser = self.parser

@@ -159,14 +159,13 @@ def code_of_status(status: int) -> str:
     return STATUS_CODES.get(status, "http_error")
 
 
-def raw_problem(status: int, detail: str) -> bytes:
-    """A complete HTTP response as bytes, for a connection that is closed after it."""
+def raw_problem(status: int, detail: str, error_member: str | None = None) -> bytes:
+    """A complete HTTP response as bytes, for a connection that is closed after it; plain JSON with `error_member`."""
     phrase = HTTPStatus(status).phrase
-    body = json.dumps(
-        {"type": "about:blank", "title": phrase, "status": status, "code": code_of_status(status), "detail": detail}
-    ).encode()
+    details = {"type": "about:blank", "title": phrase, "status": status, "code": code_of_status(status)}
+    body = json.dumps(({error_member: detail} if error_member else {}) | details | {"detail": detail}).encode()
     headers = [
-        (b"content-type", PROBLEM.encode()),
+        (b"content-type", b"application/json" if error_member else PROBLEM.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
         *([(b"retry-after", b"1")] if status in (429, 503) else []),
