@@ -78,8 +78,8 @@ class ObservationDecoder:
             found = astuple(msgspec.convert(columns, self.columns))
         except ValueError:
             return None
-        values = [(None,) * count if column is UNSET else column for column in found]
-        if not all(map(_is_finite, map(values.__getitem__, self.numbers))):
+        values = [(None,) * count if column is UNSET else column for column in found] if self.has_optional else found
+        if not _are_finite([values[n] for n in self.numbers]):
             return None
         rows = [dict(zip(self.names, row, strict=True)) for row in zip(*values, strict=True)]
         for name, accepted in self.enums:
@@ -173,12 +173,12 @@ def _declare_column(field: FieldSpec) -> tuple[Any] | tuple[Any, Any]:
     return list[kind | None] | msgspec.UnsetType, UNSET  # type: ignore[valid-type]
 
 
-def _is_finite(numbers: Sequence[Any]) -> bool:
+def _are_finite(columns: Sequence[Sequence[Any]]) -> bool:
     """Whether no number is NaN or infinite; False also where their sum is, which is rare."""
     try:
-        return math.isfinite(sum(numbers))
+        return math.isfinite(sum(map(sum, columns)))
     except TypeError:  # one is missing
-        return math.isfinite(sum(number for number in numbers if number is not None))
+        return math.isfinite(sum(number for column in columns for number in column if number is not None))
 
 
 def _kind(field: FieldSpec) -> Any:

@@ -21,6 +21,7 @@ from everloop_shared.http.json_body import BodyNotJson
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are JSON; the tensors in binary follow them."""
 _encoder = msgspec.json.Encoder()
+_LEFT_OUT: Any = msgspec.UNSET
 
 
 class AnswerForm(NamedTuple):
@@ -68,31 +69,21 @@ def _read_any(model: str, version: str | None, text: bytes, binary: memoryview) 
 
 def write_answer(answer: InferenceAnswer, form: AnswerForm) -> tuple[bytes, int | None]:
     """The body of an answer, and how much of it is JSON where tensors in binary follow."""
-    if not any(form.is_binary(tensor.name) for tensor in answer.outputs):
+    if not form.others and not form.by_name:
         return _encoder.encode(answer), None
-    outputs, binary = list[dict[str, Any]](), list[bytes]()
-    for tensor in answer.outputs:
-        outputs.append(_write_output(tensor, form, binary))
-    body: dict[str, Any] = {"model_name": answer.model}
-    if answer.version is not None:
-        body["model_version"] = answer.version
-    if answer.id is not None:
-        body["id"] = answer.id
-    body["outputs"] = outputs
-    header = _encoder.encode(body)
-    return b"".join([header, *binary]), len(header)
+    binary = list[bytes]()
+    outputs = [_write_output(tensor, binary) if form.is_binary(tensor.name) else tensor for tensor in answer.outputs]
+    header = _encoder.encode(InferenceAnswer(answer.model, outputs, answer.version, answer.id))
+    return (b"".join([header, *binary]), len(header)) if binary else (header, None)
 
 
-def _write_output(tensor: OutputTensor, form: AnswerForm, binary: list[bytes]) -> dict[str, Any]:
-    written: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-    if form.is_binary(tensor.name):
-        binary.append(encode_raw(tensor.datatype, tensor.values))
-        written["parameters"] = {**(tensor.parameters or {}), "binary_data_size": len(binary[-1])}
-        return written
-    if tensor.parameters:
-        written["parameters"] = tensor.parameters
-    written["data"] = tensor.values
-    return written
+def _write_output(tensor: OutputTensor, binary: list[bytes]) -> OutputTensor:
+    """The tensor without its values, which are added to `binary`."""
+    raw = encode_raw(tensor.datatype, tensor.values)
+    binary.append(raw)
+    size = {"binary_data_size": len(raw)}
+    parameters = {**tensor.parameters, **size} if tensor.parameters else size
+    return OutputTensor(tensor.name, tensor.datatype, tensor.shape, _LEFT_OUT, parameters)
 
 
 def _header_size(body: bytes, header_length: str | None) -> int:

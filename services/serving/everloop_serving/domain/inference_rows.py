@@ -35,10 +35,12 @@ def read_rows(
 ) -> list[Observation]:
     """An observation for each row; raises ObservationRejected with every error, by tensor and row."""
     spec, count = loop.spec, _count_rows(inputs)
+    fields = spec.fields
     own, columns = dict[str, InputTensor](), dict[str, Sequence[Any]]()
     for tensor in inputs:
-        if (name := tensor.name) in spec.fields or name not in OWN_NAMES:
-            columns[name] = _adapt(spec.fields.get(name), tensor)
+        if (name := tensor.name) in fields or name not in OWN_NAMES:
+            adapted = tensor.datatype in FLOATS and name in loop.adapted_fields
+            columns[name] = _adapt(fields[name], tensor) if adapted else tensor.values
         else:
             own[name] = tensor
     if len(columns) + len(own) < len(inputs):
@@ -67,11 +69,9 @@ def _repeated_name(inputs: Sequence[InputTensor]) -> ObservationRejected:
     return rejected(f"{again.place}.name", f"{again.name[:NAME_LENGTH]!r} is there twice; keep one")
 
 
-def _adapt(field: FieldSpec | None, tensor: InputTensor) -> Sequence[Any]:
+def _adapt(field: FieldSpec, tensor: InputTensor) -> Sequence[Any]:
     """The values as the schema has them: integers where it wants them, NaN as missing where a value may be."""
     values = tensor.values
-    if field is None or tensor.datatype not in FLOATS:
-        return values
     if field.missing == "null":
         values = [None if value != value else value for value in values]
     if field.type == "integer":

@@ -53,6 +53,12 @@ class ServedLoop:
         """The outputs by name, in their order."""
         return describe_outputs(self.spec)
 
+    @cached_property
+    def adapted_fields(self) -> frozenset[str]:
+        """The fields whose values in a float tensor may stand for others: whole numbers for integers, NaN for none."""
+        fields = self.spec.fields.items()
+        return frozenset(name for name, field in fields if field.type == "integer" or field.missing == "null")
+
     @property
     def versions(self) -> list[str]:
         """The versions that predict now, by name: the champion and, in a rollout, the candidate."""

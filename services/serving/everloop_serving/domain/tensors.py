@@ -114,8 +114,7 @@ def decode_raw(datatype: str, content: bytes | memoryview, count: int) -> Sequen
 def encode_raw(datatype: str, values: Sequence[Any]) -> bytes:
     """The values as `decode_raw` reads them; BF16 and FP16 are never written."""
     if datatype == "BYTES":
-        texts = [str(value).encode() for value in values]
-        return b"".join(chain.from_iterable((struct.pack("<I", len(text)), text) for text in texts))
+        return b"".join([len(text).to_bytes(4, "little") + text for text in map(str.encode, values)])
     return struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)
 
 
