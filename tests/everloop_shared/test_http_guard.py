@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from everloop.local.ports import free_port
 from everloop_shared.errors import FieldError, InputRejected, Overloaded
 from everloop_shared.http import HttpEndpoint, read_body
 from everloop_shared.http.guard import RequestGuard
+from everloop_shared.http.problems import raw_problem
 from everloop_shared.logging import JsonFormatter
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -175,3 +177,14 @@ def test_a_log_line_has_the_fields_of_the_current_task() -> None:
         '"extra_field": 1',
     ):
         assert part in line
+
+
+@pytest.mark.parametrize(("member", "kind"), [(None, b"application/problem+json"), ("error", b"application/json")])
+def test_a_refusal_that_no_application_sees_has_its_text_where_the_client_reads_it(
+    member: str | None, kind: bytes
+) -> None:
+    head, _, body = raw_problem(431, "the headers are too long", member).partition(b"\r\n\r\n")
+
+    assert b"content-type: %b\r\n" % kind in head
+    assert b"content-length: %d\r\n" % len(body) in head
+    assert json.loads(body)[member or "detail"] == "the headers are too long"
