@@ -58,9 +58,9 @@ def schema_of(*models: type[BaseModel], also_lists: bool = False) -> dict[str, A
     """The schema of one of these models, or with `also_lists` a list of them; its definitions travel with it."""
     references, definitions = models_json_schema([(m, "validation") for m in models], ref_template=REF + "{model}")
     options = [references[model, "validation"] for model in models]
-    schema = options[0] if len(options) == 1 else {"oneOf": options}
+    schema = options[0] if len(options) == 1 else {"anyOf": options}
     if also_lists:
-        schema = {"oneOf": [*options, {"type": "array", "items": schema, "minItems": 1}]}
+        schema = {"anyOf": [*options, {"type": "array", "items": schema, "minItems": 1}]}
     return {**schema, "$defs": {name: _without_defaults(d) for name, d in definitions.get("$defs", {}).items()}}
 
 

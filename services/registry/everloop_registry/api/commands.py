@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_registry.api.queries import find_loop
-from everloop_registry.api.schemas import Deleted, LoopView, RolledBack
+from everloop_registry.api.schemas import Deleted, LoopFile, LoopView, RolledBack
 from everloop_registry.api.views import state_view
 from everloop_registry.domain.precondition import Precondition, read_tags, tag_of
 from everloop_registry.domain.spec_file import read_spec
@@ -59,7 +59,7 @@ _LOOP_FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": schema_of(LoopSpec)},
+            "application/json": {"schema": schema_of(LoopSpec, LoopFile)},
             "application/yaml": {
                 "schema": {"type": "string"},
                 "example": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n",

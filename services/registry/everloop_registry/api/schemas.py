@@ -11,6 +11,12 @@ from everloop_schemas.registry import LiveVersion
 from everloop_schemas.training import ModelTrainedData
 
 
+class LoopFile(BaseModel):
+    """A loop file as it was read, whatever is in it: the registry checks it, and names each field that is wrong."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class Substitute(BaseModel):
     """What an instance that cannot load the champion serves, and why."""
 
