@@ -25,6 +25,7 @@ from everloop_serving.domain.predict import PredictionRequest, PredictionResult,
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.split import assign, hash_to_fraction
+from everloop_serving.errors import VersionFailed
 
 SPEC = loop_spec()
 DECODER = compile_decoder(SPEC)
@@ -56,9 +57,11 @@ def served(champion: Scripted, candidate: Scripted | None = None, share: float =
     return ServedLoop("market", 1, SPEC, compile_features(SPEC), zero, champion, candidate, share, decoder=DECODER)
 
 
-def predict_once(loop: ServedLoop, prediction_id: str = "p") -> PredictionResult:
+def predict_once(loop: ServedLoop, prediction_id: str = "p", version: str | None = None) -> PredictionResult:
     """One prediction, timed by a clock that ticks at each reading."""
-    request = PredictionRequest(prediction_id, "default", {"price": 1.0}, utc_time(0), "cause", None, "rest")
+    request = PredictionRequest(
+        prediction_id, "default", {"price": 1.0}, utc_time(0), "cause", None, "rest", version=version
+    )
     ticks = count()
     return predict(loop, request, lambda: float(next(ticks)))
 
@@ -121,6 +124,20 @@ def test_a_failing_canary_gives_way_to_the_champion(failure: ModelPrediction | E
     assert (result.version, result.role, result.propensity) == ("a@1", "champion", 1.0)
     assert [version for version, _ in result.failures] == ["b@1"]
     assert len(candidate.calls) == 1
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("boom"), NAN], ids=["raises", "not finite"])
+@pytest.mark.parametrize("version", ["a@1", "b@1"])
+def test_a_version_that_was_asked_for_gives_way_to_none(version: str, failure: ModelPrediction | Exception) -> None:
+    versions = {name: Scripted(name, failure if name == version else YES) for name in ("a@1", "b@1")}
+    loop = served(versions["a@1"], versions["b@1"], share=0.5)
+
+    with pytest.raises(VersionFailed, match=version) as failed:
+        predict_once(loop, version=version)
+
+    assert failed.value.version == version
+    [other] = versions.keys() - {version}
+    assert (predict_once(loop, version=other).version, versions[other].calls) == (other, [{"price": 1.0}])
 
 
 def test_a_failing_champion_gives_way_to_version_zero_and_a_failing_shadow_costs_nothing() -> None:

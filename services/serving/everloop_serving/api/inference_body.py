@@ -108,7 +108,7 @@ def _read_json(text: bytes) -> Any:
 def _read_id(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise rejected("id", "must be text, or left out")
-    return value
+    return value or None
 
 
 def _read_inputs(inputs: Any, binary: memoryview) -> list[InputTensor]:
