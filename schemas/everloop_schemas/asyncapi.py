@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import FOREVER, Event, Topic
 
 PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
@@ -75,13 +76,15 @@ def _build_message(name: str, cls: type[Event]) -> dict[str, Any]:
         "summary": " ".join((cls.__doc__ or "").split()),
         "contentType": CONTENT_TYPE,
         "headers": {"type": "object", "required": ["content-type"], "properties": {"content-type": _HEADER}},
-        "bindings": {"kafka": {"key": _build_key(cls.topic), "bindingVersion": KAFKA_BINDING}},
+        "bindings": {"kafka": {"key": _build_key(cls), "bindingVersion": KAFKA_BINDING}},
         "payload": {"schemaFormat": json_schema, "schema": {"$ref": f"{name}.json"}},
     }
 
 
-def _build_key(topic: Topic) -> dict[str, Any]:
-    description, example = KEYS[topic.keyed_by]
+def _build_key(cls: type[Event]) -> dict[str, Any]:
+    description, example = KEYS[cls.topic.keyed_by]
+    if issubclass(cls, DeadLetter):
+        description = "The key of the record that could not be processed; in base64 where it is not UTF-8."
     return {"type": "string", "description": description, "examples": [example]}
 
 

@@ -31,8 +31,13 @@ class DeadLetter(ControlEvent):
     data: DeadLetterData
 
     def key(self) -> bytes:
-        """The original key, which keeps the order per key."""
-        return b64decode(self.data.key or "")
+        """The original key, which keeps the order per key; in base64 where readers could not read it as text."""
+        key = b64decode(self.data.key or "")
+        try:
+            key.decode()
+        except UnicodeDecodeError:
+            return (self.data.key or "").encode()
+        return key
 
 
 def _dead_letter_class(service: str) -> type[DeadLetter]:
