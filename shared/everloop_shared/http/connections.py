@@ -152,7 +152,9 @@ class LimitedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request; raises if it exceeds a limit, which ends the connection."""
         if self._unprocessed_bytes > self.max_header_bytes:
-            self._check_size()
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self.max_header_bytes:
+                self._raise(431, self._too_many_headers())
         if len(self.url) > MAX_URL_BYTES:
             self._raise(414, f"the address is longer than {MAX_URL_BYTES:,} bytes")
         if len(self.headers) > MAX_HEADERS:
@@ -274,11 +276,6 @@ class LimitedConnection(HttpToolsProtocol):
             self._unprocessed_bytes = 0  # the body progresses, or is discarded, within `body_timeout_s`
         else:
             self.refuse(431, self._too_many_headers())
-
-    def _check_size(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self.max_header_bytes:
-            self._raise(431, self._too_many_headers())
 
     def _too_many_headers(self) -> str:
         return f"the headers are longer than {self.max_header_bytes:,} bytes"
