@@ -290,7 +290,7 @@ async def test_members_that_are_null_are_absent(serving: RunningServing) -> None
         INFER, json={"id": None, "parameters": None, "outputs": None, "inputs": inputs, "unknown": {"x": None}}
     )
 
-    assert set(outputs(answer)) == {"prediction", "probabilities", "prediction_id", "version"}
+    assert set(outputs(answer)) == {"prediction", "prediction_id", "version"}
     assert "id" not in answer.json()
 
 
@@ -368,7 +368,9 @@ async def test_probabilities_are_an_output_with_the_names_of_the_classes(
     await started(serving, None, spec=spec)
 
     metadata = (await serving.client.get(MODEL)).json()
-    answer = await serving.client.post(INFER, json={"inputs": rows(1.0, 2.0)})
+    asked = [{"name": output["name"]} for output in metadata["outputs"]]
+    answer = await serving.client.post(INFER, json={"inputs": rows(1.0, 2.0), "outputs": asked})
+    unasked = await serving.client.post(INFER, json={"inputs": rows(1.0, 2.0)})
 
     described = {output["name"]: output for output in metadata["outputs"]}
     answered = {output["name"]: output for output in answer.json()["outputs"]}
@@ -379,7 +381,8 @@ async def test_probabilities_are_an_output_with_the_names_of_the_classes(
         assert described["probabilities"]["parameters"] == {"classes": names}
         assert answered["probabilities"]["shape"] == [2, len(names)]
         assert answered["probabilities"]["parameters"] == {"classes": names}
-        assert len(answered["probabilities"]["data"]) == 2 * len(names)
+        assert answered["probabilities"]["data"] == [None] * 2 * len(names)
+    assert list(outputs(unasked)) == ["prediction", "prediction_id", "version"]
 
 
 async def test_every_error_has_its_text_where_the_clients_read_it(serving: RunningServing) -> None:

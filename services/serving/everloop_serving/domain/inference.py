@@ -81,9 +81,11 @@ def render_answer(
             values = [p.subject for p in predictions]
         elif name == "version":
             values = versions
-        else:
+        elif request.outputs or any(data.probabilities is not None for data in made):
             outputs.append(_render_probabilities(loop.outputs[name], made))
             continue
+        else:
+            continue  # a client that did not ask for it may not be able to read null, as JSON writes NaN
         outputs.append(OutputTensor(name, datatype, (count,), values))
     version = versions[0] if versions.count(versions[0]) == count else None
     return InferenceAnswer(request.model, outputs, version, request.id)
