@@ -30,7 +30,6 @@ from everloop_shared.messaging.memory import MemoryBroker, MemoryConsumer, Memor
 from everloop_shared.messaging.routes import (
     Consumer,
     Engine,
-    Headers,
     Record,
     Route,
     RouteConsumer,
@@ -84,18 +83,12 @@ class Bus(Protocol):
         start_at: StartAt | None = None,
     ) -> RouteConsumer: ...
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None: ...
-    async def send_raw(self, name: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
-        """To a topic that is not ours, by its name on the broker."""
-
     async def sent(self, topic: Topic) -> list[dict[str, Any]]: ...
     async def sent_headers(self, topic: Topic) -> list[dict[str, bytes]]:
         """The headers of every record on a topic."""
 
     async def committed(self, topic: Topic) -> int:
         """The sum of the service's committed offsets over the partitions."""
-
-    async def committed_raw(self, name: str) -> int:
-        """The same of a topic that is not ours."""
 
 
 @asynccontextmanager
@@ -135,9 +128,6 @@ class MemoryBus:
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> None:
         await self.broker.append(topic.name, key, value)
 
-    async def send_raw(self, name: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
-        await self.broker.append(name, key, value, headers)
-
     async def sent(self, topic: Topic) -> list[dict[str, Any]]:
         return [json.loads(r.value) for r in self._records(topic) if r.value]
 
@@ -148,10 +138,7 @@ class MemoryBus:
         return [r for p in range(PARTITIONS) for r in self.broker.log(topic.name, p)]
 
     async def committed(self, topic: Topic) -> int:
-        return await self.committed_raw(topic.name)
-
-    async def committed_raw(self, name: str) -> int:
-        return sum(self.broker.committed.get((SERVICE, name, p), 0) for p in range(PARTITIONS))
+        return sum(self.broker.committed.get((SERVICE, topic.name, p), 0) for p in range(PARTITIONS))
 
 
 class KafkaBus:
@@ -185,15 +172,12 @@ class KafkaBus:
         if topic not in self._ensured:
             await ensure_topics(self.settings, [topic])
             self._ensured.add(topic)
-        await self.send_raw(self.name(topic), key, value)
-
-    async def send_raw(self, name: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self.settings.kafka_bootstrap, acks="all", max_request_size=16_000_000
             )
             await self._producer.start()
-        await self._producer.send_and_wait(name, value, key, headers=list(headers))
+        await self._producer.send_and_wait(self.name(topic), value, key)
 
     async def sent(self, topic: Topic) -> list[dict[str, Any]]:
         return [json.loads(r.value) for r in await self._records(topic) if r.value]
@@ -216,14 +200,11 @@ class KafkaBus:
             await consumer.stop()
 
     async def committed(self, topic: Topic) -> int:
-        return await self.committed_raw(self.name(topic))
-
-    async def committed_raw(self, name: str) -> int:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
         await admin.start()
         try:
             offsets = await admin.list_consumer_group_offsets(self.settings.topic_prefix + SERVICE)
-            return sum(max(0, at.offset) for tp, at in offsets.items() if tp.topic == name)
+            return sum(max(0, at.offset) for tp, at in offsets.items() if tp.topic == self.name(topic))
         finally:
             await admin.close()
 
@@ -268,7 +249,7 @@ class FaustBus(KafkaBus):
         **changed: Any,
     ) -> Any:
         settings = FaustSettings(**self.settings.model_dump() | changed)
-        return FaustWithEngine([r for r in routes if isinstance(r, Route)], settings)
+        return FaustWithEngine(routes, settings)
 
 
 @asynccontextmanager

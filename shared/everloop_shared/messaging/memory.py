@@ -22,7 +22,6 @@ from everloop_shared.messaging.routes import (
     Partition,
     Position,
     Record,
-    Route,
     Routes,
     StartAt,
     UnitOfWork,
@@ -147,7 +146,7 @@ class MemoryConsumer:
         self._engine, self.broker, self.service = engine, engine.broker, engine.service
         self._unit, self._start_at = unit_of_work, start_at
         self._group = [r for r in routes if not r.broadcast]
-        self._broadcast = [r for r in routes if isinstance(r, Route) and r.broadcast]
+        self._broadcast = [r for r in routes if r.broadcast]
         ledgers = self.broker.ledgers
         self._processor = Processor(self.service, self._group, engine, unit_of_work, ledgers[self.service])
         self._followers = Processor(self.service, self._broadcast, engine, ledger=ledgers[f"{self.service} broadcast"])

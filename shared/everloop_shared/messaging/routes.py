@@ -1,4 +1,4 @@
-"""Routes, sources and the Protocols of an engine, which all engines implement."""
+"""Routes and the Protocols of an engine, which all engines implement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,7 +26,7 @@ CATCH_UP_POLL_S = 0.005
 class Position(msgspec.Struct, frozen=True, gc=False):
     """The place of a record on the log.
 
-    `topic` is without prefix (the name of a source is whole), `timestamp` the broker's in ms since the epoch, `size`
+    `topic` is without prefix, `timestamp` the broker's in ms since the epoch, `size`
     that of the record in bytes, so that what is kept in memory because of a record can be counted.
     """
 
@@ -81,34 +81,14 @@ class Route:
         return self.topic.name
 
 
-Decoder = Callable[[Record], Event | None]
-"""Decodes a record of a source into an event. Pure. None skips the record; any error makes it a dead letter, with the
-detail of an InputRejected as its reason. Equal records must give equal events, id included: a record may come twice."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A topic that is not Everloop's, with its own decoder and the handler of its events.
-
-    `name` is the topic's whole name on the broker: no prefix is put before it. Everloop neither creates nor configures
-    the topic; where it does not exist yet, the consumer waits for it. It is consumed like a group route, and may have
-    any number of partitions.
-    """
-
-    name: str
-    decode: Decoder
-    handle: Handler
-    broadcast: ClassVar[bool] = False
-
-
-Routes = Sequence[Route | Source]
+Routes = Sequence[Route]
 
 
 def checked(routes: Routes) -> Routes:
     """The routes as they are. Raises Misconfigured where two are of one topic."""
     twice = [name for name, number in Counter(r.name for r in routes).items() if number > 1]
     if twice:
-        raise Misconfigured(f"two routes or sources consume the same topic: {', '.join(twice)}")
+        raise Misconfigured(f"two routes consume the same topic: {', '.join(twice)}")
     return routes
 
 
@@ -207,7 +187,7 @@ class Engine(Publisher, LogReader, Protocol):
 
     def consumer(
         self,
-        routes: Sequence[Route | Source],
+        routes: Routes,
         *,
         unit_of_work: UnitOfWork | None = None,
         start_at: StartAt | None = None,

@@ -15,10 +15,10 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.follower import BroadcastFollower
 from everloop_shared.messaging.kafka.group import GroupConsumer
 from everloop_shared.messaging.kafka.poller import RecordPoller
-from everloop_shared.messaging.kafka.topics import TopicNames, require_topics, topics_of
+from everloop_shared.messaging.kafka.topics import TopicNames, topics_of
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
-from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Publisher, Route, Routes, Source, StartAt, UnitOfWork
+from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Publisher, Routes, StartAt, UnitOfWork
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class KafkaConsumer:
                 await asyncio.sleep(START_AGAIN_AFTER_S)
 
     async def _follow(self) -> None:
-        routes = [r for r in self._routes if isinstance(r, Route) and r.broadcast]
+        routes = [r for r in self._routes if r.broadcast]
         if routes:
             processor = Processor(self._service, routes, self._engine, ledger=self._ledger("crashes-broadcast"))
             self._follower = BroadcastFollower(self._service, routes, self._settings, processor, self._fail)
@@ -139,8 +139,7 @@ class KafkaConsumer:
     async def _join(self) -> None:
         routes = [r for r in self._routes if not r.broadcast]
         if routes:
-            topics = TopicNames(self._settings.topic_prefix, [r.name for r in routes if isinstance(r, Source)])
-            await require_topics(self._settings, topics.sources)
+            topics = TopicNames(self._settings.topic_prefix)
             processor = Processor(self._service, routes, self._engine, self._unit, self._ledger("crashes"))
             self._group = GroupConsumer(
                 self._service,

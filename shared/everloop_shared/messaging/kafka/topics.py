@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
@@ -24,7 +24,7 @@ from everloop_schemas.envelope import FOREVER, Topic
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
-from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Route, Source
+from everloop_shared.messaging.routes import MAX_MESSAGE_BYTES, Route
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -40,24 +40,24 @@ BACKOFF = Backoff(first_s=0.5, longest_s=2.0, jitter=0.0)
 
 
 class TopicNames:
-    """The names of topics on the broker: ours have the prefix before them, those of sources are as they are."""
+    """The names of topics on the broker: they have the prefix before them."""
 
-    def __init__(self, prefix: str, sources: Iterable[str] = ()) -> None:
-        self._prefix, self.sources = prefix, frozenset(sources)
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
 
     def on_broker(self, topic: str) -> str:
         """The name on the broker."""
-        return topic if topic in self.sources else self._prefix + topic
+        return self._prefix + topic
 
     def of(self, name: str) -> str:
         """The name without prefix, of a topic as the broker calls it."""
-        return name if name in self.sources else name.removeprefix(self._prefix)
+        return name.removeprefix(self._prefix)
 
 
-def topics_of(service: str, routes: Iterable[Route | Source]) -> list[Topic]:
+def topics_of(service: str, routes: Iterable[Route]) -> list[Topic]:
     """The topics a service needs: those it owns, its dead letter included, and those of its routes."""
     own = {topic.name: topic for topic in TOPICS.values() if topic.owner == service}
-    return list((own | {r.topic.name: r.topic for r in routes if isinstance(r, Route)}).values())
+    return list((own | {r.topic.name: r.topic for r in routes}).values())
 
 
 def topic_config(topic: Topic) -> dict[str, str]:
@@ -90,20 +90,6 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: f
                 raise Unavailable(f"no Kafka at {settings.kafka_bootstrap} after {within_s:.0f} s: {e!r}") from e
             log.info("waiting for Kafka", extra={"bootstrap": settings.kafka_bootstrap, "reason": repr(e)})
         await asyncio.sleep(next(pauses))
-
-
-async def require_topics(settings: Settings, names: Collection[str]) -> None:
-    """Raise Unavailable where one of these topics is not on the broker. Asking creates none."""
-    if not names:
-        return
-    admin = AIOKafkaAdminClient(**client_settings(settings, "topics"))
-    try:
-        await admin.start()
-        missing = sorted(set(names) - set(await admin.list_topics()))
-    finally:
-        await admin.close()
-    if missing:
-        raise Unavailable(f"the source topics {', '.join(missing)} are not on {settings.kafka_bootstrap} yet")
 
 
 async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping[str, Topic]) -> None:

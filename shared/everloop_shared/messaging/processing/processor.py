@@ -17,11 +17,10 @@ from everloop_shared.messaging.processing.records import (
     DecodedBatches,
     DecodedRecord,
     decode_record,
-    decode_source_record,
     split_in_half,
 )
 from everloop_shared.messaging.processing.time_slices import TimeSlices
-from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, Source, UnitOfWork
+from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, UnitOfWork
 from everloop_shared.tracing import caused_by
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,6 @@ class Processor:
     ) -> None:
         self.service = service
         self._handlers: dict[str, Handler] = {r.name: r.handle for r in routes}
-        self._decoders = {r.name: r.decode for r in routes if isinstance(r, Source)}
         self._handled = {topic: metrics.HANDLED.labels(service, topic) for topic in self._handlers}
         self._consumed = {topic: metrics.CONSUMED.labels(service, topic) for topic in self._handlers}
         self._publisher = publisher
@@ -275,8 +273,7 @@ class Processor:
             return [self._give_up(decoded, e)]
 
     def _decode(self, record: Record) -> DecodedRecord:
-        decode = self._decoders.get(record.at.topic)
-        decoded = decode_source_record(decode, record) if decode else decode_record(record)
+        decoded = decode_record(record)
         return replace(decoded, dead_letter=self._give_up(decoded, decoded.rejection)) if decoded.rejection else decoded
 
     def _give_up(self, decoded: DecodedRecord, error: Exception, in_handlerler: bool = True) -> Event:

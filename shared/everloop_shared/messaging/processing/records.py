@@ -12,7 +12,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared import strict_json
 from everloop_shared.errors import InputRejected
-from everloop_shared.messaging.routes import Decoder, Partition, Position, Record
+from everloop_shared.messaging.routes import Partition, Position, Record
 
 log = logging.getLogger(__name__)
 WRITTEN_BY_APPLICATIONS = "ingest."
@@ -56,19 +56,6 @@ def decode_events(records: Sequence[Record]) -> list[tuple[Position, Event]]:
                 "a record in the history does not decode", extra={"topic": record.at.topic, "offset": record.at.offset}
             )
     return found
-
-
-def decode_source_record(decode: Decoder, record: Record) -> DecodedRecord:
-    """The event that a source's decoder makes of a record, or why it makes none."""
-    try:
-        event = decode(record)
-    except InputRejected as e:
-        return DecodedRecord(record, rejection=e)
-    except Exception as e:
-        return DecodedRecord(record, rejection=InputRejected(f"the decoder of {record.at.topic} refuses it: {e!r}"))
-    if event is not None and not _is_valid_loop_name(event.loop):
-        return DecodedRecord(record, rejection=_invalid_loop_name(event.loop))
-    return DecodedRecord(record, event)
 
 
 def decode_record(record: Record) -> DecodedRecord:
