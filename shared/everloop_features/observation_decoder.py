@@ -89,7 +89,7 @@ class ObservationDecoder:
             return [Observation(None, DEFAULT_ENTITY, None, fields) for fields in rows]
         missing = (None,) * count
         own = zip(rows, id or missing, entity or missing, time or missing, strict=True)
-        return _all([self._with_names(*row) for row in own])
+        return _all([self.add_names(*row) for row in own])
 
     def _of_body(self, body: Any) -> Observation | None:
         return self._observation(body.data, body.id or None, body.entity or None, body.time or None)
@@ -102,9 +102,10 @@ class ObservationDecoder:
         for name, values in self.enums:
             if fields[name] not in values and fields[name] is not None:
                 return None
-        return self._with_names(fields, observation_id, entity, time)
+        return self.add_names(fields, observation_id, entity, time)
 
-    def _with_names(self, fields: dict[str, Any], observation_id: Any, entity: Any, time: Any) -> Observation | None:
+    def add_names(self, fields: dict[str, Any], observation_id: Any, entity: Any, time: Any) -> Observation | None:
+        """The observation with these fields, which fit, and an id, entity and time that are texts or missing."""
         if observation_id is not None and not is_id(observation_id):
             return None
         if entity is not None and not is_id(entity):

@@ -36,14 +36,12 @@ class AnswerForm(NamedTuple):
 
 
 def read_request(
-    model: str, version: str | None, body: bytes, header_length: str | None
+    model: str, version: str | None, text: bytes, binary: memoryview
 ) -> tuple[InferenceRequest, AnswerForm]:
     """The request in a body, and the form of its answer; raises BodyNotJson or ObservationRejected."""
-    size = _header_size(body, header_length)
-    text, binary = body if size == len(body) else body[:size], memoryview(body)[size:]
     usual = decode_usual(text)
     if usual and (tensors := read_usual_tensors(usual, binary)):
-        parameters, (names, by_name) = usual.parameters or {}, _read_outputs(usual.outputs or None)
+        parameters, (names, by_name) = usual.parameters or {}, read_outputs(usual.outputs or None)
         request = InferenceRequest(model, version, usual.id or None, parameters, tensors, names)
         return request, AnswerForm(by_name, _flag("parameters", parameters, "binary_data_output"))
     return _read_any(model, version, text, binary)
@@ -55,7 +53,7 @@ def _read_any(model: str, version: str | None, text: bytes, binary: memoryview) 
     if not isinstance(parsed, dict):
         raise rejected("inputs", 'must be a list of tensors in an object, {"inputs": [...]}')
     parameters = _parameters("parameters", parsed)
-    names, by_name = _read_outputs(parsed.get("outputs"))
+    names, by_name = read_outputs(parsed.get("outputs"))
     request = InferenceRequest(
         model=model,
         version=version,
@@ -81,9 +79,19 @@ def _write_output(tensor: OutputTensor, binary: list[bytes]) -> OutputTensor:
     """The tensor without its values, which are added to `binary`."""
     raw = encode_raw(tensor.datatype, tensor.values)
     binary.append(raw)
-    size = {"binary_data_size": len(raw)}
-    parameters = {**tensor.parameters, **size} if tensor.parameters else size
+    return without_values(tensor, len(raw))
+
+
+def without_values(tensor: OutputTensor, size: Any) -> OutputTensor:
+    """The tensor as it is described where its values follow in binary, with so many bytes."""
+    parameters = {**(tensor.parameters or {}), "binary_data_size": size}
     return OutputTensor(tensor.name, tensor.datatype, tensor.shape, _LEFT_OUT, parameters)
+
+
+def split_body(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
+    """The JSON in a body, and the bytes after it; raises ObservationRejected."""
+    size = _header_size(body, header_length)
+    return body if size == len(body) else body[:size], memoryview(body)[size:]
 
 
 def _header_size(body: bytes, header_length: str | None) -> int:
@@ -141,7 +149,7 @@ def _take(place: str, name: Any, binary: memoryview, position: int, size: Any) -
     return binary[position : position + size]
 
 
-def _read_outputs(outputs: Any) -> tuple[list[str], dict[str, bool]]:
+def read_outputs(outputs: Any) -> tuple[list[str], dict[str, bool]]:
     """The names of the outputs that are asked for, and which of them are said to be binary or not."""
     if outputs is None:
         return [], {}

@@ -10,11 +10,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from everloop_serving.api import schemas
-from everloop_serving.api.inference_body import HEADER_LENGTH, AnswerForm, read_request, write_answer
+from everloop_serving.api.inference_body import (
+    HEADER_LENGTH,
+    AnswerForm,
+    read_outputs,
+    read_request,
+    split_body,
+    write_answer,
+)
+from everloop_serving.api.planned_answers import write_row
 from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
-from everloop_serving.domain.inference import InferenceAnswer, ModelMetadata
+from everloop_serving.domain.inference import (
+    InferenceAnswer,
+    InferenceRequest,
+    ModelMetadata,
+    render_answer,
+    require_outputs,
+)
 from everloop_serving.domain.inference_outputs import TensorMetadata
+from everloop_serving.domain.inference_plans import PlannedRow
 from everloop_serving.domain.new_predictions import MAX_ROWS
+from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_shared import strict_json
 from everloop_shared.commands import CommandEdge
@@ -68,19 +84,43 @@ class Inference:
         self.handlers.requests.require_loop(model)  # an unknown loop is reported before the body is read
         _require_readable(headers.get("content-type"))
         deadline = deadline_of(headers.get(HEADER), self.handlers.requests.predictions.timer())
-        request, form = read_request(model, version, body, headers.get(HEADER_LENGTH))
+        request, form = read_request(model, version, *split_body(body, headers.get(HEADER_LENGTH)))
         return _write(await self.handlers.infer(command, request, current_traceparent(), deadline), form)
 
     def answer_at_once(self, model: str, version: str | None, headers: Headers, body: bytes) -> DirectAnswer | None:
         """The same for a request that nothing has to be awaited for; None leaves it to `answer`."""
         if self.commands.accept_at_once() is None or headers.raw(HEADER.encode()) is not None:
             return None
-        self.handlers.requests.require_loop(model)
+        loop = self.handlers.requests.require_loop(model)
         kind, length = headers.raw(b"content-type"), headers.raw(_HEADER_LENGTH)
         _require_readable(None if kind is None else kind.decode("latin-1"))
-        request, form = read_request(model, version, body, None if length is None else length.decode("latin-1"))
+        text, binary = split_body(body, None if length is None else length.decode("latin-1"))
+        row = loop.plans.read(text, binary)
+        if row and self.handlers.requests.has_valid_times((row.observation,)):
+            return self._answer_row(loop, version, row)
+        request, form = read_request(model, version, text, binary)
         answer = self.handlers.infer_at_once(request, current_traceparent())
-        return None if answer is None else _write(answer, form)
+        if answer is None:
+            return None
+        if row is None and len(request.inputs[0].values) == 1:
+            tensors = [(tensor.name, tensor.datatype) for tensor in request.inputs]
+            loop.plans.learn(loop.spec, loop.decoder, tensors, len(binary) > 0)
+        return _write(answer, form)
+
+    def _answer_row(self, loop: ServedLoop, version: str | None, row: PlannedRow) -> DirectAnswer | None:
+        """As `answer_at_once`, for a request that was read by a plan."""
+        names, by_name = read_outputs(row.outputs) if row.outputs else ((), {})
+        loop.require_version(version)
+        require_outputs(loop, names)
+        predictions = self.handlers.requests.predict_at_once(
+            loop.loop, (row.observation,), current_traceparent(), version
+        )
+        if predictions is None:
+            return None
+        if not names and (written := write_row(loop, predictions[0], row.id, row.in_binary)):
+            return _direct(*written)
+        request = InferenceRequest(loop.loop, version, row.id, {}, (), names)
+        return _write(render_answer(loop, request, predictions), AnswerForm(by_name, row.in_binary))
 
 
 def router(inference: Inference, not_ready: Callable[[], str | None]) -> APIRouter:
@@ -129,7 +169,10 @@ def router(inference: Inference, not_ready: Callable[[], str | None]) -> APIRout
 
 
 def _write(answer: InferenceAnswer, form: AnswerForm) -> DirectAnswer:
-    written, json_bytes = write_answer(answer, form)
+    return _direct(*write_answer(answer, form))
+
+
+def _direct(written: bytes, json_bytes: int | None) -> DirectAnswer:
     if json_bytes is None:
         return DirectAnswer(written)
     return DirectAnswer(written, OCTETS.encode(), ((_HEADER_LENGTH, b"%d" % json_bytes),))

@@ -76,7 +76,7 @@ def render_answer(
     for name in request.outputs or loop.outputs:
         datatype = loop.outputs[name].datatype
         if name == "prediction":
-            values = list(map(_CASTS[datatype], [data.prediction for data in made]))
+            values = list(map(CASTS[datatype], [data.prediction for data in made]))
         elif name == "prediction_id":
             values = [p.subject for p in predictions]
         elif name == "version":
@@ -101,4 +101,4 @@ def _render_probabilities(output: TensorMetadata, made: Sequence[PredictionMadeD
     return OutputTensor("probabilities", "FP64", (len(found), len(names)), values, {"classes": names})
 
 
-_CASTS: Mapping[str, Callable[[Any], Any]] = {"FP64": float, "INT64": int, "BOOL": bool, "BYTES": class_name}
+CASTS: Mapping[str, Callable[[Any], Any]] = {"FP64": float, "INT64": int, "BOOL": bool, "BYTES": class_name}

@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 from everloop_features.observation import Observation, check_observation
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
+from everloop_serving.domain.inference_plans import OWN_NAMES
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.tensors import FLOATS, InputTensor, rejected
 from everloop_serving.errors import NAME_LENGTH, ObservationRejected, rejection
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
-
-OWN_NAMES = ("id", "entity", "time")
-"""What an observation has beside its fields: parameters of a request, or tensors where no field has the name."""
 
 
 class _Column(NamedTuple):

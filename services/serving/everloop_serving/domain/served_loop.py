@@ -15,6 +15,7 @@ from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
 from everloop_serving.domain.inference_outputs import TensorMetadata, describe_outputs
+from everloop_serving.domain.inference_plans import InferencePlans
 from everloop_serving.errors import NAME_LENGTH, VersionNotFound
 from everloop_shared.errors import listed
 
@@ -47,6 +48,7 @@ class ServedLoop:
     loading: bool = False
     life: int = 1
     decoder: ObservationDecoder = field(kw_only=True)
+    plans: InferencePlans = field(kw_only=True, default_factory=InferencePlans, compare=False)
 
     @cached_property
     def outputs(self) -> Mapping[str, TensorMetadata]:
@@ -107,6 +109,7 @@ def choose_versions(
         loading=loading,
         life=state.data.life,
         decoder=same.decoder if same else compile_decoder(state.data.spec),
+        plans=same.plans if same else InferencePlans(),
     )
 
 

@@ -14,9 +14,12 @@ from everloop_serving.errors import NAME_LENGTH, ObservationRejected, rejection
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, cut
 
 MAX_DIMENSIONS = 8
-_INTEGER_BITS = {f"{sign}INT{bits}": (sign, bits) for sign in ("U", "") for bits in (8, 16, 32, 64)}
-_LARGEST = {"FP16": 65_504.0, "FP32": 3.4028234663852886e38, "BF16": 3.3895313892515355e38}
-_FORMATS = {
+INTEGERS = {f"UINT{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)} | {
+    f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)
+}
+"""The lowest and the highest value of each datatype of whole numbers."""
+LARGEST = {"FP16": 65_504.0, "FP32": 3.4028234663852886e38, "BF16": 3.3895313892515355e38}
+FORMATS = {
     "BOOL": "B",
     "UINT8": "B",
     "UINT16": "H",
@@ -31,8 +34,8 @@ _FORMATS = {
     "FP64": "d",
     "BF16": "H",
 }
-_SIZES = {name: struct.calcsize(f"<{code}") for name, code in _FORMATS.items()}
-DATATYPES = (*_FORMATS, "BYTES")
+SIZES = {name: struct.calcsize(f"<{code}") for name, code in FORMATS.items()}
+DATATYPES = (*FORMATS, "BYTES")
 FLOATS = frozenset(("FP16", "FP32", "FP64", "BF16"))
 
 
@@ -97,11 +100,11 @@ def decode_raw(datatype: str, content: bytes | memoryview, count: int) -> Sequen
     """`count` values of raw little-endian bytes, texts each with their length of 4 bytes before; raises WrongTensor."""
     if datatype == "BYTES":
         return _decode_texts(content, count)
-    if len(content) != count * _SIZES[datatype]:
+    if len(content) != count * SIZES[datatype]:
         raise WrongTensor(
-            "", f"{count} values of {datatype} are {count * _SIZES[datatype]} bytes of binary data, not {len(content)}"
+            "", f"{count} values of {datatype} are {count * SIZES[datatype]} bytes of binary data, not {len(content)}"
         )
-    values: Sequence[Any] = struct.unpack(f"<{count}{_FORMATS[datatype]}", content)
+    values: Sequence[Any] = struct.unpack(f"<{count}{FORMATS[datatype]}", content)
     if datatype == "BF16":
         return struct.unpack(f"<{count}f", struct.pack(f"<{count}I", *[value << 16 for value in values]))
     if datatype == "BOOL":
@@ -115,7 +118,7 @@ def encode_raw(datatype: str, values: Sequence[Any]) -> bytes:
     """The values as `decode_raw` reads them; BF16 and FP16 are never written."""
     if datatype == "BYTES":
         return b"".join([len(text).to_bytes(4, "little") + text for text in map(str.encode, values)])
-    return struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)
+    return struct.pack(f"<{len(values)}{FORMATS[datatype]}", *values)
 
 
 def _datatype_error(datatype: Any) -> str:
@@ -191,25 +194,20 @@ def _values_of(datatype: str) -> str:
         return "true or false"
     if datatype == "BYTES":
         return "text"
-    if datatype in _INTEGER_BITS:
-        lowest, highest = _bounds(datatype)
+    if datatype in INTEGERS:
+        lowest, highest = INTEGERS[datatype]
         return f"a whole number from {lowest} to {highest}"
-    return f"a number of at most {_LARGEST[datatype]:g}" if datatype in _LARGEST else "a number"
-
-
-def _bounds(datatype: str) -> tuple[int, int]:
-    sign, bits = _INTEGER_BITS[datatype]
-    return (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return f"a number of at most {LARGEST[datatype]:g}" if datatype in LARGEST else "a number"
 
 
 def column_type(datatype: str) -> Any:
     """The type of a column of JSON, for msgspec, which knows no bound above 2**63: larger values of UINT64 aside."""
     kind: Any
-    if datatype in _INTEGER_BITS:
-        lowest, highest = _bounds(datatype)
+    if datatype in INTEGERS:
+        lowest, highest = INTEGERS[datatype]
         kind = Annotated[int, msgspec.Meta(ge=lowest, le=min(highest, 2**63 - 1))]
-    elif datatype in _LARGEST:
-        kind = Annotated[float, msgspec.Meta(ge=-_LARGEST[datatype], le=_LARGEST[datatype])]
+    elif datatype in LARGEST:
+        kind = Annotated[float, msgspec.Meta(ge=-LARGEST[datatype], le=LARGEST[datatype])]
     else:
         kind = {"BOOL": bool, "BYTES": str, "FP64": float}[datatype]
     return list[kind | None]
