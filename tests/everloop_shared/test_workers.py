@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 from tests.builders.running import until
+from tests.processes import runs
 
 from everloop.local.ports import HOST, free_port
 from everloop_shared.workers import share_port
@@ -87,7 +88,7 @@ async def test_the_workers_end_with_the_supervisor_however_it_ends() -> None:
 
         process.kill()
 
-        await until(lambda: not any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers))
+        await until(lambda: not any(map(runs, workers)))
     assert len(workers) == 2
 
 

@@ -19,6 +19,7 @@ from zlib import crc32
 import httpx
 import psutil
 from tests.builders.loops import live_version, loop_spec, loop_state
+from tests.processes import runs
 from tests.serving.conftest import SPEC, trained
 
 from everloop.local import processes
@@ -93,7 +94,7 @@ class ServingProcesses:
     def worker_processes(self) -> list[psutil.Process]:
         """The workers, in the order of their start."""
         found = psutil.Process(self._process.pid).children()
-        return sorted((p for p in found if p.status() != psutil.STATUS_ZOMBIE), key=lambda p: p.create_time())
+        return sorted(filter(runs, found), key=lambda p: p.create_time())
 
     async def ready(self, within_s: float = 40.0, revision: int = 1) -> None:
         """Wait until every worker is ready and serves the revision of the loop."""

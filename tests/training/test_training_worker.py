@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.builders.running import until
+from tests.processes import runs
 from tests.training.training_harness import event, losses, running_training, state
 
 from everloop_schemas.training import ChallengeUpdated, RunRequested
@@ -59,4 +60,4 @@ async def test_a_worker_ends_with_the_process_that_started_it_even_after_kill_9(
     parent.wait()
     parent.stdout.close()
 
-    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    await until(lambda: not runs(pid))

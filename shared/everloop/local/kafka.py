@@ -23,7 +23,7 @@ from everloop.local.errors import BrokerNotReady, JavaNotFound
 from everloop.local.ports import HOST, free_port, is_free
 from everloop_shared.settings import PRIVATE_UMASK
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 20.0
 PORTS_FILE = Path("kafka/ports.json")
 LOG4J = Path(__file__).with_name("log4j2.properties")

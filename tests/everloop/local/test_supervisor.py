@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from tests.processes import runs
 
 from everloop.local import folder_lock, processes
 from everloop.local.discovery import find_installation, read_json
@@ -64,12 +64,6 @@ def all_ready(plan: InstallationPlan) -> bool:
 def environment(plan: InstallationPlan, service: str) -> dict[str, Any]:
     with urllib.request.urlopen(plan.url(service), timeout=5) as answer:
         return dict(json.load(answer))
-
-
-def runs(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 async def test_a_service_finds_its_folder_its_broker_and_its_address(fake_plan: Maker) -> None:

@@ -1,0 +1,15 @@
+"""Processes that tests look at from outside."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psutil
+
+
+def runs(process: psutil.Process | int) -> bool:
+    """Whether a process, or the one with this pid, runs: one that has ended meanwhile, or is a zombie, does not."""
+    with suppress(psutil.NoSuchProcess):
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return found.is_running() and found.status() != psutil.STATUS_ZOMBIE
+    return False
