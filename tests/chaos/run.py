@@ -29,7 +29,7 @@ from tests.chaos.installation import WORKER, Installation, running
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load
 from tests.chaos.replicas import REPLICATED, Replicas
-from tests.chaos.topics import Log, ends, keep_all, read
+from tests.chaos.topics import Log, ends, keep_all, lag, read
 
 from everloop_schemas.loop import LoopSpec
 
@@ -133,11 +133,11 @@ async def run_under_faults(
 
 
 async def wait_for_rest(installation: Installation, journal: Journal, findings: Findings) -> None:
-    """Wait until every service is ready, and no record has been written for a while."""
+    """Wait until every service is ready, all records are handled, and none has been written for a while."""
     deadline, before, still = time.monotonic() + REST_WITHIN_S, dict[str, int](), time.monotonic()
     while time.monotonic() < deadline:
         now = await ends(installation.bootstrap) if await asyncio.to_thread(installation.ready) else {}
-        if not now or now != before:
+        if not now or now != before or await lag(installation.bootstrap):
             before, still = now, time.monotonic()
         if time.monotonic() - still > QUIET_S:
             return

@@ -13,6 +13,8 @@ from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
 
+from everloop_schemas.topology import SERVICES
+
 
 @dataclass(frozen=True)
 class Record:
@@ -67,6 +69,19 @@ async def ends(bootstrap: str) -> dict[str, int]:
         for tp, end in (await consumer.end_offsets(consumer.assignment())).items():
             found[tp.topic] += end
     return dict(found)
+
+
+async def lag(bootstrap: str) -> int:
+    """How many records the services have not committed yet, of the partitions that they have committed before."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        committed = [await admin.list_consumer_group_offsets(service) for service in SERVICES]
+    finally:
+        await admin.close()
+    async with await _consumer(bootstrap) as consumer:
+        end = await consumer.end_offsets(consumer.assignment())
+    return sum(max(0, end.get(tp, 0) - at.offset) for offsets in committed for tp, at in offsets.items())
 
 
 async def keep_all(bootstrap: str) -> None:

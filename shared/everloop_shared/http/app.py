@@ -94,7 +94,11 @@ def _add_health(app: FastAPI, health: Health) -> None:
         """Whether the service answers, with remarks for people; 503 with the reason asks to wait."""
         return _health_answer(health.not_ready(), health.remarked())
 
-    @app.get("/metrics", response_class=PlainTextResponse, tags=["health"])
+    openmetrics_form = {"application/openmetrics-text": {"schema": {"type": "string"}}}
+
+    @app.get(
+        "/metrics", response_class=PlainTextResponse, tags=["health"], responses={200: {"content": openmetrics_form}}
+    )
     async def get_metrics(request: Request) -> Response:
         """The metrics, in Prometheus' text format or as OpenMetrics, by `Accept`."""
         openmetrics = prefers_openmetrics(request.headers.get("accept", ""))

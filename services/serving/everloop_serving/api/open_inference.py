@@ -48,7 +48,7 @@ _HEADER_LENGTH = HEADER_LENGTH.encode()
 EXTENSIONS = ["binary_tensor_data", "parameters"]
 _MODEL_READY: dict[str, Any] = {
     "response_model": schemas.ModelReady,
-    "responses": {503: {"model": schemas.ModelReady, "description": "It is being loaded."}},
+    "responses": {503: {"model": schemas.InferenceError, "description": "It is being loaded, or serving starts."}},
 }
 _BINARY = {OCTETS: {"schema": {"type": "string", "format": "binary"}}}
 _INFER: dict[str, Any] = {
@@ -136,10 +136,10 @@ def router(inference: Inference, not_ready: Callable[[], str | None]) -> APIRout
     async def is_live() -> JSONResponse:
         return JSONResponse({"live": True})
 
-    @routes.get("/health/ready", response_model=schemas.Ready, responses={503: {"model": schemas.Ready}})
+    @routes.get("/health/ready", response_model=schemas.Ready, responses={503: {"model": schemas.InferenceError}})
     async def is_ready() -> JSONResponse:
         reason = not_ready()
-        return JSONResponse({"ready": reason is None}, 503 if reason else 200)
+        return JSONResponse({"ready": True}) if reason is None else JSONResponse({"ready": False, "error": reason}, 503)
 
     @routes.get("/models/{loop}", response_model=schemas.ModelMetadata)
     async def get_model(loop: str) -> JSONResponse:
@@ -184,7 +184,9 @@ def _render(answer: DirectAnswer) -> Response:
 
 
 def _render_ready(model: str, ready: bool) -> JSONResponse:
-    return JSONResponse({"name": model, "ready": ready}, 200 if ready else 503)
+    if ready:
+        return JSONResponse({"name": model, "ready": True})
+    return JSONResponse({"name": model, "ready": False, "error": f"{model} is being loaded; try again soon"}, 503)
 
 
 def _require_readable(content_type: str | None) -> None:
