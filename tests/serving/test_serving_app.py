@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
+from everloop_schemas.envelope import Topic
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryConsumer, MemoryEngine
 from everloop_shared.messaging.routes import Routes, StartAt, UnitOfWork
@@ -149,7 +150,7 @@ class NeverStarted(MemoryConsumer):
 
 
 class Away(MemoryEngine):
-    """An engine whose broker is away: its consumer does not start, and it does not publish."""
+    """An engine whose broker is away: its consumer does not start, and it neither publishes nor reads."""
 
     def consumer(
         self, routes: Routes, *, unit_of_work: UnitOfWork | None = None, start_at: StartAt | None = None
@@ -159,6 +160,10 @@ class Away(MemoryEngine):
 
     async def publish_encoded(self, events: Any) -> None:
         """Fail; so does `publish`, which encodes and calls this."""
+        raise Unavailable("the broker is away")
+
+    async def end_offset(self, topic: Topic, partition: int) -> int:
+        """Fail: nothing is read back."""
         raise Unavailable("the broker is away")
 
 
@@ -183,6 +188,25 @@ async def test_it_answers_after_a_restart_with_everything_else_down_and_delivers
     again = await serving.predict("alone-1", price=0.9)
     assert again.json() == answers[1].json()
     assert len(serving.predictions()) == 3
+
+
+async def test_a_repeated_id_gets_the_same_prediction_after_a_restart_before_the_topic_can_be_read(
+    serving: RunningServing,
+) -> None:
+    spec = {"features": [{"name": "n", "count": "price", "over": "1h"}]}
+    await serving.publish(serving.state(spec=spec))
+    await serving.start()
+    await serving.predict("p1", price=0.9)
+    first = await serving.predict("p2", price=0.9)
+    await serving.until(lambda: len(serving.predictions()) == 2)
+    await serving.stop()
+
+    await serving.start(lambda service: Away(serving.broker, service), ready=False)
+    await asyncio.wait_for(_at_revision(serving, 1), 10)
+    again = await serving.predict("p2", price=0.9)
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert first.json()["features"]["n"] == 2
 
 
 @pytest.mark.parametrize("time", ["2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+05:00"])

@@ -85,6 +85,18 @@ class Bus:
         self.taken += [e.id for e in events]
 
 
+async def test_what_was_published_before_a_restart_is_on_the_disk_still(tmp_path: Path) -> None:
+    async with spool_in(tmp_path, segment_bytes=100_000) as spool:
+        for n in range(3):
+            spool.append([event(n)])
+        batch, position = spool.next()
+        spool.advance(position, len(batch))
+
+    async with spool_in(tmp_path) as again:
+        assert ids(again) == []
+        assert [e.id for e in again.stored()] == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize("fsync", ["none", "always"])
 async def test_a_killed_process_loses_nothing_it_has_acknowledged(tmp_path: Path, fsync: str) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path), fsync]

@@ -64,13 +64,16 @@ async def publish_with_retries(events: Sequence[EncodedEvent], publish: Publish)
 
 
 class SpoolRecovery:
-    """On entering, remembers the predictions that were in the spool when the process before this one ended."""
+    """On entering, remembers the predictions that the spool has from the process before this one.
+
+    Those that are published are among them: a repeated request may come before they are read back from the topic.
+    """
 
     def __init__(self, spool: DiskSpool, recent: RecentPredictions) -> None:
         self._spool, self._recent = spool, recent
 
     async def __aenter__(self) -> Self:
-        for event in self._spool.undelivered():
+        for event in self._spool.stored():
             if isinstance(event, PredictionMade):
                 self._recent.add(event, durable=True)
         return self

@@ -132,7 +132,14 @@ class DiskSpool:
 
     def undelivered(self) -> Iterator[Event]:
         """Every event that is not published yet, oldest first."""
-        for payload in self._undelivered_records():
+        return self._decoded(self._next)
+
+    def stored(self) -> Iterator[Event]:
+        """Every event that is on the disk still, published or not, oldest first."""
+        return self._decoded(SpoolPosition(0, 0))
+
+    def _decoded(self, since: SpoolPosition) -> Iterator[Event]:
+        for payload in self._records(since):
             try:
                 yield from [decode(topic, value) for topic, _, value in _events(payload)]
             except ValueError as e:
@@ -152,7 +159,7 @@ class DiskSpool:
         self._start_segment(max(numbers[-1], self._next.segment))
         self._cut_torn_record()
         self._next = min(self._next, self._end)
-        self.bytes, self.record_count = self._bytes_left(), sum(1 for _ in self._undelivered_records())
+        self.bytes, self.record_count = self._bytes_left(), sum(1 for _ in self._records(self._next))
         if self.record_count:
             self.appended.set()
 
@@ -257,9 +264,9 @@ class DiskSpool:
             os.close(self._reader)
             self._reader = -1
 
-    def _undelivered_records(self) -> Iterator[bytes]:
+    def _records(self, since: SpoolPosition) -> Iterator[bytes]:
         for number in segment_numbers(self._folder):
-            start = self._next.offset if number == self._next.segment else 0
+            start = since.offset if number == since.segment else 0
             for _, payload in records(segment_path(self._folder, number).read_bytes(), start):
                 yield payload
 
