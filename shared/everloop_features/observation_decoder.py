@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -126,24 +126,16 @@ class ObservationDecoder:
 def compile_decoder(spec: LoopSpec) -> ObservationDecoder:
     """The decoder for a loop's schema."""
     places = {f"f{i}": field for i, field in enumerate(spec.fields.values())}
-    data = msgspec.defstruct(
-        "ObservationData",
-        [(place, *_declaration(field)) for place, field in places.items()],
-        rename=dict(zip(places, spec.fields, strict=True)),
-        kw_only=True,
-        forbid_unknown_fields=True,
-        gc=False,
-    )
+
+    def define(name: str, declare: Callable[[FieldSpec], tuple[Any, ...]]) -> type[msgspec.Struct]:
+        members: list[Any] = [(place, *declare(field)) for place, field in places.items()]
+        rename = dict(zip(places, spec.fields, strict=True))
+        return msgspec.defstruct(name, members, rename=rename, kw_only=True, forbid_unknown_fields=True, gc=False)
+
+    data = define("ObservationData", _declaration)
     names = [(name, _Text | None | msgspec.UnsetType, UNSET) for name in ("id", "entity", "time")]
     body = msgspec.defstruct("Observation", [("data", data), *names], forbid_unknown_fields=True, gc=False)
-    columns = msgspec.defstruct(
-        "ObservationColumns",
-        [(place, *_declare_column(field)) for place, field in places.items()],
-        rename=dict(zip(places, spec.fields, strict=True)),
-        kw_only=True,
-        forbid_unknown_fields=True,
-        gc=False,
-    )
+    columns = define("ObservationColumns", _declare_column)
     return ObservationDecoder(
         names=tuple(spec.fields),
         has_optional=any(field.missing == "null" for field in spec.fields.values()),

@@ -17,8 +17,8 @@ BATCH = 500
 Work = Callable[[bytes], bytes]
 
 
-async def transform(bootstrap: str, group: str, source: str, target: str, work: Work) -> None:
-    """At least once, in order per partition: what our engine promises, and nothing else of it."""
+def clients(bootstrap: str, group: str, source: str) -> tuple[AIOKafkaConsumer, AIOKafkaProducer]:
+    """A consumer and a producer with the promises of our engine's."""
     consumer = AIOKafkaConsumer(
         source,
         bootstrap_servers=bootstrap,
@@ -31,6 +31,12 @@ async def transform(bootstrap: str, group: str, source: str, target: str, work: 
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=512 * 1024
     )
+    return consumer, producer
+
+
+async def transform(bootstrap: str, group: str, source: str, target: str, work: Work) -> None:
+    """At least once, in order per partition: what our engine promises, and nothing else of it."""
+    consumer, producer = clients(bootstrap, group, source)
     await consumer.start()
     await producer.start()
     while True:

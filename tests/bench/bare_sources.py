@@ -10,9 +10,7 @@ from typing import Any
 
 import msgspec
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
-
-BATCH = 500
+from tests.bench.bare_kafka import BATCH, clients
 
 
 class Row(msgspec.Struct):
@@ -82,18 +80,7 @@ def event(row: Row, id: str) -> bytes:
 
 async def read(bootstrap: str, group: str, source: str, target: str, row_of: Callable[[bytes], Row | None]) -> None:
     """At least once, in order per partition: what a source promises, and nothing else of it."""
-    consumer = AIOKafkaConsumer(
-        source,
-        bootstrap_servers=bootstrap,
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=100,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-    )
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=512 * 1024
-    )
+    consumer, producer = clients(bootstrap, group, source)
     await consumer.start()
     await producer.start()
     while True:

@@ -13,7 +13,7 @@ from everloop_shared.errors import ServiceError
 from everloop_shared.http.answer_time import ANSWER_TIMES, AnswerTime
 from everloop_shared.http.problems import crash_problem, service_problem
 from everloop_shared.http.whole_answers import MIN_COMPRESSED_BYTES, compress
-from everloop_shared.http.whole_response import started_at, write_ok
+from everloop_shared.http.whole_response import VARIES, started_at, write_ok
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ async def _send(answered: DirectAnswer, send: Send, *, in_gzip: bool) -> None:
     headers = [
         (b"content-type", answered.content_type),
         (b"content-length", b"%d" % len(body)),
-        (b"vary", b"accept-encoding"),
+        VARIES,
         *answered.headers,
         *([(b"content-encoding", b"gzip")] if in_gzip else []),
     ]

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from everloop_feature.api.schemas import EntityState, Revision
+from everloop_feature.api.schemas import EntityState
 from everloop_feature.domain.entity import Entity
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityNotFound
+from everloop_shared.http.schemas import Revision
 
 FindEntity = Callable[[str], bytes | None]
 """The committed value of an entity by its key, loop/entity. Raises EntityElsewhere."""

@@ -7,13 +7,6 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 
-class Revision(BaseModel):
-    """The revision of a loop's spec that the service works by."""
-
-    loop: str
-    revision: int
-
-
 class EntityState(BaseModel):
     """The last vector of an entity, and the state of its windows."""
 

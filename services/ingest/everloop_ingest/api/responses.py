@@ -7,12 +7,13 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from everloop_ingest.api.schemas import Accepted, CloudEventEntry, Feedback, Label, Observation, PartlyAccepted
+from everloop_ingest.api.schemas import Accepted, CloudEventEntry, Feedback, Label, PartlyAccepted
 from everloop_ingest.domain.documents import JSON
 from everloop_ingest.handlers import CheckedEntries
 from everloop_shared.cloudevents import BATCH, STRUCTURED
 from everloop_shared.errors import InputRejected
 from everloop_shared.http.openapi import schema_of
+from everloop_shared.http.schemas import Observation
 from everloop_shared.strict_json import NDJSON
 
 

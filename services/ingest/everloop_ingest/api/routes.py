@@ -9,9 +9,10 @@ from fastapi.responses import JSONResponse
 
 from everloop_ingest.api.requests import IngestApi
 from everloop_ingest.api.responses import DOCUMENTATION
-from everloop_ingest.api.schemas import Revision, SourceList
+from everloop_ingest.api.schemas import SourceList
 from everloop_ingest.handlers import EndpointName
 from everloop_ingest.ports import Sources
+from everloop_shared.http.schemas import Revision
 
 
 def router(api: IngestApi, sources: Sources) -> APIRouter:

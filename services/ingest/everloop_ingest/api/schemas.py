@@ -7,19 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_shared.http.openapi import FieldProblem
-
-Value = bool | int | float | str
-
-
-class Observation(BaseModel):
-    """What happened: the fields that the loop's schema names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: str = Field("", description="names the prediction that is made of it; without one, the answer tells the id")
-    entity: str = Field("", description="what the windows of its features belong to")
-    time: str = Field("", description="when it happened, RFC 3339 with an offset; without one, now")
-    data: dict[str, Value | None]
+from everloop_shared.http.schemas import Value
 
 
 class Label(BaseModel):
@@ -81,13 +69,6 @@ class PartlyAccepted(BaseModel):
     accepted: int
     ids: list[str]
     rejected: list[RejectedEntry]
-
-
-class Revision(BaseModel):
-    """The revision of a loop's spec that the service works by."""
-
-    loop: str
-    revision: int
 
 
 class SourceState(BaseModel):

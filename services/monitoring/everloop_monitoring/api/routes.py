@@ -12,12 +12,13 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from everloop_learning.loops import KnownLoops
-from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Revision, Status
+from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
 from everloop_monitoring.domain.status import build_evaluation, build_status
 from everloop_monitoring.domain.timeline import ALERT_KINDS, TimelineEntry
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
 from everloop_shared.http import page
+from everloop_shared.http.schemas import Revision
 
 DELIVERY_S = 0.03
 """Within this time a prediction that was answered by REST is on the log."""

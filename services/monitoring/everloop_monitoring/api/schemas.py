@@ -6,12 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class Revision(BaseModel):
-    """The revision of a loop's spec that the service works by."""
-
-    loop: str
-    revision: int
+from everloop_shared.http.schemas import Revision
 
 
 class LoopSummary(Revision):

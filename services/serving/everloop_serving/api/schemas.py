@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.serving import Role
 from everloop_shared.http.openapi import FieldProblem
+from everloop_shared.http.schemas import Value
 
 PREDICTION_ERRORS = {
     404: "There is no loop of this name.",
@@ -20,18 +21,6 @@ PREDICTION_ERRORS = {
     504: "Not answered within `Timeout-Ms`; the detail says whether the record is stored.",
 }
 """What a request for predictions can be answered with, by either protocol."""
-Value = bool | int | float | str
-
-
-class Observation(BaseModel):
-    """What to predict from: the fields that the loop's schema names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: str = Field("", description="names the prediction, for its label; without one, the answer tells the id")
-    entity: str = Field("", description="what the windows of its features belong to")
-    time: str = Field("", description="when it happened, RFC 3339 with an offset; without one, now")
-    data: dict[str, Value | None]
 
 
 class Prediction(BaseModel):
@@ -43,13 +32,6 @@ class Prediction(BaseModel):
     version: str
     role: Role
     features: dict[str, Value | None]
-
-
-class Revision(BaseModel):
-    """The revision of a loop's spec that the service works by."""
-
-    loop: str
-    revision: int
 
 
 class InferenceError(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from everloop_features.observation_decoder import count_keys
+from everloop_serving.domain.inference_plans import count_output_keys
 from everloop_serving.domain.tensors import DATATYPES, InputTensor, column_type, decode_raw, usual_rows
 
 UNSET = msgspec.UNSET
@@ -45,8 +46,7 @@ def decode_usual(text: bytes) -> UsualRequest | None:
     keys += len(request.parameters or ())
     for tensor in request.inputs:
         keys += 3 + (tensor.data is not UNSET) + (tensor.parameters is not UNSET) + len(tensor.parameters or ())
-    for output in request.outputs or ():
-        keys += len(output) + len(output.get("parameters") or ()) if type(output) is dict else 0
+    keys += count_output_keys(request.outputs)
     return request if keys == count_keys(text) else None
 
 

@@ -119,7 +119,13 @@ def _count_keys_beside(request: Any) -> int:
     if given := request.parameters:
         keys += (given.id is not UNSET) + (given.entity is not UNSET)
         keys += (given.time is not UNSET) + (given.binary_data_output is not UNSET)
-    for output in request.outputs or ():
+    return keys + count_output_keys(request.outputs)
+
+
+def count_output_keys(outputs: Sequence[Any] | msgspec.UnsetType | None) -> int:
+    """How many keys the outputs that a request asks for have."""
+    keys = 0
+    for output in outputs or ():
         keys += len(output) + len(output.get("parameters") or ()) if type(output) is dict else 0
     return keys
 

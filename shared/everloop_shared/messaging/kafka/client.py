@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 from typing import Any, Literal
 
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from everloop_shared.errors import FieldError, Misconfigured
@@ -18,6 +19,11 @@ FETCH_BYTES = 1024 * 1024
 """Fetched ahead per partition; one larger record is fetched as well."""
 FETCH_MAX_WAIT_MS = 500
 """How long a fetch of all partitions waits for the first record (`fetching.PatientFetcher`)."""
+SESSION_TIMEOUT_MS = 10_000
+HEARTBEAT_MS = 3_000
+REBALANCE_TIMEOUT_MS = 60_000
+MAX_POLL_INTERVAL_MS = 3_600_000
+"""Handling a batch, and publishing what comes of it, may wait for others as long as it takes."""
 
 
 class ClientConfig(BaseModel):
@@ -78,6 +84,23 @@ def client_settings(settings: Settings, name: str) -> dict[str, Any]:
         "ssl_context": config.ssl_context(),
         "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap.split(",")],
         "client_id": f"everloop-{name}-{settings.instance}",
+    }
+
+
+def group_settings(settings: Settings, name: str) -> dict[str, Any]:
+    """The keyword arguments that the consumers of groups share: what is handled is committed by hand.
+
+    Range assignment: topics with the same key and partition count end up in the same replica, partition by partition.
+    """
+    return client_settings(settings, name) | {
+        "enable_auto_commit": False,
+        "session_timeout_ms": SESSION_TIMEOUT_MS,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
+        "rebalance_timeout_ms": REBALANCE_TIMEOUT_MS,
+        "max_poll_interval_ms": MAX_POLL_INTERVAL_MS,
+        "partition_assignment_strategy": (RangePartitionAssignor,),
+        "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
+        "max_partition_fetch_bytes": FETCH_BYTES,
     }
 
 

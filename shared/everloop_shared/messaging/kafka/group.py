@@ -10,12 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition  # type: ignore[import-untyped]
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from everloop_shared import metrics
 from everloop_shared.errors import Misconfigured
-from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka.client import group_settings
 from everloop_shared.messaging.kafka.poller import RecordPoller, stop_consumer
 from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.kafka.topics import TopicNames
@@ -24,10 +23,6 @@ from everloop_shared.messaging.routes import StartAt, UnitOfWork
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
-SESSION_TIMEOUT_MS = 10_000
-HEARTBEAT_MS = 3_000
-REBALANCE_TIMEOUT_MS = 60_000
-MAX_POLL_INTERVAL_MS = 3_600_000
 COMMIT_TIMEOUT_S = 5.0
 COMMIT_EVERY_S = 0.25
 
@@ -35,8 +30,7 @@ COMMIT_EVERY_S = 0.25
 class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """Runs the group routes of one process; `on_failure` gets an error that must end the process.
 
-    Range assignment: topics with the same key and partition count end up in the same replica, partition by
-    partition. Membership is static, so that a restart within the session timeout moves no partition.
+    Membership is static, so that a restart within the session timeout moves no partition.
     """
 
     def __init__(
@@ -54,18 +48,10 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topics = [names.on_broker(topic) for topic in topics]
         self._on_failure, self._unit, self._start_at = on_failure, unit_of_work, start_at
         self._consumer = AIOKafkaConsumer(
-            **client_settings(settings, service),
+            **group_settings(settings, service),
             group_id=settings.topic_prefix + service,
             group_instance_id=f"{service}-{settings.instance}",
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
-            session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-            partition_assignment_strategy=(RangePartitionAssignor,),
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-            max_partition_fetch_bytes=FETCH_BYTES,
         )
         self.poller = RecordPoller(self._consumer, processor, settings, names)
         self._in_batch = asyncio.Lock()

@@ -11,7 +11,6 @@ from typing import Any
 from zlib import crc32
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition  # type: ignore[import-untyped]
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     KafkaError,
     NoOffsetForPartitionError,
@@ -27,7 +26,7 @@ from everloop_schemas.sources import SourceSpec
 from everloop_shared.backoff import Backoff
 from everloop_shared.clock import Clock, log_time
 from everloop_shared.errors import Disposition, InputRejected, ServiceError, Unavailable
-from everloop_shared.messaging.kafka.client import FETCH_BYTES, FETCH_MAX_WAIT_MS, client_settings
+from everloop_shared.messaging.kafka.client import group_settings
 from everloop_shared.messaging.kafka.poller import stop_consumer
 from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.processing.time_slices import TimeSlices
@@ -35,11 +34,6 @@ from everloop_shared.messaging.routes import Position, Publisher, Record
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
-SESSION_TIMEOUT_MS = 10_000
-HEARTBEAT_MS = 3_000
-REBALANCE_TIMEOUT_MS = 60_000
-MAX_POLL_INTERVAL_MS = 3_600_000
-"""Publishing waits for the broker as long as it takes."""
 POLL_MS = 200
 FETCH_MAX_BYTES = 8_000_000
 """Fetched ahead of one source, and at least one record."""
@@ -123,23 +117,15 @@ class SourceReader(ConsumerRebalanceListener):  # type: ignore[misc]
             await stop_consumer(self._consumer, CLOSE_TIMEOUT_S)
 
     def _connect(self) -> Any:
-        client = client_settings(self._settings, "ingest")
+        client = group_settings(self._settings, "ingest")
         # The assignment goes by client id: the sources of one partition each should not all meet in one replica.
         spread = crc32(f"{self._group}/{self._settings.instance}".encode())
         return AIOKafkaConsumer(
             **client | {"client_id": f"{spread:08x}-{client['client_id']}"},
             group_id=self._group,
-            enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-            partition_assignment_strategy=(RangePartitionAssignor,),
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             fetch_max_bytes=FETCH_MAX_BYTES,
-            max_partition_fetch_bytes=FETCH_BYTES,
         )
 
     async def _read_batch(self) -> None:

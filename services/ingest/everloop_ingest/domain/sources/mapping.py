@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from everloop_schemas.sources import (
     LABEL_OPERATIONS,
     EventMapping,
     LabelMapping,
+    Operation,
     SourceFormat,
     SourceSpec,
     TimeMapping,
@@ -106,7 +107,14 @@ class _PartReader:
 
     part: str
 
-    def __init__(self, source: _SourceOfLoop, id: str | None, time: TimeMapping | None) -> None:
+    def __init__(
+        self,
+        source: _SourceOfLoop,
+        id: str | None,
+        time: TimeMapping | None,
+        types: Sequence[str] | None,
+        operations: Sequence[Operation],
+    ) -> None:
         self._source, self._spec, self._format = source, source.state.data.spec, source.spec.format
         self._time_path = time.path if time else self._default("time")
         self._time_format = time.format if time else None
@@ -114,6 +122,14 @@ class _PartReader:
         self._optional_time = time is None
         self._id_path = id or self._default("id")
         self._read_id = compile_path(self._id_path) if self._id_path else None
+        self._types = None if types is None else frozenset(types)
+        self._operations = frozenset(operations)
+
+    def takes(self, content: Content) -> bool:
+        """Whether this record is meant for this part, by its operation or its type."""
+        if content.operation is not None and content.operation not in self._operations:
+            return False
+        return self._types is None or content.type in self._types
 
     def _default(self, name: str) -> str | None:
         return DEFAULT_PATHS[self._format].get(f"{self.part}.{name}")
@@ -143,21 +159,13 @@ class _EventReader(_PartReader):
     part = "events"
 
     def __init__(self, source: _SourceOfLoop, mapping: EventMapping) -> None:
-        super().__init__(source, mapping.id, mapping.time)
-        self._types = None if mapping.types is None else frozenset(mapping.types)
-        self._operations = frozenset(mapping.operations or EVENT_OPERATIONS)
+        super().__init__(source, mapping.id, mapping.time, mapping.types, mapping.operations or EVENT_OPERATIONS)
         only_deletes = self._operations == {"delete"}
         prefix = "before." if only_deletes and self._format == "debezium" else FIELD_PREFIXES[self._format]
         self._paths = {name: mapping.fields.get(name, prefix + name) for name in self._spec.fields}
         self._fields = [(name, compile_path(path)) for name, path in self._paths.items()]
         self._entity_path = mapping.entity or self._default("entity")
         self._read_entity = compile_path(self._entity_path) if self._entity_path else None
-
-    def takes(self, content: Content) -> bool:
-        """Whether this record is meant to be an event."""
-        if content.operation is not None:
-            return content.operation in self._operations
-        return self._types is None or content.type in self._types
 
     def read(self, content: Content, at: Position, now: datetime) -> list[Event]:
         """The observation of a record; raises SourceRecordRejected with every error."""
@@ -200,18 +208,14 @@ class _LabelReader(_PartReader):
     part = "labels"
 
     def __init__(self, source: _SourceOfLoop, mapping: LabelMapping) -> None:
-        super().__init__(source, mapping.id, mapping.time)
-        self._types = None if mapping.types is None else frozenset(mapping.types)
-        self._operations = frozenset(mapping.operations or LABEL_OPERATIONS)
+        super().__init__(source, mapping.id, mapping.time, mapping.types, mapping.operations or LABEL_OPERATIONS)
         self._label_path = mapping.label or self._default("label") or "label"
         self._read_label = compile_path(self._label_path)
         self._required = source.spec.events is None or self._format == "debezium"
 
     def takes(self, content: Content) -> bool:
         """Whether this record is meant to have a label, and has one."""
-        if content.operation is not None and content.operation not in self._operations:
-            return False
-        if self._types is not None and content.type not in self._types:
+        if not super().takes(content):
             return False
         return self._read_label(content.root) is not None or (
             self._required and not has_path(content.root, self._label_path)
