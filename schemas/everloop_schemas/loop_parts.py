@@ -25,6 +25,8 @@ from everloop_schemas.quantities import (
 WINDOW_FUNCTIONS = ("mean", "sum", "min", "max", "count", "std", "last", "diff", "lag")
 LARGEST_FLOAT = float_info.max
 Name = Annotated[str, Field(pattern=FIELD_NAME)]
+ESTIMATOR = r"^(river(\.[a-z_]+)+|(sklearn|xgboost|lightgbm)(\.[a-z_]+)*)\.[A-Z][A-Za-z0-9]*$"
+TRAINER = r"^[a-z][a-z0-9_-]{0,39}$"
 
 
 class SpecPart(BaseModel):
@@ -148,7 +150,11 @@ class LabelSpec(SpecPart):
 
 
 class ModelSpec(BaseModel):
-    """A model: a `preset`, or a river `estimator` by its path; further keys are its parameters.
+    """A model: a `preset`, an `estimator` by its path, or a `trainer` elsewhere; further keys are its parameters.
+
+    An estimator of river learns online. One of sklearn, xgboost or lightgbm is a batch line: it is trained on the last
+    `window` outcomes, again after `every` outcomes; so is the line of a `trainer`, a program elsewhere that takes runs
+    under this name.
 
     `scale` puts a scaler before it: `true` or `robust` one that outliers hardly change, `standard` plain mean and
     variance. The presets `logistic` and `linear` have the robust one unless they ask for `standard`.
@@ -160,8 +166,18 @@ class ModelSpec(BaseModel):
     preset: (
         Literal["logistic", "linear", "adaptive_forest", "hoeffding_tree", "leveraging_bagging", "naive_bayes"] | None
     ) = None
-    estimator: Annotated[str, Field(pattern=r"^river(\.[a-z_]+)+\.[A-Z][A-Za-z0-9]*$")] | None = None
+    estimator: Annotated[str, Field(pattern=ESTIMATOR)] | None = None
+    trainer: Annotated[str, Field(pattern=TRAINER)] | None = None
+    window: Annotated[OutcomeCount, Field(ge=1)] | None = None
+    every: Annotated[OutcomeCount, Field(ge=1)] | None = None
     scale: bool | Literal["robust", "standard"] = False
+
+    @property
+    def kind(self) -> Literal["online", "batch", "trainer"]:
+        """Who trains it: the learner with each outcome, training in a process of its own, or a trainer elsewhere."""
+        if self.trainer is not None:
+            return "trainer"
+        return "online" if self.preset is not None or (self.estimator or "").startswith("river.") else "batch"
 
     @property
     def parameters(self) -> dict[str, Scalar | None]:
@@ -170,8 +186,12 @@ class ModelSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_one_of(self) -> Self:
-        if (self.preset is None) == (self.estimator is None):
-            raise ValueError("needs exactly one of preset and estimator")
+        if sum(one is not None for one in (self.preset, self.estimator, self.trainer)) != 1:
+            raise ValueError("needs exactly one of preset, estimator and trainer")
+        if self.kind == "online" and (self.window, self.every) != (None, None):
+            raise ValueError("window and every are for batch estimators and trainers; this model learns each outcome")
+        if self.kind != "online" and self.scale:
+            raise ValueError("scale is for models of river")
         return self
 
 

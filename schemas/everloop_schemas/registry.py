@@ -8,7 +8,8 @@ from pydantic import Field
 
 from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, ControlTimestamp, Topic
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.training import ModelTrainedData
+from everloop_schemas.loop_parts import ModelSpec
+from everloop_schemas.training import DataSet, ModelTrainedData, StoredModel
 
 BASELINE = "0"
 """Version 0, and its line: the running majority class or mean of the loop's labels."""
@@ -215,6 +216,18 @@ class LiveVersion(ControlData):
     since_outcomes: int = 0
 
 
+class Submission(ControlData):
+    """A model that was trained elsewhere and challenges: training starts a line for it, which learns nothing."""
+
+    version: str
+    line: str
+    run: str
+    model: ModelSpec
+    artifact: StoredModel
+    data_set: DataSet | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
 class LoopStateData(ControlData):
     """The fold of a loop's decisions, for the other services.
 
@@ -224,7 +237,8 @@ class LoopStateData(ControlData):
 
     `deleted` means that the loop was deleted. A loop that is applied again begins a new lifetime with revision `life`:
     events with an earlier revision belong to the lifetime before, and are ignored. `kept` are the versions whose
-    artifacts may be needed; those of other versions with an offset below `judged` may be deleted.
+    artifacts may be needed; those of other versions with an offset below `judged` may be deleted. `submissions` are
+    the models that came in last from elsewhere, oldest first.
     """
 
     spec: LoopSpec
@@ -240,6 +254,7 @@ class LoopStateData(ControlData):
     life: int = 1
     kept: tuple[str, ...] = ()
     judged: int = -1
+    submissions: tuple[Submission, ...] = ()
 
 
 class LoopState(ControlEvent):

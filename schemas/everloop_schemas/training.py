@@ -4,16 +4,54 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, Topic
 from everloop_schemas.loop_parts import ModelSpec
 
-Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric", "manual"]
+Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric", "manual", "outcomes", "submitted"]
+"""What requests a run; `outcomes` is the number of outcomes after which a batch line is trained again."""
+
+
+VersionReason = Literal["initial", "refresh", "gate", "trained", "submitted"]
+
+
+class DataSet(ControlData):
+    """The outcomes that a model is trained on, from offset `start` up to and including `end`.
+
+    `digest` is the sha256 of its rows, `rows` their number; both are absent until it has been read.
+    """
+
+    loop: str
+    start: int
+    end: int
+    revision: int
+    digest: str | None = None
+    rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`loop@start..end#revision`."""
+        return f"{self.loop}@{self.start}..{self.end}#{self.revision}"
+
+
+class StoredModel(ControlData):
+    """An artifact in the store, with what a reader has to know to load it."""
+
+    uri: str
+    sha256: str
+    size: int
+    format: str
+    signature: tuple[str, ...] = ()
 
 
 class RunRequestedData(ControlData):
     """Why a line is started. `key` makes the same cause the same run; offsets are of the loop's outcome log.
 
     The line learns from `start_offset`; it is judged on outcomes after `requested_offset` only.
+
+    `data_set` asks for a model that is trained on it: by training itself for a batch line, by a trainer elsewhere for
+    a line with `trainer`. `artifact` is the model of a line that was submitted, and learns nothing.
     """
 
     run: str
@@ -24,6 +62,8 @@ class RunRequestedData(ControlData):
     model: ModelSpec
     start_offset: int
     requested_offset: int
+    data_set: DataSet | None = None
+    artifact: StoredModel | None = None
 
 
 class RunRequested(ControlEvent):
@@ -40,7 +80,11 @@ class RunRequested(ControlEvent):
 
 
 class RunFinishedData(ControlData):
-    """How a run ended: its line is `trained` (caught up with the log, and challenging) or `failed`."""
+    """How a run ended: its line is `trained` (caught up with the log, and challenging) or `failed`.
+
+    Where the run trained a model on a data set, the line predicts with `artifact` the outcomes after `offset`;
+    `metrics` are those that its trainer reports, `seconds` is how long it took, `trainer` who trained it.
+    """
 
     run: str
     line: str
@@ -48,6 +92,11 @@ class RunFinishedData(ControlData):
     offset: int
     outcomes: int
     reason: str | None = None
+    artifact: StoredModel | None = None
+    data_set: DataSet | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    seconds: float | None = None
+    trainer: str | None = None
 
 
 class RunFinished(ControlEvent):
@@ -86,7 +135,8 @@ class LineFailed(ControlEvent):
 class Manifest(ControlData):
     """All that is needed to build the same version again: the offsets but for those at `skipped`, in order.
 
-    `format` is the model format, which says how the artifact is loaded.
+    `format` is the model format, which says how the artifact is loaded. `inputs` and `outputs` are those of an ONNX
+    model by name, `opset` is its version of the operators; `data_set`, `metrics` and `trainer` are as in RunFinished.
     """
 
     loop_revision: int
@@ -100,16 +150,26 @@ class Manifest(ControlData):
     libraries: dict[str, str]
     skipped: tuple[int, ...] = ()
     format: str = "river"
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    opset: int | None = None
+    data_set: DataSet | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    trainer: str | None = None
 
 
 class ModelTrainedData(ControlData):
-    """A version: a line at an offset, with its artifact. `signature` is the sorted names of the features seen."""
+    """A version: a line at an offset, with its artifact. `signature` is the sorted names of the features seen.
+
+    `reason`: `trained`, a batch line has a new model; `submitted`, a model came in that was trained elsewhere. These
+    two challenge, and are not offered to serving.
+    """
 
     version: str
     line: str
     offset: int
     run: str
-    reason: Literal["initial", "refresh", "gate"]
+    reason: VersionReason
     uri: str
     sha256: str
     size: int

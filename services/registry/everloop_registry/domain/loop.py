@@ -19,14 +19,17 @@ from everloop_schemas.registry import (
     LoopState,
     LoopStateData,
     Stage,
+    Submission,
 )
-from everloop_schemas.training import ModelTrainedData
+from everloop_schemas.training import ModelTrainedData, StoredModel
 
 GENESIS = "0" * 64
 MAX_PREVIOUS_CHAMPIONS = 10
 """The number of earlier champions that are remembered, for rollbacks that name no version."""
 MAX_KEPT_VERSIONS = 20
 """The number of versions, the ones registered last, that a rollback may name: their artifacts are kept."""
+MAX_SUBMISSIONS = 5
+"""The number of submitted models, the ones that came in last, that challenge: each costs the gate some sensitivity."""
 Models = Mapping[str, ModelTrainedData]
 """Registered versions by name: at least those that the decision at hand names."""
 
@@ -38,7 +41,7 @@ class Loop(BaseModel):
     promotion or refresh. `staged_at` is the loop's outcome count at the last step of the rollout, `gate_offset` where
     its line won, `urgent` that the win followed an alarm. `life` is the revision with which the loop's lifetime began,
     `registered` the latest versions of this lifetime, `judged` the highest offset of a version that was registered or
-    refused.
+    refused. `submissions` are the models that were submitted last.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,13 +68,15 @@ class Loop(BaseModel):
     life: int = 1
     registered: tuple[str, ...] = ()
     judged: int = -1
+    submissions: tuple[Submission, ...] = ()
 
     @property
     def kept(self) -> tuple[str, ...]:
         """The versions whose artifacts may be needed: the live ones, and those that a rollback may name."""
         live = (self.champion, self.candidate, self.fallback, *self.previous_champions)
         named = {v.version for v in live if v is not None and v.version != BASELINE}
-        return tuple(sorted(named.union(self.registered)))
+        challenging = {submission.version for submission in self.submissions}
+        return tuple(sorted(named.union(self.registered, challenging)))
 
     @property
     def previous_champion(self) -> LiveVersion | None:
@@ -158,15 +163,35 @@ def _changes(loop: Loop, decision: Decided, models: Models) -> Mapping[str, obje
             return {**IDLE, **_without_live_versions(decision.time), "pinned": False, "deleted": True}
         case r.VersionRegistered(data=known):
             registered = (*loop.registered, known.model.version)[-MAX_KEPT_VERSIONS:]
-            return {"registered": registered, "judged": max(loop.judged, known.model.offset)}
+            judged = max(loop.judged, known.model.offset)
+            return {"registered": registered, "judged": judged, "submissions": _submissions(loop, known.model)}
         case r.GateDecided():
             return {"judged": max(loop.judged, Version.parse(decision.subject).offset)}
     return {}
 
 
+def _submissions(loop: Loop, model: ModelTrainedData) -> tuple[Submission, ...]:
+    if model.reason != "submitted":
+        return loop.submissions
+    manifest = model.manifest
+    new = Submission(
+        version=model.version,
+        line=model.line,
+        run=model.run,
+        model=manifest.model,
+        artifact=StoredModel(
+            uri=model.uri, sha256=model.sha256, size=model.size, format=manifest.format, signature=model.signature
+        ),
+        data_set=manifest.data_set,
+        metrics=manifest.metrics,
+    )
+    return (*loop.submissions, new)[-MAX_SUBMISSIONS:]
+
+
 def _without_live_versions(time: datetime) -> Mapping[str, object]:
     champion = LiveVersion(version=BASELINE, since=time)
-    return {"champion": champion, "fallback": None, "previous_champions": (), "registered": ()}
+    nothing = {"fallback": None, "previous_champions": (), "registered": (), "submissions": ()}
+    return {"champion": champion, **nothing}
 
 
 def _step_changes(loop: Loop, step: r.RolloutChangedData, time: datetime, models: Models) -> Mapping[str, object]:
