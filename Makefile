@@ -62,13 +62,13 @@ schemas: $(DEV)  ## Generate schemas/json from the classes, and the messages of 
 
 lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --extra all --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
+	  --extra local --extra postgresql --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --extra all --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
 	@mkdir -p deploy/requirements
 	for group in build ingest feature training registry serving monitoring; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	    --group pyproject.toml:$$group -c deploy/requirements.lock -o deploy/requirements/$$group.lock || exit 1; done
+	    --group pyproject.toml:$$group -c deploy/requirements-dev.lock -o deploy/requirements/$$group.lock || exit 1; done
 
 # The password of the database is made here, once; an environment variable of that name overrides the file.
 .env:
