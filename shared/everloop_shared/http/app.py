@@ -21,6 +21,7 @@ from everloop_shared.http.methods import allowed_methods
 from everloop_shared.http.openapi import complete, short_operation_id
 from everloop_shared.http.pages import documentation, page
 from everloop_shared.http.problems import crash_problem, problem, problem_of, service_problem, status_problem
+from everloop_shared.http.uploads import Upload
 from everloop_shared.http.whole_answers import WholeAnswers
 from everloop_shared.settings import Settings
 
@@ -32,12 +33,13 @@ def create_app(
     health: Health,
     direct: Sequence[DirectRoute] = (),
     conventions: Conventions | None = None,
+    uploads: Sequence[Upload] = (),
 ) -> GuardedApp:
     """The routes of `router` beside those of every service: /livez /readyz /metrics /docs.
 
     `direct` are the endpoints among them that answer before the framework, where they can.
     """
-    app = GuardedApp(service, settings, direct, conventions)
+    app = GuardedApp(service, settings, direct, conventions, uploads)
     app.include_router(router)
     _add_health(app, health)
     _add_error_handlers(app)
@@ -53,7 +55,12 @@ class GuardedApp(FastAPI):
     """FastAPI with the guard outside of all of it, its responses to crashes included, then the direct routes."""
 
     def __init__(
-        self, service: str, settings: Settings, direct: Sequence[DirectRoute], conventions: Conventions | None
+        self,
+        service: str,
+        settings: Settings,
+        direct: Sequence[DirectRoute],
+        conventions: Conventions | None,
+        uploads: Sequence[Upload] = (),
     ) -> None:
         super().__init__(
             title=f"Everloop {service}",
@@ -66,7 +73,7 @@ class GuardedApp(FastAPI):
         self._document: dict[str, Any] | None = None
         app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
         app = DirectRoutes(app, service, direct) if direct else app
-        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions)
+        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions, uploads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the guard, then a direct route or the framework."""

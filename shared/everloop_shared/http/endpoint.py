@@ -19,6 +19,7 @@ from everloop_shared.http.connections import ConnectionLimiter
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute
 from everloop_shared.http.immediate import ImmediateAnswers, ImmediateConnection
+from everloop_shared.http.uploads import Upload
 from everloop_shared.settings import Settings
 from everloop_shared.workers import Worker
 
@@ -39,7 +40,7 @@ class HttpEndpoint:
     """Serves the routes of `router` beside health, metrics and documentation; see `Endpoint`.
 
     `direct` are those of its endpoints that answer before the framework, where they can, and `conventions` those of a
-    standard protocol that some of them follow.
+    standard protocol that some of them follow; the bodies of `uploads` are read by their routes.
     """
 
     name = "http"
@@ -52,16 +53,18 @@ class HttpEndpoint:
         worker: Worker | None = None,
         direct: Sequence[DirectRoute] = (),
         conventions: Conventions | None = None,
+        uploads: Sequence[Upload] = (),
     ) -> None:
         self._service, self._settings, self._router, self._direct = service, settings, router, direct
-        self._worker, self._conventions = worker, conventions
+        self._worker, self._conventions, self._uploads = worker, conventions, uploads
         self._server: _Server | None = None
         self._serving: asyncio.Future[None] | None = None
         self.port = 0
 
     def app(self, health: Health) -> GuardedApp:
         """The ASGI application, with the middleware that every request passes."""
-        return create_app(self._service, self._settings, self._router, health, self._direct, self._conventions)
+        how = self._direct, self._conventions, self._uploads
+        return create_app(self._service, self._settings, self._router, health, *how)
 
     async def start(self, health: Health) -> None:
         """Listen on the address of the settings; raises Misconfigured if it cannot be used."""

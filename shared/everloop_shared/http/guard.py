@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ from everloop_shared.http.problems import (
     UnsupportedMediaType,
     problem_of,
 )
+from everloop_shared.http.uploads import Upload, find_upload
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
 from everloop_shared.tracing import continued_trace, traced, valid_request_id
@@ -51,8 +52,8 @@ _LOOKED_AT = frozenset((b"origin", b"sec-fetch-site", b"content-encoding", b"tra
 class RequestGuard:
     """ASGI middleware: origin policy, complete bodies within limits, requests in progress, security headers, tracing.
 
-    A request counts as in progress once its body is complete, so that incomplete ones keep nobody out. Each is
-    handled under a W3C trace context.
+    A request counts as in progress once its body is complete, so that incomplete ones keep nobody out; the bodies of
+    `uploads` are read by their routes. Each is handled under a W3C trace context.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class RequestGuard:
         settings: Settings,
         allowed: AllowedMethods,
         conventions: Conventions | None = None,
+        uploads: Sequence[Upload] = (),
         *,
         max_requests: int = MAX_REQUESTS_IN_PROGRESS,
     ) -> None:
-        self._app, self._allowed, self._conventions = app, allowed, conventions
+        self._app, self._allowed, self._conventions, self._uploads = app, allowed, conventions, uploads
         self._service = service
         self._max_requests = max_requests
         self._in_progress = 0
@@ -97,7 +99,8 @@ class RequestGuard:
             self._check(headers, scope)
             if self._cross_origin.origins and await self._answer_preflight(headers, scope, send):
                 return
-            if b"content-length" in headers or b"transfer-encoding" in headers:
+            has_body = b"content-length" in headers or b"transfer-encoding" in headers
+            if has_body and not find_upload(self._uploads, scope):
                 body = RequestBody()
                 message = await self._bodies.read(body, headers, receive)
                 if b"content-encoding" in headers:
@@ -177,6 +180,9 @@ class RequestGuard:
 
     def _check_content_type(self, headers: dict[bytes, bytes], scope: Scope) -> None:
         """As the policy; an address without a route for the method is left to the framework, which says so."""
+        if upload := find_upload(self._uploads, scope):
+            upload.check_content_type(headers)
+            return
         if scope["method"] != "POST" and not headers.keys() & BODY_HEADERS:
             return  # there is no body to read, and a browser asks before it sends such a method across origins
         try:
