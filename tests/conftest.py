@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,18 @@ settings.register_profile("everloop", max_examples=50, deadline=None, suppress_h
 settings.load_profile("everloop")
 
 T = TypeVar("T")
+FRAMEWORKS = ("sklearn", "skl2onnx", "xgboost", "lightgbm", "onnxmltools", "pyarrow", "mlflow")
+"""What tests with the marker `frameworks` import, within the test or a fixture."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `frameworks` where these are not installed; in CI they fail instead."""
+    missing = [name for name in FRAMEWORKS if find_spec(name) is None]
+    if missing and not os.environ.get("CI"):
+        skip = pytest.mark.skip(reason=f"needs {', '.join(missing)}, which is not installed here")
+        for item in items:
+            if item.get_closest_marker("frameworks"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")
