@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from everloop_learning.outcome import Outcome
     from everloop_shared.messaging.routes import Position
     from everloop_training.domain.run_reply import RunReply
+    from everloop_training.domain.trained_model import TrainedModel
 
 
 class OutcomeQueue(Protocol):
@@ -39,6 +40,16 @@ class Learners(Protocol):
         Raises Unavailable while the worker restarts.
         """
 
+    async def take_model(self, loop: str, run: str, model: TrainedModel) -> RunFinished | None:
+        """Let a run's line predict with the model that it has trained, from the next outcome on.
+
+        Returns the end of the run: this one, or the one that it had before, which counts; None where the run is not
+        known here. Waits while the log is learned again, at most for a while. Idempotent. Raises Unavailable.
+        """
+
+    async def fail_run(self, loop: str, run: str, reason: str) -> RunFinished | None:
+        """End a run that has trained no model; returns as `take_model`, and raises the same."""
+
 
 class RunLog(Protocol):
     """The runs of all loops, as their topics say. Idempotent, in memory, bounded."""
@@ -50,6 +61,12 @@ class RunLog(Protocol):
 
     def of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """A loop's runs, oldest first."""
+
+    def open_trainings(self, loop: str | None = None) -> list[RunRequested]:
+        """The runs that ask for a model trained on a data set and have not ended, oldest first; of one loop or all.
+
+        The newest of a line is the one to train.
+        """
 
 
 class Worker(Protocol):

@@ -7,9 +7,9 @@ from typing import Any
 
 from everloop_training.errors import WorkerUnavailable
 from everloop_training.ports import Worker
-from everloop_training.worker.protocol.messages import OpenPartition, PartitionOpened, RunReplied
+from everloop_training.worker.protocol.messages import OpenPartition, PartitionOpened, RunEnded, RunReplied
 
-Answer = PartitionOpened | RunReplied
+Answer = PartitionOpened | RunReplied | RunEnded
 
 
 class PendingRequests:
@@ -28,9 +28,14 @@ class PendingRequests:
         replied: RunReplied = await self._wait(worker, message, (RunReplied, number))
         return replied
 
+    async def end_run(self, worker: Worker, message: Any, number: int) -> RunEnded:
+        """Send the end of a run and wait for the reply under its number; raises WorkerUnavailable."""
+        ended: RunEnded = await self._wait(worker, message, (RunEnded, number))
+        return ended
+
     def resolve(self, answer: Answer) -> None:
         """An answer has come; one that nobody waits for any more is dropped."""
-        number = answer.number if isinstance(answer, RunReplied) else answer.partition
+        number = answer.partition if isinstance(answer, PartitionOpened) else answer.number
         future = self._waiting.get((type(answer), number))
         if future and not future.done():
             future.set_result(answer)

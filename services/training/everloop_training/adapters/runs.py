@@ -43,6 +43,12 @@ class MemoryRunLog:
         ends = self._finished.get(loop, {})
         return [(r, ends.get(r.data.run)) for r in runs]
 
+    def open_trainings(self, loop: str | None = None) -> list[RunRequested]:
+        """The runs that ask for a model trained on a data set and have not ended, oldest first; of one loop or all."""
+        loops = list(self._requested) if loop is None else [loop]
+        runs = [run for name in loops for run, end in self.of(name) if run.data.data_set is not None and end is None]
+        return sorted(runs, key=lambda r: r.time)
+
     def all(self) -> list[RunRequested]:
         """Every run of every loop."""
         return [r for runs in self._requested.values() for r in runs.values()]

@@ -11,7 +11,8 @@ from math import inf
 from everloop_learning.outcome import Outcome
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
-from everloop_schemas.training import RunRequested
+from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.backoff import Backoff
 from everloop_shared.messaging.routes import Position
 from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.event_publisher import EventPublisher
@@ -19,12 +20,16 @@ from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.pending_requests import PendingRequests
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.trained_model import TrainedModel
+from everloop_training.errors import OutcomesNotLearned
 from everloop_training.metrics import IN_FLIGHT, IN_FLIGHT_BYTES, OUTCOMES
 from everloop_training.ports import Worker
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.protocol import messages
 
 BATCH_OUTCOMES = 100
+END_RUN_WITHIN_S = 30.0
+BACKOFF = Backoff(first_s=0.05, longest_s=2.0)
 
 
 class OutcomeFeeder:
@@ -125,6 +130,14 @@ class WorkerClient:
         """A person's run."""
         return await self._request(lambda n: messages.RequestManualRun(n, loop, key, reason))
 
+    async def take_model(self, loop: str, run: str, model: TrainedModel) -> RunFinished | None:
+        """A run has trained a model."""
+        return await self._end_run(lambda n: messages.TakeModel(n, loop, run, model))
+
+    async def fail_run(self, loop: str, run: str, reason: str) -> RunFinished | None:
+        """A run has trained no model."""
+        return await self._end_run(lambda n: messages.FailRun(n, loop, run, reason))
+
     async def open_partition(self, worker: Worker, message: messages.OpenPartition) -> messages.PartitionOpened:
         """Have a worker open a partition; raises WorkerUnavailable."""
         return await self._pending.open_partition(worker, message)
@@ -135,7 +148,7 @@ class WorkerClient:
         """Handle the worker's answers until it has exited; `attend` starts the work on those that need the log."""
         while (message := await worker.receive()) is not None:
             match message:
-                case messages.PartitionOpened() | messages.RunReplied():
+                case messages.PartitionOpened() | messages.RunReplied() | messages.RunEnded():
                     self._pending.resolve(message)
                 case messages.HistoryNeeded() | messages.OutcomeFailed():
                     attend(worker, message)
@@ -151,17 +164,35 @@ class WorkerClient:
         self._pending.fail_all()
 
     def _record_runs(self, message: messages.ToPublish) -> None:
-        """Know a run from its request on, so that a new worker does not request it again before it is on the log."""
+        """Know a run and its end at once: a new worker needs them, and may start before they are on the log."""
         for event in message.events if isinstance(message, messages.EventsProduced) else ():
             if isinstance(event, RunRequested):
                 self._runs.add_requested(event)
+            elif isinstance(event, RunFinished):
+                self._runs.add_finished(event)
 
     async def _request(self, build: Callable[[int], messages.RequestDriftRun | messages.RequestManualRun]) -> RunReply:
-        worker = self._current.require()
-        self._number += 1
-        self._feeder.flush(worker)
-        number = self._number
+        worker, number = self._next_request()
         reply = (await self._pending.request_run(worker, build(number), number)).reply
         if reply.run:
             self._runs.add_requested(reply.run)
         return reply
+
+    async def _end_run(self, build: Callable[[int], messages.TakeModel | messages.FailRun]) -> RunFinished | None:
+        give_up_at = time.monotonic() + END_RUN_WITHIN_S
+        for pause in BACKOFF.pauses():
+            worker, number = self._next_request()
+            reply = (await self._pending.end_run(worker, build(number), number)).reply
+            if not reply.behind:
+                return reply.finished
+            if time.monotonic() > give_up_at:
+                break
+            await asyncio.sleep(pause)
+        raise OutcomesNotLearned("the log is being learned again, or the model cannot be loaded yet; retry")
+
+    def _next_request(self) -> tuple[Worker, int]:
+        """The worker, which was sent all that is buffered, and the number of a request to it."""
+        worker = self._current.require()
+        self._feeder.flush(worker)
+        self._number += 1
+        return worker, self._number

@@ -10,6 +10,7 @@ from typing import Any
 
 from everloop_schemas.registry import LoopState
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.trained_model import EndReply
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.line_registry import HistoryGap
 from everloop_training.worker.learners.loop_learner import LoopLearner
@@ -97,6 +98,8 @@ class WorkerDispatcher:
             yield messages.OutcomeFailed(partition, offset, f"{error!r:.500}")
         if isinstance(message, messages.RequestDriftRun | messages.RequestManualRun):
             yield messages.RunReplied(message.number, RunReply(None))
+        elif isinstance(message, messages.TakeModel | messages.FailRun):
+            yield messages.RunEnded(message.number, EndReply(None, behind=True))
 
     def _dispatch(self, message: Any) -> Iterator[Any]:
         match message:
@@ -112,6 +115,8 @@ class WorkerDispatcher:
                 yield from self._replay_alerts(message)
             case messages.RequestManualRun():
                 yield from self._request_manual_run(message)
+            case messages.TakeModel() | messages.FailRun():
+                yield from self._end_run(message)
             case messages.LearnHistory():
                 yield from self._learn_history(message)
             case messages.WriteSnapshots():
@@ -246,6 +251,13 @@ class WorkerDispatcher:
         yield messages.RunReplied(message.number, RunReply(run))
         if learner:
             yield from self._take_events(learner)
+
+    def _end_run(self, message: messages.TakeModel | messages.FailRun) -> Iterator[Any]:
+        learner = self.find(message.loop)
+        if learner is None or learner.is_behind(0):
+            yield messages.RunEnded(message.number, EndReply(None, behind=learner is not None))
+            return
+        yield messages.RunEnded(message.number, EndReply(None))
 
     def _learn_history(self, message: messages.LearnHistory) -> Iterator[Any]:
         needed = message.needed

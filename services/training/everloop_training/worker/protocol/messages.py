@@ -11,6 +11,7 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunRequested
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.trained_model import EndReply, TrainedModel
 
 
 class OpenPartition(NamedTuple):
@@ -68,6 +69,24 @@ class RequestManualRun(NamedTuple):
     reason: str
 
 
+class TakeModel(NamedTuple):
+    """A run has trained a model: its line predicts the outcomes from now on with it. Answered by RunEnded."""
+
+    number: int
+    loop: str
+    run: str
+    model: TrainedModel
+
+
+class FailRun(NamedTuple):
+    """A run has trained no model: its line keeps the one that it has. Answered by RunEnded."""
+
+    number: int
+    loop: str
+    run: str
+    reason: str
+
+
 class HistoryNeeded(NamedTuple):
     """A line needs the outcomes with start <= offset < stop. Answered by LearnHistory."""
 
@@ -102,6 +121,13 @@ class RunReplied(NamedTuple):
 
     number: int
     reply: RunReply
+
+
+class RunEnded(NamedTuple):
+    """The reply to TakeModel or FailRun."""
+
+    number: int
+    reply: EndReply
 
 
 class EventsProduced(NamedTuple):
