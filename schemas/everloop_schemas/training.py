@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -14,6 +15,8 @@ Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric"
 
 
 VersionReason = Literal["initial", "refresh", "gate", "trained", "submitted"]
+
+_NAME = re.compile(r"([^@#\s]+)@([0-9]{1,18})\.\.([0-9]{1,18})#([0-9]{1,18})")
 
 
 class DataSet(ControlData):
@@ -33,6 +36,15 @@ class DataSet(ControlData):
     def name(self) -> str:
         """`loop@start..end#revision`."""
         return f"{self.loop}@{self.start}..{self.end}#{self.revision}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """The data set with this name; raises ValueError where it is none."""
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise ValueError(f"{name[:200]!r} is no name of a data set; write LOOP@START..END#REVISION")
+        loop, start, end, revision = found.groups()
+        return cls(loop=loop, start=int(start), end=int(end), revision=int(revision))
 
 
 class StoredModel(ControlData):

@@ -41,6 +41,10 @@ class FirstLabels:
         """A record of history, as `mark` returned it."""
         return outcome._replace(first=self._marks.get(outcome.offset, outcome.first))
 
+    def forget_marks(self) -> None:
+        """Forget what `mark_again` needs."""
+        self._marks.clear()
+
     def _mark_first_record(self, outcome: Outcome) -> Outcome:
         if outcome.label is not None and self._feedback_share.admit(not outcome.feedback, outcome.source):
             return outcome

@@ -7,6 +7,14 @@ from collections.abc import Iterable
 from everloop_learning.first_labels import FirstLabels
 from everloop_learning.outcome import Outcome
 from everloop_learning.repeats import RepeatedRecords
+from everloop_schemas.envelope import Scalar
+
+
+def learned_label(outcome: Outcome, regression: bool) -> Scalar | None:
+    """The label of an admitted outcome that models learn; None where there is none, or text in a regression."""
+    if not outcome.learnable or (regression and isinstance(outcome.label, str)):
+        return None
+    return outcome.label
 
 
 class LearnableOutcomes:
@@ -23,3 +31,8 @@ class LearnableOutcomes:
         """Records of history, as they were admitted before."""
         repeated = self._repeats.offsets
         return [self._first_labels.mark_again(outcome) for outcome in outcomes if outcome.offset not in repeated]
+
+    def forget_history(self) -> None:
+        """Forget what only `admit_again` needs, where history is not admitted a second time."""
+        self._repeats.forget_offsets()
+        self._first_labels.forget_marks()

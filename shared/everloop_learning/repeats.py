@@ -34,3 +34,7 @@ class RepeatedRecords:
         if len(self._recent) > IDS_REMEMBERED:
             self._known.discard(self._recent.popleft())
         return True
+
+    def forget_offsets(self) -> None:
+        """Forget which offsets were repeated, where no line is rebuilt from history."""
+        self.offsets.clear()

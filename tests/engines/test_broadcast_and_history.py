@@ -134,6 +134,7 @@ async def test_history_is_read_by_offsets_in_order(bus: Bus) -> None:
         assert [event.id for _, event in read] == [f"{i}" for i in range(10, 20)]
         assert [at.offset for at, _ in read] == list(range(10, 20))
         assert await engine.end_offset(EventReceived.topic, partition) == 30
+        assert await engine.begin_offset(EventReceived.topic, partition) == 0
         assert len(await engine.read(EventReceived.topic, partition, 0, 1_000_000)) == 30
         assert await engine.read(EventReceived.topic, partition, 30, 40) == []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import Overloaded, Unavailable
+from everloop_shared.errors import InputRejected, NotFound, Overloaded, Unavailable
 
 
 class TooManyRuns(Overloaded):
@@ -22,3 +22,28 @@ class WorkerUnavailable(Unavailable):
     """The worker is starting, or stopping."""
 
     title = "The training worker is restarting"
+
+
+class DataSetRejected(InputRejected):
+    """The range that was asked for is none, or is too large; `errors` names the field and the fix."""
+
+    title = "Not a data set"
+
+
+class DataSetGone(NotFound):
+    """The log does not hold the records any more that a data set consists of, or that decide which belong to it."""
+
+    title = "Data set no longer on the log"
+
+
+class NoOutcomes(NotFound):
+    """There is no learnable outcome in the range that was asked for."""
+
+    title = "No learnable outcomes"
+
+
+class TooManyReaders(Overloaded):
+    """As many data sets are being read as the limit allows."""
+
+    title = "Too many data sets are being read"
+    retry_after = 5.0

@@ -128,6 +128,10 @@ class MemoryEngine:
         """The length of the log."""
         return len(self.broker.log(topic.name, partition))
 
+    async def begin_offset(self, topic: Topic, partition: int) -> int:
+        """The first offset: nothing is deleted."""
+        return 0
+
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The broker's choice."""
         return self.broker.partition_for(key)

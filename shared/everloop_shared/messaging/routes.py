@@ -143,6 +143,9 @@ class LogReader(Protocol):
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The offset the next record of this partition will get."""
 
+    async def begin_offset(self, topic: Topic, partition: int) -> int:
+        """The offset of the oldest record of this partition that is not deleted."""
+
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The partition a key goes to."""
 

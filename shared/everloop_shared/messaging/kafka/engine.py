@@ -103,6 +103,10 @@ class KafkaEngine:
         """The offset the next record of this partition will get."""
         return await self._history().end_offset(topic.name, partition)
 
+    async def begin_offset(self, topic: Topic, partition: int) -> int:
+        """The offset of the oldest record of this partition that is not deleted."""
+        return await self._history().begin_offset(topic.name, partition)
+
     def partition_for(self, topic: Topic, key: bytes) -> int:
         """The partition a key goes to, the same for all topics."""
         return partition_of(key, self.settings.partitions)

@@ -177,6 +177,13 @@ class HistoryReader:
             consumer = await self._connected()
             return int((await consumer.end_offsets([tp]))[tp])
 
+    async def begin_offset(self, topic: str, partition: int) -> int:
+        """The offset of the oldest record that is not deleted."""
+        tp = TopicPartition(self._settings.topic_prefix + topic, partition)
+        async with self._lock, _as_unavailable():
+            consumer = await self._connected()
+            return int((await consumer.beginning_offsets([tp]))[tp])
+
     async def close(self) -> None:
         """Close the connection."""
         if self._consumer is not None:

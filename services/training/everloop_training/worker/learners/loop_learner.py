@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from everloop_learning.baseline import Baseline, RunningLabels
-from everloop_learning.learnable import LearnableOutcomes
+from everloop_learning.learnable import LearnableOutcomes, learned_label
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
 from everloop_learning.version import Version, line_of
@@ -177,8 +177,8 @@ class LoopLearner:
 
     def _learn_label(self, outcome: Outcome) -> bool:
         """Let all lines predict and learn; False where there is no label to learn."""
-        label = outcome.label
-        if not outcome.learnable or label is None or (self.losses.regression and isinstance(label, str)):
+        label = learned_label(outcome, self.losses.regression)
+        if label is None:
             return False
         predicted = self.baseline.predict() if self.losses.brier else (self.baseline.value,)
         losses = {BASELINE: self.losses.loss(label, *predicted)}
