@@ -9,8 +9,11 @@ from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
+from everloop_registry.adapters.tracking_reader import SqlTrackingReader
+from everloop_registry.api.mlflow import MlflowApi, mlflow_router
 from everloop_registry.api.routes import router
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
+from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
@@ -20,9 +23,12 @@ from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database
 from everloop_shared.http import HttpEndpoint
+from everloop_shared.http.conventions import Conventions
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
+
+MLFLOW = Conventions("/api", "message")
 
 
 def routes(handlers: EventHandlers) -> list[Route]:
@@ -50,17 +56,14 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     consumer = engine.consumer(routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)
     commands = CommandHandlers(unit.store, specs, clock, quota)
     recovery = TopicRecovery(unit, connect, settings.partitions)
-    endpoint = router(
-        commands,
-        SqlLoopReader(database),
-        CommandEdge(in_transaction(unit, engine)),
-        settings.max_spec_bytes,
-        lambda: recovery.done,
-    )
+    edge = CommandEdge(in_transaction(unit, engine))
+    endpoint = router(commands, SqlLoopReader(database), edge, settings.max_spec_bytes, lambda: recovery.done)
+    mlflow = MlflowApi(ExperimentHandlers(unit.tracking, clock), SqlTrackingReader(database))
+    endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
     return Service(
         name="registry",
         settings=settings,
-        endpoints=[HttpEndpoint("registry", settings, endpoint)],
+        endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW)],
         consumers=[consumer],
         resources=[specs, child, database, recovery],
         background=[lambda: unit.relay_loop(engine)],

@@ -76,3 +76,28 @@ class DecisionsInconsistent(ServiceError):
 
     disposition = Disposition.CRASH
     title = "Decisions inconsistent"
+
+
+class ExperimentNotFound(NotFound):
+    """There is no experiment of this id or name."""
+
+    title = "Experiment not found"
+
+
+class ExperimentExists(InputRejected):
+    """There is an experiment of this name."""
+
+    kind = ErrorKind.ALREADY_EXISTS
+    title = "Experiment exists"
+
+
+class RunNotFound(NotFound):
+    """There is no run of this id."""
+
+    title = "Run not found"
+
+
+class TooManyLogged(Conflict):
+    """As much was logged as the limit allows."""
+
+    title = "Too much logged"

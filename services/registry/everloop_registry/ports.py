@@ -8,9 +8,11 @@ from typing import Protocol
 
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.tracking import Experiment, Run
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided
+from everloop_schemas.tracking import RunLogged, RunLoggedData
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.errors import FieldError
 
@@ -41,6 +43,28 @@ class DecisionStore(Protocol):
 
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The spec of every revision, oldest first."""
+
+
+class TrackingStore(Protocol):
+    """Stores experiments, runs, logged models and notes. Reads and writes belong to the open unit of work."""
+
+    async def append(self, key: str, subject: str, data: RunLoggedData, context: DecisionContext) -> RunLogged:
+        """Fold what is logged under a key into what is stored, and return it as an event, which must be published."""
+
+    async def experiment(self, experiment: str) -> Experiment | None:
+        """The experiment of this id."""
+
+    async def experiment_named(self, name: str) -> Experiment | None:
+        """The experiment of this name; of several the loop's."""
+
+    async def run(self, run: str) -> Run | None:
+        """The run of this id."""
+
+    async def count_experiments(self) -> int:
+        """How many experiments there are."""
+
+    async def is_loop(self, name: str) -> bool:
+        """Whether there is or was a loop of this name."""
 
 
 class LoopReader(Protocol):
@@ -74,3 +98,16 @@ class ArtifactChecks(Protocol):
 
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
         """Why the version cannot be served, None where it can. Raises Unavailable while the store is away."""
+
+
+class TrackingReader(Protocol):
+    """Reads committed tracking data, outside any unit of work, for queries."""
+
+    async def experiment(self, experiment: str) -> Experiment | None:
+        """The experiment of this id."""
+
+    async def experiment_named(self, name: str) -> Experiment | None:
+        """The experiment of this name; of several the loop's."""
+
+    async def experiment_tags(self, experiments: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The tags of experiments, by id."""

@@ -11,6 +11,8 @@ from typing import Any, Self
 import sqlalchemy as sql
 
 from everloop_registry import metrics
+from everloop_registry.adapters.tracking_fold import fold_loop_experiment
+from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import GENESIS, Loop
 from everloop_registry.domain.working_state import WorkingState
@@ -32,11 +34,12 @@ UPDATES = {table: sql.update(table).where(table.c.loop == OF) for table in (loop
 
 
 class RegistryUnitOfWork(SqlUnitOfWork):
-    """A unit of work with the decision store in it: what the store holds back is written before the commit."""
+    """A unit of work with the stores in it: what the decision store holds back is written before the commit."""
 
     def __init__(self, database: Database, settle_s: float = 0.0) -> None:
         super().__init__(database, "registry", settle_s)
         self.store = SqlDecisionStore(self)
+        self.tracking = SqlTrackingStore(self)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -128,14 +131,30 @@ class SqlDecisionStore:
         if decision_log.decided:
             connection = self._unit.connection
             await connection.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
-            known = [d.data.model for d in decision_log.decided if isinstance(d, VersionRegistered)]
-            if known:
-                rows = [{"loop": decision_log.name, "version": m.version, "model": m.model_dump_json()} for m in known]
-                await connection.execute(sql.insert(versions), rows)
+            if known := [d for d in decision_log.decided if isinstance(d, VersionRegistered)]:
+                await self._add_versions(decision_log.name, known)
+            for decision in decision_log.decided:
+                await fold_loop_experiment(connection, decision)
             known_json = decision_log.loop.model_dump_json(by_alias=True)
             state = {"head": decision_log.head, "state": known_json, "deleted": decision_log.loop.deleted}
             await self._put(loops, decision_log.name, state)
             self._unit.call_after_commit(partial(_count, decision_log.loop, [d.type for d in decision_log.decided]))
+
+    async def _add_versions(self, loop: str, registered: Sequence[VersionRegistered]) -> None:
+        last = await self._unit.connection.scalar(
+            sql.select(sql.func.max(versions.c.number)).where(versions.c.loop == loop)
+        )
+        rows = [
+            {
+                "loop": loop,
+                "version": decision.data.model.version,
+                "model": decision.data.model.model_dump_json(),
+                "number": number,
+                "time_us": to_micros(decision.time),
+            }
+            for number, decision in enumerate(registered, (last or 0) + 1)
+        ]
+        await self._unit.connection.execute(sql.insert(versions), rows)
 
     async def _put(self, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
         connection = self._unit.connection

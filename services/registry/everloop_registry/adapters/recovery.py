@@ -11,6 +11,7 @@ from typing import Self
 import sqlalchemy as sql
 
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
+from everloop_registry.adapters.tracking_recovery import TrackingRecovery
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.metrics import LEFT_OUT_DECISIONS
@@ -56,6 +57,7 @@ class TopicRecovery:
 
     def __init__(self, unit: RegistryUnitOfWork, connect: EngineFactory, partitions: int) -> None:
         self._unit, self._connect, self._partitions = unit, connect, partitions
+        self._tracking = TrackingRecovery(unit, partitions)
         self.done = False
 
     async def __aenter__(self) -> Self:
@@ -86,6 +88,7 @@ class TopicRecovery:
                 async with self._unit:
                     result += await self._add_to_loop(loop, records, found.truncated, unpublished.get(loop))
         LEFT_OUT_DECISIONS.set(result.left_out)
+        await self._tracking.add_missing(reader)
         if result.added:
             log.info("decisions added from the topic", extra={"decisions": result.added})
         return result

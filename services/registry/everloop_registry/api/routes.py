@@ -30,4 +30,6 @@ def router(
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(require_recovery)])
     add_commands(routes, handlers, reader, commands, max_spec_bytes)
     add_queries(routes, reader)
-    return routes
+    whole = APIRouter()
+    whole.include_router(routes)
+    return whole

@@ -1,0 +1,40 @@
+"""Rows of the tracking tables as the objects that they stand for, on any connection."""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from everloop_registry.domain.tracking import Experiment, Run, experiment_id
+from everloop_registry.tables import experiments, runs
+
+
+async def find_experiment(connection: AsyncConnection, experiment: str) -> Experiment | None:
+    """The experiment of this id."""
+    row = (await connection.execute(sql.select(experiments).where(experiments.c.id == experiment))).first()
+    return Experiment(**row._mapping) if row else None
+
+
+async def find_experiment_named(connection: AsyncConnection, name: str) -> Experiment | None:
+    """The experiment of this name; of several the loop's, which has the id that follows from the name."""
+    is_first = experiments.c.id == experiment_id(name)
+    query = sql.select(experiments).where(experiments.c.name == name).order_by(is_first.desc()).limit(1)
+    row = (await connection.execute(query)).first()
+    return Experiment(**row._mapping) if row else None
+
+
+async def find_run(connection: AsyncConnection, run: str) -> Run | None:
+    """The run of this id."""
+    row = (await connection.execute(sql.select(runs).where(runs.c.id == run))).first()
+    return Run(**row._mapping) if row else None
+
+
+async def find_texts(
+    connection: AsyncConnection, table: sql.Table, owner: str, ids: list[str]
+) -> dict[str, dict[str, str]]:
+    """The texts, such as tags, of several owners: by owner, then by key."""
+    query = sql.select(table.c[owner], table.c.key, table.c.value).where(table.c[owner].in_(ids)).order_by(table.c.key)
+    found: dict[str, dict[str, str]] = {one: {} for one in ids}
+    for of, key, value in await connection.execute(query):
+        found[of][key] = value
+    return found

@@ -1,0 +1,89 @@
+"""Stores tracking data in SQL tables, within a unit of work, as the fold of the events that it returns."""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+
+from everloop_registry.adapters.tracking_fold import fold, put
+from everloop_registry.adapters.tracking_rows import find_experiment, find_experiment_named, find_run
+from everloop_registry.domain.decision_log import DecisionContext
+from everloop_registry.domain.tracking import (
+    DEFAULT_EXPERIMENT,
+    DEFAULT_NAME,
+    Experiment,
+    Run,
+    experiment_location,
+)
+from everloop_registry.tables import experiments, loops, tracking_keys
+from everloop_schemas.envelope import derived_id
+from everloop_schemas.tracking import RunLogged, RunLoggedData
+from everloop_shared.outbox import SqlUnitOfWork
+
+
+class SqlTrackingStore:
+    """The tracking data, in the open transaction of a unit of work."""
+
+    def __init__(self, unit: SqlUnitOfWork) -> None:
+        self._unit = unit
+
+    async def append(self, key: str, subject: str, data: RunLoggedData, context: DecisionContext) -> RunLogged:
+        """Fold what is logged into the tables and return it as an event, which the caller publishes."""
+        sequence = await self._last(key) + 1
+        event = RunLogged(
+            id=derived_id(key, RunLogged.type_name(), sequence),
+            time=context.now,
+            subject=subject,
+            loop=key,
+            causationid=context.event_id,
+            traceparent=context.traceparent,
+            actor=context.actor,
+            sequence=sequence,
+            data=data,
+        )
+        await self._fold(event)
+        return event
+
+    async def replay(self, event: RunLogged) -> bool:
+        """Fold an event of the topic, unless the tables hold it already; returns whether it was new."""
+        if event.sequence <= await self._last(event.loop):
+            return False
+        await self._fold(event)
+        return True
+
+    async def experiment(self, experiment: str) -> Experiment | None:
+        """The experiment of this id."""
+        return await find_experiment(self._unit.connection, experiment)
+
+    async def experiment_named(self, name: str) -> Experiment | None:
+        """The experiment of this name."""
+        return await find_experiment_named(self._unit.connection, name)
+
+    async def run(self, run: str) -> Run | None:
+        """The run of this id."""
+        return await find_run(self._unit.connection, run)
+
+    async def count_experiments(self) -> int:
+        """Count rows."""
+        return int(await self._unit.connection.scalar(sql.select(sql.func.count()).select_from(experiments)) or 0)
+
+    async def is_loop(self, name: str) -> bool:
+        """Whether there is a row."""
+        return await self._unit.connection.scalar(sql.select(loops.c.loop).where(loops.c.loop == name)) is not None
+
+    async def add_default_experiment(self) -> None:
+        """Make the experiment of runs that name none, which exists without an event."""
+        known = sql.select(experiments.c.id).where(experiments.c.id == DEFAULT_EXPERIMENT)
+        if await self._unit.connection.scalar(known) is None:
+            row = {"id": DEFAULT_EXPERIMENT, "key": DEFAULT_EXPERIMENT, "name": DEFAULT_NAME, "stage": "active"}
+            times = {"created_ms": 0, "updated_ms": 0}
+            location = {"artifact_location": experiment_location(DEFAULT_EXPERIMENT)}
+            await self._unit.connection.execute(sql.insert(experiments), {**row, **times, **location})
+
+    async def _last(self, key: str) -> int:
+        query = sql.select(tracking_keys.c.sequence).where(tracking_keys.c.key == key).with_for_update()
+        found = await self._unit.connection.scalar(query)
+        return -1 if found is None else int(found)
+
+    async def _fold(self, event: RunLogged) -> None:
+        await put(self._unit.connection, tracking_keys, [{"key": event.loop, "sequence": event.sequence}])
+        await fold(self._unit.connection, event)

@@ -1,0 +1,48 @@
+"""All routes of MLflow's API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from everloop_registry.api.mlflow.errors import MlflowRoute
+from everloop_registry.api.mlflow.experiments import add_experiments
+from everloop_registry.api.mlflow.requests import Commands
+from everloop_registry.errors import RecoveryInProgress
+from everloop_registry.handlers.experiments import ExperimentHandlers
+from everloop_registry.ports import TrackingReader
+from everloop_shared.commands import CommandEdge
+
+PREFIX = "/api/2.0/mlflow"
+SERVER_INFO = "/api/3.0/mlflow/server-info"
+
+
+@dataclass(frozen=True)
+class MlflowApi:
+    """What the routes need."""
+
+    experiments: ExperimentHandlers
+    reader: TrackingReader
+
+
+def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], bool]) -> APIRouter:
+    """The routes; they answer 503 until the registry has `recovered`."""
+
+    async def require_recovery() -> None:
+        if not recovered():
+            raise RecoveryInProgress("the registry is reading its topics; try again in a moment")
+
+    commands = Commands(edge)
+    routes = APIRouter(route_class=MlflowRoute, dependencies=[Depends(require_recovery)])
+    under = APIRouter(prefix=PREFIX, route_class=MlflowRoute)
+    add_experiments(under, commands, api.experiments, api.reader)
+    routes.include_router(under)
+
+    @routes.get(SERVER_INFO, include_in_schema=False)
+    async def get_server_info() -> dict[str, Any]:
+        return {"store_type": "SqlStore", "workspaces_enabled": False, "trace_archival_enabled": False}
+
+    return routes
