@@ -1,4 +1,4 @@
-"""The registry on the memory engine behind a real port, for MLflow's own client, which blocks and so runs in a thread."""
+"""The registry on the memory engine behind a real port, for MLflow's own client, which blocks: it runs in a thread."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tests.registry.registry_harness import apply_file
 
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.app, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(autouse=True)
