@@ -15,6 +15,8 @@ from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_
 
 from everloop.local.kafka import Broker, start_broker
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests that run onnxruntime by itself write no files and report nothing
+
 # A busy machine draws examples slowly, whatever the code under test does.
 settings.register_profile("everloop", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("everloop")

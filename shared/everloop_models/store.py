@@ -17,12 +17,14 @@ from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
+from everloop_models.formats import DEFAULT_FORMAT, EXTENSIONS, extension_of
 from everloop_schemas.names import LOOP_NAME
 
 MAX_ARTIFACT_BYTES = 200_000_000
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,150}@\d{1,19}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"models/([^/]+)/([^/]+)-[0-9a-f]{16}\.pkl")
+_EXTENSION = "|".join(EXTENSIONS.values())
+_NAME = re.compile(rf"models/([^/]+)/([^/]+)-[0-9a-f]{{16}}\.(?:{_EXTENSION})")
 LEFTOVER = re.compile(r"\.[0-9a-f]{32}")
 LEFTOVER_AGE_S = 60.0
 
@@ -39,23 +41,23 @@ class ArtifactStore:
         self.local = isinstance(self._fs, LocalFileSystem)
 
     @staticmethod
-    def name(loop: str, version: str, sha256: str) -> str:
+    def name(loop: str, version: str, sha256: str, format_name: str = DEFAULT_FORMAT) -> str:
         """The name of a version's artifact, which follows from its content: the same bytes have the same name.
 
-        Raises ArtifactCorrupt for a malformed loop, version or sha256.
+        Raises ArtifactCorrupt for a malformed loop, version or sha256, FormatUnavailable for an unknown format.
         """
-        name = f"models/{loop}/{version}-{sha256[:16]}.pkl"
+        name = f"models/{loop}/{version}-{sha256[:16]}.{extension_of(format_name)}"
         if not _SHA256.fullmatch(sha256) or not is_name(name):
             raise ArtifactCorrupt(f"version {version!r:.80} of {loop!r:.80} has no name in an artifact store")
         return name
 
-    def named(self, uri: str, loop: str, version: str, sha256: str) -> str:
+    def named(self, uri: str, loop: str, version: str, sha256: str, format_name: str = DEFAULT_FORMAT) -> str:
         """The name of the artifact that a record names by URI; raises ArtifactCorrupt where the URI has another name.
 
         Records stay for ever and a store may move, so only the name at the end of the URI counts, and the URI is never
         followed. A URI on another kind of store than this is refused.
         """
-        name = self.name(loop, version, sha256)
+        name = self.name(loop, version, sha256, format_name)
         scheme, _, path = uri.rpartition("://")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         if uri != name and not (scheme in ("file", *protocols) and path.endswith(f"/{name}")):

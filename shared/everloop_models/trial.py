@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from everloop_models.errors import ArtifactCorrupt, FormatUnavailable, ModelBroken, ModelSpecInvalid
-from everloop_models.formats import ModelFormat, build, check, format_of, model_format, save
+from everloop_models.formats import OnlineFormat, build, check, format_of, online_format, save
 from everloop_models.model import OnlineModel
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
@@ -22,20 +22,21 @@ CPU_FOR_ALL_MODELS_S, CPU_FOR_ONE_MODEL_S = 0.4, 0.2
 
 
 def check_models(spec: LoopSpec, vectors: Sequence[Fields] = ()) -> None:
-    """Build and try every model on the features in `vectors` (made up where there are none); CPU for a second at most.
+    """Build and try every online model on the features in `vectors` (made up where none); CPU for a second at most.
 
     Raises ModelSpecInvalid for the first that has a parameter out of bounds, cannot learn, or takes too long. A
     single call of a library may take any time: call this in a process that can be killed.
     """
-    for i, model in enumerate(spec.models):
-        _format_of(model, f"models.{i}").check_parameters(model, spec, f"models.{i}")
-    for i in range(len(spec.models)):
+    online = [i for i, model in enumerate(spec.models) if model.kind == "online"]
+    for i in online:
+        _format_of(spec.models[i], f"models.{i}").check_parameters(spec.models[i], spec, f"models.{i}")
+    for i in online:
         _try(spec, i, vectors or _sample_vectors(spec))
 
 
-def _format_of(model: ModelSpec, field: str) -> ModelFormat:
+def _format_of(model: ModelSpec, field: str) -> OnlineFormat:
     try:
-        return model_format(format_of(model))
+        return online_format(format_of(model))
     except FormatUnavailable as e:
         raise ModelSpecInvalid(field, e.detail) from e
 
@@ -60,7 +61,7 @@ def _try(spec: LoopSpec, number: int, vectors: Sequence[Fields]) -> None:
     except ModelBroken as e:
         raise ModelSpecInvalid(field, f"cannot learn with these parameters: {e.detail}") from e
     seen = min(tries, len(labels))
-    per_class = model_format(model.format).is_learned_per_class(model)
+    per_class = online_format(model.format).is_learned_per_class(model)
     each = spent / tries * (len(labels) / seen if per_class else 1)
     if each > EVENT_BUDGET_S:
         limit = f"at most {EVENT_BUDGET_S * 1000:g} ms: fewer members or features"

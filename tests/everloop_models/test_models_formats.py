@@ -23,7 +23,8 @@ from everloop_models import (
     verify_and_load,
 )
 from everloop_models import formats as formats_module
-from everloop_models.formats import FORMATS, ModelFormat, format_of, model_format
+from everloop_models.formats import FORMATS, ModelFormat, OnlineFormat, format_of, model_format, online_format
+from everloop_models.formats.onnx import format as onnx_format
 from everloop_models.formats.river import format as river_format
 from everloop_models.trial import check_models
 from everloop_schemas.loop import LoopSpec
@@ -38,10 +39,12 @@ def spec() -> LoopSpec:
 
 
 def test_the_module_of_a_format_has_the_functions_of_the_protocol() -> None:
-    found: ModelFormat = river_format
+    online: OnlineFormat = river_format
+    served: ModelFormat = onnx_format
 
-    assert model_format("river") is found
-    assert list(FORMATS) == ["river"]
+    assert online_format("river") is online
+    assert model_format("onnx") is served
+    assert list(FORMATS) == ["river", "onnx"]
 
 
 def test_a_model_knows_its_format_and_goes_through_it_to_bytes_and_back() -> None:
@@ -58,15 +61,23 @@ def test_a_model_knows_its_format_and_goes_through_it_to_bytes_and_back() -> Non
 def test_the_format_of_a_model_follows_from_its_spec() -> None:
     assert format_of(ModelSpec(preset="logistic")) == "river"
     assert format_of(ModelSpec(estimator="river.linear_model.LogisticRegression")) == "river"
+    assert format_of(ModelSpec(estimator="sklearn.linear_model.LogisticRegression")) == "onnx"
+    assert format_of(ModelSpec(trainer="pytorch")) == "onnx"
 
 
 def test_a_manifest_records_the_libraries_of_the_format() -> None:
     assert set(library_versions("river")) == {"python", "everloop", "river", "numpy", "scipy"}
+    assert set(library_versions("onnx")) == {"python", "everloop", "onnx", "onnxruntime", "numpy"}
 
 
 def test_a_format_that_this_release_does_not_have_is_named_in_the_error() -> None:
-    with pytest.raises(FormatUnavailable, match="no model format 'onnx' in this release; it has river"):
-        model_format("onnx")
+    with pytest.raises(FormatUnavailable, match="no model format 'tensorrt' in this release; it has river, onnx"):
+        model_format("tensorrt")
+
+
+def test_a_format_whose_models_do_not_learn_online_builds_none() -> None:
+    with pytest.raises(FormatUnavailable, match="models of format onnx do not learn online; those of river do"):
+        online_format("onnx")
 
 
 def test_a_format_whose_library_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ SHA256 = r"^[0-9a-f]{64}$"
 PATH = "|".join(  # the paths of files in a backup: nothing else is read
     (
         r"^topics/[a-z0-9_.]+/[0-9]{1,4}\.jsonl\.gz$",
-        r"^artifacts/models/[a-z0-9_-]+/[a-z0-9@._-]+\.pkl$",
+        r"^artifacts/models/[a-z0-9_-]+/[a-z0-9@._-]+\.(pkl|onnx)$",
         r"^snapshots/partition-[0-9]{1,4}\.snapshot$",
     )
 )

@@ -26,6 +26,7 @@ from everloop.backup.settings import BackupSettings
 from everloop.local.errors import InstallationNotFound
 from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable
+from everloop_models.formats import DEFAULT_FORMAT
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Topic
 from everloop_schemas.registry import Decided, LoopState
@@ -163,7 +164,9 @@ class Backup:
             event = json.loads(record.value)
             if topic == ARTIFACTS_IN:
                 data = event["data"]
-                self.named[ArtifactStore.name(event["loop"], data["version"], data["sha256"])] = data["sha256"]
+                format_name = data.get("manifest", {}).get("format", DEFAULT_FORMAT)
+                name = ArtifactStore.name(event["loop"], data["version"], data["sha256"], format_name)
+                self.named[name] = data["sha256"]
             else:
                 sequence = event["sequence"] if topic == Decided.topic else event["data"]["sequence"]
                 self.sequences.setdefault(topic.name, {})[event["loop"]] = sequence

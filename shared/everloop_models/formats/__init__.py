@@ -15,8 +15,12 @@ from everloop_models.model import Model, OnlineModel
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 
-FORMATS = {"river": "everloop_models.formats.river.format"}
+FORMATS = {"river": "everloop_models.formats.river.format", "onnx": "everloop_models.formats.onnx.format"}
 """The module of each format, by the name that manifests give it. A new format is one more entry here."""
+ONLINE_FORMATS = ("river",)
+"""Those of models that learn one label at a time."""
+EXTENSIONS = {"river": "pkl", "onnx": "onnx"}
+"""How the names of a format's artifacts end."""
 DEFAULT_FORMAT = "river"
 RANDOM_SEED = 20
 """The seed of models that do not name one, so that learning is deterministic."""
@@ -25,10 +29,21 @@ RANDOM_SEED = 20
 class ModelFormat(Protocol):
     """The functions of a format's module."""
 
-    ALLOWED: Allowed
-    """What the pickles of its models may do, in artifacts and in learner snapshots."""
     LIBRARIES: tuple[str, ...]
     """The distributions whose versions a manifest records."""
+
+    def check(self, data: bytes, /) -> None:
+        """Raise ArtifactCorrupt unless the bytes are safe to load; load nothing."""
+
+    def load(self, data: bytes, /) -> Model:
+        """The model in bytes that `check` has passed; raises ArtifactCorrupt."""
+
+
+class OnlineFormat(ModelFormat, Protocol):
+    """The functions of a format whose models are built here and learn online."""
+
+    ALLOWED: Allowed
+    """What the pickles of its models may do, in artifacts and in learner snapshots."""
 
     def check_parameters(self, model: ModelSpec, spec: LoopSpec, field: str, /) -> None:
         """Raise ModelSpecInvalid for an unknown class, or a parameter beyond what any loop needs; build nothing."""
@@ -42,39 +57,51 @@ class ModelFormat(Protocol):
     def save(self, model: Model, /) -> bytes:
         """The model's bytes, equal for equal models."""
 
-    def check(self, data: bytes, /) -> None:
-        """Raise ArtifactCorrupt unless the bytes are safe to load; load nothing."""
-
-    def load(self, data: bytes, /) -> Model:
-        """The model in bytes that `check` has passed; raises ArtifactCorrupt."""
-
 
 def model_format(name: str) -> ModelFormat:
     """The format of this name, imported now; raises FormatUnavailable."""
-    if name not in FORMATS:
-        raise FormatUnavailable(f"there is no model format {name!r:.80} in this release; it has {', '.join(FORMATS)}")
+    _require(name)
     try:
         return cast(ModelFormat, import_module(FORMATS[name]))
     except ImportError as e:
         raise FormatUnavailable(f"models of format {name} need a library that is not installed here: {e}") from e
 
 
+def extension_of(format_name: str) -> str:
+    """How the names of a format's artifacts end; raises FormatUnavailable."""
+    _require(format_name)
+    return EXTENSIONS[format_name]
+
+
+def _require(name: str) -> None:
+    if name not in FORMATS:
+        raise FormatUnavailable(f"there is no model format {name!r:.80} in this release; it has {', '.join(FORMATS)}")
+
+
+def online_format(name: str) -> OnlineFormat:
+    """The format of this name, whose models learn online; raises FormatUnavailable."""
+    found = model_format(name)
+    if name not in ONLINE_FORMATS:
+        raise FormatUnavailable(f"models of format {name} do not learn online; those of {', '.join(ONLINE_FORMATS)} do")
+    return cast(OnlineFormat, found)
+
+
 def format_of(model: ModelSpec) -> str:
-    """The format of a model in a spec: presets and `river.` estimators are River's."""
-    return DEFAULT_FORMAT if model.preset else (model.estimator or "").partition(".")[0]
+    """The format of a model in a spec: online models are River's, what is trained otherwise comes as ONNX."""
+    return DEFAULT_FORMAT if model.kind == "online" else "onnx"
 
 
 def build(model: ModelSpec, spec: LoopSpec, field: str = "models.0") -> OnlineModel:
-    """A new model of the loop's task, deterministic (seed `RANDOM_SEED` unless it names one).
+    """A new online model of the loop's task, deterministic (seed `RANDOM_SEED` unless it names one).
 
     Raises ModelSpecInvalid naming `field`.
     """
-    return model_format(format_of(model)).build(model, spec, field)
+    return online_format(format_of(model)).build(model, spec, field)
 
 
-def save(model: Model) -> Artifact:
-    """The model as an artifact."""
-    return Artifact.of(model_format(model.format).save(model))
+def save(model: OnlineModel) -> Artifact:
+    """An online model as an artifact."""
+    return Artifact.of(online_format(model.format).save(model))
 
 
 def check(data: bytes, format_name: str = DEFAULT_FORMAT) -> None:
@@ -105,5 +132,5 @@ def library_versions(format_name: str = DEFAULT_FORMAT) -> dict[str, str]:
 
 
 def allowed_in_snapshots() -> Allowed:
-    """What models of all formats do in a pickle, for files that hold learners."""
-    return Allowed.union("model", [model_format(name).ALLOWED for name in FORMATS])
+    """What models that learn do in a pickle, for files that hold learners."""
+    return Allowed.union("model", [online_format(name).ALLOWED for name in ONLINE_FORMATS])

@@ -42,7 +42,7 @@ class ChildProcessArtifactChecks:
 
     async def _try_artifact(self, model: ModelTrainedData, spec: LoopSpec, is_loaded: bool) -> str | None:
         try:
-            name = self._store.named(model.uri, spec.loop, model.version, model.sha256)
+            name = self._store.named(model.uri, spec.loop, model.version, model.sha256, model.manifest.format)
             data = await asyncio.to_thread(self._store.get, name, model.size)
             await self._child.run(
                 try_artifact, data, model.sha256, _sample_vector(spec), model.manifest.format, is_loaded

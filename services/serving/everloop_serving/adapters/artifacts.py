@@ -11,6 +11,7 @@ from pathlib import Path
 
 from everloop_features import FeaturePlan
 from everloop_models import ArtifactCorrupt, Model, ModelPrediction, load
+from everloop_models.formats import EXTENSIONS, extension_of
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
@@ -54,22 +55,22 @@ class ArtifactLoader:
         """
         if version.uri is None or version.sha256 is None:
             raise ArtifactCorrupt(f"{version.version} has no artifact")
-        name = self._store.named(version.uri, spec.loop, version.version, version.sha256)
+        name = self._store.named(version.uri, spec.loop, version.version, version.sha256, version.format)
         async with self._one_at_a_time:
             if not is_wanted():
                 raise Superseded(f"{version.version} is not live any more")
-            data = await asyncio.to_thread(self._read, name, version.sha256, version.size)
+            copy = self._folder / f"{version.sha256}.{extension_of(version.format)}"
+            data = await asyncio.to_thread(self._read, name, copy, version.sha256, version.size)
             await self._try_artifact(data, version.sha256, _sample(spec, plan), version.format)
             return LoadedVersion(version.version, await asyncio.to_thread(_load_uncollected, data, version.format))
 
     def delete_copies_except(self, sha256s: set[str]) -> None:
         """Delete the local copies of all other artifacts; blocks."""
-        for path in self._folder.glob("*.pkl"):
-            if path.stem not in sha256s:
+        for path in self._folder.glob("*.*"):
+            if path.suffix[1:] in EXTENSIONS.values() and path.stem not in sha256s:
                 path.unlink(missing_ok=True)
 
-    def _read(self, name: str, expected: str, size: int) -> bytes:
-        copy = self._folder / f"{expected}.pkl"
+    def _read(self, name: str, copy: Path, expected: str, size: int) -> bytes:
         with suppress(OSError):
             data = copy.read_bytes()
             if sha256(data).hexdigest() == expected:

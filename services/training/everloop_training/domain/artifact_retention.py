@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from everloop_learning.version import Version
+from everloop_models.formats import EXTENSIONS
 from everloop_schemas.registry import LoopStateData
 
 
@@ -32,5 +33,6 @@ def unneeded_files(files: Iterable[StoredFile], state: LoopStateData | None, min
 def _is_unneeded(name: str, state: LoopStateData | None, kept: Collection[str]) -> bool:
     if state is None or name.startswith("."):
         return True
-    version = name.removesuffix(".pkl").rpartition("-")[0]
+    stem, _, extension = name.rpartition(".")
+    version = (stem if extension in EXTENSIONS.values() else name).rpartition("-")[0]
     return version not in kept and 0 <= Version.parse(version).offset < state.judged

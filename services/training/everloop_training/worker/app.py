@@ -22,7 +22,7 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
             artifact = save(model)
         except Exception as e:
             raise ModelBroken(f"cannot be pickled: {e!r}") from e
-        uri = store.put(store.name(loop, version, artifact.sha256), artifact.data)
+        uri = store.put(store.name(loop, version, artifact.sha256, model.format), artifact.data)
         return SavedVersion(version, uri, artifact.sha256, artifact.size, model.format)
 
     def load_version(saved: SavedVersion) -> OnlineModel:
