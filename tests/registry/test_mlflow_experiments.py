@@ -5,19 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.registry.mlflow_api import ENVIRONMENT, mlflow_registry
+from tests.registry.mlflow_api import mlflow_registry
 from tests.registry.registry_harness import apply_file
 
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
-
-
-@pytest.fixture(autouse=True)
-def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error is an error at once, and nothing is reported to anybody."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_retries")]
 
 
 async def test_every_loop_is_an_experiment(tmp_path: Path) -> None:

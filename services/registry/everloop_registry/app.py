@@ -7,6 +7,7 @@ from everloop_models.store import ArtifactStore
 from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.loop_reader import SqlLoopReader
+from everloop_registry.adapters.model_reader import SqlModelReader
 from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
 from everloop_registry.adapters.tracking_reader import SqlTrackingReader
@@ -14,6 +15,7 @@ from everloop_registry.api.mlflow import MlflowApi, mlflow_router
 from everloop_registry.api.routes import router
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
 from everloop_registry.handlers.experiments import ExperimentHandlers
+from everloop_registry.handlers.notes import NoteHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
@@ -58,7 +60,12 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     recovery = TopicRecovery(unit, connect, settings.partitions)
     edge = CommandEdge(in_transaction(unit, engine))
     endpoint = router(commands, SqlLoopReader(database), edge, settings.max_spec_bytes, lambda: recovery.done)
-    mlflow = MlflowApi(ExperimentHandlers(unit.tracking, clock), SqlTrackingReader(database))
+    mlflow = MlflowApi(
+        ExperimentHandlers(unit.tracking, clock),
+        NoteHandlers(unit.tracking, clock),
+        SqlTrackingReader(database),
+        SqlModelReader(database),
+    )
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
     return Service(
         name="registry",

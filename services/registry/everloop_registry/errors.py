@@ -101,3 +101,41 @@ class TooManyLogged(Conflict):
     """As much was logged as the limit allows."""
 
     title = "Too much logged"
+
+
+class FilterRejected(InputRejected):
+    """A filter, an order or a page token of a search is not understood."""
+
+    title = "Filter does not fit"
+
+
+class LoopNotApplied(NotFound):
+    """MLflow's client names a registered model, and there is no loop of this name."""
+
+    title = "Registered model not found"
+
+    def __init__(self, loop: str) -> None:
+        super().__init__(
+            f"Registered Model with name={loop} not found: a registered model is a loop, and nobody has applied a loop "
+            f"named {loop!r}; describe it in a loop file and run `everloop apply`"
+        )
+
+
+class ByHandRefused(InputRejected):
+    """A client asks for what only the registry's own rules may change."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    title = "Not by hand"
+
+
+class AliasNotFound(NotFound):
+    """No version has this alias at the moment."""
+
+    title = "Alias not found"
+
+
+class ModelExists(InputRejected):
+    """MLflow's client creates a registered model that is there: a loop."""
+
+    kind = ErrorKind.ALREADY_EXISTS
+    title = "Registered model exists"

@@ -7,7 +7,10 @@ from datetime import datetime
 from typing import Protocol
 
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.filters import Condition, Order
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.pages import Page, Paging
+from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
 from everloop_registry.domain.tracking import Experiment, Run
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.loop import LoopSpec
@@ -66,6 +69,12 @@ class TrackingStore(Protocol):
     async def is_loop(self, name: str) -> bool:
         """Whether there is or was a loop of this name."""
 
+    async def has_living_loop(self, name: str) -> bool:
+        """Whether there is a loop of this name that is not deleted."""
+
+    async def has_version(self, loop: str, number: int) -> bool:
+        """Whether a version of the loop has this number."""
+
 
 class LoopReader(Protocol):
     """Reads what is committed, outside any unit of work, for HTTP queries."""
@@ -111,3 +120,23 @@ class TrackingReader(Protocol):
 
     async def experiment_tags(self, experiments: Sequence[str]) -> dict[str, dict[str, str]]:
         """The tags of experiments, by id."""
+
+
+class ModelReader(Protocol):
+    """Reads loops and their versions as registered models and model versions, for queries."""
+
+    async def model(self, name: str) -> RegisteredModel | None:
+        """One registered model."""
+
+    async def search_models(
+        self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+    ) -> Page[RegisteredModel]:
+        """The models that match, by name unless ordered otherwise."""
+
+    async def version(self, name: str, number: int) -> ModelVersion | None:
+        """One version, of an earlier lifetime of the loop too."""
+
+    async def search_versions(
+        self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+    ) -> Page[ModelVersion]:
+        """The versions of the loops' present lifetimes that match, latest first unless ordered otherwise."""

@@ -44,6 +44,9 @@ versions = sql.Table(
     sql.Column("model", sql.Text, nullable=False, comment="its description by training, as JSON"),
     sql.Column("number", sql.Integer, nullable=False, comment="counts the registrations of this loop, from 1"),
     sql.Column("time_us", sql.BigInteger, nullable=False, comment="when it was registered"),
+    sql.Column("run", sql.String(256), nullable=False),
+    sql.Column("past", sql.Boolean, nullable=False, comment="whether the loop was deleted since"),
+    sql.Index("versions_by_run", "run"),
     sql.Index("versions_by_number", "loop", "number", unique=True),
 )
 working = sql.Table(
@@ -123,6 +126,7 @@ run_inputs = sql.Table(
     sql.Column("run", TEXT_ID, primary_key=True),
     sql.Column("name", sql.String(500), primary_key=True),
     sql.Column("digest", sql.String(64), primary_key=True),
+    sql.Column("context", sql.String(500), nullable=False, comment="what it was used for"),
     sql.Column("data_set", sql.Text, nullable=False, comment="DataSetInput as JSON"),
 )
 run_models = sql.Table(

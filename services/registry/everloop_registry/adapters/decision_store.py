@@ -11,7 +11,7 @@ from typing import Any, Self
 import sqlalchemy as sql
 
 from everloop_registry import metrics
-from everloop_registry.adapters.tracking_fold import fold_loop_experiment
+from everloop_registry.adapters.decision_fold import fold_decisions
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import GENESIS, Loop
@@ -131,30 +131,11 @@ class SqlDecisionStore:
         if decision_log.decided:
             connection = self._unit.connection
             await connection.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
-            if known := [d for d in decision_log.decided if isinstance(d, VersionRegistered)]:
-                await self._add_versions(decision_log.name, known)
-            for decision in decision_log.decided:
-                await fold_loop_experiment(connection, decision)
+            await fold_decisions(connection, decision_log.decided)
             known_json = decision_log.loop.model_dump_json(by_alias=True)
             state = {"head": decision_log.head, "state": known_json, "deleted": decision_log.loop.deleted}
             await self._put(loops, decision_log.name, state)
             self._unit.call_after_commit(partial(_count, decision_log.loop, [d.type for d in decision_log.decided]))
-
-    async def _add_versions(self, loop: str, registered: Sequence[VersionRegistered]) -> None:
-        last = await self._unit.connection.scalar(
-            sql.select(sql.func.max(versions.c.number)).where(versions.c.loop == loop)
-        )
-        rows = [
-            {
-                "loop": loop,
-                "version": decision.data.model.version,
-                "model": decision.data.model.model_dump_json(),
-                "number": number,
-                "time_us": to_micros(decision.time),
-            }
-            for number, decision in enumerate(registered, (last or 0) + 1)
-        ]
-        await self._unit.connection.execute(sql.insert(versions), rows)
 
     async def _put(self, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
         connection = self._unit.connection

@@ -10,8 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry import tables as t
-from everloop_registry.domain.tracking import experiment_id, experiment_location, model_artifacts, to_millis
-from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted
+from everloop_registry.domain.tracking import experiment_location, model_artifacts, to_millis
 from everloop_schemas.tracking import ExperimentChange, LoggedModelChange, Metric, NoteChange, RunChange, RunLogged
 
 Values = Mapping[str, Any]
@@ -30,18 +29,6 @@ async def fold(connection: AsyncConnection, event: RunLogged) -> None:
         await _fold_note(connection, data.note, event.loop, now)
 
 
-async def fold_loop_experiment(connection: AsyncConnection, decision: Decided) -> None:
-    """Every loop has an experiment, from its first decision on; it is deleted and restored as the loop is."""
-    loop, now = decision.loop, to_millis(decision.time)
-    key = {"id": experiment_id(loop)}
-    if isinstance(decision, LoopApplied):
-        location = experiment_location(key["id"])
-        first = {"key": loop, "name": loop, "artifact_location": location, "created_ms": now, "updated_ms": now}
-        await _change(connection, t.experiments, key, first, {"stage": "active"})
-    elif isinstance(decision, LoopDeleted):
-        await _change(connection, t.experiments, key, {}, {"stage": "deleted", "updated_ms": now})
-
-
 async def _fold_experiment(connection: AsyncConnection, change: ExperimentChange, key: str, now: int) -> None:
     first = {
         "key": key,
@@ -50,20 +37,21 @@ async def _fold_experiment(connection: AsyncConnection, change: ExperimentChange
         "artifact_location": experiment_location(change.id),
         "created_ms": now,
     }
-    await _change(connection, t.experiments, {"id": change.id}, first, {**_given(change), "updated_ms": now})
+    await update_or_insert(connection, t.experiments, {"id": change.id}, first, {**_given(change), "updated_ms": now})
     await _set_texts(connection, t.experiment_tags, {"experiment": change.id}, change.tags, change.deleted_tags)
 
 
 async def _fold_run(connection: AsyncConnection, change: RunChange, now: int) -> None:
     run = {"run": change.id}
     first = {"name": "", "user": "", "status": "RUNNING", "stage": "active", "started_ms": now}
-    await _change(connection, t.runs, {"id": change.id}, first, _given(change))
+    await update_or_insert(connection, t.runs, {"id": change.id}, first, _given(change))
     await _set_texts(connection, t.run_tags, run, change.tags, change.deleted_tags)
     await _set_texts(connection, t.parameters, run, change.parameters)
     await _add_metrics(connection, change.id, change.metrics)
     for data_set in change.inputs:
         key = {**run, "name": data_set.name, "digest": data_set.digest}
-        await put(connection, t.run_inputs, [{**key, "data_set": data_set.model_dump_json()}])
+        context = data_set.tags.get("mlflow.data.context", "")
+        await put(connection, t.run_inputs, [{**key, "context": context, "data_set": data_set.model_dump_json()}])
     links = [{**run, "model": link.model, "direction": link.direction, "step": link.step} for link in change.models]
     await put(connection, t.run_models, links)
 
@@ -81,7 +69,7 @@ async def _fold_model(connection: AsyncConnection, change: LoggedModelChange, no
         "created_ms": now,
     }
     given = {**_given(change), "updated_ms": now}
-    await _change(connection, t.logged_models, {"id": change.id}, first, given)
+    await update_or_insert(connection, t.logged_models, {"id": change.id}, first, given)
     model = {"model": change.id}
     await _set_texts(connection, t.logged_model_tags, model, change.tags, change.deleted_tags)
     await _set_texts(connection, t.logged_model_parameters, model, change.parameters)
@@ -90,7 +78,7 @@ async def _fold_model(connection: AsyncConnection, change: LoggedModelChange, no
 async def _fold_note(connection: AsyncConnection, change: NoteChange, loop: str, now: int) -> None:
     key = {"loop": loop, "number": change.number or 0}
     given: Values = {} if change.description is None else {"description": change.description}
-    await _change(connection, t.notes, key, {"description": ""}, {**given, "updated_ms": now})
+    await update_or_insert(connection, t.notes, key, {"description": ""}, {**given, "updated_ms": now})
     await _set_texts(connection, t.note_tags, key, change.tags, change.deleted_tags)
 
 
@@ -100,7 +88,9 @@ def _given(change: ExperimentChange | RunChange | LoggedModelChange) -> dict[str
     return {name: value for name, value in fields.items() if isinstance(value, str | int)}
 
 
-async def _change(connection: AsyncConnection, table: sql.Table, key: Values, first: Values, given: Values) -> None:
+async def update_or_insert(
+    connection: AsyncConnection, table: sql.Table, key: Values, first: Values, given: Values
+) -> None:
     """Update the row with what is given; a new row also gets what its first change leaves out."""
     at = [table.c[name] == value for name, value in key.items()]
     if given:

@@ -14,7 +14,7 @@ from everloop_registry.domain.tracking import (
     Run,
     experiment_location,
 )
-from everloop_registry.tables import experiments, loops, tracking_keys
+from everloop_registry.tables import experiments, loops, tracking_keys, versions
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.tracking import RunLogged, RunLoggedData
 from everloop_shared.outbox import SqlUnitOfWork
@@ -68,7 +68,15 @@ class SqlTrackingStore:
 
     async def is_loop(self, name: str) -> bool:
         """Whether there is a row."""
-        return await self._unit.connection.scalar(sql.select(loops.c.loop).where(loops.c.loop == name)) is not None
+        return await self._has(loops, loops.c.loop == name)
+
+    async def has_living_loop(self, name: str) -> bool:
+        """Whether there is a row that is not marked."""
+        return await self._has(loops, loops.c.loop == name, loops.c.deleted.is_(False))
+
+    async def has_version(self, loop: str, number: int) -> bool:
+        """Whether there is a row."""
+        return await self._has(versions, versions.c.loop == loop, versions.c.number == number)
 
     async def add_default_experiment(self) -> None:
         """Make the experiment of runs that name none, which exists without an event."""
@@ -78,6 +86,10 @@ class SqlTrackingStore:
             times = {"created_ms": 0, "updated_ms": 0}
             location = {"artifact_location": experiment_location(DEFAULT_EXPERIMENT)}
             await self._unit.connection.execute(sql.insert(experiments), {**row, **times, **location})
+
+    async def _has(self, table: sql.Table, *where: sql.ColumnElement[bool]) -> bool:
+        found = await self._unit.connection.scalar(sql.select(sql.literal(1)).select_from(table).where(*where).limit(1))
+        return found is not None
 
     async def _last(self, key: str) -> int:
         query = sql.select(tracking_keys.c.sequence).where(tracking_keys.c.key == key).with_for_update()

@@ -8,9 +8,12 @@ from hashlib import sha256
 
 from everloop_schemas.envelope import utc_time
 from everloop_schemas.names import is_loop_name
+from everloop_schemas.training import ModelTrainedData
 
 DEFAULT_EXPERIMENT, DEFAULT_NAME = "0", "Default"
 """The experiment of runs that name none; it always exists."""
+TAG_PREFIX = "everloop."
+"""Tags that begin like this are Everloop's own."""
 PROXY = "mlflow-artifacts:"
 """The scheme of artifacts that clients read and write through the registry."""
 
@@ -49,6 +52,12 @@ def model_artifacts(location: str, model: str) -> str:
 def version_artifacts(loop: str, version: str) -> str:
     """Where the artifacts of a model version are."""
     return f"{PROXY}/versions/{loop}/{version}"
+
+
+def version_tags(model: ModelTrainedData) -> dict[str, str]:
+    """What a model version says about itself in tags, which people cannot change."""
+    tags = {"version": model.version, "line": model.line, "offset": str(model.offset), "reason": model.reason}
+    return {f"{TAG_PREFIX}{key}": value for key, value in {**tags, "format": model.manifest.format}.items()}
 
 
 def to_millis(time: datetime) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field
 
 from everloop_registry.api.mlflow.requests import Answer, Commands, Id, MlflowRequest, Name, TextPair, add_query
+from everloop_registry.api.mlflow.views import experiment_view
 from everloop_registry.domain.tracking import Experiment
 from everloop_registry.errors import ExperimentNotFound
 from everloop_registry.handlers.experiments import ExperimentHandlers
@@ -65,16 +65,3 @@ async def _answer(reader: TrackingReader, found: Experiment | None, which: str) 
     if found is None:
         raise ExperimentNotFound(f"No Experiment with {which} exists")
     return {"experiment": experiment_view(found, (await reader.experiment_tags([found.id]))[found.id])}
-
-
-def experiment_view(experiment: Experiment, tags: dict[str, str]) -> dict[str, Any]:
-    """An experiment as MLflow writes it."""
-    return {
-        "experiment_id": experiment.id,
-        "name": experiment.name,
-        "artifact_location": experiment.artifact_location,
-        "lifecycle_stage": experiment.stage,
-        "creation_time": experiment.created_ms,
-        "last_update_time": experiment.updated_ms,
-        "tags": [{"key": key, "value": value} for key, value in tags.items()],
-    }

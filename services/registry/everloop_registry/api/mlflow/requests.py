@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from everloop_registry.domain.pages import Page
 from everloop_schemas.envelope import Event
 from everloop_shared.commands import Actor, Command, CommandEdge, StoredNotPublished
 from everloop_shared.errors import FieldError, InputRejected
@@ -68,6 +69,11 @@ async def read_request(kind: type[Asked], request: Request) -> Asked:
     except ValidationError as e:
         wrong = [FieldError(".".join(map(str, p["loc"])) or "body", p["msg"]) for p in e.errors(include_url=False)]
         raise InputRejected("; ".join(f"{w.field}: {w.error}" for w in wrong[:10]), wrong) from e
+
+
+def page_token(page: Page[Any]) -> Answer:
+    """The token of the next page; it is absent where there is none."""
+    return {} if page.token is None else {"next_page_token": page.token}
 
 
 def add_query(

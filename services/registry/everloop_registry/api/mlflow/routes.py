@@ -10,10 +10,13 @@ from fastapi import APIRouter, Depends
 
 from everloop_registry.api.mlflow.errors import MlflowRoute
 from everloop_registry.api.mlflow.experiments import add_experiments
+from everloop_registry.api.mlflow.models import add_models
 from everloop_registry.api.mlflow.requests import Commands
+from everloop_registry.api.mlflow.versions import add_versions
 from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers.experiments import ExperimentHandlers
-from everloop_registry.ports import TrackingReader
+from everloop_registry.handlers.notes import NoteHandlers
+from everloop_registry.ports import ModelReader, TrackingReader
 from everloop_shared.commands import CommandEdge
 
 PREFIX = "/api/2.0/mlflow"
@@ -25,7 +28,9 @@ class MlflowApi:
     """What the routes need."""
 
     experiments: ExperimentHandlers
+    notes: NoteHandlers
     reader: TrackingReader
+    models: ModelReader
 
 
 def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], bool]) -> APIRouter:
@@ -39,6 +44,8 @@ def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], boo
     routes = APIRouter(route_class=MlflowRoute, dependencies=[Depends(require_recovery)])
     under = APIRouter(prefix=PREFIX, route_class=MlflowRoute)
     add_experiments(under, commands, api.experiments, api.reader)
+    add_models(under, commands, api.notes, api.models)
+    add_versions(under, commands, api.notes, api.models)
     routes.include_router(under)
 
     @routes.get(SERVER_INFO, include_in_schema=False)

@@ -1,5 +1,6 @@
 """Versions have numbers, and there are tables of experiments, runs, logged models and notes."""
 
+import json
 from collections.abc import Iterator
 from hashlib import sha256
 
@@ -12,40 +13,63 @@ branch_labels = None
 depends_on = None
 
 LOOP, KEY, ID = sa.String(63), sa.String(250), sa.String(256)
-REGISTERED = "registry.version_registered.v1"
+REGISTERED, DELETED = "registry.version_registered.v1", "registry.loop_deleted.v1"
 
 
 def upgrade() -> None:
     """Number the versions that there are, and make the tables, with an experiment for each loop."""
-    _number_versions()
     _make_tracking()
+    _number_versions()
     _make_runs()
     _make_models()
     _add_experiments(op.get_bind())
 
 
 def _number_versions() -> None:
-    op.add_column("versions", sa.Column("number", sa.Integer, nullable=False, server_default="0", comment=_NUMBER))
-    op.add_column("versions", sa.Column("time_us", sa.BigInteger, nullable=False, server_default="0", comment=_TIME))
-    connection = op.get_bind()
-    put = sa.text("UPDATE versions SET number = :number, time_us = :time WHERE loop = :loop AND version = :version")
+    number, time = "counts the registrations of this loop, from 1", "when it was registered"
+    past = "whether the loop was deleted since"
+    added = (
+        sa.Column("number", sa.Integer, nullable=False, server_default="0", comment=number),
+        sa.Column("time_us", sa.BigInteger, nullable=False, server_default="0", comment=time),
+        sa.Column("run", ID, nullable=False, server_default=""),
+        sa.Column("past", sa.Boolean, nullable=False, server_default=sa.false(), comment=past),
+    )
+    for column in added:
+        op.add_column("versions", column)
+    _fill_versions(op.get_bind())
+    with op.batch_alter_table("versions") as batch:
+        for column in added:
+            batch.alter_column(column.name, server_default=None)
+    op.create_index("versions_by_number", "versions", ["loop", "number"], unique=True)
+    op.create_index("versions_by_run", "versions", ["run"])
+
+
+def _fill_versions(connection: sa.Connection) -> None:
+    put = sa.text(
+        "UPDATE versions SET number = :number, time_us = :time, run = :run, past = :past"
+        " WHERE loop = :loop AND version = :version"
+    )
     for row in list(_registered(connection)):
         connection.execute(put, row)
-    with op.batch_alter_table("versions") as batch:
-        batch.alter_column("number", server_default=None)
-        batch.alter_column("time_us", server_default=None)
-    op.create_index("versions_by_number", "versions", ["loop", "number"], unique=True)
-
-
-_NUMBER, _TIME = "counts the registrations of this loop, from 1", "when it was registered"
+    tag = sa.text("INSERT INTO note_tags (loop, number, key, value) VALUES (:loop, :number, :key, :value)")
+    for loop, number, stored in connection.execute(sa.text("SELECT loop, number, model FROM versions")).all():
+        model = json.loads(stored)
+        texts = {name: str(model[name]) for name in ("version", "line", "offset", "reason")}
+        texts["format"] = model["manifest"].get("format", "river")
+        for key, value in texts.items():
+            connection.execute(tag, {"loop": loop, "number": number, "key": f"everloop.{key}", "value": value})
 
 
 def _registered(connection: sa.Connection) -> Iterator[dict[str, object]]:
-    query = sa.text("SELECT loop, subject, time_us FROM decisions WHERE type = :type ORDER BY loop, sequence")
+    models = {(r.loop, r.version): json.loads(r.model) for r in connection.execute(sa.text("SELECT * FROM versions"))}
+    query = sa.text("SELECT loop, subject, time_us, sequence FROM decisions WHERE type = :type ORDER BY loop, sequence")
+    ended: dict[str, int] = {r.loop: r.sequence for r in connection.execute(query, {"type": DELETED})}
     counts: dict[str, int] = {}
-    for loop, version, time in connection.execute(query, {"type": REGISTERED}):
+    for loop, version, time, sequence in connection.execute(query, {"type": REGISTERED}):
         counts[loop] = counts.get(loop, 0) + 1
-        yield {"loop": loop, "version": version, "number": counts[loop], "time": time}
+        run = models[loop, version]["run"]
+        past = sequence < ended.get(loop, -1)
+        yield {"loop": loop, "version": version, "number": counts[loop], "time": time, "run": run, "past": past}
 
 
 def _make_tracking() -> None:
@@ -126,6 +150,7 @@ def _make_runs() -> None:
         sa.Column("run", ID, primary_key=True),
         sa.Column("name", sa.String(500), primary_key=True),
         sa.Column("digest", sa.String(64), primary_key=True),
+        sa.Column("context", sa.String(500), nullable=False, comment="what it was used for"),
         sa.Column("data_set", sa.Text, nullable=False, comment="DataSetInput as JSON"),
     )
     op.create_table(
@@ -189,6 +214,7 @@ def downgrade() -> None:
     made = ("tracking_keys", "tracking_positions", "experiments", "notes", "note_tags", "runs", "metrics")
     for name in (*made, "latest_metrics", "run_inputs", "run_models", "logged_models", *TEXTS):
         op.drop_table(name)
-    op.drop_index("versions_by_number", "versions")
-    for column in ("time_us", "number"):
+    for index in ("versions_by_number", "versions_by_run"):
+        op.drop_index(index, "versions")
+    for column in ("past", "run", "time_us", "number"):
         op.drop_column("versions", column)

@@ -1,0 +1,86 @@
+"""Loops and their versions as MLflow's clients know them: registered models, and model versions with numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as default
+
+from everloop_registry.domain.filters import Condition, Field, Searchable, parse_filter
+from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.tracking import version_artifacts
+from everloop_schemas.training import ModelTrainedData
+
+CHAMPION, CHALLENGER, CANDIDATE = "champion", "challenger", "candidate"
+"""The aliases; the candidate of a rollout has two."""
+MODELS = Searchable(
+    frozenset(("attribute", "tag")),
+    texts={"name": "name"},
+    numbers={
+        "creation_timestamp": "created",
+        "last_updated_timestamp": "updated",
+        "timestamp": "updated",
+    },
+)
+VERSIONS = Searchable(
+    frozenset(("attribute", "tag")),
+    texts={"name": "name", "run_id": "run", "source_path": "source", "source": "source", "status": "status"},
+    numbers={
+        "version_number": "number",
+        "version": "number",
+        "creation_timestamp": "created",
+        "last_updated_timestamp": "updated",
+    },
+)
+"""What clients may search by."""
+
+
+NO_PROMPT = Condition(Field("tag", "mlflow.prompt.is_prompt"), "!=", "true")
+"""MLflow's client leaves prompts out by this condition, which holds for what has no such tag as well."""
+
+
+def parse_model_filter(text: str | None, over: Searchable) -> list[Condition]:
+    """As `parse_filter`, for registered models and their versions, of which none is a prompt."""
+    return [condition for condition in parse_filter(text, over) if condition != NO_PROMPT]
+
+
+def live_versions(loop: Loop) -> dict[str, str]:
+    """The names of the versions that have an alias; version 0 is no model and has none."""
+    named = {CHAMPION: loop.champion.version}
+    if loop.candidate is not None:
+        named |= {CHALLENGER: loop.candidate.version, CANDIDATE: loop.candidate.version}
+    return {alias: version for alias, version in named.items() if version != "0"}
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version by its number; `past` where the loop was deleted since, `kept` while its artifact is."""
+
+    loop: str
+    number: int
+    model: ModelTrainedData
+    created_ms: int
+    updated_ms: int
+    past: bool
+    kept: bool
+    description: str = ""
+    tags: Mapping[str, str] = default(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where its artifacts are."""
+        return version_artifacts(self.loop, self.model.version)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A loop as a registered model, with its latest version, and the numbers of those that have an alias."""
+
+    name: str
+    created_ms: int
+    updated_ms: int
+    latest: ModelVersion | None
+    aliases: Mapping[str, int]
+    description: str = ""
+    tags: Mapping[str, str] = default(default_factory=dict)
