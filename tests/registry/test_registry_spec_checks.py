@@ -53,6 +53,24 @@ async def test_errors_of_features_and_models_are_reported_together(checks: Child
     assert [e.field for e in wrong] == ["features.0.expr", "models.0.preset"]
 
 
+async def test_a_batch_line_is_checked_without_its_library() -> None:
+    models = [
+        {"preset": "logistic"},
+        {"estimator": "sklearn.ensemble.HistGradientBoostingClassifier", "window": "20000 outcomes", "max_iter": 200},
+        {"estimator": "sklearn.ensemble.RandomForestClassifier", "n_estimators": 1_000_000},
+        {"estimator": "xgboost.XGBClassifier"},
+        {"trainer": "pytorch", "layers": 3},
+    ]
+
+    async with ChildProcessSpecChecks("sklearn") as checks:
+        wrong = await checks.check(market_spec(models=models))
+
+    assert [(e.field, e.error.partition(":")[0]) for e in wrong] == [
+        ("models.2.n_estimators", "must be a whole number from 1 to 2,000"),
+        ("models.3.estimator", "xgboost.XGBClassifier is not allowed here by EVERLOOP_TRAINING_ALLOW"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("feature", "says"),
     [

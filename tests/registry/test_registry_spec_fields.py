@@ -15,9 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKS_ONLY = ("domain/rules.py", "domain/spec_file.py")
 """Modules of the registry that validate a spec and do not act on it."""
 READ_BY_THE_SCHEMA = {
-    SpecField("ModelSpec", "trainer"): "a model with it is refused at apply until its format exists",
-    SpecField("ModelSpec", "window"): "a model with it is refused at apply until its format exists",
-    SpecField("ModelSpec", "every"): "a model with it is refused at apply until its format exists",
     SpecField("LoopSpec", "api_version"): "its one value names the format; the class refuses every other",
 }
 

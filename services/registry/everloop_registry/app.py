@@ -52,7 +52,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
     artifacts = ChildProcessArtifactChecks(store, child, settings.light_check_bytes)
-    specs = ChildProcessSpecChecks()
+    specs = ChildProcessSpecChecks(settings.training_allow)
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
     engine = connect("registry")
     consumer = engine.consumer(routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from everloop_models.batch.allowed import BatchSettings
 from everloop_shared.database import sqlite_url
-from everloop_shared.settings import StoreSettings
 
 
-class RegistrySettings(StoreSettings):
+class RegistrySettings(BatchSettings):
     """The registry's settings; each is read from `EVERLOOP_REGISTRY_<NAME>`."""
 
     database_url: str = Field(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
 from everloop_models import ModelSpecInvalid
+from everloop_models.batch.allowed import AllowedEstimators
+from everloop_models.batch.estimators import check_trained
 from everloop_models.first_load import PRELOADED_MODULES
 from everloop_models.trial import check_models
 from everloop_registry.domain.samples import sample_value
@@ -28,9 +31,13 @@ MAX_NAMED_FEATURES = 3
 
 
 class ChildProcessSpecChecks:
-    """Builds the features and every model of a spec once, in a child with limits on memory and time."""
+    """Builds the features and every online model of a spec once, in a child with limits on memory and time.
 
-    def __init__(self) -> None:
+    `allow` is the setting of the estimators that batch lines may name.
+    """
+
+    def __init__(self, allow: str = "") -> None:
+        self._allow = allow
         self._child = Limited(
             preload=PRELOADED_MODULES,
             memory_bytes=MEMORY_BYTES,
@@ -50,7 +57,7 @@ class ChildProcessSpecChecks:
         """Everything that is wrong; raises Overloaded where too many specs wait already."""
         wire = await asyncio.to_thread(spec.model_dump_json, exclude_none=True, by_alias=True)
         try:
-            return [FieldError(*pair) for pair in await self._child.run(find_errors, wire)]
+            return [FieldError(*pair) for pair in await self._child.run(find_errors, wire, self._allow)]
         except LimitExceeded as e:
             reason = f"cannot be built and tried: {e.detail}; fewer features, fewer models, or simpler ones"
             return [FieldError("models", reason)]
@@ -59,7 +66,7 @@ class ChildProcessSpecChecks:
             return [FieldError("models", "cannot be built and tried; the registry's log says why")]
 
 
-def find_errors(wire: str) -> list[tuple[str, str]]:
+def find_errors(wire: str, allow: str = "") -> list[tuple[str, str]]:
     """The errors that the feature and model packages find in a spec in JSON, as pairs of field and error."""
     spec = LoopSpec.model_validate_json(wire)
     wrong: list[FieldError] = []
@@ -74,7 +81,17 @@ def find_errors(wire: str) -> list[tuple[str, str]]:
         check_models(spec, vectors)
     except ModelSpecInvalid as e:
         wrong += e.errors
+    wrong += _trained_model_errors(spec, AllowedEstimators.of(allow))
     return [(e.field, e.error) for e in map(FieldError.shortened, wrong)]
+
+
+def _trained_model_errors(spec: LoopSpec, allowed: AllowedEstimators) -> Iterator[FieldError]:
+    for i, model in enumerate(spec.models):
+        try:
+            if model.kind != "online":
+                check_trained(model, spec, allowed, f"models.{i}")
+        except ModelSpecInvalid as e:
+            yield from e.errors
 
 
 def _budget_errors(plan: FeaturePlan) -> list[FieldError]:
