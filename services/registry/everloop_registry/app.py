@@ -5,16 +5,25 @@ from __future__ import annotations
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
+from everloop_registry.adapters.artifact_files import StoredArtifactFiles
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
+from everloop_registry.adapters.logged_model_reader import SqlLoggedModelReader
 from everloop_registry.adapters.loop_reader import SqlLoopReader
+from everloop_registry.adapters.mirror import Mirror
+from everloop_registry.adapters.mirror_server import MlflowServer
+from everloop_registry.adapters.mirror_state import MirrorState
+from everloop_registry.adapters.mirror_writer import MirrorWriter
 from everloop_registry.adapters.model_reader import SqlModelReader
 from everloop_registry.adapters.recovery import TopicRecovery
+from everloop_registry.adapters.run_files import RunFiles
 from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
 from everloop_registry.adapters.tracking_reader import SqlTrackingReader
-from everloop_registry.api.mlflow import MlflowApi, mlflow_router
+from everloop_registry.adapters.version_reader import SqlVersionReader
+from everloop_registry.api.mlflow import ARTIFACT, MlflowApi, mlflow_router
 from everloop_registry.api.routes import router
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
 from everloop_registry.handlers.experiments import ExperimentHandlers
+from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
@@ -26,11 +35,12 @@ from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.conventions import Conventions
+from everloop_shared.http.uploads import UploadFolder
 from everloop_shared.limited import Limited
-from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
 
-MLFLOW = Conventions("/api", "message")
+MLFLOW = Conventions("/api", "message", frozenset({None}))  # its client sends DELETE without a content type
 
 
 def routes(handlers: EventHandlers) -> list[Route]:
@@ -60,18 +70,40 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     recovery = TopicRecovery(unit, connect, settings.partitions)
     edge = CommandEdge(in_transaction(unit, engine))
     endpoint = router(commands, SqlLoopReader(database), edge, settings.max_spec_bytes, lambda: recovery.done)
+    files = StoredArtifactFiles(
+        SqlVersionReader(database), RunFiles(settings.artifact_url), store, settings.file_limits
+    )
     mlflow = MlflowApi(
-        ExperimentHandlers(unit.tracking, clock),
-        NoteHandlers(unit.tracking, clock),
-        SqlTrackingReader(database),
-        SqlModelReader(database),
+        experiments=ExperimentHandlers(unit.tracking, clock),
+        notes=NoteHandlers(unit.tracking, clock),
+        reader=SqlTrackingReader(database),
+        models=SqlModelReader(database),
+        files=files,
+        uploads=UploadFolder(settings.folder("registry") / "uploads", settings),
+        max_file_bytes=settings.max_artifact_bytes,
+        logged_models=LoggedModelHandlers(unit.tracking, clock),
+        logged_model_reader=SqlLoggedModelReader(database),
     )
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
+    server = MlflowServer(settings.mlflow_mirror, settings.mirror_token) if settings.mlflow_mirror else None
+    mirror = _mirror(server, settings, database, unit, engine, files) if server else None
     return Service(
         name="registry",
         settings=settings,
-        endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW)],
+        endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT])],
         consumers=[consumer],
-        resources=[specs, child, database, recovery],
-        background=[lambda: unit.relay_loop(engine)],
+        resources=[specs, child, database, recovery, *([server] if server else [])],
+        background=[lambda: unit.relay_loop(engine), *([mirror.run] if mirror else [])],
     )
+
+
+def _mirror(
+    server: MlflowServer,
+    settings: RegistrySettings,
+    database: Database,
+    unit: RegistryUnitOfWork,
+    reader: LogReader,
+    files: StoredArtifactFiles,
+) -> Mirror:
+    state = MirrorState(database, unit, server.url)
+    return Mirror(reader, MirrorWriter(server, state, SqlVersionReader(database), files), state, settings.partitions)

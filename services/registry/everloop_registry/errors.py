@@ -139,3 +139,34 @@ class ModelExists(InputRejected):
 
     kind = ErrorKind.ALREADY_EXISTS
     title = "Registered model exists"
+
+
+class ArtifactPathRefused(InputRejected):
+    """A path leads out of the files of runs, logged models and versions, or to nothing that can be written."""
+
+    kind = ErrorKind.MALFORMED
+    title = "Artifact path refused"
+
+
+class ArtifactNotFound(NotFound):
+    """There is no such file, run, logged model or version."""
+
+    title = "Artifact not found"
+
+
+class TooManyFiles(TooManyLogged):
+    """A run or a logged model has as many files, or bytes, as it may have."""
+
+    title = "Too many files"
+
+
+class LoggedModelRefused(InputRejected):
+    """A logged model may not challenge: the reason names the way in."""
+
+    title = "Model refused"
+
+
+class LoggedModelNotFound(NotFound):
+    """There is no logged model of this id."""
+
+    title = "Logged model not found"

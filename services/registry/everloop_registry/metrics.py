@@ -18,3 +18,9 @@ CHECK_SECONDS = Histogram(
     "Time of the contract checks of one version.",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30),
 )
+MIRROR_LAG = Gauge(
+    "everloop_registry_mirror_lag_records", "Records that are not on the MLflow server of EVERLOOP_MLFLOW_MIRROR yet."
+)
+MIRROR_REFUSED = Counter(
+    "everloop_registry_mirror_refused_total", "Events that the MLflow server of EVERLOOP_MLFLOW_MIRROR refused."
+)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import IO, Protocol
 
+from everloop_registry.domain.artifact_paths import FileEntry, OpenFile
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.filters import Condition, Order
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
-from everloop_registry.domain.tracking import Experiment, Run
+from everloop_registry.domain.tracking import Experiment, LoggedModel, LoggedModelDetails, Run
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided
@@ -62,6 +63,12 @@ class TrackingStore(Protocol):
 
     async def run(self, run: str) -> Run | None:
         """The run of this id."""
+
+    async def logged_model(self, model: str) -> LoggedModel | None:
+        """The logged model of this id, unless it is deleted."""
+
+    async def count_logged_models(self, experiment: str) -> int:
+        """How many logged models an experiment ever had."""
 
     async def count_experiments(self) -> int:
         """How many experiments there are."""
@@ -140,3 +147,41 @@ class ModelReader(Protocol):
         self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
     ) -> Page[ModelVersion]:
         """The versions of the loops' present lifetimes that match, latest first unless ordered otherwise."""
+
+
+class ArtifactFiles(Protocol):
+    """The files of runs, logged models and versions, by their paths below `mlflow-artifacts:/`.
+
+    Raises ArtifactPathRefused for a path that leads anywhere else, and Unavailable while the store is away.
+    """
+
+    async def entries(self, path: str) -> list[FileEntry]:
+        """What a folder holds; nothing where it does not exist, or is a file."""
+
+    async def open(self, path: str) -> OpenFile:
+        """A file, to be read; raises ArtifactNotFound."""
+
+    async def check_writable(self, path: str) -> None:
+        """Raise as `write` does, before there is anything to write."""
+
+    async def write(self, path: str, file: IO[bytes], size: int) -> None:
+        """Write a file of a run or of a logged model whole, or not at all.
+
+        Raises ArtifactNotFound for an owner that does not exist, and TooManyFiles.
+        """
+
+    async def delete(self, path: str) -> None:
+        """Delete a file or a folder of a run or of a logged model; idempotent."""
+
+
+class LoggedModelReader(Protocol):
+    """Reads committed logged models, outside any unit of work, for queries."""
+
+    async def details(self, models: Sequence[LoggedModel]) -> list[LoggedModelDetails]:
+        """What was logged about each."""
+
+    async def logged_model(self, model: str) -> LoggedModel | None:
+        """The logged model of this id, unless it is deleted."""
+
+    async def logged_models(self, experiments: Sequence[str]) -> list[LoggedModel]:
+        """The logged models of experiments, newest first."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, SecretStr
 
 from everloop_models.batch.allowed import BatchSettings
+from everloop_registry.domain.artifact_paths import FileLimits
 from everloop_shared.database import sqlite_url
+from everloop_shared.errors import Misconfigured
 
 
 class RegistrySettings(BatchSettings):
@@ -22,9 +26,36 @@ class RegistrySettings(BatchSettings):
     light_check_bytes: int = Field(
         2_000_000, ge=0, description="a refresh above this is not loaded again, only its size and sha256 are checked"
     )
+    max_run_files: int = Field(1_000, ge=1, description="files that a run, or a logged model, may have")
+    max_run_bytes: int = Field(2_000_000_000, ge=1_000, description="bytes of all files of a run, or a logged model")
+    mlflow_mirror: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@?#]+)?$",
+        description="http(s)://... of an MLflow server that versions, aliases and runs are copied to; empty: none",
+    )
+    mlflow_mirror_token: SecretStr = Field(
+        SecretStr(""), description="what the server of the mirror asks for: a token, or USER:PASSWORD"
+    )
+    mlflow_mirror_token_file: Path | None = Field(None, description="file that holds it, in place of the setting")
     settle_s: float = Field(
         0.1, ge=0, le=10, description="pause after a transaction that comes right after another, in seconds"
     )
+
+    @property
+    def file_limits(self) -> FileLimits:
+        """What a run, or a logged model, may have."""
+        return FileLimits(self.max_run_files, self.max_run_bytes)
+
+    @property
+    def mirror_token(self) -> str:
+        """The credentials of the mirror; raises Misconfigured where their file cannot be read."""
+        if self.mlflow_mirror_token_file is None:
+            return self.mlflow_mirror_token.get_secret_value()
+        try:
+            return self.mlflow_mirror_token_file.read_text().strip()
+        except OSError as e:
+            variable = "EVERLOOP_REGISTRY_MLFLOW_MIRROR_TOKEN_FILE"
+            raise Misconfigured(f"{variable}: {self.mlflow_mirror_token_file} cannot be read ({e.strerror})") from e
 
     @property
     def database(self) -> str:

@@ -183,6 +183,23 @@ logged_model_tags = _texts("logged_model_tags", "model")
 logged_model_parameters = _texts("logged_model_parameters", "model")
 note_tags = _texts("note_tags", "loop", sql.Column("number", sql.Integer, primary_key=True), of=LOOP)
 
+mirror_positions = sql.Table(
+    "mirror_positions",
+    metadata,
+    sql.Column("server", sql.String(500), primary_key=True, comment="the URL of the MLflow server"),
+    sql.Column("topic", sql.String(249), primary_key=True),
+    sql.Column("partition", sql.Integer, primary_key=True),
+    sql.Column("next_offset", sql.BigInteger, nullable=False, comment="all before it is on the server"),
+)
+mirrored = sql.Table(
+    "mirrored",
+    metadata,
+    sql.Column("server", sql.String(500), primary_key=True),
+    sql.Column("kind", sql.String(20), primary_key=True),
+    sql.Column("key", TEXT_ID, primary_key=True),
+    sql.Column("named", sql.String(1_000), nullable=False, comment="what it is called on the server"),
+)
+
 TRACKING = (
     tracking_keys,
     tracking_positions,

@@ -8,6 +8,7 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry.adapters.tracking_fold import put, update_or_insert
+from everloop_registry.domain.mlflow_model import run_of
 from everloop_registry.domain.tracking import experiment_id, experiment_location, to_millis, version_tags
 from everloop_registry.tables import experiments, note_tags, to_micros, versions
 from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
@@ -35,7 +36,7 @@ async def _add_version(connection: AsyncConnection, decision: VersionRegistered)
         "model": model.model_dump_json(),
         "number": number,
         "time_us": to_micros(decision.time),
-        "run": model.run,
+        "run": run_of(model),
         "past": False,
     }
     await connection.execute(sql.insert(versions), row)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from everloop_registry.domain.tracking import Experiment, Run, experiment_id
-from everloop_registry.tables import experiments, runs
+from everloop_registry.domain.tracking import Experiment, LoggedModel, Run, experiment_id
+from everloop_registry.tables import experiments, logged_models, runs
 
 
 async def find_experiment(connection: AsyncConnection, experiment: str) -> Experiment | None:
@@ -27,6 +27,13 @@ async def find_run(connection: AsyncConnection, run: str) -> Run | None:
     """The run of this id."""
     row = (await connection.execute(sql.select(runs).where(runs.c.id == run))).first()
     return Run(**row._mapping) if row else None
+
+
+async def find_logged_model(connection: AsyncConnection, model: str) -> LoggedModel | None:
+    """The logged model of this id, unless it is deleted."""
+    is_it = (logged_models.c.id == model, logged_models.c.stage != "deleted")
+    row = (await connection.execute(sql.select(logged_models).where(*is_it))).first()
+    return LoggedModel(**row._mapping) if row else None
 
 
 async def find_texts(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import sqlalchemy as sql
 
 from everloop_registry.adapters.tracking_fold import fold, put
-from everloop_registry.adapters.tracking_rows import find_experiment, find_experiment_named, find_run
+from everloop_registry.adapters.tracking_rows import find_experiment, find_experiment_named, find_logged_model, find_run
 from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.tracking import (
     DEFAULT_EXPERIMENT,
     DEFAULT_NAME,
     Experiment,
+    LoggedModel,
     Run,
     experiment_location,
 )
-from everloop_registry.tables import experiments, loops, tracking_keys, versions
+from everloop_registry.tables import experiments, logged_models, loops, tracking_keys, versions
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.tracking import RunLogged, RunLoggedData
 from everloop_shared.outbox import SqlUnitOfWork
@@ -61,6 +62,15 @@ class SqlTrackingStore:
     async def run(self, run: str) -> Run | None:
         """The run of this id."""
         return await find_run(self._unit.connection, run)
+
+    async def logged_model(self, model: str) -> LoggedModel | None:
+        """The logged model of this id."""
+        return await find_logged_model(self._unit.connection, model)
+
+    async def count_logged_models(self, experiment: str) -> int:
+        """Count rows."""
+        count = sql.select(sql.func.count()).where(logged_models.c.experiment == experiment)
+        return int(await self._unit.connection.scalar(count) or 0)
 
     async def count_experiments(self) -> int:
         """Count rows."""

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from everloop_schemas.envelope import utc_time
 from everloop_schemas.names import is_loop_name
+from everloop_schemas.tracking import Metric
 from everloop_schemas.training import ModelTrainedData
 
 DEFAULT_EXPERIMENT, DEFAULT_NAME = "0", "Default"
@@ -93,10 +94,38 @@ class Run:
 
 
 @dataclass(frozen=True)
+class LoggedModel:
+    """A model that somebody logged, without what was logged about it; `run` is the one that made it."""
+
+    id: str
+    experiment: str
+    name: str
+    run: str | None
+    kind: str
+    status: str
+    message: str
+    stage: str
+    artifact_location: str
+    created_ms: int
+    updated_ms: int
+
+
+@dataclass(frozen=True)
+class LoggedModelDetails:
+    """A logged model with what was logged about it."""
+
+    model: LoggedModel
+    parameters: dict[str, str]
+    tags: dict[str, str]
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True)
 class TrackingLimits:
-    """How much may be logged: numbers of experiments, runs of each, and values of each run."""
+    """How much may be logged: numbers of experiments, runs and logged models of each, and values of each run."""
 
     experiments: int = 1_000
     runs: int = 100_000
+    models: int = 100_000
     metrics: int = 1_000_000
     parameters: int = 2_000

@@ -64,6 +64,8 @@ async def read_request(kind: type[Asked], request: Request) -> Asked:
     else:
         body = await read_body(request, MAX_REQUEST_BYTES)
         asked = parse_json(body) if body else {}
+    if isinstance(asked, dict):
+        asked |= request.path_params
     try:
         return kind.model_validate(asked)
     except ValidationError as e:

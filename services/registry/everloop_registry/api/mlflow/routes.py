@@ -8,16 +8,20 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from everloop_registry.api.mlflow.artifacts import add_artifacts
 from everloop_registry.api.mlflow.errors import MlflowRoute
 from everloop_registry.api.mlflow.experiments import add_experiments
+from everloop_registry.api.mlflow.logged_models import add_logged_models
 from everloop_registry.api.mlflow.models import add_models
 from everloop_registry.api.mlflow.requests import Commands
 from everloop_registry.api.mlflow.versions import add_versions
 from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers.experiments import ExperimentHandlers
+from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
-from everloop_registry.ports import ModelReader, TrackingReader
+from everloop_registry.ports import ArtifactFiles, LoggedModelReader, ModelReader, TrackingReader
 from everloop_shared.commands import CommandEdge
+from everloop_shared.http.uploads import UploadFolder
 
 PREFIX = "/api/2.0/mlflow"
 SERVER_INFO = "/api/3.0/mlflow/server-info"
@@ -31,6 +35,11 @@ class MlflowApi:
     notes: NoteHandlers
     reader: TrackingReader
     models: ModelReader
+    files: ArtifactFiles
+    uploads: UploadFolder
+    max_file_bytes: int
+    logged_models: LoggedModelHandlers
+    logged_model_reader: LoggedModelReader
 
 
 def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], bool]) -> APIRouter:
@@ -46,7 +55,9 @@ def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], boo
     add_experiments(under, commands, api.experiments, api.reader)
     add_models(under, commands, api.notes, api.models)
     add_versions(under, commands, api.notes, api.models)
+    add_logged_models(under, commands, api.logged_models, api.logged_model_reader, api.files)
     routes.include_router(under)
+    add_artifacts(routes, api.files, api.uploads, api.max_file_bytes)
 
     @routes.get(SERVER_INFO, include_in_schema=False)
     async def get_server_info() -> dict[str, Any]:

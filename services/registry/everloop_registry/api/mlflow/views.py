@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from everloop_registry.domain.mlflow_model import run_of
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
 from everloop_registry.domain.tracking import Experiment
 
@@ -49,7 +50,7 @@ def version_view(version: ModelVersion) -> View:
         "current_stage": "None",
         "description": version.description,
         "source": version.source,
-        "run_id": model.run,
+        "run_id": run_of(model),
         "status": "READY",
         "status_message": "" if version.kept else "its artifact is not kept any more",
         "tags": pairs(version.tags),

@@ -1,0 +1,246 @@
+"""Logged models, as MLflow's clients log, search and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from everloop_registry.api.mlflow.artifacts import entry_view
+from everloop_registry.api.mlflow.requests import (
+    Answer,
+    Commands,
+    Filter,
+    Id,
+    Key,
+    MlflowRequest,
+    Name,
+    TextPair,
+    Token,
+    add_query,
+)
+from everloop_registry.domain.model_search import OrderField, read_page, search_models
+from everloop_registry.domain.tracking import LoggedModelDetails
+from everloop_registry.errors import LoggedModelNotFound
+from everloop_registry.handlers.logged_models import LoggedModelHandlers
+from everloop_registry.ports import ArtifactFiles, LoggedModelReader
+from everloop_schemas.envelope import Event
+from everloop_schemas.tracking import LoggedModelChange, ModelLink
+from everloop_shared.commands import Actor
+
+PROXY = "mlflow-artifacts:/"
+PREFIX = "/logged-models"
+Asked = TypeVar("Asked", bound="ByModel")
+
+
+class CreateModel(MlflowRequest):
+    """A new logged model."""
+
+    experiment_id: Id
+    name: Name | None = None
+    model_type: str | None = Field(None, max_length=500)
+    source_run_id: Id | None = None
+    params: tuple[TextPair, ...] = Field((), max_length=1_000)
+    tags: tuple[TextPair, ...] = Field((), max_length=100)
+
+
+class ByModel(MlflowRequest):
+    """A logged model by its id."""
+
+    model_id: Id
+
+
+class Finalize(ByModel):
+    """Its files are there, or will not come."""
+
+    status: Literal["LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"]
+
+
+class SetTags(ByModel):
+    """New tags."""
+
+    tags: tuple[TextPair, ...] = Field((), max_length=100)
+
+
+class DeleteTag(ByModel):
+    """A tag that goes."""
+
+    tag_key: Key
+
+
+class LogParameters(ByModel):
+    """More parameters."""
+
+    params: tuple[TextPair, ...] = Field((), max_length=1_000)
+
+
+class ListFiles(ByModel):
+    """A folder of its files."""
+
+    artifact_directory_path: str = Field("", max_length=1_000)
+
+
+class ModelOutput(MlflowRequest):
+    """A model that a run made."""
+
+    model_id: Id
+    step: int = 0
+
+
+class LogOutputs(MlflowRequest):
+    """The models that a run made."""
+
+    run_id: Id
+    models: tuple[ModelOutput, ...] = Field((), max_length=1_000)
+
+
+class OrderBy(MlflowRequest):
+    """What an answer is sorted by."""
+
+    field_name: str = Field(max_length=600)
+    ascending: bool = True
+
+
+class Search(MlflowRequest):
+    """Which logged models to find."""
+
+    experiment_ids: tuple[Id, ...] = Field((), max_length=1_000)
+    filter: Filter = ""
+    max_results: int = Field(100, ge=1, le=1_000)
+    order_by: tuple[OrderBy, ...] = Field((), max_length=20)
+    page_token: Token = ""
+
+
+def add_logged_models(
+    routes: APIRouter,
+    commands: Commands,
+    handlers: LoggedModelHandlers,
+    reader: LoggedModelReader,
+    files: ArtifactFiles,
+) -> None:
+    """Add the routes of logged models."""
+    _add_creation(routes, commands, handlers, reader)
+    _add_changes(routes, commands, handlers, reader)
+    _add_queries(routes, reader, files)
+
+
+def _add_creation(
+    routes: APIRouter, commands: Commands, handlers: LoggedModelHandlers, reader: LoggedModelReader
+) -> None:
+    async def create(asked: CreateModel, actor: Actor) -> Sequence[Event]:
+        new = LoggedModelChange(
+            id="",
+            experiment=asked.experiment_id,
+            name=asked.name,
+            kind=asked.model_type,
+            run=asked.source_run_id,
+            parameters={p.key: p.value for p in asked.params},
+            tags={t.key: t.value for t in asked.tags},
+        )
+        return await handlers.create(new, actor=actor)
+
+    async def created(asked: CreateModel, events: Sequence[Event]) -> Answer:
+        return await _answer(reader, events[0].subject)
+
+    async def link(asked: LogOutputs, actor: Actor) -> Sequence[Event]:
+        links = [ModelLink(model=m.model_id, direction="output", step=m.step) for m in asked.models]
+        return await handlers.link(asked.run_id, links, actor=actor)
+
+    commands.add(routes, PREFIX, CreateModel, create, created)
+    commands.add(routes, "/runs/outputs", LogOutputs, link)
+
+
+def _add_changes(
+    routes: APIRouter, commands: Commands, handlers: LoggedModelHandlers, reader: LoggedModelReader
+) -> None:
+    async def finalize(asked: Finalize, actor: Actor) -> Sequence[Event]:
+        return await handlers.set_status(asked.model_id, asked.status, actor=actor)
+
+    async def set_tags(asked: SetTags, actor: Actor) -> Sequence[Event]:
+        return await handlers.set_tags(asked.model_id, {t.key: t.value for t in asked.tags}, actor=actor)
+
+    async def delete_tag(asked: DeleteTag, actor: Actor) -> Sequence[Event]:
+        return await handlers.delete_tag(asked.model_id, asked.tag_key, actor=actor)
+
+    async def log_parameters(asked: LogParameters, actor: Actor) -> Sequence[Event]:
+        return await handlers.add_parameters(asked.model_id, {p.key: p.value for p in asked.params}, actor=actor)
+
+    async def delete(asked: ByModel, actor: Actor) -> Sequence[Event]:
+        return await handlers.delete(asked.model_id, actor=actor)
+
+    async def changed(asked: ByModel, events: Sequence[Event]) -> Answer:
+        return await _answer(reader, asked.model_id)
+
+    one = PREFIX + "/{model_id}"
+    commands.add(routes, one, Finalize, finalize, changed, "PATCH")
+    commands.add(routes, one, ByModel, delete, None, "DELETE")
+    commands.add(routes, f"{one}/tags", SetTags, set_tags, changed, "PATCH")
+    commands.add(routes, one + "/tags/{tag_key}", DeleteTag, delete_tag, None, "DELETE")
+    commands.add(routes, f"{one}/params", LogParameters, log_parameters)
+
+
+def _add_queries(routes: APIRouter, reader: LoggedModelReader, files: ArtifactFiles) -> None:
+    async def search(asked: Search) -> Answer:
+        known = await reader.details(await reader.logged_models(asked.experiment_ids))
+        order = [OrderField(o.field_name, o.ascending) for o in asked.order_by]
+        found = search_models(known, asked.filter, order)
+        page, token = read_page(found, asked.page_token, asked.max_results)
+        return {"models": [model_view(m) for m in page], **({"next_page_token": token} if token else {})}
+
+    async def get(asked: ByModel) -> Answer:
+        return await _answer(reader, asked.model_id)
+
+    async def list_files(asked: ListFiles) -> Answer:
+        model = await reader.logged_model(asked.model_id)
+        if model is None:
+            raise LoggedModelNotFound(f"Logged model with ID {asked.model_id!r} not found.")
+        folder = asked.artifact_directory_path.strip("/")
+        path = f"{model.artifact_location.removeprefix(PROXY)}/{folder}".rstrip("/")
+        found = await files.entries(path) if model.artifact_location.startswith(PROXY) else []
+        views = [{**entry_view(e), "path": f"{folder}/{e.path}".lstrip("/")} for e in found]
+        return {"root_uri": model.artifact_location, "files": views}
+
+    add_query(routes, f"{PREFIX}/search", Search, search, ["POST"])
+    add_query(routes, PREFIX + "/{model_id}", ByModel, get)
+    add_query(routes, PREFIX + "/{model_id}/artifacts/directories", ListFiles, list_files)
+
+
+async def _answer(reader: LoggedModelReader, model_id: str) -> Answer:
+    model = await reader.logged_model(model_id)
+    if model is None:
+        raise LoggedModelNotFound(f"Logged model with ID {model_id!r} not found.")
+    [found] = await reader.details([model])
+    return {"model": model_view(found)}
+
+
+def model_view(found: LoggedModelDetails) -> dict[str, Any]:
+    """A logged model as MLflow writes it."""
+    model = found.model
+    info = {
+        "model_id": model.id,
+        "experiment_id": model.experiment,
+        "name": model.name,
+        "creation_timestamp_ms": model.created_ms,
+        "last_updated_timestamp_ms": model.updated_ms,
+        "artifact_uri": model.artifact_location,
+        "status": model.status,
+        "status_message": model.message,
+        "model_type": model.kind,
+        "tags": [{"key": key, "value": value} for key, value in found.tags.items()],
+        **({"source_run_id": model.run} if model.run else {}),
+    }
+    metrics = [
+        {
+            "key": m.key,
+            "value": "NaN" if m.nan else m.value,
+            "timestamp": m.time_ms,
+            "step": m.step,
+            "model_id": model.id,
+            **({"dataset_name": m.data_set, "dataset_digest": m.digest} if m.data_set else {}),
+        }
+        for m in found.metrics
+    ]
+    params = [{"key": key, "value": value} for key, value in found.parameters.items()]
+    return {"info": info, "data": {"params": params, "metrics": metrics}}
