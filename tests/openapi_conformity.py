@@ -50,7 +50,7 @@ class ConformingApp:
         content = operation["responses"][status].get("content", {})
         kind = headers.get(b"content-type", b"").decode().partition(";")[0]
         assert kind in content, f"{subject} {kind!r} is not among {list(content)}"
-        if kind.endswith("json") and b"content-encoding" not in headers:
+        if kind.endswith(("/json", "+json")) and b"content-encoding" not in headers:
             body = json.loads(b"".join(m.get("body", b"") for m in sent[1:]))
             errors = self._validator(content[kind]["schema"]).iter_errors(body)
             assert not (wrong := [error.message[:500] for error in errors]), f"{subject} {wrong}"

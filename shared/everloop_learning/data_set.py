@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple, Self
 
+import msgspec
+
 from everloop_schemas.envelope import Fields, Scalar
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -43,7 +45,7 @@ class Row(NamedTuple):
     @classmethod
     def decode(cls, line: bytes | str) -> Self:
         """The row in one line; raises ValueError or KeyError where there is none."""
-        row = json.loads(line)
+        row = msgspec.json.decode(line)
         time = datetime.fromisoformat(row["time"])
         return cls(row["offset"], time, row["prediction_id"], row["features"], row["label"])
 

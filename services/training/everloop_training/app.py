@@ -14,6 +14,8 @@ from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 from everloop_training.adapters.artifact_collector import ArtifactCollector
+from everloop_training.adapters.data_set_files import DataSetFiles
+from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
 from everloop_training.api import router
@@ -33,6 +35,8 @@ def build(
     handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=RunQuota(settings.max_runs_per_hour))
     collector = ArtifactCollector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
 
+    files = DataSetFiles(settings, loops, DataSets(loops, engine))
+
     async def start_at(topic: str, partition: int) -> int | None:
         opened = await supervisor.open(partition)
         return opened.next_offset if topic == OutcomeObserved.topic.name else opened.next_alert
@@ -47,7 +51,9 @@ def build(
     return Service(
         name="training",
         settings=settings,
-        endpoints=[HttpEndpoint("training", settings, router(handlers, CommandEdge(publishing(engine.publish))))],
+        endpoints=[
+            HttpEndpoint("training", settings, router(handlers, CommandEdge(publishing(engine.publish)), files))
+        ],
         consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
         resources=[supervisor],
         background=[supervisor.run, lambda: collector.run(settings.collect_every_s)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import InputRejected, NotFound, Overloaded, Unavailable
+from everloop_shared.errors import ErrorKind, InputRejected, NotFound, Overloaded, ServiceError, Unavailable
 
 
 class TooManyRuns(Overloaded):
@@ -47,3 +47,17 @@ class TooManyReaders(Overloaded):
 
     title = "Too many data sets are being read"
     retry_after = 5.0
+
+
+class DataSetTooSlow(ServiceError):
+    """Reading and sending a data set took longer than the limit."""
+
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    title = "Data set not read in time"
+
+
+class DataSetNotStored(ServiceError):
+    """The disk on which a data set is gathered before it is sent is full, or cannot be written."""
+
+    kind = ErrorKind.STORAGE_FULL
+    title = "Data set not stored"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 
 if TYPE_CHECKING:
+    from everloop_learning.data_set_columns import DescribedDataSet
     from everloop_learning.outcome import Outcome
     from everloop_shared.messaging.routes import Position
+    from everloop_training.domain.data_set_selection import Selection
     from everloop_training.domain.run_reply import RunReply
     from everloop_training.domain.trained_model import TrainedModel
 
@@ -85,3 +88,17 @@ class Worker(Protocol):
 
     async def end(self) -> None:
         """End the worker and wait until it has exited. Idempotent."""
+
+
+class StoredDataSet(NamedTuple):
+    """A data set, and a file of its rows, a line of JSON each, at its beginning."""
+
+    data_set: DescribedDataSet
+    file: BinaryIO
+
+
+class DataSetStore(Protocol):
+    """Reads data sets from the log into files."""
+
+    def open(self, loop: str, selection: Selection) -> AbstractAsyncContextManager[StoredDataSet]:
+        """A data set until the block ends; raises a ServiceError where there is none, or too much is being read."""

@@ -26,6 +26,10 @@ class TrainingSettings(StoreSettings):
         600.0, gt=0, description="seconds between two searches for artifacts that no version needs"
     )
     collect_after_s: float = Field(3600.0, ge=0, description="age at which an artifact may be collected, seconds")
+    data_set_rows: int = Field(1_000_000, ge=1, description="rows of a data set that is asked for, at most")
+    data_set_bytes: int = Field(2_000_000_000, ge=1_000, description="bytes of the rows of a data set, at most")
+    data_set_seconds: float = Field(600.0, gt=0, description="seconds to read and send a data set, at most")
+    data_set_readers: int = Field(2, ge=1, le=100, description="data sets read at the same time; more answer 429")
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )

@@ -77,6 +77,15 @@ class DataSets:
             _, last = await search.count(loop, stop)
         return self._data_set(loop, first, last)
 
+    async def of_offsets(self, loop: str, start: int | None, end: int | None, revision: int | None) -> DataSet:
+        """From `start`, or the first offset on the log, to `end`, or the last; of the present revision where none."""
+        begin, stop = await self._rows.bounds(loop)
+        first, last = begin if start is None else start, stop - 1 if end is None else end
+        if last < first and (start is None or end is None):
+            raise NoOutcomes(f"loop {loop!r} has no learnable outcome in this range")
+        present = self._loops.require(loop).revision
+        return DataSet(loop=loop, start=first, end=last, revision=present if revision is None else revision)
+
     def _data_set(self, loop: str, first: int | None, last: int | None) -> DataSet:
         revision = self._loops.require(loop).revision
         if first is None or last is None or last < first:

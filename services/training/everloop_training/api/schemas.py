@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from everloop_learning.data_set_columns import ColumnType
 from everloop_schemas.training import RunRequestedData
 
 
@@ -32,3 +33,17 @@ class WaitingRun(BaseModel):
     run: None
     state: str
     detail: str
+
+
+class DescribedDataSetView(BaseModel):
+    """What is said of a data set: the types of its features and of its label, and the digest of its rows."""
+
+    name: str = Field(description="LOOP@START..END#REVISION")
+    loop: str
+    start: int = Field(description="its first offset on the log")
+    end: int = Field(description="its last offset")
+    revision: int
+    digest: str = Field(description="the sha256 of its rows, as they are sent as lines of JSON")
+    rows: int
+    features: dict[str, ColumnType]
+    label: ColumnType

@@ -1,0 +1,70 @@
+"""Data sets as Arrow tables; needs pyarrow, which `everloop[data]` brings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from everloop_learning.data_set import Row
+from everloop_learning.data_set_columns import ColumnType, DescribedDataSet
+
+ROWS_PER_BATCH = 10_000
+_TYPES = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
+
+
+def arrow_schema(data_set: DescribedDataSet) -> Any:
+    """The columns of a data set, with its name, digest and number of rows as metadata."""
+    offset, time, prediction_id, label = column_names(data_set)
+    columns = [(offset, pa.int64()), (time, pa.timestamp("us", tz="UTC")), (prediction_id, pa.string())]
+    columns += [(name, _TYPES[kind]) for name, kind in data_set.features.items()]
+    columns.append((label, _TYPES[data_set.label]))
+    about = {"name": data_set.name, "digest": data_set.digest or "", "rows": str(data_set.rows), "label": label}
+    return pa.schema(columns, metadata={f"everloop.{key}": value for key, value in about.items()})
+
+
+def arrow_batches(data_set: DescribedDataSet, rows: Iterable[Row], size: int = ROWS_PER_BATCH) -> Iterator[Any]:
+    """The rows as record batches of at most `size`."""
+    schema, gathered = arrow_schema(data_set), list[Row]()
+    for row in rows:
+        gathered.append(row)
+        if len(gathered) == size:
+            yield _batch(data_set, schema, gathered)
+            gathered = []
+    if gathered:
+        yield _batch(data_set, schema, gathered)
+
+
+def column_names(data_set: DescribedDataSet) -> tuple[str, str, str, str]:
+    """The names of the columns beside the features: offset, time, prediction id and label.
+
+    Where a feature has such a name already, the column is called `everloop_...`.
+    """
+    offset, time, prediction_id, label = (
+        f"everloop_{name}" if name in data_set.features else name
+        for name in ("offset", "time", "prediction_id", "label")
+    )
+    return offset, time, prediction_id, label
+
+
+def fitted(values: Sequence[Any], kind: ColumnType) -> list[Any]:
+    """The values in the type of their column; missing ones stay None."""
+    convert = _CONVERSIONS.get(kind)
+    return list(values) if convert is None else [None if value is None else convert(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_CONVERSIONS: dict[ColumnType, Callable[[Any], Any]] = {"integer": int, "number": float, "string": _text}
+
+
+def _batch(data_set: DescribedDataSet, schema: Any, rows: Sequence[Row]) -> Any:
+    columns = [[row.offset for row in rows], [row.time for row in rows], [row.prediction_id for row in rows]]
+    columns += [fitted([row.features.get(name) for row in rows], kind) for name, kind in data_set.features.items()]
+    columns.append(fitted([row.label for row in rows], data_set.label))
+    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.record_batch(arrays, schema=schema)
