@@ -24,41 +24,41 @@ class OutputDecoder:
 
     def __init__(self, interface: Interface) -> None:
         self.names = list(interface.output_names)
-        self._classes = interface.classes
-        self._keys = [class_name(each) for each in interface.classes]
+        self._interface = interface
+        self._classes, self._keys = interface.classes, [class_name(each) for each in interface.classes]
         self._of_label: dict[Scalar, Scalar] = (
             dict(zip(interface.labels, interface.classes, strict=True)) if interface.labels else {}
         )
-        self._interface = interface
 
     def decode(self, outputs: Sequence[Any], rows: int) -> list[ModelPrediction]:
         """One prediction a row; raises ModelBroken where an output has another shape, or is not finite."""
-        by_name = dict(zip(self.names, outputs, strict=True))
         interface = self._interface
         if interface.value is not None:
-            return [ModelPrediction(_finite(v), None) for v in _column(interface.value, by_name[interface.value], rows)]
-        every: Sequence[dict[str, float] | None] = [None] * rows
-        if interface.probabilities is not None:
-            every = self._probabilities(by_name[interface.probabilities], rows)
-        if interface.label is None:
-            return [self._most_likely(each) for each in every]
-        labels = _column(interface.label, by_name[interface.label], rows)
-        return [ModelPrediction(self._class_of(v), each) for v, each in zip(labels, every, strict=True)]
-
-    def _probabilities(self, tensor: Tensor, rows: int) -> list[dict[str, float]]:
-        shape, count = tensor.shape, len(self._keys)
-        if shape in ((rows, 1), (rows,)) and count == 2:
-            table = [[1.0 - p, p] for p in tensor.reshape(-1).tolist()]
-        elif shape == (rows, count):
-            table = tensor.tolist()
+            return [ModelPrediction(_finite(v), None) for v in _column(interface.value, outputs[0], rows)]
+        if interface.probabilities is None:
+            found: Sequence[dict[str, float] | None] = [None] * rows
         else:
-            expected = f"({rows}, {count})"
-            raise ModelBroken(f"its probabilities have the shape {shape}, and {expected} is expected")
-        keys = self._keys
-        for row in table:
-            if not abs(sum(row) - 1.0) <= SLACK or min(row) < -SLACK:
+            found = [self._by_class(row) for row in self._rows(outputs[-1], rows)]
+        if interface.label is None:
+            return [self._most_likely(each) for each in found]
+        labels = _column(interface.label, outputs[0], rows)
+        return [ModelPrediction(self._class_of(label), each) for label, each in zip(labels, found, strict=True)]
+
+    def _rows(self, tensor: Tensor, rows: int) -> list[list[float]]:
+        shape, count = tensor.shape, len(self._keys)
+        if shape == (rows, count):
+            table: list[list[float]] = tensor.tolist()
+            return table
+        if count == 2 and shape in ((rows, 1), (rows,)):
+            return [[1.0 - p, p] for p in tensor.reshape(-1).tolist()]
+        raise ModelBroken(f"its probabilities have the shape {shape}, and ({rows}, {count}) is expected")
+
+    def _by_class(self, row: list[float]) -> dict[str, float]:
+        if not (0.0 <= min(row) and max(row) <= 1.0 and -SLACK <= sum(row) - 1.0 <= SLACK):
+            if not (-SLACK <= min(row) and -SLACK <= sum(row) - 1.0 <= SLACK):
                 raise ModelBroken(f"its probabilities are {shown(row)}, which are none: {FIX}")
-        return [dict(zip(keys, [0.0 if p < 0.0 else 1.0 if p > 1.0 else p for p in row], strict=True)) for row in table]
+            row = [min(max(p, 0.0), 1.0) for p in row]
+        return dict(zip(self._keys, row, strict=True))
 
     def _most_likely(self, probabilities: dict[str, float] | None) -> ModelPrediction:
         assert probabilities is not None, "without a label there are probabilities"

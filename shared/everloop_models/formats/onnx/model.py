@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from everloop_models.errors import ArtifactCorrupt, ModelBroken
+from everloop_models.errors import ArtifactCorrupt
 from everloop_models.formats.onnx.decoding import OutputDecoder
 from everloop_models.formats.onnx.encoding import TensorEncoder
 from everloop_models.formats.onnx.interface import METADATA_KEY, Interface, read_interface
-from everloop_models.formats.onnx.runtime import start_session
-from everloop_models.formats.onnx.texts import quoted, shown
+from everloop_models.formats.onnx.runtime import Session
+from everloop_models.formats.onnx.texts import quoted
 from everloop_models.model import ModelPrediction
 from everloop_schemas.envelope import Fields
 
@@ -20,17 +20,17 @@ class OnnxModel:
 
     format: ClassVar[str] = "onnx"
 
-    def __init__(self, interface: Interface, session: Any) -> None:
+    def __init__(self, interface: Interface, session: Session) -> None:
         self.interface, self._session = interface, session
         self._encoder, self._decoder = TensorEncoder(interface), OutputDecoder(interface)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> OnnxModel:
         """The model in a file that `normalise` has made; raises ArtifactCorrupt."""
-        session = start_session(data)
-        interface = read_interface(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
-        _check_ports(interface.input_names, session.get_inputs(), "input")
-        _check_ports(interface.output_names, session.get_outputs(), "output")
+        session = Session(data)
+        interface = read_interface(session.metadata.get(METADATA_KEY))
+        _check_ports(interface.input_names, session.inputs, "input")
+        _check_ports(interface.output_names, session.outputs, "output")
         return cls(interface, session)
 
     @property
@@ -49,19 +49,14 @@ class OnnxModel:
         return self._run(rows) if rows else []
 
     def _run(self, rows: Sequence[Fields]) -> list[ModelPrediction]:
-        fed = self._encoder.encode(rows)
-        try:
-            outputs = self._session.run(self._decoder.names, fed)
-        except Exception as e:  # its errors are many classes of a private module
-            raise ModelBroken(f"predicting failed: {shown(e)}") from e
+        outputs = self._session.run(self._decoder.names, self._encoder.encode(rows))
         return self._decoder.decode(outputs, len(rows))
 
     def __getstate__(self) -> None:
         raise TypeError("an ONNX model is kept as a reference to its artifact, never pickled")
 
 
-def _check_ports(named: Sequence[str], ports: Sequence[Any], kind: str) -> None:
-    has = {port.name for port in ports}
+def _check_ports(named: Sequence[str], has: Sequence[str], kind: str) -> None:
     if missing := [name for name in named if name not in has]:
         raise ArtifactCorrupt(f"its interface names the {kind} {quoted(missing[0])}, which the model does not have")
     if kind == "input" and len(has) != len(named):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from math import prod
 
 import onnx
@@ -17,6 +18,7 @@ MAX_DEPTH = 8
 """Graphs within graphs: `If` and `Scan` have them."""
 MAX_PORTS = 2_000
 """Inputs or outputs of a model."""
+MAX_RANK = 32
 MAX_NAME_CHARACTERS = 200
 DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 """The sets of operators that are run, with the names that `onnx` knows them by."""
@@ -30,9 +32,12 @@ def parse(data: bytes) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as e:
-        raise ArtifactCorrupt("it is not an ONNX file, or it is cut off: export the model again") from e
+        raise ArtifactCorrupt("it is not an ONNX file, is cut off, or nests too deep: export the model again") from e
     if not model.HasField("graph") or not model.graph.node:
         raise ArtifactCorrupt("it is not an ONNX file, or has no graph: export the model again")
+    if model.ir_version > onnx.IR_VERSION:
+        fix = f"export it with ir_version {onnx.IR_VERSION} or below"
+        raise ArtifactCorrupt(f"it has version {model.ir_version} of the file format, which is newer than here: {fix}")
     _check_operator_sets(model)
     _check_graphs(model)
     return model
@@ -59,6 +64,7 @@ def _check_operator_sets(model: onnx.ModelProto) -> None:
         raise ArtifactCorrupt("it holds training steps: export it for inference")
 
 
+@cache
 def _latest(domain: str) -> int:
     if domain == "":
         return int(onnx.defs.onnx_opset_version())
@@ -68,26 +74,27 @@ def _latest(domain: str) -> int:
 def _check_graphs(model: onnx.ModelProto) -> None:
     """Check all graphs, those within others too, without recursion."""
     versions = {DOMAINS[each.domain]: each.version for each in model.opset_import if each.domain in DOMAINS}
-    waiting: list[tuple[onnx.GraphProto, int, frozenset[str]]] = [(model.graph, 0, frozenset())]
+    waiting: list[tuple[onnx.GraphProto, tuple[set[str], ...]]] = [(model.graph, ())]
     nodes = 0
     while waiting:
-        graph, depth, outer = waiting.pop()
+        graph, outer = waiting.pop()
         nodes += len(graph.node)
         if nodes > MAX_NODES:
             raise ArtifactCorrupt(f"it has more than {MAX_NODES:,} nodes: simplify it, or take a smaller model")
-        if depth > MAX_DEPTH:
+        if len(outer) > MAX_DEPTH:
             raise ArtifactCorrupt(f"it has graphs within graphs more than {MAX_DEPTH} deep: flatten them")
         _check_ports(graph)
         for tensor in graph.initializer:
             _check_tensor(tensor)
         if graph.sparse_initializer:
             raise ArtifactCorrupt("it has sparse weights: make them dense before the export")
-        known = {*outer, *(each.name for each in graph.input), *(each.name for each in graph.initializer)}
+        known = {*(each.name for each in graph.input), *(each.name for each in graph.initializer)}
         for node in graph.node:
-            _check_node(node, known, versions)
-            waiting += [(inner, depth + 1, frozenset(known)) for inner in _graphs_of(node)]
+            _check_node(node, versions)
+            _check_order(node, (*outer, known))
+            waiting += [(inner, (*outer, known)) for inner in _graphs_of(node)]
             known.update(filter(None, node.output))
-        if missing := sorted({each.name for each in graph.output} - known):
+        if missing := sorted({each.name for each in graph.output}.difference(known, *outer)):
             raise ArtifactCorrupt(f"no node makes its output {quoted(missing[0])}: export the model again")
 
 
@@ -104,7 +111,7 @@ def _check_ports(graph: onnx.GraphProto) -> None:
             raise ArtifactCorrupt(f"two of its {kind}s have the same name: rename them")
 
 
-def _check_node(node: onnx.NodeProto, known: set[str], versions: dict[str, int]) -> None:
+def _check_node(node: onnx.NodeProto, versions: dict[str, int]) -> None:
     operator = f"the operator {quoted(node.op_type)}"
     domain = DOMAINS.get(node.domain)
     if domain is None or domain not in versions:
@@ -121,9 +128,6 @@ def _check_node(node: onnx.NodeProto, known: set[str], versions: dict[str, int])
         raise ArtifactCorrupt(f"it uses {operator}: {ENDLESS[node.op_type]}")
     if node.op_type in RANDOM:
         raise ArtifactCorrupt(f"it uses {operator}: the same features must give the same prediction; export without it")
-    if missing := [name for name in node.input if name and name not in known]:
-        where = f"{operator} reads {quoted(missing[0])}, which nothing before it makes"
-        raise ArtifactCorrupt(f"{where}: its graph has a cycle or is not in order; export the model again")
     for attribute in node.attribute:
         for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
             _check_tensor(tensor)
@@ -131,13 +135,25 @@ def _check_node(node: onnx.NodeProto, known: set[str], versions: dict[str, int])
             raise ArtifactCorrupt(f"{operator} has sparse weights: make them dense before the export")
 
 
+def _check_order(node: onnx.NodeProto, scopes: tuple[set[str], ...]) -> None:
+    """Every input is made by something before it, and nothing is made twice."""
+    operator = f"the operator {quoted(node.op_type)}"
+    for name in node.input:
+        if name and not any(name in known for known in scopes):
+            where = f"{operator} reads {quoted(name)}, which nothing before it makes"
+            raise ArtifactCorrupt(f"{where}: its graph has a cycle or is not in order; export the model again")
+    for name in node.output:
+        if name and name in scopes[-1]:
+            raise ArtifactCorrupt(f"{operator} makes {quoted(name)} a second time: export the model again")
+
+
 def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         fix = "save it in one file (onnx.save with save_as_external_data=False)"
         raise ArtifactCorrupt(f"its weights {quoted(tensor.name)} are in another file, which is not read: {fix}")
-    announced, size = prod(tensor.dims), tensor.ByteSize()
-    if min(tensor.dims, default=0) < 0 or announced > 2 * size:
-        has = f"are announced with {announced:,} values and have {size:,} bytes"
+    size = tensor.ByteSize()
+    if len(tensor.dims) > MAX_RANK or min(tensor.dims, default=0) < 0 or prod(tensor.dims) > 2 * size:
+        has = f"have other dimensions than their {size:,} bytes can fill"
         raise ArtifactCorrupt(f"its weights {quoted(tensor.name)} {has}: export the model again")
 
 
