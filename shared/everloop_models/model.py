@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from everloop_schemas.envelope import Fields, Scalar
@@ -35,3 +36,11 @@ class OnlineModel(Model, Protocol):
 
     def learn(self, features: Fields, label: Scalar) -> None:
         """Learn one label; raises ModelBroken where that fails."""
+
+
+@runtime_checkable
+class ManyRowsModel(Model, Protocol):
+    """A model that predicts many rows in one call, for less than one by one."""
+
+    def predict_many(self, rows: Sequence[Fields]) -> list[ModelPrediction]:
+        """One prediction a row; raises ModelBroken where one of them fails."""

@@ -15,7 +15,7 @@ from tests.builders.loops import loop_spec
 from tests.builders.onnx_models import BOOL, FLOAT, INT64, STRING, linear, model, network, normalised, port, weights
 
 from everloop_models import ArtifactCorrupt, ModelBroken
-from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES, try_artifact
+from everloop_models.first_load import LOAD_MEMORY_BYTES, PRELOADED_MODULES, try_artifact, try_model
 from everloop_models.formats.onnx.format import check, load
 from everloop_models.formats.onnx.interface import METADATA_KEY, GivenInterface
 from everloop_schemas.loop import LoopSpec
@@ -169,7 +169,7 @@ def test_a_file_that_may_not_be_run_is_refused_with_what_is_wrong(kind: str, mon
     assert len(refused.value.detail) < 500
 
 
-LOOPS = {
+LOOPS: dict[str, tuple[onnx.ModelProto, LoopSpec, GivenInterface | None, str]] = {
     "text in a column": (network(2, 2), spec_of(names="a", texts="t"), None, "the feature t is text, and the input"),
     "numbers as strings": (
         model(
@@ -233,16 +233,35 @@ def test_five_thousand_nodes_are_taken() -> None:
     assert found.value is False
 
 
+def test_a_model_whose_rows_influence_each_other_is_refused() -> None:
+    made = network(2, 1, last="Softmax")
+    made.graph.node[-1].attribute.append(helper.make_attribute("axis", 0))
+    across = network(2, 2)
+    across.graph.node[-1].attribute.append(helper.make_attribute("axis", 0))
+
+    for each in (made, across):
+        model = load(normalised(each, spec_of()).data)
+        with pytest.raises(ModelBroken, match=r"several rows at once: let none|which are none"):
+            try_model(model, [{"a": 0.5, "b": 0.25}])
+
+
+def test_a_model_that_takes_too_long_is_refused() -> None:
+    slow = load(repeats_as_its_feature_says())
+
+    with pytest.raises(ModelBroken, match="ms per event; at most 20 ms: take a smaller model"):
+        try_model(slow, [{"a": 3e5}])
+
+
 OUTPUTS = {
-    "logits": ("Identity", [], "its probabilities are [", "which are none: end the model with Softmax"),
-    "not numbers": ("Log", [], "its probabilities are [nan", "which are none"),
-    "another shape": ("Transpose", [], "have the shape (2, 1), and (1, 2) is expected", ""),
+    "logits": ("Identity", "its probabilities are [", "which are none: end the model with Softmax"),
+    "not numbers": ("Log", "its probabilities are [nan", "which are none"),
+    "another shape": ("Transpose", "have the shape (2, 1), and (1, 2) is expected", ""),
 }
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_an_output_that_is_no_prediction_is_refused(kind: str) -> None:
-    operator, _, says, too = OUTPUTS[kind]
+    operator, says, too = OUTPUTS[kind]
     found = load(normalised(network(2, 2, last=operator), spec_of()).data)
 
     with pytest.raises(ModelBroken) as refused:
@@ -333,4 +352,4 @@ async def test_a_constant_that_would_fill_the_memory_is_refused_by_the_child(chi
     data = constant_bomb()
 
     with pytest.raises((ArtifactCorrupt, ModelBroken, LimitExceeded)):
-        await child.run(try_artifact, data, sha256(data).hexdigest(), [{"a": 1.0}], "onnx")
+        await child.run(try_artifact, data, sha256(data).hexdigest(), {"a": 1.0}, "onnx")
