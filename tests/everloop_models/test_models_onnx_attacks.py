@@ -108,7 +108,7 @@ def cyclic() -> onnx.ModelProto:
     return model(nodes, [port("x", FLOAT, (None, 2))], [port("b", FLOAT, (None, 2))])
 
 
-FILES = {
+FILES: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
     "nothing": (b"", "not an ONNX file, or has no graph"),
     "a page": (b"<!DOCTYPE html><html>", "not an ONNX file"),
     "a pickle": (pickle.dumps({"a": 1}), "not an ONNX file"),
