@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from everloop.client import Everloop
     from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
     from everloop.local.errors import InstallationNotFound
-    from everloop.results import Accepted, Prediction, RejectedEntry
+    from everloop.results import Accepted, Prediction, RejectedEntry, Submitted
 
     __version__: str
 
@@ -34,6 +34,7 @@ _MODULES = {
     "LoopNameInvalid": "everloop.errors",
     "Prediction": "everloop.results",
     "RejectedEntry": "everloop.results",
+    "Submitted": "everloop.results",
 }
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "LoopNameInvalid",
     "Prediction",
     "RejectedEntry",
+    "Submitted",
     "__version__",
 ]
 

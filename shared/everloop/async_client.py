@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import httpx
 
-from everloop import wire
+from everloop import onnx_wire, wire
 from everloop.client import LOOPBACK_HOSTS, BaseClient, Entries, Fields, Time
 from everloop.errors import EverloopError
 from everloop.loopback import LoopbackTransport
-from everloop.results import Accepted, Prediction
+from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
 from everloop_shared.backoff import Attempts
 
@@ -110,6 +110,24 @@ class AsyncEverloop(BaseClient):
         complete = wire.with_key(time, correct=correct, label=label, comment=comment, source=source)
         return await self._send(loop, "feedback", entries, complete, isinstance(id, str))
 
+    async def submit(
+        self,
+        loop: str,
+        model: onnx_wire.Model,
+        *,
+        name: str,
+        features: Sequence[str] | None = None,
+        classes: Sequence[Scalar] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        data_set: Any = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Submitted:
+        """As `Everloop.submit`."""
+        content, path = await asyncio.to_thread(onnx_wire.read_model, model), wire.loop_path(loop, "versions")
+        described = {"name": name, "data_set": onnx_wire.data_set_name(data_set)}
+        headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **described)
+        return onnx_wire.read_submitted(await self.request("registry", "POST", path, content, onnx_wire.ONNX, headers))
+
     async def _send(
         self, loop: str, endpoint: str, entries: AsyncEntries, complete: Callable[[Any], Any], single: bool
     ) -> Accepted:
@@ -131,16 +149,20 @@ class AsyncEverloop(BaseClient):
         return await self.request(service, "POST", path, body)
 
     async def request(
-        self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
+        self,
+        service: str,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        content_type: str = wire.JSON,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """As `Everloop.request`."""
-        attempts, headers = Attempts(BACKOFF, self._retry_for), {"content-type": content_type}
+        attempts, sent = Attempts(BACKOFF, self._retry_for), {"content-type": content_type, **(headers or {})}
         while True:
             url = self._endpoints.url(service)
             try:
-                response = await (await self._connections()).request(
-                    method, url + path, content=content, headers=headers
-                )
+                response = await (await self._connections()).request(method, url + path, content=content, headers=sent)
                 failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import httpx
 
-from everloop import wire
+from everloop import onnx_wire, wire
 from everloop.endpoints import Endpoints
 from everloop.errors import EverloopError, EverloopUnreachable
-from everloop.results import Accepted, Prediction
+from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF, RETRIED, retry_after
 from everloop_shared.backoff import Attempts
 
@@ -185,6 +185,34 @@ class Everloop(BaseClient):
         complete = wire.with_key(time, correct=correct, label=label, comment=comment, source=source)
         return self._send(loop, "feedback", entries, complete, isinstance(id, str))
 
+    def submit(
+        self,
+        loop: str,
+        model: onnx_wire.Model,
+        *,
+        name: str,
+        features: Sequence[str] | None = None,
+        classes: Sequence[Scalar] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        data_set: Any = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Submitted:
+        """Submit an ONNX model, its bytes or its path: it is tried, and challenges the loop's champion.
+
+        `features` are the columns of a single input, in order (default: the loop's), `classes` those of its
+        probabilities; `outputs` says which output is the `label`, the `probabilities` or the `value` where their names
+        and shapes do not. `metrics` and `data_set` (or its name) are shown. The same model under the same name is the
+        same version.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.submit("market", MODEL, name="forest").version
+        'forest-1@0'
+        """
+        content, path = onnx_wire.read_model(model), wire.loop_path(loop, "versions")
+        described = {"name": name, "data_set": onnx_wire.data_set_name(data_set)}
+        headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **described)
+        return onnx_wire.read_submitted(self.request("registry", "POST", path, content, onnx_wire.ONNX, headers))
+
     def _send(
         self, loop: str, endpoint: str, entries: Entries, complete: Callable[[Any], Any], single: bool
     ) -> Accepted:
@@ -206,19 +234,27 @@ class Everloop(BaseClient):
         return self.request(service, "POST", path, body)
 
     def request(
-        self, service: str, method: str, path: str, content: bytes | None = None, content_type: str = wire.JSON
+        self,
+        service: str,
+        method: str,
+        path: str,
+        content: bytes | Iterable[bytes] | None = None,
+        content_type: str = wire.JSON,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send a request to any service, with retries; the answer may be a refusal.
+
+        `content` that comes in pieces is iterated over anew for each attempt.
 
         >>> with Everloop() as everloop:
         ...     everloop.request("monitoring", "GET", "/v1/loops").status_code
         200
         """
-        attempts, headers = Attempts(BACKOFF, self._retry_for), {"content-type": content_type}
+        attempts, sent = Attempts(BACKOFF, self._retry_for), {"content-type": content_type, **(headers or {})}
         while True:
             url = self._endpoints.url(service)
             try:
-                response = self._connections().request(method, url + path, content=content, headers=headers)
+                response = self._connections().request(method, url + path, content=content, headers=sent)
                 failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)

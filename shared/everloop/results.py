@@ -62,3 +62,25 @@ class Prediction:
     role: str
     probabilities: dict[str, float] | None = None
     features: dict[str, Scalar | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The version that a submitted model has become; `new` is False where the same model was one already.
+
+    It challenges the champion on the outcomes to come: `run` is shown among the loop's runs, `line` in its challenge.
+
+    >>> from everloop import Everloop
+    >>> with Everloop() as everloop:
+    ...     submitted = everloop.submit("market", MODEL, name="forest", metrics={"accuracy": 0.8})
+    >>> submitted.version, submitted.line, submitted.new
+    ('forest-1@0', 'forest-1', True)
+    """
+
+    loop: str
+    version: str
+    line: str
+    run: str
+    sha256: str
+    size: int
+    new: bool

@@ -20,6 +20,7 @@ from everloop_shared.limited_child import HEADER
 
 START_S = 60.0
 ANSWER_BYTES = 16_000_000
+"""Of an answer in JSON; bytes at the end of a result are limited by the instance."""
 LARGE_BYTES = 100_000
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "EVERLOOP_DATA")
 """The variables of the environment that a child gets: no passwords, no addresses."""
@@ -47,7 +48,8 @@ class Limited:
     `niceness` other processes come first, as `nice` says. A child that
     exceeds a limit, ends, or whose caller is cancelled is killed, and the next call gets a new one: a fork, in
     milliseconds, of a process per set of `preload` modules that all instances share. They all end with this process,
-    however it ends. Linux enforces all limits; elsewhere address space is not limited.
+    however it ends. Linux enforces all limits; elsewhere address space is not limited. A result may end in bytes,
+    `result_bytes` of them at most.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class Limited:
         cpu_seconds: float = 0.0,
         niceness: int = 0,
         waiting: int = 100,
+        result_bytes: int = 0,
     ) -> None:
         self._preload, self._limits = tuple(preload), f"{memory_bytes} {cpu_seconds} {niceness}"
         self._memory, self._seconds, self._cpu, self._most = memory_bytes, seconds, cpu_seconds, waiting + 1
+        self._result_bytes = result_bytes
         self._turn, self._inside = asyncio.Lock(), 0
         self._child: _Child | None = None
 
@@ -74,10 +78,10 @@ class Limited:
             self._child.end()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """The result of a module's function (JSON types); `args` are pickled.
+        """The result of a module's function: JSON types, or a tuple of them with bytes at its end.
 
-        A ServiceError of the function is raised here. Raises LimitExceeded, Overloaded, and ChildFailed for any
-        other exception.
+        `args` are pickled. A ServiceError of the function is raised here. Raises LimitExceeded, Overloaded, and
+        ChildFailed for any other exception.
         """
         if self._inside >= self._most:
             raise Overloaded(f"{self._inside} calls are already running or waiting")
@@ -96,7 +100,7 @@ class Limited:
         child = child or await _Child.start(self._preload, self._limits)
         answered = False
         try:
-            answer = await asyncio.wait_for(child.ask(request), self._seconds)
+            answer = await asyncio.wait_for(child.ask(request, self._result_bytes), self._seconds)
             answered = "limit" not in answer
         except TimeoutError:
             raise LimitExceeded("time", f"it took longer than {self._seconds:g} s") from None
@@ -138,11 +142,16 @@ class _Child:
     def gone(self) -> bool:
         return self._reader.at_eof()
 
-    async def ask(self, request: Sequence[bytes | memoryview]) -> dict[str, Any]:
+    async def ask(self, request: Sequence[bytes | memoryview], result_bytes: int) -> dict[str, Any]:
         for part in request:
             self._writer.write(part)
             await self._writer.drain()
-        return await self._receive()
+        answer = await self._receive()
+        if (size := answer.get("bytes")) is not None:
+            if not isinstance(size, int) or not 0 <= size <= result_bytes:
+                raise ConnectionError("the bytes of the result are too many")
+            answer["result"] = (*answer["result"], await self._reader.readexactly(size))
+        return answer
 
     async def _receive(self) -> dict[str, Any]:
         (size,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))

@@ -102,7 +102,7 @@ def _answer(requests: Any, size: int, cpu_s: float) -> bytes:
         function = getattr(import_module(module), name)
         signal.setitimer(signal.ITIMER_PROF, cpu_s)  # 0: none
         try:
-            return _frame({"result": function(*arguments)})
+            return _result(function(*arguments))
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except _TooLong:
@@ -128,6 +128,14 @@ def _read(requests: Any, sizes: list[int]) -> list[bytes]:
             left -= len(requests.read(min(left, 1_000_000)))
         raise
     return parts
+
+
+def _result(result: Any) -> bytes:
+    data = result[-1] if isinstance(result, tuple) and result else None
+    if isinstance(data, bytes):
+        others = result[:-1]
+        return _frame({"result": others, "bytes": len(data)}) + data
+    return _frame({"result": result})
 
 
 def _frame(answer: dict[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,19 @@ class Served:
             if fault is not None:
                 return await JSONResponse({"title": "Away"}, fault, {"retry-after": "0"})(scope, receive, send)
             self.seen.append((scope["path"], body))
+            if scope["path"].endswith("/versions"):
+                return await _submitted(request, body)(scope, receive, send)
             await inner(scope, _again(body), send)
 
         return outer
+
+
+def _submitted(request: Request, body: bytes) -> JSONResponse:
+    """What the registry answers to a model; the header is there and says its name."""
+    name = json.loads(request.headers["everloop-manifest"])["name"]
+    digest = sha256(body).hexdigest()
+    version = {"version": f"{name}-1@0", "line": f"{name}-1", "run": "run-1", "sha256": digest, "size": len(body)}
+    return JSONResponse({"loop": request.url.path.split("/")[3], **version, "new": True}, 201)
 
 
 def _again(body: bytes) -> Receive:

@@ -44,7 +44,7 @@ def test_every_public_class_has_an_example_that_runs(installation: Served, name:
     runner, output = doctest.DocTestRunner(), list[str]()
 
     for example in found:
-        example.globs.update({public: getattr(everloop, public) for public in everloop.__all__})
+        example.globs.update({public: getattr(everloop, public) for public in everloop.__all__}, MODEL=b"an ONNX file")
         runner.run(example, out=output.append)
 
     assert runner.tries > 0

@@ -21,6 +21,11 @@ def length(data: bytes) -> int:
     return len(data)
 
 
+def repeat(text: str, times: int) -> tuple[int, bytes]:
+    """Bytes beside a number."""
+    return times, text.encode() * times
+
+
 def refuse() -> None:
     """An error that the caller knows."""
     raise InputRejected("colour: is not blue", [FieldError("colour", "make it blue")])

@@ -61,6 +61,17 @@ async def test_megabytes_arrive_whole(child: Limited) -> None:
     assert await child.run(work.length, bytes(10_000_000)) == 10_000_000
 
 
+async def test_bytes_at_the_end_of_a_result_come_back_up_to_their_limit() -> None:
+    async with Limited(preload=["json"], memory_bytes=50_000_000, seconds=20, result_bytes=3_000_000) as child:
+        times, data = await child.run(work.repeat, "abc", 1_000_000)
+        with pytest.raises(LimitExceeded):
+            await child.run(work.repeat, "abcd", 1_000_000)
+        again = await child.run(work.repeat, "", 0)
+
+    assert (times, data) == (1_000_000, b"abc" * 1_000_000)
+    assert again == (0, b"")
+
+
 async def test_a_known_error_comes_back_as_itself(child: Limited) -> None:
     with pytest.raises(InputRejected, match="not blue") as caught:
         await child.run(work.refuse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
+from everloop_models.intake import ModelIntake
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
 from everloop_registry.adapters.artifact_files import StoredArtifactFiles
@@ -21,12 +22,14 @@ from everloop_registry.adapters.tracking_reader import SqlTrackingReader
 from everloop_registry.adapters.version_reader import SqlVersionReader
 from everloop_registry.api.mlflow import ARTIFACT, MlflowApi, mlflow_router
 from everloop_registry.api.routes import router
-from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
+from everloop_registry.api.submissions import UPLOAD
+from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota, SubmissionHandlers
 from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
+from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
@@ -68,8 +71,15 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     consumer = engine.consumer(routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)
     commands = CommandHandlers(unit.store, specs, clock, quota)
     recovery = TopicRecovery(unit, connect, settings.partitions)
+    reader, intake = SqlLoopReader(database), ModelIntake(store, settings.max_artifact_bytes)
+
+    def partition_of(loop: str) -> int:
+        return engine.partition_for(OutcomeObserved.topic, loop.encode())
+
+    submissions = SubmissionHandlers(unit.store, reader, intake, partition_of, clock, quota)
+    uploads = UploadFolder(settings.folder("registry") / "uploads", settings)
     edge = CommandEdge(in_transaction(unit, engine))
-    endpoint = router(commands, SqlLoopReader(database), edge, settings.max_spec_bytes, lambda: recovery.done)
+    endpoint = router(commands, reader, edge, settings, submissions, uploads, lambda: recovery.done)
     files = StoredArtifactFiles(
         SqlVersionReader(database), RunFiles(settings.artifact_url), store, settings.file_limits
     )
@@ -90,9 +100,9 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     return Service(
         name="registry",
         settings=settings,
-        endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT])],
+        endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT, UPLOAD])],
         consumers=[consumer],
-        resources=[specs, child, database, recovery, *([server] if server else [])],
+        resources=[specs, child, intake, database, recovery, *([server] if server else [])],
         background=[lambda: unit.relay_loop(engine), *([mirror.run] if mirror else [])],
     )
 

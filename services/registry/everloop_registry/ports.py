@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import IO, Protocol
 
+from everloop_models.formats.onnx.interface import GivenInterface
+from everloop_models.intake import CheckedModel, FeatureNames
 from everloop_registry.domain.artifact_paths import FileEntry, OpenFile
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.filters import Condition, Order
@@ -14,10 +16,11 @@ from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
 from everloop_registry.domain.tracking import Experiment, LoggedModel, LoggedModelDetails, Run
 from everloop_registry.domain.working_state import SubstituteVersion
+from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import Decided
+from everloop_schemas.registry import Decided, VersionRegistered
 from everloop_schemas.tracking import RunLogged, RunLoggedData
-from everloop_schemas.training import ModelTrainedData
+from everloop_schemas.training import ModelTrainedData, StoredModel
 from everloop_shared.errors import FieldError
 
 
@@ -44,6 +47,9 @@ class DecisionStore(Protocol):
 
     async def has_loop(self, loop: str) -> bool:
         """Whether a loop of this name exists or ever did."""
+
+    async def registered_as(self, loop: str, name: str) -> list[VersionRegistered]:
+        """The registrations of versions whose lines begin with this name, oldest first, of all lifetimes."""
 
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The spec of every revision, oldest first."""
@@ -185,3 +191,15 @@ class LoggedModelReader(Protocol):
 
     async def logged_models(self, experiments: Sequence[str]) -> list[LoggedModel]:
         """The logged models of experiments, newest first."""
+
+
+class ModelIntake(Protocol):
+    """Takes in models that were trained elsewhere. The computation happens outside the event loop."""
+
+    async def check(
+        self, data: bytes, given: GivenInterface, spec: LoopSpec, features: FeatureNames, samples: Sequence[Fields]
+    ) -> CheckedModel:
+        """The model as it can be served on a loop with these features. Raises ModelRefused and Overloaded."""
+
+    async def put(self, loop: str, version: str, model: CheckedModel) -> StoredModel:
+        """Store it under a version's name; idempotent. Raises Unavailable."""

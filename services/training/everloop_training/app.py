@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_learning.loops import KnownLoops
+from everloop_models.intake import ModelIntake
 from everloop_models.store import ArtifactStore
+from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
-from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.http.uploads import UploadFolder
+from everloop_shared.messaging.routes import EngineFactory, Position, Route
 from everloop_shared.service import Service
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.data_set_files import DataSetFiles
 from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.lease_watch import watch_leases
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
 from everloop_training.api import router
+from everloop_training.api.trainers import UPLOAD, add_trainers
+from everloop_training.domain.leases import Leases
 from everloop_training.domain.run_quota import RunQuota
-from everloop_training.handlers import Handlers
+from everloop_training.handlers import Handlers, TrainerHandlers
+from everloop_training.metrics import LEASED_RUNS
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.protocol.pipe import WorkerProcess
 
@@ -33,9 +40,20 @@ def build(
     engine = connect("training")
     supervisor = WorkerSupervisor(settings, loops, runs, engine, start_worker)
     handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=RunQuota(settings.max_runs_per_hour))
-    collector = ArtifactCollector(ArtifactStore(settings.artifact_url), loops, settings.collect_after_s)
-
+    store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
+    collector = ArtifactCollector(store, loops, settings.collect_after_s)
+    intake, leases = ModelIntake(store, settings.max_artifact_bytes), Leases(settings.lease_s, settings.trainer_seconds)
+    LEASED_RUNS.set_function(lambda: len(leases))
+    trainers = TrainerHandlers(loops, runs, supervisor.client, intake, leases)
     files = DataSetFiles(settings, loops, DataSets(loops, engine))
+    edge, uploads = CommandEdge(publishing(engine.publish)), UploadFolder(settings.upload_folder(), settings)
+    endpoint = router(handlers, edge, files)
+    add_trainers(endpoint, trainers, edge, uploads, settings.max_artifact_bytes)
+
+    async def on_run_requested(event: RunRequested, at: Position) -> list[Event]:
+        events = await handlers.on_run_requested(event, at)
+        trainers.on_run_requested()
+        return events
 
     async def start_at(topic: str, partition: int) -> int | None:
         opened = await supervisor.open(partition)
@@ -43,7 +61,7 @@ def build(
 
     routes = [
         Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
-        Route(RunRequested.topic, handlers.on_run_requested, broadcast=True),
+        Route(RunRequested.topic, on_run_requested, broadcast=True),
         Route(RunFinished.topic, handlers.on_run_finished, broadcast=True),
         Route(OutcomeObserved.topic, handlers.on_outcome_observed),
         Route(DriftDetected.topic, handlers.on_drift_detected),
@@ -51,11 +69,13 @@ def build(
     return Service(
         name="training",
         settings=settings,
-        endpoints=[
-            HttpEndpoint("training", settings, router(handlers, CommandEdge(publishing(engine.publish)), files))
-        ],
+        endpoints=[HttpEndpoint("training", settings, endpoint, uploads=[UPLOAD])],
         consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
-        resources=[supervisor],
-        background=[supervisor.run, lambda: collector.run(settings.collect_every_s)],
+        resources=[supervisor, intake],
+        background=[
+            supervisor.run,
+            lambda: collector.run(settings.collect_every_s),
+            lambda: watch_leases(trainers, settings.lease_s),
+        ],
         readiness=[supervisor.not_ready],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import ErrorKind, InputRejected, NotFound, Overloaded, ServiceError, Unavailable
+from everloop_shared.errors import ErrorKind, FieldError, InputRejected, NotFound, Overloaded, ServiceError, Unavailable
 
 
 class TooManyRuns(Overloaded):
@@ -61,3 +61,40 @@ class DataSetNotStored(ServiceError):
 
     kind = ErrorKind.STORAGE_FULL
     title = "Data set not stored"
+
+
+class RunNotFound(NotFound):
+    """A trainer names a run that asks no trainer for a model."""
+
+    title = "Run not found"
+
+
+class RunNotKnownHere(Unavailable):
+    """The worker of this instance does not know a run yet, or not any more."""
+
+    title = "Run not known yet"
+
+
+class LeaseEnded(InputRejected):
+    """A trainer renews a lease that has ended, or that is another's."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Lease ended"
+
+
+class RunEndedOtherwise(InputRejected):
+    """A run has ended already, otherwise than the trainer says."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Run ended"
+
+
+class RunSuperseded(InputRejected):
+    """A newer run of the same line has taken a run's place; `errors` names it."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Run superseded"
+
+    def __init__(self, run: str, newer: str) -> None:
+        error = f"is superseded by {newer}, which asks for a model that is trained on later outcomes; take that run"
+        super().__init__(f"run {run} {error}", [FieldError("run", error)])

@@ -22,3 +22,10 @@ COLLECTED = Counter("everloop_training_collected_bytes_total", "Bytes of artifac
 SNAPSHOT_OFFSET = Gauge(
     "everloop_training_snapshot_offset", "Next offset of the last snapshot, by partition.", ["partition"]
 )
+LEASES = Counter("everloop_training_leases_total", "Runs given to trainers elsewhere, by loop.", ["loop"])
+LEASED_RUNS = Gauge("everloop_training_leased_runs", "Open runs that a trainer elsewhere has taken.")
+ANSWERS = Counter(
+    "everloop_training_answers_total",
+    "What trainers elsewhere answered, by loop and result: trained, failed, refused, or given_up without an answer.",
+    ["loop", "result"],
+)

@@ -10,8 +10,15 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.training import RunFinished, RunRequested
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from everloop_learning.data_set_columns import DescribedDataSet
     from everloop_learning.outcome import Outcome
+    from everloop_models.formats.onnx.interface import GivenInterface
+    from everloop_models.intake import CheckedModel, FeatureNames
+    from everloop_schemas.envelope import Fields
+    from everloop_schemas.loop import LoopSpec
+    from everloop_schemas.training import StoredModel
     from everloop_shared.messaging.routes import Position
     from everloop_training.domain.data_set_selection import Selection
     from everloop_training.domain.run_reply import RunReply
@@ -70,6 +77,18 @@ class RunLog(Protocol):
 
         The newest of a line is the one to train.
         """
+
+
+class ModelIntake(Protocol):
+    """Takes in models that were trained elsewhere. The computation happens outside the event loop."""
+
+    async def check(
+        self, data: bytes, given: GivenInterface, spec: LoopSpec, features: FeatureNames, samples: Sequence[Fields]
+    ) -> CheckedModel:
+        """The model as it can be served on a loop with these features. Raises ModelRefused and Overloaded."""
+
+    async def put(self, loop: str, version: str, model: CheckedModel) -> StoredModel:
+        """Store it under a version's name; idempotent. Raises Unavailable."""
 
 
 class Worker(Protocol):

@@ -30,6 +30,13 @@ class TrainingSettings(StoreSettings):
     data_set_bytes: int = Field(2_000_000_000, ge=1_000, description="bytes of the rows of a data set, at most")
     data_set_seconds: float = Field(600.0, gt=0, description="seconds to read and send a data set, at most")
     data_set_readers: int = Field(2, ge=1, le=100, description="data sets read at the same time; more answer 429")
+
+    lease_s: float = Field(
+        600.0, gt=0, description="seconds that a trainer elsewhere has for a run; it may renew them before they end"
+    )
+    trainer_seconds: float = Field(
+        3600.0, gt=0, description="seconds until a trainer's lease ends however often it is renewed"
+    )
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )
@@ -43,3 +50,7 @@ class TrainingSettings(StoreSettings):
         path = self.folder("training") / "snapshots"
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def upload_folder(self) -> Path:
+        """The folder in which models are received."""
+        return self.folder("training") / "uploads"

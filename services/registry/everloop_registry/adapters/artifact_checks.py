@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from everloop_features import compile_features
+from everloop_features.samples import sample_vectors
 from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelBroken
 from everloop_models.first_load import try_artifact
 from everloop_models.store import ArtifactStore
-from everloop_registry.domain.samples import sample_value
 from everloop_registry.metrics import CHECK_SECONDS
-from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
@@ -45,7 +44,12 @@ class ChildProcessArtifactChecks:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256, model.manifest.format)
             data = await asyncio.to_thread(self._store.get, name, model.size)
             await self._child.run(
-                try_artifact, data, model.sha256, _sample_vector(spec), model.manifest.format, is_loaded
+                try_artifact,
+                data,
+                model.sha256,
+                sample_vectors(spec, compile_features(spec), 1)[0],
+                model.manifest.format,
+                is_loaded,
             )
         except ArtifactUnavailable as e:
             if isinstance(e.__cause__, FileNotFoundError):
@@ -56,12 +60,6 @@ class ChildProcessArtifactChecks:
         except ChildFailed as e:
             return f"it cannot be tried: {str(e)[-300:]}"
         return None
-
-
-def _sample_vector(spec: LoopSpec) -> Fields:
-    """The feature vector of a sample observation."""
-    plan = compile_features(spec)
-    return plan.apply(plan.empty(), {name: sample_value(of) for name, of in spec.fields.items()}, utc_time(0))[1]
 
 
 def _shorten(number: int) -> str:

@@ -170,6 +170,13 @@ class SqlDecisionStore:
         """Whether there is a row."""
         return await self._unit.connection.scalar(sql.select(loops.c.loop).where(loops.c.loop == loop)) is not None
 
+    async def registered_as(self, loop: str, name: str) -> list[VersionRegistered]:
+        """The registrations whose subject is a version of a line of this name."""
+        subject, kind = decisions.c.subject, decisions.c.type == VersionRegistered.type_name()
+        named = sql.or_(*(subject.startswith(name + mark, autoescape=True) for mark in "-."))
+        query = sql.select(decisions.c.wire).where(decisions.c.loop == loop, kind, named).order_by(decisions.c.sequence)
+        return [VersionRegistered.model_validate_json(w) for w in await self._unit.connection.scalars(query)]
+
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The specs of every revision."""
         of = (decisions.c.loop == loop, decisions.c.type == LoopApplied.type_name())

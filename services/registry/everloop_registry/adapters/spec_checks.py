@@ -7,13 +7,13 @@ import logging
 from collections.abc import Iterator
 
 from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
+from everloop_features.samples import sample_vectors
 from everloop_models import ModelSpecInvalid
 from everloop_models.batch.allowed import AllowedEstimators
 from everloop_models.batch.estimators import check_trained
 from everloop_models.first_load import PRELOADED_MODULES
 from everloop_models.trial import check_models
-from everloop_registry.domain.samples import sample_value
-from everloop_schemas.envelope import Fields, utc_time
+from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
@@ -74,7 +74,7 @@ def find_errors(wire: str, allow: str = "") -> list[tuple[str, str]]:
     try:
         plan = compile_features(spec)
         wrong += _budget_errors(plan)
-        vectors = _sample_vectors(spec, plan) if not wrong else []
+        vectors = sample_vectors(spec, plan, SAMPLE_OBSERVATIONS) if not wrong else []
     except FeaturesRejected as e:
         wrong += e.errors
     try:
@@ -103,12 +103,3 @@ def _budget_errors(plan: FeaturePlan) -> list[FieldError]:
     named = ", ".join(f"{name} {costs[name] / 1000:.3g} ms" for name in costliest)
     limit = f"the limit is {EVENT_BUDGET_US / 1000:g} ms; most by {named}"
     return [FieldError("features", f"take {total / 1000:,.0f} ms per event with full windows; {limit}")]
-
-
-def _sample_vectors(spec: LoopSpec, plan: FeaturePlan) -> list[Fields]:
-    """The feature vectors of some sample observations of one entity."""
-    state, vectors = plan.empty(), []
-    for i in range(SAMPLE_OBSERVATIONS):
-        state, vector = plan.apply(state, {f: sample_value(of, i) for f, of in spec.fields.items()}, utc_time(i))
-        vectors.append(vector)
-    return vectors

@@ -8,17 +8,22 @@ from fastapi import APIRouter, Depends
 
 from everloop_registry.api.commands import add_commands
 from everloop_registry.api.queries import add_queries
+from everloop_registry.api.submissions import add_submissions
 from everloop_registry.errors import RecoveryInProgress
-from everloop_registry.handlers import CommandHandlers
+from everloop_registry.handlers import CommandHandlers, SubmissionHandlers
 from everloop_registry.ports import LoopReader
+from everloop_registry.settings import RegistrySettings
 from everloop_shared.commands import CommandEdge
+from everloop_shared.http.uploads import UploadFolder
 
 
 def router(
     handlers: CommandHandlers,
     reader: LoopReader,
     commands: CommandEdge,
-    max_spec_bytes: int,
+    limits: RegistrySettings,
+    submissions: SubmissionHandlers,
+    uploads: UploadFolder,
     recovered: Callable[[], bool],
 ) -> APIRouter:
     """The routes; they answer 503 until the registry has `recovered`."""
@@ -28,7 +33,8 @@ def router(
             raise RecoveryInProgress("the registry is reading its topic; try again in a moment")
 
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(require_recovery)])
-    add_commands(routes, handlers, reader, commands, max_spec_bytes)
+    add_commands(routes, handlers, reader, commands, limits.max_spec_bytes)
+    add_submissions(routes, submissions, commands, uploads, limits.max_artifact_bytes)
     add_queries(routes, reader)
     whole = APIRouter()
     whole.include_router(routes)

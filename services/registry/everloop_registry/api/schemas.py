@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion
-from everloop_schemas.training import ModelTrainedData
+from everloop_schemas.training import DataSet, ModelTrainedData
 
 
 class LoopFile(BaseModel):
@@ -85,6 +85,26 @@ class VersionList(BaseModel):
 
     loop: str
     versions: list[RegisteredVersion]
+
+
+class SubmittedVersionView(BaseModel):
+    """The version that a submitted model has become; `new` is false where it was one already."""
+
+    loop: str
+    version: str
+    line: str
+    offset: int
+    run: str
+    sha256: str
+    size: int
+    format: str
+    signature: list[str]
+    inputs: list[str]
+    outputs: list[str]
+    opset: int | None
+    metrics: dict[str, float]
+    data_set: DataSet | None
+    new: bool
 
 
 class RolloutPlan(BaseModel):

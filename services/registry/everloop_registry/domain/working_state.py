@@ -10,12 +10,15 @@ from everloop_registry.domain.gate import Gate
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.recent_losses import RecentLosses
 from everloop_schemas import registry as r
+from everloop_schemas.envelope import ControlTimestamp
 from everloop_schemas.registry import Decided
 
 MAX_RUNS = 100
 """The limit of lines whose runs are remembered; the oldest is evicted."""
 MAX_SUBSTITUTES = 50
 """The limit of remembered instances that serve another version than the champion."""
+MAX_SUBMITTED = 1_000
+"""The limit of submissions whose times are remembered, for their quota."""
 INSTANCE_TIMEOUT_OUTCOMES = 500
 """The outcomes after which a rollout no longer waits for an instance that has reported nothing."""
 
@@ -45,7 +48,8 @@ class WorkingState(BaseModel):
     that the candidate is worse than the champion, in what serving predicted; `compared_outcomes` counts the outcomes
     of this step that both had predicted. `served` is the loss of what was served, by offset. `ready_instances` hold
     the candidate's line, all of them since outcome `ready_at`; `instances` has each instance's last report, as an
-    outcome count, and `substitutes` the version that an instance serves in place of the champion.
+    outcome count, and `substitutes` the version that an instance serves in place of the champion. `submitted` are the
+    times of the last models that were submitted.
     """
 
     gate: Gate = Field(default_factory=Gate)
@@ -62,6 +66,7 @@ class WorkingState(BaseModel):
     ready_at: int | None = None
     instances: dict[str, int] = Field(default_factory=dict)
     substitutes: dict[str, SubstituteVersion] = Field(default_factory=dict)
+    submitted: list[ControlTimestamp] = Field(default_factory=list)
 
     def record_run(self, line: str, run: str) -> None:
         """Remember which run a line belongs to."""
@@ -102,6 +107,8 @@ class WorkingState(BaseModel):
                 self._follow_rollback(back, before)
             case r.LoopResumed():
                 self._restart_tests()
+            case r.VersionRegistered(data=known) if known.model.reason == "submitted":
+                self.submitted = [*self.submitted, decision.time][-MAX_SUBMITTED:]
 
     def skip_past(self, decision: Decided) -> None:
         """Do not count outcomes up to a replayed decision: the evidence from them is lost."""

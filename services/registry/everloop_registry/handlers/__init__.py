@@ -2,5 +2,6 @@
 
 from everloop_registry.handlers.commands import CommandHandlers, Quota
 from everloop_registry.handlers.events import EventHandlers
+from everloop_registry.handlers.submissions import SubmissionHandlers
 
-__all__ = ["CommandHandlers", "EventHandlers", "Quota"]
+__all__ = ["CommandHandlers", "EventHandlers", "Quota", "SubmissionHandlers"]

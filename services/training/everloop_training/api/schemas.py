@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from everloop_learning.data_set_columns import ColumnType
-from everloop_schemas.training import RunRequestedData
+from everloop_schemas.envelope import Scalar
+from everloop_schemas.training import RunRequestedData, Trigger
 
 
 class Run(RunRequestedData):
@@ -47,3 +48,56 @@ class DescribedDataSetView(BaseModel):
     rows: int
     features: dict[str, ColumnType]
     label: ColumnType
+
+
+class LeaseView(BaseModel):
+    """A trainer has a run until `until`, and may renew that up to `latest`; `number` counts the run's leases."""
+
+    id: str
+    number: int
+    until: str
+    latest: str
+
+
+class GivenLease(LeaseView):
+    """A new lease, with its length in seconds."""
+
+    seconds: float
+
+
+class NamedDataSet(BaseModel):
+    """The outcomes to train on; `GET /v1/loops/{loop}/data-set` has them."""
+
+    name: str
+    loop: str
+    start: int
+    end: int
+    revision: int
+
+
+class LeasedRun(BaseModel):
+    """A run that a trainer has taken: what it is asked for."""
+
+    loop: str
+    run: str
+    line: str
+    trainer: str
+    trigger: Trigger
+    reason: str
+    requested: str
+    parameters: dict[str, Scalar | None]
+    data_set: NamedDataSet
+    lease: GivenLease
+
+
+class TrainerRunEnd(BaseModel):
+    """How a run has ended; the line predicts the outcomes after `offset` with the model, as `version`."""
+
+    loop: str
+    run: str
+    line: str
+    state: str = Field(description="trained or failed")
+    offset: int
+    reason: str | None
+    metrics: dict[str, float]
+    version: str | None
