@@ -1,6 +1,6 @@
-"""Counters and histograms of what happens thousands of times a second: plain numbers, collected when they are asked for.
+"""Counters and histograms of what happens thousands of times a second: plain numbers, collected at the scrape.
 
-They take a tenth of the time of those of `prometheus_client`, as there is no lock: one thread may count, that of the
+They take a fraction of the time of those of `prometheus_client`, as there is no lock: one thread may count, that of the
 event loop.
 """
 
