@@ -37,6 +37,11 @@ class TrainingSettings(StoreSettings):
     trainer_seconds: float = Field(
         3600.0, gt=0, description="seconds until a trainer's lease ends however often it is renewed"
     )
+    model_bytes: int = Field(
+        1_000_000_000,
+        ge=1_000_000,
+        description="bytes of the models that lines only predict with; others wait for room",
+    )
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )
