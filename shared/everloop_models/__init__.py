@@ -3,7 +3,6 @@
 from everloop_models.artifact import Artifact
 from everloop_models.errors import (
     ArtifactCorrupt,
-    ArtifactMissing,
     ArtifactUnavailable,
     FormatUnavailable,
     ModelBroken,
@@ -16,7 +15,6 @@ __all__ = [
     "RANDOM_SEED",
     "Artifact",
     "ArtifactCorrupt",
-    "ArtifactMissing",
     "ArtifactUnavailable",
     "FormatUnavailable",
     "Model",

@@ -14,7 +14,6 @@ from tests.training.training_harness import (
     event,
     losses,
     make_learner,
-    model_of,
     of,
     outcomes,
     spec,
@@ -99,7 +98,7 @@ def test_a_line_does_not_restart_from_a_version_that_has_learned_the_outcome() -
 
     assert f"{LINE}@399" in artifacts.stored
     assert learner.lines.learning[LINE].caught_up
-    model = model_of(learner, LINE)
+    model: Any = learner.lines.learning[LINE].model
     assert math.isfinite(model.estimator.intercept)
 
 

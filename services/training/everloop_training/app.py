@@ -17,6 +17,8 @@ from everloop_shared.http.uploads import UploadFolder
 from everloop_shared.messaging.routes import EngineFactory, Position, Route
 from everloop_shared.service import Service
 from everloop_training.adapters.artifact_collector import ArtifactCollector
+from everloop_training.adapters.batch_process import BatchProcess
+from everloop_training.adapters.batch_trainer import BatchTrainer
 from everloop_training.adapters.data_set_files import DataSetFiles
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.lease_watch import watch_leases
@@ -45,7 +47,19 @@ def build(
     intake, leases = ModelIntake(store, settings.max_artifact_bytes), Leases(settings.lease_s, settings.trainer_seconds)
     LEASED_RUNS.set_function(lambda: len(leases))
     trainers = TrainerHandlers(loops, runs, supervisor.client, intake, leases)
-    files = DataSetFiles(settings, loops, DataSets(loops, engine))
+    data_sets = DataSets(loops, engine)
+    files = DataSetFiles(settings, loops, data_sets)
+    batch_trainer = BatchTrainer(
+        settings.batch_folder(),
+        loops,
+        runs,
+        lambda loop: engine.partition_for(OutcomeObserved.topic, loop.encode()) in supervisor.feeder.handed_over,
+        data_sets,
+        supervisor.client,
+        store,
+        BatchProcess(settings.batch_seconds, settings.batch_memory_bytes, settings.max_artifact_bytes),
+        settings.batch_memory_bytes,
+    )
     edge, uploads = CommandEdge(publishing(engine.publish)), UploadFolder(settings.upload_folder(), settings)
     endpoint = router(handlers, edge, files)
     add_trainers(endpoint, trainers, edge, uploads, settings.max_artifact_bytes)
@@ -76,6 +90,7 @@ def build(
             supervisor.run,
             lambda: collector.run(settings.collect_every_s),
             lambda: watch_leases(trainers, settings.lease_s),
+            batch_trainer.run,
         ],
         readiness=[supervisor.not_ready],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 OUTCOMES = Counter("everloop_training_outcomes_total", "Outcomes that the worker has processed.")
 RUNS = Counter(
@@ -14,6 +14,17 @@ FAILURES = Counter(
 )
 WORKER_STARTS = Counter(
     "everloop_training_worker_starts_total", "Starts of the worker process; more than 1 after it has exited."
+)
+BATCH_RUNS = Counter(
+    "everloop_training_batch_runs_total",
+    "Trainings of batch lines that have ended, by loop and result: trained, failed, given_up.",
+    ["loop", "result"],
+)
+BATCH_SECONDS = Histogram(
+    "everloop_training_batch_seconds",
+    "Duration of trainings of batch lines, by loop.",
+    ["loop"],
+    buckets=(1, 3, 10, 30, 60, 180, 600, 1800, 3600),
 )
 IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes in flight to the worker; limit: IN_FLIGHT.")
 IN_FLIGHT_BYTES = Gauge("everloop_training_in_flight_bytes", "Bytes of their records; limit: IN_FLIGHT_BYTES.")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from everloop_shared.settings import StoreSettings
+from everloop_models.batch.allowed import BatchSettings
 
 
-class TrainingSettings(StoreSettings):
+class TrainingSettings(BatchSettings):
     """Settings of the training service, read from the environment."""
 
     gather_ms: float = Field(50.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
@@ -30,17 +30,17 @@ class TrainingSettings(StoreSettings):
     data_set_bytes: int = Field(2_000_000_000, ge=1_000, description="bytes of the rows of a data set, at most")
     data_set_seconds: float = Field(600.0, gt=0, description="seconds to read and send a data set, at most")
     data_set_readers: int = Field(2, ge=1, le=100, description="data sets read at the same time; more answer 429")
-
     lease_s: float = Field(
         600.0, gt=0, description="seconds that a trainer elsewhere has for a run; it may renew them before they end"
     )
     trainer_seconds: float = Field(
         3600.0, gt=0, description="seconds until a trainer's lease ends however often it is renewed"
     )
-    model_bytes: int = Field(
-        1_000_000_000,
-        ge=1_000_000,
-        description="bytes of the models that lines only predict with; others wait for room",
+    batch_seconds: float = Field(600.0, gt=0, description="seconds that one training of a batch line may take")
+    batch_memory_bytes: int = Field(
+        2_000_000_000,
+        ge=10_000_000,
+        description="memory that one training of a batch line may use beside its libraries, in bytes",
     )
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
@@ -49,6 +49,10 @@ class TrainingSettings(StoreSettings):
     def in_progress_file(self) -> Path:
         """The file in which this instance's worker names the outcome that it is learning."""
         return self.folder("training") / f"at-work-{self.instance}"
+
+    def batch_folder(self) -> Path:
+        """The folder in which this instance trains batch lines; what is in it is removed."""
+        return self.folder("training") / f"batch-{self.instance}"
 
     def snapshot_folder(self) -> Path:
         """The folder of the learner snapshots, created where it is missing."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from everloop_shared.messaging.routes import EncodedEvent
 
 
-class SpoolPosition(NamedTuple):
-    """A position in the spool: a byte of a segment. Later ones are greater."""
+@dataclass(frozen=True, order=True)
+class SpoolPosition:
+    """A position in the spool: a byte of a segment."""
 
     segment: int
     offset: int

@@ -1,0 +1,157 @@
+"""Trains the models of batch lines, one at a time: reads the data, trains in another process, stores the model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
+from io import BufferedWriter, FileIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from everloop_learning.loops import KnownLoops
+from everloop_models.artifact import Artifact
+from everloop_models.batch.child import ROWS
+from everloop_models.store import ArtifactStore
+from everloop_schemas.training import DataSet, RunRequested, StoredModel
+from everloop_shared.backoff import Backoff
+from everloop_shared.errors import ServiceError, Unavailable
+from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
+from everloop_training.adapters.data_sets import DataSets
+from everloop_training.domain.trained_model import TrainedModel
+from everloop_training.metrics import BATCH_RUNS, BATCH_SECONDS
+from everloop_training.ports import Learners, RunLog
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 0.5
+"""Between two looks for a run to train, and whether the one that is trained is still wanted."""
+BACKOFF = Backoff(first_s=0.2, longest_s=10.0)
+MAX_REASON_CHARACTERS = 1_000
+T = TypeVar("T")
+
+
+class BatchTrainer:
+    """Takes the open runs of batch lines of the loops that are learned here, oldest first, in a folder of its own.
+
+    A run that is superseded, or whose loop is deleted, is given up at once. One that has not ended when the service
+    does is trained again by the next one, with the same data and seed. A data set of more than `max_data_bytes` is
+    not trained on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        loops: KnownLoops,
+        runs: RunLog,
+        is_learned_here: Callable[[str], bool],
+        data_sets: DataSets,
+        learners: Learners,
+        store: ArtifactStore,
+        train: TrainBatch,
+        max_data_bytes: int,
+    ) -> None:
+        self._folder, self._loops, self._runs, self._is_learned_here = folder, loops, runs, is_learned_here
+        self._data_sets, self._learners, self._store, self._train = data_sets, learners, store, train
+        self._max_data_bytes = max_data_bytes
+
+    async def run(self) -> None:
+        """Train what is to be trained, for ever; cancelling it ends a training that is under way."""
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)  # of a service that was killed
+        while True:
+            run = self._next()
+            if run is None:
+                await asyncio.sleep(LOOK_EVERY_S)
+            else:
+                await self._train_while_wanted(run)
+
+    def _next(self) -> RunRequested | None:
+        return next((run for run in self._runs.open_trainings() if self._is_wanted(run)), None)
+
+    def _is_wanted(self, run: RunRequested) -> bool:
+        """Whether a run of a batch line is open, the newest of its line, and of a loop that is learned here."""
+        if run.data.model.kind != "batch" or self._loops.is_past(run) or self._loops.get(run.loop) is None:
+            return False
+        of_line = [r.data.run for r in self._runs.open_trainings(run.loop) if r.data.line == run.data.line]
+        return of_line[-1:] == [run.data.run] and self._is_learned_here(run.loop)
+
+    async def _train_while_wanted(self, run: RunRequested) -> None:
+        where = {"loop": run.loop, "run": run.data.run, "line": run.data.line}
+        log.info("training a batch model", extra=where)
+        work = asyncio.create_task(self._train_and_end(run))
+        try:
+            while not work.done() and self._is_wanted(run):
+                await asyncio.wait([work], timeout=LOOK_EVERY_S)
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        result = "given_up" if work.cancelled() else work.result()
+        BATCH_RUNS.labels(run.loop, result).inc()
+        log.info("a batch training has ended", extra={**where, "result": result})
+
+    async def _train_and_end(self, run: RunRequested) -> str:
+        """Train, and let the learners take the model, or the reason why there is none; returns the result."""
+        loop, name = run.loop, run.data.run
+        folder = self._folder / name
+        try:
+            folder.mkdir(parents=True)
+            model = await self._make(run, folder)
+        except (TrainingFailed, ServiceError, OSError) as e:
+            reason = (e.detail if isinstance(e, ServiceError) else str(e))[:MAX_REASON_CHARACTERS]
+            log.warning("a batch model was not trained", extra={"loop": loop, "run": name, "reason": reason})
+            await _retried(lambda: self._learners.fail_run(loop, name, reason))
+            return "failed"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        await _retried(lambda: self._learners.take_model(loop, name, model))
+        return "trained"
+
+    async def _make(self, run: RunRequested, folder: Path) -> TrainedModel:
+        assert run.data.data_set is not None, "open trainings have one"
+        data_set = await self._write_rows(run.data.data_set, folder / ROWS)
+        spec = self._loops.require(run.loop).data.spec
+        trained = await self._train(folder, run.data.model, spec)
+        BATCH_SECONDS.labels(run.loop).observe(trained.seconds)
+        version = f"{run.data.line}@{data_set.end}"
+        stored = await _retried(lambda: asyncio.to_thread(self._put, run.loop, version, trained))
+        return TrainedModel(stored, data_set, trained.metrics, trained.seconds)
+
+    async def _write_rows(self, data_set: DataSet, path: Path) -> DataSet:
+        async def write() -> DataSet:
+            with _LimitedFile(path, self._max_data_bytes) as file:
+                return await self._data_sets.write(data_set, file)
+
+        return await _retried(write)
+
+    def _put(self, loop: str, version: str, trained: BatchModel) -> StoredModel:
+        artifact = Artifact.of(trained.data)
+        uri = self._store.put(self._store.name(loop, version, artifact.sha256, "onnx"), artifact.data)
+        return StoredModel(
+            uri=uri, sha256=artifact.sha256, size=artifact.size, format="onnx", signature=trained.signature
+        )
+
+
+class _LimitedFile(BufferedWriter):
+    """A new file that takes so many bytes by `writelines`, which raises TrainingFailed for more."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(FileIO(path, "w"))
+        self._left = self._most = most
+
+    def writelines(self, lines: Iterable[Any], /) -> None:
+        lines = list(lines)
+        self._left -= sum(map(len, lines))
+        if self._left < 0:
+            raise TrainingFailed(f"the data set has more than {self._most / 1e6:,.0f} MB: take a smaller window")
+        super().writelines(lines)
+
+
+async def _retried(work: Callable[[], Awaitable[T]]) -> T:
+    """The result, tried again while Kafka, the store or the worker is away."""
+    for pause in BACKOFF.pauses():
+        try:
+            return await work()
+        except Unavailable as e:
+            log.warning("a batch training waits", extra={"reason": e.detail})
+        await asyncio.sleep(pause)
+    raise AssertionError("pauses never end")

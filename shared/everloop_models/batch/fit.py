@@ -1,0 +1,127 @@
+"""Trains a spec's batch model on rows, turns it into ONNX, and proves that this says the same."""
+
+from __future__ import annotations
+
+import platform
+import time
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from everloop_models.batch.convert import to_onnx
+from everloop_models.batch.pipeline import build_pipeline
+from everloop_models.batch.proof import Array, check_equal, proof_rows, said_by_onnx, said_by_pipeline
+from everloop_models.batch.rows import Columns, Row, to_columns
+from everloop_models.batch.scores import scores
+from everloop_models.errors import ModelBroken
+from everloop_models.formats.onnx.format import load
+from everloop_models.trial import EVENT_BUDGET_S
+from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
+
+VALIDATION_SHARE = 0.2
+"""The last part of the rows, which a first model is not trained on and is measured with."""
+MIN_ROWS = 20
+TIMED_ROWS = 25
+LIBRARIES = {
+    "sklearn": ("scikit-learn", "skl2onnx", "onnx", "numpy"),
+    "xgboost": ("xgboost-cpu", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
+    "lightgbm": ("lightgbm", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
+}
+"""By library, the distributions whose versions a manifest records."""
+
+
+class Trained(NamedTuple):
+    """An ONNX model that carries its interface and the libraries it was made with; its features, and its metrics."""
+
+    data: bytes
+    signature: tuple[str, ...]
+    metrics: dict[str, float]
+
+
+def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
+    """Train on all rows, after a first model on all but the last fifth has been measured on that fifth.
+
+    Raises ModelBroken with the reason where the rows, the estimator or the conversion do not allow it.
+    """
+    if len(rows) < MIN_ROWS:
+        raise ModelBroken(f"the data set has {len(rows)} rows; a model is trained on {MIN_ROWS} or more")
+    features = [row.features for row in rows]
+    columns = to_columns(features)
+    classes = None if spec.task == "regression" else _classes(rows, spec)
+    labels = _labels(rows, classes)
+    metrics = _validate(model, spec, columns, labels, len(classes or ()))
+    pipeline = _fit(model, columns, labels)
+    inputs = columns.stacked
+    metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
+    data = to_onnx(pipeline, columns, spec.task, classes, library_versions(model))
+    compared = proof_rows(features, columns)
+    inputs = to_columns(compared, like=columns).stacked
+    check_equal(said_by_pipeline(pipeline, inputs, spec.task), said_by_onnx(data, compared, classes))
+    _check_latency(data, features)
+    return Trained(data, tuple(sorted((*columns.number_names, *columns.text_names))), metrics)
+
+
+def _check_latency(data: bytes, rows: Sequence[Fields]) -> None:
+    """Raise ModelBroken for a model that takes longer for a prediction than any event may."""
+    served, spent = load(data), []
+    for row in rows[-TIMED_ROWS:]:
+        started = time.process_time()
+        served.predict(row)
+        spent.append(time.process_time() - started)
+    if (each := median(spent)) > EVENT_BUDGET_S:
+        limit = f"at most {EVENT_BUDGET_S * 1000:g} ms: fewer or smaller members"
+        raise ModelBroken(f"the model takes {each * 1000:,.0f} ms per prediction; {limit}")
+
+
+def library_versions(model: ModelSpec) -> dict[str, str]:
+    """What a manifest records: Python, Everloop, and the libraries that a model is trained and converted with."""
+    names = ("everloop", *LIBRARIES[(model.estimator or "").partition(".")[0]])
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _classes(rows: list[Row], spec: LoopSpec) -> list[Scalar]:
+    """The classes in the rows: in the order of the spec, else sorted."""
+    seen = {row.label for row in rows}
+    if len(seen) < 2:
+        raise ModelBroken(f"all {len(rows):,} rows have the label {next(iter(seen))!r:.60}; a class more is needed")
+    known = [value for value in spec.label.classes or () if value in seen]
+    others = seen.difference(known)
+    return [*known, *sorted(others, key=lambda value: (type(value).__name__, value))]
+
+
+def _labels(rows: list[Row], classes: list[Scalar] | None) -> Array:
+    if classes is None:
+        return np.array([float(row.label) for row in rows])
+    numbers = {value: i for i, value in enumerate(classes)}
+    return np.array([numbers[row.label] for row in rows], dtype=np.int64)
+
+
+def _fit(model: ModelSpec, columns: Columns, labels: Array) -> Any:
+    try:
+        pipeline = build_pipeline(model, columns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged, or of what will change in a later release
+            pipeline.fit(columns.stacked, labels)
+    except (ImportError, AttributeError) as e:
+        raise ModelBroken(f"{model.estimator} cannot be made of the libraries installed here: {e!s:.300}") from e
+    except MemoryError:
+        raise
+    except Exception as e:  # a library raises what it likes for data or parameters that it cannot be fitted with
+        raise ModelBroken(f"{model.estimator} cannot be trained on these rows: {e!s:.500}") from e
+    return pipeline
+
+
+def _validate(model: ModelSpec, spec: LoopSpec, columns: Columns, labels: Array, classes: int) -> dict[str, float]:
+    """The metrics on the last rows of a model trained on those before; none where they have another set of classes."""
+    first = len(columns) - max(1, int(len(columns) * VALIDATION_SHARE))
+    if classes and len(set(labels[:first].tolist())) < classes:
+        return {}
+    pipeline = _fit(model, columns.part(slice(0, first)), labels[:first])
+    said = said_by_pipeline(pipeline, columns.part(slice(first, None)).stacked, spec.task)
+    return scores(said, labels[first:], "validation")
