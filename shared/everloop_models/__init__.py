@@ -3,6 +3,7 @@
 from everloop_models.artifact import Artifact
 from everloop_models.errors import (
     ArtifactCorrupt,
+    ArtifactMissing,
     ArtifactUnavailable,
     FormatUnavailable,
     ModelBroken,
@@ -15,6 +16,7 @@ __all__ = [
     "RANDOM_SEED",
     "Artifact",
     "ArtifactCorrupt",
+    "ArtifactMissing",
     "ArtifactUnavailable",
     "FormatUnavailable",
     "Model",

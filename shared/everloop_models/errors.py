@@ -38,3 +38,7 @@ class ArtifactUnavailable(Unavailable):
     """The artifact store cannot be written or read now: it is full, read-only, or cannot be reached."""
 
     title = "Artifact store unavailable"
+
+
+class ArtifactMissing(ArtifactUnavailable):
+    """The store has no artifact of this name; a store that is not mounted says so too."""

@@ -16,7 +16,7 @@ from uuid import uuid4
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
-from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
+from everloop_models.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnavailable
 from everloop_models.formats import DEFAULT_FORMAT, EXTENSIONS, extension_of
 from everloop_schemas.names import LOOP_NAME
 
@@ -82,15 +82,16 @@ class ArtifactStore:
     def get(self, name: str, size: int = 0) -> bytes:
         """The bytes under a name, `size` of them where it is known.
 
-        Raises ArtifactUnavailable where they are missing or the store cannot be reached, ArtifactCorrupt for anything
-        but a plain file of that size inside the store.
+        Raises ArtifactMissing where there are none, ArtifactUnavailable where the store cannot be reached,
+        ArtifactCorrupt for anything but a plain file of that size inside the store.
         """
         if not 0 <= size <= self._max_bytes:
             raise ArtifactCorrupt(f"{name} is announced with {size:,} bytes; at most {self._max_bytes:,} are read")
         try:
             return self._read_local(name, size) if self.local else self._read_remote(name, size)
         except OSError as e:
-            raise ArtifactUnavailable(f"cannot read {name} in the artifact store: {e.strerror or e}") from e
+            error = ArtifactMissing if isinstance(e, FileNotFoundError) else ArtifactUnavailable
+            raise error(f"cannot read {name} in the artifact store: {e.strerror or e}") from e
 
     def _path(self, name: str) -> str:
         if not is_name(name):

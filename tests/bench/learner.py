@@ -13,7 +13,8 @@ from tests.bench.figures import Figure
 from tests.bench.settings import Settings
 
 from everloop_learning.outcome import Outcome
-from everloop_models import ArtifactUnavailable, OnlineModel
+from everloop_models import ArtifactUnavailable, Model, OnlineModel
+from everloop_schemas.training import StoredModel
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.learning_line import SavedVersion
 from everloop_training.worker.learners.loop_learner import LoopLearner
@@ -47,7 +48,7 @@ async def measure(settings: Settings) -> list[Figure]:
 
 def learn_ours(outcomes: Sequence[Outcome]) -> float:
     """Microseconds of CPU per outcome in a learner with one line."""
-    learner = LoopLearner(stream.state(), 0, LearnerDependencies(lambda: stream.START, _store_version, _load_version))
+    learner = LoopLearner(stream.state(), 0, _dependencies())
     learner.live = True
     started = time.thread_time()
     for i, outcome in enumerate(outcomes, 1):
@@ -68,6 +69,18 @@ def learn_bare(outcomes: Sequence[Outcome]) -> float:
         scaler.learn_one(outcome.features)
         model.learn_one(scaler.transform_one(outcome.features), outcome.label)
     return 1e6 * (time.thread_time() - started) / len(outcomes)
+
+
+def _dependencies() -> LearnerDependencies:
+    return LearnerDependencies(lambda: stream.START, _store_version, _load_version, _load_model, _copy_version)
+
+
+def _load_model(stored: StoredModel) -> Model:
+    raise ArtifactUnavailable(stored.uri)
+
+
+def _copy_version(loop: str, version: str, stored: StoredModel) -> SavedVersion:
+    raise ArtifactUnavailable(stored.uri)
 
 
 def _load_version(saved: SavedVersion) -> OnlineModel:

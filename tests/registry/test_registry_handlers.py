@@ -21,8 +21,8 @@ from everloop_learning.errors import LoopNotKnownYet
 from everloop_registry.domain.decision_log import DecisionContext, digest
 from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import Decided, LoopState
-from everloop_schemas.training import RunRequested
+from everloop_schemas.registry import Decided, GateDecided, LoopState
+from everloop_schemas.training import DataSet, RunRequested
 from everloop_shared.messaging.routes import Position
 
 
@@ -124,3 +124,44 @@ async def test_decisions_from_before_actors_were_recorded_keep_their_bytes_and_t
     assert not any(b"actor" in wire for wire in old)
     assert [event.encode() for event in read] == old
     assert [d.prevhash for d in read if isinstance(d, Decided)][1:] == [digest(wire) for wire in old[:-1]]
+
+
+@pytest.mark.parametrize("reason", ["trained", "submitted"])
+async def test_a_model_that_was_trained_for_a_line_is_registered_and_not_offered(
+    harness: HandlerHarness, reason: str
+) -> None:
+    await champion_is(harness, "a-0")
+    await harness.handle(lines(200, 200, a=[0.0]))
+
+    decided = await harness.handle(
+        model_trained("a-0", 299, reason), evaluation_updated(200, {"a-0@200": [0.0] * 200}), lines(400, 1100, a=[0.0])
+    )
+
+    loop = await harness.loop()
+    assert decided == ["version_registered"]
+    assert (loop.champion.version, "a-0@299" in loop.kept) == ("a-0@200", True)
+
+
+async def test_a_line_that_waits_for_its_rollout_does_not_begin_it_with_what_was_trained(
+    harness: HandlerHarness,
+) -> None:
+    await champion_is(harness, "a-0")
+    await harness.handle(run_requested("b-0"), lines(200, 200, a=WORSE, b=BETTER))
+
+    early = await harness.handle(model_trained("b-0", 399, "trained"))
+    won = await harness.handle(model_trained("b-0", 400, "gate"))
+
+    assert early == ["version_registered"]
+    assert won == ["version_registered", "rollout_changed"]
+
+
+async def test_a_training_is_the_run_of_its_line_once_the_line_predicts_with_its_model(harness: HandlerHarness) -> None:
+    asked = run_requested("b-0")
+    training = {"run": "training-of-b", "data_set": DataSet(loop="market", start=0, end=9, revision=1)}
+    await champion_is(harness, "a-0")
+
+    await harness.handle(asked, asked.copy_with(id="other", data=asked.data.model_copy(update=training)))
+    await harness.handle(lines(200, 200, a=WORSE, b=BETTER))
+
+    [won] = [d for d in harness.decisions if d.subject == "b-0" and isinstance(d, GateDecided)]
+    assert won.correlationid == "run-b-0"

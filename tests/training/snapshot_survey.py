@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from tests.training.training_harness import alert, make_learner, outcomes, spec, state
+from tests.builders.events import run_finished
+from tests.training.predicting_lines import BATCH, TRAINER, end_training, fitted, mixed, open_trainings, submission
+from tests.training.training_harness import MemoryArtifacts, alert, make_learner, model_of, outcomes, spec, state
 
 from everloop_models.allow_list import format_uses
 from everloop_models.opcodes import Use, uses
 from everloop_schemas.envelope import Event
 from everloop_training.worker.learners.loop_learner import LoopLearner
+from everloop_training.worker.learners.predicting_line import PredictingLine
 from everloop_training.worker.snapshots import BESIDE_MODELS, FILE, PartitionState, pack
 
 E = TypeVar("E", bound=Event)
@@ -31,6 +34,8 @@ def survey() -> set[Use]:
     for parts in TASKS:
         for each in learners_of_all_kinds(parts):
             found |= uses(pack(PartitionState(1, 2, {"market": each})))
+    for each in learners_of_trained_lines():
+        found |= uses(pack(PartitionState(1, 2, {"market": each})))
     return found - BESIDE_MODELS.uses
 
 
@@ -49,7 +54,7 @@ def learners_of_all_kinds(parts: dict[str, Any]) -> Iterator[LoopLearner]:
             learner.on_loop_state(read(state(1, champion, of=of, candidate=champion)))
             learner.drift_runs.on_drift(read(alert(240, 210)))
         if i == 250:
-            model: Any = next(iter(learner.lines.learning.values())).model
+            model = model_of(learner, next(iter(learner.lines.learning)))
             model.estimator = None  # it breaks, and starts again
         if i == 300:
             learner.drift_runs.replay(read(alert(340, 310, "later")))
@@ -59,8 +64,30 @@ def learners_of_all_kinds(parts: dict[str, Any]) -> Iterator[LoopLearner]:
         yield learner
     again: LoopLearner = pickle.loads(pickle.dumps(learner))
     again.attach(learner.events.dependencies)
-    again.runs.adopt([read(request) for request in learner.runs.requests.values()], ["run"])
+    again.runs.adopt([read(request) for request in learner.runs.requests.values()], [read(run_finished("run"))])
     yield again
+
+
+def learners_of_trained_lines() -> Iterator[LoopLearner]:
+    """A learner with a batch line, a trainer's and a submitted model: while they train, have models, and break."""
+    artifacts = MemoryArtifacts()
+    learner = make_learner(read(state(of=mixed(BATCH, TRAINER))), artifacts)
+    for i in range(0, 800, 50):
+        for outcome in outcomes(i, i + 50):
+            learner.learn(outcome)
+        if i == 250:
+            stored = artifacts.put("submitted", fitted())
+            submitted = submission(stored, "notebook-300", 299)
+            learner.on_loop_state(read(state(1, of=mixed(BATCH, TRAINER), submissions=[submitted])))
+            learner.drift_runs.on_drift(read(alert(240, 210)))
+        for number, run in enumerate(open_trainings(learner)):
+            end_training(learner, run, artifacts.put(f"{i}-{number}", fitted(seen=100 + i + number)))
+        artifacts.away = i == 600
+        for line in learner.lines.learning.values():
+            if i == 600 and isinstance(line, PredictingLine):
+                line.model = None
+        learner.take_events()
+        yield learner
 
 
 def read(event: E) -> E:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import pickle
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from tests.training.training_harness import (
@@ -18,6 +17,7 @@ from tests.training.training_harness import (
     label_of,
     losses,
     make_learner,
+    model_of,
     of,
     outcomes,
     spec,
@@ -155,7 +155,7 @@ def test_a_line_that_raises_fails_alone_and_is_never_built_again(monkeypatch: py
     def raises(*_: object) -> None:
         raise ModelBroken("the probability is not finite")
 
-    monkeypatch.setattr(broken.model, "learn", raises)
+    monkeypatch.setattr(model_of(learner, broken.name), "learn", raises)
     monkeypatch.setattr("everloop_training.worker.learners.line_registry.MAX_RESTARTS", 0)
     feed(learner, 100, 200)
 
@@ -184,7 +184,7 @@ def test_a_champion_that_comes_back_is_rebuilt_from_history_to_the_last_bit() ->
     assert [rebuilt["logistic-regression-0"][i] for i in range(4000, 5000)] == [
         whole["logistic-regression-0"][i] for i in range(4000, 5000)
     ]
-    models: list[Any] = [each.lines.learning["logistic-regression-0"].model for each in (untouched, learner)]
+    models = [model_of(each, "logistic-regression-0") for each in (untouched, learner)]
     weights = [model.estimator.weights for model in models]
     assert weights[0] == weights[1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from tests.training.training_harness import dependencies, losses, make_learner, outcomes, state
+from tests.training.training_harness import dependencies, losses, make_learner, model_of, outcomes, state
 
 from everloop_learning.outcome import Outcome
 from everloop_training.worker.learners.loop_learner import LoopLearner
@@ -43,8 +43,10 @@ def test_a_line_rebuilt_from_history_leaves_out_the_same_records() -> None:
         learner.learn_history(gaps[0], [o for o in log_with_repeats(5000) if gaps[0].start <= o.offset < gaps[0].stop])
     fed(learner, outcomes(4000, 5000))
 
-    line, kept = (each.lines.learning["logistic-regression-0"] for each in (learner, untouched))
-    assert (line.outcomes, pickle.dumps(line.model)) == (kept.outcomes, pickle.dumps(kept.model))
+    name = "logistic-regression-0"
+    line, kept = (each.lines.learning[name] for each in (learner, untouched))
+    models = [pickle.dumps(model_of(each, name)) for each in (learner, untouched)]
+    assert (line.outcomes, models[0]) == (kept.outcomes, models[1])
 
 
 def test_a_snapshot_between_an_outcome_and_its_repetition_remembers() -> None:

@@ -14,6 +14,7 @@ from tests.training.training_harness import (
     event,
     losses,
     make_learner,
+    model_of,
     of,
     outcomes,
     spec,
@@ -98,7 +99,7 @@ def test_a_line_does_not_restart_from_a_version_that_has_learned_the_outcome() -
 
     assert f"{LINE}@399" in artifacts.stored
     assert learner.lines.learning[LINE].caught_up
-    model: Any = learner.lines.learning[LINE].model
+    model = model_of(learner, LINE)
     assert math.isfinite(model.estimator.intercept)
 
 

@@ -164,7 +164,7 @@ def test_a_replay_without_a_snapshot_adopts_the_runs_of_the_log_and_requests_non
     events = first.take_events()
 
     second = make_learner(first.state)
-    second.runs.adopt(first.runs.requests.values(), [e.data.run for e in of(RunFinished, events)])
+    second.runs.adopt(first.runs.requests.values(), of(RunFinished, events))
     feed(second, 0, 600)
 
     again = second.take_events()

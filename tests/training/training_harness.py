@@ -15,20 +15,30 @@ from tests.builders.loops import NOW, live_version, loop_spec, loop_state
 from tests.builders.running import RunningService, run_until_exit
 
 from everloop_learning.outcome import Outcome
-from everloop_models import ArtifactUnavailable, OnlineModel, save, verify_and_load
+from everloop_models import (
+    Artifact,
+    ArtifactMissing,
+    ArtifactUnavailable,
+    Model,
+    OnlineModel,
+    load,
+    save,
+    verify_and_load,
+)
+from everloop_models.artifact import verify
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import BASELINE, LoopState
-from everloop_schemas.training import ChallengeUpdated
+from everloop_schemas.training import ChallengeUpdated, StoredModel
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_training.adapters.supervisor import StartWorker
 from everloop_training.app import build
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.inline import InlineWorker
 from everloop_training.worker.learners.dependencies import LearnerDependencies
-from everloop_training.worker.learners.learning_line import SavedVersion
+from everloop_training.worker.learners.learning_line import LearningLine, SavedVersion
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 T = TypeVar("T", bound=Event)
@@ -73,9 +83,10 @@ def alert(offset: int, change_point: int, ident: str = "alert", kind: str = "con
 
 @dataclass
 class MemoryArtifacts:
-    """An artifact store in memory that can be full."""
+    """An artifact store in memory that can be full, or away."""
 
     full: bool = False
+    away: bool = False
     stored: dict[str, bytes] = field(default_factory=dict)
 
     def store_version(self, loop: str, version: str, model: OnlineModel) -> SavedVersion:
@@ -90,12 +101,38 @@ class MemoryArtifacts:
             raise ArtifactUnavailable("it has been collected")
         return verify_and_load(self.stored[saved.version], saved.sha256)
 
+    def put(self, name: str, data: bytes) -> StoredModel:
+        """Store an ONNX file that was trained elsewhere."""
+        artifact, self.stored[name] = Artifact.of(data), data
+        return StoredModel(
+            uri=f"memory://{name}",
+            sha256=artifact.sha256,
+            size=artifact.size,
+            format="onnx",
+            signature=load(data, "onnx").signature,
+        )
+
+    def load_model(self, stored: StoredModel) -> Model:
+        if self.away:
+            raise ArtifactUnavailable("the store is away")
+        name = stored.uri.removeprefix("memory://")
+        if name not in self.stored:
+            raise ArtifactMissing("it has been collected")
+        verify(stored, self.stored[name])
+        return load(self.stored[name], stored.format)
+
+    def copy_version(self, loop: str, version: str, stored: StoredModel) -> SavedVersion:
+        if self.full:
+            raise ArtifactUnavailable("the disk is full")
+        self.stored[version] = self.stored[stored.uri.removeprefix("memory://")]
+        return SavedVersion(version, f"memory://{version}", stored.sha256, stored.size, stored.format)
+
 
 def dependencies(
     artifacts: MemoryArtifacts | None = None, now: Callable[[], datetime] = lambda: START
 ) -> LearnerDependencies:
     chosen = artifacts or MemoryArtifacts()
-    return LearnerDependencies(now, chosen.store_version, chosen.load_version)
+    return LearnerDependencies(now, chosen.store_version, chosen.load_version, chosen.load_model, chosen.copy_version)
 
 
 def make_learner(first: LoopState | None = None, artifacts: MemoryArtifacts | None = None) -> LoopLearner:
@@ -108,6 +145,13 @@ def feed(learner: LoopLearner, start: int, stop: int, **parts: object) -> None:
     """Let a learner learn the outcomes from `start` to before `stop`."""
     for outcome in outcomes(start, stop, **parts):
         learner.learn(outcome)
+
+
+def model_of(learner: LoopLearner, line: str) -> Any:
+    """The model of a line that learns."""
+    found = learner.lines.learning[line]
+    assert isinstance(found, LearningLine)
+    return found.model
 
 
 def of(kind: type[T], events: Sequence[Event]) -> list[T]:

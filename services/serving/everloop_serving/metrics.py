@@ -9,8 +9,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from everloop_learning.version import Version, line_of
 from everloop_serving.domain.predict import PredictionResult
 from everloop_shared.http.answer_time import BOUNDS
+from everloop_shared.plain_metrics import Count, Counts, Times, TimesBy
 
-PREDICTIONS = Counter(
+PREDICTIONS = Counts(
     "everloop_serving_predictions_total",
     "Predictions served, by loop, line of the version, role and endpoint (rest, stream).",
     ["loop", "line", "role", "endpoint"],
@@ -28,11 +29,11 @@ REUSED = Counter(
 IDS_TAKEN = Counter(
     "everloop_serving_ids_taken_total", "Rejected: the id came before with other data.", ["loop", "endpoint"]
 )
-MODEL_SECONDS = Histogram(
+MODEL_SECONDS = TimesBy(
     "everloop_serving_model_seconds",
     "The served model's own time for one prediction, in seconds.",
     ["loop"],
-    buckets=(0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 1),
+    (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0),
 )
 FELL_BACK = Counter(
     "everloop_serving_fell_back_total", "Predictions at which a version raised or was not finite.", ["loop", "line"]
@@ -47,7 +48,7 @@ RECENT = Gauge("everloop_serving_recent_predictions", "Predictions remembered; l
 RECENT_BYTES = Gauge("everloop_serving_recent_bytes", "Bytes of predictions remembered; limit: RECENT_BYTES.")
 ENTITIES = Gauge("everloop_serving_entity_states", "Entities whose windows are in memory; limit: ENTITY_STATES.")
 ENTITY_BYTES = Gauge("everloop_serving_entity_state_bytes", "Bytes of windows in memory; limit: ENTITY_BYTES.")
-WINDOWS = Counter(
+WINDOWS = Counts(
     "everloop_serving_windows_total",
     "REST predictions of loops with windows, by where the entity's state came from: memory, feature, new, unread.",
     ["source"],
@@ -84,32 +85,36 @@ class PrometheusMetrics:
     def __init__(self, series_per_loop: int = 20) -> None:
         self._limit = series_per_loop
         self._versions: dict[tuple[str, str], str] = {}
-        self._predictions: dict[str, dict[tuple[str, str, str], Counter]] = {}
-        self._seconds: dict[str, Histogram] = {}
-        self._windows = {source: WINDOWS.labels(source) for source in ("memory", "feature", "new", "unread")}
+        self._predictions: dict[str, dict[tuple[str, str, str], Count]] = {}
+        self._latest: dict[str, tuple[str, str, str, Count, Times]] = {}
+        self._windows = {source: WINDOWS.of(source) for source in ("memory", "feature", "new", "unread")}
 
     def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
         """A prediction was made."""
-        line, offset = _parse(result.version)
-        if self._versions.get((loop, line)) != result.version:
-            self._versions[loop, line] = result.version
-            VERSION_OFFSET.labels(loop, line).set(offset)
-        labels = (line, result.role, endpoint)
-        series = self._predictions.setdefault(loop, {})
-        counter = series.get(labels)
-        if counter is None:
-            counter = series[labels] = PREDICTIONS.labels(loop, *labels)
-            if len(series) > self._limit:
-                self._remove_oldest(loop, series)
-        counter.inc()
-        seconds = self._seconds.get(loop)
-        if seconds is None:
-            seconds = self._seconds[loop] = MODEL_SECONDS.labels(loop)
-        seconds.observe(result.latency_ms / 1000)
+        latest = self._latest.get(loop)
+        if latest is None or latest[:3] != (result.version, result.role, endpoint):
+            counted = self._series_of(loop, result.version, result.role, endpoint)
+            latest = self._latest[loop] = result.version, result.role, endpoint, *counted
+        latest[3].value += 1
+        latest[4].observe(result.latency_ms / 1000)
         for failure in result.failures:
             FELL_BACK.labels(loop, line_of(failure.version)).inc()
 
-    def _remove_oldest(self, loop: str, series: dict[tuple[str, str, str], Counter]) -> None:
+    def _series_of(self, loop: str, version: str, role: str, endpoint: str) -> tuple[Count, Times]:
+        """The series of a version, which is the latest of its line now."""
+        line, offset = _parse(version)
+        if self._versions.get((loop, line)) != version:
+            self._versions[loop, line] = version
+            VERSION_OFFSET.labels(loop, line).set(offset)
+        labels = (line, role, endpoint)
+        series = self._predictions.setdefault(loop, {})
+        if labels not in series:
+            series[labels] = PREDICTIONS.of(loop, *labels)
+            if len(series) > self._limit:
+                self._remove_oldest(loop, series)
+        return series[labels], MODEL_SECONDS.of(loop)
+
+    def _remove_oldest(self, loop: str, series: dict[tuple[str, str, str], Count]) -> None:
         oldest = next(iter(series))
         del series[oldest]
         PREDICTIONS.remove(loop, *oldest)
@@ -123,7 +128,7 @@ class PrometheusMetrics:
 
     def count_windows(self, source: str) -> None:
         """A request was predicted from windows of this source."""
-        self._windows[source].inc()
+        self._windows[source].value += 1
 
     def count_entity_read(self, result: str) -> None:
         """A window state was read, or not."""

@@ -36,6 +36,11 @@ class TrainingSettings(BatchSettings):
     trainer_seconds: float = Field(
         3600.0, gt=0, description="seconds until a trainer's lease ends however often it is renewed"
     )
+    model_bytes: int = Field(
+        1_000_000_000,
+        ge=1_000_000,
+        description="bytes of the models that lines only predict with; others wait for room",
+    )
     batch_seconds: float = Field(600.0, gt=0, description="seconds that one training of a batch line may take")
     batch_memory_bytes: int = Field(
         2_000_000_000,

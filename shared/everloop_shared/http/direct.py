@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import ServiceError
-from everloop_shared.http.answer_time import ANSWER_TIMES, AnswerTime
+from everloop_shared.http.answer_time import ANSWER_TIMES
 from everloop_shared.http.problems import crash_problem, service_problem
 from everloop_shared.http.whole_answers import MIN_COMPRESSED_BYTES, compress
 from everloop_shared.http.whole_response import VARIES, started_at, write_ok
+from everloop_shared.plain_metrics import Times
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class DirectRoute(NamedTuple):
     answer_at_once: ImmediateAnswer | None = None
 
 
-def answer_time(service: str, route: DirectRoute) -> AnswerTime:
+def answer_time(service: str, route: DirectRoute) -> Times:
     """Counts how long the answers of a route take."""
     return ANSWER_TIMES.of(service, route.suffix.strip("/"))
 

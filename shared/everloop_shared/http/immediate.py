@@ -9,12 +9,12 @@ from typing import ClassVar, NamedTuple, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from everloop_shared.errors import ServiceError
-from everloop_shared.http.answer_time import AnswerTime
 from everloop_shared.http.connections import BODY, LimitedConnection
 from everloop_shared.http.direct import DirectRoute, Headers, ImmediateAnswer, answer_time
 from everloop_shared.http.guard import RequestGuard, sent_request_id
 from everloop_shared.http.problems import ProblemResponse, crash_problem, raw_problem, service_problem
 from everloop_shared.http.whole_response import VARIES, header_lines, ok_head, whole_response
+from everloop_shared.plain_metrics import Times
 from everloop_shared.tracing import continued_trace, traced
 
 
@@ -23,7 +23,7 @@ class Target(NamedTuple):
 
     answer: ImmediateAnswer
     name: str
-    time: AnswerTime
+    time: Times
 
 
 class ImmediateAnswers:

@@ -63,10 +63,11 @@ class EventHandlers:
         return await self._close(decision_log)
 
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
-        """Remember which run a line belongs to."""
+        """Remember which run a line belongs to; a training is its line's run once the line predicts with its model."""
         if (decision_log := await self._open(event)) is None:
             return []
-        decision_log.working.record_run(event.data.line, event.data.run)
+        if event.data.data_set is None:
+            decision_log.working.record_run(event.data.line, event.data.run)
         return await self._close(decision_log)
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
@@ -130,9 +131,12 @@ class EventHandlers:
 
 
 def _offer_version(decision_log: DecisionLog, model: ModelTrainedData) -> None:
-    """Begin the rollout that waits for this version, or queue it as a refresh of a live line."""
+    """Begin the rollout that waits for this version, or queue it as a refresh of a live line.
+
+    A model that was trained for a line, or submitted, challenges first: its line predicts, and is compared.
+    """
     loop = decision_log.loop
-    if loop.pinned:
+    if loop.pinned or model.reason in ("trained", "submitted"):
         return
     if loop.stage == "training" and loop.winner == model.line and model.offset >= loop.gate_offset:
         rollout.begin_rollout(decision_log, model)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from everloop_shared.messaging.routes import EncodedEvent
 
 
-@dataclass(frozen=True, order=True)
-class SpoolPosition:
-    """A position in the spool: a byte of a segment."""
+class SpoolPosition(NamedTuple):
+    """A position in the spool: a byte of a segment. Later ones are greater."""
 
     segment: int
     offset: int

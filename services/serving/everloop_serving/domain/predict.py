@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from everloop_schemas.envelope import Fields
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow, WindowsUsed
 from everloop_serving.domain.served_loop import Predictor, ServedLoop
-from everloop_serving.domain.split import SplitAssignment, assign, role_of
+from everloop_serving.domain.split import WITHOUT_CANARY, SplitAssignment, assign
 from everloop_serving.errors import VersionFailed
 
 Endpoint = Literal["stream", "rest"]
@@ -69,12 +69,8 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
     A version that fails gives way to the next: canary, champion, version 0, and the initial prediction of the spec.
     One that the request names gives way to none: VersionFailed is raised. `timer` counts seconds.
     """
-    unit = request.entity if loop.spec.rollout.split_by == "entity" else request.prediction_id
-    assignment = assign(loop.loop, unit, loop.share if loop.candidate else 0.0)
-    failures: list[VersionFailure] = []
-    if request.version is not None:
-        assignment = SplitAssignment(loop.champion.version != request.version, 1.0)
-    for predictor, canary in _in_order(loop, assignment.canary):
+    assignment, failures = _assign(loop, request), list[VersionFailure]()
+    for predictor, role in loop.orders[assignment.canary]:
         if request.version not in (None, predictor.version):
             break
         start = timer()
@@ -84,9 +80,8 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
             failures.append(VersionFailure(predictor.version, _reason(e)))
             continue
         latency_ms = (timer() - start) * 1000
-        role = role_of(predictor.version, canary=canary)
         propensity = 1.0 if failures else assignment.propensity
-        shadows = _predict_in_shadow(loop, predictor, request.features, failures)
+        shadows = _predict_in_shadow(loop, predictor, request.features, failures) if loop.candidate else ()
         return PredictionResult(prediction, predictor.version, role, propensity, latency_ms, shadows, tuple(failures))
     if request.version is not None:
         raise VersionFailed(request.version, failures[0].reason)
@@ -94,20 +89,20 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
     return PredictionResult(initial, BASELINE, "baseline", 1.0, 0.0, (), tuple(failures))
 
 
-def _in_order(loop: ServedLoop, canary: bool) -> Iterator[tuple[Predictor, bool]]:
-    if canary and loop.candidate:
-        yield loop.candidate, True
-    yield loop.champion, False
-    if loop.champion is not loop.baseline:
-        yield loop.baseline, False
+def _assign(loop: ServedLoop, request: PredictionRequest) -> SplitAssignment:
+    if request.version is not None:
+        return SplitAssignment(loop.champion.version != request.version, 1.0)
+    if loop.candidate is None:
+        return WITHOUT_CANARY
+    unit = request.entity if loop.spec.rollout.split_by == "entity" else request.prediction_id
+    return assign(loop.loop, unit, loop.share)
 
 
 def _predict_in_shadow(
     loop: ServedLoop, served: Predictor, features: Fields, failures: list[VersionFailure]
 ) -> tuple[Shadow, ...]:
     """The predictions of the version that does not serve; one that has just failed is not called again."""
-    if loop.candidate is None:
-        return ()
+    assert loop.candidate is not None, "without it, nothing predicts in shadow"
     failed = {failure.version for failure in failures}
     shadows = []
     for predictor in (loop.champion, loop.candidate):
@@ -126,8 +121,8 @@ def _predict_in_shadow(
 
 def _require_finite(prediction: ModelPrediction) -> ModelPrediction:
     value, probabilities = prediction
-    finite = math.isfinite(value) if isinstance(value, float) else True
-    if not finite or (probabilities and not all(map(math.isfinite, probabilities.values()))):
+    total = sum(probabilities.values()) if probabilities else 0.0
+    if not math.isfinite(total) or (isinstance(value, float) and not math.isfinite(value)):
         raise NotFinite(f"not finite: {prediction.value!r}, {prediction.probabilities!r}"[:REASON_LENGTH])
     return prediction
 

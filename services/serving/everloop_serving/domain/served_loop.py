@@ -14,8 +14,10 @@ from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
+from everloop_schemas.serving import Role
 from everloop_serving.domain.inference_outputs import TensorMetadata, describe_outputs
 from everloop_serving.domain.inference_plans import InferencePlans
+from everloop_serving.domain.split import role_of
 from everloop_serving.errors import NAME_LENGTH, VersionNotFound
 from everloop_shared.errors import listed
 
@@ -60,6 +62,13 @@ class ServedLoop:
         """The fields whose values in a float tensor may stand for others: whole numbers for integers, NaN for none."""
         fields = self.spec.fields.items()
         return frozenset(name for name, field in fields if field.type == "integer" or field.missing == "null")
+
+    @cached_property
+    def orders(self) -> tuple[tuple[tuple[Predictor, Role], ...], tuple[tuple[Predictor, Role], ...]]:
+        """The versions in the order in which they are asked, with their roles: without the canary, and with it."""
+        order = [self.champion] if self.champion is self.baseline else [self.champion, self.baseline]
+        usual = tuple((each, role_of(each.version, canary=False)) for each in order)
+        return usual, (((self.candidate, "canary"), *usual) if self.candidate else usual)
 
     @property
     def versions(self) -> list[str]:

@@ -18,6 +18,9 @@ class SplitAssignment(NamedTuple):
     propensity: float
 
 
+WITHOUT_CANARY = SplitAssignment(False, 1.0)
+
+
 def hash_to_fraction(loop: str, unit: str) -> float:
     """A hash of `unit` in [0, 1), evenly spread. It has no version in it, so a rising share only adds units."""
     digest = blake2b(f"{loop}/{unit}".encode(), digest_size=8, person=_PERSON).digest()
@@ -27,7 +30,7 @@ def hash_to_fraction(loop: str, unit: str) -> float:
 def assign(loop: str, unit: str, share: float) -> SplitAssignment:
     """The assignment of `unit` when `share` of the traffic goes to the candidate."""
     if share <= 0.0:
-        return SplitAssignment(False, 1.0)
+        return WITHOUT_CANARY
     canary = hash_to_fraction(loop, unit) < share
     return SplitAssignment(canary, share if canary else 1.0 - share)
 

@@ -55,7 +55,7 @@ class WorkerCatchUp:
         end, alerts_end = [await self._history.log.end_offset(topic, partition) for topic in topics]
         if worker is not self._current.worker:  # it exited meanwhile, and would never answer
             raise WorkerUnavailable("the worker has exited; another is being started")
-        message = messages.OpenPartition(partition, end, alerts_end, self._runs.all(), self._runs.ended())
+        message = messages.OpenPartition(partition, end, alerts_end, self._runs.all(), self._runs.ends())
         return await self._client.open_partition(worker, message)
 
     async def bring_up(self, worker: Worker, loops: KnownLoops) -> None:

@@ -132,10 +132,14 @@ class WorkerClient:
 
     async def take_model(self, loop: str, run: str, model: TrainedModel) -> RunFinished | None:
         """A run has trained a model."""
+        if end := self._runs.end_of(loop, run):
+            return end
         return await self._end_run(lambda n: messages.TakeModel(n, loop, run, model))
 
     async def fail_run(self, loop: str, run: str, reason: str) -> RunFinished | None:
         """A run has trained no model."""
+        if end := self._runs.end_of(loop, run):
+            return end
         return await self._end_run(lambda n: messages.FailRun(n, loop, run, reason))
 
     async def open_partition(self, worker: Worker, message: messages.OpenPartition) -> messages.PartitionOpened:

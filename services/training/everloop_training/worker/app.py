@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from everloop_models import ModelBroken, OnlineModel, save, verify_and_load
+from everloop_models.artifact import verify
 from everloop_models.store import ArtifactStore, name_in
+from everloop_schemas.training import StoredModel
 from everloop_shared.clock import system_clock
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.dispatcher import WorkerDispatcher
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.learning_line import SavedVersion
+from everloop_training.worker.model_loader import ModelLoader
 from everloop_training.worker.protocol.progress import OutcomeInProgress
 from everloop_training.worker.snapshots import Snapshots
 
@@ -28,6 +31,18 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
     def load_version(saved: SavedVersion) -> OnlineModel:
         return verify_and_load(store.get(name_in(saved.uri), saved.size), saved.sha256, saved.format)
 
-    dependencies = LearnerDependencies(system_clock, store_version, load_version, in_progress.mark)
+    def read_model(stored: StoredModel) -> bytes:
+        return store.get(name_in(stored.uri), stored.size)
+
+    def copy_version(loop: str, version: str, stored: StoredModel) -> SavedVersion:
+        data = read_model(stored)
+        verify(stored, data)
+        uri = store.put(store.name(loop, version, stored.sha256, stored.format), data)
+        return SavedVersion(version, uri, stored.sha256, stored.size, stored.format)
+
+    models = ModelLoader(read_model, settings.model_bytes)
+    dependencies = LearnerDependencies(
+        system_clock, store_version, load_version, models.load, copy_version, in_progress.mark
+    )
     snapshots, every = Snapshots(settings.snapshot_folder()), settings.snapshot_outcomes
     return WorkerDispatcher(dependencies, snapshots, every, settings.snapshot_seconds, in_progress=in_progress)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from everloop_schemas.registry import LoopState
+from everloop_schemas.training import ModelTrained
 from everloop_training.domain.run_reply import RunReply
 from everloop_training.domain.trained_model import EndReply
 from everloop_training.worker.learners.dependencies import LearnerDependencies
@@ -40,7 +41,7 @@ class PartitionLearners:
         state = learner.state
         runs = [r for r in self.opened.runs if r.loop == state.loop and r.revision >= state.data.life]
         try:
-            learner.runs.adopt(runs, self.opened.ended)
+            learner.runs.adopt(runs, self.opened.ends)
         except Exception as e:  # a run that cannot be taken over must not cost the partition
             log.error("runs not taken over from the log", extra={"loop": learner.loop}, exc_info=e)
 
@@ -212,8 +213,10 @@ class WorkerDispatcher:
         except Exception as e:  # this loop's events are lost, the other loops publish theirs
             log.error("events of a loop not built", extra={"loop": learner.loop}, exc_info=e)
             return
-        if events:
-            yield messages.EventsProduced(events)
+        last = max((i for i, event in enumerate(events) if isinstance(event, ModelTrained)), default=-1)
+        for part in (events[: last + 1], events[last + 1 :]):  # a version is on the log before the end of its run
+            if part:
+                yield messages.EventsProduced(part)
         for gap in learner.lines.gaps():
             needed = messages.HistoryNeeded(learner.loop, learner.partition, *gap)
             if needed not in self._requested_history:
@@ -253,11 +256,16 @@ class WorkerDispatcher:
             yield from self._take_events(learner)
 
     def _end_run(self, message: messages.TakeModel | messages.FailRun) -> Iterator[Any]:
-        learner = self.find(message.loop)
-        if learner is None or learner.is_behind(0):
-            yield messages.RunEnded(message.number, EndReply(None, behind=learner is not None))
-            return
-        yield messages.RunEnded(message.number, EndReply(None))
+        """End a run, and reply once what follows from it is handed over to be published."""
+        reply, learner = EndReply(None), self.find(message.loop)
+        if learner is not None:
+            match message:
+                case messages.TakeModel():
+                    reply = learner.take_model(message.run, message.model)
+                case messages.FailRun():
+                    reply = learner.fail_run(message.run, message.reason)
+            yield from self._take_events(learner)
+        yield messages.RunEnded(message.number, reply)
 
     def _learn_history(self, message: messages.LearnHistory) -> Iterator[Any]:
         needed = message.needed

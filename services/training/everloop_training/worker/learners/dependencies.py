@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from everloop_models import OnlineModel
+from everloop_models import Model, OnlineModel
+from everloop_schemas.training import StoredModel
 from everloop_training.worker.learners.learning_line import SavedVersion
 
 RECENT_BYTES = 4_000_000
@@ -17,12 +18,17 @@ class LearnerDependencies:
     """Functions that the learners of a process share.
 
     `store_version(loop, version, model)` raises ArtifactUnavailable and ModelBroken, `load_version(saved)` raises
-    ArtifactUnavailable and ArtifactCorrupt. `mark_in_progress(partition, offset)` is called before a line learns an
-    outcome. `recent_bytes()` is how many bytes of recent outcomes one learner may hold in memory.
+    ArtifactUnavailable and ArtifactCorrupt. `load_model(stored)` loads a model that a line only predicts with; it
+    raises ArtifactMissing, ArtifactUnavailable, also while the model is being loaded, and ArtifactCorrupt.
+    `copy_version(loop, version, stored)` stores its bytes under the name of a version, and raises the same.
+    `mark_in_progress(partition, offset)` is called before a line learns an outcome. `recent_bytes()` is how many bytes
+    of recent outcomes one learner may hold in memory.
     """
 
     now: Callable[[], datetime]
     store_version: Callable[[str, str, OnlineModel], SavedVersion]
     load_version: Callable[[SavedVersion], OnlineModel]
+    load_model: Callable[[StoredModel], Model]
+    copy_version: Callable[[str, str, StoredModel], SavedVersion]
     mark_in_progress: Callable[[int, int], None] = lambda partition, offset: None
     recent_bytes: Callable[[], int] = lambda: RECENT_BYTES

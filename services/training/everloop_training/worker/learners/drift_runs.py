@@ -24,7 +24,8 @@ class DriftRuns:
         """The run of an alert, None while it waits. Only for alerts up to the loop's position."""
         retrain = self._progress.spec.retrain
         known = self._runs.find(_key(alert))
-        if known or not retrain.on_drift or self._triggers.is_cooling_down(alert.data.outcomes, retrain.cooldown):
+        is_early = self._triggers.is_cooling_down(alert.data.outcomes, retrain.cooldown) or not self._can_start(alert)
+        if known or not retrain.on_drift or is_early:
             self.replay(alert)
             return known
         return self._start(alert)
@@ -40,14 +41,20 @@ class DriftRuns:
         progress, retrain = self._progress, self._progress.spec.retrain
         if self._runs.replayed or not progress.waiting_alert or not retrain.on_drift:
             return
-        if not self._triggers.is_cooling_down(progress.outcomes, retrain.cooldown):
-            self._events.pending.append(self._start(progress.waiting_alert))
+        if self._triggers.is_cooling_down(progress.outcomes, retrain.cooldown):
+            return
+        if self._can_start(progress.waiting_alert) and (request := self._start(progress.waiting_alert)):
+            self._events.pending.append(request)
 
-    def _start(self, alert: DriftDetected) -> RunRequested:
+    def _can_start(self, alert: DriftDetected) -> bool:
+        """A fresh line can start at once; a line that is trained needs outcomes from after the change."""
+        return self._runs.has_enough_since(alert.data.change_point)
+
+    def _start(self, alert: DriftDetected) -> RunRequested | None:
         data = alert.data
         reason = f"drift at offset {data.offset}, changed at {data.change_point}"
         due = DueRun("drift", _key(alert), reason)
-        return self._runs.start(due, alert.id, data.change_point, trace=alert.traceparent)
+        return self._runs.start_fresh(due, alert.id, data.change_point, alert.traceparent)
 
 
 def _key(alert: DriftDetected) -> str:

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from everloop_learning.version import Version
 from everloop_models import RANDOM_SEED, library_versions
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.training import (
+    DataSet,
     Line,
     LineFailed,
     LineFailedData,
@@ -20,9 +22,12 @@ from everloop_schemas.training import (
     RunFinishedData,
     RunRequested,
     RunRequestedData,
+    StoredModel,
+    VersionReason,
 )
 from everloop_training.worker.learners.dependencies import LearnerDependencies
-from everloop_training.worker.learners.learning_line import LearningLine, SavedVersion
+from everloop_training.worker.learners.learning_line import LoopLine, SavedVersion
+from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
 from everloop_training.worker.learners.triggers import DueRun
 
 log = logging.getLogger(__name__)
@@ -53,7 +58,15 @@ class EventFactory:
         return {"loop": self.loop, "partition": self.partition}
 
     def build_run_requested(
-        self, revision: int, due: DueRun, line: Line, caused_by: str | None, trace: str | None
+        self,
+        revision: int,
+        due: DueRun,
+        line: Line,
+        caused_by: str | None,
+        trace: str | None,
+        *,
+        data_set: DataSet | None = None,
+        artifact: StoredModel | None = None,
     ) -> RunRequested:
         """Build the request of a run, which is not added to `pending`; the same run is the same event."""
         return RunRequested(
@@ -66,18 +79,34 @@ class EventFactory:
             correlationid=line.run,
             traceparent=trace,
             data=RunRequestedData(
-                key=due.key, trigger=due.trigger, reason=due.reason, **{n: getattr(line, n) for n in _FIELDS_OF_A_LINE}
+                key=due.key,
+                trigger=due.trigger,
+                reason=due.reason,
+                data_set=data_set,
+                artifact=artifact,
+                **{n: getattr(line, n) for n in _FIELDS_OF_A_LINE},
             ),
         )
 
-    def add_run_finished(self, line: LearningLine, failure: str | None = None) -> None:
-        """Add the end of a line's run: the line has learned enough outcomes, or has failed."""
-        self.add_run_end(line.line, line.revision, line.offset, line.outcomes, failure, line.trace)
+    def add_run_finished(self, line: LoopLine, failure: str | None = None) -> None:
+        """Add the end of a line's run: the line has come far enough to be compared, or has failed."""
+        source = line.source if isinstance(line, PredictingLine) and line.trigger == "submitted" else None
+        self.add_run_end(line.line, line.revision, line.offset, line.outcomes, failure, line.trace, source)
 
     def add_run_end(
-        self, line: Line, revision: int, offset: int, outcomes: int, failure: str | None, trace: str | None
-    ) -> None:
-        """Add the end of a run at an offset."""
+        self,
+        line: Line,
+        revision: int,
+        offset: int,
+        outcomes: int,
+        failure: str | None,
+        trace: str | None,
+        source: LineModel | None = None,
+        *,
+        artifact: StoredModel | None = None,
+        seconds: float | None = None,
+    ) -> RunFinished:
+        """Add the end of a run at an offset; `source` tells what is known of its model."""
         if failure:
             log.warning("run failed", extra={"loop": self.loop, "line": line.line, "run": line.run, "reason": failure})
         data = RunFinishedData(
@@ -87,19 +116,24 @@ class EventFactory:
             offset=offset,
             outcomes=outcomes,
             reason=failure,
+            artifact=artifact,
+            data_set=source.data_set if source else None,
+            metrics=dict(source.metrics) if source else {},
+            seconds=seconds,
+            trainer=source.trainer if source else None,
         )
-        self.pending.append(
-            RunFinished(
-                id=derived_id(self.loop, RunFinished.type_name(), line.run),
-                time=self.dependencies.now(),
-                subject=line.run,
-                loop=self.loop,
-                revision=revision,
-                correlationid=line.run,
-                traceparent=trace,
-                data=data,
-            )
+        finished = RunFinished(
+            id=derived_id(self.loop, RunFinished.type_name(), line.run),
+            time=self.dependencies.now(),
+            subject=line.run,
+            loop=self.loop,
+            revision=revision,
+            correlationid=line.run,
+            traceparent=trace,
+            data=data,
         )
+        self.pending.append(finished)
+        return finished
 
     def add_line_failed(
         self, line: Line, revision: int, offset: int, reason: str, trace: str | None, skipped: Sequence[int] = ()
@@ -129,21 +163,20 @@ class EventFactory:
             )
         )
 
-    def add_model_trained(
-        self, line: LearningLine, saved: SavedVersion, reason: Literal["initial", "refresh", "gate"]
-    ) -> None:
+    def add_model_trained(self, line: LoopLine, saved: SavedVersion, reason: VersionReason) -> None:
         """Add a version of a line that is stored."""
+        run, offset = line.reported.run, Version.parse(saved.version).offset
         data = ModelTrainedData(
             version=saved.version,
             line=line.name,
-            offset=line.offset,
-            run=line.line.run,
+            offset=offset,
+            run=run,
             reason=reason,
             uri=saved.uri,
             sha256=saved.sha256,
             size=saved.size,
-            signature=line.model.signature,
-            manifest=self._build_manifest(line),
+            signature=line.signature,
+            manifest=self._build_manifest(line, offset),
         )
         self.pending.append(
             ModelTrained(
@@ -152,25 +185,26 @@ class EventFactory:
                 subject=saved.version,
                 loop=self.loop,
                 revision=line.revision,
-                correlationid=line.line.run,
+                correlationid=run,
                 traceparent=line.trace,
                 data=data,
             )
         )
 
-    def _build_manifest(self, line: LearningLine) -> Manifest:
+    def _build_manifest(self, line: LoopLine, offset: int) -> Manifest:
         return Manifest(
             loop_revision=line.revision,
             model=line.line.model,
             topic=OutcomeObserved.topic.name,
             partition=self.partition,
             start_offset=line.line.start_offset,
-            end_offset=line.offset,
+            end_offset=offset,
             outcomes=line.outcomes,
             seed=RANDOM_SEED,
-            libraries=library_versions(line.model.format),
-            skipped=tuple(sorted(o for o in line.skipped if o <= line.offset)),
-            format=line.model.format,
+            libraries=library_versions(line.format),
+            skipped=tuple(sorted(o for o in line.skipped if o <= offset)),
+            format=line.format,
+            **(line.describe_model() if isinstance(line, PredictingLine) else {}),
         )
 
 

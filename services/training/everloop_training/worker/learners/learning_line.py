@@ -1,8 +1,9 @@
-"""A line while it learns: one model with its whole history, predicting each outcome before it learns it."""
+"""A line at work, and the one that learns: a model with its whole history, predicting each outcome before."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from everloop_learning.losses import Losses
@@ -48,17 +49,16 @@ class RestartPoint:
 
 
 @dataclass
-class LearningLine:
-    """A line and how far it has learned.
+class LoopLine(ABC):
+    """A line of a loop and how far it has come.
 
     `next_offset` is the offset it handles next; it is `caught_up` once that is the next one of the loop. `offset` is
-    the last outcome it learned, `outcomes` how many; `finished` says that its run has ended. It skips the offsets in
-    `skipped`, because it broke there. `restart_points` are its last saved versions, newest last. `refreshed_at` is the
-    time on the log of its last refresh, in seconds since the epoch.
+    the last outcome it predicted, and learned where it learns, `outcomes` how many; `finished` says that its run has
+    ended. It skips the offsets in `skipped`, because it broke there. `restart_points` are its last saved versions,
+    newest last. `refreshed_at` is the time on the log of its last refresh, in seconds since the epoch.
     """
 
     line: Line
-    model: OnlineModel
     trigger: Trigger
     revision: int
     spec: LoopSpec
@@ -87,6 +87,30 @@ class LearningLine:
         return str(Version(self.name, self.offset))
 
     @property
+    def reported(self) -> Line:
+        """The line as its losses are reported, with the run behind the model that it predicts with."""
+        return self.line
+
+    @property
+    @abstractmethod
+    def format(self) -> str:
+        """The format of its model."""
+
+    @property
+    @abstractmethod
+    def signature(self) -> tuple[str, ...]:
+        """The sorted names of the features that its model needs."""
+
+    @property
+    @abstractmethod
+    def can_be_version(self) -> bool:
+        """Whether the line as it is now may become a version."""
+
+    @abstractmethod
+    def is_refresh_due(self, every: int, serving: frozenset[str | None]) -> bool:
+        """Whether serving needs what the line is now; `serving` are the sha256 of its versions that serve."""
+
+    @property
     def saved(self) -> SavedVersion | None:
         """The artifact of the version that the line is now, None where it is not stored."""
         last = self.restart_points[-1] if self.restart_points else None
@@ -96,6 +120,32 @@ class LearningLine:
         """Remember the artifact of the line as it is now."""
         point = RestartPoint(saved, self.offset, self.outcomes)
         self.restart_points = (*self.restart_points[-RESTART_POINTS_KEPT + 1 :], point)
+
+
+@dataclass
+class LearningLine(LoopLine):
+    """A line that learns each outcome after it has predicted it."""
+
+    model: OnlineModel = field(kw_only=True)
+
+    @property
+    def format(self) -> str:
+        """The format of its model."""
+        return self.model.format
+
+    @property
+    def signature(self) -> tuple[str, ...]:
+        """The sorted names of the features that its model has learned from."""
+        return self.model.signature
+
+    @property
+    def can_be_version(self) -> bool:
+        """Whether it has learned anything."""
+        return self.outcomes > 0
+
+    def is_refresh_due(self, every: int, serving: frozenset[str | None]) -> bool:
+        """Whether it has learned another `every` outcomes."""
+        return self.outcomes % max(1, every) == 0
 
     def restart_from(self, point: RestartPoint, model: OnlineModel) -> None:
         """Become the saved version again, with its model as loaded from the store."""
@@ -121,7 +171,9 @@ class LearningLine:
 
 
 def slug(model: ModelSpec) -> str:
-    """A model's short name: its preset or its class, in words with hyphens."""
+    """A model's short name: its trainer, its preset or its class, in words with hyphens."""
+    if model.trainer:
+        return model.trainer
     if model.preset:
         return model.preset.replace("_", "-")
     name = (model.estimator or "").rpartition(".")[2]

@@ -14,13 +14,15 @@ from everloop_learning.version import Version, line_of
 from everloop_schemas.envelope import Event, Scalar, derived_id
 from everloop_schemas.registry import BASELINE, LoopState
 from everloop_schemas.training import ChallengeUpdated, ChallengeUpdatedData, Line
+from everloop_training.domain.trained_model import EndReply, TrainedModel
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.drift_runs import DriftRuns
 from everloop_training.worker.learners.event_factory import EventFactory
-from everloop_training.worker.learners.learning_line import LearningLine
+from everloop_training.worker.learners.learning_line import LearningLine, LoopLine
 from everloop_training.worker.learners.line_registry import HistoryGap, LineRegistry
 from everloop_training.worker.learners.progress import LoopProgress
 from everloop_training.worker.learners.run_starter import RunStarter
+from everloop_training.worker.learners.trainings import Trainings
 from everloop_training.worker.learners.triggers import RunTriggers
 from everloop_training.worker.learners.version_maker import VersionMaker
 
@@ -112,7 +114,8 @@ class LoopLearner:
         self.loss_reporter = LossReporter(self.events)
         self.lines = LineRegistry(self.losses, self.events)
         self.versions = VersionMaker(self.lines, self.events)
-        self.runs = RunStarter(self.progress, self.lines, self.triggers, self.events)
+        self.trainings = Trainings(self.progress, self.lines, self.events)
+        self.runs = RunStarter(self.progress, self.lines, self.triggers, self.events, self.trainings)
         self.drift_runs = DriftRuns(self.progress, self.runs, self.triggers, self.events)
         self.versions.on_loop_state(state)
 
@@ -128,9 +131,13 @@ class LoopLearner:
 
     def take_events(self) -> list[Event]:
         """The events since the last call, in order."""
+        self.lines.go_on()
         self.loss_reporter.report(self.state.revision)
         if self.live:
+            self.runs.begin_replayed(self.progress.position + 1)
+            self.runs.start_submitted()
             self.versions.make_owed_versions()
+        self.trainings.end_removed()
         events, self.events.pending = self.events.pending, []
         return events
 
@@ -170,6 +177,21 @@ class LoopLearner:
         self.losses.brier = after.spec.metric == "log_loss"
         self.versions.on_loop_state(state)
         self.lines.retain_needed(after)
+        if self.live:
+            self.runs.start_submitted()
+
+    def take_model(self, run: str, model: TrainedModel) -> EndReply:
+        """A training has a model: its line predicts with it from the next outcome on."""
+        if not self.live or self.is_behind(0):
+            return EndReply(None, behind=True)
+        self.loss_reporter.report(self.state.revision)
+        return self.trainings.take(run, model, self.runs.is_default_line)
+
+    def fail_run(self, run: str, reason: str) -> EndReply:
+        """A training has no model."""
+        if not self.live or self.is_behind(0):
+            return EndReply(None, behind=True)
+        return self.trainings.fail(run, reason)
 
     def is_behind(self, offset: int) -> bool:
         """Whether the log up to `offset` is not learned yet, or is being learned again."""
@@ -183,7 +205,7 @@ class LoopLearner:
         predicted = self.baseline.predict() if self.losses.brier else (self.baseline.value,)
         losses = {BASELINE: self.losses.loss(label, *predicted)}
         learned = self.lines.learn(outcome)
-        reported = [self.lines.learning[name].line for name in learned]
+        reported = [self.lines.learning[name].reported for name in learned]
         reported = [line for line in reported if outcome.offset > line.requested_offset]
         self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line] for r in reported}, reported)
         self._count_label(outcome.offset, label)
@@ -196,10 +218,9 @@ class LoopLearner:
     def _count_label(self, offset: int, label: Scalar) -> None:
         self.labels.add(label)
         self.losses.learn(label)
-        self.progress.outcomes += 1
-        self.progress.recent_offsets.append(offset)
+        self.progress.count(offset)
 
-    def _make_due_version(self, line: LearningLine, now: float) -> None:
+    def _make_due_version(self, line: LoopLine, now: float) -> None:
         """End the run of a line that has just learned enough, and make the version that is due, if any.
 
         `now` is the time of the log, so that learning it again makes the same versions.
@@ -207,16 +228,17 @@ class LoopLearner:
         data = self.state.data
         if not line.finished and line.outcomes >= TRAINED_AFTER_OUTCOMES:
             line.finished = True
-            if line.trigger == "initial" and self.runs.is_default_line(line.name):
+            is_learned = isinstance(line, LearningLine)  # another has its first version from its first training
+            if is_learned and line.trigger == "initial" and self.runs.is_default_line(line.name):
                 self._make_version(line, "initial")
             self.events.add_run_finished(line)
-        is_due = line.outcomes % max(1, data.spec.refresh.every) == 0
+        serving = [v for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
+        is_due = serving and line.is_refresh_due(data.spec.refresh.every, frozenset(v.sha256 for v in serving))
         if is_due and not data.pinned and now - line.refreshed_at >= MIN_REFRESH_S:
-            serving = [v.version for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
-            if serving and max(Version.parse(version).offset for version in serving) < line.offset:
+            if max(Version.parse(v.version).offset for v in serving) < line.offset:
                 line.refreshed_at = now
                 self._make_version(line, "refresh")
 
-    def _make_version(self, line: LearningLine, reason: Literal["initial", "refresh"]) -> None:
+    def _make_version(self, line: LoopLine, reason: Literal["initial", "refresh"]) -> None:
         self.loss_reporter.report(self.state.revision)
         self.versions.make(line, reason)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
+from everloop_training.worker.learners.outcome_offsets import OutcomeOffsets
+from everloop_training.worker.learners.training_schedule import window_of
 from everloop_training.worker.learners.triggers import WINDOW_OUTCOMES
 
 
@@ -16,11 +18,12 @@ class LoopProgress:
     """The loop's state, and its place on the outcome log.
 
     `position` is the offset of the last record taken in, `first_offset` that of the first; `outcomes` counts those
-    that were learned, and `recent_offsets` are the offsets of the last of them. `waiting_alert` is the drift whose run
-    waits for the end of the cooldown.
+    that were learned, `offsets` are where the last of them are, and `recent_offsets` the very last. `waiting_alert` is
+    the drift whose run waits for the end of the cooldown.
     """
 
     state: LoopState
+    offsets: OutcomeOffsets = field(default_factory=OutcomeOffsets)
     position: int = -1
     first_offset: int | None = None
     outcomes: int = 0
@@ -31,3 +34,10 @@ class LoopProgress:
     def spec(self) -> LoopSpec:
         """The loop's spec as of its state."""
         return self.state.data.spec
+
+    def count(self, offset: int) -> None:
+        """Count an outcome that was learned."""
+        self.outcomes += 1
+        self.recent_offsets.append(offset)
+        windows = [window_of(model) for model in self.spec.models if model.kind != "online"]
+        self.offsets.add(offset, max(windows, default=0))

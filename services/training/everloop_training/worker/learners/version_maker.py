@@ -6,11 +6,12 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from everloop_models import ArtifactUnavailable, ModelBroken
+from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelBroken
 from everloop_schemas.registry import LoopState
 from everloop_training.worker.learners.event_factory import EventFactory
-from everloop_training.worker.learners.learning_line import LearningLine
+from everloop_training.worker.learners.learning_line import LearningLine, LoopLine, SavedVersion
 from everloop_training.worker.learners.line_registry import LineRegistry
+from everloop_training.worker.learners.predicting_line import PredictingLine
 
 log = logging.getLogger(__name__)
 RETRY_AFTER = timedelta(seconds=5)
@@ -44,24 +45,33 @@ class VersionMaker:
             return
         for name, reason in list(self.owed.items()):
             line = self._lines.learning.get(name)
-            if line and line.caught_up and line.outcomes:
+            if line and line.caught_up and line.can_be_version:
                 self.make(line, reason)
 
-    def make(self, line: LearningLine, reason: Literal["initial", "refresh", "gate"]) -> None:
+    def make(self, line: LoopLine, reason: Literal["initial", "refresh", "gate"]) -> None:
         """Store a version of a line as it is now, and publish it."""
         dependencies, loop = self._events.dependencies, self._events.loop
         self.owed.pop(line.name, None)
         try:
             saved = line.saved
             if saved is None:
-                saved = dependencies.store_version(loop, line.version, line.model)
+                saved = self._store(line)
                 line.add_restart_point(saved)
         except ArtifactUnavailable as e:
             log.warning("version not stored", extra={"loop": loop, "version": line.version, "reason": e.detail})
             if reason != "refresh":
                 self.owed[line.name] = reason
                 self._retry_at = dependencies.now() + RETRY_AFTER
-        except ModelBroken as e:
+        except (ModelBroken, ArtifactCorrupt) as e:
             self._lines.fail(line, e.detail)
         else:
             self._events.add_model_trained(line, saved, reason)
+
+    def _store(self, line: LoopLine) -> SavedVersion:
+        """Store the model of a line; one that learns nothing has a new name for the same bytes."""
+        dependencies, loop = self._events.dependencies, self._events.loop
+        if isinstance(line, PredictingLine):
+            assert line.source is not None, "see can_be_version"
+            return dependencies.copy_version(loop, line.version, line.source.stored)
+        assert isinstance(line, LearningLine), "the lines that do not learn predict"
+        return dependencies.store_version(loop, line.version, line.model)

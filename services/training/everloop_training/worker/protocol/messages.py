@@ -9,7 +9,7 @@ from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
-from everloop_schemas.training import RunRequested
+from everloop_schemas.training import RunFinished, RunRequested
 from everloop_training.domain.run_reply import RunReply
 from everloop_training.domain.trained_model import EndReply, TrainedModel
 
@@ -17,14 +17,14 @@ from everloop_training.domain.trained_model import EndReply, TrainedModel
 class OpenPartition(NamedTuple):
     """Restore a partition from its snapshot, or go on with it. `end` and `alerts_end` are the ends of its two topics.
 
-    `runs` are the runs on the log, `ended` the ids of those whose end is on the log. Answered by PartitionOpened.
+    `runs` are the runs on the log, `ends` those of their ends that are on the log. Answered by PartitionOpened.
     """
 
     partition: int
     end: int
     alerts_end: int
     runs: Sequence[RunRequested]
-    ended: Sequence[str]
+    ends: Sequence[RunFinished]
 
 
 class ApplyLoopState(NamedTuple):
