@@ -35,6 +35,7 @@ GROUPS = {
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
     "Parts": ("engine", "sources", "learner"),
+    "Models of other frameworks": ("onnx",),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
+from tests.bench.bare_onnx import bare_model
 
 BATCH = 500
 Work = Callable[[bytes], bytes]
@@ -63,7 +63,7 @@ def rewritten(value: bytes) -> bytes:
 
 
 def scored(model: Any) -> Work:
-    """Read as JSON, ask River, write the prediction as JSON."""
+    """Read as JSON, ask the model, write the prediction as JSON."""
 
     def work(value: bytes) -> bytes:
         data = json.loads(value)["data"]
@@ -82,5 +82,5 @@ def scored(model: Any) -> Work:
 
 if __name__ == "__main__":
     kind, bootstrap, group, source, target, *rest = sys.argv[1:]
-    chosen = {"bytes": passed_on, "json": rewritten}.get(kind) or scored(pickle.loads(Path(rest[0]).read_bytes()))
+    chosen = {"bytes": passed_on, "json": rewritten}.get(kind) or scored(bare_model(Path(rest[0])))
     uvloop.run(transform(bootstrap, group, source, target, chosen))

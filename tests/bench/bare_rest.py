@@ -1,8 +1,7 @@
-"""The bare handler of the figure `rest`: Starlette, msgspec and River, and nothing of what Everloop promises."""
+"""The bare handler of the figure `rest`: Starlette, msgspec and a model, and nothing of what Everloop promises."""
 
 from __future__ import annotations
 
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from tests.bench.bare_onnx import bare_model
 
 Observation = msgspec.defstruct(
     "Observation",
@@ -48,7 +48,7 @@ def app(model: Any) -> Starlette:
 
 if __name__ == "__main__":
     uvicorn.run(
-        app(pickle.loads(Path(sys.argv[2]).read_bytes())),
+        app(bare_model(Path(sys.argv[2]))),
         host="127.0.0.1",
         port=int(sys.argv[1]),
         loop="uvloop",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import pickle
 import sys
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,13 @@ import httpx
 from tests.bench import stream
 from tests.bench.bus import Bus, topics
 from tests.bench.figures import Figure, Sample, against, at_most
-from tests.bench.serving import pipeline
+from tests.bench.serving import bare_model
 from tests.bench.settings import Settings
 from tests.bench.subject import Subject, program, service, until
 
 from everloop.local.ports import free_port
 from everloop_schemas.feature import FeaturesComputed
-from everloop_schemas.registry import LoopState
+from everloop_schemas.registry import LiveVersion, LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
 
 RATIO, CPU_US, P99_RATIO = 0.4, 150.0, 2.0
@@ -171,12 +170,16 @@ def bodies() -> list[bytes]:
 
 @asynccontextmanager
 async def ours_served(
-    settings: Settings, prefix: str, changes: Mapping[str, Any] | None = None, **options: object
+    settings: Settings,
+    prefix: str,
+    changes: Mapping[str, Any] | None = None,
+    trained: Callable[[Path], LiveVersion] = stream.champion,
+    **options: object,
 ) -> AsyncIterator[tuple[Subject, Bus]]:
     """Serving with a trained champion, ready; the loop's spec has these changes."""
     folder = settings.folder / prefix
     async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
-        champion = stream.champion(folder)
+        champion = trained(folder)
         await bus.put(stream.state(champion=champion, **(changes or {})))
         async with service("serving", settings.bootstrap, prefix, folder, **options) as subject:
             await subject.ready()
@@ -196,12 +199,10 @@ async def answered_by(subject: Subject, version: str) -> None:
 
 
 @asynccontextmanager
-async def bare_served(settings: Settings) -> AsyncIterator[Subject]:
+async def bare_served(settings: Settings, onnx: bytes | None = None) -> AsyncIterator[Subject]:
     """The bare handler with the same kind of model, listening."""
     folder, port = settings.folder / "bare-rest", free_port()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model").write_bytes(pickle.dumps(pipeline()))
-    command = ["tests.bench.bare_rest", str(port), str(folder / "model")]
+    command = ["tests.bench.bare_rest", str(port), bare_model(folder, onnx)]
     async with program(command, Path(folder / "log"), {}, f"http://127.0.0.1:{port}") as subject:
 
         async def listening() -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from river import linear_model, preprocessing
 from tests.bench import stream
@@ -13,7 +15,7 @@ from tests.bench.settings import Settings
 from tests.bench.subject import drained, program, service
 
 from everloop_schemas.feature import FeaturesComputed
-from everloop_schemas.registry import LoopState
+from everloop_schemas.registry import LiveVersion, LoopState
 from everloop_schemas.serving import PredictionMade
 
 GOAL = 0.6
@@ -24,29 +26,40 @@ async def measure(settings: Settings) -> list[Figure]:
     """Both read a vector, ask the same logistic regression and write a prediction."""
     ours, bare = list[Sample](), list[Sample]()
     for run in range(settings.runs):
-        ours += await _ours(settings, f"serving{run}.")
-        bare += await _bare(settings, f"river{run}.")
+        ours += await ours_drained(settings, f"serving{run}.")
+        bare += await bare_drained(settings, f"river{run}.")
     return [against("serving, stream scoring / aiokafka, River, aiokafka", ours, bare, GOAL)]
 
 
-async def _ours(settings: Settings, prefix: str) -> list[Sample]:
+async def ours_drained(
+    settings: Settings, prefix: str, trained: Callable[[Path], LiveVersion] = stream.champion
+) -> list[Sample]:
+    """Serving reads the vectors and predicts with a champion."""
     folder = settings.folder / prefix
     async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
-        await bus.put(stream.state(champion=stream.champion(folder)))
+        await bus.put(stream.state(champion=trained(folder)))
         await bus.fill(FeaturesComputed.topic, stream.vectors(settings.serving_events))
         async with service("serving", settings.bootstrap, prefix, folder) as subject:
             return await drained(subject, partial(bus.count, PredictionMade.topic), settings.serving_events)
 
 
-async def _bare(settings: Settings, prefix: str) -> list[Sample]:
+async def bare_drained(settings: Settings, prefix: str, onnx: bytes | None = None) -> list[Sample]:
+    """The bare loop reads the same vectors and asks the same kind of model."""
     folder, names = settings.folder / prefix, [prefix + FeaturesComputed.topic.name, prefix + PredictionMade.topic.name]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model").write_bytes(pickle.dumps(pipeline()))
+    model = bare_model(folder, onnx)
     async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.fill(FeaturesComputed.topic, stream.vectors(settings.serving_events))
-        command = ["tests.bench.bare_kafka", "river", settings.bootstrap, prefix, *names, str(folder / "model")]
+        command = ["tests.bench.bare_kafka", "river", settings.bootstrap, prefix, *names, model]
         async with program(command, folder / "log", {}) as subject:
             return await drained(subject, partial(bus.count, PredictionMade.topic), settings.serving_events)
+
+
+def bare_model(folder: Path, onnx: bytes | None = None) -> str:
+    """The file of the model that bare programs load: this one, or the bare River pipeline."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("model.onnx" if onnx else "model")
+    path.write_bytes(onnx or pickle.dumps(pipeline()))
+    return str(path)
 
 
 def pipeline() -> object:

@@ -14,6 +14,7 @@ from typing import Any
 from tests.bench.bus import Record
 
 from everloop_models import Artifact, OnlineModel, build, save
+from everloop_models.formats import DEFAULT_FORMAT
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Event, Fields
 from everloop_schemas.feature import FeaturesComputed, FeaturesComputedData, OutcomeObserved, OutcomeObservedData
@@ -148,11 +149,14 @@ def champion(folder: Path, loop: str = LOOP) -> LiveVersion:
     return stored(folder, "logistic-regression-0@999", save(trained()), loop)
 
 
-def stored(folder: Path, version: str, artifact: Artifact, loop: str = LOOP) -> LiveVersion:
+def stored(
+    folder: Path, version: str, artifact: Artifact, loop: str = LOOP, format_name: str = DEFAULT_FORMAT
+) -> LiveVersion:
     """A version with this artifact, which is put into the folder of an installation."""
     store = ArtifactStore((folder / "artifacts").absolute().as_uri())
-    uri = store.put(store.name(loop, version, artifact.sha256), artifact.data)
-    return LiveVersion(version=version, uri=uri, sha256=artifact.sha256, size=artifact.size, since=START)
+    uri = store.put(store.name(loop, version, artifact.sha256, format_name), artifact.data)
+    about = {"uri": uri, "sha256": artifact.sha256, "size": artifact.size, "format": format_name}
+    return LiveVersion.model_validate({"version": version, "since": START, **about})
 
 
 def wire(event: Event) -> Record:

@@ -110,10 +110,15 @@ class _Watch:
         running: dict[int, int] = {}
         while True:
             time.sleep(RUN_LIMIT_S)
-            with cls.lock:
-                sessions = list(cls.sessions)
-            before, running = running, {id(one): one.turn for one in sessions if one.turn % 2}
-            for one in sessions:
-                if one.turn % 2 and before.get(id(one)) == one.turn:
-                    one.end_run()
-            del sessions
+            running = cls._end_those_of(running)
+
+    @classmethod
+    def _end_those_of(cls, before: Mapping[int, int]) -> dict[int, int]:
+        """End the runs that were there before; returns those that are there now. No session is held meanwhile."""
+        with cls.lock:
+            sessions = list(cls.sessions)
+        running = {id(each): each.turn for each in sessions if each.turn % 2}
+        for each in sessions:
+            if each.turn % 2 and before.get(id(each)) == each.turn:
+                each.end_run()
+        return running
