@@ -66,7 +66,7 @@ def _value(ports: Sequence[Port], given: GivenInterface) -> str:
         return _named(ports, given.value, "value").name
     found = [port for port in ports if port.type in _FRACTIONS and port.columns in (1, None)]
     if len(found) != 1:
-        fix = "a regression has one output of floats, one a row; if there are more, name it as `outputs.value`"
+        fix = "a regression has one output of floats, one a row; if there are more, name it as `value`"
         raise ArtifactCorrupt(f"its outputs are {_names(ports)}: {fix}")
     return found[0].name
 
@@ -90,14 +90,14 @@ def _only(found: Sequence[Port], what: str, hint: str) -> Port | None:
         return found[0] if found else None
     if len(named := [port for port in found if hint in port.name.lower()]) == 1:
         return named[0]
-    raise ArtifactCorrupt(f"its outputs {_names(found)} may all be its {what}: name the one as `outputs.{what}`")
+    raise ArtifactCorrupt(f"its outputs {_names(found)} may all be its {what}: name the one as `{what}`")
 
 
 def _named(ports: Sequence[Port], name: str, what: str) -> Port:
     for port in ports:
         if port.name == name:
             return port
-    raise ArtifactCorrupt(f"outputs.{what}: it has no output {quoted(name)}; it has {_names(ports)}")
+    raise ArtifactCorrupt(f"{what}: it has no output {quoted(name)}; it has {_names(ports)}")
 
 
 def _classes(
