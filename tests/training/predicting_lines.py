@@ -27,7 +27,12 @@ def mixed(*models: Any, **fields: Any) -> LoopSpec:
 
 
 def fitted(flipped: bool = False, seen: int = 300) -> bytes:
-    """A network that knows the concept, as an ONNX file; what it has seen makes it another file."""
+    """A network that knows the concept, as an artifact; what it has seen makes it another file."""
+    return normalised(network(flipped, seen), spec()).data
+
+
+def network(flipped: bool = False, seen: int = 300) -> bytes:
+    """The ONNX file, as it comes from elsewhere."""
     steep = float(seen) * (-1 if flipped else 1)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["product"]),
@@ -36,7 +41,7 @@ def fitted(flipped: bool = False, seen: int = 300) -> bytes:
     ]
     parts = [weights("w", [-steep, steep, 0.0, 0.0], dims=(2, 2)), weights("b", [steep / 2, -steep / 2])]
     made = model(nodes, [port("x", FLOAT, (None, 2))], [port("probabilities", FLOAT, (None, 2))], parts)
-    return normalised(made, spec()).data
+    return bytes(made.SerializeToString())
 
 
 def submission(stored: StoredModel, line: str = "notebook-100", offset: int = 99) -> Submission:

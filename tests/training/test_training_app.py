@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.builders.running import http_client, until
+from tests.training.predicting_lines import TRAINER, fitted, mixed
 from tests.training.training_harness import (
     RunningTraining,
     alert,
@@ -20,13 +21,15 @@ from tests.training.training_harness import (
 )
 
 from everloop_learning.loops import KnownLoops
-from everloop_models import verify_and_load
+from everloop_models import Artifact, verify_and_load
+from everloop_models.store import ArtifactStore
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
-from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested, StoredModel
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.supervisor import WorkerSupervisor
+from everloop_training.domain.trained_model import TrainedModel
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.inline import InlineWorker
 
@@ -227,6 +230,30 @@ async def test_an_alert_that_waits_outlives_the_replica(broker: MemoryBroker, tm
 
         await training.until(lambda: "waits" in [r.causationid for r in training.published(RunRequested)])
         assert len({r.id for r in training.published(RunRequested)}) == 3
+
+
+async def test_the_runs_show_what_a_line_is_trained_on_and_what_came_of_it(
+    broker: MemoryBroker, tmp_path: Path
+) -> None:
+    async with running_training(broker, tmp_path) as training, http_client(training.service) as client:
+        await training.publish(state(of=mixed(TRAINER)), *[event(i) for i in range(250)])
+        await training.wait_until_learned(249)
+        [asked] = await training.until(lambda: [r.data for r in training.published(RunRequested) if r.data.data_set])
+        artifact, store = Artifact.of(fitted()), ArtifactStore((tmp_path / "artifacts").as_uri())
+        uri = store.put(store.name("market", "pytorch-0@199", artifact.sha256, "onnx"), artifact.data)
+        stored = StoredModel(uri=uri, sha256=artifact.sha256, size=artifact.size, format="onnx")
+
+        running = (await client.get("/v1/loops/market/runs")).json()["runs"][-1]
+        learned = asked.data_set.model_copy(update={"digest": "d" * 64, "rows": 200}) if asked.data_set else None
+        trained = TrainedModel(stored, learned, {"accuracy": 0.9}, 1.5, "pytorch")
+        await training.supervisor.client.take_model("market", asked.run, trained)
+        done = (await client.get("/v1/loops/market/runs")).json()["runs"][-1]
+
+        assert (running["state"], running["data_set"]["name"]) == ("running", "market@0..199#1")
+        assert (running["data_set"]["digest"], running["trainer"], running["metrics"]) == (None, "pytorch", {})
+        assert (done["state"], done["outcomes"], done["seconds"]) == ("trained", 200, 1.5)
+        assert (done["data_set"]["digest"], done["data_set"]["rows"]) == ("d" * 64, 200)
+        assert done["metrics"] == {"accuracy": 0.9}
 
 
 async def test_a_run_requested_before_any_outcome_waits_for_the_first_label(

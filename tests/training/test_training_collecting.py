@@ -13,11 +13,11 @@ from tests.training.training_harness import START, state
 
 from everloop_learning.loops import KnownLoops
 from everloop_models.store import ArtifactStore
-from everloop_schemas.training import RunRequested, RunRequestedData
+from everloop_schemas.training import DataSet, RunFinished, RunFinishedData, RunRequested, RunRequestedData, StoredModel
 from everloop_shared.commands import ANONYMOUS
 from everloop_training.adapters.artifact_collector import ArtifactCollector
-from everloop_training.adapters.runs import RUNS_PER_LOOP, MemoryRunLog
-from everloop_training.domain.artifact_retention import StoredFile, unneeded_files
+from everloop_training.adapters.runs import RUNS_PER_LOOP, TRAININGS_PER_LOOP, MemoryRunLog
+from everloop_training.domain.artifact_retention import TRAINED_MODELS_KEPT, StoredFile, files_of_runs, unneeded_files
 from everloop_training.domain.run_quota import RunQuota
 from everloop_training.domain.run_reply import RunReply
 from everloop_training.errors import TooManyRuns
@@ -83,6 +83,40 @@ def test_the_collector_deletes_files_by_that_rule_and_leaves_unknown_loops(tmp_p
     assert left == [f"market/a-0@200-{zeros}.pkl", f"unknown/a-0@100-{zeros}.pkl", f"unknown/a-0@200-{zeros}.pkl"]
 
 
+def artifact(version: str) -> StoredModel:
+    """A stored model."""
+    name = stored_file(version).name
+    return StoredModel(uri=f"file:///data/artifacts/{name}", sha256="0" * 64, size=100, format="onnx")
+
+
+def training(n: int) -> tuple[RunRequested, RunFinished]:
+    """A training of a batch line, and its end at offset n."""
+    data_set = DataSet(loop="market", start=0, end=n, revision=1)
+    asked = run(n, "outcomes")
+    asked = asked.copy_with(data=asked.data.model_copy(update={"data_set": data_set, "line": "forest-0"}))
+    ended = RunFinishedData(
+        run=f"r{n}", line="forest-0", state="trained", offset=n, outcomes=9, artifact=artifact(f"forest-0@{n}")
+    )
+    return asked, RunFinished(id=f"e{n}", time=START, subject=f"r{n}", loop="market", revision=1, data=ended)
+
+
+def test_the_models_that_lines_predict_with_stay_though_the_registry_keeps_none_of_their_versions() -> None:
+    trained = [training(n) for n in range(100, 100 + TRAINED_MODELS_KEPT + 2)]
+    submitted = run(50, "submitted")
+    submitted = submitted.copy_with(
+        data=submitted.data.model_copy(update={"line": "notebook-40", "artifact": artifact("notebook-40@39")})
+    )
+    of = state(1, kept=("notebook-40@900",), judged=1000).data
+    files = [stored_file(f"forest-0@{n}") for n in range(100, 100 + TRAINED_MODELS_KEPT + 2)]
+    files.append(stored_file("notebook-40@39"))
+
+    needed = files_of_runs([*trained, (submitted, None)], of)
+    without = files_of_runs([(submitted, None)], state(1).data)
+
+    assert unneeded_files(files, of, HOUR_S, needed) == files[:2]
+    assert without == frozenset()
+
+
 def run(n: int, trigger: str = "manual") -> RunRequested:
     """A run that a person requested."""
     data = RunRequestedData.model_validate(
@@ -138,3 +172,22 @@ def test_the_record_of_runs_is_bounded() -> None:
 
     assert [r.data.run for r, _ in runs.of("market")][:1] == ["r500"]
     assert len(runs.all()) == RUNS_PER_LOOP
+
+
+def test_the_record_forgets_trainings_before_the_runs_that_started_lines_and_lists_the_open_ones() -> None:
+    runs = MemoryRunLog()
+    runs.add_requested(run(0, "initial"))
+
+    for n in range(1, TRAININGS_PER_LOOP + 100):
+        asked, ended = training(n)
+        runs.add_requested(asked)
+        if n % 2:
+            runs.add_finished(ended)
+
+    assert runs.of("market")[0][0].data.trigger == "initial"
+    assert len(runs.all()) == TRAININGS_PER_LOOP + 1
+    still_open = runs.open_trainings("market")
+    assert len(still_open) == TRAININGS_PER_LOOP // 2
+    assert runs.open_trainings() == still_open
+    assert runs.open_trainings("other") == []
+    assert runs.end_of("market", "r299") is not None

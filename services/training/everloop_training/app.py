@@ -43,7 +43,7 @@ def build(
     supervisor = WorkerSupervisor(settings, loops, runs, engine, start_worker)
     handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=RunQuota(settings.max_runs_per_hour))
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
-    collector = ArtifactCollector(store, loops, settings.collect_after_s)
+    collector = ArtifactCollector(store, loops, settings.collect_after_s, runs)
     intake, leases = ModelIntake(store, settings.max_artifact_bytes), Leases(settings.lease_s, settings.trainer_seconds)
     LEASED_RUNS.set_function(lambda: len(leases))
     trainers = TrainerHandlers(loops, runs, supervisor.client, intake, leases)

@@ -8,8 +8,9 @@ import logging
 from everloop_learning.loops import KnownLoops
 from everloop_models import ArtifactUnavailable
 from everloop_models.store import ArtifactStore
-from everloop_training.domain.artifact_retention import StoredFile, unneeded_files
+from everloop_training.domain.artifact_retention import StoredFile, files_of_runs, unneeded_files
 from everloop_training.metrics import ARTIFACT_BYTES, COLLECTED
+from everloop_training.ports import RunLog
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ class ArtifactCollector:
     The files of an unknown loop stay: another installation may use the same store.
     """
 
-    def __init__(self, store: ArtifactStore, loops: KnownLoops, min_age_s: float) -> None:
-        self._store, self._loops, self._min_age_s = store, loops, min_age_s
+    def __init__(self, store: ArtifactStore, loops: KnownLoops, min_age_s: float, runs: RunLog | None = None) -> None:
+        self._store, self._loops, self._min_age_s, self._runs = store, loops, min_age_s, runs
 
     async def run(self, every_s: float) -> None:
         """Collect every so many seconds, for ever."""
@@ -41,7 +42,8 @@ class ArtifactCollector:
             found += sum(file.size for file in files)
             if state is None and not self._loops.is_deleted(loop):
                 continue
-            for file in unneeded_files(files, state.data if state else None, self._min_age_s):
+            needed = files_of_runs(self._runs.of(loop), state.data) if state and self._runs else frozenset[str]()
+            for file in unneeded_files(files, state.data if state else None, self._min_age_s, needed):
                 self._store.delete(file.name)
                 deleted += file.size
                 COLLECTED.inc(file.size)

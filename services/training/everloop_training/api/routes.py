@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from everloop_schemas.training import RunFinished, RunRequested
+from everloop_schemas.training import DataSet, RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
 from everloop_shared.http.openapi import schema_of
@@ -63,7 +63,7 @@ def router(handlers: Handlers, commands: CommandEdge) -> APIRouter:
 def _describe(requested: RunRequested, finished: RunFinished | None) -> dict[str, Any]:
     data = requested.data
     return {
-        **data.model_dump(mode="json", exclude={"model"}),
+        **data.model_dump(mode="json", exclude={"model", "data_set"}),
         "model": data.model.model_dump(mode="json", exclude_defaults=True),
         "requested": requested.time.isoformat(),
         "causationid": requested.causationid,
@@ -71,4 +71,12 @@ def _describe(requested: RunRequested, finished: RunFinished | None) -> dict[str
         "finished": finished.time.isoformat() if finished else None,
         "outcomes": finished.data.outcomes if finished else None,
         "failure": finished.data.reason if finished else None,
+        "data_set": _describe_data_set((finished.data.data_set if finished else None) or data.data_set),
+        "metrics": finished.data.metrics if finished else {},
+        "seconds": finished.data.seconds if finished else None,
+        "trainer": (finished.data.trainer if finished else None) or data.model.trainer,
     }
+
+
+def _describe_data_set(data_set: DataSet | None) -> dict[str, Any] | None:
+    return None if data_set is None else {"name": data_set.name, **data_set.model_dump(mode="json")}

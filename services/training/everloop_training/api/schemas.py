@@ -9,6 +9,18 @@ from everloop_schemas.envelope import Scalar
 from everloop_schemas.training import RunRequestedData, Trigger
 
 
+class RunDataSet(BaseModel):
+    """The outcomes that a run trains on; `digest` and `rows` once they have been read."""
+
+    name: str = Field(description="LOOP@START..END#REVISION")
+    loop: str
+    start: int
+    end: int
+    revision: int
+    digest: str | None
+    rows: int | None
+
+
 class Run(RunRequestedData):
     """A run: why it was requested, and how it ended."""
 
@@ -18,6 +30,10 @@ class Run(RunRequestedData):
     finished: str | None
     outcomes: int | None
     failure: str | None
+    data_set: RunDataSet | None = Field(description="what a model is trained on")  # type: ignore[assignment]
+    metrics: dict[str, float] = Field(description="as its trainer reports them")
+    seconds: float | None = Field(description="how long it was trained")
+    trainer: str | None = Field(description="who trained it")
 
 
 class RunList(BaseModel):

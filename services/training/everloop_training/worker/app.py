@@ -18,7 +18,10 @@ from everloop_training.worker.snapshots import Snapshots
 
 def build(settings: TrainingSettings) -> WorkerDispatcher:
     """A dispatcher with the artifact store, the snapshots and the file of the outcome in progress."""
-    store, in_progress = ArtifactStore(settings.artifact_url), OutcomeInProgress(settings.in_progress_file())
+    store, in_progress = (
+        ArtifactStore(settings.artifact_url, settings.max_artifact_bytes),
+        OutcomeInProgress(settings.in_progress_file()),
+    )
 
     def store_version(loop: str, version: str, model: OnlineModel) -> SavedVersion:
         try:
