@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everloop.async_client import AsyncEverloop
     from everloop.client import Everloop
+    from everloop.data_sets import DataSet, DataSetDamaged
     from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
     from everloop.local.errors import InstallationNotFound
     from everloop.results import Accepted, Prediction, RejectedEntry, Submitted
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "Accepted": "everloop.results",
     "AsyncEverloop": "everloop.async_client",
+    "DataSet": "everloop.data_sets",
+    "DataSetDamaged": "everloop.data_sets",
     "Everloop": "everloop.client",
     "EverloopError": "everloop.errors",
     "EverloopHTTPError": "everloop.errors",
@@ -40,6 +43,8 @@ _MODULES = {
 __all__ = [
     "Accepted",
     "AsyncEverloop",
+    "DataSet",
+    "DataSetDamaged",
     "Everloop",
     "EverloopError",
     "EverloopHTTPError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import httpx
 
 from everloop import onnx_wire, wire
-from everloop.client import LOOPBACK_HOSTS, BaseClient, Entries, Fields, Time
+from everloop.base_client import LOOPBACK_HOSTS, BaseClient, Entries, Fields, Time
+from everloop.data_sets import DataSet, Progress, request_path
 from everloop.errors import EverloopError
 from everloop.loopback import LoopbackTransport
 from everloop.results import Accepted, Prediction, Submitted
@@ -127,6 +129,30 @@ class AsyncEverloop(BaseClient):
         described = {"name": name, "data_set": onnx_wire.data_set_name(data_set)}
         headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **described)
         return onnx_wire.read_submitted(await self.request("registry", "POST", path, content, onnx_wire.ONNX, headers))
+
+    async def dataset(
+        self,
+        loop: str,
+        *,
+        last: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        on_progress: Progress | None = None,
+    ) -> DataSet:
+        """As `Everloop.dataset`; a thread reads it, in which `on_progress` is called."""
+        path = request_path(loop, last=last, start=start, end=end, since=since, until=until)
+        stop = threading.Event()
+
+        def read() -> DataSet:
+            with self._open_connections() as http:
+                return self._read_data_set(http, path, on_progress, stop)
+
+        try:
+            return await asyncio.to_thread(read)
+        finally:
+            stop.set()
 
     async def _send(
         self, loop: str, endpoint: str, entries: AsyncEntries, complete: Callable[[Any], Any], single: bool

@@ -5,75 +5,20 @@ from __future__ import annotations
 import os
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import httpx
 
 from everloop import onnx_wire, wire
-from everloop.endpoints import Endpoints
-from everloop.errors import EverloopError, EverloopUnreachable
+from everloop.base_client import BaseClient, Entries, Fields, Time
+from everloop.data_sets import DataSet, Progress, request_path
+from everloop.errors import EverloopError
 from everloop.results import Accepted, Prediction, Submitted
-from everloop.retry import BACKOFF, RETRIED, retry_after
+from everloop.retry import BACKOFF
 from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
-
-TIMEOUT_S = 30.0
-RETRY_FOR_S = 60.0
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-"""A proxy that the environment names is for other machines, not for a local installation."""
-Time = str | datetime
-Entries = Iterable[Mapping[str, Any]]
-Fields = Mapping[str, "Scalar | None"]
-
-
-class BaseClient:
-    """What the sync and the async client share: the addresses, how long to retry, and how to read a failed attempt."""
-
-    def __init__(
-        self,
-        data: str | None = None,
-        *,
-        ingest: str | None = None,
-        serving: str | None = None,
-        timeout: float = TIMEOUT_S,
-        retry_for: float = RETRY_FOR_S,
-        on_retry: Callable[[EverloopError], None] | None = None,
-    ) -> None:
-        """`data` is the folder of a local installation (default: EVERLOOP_DATA, else .everloop).
-
-        `ingest` and `serving` are URLs; one that is given is used instead of what the folder or the environment names.
-        `timeout` seconds for one attempt, `retry_for` seconds for all of them on 429, 503 and lost connections;
-        `on_retry` is called with each error after which the client retries.
-        """
-        self._endpoints = Endpoints(data, {"ingest": ingest, "serving": serving})
-        self._timeout = timeout
-        self._retry_for = retry_for
-        self._on_retry = on_retry
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Connections stay with their process; a copy makes its own.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_http", "_opened_by")}
-
-    def _retryable(self, response: httpx.Response) -> tuple[EverloopError, float | None] | None:
-        """The error of an answer after which a retry may succeed, and the wait it asks for; None for other answers."""
-        if response.status_code not in RETRIED:
-            return None
-        return wire.http_error(response), retry_after(response.headers)
-
-    def _pause_s(self, attempts: Attempts, error: EverloopError, at_least: float | None) -> float:
-        """Seconds until the next attempt; raises the error when there is no time left for one."""
-        if (pause := attempts.pause_s(at_least or 0.0)) is None:
-            raise error
-        if self._on_retry is not None:
-            self._on_retry(error)
-        return pause
-
-    def _lost(self, service: str, url: str, error: httpx.TransportError) -> tuple[EverloopError, float | None]:
-        self._endpoints.refresh(service)
-        return EverloopUnreachable(service, url, str(error) or type(error).__name__), None
 
 
 class Everloop(BaseClient):
@@ -213,6 +158,29 @@ class Everloop(BaseClient):
         headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **described)
         return onnx_wire.read_submitted(self.request("registry", "POST", path, content, onnx_wire.ONNX, headers))
 
+    def dataset(
+        self,
+        loop: str,
+        *,
+        last: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        on_progress: Progress | None = None,
+    ) -> DataSet:
+        """Read what models learn of a loop: its `last` outcomes, those from offset `start` to `end`, or all.
+
+        `since` and `until` are times of observations, the second excluded. The name of a data set in place of the
+        loop's reads that one. Its digest is compared. `on_progress(rows, of)` is called while rows arrive.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.dataset("market@0..1#3").digest == everloop.dataset("market", start=0, end=1).digest
+        True
+        """
+        path = request_path(loop, last=last, start=start, end=end, since=since, until=until)
+        return self._read_data_set(self._connections(), path, on_progress)
+
     def _send(
         self, loop: str, endpoint: str, entries: Entries, complete: Callable[[Any], Any], single: bool
     ) -> Accepted:
@@ -265,6 +233,6 @@ class Everloop(BaseClient):
     def _connections(self) -> httpx.Client:
         # A forked process has the parent's connections too: both would read each other's answers.
         if self._http is None or self._opened_by != os.getpid():
-            self._http = httpx.Client(timeout=self._timeout, mounts={f"all://{host}": None for host in LOOPBACK_HOSTS})
+            self._http = self._open_connections()
             self._opened_by = os.getpid()
         return self._http

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 from everloop_features import compile_features
 from everloop_features.expression import Expression
@@ -55,6 +56,31 @@ class ColumnTypes:
         names += sorted(self._seen.keys() - set(names))
         features = {name: _widest({*self._seen[name], *self._declared.get(name, ())}) for name in names}
         return DescribedDataSet(**data_set.model_dump(), features=features, label=_widest({*self._labels, self._label}))
+
+
+def column_names(data_set: DescribedDataSet) -> tuple[str, str, str, str]:
+    """The names of the columns beside the features: offset, time, prediction id and label.
+
+    Where a feature has such a name already, the column is called `everloop_...`.
+    """
+    offset, time, prediction_id, label = (
+        f"everloop_{name}" if name in data_set.features else name
+        for name in ("offset", "time", "prediction_id", "label")
+    )
+    return offset, time, prediction_id, label
+
+
+def fitted(values: Sequence[Any], kind: ColumnType) -> list[Any]:
+    """The values in the type of their column; missing ones stay None."""
+    convert = _CONVERSIONS.get(kind)
+    return list(values) if convert is None else [None if value is None else convert(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_CONVERSIONS: dict[ColumnType, Callable[[Any], Any]] = {"integer": int, "number": float, "string": _text}
 
 
 def declared_types(spec: LoopSpec) -> tuple[tuple[str, ...], dict[str, tuple[ColumnType, ...]]]:

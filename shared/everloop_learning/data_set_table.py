@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from everloop_learning.data_set import Row
-from everloop_learning.data_set_columns import ColumnType, DescribedDataSet
+from everloop_learning.data_set_columns import DescribedDataSet, column_names, fitted
 
 ROWS_PER_BATCH = 10_000
 _TYPES = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
@@ -35,31 +34,6 @@ def arrow_batches(data_set: DescribedDataSet, rows: Iterable[Row], size: int = R
             gathered = []
     if gathered:
         yield _batch(data_set, schema, gathered)
-
-
-def column_names(data_set: DescribedDataSet) -> tuple[str, str, str, str]:
-    """The names of the columns beside the features: offset, time, prediction id and label.
-
-    Where a feature has such a name already, the column is called `everloop_...`.
-    """
-    offset, time, prediction_id, label = (
-        f"everloop_{name}" if name in data_set.features else name
-        for name in ("offset", "time", "prediction_id", "label")
-    )
-    return offset, time, prediction_id, label
-
-
-def fitted(values: Sequence[Any], kind: ColumnType) -> list[Any]:
-    """The values in the type of their column; missing ones stay None."""
-    convert = _CONVERSIONS.get(kind)
-    return list(values) if convert is None else [None if value is None else convert(value) for value in values]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-_CONVERSIONS: dict[ColumnType, Callable[[Any], Any]] = {"integer": int, "number": float, "string": _text}
 
 
 def _batch(data_set: DescribedDataSet, schema: Any, rows: Sequence[Row]) -> Any:

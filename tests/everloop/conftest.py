@@ -16,16 +16,22 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from tests.builders.events import outcome_observed
 from tests.builders.loops import loop_spec, loop_state
 from tests.http_apps import http_app
 
 from everloop.local.ports import free_port
 from everloop_ingest.app import build
 from everloop_ingest.settings import IngestSettings
+from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.registry import LoopState
 from everloop_schemas.topology import SERVICES
 from everloop_shared.messaging.memory import MemoryBroker
+from everloop_training.adapters.data_set_files import DataSetFiles
+from everloop_training.adapters.data_sets import DataSets
+from everloop_training.api import data_sets
+from everloop_training.settings import TrainingSettings
 
 MARKET: dict[str, Any] = {
     "loop": "market",
@@ -44,6 +50,7 @@ class Served:
     seen: list[tuple[str, Any]] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
+    outcomes: MemoryBroker = field(default_factory=lambda: MemoryBroker(partitions=1))
 
     @property
     def url(self) -> str:
@@ -140,9 +147,27 @@ def _state() -> LoopState:
     return loop_state(loop_spec(**MARKET), revision=3)
 
 
+def _outcomes() -> list[Event]:
+    """Three labelled predictions."""
+    rows = [(0.0, True), (1.0, False), (2.5, True)]
+    return [
+        outcome_observed(f"order-{i}", label, id=f"o-{i}", features={"price": price, "demand": None}, revision=3)
+        for i, (price, label) in enumerate(rows)
+    ]
+
+
+def _data_sets(served: Served) -> APIRouter:
+    """The data sets of training; outcomes have a broker of their own, with one partition: their offsets are known."""
+    loops, settings = KnownLoops(), TrainingSettings(data=served.folder)
+    loops.apply(_state())
+    return data_sets.router(DataSetFiles(settings, loops, DataSets(loops, served.outcomes.engine("training"))))
+
+
 async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> None:
     state: Event = _state()
     await served.broker.append(state.topic.name, state.key(), state.encode())
+    for outcome in _outcomes():
+        await served.outcomes.append(outcome.topic.name, outcome.key(), outcome.encode())
     service = build(IngestSettings(data=served.folder, port=served.port), served.broker.engine)
     await service.consumers[0].start()
     inner = http_app(service)
@@ -154,6 +179,7 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
             return JSONResponse({"loop": "market", "revision": 3, "spec": MARKET})
         return response
 
+    inner.include_router(_data_sets(served))
     inner.include_router(_rest(served))
     config = uvicorn.Config(served.app(inner), host="127.0.0.1", port=served.port, log_config=None, lifespan="off")
     server = uvicorn.Server(config)

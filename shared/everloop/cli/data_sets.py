@@ -1,0 +1,101 @@
+"""The command that reads a data set into a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from everloop.cli.output import CommandFailed, Data, Json, print_json, print_result
+from everloop.client import Everloop
+from everloop.data_sets import DataSet
+
+RETRY_FOR_S = 10.0
+FORMATS = (".parquet", ".csv", ".ndjson")
+Named = Annotated[str, typer.Argument(metavar="LOOP", help="A loop, or a data set: LOOP@START..END#REVISION.")]
+Last = Annotated[int | None, typer.Option("--last", metavar="N", min=1, help="The last N outcomes.")]
+Start = Annotated[int | None, typer.Option("--start", metavar="OFFSET", min=0, help="From this offset of the log on.")]
+End = Annotated[int | None, typer.Option("--end", metavar="OFFSET", min=0, help="Up to and including this offset.")]
+Since = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Observed at this time or later, RFC 3339.")]
+Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Observed before this time, RFC 3339.")]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE", help="FILE.parquet, .csv or .ndjson; - is JSON lines to a pipe."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount it."""
+    app.command("dataset", epilog="Example: everloop dataset churn --last 50000 -o churn.parquet")(dataset)
+
+
+def dataset(
+    loop: Named,
+    last: Last = None,
+    start: Start = None,
+    end: End = None,
+    since: Since = None,
+    until: Until = None,
+    output: Output = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Read what models learn of a loop, features as they were used and labels: all of it, or a range."""
+    kind = None if output in (None, "-") else Path(output or "").suffix.lower()
+    if kind is not None and kind not in FORMATS:
+        raise typer.BadParameter(f"{output!r} must end with {', '.join(FORMATS)}", param_hint="--output")
+    if output == "-" and as_json:
+        raise typer.BadParameter("standard output is for the rows; leave out --json, or name a file", param_hint="-o")
+    with Everloop(data, retry_for=RETRY_FOR_S) as client, _Bar() as bar:
+        found = client.dataset(loop, last=last, start=start, end=end, since=since, until=until, on_progress=bar.update)
+    if output is not None:
+        _write(found, output, kind)
+    if output != "-":
+        _report(found, output, as_json)
+
+
+class _Bar:
+    """The progress on standard error, where that is a terminal: rows that have arrived, of all."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task("reading the log", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def update(self, rows: int, of: int) -> None:
+        """Show these numbers."""
+        self._bar.update(self._task, description="rows", completed=rows, total=of)
+
+
+def _write(found: DataSet, output: str, kind: str | None) -> None:
+    try:
+        if kind == ".parquet":
+            found.to_parquet(output)
+        elif kind == ".csv":
+            found.to_csv(output)
+        else:
+            found.to_ndjson(sys.stdout.buffer if output == "-" else output)
+            sys.stdout.flush()
+    except OSError as e:
+        raise CommandFailed(f"{output} cannot be written: {e.strerror or e}") from e
+
+
+def _report(found: DataSet, output: str | None, as_json: bool) -> None:
+    about: dict[str, Any] = {"name": found.name, "digest": found.digest, "rows": len(found)}
+    if as_json:
+        print_json(about | ({"file": output} if output else {}))
+    else:
+        where = f" in {output}" if output else ""
+        print_result(f"{found.name}, {len(found):,} rows{where}, sha256 {found.digest}")
