@@ -52,10 +52,28 @@ def answer_at_once(name: str, headers: Headers, body: bytes) -> DirectAnswer | N
     return DirectAnswer(b'{"by":"direct","trace":"%b"}' % (current_traceparent() or "").encode())
 
 
-@pytest.fixture(params=["at once", "by a task"])
+def answer_later(name: str, headers: Headers, body: bytes) -> asyncio.Future[DirectAnswer] | None:
+    """The direct route for what another process answers, with its errors; what it declines as above."""
+    if name in ("waits", "declined") or "x-declined" in headers:
+        return None
+    return asyncio.ensure_future(_answer_after_others(name, headers, body))
+
+
+async def _answer_after_others(name: str, headers: Headers, body: bytes) -> DirectAnswer:
+    for _ in range(3):
+        await asyncio.sleep(0)
+    answered = await answer(name, headers, body)
+    assert answered is not None
+    return answered
+
+
+AT_ONCE = {"at once": answer_at_once, "later": answer_later, "by a task": None}
+
+
+@pytest.fixture(params=AT_ONCE)
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that listens on a socket."""
-    route = DirectRoute("/v1/things/", "/do", answer, answer_at_once if request.param == "at once" else None)
+    route = DirectRoute("/v1/things/", "/do", answer, AT_ONCE[request.param])
     endpoint = HttpEndpoint("example", Settings(max_body_bytes=100_000), router, direct=[route])
     service = Service("example", Settings(), endpoints=[endpoint])
     async with run_until_exit(service), httpx.AsyncClient(base_url=f"http://127.0.0.1:{endpoint.port}") as http:
@@ -154,6 +172,65 @@ async def test_a_body_above_the_limit_or_in_chunks_is_not_answered_at_once(clien
     chunked = await client.post("/v1/things/a/do", content=parts(), headers=JSON)
 
     assert (large.status_code, chunked.status_code) == (413, 200)
+
+
+async def test_a_request_that_waits_for_its_answer_when_the_service_stops_gets_it_on_a_connection_that_closes() -> None:
+    held = asyncio.Event()
+    answered: asyncio.Future[DirectAnswer] = asyncio.get_running_loop().create_future()
+
+    def hold(name: str, headers: Headers, body: bytes) -> asyncio.Future[DirectAnswer]:
+        held.set()
+        return answered
+
+    endpoint = HttpEndpoint("example", Settings(), router, direct=[DirectRoute("/v1/things/", "/do", answer, hold)])
+    async with run_until_exit(Service("example", Settings(), endpoints=[endpoint])):
+        reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+        writer.write(request(b"a"))
+        await asyncio.wait_for(held.wait(), 10)
+        stopping = asyncio.ensure_future(endpoint.drain())
+        async with asyncio.timeout(10):
+            while await accepts(endpoint.port):
+                await asyncio.sleep(0)
+        answered.set_result(DirectAnswer(b'{"by":"direct"}'))
+        whole = await asyncio.wait_for(reader.read(), 10)
+        await stopping
+        writer.close()
+
+    assert whole.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in whole
+    assert whole.endswith(b'{"by":"direct"}')
+
+
+async def test_a_client_that_leaves_before_its_answer_costs_nothing() -> None:
+    answers = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    waiting, held = list(answers), asyncio.Event()
+
+    def hold(name: str, headers: Headers, body: bytes) -> asyncio.Future[DirectAnswer]:
+        held.set()
+        return waiting.pop(0)
+
+    endpoint = HttpEndpoint("example", Settings(), router, direct=[DirectRoute("/v1/things/", "/do", answer, hold)])
+    async with run_until_exit(Service("example", Settings(), endpoints=[endpoint])):
+        _, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+        writer.write(request(b"a"))
+        await asyncio.wait_for(held.wait(), 10)
+        writer.transport.abort()
+        answers[0].set_exception(InputRejected("nobody reads it"))
+        answers[1].set_result(DirectAnswer(b'{"by":"direct"}'))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{endpoint.port}") as http:
+            second = await http.post("/v1/things/a/do", content=b"{}", headers=JSON)
+
+    assert second.json() == {"by": "direct"}
+
+
+async def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def request(name: bytes, more: bytes = b"", body: bytes = b"{}") -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from time import perf_counter
@@ -40,8 +41,11 @@ class Answer(Protocol):
 class ImmediateAnswer(Protocol):
     """Answers a request as `Answer` does, without waiting for anything."""
 
-    def __call__(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
-        """The answer; None, before anything is changed, leaves the request to `Answer`. Raises as it does."""
+    def __call__(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | asyncio.Future[DirectAnswer] | None:
+        """The answer; None, before anything is changed, leaves the request to `Answer`. Raises as it does.
+
+        A future is an answer that another process gives: the connection goes on with its next request after that.
+        """
 
 
 class Headers(Mapping[str, str]):

@@ -139,6 +139,14 @@ class RequestGuard:
             return None
         return headers
 
+    def hold(self) -> None:
+        """Count a request, admitted at once, whose answer comes later."""
+        self._in_progress += 1
+
+    def release(self) -> None:
+        """Its answer has come."""
+        self._in_progress -= 1
+
     def conventions_at(self, url: str) -> Conventions | None:
         """The conventions of the endpoint at this address, where it has some of its own."""
         return self._conventions if self._conventions and self._conventions.covers(url) else None

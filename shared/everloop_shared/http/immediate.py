@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import ClassVar, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from everloop_shared.errors import ServiceError
-from everloop_shared.http.connections import BODY, LimitedConnection
-from everloop_shared.http.direct import DirectRoute, Headers, ImmediateAnswer, answer_time
+from everloop_shared.errors import ServiceError, Unavailable
+from everloop_shared.http.connections import BODY, COMPLETE, LimitedConnection
+from everloop_shared.http.direct import DirectAnswer, DirectRoute, Headers, ImmediateAnswer, answer_time
 from everloop_shared.http.guard import RequestGuard, sent_request_id
-from everloop_shared.http.problems import ProblemResponse, crash_problem, raw_problem, service_problem
-from everloop_shared.http.whole_response import VARIES, header_lines, ok_head, whole_response
+from everloop_shared.http.problems import crash_problem, raw_problem, service_problem
+from everloop_shared.http.whole_response import VARIES, Header, header_lines, ok_head, whole_response
 from everloop_shared.plain_metrics import Times
 from everloop_shared.tracing import continued_trace, traced
+
+CLOSE: Header = (b"connection", b"close")
 
 
 class Target(NamedTuple):
@@ -45,6 +49,26 @@ class ImmediateAnswers:
             if url.startswith(prefix) and url.endswith(suffix):
                 return Target(answer, url[len(prefix) : -len(suffix)].decode("latin-1"), time)
         return None
+
+
+class Admitted(NamedTuple):
+    """A request that passed the guard, and the id that its answer carries."""
+
+    target: Target
+    url: str
+    answer_id: bytes
+    started: float
+
+
+class HeldRequest:
+    """A request whose answer comes later, in the place of uvicorn's cycle: what follows on the connection waits."""
+
+    response_started, more_body, body = False, False, b""
+
+    def __init__(self) -> None:
+        self.response_complete = self.disconnected = False
+        self.keep_alive = True
+        self.message_event = asyncio.Event()
 
 
 class ImmediateConnection(LimitedConnection):
@@ -91,8 +115,11 @@ class ImmediateConnection(LimitedConnection):
         if self._target is not None:
             if self._answer(self._target):
                 self._target = None
-                self.server_state.total_requests += 1
-                self.end_request()
+                if isinstance(self.cycle, HeldRequest) and not self.cycle.response_complete:
+                    self._unprocessed_bytes, self.phase = 0, COMPLETE
+                else:
+                    self.server_state.total_requests += 1
+                    self.end_request()
                 return
             self._hand_over()
         super().on_message_complete()
@@ -123,32 +150,62 @@ class ImmediateConnection(LimitedConnection):
             super().on_body(body)
 
     def _answer(self, target: Target) -> bool:
-        """Whether the request was answered."""
+        """Whether the request was answered, or will be by the future that its route has given."""
         url = self.url.decode("latin-1")
         headers = self.answers.guard.admit_at_once(url, self.headers, self.server, len(self._body))
         if headers is None:
             return False
         trace, request_id = continued_trace(headers.get(b"traceparent")), sent_request_id(headers)
-        answer_id = (request_id or trace[3:35]).encode()
-        defaults = self.server_state.default_headers
+        request = Admitted(target, url, (request_id or trace[3:35]).encode(), self.started)
         try:
             with traced(trace, request=request_id) if request_id else traced(trace):
                 answered = target.answer(target.name, Headers(headers), self._body)
-                if answered is None:
-                    return False
-                head = ok_head(answered.content_type, answered.body, (*defaults, *answered.headers))
-                whole = whole_response(head, self.answers.fixed_ok, answer_id, answered.body)
-        except ServiceError as e:
-            whole = self._render(service_problem(e, url), url, answer_id)
-        except Exception as e:  # as the framework does: the client gets an answer, the log the reason
-            whole = self._render(crash_problem(e, url), url, answer_id)
-        self.transport.write(whole)
-        target.time.observe(perf_counter() - self.started)
-        return True
+        except Exception as e:
+            self._write(request, self._render_error(request, e))
+            return True
+        if isinstance(answered, asyncio.Future):
+            self._hold(request, answered)
+        elif answered is not None:
+            self._write(request, self._render_answer(request, answered))
+        return answered is not None
 
-    def _render(self, problem: ProblemResponse, url: str, answer_id: bytes) -> bytes:
+    def _write(self, request: Admitted, whole: bytes) -> None:
+        self.transport.write(whole)
+        request.target.time.observe(perf_counter() - request.started)
+
+    def _hold(self, request: Admitted, answer: asyncio.Future[DirectAnswer]) -> None:
+        held = HeldRequest()
+        self.cycle = cast(RequestResponseCycle, held)
+        self.answers.guard.hold()
+        answer.add_done_callback(partial(self._release, request, held))
+
+    def _release(self, request: Admitted, held: HeldRequest, answer: asyncio.Future[DirectAnswer]) -> None:
+        """Answer a request that was held, and go on with what came after it."""
+        self.answers.guard.release()
+        error = Unavailable("the service is stopping; try again") if answer.cancelled() else answer.exception()
+        held.response_complete = True
+        if held.disconnected or self.transport.is_closing():
+            return
+        last = () if held.keep_alive else (CLOSE,)
+        whole = (
+            self._render_error(request, error, last) if error else self._render_answer(request, answer.result(), last)
+        )
+        self._write(request, whole)
+        if last:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _render_answer(self, request: Admitted, answered: DirectAnswer, more: Sequence[Header] = ()) -> bytes:
+        headers = (*self.server_state.default_headers, *answered.headers, *more)
+        head = ok_head(answered.content_type, answered.body, headers)
+        return whole_response(head, self.answers.fixed_ok, request.answer_id, answered.body)
+
+    def _render_error(self, request: Admitted, error: BaseException, more: Sequence[Header] = ()) -> bytes:
+        """As the framework does: the client gets an answer, the log the reason."""
+        url = request.url
+        problem = service_problem(error, url) if isinstance(error, ServiceError) else crash_problem(error, url)
         if conventions := self.answers.guard.conventions_at(url):
             problem.become_plain(conventions.error_member)
-        lines = header_lines((*problem.raw_headers, *self.server_state.default_headers))
+        lines = header_lines((*problem.raw_headers, *self.server_state.default_headers, *more))
         head = STATUS_LINE[problem.status_code] + lines
-        return whole_response(head, self.answers.fixed, answer_id, bytes(problem.body))
+        return whole_response(head, self.answers.fixed, request.answer_id, bytes(problem.body))

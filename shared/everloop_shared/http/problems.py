@@ -135,7 +135,7 @@ def service_problem(error: ServiceError, path: str) -> ProblemResponse:
     return problem_of(error)
 
 
-def crash_problem(error: Exception, path: str) -> ProblemResponse:
+def crash_problem(error: BaseException, path: str) -> ProblemResponse:
     """The answer to a request whose handler failed; the log has the traceback."""
     log.error("request failed", exc_info=error, extra={"path": path})
     return problem(500, ServiceError.code, ServiceError.title, "the service failed; its log has the reason")

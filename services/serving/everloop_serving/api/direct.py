@@ -6,7 +6,8 @@ Whatever is not read here with certainty, every error among it, is left to the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -53,14 +54,21 @@ class _DirectPredictions:
         rows = None if headers.raw(b"ce-specversion") else self._read(name, kind, body)
         return None if rows is None else _answer(kind, body, await self._run(command, name, headers, rows))
 
-    def predict_at_once(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
-        """The same for a request that nothing has to be awaited for."""
+    def predict_at_once(
+        self, name: str, headers: Headers, body: bytes
+    ) -> DirectAnswer | asyncio.Future[DirectAnswer] | None:
+        """The same for a request that nothing has to be awaited for, unless it is another worker."""
         if self.commands.accept_at_once() is None or headers.raw(TIMEOUT) is not None:
             return None
         kind = headers.raw(b"content-type")
         rows = None if headers.raw(b"ce-specversion") else self._read(name, kind, body)
-        predictions = None if rows is None else self.handlers.predict_at_once(name, rows, current_traceparent())
-        return None if predictions is None else _answer(kind, body, predictions)
+        if rows is None:
+            return None
+        trace = current_traceparent()
+        if predictions := self.handlers.predict_at_once(name, rows, trace):
+            return _answer(kind, body, predictions)
+        asked = self.handlers.predict_elsewhere(name, rows, trace)
+        return None if asked is None else asyncio.ensure_future(_answer_later(kind, body, asked))
 
     async def infer(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
         """POST /v2/models/{loop}/infer, or .../{loop}/versions/{version}/infer."""
@@ -101,6 +109,12 @@ class _DirectPredictions:
             return await handlers.predict_all(loop, rows, current_traceparent(), deadline)
 
         return await command.run(predict)
+
+
+async def _answer_later(
+    kind: bytes | None, body: bytes, predictions: Awaitable[Sequence[PredictionMade]]
+) -> DirectAnswer:
+    return _answer(kind, body, await predictions)
 
 
 def _answer(kind: bytes | None, body: bytes, predictions: Sequence[PredictionMade]) -> DirectAnswer:

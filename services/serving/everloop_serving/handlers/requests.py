@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -126,6 +126,12 @@ class RequestHandlers:
             return None
         served.require_version(version)
         return self._predict_rows(served, rows, {}, traceparent, version)
+
+    def predict_elsewhere(
+        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+    ) -> Awaitable[list[PredictionMade]] | None:
+        """As `predict_all`, where all rows are for another worker; None, before anything is changed, where not."""
+        return None
 
     async def _sync_until(self, deadline: float, predictions: Sequence[PredictionMade]) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from zlib import crc32
@@ -67,6 +67,18 @@ class RoutedRequestHandlers(RequestHandlers):
         if served.plan.has_windows and any(row.id is not None for row in rows):
             return None
         return super().predict_at_once(loop, rows, traceparent, version)
+
+    def predict_elsewhere(
+        self, loop: str, rows: Sequence[Observation], traceparent: str | None = None
+    ) -> Awaitable[list[PredictionMade]] | None:
+        """As `predict_all`, where all rows belong to one other worker, and no id has to be claimed first."""
+        served = self.require_loop(loop)
+        owner = self._owner(served, rows[0])
+        if owner == self.peers.number or any(self._owner(served, row) != owner for row in rows[1:]):
+            return None
+        if served.plan.has_windows and any(row.id is not None for row in rows):
+            return None
+        return self._predict_at(owner, PredictRows(loop, rows, traceparent, None))
 
     def answer_at_once(self, message: AnyPeerMessage) -> Sequence[bytes] | None:
         """The answer to another worker; None, before anything is changed, where it has to wait for something."""
