@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from everloop_models.errors import ArtifactCorrupt, FormatUnavailable, ModelBroken
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_artifact
 from everloop_models.formats import library_versions, load
+from everloop_models.formats.onnx.external_data import with_weights
 from everloop_models.formats.onnx.interface import GivenInterface
 from everloop_models.formats.onnx.normalise import normalise
 from everloop_models.store import ArtifactStore
@@ -84,18 +85,33 @@ class ModelIntake:
         await self._child.__aexit__(*exc)
 
     async def check(
-        self, data: bytes, given: GivenInterface, spec: LoopSpec, features: FeatureNames, samples: Sequence[Fields]
+        self,
+        data: bytes,
+        given: GivenInterface,
+        spec: LoopSpec,
+        features: FeatureNames,
+        samples: Sequence[Fields],
+        weights: Mapping[str, bytes] | None = None,
     ) -> CheckedModel:
         """The model in these bytes as it can be served on a loop with these `features`, tried on `samples`.
 
-        Raises ModelRefused, or Overloaded where too many models wait already.
+        `weights` are the files beside it, by name, of which it may need some. Raises ModelRefused, or Overloaded where
+        too many models wait already.
         """
         if len(data) > self._max_bytes:
             raise ModelRefused(f"it has {len(data):,} bytes; at most {self._max_bytes:,} are served")
         wire = spec.model_dump_json(exclude_none=True, by_alias=True)
         try:
             said, kept, rest = await self._child.run(
-                prepare, data, given, wire, [*features.names], [*features.texts], [*samples]
+                prepare,
+                data,
+                given,
+                wire,
+                [*features.names],
+                [*features.texts],
+                [*samples],
+                dict(weights or {}),
+                self._max_bytes,
             )
         except (ArtifactCorrupt, FormatUnavailable, ModelBroken, LimitExceeded) as e:
             raise ModelRefused(e.detail) from e
@@ -120,14 +136,22 @@ class ModelIntake:
 
 
 def prepare(
-    data: bytes, given: GivenInterface, spec_wire: str, names: list[str], texts: list[str], samples: list[Fields]
+    data: bytes,
+    given: GivenInterface,
+    spec_wire: str,
+    names: list[str],
+    texts: list[str],
+    samples: list[Fields],
+    weights: dict[str, bytes],
+    most: int,
 ) -> tuple[dict[str, Any], int, bytes]:
     """In the child: normalise and try a model. Returns what a manifest says, and the bytes that its file has after the
     first so many, which are as they came.
     """
     spec = LoopSpec.model_validate_json(spec_wire)
     is_given = any(part is not None for part in given)
-    model = normalise(data, spec, names, {*texts}, given if is_given else None)
+    whole = with_weights(data, weights, most) if weights else data
+    model = normalise(whole, spec, names, {*texts}, given if is_given else None)
     try_artifact(model.data, sha256(model.data).hexdigest(), samples[0], FORMAT)
     loaded = load(model.data, FORMAT)
     for vector in samples[1:]:

@@ -15,10 +15,11 @@ from tests.registry.registry_harness import apply_file, run_to_canary, store_mod
 from everloop_models import verify_and_load
 from everloop_models.model import OnlineModel
 from everloop_models.store import ArtifactStore, name_in
+from everloop_schemas.envelope import Fields
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
-ROWS = [{"price": i / 7, "demand": i % 3 if i % 2 else None} for i in range(50)]
+ROWS: list[Fields] = [{"price": i / 7, "demand": i % 3 if i % 2 else None} for i in range(50)]
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota, Su
 from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
+from everloop_registry.handlers.registrations import RegistrationHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.feature import OutcomeObserved
@@ -80,19 +81,19 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     uploads = UploadFolder(settings.folder("registry") / "uploads", settings)
     edge = CommandEdge(in_transaction(unit, engine))
     endpoint = router(commands, reader, edge, settings, submissions, uploads, lambda: recovery.done)
-    files = StoredArtifactFiles(
-        SqlVersionReader(database), RunFiles(settings.artifact_url), store, settings.file_limits
-    )
+    versions, logged = SqlVersionReader(database), SqlLoggedModelReader(database)
+    files = StoredArtifactFiles(versions, RunFiles(settings.artifact_url), store, settings.file_limits)
     mlflow = MlflowApi(
         experiments=ExperimentHandlers(unit.tracking, clock),
         notes=NoteHandlers(unit.tracking, clock),
         reader=SqlTrackingReader(database),
         models=SqlModelReader(database),
         files=files,
-        uploads=UploadFolder(settings.folder("registry") / "uploads", settings),
+        uploads=uploads,
         max_file_bytes=settings.max_artifact_bytes,
         logged_models=LoggedModelHandlers(unit.tracking, clock),
-        logged_model_reader=SqlLoggedModelReader(database),
+        logged_model_reader=logged,
+        registrations=RegistrationHandlers(submissions, logged, versions, files, settings.max_artifact_bytes),
     )
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
     server = MlflowServer(settings.mlflow_mirror, settings.mirror_token) if settings.mlflow_mirror else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import IO, Protocol
 
@@ -192,14 +192,36 @@ class LoggedModelReader(Protocol):
     async def logged_models(self, experiments: Sequence[str]) -> list[LoggedModel]:
         """The logged models of experiments, newest first."""
 
+    async def named_in_run(self, run: str, name: str) -> LoggedModel | None:
+        """The model that a run logged last under a name."""
+
+
+class VersionNumbers(Protocol):
+    """Knows the number of each version."""
+
+    async def number(self, loop: str, version: str) -> int | None:
+        """The number of a version, None for one that is not registered."""
+
+    async def run(self, run: str) -> Run | None:
+        """The run of this id."""
+
 
 class ModelIntake(Protocol):
     """Takes in models that were trained elsewhere. The computation happens outside the event loop."""
 
     async def check(
-        self, data: bytes, given: GivenInterface, spec: LoopSpec, features: FeatureNames, samples: Sequence[Fields]
+        self,
+        data: bytes,
+        given: GivenInterface,
+        spec: LoopSpec,
+        features: FeatureNames,
+        samples: Sequence[Fields],
+        weights: Mapping[str, bytes] | None = None,
     ) -> CheckedModel:
-        """The model as it can be served on a loop with these features. Raises ModelRefused and Overloaded."""
+        """The model as it can be served on a loop with these features; `weights` are files beside it, by name.
+
+        Raises ModelRefused and Overloaded.
+        """
 
     async def put(self, loop: str, version: str, model: CheckedModel) -> StoredModel:
         """Store it under a version's name; idempotent. Raises Unavailable."""

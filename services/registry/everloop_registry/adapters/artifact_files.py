@@ -111,7 +111,7 @@ class StoredArtifactFiles:
     async def _open_artifact(self, version: NumberedVersion) -> OpenFile:
         model, loop = version.model, version.spec.loop
         try:
-            name = self._store.named(model.uri, loop, model.version, model.sha256)
+            name = self._store.named(model.uri, loop, model.version, model.sha256, model.manifest.format)
             return await asyncio.to_thread(self._files.open, name)
         except ArtifactNotFound as e:
             raise ArtifactNotFound(

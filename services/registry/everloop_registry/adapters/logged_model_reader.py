@@ -36,6 +36,14 @@ class SqlLoggedModelReader:
             rows = await reader.execute(sql.select(logged_models).where(*of).order_by(*order))
             return [LoggedModel(**row._mapping) for row in rows]
 
+    async def named_in_run(self, run: str, name: str) -> LoggedModel | None:
+        """The model that a run logged last under a name."""
+        of = (logged_models.c.run == run, logged_models.c.name == name, logged_models.c.stage != "deleted")
+        query = sql.select(logged_models).where(*of).order_by(logged_models.c.created_ms.desc()).limit(1)
+        async with self._database.reading() as reader:
+            row = (await reader.execute(query)).first()
+            return LoggedModel(**row._mapping) if row else None
+
     async def details(self, models: Sequence[LoggedModel]) -> list[LoggedModelDetails]:
         """What was logged about each; of a metric the last value."""
         ids = [model.id for model in models]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING
@@ -26,6 +26,9 @@ SEED = 0
 class SubmittedModel:
     """An ONNX file, in memory or on disk, and what its owner says of it: a name for its line, how it is fed
     (`given`), the metrics and the data set of its training, and the run in which it was made where that has an id.
+
+    `weights` are files beside it, by name, of which it may need some; `parameters` are said of every version of its
+    line.
     """
 
     name: str
@@ -34,6 +37,8 @@ class SubmittedModel:
     metrics: dict[str, float] = field(default_factory=dict)
     data_set: DataSet | None = None
     run: str | None = None
+    weights: Mapping[str, bytes] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def describe_version(
     loop, data_set = decision_log.loop, submitted.data_set
     manifest = Manifest(
         loop_revision=loop.revision,
-        model=ModelSpec(trainer=submitted.name),
+        model=ModelSpec.model_validate({**submitted.parameters, "trainer": submitted.name}),
         topic=OutcomeObserved.topic.name,
         partition=partition,
         start_offset=data_set.start if data_set else 0,

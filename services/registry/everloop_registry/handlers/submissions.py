@@ -76,7 +76,8 @@ class SubmissionHandlers:
         plan = compile_features(spec)
         if not isinstance(data, bytes):
             data = await asyncio.to_thread(data.read)
-        return await self.intake.check(data, submitted.given, spec, plan, sample_vectors(spec, plan, SAMPLES))
+        samples = sample_vectors(spec, plan, SAMPLES)
+        return await self.intake.check(data, submitted.given, spec, plan, samples, submitted.weights)
 
 
 @dataclass

@@ -13,12 +13,14 @@ from everloop_registry.api.mlflow.errors import MlflowRoute
 from everloop_registry.api.mlflow.experiments import add_experiments
 from everloop_registry.api.mlflow.logged_models import add_logged_models
 from everloop_registry.api.mlflow.models import add_models
+from everloop_registry.api.mlflow.registration import add_registration
 from everloop_registry.api.mlflow.requests import Commands
 from everloop_registry.api.mlflow.versions import add_versions
 from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
+from everloop_registry.handlers.registrations import RegistrationHandlers
 from everloop_registry.ports import ArtifactFiles, LoggedModelReader, ModelReader, TrackingReader
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.uploads import UploadFolder
@@ -40,6 +42,7 @@ class MlflowApi:
     max_file_bytes: int
     logged_models: LoggedModelHandlers
     logged_model_reader: LoggedModelReader
+    registrations: RegistrationHandlers
 
 
 def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], bool]) -> APIRouter:
@@ -56,6 +59,7 @@ def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], boo
     add_models(under, commands, api.notes, api.models)
     add_versions(under, commands, api.notes, api.models)
     add_logged_models(under, commands, api.logged_models, api.logged_model_reader, api.files)
+    add_registration(under, edge, api.registrations, api.notes, api.models)
     routes.include_router(under)
     add_artifacts(routes, api.files, api.uploads, api.max_file_bytes)
 

@@ -1,0 +1,49 @@
+"""The way in by MLflow's client: what was logged becomes a model version, which challenges."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from everloop_registry.api.mlflow.requests import MlflowRequest, Name, TextPair, read_request
+from everloop_registry.api.mlflow.versions import find_version
+from everloop_registry.api.mlflow.views import version_view
+from everloop_registry.errors import VersionNotFound
+from everloop_registry.handlers.notes import NoteHandlers, check_own_tag
+from everloop_registry.handlers.registrations import RegistrationHandlers
+from everloop_registry.ports import ModelReader
+from everloop_shared.commands import CommandEdge
+
+
+class CreateVersion(MlflowRequest):
+    """A version of a registered model, from what was logged."""
+
+    name: Name
+    source: str = Field(min_length=1, max_length=2_000)
+    run_id: str | None = Field(None, max_length=256)
+    tags: tuple[TextPair, ...] = Field((), max_length=100)
+    description: str = Field("", max_length=5_000)
+
+
+def add_registration(
+    routes: APIRouter, edge: CommandEdge, handlers: RegistrationHandlers, notes: NoteHandlers, reader: ModelReader
+) -> None:
+    """Add the route that registers a logged model."""
+
+    async def create_version(request: Request) -> JSONResponse:
+        command = await edge.accept(request.headers)
+        asked = await read_request(CreateVersion, request)
+        tags = {tag.key: tag.value for tag in asked.tags}
+        for key in tags:
+            check_own_tag(key)
+        version = (await handlers.register(command, asked.name, asked.source, asked.run_id)).model.version
+        if (number := await handlers.versions.number(asked.name, version)) is None:
+            raise VersionNotFound(f"Model Version (name={asked.name}, version={version}) not found")
+        if tags:
+            await command.run(lambda actor: notes.set_tags(asked.name, number, tags, actor=actor))
+        if asked.description:
+            await command.run(lambda actor: notes.describe(asked.name, number, asked.description, actor=actor))
+        return JSONResponse({"model_version": version_view(await find_version(reader, asked.name, number))})
+
+    routes.add_api_route("/model-versions/create", create_version, methods=["POST"], include_in_schema=False)
