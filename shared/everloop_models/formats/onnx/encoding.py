@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import copysign, nan
+from math import nan
 from sys import float_info
 from typing import Any
 
@@ -58,7 +58,7 @@ def _fractions(features: tuple[str, ...], largest: float) -> Callable[[Fields], 
         get = row.get
         try:
             return [
-                nan if (v := get(name)) is None else v if -largest < v < largest else copysign(largest, v)
+                nan if (v := get(name)) is None else v if -largest < v < largest else _beyond(v, largest)
                 for name in features
             ]
         except TypeError as e:
@@ -66,6 +66,10 @@ def _fractions(features: tuple[str, ...], largest: float) -> Callable[[Fields], 
             raise ModelBroken(f"the feature {text} is text, and the model takes a number") from e
 
     return values
+
+
+def _beyond(value: float, largest: float) -> float:
+    return value if value != value else largest if value > 0 else -largest
 
 
 def _whole(limit: int) -> Callable[[str, Scalar | None], int]:
