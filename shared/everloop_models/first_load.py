@@ -26,19 +26,22 @@ ROUNDING = 1e-5
 
 def try_artifact(
     data: bytes, sha256: str, features: Fields, format_name: str = DEFAULT_FORMAT, loads: bool = True
-) -> None:
+) -> list[str]:
     """Verify and check an artifact and, with `loads`, load it and predict. A model that was trained elsewhere is timed.
 
-    Raises ArtifactCorrupt, or ModelBroken where a prediction fails, is not finite, or takes too long.
+    Returns the features that it is fed, none where it is not loaded. Raises ArtifactCorrupt, or ModelBroken where a
+    prediction fails, is not finite, or takes too long.
     """
     verify(Artifact(b"", sha256, len(data)), data)
     check(data, format_name)
-    if loads:
-        model = load(data, format_name)
-        try:
-            try_model(model, [features])
-        except ModelBroken as e:
-            raise ModelBroken(e.detail[:500]) from e
+    if not loads:
+        return []
+    model = load(data, format_name)
+    try:
+        try_model(model, [features])
+    except ModelBroken as e:
+        raise ModelBroken(e.detail[:500]) from e
+    return [*model.signature]
 
 
 def try_model(model: Model, samples: Sequence[Fields]) -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from everloop_models.errors import ArtifactCorrupt, FormatUnavailable, ModelBroken
-from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_artifact
+from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_model
 from everloop_models.formats import library_versions, load
 from everloop_models.formats.onnx.external_data import with_weights
 from everloop_models.formats.onnx.interface import GivenInterface
@@ -152,10 +152,7 @@ def prepare(
     is_given = any(part is not None for part in given)
     whole = with_weights(data, weights, most) if weights else data
     model = normalise(whole, spec, names, {*texts}, given if is_given else None)
-    try_artifact(model.data, sha256(model.data).hexdigest(), samples[0], FORMAT)
-    loaded = load(model.data, FORMAT)
-    for vector in samples[1:]:
-        loaded.predict(vector)
+    try_model(load(model.data, FORMAT), samples)
     kept = _shared_bytes(memoryview(data), memoryview(model.data))
     said = {
         "signature": model.interface.signature,

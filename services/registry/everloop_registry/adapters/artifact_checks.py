@@ -32,18 +32,20 @@ class ChildProcessArtifactChecks:
         if model.offset < 0 or model.version != str(Version(model.line, model.offset)) or model.size < 1:
             return f"it says that it is {model.line!r:.80} at {_shorten(model.offset)}, of {_shorten(model.size)} bytes"
         known = {name for spec in specs for name in compile_features(spec).names}
-        if unknown := sorted(set(model.signature) - known):
-            return f"it needs features that no revision of the loop has: {', '.join(unknown[:5])}"
+        if unknown := set(model.signature) - known:
+            return _needs(unknown)
         is_loaded = model.reason != "refresh" or model.size <= self._light_bytes
         async with self._one_at_a_time:
             with CHECK_SECONDS.time():
-                return await self._try_artifact(model, specs[-1], is_loaded)
+                return await self._try_artifact(model, specs[-1], is_loaded, known)
 
-    async def _try_artifact(self, model: ModelTrainedData, spec: LoopSpec, is_loaded: bool) -> str | None:
+    async def _try_artifact(
+        self, model: ModelTrainedData, spec: LoopSpec, is_loaded: bool, known: set[str]
+    ) -> str | None:
         try:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256, model.manifest.format)
             data = await asyncio.to_thread(self._store.get, name, model.size)
-            await self._child.run(
+            fed = await self._child.run(
                 try_artifact,
                 data,
                 model.sha256,
@@ -59,7 +61,12 @@ class ChildProcessArtifactChecks:
             return e.detail
         except ChildFailed as e:
             return f"it cannot be tried: {str(e)[-300:]}"
-        return None
+        unknown = {*fed} - known  # the file may say otherwise than the event
+        return _needs(unknown) if unknown else None
+
+
+def _needs(unknown: set[str]) -> str:
+    return f"it needs features that no revision of the loop has: {', '.join(sorted(unknown)[:5])}"
 
 
 def _shorten(number: int) -> str:
