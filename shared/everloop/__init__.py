@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
     from everloop.local.errors import InstallationNotFound
     from everloop.results import Accepted, Prediction, RejectedEntry, Submitted
+    from everloop.trainers import Answered, TrainerRun, trainer
 
     __version__: str
 
 _MODULES = {
     "Accepted": "everloop.results",
+    "Answered": "everloop.trainers",
     "AsyncEverloop": "everloop.async_client",
     "DataSet": "everloop.data_sets",
     "DataSetDamaged": "everloop.data_sets",
@@ -38,10 +40,13 @@ _MODULES = {
     "Prediction": "everloop.results",
     "RejectedEntry": "everloop.results",
     "Submitted": "everloop.results",
+    "TrainerRun": "everloop.trainers",
+    "trainer": "everloop.trainers",
 }
 
 __all__ = [
     "Accepted",
+    "Answered",
     "AsyncEverloop",
     "DataSet",
     "DataSetDamaged",
@@ -54,7 +59,9 @@ __all__ = [
     "Prediction",
     "RejectedEntry",
     "Submitted",
+    "TrainerRun",
     "__version__",
+    "trainer",
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 from tests.builders.events import outcome_observed
@@ -40,6 +40,21 @@ MARKET: dict[str, Any] = {
 }
 
 
+LEASED: dict[str, Any] = {
+    "loop": "market",
+    "run": "run-1",
+    "line": "pytorch-0",
+    "trainer": "pytorch",
+    "trigger": "drift",
+    "reason": "a drift at offset 70",
+    "parameters": {"epochs": 5},
+    "data_set": {"name": "market@0..99#1", "loop": "market", "start": 0, "end": 99, "revision": 1},
+    "lease": {"id": "a" * 32, "number": 1, "seconds": 600.0, "until": "", "latest": ""},
+}
+"""A run that training offers to a trainer."""
+ENDED: dict[str, Any] = {"run": "run-1", "line": "pytorch-0", "offset": 120}
+
+
 @dataclass
 class Served:
     """A served installation. `faults` are played to the next requests: a status, or 0 to drop the connection."""
@@ -51,6 +66,8 @@ class Served:
     faults: list[int] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
     outcomes: MemoryBroker = field(default_factory=lambda: MemoryBroker(partitions=1))
+    offered: list[dict[str, Any]] = field(default_factory=lambda: [LEASED])
+    renewed: int = 200
 
     @property
     def url(self) -> str:
@@ -65,6 +82,12 @@ class Served:
         """Write services.json."""
         url = f"http://127.0.0.1:{port or self.port}"
         (self.folder / "services.json").write_text(json.dumps({name: {"url": url, "pid": 1} for name in SERVICES}))
+
+    def _model_taken(self, body: bytes) -> JSONResponse:
+        """What training answers to the model of a run."""
+        if body == b"bad":
+            return JSONResponse({"title": "No", "detail": "it predicts NaN"}, 422)
+        return JSONResponse({**ENDED, "state": "trained", "version": "pytorch-0@120"})
 
     def app(self, inner: FastAPI) -> Any:
         """The endpoints, with a record of the requests to them, and their faults."""
@@ -84,6 +107,8 @@ class Served:
             self.seen.append((scope["path"], body))
             if scope["path"].endswith("/versions"):
                 return await _submitted(request, body)(scope, receive, send)
+            if scope["path"].endswith("/model"):
+                return await self._model_taken(body)(scope, receive, send)
             await inner(scope, _again(body), send)
 
         return outer
@@ -130,6 +155,16 @@ def _rest(served: Served) -> APIRouter:
     @routes.get("/v1/loops/market/{what}")
     async def past(what: str, as_of: str) -> JSONResponse:
         return JSONResponse({"decisions" if what == "history" else what: [{"as_of": as_of}]})
+
+    @routes.post("/v1/loops/{loop}/runs/lease")
+    async def lease() -> Response:
+        return JSONResponse(served.offered.pop(0)) if served.offered else Response(status_code=204)
+
+    @routes.post("/v1/loops/{loop}/runs/run-1/{verb}")
+    async def act(verb: str) -> JSONResponse:
+        if verb == "renew" and served.renewed != 200:
+            return JSONResponse({"title": "No", "detail": "is superseded by run-2"}, served.renewed)
+        return JSONResponse({**ENDED, "state": "failed", "version": None})
 
     @routes.post("/v1/loops/{loop}/predict")
     async def predict(loop: str, request: Request) -> JSONResponse:
