@@ -77,6 +77,8 @@ class TrainerRun:
         self.line: str = taken["line"]
         self.trigger: str = taken["trigger"]
         self.reason: str = taken["reason"]
+        self.task: str = taken["task"]
+        self.classes: list[Scalar] | None = taken["classes"]
         self.parameters: dict[str, Scalar | None] = dict(taken["parameters"])
         self.data_set_name: str = taken["data_set"]["name"]
         self.attempt: int = self._lease["number"]

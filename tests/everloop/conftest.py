@@ -47,6 +47,8 @@ LEASED: dict[str, Any] = {
     "trainer": "pytorch",
     "trigger": "drift",
     "reason": "a drift at offset 70",
+    "task": "binary",
+    "classes": None,
     "parameters": {"epochs": 5},
     "data_set": {"name": "market@0..99#1", "loop": "market", "start": 0, "end": 99, "revision": 1},
     "lease": {"id": "a" * 32, "number": 1, "seconds": 600.0, "until": "", "latest": ""},

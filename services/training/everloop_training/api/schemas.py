@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from everloop_learning.data_set_columns import ColumnType
 from everloop_schemas.envelope import Scalar
+from everloop_schemas.loop import Task
 from everloop_schemas.training import RunRequestedData, Trigger
 
 
@@ -101,6 +102,8 @@ class LeasedRun(BaseModel):
     trigger: Trigger
     reason: str
     requested: str
+    task: Task
+    classes: list[Scalar] | None = Field(description="those of the loop file; null where it names none")
     parameters: dict[str, Scalar | None]
     data_set: NamedDataSet
     lease: GivenLease

@@ -18,6 +18,7 @@ from everloop_models.manifest import (
     read_manifest,
     rejected,
 )
+from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import TRAINER
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge
@@ -102,7 +103,7 @@ def _add_leases(routes: APIRouter, handlers: TrainerHandlers, commands: CommandE
         if taken is None:
             return Response(status_code=204)
         LEASES.labels(loop).inc()
-        return JSONResponse(_leased(*taken))
+        return JSONResponse(_leased(*taken, handlers.loops.require(loop).data.spec))
 
     @routes.post(
         "/runs/{run}/renew",
@@ -184,8 +185,8 @@ def _lease(lease: Lease) -> dict[str, Any]:
     }
 
 
-def _leased(run: RunRequested, lease: Lease) -> dict[str, Any]:
-    data = run.data
+def _leased(run: RunRequested, lease: Lease, spec: LoopSpec) -> dict[str, Any]:
+    data, classes = run.data, spec.label.classes
     assert data.data_set is not None, "the run asks for a model that is trained on it"
     return {
         "loop": run.loop,
@@ -195,6 +196,8 @@ def _leased(run: RunRequested, lease: Lease) -> dict[str, Any]:
         "trigger": data.trigger,
         "reason": data.reason,
         "requested": run.time.isoformat(),
+        "task": spec.task,
+        "classes": list(classes) if classes is not None else None,
         "parameters": data.model.parameters,
         "data_set": {"name": data.data_set.name, **data.data_set.model_dump(exclude={"digest", "rows"})},
         "lease": {**_lease(lease), "seconds": (lease.until - lease.given).total_seconds()},
