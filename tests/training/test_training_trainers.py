@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
 from tests.builders.loops import NOW, loop_spec, loop_state
 from tests.http_apps import http_app
 
@@ -35,7 +34,7 @@ from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
 from everloop_shared.service import Service
 from everloop_training.adapters.runs import MemoryRunLog
-from everloop_training.api.trainers import UPLOAD, add_trainers
+from everloop_training.api.trainers import UPLOAD, trainer_router
 from everloop_training.domain.leases import MAX_LEASES, Leases
 from everloop_training.domain.trained_model import TrainedModel
 from everloop_training.handlers import TrainerHandlers
@@ -150,8 +149,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     async def publish(events: Sequence[Any]) -> None:
         published.extend(events)
 
-    routes = APIRouter(prefix="/v1/loops/{loop}")
-    add_trainers(routes, handlers, CommandEdge(publishing(publish)), UploadFolder(tmp_path, settings), 1_000)
+    routes = trainer_router(handlers, CommandEdge(publishing(publish)), UploadFolder(tmp_path, settings), 1_000)
     service = Service("training", settings, [HttpEndpoint("training", settings, routes, uploads=[UPLOAD])])
     transport = httpx.ASGITransport(http_app(service))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost/v1/loops") as client:

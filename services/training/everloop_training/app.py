@@ -25,7 +25,7 @@ from everloop_training.adapters.lease_watch import watch_leases
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
 from everloop_training.api import router
-from everloop_training.api.trainers import UPLOAD, add_trainers
+from everloop_training.api.trainers import UPLOAD, trainer_router
 from everloop_training.domain.leases import Leases
 from everloop_training.domain.run_quota import RunQuota
 from everloop_training.handlers import Handlers, TrainerHandlers
@@ -62,7 +62,7 @@ def build(
     )
     edge, uploads = CommandEdge(publishing(engine.publish)), UploadFolder(settings.upload_folder(), settings)
     endpoint = router(handlers, edge, files)
-    add_trainers(endpoint, trainers, edge, uploads, settings.max_artifact_bytes)
+    endpoint.include_router(trainer_router(trainers, edge, uploads, settings.max_artifact_bytes))
 
     async def on_run_requested(event: RunRequested, at: Position) -> list[Event]:
         events = await handlers.on_run_requested(event, at)

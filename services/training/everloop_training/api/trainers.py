@@ -80,12 +80,14 @@ _MODEL: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_trainers(
-    routes: APIRouter, handlers: TrainerHandlers, commands: CommandEdge, uploads: UploadFolder, max_bytes: int
-) -> None:
-    """Add the routes of trainers."""
+def trainer_router(
+    handlers: TrainerHandlers, commands: CommandEdge, uploads: UploadFolder, max_bytes: int
+) -> APIRouter:
+    """The routes of trainers, below `/v1/loops/{loop}/runs`."""
+    routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
     _add_leases(routes, handlers, commands)
     _add_model(routes, handlers, commands, uploads, max_bytes)
+    return routes
 
 
 def _add_leases(routes: APIRouter, handlers: TrainerHandlers, commands: CommandEdge) -> None:
