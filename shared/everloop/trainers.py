@@ -20,6 +20,7 @@ from everloop.client import Everloop
 from everloop.errors import EverloopError
 
 if TYPE_CHECKING:
+    from everloop.data_sets import DataSet
     from everloop_schemas.envelope import Scalar
 
 POLL_S = 20.0
@@ -104,10 +105,9 @@ class TrainerRun:
         return self._done.is_set()
 
     @cached_property
-    def data_set(self) -> Any:
+    def data_set(self) -> DataSet:
         """The outcomes to train on, as `Everloop.dataset` gives them; read when it is first used."""
-        read = getattr(self._everloop, "dataset")  # noqa: B009
-        return read(self.data_set_name)
+        return self._everloop.dataset(self.data_set_name)
 
     def submit(
         self,
