@@ -63,7 +63,7 @@ async def test_it_answers_from_its_local_copies_when_it_starts_without_broker_re
     environment = {
         "EVERLOOP_ARTIFACTS": f"dir::file://{tmp_path}/store",
         "EVERLOOP_SERVING_LABELS_SAVE_S": "0.1",
-        "EVERLOOP_SERVING_LOAD_WAIT_S": "20",
+        "EVERLOOP_SERVING_LOAD_WAIT_S": "60",
     }
     with serving_processes(tmp_path, kafka, environment=environment) as serving:
         await serving.start_with(serving.state(serving.version(store_url=store.as_uri())))
