@@ -29,6 +29,7 @@ from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.app import build as build_registry
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota
+from everloop_registry.handlers.run_log import RunLog
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.envelope import Event
@@ -111,7 +112,7 @@ class HandlerHarness:
     def __init__(self, database: Database, quota: Quota | None = None) -> None:
         self.unit, self.reader = RegistryUnitOfWork(database), SqlLoopReader(database)
         self.checks, self.clock = StubChecks(), SteppingClock()
-        self.events = EventHandlers(self.unit.store, self.checks, self.clock)
+        self.events = EventHandlers(self.unit.store, self.checks, self.clock, RunLog(self.unit.tracking))
         self.commands = CommandHandlers(self.unit.store, self.checks, self.clock, quota or Quota())
         self.decisions: list[Decided] = []
 

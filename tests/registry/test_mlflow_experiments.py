@@ -35,3 +35,36 @@ async def test_an_own_experiment_is_created_once(tmp_path: Path) -> None:
     assert (found.name, found.tags) == ("a lab / of ours", {"team": "risk"})
     assert again[0] == "RESOURCE_ALREADY_EXISTS"
     assert unknown[0] == "RESOURCE_DOES_NOT_EXIST"
+
+
+async def test_experiments_are_searched_renamed_deleted_and_restored(tmp_path: Path, databases: object) -> None:
+    from mlflow.entities import ViewType
+
+    async with mlflow_registry(MemoryBroker(), tmp_path) as registry:
+        await apply_file(registry.http)
+        lab = await registry.call("create_experiment", "lab")
+        await registry.call("set_experiment_tag", lab, "team", "risk")
+        await registry.call("rename_experiment", lab, "laboratory")
+        every = await registry.call("search_experiments")
+        tagged = await registry.call("search_experiments", filter_string="tags.team = 'risk'")
+        liked = await registry.call("search_experiments", filter_string="name LIKE 'lab%'", order_by=["name DESC"])
+        first = await registry.call("search_experiments", max_results=1)
+        await registry.call("delete_experiment", lab)
+        active = await registry.call("search_experiments")
+        deleted = await registry.call("search_experiments", view_type=ViewType.DELETED_ONLY)
+        await registry.call("restore_experiment", lab)
+        back = await registry.call("get_experiment", lab)
+        loops = await registry.call("get_experiment_by_name", "market")
+        of_loop = await registry.refused("delete_experiment", loops.experiment_id)
+        taken = await registry.refused("rename_experiment", lab, "market")
+        unknown = await registry.call("get_experiment_by_name", "nowhere")
+
+    assert {e.name for e in every} == {"Default", "market", "laboratory"}
+    assert [e.name for e in tagged] == [e.name for e in liked] == ["laboratory"]
+    assert len(first) == 1
+    assert first.token
+    assert "laboratory" not in {e.name for e in active}
+    assert [e.name for e in deleted] == ["laboratory"]
+    assert (back.lifecycle_stage, unknown) == ("active", None)
+    assert (of_loop[0], taken[0]) == ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
+    assert "everloop delete market" in of_loop[1]

@@ -17,6 +17,7 @@ from everloop_registry.adapters.mirror_writer import MirrorWriter
 from everloop_registry.adapters.model_reader import SqlModelReader
 from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.adapters.run_files import RunFiles
+from everloop_registry.adapters.run_reader import SqlRunReader
 from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
 from everloop_registry.adapters.tracking_reader import SqlTrackingReader
 from everloop_registry.adapters.version_reader import SqlVersionReader
@@ -28,12 +29,14 @@ from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
 from everloop_registry.handlers.registrations import RegistrationHandlers
+from everloop_registry.handlers.run_log import RunLog
+from everloop_registry.handlers.runs import RunHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import VersionState
-from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database
@@ -51,6 +54,7 @@ def routes(handlers: EventHandlers) -> list[Route]:
     """Which handler takes which event."""
     return [
         Route(RunRequested.topic, handlers.on_run_requested),
+        Route(RunFinished.topic, handlers.on_run_finished),
         Route(ModelTrained.topic, handlers.on_model_trained),
         Route(ChallengeUpdated.topic, handlers.on_challenge_updated),
         Route(DriftDetected.topic, handlers.on_drift_detected),
@@ -69,7 +73,9 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     specs = ChildProcessSpecChecks(settings.training_allow)
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
     engine = connect("registry")
-    consumer = engine.consumer(routes(EventHandlers(unit.store, artifacts, clock)), unit_of_work=unit)
+    consumer = engine.consumer(
+        routes(EventHandlers(unit.store, artifacts, clock, RunLog(unit.tracking))), unit_of_work=unit
+    )
     commands = CommandHandlers(unit.store, specs, clock, quota)
     recovery = TopicRecovery(unit, connect, settings.partitions)
     reader, intake = SqlLoopReader(database), ModelIntake(store, settings.max_artifact_bytes)
@@ -84,14 +90,16 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     versions, logged = SqlVersionReader(database), SqlLoggedModelReader(database)
     files = StoredArtifactFiles(versions, RunFiles(settings.artifact_url), store, settings.file_limits)
     mlflow = MlflowApi(
-        experiments=ExperimentHandlers(unit.tracking, clock),
+        experiments=ExperimentHandlers(unit.tracking, clock, settings.tracking_limits),
+        runs=RunHandlers(unit.tracking, clock, settings.tracking_limits),
+        run_reader=SqlRunReader(database),
         notes=NoteHandlers(unit.tracking, clock),
         reader=SqlTrackingReader(database),
         models=SqlModelReader(database),
         files=files,
         uploads=uploads,
         max_file_bytes=settings.max_artifact_bytes,
-        logged_models=LoggedModelHandlers(unit.tracking, clock),
+        logged_models=LoggedModelHandlers(unit.tracking, clock, settings.tracking_limits),
         logged_model_reader=logged,
         registrations=RegistrationHandlers(submissions, logged, versions, files, settings.max_artifact_bytes),
     )

@@ -14,12 +14,13 @@ from everloop_registry.domain.filters import Condition, Order
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
+from everloop_registry.domain.run_search import LoggedRun, ViewType
 from everloop_registry.domain.tracking import Experiment, LoggedModel, LoggedModelDetails, Run
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, VersionRegistered
-from everloop_schemas.tracking import RunLogged, RunLoggedData
+from everloop_schemas.tracking import Metric, RunLogged, RunLoggedData
 from everloop_schemas.training import ModelTrainedData, StoredModel
 from everloop_shared.errors import FieldError
 
@@ -75,6 +76,18 @@ class TrackingStore(Protocol):
 
     async def count_logged_models(self, experiment: str) -> int:
         """How many logged models an experiment ever had."""
+
+    async def run_tags(self, run: str) -> dict[str, str]:
+        """The tags of a run."""
+
+    async def parameters(self, run: str) -> dict[str, str]:
+        """The parameters of a run."""
+
+    async def latest_metric(self, run: str, key: str) -> Metric | None:
+        """The latest value of a metric."""
+
+    async def count_runs(self, experiment: str) -> int:
+        """How many runs an experiment has, deleted ones included."""
 
     async def count_experiments(self) -> int:
         """How many experiments there are."""
@@ -133,6 +146,31 @@ class TrackingReader(Protocol):
 
     async def experiment_tags(self, experiments: Sequence[str]) -> dict[str, dict[str, str]]:
         """The tags of experiments, by id."""
+
+
+class RunReader(Protocol):
+    """Reads and searches runs and experiments, for queries."""
+
+    async def run(self, run: str) -> LoggedRun | None:
+        """One run."""
+
+    async def search_runs(
+        self,
+        experiments: Sequence[str],
+        view: ViewType,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+    ) -> Page[LoggedRun]:
+        """The runs of these experiments that match, the one that began last first unless ordered otherwise."""
+
+    async def search_experiments(
+        self, view: ViewType, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+    ) -> Page[tuple[Experiment, dict[str, str]]]:
+        """The experiments that match with their tags, the one created last first unless ordered otherwise."""
+
+    async def metric_history(self, run: str, key: str, paging: Paging) -> Page[Metric]:
+        """All values of a metric, in the order of their steps."""
 
 
 class ModelReader(Protocol):

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 
 from everloop_models.batch.allowed import BatchSettings
 from everloop_registry.domain.artifact_paths import FileLimits
+from everloop_registry.domain.tracking import TrackingLimits
 from everloop_shared.database import sqlite_url
 from everloop_shared.errors import Misconfigured
 
@@ -26,6 +27,10 @@ class RegistrySettings(BatchSettings):
     light_check_bytes: int = Field(
         2_000_000, ge=0, description="a refresh above this is not loaded again, only its size and sha256 are checked"
     )
+    max_experiments: int = Field(1_000, ge=2, description="experiments there may be, those of loops included")
+    max_runs: int = Field(100_000, ge=1, description="runs that an experiment may have")
+    max_run_metrics: int = Field(1_000_000, ge=1, description="values of metrics that a run may have")
+    max_run_parameters: int = Field(2_000, ge=1, description="parameters, and tags, that a run may have")
     max_run_files: int = Field(1_000, ge=1, description="files that a run, or a logged model, may have")
     max_run_bytes: int = Field(2_000_000_000, ge=1_000, description="bytes of all files of a run, or a logged model")
     mlflow_mirror: str = Field(
@@ -40,6 +45,17 @@ class RegistrySettings(BatchSettings):
     settle_s: float = Field(
         0.1, ge=0, le=10, description="pause after a transaction that comes right after another, in seconds"
     )
+
+    @property
+    def tracking_limits(self) -> TrackingLimits:
+        """How much MLflow's clients may log."""
+        return TrackingLimits(
+            experiments=self.max_experiments,
+            runs=self.max_runs,
+            models=self.max_runs,
+            metrics=self.max_run_metrics,
+            parameters=self.max_run_parameters,
+        )
 
     @property
     def file_limits(self) -> FileLimits:

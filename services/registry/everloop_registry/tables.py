@@ -93,6 +93,7 @@ runs = sql.Table(
     sql.Column("stage", sql.String(10), nullable=False),
     sql.Column("started_ms", sql.BigInteger, nullable=False),
     sql.Column("ended_ms", sql.BigInteger),
+    sql.Column("logged", sql.Integer, nullable=False, comment="values of metrics that were sent"),
     sql.Index("runs_by_start", "experiment", "started_ms", "id"),
 )
 metrics = sql.Table(

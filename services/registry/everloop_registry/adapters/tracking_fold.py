@@ -43,7 +43,7 @@ async def _fold_experiment(connection: AsyncConnection, change: ExperimentChange
 
 async def _fold_run(connection: AsyncConnection, change: RunChange, now: int) -> None:
     run = {"run": change.id}
-    first = {"name": "", "user": "", "status": "RUNNING", "stage": "active", "started_ms": now}
+    first = {"name": "", "user": "", "status": "RUNNING", "stage": "active", "started_ms": now, "logged": 0}
     await update_or_insert(connection, t.runs, {"id": change.id}, first, _given(change))
     await _set_texts(connection, t.run_tags, run, change.tags, change.deleted_tags)
     await _set_texts(connection, t.parameters, run, change.parameters)
@@ -118,6 +118,8 @@ async def _add_metrics(connection: AsyncConnection, run: str, metrics: Sequence[
     """Each value once, however often it is logged, and the latest of each metric beside them."""
     if not metrics:
         return
+    count = sql.update(t.runs).where(t.runs.c.id == run).values(logged=t.runs.c.logged + len(metrics))
+    await connection.execute(count)
     rows: list[dict[str, Any]] = [
         {
             "run": run,

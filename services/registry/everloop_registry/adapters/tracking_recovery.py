@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 
 import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
 
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.tracking_fold import put
 from everloop_registry.tables import tracking_positions
 from everloop_schemas.tracking import RunLogged
+from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.routes import LogReader
+from everloop_shared.postgresql import is_away
 
 log = logging.getLogger(__name__)
 READ_BATCH_RECORDS = 100
@@ -51,6 +54,18 @@ class TrackingRecovery:
         async with self._unit:
             for _, event in records:
                 if isinstance(event, RunLogged):
-                    added += await self._unit.tracking.replay(event)
+                    added += await self._replay(event)
             await put(self._unit.connection, tracking_positions, [{"partition": partition, "next_offset": end}])
         return added
+
+    async def _replay(self, event: RunLogged) -> bool:
+        """Fold an event; one that no registry wrote is left out, and the registry starts."""
+        try:
+            async with self._unit.connection.begin_nested():
+                return await self._unit.tracking.replay(event)
+        except (InputRejected, SQLAlchemyError) as e:
+            if is_away(e):
+                raise
+            fields = {"key": event.loop[:100], "sequence": event.sequence, "reason": str(e)[:300]}
+            log.error("tracking data left out", extra=fields)
+            return False

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sqlalchemy as sql
 
 from everloop_registry.adapters.tracking_fold import fold, put
-from everloop_registry.adapters.tracking_rows import find_experiment, find_experiment_named, find_logged_model, find_run
+from everloop_registry.adapters.tracking_rows import (
+    find_experiment,
+    find_experiment_named,
+    find_logged_model,
+    find_run,
+    find_texts,
+)
 from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.tracking import (
     DEFAULT_EXPERIMENT,
@@ -15,9 +21,20 @@ from everloop_registry.domain.tracking import (
     Run,
     experiment_location,
 )
-from everloop_registry.tables import experiments, logged_models, loops, tracking_keys, versions
+from everloop_registry.tables import (
+    experiments,
+    latest_metrics,
+    logged_models,
+    loops,
+    parameters,
+    run_tags,
+    runs,
+    tracking_keys,
+    versions,
+)
 from everloop_schemas.envelope import derived_id
-from everloop_schemas.tracking import RunLogged, RunLoggedData
+from everloop_schemas.tracking import Metric, RunLogged, RunLoggedData
+from everloop_shared.errors import InputRejected
 from everloop_shared.outbox import SqlUnitOfWork
 
 
@@ -45,9 +62,15 @@ class SqlTrackingStore:
         return event
 
     async def replay(self, event: RunLogged) -> bool:
-        """Fold an event of the topic, unless the tables hold it already; returns whether it was new."""
-        if event.sequence <= await self._last(event.loop):
+        """Fold an event of the topic, unless the tables hold it already; returns whether it was new.
+
+        Raises InputRejected for one that does not follow the last one of its key: no registry wrote it.
+        """
+        last = await self._last(event.loop)
+        if event.sequence <= last:
             return False
+        if event.sequence > last + 1:
+            raise InputRejected(f"number {event.sequence} does not follow {last}")
         await self._fold(event)
         return True
 
@@ -70,6 +93,25 @@ class SqlTrackingStore:
     async def count_logged_models(self, experiment: str) -> int:
         """Count rows."""
         count = sql.select(sql.func.count()).where(logged_models.c.experiment == experiment)
+        return int(await self._unit.connection.scalar(count) or 0)
+
+    async def run_tags(self, run: str) -> dict[str, str]:
+        """The tags of a run."""
+        return (await find_texts(self._unit.connection, run_tags, "run", [run]))[run]
+
+    async def parameters(self, run: str) -> dict[str, str]:
+        """The parameters of a run."""
+        return (await find_texts(self._unit.connection, parameters, "run", [run]))[run]
+
+    async def latest_metric(self, run: str, key: str) -> Metric | None:
+        """The latest value of a metric."""
+        of = (latest_metrics.c.run == run, latest_metrics.c.key == key)
+        row = (await self._unit.connection.execute(sql.select(latest_metrics).where(*of))).first()
+        return Metric(key=key, value=row.value, nan=row.nan, step=row.step, time_ms=row.time_ms) if row else None
+
+    async def count_runs(self, experiment: str) -> int:
+        """Count rows."""
+        count = sql.select(sql.func.count()).select_from(runs).where(runs.c.experiment == experiment)
         return int(await self._unit.connection.scalar(count) or 0)
 
     async def count_experiments(self) -> int:

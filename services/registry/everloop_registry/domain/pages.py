@@ -33,9 +33,9 @@ class Paging:
     size: int
 
     @classmethod
-    def of(cls, token: str | None, size: int) -> Paging:
+    def of(cls, token: str | None, size: int, most: int = MAX_PAGE) -> Paging:
         """The page that a token stands for; raises FilterRejected for one that no answer gave."""
-        return cls(_read(token) if token else 0, min(size, MAX_PAGE))
+        return cls(_read(token) if token else 0, min(size, most))
 
     @property
     def limit(self) -> int:

@@ -81,7 +81,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of an experiment, without what was logged about it."""
+    """A run of an experiment, without what was logged about it; `logged` counts the values of metrics."""
 
     id: str
     experiment: str
@@ -91,6 +91,7 @@ class Run:
     stage: str
     started_ms: int
     ended_ms: int | None
+    logged: int
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from everloop_registry.domain.betting import BettingTest
 from everloop_registry.domain.gate import Gate
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.recent_losses import RecentLosses
+from everloop_registry.domain.run_records import LineScore
 from everloop_schemas import registry as r
 from everloop_schemas.envelope import ControlTimestamp
 from everloop_schemas.registry import Decided
@@ -49,7 +50,7 @@ class WorkingState(BaseModel):
     of this step that both had predicted. `served` is the loss of what was served, by offset. `ready_instances` hold
     the candidate's line, all of them since outcome `ready_at`; `instances` has each instance's last report, as an
     outcome count, and `substitutes` the version that an instance serves in place of the champion. `submitted` are the
-    times of the last models that were submitted.
+    times of the last models that were submitted, `scores` the losses of each line so far, as its run shows them.
     """
 
     gate: Gate = Field(default_factory=Gate)
@@ -67,6 +68,7 @@ class WorkingState(BaseModel):
     instances: dict[str, int] = Field(default_factory=dict)
     substitutes: dict[str, SubstituteVersion] = Field(default_factory=dict)
     submitted: list[ControlTimestamp] = Field(default_factory=list)
+    scores: dict[str, LineScore] = Field(default_factory=dict)
 
     def record_run(self, line: str, run: str) -> None:
         """Remember which run a line belongs to."""

@@ -11,12 +11,13 @@ from everloop_registry.domain.betting import BettingTest
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.evidence import compare_with_served, record_evaluation, record_line_losses
 from everloop_registry.domain.gate import GateWin
+from everloop_registry.handlers.run_log import RunLog
 from everloop_registry.ports import ArtifactChecks, DecisionStore
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import VersionRegistered, VersionRegisteredData
 from everloop_schemas.serving import VersionState
-from everloop_schemas.training import ChallengeUpdated, ModelTrained, ModelTrainedData, RunRequested
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, ModelTrainedData, RunFinished, RunRequested
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
 
@@ -30,6 +31,7 @@ class EventHandlers:
     store: DecisionStore
     artifacts: ArtifactChecks
     clock: Clock
+    runs: RunLog
 
     async def on_model_trained(self, event: ModelTrained, at: Position) -> list[Event]:
         """Check a new version's contract, register it, and serve it if a rollout waits for it or it is fresher."""
@@ -37,7 +39,7 @@ class EventHandlers:
         if (decision_log := await self._open(event)) is None:
             return []
         decision_log.working.record_run(model.line, model.run)
-        known = await self.store.model(event.loop, model.version)
+        known, logged = await self.store.model(event.loop, model.version), list[Event]()
         if known is None and await self.store.is_judged(event.loop, model.version):
             return []
         if known is None:
@@ -47,10 +49,11 @@ class EventHandlers:
                 return await self._close(decision_log)
             data = VersionRegisteredData(model=model)
             decision_log.decide(VersionRegistered, model.version, data, decision_log.working.runs[model.line])
+            logged = await self.runs.on_registered(decision_log, event, model)
         decision_log.models[model.version] = model
         _offer_version(decision_log, model)
         await self._decide_due_refreshes(decision_log)
-        return await self._close(decision_log)
+        return [*await self._close(decision_log), *logged]
 
     async def on_challenge_updated(self, event: ChallengeUpdated, at: Position) -> list[Event]:
         """Feed the gate with the lines' losses; training is asked for a fresh version of a line that passes."""
@@ -60,15 +63,25 @@ class EventHandlers:
             decision_log.working.record_run(line.line, line.run)
         _decide_on_win(decision_log, record_line_losses(decision_log, event.data))
         await self._decide_due_refreshes(decision_log)
-        return await self._close(decision_log)
+        logged = await self.runs.on_challenge_updated(decision_log, event)
+        return [*await self._close(decision_log), *logged]
 
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
-        """Remember which run a line belongs to; a training is its line's run once the line predicts with its model."""
+        """Log that a run begins, and remember which line it belongs to.
+
+        A training is its line's run once the line predicts with its model.
+        """
         if (decision_log := await self._open(event)) is None:
             return []
         if event.data.data_set is None:
             decision_log.working.record_run(event.data.line, event.data.run)
-        return await self._close(decision_log)
+        logged = await self.runs.on_run_requested(decision_log, event)
+        return [*await self._close(decision_log), *logged]
+
+    async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
+        """Log how a run ended."""
+        decision_log = await self._open(event)
+        return [] if decision_log is None else await self.runs.on_run_finished(decision_log, event)
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
         """On a drift of the served error, start the next test epoch, on unseen outcomes; a running rollout goes on."""

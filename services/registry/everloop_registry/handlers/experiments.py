@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from everloop_registry.domain.decision_log import DecisionContext
-from everloop_registry.domain.tracking import Experiment, TrackingLimits, experiment_id, tracking_key
+from everloop_registry.domain.tracking import (
+    DEFAULT_EXPERIMENT,
+    Experiment,
+    TrackingLimits,
+    experiment_id,
+    tracking_key,
+)
 from everloop_registry.errors import Conflict, ExperimentExists, ExperimentNotFound, TooManyLogged
+from everloop_registry.handlers.notes import check_own_tag
 from everloop_registry.ports import TrackingStore
 from everloop_schemas.envelope import Event
 from everloop_schemas.tracking import ExperimentChange, RunLoggedData
@@ -37,6 +44,35 @@ class ExperimentHandlers:
         change = ExperimentChange(id=number, name=name, artifact_location=location or None, tags=dict(tags))
         return [await self._append(tracking_key(name, number), change, actor)]
 
+    async def rename(self, experiment: str, name: str, *, actor: Actor) -> list[Event]:
+        """Rename an experiment of one's own; raises ExperimentExists."""
+        known = await self._own(experiment)
+        if known.name == name:
+            return []
+        if await self.store.experiment_named(name) is not None:
+            raise ExperimentExists(f"Experiment {name!r} exists already; choose another name")
+        return [await self._append(known.key, ExperimentChange(id=known.id, name=name), actor)]
+
+    async def set_stage(self, experiment: str, *, deleted: bool, actor: Actor) -> list[Event]:
+        """Delete or restore an experiment of one's own; its runs are kept."""
+        known = await self._own(experiment)
+        if (known.stage == "deleted") == deleted:
+            return []
+        change = ExperimentChange(id=known.id, stage="deleted" if deleted else "active")
+        return [await self._append(known.key, change, actor)]
+
+    async def set_tag(self, experiment: str, key: str, value: str, *, actor: Actor) -> list[Event]:
+        """Set a tag of any experiment."""
+        check_own_tag(key)
+        known = await self._find(experiment)
+        return [await self._append(known.key, ExperimentChange(id=known.id, tags={key: value}), actor)]
+
+    async def delete_tag(self, experiment: str, key: str, *, actor: Actor) -> list[Event]:
+        """Delete a tag of any experiment."""
+        check_own_tag(key)
+        known = await self._find(experiment)
+        return [await self._append(known.key, ExperimentChange(id=known.id, deleted_tags=(key,)), actor)]
+
     async def _free_id(self, name: str) -> str:
         taken = 0
         while await self.store.experiment(number := experiment_id(name, taken)) is not None:
@@ -44,14 +80,20 @@ class ExperimentHandlers:
         return number
 
     async def _own(self, experiment: str) -> Experiment:
-        """An experiment that is not a loop's."""
-        if (known := await self.store.experiment(experiment)) is None:
-            raise ExperimentNotFound(f"No Experiment with id={experiment} exists")
+        """An experiment that is neither a loop's nor the default one."""
+        known = await self._find(experiment)
+        if known.id == DEFAULT_EXPERIMENT:
+            raise Conflict("the default experiment keeps its name, and is not deleted: runs that name none go there")
         if await self.store.is_loop(known.name):
             raise Conflict(
-                f"experiment {known.name!r} is the loop of this name: it is renamed never, and deleted with the loop "
+                f"experiment {known.name!r} is the loop of this name: it keeps its name, and is deleted with the loop "
                 f"(everloop delete {known.name})"
             )
+        return known
+
+    async def _find(self, experiment: str) -> Experiment:
+        if (known := await self.store.experiment(experiment)) is None:
+            raise ExperimentNotFound(f"No Experiment with id={experiment} exists")
         return known
 
     async def _append(self, key: str, change: ExperimentChange, actor: Actor) -> Event:

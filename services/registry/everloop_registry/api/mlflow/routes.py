@@ -15,13 +15,15 @@ from everloop_registry.api.mlflow.logged_models import add_logged_models
 from everloop_registry.api.mlflow.models import add_models
 from everloop_registry.api.mlflow.registration import add_registration
 from everloop_registry.api.mlflow.requests import Commands
+from everloop_registry.api.mlflow.runs import add_runs
 from everloop_registry.api.mlflow.versions import add_versions
 from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
 from everloop_registry.handlers.registrations import RegistrationHandlers
-from everloop_registry.ports import ArtifactFiles, LoggedModelReader, ModelReader, TrackingReader
+from everloop_registry.handlers.runs import RunHandlers
+from everloop_registry.ports import ArtifactFiles, LoggedModelReader, ModelReader, RunReader, TrackingReader
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.uploads import UploadFolder
 
@@ -34,6 +36,8 @@ class MlflowApi:
     """What the routes need."""
 
     experiments: ExperimentHandlers
+    runs: RunHandlers
+    run_reader: RunReader
     notes: NoteHandlers
     reader: TrackingReader
     models: ModelReader
@@ -55,7 +59,8 @@ def mlflow_router(api: MlflowApi, edge: CommandEdge, recovered: Callable[[], boo
     commands = Commands(edge)
     routes = APIRouter(route_class=MlflowRoute, dependencies=[Depends(require_recovery)])
     under = APIRouter(prefix=PREFIX, route_class=MlflowRoute)
-    add_experiments(under, commands, api.experiments, api.reader)
+    add_experiments(under, commands, api.experiments, api.reader, api.run_reader)
+    add_runs(under, commands, api.runs, api.run_reader)
     add_models(under, commands, api.notes, api.models)
     add_versions(under, commands, api.notes, api.models)
     add_logged_models(under, commands, api.logged_models, api.logged_model_reader, api.files)

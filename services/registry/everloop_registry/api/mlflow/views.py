@@ -7,7 +7,9 @@ from typing import Any
 
 from everloop_registry.domain.mlflow_model import run_of
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
-from everloop_registry.domain.tracking import Experiment
+from everloop_registry.domain.run_search import LoggedRun
+from everloop_registry.domain.tracking import Experiment, run_artifacts
+from everloop_schemas.tracking import DataSetInput, Metric
 
 View = dict[str, Any]
 
@@ -61,3 +63,55 @@ def version_view(version: ModelVersion) -> View:
 def pairs(texts: Mapping[str, str]) -> list[View]:
     """Texts by key, as a list."""
     return [{"key": key, "value": value} for key, value in texts.items()]
+
+
+def run_view(logged: LoggedRun) -> View:
+    """A run with all that was logged."""
+    run, links = logged.run, logged.models
+    end = {} if run.ended_ms is None else {"end_time": run.ended_ms}
+    return {
+        "info": {
+            "run_id": run.id,
+            "run_uuid": run.id,
+            "run_name": run.name,
+            "experiment_id": run.experiment,
+            "user_id": run.user,
+            "status": run.status,
+            "start_time": run.started_ms,
+            **end,
+            "artifact_uri": run_artifacts(logged.location, run.id),
+            "lifecycle_stage": run.stage,
+        },
+        "data": {
+            "metrics": [metric_view(metric) for metric in logged.metrics],
+            "params": pairs(logged.parameters),
+            "tags": pairs(logged.tags),
+        },
+        "inputs": {
+            "dataset_inputs": [_input_view(one) for one in logged.inputs],
+            "model_inputs": [{"model_id": link.model} for link in links if link.direction == "input"],
+        },
+        "outputs": {
+            "model_outputs": [
+                {"model_id": link.model, "step": link.step} for link in links if link.direction == "output"
+            ],
+        },
+    }
+
+
+def metric_view(metric: Metric) -> View:
+    """A value of a metric."""
+    view: View = {
+        "key": metric.key,
+        "value": "NaN" if metric.nan else metric.value,
+        "timestamp": metric.time_ms,
+        "step": metric.step,
+    }
+    more = {"model_id": metric.model, "dataset_name": metric.data_set, "dataset_digest": metric.digest}
+    return view | {name: value for name, value in more.items() if value}
+
+
+def _input_view(data_set: DataSetInput) -> View:
+    whole = data_set.model_dump(exclude_none=True, exclude={"tags", "columns"})
+    columns = {} if data_set.columns is None else {"schema": data_set.columns}
+    return {"tags": pairs(data_set.tags), "dataset": {**whole, **columns}}

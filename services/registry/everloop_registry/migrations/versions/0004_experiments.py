@@ -1,8 +1,9 @@
 """Versions have numbers, and there are tables of experiments, runs, logged models and notes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,6 +24,7 @@ def upgrade() -> None:
     _make_runs()
     _make_models()
     _add_experiments(op.get_bind())
+    _rewrite_working(op.get_bind(), lambda state: {**state, "scores": {}})
 
 
 def _number_versions() -> None:
@@ -120,6 +122,7 @@ def _make_runs() -> None:
         sa.Column("stage", sa.String(10), nullable=False),
         sa.Column("started_ms", sa.BigInteger, nullable=False),
         sa.Column("ended_ms", sa.BigInteger),
+        sa.Column("logged", sa.Integer, nullable=False, comment="values of metrics that were sent"),
     )
     op.create_index("runs_by_start", "runs", ["experiment", "started_ms", "id"])
     op.create_table(
@@ -209,8 +212,15 @@ def _add_experiments(connection: sa.Connection) -> None:
         connection.execute(put, {**row, "location": f"mlflow-artifacts:/experiments/{number}"})
 
 
+def _rewrite_working(connection: sa.Connection, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    put = sa.text("UPDATE working SET state = :state WHERE loop = :loop")
+    for loop, state in connection.execute(sa.text("SELECT loop, state FROM working")).all():
+        connection.execute(put, {"state": json.dumps(change(json.loads(state))), "loop": loop})
+
+
 def downgrade() -> None:
     """Drop them; the topics hold what is needed to fill them again."""
+    _rewrite_working(op.get_bind(), lambda state: {k: v for k, v in state.items() if k != "scores"})
     made = ("tracking_keys", "tracking_positions", "experiments", "notes", "note_tags", "runs", "metrics")
     for name in (*made, "latest_metrics", "run_inputs", "run_models", "logged_models", *TEXTS):
         op.drop_table(name)
