@@ -24,7 +24,7 @@ def upgrade() -> None:
     _make_runs()
     _make_models()
     _add_experiments(op.get_bind())
-    _rewrite_working(op.get_bind(), lambda state: {**state, "scores": {}})
+    _rewrite_working(op.get_bind(), lambda state: {**state, "submitted": [], "scores": {}})
 
 
 def _number_versions() -> None:
@@ -220,7 +220,7 @@ def _rewrite_working(connection: sa.Connection, change: Callable[[dict[str, Any]
 
 def downgrade() -> None:
     """Drop them; the topics hold what is needed to fill them again."""
-    _rewrite_working(op.get_bind(), lambda state: {k: v for k, v in state.items() if k != "scores"})
+    _rewrite_working(op.get_bind(), lambda state: {k: v for k, v in state.items() if k not in ("submitted", "scores")})
     made = ("tracking_keys", "tracking_positions", "experiments", "notes", "note_tags", "runs", "metrics")
     for name in (*made, "latest_metrics", "run_inputs", "run_models", "logged_models", *TEXTS):
         op.drop_table(name)
