@@ -10,7 +10,12 @@ from tests.registry.registry_harness import apply_file
 
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_retries")]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("no_retries"),
+]
 
 
 async def test_every_loop_is_an_experiment(tmp_path: Path) -> None:

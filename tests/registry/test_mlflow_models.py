@@ -12,7 +12,12 @@ from tests.registry.registry_harness import LOOP_FILE, apply_file, run_to_canary
 from everloop_schemas.tracking import RunLogged
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_retries")]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("no_retries"),
+]
 OTHER_FILE = LOOP_FILE.replace("loop: market", "loop: other")
 
 

@@ -15,7 +15,12 @@ from tests.registry.registry_harness import apply_file, publish, run_to_canary
 from everloop_schemas.tracking import RunLogged
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("no_retries")]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("no_retries"),
+]
 
 
 async def lab_run(registry: MlflowHarness, name: str = "", **logged: Any) -> str:
