@@ -20,7 +20,7 @@ from everloop_schemas.tracking import RunLogged
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
+pytestmark = [pytest.mark.app, pytest.mark.timeout(180), pytest.mark.usefixtures("databases")]
 API = "http://localhost/api/2.0/mlflow"
 JSON = {"content-type": "application/json"}
 
@@ -75,8 +75,8 @@ async def test_a_database_that_is_gone_holds_the_same_again(tmp_path: Path) -> N
     async with registry(broker, second) as client:
         after = (await client.get(f"{API}/runs/get", params={"run_id": run})).json()
         await publish(broker, run_requested("c-0"))
-        await until(lambda: logged(broker) > published)
-        await until(lambda: count_handled(broker, "training.run_requested.v1") == 2)
+        await until(lambda: logged(broker) > published, 60)
+        await until(lambda: count_handled(broker, "training.run_requested.v1") == 2, 60)
     async with registry(broker, first):
         pass
 
