@@ -201,26 +201,33 @@ async def test_a_data_set_that_is_none_ends_the_run(house: House) -> None:
     assert reason == "market@0..1000000#1 is no data set"
 
 
-@pytest.mark.parametrize("how", ["superseded", "ended", "deleted", "moved"])
+@pytest.mark.parametrize("how", ["ended", "deleted", "moved"])
 async def test_a_training_that_nobody_wants_any_more_is_given_up_at_once(how: str, house: House) -> None:
     house.request("a", SLOW)
 
     async with house.trainer():
         await house.until(children)
-        if how == "superseded":
-            house.request("b", FOREST)
-        elif how == "ended":
+        if how == "ended":
             house.runs.add_finished(run_finished("a"))
         elif how == "deleted":
             house.loops.apply(loop_state(spec(), sequence=2, deleted=True))
         else:
             house.here = False
-        if how == "superseded":
-            await house.until(lambda: house.ends.models)
         await house.until(lambda: not children())
 
-    assert [run for run, _ in house.ends.models] == (["run-b"] if how == "superseded" else [])
-    assert not house.ends.reasons
+    assert not house.ends.models + house.ends.reasons
+
+
+async def test_a_training_under_way_ends_before_the_newest_one_of_its_line_is_taken(house: House) -> None:
+    house.request("a", FOREST)
+
+    async with house.trainer():
+        await house.until(children)
+        house.request("b", FOREST, end=100)
+        house.request("c", FOREST)
+        await house.until(lambda: len(house.ends.models) == 2)
+
+    assert [run for run, _ in house.ends.models] == ["run-a", "run-c"]
 
 
 async def test_a_service_that_stops_leaves_no_process_and_no_files(house: House) -> None:

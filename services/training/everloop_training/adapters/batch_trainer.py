@@ -34,9 +34,10 @@ T = TypeVar("T")
 class BatchTrainer:
     """Takes the open runs of batch lines of the loops that are learned here, oldest first, in a folder of its own.
 
-    A run that is superseded, or whose loop is deleted, is given up at once. One that has not ended when the service
-    does is trained again by the next one, with the same data and seed. A data set of more than `max_data_bytes` is
-    not trained on.
+    Of a line's runs the newest is taken; one that is under way is not interrupted by a newer one, unless the learners
+    end it because of that. A run that has ended otherwise, or whose loop is deleted, is given up at once. One that has
+    not ended when the service does is trained again by the next one, with the same data and seed. A data set of more
+    than `max_data_bytes` is not trained on.
     """
 
     def __init__(
@@ -66,14 +67,16 @@ class BatchTrainer:
                 await self._train_while_wanted(run)
 
     def _next(self) -> RunRequested | None:
-        return next((run for run in self._runs.open_trainings() if self._is_wanted(run)), None)
+        runs = [run for run in self._runs.open_trainings() if run.data.model.kind == "batch"]
+        newest = {(run.loop, run.data.line): run.data.run for run in runs}
+        taken = (run for run in runs if newest[run.loop, run.data.line] == run.data.run)
+        return next((run for run in taken if self._is_wanted(run)), None)
 
     def _is_wanted(self, run: RunRequested) -> bool:
-        """Whether a run of a batch line is open, the newest of its line, and of a loop that is learned here."""
-        if run.data.model.kind != "batch" or self._loops.is_past(run) or self._loops.get(run.loop) is None:
+        """Whether a run is open, and of a loop that is learned here."""
+        if self._loops.is_past(run) or self._loops.get(run.loop) is None or not self._is_learned_here(run.loop):
             return False
-        of_line = [r.data.run for r in self._runs.open_trainings(run.loop) if r.data.line == run.data.line]
-        return of_line[-1:] == [run.data.run] and self._is_learned_here(run.loop)
+        return any(each.data.run == run.data.run for each in self._runs.open_trainings(run.loop))
 
     async def _train_while_wanted(self, run: RunRequested) -> None:
         where = {"loop": run.loop, "run": run.data.run, "line": run.data.line}

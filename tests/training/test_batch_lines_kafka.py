@@ -1,0 +1,164 @@
+"""Batch lines on real Kafka and real data, with training as a process that is killed while it trains."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from statistics import mean
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psutil
+import pytest
+from tests.bench import stream
+from tests.builders.loops import loop_state
+from tests.processes import runs
+from tests.training.training_harness import losses, of
+
+from everloop_learning.loops import KnownLoops
+from everloop_models.artifact import verify
+from everloop_models.batch.rows import read_rows
+from everloop_models.store import ArtifactStore, name_in
+from everloop_schemas.envelope import Event
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
+from everloop_shared.messaging.kafka.engine import kafka_factory
+from everloop_shared.messaging.routes import Engine, connected
+from everloop_training.adapters.data_sets import DataSets
+from everloop_training.settings import TrainingSettings
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.kafka, pytest.mark.timeout(300)]
+ONLINE, BATCH = "logistic-regression-0", "hist-gradient-boosting-classifier-0"
+SPEC = LoopSpec.model_validate(
+    {
+        **stream.spec(),
+        "models": [
+            *stream.spec()["models"],
+            {
+                "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
+                "window": "2000 outcomes",
+                "every": "1000 outcomes",
+                "max_iter": 100,
+            },
+        ],
+    }
+)
+WITHIN_S = 120.0
+T = TypeVar("T")
+
+
+@pytest.fixture
+def settings(kafka: Any, tmp_path: Path) -> TrainingSettings:
+    """Of an installation of its own on the session's broker."""
+    prefix = f"{uuid4().hex[:8]}."
+    return TrainingSettings(
+        data=tmp_path, port=0, kafka_bootstrap=kafka.bootstrap, topic_prefix=prefix, partitions=1, instance="t"
+    )
+
+
+@pytest.fixture
+async def engine(settings: TrainingSettings) -> AsyncIterator[Engine]:
+    """Publishes what other services would, and reads the log."""
+    async with connected(kafka_factory(settings)("feature")) as engine:
+        yield engine
+
+
+@contextmanager
+def service(settings: TrainingSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """The training service as a process."""
+    named = {f"EVERLOOP_{name}".upper(): str(getattr(settings, name)) for name in ("data", "port", "instance")}
+    named |= {
+        f"EVERLOOP_{name}".upper(): str(getattr(settings, name))
+        for name in ("kafka_bootstrap", "topic_prefix", "partitions")
+    }
+    process = subprocess.Popen([sys.executable, "-m", "everloop_training"], env={**os.environ, **named})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def published(engine: Engine) -> list[Event]:
+    topics = (RunRequested.topic, RunFinished.topic, ModelTrained.topic, ChallengeUpdated.topic)
+    return [e for t in topics for _, e in await engine.read(t, 0, 0, await engine.end_offset(t, 0))]
+
+
+async def until(engine: Engine, condition: Callable[[list[Event]], T]) -> T:
+    """The value of a condition on what training has published."""
+    async with asyncio.timeout(WITHIN_S):
+        while not (value := condition(await published(engine))):
+            await asyncio.sleep(0.2)
+    return value
+
+
+def trainings(events: list[Event]) -> list[RunFinished]:
+    """The ends of runs that trained a model."""
+    return [e for e in of(RunFinished, events) if e.data.line == BATCH and e.data.data_set is not None]
+
+
+async def trainer_of(process: subprocess.Popen[bytes]) -> psutil.Process:
+    """The process that trains for a service, once it has begun."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            for child in psutil.Process(process.pid).children():
+                if "everloop_models.batch.child" in child.cmdline() and child.nice() > 0:
+                    return child
+            await asyncio.sleep(0.01)
+
+
+async def test_a_killed_training_is_done_once_more_with_the_same_bytes_and_its_line_is_compared_with_the_others(
+    settings: TrainingSettings, engine: Engine
+) -> None:
+    outcomes = list(stream.outcomes(1_300))
+    await engine.publish([loop_state(SPEC), *outcomes[:700]])
+
+    with service(settings) as process:
+        child = await trainer_of(process)
+        process.kill()  # kill -9, in the middle of the training
+        async with asyncio.timeout(WITHIN_S):
+            while runs(child):
+                await asyncio.sleep(0.05)
+    assert not trainings(await published(engine))
+
+    with service(settings):
+        [end] = await until(engine, trainings)
+        await engine.publish(outcomes[700:])
+        await until(engine, lambda events: len(trainings(events)) == 2)
+        events = await until(engine, lambda events: events if 1_299 in losses(events).get(BATCH, {}) else None)
+        assert events is not None
+
+    first, second = trainings(events)
+    assert first == end  # the run ended once
+    assert (first.data.state, second.data.state) == ("trained", "trained")
+    assert first.data.data_set is not None
+    assert first.data.data_set.rows == 500
+    assert first.data.metrics.keys() >= {"validation_accuracy", "training_log_loss"}
+    await _require_same_bytes(first, settings, engine)
+    by_line = losses(events)
+    seen = sorted(by_line[BATCH])
+    assert seen[0] > first.data.offset
+    assert seen == list(range(seen[0], 1_300))
+    assert mean(by_line[BATCH].values()) < 0.5
+    assert {v.data.reason for v in of(ModelTrained, events) if v.data.line == BATCH} == {"trained"}
+
+
+async def _require_same_bytes(end: RunFinished, settings: TrainingSettings, engine: Engine) -> None:
+    """The stored model is the one that its data set gives, here too."""
+    from everloop_models.batch.fit import train
+
+    loops, file = KnownLoops(), BytesIO()
+    loops.apply(loop_state(SPEC))
+    assert end.data.data_set is not None
+    assert end.data.artifact is not None
+    await DataSets(loops, engine).write(end.data.data_set, file)  # raises where the digest is another
+    trained = await asyncio.to_thread(train, SPEC.models[1], SPEC, read_rows(file.getvalue().splitlines()))
+    store = ArtifactStore(settings.artifact_url)
+    verify(end.data.artifact, store.get(name_in(end.data.artifact.uri)))
+    verify(end.data.artifact, trained.data)
