@@ -9,7 +9,7 @@ from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import FOREVER, Topic
 from everloop_schemas.feature import EntityState, OutcomeObserved
 from everloop_schemas.registry import Decided, LoopState
-from everloop_schemas.training import ModelTrained
+from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
 
 Ends = dict[tuple[str, int], int]
 """The offset before which a partition is kept, by topic (without prefix) and partition."""
@@ -26,7 +26,8 @@ EFFECTS_FIRST = [
     *LAST,
 ]
 """The order in which the ends are asked for: decisions follow from versions and losses, those from outcomes."""
-ARTIFACTS_IN = ModelTrained.topic
+ARTIFACTS_IN = (ModelTrained.topic, RunRequested.topic, RunFinished.topic)
+"""Beside the decisions, which name those of models that came in from elsewhere."""
 
 
 @dataclass(frozen=True)

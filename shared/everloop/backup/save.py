@@ -27,9 +27,10 @@ from everloop.local.errors import InstallationNotFound
 from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable
 from everloop_models.formats import DEFAULT_FORMAT
-from everloop_models.store import ArtifactStore, write_atomically
+from everloop_models.store import ArtifactStore, is_name, name_in, write_atomically
 from everloop_schemas.envelope import Topic
 from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
 
 GZIP_LEVEL = 3
 CUT_ATTEMPTS = 10
@@ -158,16 +159,12 @@ class Backup:
 
     def note(self, topic: Topic, record: BackupRecord) -> None:
         """Note the artifacts that versions name, and the last sequence of each loop's decisions and states."""
-        if record.value is None or topic not in (*DECISIONS, ARTIFACTS_IN):
+        if record.value is None or topic not in (*DECISIONS, *ARTIFACTS_IN):
             return
         with suppress(ValueError, KeyError, TypeError, AttributeError, ArtifactCorrupt):  # no event
             event = json.loads(record.value)
-            if topic == ARTIFACTS_IN:
-                data = event["data"]
-                format_name = data.get("manifest", {}).get("format", DEFAULT_FORMAT)
-                name = ArtifactStore.name(event["loop"], data["version"], data["sha256"], format_name)
-                self.named[name] = data["sha256"]
-            else:
+            self.named |= artifacts_named(topic, event)
+            if topic in DECISIONS:
                 sequence = event["sequence"] if topic == Decided.topic else event["data"]["sequence"]
                 self.sequences.setdefault(topic.name, {})[event["loop"]] = sequence
                 if topic == LoopState.topic:
@@ -198,6 +195,21 @@ class Backup:
     def _report_missing(self, missing: Iterable[str]) -> None:
         for name in missing:
             self.progress.print(f"not in the backup: {name} is missing from the store, or damaged there")
+
+
+def artifacts_named(topic: Topic, event: dict[str, Any]) -> dict[str, str]:
+    """The sha256 of each artifact that a record names, by its name in the store; may raise for what is no event."""
+    data = event["data"]
+    if topic in (RunRequested.topic, RunFinished.topic):
+        artifact = data.get("artifact")
+        name = name_in(artifact["uri"]) if artifact else ""
+        return {name: artifact["sha256"]} if is_name(name) else {}
+    version = data.get("model") if topic == Decided.topic else data if topic == ModelTrained.topic else None
+    if not version:
+        return {}
+    format_name = version.get("manifest", {}).get("format", DEFAULT_FORMAT)
+    name = ArtifactStore.name(event["loop"], version["version"], version["sha256"], format_name)
+    return {name: version["sha256"]}
 
 
 def is_collectable(name: str, states: Mapping[str, Mapping[str, Any]]) -> bool:

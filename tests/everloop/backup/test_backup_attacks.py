@@ -20,11 +20,12 @@ from everloop.backup.errors import BackupDamaged, RestoreFailed
 from everloop.backup.manifest import BackupArtifact, BackupFile, BackupManifest, PartitionLog, TopicLog
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import BackupRecord, digest
-from everloop.backup.save import Backup
+from everloop.backup.save import Backup, artifacts_named
 from everloop.backup.settings import BackupSettings
 from everloop.cli import build
 from everloop_models.store import ArtifactStore
-from everloop_schemas.training import ModelTrained
+from everloop_schemas.registry import Decided
+from everloop_schemas.training import ModelTrained, RunFinished
 
 TOPIC = ModelTrained.topic.name
 BYTES = b"a model"
@@ -268,3 +269,19 @@ def test_an_installation_restored_from_a_backup_is_for_its_owner_alone(tmp_path:
 
     assert (tmp_path / "installation" / "artifacts" / NAME).read_bytes() == BYTES
     assert (settings.snapshots / "partition-0.snapshot").read_bytes() == b"learned"
+
+
+def test_models_that_came_in_from_elsewhere_or_from_a_training_are_in_a_backup_too() -> None:
+    sha = sha256(BYTES).hexdigest()
+    name = ArtifactStore.name("market", "net-8@7", sha, "onnx")
+    version = {"version": "net-8@7", "sha256": sha, "manifest": {"format": "onnx"}}
+    stored = {"uri": f"file:///anywhere/{name}", "sha256": sha, "format": "onnx"}
+
+    decided = artifacts_named(Decided.topic, {"loop": "market", "data": {"model": version}})
+    finished = artifacts_named(RunFinished.topic, {"loop": "market", "data": {"artifact": stored}})
+    elsewhere = artifacts_named(RunFinished.topic, {"data": {"artifact": {**stored, "uri": "file:///etc/passwd"}}})
+
+    assert decided == finished == {name: sha}
+    assert elsewhere == {}
+    assert artifacts_named(RunFinished.topic, {"data": {"artifact": None}}) == {}
+    assert artifacts_named(Decided.topic, {"loop": "market", "data": {"spec": {}}}) == {}
