@@ -8,9 +8,10 @@ DEV := .venv/.installed-dev
 LONGEST_FIRST := tests/journeys $(filter-out tests/journeys/,$(wildcard tests/[a-z]*/ tests/test_*.py))
 # The tests start hundreds of processes; without compiled modules each takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
+TRAINERS ?= $(CURDIR)/.trainers
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test chaos lint bench lock schemas up down clean
+.PHONY: help demo test chaos trainers lint bench lock schemas up down clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,12 +38,18 @@ demo: $(RUN)  ## Watch a loop close by itself, on real Kafka and real data
 
 test: $(DEV)  ## Run all tests, also those on real Kafka
 	@$(BIN)/everloop kafka fetch
-	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose)" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose or trainers)" $(ARGS)
 	@$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m "kafka or process or journey" --durations=10 $(LONGEST_FIRST) $(ARGS)
 
 chaos: $(DEV)  ## Inject faults into a running installation, and prove that nothing is lost (ARGS="--minutes 10 --seed 3")
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+trainers: $(DEV)  ## Install PyTorch and TensorFlow beside, and let networks that they train win a loop (2.5 GB, minutes)
+	@$(BIN)/everloop kafka fetch
+	@deploy/trainers/pytorch/install.sh $(TRAINERS)/pytorch
+	@deploy/trainers/tensorflow/install.sh $(TRAINERS)/tensorflow
+	@EVERLOOP_TRAINERS=$(TRAINERS) $(BIN)/python -m pytest -q -n 0 -m trainers tests/trainers $(ARGS)
 
 bench: $(DEV)  ## Measure it beside the bare libraries (half an hour; ARGS=--quick only proves that it runs)
 	@$(BIN)/everloop kafka fetch
