@@ -20,7 +20,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import DataSet
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
-from everloop_shared.messaging.routes import Position
+from everloop_shared.messaging.routes import LogReader, Position
 from everloop_training.adapters import learnable_rows
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.errors import DataSetGone, DataSetRejected, NoOutcomes
@@ -35,7 +35,7 @@ async def written(outcomes: Iterable[OutcomeObserved]) -> MemoryEngine:
     return broker.engine("training")
 
 
-def data_sets_of(engine: MemoryEngine, now: LoopState | None = None) -> DataSets:
+def data_sets_of(engine: LogReader, now: LoopState | None = None) -> DataSets:
     loops = KnownLoops()
     loops.apply(now or state())
     return DataSets(loops, engine)
