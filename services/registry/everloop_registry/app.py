@@ -111,7 +111,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         settings=settings,
         endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT, UPLOAD])],
         consumers=[consumer],
-        resources=[specs, child, intake, database, recovery, *([server] if server else [])],
+        resources=[specs, child, intake, database, recovery, files, *([server] if server else [])],
         background=[lambda: unit.relay_loop(engine), *([mirror.run] if mirror else [])],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import IO
+from typing import IO, Self
 
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters.run_files import RunFiles
@@ -32,6 +32,14 @@ class StoredArtifactFiles:
         self._versions, self._files, self._store = versions, files, store
         self._limits = limits
         self._writing: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Self:
+        """Remove what a crash left half written."""
+        await asyncio.to_thread(self._files.remove_leftovers)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
 
     async def entries(self, path: str) -> list[FileEntry]:
         """What a folder holds; nothing where it does not exist, or is a file."""
