@@ -62,6 +62,7 @@ def version_in(folder: Path, data: bytes, **changes: Any) -> Path:
 
 @MLFLOW
 @pytest.mark.frameworks
+@pytest.mark.timeout(180)
 def test_mlflow_loads_a_version_and_predicts_as_its_model_to_the_last_bit(tmp_path: Path) -> None:
     import mlflow
 
@@ -81,6 +82,7 @@ def test_mlflow_loads_a_version_and_predicts_as_its_model_to_the_last_bit(tmp_pa
 
 @MLFLOW
 @pytest.mark.frameworks
+@pytest.mark.timeout(180)
 def test_the_signature_names_features_and_answers(tmp_path: Path) -> None:
     import mlflow
 

@@ -15,7 +15,7 @@ from tests.registry.mlflow_api import MlflowHarness, mlflow_registry
 from everloop_registry.domain.model_search import is_like
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(180)]
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 
 

@@ -18,7 +18,7 @@ from everloop_models.store import ArtifactStore, name_in
 from everloop_schemas.envelope import Fields
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(180)]
 ROWS: list[Fields] = [{"price": i / 7, "demand": i % 3 if i % 2 else None} for i in range(50)]
 
 

@@ -17,7 +17,7 @@ from tests.registry.registry_harness import apply_file, publish
 from everloop_schemas.registry import Decided, VersionRegistered
 from everloop_shared.messaging.memory import MemoryBroker
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture
