@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.journeys.installation import Installation
+from tests.journeys.installation import Installation, until
 
 from everloop import Everloop
 
@@ -24,10 +24,10 @@ SPEC = """
 loop: {name}
 task: binary
 schema: {{a: {{type: number}}, b: {{type: number, missing: "null"}}, shop: {{type: string}}}}
-models: [{{preset: logistic}}, {{trainer: {name}, window: 3000 outcomes, every: 500 outcomes, epochs: 60}}]
+models: [{{preset: logistic}}, {{trainer: {name}, window: 3000 outcomes, every: 4000 outcomes, epochs: 60}}]
 rollout: {{shadow: 50 predictions, canary: [50%], step: 50 outcomes}}
 """
-BATCH, LINEAR_ROWS, MOST_ROWS = 100, 600, 6_000
+BATCH, LINEAR_ROWS, MOST_ROWS = 100, 1_300, 6_000
 
 pytestmark = [
     pytest.mark.trainers,
@@ -82,7 +82,9 @@ def test_after_a_drift_a_network_that_was_trained_elsewhere_becomes_champion(
             shop = Shop(name, client)
             while shop.rows < MOST_ROWS and not _champion(client, name).startswith(f"{name}-"):
                 shop.send(linear=shop.rows < LINEAR_ROWS)
-                time.sleep(1.0)  # the trainer's time: outcomes come no faster than it can follow
+                time.sleep(0.5)
+                # outcomes come no faster than the trainer answers: a newer run would take the place of its run
+                until(lambda: not _open_runs(client, name), 60)
             champion, taken_over = _champion(client, name), len(shop.right)
             for _ in range(4):
                 shop.send(linear=False)
@@ -101,6 +103,11 @@ def test_after_a_drift_a_network_that_was_trained_elsewhere_becomes_champion(
     assert (manifest["format"], manifest["trainer"]) == ("onnx", name)
     assert manifest["data_set"]["digest"]
     assert sum(shop.right[taken_over:]) > 0.8 * len(shop.right[taken_over:])
+
+
+def _open_runs(client: Everloop, loop: str) -> list[Any]:
+    runs = client.request("training", "GET", f"/v1/loops/{loop}/runs").json()["runs"]
+    return [run for run in runs if run["data_set"] and run["state"] == "running"]
 
 
 def _champion(client: Everloop, loop: str) -> str:
