@@ -93,9 +93,11 @@ def test_after_a_drift_a_network_that_was_trained_elsewhere_becomes_champion(
     finally:
         process.terminate()
         process.wait(20)
-    log.seek(0)
+        log.seek(0)
+        said = log.read()[-3_000:]
+        log.close()
 
-    assert champion.startswith(f"{name}-"), log.read()[-3_000:]
+    assert champion.startswith(f"{name}-"), said
     answered = [r for r in runs if r["model"].get("trainer") == name and r["data_set"] and r["state"] == "trained"]
     assert "drift" in {run["trigger"] for run in answered}, runs
     [serving] = [v for v in versions if v["version"] == champion]
