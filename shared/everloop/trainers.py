@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import logging
 import sys
 import threading
 import time
@@ -17,12 +18,13 @@ from weakref import WeakSet
 
 from everloop import onnx_wire, wire
 from everloop.client import Everloop
-from everloop.errors import EverloopError
+from everloop.errors import EverloopError, EverloopHTTPError
 
 if TYPE_CHECKING:
     from everloop.data_sets import DataSet
     from everloop_schemas.envelope import Scalar
 
+log = logging.getLogger(__name__)
 POLL_S = 20.0
 """How long one request waits for a run; shorter than the client waits for an answer."""
 STOP_SEEN_S = 1.0
@@ -30,6 +32,8 @@ STOP_SEEN_S = 1.0
 RETRY_FOR_S = 600.0
 """How long a trainer waits for an installation that does not answer."""
 RENEWALS_PER_LEASE = 3
+NEEDS_NO_ANSWER = (404, 409)
+"""The statuses that say so: the loop was deleted, or a newer run has taken the place of this one."""
 REASON_CHARACTERS = 400
 LEFT = "the trainer left the run without an answer; its own log says why"
 
@@ -59,6 +63,7 @@ class TrainerRun:
     or a newer run has taken this one's place (`reason_ended`).
 
     In a `with` block, an error in it fails the run with that error, and an interruption leaves it to the next trainer.
+    The refusal of an answer that came too late, as a newer run has taken the place of this one, ends the block quietly.
 
     >>> from everloop import trainer
     >>> for run in trainer("market", "pytorch", idle=0):
@@ -91,13 +96,17 @@ class TrainerRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
         if self.ended:
-            return
+            is_late = isinstance(error, EverloopHTTPError) and error.status in NEEDS_NO_ANSWER
+            if is_late:
+                log.info("run needs no answer any more", extra={"run": self.run, "reason": str(error)})
+            return is_late
         if isinstance(error, Exception):
             self._leave(f"{type(error).__name__}: {error}")
         elif error is not None:
             self.release()
+        return False
 
     @property
     def ended(self) -> bool:
@@ -126,7 +135,7 @@ class TrainerRun:
         headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **digest)
         content = onnx_wire.read_model(model)
         response = self._everloop.request("training", "PUT", self._path("model"), content, onnx_wire.ONNX, headers)
-        if response.status_code in (200, 404, 409):
+        if response.status_code in (200, *NEEDS_NO_ANSWER):
             self._end()
         return self._answered(response)
 
@@ -161,7 +170,7 @@ class TrainerRun:
             while not self._done.wait(pause):
                 with suppress(EverloopError):  # the next renewal may succeed
                     response = self._post("renew", everloop)
-                    if response.status_code in (404, 409):
+                    if response.status_code in NEEDS_NO_ANSWER:
                         self.reason_ended = wire.http_error(response).detail
                         self._end()
 

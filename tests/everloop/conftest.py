@@ -89,6 +89,8 @@ class Served:
         """What training answers to the model of a run."""
         if body == b"bad":
             return JSONResponse({"title": "No", "detail": "it predicts NaN"}, 422)
+        if body == b"late":
+            return JSONResponse({"title": "Run superseded", "detail": "is superseded by run-2"}, 409)
         return JSONResponse({**ENDED, "state": "trained", "version": "pytorch-0@120"})
 
     def app(self, inner: FastAPI) -> Any:

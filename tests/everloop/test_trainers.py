@@ -99,6 +99,16 @@ def test_a_run_whose_place_a_newer_one_has_taken_says_so(installation: Served) -
     assert bodies(installation, "fail") == []
 
 
+def test_an_answer_that_comes_too_late_is_no_error_of_a_with_block(installation: Served) -> None:
+    for run in trainer("market", "pytorch", idle=0):
+        with run:
+            run.submit(b"late")
+            raise AssertionError("it was refused")
+
+    assert run.ended
+    assert bodies(installation, "fail") == []
+
+
 def test_a_trainer_that_is_stopped_takes_no_further_run(installation: Served) -> None:
     installation.offered[:] = [LEASED, LEASED]
     stop, taken = threading.Event(), 0
