@@ -120,11 +120,11 @@ def test_a_class_that_has_moved_is_allowed_what_it_was_allowed_and_nothing_more(
 @pytest.mark.parametrize(
     ("service", "absent"),
     [
-        ("serving", ["river"]),
-        ("registry", ["river"]),
+        ("serving", ["river", "onnx", "onnxruntime", "sklearn"]),
+        ("registry", ["river", "onnx", "onnxruntime", "sklearn"]),
         ("monitoring", ["river", "numpy", "fsspec"]),
         ("ingest", ["river", "numpy", "fsspec"]),
-        ("training", ["river"]),
+        ("training", ["river", "onnx", "onnxruntime", "sklearn"]),
     ],
 )
 def test_a_service_is_built_without_the_libraries_of_models(service: str, absent: list[str], tmp_path: Path) -> None:
