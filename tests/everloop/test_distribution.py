@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIGHT = ("httpx", "pydantic", "pyyaml", "rich", "typer")
+LIGHT = ("h11", "httpx", "msgspec", "pydantic", "pyyaml", "rich", "typer")
 PACKAGED = (
     "everloop/local/kafka-4.1.0.lock",
     "everloop/local/log4j2.properties",
