@@ -63,22 +63,29 @@ class Service:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(cancel_all, [stopped])
             ended = await self._start_endpoints(stack)
-            starting = asyncio.ensure_future(self._start_parts(stack))
-            first: list[asyncio.Future[Any]] = [starting, stopped, *ended]
-            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            await cancel_all([starting])
-            for future in ended:
-                if future.done():
-                    future.result()
-            if not starting.cancelled():
-                jobs = starting.result()
-                stack.push_async_callback(cancel_all, jobs)
-                stack.push_async_callback(self._drain_endpoints)
-                self._state = None
-                log.info("ready")
-                await self._wait_for_stop(stopped, [*ended, *jobs])
-            self._state = "draining"
+            try:
+                await self._run_parts(stack, stopped, ended)
+            finally:  # also where a consumer still waits for the broker: its service may be answering all the same
+                self._state = "draining"
+                await self._drain_endpoints()
         log.info("stopped")
+
+    async def _run_parts(
+        self, stack: AsyncExitStack, stopped: asyncio.Future[Any], ended: list[asyncio.Future[None]]
+    ) -> None:
+        """Start the parts and run them until `stopped` is done or one of them fails."""
+        starting = asyncio.ensure_future(self._start_parts(stack))
+        await asyncio.wait([starting, stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
+        await cancel_all([starting])
+        for future in ended:
+            if future.done():
+                future.result()
+        if not starting.cancelled():
+            jobs = starting.result()
+            stack.push_async_callback(cancel_all, jobs)
+            self._state = None
+            log.info("ready")
+            await self._wait_for_stop(stopped, [*ended, *jobs])
 
     async def _start_endpoints(self, stack: AsyncExitStack) -> list[asyncio.Future[None]]:
         for endpoint in self.endpoints:

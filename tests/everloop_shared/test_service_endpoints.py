@@ -71,6 +71,43 @@ async def test_all_endpoints_start_before_the_other_parts_and_drain_before_them(
     assert http.health is grpc.health is service
 
 
+class WaitingConsumer:
+    """A consumer that waits for a broker that never comes."""
+
+    async def start(self) -> None:
+        """Part of Consumer."""
+        await asyncio.get_running_loop().create_future()
+
+    async def stop(self) -> None:
+        """Part of Consumer."""
+
+    async def failed(self) -> BaseException:
+        """Part of Consumer."""
+        raise AssertionError("it has not started")
+
+    def ready(self) -> str | None:
+        """Part of Consumer."""
+        return "it waits"
+
+    def live(self) -> str | None:
+        """Part of Consumer."""
+        return None
+
+
+async def test_a_stop_while_a_consumer_waits_for_the_broker_drains_the_endpoints_first_too() -> None:
+    steps: list[str] = []
+    endpoint = RecordingEndpoint("http", steps)
+    service = Service("serving", Settings(), [endpoint], [WaitingConsumer()], [resource(steps)])
+    stop = asyncio.Event()
+
+    running = asyncio.create_task(service.run(stop))
+    await until(lambda: "resource starts" in steps)
+    stop.set()
+    await running
+
+    assert steps == ["http starts", "resource starts", "http drains", "resource ends"]
+
+
 async def test_a_service_is_ready_when_every_endpoint_is() -> None:
     http, grpc = RecordingEndpoint("http", []), RecordingEndpoint("grpc", [])
     service, stop = Service("ingest", Settings(), [http, grpc]), asyncio.Event()
