@@ -14,7 +14,7 @@ import grpc
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
 from everloop_serving.metrics import GRPC_CALLS, GRPC_MESSAGE_BYTES, GRPC_SECONDS
 from everloop_serving.settings import ServingSettings
-from everloop_shared.errors import ErrorKind, InputRejected, Overloaded, ServiceError, Unavailable
+from everloop_shared.errors import ErrorKind, InputRejected, Overloaded, ServiceError
 from everloop_shared.tracing import new_traceparent, traced, valid_traceparent
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class MessageMissing(InputRejected):
 class Calls:
     """The calls of one endpoint. One counts as in progress once its message is complete."""
 
-    def __init__(self, settings: ServingSettings, is_stopping: Callable[[], bool]) -> None:
-        self._settings, self._is_stopping = settings, is_stopping
+    def __init__(self, settings: ServingSettings) -> None:
+        self._settings = settings
         self._waiting: dict[asyncio.Timeout, None] = {}
         self._in_progress = self._bytes = 0
         self._counters: dict[tuple[str, str], Any] = {}
@@ -94,8 +94,6 @@ class Calls:
 
     async def _handle(self, answer: Answer, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         message = await self._read(context)
-        if self._is_stopping():  # its answer might not leave any more, so nothing may be stored
-            raise Unavailable("the service is stopping; ask again")
         if self._in_progress >= MAX_CALLS_IN_PROGRESS:
             raise Overloaded(f"{MAX_CALLS_IN_PROGRESS:,} calls are in progress, the limit; retry later")
         if self._bytes + len(message) > self._settings.max_bytes_in_flight:

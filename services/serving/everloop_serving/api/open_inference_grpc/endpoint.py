@@ -116,7 +116,7 @@ class GrpcEndpoint:
 
         inference = InferenceService(self._handlers, self._commands, is_ready)
         return {
-            **inference.methods(Calls(self._settings, self._stopping.is_set)),
+            **inference.methods(Calls(self._settings)),
             **HealthService(is_ready, SERVICES, Streams(self._stopping)).methods(),
             **ReflectionService(SERVICES, Streams(self._stopping, LONGEST_S)).methods(),
         }
