@@ -52,12 +52,13 @@ def try_model(model: Model, samples: Sequence[Fields]) -> None:
     alone = [model.predict(sample) for sample in samples]
     if isinstance(model, OnlineModel):
         return  # it was tried when its spec was applied
-    _check_latency(model, samples)
+    check_latency(model, samples)
     if isinstance(model, ManyRowsModel):
         _check_rows(model, samples, alone)
 
 
-def _check_latency(model: Model, samples: Sequence[Fields]) -> None:
+def check_latency(model: Model, samples: Sequence[Fields]) -> None:
+    """Raise ModelBroken for a model that takes longer for a prediction than any event may."""
     took: list[float] = []
     for sample in islice(cycle(samples), TIMED):
         started = time.process_time()

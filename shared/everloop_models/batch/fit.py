@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import platform
-import time
 import warnings
-from collections.abc import Sequence
 from importlib.metadata import version
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +15,15 @@ from everloop_models.batch.proof import Array, check_equal, proof_rows, said_by_
 from everloop_models.batch.rows import Columns, Row, to_columns
 from everloop_models.batch.scores import scores
 from everloop_models.errors import ModelBroken
-from everloop_models.formats.onnx.format import load
-from everloop_models.trial import EVENT_BUDGET_S
-from everloop_schemas.envelope import Fields, Scalar
+from everloop_models.first_load import TIMED, check_latency
+from everloop_models.formats.onnx.format import check, load
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 
 VALIDATION_SHARE = 0.2
 """The last part of the rows, which a first model is not trained on and is measured with."""
 MIN_ROWS = 20
-TIMED_ROWS = 25
 LIBRARIES = {
     "sklearn": ("scikit-learn", "skl2onnx", "onnx", "numpy"),
     "xgboost": ("xgboost-cpu", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
@@ -60,23 +56,13 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     inputs = columns.stacked
     metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
     data = to_onnx(pipeline, columns, spec.task, classes, library_versions(model))
+    check(data)
+    served = load(data)
     compared = proof_rows(features, columns)
     inputs = to_columns(compared, like=columns).stacked
-    check_equal(said_by_pipeline(pipeline, inputs, spec.task), said_by_onnx(data, compared, classes))
-    _check_latency(data, features)
-    return Trained(data, tuple(sorted((*columns.number_names, *columns.text_names))), metrics)
-
-
-def _check_latency(data: bytes, rows: Sequence[Fields]) -> None:
-    """Raise ModelBroken for a model that takes longer for a prediction than any event may."""
-    served, spent = load(data), []
-    for row in rows[-TIMED_ROWS:]:
-        started = time.process_time()
-        served.predict(row)
-        spent.append(time.process_time() - started)
-    if (each := median(spent)) > EVENT_BUDGET_S:
-        limit = f"at most {EVENT_BUDGET_S * 1000:g} ms: fewer or smaller members"
-        raise ModelBroken(f"the model takes {each * 1000:,.0f} ms per prediction; {limit}")
+    check_equal(said_by_pipeline(pipeline, inputs, spec.task), said_by_onnx(served, compared, classes))
+    check_latency(served, features[-TIMED:])
+    return Trained(data, served.signature, metrics)
 
 
 def library_versions(model: ModelSpec) -> dict[str, str]:

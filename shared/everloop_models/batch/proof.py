@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from everloop_metrics import class_name
 from everloop_models.batch.rows import Columns
 from everloop_models.errors import ModelBroken
-from everloop_models.formats.onnx.format import check, load
+from everloop_models.model import ManyRowsModel
 from everloop_schemas.envelope import Fields, Scalar
 
 PROOF_ROWS = 1_000
@@ -59,10 +59,9 @@ def said_by_pipeline(pipeline: Any, inputs: Array, task: str) -> Said:
     return Said(labels, None, None, np.abs(scores) if scores.ndim == 1 else _margins(scores))
 
 
-def said_by_onnx(data: bytes, rows: Sequence[Fields], classes: Sequence[Scalar] | None) -> Said:
-    """What the artifact says of rows, through the code that serves it."""
-    check(data)
-    predicted = load(data).predict_many(rows)
+def said_by_onnx(served: ManyRowsModel, rows: Sequence[Fields], classes: Sequence[Scalar] | None) -> Said:
+    """What the artifact says of rows, as it is served."""
+    predicted = served.predict_many(rows)
     if classes is None:
         return Said(None, None, np.array([p.value for p in predicted], dtype=np.float64))
     numbers, names = {value: i for i, value in enumerate(classes)}, [class_name(value) for value in classes]
