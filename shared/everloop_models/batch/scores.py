@@ -10,12 +10,7 @@ SMALLEST_PROBABILITY = 1e-15
 
 
 def scores(said: Said, labels: Array, prefix: str) -> dict[str, float]:
-    """`<prefix>_accuracy` and `<prefix>_log_loss`, or `<prefix>_mae` and `<prefix>_rmse`; none without rows.
-
-    A label that is no class of the model (-1) is wrong, and has the probability 0.
-    """
-    if not len(labels):
-        return {}
+    """`<prefix>_accuracy` and `<prefix>_log_loss`, or `<prefix>_mae` and `<prefix>_rmse`."""
     if said.values is not None:
         errors = said.values - labels
         found = {"mae": float(np.abs(errors).mean()), "rmse": float(np.sqrt((errors**2).mean()))}
@@ -23,6 +18,6 @@ def scores(said: Said, labels: Array, prefix: str) -> dict[str, float]:
         found = {"accuracy": float(np.mean(said.labels == labels))}
         if said.probabilities is not None:
             of_label = said.probabilities[np.arange(len(labels)), labels]
-            likely = np.clip(np.where(labels < 0, 0.0, of_label), SMALLEST_PROBABILITY, 1.0)
+            likely = np.clip(of_label, SMALLEST_PROBABILITY, 1.0)
             found["log_loss"] = float(-np.log(likely).mean())
     return {f"{prefix}_{name}": value for name, value in found.items()}
