@@ -19,7 +19,8 @@ from skl2onnx.common.shape_calculator import (  # type: ignore[import-untyped]
 
 from everloop_models.batch.rows import Columns
 from everloop_models.errors import ModelBroken
-from everloop_models.formats.onnx.interface import METADATA_KEY, Interface, ModelInput
+from everloop_models.formats.onnx.interface import Interface, ModelInput
+from everloop_models.formats.onnx.normalise import write_interface
 from everloop_models.formats.onnx.structure import opset_of
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import Task
@@ -40,6 +41,7 @@ def to_onnx(
     estimator = pipeline.steps[-1][1]
     _register_boosting(type(estimator).__module__.partition(".")[0])
     _round_thresholds(estimator)
+    has_probabilities = hasattr(pipeline, "predict_proba")
     inputs = []
     if columns.number_names:
         inputs.append((NUMBERS, FloatTensorType([None, len(columns.number_names)])))
@@ -48,23 +50,17 @@ def to_onnx(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a later numpy will not take
-            options = _options(pipeline, estimator, task)
+            options = {id(pipeline): {"zipmap": False}} if has_probabilities else None
             model = convert_sklearn(pipeline, "model", inputs, options=options, target_opset=dict(OPSETS))
     except MemoryError:
         raise
     except Exception as e:  # a converter raises what it likes for what it does not know
         raise ModelBroken(f"{type(estimator).__name__} with these parameters has no equal in ONNX: {e!s:.300}") from e
-    outputs = [VALUE] if task == "regression" else [LABEL, PROBABILITIES]
-    _tidy(model, outputs if hasattr(pipeline, "predict_proba") else outputs[:1])
-    _write_interface(model, columns, task, classes or ())
+    outputs = [VALUE] if task == "regression" else [LABEL, PROBABILITIES] if has_probabilities else [LABEL]
+    _tidy(model, outputs)
+    write_interface(model, _build_interface(columns, task, classes or (), outputs, opset_of(model)))
     model.metadata_props.add(key=LIBRARIES_KEY, value=json.dumps(libraries))
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _options(pipeline: Any, estimator: Any, task: str) -> dict[int, dict[str, Any]] | None:
-    if task == "regression" or not hasattr(estimator, "predict_proba"):
-        return None
-    return {id(pipeline): {"zipmap": False}}
 
 
 @cache
@@ -76,23 +72,21 @@ def _register_boosting(library: str) -> None:
             convert_lightgbm as convert,
         )
 
-        classes, options = ((LGBMClassifier,), (LGBMRegressor,)), {"split": None}
+        classifier, regressor, options = LGBMClassifier, LGBMRegressor, {"split": None}
     elif library == "xgboost":
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import (  # type: ignore[import-untyped]
             convert_xgboost as convert,
         )
         from xgboost import XGBClassifier, XGBRegressor
 
-        classes, options = ((XGBClassifier,), (XGBRegressor,)), None
+        classifier, regressor, options = XGBClassifier, XGBRegressor, None
     else:
         return
-    classifiers, regressors = classes
-    for cls in classifiers:
-        shapes = calculate_linear_classifier_output_shapes
-        update_registered_converter(cls, f"Everloop{cls.__name__}", shapes, convert, options=CLASSIFIER_OPTIONS)
-    for cls in regressors:
-        shapes = calculate_linear_regressor_output_shapes
-        update_registered_converter(cls, f"Everloop{cls.__name__}", shapes, convert, options=options)
+    for cls, shapes, takes in (
+        (classifier, calculate_linear_classifier_output_shapes, CLASSIFIER_OPTIONS),
+        (regressor, calculate_linear_regressor_output_shapes, options),
+    ):
+        update_registered_converter(cls, f"Everloop{cls.__name__}", shapes, convert, options=takes)
 
 
 def _round_thresholds(estimator: Any) -> None:
@@ -120,23 +114,23 @@ def _tidy(model: onnx.ModelProto, names: list[str]) -> None:
     model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in sorted(versions.items()))
 
 
-def _write_interface(model: onnx.ModelProto, columns: Columns, task: Task, classes: Sequence[Scalar]) -> None:
+def _build_interface(
+    columns: Columns, task: Task, classes: Sequence[Scalar], outputs: Sequence[str], opset: int
+) -> Interface:
     inputs = (
         ModelInput(name=NUMBERS, type="float", features=columns.number_names),
         ModelInput(name=TEXTS, type="string", features=columns.text_names),
     )
-    has = {output.name for output in model.graph.output}
-    interface = Interface(
+    return Interface(
         task=task,
         inputs=tuple(each for each in inputs if each.features),
-        label=LABEL if LABEL in has else None,
-        probabilities=PROBABILITIES if PROBABILITIES in has else None,
-        value=VALUE if VALUE in has else None,
+        label=LABEL if LABEL in outputs else None,
+        probabilities=PROBABILITIES if PROBABILITIES in outputs else None,
+        value=VALUE if VALUE in outputs else None,
         classes=tuple(classes),
         labels=tuple(range(len(classes))),
-        opset=opset_of(model),
+        opset=opset,
     )
-    model.metadata_props.add(key=METADATA_KEY, value=interface.model_dump_json())
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

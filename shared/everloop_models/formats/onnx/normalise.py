@@ -52,7 +52,7 @@ def normalise(
         opset=opset_of(model),
         rows_at_once=takes_rows_at_once(inputs),
     )
-    _write(model, interface)
+    write_interface(model, interface)
     return NormalisedModel(model.SerializeToString(deterministic=True), interface)
 
 
@@ -76,7 +76,8 @@ def _given_before(model: onnx.ModelProto, spec: LoopSpec) -> GivenInterface:
     return GivenInterface(before.features, before.classes or None, before.label, before.probabilities, before.value)
 
 
-def _write(model: onnx.ModelProto, interface: Interface) -> None:
+def write_interface(model: onnx.ModelProto, interface: Interface) -> None:
+    """Write the interface into the metadata of its file, in place of one that is there."""
     others = [each for each in model.metadata_props if each.key != METADATA_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(others)
