@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-from everloop_models.errors import ArtifactCorrupt, FormatUnavailable, ModelBroken
+from everloop_models.artifact import Artifact
+from everloop_models.errors import ArtifactCorrupt, ModelBroken
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_model
 from everloop_models.formats import library_versions, load
 from everloop_models.formats.onnx.interface import GivenInterface
@@ -111,14 +111,14 @@ class ModelIntake:
                 dict(weights or {}),
                 self._max_bytes,
             )
-        except (ArtifactCorrupt, FormatUnavailable, ModelBroken, LimitExceeded) as e:
+        except (ArtifactCorrupt, ModelBroken, LimitExceeded) as e:
             raise ModelRefused(e.detail) from e
         except ChildFailed as e:
             raise ModelRefused(f"it cannot be tried: {str(e)[-300:]}") from e
-        whole = await asyncio.to_thread(lambda: data[:kept] + rest)
+        whole = await asyncio.to_thread(lambda: Artifact.of(data[:kept] + rest))
         return CheckedModel(
-            whole,
-            await asyncio.to_thread(lambda: sha256(whole).hexdigest()),
+            whole.data,
+            whole.sha256,
             tuple(said["signature"]),
             tuple(said["inputs"]),
             tuple(said["outputs"]),
