@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from everloop_models.formats.onnx.interface import GivenInterface
+from everloop_models.formats.onnx.interface import ClassLabel, GivenInterface
 from everloop_shared import strict_json
 from everloop_shared.errors import FieldError, InputRejected
 from everloop_shared.text import Readable
@@ -16,7 +16,6 @@ ONNX_TYPES = ("application/onnx", "application/octet-stream")
 MAX_METRICS, MAX_FEATURES, MAX_CLASSES = 100, 2_000, 1_000
 MetricName = Annotated[Readable, Field(min_length=1, max_length=100)]
 OutputName = Annotated[Readable, Field(min_length=1, max_length=200)]
-ClassLabel = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
 class ModelManifest(BaseModel):
