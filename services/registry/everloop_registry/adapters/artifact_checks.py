@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from everloop_features import compile_features
 from everloop_features.samples import sample_vectors
 from everloop_learning.version import Version
-from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelBroken
+from everloop_models import ArtifactCorrupt, ArtifactMissing, ModelBroken
 from everloop_models.first_load import try_artifact
 from everloop_models.store import ArtifactStore
 from everloop_registry.metrics import CHECK_SECONDS
@@ -53,10 +53,8 @@ class ChildProcessArtifactChecks:
                 model.manifest.format,
                 is_loaded,
             )
-        except ArtifactUnavailable as e:
-            if isinstance(e.__cause__, FileNotFoundError):
-                return f"no artifact {name} in the store"
-            raise
+        except ArtifactMissing:
+            return f"no artifact {name} in the store"
         except (ArtifactCorrupt, ModelBroken, LimitExceeded) as e:
             return e.detail
         except ChildFailed as e:
