@@ -25,7 +25,8 @@ class OutputDecoder:
     def __init__(self, interface: Interface) -> None:
         self.names = list(interface.output_names)
         self._interface = interface
-        self._classes, self._keys = interface.classes, [class_name(each) for each in interface.classes]
+        self._keys = [class_name(each) for each in interface.classes]
+        self._of_key: dict[str, Scalar] = dict(zip(self._keys, interface.classes, strict=True))
         self._of_label: dict[Scalar, Scalar] = (
             dict(zip(interface.labels, interface.classes, strict=True)) if interface.labels else {}
         )
@@ -54,16 +55,17 @@ class OutputDecoder:
         raise ModelBroken(f"its probabilities have the shape {shape}, and ({rows}, {count}) is expected")
 
     def _by_class(self, row: list[float]) -> dict[str, float]:
-        if not (0.0 <= min(row) and max(row) <= 1.0 and -SLACK <= sum(row) - 1.0 <= SLACK):
-            if not (-SLACK <= min(row) and -SLACK <= sum(row) - 1.0 <= SLACK):
+        least, excess = min(row), sum(row) - 1.0
+        if not (0.0 <= least and max(row) <= 1.0 and -SLACK <= excess <= SLACK):
+            if not (-SLACK <= least and -SLACK <= excess <= SLACK):
                 raise ModelBroken(f"its probabilities are {shown(row)}, which are none: {FIX}")
             row = [min(max(p, 0.0), 1.0) for p in row]
         return dict(zip(self._keys, row, strict=True))
 
     def _most_likely(self, probabilities: dict[str, float] | None) -> ModelPrediction:
         assert probabilities is not None, "without a label there are probabilities"
-        best = max(range(len(self._keys)), key=[*probabilities.values()].__getitem__)
-        return ModelPrediction(self._classes[best], probabilities)
+        best = max(probabilities, key=probabilities.__getitem__)
+        return ModelPrediction(self._of_key[best], probabilities)
 
     def _class_of(self, label: Scalar) -> Scalar:
         if not self._of_label:
