@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from everloop_models.errors import ArtifactCorrupt
+from everloop_models.formats.onnx.structure import decode, graphs_of, tensors_of
 from everloop_models.formats.onnx.texts import quoted
 
 MAX_TENSORS = 100_000
@@ -18,12 +18,7 @@ def with_weights(data: bytes, files: Mapping[str, bytes], most: int) -> bytes:
 
     A name is looked up and never followed. Raises ArtifactCorrupt naming what is missing, or beyond `most` bytes.
     """
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except (DecodeError, ValueError) as e:
-        raise ArtifactCorrupt("it is not an ONNX file, or it is cut off: export the model again") from e
-    added = 0
+    model, added = decode(data), 0
     for number, tensor in enumerate(_tensors(model)):
         if number >= MAX_TENSORS:
             raise ArtifactCorrupt(f"it has more than {MAX_TENSORS:,} weights: simplify it, or take a smaller model")
@@ -64,9 +59,5 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         graph = waiting.pop()
         yield from graph.initializer
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
+            yield from tensors_of(node)
+            waiting += graphs_of(node)

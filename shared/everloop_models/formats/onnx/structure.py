@@ -28,11 +28,7 @@ RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rando
 
 def parse(data: bytes) -> onnx.ModelProto:
     """The model in these bytes, with a structure that may be run; raises ArtifactCorrupt naming what is wrong."""
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except (DecodeError, ValueError) as e:
-        raise ArtifactCorrupt("it is not an ONNX file, is cut off, or nests too deep: export the model again") from e
+    model = decode(data)
     if not model.HasField("graph") or not model.graph.node:
         raise ArtifactCorrupt("it is not an ONNX file, or has no graph: export the model again")
     if model.ir_version > onnx.IR_VERSION:
@@ -40,6 +36,16 @@ def parse(data: bytes) -> onnx.ModelProto:
         raise ArtifactCorrupt(f"it has version {model.ir_version} of the file format, which is newer than here: {fix}")
     _check_operator_sets(model)
     _check_graphs(model)
+    return model
+
+
+def decode(data: bytes) -> onnx.ModelProto:
+    """What these bytes say, whatever it is; raises ArtifactCorrupt where they are no ONNX file."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError) as e:
+        raise ArtifactCorrupt("it is not an ONNX file, is cut off, or nests too deep: export the model again") from e
     return model
 
 
@@ -92,7 +98,7 @@ def _check_graphs(model: onnx.ModelProto) -> None:
         for node in graph.node:
             _check_node(node, versions)
             _check_order(node, (*outer, known))
-            waiting += [(inner, (*outer, known)) for inner in _graphs_of(node)]
+            waiting += [(inner, (*outer, known)) for inner in graphs_of(node)]
             known.update(filter(None, node.output))
         if missing := sorted({each.name for each in graph.output}.difference(known, *outer)):
             raise ArtifactCorrupt(f"no node makes its output {quoted(missing[0])}: export the model again")
@@ -128,9 +134,9 @@ def _check_node(node: onnx.NodeProto, versions: dict[str, int]) -> None:
         raise ArtifactCorrupt(f"it uses {operator}: {ENDLESS[node.op_type]}")
     if node.op_type in RANDOM:
         raise ArtifactCorrupt(f"it uses {operator}: the same features must give the same prediction; export without it")
+    for tensor in tensors_of(node):
+        _check_tensor(tensor)
     for attribute in node.attribute:
-        for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
-            _check_tensor(tensor)
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise ArtifactCorrupt(f"{operator} has sparse weights: make them dense before the export")
 
@@ -157,7 +163,16 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
         raise ArtifactCorrupt(f"its weights {quoted(tensor.name)} {has}: export the model again")
 
 
-def _graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def tensors_of(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    """The tensors among the attributes of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+
+
+def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs among the attributes of a node."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
