@@ -190,7 +190,7 @@ class _Forker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
+                env=child_environment(),
             )
 
     @classmethod
@@ -225,7 +225,8 @@ def _request(function: Callable[..., Any], args: tuple[Any, ...]) -> list[bytes 
     return [HEADER.pack(len(head)) + head, *parts]
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """The environment of a child: few variables, and libraries use one thread."""
     kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("PYTHON")}
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a process with threads must not fork
 

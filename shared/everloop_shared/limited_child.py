@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -26,7 +27,7 @@ PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
 def main(control: socket.socket, preload: list[str]) -> None:
     """Fork a child for each socket that comes in, until the control socket ends; never returns in a child."""
-    _end_with_the_parent()
+    end_with_the_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the end of a child's socket shows that it has ended
     for name in preload:
         import_module(name)
@@ -45,19 +46,22 @@ def main(control: socket.socket, preload: list[str]) -> None:
             os.close(number)
 
 
-def _end_with_the_parent() -> None:
+def end_with_the_parent() -> None:
+    """End this process with its parent, and not by Ctrl-C; forbid new privileges."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the parent may still need it
     with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of the socket is noticed after the call
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _child(link: socket.socket, memory_bytes: int, cpu_s: float) -> None:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGPROF, _too_long)
-        _end_with_the_parent()
-        _limit(memory_bytes)
+        end_with_the_parent()
+        _forbid_output()
+        limit_resources(memory_bytes, {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: OPEN_FILES})
         link.sendall(_frame({"pid": os.getpid()}))
         with link.makefile("rb") as requests:
             while header := requests.read(HEADER.size):
@@ -67,16 +71,17 @@ def _child(link: socket.socket, memory_bytes: int, cpu_s: float) -> None:
         os._exit(0)
 
 
-def _limit(memory_bytes: int) -> None:
-    """Limit memory, and forbid written files, core dumps, new privileges and output."""
+def _forbid_output() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     os.close(nowhere)
     sys.dont_write_bytecode = True
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: OPEN_FILES}
+
+
+def limit_resources(memory_bytes: int, others: Mapping[int, int]) -> None:
+    """Limit memory, beside what the process has already, and `others` by their resource; forbid core dumps."""
+    limits = {**others, resource.RLIMIT_CORE: 0}
     with suppress(OSError), open("/proc/self/statm") as statm:  # Linux only
         limits[resource.RLIMIT_AS] = int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes
     for kind, most in limits.items():

@@ -6,32 +6,31 @@ process that it ends with, MEMORY and MODEL are the bytes of memory and of the m
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from everloop_models.errors import ArtifactCorrupt, ModelBroken
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
+from everloop_shared.limited_child import end_with_the_parent, limit_resources
 
 REQUEST, ROWS, MODEL, ANSWER = "request.json", "rows.ndjson", "model.onnx", "answer.json"
 NICENESS = 10
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "unable to allocate", "out of memory", "failed to allocate")
 """What libraries say where they raise something else than MemoryError."""
 
 
 def main(folder: Path, parent: int, memory_bytes: int, model_bytes: int) -> None:
     """Train as the request says; the answer is `metrics`, `signature` and `seconds`, or the `reason` why not."""
-    _end_with(parent)
+    end_with_the_parent()
+    if os.getppid() != parent:
+        raise SystemExit("the service has ended")
     os.nice(NICENESS)
     try:
         answer = _train(folder, memory_bytes, model_bytes)
@@ -51,7 +50,7 @@ def _train(folder: Path, memory_bytes: int, model_bytes: int) -> Mapping[str, An
         return {"reason": f"{e}: install what batch lines need with: pip install 'everloop[boosting]'"}
     from everloop_models.batch.rows import read_rows
 
-    _limit(memory_bytes, model_bytes)
+    limit_resources(memory_bytes, {resource.RLIMIT_FSIZE: model_bytes})
     request = json.loads((folder / REQUEST).read_bytes())
     with (folder / ROWS).open("rb") as lines:
         rows = read_rows(lines)
@@ -66,26 +65,6 @@ def _train(folder: Path, memory_bytes: int, model_bytes: int) -> Mapping[str, An
 def _too_large(memory_bytes: int) -> Mapping[str, Any]:
     fix = "take a smaller window or model, or raise EVERLOOP_TRAINING_BATCH_MEMORY_BYTES"
     return {"reason": f"training needs more than {memory_bytes / 1e6:,.0f} MB of memory: {fix}"}
-
-
-def _end_with(parent: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service ends this process
-    with suppress(OSError, AttributeError):  # Linux only; elsewhere the training goes on to its end, and is not read
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit("the service has ended")
-
-
-def _limit(memory_bytes: int, model_bytes: int) -> None:
-    """Limit memory, beside what the libraries have already, and the size of files; forbid core dumps."""
-    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: model_bytes}
-    with suppress(OSError), open("/proc/self/statm") as statm:  # Linux only
-        limits[resource.RLIMIT_AS] = int(statm.read().split()[0]) * resource.getpagesize() + memory_bytes
-    for kind, most in limits.items():
-        with suppress(OSError, ValueError):
-            resource.setrlimit(kind, (most, most))
 
 
 if __name__ == "__main__":

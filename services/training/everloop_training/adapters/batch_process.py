@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from everloop_models.batch.child import ANSWER, MODEL, REQUEST
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
-from everloop_shared.limited import INHERITED
+from everloop_shared.limited import child_environment
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+SAME_EACH_TIME = {"MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
 class TrainingFailed(Exception):
@@ -69,12 +69,11 @@ class BatchProcess:
 
     async def _start(self, folder: Path) -> asyncio.subprocess.Process:
         limits = [str(number) for number in (os.getpid(), self._memory_bytes, self._model_bytes)]
-        kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("PYTHON")}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "everloop_models.batch.child", str(folder.absolute()), *limits),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            env={**kept, **ONE_THREAD},
+            env={**child_environment(), **SAME_EACH_TIME},
         )
 
 
