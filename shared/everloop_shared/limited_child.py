@@ -138,8 +138,7 @@ def _read(requests: Any, sizes: list[int]) -> list[bytes]:
 def _result(result: Any) -> bytes:
     data = result[-1] if isinstance(result, tuple) and result else None
     if isinstance(data, bytes):
-        others = result[:-1]
-        return _frame({"result": others, "bytes": len(data)}) + data
+        return _frame({"result": result[:-1], "bytes": len(data)}) + data
     return _frame({"result": result})
 
 

@@ -12,6 +12,8 @@ from everloop_shared.errors import Overloaded, ServiceError
 from everloop_shared.http.codings import decode_body
 from everloop_shared.http.problems import BadRequest, ContentTooLarge, RequestTimeout
 
+LENGTH_DIGITS = 18
+"""A longer content-length is not read as a number: no body has so many bytes."""
 DECODED_AT_ONCE_BYTES = 4_096
 """A longer encoded body is decompressed by another thread: it can take milliseconds, in which others are answered."""
 
@@ -53,10 +55,7 @@ class BodyReader:
 
     async def read(self, body: RequestBody, headers: Mapping[bytes, bytes], receive: Receive) -> Message:
         """The body as one message; see problems.py and ClientDisconnected for what it raises."""
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit():
-            raise BadRequest("content-length is not a number")
-        if len(declared) > 18 or int(declared) > self.max_bytes:
+        if says_more_than(headers.get(b"content-length", b"0"), self.max_bytes):
             raise self._too_large()
         loop = asyncio.get_running_loop()
         body.task = asyncio.current_task()
@@ -122,6 +121,13 @@ class BodyReader:
 
     def _too_large(self) -> ContentTooLarge:
         return ContentTooLarge(f"the body is over {self.max_bytes:,} bytes; send it in smaller parts")
+
+
+def says_more_than(content_length: bytes, max_bytes: int) -> bool:
+    """Whether this header says that a body has more bytes; raises BadRequest where it is no number."""
+    if not content_length.isdigit():
+        raise BadRequest("content-length is not a number")
+    return len(content_length) > LENGTH_DIGITS or int(content_length) > max_bytes
 
 
 async def read_body(request: Request, limit: int) -> bytes:

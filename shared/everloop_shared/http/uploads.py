@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from everloop_shared.errors import ErrorKind, Overloaded, ServiceError
+from everloop_shared.http.bodies import says_more_than
 from everloop_shared.http.codings import IDENTITY
 from everloop_shared.http.conventions import BROWSER
 from everloop_shared.http.problems import (
@@ -158,10 +159,7 @@ def _check_headers(request: Request, max_bytes: int) -> None:
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in IDENTITY:
         raise UnsupportedEncoding(f"the content encoding {coding[:80]} is not supported here; send the file as it is")
-    declared = request.headers.get("content-length", "0")
-    if not (declared.isascii() and declared.isdigit()):
-        raise BadRequest("content-length is not a number")
-    if len(declared) > 18 or int(declared) > max_bytes:
+    if says_more_than(request.headers.get("content-length", "0").encode("latin-1"), max_bytes):
         raise _too_large(max_bytes)
 
 
