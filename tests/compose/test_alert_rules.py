@@ -45,7 +45,8 @@ def test_what_an_image_holds_is_part_of_what_the_project_needs() -> None:
     for service in SERVICES:
         held = pins(f"requirements/{service}")
         assert held
-        assert held <= pins("requirements-dev"), f"{service}.lock is not of this lock: make lock"
+        needed = "requirements-dev" if service == "training" else "requirements"  # the first has all extras
+        assert held <= pins(needed), f"{service}.lock is not of this lock: make lock"
 
 
 def test_every_group_of_an_image_names_libraries_of_the_project() -> None:
