@@ -1,6 +1,7 @@
 """Writes the catalogue: `python -m everloop_models.batch.survey` trains and converts every estimator of the libraries.
 
-The file is committed, and a test writes it again. It changes with the libraries, and with what is tried here.
+The file is committed; a test compares its parameters with those of the installed libraries, and `--check` all of it,
+in a minute. It changes with the libraries, and with what is tried here.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def survey() -> str:
     for path, parameters in sorted(_candidates()):
         possible = ("binary", "multiclass") if issubclass(estimator_class(path), ClassifierMixin) else ("regression",)
         if tasks := [task for task in possible if _is_equal(path, task)]:
-            kinds = {name: [str(kind) for kind in kinds] for name, kinds in sorted(parameters.items()) if kinds}
+            kinds = {name: [str(kind) for kind in kinds] for name, kinds in sorted(parameters.items())}
             found[path] = {"tasks": tasks, "parameters": kinds}
     return json.dumps(found, indent=1) + "\n"
 
@@ -94,21 +95,17 @@ def _candidates() -> Iterator[tuple[str, dict[str, list[Kind]]]]:
         for name, cls in all_estimators(type_filter=kind):
             if _is_plain(cls) and not name.startswith(SKIPPED):
                 package = cls.__module__.partition("._")[0]
-                yield f"{package}.{name}", _constraints(cls)
+                yield f"{package}.{name}", parameters_of(cls)
     for path, more in BOOSTING.items():
         yield path, {**NUMBERS[path.partition(".")[0]], **more}
 
 
-def parameters_of(path: str) -> dict[str, list[Kind]]:
-    """What a spec may give to an estimator of scikit-learn."""
-    return {name: kinds for name, kinds in _constraints(estimator_class(path)).items() if kinds}
-
-
-def _constraints(cls: Any) -> dict[str, list[Kind]]:
-    """What scikit-learn says that each parameter may be, as far as a spec can give it."""
+def parameters_of(cls: Any) -> dict[str, list[Kind]]:
+    """What scikit-learn says that each parameter of an estimator may be, as far as a spec can give it."""
     named = {name: of for name, of in cls._parameter_constraints.items() if name not in NOT_IN_A_SPEC}
     taken = cls().get_params()
-    return {name: _kinds(name, of) for name, of in named.items() if name in taken}
+    found = {name: _kinds(name, of) for name, of in named.items() if name in taken}
+    return {name: kinds for name, kinds in found.items() if kinds}
 
 
 def _is_plain(cls: Any) -> bool:
