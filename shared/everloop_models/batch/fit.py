@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import warnings
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from everloop_models.batch.rows import Columns, Row, to_columns
 from everloop_models.batch.scores import scores
 from everloop_models.errors import ModelBroken
 from everloop_models.first_load import TIMED, check_latency
+from everloop_models.formats import versions_of
 from everloop_models.formats.onnx.format import check, load
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
@@ -29,7 +28,7 @@ LIBRARIES = {
     "xgboost": ("xgboost-cpu", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
     "lightgbm": ("lightgbm", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
 }
-"""By library, the distributions whose versions a manifest records."""
+"""By library, the distributions whose versions the file of a model records."""
 
 
 class Trained(NamedTuple):
@@ -55,7 +54,8 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     pipeline = _fit(model, columns, labels)
     inputs = columns.stacked
     metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
-    data = to_onnx(pipeline, columns, spec.task, classes, library_versions(model))
+    libraries = versions_of(LIBRARIES[(model.estimator or "").partition(".")[0]])
+    data = to_onnx(pipeline, columns, spec.task, classes, libraries)
     check(data)
     served = load(data)
     compared = proof_rows(features, columns)
@@ -63,12 +63,6 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     check_equal(said_by_pipeline(pipeline, inputs, spec.task), said_by_onnx(served, compared, classes))
     check_latency(served, features[-TIMED:])
     return Trained(data, served.signature, metrics)
-
-
-def library_versions(model: ModelSpec) -> dict[str, str]:
-    """What a manifest records: Python, Everloop, and the libraries that a model is trained and converted with."""
-    names = ("everloop", *LIBRARIES[(model.estimator or "").partition(".")[0]])
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _classes(rows: list[Row], spec: LoopSpec) -> list[Scalar]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 
 FORMATS = {"river": "everloop_models.formats.river.format", "onnx": "everloop_models.formats.onnx.format"}
-"""The module of each format, by the name that manifests give it. A new format is one more entry here."""
+"""The module of each format, by the name that manifests give it."""
 ONLINE_FORMATS = ("river",)
 """Those of models that learn one label at a time."""
 EXTENSIONS = {"river": "pkl", "onnx": "onnx"}
@@ -127,8 +128,12 @@ def verify_and_load(data: bytes, sha256: str, format_name: str = DEFAULT_FORMAT)
 @cache
 def library_versions(format_name: str = DEFAULT_FORMAT) -> dict[str, str]:
     """What a manifest records: Python, Everloop, and the libraries of a format."""
-    libraries = (*model_format(format_name).LIBRARIES, "everloop")
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+    return versions_of(model_format(format_name).LIBRARIES)
+
+
+def versions_of(libraries: Iterable[str]) -> dict[str, str]:
+    """The versions of Python, Everloop, and these libraries."""
+    return {"python": platform.python_version(), **{name: version(name) for name in (*libraries, "everloop")}}
 
 
 def allowed_in_snapshots() -> Allowed:
