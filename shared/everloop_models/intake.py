@@ -151,9 +151,8 @@ def prepare(
     from everloop_models.formats.onnx.normalise import normalise
 
     spec = LoopSpec.model_validate_json(spec_wire)
-    is_given = any(part is not None for part in given)
     whole = with_weights(data, weights, most) if weights else data
-    model = normalise(whole, spec, names, {*texts}, given if is_given else None)
+    model = normalise(whole, spec, names, {*texts}, given)
     try_model(load(model.data, FORMAT), samples)
     kept = _shared_bytes(memoryview(data), memoryview(model.data))
     said = {

@@ -68,4 +68,4 @@ def normalised(made: onnx.ModelProto | bytes, spec: LoopSpec, given: GivenInterf
     """The artifact for a loop."""
     plan = compile_features(spec)
     data = made if isinstance(made, bytes) else made.SerializeToString()
-    return normalise(data, spec, plan.names, plan.texts, given)
+    return normalise(data, spec, plan.names, plan.texts, given or GivenInterface())

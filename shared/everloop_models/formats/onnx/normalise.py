@@ -31,17 +31,18 @@ def normalise(
     spec: LoopSpec,
     names: Sequence[str],
     texts: Set[str] = frozenset(),
-    given: GivenInterface | None = None,
+    given: GivenInterface = NOTHING_GIVEN,
 ) -> NormalisedModel:
     """The artifact that serves `spec` with the model in an ONNX file; runs nothing, and equal calls give equal bytes.
 
     `names` are the loop's features in the order of its plan, `texts` those that are text. `given` is what comes with
-    the file; without it, the interface of a file that was normalised before holds for its features and classes.
+    the file; where nothing does, the interface of a file that was normalised before holds for its features and classes.
 
     Raises ArtifactCorrupt naming what is wrong and how to mend it.
     """
     model = parse(data)
-    given = given or _given_before(model, spec)
+    if given == NOTHING_GIVEN:
+        given = _given_before(model, spec)
     inputs = inputs_of(model.graph)
     zipped = remove_zipmap(model.graph)
     meaning = find_meaning(model.graph, outputs_of(model.graph), zipped, spec, given)
