@@ -25,9 +25,9 @@ import httpx
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.extras import ExtraMissing
 from everloop.wire import NAIVE, loop_path
-from everloop_learning.data_set import Row
 
 if TYPE_CHECKING:
+    from everloop_learning.data_set import Row
     from everloop_learning.data_set_columns import ColumnType, DescribedDataSet
 
 NDJSON = "application/x-ndjson"
@@ -78,6 +78,8 @@ class DataSet:
         return f"<DataSet {self.name}, {len(self):,} rows>"
 
     def __iter__(self) -> Iterator[Row]:
+        from everloop_learning.data_set import Row  # imports pydantic, which a client that only sends does without
+
         rest = b""
         for chunk in self._chunks():
             *lines, rest = (rest + chunk).split(b"\n")

@@ -27,6 +27,7 @@ sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))  # an import of these 
 sys.argv[1:] = sys.argv[2:]
 """
 IMPORT_ALL = WITHOUT_EXTRAS + "import everloop; [getattr(everloop, name) for name in everloop.__all__]"
+IMPORT_CLIENTS = WITHOUT_EXTRAS + "from everloop import AsyncEverloop, Everloop; print('pydantic' in sys.modules)"
 RUN_COMMAND = WITHOUT_EXTRAS + "from everloop.cli import main; main()"
 
 
@@ -76,6 +77,13 @@ def test_the_client_needs_only_the_light_dependencies() -> None:
     done = python(IMPORT_ALL)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.process
+def test_a_client_that_only_sends_waits_for_no_import_of_pydantic() -> None:
+    done = python(IMPORT_CLIENTS)
+
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 @pytest.mark.process
