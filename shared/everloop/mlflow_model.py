@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from everloop.errors import EverloopError
 from everloop_models import ArtifactCorrupt, FormatUnavailable, Model, ModelPrediction
-from everloop_models.artifact import Artifact, verify
+from everloop_models.artifact import verify
 from everloop_models.formats import check, load
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_shared.yaml_core import read_yaml
@@ -61,7 +61,7 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Ev
     description = read_description(artifact.parent / MLMODEL)
     data = artifact.read_bytes()
     try:
-        verify(Artifact(b"", description.sha256, description.size), data)
+        verify(description, data)
         check(data, description.format)
         return EverloopModel(load(data, description.format), description)
     except FormatUnavailable as e:
@@ -101,7 +101,7 @@ def _to_features(row: Mapping[str, Any], types: Mapping[str, str]) -> Fields:
 
 def _to_scalar(value: Any, kind: str) -> Scalar | None:
     """A value as serving has it: a missing one, which a data frame holds as NaN, is None."""
-    if value is None or value is getattr(import_module("pandas"), "NA", None) or value != value:
+    if value is None or type(value).__name__ == "NAType" or value != value:  # comparing NA has no truth
         return None
     value = value.item() if hasattr(value, "item") else value
     if kind == "boolean" and isinstance(value, int | float):
