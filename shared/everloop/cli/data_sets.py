@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from everloop.cli.output import CommandFailed, Data, Json, print_json, print_result
+from everloop.cli.output import CommandFailed, Data, Json, print_json, print_result, progress_bar
 from everloop.client import Everloop
 from everloop.data_sets import DataSet
 
@@ -50,33 +49,22 @@ def dataset(
         raise typer.BadParameter(f"{output!r} must end with {', '.join(FORMATS)}", param_hint="--output")
     if output == "-" and as_json:
         raise typer.BadParameter("standard output is for the rows; leave out --json, or name a file", param_hint="-o")
-    with Everloop(data, retry_for=RETRY_FOR_S) as client, _Bar() as bar:
-        found = client.dataset(loop, last=last, start=start, end=end, since=since, until=until, on_progress=bar.update)
+    found = _read(data, loop, last=last, start=start, end=end, since=since, until=until)
     if output is not None:
         _write(found, output, kind)
     if output != "-":
         _report(found, output, as_json)
 
 
-class _Bar:
-    """The progress on standard error, where that is a terminal: rows that have arrived, of all."""
+def _read(data: str | None, loop: str, **asked: Any) -> DataSet:
+    columns = (MofNCompleteColumn(), TimeRemainingColumn())
+    with Everloop(data, retry_for=RETRY_FOR_S) as client, progress_bar(*columns) as bar:
+        task = bar.add_task("reading the log", total=None)
 
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task("reading the log", total=None)
+        def show(rows: int, of: int) -> None:
+            bar.update(task, description="rows", completed=rows, total=of)
 
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def update(self, rows: int, of: int) -> None:
-        """Show these numbers."""
-        self._bar.update(self._task, description="rows", completed=rows, total=of)
+        return client.dataset(loop, on_progress=show, **asked)
 
 
 def _write(found: DataSet, output: str, kind: str | None) -> None:

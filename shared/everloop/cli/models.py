@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from everloop import onnx_wire
-from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result
+from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, progress_bar
 from everloop.client import Everloop
 from everloop.wire import loop_path
+from everloop_shared import strict_json
 
 PIECE_BYTES = 256_000
 NAME_CHARACTERS = 40
@@ -68,7 +68,8 @@ def submit(
         name=name or _name_of(file),
         data_set=data_set,
     )
-    with Everloop(data) as client, _Pieces(_read(file)) as pieces:
+    with Everloop(data) as client, progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
+        pieces = _Pieces(_read(file), bar)
         sized = {**headers, "content-length": str(pieces.size)}
         response = client.request("registry", "POST", loop_path(loop, "versions"), pieces, onnx_wire.ONNX, sized)
     submitted = onnx_wire.read_submitted(response)
@@ -81,21 +82,11 @@ def submit(
 
 
 class _Pieces:
-    """A file's bytes in pieces, as often as they are needed, with a bar on a terminal for what is sent."""
+    """A file's bytes in pieces, as often as they are needed; a bar shows what is sent."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content, self.size = content, len(content)
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task("sending", total=self.size)
-
-    def __enter__(self) -> _Pieces:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
+    def __init__(self, content: bytes, bar: Progress) -> None:
+        self._content, self.size, self._bar = content, len(content), bar
+        self._task = bar.add_task("sending", total=self.size)
 
     def __iter__(self) -> Iterator[bytes]:
         self._bar.update(self._task, completed=0, description="sending")
@@ -120,8 +111,6 @@ def _name_of(file: Path) -> str:
 
 
 def _read_classes(text: str | None) -> list[Any] | None:
-    from everloop_shared import strict_json
-
     if text is None:
         return None
     try:

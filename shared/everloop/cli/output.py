@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn, TypeGuard
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from typer.core import TyperCommand
 
 from everloop.errors import EverloopError, EverloopHTTPError
@@ -120,6 +121,13 @@ def print_stderr(*lines: str) -> None:
     console = Console(stderr=True)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """A bar on standard error with these columns behind it, gone in the end; none where that is no terminal."""
+    console = Console(stderr=True)
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns)
+    return Progress(*shown, console=console, disable=not console.is_terminal, transient=True)
 
 
 def print_result(*renderables: Any) -> None:

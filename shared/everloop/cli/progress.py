@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
+from everloop.cli.output import progress_bar
 from everloop.errors import EverloopError
 from everloop.replay.player import Played
 from everloop.replay.rows import Errors
@@ -21,13 +21,11 @@ class ReplayProgress:
     """Shows the progress over `total` rows, names the first refused rows, and says why the replay waits."""
 
     def __init__(self, total: int) -> None:
-        self._console = Console(stderr=True)
         self._total = total
         self._line_at = self._started = time.monotonic()
         self._retry_at = 0.0
         self._refused = 0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
+        self._bar = progress_bar(MofNCompleteColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task("replay", total=total)
 
     def __enter__(self) -> Self:
@@ -61,4 +59,4 @@ class ReplayProgress:
             self._print(f"retrying: {error}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
