@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
-from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -23,7 +22,7 @@ from uuid import uuid4
 import httpx
 
 from everloop.errors import EverloopError, EverloopHTTPError
-from everloop.extras import ExtraMissing
+from everloop.extras import require_data
 from everloop.wire import NAIVE, loop_path
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class DataSet:
 
     def to_arrow(self) -> Any:
         """A pyarrow.Table. Raises an EverloopError that names the extra where pyarrow is not installed."""
-        _require("to_arrow", "pyarrow")
+        require_data("to_arrow", "pyarrow")
         import pyarrow as pa  # type: ignore[import-untyped]
 
         from everloop_learning.data_set_table import arrow_batches, arrow_schema
@@ -107,12 +106,12 @@ class DataSet:
 
     def to_pandas(self) -> Any:
         """A pandas.DataFrame. Raises an EverloopError that names the extra where pandas is not installed."""
-        _require("to_pandas", "pyarrow", "pandas")
+        require_data("to_pandas", "pyarrow", "pandas")
         return self.to_arrow().to_pandas()
 
     def to_parquet(self, where: str | os.PathLike[str] | IO[bytes]) -> None:
         """Write a Parquet file, whose metadata has name and digest. A path holds the whole file, or none."""
-        _require("to_parquet", "pyarrow")
+        require_data("to_parquet", "pyarrow")
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         from everloop_learning.data_set_table import arrow_batches, arrow_schema
@@ -211,11 +210,6 @@ def _time(name: str, time: str | datetime | None) -> str | None:
 
 def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
-
-
-def _require(method: str, *modules: str) -> None:
-    if missing := [module for module in modules if find_spec(module) is None]:
-        raise ExtraMissing(f"{method} needs {' and '.join(missing)}: pip install 'everloop[data]'")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the light installation leaves out, and the one sentence that says how to get it."""
+"""What the light installation leaves out, and the sentences that say how to get it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,16 @@ LOCAL_MODULES = (
 
 
 class ExtraMissing(EverloopError):
-    """A command needs libraries of the extra `local` that are not installed."""
+    """A command or a method needs libraries of an extra that are not installed."""
 
 
 def require_local(command: str) -> None:
     """Raise ExtraMissing, naming the command that installs the rest, unless all of `everloop[local]` is there."""
     if any(sys.modules.get(module) is None and find_spec(module) is None for module in LOCAL_MODULES):
         raise ExtraMissing(f"{command} needs the local installation: pip install 'everloop[local]'")
+
+
+def require_data(method: str, *modules: str) -> None:
+    """Raise ExtraMissing, naming the command that installs them, unless these modules of `everloop[data]` are there."""
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise ExtraMissing(f"{method} needs {' and '.join(missing)}: pip install 'everloop[data]'")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from everloop import AsyncEverloop, DataSetDamaged, Everloop, EverloopError, EverloopHTTPError
+from everloop import AsyncEverloop, DataSetDamaged, Everloop, EverloopError, EverloopHTTPError, extras
 from everloop import data_sets as client_data_sets
 from everloop.cli import build
 
@@ -67,7 +67,7 @@ def test_a_data_set_becomes_typed_tables_and_files(installation: Served, tmp_pat
 
 
 def test_without_the_extra_the_error_names_it(installation: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_data_sets, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with Everloop() as everloop:
         rows = everloop.dataset("market")
 
