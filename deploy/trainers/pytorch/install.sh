@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes an environment for the PyTorch trainer below a folder, without root: Debian's CPU build of PyTorch with Debian's
 # Python (150 MB to download, 650 MB on disk), and the light Everloop client. Its `python` runs the trainer.
-# On Debian 12 with root, `apt-get install python3-torch` and a virtual environment do the same; see Dockerfile.
+# On Debian 12 with root, `apt-get install python3-torch` and a virtual environment do the same.
 set -euo pipefail
 [ $# = 1 ] || { echo "use: install.sh FOLDER"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
 
 import torch
+from program import take_runs
 from table import OPSET, Table
 from torch import nn
 
-from everloop import TrainerRun, trainer
+from everloop import TrainerRun
 
 log = logging.getLogger("pytorch-trainer")
 SEED = 20
@@ -62,23 +62,6 @@ def export(network: nn.Module, columns: int, table: Table) -> bytes:
     return file.getvalue()
 
 
-def main() -> None:
-    """Take runs until interrupted, or until none has come for `--idle` seconds."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("loop")
-    arguments.add_argument("--name", default="pytorch", help="the trainer's name in the loop file")
-    arguments.add_argument("--idle", type=float, help="end after so many seconds without a run")
-    given = arguments.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    torch.set_num_threads(1)
-    for run in trainer(given.loop, given.name, idle=given.idle):
-        log.info("run %s: %s, on %s", run.run, run.reason, run.data_set_name)
-        try:
-            with run:
-                train(run)
-        except Exception:
-            log.exception("run %s has failed", run.run)
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    take_runs("pytorch", train, __doc__)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import tempfile
 from pathlib import Path
 
 import keras
 import onnx
+from program import take_runs
 from table import Table
 
-from everloop import TrainerRun, trainer
+from everloop import TrainerRun
 
 log = logging.getLogger("tensorflow-trainer")
 SEED = 20
@@ -66,22 +66,5 @@ class _StopWhenEnded(keras.callbacks.Callback):
         self.model.stop_training = self._run.ended
 
 
-def main() -> None:
-    """Take runs until interrupted, or until none has come for `--idle` seconds."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("loop")
-    arguments.add_argument("--name", default="tensorflow", help="the trainer's name in the loop file")
-    arguments.add_argument("--idle", type=float, help="end after so many seconds without a run")
-    given = arguments.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    for run in trainer(given.loop, given.name, idle=given.idle):
-        log.info("run %s: %s, on %s", run.run, run.reason, run.data_set_name)
-        try:
-            with run:
-                train(run)
-        except Exception:
-            log.exception("run %s has failed", run.run)
-
-
 if __name__ == "__main__":
-    main()
+    take_runs("tensorflow", train, __doc__)
