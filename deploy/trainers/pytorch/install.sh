@@ -15,7 +15,7 @@ fi
 # numpy 1, as Debian's PyTorch was built for it
 "${PYTHON:-python3}" -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --upgrade --target "$folder/light" \
   --only-binary :all: --python-version 3.11 --implementation cp "numpy<2" "onnx<1.20" "protobuf<6" \
-  "h11>=0.14" "httpx>=0.27" "msgspec>=0.20" "pydantic>=2.10" "pyyaml>=6" "rich>=13" "typer>=0.15"
+  -r "$here/../light.txt"
 lib=$folder/root/usr/lib/x86_64-linux-gnu
 cat > "$folder/python" <<END
 #!/bin/sh
