@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.snippets import snippets
-from tests.journeys.installation import Installation
+from tests.journeys.installation import Installation, installed
 
 PAGES = sorted((Path(__file__).parents[2] / "shared" / "docs" / "clients").glob("*.md"))
 
@@ -17,10 +17,8 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for all pages."""
-    started = Installation(tmp_path_factory.mktemp("pages"))
-    started.up()
-    yield started
-    started.down()
+    with installed(tmp_path_factory.mktemp("pages")) as started:
+        yield started
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.everloop.conftest import LEASED
+from tests.journeys.installation import until
 
 from everloop import EverloopHTTPError, trainer
 
@@ -82,7 +83,7 @@ def test_an_interruption_in_a_with_block_leaves_the_run_to_the_next_trainer(inst
 def test_the_lease_is_renewed_while_the_body_works(installation: Served) -> None:
     installation.offered[:] = [with_lease(0.03)]
     for run in trainer("market", "pytorch", idle=0):
-        wait_for(lambda: len(bodies(installation, "renew")) > 2)
+        assert until(lambda: len(bodies(installation, "renew")) > 2, 20)
         run.submit(b"good")
     sent = len(bodies(installation, "renew"))
 
@@ -93,7 +94,7 @@ def test_the_lease_is_renewed_while_the_body_works(installation: Served) -> None
 def test_a_run_whose_place_a_newer_one_has_taken_says_so(installation: Served) -> None:
     installation.offered[:], installation.renewed = [with_lease(0.03)], 409
     for run in trainer("market", "pytorch", idle=0):
-        wait_for(lambda: run.ended)  # noqa: B023 - in this iteration
+        assert until(lambda: run.ended, 20)  # noqa: B023 - in this iteration
 
     assert run.reason_ended == "is superseded by run-2"
     assert bodies(installation, "fail") == []
@@ -142,12 +143,3 @@ def raise_in_block(error: BaseException) -> None:
     for run in trainer("market", "pytorch", idle=0):
         with run:
             raise error
-
-
-def wait_for(condition: Any) -> None:
-    """Wait until a condition holds."""
-    for _ in range(2_000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("the condition did not hold in time")

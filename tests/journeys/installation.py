@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,9 +48,15 @@ class Installation:
 
     def everloop(self, *args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """Run the command."""
-        env = {**os.environ, "EVERLOOP_DATA": str(self.folder), "NO_COLOR": "1"}
         command = [sys.executable, "-m", "everloop", *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=self.environment, check=False
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of programs that use it."""
+        return {**os.environ, "EVERLOOP_DATA": str(self.folder), "NO_COLOR": "1"}
 
     def up(self) -> None:
         """Start it; returns when it is ready."""
@@ -66,10 +73,10 @@ class Installation:
         found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
         return found
 
-    def apply(self, loop: str) -> None:
-        """Apply the electricity loop under a name."""
+    def apply(self, loop: str, spec: str = SPEC) -> None:
+        """Apply the electricity loop, or another one, under a name."""
         file = self.folder / f"{loop}.yaml"
-        file.write_text(SPEC.format(loop=loop))
+        file.write_text(spec.format(loop=loop))
         done = self.everloop("apply", "-f", str(file))
         assert done.returncode == 0, done.stderr
 
@@ -110,6 +117,17 @@ class Installation:
     def read(self, topic: str, loop: str) -> list[dict[str, Any]]:
         """Every event of a loop on a topic, as an auditor reads it."""
         return [e for e in asyncio.run(_read(self.services()["kafka"]["bootstrap"], topic)) if e["loop"] == loop]
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[Installation]:
+    """An installation that runs; ended with everything it started."""
+    installation = Installation(folder)
+    installation.up()
+    try:
+        yield installation
+    finally:
+        installation.down()
 
 
 def counts(status: dict[str, Any]) -> tuple[int | None, int | None, int | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.journeys.installation import SPEC, Installation, until
+from tests.journeys.installation import FIELDS, SPEC, Installation, until
 
 from everloop import Everloop
 
@@ -22,12 +21,12 @@ ROOT = Path(__file__).parents[2]
 LEARNED, STEP, STEPS = 600, 300, 8
 RIVER = "models: [{{estimator: river.linear_model.LogisticRegression, scale: true}}]"
 MODELS = """models:
-  - {estimator: river.linear_model.LogisticRegression}
+  - {{estimator: river.linear_model.LogisticRegression}}
   - estimator: sklearn.ensemble.HistGradientBoostingClassifier
     window: 1000 outcomes
     every: 200 outcomes
     max_iter: 60
-  - {trainer: network, window: 1000 outcomes, every: 300 outcomes, units: 8}"""
+  - {{trainer: network, window: 1000 outcomes, every: 300 outcomes, units: 8}}"""
 KINDS = ("logistic-regression", "hist-gradient-boosting-classifier", "network", "forest")
 
 
@@ -58,8 +57,7 @@ def test_models_of_every_kind_challenge_and_the_one_that_wins_serves_with_its_li
 
     # then: it serves by REST, and what led to it can be read
     url = installation.services()["serving"]["url"] + "/v1/loops/every-kind/predict"
-    fields = dict.fromkeys(("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer"), 0.5)
-    assert until(lambda: served_line(url, fields) == line, 20)
+    assert until(lambda: served_line(url, dict.fromkeys(FIELDS, 0.5)) == line, 20)
     model = next(e["data"]["model"] for e in decided if e.get("data", {}).get("model", {}).get("version") == champion)
     assert model["manifest"]["format"] == "onnx"
     if line.startswith("forest"):
@@ -71,10 +69,7 @@ def test_models_of_every_kind_challenge_and_the_one_that_wins_serves_with_its_li
 def apply_models_of_every_kind(installation: Installation, loop: str) -> None:
     """Apply the electricity loop with three kinds of models; the fourth comes later."""
     assert RIVER in SPEC
-    file = installation.folder / f"{loop}.yaml"
-    file.write_text(SPEC.replace(RIVER, MODELS.replace("{", "{{").replace("}", "}}")).format(loop=loop))
-    done = installation.everloop("apply", "-f", str(file))
-    assert done.returncode == 0, done.stderr
+    installation.apply(loop, SPEC.replace(RIVER, MODELS))
 
 
 @contextmanager
@@ -128,4 +123,4 @@ def assert_data_set_is_the_same_now(installation: Installation, trained_on: dict
 
 def _environment(installation: Installation) -> dict[str, str]:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1"}
-    return {**os.environ, **quiet, "EVERLOOP_DATA": str(installation.folder)}
+    return {**installation.environment, **quiet}

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.journeys.installation import Installation, until
+from tests.journeys.installation import Installation, installed, until
 
 from everloop import Everloop
 
 ROOT = Path(__file__).parents[2]
 FOLDER = os.environ.get("EVERLOOP_TRAINERS", "")
 SPEC = """
-loop: {name}
+loop: {loop}
 task: binary
 schema: {{a: {{type: number}}, b: {{type: number, missing: "null"}}, shop: {{type: string}}}}
-models: [{{preset: logistic}}, {{trainer: {name}, window: 3000 outcomes, every: 4000 outcomes, epochs: 60}}]
+models: [{{preset: logistic}}, {{trainer: {loop}, window: 3000 outcomes, every: 4000 outcomes, epochs: 60}}]
 rollout: {{shadow: 50 predictions, canary: [50%], step: 50 outcomes}}
 """
 BATCH, LINEAR_ROWS, MOST_ROWS = 100, 1_300, 6_000
@@ -39,10 +39,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for both."""
-    started = Installation(tmp_path_factory.mktemp("trainers"))
-    started.up()
-    yield started
-    started.down()
+    with installed(tmp_path_factory.mktemp("trainers")) as started:
+        yield started
 
 
 class Shop:
@@ -70,11 +68,9 @@ class Shop:
 def test_after_a_drift_a_network_that_was_trained_elsewhere_becomes_champion(
     installation: Installation, name: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "loop.yaml"
-    file.write_text(SPEC.format(name=name))
-    assert installation.everloop("apply", "-f", str(file)).returncode == 0
+    installation.apply(name, SPEC)
     command = [f"{FOLDER}/{name}/python", str(ROOT / "deploy" / "trainers" / name / "trainer.py"), name]
-    env = {**os.environ, "EVERLOOP_DATA": str(installation.folder), "EVERLOOP_SOURCE": str(ROOT)}
+    env = {**installation.environment, "EVERLOOP_SOURCE": str(ROOT)}
     log = (tmp_path / "trainer.log").open("w+")
     process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
