@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from tests.bench import stream
 from tests.bench.figures import Figure, at_most
-from tests.bench.rest import Load, ours, ours_served
+from tests.bench.rest import in_turn, ours, ours_served
 from tests.bench.settings import Settings
 
 ROWS = 100
@@ -17,13 +18,9 @@ LISTS = 20
 
 async def measure(settings: Settings) -> list[Figure]:
     """The same rows as those of the figure `rest`, a hundred to a request."""
-    found, sent = list[Load](), lists()
     count = max(settings.rest_requests // ROWS, LISTS)
     async with ours_served(settings, "lists.") as (subject, bus):
-        for run in range(settings.runs + 1):
-            one = await ours(subject, bus, CONNECTIONS, count, sent, ROWS)
-            if run or settings.quick:  # the first one warms it up
-                found.append(one)
+        [found] = await in_turn(settings, partial(ours, subject, bus, CONNECTIONS, count, lists(), ROWS))
     what = f"REST, lists of {ROWS}"
     return [
         at_most(f"{what}, CPU per row, delivered", [one.cpu_us for one in found], CPU_US, "us"),

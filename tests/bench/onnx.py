@@ -11,8 +11,8 @@ from skl2onnx import to_onnx  # type: ignore[import-untyped]
 from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
 from tests.bench import stream
 from tests.bench.bare_onnx import FEATURES
-from tests.bench.figures import Figure, Sample, against
-from tests.bench.rest import bare_served, bodies, load, ours, ours_served
+from tests.bench.figures import Figure, against
+from tests.bench.rest import bare_served, bodies, in_turn, load, ours, ours_served
 from tests.bench.serving import bare_drained, ours_drained
 from tests.bench.settings import Settings
 
@@ -30,17 +30,16 @@ async def measure(settings: Settings) -> list[Figure]:
     """Gradient boosting of scikit-learn, converted to ONNX; both sides answer the same in turn."""
     onnx = converted()
     trained = partial(champion, onnx=onnx)
-    mine, bare = list[Sample](), list[Sample]()
     async with (
         ours_served(settings, "onnx.", trained=trained) as (subject, bus),
         bare_served(settings, onnx) as handler,
     ):
-        for run in range(settings.runs + 1):
-            one = await ours(subject, bus, CONNECTIONS, settings.rest_requests)
-            other = await load(handler, "/predict", CONNECTIONS, settings.rest_requests, bodies())
-            if run or settings.quick:  # the first one warms both up
-                mine.append(one.sample)
-                bare.append(other.sample)
+        found = await in_turn(
+            settings,
+            partial(ours, subject, bus, CONNECTIONS, settings.rest_requests),
+            partial(load, handler, "/predict", CONNECTIONS, settings.rest_requests, bodies()),
+        )
+    mine, bare = ([one.sample for one in loads] for loads in found)
     by_rest = against("ONNX champion by REST, 32 connections / bare handler with onnxruntime", mine, bare, GOAL)
     mine, bare = [], []
     for run in range(settings.runs):

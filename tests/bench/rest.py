@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,9 +17,10 @@ import httpx
 from tests.bench import stream
 from tests.bench.bus import Bus, topics
 from tests.bench.figures import Figure, Sample, against, at_most
-from tests.bench.serving import bare_model
+from tests.bench.serving import write_model
 from tests.bench.settings import Settings
 from tests.bench.subject import Subject, program, service, until
+from tests.processes import accepts
 
 from everloop.local.ports import free_port
 from everloop_schemas.feature import FeaturesComputed
@@ -54,20 +56,20 @@ class Load:
 
 async def measure(settings: Settings) -> list[Figure]:
     """Both answer the same requests in turn; ours also has every record on its topic before the run ends."""
-    mine, bare = dict[int, list[Load]](), dict[int, list[Load]]()
+    figures = list[Figure]()
     async with ours_served(settings, "rest.") as (subject, bus), bare_served(settings) as handler:
         for connections in settings.rest_connections:
             count = settings.rest_requests if connections > ALONE else settings.rest_requests // 2
-            for run in range(settings.runs + 1):
-                one = await ours(subject, bus, connections, count)
-                other = await load(handler, "/predict", connections, count, bodies())
-                if run or settings.quick:  # the first one warms both up
-                    mine.setdefault(connections, []).append(one)
-                    bare.setdefault(connections, []).append(other)
-    figures = list[Figure]()
-    for connections in settings.rest_connections:
-        figures += _figures(connections, mine[connections], bare[connections])
+            mine = partial(ours, subject, bus, connections, count)
+            bare = partial(load, handler, "/predict", connections, count, bodies())
+            figures += _figures(connections, *await in_turn(settings, mine, bare))
     return figures
+
+
+async def in_turn(settings: Settings, *runs: Callable[[], Awaitable[Load]]) -> list[list[Load]]:
+    """What each of these found, run in turn; the first turn warms all of them up."""
+    turns = [[await run() for run in runs] for _ in range(settings.runs + 1)]
+    return [list(found) for found in zip(*turns[0 if settings.quick else 1 :], strict=True)]
 
 
 def _figures(connections: int, ours: Sequence[Load], bare: Sequence[Load]) -> list[Figure]:
@@ -202,16 +204,7 @@ async def answered_by(subject: Subject, version: str) -> None:
 async def bare_served(settings: Settings, onnx: bytes | None = None) -> AsyncIterator[Subject]:
     """The bare handler with the same kind of model, listening."""
     folder, port = settings.folder / "bare-rest", free_port()
-    command = ["tests.bench.bare_rest", str(port), bare_model(folder, onnx)]
+    command = ["tests.bench.bare_rest", str(port), write_model(folder, onnx)]
     async with program(command, Path(folder / "log"), {}, f"http://127.0.0.1:{port}") as subject:
-
-        async def listening() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                return False
-            writer.close()
-            return True
-
-        await until(listening, subject, 30.0)
+        await until(partial(accepts, port), subject, 30.0)
         yield subject

@@ -46,7 +46,7 @@ async def ours_drained(
 async def bare_drained(settings: Settings, prefix: str, onnx: bytes | None = None) -> list[Sample]:
     """The bare loop reads the same vectors and asks the same kind of model."""
     folder, names = settings.folder / prefix, [prefix + FeaturesComputed.topic.name, prefix + PredictionMade.topic.name]
-    model = bare_model(folder, onnx)
+    model = write_model(folder, onnx)
     async with topics(settings.bootstrap, prefix, *TOPICS) as bus:
         await bus.fill(FeaturesComputed.topic, stream.vectors(settings.serving_events))
         command = ["tests.bench.bare_kafka", "river", settings.bootstrap, prefix, *names, model]
@@ -54,8 +54,8 @@ async def bare_drained(settings: Settings, prefix: str, onnx: bytes | None = Non
             return await drained(subject, partial(bus.count, PredictionMade.topic), settings.serving_events)
 
 
-def bare_model(folder: Path, onnx: bytes | None = None) -> str:
-    """The file of the model that bare programs load: this one, or the bare River pipeline."""
+def write_model(folder: Path, onnx: bytes | None = None) -> str:
+    """Write the model that bare programs load, this one or the bare River pipeline, and return its file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("model.onnx" if onnx else "model")
     path.write_bytes(onnx or pickle.dumps(pipeline()))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from tests.bench.figures import Figure, at_most
-from tests.bench.rest import USUAL, Load, ours, ours_served
+from tests.bench.rest import USUAL, in_turn, ours, ours_served
 from tests.bench.settings import Settings
 
 RATIO = 1.1
@@ -20,17 +21,16 @@ async def measure(settings: Settings) -> list[Figure]:
 
 
 async def _measure(settings: Settings, name: str, changes: Mapping[str, object]) -> list[Figure]:
-    one, several, prefix = list[Load](), list[Load](), "workers-window." if name else "workers."
+    prefix = "workers-window." if name else "workers."
     async with (
         ours_served(settings, f"one-{prefix}", changes) as (single, single_bus),
         ours_served(settings, prefix, changes, serving_workers=WORKERS) as (shared, shared_bus),
     ):
-        for run in range(settings.runs + 1):
-            alone = await ours(single, single_bus, USUAL, settings.rest_requests)
-            together = await ours(shared, shared_bus, USUAL, settings.rest_requests)
-            if run or settings.quick:  # the first one warms both up
-                one.append(alone)
-                several.append(together)
+        one, several = await in_turn(
+            settings,
+            partial(ours, single, single_bus, USUAL, settings.rest_requests),
+            partial(ours, shared, shared_bus, USUAL, settings.rest_requests),
+        )
     ratios = [s.cpu_us / o.cpu_us for o, s in zip(one, several, strict=True)]
     rates = [s.rate / o.rate for o, s in zip(one, several, strict=True)]
     what = f"REST, {WORKERS} workers against one{name}"

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 from tests.builders.running import run_until_exit
+from tests.processes import accepts
 
 from everloop_shared.errors import FieldError, InputRejected
 from everloop_shared.http import HttpEndpoint
@@ -221,16 +222,6 @@ async def test_a_client_that_leaves_before_its_answer_costs_nothing() -> None:
             second = await http.post("/v1/things/a/do", content=b"{}", headers=JSON)
 
     assert second.json() == {"by": "direct"}
-
-
-async def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def request(name: bytes, more: bytes = b"", body: bytes = b"{}") -> bytes:
