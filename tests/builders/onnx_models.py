@@ -64,6 +64,21 @@ def linear(columns: int) -> onnx.ModelProto:
     return model([helper.make_node("MatMul", ["x", "w"], ["y"])], [port("x", FLOAT, (None, columns))], [port("y")], [w])
 
 
+def logistic_onnx(coefficients: Sequence[float], bias: float = 0.0) -> bytes:
+    """A binary classifier as a file: the probability of the second class is sigmoid(x · coefficients + bias)."""
+    columns = len(coefficients)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("Add", ["scores", "b"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["p"]),
+        helper.make_node("Sub", ["one", "p"], ["q"]),
+        helper.make_node("Concat", ["q", "p"], ["probabilities"], axis=1),
+    ]
+    constants = [weights("w", coefficients, dims=(columns, 1)), weights("b", [bias]), weights("one", [1.0])]
+    made = model(nodes, [port("x", FLOAT, (None, columns))], [port("probabilities", FLOAT, (None, 2))], constants)
+    return bytes(made.SerializeToString())
+
+
 def normalised(made: onnx.ModelProto | bytes, spec: LoopSpec, given: GivenInterface | None = None) -> NormalisedModel:
     """The artifact for a loop."""
     plan = compile_features(spec)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.builders.events import challenge_updated
-from tests.builders.linear_models import linear_onnx, logistic_onnx
+from tests.builders.onnx_models import linear, logistic_onnx
 from tests.builders.running import until
 from tests.registry.registry_harness import apply_file, count_handled, decided_types, publish, registry
 
@@ -105,7 +105,7 @@ async def test_two_that_submit_at_the_same_time_get_two_versions(client: httpx.A
         (b"not a model", {}, "model", "not an ONNX file"),
         (logistic_onnx([1.0] * 5), {}, "model", "5"),
         (MODEL, {"features": ["price", "colour"]}, "model", "colour"),
-        (linear_onnx([1.0, 1.0]), {}, "model", "Sigmoid"),
+        (linear(2).SerializeToString(), {}, "model", "Sigmoid"),
         (logistic_onnx([float("nan"), 1.0]), {}, "model", "nan"),
         (b"", {}, "body", "--data-binary"),
         (MODEL, {"name": "My Forest"}, "name", ""),

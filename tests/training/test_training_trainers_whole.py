@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.builders.linear_models import logistic_onnx
+from tests.builders.onnx_models import logistic_onnx
 from tests.builders.running import http_client
 from tests.training.training_harness import LOGISTIC, event, losses, running_training, spec, state
 
