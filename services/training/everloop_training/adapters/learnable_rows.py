@@ -141,12 +141,12 @@ class LearnableRows:
 
         Raises Unavailable while the broker is away, as all methods do.
         """
-        partition = self._log.partition_for(TOPIC, loop.encode())
+        partition = self._partition(loop)
         return await self._log.begin_offset(TOPIC, partition), await self._log.end_offset(TOPIC, partition)
 
     async def checkpoints(self, loop: str) -> LoopCheckpoints:
         """The checkpoints of the loop so far; raises LoopNotFound."""
-        life, (begin, _) = self._loops.require(loop).data.life, await self.bounds(loop)
+        life, begin = self._loops.require(loop).data.life, await self._log.begin_offset(TOPIC, self._partition(loop))
         known = self._checkpoints.pop(loop, None)
         if known is None or (known.life, known.begin) != (life, begin):
             known = LoopCheckpoints(life, begin)
@@ -162,7 +162,7 @@ class LearnableRows:
         """
         checkpoints = await self.checkpoints(loop)
         scan = _begin(checkpoints, start)
-        partition, count = self._log.partition_for(TOPIC, loop.encode()), FIRST_OFFSETS
+        partition, count = self._partition(loop), FIRST_OFFSETS
         while scan.next_offset < stop:
             upto = min(scan.next_offset + count, stop)
             events = await self._log.read(TOPIC, partition, scan.next_offset, upto)
@@ -174,6 +174,9 @@ class LearnableRows:
                 checkpoints.add(scan.checkpoint())
             yield Piece(before, rows, upto, undecided)
             count = _offsets_of(PIECE_BYTES, count, sum(at.size for at, _ in events))
+
+    def _partition(self, loop: str) -> int:
+        return self._log.partition_for(TOPIC, loop.encode())
 
 
 def _begin(checkpoints: LoopCheckpoints, start: int) -> _Scan:
