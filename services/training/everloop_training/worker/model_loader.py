@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from weakref import WeakValueDictionary
 
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, Model
@@ -50,19 +50,14 @@ class ModelLoader:
             self._require_room(stored)
             wait_s = 0.0 if stored.sha256 in self._failed else self._first_wait_s
             self._loading[stored.sha256] = self._threads.submit(self._load, stored)
+        if not wait([self._loading[stored.sha256]], wait_s).done:
+            raise ArtifactUnavailable(f"{stored.uri} is being loaded")
         try:
-            model = self._loading[stored.sha256].result(wait_s)
-        except TimeoutError:
-            raise ArtifactUnavailable(f"{stored.uri} is being loaded") from None
+            model = self._loading.pop(stored.sha256).result()
         except ArtifactUnavailable as e:
             self._failed[stored.sha256] = self._clock(), e
-            del self._loading[stored.sha256]
-            raise
-        except ArtifactCorrupt:
-            del self._loading[stored.sha256]
             raise
         self._failed.pop(stored.sha256, None)
-        del self._loading[stored.sha256]
         self._models[stored.sha256], self._sizes[stored.sha256] = model, stored.size
         return model
 
