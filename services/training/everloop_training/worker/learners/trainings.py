@@ -152,8 +152,7 @@ class Trainings:
         """End the trainings of lines that are no longer at work."""
         for line, runs in self.begun.items():
             if line not in self._lines.learning:
-                for run in runs:
-                    self.fail(run.data.run, NOT_AT_WORK)
+                self._fail_open(runs, NOT_AT_WORK)
 
     def forget(self, line: str) -> None:
         """Forget the trainings of a line that is forgotten."""
@@ -190,9 +189,12 @@ class Trainings:
         return end
 
     def _supersede(self, runs: Iterable[RunRequested], by: str) -> None:
+        self._fail_open(runs, f"superseded by run {by}")
+
+    def _fail_open(self, runs: Iterable[RunRequested], reason: str) -> None:
         for run in runs:
             if run.data.run not in self.ends:
-                self._end(run, f"superseded by run {by}")
+                self._end(run, reason)
 
     def _schedule_of(self, line: str, model: ModelSpec) -> TrainingSchedule:
         if line not in self.schedules:
