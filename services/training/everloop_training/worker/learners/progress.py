@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from everloop_schemas.loop import LoopSpec
@@ -10,7 +9,6 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_training.worker.learners.outcome_offsets import OutcomeOffsets
 from everloop_training.worker.learners.training_schedule import window_of
-from everloop_training.worker.learners.triggers import WINDOW_OUTCOMES
 
 
 @dataclass
@@ -18,8 +16,8 @@ class LoopProgress:
     """The loop's state, and its place on the outcome log.
 
     `position` is the offset of the last record taken in, `first_offset` that of the first; `outcomes` counts those
-    that were learned, `offsets` are where the last of them are, and `recent_offsets` the very last. `waiting_alert` is
-    the drift whose run waits for the end of the cooldown.
+    that were learned, and `offsets` are where the last of them are. `waiting_alert` is the drift whose run waits for
+    the end of the cooldown.
     """
 
     state: LoopState
@@ -27,7 +25,6 @@ class LoopProgress:
     position: int = -1
     first_offset: int | None = None
     outcomes: int = 0
-    recent_offsets: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW_OUTCOMES))
     waiting_alert: DriftDetected | None = None
 
     @property
@@ -38,6 +35,5 @@ class LoopProgress:
     def count(self, offset: int) -> None:
         """Count an outcome that was learned."""
         self.outcomes += 1
-        self.recent_offsets.append(offset)
         windows = [window_of(model) for model in self.spec.models if model.kind != "online"]
         self.offsets.add(offset, max(windows, default=0))

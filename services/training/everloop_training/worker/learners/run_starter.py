@@ -16,7 +16,7 @@ from everloop_training.worker.learners.predicting_line import LineModel, Predict
 from everloop_training.worker.learners.progress import LoopProgress
 from everloop_training.worker.learners.training_schedule import OUTCOMES_AFTER_CHANGE, every_of
 from everloop_training.worker.learners.trainings import Trainings
-from everloop_training.worker.learners.triggers import DueRun, RunTriggers
+from everloop_training.worker.learners.triggers import WINDOW_OUTCOMES, DueRun, RunTriggers
 
 ADDED_MODEL_OFFSETS = 20_000
 """Offsets before the present at which the line of a model starts that was added to the spec later."""
@@ -239,9 +239,9 @@ class RunStarter:
 
     def _start_offset(self, due: DueRun) -> int:
         """Feedback means that what is right changes now; other triggers start with the recent outcomes."""
-        if due.trigger == "feedback" or not self._progress.recent_offsets:
+        if due.trigger == "feedback" or not self._progress.outcomes:
             return self._progress.position + 1
-        return self._progress.recent_offsets[0]
+        return self._progress.offsets.start_of_last(WINDOW_OUTCOMES)
 
     def _free_name(self, base: str, start: int) -> str:
         name, n = f"{base}-{start}", 2
