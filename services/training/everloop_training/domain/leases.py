@@ -53,19 +53,11 @@ class Leases:
 
     def renew(self, run: str, id: str, now: datetime) -> Lease | None:
         """The lease with a later end; None where it has ended, or is not the run's latest."""
-        lease = self._latest.get(run)
-        if lease is None or lease.id != id or lease.until <= now:
-            return None
-        self._latest[run] = lease = replace(lease, until=min(now + self._lease, lease.latest))
-        return lease
+        return self._end_at(run, id, now, now + self._lease)
 
     def release(self, run: str, id: str, now: datetime) -> Lease | None:
         """End a lease now, so that the run is free; None where it has ended, or is not the run's latest."""
-        lease = self._latest.get(run)
-        if lease is None or lease.id != id or lease.until <= now:
-            return None
-        self._latest[run] = lease = replace(lease, until=now)
-        return lease
+        return self._end_at(run, id, now, now)
 
     def given_up(self, now: datetime) -> list[Lease]:
         """The last leases of runs that no further trainer may take, once they have ended."""
@@ -74,3 +66,10 @@ class Leases:
     def retain(self, runs: Collection[str]) -> None:
         """Forget the leases of all other runs, which have ended."""
         self._latest = {run: lease for run, lease in self._latest.items() if run in runs}
+
+    def _end_at(self, run: str, id: str, now: datetime, until: datetime) -> Lease | None:
+        lease = self._latest.get(run)
+        if lease is None or lease.id != id or lease.until <= now:
+            return None
+        self._latest[run] = lease = replace(lease, until=min(until, lease.latest))
+        return lease
