@@ -73,7 +73,7 @@ def test_the_collector_deletes_files_by_that_rule_and_leaves_unknown_loops(tmp_p
     loops.apply(state(1, kept=("a-0@200",), judged=200))
     gone_state = state(1, deleted=True)
     loops.apply(gone_state.copy_with(loop="gone"))
-    collector = ArtifactCollector(store, loops, HOUR_S)
+    collector = ArtifactCollector(store, loops, HOUR_S, MemoryRunLog())
 
     freed = [collector.collect(), collector.collect()]
 

@@ -21,7 +21,7 @@ class ArtifactCollector:
     The files of an unknown loop stay: another installation may use the same store.
     """
 
-    def __init__(self, store: ArtifactStore, loops: KnownLoops, min_age_s: float, runs: RunLog | None = None) -> None:
+    def __init__(self, store: ArtifactStore, loops: KnownLoops, min_age_s: float, runs: RunLog) -> None:
         self._store, self._loops, self._min_age_s, self._runs = store, loops, min_age_s, runs
 
     async def run(self, every_s: float) -> None:
@@ -42,7 +42,7 @@ class ArtifactCollector:
             found += sum(file.size for file in files)
             if state is None and not self._loops.is_deleted(loop):
                 continue
-            needed = files_of_runs(self._runs.of(loop), state.data) if state and self._runs else frozenset[str]()
+            needed = files_of_runs(self._runs.of(loop), state.data) if state else frozenset[str]()
             for file in unneeded_files(files, state.data if state else None, self._min_age_s, needed):
                 self._store.delete(file.name)
                 deleted += file.size
