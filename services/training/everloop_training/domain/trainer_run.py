@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from everloop_schemas.training import RunRequested
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainerAnswer:
-    """The ONNX file that a trainer has made of a run, in memory or on disk, and what it says of it.
+    """The ONNX file that a trainer has made of a run, and what it says of it.
 
     `digest` and `rows` are those of the data set as it read it.
     """
 
-    data: bytes | IO[bytes]
+    file: IO[bytes]
     given: GivenInterface
-    metrics: dict[str, float] = field(default_factory=dict)
-    digest: str | None = None
-    rows: int | None = None
+    metrics: dict[str, float]
+    digest: str | None
+    rows: int | None
 
 
 def is_for_trainers(run: RunRequested) -> bool:

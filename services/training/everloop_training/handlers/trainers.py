@@ -183,8 +183,6 @@ class TrainerHandlers:
         return ended
 
     async def _check(self, loop: str, answer: TrainerAnswer) -> CheckedModel:
-        spec, data = self.loops.require(loop).data.spec, answer.data
+        spec, data = self.loops.require(loop).data.spec, await asyncio.to_thread(answer.file.read)
         plan = compile_features(spec)
-        if not isinstance(data, bytes):
-            data = await asyncio.to_thread(data.read)
         return await self.intake.check(data, answer.given, spec, plan, sample_vectors(spec, plan, SAMPLES))
