@@ -19,7 +19,7 @@ from everloop_shared.backoff import Backoff
 from everloop_shared.errors import ServiceError, Unavailable
 from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
 from everloop_training.adapters.data_sets import DataSets
-from everloop_training.domain.trained_model import TrainedModel
+from everloop_training.domain.trained_model import REASON_CHARACTERS, TrainedModel
 from everloop_training.metrics import BATCH_RUNS, BATCH_SECONDS
 from everloop_training.ports import Learners, RunLog
 
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 """Between two looks for a run to train, and whether the one that is trained is still wanted."""
 BACKOFF = Backoff(first_s=0.2, longest_s=10.0)
-MAX_REASON_CHARACTERS = 1_000
 T = TypeVar("T")
 
 
@@ -100,7 +99,7 @@ class BatchTrainer:
             folder.mkdir(parents=True)
             model = await self._make(run, folder)
         except (TrainingFailed, ServiceError, OSError) as e:
-            reason = (e.detail if isinstance(e, ServiceError) else str(e))[:MAX_REASON_CHARACTERS]
+            reason = (e.detail if isinstance(e, ServiceError) else str(e))[:REASON_CHARACTERS]
             log.warning("a batch model was not trained", extra={"loop": loop, "run": name, "reason": reason})
             await _retried(lambda: self._learners.fail_run(loop, name, reason))
             return "failed"

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from everloop_schemas.training import DataSet, RunFinished, StoredModel
 
 NO_METRICS: Mapping[str, float] = {}
+REASON_CHARACTERS = 500
+"""Of why a run has failed or a line broke, at most; a reason that is given again is compared with what was kept."""
 
 
 class TrainedModel(NamedTuple):

@@ -13,14 +13,13 @@ from everloop_models.intake import CheckedModel
 from everloop_schemas.training import RunFinished, RunRequested, StoredModel
 from everloop_shared.clock import Clock, system_clock
 from everloop_training.domain.leases import MAX_LEASES, Lease, Leases
-from everloop_training.domain.trained_model import TrainedModel
+from everloop_training.domain.trained_model import REASON_CHARACTERS, TrainedModel
 from everloop_training.domain.trainer_run import TrainerAnswer, is_for_trainers, newer_run, open_for
 from everloop_training.errors import LeaseEnded, RunEndedOtherwise, RunNotFound, RunNotKnownHere, RunSuperseded
 from everloop_training.ports import Learners, ModelIntake, RunLog
 
 SAMPLES = 20
 """Feature vectors on which a model is tried."""
-MAX_REASON_CHARACTERS = 500
 LOOK_AGAIN_S = 1.0
 """A waiting trainer looks for runs when one is requested, and when so many seconds have passed."""
 
@@ -89,7 +88,7 @@ class TrainerHandlers:
     async def fail(self, loop: str, run: str, lease: str, reason: str) -> list[RunFinished]:
         """End a run without a model, for the trainer that has it; raises as `renew`, and Unavailable."""
         requested, finished = self._find(loop, run)
-        reason = f"{requested.data.model.trainer}: {reason}"[:MAX_REASON_CHARACTERS]
+        reason = f"{requested.data.model.trainer}: {reason}"[:REASON_CHARACTERS]
         if finished is not None and finished.data.reason == reason:
             return [finished]
         await self.renew(loop, run, lease)

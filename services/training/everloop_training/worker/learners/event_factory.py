@@ -25,13 +25,13 @@ from everloop_schemas.training import (
     StoredModel,
     VersionReason,
 )
+from everloop_training.domain.trained_model import REASON_CHARACTERS
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.learning_line import LoopLine, SavedVersion
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
 from everloop_training.worker.learners.triggers import DueRun
 
 log = logging.getLogger(__name__)
-REASON_CHARACTERS = 500
 
 
 def run_id(loop: str, key: str, life: int = 1) -> str:

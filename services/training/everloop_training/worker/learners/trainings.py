@@ -10,8 +10,8 @@ from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import DataSet, Line, RunFinished, RunRequested, VersionReason
-from everloop_training.domain.trained_model import EndReply, TrainedModel
-from everloop_training.worker.learners.event_factory import REASON_CHARACTERS, EventFactory, run_id
+from everloop_training.domain.trained_model import REASON_CHARACTERS, EndReply, TrainedModel
+from everloop_training.worker.learners.event_factory import EventFactory, run_id
 from everloop_training.worker.learners.line_registry import LineRegistry
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
 from everloop_training.worker.learners.progress import LoopProgress
