@@ -30,7 +30,7 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import Engine, connected
-from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.data_sets import DataSets, RowWriter
 from everloop_training.settings import TrainingSettings
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -157,7 +157,7 @@ async def _require_same_bytes(end: RunFinished, settings: TrainingSettings, engi
     loops.apply(loop_state(SPEC))
     assert end.data.data_set is not None
     assert end.data.artifact is not None
-    await DataSets(loops, engine).write(end.data.data_set, file)  # raises where the digest is another
+    await DataSets(loops, engine).write(end.data.data_set, RowWriter(file))  # raises where the digest is another
     trained = await asyncio.to_thread(train, SPEC.models[1], SPEC, read_rows(file.getvalue().splitlines()))
     store = ArtifactStore(settings.artifact_url)
     verify(end.data.artifact, store.get(name_in(end.data.artifact.uri)))

@@ -22,7 +22,7 @@ from everloop_schemas.training import DataSet
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_shared.messaging.routes import LogReader, Position
 from everloop_training.adapters import learnable_rows
-from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.data_sets import DataSets, RowWriter
 from everloop_training.errors import DataSetGone, DataSetRejected, NoOutcomes
 from everloop_training.worker.learners.learning_line import LearningLine
 
@@ -57,7 +57,7 @@ class TrimmedEngine(MemoryEngine):
 
 async def stored(data_sets: DataSets, start: int, end: int) -> tuple[DataSet, bytes]:
     file = BytesIO()
-    found = await data_sets.write(DataSet(loop="market", start=start, end=end, revision=1), file)
+    found = await data_sets.write(DataSet(loop="market", start=start, end=end, revision=1), RowWriter(file))
     return found, file.getvalue()
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
-from io import BufferedWriter, FileIO
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO, TypeVar
 
 from everloop_learning.loops import KnownLoops
 from everloop_models.artifact import Artifact
@@ -18,7 +17,7 @@ from everloop_schemas.training import DataSet, RunRequested, StoredModel
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import ServiceError, Unavailable
 from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
-from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.data_sets import DataSets, RowWriter
 from everloop_training.domain.trained_model import REASON_CHARACTERS, TrainedModel
 from everloop_training.metrics import BATCH_RUNS, BATCH_SECONDS
 from everloop_training.ports import Learners, RunLog
@@ -120,8 +119,8 @@ class BatchTrainer:
 
     async def _write_rows(self, data_set: DataSet, path: Path) -> DataSet:
         async def write() -> DataSet:
-            with _LimitedFile(path, self._max_data_bytes) as file:
-                return await self._data_sets.write(data_set, file)
+            with path.open("wb") as file:
+                return await self._data_sets.write(data_set, _LimitedRowWriter(file, self._max_data_bytes))
 
         return await _retried(write)
 
@@ -133,19 +132,17 @@ class BatchTrainer:
         )
 
 
-class _LimitedFile(BufferedWriter):
-    """A new file that takes so many bytes by `writelines`, which raises TrainingFailed for more."""
+class _LimitedRowWriter(RowWriter):
+    """Writes rows of so many bytes at most."""
 
-    def __init__(self, path: Path, most: int) -> None:
-        super().__init__(FileIO(path, "w"))
-        self._left = self._most = most
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        super().__init__(file)
+        self._most = most
 
-    def writelines(self, lines: Iterable[Any], /) -> None:
-        lines = list(lines)
-        self._left -= sum(map(len, lines))
-        if self._left < 0:
+    def check(self, rows: int, size: int) -> None:
+        """Raise TrainingFailed beyond the limit."""
+        if size > self._most:
             raise TrainingFailed(f"the data set has more than {self._most / 1e6:,.0f} MB: take a smaller window")
-        super().writelines(lines)
 
 
 async def _retried(work: Callable[[], Awaitable[T]]) -> T:

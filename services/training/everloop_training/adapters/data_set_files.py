@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import BinaryIO, cast
 
-from everloop_learning.data_set import Row, RowsDigest
+from everloop_learning.data_set import Row
 from everloop_learning.data_set_columns import ColumnTypes
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.training import DataSet
 from everloop_shared.errors import FieldError
-from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.data_sets import DataSets, RowWriter
 from everloop_training.domain.data_set_selection import Selection
-from everloop_training.errors import DataSetNotStored, DataSetRejected, DataSetTooSlow, NoOutcomes, TooManyReaders
+from everloop_training.errors import DataSetNotStored, DataSetRejected, DataSetTooSlow, TooManyReaders
 from everloop_training.ports import StoredDataSet
 from everloop_training.settings import TrainingSettings
 
@@ -60,14 +60,10 @@ class DataSetFiles:
 
     async def _store(self, loop: str, selection: Selection, file: BinaryIO) -> StoredDataSet:
         data_set = await self._select(loop, selection)
-        writer = _RowWriter(file, ColumnTypes(self._loops.require(loop).data.spec), self._settings)
-        async for rows in self._data_sets.rows(data_set):
-            await asyncio.to_thread(writer.write, rows)
-        if not writer.digest.rows:
-            raise NoOutcomes(f"there is no learnable outcome in {data_set.name}")
+        writer = _TypedRowWriter(file, ColumnTypes(self._loops.require(loop).data.spec), self._settings)
+        read = await self._data_sets.write(data_set, writer)
         await asyncio.to_thread(file.seek, 0)
-        read = {"digest": writer.digest.hexdigest(), "rows": writer.digest.rows}
-        return StoredDataSet(writer.types.describe(data_set.model_copy(update=read)), file)
+        return StoredDataSet(writer.types.describe(read), file)
 
     async def _select(self, loop: str, selection: Selection) -> DataSet:
         limit = self._settings.data_set_rows
@@ -80,24 +76,24 @@ class DataSetFiles:
         return await self._data_sets.of_offsets(loop, selection.start, selection.end, selection.revision)
 
 
-class _RowWriter:
-    """Writes rows, and keeps the digest and the types of what it has written. To be called by one thread at a time."""
+class _TypedRowWriter(RowWriter):
+    """Writes rows within the limits of the settings, and keeps the types of what it has written."""
 
     def __init__(self, file: BinaryIO, types: ColumnTypes, settings: TrainingSettings) -> None:
-        self._file, self.types, self.digest, self._bytes = file, types, RowsDigest(), 0
-        self._max_rows, self._max_bytes = settings.data_set_rows, settings.data_set_bytes
+        super().__init__(file)
+        self.types, self._max_rows, self._max_bytes = types, settings.data_set_rows, settings.data_set_bytes
 
     def write(self, rows: list[Row]) -> None:
         """Write the next rows; raises DataSetRejected at a limit."""
-        lines = [row.encode() for row in rows]
-        self._bytes += sum(map(len, lines))
-        if self.digest.rows + len(rows) > self._max_rows:
-            raise _too_large(f"at most {self._max_rows:,}; the range has more outcomes")
-        if self._bytes > self._max_bytes:
-            raise _too_large(f"fewer than {self.digest.rows:,}: their rows have over {self._max_bytes:,} bytes")
-        self.digest.add(lines)
+        super().write(rows)
         self.types.add(rows)
-        self._file.writelines(lines)
+
+    def check(self, rows: int, size: int) -> None:
+        """Raise DataSetRejected beyond the limits."""
+        if rows > self._max_rows:
+            raise _too_large(f"at most {self._max_rows:,}; the range has more outcomes")
+        if size > self._max_bytes:
+            raise _too_large(f"fewer than {self.digest.rows:,}: their rows have over {self._max_bytes:,} bytes")
 
 
 def _too_large(error: str) -> DataSetRejected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import BinaryIO
@@ -14,6 +15,24 @@ from everloop_shared.messaging.routes import LogReader
 from everloop_training.adapters.learnable_rows import LearnableRows
 from everloop_training.adapters.row_search import RowSearch
 from everloop_training.errors import DataSetGone, DataSetRejected, NoOutcomes
+
+
+class RowWriter:
+    """Writes rows to a file, a line of JSON each, and keeps their digest. To be called by one thread at a time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest, self._bytes = file, RowsDigest(), 0
+
+    def write(self, rows: list[Row]) -> None:
+        """Write the next rows; raises as `check` does."""
+        lines = [row.encode() for row in rows]
+        self._bytes += sum(map(len, lines))
+        self.check(self.digest.rows + len(rows), self._bytes)
+        self.digest.add(lines)
+        self._file.writelines(lines)
+
+    def check(self, rows: int, size: int) -> None:
+        """Raise where a limit does not admit so many rows, or bytes of them, in all; there is none here."""
 
 
 class DataSets:
@@ -39,16 +58,15 @@ class DataSets:
             if rows := [row for row in piece.rows if row.offset >= start]:
                 yield rows
 
-    async def write(self, data_set: DataSet, file: BinaryIO) -> DataSet:
-        """Write the rows of a data set, a line of JSON each, and return it with its digest and number of rows.
+    async def write(self, data_set: DataSet, writer: RowWriter) -> DataSet:
+        """Write the rows of a data set in a thread, and return it with its digest and number of rows.
 
-        Raises as `rows` does, NoOutcomes where there is none, and DataSetGone where a known digest is another.
+        Raises as `rows` and the writer do, NoOutcomes where there is none, and DataSetGone where a known digest is
+        another.
         """
-        digest = RowsDigest()
         async for rows in self.rows(data_set):
-            lines = [row.encode() for row in rows]
-            digest.add(lines)
-            file.writelines(lines)
+            await asyncio.to_thread(writer.write, rows)
+        digest = writer.digest
         if not digest.rows:
             raise NoOutcomes(f"there is no learnable outcome in {data_set.name}")
         found = data_set.model_copy(update={"digest": digest.hexdigest(), "rows": digest.rows})
