@@ -54,6 +54,12 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = Field(default_factory=list, description="each wrong field of the input")
 
 
+def describe_body(body: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI documentation of a body in JSON, which the route reads itself."""
+    content = {"application/json": {"schema": schema_of(body), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def schema_of(*models: type[BaseModel], also_lists: bool = False) -> dict[str, Any]:
     """The schema of one of these models, or with `also_lists` a list of them; its definitions travel with it."""
     references, definitions = models_json_schema([(m, "validation") for m in models], ref_template=REF + "{model}")

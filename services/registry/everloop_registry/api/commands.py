@@ -23,7 +23,7 @@ from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import FieldError
 from everloop_shared.http import UnsupportedMediaType, read_body
 from everloop_shared.http.json_body import command_body
-from everloop_shared.http.openapi import schema_of
+from everloop_shared.http.openapi import describe_body, schema_of
 from everloop_shared.text import Readable
 
 MAX_COMMAND_BYTES = 10_000
@@ -47,12 +47,6 @@ class ResumeBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: Readable = Field(min_length=1, max_length=1000)
-
-
-def _command(body: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI documentation of a command's body, which the route reads itself."""
-    content = {"application/json": {"schema": schema_of(body), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 _LOOP_FILE: dict[str, Any] = {
@@ -132,7 +126,7 @@ def _add_rollback_and_resume(
         "/{loop}/rollback",
         response_model=RolledBack,
         responses=_STATE_CONFLICTS,
-        openapi_extra=_command(RollbackBody, {"reason": "complaints since noon"}),
+        openapi_extra=describe_body(RollbackBody, {"reason": "complaints since noon"}),
     )
     async def roll_back(loop: str, request: Request) -> JSONResponse:
         """Roll the champion back and pin the loop to it until resume."""
@@ -146,7 +140,7 @@ def _add_rollback_and_resume(
     @routes.post(
         "/{loop}/resume",
         response_model=LoopView,
-        openapi_extra=_command(ResumeBody, {"reason": "the cause is found"}),
+        openapi_extra=describe_body(ResumeBody, {"reason": "the cause is found"}),
     )
     async def resume_loop(loop: str, request: Request) -> JSONResponse:
         """Lift the pin of a rollback."""

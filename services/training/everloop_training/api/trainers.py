@@ -23,7 +23,7 @@ from everloop_schemas.loop_parts import TRAINER
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
-from everloop_shared.http.openapi import schema_of
+from everloop_shared.http.openapi import describe_body, schema_of
 from everloop_shared.http.uploads import Upload, UploadFolder
 from everloop_shared.text import Readable
 from everloop_training.api.schemas import LeasedRun, LeaseView, TrainerRunEnd
@@ -95,7 +95,7 @@ def _add_leases(routes: APIRouter, handlers: TrainerHandlers, commands: CommandE
         "/runs/lease",
         response_model=LeasedRun,
         responses={204: {"description": "There is no run to take."}},
-        openapi_extra=_body(LeaseBody, {"trainer": "pytorch", "wait": 30}),
+        openapi_extra=describe_body(LeaseBody, {"trainer": "pytorch", "wait": 30}),
     )
     async def lease_run(loop: str, request: Request) -> Response:
         """Take the oldest run that asks this trainer for a model."""
@@ -111,7 +111,7 @@ def _add_leases(routes: APIRouter, handlers: TrainerHandlers, commands: CommandE
         "/runs/{run}/renew",
         response_model=LeaseView,
         responses=_ENDED,
-        openapi_extra=_body(RenewBody, {"lease": "0" * 32}),
+        openapi_extra=describe_body(RenewBody, {"lease": "0" * 32}),
     )
     async def renew_lease(loop: str, run: str, request: Request) -> JSONResponse:
         """Renew a lease before it ends."""
@@ -123,7 +123,7 @@ def _add_leases(routes: APIRouter, handlers: TrainerHandlers, commands: CommandE
         "/runs/{run}/release",
         response_model=LeaseView,
         responses=_ENDED,
-        openapi_extra=_body(RenewBody, {"lease": "0" * 32}),
+        openapi_extra=describe_body(RenewBody, {"lease": "0" * 32}),
     )
     async def release_run(loop: str, run: str, request: Request) -> JSONResponse:
         """Leave a run to the next trainer: it is offered again at once."""
@@ -135,7 +135,7 @@ def _add_leases(routes: APIRouter, handlers: TrainerHandlers, commands: CommandE
         "/runs/{run}/fail",
         response_model=TrainerRunEnd,
         responses=_ENDED,
-        openapi_extra=_body(FailBody, {"lease": "0" * 32, "reason": "the data set has one class"}),
+        openapi_extra=describe_body(FailBody, {"lease": "0" * 32, "reason": "the data set has one class"}),
     )
     async def fail_run(loop: str, run: str, request: Request) -> JSONResponse:
         """End a run without a model: its line keeps the one that it has."""
@@ -171,11 +171,6 @@ def _add_model(
                 raise
         ANSWERS.labels(loop, "trained").inc()
         return JSONResponse(_end(ended))
-
-
-def _body(body: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema_of(body), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def _lease(lease: Lease) -> dict[str, Any]:
