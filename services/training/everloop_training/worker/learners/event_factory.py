@@ -204,7 +204,7 @@ class EventFactory:
             libraries=library_versions(line.format),
             skipped=tuple(sorted(o for o in line.skipped if o <= offset)),
             format=line.format,
-            **(line.describe_model() if isinstance(line, PredictingLine) else {}),
+            **line.describe_model(),
         )
 
 

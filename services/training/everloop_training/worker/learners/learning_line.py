@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
@@ -109,6 +110,10 @@ class LoopLine(ABC):
     @abstractmethod
     def is_refresh_due(self, every: int, serving: frozenset[str | None]) -> bool:
         """Whether serving needs what the line is now; `serving` are the sha256 of its versions that serve."""
+
+    def describe_model(self) -> dict[str, Any]:
+        """What the manifest of a version says of a model that was not made here, as fields of `Manifest`."""
+        return {}
 
     @property
     def saved(self) -> SavedVersion | None:

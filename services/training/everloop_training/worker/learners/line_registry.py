@@ -83,11 +83,12 @@ class LineRegistry:
         """Start the line of a run, or start it over; `finished` where its run has ended before."""
         data = run.data
         line = Line.model_validate(data.model_dump())
+        parts = line, data.trigger, run.revision, spec, run.traceparent
         if data.model.kind != "online":
             models = self.models.setdefault(line.line, [])
-            others = PredictingLine(line, data.trigger, run.revision, spec, run.traceparent, models=models)
-            others.finished, others.next_offset = finished, max(data.start_offset, self.next_offset)
-            self._start(others)
+            predicting = PredictingLine(*parts, models=models, finished=finished)
+            predicting.next_offset = max(data.start_offset, self.next_offset)
+            self._start(predicting)
             return
         try:
             model = build(data.model, spec)
@@ -96,9 +97,7 @@ class LineRegistry:
             self._events.add_line_failed(line, run.revision, data.requested_offset, str(e), run.traceparent)
             self._events.add_run_end(line, run.revision, data.requested_offset, 0, str(e), run.traceparent)
             return
-        learning = LearningLine(line, data.trigger, run.revision, spec, run.traceparent, model=model)
-        learning.finished = finished
-        self._start(learning)
+        self._start(LearningLine(*parts, model=model, finished=finished))
 
     def add_model(self, line: str, new: LineModel) -> None:
         """A line predicts the outcomes after `new.after` with this model."""
@@ -243,8 +242,8 @@ class LineRegistry:
         suspects = sorted(broken.suspects)
         self._events.add_line_failed(line.line, line.revision, offset, broken.reason, line.trace, suspects)
         model = build(line.line.model, line.spec)
-        restarted = LearningLine(line.line, line.trigger, line.revision, line.spec, line.trace, model=model)
-        restarted.finished = line.finished
+        parts = line.line, line.trigger, line.revision, line.spec, line.trace
+        restarted = LearningLine(*parts, model=model, finished=line.finished)
         for point in (p for p in reversed(line.restart_points) if p.offset < suspects[0]):
             with suppress(ArtifactUnavailable, ArtifactCorrupt):
                 restarted.restart_from(point, self._events.dependencies.load_version(point.saved))
