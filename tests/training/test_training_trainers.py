@@ -86,7 +86,9 @@ class StubLearners:
             return before
         line = request.data.line
         ended = RunFinishedData(run=run, line=line, offset=self.position, outcomes=100, **data)
-        return RunFinished(id=f"{run}-end", time=NOW, subject=run, loop=loop, revision=1, data=ended)
+        end = RunFinished(id=f"{run}-end", time=NOW, subject=run, loop=loop, revision=1, data=ended)
+        self.runs.add_finished(end)
+        return end
 
 
 class StubIntake:

@@ -54,7 +54,8 @@ class Learners(Protocol):
         """Let a run's line predict with the model that it has trained, from the next outcome on.
 
         Returns the end of the run: this one, or the one that it had before, which counts; None where the run is not
-        known here. Waits while the log is learned again, at most for a while. Idempotent. Raises Unavailable.
+        known here; the run log has the end too. Waits while the log is learned again, at most for a while. Idempotent.
+        Raises Unavailable.
         """
 
     async def fail_run(self, loop: str, run: str, reason: str) -> RunFinished | None:

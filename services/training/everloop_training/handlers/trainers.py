@@ -127,7 +127,6 @@ class TrainerHandlers:
         for lease in self.leases.given_up(self.clock()):
             run, how = open_runs[lease.run], "trainers took the run one after the other, and none answered in time"
             if finished := await self.learners.fail_run(run.loop, lease.run, f"{MAX_LEASES} {how}"):
-                self.runs.add_finished(finished)
                 ended.append(finished)
         return ended
 
@@ -178,7 +177,6 @@ class TrainerHandlers:
     def _known(self, ended: RunFinished | None, requested: RunRequested) -> RunFinished:
         if ended is None:
             raise RunNotKnownHere(f"run {requested.data.run} is not known to this instance's worker yet; retry")
-        self.runs.add_finished(ended)
         return ended
 
     async def _check(self, loop: str, answer: TrainerAnswer) -> CheckedModel:
