@@ -39,6 +39,11 @@ def run_id(loop: str, key: str, life: int = 1) -> str:
     return derived_id(loop, "run", key) if life == 1 else derived_id(loop, "run", life, key)
 
 
+def requested_line(run: RunRequested) -> Line:
+    """The line that a run is about."""
+    return Line(**{name: getattr(run.data, name) for name in _FIELDS_OF_A_LINE})
+
+
 class EventFactory:
     """Builds the events of one loop and holds them in `pending`, in order, until they are taken.
 

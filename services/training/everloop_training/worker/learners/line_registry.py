@@ -12,8 +12,8 @@ from everloop_learning.version import line_of
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelSpecInvalid, build
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LoopStateData
-from everloop_schemas.training import Line, RunRequested
-from everloop_training.worker.learners.event_factory import EventFactory
+from everloop_schemas.training import RunRequested
+from everloop_training.worker.learners.event_factory import EventFactory, requested_line
 from everloop_training.worker.learners.learning_line import LearningLine, LineBroken, LoopLine
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
 from everloop_training.worker.learners.recent_outcomes import RecentOutcomes
@@ -82,7 +82,7 @@ class LineRegistry:
     def start(self, run: RunRequested, spec: LoopSpec, finished: bool = False) -> None:
         """Start the line of a run, or start it over; `finished` where its run has ended before."""
         data = run.data
-        line = Line.model_validate(data.model_dump())
+        line = requested_line(run)
         parts = line, data.trigger, run.revision, spec, run.traceparent
         if data.model.kind != "online":
             models = self.models.setdefault(line.line, [])

@@ -9,7 +9,7 @@ from everloop_learning.outcome import Outcome
 from everloop_learning.version import line_of
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import Line, RunFinished, RunRequested
-from everloop_training.worker.learners.event_factory import EventFactory, run_id
+from everloop_training.worker.learners.event_factory import EventFactory, requested_line, run_id
 from everloop_training.worker.learners.learning_line import slug
 from everloop_training.worker.learners.line_registry import LineRegistry
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
@@ -217,7 +217,7 @@ class RunStarter:
         data = request.data
         if data.line in self._lines.runs:
             if data.run not in self.ended:
-                line, reason = Line.model_validate(data.model_dump()), "another line has its name; submit it again"
+                line, reason = requested_line(request), "another line has its name; submit it again"
                 self._events.add_run_end(line, request.revision, data.requested_offset, 0, reason, request.traceparent)
             return False
         assert data.artifact is not None, "a submission is a model"

@@ -11,7 +11,7 @@ from everloop_models import ArtifactCorrupt, ArtifactUnavailable
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import DataSet, Line, RunFinished, RunRequested, VersionReason
 from everloop_training.domain.trained_model import REASON_CHARACTERS, EndReply, TrainedModel
-from everloop_training.worker.learners.event_factory import EventFactory, run_id
+from everloop_training.worker.learners.event_factory import EventFactory, requested_line, run_id
 from everloop_training.worker.learners.line_registry import LineRegistry
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
 from everloop_training.worker.learners.progress import LoopProgress
@@ -173,7 +173,7 @@ class Trainings:
         data, position = run.data, self._progress.position
         rows = source.data_set.rows if source and source.data_set else None
         end = self.ends[data.run] = self._events.add_run_end(
-            Line.model_validate(data.model_dump()),
+            requested_line(run),
             run.revision,
             position,
             rows or 0,
