@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,9 +22,11 @@ from everloop_learning.loops import KnownLoops
 from everloop_models.artifact import verify
 from everloop_models.formats import load
 from everloop_models.store import ArtifactStore, name_in
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_training.adapters.batch_process import BatchProcess, TrainBatch
+from everloop_training.adapters.batch_process import BatchModel, BatchProcess, TrainBatch
 from everloop_training.adapters.batch_trainer import BatchTrainer
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.runs import MemoryRunLog
@@ -216,6 +219,29 @@ async def test_a_training_that_nobody_wants_any_more_is_given_up_at_once(how: st
         await house.until(lambda: not children())
 
     assert not house.ends.models + house.ends.reasons
+
+
+async def test_a_service_that_stops_while_a_training_is_given_up_waits_until_that_has_ended(house: House) -> None:
+    training, given_up, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def train(folder: Path, model: ModelSpec, spec: LoopSpec) -> BatchModel:
+        try:
+            training.set()
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+            await asyncio.to_thread(time.sleep, 0.2)  # a process takes its time to exit
+            ended.set()
+        raise AssertionError("it is cancelled")
+
+    house.request("a", SLOW)
+
+    async with house.trainer(train):
+        await asyncio.wait_for(training.wait(), WITHIN_S)
+        house.runs.add_finished(run_finished("a"))
+        await asyncio.wait_for(given_up.wait(), WITHIN_S)
+
+    assert ended.is_set()
 
 
 async def test_a_training_under_way_ends_before_the_newest_one_of_its_line_is_taken(house: House) -> None:

@@ -17,6 +17,7 @@ from everloop_models.batch.child import ANSWER, MODEL, REQUEST
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_shared.limited import child_environment
+from everloop_shared.service import wait_for_all
 
 SAME_EACH_TIME = {"MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
@@ -80,7 +81,7 @@ class BatchProcess:
 async def _end(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-    await asyncio.shield(process.wait())
+    await wait_for_all([asyncio.ensure_future(process.wait())])
 
 
 def _read(folder: Path, code: int) -> BatchModel:

@@ -16,6 +16,7 @@ from everloop_models.store import ArtifactStore
 from everloop_schemas.training import DataSet, RunRequested, StoredModel
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import ServiceError, Unavailable
+from everloop_shared.service import cancel_all
 from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
 from everloop_training.adapters.data_sets import DataSets, RowWriter
 from everloop_training.domain.trained_model import REASON_CHARACTERS, TrainedModel
@@ -84,8 +85,7 @@ class BatchTrainer:
             while not work.done() and self._is_wanted(run):
                 await asyncio.wait([work], timeout=LOOK_EVERY_S)
         finally:
-            work.cancel()
-            await asyncio.wait([work])
+            await cancel_all([work])
         result = "given_up" if work.cancelled() else work.result()
         BATCH_RUNS.labels(run.loop, result).inc()
         log.info("a batch training has ended", extra={**where, "result": result})

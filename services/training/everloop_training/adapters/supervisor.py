@@ -11,6 +11,7 @@ from typing import Self
 from everloop_learning.loops import KnownLoops
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
+from everloop_shared.service import cancel_all
 from everloop_training.adapters.catch_up import WorkerCatchUp
 from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.event_publisher import EventPublisher
@@ -67,10 +68,8 @@ class WorkerSupervisor:
 
     async def __aexit__(self, *exc: object) -> None:
         self._current.stopping = True
-        for job in self._jobs:
-            job.cancel()
         self._catch_up.cancel()
-        await asyncio.wait(self._jobs)
+        await cancel_all(self._jobs)
         if self._current.worker:
             await self._current.worker.end()
 
@@ -128,9 +127,7 @@ class WorkerSupervisor:
                         catching_up.result()
                 await receiving
             finally:
-                receiving.cancel()
-                catching_up.cancel()
-                await asyncio.wait([receiving, catching_up])
+                await cancel_all([receiving, catching_up])
             await self._restart_after_exit(worker)
             if self._current.stopping:
                 return

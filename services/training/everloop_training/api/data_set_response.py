@@ -17,6 +17,7 @@ from everloop_learning.data_set import Row
 from everloop_learning.data_set_columns import DescribedDataSet
 from everloop_shared.errors import FieldError, ServiceError
 from everloop_shared.http.whole_answers import LEVEL, accepts_gzip, add_vary
+from everloop_shared.service import cancel_all
 from everloop_training.domain.data_set_selection import Selection
 from everloop_training.errors import DataSetRejected
 from everloop_training.ports import DataSetStore, StoredDataSet
@@ -50,9 +51,7 @@ class DataSetResponse(Response):
                 raise
             log.warning("data set not sent to its end", extra={"loop": self._loop, "reason": e.detail})
         finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.wait({sending, leaving})
+            await cancel_all([sending, leaving])
 
     async def _send(self, send: Send, *, compressed: bool) -> None:
         async with self._store.open(self._loop, self._selection) as stored:
