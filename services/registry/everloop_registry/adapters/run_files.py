@@ -60,13 +60,6 @@ class RunFiles:
             file = self._open_local(name) if self._local else self._open_remote(name)
             return OpenFile(self._length(file), _chunks(file))
 
-    def read(self, name: str, most: int) -> bytes:
-        """A whole file of at most `most` bytes; raises ArtifactNotFound or ArtifactPathRefused."""
-        found = self.open(name)
-        if found.size > most:
-            raise ArtifactPathRefused(f"{name} has {found.size:,} bytes; at most {most:,} are read")
-        return b"".join(found.chunks)
-
     def write(self, name: str, file: IO[bytes]) -> None:
         """Write a file whole, or not at all; it takes the place of one of the same name."""
         with _errors_of(f"write {name}"):

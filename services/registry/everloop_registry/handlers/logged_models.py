@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from everloop_registry.domain.decision_log import DecisionContext
@@ -10,7 +10,7 @@ from everloop_registry.domain.tracking import LoggedModel, TrackingLimits
 from everloop_registry.errors import ExperimentNotFound, LoggedModelNotFound, RunNotFound, TooManyLogged
 from everloop_registry.ports import TrackingStore
 from everloop_schemas.envelope import Event
-from everloop_schemas.tracking import LoggedModelChange, ModelLink, ModelStatus, RunChange, RunLoggedData
+from everloop_schemas.tracking import LoggedModelChange, ModelStatus, RunLoggedData
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
 from everloop_shared.random_ids import random_id
@@ -57,17 +57,6 @@ class LoggedModelHandlers:
         """Delete a logged model; versions that were made from it stay."""
         return await self._change(model, actor, stage="deleted")
 
-    async def link(self, run: str, links: Sequence[ModelLink], *, actor: Actor) -> list[Event]:
-        """A run read or made logged models; raises RunNotFound or LoggedModelNotFound."""
-        known = await self.store.run(run)
-        experiment = await self.store.experiment(known.experiment) if known else None
-        if known is None or experiment is None:
-            raise RunNotFound(f"Run with id={run} not found")
-        for link in links:
-            await self._known(link.model)
-        change = RunChange(id=run, experiment=known.experiment, models=tuple(links))
-        return [await self.store.append(experiment.key, run, RunLoggedData(run=change), self._context(actor))]
-
     async def _change(self, model: str, actor: Actor, **changes: object) -> list[Event]:
         known = await self._known(model)
         if (experiment := await self.store.experiment(known.experiment)) is None:
@@ -81,7 +70,5 @@ class LoggedModelHandlers:
         return known
 
     async def _append(self, key: str, change: LoggedModelChange, actor: Actor) -> Event:
-        return await self.store.append(key, change.id, RunLoggedData(model=change), self._context(actor))
-
-    def _context(self, actor: Actor) -> DecisionContext:
-        return DecisionContext(None, current_traceparent(), self.clock(), actor.name)
+        context = DecisionContext(None, current_traceparent(), self.clock(), actor.name)
+        return await self.store.append(key, change.id, RunLoggedData(model=change), context)

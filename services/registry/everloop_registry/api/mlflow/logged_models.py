@@ -27,7 +27,7 @@ from everloop_registry.errors import LoggedModelNotFound
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.ports import ArtifactFiles, LoggedModelReader
 from everloop_schemas.envelope import Event
-from everloop_schemas.tracking import LoggedModelChange, ModelLink
+from everloop_schemas.tracking import LoggedModelChange
 from everloop_shared.commands import Actor
 
 PROXY = "mlflow-artifacts:/"
@@ -82,20 +82,6 @@ class ListFiles(ByModel):
     artifact_directory_path: str = Field("", max_length=1_000)
 
 
-class ModelOutput(MlflowRequest):
-    """A model that a run made."""
-
-    model_id: Id
-    step: int = 0
-
-
-class LogOutputs(MlflowRequest):
-    """The models that a run made."""
-
-    run_id: Id
-    models: tuple[ModelOutput, ...] = Field((), max_length=1_000)
-
-
 class OrderBy(MlflowRequest):
     """What an answer is sorted by."""
 
@@ -144,12 +130,7 @@ def _add_creation(
     async def created(asked: CreateModel, events: Sequence[Event]) -> Answer:
         return await _answer(reader, events[0].subject)
 
-    async def link(asked: LogOutputs, actor: Actor) -> Sequence[Event]:
-        links = [ModelLink(model=m.model_id, direction="output", step=m.step) for m in asked.models]
-        return await handlers.link(asked.run_id, links, actor=actor)
-
     commands.add(routes, PREFIX, CreateModel, create, created)
-    commands.add(routes, "/runs/outputs", LogOutputs, link)
 
 
 def _add_changes(
