@@ -10,9 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sql
+from tests.databases import Databases
 from tests.registry.mlflow_api import MlflowHarness, mlflow_registry
 
-from everloop_registry.domain.model_search import is_like
+from everloop_registry.adapters.search import Searched
+from everloop_registry.domain.filters import Condition, Field
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(180)]
@@ -78,6 +81,28 @@ async def test_a_logged_model_is_created_finalized_tagged_found_and_deleted(harn
     await harness.call("delete_logged_model", forest.model_id)
     code, _ = await harness.refused("get_logged_model", forest.model_id)
     assert code == "RESOURCE_DOES_NOT_EXIST"
+
+
+async def test_logged_models_are_searched_and_ordered_by_the_last_value_of_a_metric(
+    databases: Databases, harness: MlflowHarness
+) -> None:
+    models = {name: await model_in(harness, name) for name in ("a", "b", "c", "d")}
+    lab = models["a"].experiment_id
+    run = (await harness.call("create_run", lab)).info.run_id
+    logged = [("a", 0.9, 0), ("a", 0.2, 1), ("b", 0.5, 0), ("c", 0.8, 0), ("c", float("nan"), 1)]
+    for name, value, step in logged:
+        of = {"step": step, "model_id": models[name].model_id, "timestamp": 1_000}
+        await harness.call("log_metric", run, "accuracy", value, **of)
+
+    above = await harness.call("search_logged_models", [lab], "metrics.accuracy > 0.4")
+    ready = await harness.call("search_logged_models", [lab], "status IN ('READY', 'PENDING') AND name != 'a'")
+    order = [{"field_name": "metrics.accuracy", "ascending": False}, {"field_name": "name"}]
+    ordered = await harness.call("search_logged_models", [lab], order_by=order)
+
+    assert [m.name for m in above] == ["b"]
+    assert {m.name for m in ready} == {"b", "c", "d"}
+    assert [m.name for m in ordered] == ["b", "a", "c", "d"]
+    assert {m.name: [v.value for v in m.metrics] for m in ordered[:2]} == {"b": [0.5], "a": [0.2]}
 
 
 async def test_files_are_logged_listed_and_downloaded_as_they_were(harness: MlflowHarness, tmp_path: Path) -> None:
@@ -199,4 +224,10 @@ async def test_an_upload_that_ends_early_leaves_nothing(harness: MlflowHarness, 
     ],
 )
 def test_a_text_is_like_a_pattern_of_sql(value: str, pattern: str, like: bool) -> None:
-    assert is_like(value, pattern) is like
+    named = Searched({"name": sql.literal(value)}, {}, "sqlite")
+    [found] = named.matches([Condition(Field("attribute", "name"), "LIKE", pattern)])
+
+    with sql.create_engine("sqlite://").connect() as connection:
+        is_like = connection.scalar(sql.select(found))
+
+    assert is_like is like

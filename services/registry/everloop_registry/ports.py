@@ -227,8 +227,10 @@ class LoggedModelReader(Protocol):
     async def logged_model(self, model: str) -> LoggedModel | None:
         """The logged model of this id, unless it is deleted."""
 
-    async def logged_models(self, experiments: Sequence[str]) -> list[LoggedModel]:
-        """The logged models of experiments, newest first."""
+    async def search_logged_models(
+        self, experiments: Sequence[str], conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+    ) -> Page[LoggedModelDetails]:
+        """The logged models of experiments that match, newest first unless ordered otherwise."""
 
     async def named_in_run(self, run: str, name: str) -> LoggedModel | None:
         """The model that a run logged last under a name."""

@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sql
 
 from everloop_registry.domain.filters import Condition, Field, Kind, Order
-from everloop_registry.tables import latest_metrics
 
 Column = sql.ColumnElement[Any]
 COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -29,7 +28,7 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
 class Related:
     """Values by key that belong to what is searched; `owner` has the columns that say to what."""
 
-    table: sql.Table
+    table: sql.FromClause
     owner: Mapping[str, Column]
 
     def joined(self, table: sql.FromClause) -> sql.ColumnElement[bool]:
@@ -100,7 +99,7 @@ class Searched:
         query = query.outerjoin(alias, sql.and_(related.joined(alias), alias.c.key == field.key))
         value: Column = alias.c.value
         missing: list[Column] = [value.is_(None)]
-        if related.table is latest_metrics:
+        if "nan" in alias.c:
             missing.append(alias.c.nan)
         return query, value, missing
 

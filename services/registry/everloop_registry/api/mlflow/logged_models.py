@@ -20,9 +20,13 @@ from everloop_registry.api.mlflow.requests import (
     TextPair,
     Token,
     add_query,
+    page_token,
 )
-from everloop_registry.domain.model_search import OrderField, read_page, search_models
-from everloop_registry.domain.tracking import LoggedModelDetails
+from everloop_registry.api.mlflow.views import metric_view, pairs
+from everloop_registry.domain.filters import Order, parse_orders
+from everloop_registry.domain.model_search import LOGGED_MODELS, parse_logged_model_filter
+from everloop_registry.domain.pages import Paging
+from everloop_registry.domain.tracking import PROXY, LoggedModel, LoggedModelDetails
 from everloop_registry.errors import LoggedModelNotFound
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.ports import ArtifactFiles, LoggedModelReader
@@ -30,7 +34,6 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.tracking import LoggedModelChange
 from everloop_shared.commands import Actor
 
-PROXY = "mlflow-artifacts:/"
 PREFIX = "/logged-models"
 Asked = TypeVar("Asked", bound="ByModel")
 
@@ -112,6 +115,13 @@ def add_logged_models(
     _add_queries(routes, reader, files)
 
 
+async def find_logged_model(reader: LoggedModelReader, model: str) -> LoggedModel:
+    """A logged model; raises LoggedModelNotFound."""
+    if (found := await reader.logged_model(model)) is None:
+        raise LoggedModelNotFound(f"Logged model with ID {model!r} not found.")
+    return found
+
+
 def _add_creation(
     routes: APIRouter, commands: Commands, handlers: LoggedModelHandlers, reader: LoggedModelReader
 ) -> None:
@@ -164,21 +174,23 @@ def _add_changes(
 
 def _add_queries(routes: APIRouter, reader: LoggedModelReader, files: ArtifactFiles) -> None:
     async def search(asked: Search) -> Answer:
-        known = await reader.details(await reader.logged_models(asked.experiment_ids))
-        order = [OrderField(o.field_name, o.ascending) for o in asked.order_by]
-        found = search_models(known, asked.filter, order)
-        page, token = read_page(found, asked.page_token, asked.max_results)
-        return {"models": [model_view(m) for m in page], **({"next_page_token": token} if token else {})}
+        paging = Paging.of(asked.page_token, asked.max_results)
+        conditions = parse_logged_model_filter(asked.filter)
+        orders = [
+            Order(order.field, not each.ascending)
+            for each in asked.order_by
+            for order in parse_orders([each.field_name], LOGGED_MODELS)
+        ]
+        page = await reader.search_logged_models(asked.experiment_ids, conditions, orders, paging)
+        return {"models": [model_view(m) for m in page.found], **page_token(page)}
 
     async def get(asked: ByModel) -> Answer:
         return await _answer(reader, asked.model_id)
 
     async def list_files(asked: ListFiles) -> Answer:
-        model = await reader.logged_model(asked.model_id)
-        if model is None:
-            raise LoggedModelNotFound(f"Logged model with ID {asked.model_id!r} not found.")
+        model = await find_logged_model(reader, asked.model_id)
         folder = asked.artifact_directory_path.strip("/")
-        path = f"{model.artifact_location.removeprefix(PROXY)}/{folder}".rstrip("/")
+        path = f"{model.artifact_location.removeprefix(PROXY)}/{folder}".strip("/")
         found = await files.entries(path) if model.artifact_location.startswith(PROXY) else []
         views = [{**entry_view(e), "path": f"{folder}/{e.path}".lstrip("/")} for e in found]
         return {"root_uri": model.artifact_location, "files": views}
@@ -189,10 +201,7 @@ def _add_queries(routes: APIRouter, reader: LoggedModelReader, files: ArtifactFi
 
 
 async def _answer(reader: LoggedModelReader, model_id: str) -> Answer:
-    model = await reader.logged_model(model_id)
-    if model is None:
-        raise LoggedModelNotFound(f"Logged model with ID {model_id!r} not found.")
-    [found] = await reader.details([model])
+    [found] = await reader.details([await find_logged_model(reader, model_id)])
     return {"model": model_view(found)}
 
 
@@ -209,19 +218,8 @@ def model_view(found: LoggedModelDetails) -> dict[str, Any]:
         "status": model.status,
         "status_message": model.message,
         "model_type": model.kind,
-        "tags": [{"key": key, "value": value} for key, value in found.tags.items()],
+        "tags": pairs(found.tags),
         **({"source_run_id": model.run} if model.run else {}),
     }
-    metrics = [
-        {
-            "key": m.key,
-            "value": "NaN" if m.nan else m.value,
-            "timestamp": m.time_ms,
-            "step": m.step,
-            "model_id": model.id,
-            **({"dataset_name": m.data_set, "dataset_digest": m.digest} if m.data_set else {}),
-        }
-        for m in found.metrics
-    ]
-    params = [{"key": key, "value": value} for key, value in found.parameters.items()]
-    return {"info": info, "data": {"params": params, "metrics": metrics}}
+    data = {"params": pairs(found.parameters), "metrics": [metric_view(metric) for metric in found.metrics]}
+    return {"info": info, "data": data}
