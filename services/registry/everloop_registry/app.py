@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
 from everloop_models.intake import ModelIntake
 from everloop_models.store import ArtifactStore
@@ -10,10 +12,6 @@ from everloop_registry.adapters.artifact_files import StoredArtifactFiles
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.logged_model_reader import SqlLoggedModelReader
 from everloop_registry.adapters.loop_reader import SqlLoopReader
-from everloop_registry.adapters.mirror import Mirror
-from everloop_registry.adapters.mirror_server import MlflowServer
-from everloop_registry.adapters.mirror_state import MirrorState
-from everloop_registry.adapters.mirror_writer import MirrorWriter
 from everloop_registry.adapters.model_reader import SqlModelReader
 from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.adapters.run_files import RunFiles
@@ -104,25 +102,38 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         registrations=RegistrationHandlers(submissions, logged, versions, files, settings.max_artifact_bytes),
     )
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
-    server = MlflowServer(settings.mlflow_mirror, settings.mirror_token) if settings.mlflow_mirror else None
-    mirror = _mirror(server, settings, database, unit, engine, files) if server else None
+    mirror = [_mirror(settings, database, unit, engine, versions, files)] if settings.mlflow_mirror else []
     return Service(
         name="registry",
         settings=settings,
         endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT, UPLOAD])],
         consumers=[consumer],
-        resources=[specs, child, intake, database, recovery, files, *([server] if server else [])],
-        background=[lambda: unit.relay_loop(engine), *([mirror.run] if mirror else [])],
+        resources=[specs, child, intake, database, recovery, files],
+        background=[lambda: unit.relay_loop(engine), *mirror],
     )
 
 
 def _mirror(
-    server: MlflowServer,
     settings: RegistrySettings,
     database: Database,
     unit: RegistryUnitOfWork,
     reader: LogReader,
+    versions: SqlVersionReader,
     files: StoredArtifactFiles,
-) -> Mirror:
+) -> Callable[[], Awaitable[None]]:
+    """The background job that mirrors."""
+    # Imported here, as few installations mirror: without its HTTP client the registry starts sooner and is smaller.
+    from everloop_registry.adapters.mirror import Mirror
+    from everloop_registry.adapters.mirror_server import MlflowServer
+    from everloop_registry.adapters.mirror_state import MirrorState
+    from everloop_registry.adapters.mirror_writer import MirrorWriter
+
+    server = MlflowServer(settings.mlflow_mirror, settings.mirror_token)
     state = MirrorState(database, unit, server.url)
-    return Mirror(reader, MirrorWriter(server, state, SqlVersionReader(database), files), state, settings.partitions)
+    mirror = Mirror(reader, MirrorWriter(server, state, versions, files), state, settings.partitions)
+
+    async def run() -> None:
+        async with server:
+            await mirror.run()
+
+    return run
