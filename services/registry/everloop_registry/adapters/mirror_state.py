@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sql
 
+from everloop_registry.adapters.tracking_fold import put
 from everloop_registry.tables import mirror_positions, mirrored
 from everloop_shared.database import Database
 from everloop_shared.outbox import SqlUnitOfWork
@@ -43,13 +42,9 @@ class MirrorState:
     async def move(self, topic: str, partition: int, next_offset: int) -> None:
         """Store a position, and the names that were learned on the way."""
         async with self._unit:
-            at = {"server": self._server, "topic": topic, "partition": partition}
-            await self._put(mirror_positions, at, {"next_offset": next_offset})
-            for (kind, key), named in self._new.items():
-                await self._put(mirrored, {"server": self._server, "kind": kind, "key": key}, {"named": named})
+            of = {"server": self._server}
+            position = {**of, "topic": topic, "partition": partition, "next_offset": next_offset}
+            await put(self._unit.connection, mirror_positions, [position])
+            names = [{**of, "kind": kind, "key": key, "named": named} for (kind, key), named in self._new.items()]
+            await put(self._unit.connection, mirrored, names)
         self._new.clear()
-
-    async def _put(self, table: sql.Table, key: dict[str, Any], values: dict[str, Any]) -> None:
-        of = [table.c[name] == value for name, value in key.items()]
-        if not (await self._unit.connection.execute(sql.update(table).where(*of).values(values))).rowcount:
-            await self._unit.connection.execute(sql.insert(table).values({**key, **values}))

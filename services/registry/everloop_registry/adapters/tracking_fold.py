@@ -48,10 +48,17 @@ async def _fold_run(connection: AsyncConnection, change: RunChange, now: int) ->
     await _set_texts(connection, t.run_tags, run, change.tags, change.deleted_tags)
     await _set_texts(connection, t.parameters, run, change.parameters)
     await _add_metrics(connection, change.id, change.metrics)
-    for data_set in change.inputs:
-        key = {**run, "name": data_set.name, "digest": data_set.digest}
-        context = data_set.tags.get("mlflow.data.context", "")
-        await put(connection, t.run_inputs, [{**key, "context": context, "data_set": data_set.model_dump_json()}])
+    inputs = [
+        {
+            **run,
+            "name": data_set.name,
+            "digest": data_set.digest,
+            "context": data_set.tags.get("mlflow.data.context", ""),
+            "data_set": data_set.model_dump_json(),
+        }
+        for data_set in change.inputs
+    ]
+    await put(connection, t.run_inputs, inputs)
     links = [{**run, "model": link.model, "direction": link.direction, "step": link.step} for link in change.models]
     await put(connection, t.run_models, links)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from everloop_registry.adapters.tracking_fold import fold, put
+from everloop_registry.adapters.tracking_fold import fold, put, update_or_insert
 from everloop_registry.adapters.tracking_rows import (
     find_experiment,
     find_experiment_named,
@@ -132,12 +132,9 @@ class SqlTrackingStore:
 
     async def add_default_experiment(self) -> None:
         """Make the experiment of runs that name none, which exists without an event."""
-        known = sql.select(experiments.c.id).where(experiments.c.id == DEFAULT_EXPERIMENT)
-        if await self._unit.connection.scalar(known) is None:
-            row = {"id": DEFAULT_EXPERIMENT, "key": DEFAULT_EXPERIMENT, "name": DEFAULT_NAME, "stage": "active"}
-            times = {"created_ms": 0, "updated_ms": 0}
-            location = {"artifact_location": experiment_location(DEFAULT_EXPERIMENT)}
-            await self._unit.connection.execute(sql.insert(experiments), {**row, **times, **location})
+        row = {"key": DEFAULT_EXPERIMENT, "name": DEFAULT_NAME, "stage": "active", "created_ms": 0, "updated_ms": 0}
+        first = {**row, "artifact_location": experiment_location(DEFAULT_EXPERIMENT)}
+        await update_or_insert(self._unit.connection, experiments, {"id": DEFAULT_EXPERIMENT}, first, {})
 
     async def _has(self, table: sql.Table, *where: sql.ColumnElement[bool]) -> bool:
         found = await self._unit.connection.scalar(sql.select(sql.literal(1)).select_from(table).where(*where).limit(1))
