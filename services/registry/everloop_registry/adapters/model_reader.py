@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry.adapters.search import Related, Searched
+from everloop_registry.domain.aliases import Aliases
 from everloop_registry.domain.filters import Condition, Order
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.pages import Page, Paging
-from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel, live_versions
+from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
 from everloop_registry.domain.tracking import version_artifacts
 from everloop_registry.tables import decisions, loops, note_tags, notes, versions
 from everloop_schemas.training import ModelTrainedData
@@ -32,7 +33,7 @@ VERSION_COLUMNS: dict[str, sql.ColumnElement[Any]] = {
     "updated": versions.c.time_us // 1000,
 }
 MODEL_ROW = sql.select(loops.c.loop, loops.c.state, FIRST_MS.label("created"), LAST_MS.label("updated"))
-VERSION_ROW = sql.select(versions, loops.c.state).join(loops, loops.c.loop == versions.c.loop)
+VERSION_ROW = sql.select(versions).join(loops, loops.c.loop == versions.c.loop)
 NOT_DELETED = loops.c.deleted.is_(False)
 Notes = dict[tuple[str, int], tuple[str, int, dict[str, str]]]
 """By loop and number: description, when it was last changed, tags."""
@@ -86,12 +87,13 @@ class SqlModelReader:
 
 async def _models(reader: AsyncConnection, rows: Sequence[Any]) -> list[RegisteredModel]:
     names = [row.loop for row in rows]
+    states = {row.loop: Loop.model_validate_json(row.state) for row in rows}
     highest = sql.select(versions.c.loop, sql.func.max(versions.c.number).label("number"))
     highest = highest.where(versions.c.loop.in_(names), versions.c.past.is_(False)).group_by(versions.c.loop)
     last = highest.subquery()
     is_last = sql.and_(versions.c.loop == last.c.loop, versions.c.number == last.c.number)
-    latest = {v.loop: v for v in await _versions(reader, (await reader.execute(VERSION_ROW.join(last, is_last))).all())}
-    states = {row.loop: Loop.model_validate_json(row.state) for row in rows}
+    latest_rows = (await reader.execute(VERSION_ROW.join(last, is_last))).all()
+    latest = {version.loop: version for version in await _described(reader, latest_rows, states)}
     numbers = await _numbers(reader, states.values())
     written = await _notes(reader, names)
     return [
@@ -100,7 +102,7 @@ async def _models(reader: AsyncConnection, rows: Sequence[Any]) -> list[Register
             created_ms=int(row.created),
             updated_ms=max(int(row.updated), written.get((row.loop, 0), _NOTHING)[1]),
             latest=latest.get(row.loop),
-            aliases={a: numbers[row.loop, v] for a, v in live_versions(states[row.loop]).items()},
+            aliases={a: numbers[row.loop, v] for a, v in Aliases.of(states[row.loop]).given().items()},
             description=written.get((row.loop, 0), _NOTHING)[0],
             tags=written.get((row.loop, 0), _NOTHING)[2],
         )
@@ -109,11 +111,16 @@ async def _models(reader: AsyncConnection, rows: Sequence[Any]) -> list[Register
 
 
 async def _versions(reader: AsyncConnection, rows: Sequence[Any]) -> list[ModelVersion]:
-    states = {text: Loop.model_validate_json(text) for text in {row.state for row in rows}}
+    query = sql.select(loops.c.state).where(loops.c.loop.in_({row.loop for row in rows}))
+    loops_of = [Loop.model_validate_json(state) for state in await reader.scalars(query)]
+    return await _described(reader, rows, {loop.loop: loop for loop in loops_of})
+
+
+async def _described(reader: AsyncConnection, rows: Sequence[Any], states: Mapping[str, Loop]) -> list[ModelVersion]:
     written = await _notes(reader, sorted({row.loop for row in rows}), [row.number for row in rows])
     found = []
     for row in rows:
-        loop, of = states[row.state], written.get((row.loop, row.number), _NOTHING)
+        loop, of = states[row.loop], written.get((row.loop, row.number), _NOTHING)
         found.append(
             ModelVersion(
                 loop=row.loop,
@@ -125,7 +132,7 @@ async def _versions(reader: AsyncConnection, rows: Sequence[Any]) -> list[ModelV
                 kept=row.version in loop.kept and not row.past,
                 description=of[0],
                 tags=of[2],
-                aliases=() if row.past else tuple(a for a, v in live_versions(loop).items() if v == row.version),
+                aliases=() if row.past else tuple(a for a, v in Aliases.of(loop).given().items() if v == row.version),
             )
         )
     return found
@@ -136,7 +143,7 @@ _NOTHING: tuple[str, int, dict[str, str]] = ("", 0, {})
 
 async def _numbers(reader: AsyncConnection, states: Iterable[Loop]) -> dict[tuple[str, str], int]:
     """The numbers of the versions that have an alias."""
-    named = {loop.loop: set(live_versions(loop).values()) for loop in states}
+    named = {loop.loop: set(Aliases.of(loop).given().values()) for loop in states}
     query = sql.select(versions.c.loop, versions.c.version, versions.c.number).where(
         versions.c.loop.in_(list(named)), versions.c.version.in_([v for of in named.values() for v in of])
     )

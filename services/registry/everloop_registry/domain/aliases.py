@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from everloop_learning.version import line_of
+from everloop_registry.domain.loop import Loop
 from everloop_schemas import registry as r
 from everloop_schemas.registry import BASELINE, Decided
 
@@ -19,9 +20,19 @@ class Aliases(NamedTuple):
     champion: str | None = None
     candidate: str | None = None
 
+    @classmethod
+    def of(cls, loop: Loop) -> Aliases:
+        """The aliases of a loop as it is."""
+        champion = None if loop.champion.version == BASELINE else loop.champion.version
+        return cls(champion, loop.candidate.version if loop.candidate else None)
+
     def by_name(self) -> dict[str, str | None]:
         """The version of each alias."""
         return {CHAMPION: self.champion, **dict.fromkeys(CANDIDATE_ALIASES, self.candidate)}
+
+    def given(self) -> dict[str, str]:
+        """The version of each alias that there is."""
+        return {alias: version for alias, version in self.by_name().items() if version is not None}
 
     def after(self, decision: Decided) -> Aliases:
         """The aliases once this decision was made."""

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from dataclasses import field as default
 
 from everloop_registry.domain.filters import Condition, Field, Searchable, parse_filter
-from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.tracking import version_artifacts
 from everloop_schemas.training import ModelTrainedData
 
-CHAMPION, CHALLENGER, CANDIDATE = "champion", "challenger", "candidate"
-"""The aliases; the candidate of a rollout has two."""
 MODELS = Searchable(
     frozenset(("attribute", "tag")),
     texts={"name": "name"},
@@ -42,14 +39,6 @@ NO_PROMPT = Condition(Field("tag", "mlflow.prompt.is_prompt"), "!=", "true")
 def parse_model_filter(text: str | None, over: Searchable) -> list[Condition]:
     """As `parse_filter`, for registered models and their versions, of which none is a prompt."""
     return [condition for condition in parse_filter(text, over) if condition != NO_PROMPT]
-
-
-def live_versions(loop: Loop) -> dict[str, str]:
-    """The names of the versions that have an alias; version 0 is no model and has none."""
-    named = {CHAMPION: loop.champion.version}
-    if loop.candidate is not None:
-        named |= {CHALLENGER: loop.candidate.version, CANDIDATE: loop.candidate.version}
-    return {alias: version for alias, version in named.items() if version != "0"}
 
 
 @dataclass(frozen=True)
