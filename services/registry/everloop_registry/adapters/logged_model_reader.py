@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry.adapters.search import Related, Searched
-from everloop_registry.adapters.tracking_rows import find_logged_model, find_texts
+from everloop_registry.adapters.tracking_rows import find_logged_model, find_texts, metric_of
 from everloop_registry.domain.filters import Condition, Kind, Order
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.tracking import LoggedModel, LoggedModelDetails
@@ -79,7 +79,7 @@ async def _details(reader: AsyncConnection, models: Sequence[LoggedModel]) -> li
     found: dict[str, list[Metric]] = defaultdict(list)
     latest = _latest_metrics(ids)
     for row in await reader.execute(sql.select(latest).order_by(latest.c.model, latest.c.key).limit(MAX_METRICS)):
-        found[row.model].append(Metric(**{name: row._mapping[name] for name in Metric.model_fields}))
+        found[row.model].append(metric_of(row))
     return [LoggedModelDetails(m, parameters[m.id], tags[m.id], tuple(found[m.id])) for m in models]
 
 

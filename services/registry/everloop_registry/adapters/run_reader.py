@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry import tables as t
 from everloop_registry.adapters.search import Related, Searched
-from everloop_registry.adapters.tracking_rows import find_texts
+from everloop_registry.adapters.tracking_rows import find_texts, metric_of
 from everloop_registry.domain.filters import Condition, Order
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.run_search import STAGES, LoggedRun, ViewType
@@ -84,7 +84,7 @@ class SqlRunReader:
         query = sql.select(t.metrics).where(m.run == run, m.key == key).order_by(m.step, m.time_ms, m.value)
         async with self._database.reading() as reader:
             page = paging.page((await reader.execute(query.offset(paging.start).limit(paging.limit))).all())
-            return Page([_metric(row) for row in page.found], page.token)
+            return Page([metric_of(row) for row in page.found], page.token)
 
 
 async def _logged(reader: AsyncConnection, rows: Sequence[Any]) -> list[LoggedRun]:
@@ -94,8 +94,7 @@ async def _logged(reader: AsyncConnection, rows: Sequence[Any]) -> list[LoggedRu
     metrics, inputs, models = defaultdict(list), defaultdict(list), defaultdict(list)
     latest = sql.select(t.latest_metrics).where(t.latest_metrics.c.run.in_(ids)).order_by(t.latest_metrics.c.key)
     for row in await reader.execute(latest):
-        value = Metric(key=row.key, value=row.value, nan=row.nan, step=row.step, time_ms=row.time_ms)
-        metrics[row.run].append(value)
+        metrics[row.run].append(metric_of(row))
     read = sql.select(t.run_inputs.c.run, t.run_inputs.c.data_set).where(t.run_inputs.c.run.in_(ids))
     for row in await reader.execute(read.order_by(t.run_inputs.c.name)):
         inputs[row.run].append(DataSetInput.model_validate_json(row.data_set))
@@ -115,16 +114,3 @@ async def _logged(reader: AsyncConnection, rows: Sequence[Any]) -> list[LoggedRu
         )
         for row in rows
     ]
-
-
-def _metric(row: Any) -> Metric:
-    return Metric(
-        key=row.key,
-        value=row.value,
-        nan=row.nan,
-        step=row.step,
-        time_ms=row.time_ms,
-        model=row.model or None,
-        data_set=row.data_set,
-        digest=row.digest,
-    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry.domain.tracking import Experiment, LoggedModel, Run, experiment_id
 from everloop_registry.tables import experiments, logged_models, runs
+from everloop_schemas.tracking import Metric
 
 
 async def find_experiment(connection: AsyncConnection, experiment: str) -> Experiment | None:
@@ -34,6 +37,12 @@ async def find_logged_model(connection: AsyncConnection, model: str) -> LoggedMo
     is_it = (logged_models.c.id == model, logged_models.c.stage != "deleted")
     row = (await connection.execute(sql.select(logged_models).where(*is_it))).first()
     return LoggedModel(**row._mapping) if row else None
+
+
+def metric_of(row: sql.Row[Any]) -> Metric:
+    """The value of a metric in a row of any table of metrics."""
+    named = {name: row._mapping.get(name) for name in Metric.model_fields}
+    return Metric.model_validate({name: value for name, value in named.items() if value not in (None, "")})
 
 
 async def find_texts(

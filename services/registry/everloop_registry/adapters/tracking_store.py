@@ -11,6 +11,7 @@ from everloop_registry.adapters.tracking_rows import (
     find_logged_model,
     find_run,
     find_texts,
+    metric_of,
 )
 from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.tracking import (
@@ -107,7 +108,7 @@ class SqlTrackingStore:
         """The latest value of a metric."""
         of = (latest_metrics.c.run == run, latest_metrics.c.key == key)
         row = (await self._unit.connection.execute(sql.select(latest_metrics).where(*of))).first()
-        return Metric(key=key, value=row.value, nan=row.nan, step=row.step, time_ms=row.time_ms) if row else None
+        return metric_of(row) if row else None
 
     async def count_runs(self, experiment: str) -> int:
         """Count rows."""
