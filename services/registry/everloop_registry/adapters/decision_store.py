@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Self
 
 import sqlalchemy as sql
 
 from everloop_registry import metrics
 from everloop_registry.adapters.decision_fold import fold_decisions
+from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import GENESIS, Loop
@@ -19,7 +20,7 @@ from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import Decided, GateDecided, LoopApplied, LoopState, VersionRegistered
+from everloop_schemas.registry import Decided, GateDecided, LoopState, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.database import Database
 from everloop_shared.outbox import SqlUnitOfWork
@@ -179,16 +180,7 @@ class SqlDecisionStore:
 
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The specs of every revision."""
-        of = (decisions.c.loop == loop, decisions.c.type == LoopApplied.type_name())
-        wires = await self._unit.connection.scalars(
-            sql.select(decisions.c.wire).where(*of).order_by(decisions.c.sequence)
-        )
-        return [_spec_in(wire) for wire in wires]
-
-
-@lru_cache(maxsize=100)
-def _spec_in(wire: bytes) -> LoopSpec:
-    return LoopApplied.model_validate_json(wire).data.spec
+        return [applied.data.spec for applied in await find_applied(self._unit.connection, loop)]
 
 
 def _to_row(decision: Decided) -> dict[str, Any]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import sqlalchemy as sql
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.tracking_rows import find_experiment, find_run
 from everloop_registry.domain.artifact_paths import ArtifactPath
 from everloop_registry.domain.mlflow_model import NumberedVersion, run_of
 from everloop_registry.domain.tracking import Run
-from everloop_registry.tables import decisions, logged_models, runs, versions
+from everloop_registry.tables import logged_models, runs, versions
 from everloop_schemas.envelope import utc_time
-from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LoopApplied
 from everloop_schemas.training import ModelTrainedData
 from everloop_shared.database import Database
 
@@ -32,7 +28,9 @@ class SqlVersionReader:
             if (row := (await reader.execute(query)).first()) is None:
                 return None
             model = ModelTrainedData.model_validate_json(row.model)
-            spec = await _spec(reader, loop, model.manifest.loop_revision)
+            applied = await find_applied(reader, loop)
+            by_revision = {decision.revision: decision.data.spec for decision in applied}
+            spec = by_revision.get(model.manifest.loop_revision, applied[-1].data.spec)
             return NumberedVersion(number, model, spec, utc_time(row.time_us / 1_000_000), run_of(model))
 
     async def of_run(self, run: str) -> list[tuple[str, int]]:
@@ -70,17 +68,3 @@ class SqlVersionReader:
         query = sql.select(table.c.id).where(table.c.id == path.owner, table.c.stage != "deleted")
         async with self._database.reading() as reader:
             return await reader.scalar(query) is not None
-
-
-async def _spec(reader: AsyncConnection, loop: str, revision: int) -> LoopSpec:
-    """The spec of a revision; the first one is the first decision of its kind."""
-    of = (decisions.c.loop == loop, decisions.c.type == LoopApplied.type_name())
-    wires = (await reader.scalars(sql.select(decisions.c.wire).where(*of).order_by(decisions.c.sequence))).all()
-    applied = [_applied(wire) for wire in wires]
-    return next((spec for number, spec in applied if number == revision), applied[-1][1])
-
-
-@lru_cache(maxsize=100)
-def _applied(wire: bytes) -> tuple[int, LoopSpec]:
-    decision = LoopApplied.model_validate_json(wire)
-    return decision.revision, decision.data.spec
