@@ -18,10 +18,9 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 
 from everloop_models.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnavailable
 from everloop_models.formats import DEFAULT_FORMAT, EXTENSIONS, extension_of
-from everloop_schemas.names import LOOP_NAME
+from everloop_schemas.names import is_loop_name, is_version_name
 
 MAX_ARTIFACT_BYTES = 200_000_000
-_VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,150}@\d{1,19}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSION = "|".join(EXTENSIONS.values())
 _NAME = re.compile(rf"models/([^/]+)/([^/]+)-[0-9a-f]{{16}}\.(?:{_EXTENSION})")
@@ -161,7 +160,7 @@ def name_in(uri: str) -> str:
 def is_name(name: str) -> bool:
     """Whether this is the name of an artifact: made of a loop, a version and the beginning of a sha256."""
     found = _NAME.fullmatch(name)
-    return found is not None and bool(re.fullmatch(LOOP_NAME, found[1]) and _VERSION.fullmatch(found[2]))
+    return found is not None and is_loop_name(found[1]) and is_version_name(found[2])
 
 
 def _age_s(entry: dict[str, Any]) -> float:

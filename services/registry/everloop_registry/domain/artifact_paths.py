@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from everloop_registry.errors import ArtifactPathRefused
-from everloop_schemas.names import is_id, is_loop_name
+from everloop_schemas.names import is_id, is_loop_name, is_version_name
 
 MAX_PATH_BYTES, MAX_NAME_BYTES, MAX_DEPTH = 1_000, 200, 20
 VERSIONS = "versions"
@@ -68,7 +68,7 @@ def read_path(path: str) -> ArtifactPath:
             return ArtifactPath("runs", run, tuple(rest))
         case ["logged-models", model, *rest] if is_id(model):
             return ArtifactPath("logged-models", model, tuple(rest))
-        case ["versions", loop, version, *rest] if is_loop_name(loop) and is_version(version):
+        case ["versions", loop, version, *rest] if is_loop_name(loop) and is_version_name(version):
             return ArtifactPath("versions", loop, tuple(rest), version=version)
         case ["versions", loop, number, *rest] if is_loop_name(loop):
             return ArtifactPath("versions", loop, tuple(rest), _number(number))
@@ -86,12 +86,6 @@ def read_uri(uri: str) -> ArtifactPath:
     return read_path(found[1])
 
 
-def is_version(text: str) -> bool:
-    """Whether this is the name of a version, `<line>@<offset>`."""
-    return _VERSION.fullmatch(text) is not None
-
-
-_VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,150}@\d{1,19}", re.ASCII)
 _HERE = re.compile(r"mlflow-artifacts:/(?!/)(.+)")
 
 
