@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from everloop_learning.errors import LoopNotFound
 from everloop_learning.version import line_of
-from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.loop import MAX_KEPT_VERSIONS
 from everloop_registry.domain.precondition import Precondition
 from everloop_registry.errors import (
@@ -18,6 +18,7 @@ from everloop_registry.errors import (
     TooManyLoops,
     VersionNotFound,
 )
+from everloop_registry.handlers.command_context import command_context
 from everloop_registry.ports import DecisionStore, SpecChecks
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
@@ -36,7 +37,6 @@ from everloop_schemas.registry import (
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
 from everloop_shared.errors import FieldError
-from everloop_shared.tracing import current_traceparent
 
 UNCONDITIONAL = Precondition()
 MAX_SPEC_JSON_BYTES = 500_000
@@ -148,7 +148,7 @@ class CommandHandlers:
         return decision_log
 
     async def _open(self, loop: str, actor: Actor) -> DecisionLog:
-        return await self.store.open(loop, DecisionContext(None, current_traceparent(), self.clock(), actor.name))
+        return await self.store.open(loop, command_context(self.clock, actor))
 
     async def _check_quota(self, loop: str, kind: type[Decided], is_new: bool = False) -> None:
         """Raises TooManyChanges, or for a new loop TooManyLoops, where one more decision is over its quota."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.tracking import (
     DEFAULT_EXPERIMENT,
     Experiment,
@@ -14,13 +13,13 @@ from everloop_registry.domain.tracking import (
     tracking_key,
 )
 from everloop_registry.errors import Conflict, ExperimentExists, ExperimentNotFound, TooManyLogged
+from everloop_registry.handlers.command_context import command_context
 from everloop_registry.handlers.notes import check_own_tag
 from everloop_registry.ports import TrackingStore
 from everloop_schemas.envelope import Event
 from everloop_schemas.tracking import ExperimentChange, RunLoggedData
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
-from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -97,5 +96,5 @@ class ExperimentHandlers:
         return known
 
     async def _append(self, key: str, change: ExperimentChange, actor: Actor) -> Event:
-        context = DecisionContext(None, current_traceparent(), self.clock(), actor.name)
+        context = command_context(self.clock, actor)
         return await self.store.append(key, change.id, RunLoggedData(experiment=change), context)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.tracking import LoggedModel, TrackingLimits
 from everloop_registry.errors import ExperimentNotFound, LoggedModelNotFound, RunNotFound, TooManyLogged
+from everloop_registry.handlers.command_context import command_context
 from everloop_registry.ports import TrackingStore
 from everloop_schemas.envelope import Event
 from everloop_schemas.tracking import LoggedModelChange, ModelStatus, RunLoggedData
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
 from everloop_shared.random_ids import random_id
-from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -70,5 +69,5 @@ class LoggedModelHandlers:
         return known
 
     async def _append(self, key: str, change: LoggedModelChange, actor: Actor) -> Event:
-        context = DecisionContext(None, current_traceparent(), self.clock(), actor.name)
+        context = command_context(self.clock, actor)
         return await self.store.append(key, change.id, RunLoggedData(model=change), context)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.tracking import TAG_PREFIX
 from everloop_registry.errors import ByHandRefused, LoopNotApplied, VersionNotFound
+from everloop_registry.handlers.command_context import command_context
 from everloop_registry.ports import TrackingStore
 from everloop_schemas.envelope import Event
 from everloop_schemas.tracking import NoteChange, RunLoggedData
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
-from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -43,7 +42,7 @@ class NoteHandlers:
             raise LoopNotApplied(loop)
         if change.number is not None and not await self.store.has_version(loop, change.number):
             raise VersionNotFound(f"Model Version (name={loop}, version={change.number}) not found")
-        context = DecisionContext(None, current_traceparent(), self.clock(), actor.name)
+        context = command_context(self.clock, actor)
         subject = loop if change.number is None else f"{loop}/{change.number}"
         return [await self.store.append(loop, subject, RunLoggedData(note=change), context)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from everloop_registry.domain.decision_log import DecisionContext
 from everloop_registry.domain.run_records import TRAINING_USER
 from everloop_registry.domain.tracking import Experiment, Run, TrackingLimits, to_millis
 from everloop_registry.errors import ByHandRefused, Conflict, ExperimentNotFound, RunNotFound, TooManyLogged
+from everloop_registry.handlers.command_context import command_context
 from everloop_registry.handlers.notes import check_own_tag
 from everloop_registry.ports import TrackingStore
 from everloop_schemas.envelope import Event
@@ -16,7 +16,6 @@ from everloop_schemas.tracking import DataSetInput, Metric, ModelLink, RunChange
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
 from everloop_shared.random_ids import random_id
-from everloop_shared.tracing import current_traceparent
 
 RUN_NAME = "mlflow.runName"
 """The tag in which MLflow's clients have a run's name a second time."""
@@ -182,5 +181,5 @@ class RunHandlers:
         return known, experiment
 
     async def _append(self, experiment: Experiment, change: RunChange, actor: Actor) -> Event:
-        context = DecisionContext(None, current_traceparent(), self.clock(), actor.name)
+        context = command_context(self.clock, actor)
         return await self.store.append(experiment.key, change.id, RunLoggedData(run=change), context)

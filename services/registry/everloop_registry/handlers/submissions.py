@@ -11,7 +11,7 @@ from everloop_features.samples import sample_vectors
 from everloop_learning.errors import LoopNotFound
 from everloop_learning.version import Version
 from everloop_models.intake import CheckedModel
-from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.submission import (
     SubmittedModel,
     SubmittedVersion,
@@ -20,6 +20,7 @@ from everloop_registry.domain.submission import (
     describe_version,
 )
 from everloop_registry.errors import Conflict, TooManyChanges
+from everloop_registry.handlers.command_context import command_context
 from everloop_registry.handlers.commands import QUOTA_PERIOD, Quota
 from everloop_registry.ports import DecisionStore, LoopReader, ModelIntake
 from everloop_schemas.envelope import Event
@@ -28,7 +29,6 @@ from everloop_schemas.registry import VersionRegistered, VersionRegisteredData
 from everloop_schemas.training import StoredModel
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor, Command
-from everloop_shared.tracing import current_traceparent
 
 SAMPLES = 20
 """Feature vectors on which a model is tried."""
@@ -115,7 +115,7 @@ class _Registration:
     async def _open(self, actor: Actor) -> tuple[DecisionLog, list[VersionRegistered]]:
         """The decision log, and the versions whose lines have the name; sets `result` if the model is one of them."""
         handlers, name = self.handlers, self.submitted.name
-        context = DecisionContext(None, current_traceparent(), handlers.clock(), actor.name)
+        context = command_context(handlers.clock, actor)
         decision_log = await handlers.store.open(self.loop, context)
         state = decision_log.state
         if state is None or state.deleted:
