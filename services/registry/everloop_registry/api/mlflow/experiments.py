@@ -18,6 +18,7 @@ from everloop_registry.api.mlflow.requests import (
     MlflowRequest,
     Name,
     OrderBy,
+    TextKey,
     TextPair,
     Token,
     add_query,
@@ -78,10 +79,8 @@ class SetExperimentTag(ByExperiment):
     value: str = Field("", max_length=20_000)
 
 
-class DeleteExperimentTag(ByExperiment):
+class DeleteExperimentTag(ByExperiment, TextKey):
     """A tag of an experiment, by its key."""
-
-    key: Key
 
 
 def add_experiments(

@@ -11,12 +11,14 @@ from pydantic import Field
 from everloop_registry.api.mlflow.requests import (
     Answer,
     Commands,
+    Description,
     Filter,
-    Key,
     Listed,
     MlflowRequest,
     Name,
     OrderBy,
+    TextKey,
+    TextPair,
     Token,
     add_query,
     page_token,
@@ -35,7 +37,6 @@ PROMOTION = (
     "a version is promoted by the gate and a rollout, once its line is better than the champion's on the same "
     "outcomes; to go back to an earlier version: everloop rollback LOOP --to VERSION"
 )
-MAX_TAG = 100_000
 
 
 class ByModel(MlflowRequest):
@@ -59,23 +60,16 @@ class LatestVersions(ByModel):
     stages: Annotated[tuple[str, ...], Listed, Field(max_length=10)] = ()
 
 
-class Describe(ByModel):
+class Describe(ByModel, Description):
     """A new description."""
 
-    description: str = Field("", max_length=5_000)
 
-
-class SetModelTag(ByModel):
+class SetModelTag(ByModel, TextPair):
     """A tag of a model."""
 
-    key: Key
-    value: str = Field("", max_length=MAX_TAG)
 
-
-class DeleteModelTag(ByModel):
+class DeleteModelTag(ByModel, TextKey):
     """A tag of a model, by its key."""
-
-    key: Key
 
 
 class ByAlias(ByModel):

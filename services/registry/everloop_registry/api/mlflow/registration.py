@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from everloop_registry.api.mlflow.requests import MlflowRequest, Name, TextPair, read_request
+from everloop_registry.api.mlflow.models import ByModel
+from everloop_registry.api.mlflow.requests import Description, TextPair, read_request
 from everloop_registry.api.mlflow.versions import find_version
 from everloop_registry.api.mlflow.views import version_view
 from everloop_registry.errors import VersionNotFound
@@ -16,14 +17,12 @@ from everloop_registry.ports import ModelReader
 from everloop_shared.commands import CommandEdge
 
 
-class CreateVersion(MlflowRequest):
+class CreateVersion(ByModel, Description):
     """A version of a registered model, from what was logged."""
 
-    name: Name
     source: str = Field(min_length=1, max_length=2_000)
     run_id: str | None = Field(None, max_length=256)
     tags: tuple[TextPair, ...] = Field((), max_length=100)
-    description: str = Field("", max_length=5_000)
 
 
 def add_registration(

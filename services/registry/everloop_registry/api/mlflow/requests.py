@@ -56,6 +56,18 @@ class TextPair(MlflowRequest):
     value: str = Field("", max_length=100_000)
 
 
+class TextKey(MlflowRequest):
+    """A tag by its key."""
+
+    key: Key
+
+
+class Description(MlflowRequest):
+    """What somebody writes about a registered model, or a version."""
+
+    description: str = Field("", max_length=5_000)
+
+
 async def read_request(kind: type[Asked], request: Request) -> Asked:
     """The request as an object of `kind`; raises InputRejected, which names each field that is wrong."""
     if request.method == "GET":

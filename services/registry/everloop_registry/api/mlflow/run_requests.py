@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field
 
-from everloop_registry.api.mlflow.requests import Filter, Id, Key, Listed, MlflowRequest, OrderBy, Token
+from everloop_registry.api.mlflow.requests import Filter, Id, Key, Listed, MlflowRequest, OrderBy, TextKey, Token
 from everloop_registry.domain.run_search import ViewType
 from everloop_schemas.tracking import DataSetInput, Metric, RunStatus
 
@@ -104,10 +104,8 @@ class SetTag(ByRun, Tag):
     """One tag."""
 
 
-class DeleteTag(ByRun):
+class DeleteTag(ByRun, TextKey):
     """A tag by its key."""
-
-    key: Key
 
 
 class LogBatch(ByRun):

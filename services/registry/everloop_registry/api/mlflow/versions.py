@@ -8,16 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
-from everloop_registry.api.mlflow.models import MAX_TAG, PROMOTION, find_model
+from everloop_registry.api.mlflow.models import PROMOTION, ByModel, find_model
 from everloop_registry.api.mlflow.requests import (
     Answer,
     Commands,
+    Description,
     Filter,
-    Key,
     Listed,
     MlflowRequest,
-    Name,
     OrderBy,
+    TextKey,
+    TextPair,
     Token,
     add_query,
     page_token,
@@ -33,10 +34,9 @@ from everloop_schemas.envelope import Event
 from everloop_shared.commands import Actor
 
 
-class ByVersion(MlflowRequest):
+class ByVersion(ByModel):
     """A model version by its number."""
 
-    name: Name
     version: int = Field(ge=1, lt=2**31)
 
 
@@ -49,23 +49,16 @@ class SearchVersions(MlflowRequest):
     page_token: Token | None = None
 
 
-class Describe(ByVersion):
+class Describe(ByVersion, Description):
     """A new description."""
 
-    description: str = Field("", max_length=5_000)
 
-
-class SetVersionTag(ByVersion):
+class SetVersionTag(ByVersion, TextPair):
     """A tag of a version."""
 
-    key: Key
-    value: str = Field("", max_length=MAX_TAG)
 
-
-class DeleteVersionTag(ByVersion):
+class DeleteVersionTag(ByVersion, TextKey):
     """A tag of a version, by its key."""
-
-    key: Key
 
 
 def add_versions(routes: APIRouter, commands: Commands, notes: NoteHandlers, reader: ModelReader) -> None:
