@@ -25,6 +25,7 @@ from everloop_schemas.loop_parts import (
     SpecPart,
 )
 from everloop_schemas.names import LOOP_NAME
+from everloop_schemas.search_spec import SearchSpec
 from everloop_schemas.sources import MAX_SOURCES, SourceSpec
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -59,6 +60,7 @@ class LoopSpec(SpecPart):
     gate: GateSpec = GateSpec()
     rollout: RolloutSpec = RolloutSpec()
     monitor: MonitorSpec = MonitorSpec()
+    search: SearchSpec | None = None
     sources: tuple[SourceSpec, ...] = Field((), max_length=MAX_SOURCES)
 
     @model_validator(mode="before")

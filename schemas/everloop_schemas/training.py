@@ -10,8 +10,14 @@ from pydantic import Field
 from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, Topic
 from everloop_schemas.loop_parts import ModelSpec
 
-Trigger = Literal["initial", "drift", "feedback", "labels", "schedule", "metric", "manual", "outcomes", "submitted"]
-"""What requests a run; `outcomes` is the number of outcomes after which a batch line is trained again."""
+Trigger = Literal[
+    "initial", "drift", "feedback", "labels", "schedule", "metric", "manual", "outcomes", "submitted", "search"
+]
+"""What requests a run.
+
+`outcomes` is the number of outcomes after which a batch line is trained again, `search` a search that found a better
+model.
+"""
 
 
 VersionReason = Literal["initial", "refresh", "gate", "trained", "submitted"]
