@@ -18,7 +18,8 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 class Row(NamedTuple):
     """One learnable outcome: the features as they were used for the prediction, and the label that is learned.
 
-    `offset` is that of the record that brought the label, `time` that of the observation.
+    `offset` is that of the record that brought the label, `time` that of the observation. `entity` is beside the data
+    set: neither its lines nor its digest have it.
     """
 
     offset: int
@@ -26,6 +27,7 @@ class Row(NamedTuple):
     prediction_id: str
     features: Fields
     label: Scalar
+    entity: str = ""
 
     def encode(self) -> bytes:
         """One line of JSON, the same bytes from the same row: fields in this order, features sorted by name, UTC.
@@ -42,12 +44,16 @@ class Row(NamedTuple):
         }
         return _encoder.encode(row).encode() + b"\n"
 
+    def encode_with_entity(self) -> bytes:
+        """The line, with the entity at its end."""
+        return self.encode()[:-2] + f',"entity":{_encoder.encode(self.entity)}}}\n'.encode()
+
     @classmethod
     def decode(cls, line: bytes | str) -> Self:
-        """The row in one line; raises ValueError or KeyError where there is none."""
+        """The row in one line, with its entity where the line has one; raises ValueError or KeyError where none is."""
         row = msgspec.json.decode(line)
         time = datetime.fromisoformat(row["time"])
-        return cls(row["offset"], time, row["prediction_id"], row["features"], row["label"])
+        return cls(row["offset"], time, row["prediction_id"], row["features"], row["label"], row.get("entity", ""))
 
 
 class RowsDigest:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from io import BytesIO
 
@@ -131,7 +132,9 @@ async def test_a_data_set_has_the_same_digest_whoever_reads_it_and_whenever() ->
     assert (first.name, first.digest, first.rows) == ("market@100..399#1", again.digest, again.rows)
     assert lines == same_lines
     assert sha256(lines).hexdigest() == first.digest
-    assert [Row.decode(line) for line in lines.splitlines()] == await read(late, 100, 399)
+    assert [Row.decode(line) for line in lines.splitlines()] == [
+        r._replace(entity="") for r in await read(late, 100, 399)
+    ]
 
 
 def test_a_row_is_the_same_line_of_json_as_ever() -> None:
@@ -146,6 +149,14 @@ def test_a_row_is_the_same_line_of_json_as_ever() -> None:
         '"c":"ä\u2028","d":true,"e":-0.0,"f":9223372036854775808,"g":0.1,"h":1.0},"label":"yes"}\n'
     )
     assert Row.decode(line) == row
+
+
+def test_the_entity_of_a_row_is_beside_its_data_set() -> None:
+    row = Row(7, datetime(2026, 1, 2, tzinfo=UTC), "p-1", {"a": 1.0}, True, 'shop "3"')
+
+    assert row.encode() == row._replace(entity="").encode()
+    assert json.loads(row.encode_with_entity()) == {**json.loads(row.encode()), "entity": 'shop "3"'}
+    assert Row.decode(row.encode_with_entity()) == row
 
 
 async def test_rows_of_another_lifetime_are_in_no_data_set() -> None:

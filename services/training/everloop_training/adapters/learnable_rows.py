@@ -109,7 +109,7 @@ class _Scan:
             label = learned_label(outcome, regression) if outcome else None
             if label is not None:
                 data = event.data
-                rows.append(Row(at.offset, data.predicted, data.prediction_id, data.features, label))
+                rows.append(Row(at.offset, data.predicted, data.prediction_id, data.features, label, data.entity))
         self.admitted.forget_history()
         self.rows += len(rows)
         if rows:
