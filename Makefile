@@ -11,10 +11,10 @@ unexport PYTHONDONTWRITEBYTECODE
 TRAINERS ?= $(CURDIR)/.trainers
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test chaos trainers lint bench lock schemas up down clean
+.PHONY: help demo test chaos trainers integrations lint bench lock schemas up down clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Everloop needs Python 3.11, 3.12 or 3.13; none was found on the PATH"; exit 1; }
@@ -38,7 +38,7 @@ demo: $(RUN)  ## Watch a loop close by itself, on real Kafka and real data
 
 test: $(DEV)  ## Run all tests, also those on real Kafka
 	@$(BIN)/everloop kafka fetch
-	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose or trainers)" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose or trainers or integrations)" $(ARGS)
 	@$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m "kafka or process or journey" --durations=10 $(LONGEST_FIRST) $(ARGS)
 
 chaos: $(DEV)  ## Inject faults into a running installation, and prove that nothing is lost (ARGS="--minutes 10 --seed 3")
@@ -50,6 +50,10 @@ trainers: $(DEV)  ## Install PyTorch and TensorFlow beside, and let networks tha
 	@deploy/trainers/pytorch/install.sh $(TRAINERS)/pytorch
 	@deploy/trainers/tensorflow/install.sh $(TRAINERS)/tensorflow
 	@EVERLOOP_TRAINERS=$(TRAINERS) $(BIN)/python -m pytest -q -n 0 -m trainers tests/trainers $(ARGS)
+
+integrations: $(DEV)  ## Test against systems with environments of their own (Ray, Spark, BigQuery, ...), and say what was skipped (minutes)
+	@$(BIN)/everloop kafka fetch
+	@$(BIN)/python -m tests.integrations $(ARGS)
 
 bench: $(DEV)  ## Measure it beside the bare libraries (half an hour; ARGS=--quick only proves that it runs)
 	@$(BIN)/everloop kafka fetch
