@@ -18,6 +18,7 @@ MODULES = (
     "everloop_features.errors",
     "everloop_ingest.errors",
     "everloop_models.errors",
+    "everloop_archive.errors",
     "everloop_learning.errors",
     "everloop_registry.errors",
     "everloop_serving.errors",
