@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from everloop_models.batch.convert import to_onnx
-from everloop_models.batch.pipeline import build_pipeline
+from everloop_models.batch.pipeline import fit
 from everloop_models.batch.proof import Array, check_equal, proof_rows, said_by_onnx, said_by_pipeline
 from everloop_models.batch.rows import Columns, Row, to_columns
 from everloop_models.batch.scores import scores
@@ -51,7 +50,7 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     classes = None if spec.task == "regression" else _classes(rows, spec)
     labels = _labels(rows, classes)
     metrics = _validate(model, spec, columns, labels, len(classes or ()))
-    pipeline = _fit(model, columns, labels)
+    pipeline = fit(model, columns, labels)
     inputs = columns.stacked
     metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
     libraries = versions_of(LIBRARIES[(model.estimator or "").partition(".")[0]])
@@ -82,26 +81,11 @@ def _labels(rows: list[Row], classes: list[Scalar] | None) -> Array:
     return np.array([numbers[row.label] for row in rows], dtype=np.int64)
 
 
-def _fit(model: ModelSpec, columns: Columns, labels: Array) -> Any:
-    try:
-        pipeline = build_pipeline(model, columns)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged, or of what will change in a later release
-            pipeline.fit(columns.stacked, labels)
-    except (ImportError, AttributeError) as e:
-        raise ModelBroken(f"{model.estimator} cannot be made of the libraries installed here: {e!s:.300}") from e
-    except MemoryError:
-        raise
-    except Exception as e:  # a library raises what it likes for data or parameters that it cannot be fitted with
-        raise ModelBroken(f"{model.estimator} cannot be trained on these rows: {e!s:.500}") from e
-    return pipeline
-
-
 def _validate(model: ModelSpec, spec: LoopSpec, columns: Columns, labels: Array, classes: int) -> dict[str, float]:
     """The metrics on the last rows of a model trained on those before; none where they have another set of classes."""
     first = len(columns) - max(1, int(len(columns) * VALIDATION_SHARE))
     if classes and len(set(labels[:first].tolist())) < classes:
         return {}
-    pipeline = _fit(model, columns.part(slice(0, first)), labels[:first])
+    pipeline = fit(model, columns.part(slice(0, first)), labels[:first])
     said = said_by_pipeline(pipeline, columns.part(slice(first, None)).stacked, spec.task)
     return scores(said, labels[first:], "validation")

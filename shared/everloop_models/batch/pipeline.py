@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
+from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer  # type: ignore[import-untyped]
 from sklearn.impute import SimpleImputer  # type: ignore[import-untyped]
 from sklearn.pipeline import Pipeline  # type: ignore[import-untyped]
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # type: ignore[import-untyped]
 
 from everloop_models.batch.rows import Columns, most_frequent
+from everloop_models.errors import ModelBroken
 from everloop_models.formats import RANDOM_SEED
 from everloop_schemas.loop_parts import ModelSpec
 
@@ -50,6 +53,22 @@ def build_pipeline(model: ModelSpec, columns: Columns) -> Any:
     encoder = _encoder(path, columns)
     steps = [("encoder", encoder)] if encoder is not None else []
     return Pipeline([*steps, ("estimator", build_estimator(model))])
+
+
+def fit(model: ModelSpec, columns: Columns, labels: NDArray[Any]) -> Any:
+    """Encoder and estimator, trained on the rows; raises ModelBroken with the reason, and MemoryError."""
+    try:
+        pipeline = build_pipeline(model, columns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged, or of what will change in a later release
+            pipeline.fit(columns.stacked, labels)
+    except (ImportError, AttributeError) as e:
+        raise ModelBroken(f"{model.estimator} cannot be made of the libraries installed here: {e!s:.300}") from e
+    except MemoryError:
+        raise
+    except Exception as e:  # a library raises what it likes for data or parameters that it cannot be fitted with
+        raise ModelBroken(f"{model.estimator} cannot be trained on these rows: {e!s:.500}") from e
+    return pipeline
 
 
 def _encoder(path: str, columns: Columns) -> Any:

@@ -50,6 +50,11 @@ class Columns:
         """These rows alone."""
         return Columns(self.number_names, self.text_names, self.numbers[rows], self.texts[rows])
 
+    def beside(self, more: Columns) -> Columns:
+        """These columns and more of the same rows."""
+        numbers, texts = np.hstack([self.numbers, more.numbers]), np.hstack([self.texts, more.texts])
+        return Columns(self.number_names + more.number_names, self.text_names + more.text_names, numbers, texts)
+
     def __len__(self) -> int:
         return len(self.numbers)
 
