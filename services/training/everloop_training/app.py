@@ -23,7 +23,8 @@ from everloop_training.adapters.data_set_files import DataSetFiles
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.lease_watch import watch_leases
 from everloop_training.adapters.runs import MemoryRunLog
-from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
+from everloop_training.adapters.supervisor import StartWorker
+from everloop_training.adapters.workers import LearnerWorkers
 from everloop_training.api import router
 from everloop_training.api.trainers import UPLOAD, trainer_router
 from everloop_training.domain.leases import Leases
@@ -37,25 +38,25 @@ from everloop_training.worker.protocol.pipe import WorkerProcess
 def build(
     settings: TrainingSettings, connect: EngineFactory, start_worker: StartWorker = WorkerProcess.start
 ) -> Service:
-    """The service: the lines learn in a worker process, and the outcome log is consumed on from their snapshots."""
+    """The service: the lines learn in worker processes, and the outcome log is consumed on from their snapshots."""
     loops, runs = KnownLoops(), MemoryRunLog()
     engine = connect("training")
-    supervisor = WorkerSupervisor(settings, loops, runs, engine, start_worker)
-    handlers = Handlers(loops, runs, supervisor.feeder, supervisor.client, quota=RunQuota(settings.max_runs_per_hour))
+    workers = LearnerWorkers(settings, loops, runs, engine, start_worker)
+    handlers = Handlers(loops, runs, workers, workers, quota=RunQuota(settings.max_runs_per_hour))
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     collector = ArtifactCollector(store, loops, settings.collect_after_s, runs)
     intake, leases = ModelIntake(store, settings.max_artifact_bytes), Leases(settings.lease_s, settings.trainer_seconds)
     LEASED_RUNS.set_function(lambda: len(leases))
-    trainers = TrainerHandlers(loops, runs, supervisor.client, intake, leases)
+    trainers = TrainerHandlers(loops, runs, workers, intake, leases)
     data_sets = DataSets(loops, engine)
     files = DataSetFiles(settings, loops, data_sets)
     batch_trainer = BatchTrainer(
         settings.batch_folder(),
         loops,
         runs,
-        lambda loop: engine.partition_for(OutcomeObserved.topic, loop.encode()) in supervisor.feeder.handed_over,
+        workers.learn,
         data_sets,
-        supervisor.client,
+        workers,
         store,
         BatchProcess(settings.batch_seconds, settings.batch_memory_bytes, settings.max_artifact_bytes),
         settings.batch_memory_bytes,
@@ -70,7 +71,7 @@ def build(
         return events
 
     async def start_at(topic: str, partition: int) -> int | None:
-        opened = await supervisor.open(partition)
+        opened = await workers.open(partition)
         return opened.next_offset if topic == OutcomeObserved.topic.name else opened.next_alert
 
     routes = [
@@ -85,12 +86,12 @@ def build(
         settings=settings,
         endpoints=[HttpEndpoint("training", settings, endpoint, uploads=[UPLOAD])],
         consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
-        resources=[supervisor, intake],
+        resources=[*workers.all, intake],
         background=[
-            supervisor.run,
+            *(worker.run for worker in workers.all),
             lambda: collector.run(settings.collect_every_s),
             lambda: watch_leases(trainers, settings.lease_s),
             batch_trainer.run,
         ],
-        readiness=[supervisor.not_ready],
+        readiness=[worker.not_ready for worker in workers.all],
     )

@@ -24,6 +24,12 @@ class WorkerUnavailable(Unavailable):
     title = "The training worker is restarting"
 
 
+class WorkerBusy(Overloaded):
+    """A worker has as many outcomes in flight as it may; the partitions of the other workers go on meanwhile."""
+
+    title = "The training worker is busy"
+
+
 class DataSetRejected(InputRejected):
     """The range that was asked for is none, or is too large; `errors` names the field and the fix."""
 

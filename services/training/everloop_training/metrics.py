@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-OUTCOMES = Counter("everloop_training_outcomes_total", "Outcomes that the worker has processed.")
+OUTCOMES = Counter(
+    "everloop_training_outcomes_total", "Outcomes that the workers have processed, by number of the worker.", ["worker"]
+)
 RUNS = Counter(
     "everloop_training_runs_total", "Training runs that were requested, by loop and trigger.", ["loop", "trigger"]
 )
@@ -13,7 +15,9 @@ FAILURES = Counter(
     "everloop_training_failed_lines_total", "Lines that broke, and started again or ended, by loop.", ["loop"]
 )
 WORKER_STARTS = Counter(
-    "everloop_training_worker_starts_total", "Starts of the worker process; more than 1 after it has exited."
+    "everloop_training_worker_starts_total",
+    "Starts of a worker process, by number of the worker; more than 1 after it has exited.",
+    ["worker"],
 )
 BATCH_RUNS = Counter(
     "everloop_training_batch_runs_total",
@@ -26,8 +30,14 @@ BATCH_SECONDS = Histogram(
     ["loop"],
     buckets=(1, 3, 10, 30, 60, 180, 600, 1800, 3600),
 )
-IN_FLIGHT = Gauge("everloop_training_in_flight_outcomes", "Outcomes in flight to the worker; limit: IN_FLIGHT.")
-IN_FLIGHT_BYTES = Gauge("everloop_training_in_flight_bytes", "Bytes of their records; limit: IN_FLIGHT_BYTES.")
+IN_FLIGHT = Gauge(
+    "everloop_training_in_flight_outcomes",
+    "Outcomes in flight to a worker; limit of all workers: IN_FLIGHT.",
+    ["worker"],
+)
+IN_FLIGHT_BYTES = Gauge(
+    "everloop_training_in_flight_bytes", "Bytes of their records; limit of all workers: IN_FLIGHT_BYTES.", ["worker"]
+)
 ARTIFACT_BYTES = Gauge("everloop_training_artifact_bytes", "Bytes in the artifact store, at the last search.")
 COLLECTED = Counter("everloop_training_collected_bytes_total", "Bytes of artifacts deleted: no version needs them.")
 SNAPSHOT_OFFSET = Gauge(

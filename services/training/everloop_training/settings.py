@@ -12,6 +12,7 @@ from everloop_models.batch.allowed import BatchSettings
 class TrainingSettings(BatchSettings):
     """Settings of the training service, read from the environment."""
 
+    workers: int = Field(1, ge=1, le=64, description="processes that learn; each partition is learned by one of them")
     gather_ms: float = Field(50.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
     snapshot_outcomes: int = Field(2000, ge=1, description="outcomes of a partition between two learner snapshots")
     snapshot_seconds: float = Field(30.0, gt=0, description="seconds between two learner snapshots, at most")
@@ -50,6 +51,14 @@ class TrainingSettings(BatchSettings):
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )
+
+    def of_worker(self, number: int) -> TrainingSettings:
+        """The settings of one of the workers: its files have a name of their own."""
+        return self.model_copy(update={"instance": f"{self.instance}.{number}"}) if number else self
+
+    def part(self, limit: int) -> int:
+        """What each worker has of a limit that is for all of them."""
+        return -(-limit // self.workers)
 
     def in_progress_file(self) -> Path:
         """The file in which this instance's worker names the outcome that it is learning."""

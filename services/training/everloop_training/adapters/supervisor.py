@@ -33,21 +33,29 @@ OPEN_AGAIN_AFTER_S = 0.1
 
 
 class WorkerSupervisor:
-    """Keeps one worker running; `feeder` and `client` are how the handlers reach it.
+    """Keeps one worker running, the one of this number; `feeder` and `client` are how the handlers reach it.
 
     Enter it before the consumer starts; `run` is a background job, and cancelling it drains: everything handed over is
     learned, published and in a snapshot.
     """
 
     def __init__(
-        self, settings: TrainingSettings, loops: KnownLoops, runs: MemoryRunLog, engine: Engine, start: StartWorker
+        self,
+        settings: TrainingSettings,
+        loops: KnownLoops,
+        runs: MemoryRunLog,
+        engine: Engine,
+        start: StartWorker,
+        number: int = 0,
     ) -> None:
-        self._settings, self._loops, self._start = settings, loops, start
+        self._settings, self._loops, self._start = settings.of_worker(number), loops, start
+        self._name = f"worker {number}" if settings.workers > 1 else "the worker"
+        self._starts = WORKER_STARTS.labels(number)
         self._current, self._publisher = CurrentWorker(), EventPublisher(engine)
         history = LogHistory(loops, engine)
         parked = ParkedOutcomes(settings.snapshot_folder(), history, self._publisher)
-        self._exits = WorkerExits(settings, parked)
-        self.feeder = OutcomeFeeder(settings, self._current, parked)
+        self._exits = WorkerExits(self._settings, parked)
+        self.feeder = OutcomeFeeder(settings, self._current, parked, number)
         self.client = WorkerClient(self._current, self.feeder, self._publisher, runs)
         self._catch_up = WorkerCatchUp(self._current, self.feeder, self.client, history, parked, runs)
         self._jobs: list[asyncio.Task[None]] = []
@@ -59,7 +67,7 @@ class WorkerSupervisor:
 
     def not_ready(self) -> str | None:
         """None while the worker is ready."""
-        return None if self._current.ready else "the worker is starting"
+        return None if self._current.ready else f"{self._name} is starting"
 
     async def __aenter__(self) -> Self:
         jobs = (self._keep_running, self.feeder.run, self._publisher.run)
@@ -116,7 +124,7 @@ class WorkerSupervisor:
         while True:
             self._exits.clear_in_progress()
             worker = await self._start(self._settings)
-            WORKER_STARTS.inc()
+            self._starts.inc()
             self._current.worker = worker
             receiving = asyncio.create_task(self.client.receive(worker, self._catch_up.attend))
             catching_up = asyncio.create_task(self._catch_up.bring_up(worker, self._loops))

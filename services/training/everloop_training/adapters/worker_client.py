@@ -21,7 +21,7 @@ from everloop_training.adapters.pending_requests import PendingRequests
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.domain.run_reply import RunReply
 from everloop_training.domain.trained_model import TrainedModel
-from everloop_training.errors import OutcomesNotLearned
+from everloop_training.errors import OutcomesNotLearned, WorkerBusy, WorkerUnavailable
 from everloop_training.metrics import IN_FLIGHT, IN_FLIGHT_BYTES, OUTCOMES
 from everloop_training.ports import Worker
 from everloop_training.settings import TrainingSettings
@@ -29,6 +29,8 @@ from everloop_training.worker.protocol import messages
 
 BATCH_OUTCOMES = 100
 END_RUN_WITHIN_S = 30.0
+BUSY_AFTER_S = 0.1
+"""How long a partition waits for room at its worker before it backs off, where there are other workers."""
 BACKOFF = Backoff(first_s=0.05, longest_s=2.0)
 
 
@@ -38,19 +40,26 @@ class OutcomeFeeder:
     `handed_over` is the last offset of each partition that was put here; a new worker is caught up to it.
     """
 
-    def __init__(self, settings: TrainingSettings, current: CurrentWorker, parked: ParkedOutcomes) -> None:
+    def __init__(
+        self, settings: TrainingSettings, current: CurrentWorker, parked: ParkedOutcomes, number: int = 0
+    ) -> None:
         self.handed_over: dict[int, int] = {}
         self._settings, self._current, self._parked = settings, current, parked
         self._buffer: dict[int, list[tuple[str, Outcome]]] = defaultdict(list)
         self._buffered = asyncio.Event()
         self._in_flight = self._in_flight_bytes = 0
-        IN_FLIGHT.set_function(lambda: self._in_flight)
-        IN_FLIGHT_BYTES.set_function(lambda: self._in_flight_bytes)
+        self._most, self._most_bytes = settings.part(settings.in_flight), settings.part(settings.in_flight_bytes)
+        self._processed = OUTCOMES.labels(number)
+        IN_FLIGHT.labels(number).set_function(lambda: self._in_flight)
+        IN_FLIGHT_BYTES.labels(number).set_function(lambda: self._in_flight_bytes)
 
     async def put(self, partition: int, loop: str, outcome: Outcome) -> None:
-        """Add an outcome; waits while the worker is not ready or too many are in flight."""
+        """Add an outcome; waits while the worker is not ready or too many are in flight.
+
+        Where there are other workers it raises WorkerUnavailable and WorkerBusy, so that their partitions go on.
+        """
         if not self._current.ready or self._is_full():
-            await self._current.wait_until(lambda: self._current.ready and not self._is_full())
+            await self._wait_for_room()
         if self._current.stopping or outcome.offset <= self.handed_over.get(partition, -1):
             return
         self.handed_over[partition] = outcome.offset
@@ -91,13 +100,22 @@ class OutcomeFeeder:
 
     def acknowledge(self, processed: messages.OutcomesProcessed) -> None:
         """Outcomes are no longer in flight; those that catch a worker up never were."""
-        OUTCOMES.inc(processed.outcomes)
+        self._processed.inc(processed.outcomes)
         self._in_flight = max(0, self._in_flight - processed.outcomes)
         self._in_flight_bytes = max(0, self._in_flight_bytes - processed.size)
 
+    async def _wait_for_room(self) -> None:
+        alone = self._settings.workers == 1
+        if not (alone or self._current.ready or self._current.stopping):
+            raise WorkerUnavailable("the worker of this partition is starting")
+        try:
+            async with asyncio.timeout(None if alone else BUSY_AFTER_S):
+                await self._current.wait_until(lambda: self._current.ready and not self._is_full())
+        except TimeoutError as e:
+            raise WorkerBusy(f"the worker has {self._in_flight:,} outcomes in flight") from e
+
     def _is_full(self) -> bool:
-        limits = self._settings
-        return self._in_flight >= limits.in_flight or self._in_flight_bytes >= limits.in_flight_bytes
+        return self._in_flight >= self._most or self._in_flight_bytes >= self._most_bytes
 
 
 class WorkerClient:

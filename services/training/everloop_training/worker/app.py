@@ -8,7 +8,7 @@ from everloop_models.store import ArtifactStore, name_in
 from everloop_schemas.training import StoredModel
 from everloop_shared.clock import system_clock
 from everloop_training.settings import TrainingSettings
-from everloop_training.worker.dispatcher import WorkerDispatcher
+from everloop_training.worker.dispatcher import ALL_RECENT_BYTES, WorkerDispatcher
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.learning_line import SavedVersion
 from everloop_training.worker.model_loader import ModelLoader
@@ -43,9 +43,16 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
         uri = store.put(store.name(loop, version, stored.sha256, stored.format), data)
         return SavedVersion(version, uri, stored.sha256, stored.size, stored.format)
 
-    models = ModelLoader(read_model, settings.model_bytes)
+    models = ModelLoader(read_model, settings.part(settings.model_bytes))
     dependencies = LearnerDependencies(
         system_clock, store_version, load_version, models.load, copy_version, in_progress.mark
     )
     snapshots, every = Snapshots(settings.snapshot_folder()), settings.snapshot_outcomes
-    return WorkerDispatcher(dependencies, snapshots, every, settings.snapshot_seconds, in_progress=in_progress)
+    return WorkerDispatcher(
+        dependencies,
+        snapshots,
+        every,
+        settings.snapshot_seconds,
+        in_progress=in_progress,
+        recent_bytes=settings.part(ALL_RECENT_BYTES),
+    )

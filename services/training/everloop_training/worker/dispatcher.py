@@ -21,7 +21,7 @@ from everloop_training.worker.snapshots import PartitionState, Snapshots
 
 log = logging.getLogger(__name__)
 ALL_RECENT_BYTES = 64_000_000
-"""Bytes of recent outcomes that one process holds, for lines that start a short way back; its loops get equal parts."""
+"""Bytes of recent outcomes that the workers hold, for lines that start a short way back, in equal parts for loops."""
 
 
 @dataclass
@@ -63,8 +63,12 @@ class WorkerDispatcher:
         snapshot_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         in_progress: OutcomeInProgress | None = None,
+        recent_bytes: int = ALL_RECENT_BYTES,
     ) -> None:
-        self._dependencies = replace(dependencies, recent_bytes=self._recent_bytes)
+        self._dependencies, self._all_recent_bytes = (
+            replace(dependencies, recent_bytes=self._recent_bytes),
+            recent_bytes,
+        )
         self._snapshots, self._clock = snapshots, clock
         self._snapshot_outcomes, self._snapshot_seconds = snapshot_outcomes, snapshot_seconds
         self._in_progress = in_progress or OutcomeInProgress()
@@ -77,7 +81,7 @@ class WorkerDispatcher:
         return next((p.learners[loop] for p in self._partitions.values() if loop in p.learners), None)
 
     def _recent_bytes(self) -> int:
-        return ALL_RECENT_BYTES // max(1, sum(len(p.learners) for p in self._partitions.values()))
+        return self._all_recent_bytes // max(1, sum(len(p.learners) for p in self._partitions.values()))
 
     def handle(self, message: Any) -> Iterator[Any]:
         """Work on one message. An error over an outcome costs that outcome and nothing else."""

@@ -8,7 +8,7 @@ import time
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
 from everloop_shared.backoff import Backoff
-from everloop_shared.errors import Disposition, InputRejected, ServiceError
+from everloop_shared.errors import Disposition, InputRejected, Overloaded, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_shared.messaging.processing.wait_budget import WaitBudget
@@ -67,7 +67,10 @@ class FailurePolicy:
         return BACKOFF.pause_s(self._attempts.get(partition, (0, 0.0, 1))[2])
 
     def may_retry(self, at: Position, error: Exception, loop: str = "") -> bool:
-        """Whether to retry the record, which is of this loop; counts the attempt."""
+        """Whether to retry the record, which is of this loop; counts the attempt.
+
+        One that waits because this process has enough to do is not counted by the metric: nothing is wrong with it.
+        """
         if not isinstance(error, ServiceError) or error.disposition is not Disposition.RETRY:
             return False
         waited_s = self.count_retry(at)
@@ -75,7 +78,8 @@ class FailurePolicy:
             partition = (at.topic, at.partition)
             if not self._wait_budget.may_wait(partition, loop, waited_s, error.give_up_after):
                 return False
-        metrics.RETRIES.labels(self._service, at.topic).inc()
+        if not isinstance(error, Overloaded):
+            metrics.RETRIES.labels(self._service, at.topic).inc()
         return True
 
     def make_dead_letter(
