@@ -85,14 +85,16 @@ async def test_an_outcome_that_cannot_be_learned_is_parked_and_both_loops_go_on(
 async def test_learning_the_log_again_without_the_parked_outcome_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("everloop_training.worker.learners.loop_learner.MIN_REFRESH_S", 0.0)  # outcomes come at once
     monkeypatch.setattr(LoopLearner, "learn", learn_and_raise)
     broker, live, again = MemoryBroker(partitions=1), tmp_path / "live", tmp_path / "again"
     async with running_training(broker, live, snapshot_outcomes=20) as training:
         await training.publish(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
         await training.wait_until_learned(299)
         await training.until(lambda: len(_artifacts(training)) >= 2)
-        first = _artifacts(training)
         parked = (live / "training" / "snapshots" / "partition-0.parked").read_text()
+
+    first = _artifacts(training)
 
     monkeypatch.setattr(LoopLearner, "learn", _learn)
     (again / "training" / "snapshots").mkdir(parents=True)
@@ -102,7 +104,7 @@ async def test_learning_the_log_again_without_the_parked_outcome_gives_the_same_
         await training.publish(state(champion=f"{LINE}@10"), *[event(i) for i in range(300)])
         await training.wait_until_learned(299)
         await training.until(lambda: len(_artifacts(training)) >= 2)
-        second = _artifacts(training)
+    second = _artifacts(training)
 
     assert json.loads(parked) == {"50": "o50-0"}
     assert first == second
