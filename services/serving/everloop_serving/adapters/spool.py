@@ -85,7 +85,7 @@ class DiskSpool:
             raise RecordTooLarge(f"the record would have {largest:,} bytes, {self._event_bytes:,} may be sent")
         record = pack(encoded)
         if self.bytes + len(record) > self._limit:
-            raise SpoolFull(f"the broker has been away for {self.bytes:,} bytes of predictions; retry later")
+            raise SpoolFull(f"{self.bytes:,} bytes of predictions wait for the broker, and no more may; retry later")
         try:
             self._write(record)
         except OSError as e:
