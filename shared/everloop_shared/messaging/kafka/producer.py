@@ -18,7 +18,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
-from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S, PlacedRecord, ProducerConnection
+from everloop_shared.messaging.kafka.producer_connection import AT_ONCE, CLOSE_TIMEOUT_S, PlacedRecord, ProducerConnection
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import EVENT_HEADERS, HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent, Headers
 from everloop_shared.settings import Settings
@@ -26,7 +26,7 @@ from everloop_shared.settings import Settings
 log = logging.getLogger(__name__)
 REPORT_FAILURE_FOR_S = 5.0
 """For so long after a failed delivery the service reports that it is not ready."""
-SLICE = 200
+SLICE = 100
 """Events between two turns of others, so that requests get in."""
 CHUNK_RECORDS = 2_000
 CHUNK_BYTES = 4_000_000
@@ -68,9 +68,9 @@ class KafkaPublisher:
         """Return once the broker has all of them."""
         started, placed = time.perf_counter(), list[PlacedRecord]()
         for first in range(0, len(events), SLICE):
-            if first:
-                await asyncio.sleep(0)
             placed += self._place(events[first : first + SLICE])
+            if len(events) > AT_ONCE:
+                await asyncio.sleep(0)
         await self.append(placed, EVENT_HEADERS)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
