@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from types import SimpleNamespace
 
 import pytest
 from tests.engines.buses import KafkaBus, computed, received
@@ -12,49 +12,49 @@ from tests.tasks import cancel
 from everloop_schemas.feature import FeaturesComputed
 from everloop_shared.messaging.kafka import producer_connection
 from everloop_shared.messaging.kafka.client import client_settings
-from everloop_shared.messaging.kafka.producer_connection import ProducerConnection
+from everloop_shared.messaging.kafka.producer_connection import LOOK_EVERY, ProducerConnection
 from everloop_shared.messaging.kafka.topics import ensure_topics
 from everloop_shared.messaging.routes import EVENT_HEADERS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 RECORDS = 2_000
+LOOK_S, REQUESTS_S = 0.0001, 0.02
+"""What the records between two looks at the clock take, and the requests of one turn."""
 
 
-async def turns_to_send(connection: ProducerConnection, prefix: str) -> int:
-    """The turns of 20 ms that requests take while so many records are handed to the sender."""
-    record = (FeaturesComputed.topic.name, 0, b"key", computed(received("one")).encode())
-    turns = 0
+@pytest.mark.parametrize("requests_s", [0.0, REQUESTS_S])
+async def test_records_leave_at_a_quarter_of_the_time_that_requests_take(
+    requests_s: float, kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, turns = 0.0, 0
+
+    def perf_counter() -> float:
+        nonlocal now
+        now += LOOK_S
+        return now
 
     async def answer_requests() -> None:
-        nonlocal turns
+        nonlocal now, turns
         while True:
-            until = time.perf_counter() + 0.02
-            while time.perf_counter() < until:
-                pass
-            turns += 1
+            now, turns = now + requests_s, turns + 1
             await asyncio.sleep(0)
 
-    requests = asyncio.create_task(answer_requests())
-    try:
-        acks = await connection.send(prefix, [record] * RECORDS, EVENT_HEADERS)
-    finally:
-        await cancel(requests)
-    await asyncio.wait(acks)
-    return turns
-
-
-async def test_records_leave_at_a_share_of_the_time_that_requests_take(
-    kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
     settings = kafka_bus.settings
     await ensure_topics(settings, [FeaturesComputed.topic])
+    record = (FeaturesComputed.topic.name, 0, b"key", computed(received("one")).encode())
     connection = ProducerConnection(client_settings(settings, "feature"), settings.delivery_timeout_s)
     await connection.start()
+    await asyncio.wait(await connection.send(settings.topic_prefix, [record], EVENT_HEADERS))  # knows the topic
+    monkeypatch.setattr(producer_connection, "time", SimpleNamespace(perf_counter=perf_counter))
+    requests = asyncio.create_task(answer_requests())
     try:
-        with_share = await turns_to_send(connection, settings.topic_prefix)
-        monkeypatch.setattr(producer_connection, "SHARE", 0.0)
-        with_fixed_slices = await turns_to_send(connection, settings.topic_prefix)
+        acks = await connection.send(settings.topic_prefix, [record] * RECORDS, EVENT_HEADERS)
+        turns_meanwhile = turns
+        await asyncio.wait(acks)
     finally:
+        await cancel(requests)
         await connection.close()
 
-    assert with_share < with_fixed_slices / 2
+    looks = RECORDS / LOOK_EVERY
+    slice_looks = max(0.0002, requests_s / 4) / LOOK_S
+    assert looks / (slice_looks + 2) <= turns_meanwhile <= looks / slice_looks + 2
