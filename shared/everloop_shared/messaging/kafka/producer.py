@@ -18,7 +18,12 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from everloop_shared import metrics
 from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
-from everloop_shared.messaging.kafka.producer_connection import AT_ONCE, CLOSE_TIMEOUT_S, PlacedRecord, ProducerConnection
+from everloop_shared.messaging.kafka.producer_connection import (
+    AT_ONCE,
+    CLOSE_TIMEOUT_S,
+    PlacedRecord,
+    ProducerConnection,
+)
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import EVENT_HEADERS, HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent, Headers
 from everloop_shared.settings import Settings
