@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.databases import Databases, Postgres, Sqlite, postgres_server, tests_on
+from tests.object_stores import ObjectStore, gcs_server, s3_server
 
 from everloop.local.kafka import Broker, start_broker
 
@@ -63,6 +64,30 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
     kind = Sqlite() if request.param == "sqlite" else request.getfixturevalue("postgres")
     with tests_on(kind) as on:
         yield on
+
+
+@pytest.fixture(scope="session")
+def s3_store() -> Iterator[ObjectStore]:
+    """The session's S3 server; `.use(monkeypatch)` gives a bucket of it."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_store() -> Iterator[ObjectStore]:
+    """The session's server of Google Cloud Storage; `.use(monkeypatch)` gives a bucket of it."""
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def object_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """Runs the test on each object store, in a bucket of its own: `.url`; `.relay.turn("away")` and back "up"."""
+    store = request.getfixturevalue(f"{request.param}_store").use(monkeypatch)
+    try:
+        yield store
+    finally:
+        store.relay.turn("up")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

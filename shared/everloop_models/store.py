@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from everloop_models.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnavailable
 from everloop_models.formats import DEFAULT_FORMAT, EXTENSIONS, extension_of
 from everloop_schemas.names import is_loop_name, is_version_name
+from everloop_shared.file_systems import open_file_system, os_errors, without_credentials
 
 MAX_ARTIFACT_BYTES = 200_000_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -29,14 +29,15 @@ LEFTOVER_AGE_S = 60.0
 
 
 class ArtifactStore:
-    """Reads and writes bytes below `url` (`file:///…`, `s3://…`), and nowhere else. Blocks: keep it off the event loop.
+    """Reads and writes bytes below `url` (`file:///…`, `s3://…`, `gs://…`), and nowhere else.
 
-    Nothing of more than `max_bytes` is read.
+    Nothing of more than `max_bytes` is read. Blocks, for two minutes where a store does not answer: keep it off the
+    event loop.
     """
 
     def __init__(self, url: str, max_bytes: int = MAX_ARTIFACT_BYTES) -> None:
-        self.url, self._max_bytes = url, max_bytes
-        self._fs, self._root = url_to_fs(url)
+        self.url, self._max_bytes = without_credentials(url), max_bytes
+        self._fs, self._root = open_file_system(url)
         self.local = isinstance(self._fs, LocalFileSystem)
 
     @staticmethod
@@ -73,7 +74,8 @@ class ArtifactStore:
             if self.local:
                 write_atomically(Path(path), data)
             else:
-                self._fs.pipe_file(path, data)
+                with os_errors():
+                    self._fs.pipe_file(path, data)
         except OSError as e:
             raise ArtifactUnavailable(f"cannot write {len(data):,} bytes to {self.url}: {e.strerror or e}") from e
         return str(self._fs.unstrip_protocol(path))
@@ -87,7 +89,8 @@ class ArtifactStore:
         if not 0 <= size <= self._max_bytes:
             raise ArtifactCorrupt(f"{name} is announced with {size:,} bytes; at most {self._max_bytes:,} are read")
         try:
-            return self._read_local(name, size) if self.local else self._read_remote(name, size)
+            with os_errors():
+                return self._read_local(name, size) if self.local else self._read_remote(name, size)
         except OSError as e:
             error = ArtifactMissing if isinstance(e, FileNotFoundError) else ArtifactUnavailable
             raise error(f"cannot read {name} in the artifact store: {e.strerror or e}") from e
@@ -115,7 +118,8 @@ class ArtifactStore:
         found = self._fs.info(path)
         if found.get("type") != "file" or not isinstance(found.get("size"), int):
             raise ArtifactCorrupt(f"{name} in the artifact store is no file")
-        return self._read_whole(name, size, found["size"], lambda most: bytes(self._fs.cat_file(path, 0, most)))
+        size_there: int = found["size"]
+        return self._read_whole(name, size, size_there, lambda most: bytes(self._fs.cat_file(path, start=0, end=most)))
 
     def _read_whole(self, name: str, size: int, found_size: int, read: Callable[[int], bytes]) -> bytes:
         if found_size > self._max_bytes or (size and found_size != size):
@@ -137,15 +141,16 @@ class ArtifactStore:
     def delete(self, name: str) -> None:
         """Delete a file; idempotent. Raises ArtifactUnavailable."""
         try:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), os_errors():
                 self._fs.rm_file(f"{self._root.rstrip('/')}/{name}")
         except OSError as e:
             raise ArtifactUnavailable(f"cannot delete {name} from {self.url}: {e.strerror or e}") from e
 
     def _listed(self, name: str) -> list[dict[str, Any]]:
         try:
-            self._fs.invalidate_cache()
-            return list(self._fs.ls(f"{self._root.rstrip('/')}/{name}", detail=True))
+            with os_errors():
+                self._fs.invalidate_cache()
+                return list(self._fs.ls(f"{self._root.rstrip('/')}/{name}", detail=True))
         except FileNotFoundError:
             return []
         except OSError as e:

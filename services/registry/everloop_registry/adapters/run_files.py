@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from everloop_models import ArtifactUnavailable
 from everloop_models.store import remove_leftovers
 from everloop_registry.domain.artifact_paths import FileEntry, OpenFile
 from everloop_registry.errors import ArtifactNotFound, ArtifactPathRefused
+from everloop_shared.file_systems import open_file_system, os_errors
 
 CHUNK_BYTES = 1_000_000
 INCOMING = "runs/.incoming"
@@ -32,7 +32,7 @@ class RunFiles:
     """
 
     def __init__(self, url: str) -> None:
-        self._fs, root = url_to_fs(url)
+        self._fs, root = open_file_system(url)
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
@@ -105,7 +105,7 @@ class RunFiles:
         return open(descriptor, "rb")
 
     def _open_remote(self, name: str) -> IO[bytes]:
-        if not self._fs.isfile(self._path(name)):
+        if self._fs.info(self._path(name))["type"] != "file":  # `isfile` is false, too, while the store is away
             raise FileNotFoundError(name)
         file: IO[bytes] = self._fs.open(self._path(name), "rb", cache_type="readahead", block_size=CHUNK_BYTES)
         return file
@@ -132,17 +132,21 @@ class RunFiles:
         written = self._fs.open(self._path(name), "wb")
         try:
             shutil.copyfileobj(file, written, CHUNK_BYTES)
+            written.close()
         except BaseException:
-            written.discard()
+            with suppress(Exception):  # the reason is why it failed at all
+                written.discard()
             raise
-        written.close()
+        finally:
+            written.closed = True  # else it is closed, and so written, once more when it is collected
 
 
 @contextmanager
 def _errors_of(what: str) -> Iterator[None]:
     """Turn what a file system raises into the errors that callers know."""
     try:
-        yield
+        with os_errors():
+            yield
     except FileNotFoundError as e:
         raise ArtifactNotFound(f"cannot {what[:300]}: there is no such file") from e
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as e:
@@ -157,5 +161,9 @@ def _size(entry: dict[str, Any]) -> int | None:
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     with file:
-        while chunk := file.read(CHUNK_BYTES):
+        while True:
+            with _errors_of("read on"):
+                chunk = file.read(CHUNK_BYTES)
+            if not chunk:
+                return
             yield chunk
