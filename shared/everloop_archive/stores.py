@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from everloop_archive.errors import ArchiveUnavailable
+from everloop_shared.file_systems import open_file_system, without_credentials
 
 
 class ArchiveStore:
@@ -24,7 +24,7 @@ class ArchiveStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.fs, root = url_to_fs(url)
+        self.fs, root = open_file_system(url)
         self._root = root.rstrip("/")
         self._local = isinstance(self.fs, LocalFileSystem)
 
@@ -93,7 +93,9 @@ class ArchiveStore:
             yield
         except Exception as e:  # each file system has its own errors: botocore's, aiohttp's, Google's, OSError
             reason = getattr(e, "strerror", None) or str(e) or repr(e)
-            raise ArchiveUnavailable(f"cannot {verb} {name} in the archive at {self.url}: {reason}") from e
+            raise ArchiveUnavailable(
+                f"cannot {verb} {name} in the archive at {without_credentials(self.url)}: {reason}"
+            ) from e
 
 
 def _is_refused_condition(error: OSError) -> bool:
