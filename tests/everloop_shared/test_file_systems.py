@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,7 +47,12 @@ def test_a_store_that_is_away_is_an_os_error_with_the_reason(object_store: Objec
     fs.pipe_file(f"{path}/a", b"a")
     object_store.relay.turn("away")
 
-    for call in (lambda: fs.cat_file(f"{path}/a"), lambda: fs.pipe_file(f"{path}/b", b"b"), lambda: fs.ls(path)):
+    calls: list[Callable[[], object]] = [
+        lambda: fs.cat_file(f"{path}/a"),
+        lambda: fs.pipe_file(f"{path}/b", b"b"),
+        lambda: fs.ls(path),
+    ]
+    for call in calls:
         with pytest.raises(OSError, match=r"\w") as raised, os_errors():
             call()
         assert not isinstance(raised.value, FileNotFoundError)
