@@ -48,3 +48,9 @@ def require_data(method: str, *modules: str) -> None:
     """Raise ExtraMissing, naming the command that installs them, unless these modules of `everloop[data]` are there."""
     if missing := [module for module in modules if find_spec(module) is None]:
         raise ExtraMissing(f"{method} needs {' and '.join(missing)}: pip install 'everloop[data]'")
+
+
+def require_module(command: str, module: str, install: str) -> None:
+    """Raise ExtraMissing, naming the command that installs it, unless this module is there."""
+    if find_spec(module) is None:
+        raise ExtraMissing(f"{command} needs {module}: {install}")

@@ -32,6 +32,10 @@ class ArchiveStore:
         """The path of a name in the file system `fs`."""
         return f"{self._root}/{name}"
 
+    def uri(self, name: str) -> str:
+        """The URI of a name, as other programs open it."""
+        return str(self.fs.unstrip_protocol(self.path(name)))
+
     def read(self, name: str) -> bytes | None:
         """The bytes under a name, None where there is nothing."""
         with self._failures("read", name):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import BinaryIO
 
+from everloop_archive.reader.archived_log import Archive
 from everloop_learning.data_set import Row, RowsDigest
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.training import DataSet
@@ -36,10 +37,13 @@ class RowWriter:
 
 
 class DataSets:
-    """The data sets of all loops. Raises LoopNotFound, and Unavailable while the broker is away."""
+    """The data sets of all loops, on the log and, past its retention, in the archive.
 
-    def __init__(self, loops: KnownLoops, log: LogReader) -> None:
-        self._loops, self._rows = loops, LearnableRows(loops, log)
+    Raises LoopNotFound, Unavailable while the broker or the archive's store is away, and ArchiveCorrupt.
+    """
+
+    def __init__(self, loops: KnownLoops, log: LogReader, archive: Archive | None = None) -> None:
+        self._loops, self._rows = loops, LearnableRows(loops, log, archive)
         self._search = RowSearch(self._rows)
 
     async def rows(self, data_set: DataSet) -> AsyncIterator[list[Row]]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from everloop_archive.reader.archived_log import Archive, ArchivedLog
 from everloop_learning.data_set import Row
 from everloop_learning.learnable import LearnableOutcomes, learned_label
 from everloop_learning.loops import KnownLoops
@@ -132,21 +133,22 @@ class LearnableRows:
     Checkpoints are in memory, bounded, and made while the log is read: the first read of a loop begins with the log.
     """
 
-    def __init__(self, loops: KnownLoops, log: LogReader) -> None:
-        self._loops, self._log = loops, log
+    def __init__(self, loops: KnownLoops, log: LogReader, archive: Archive | None = None) -> None:
+        self._loops, self._log, self._archive = loops, log, archive
         self._checkpoints: dict[str, LoopCheckpoints] = {}
 
     async def bounds(self, loop: str) -> tuple[int, int]:
-        """The first offset of the loop's partition that is still on the log, and the offset that comes next.
+        """The first offset that can be read, on the log or in the archive, and the offset that comes next.
 
-        Raises Unavailable while the broker is away, as all methods do.
+        Raises Unavailable while the broker or the archive's store is away, as all methods do.
         """
-        partition = self._partition(loop)
-        return await self._log.begin_offset(TOPIC, partition), await self._log.end_offset(TOPIC, partition)
+        log, partition = self._log_of(loop), self._partition(loop)
+        return await log.begin_offset(TOPIC, partition), await log.end_offset(TOPIC, partition)
 
     async def checkpoints(self, loop: str) -> LoopCheckpoints:
         """The checkpoints of the loop so far; raises LoopNotFound."""
-        life, begin = self._loops.require(loop).data.life, await self._log.begin_offset(TOPIC, self._partition(loop))
+        life = self._loops.require(loop).data.life
+        begin = await self._log_of(loop).begin_offset(TOPIC, self._partition(loop))
         known = self._checkpoints.pop(loop, None)
         if known is None or (known.life, known.begin) != (life, begin):
             known = LoopCheckpoints(life, begin)
@@ -161,11 +163,11 @@ class LearnableRows:
         Raises LoopNotFound; where the loop is deleted meanwhile, too.
         """
         checkpoints = await self.checkpoints(loop)
-        scan = _begin(checkpoints, start)
+        scan, log = _begin(checkpoints, start), self._log_of(loop)
         partition, count = self._partition(loop), FIRST_OFFSETS
         while scan.next_offset < stop:
             upto = min(scan.next_offset + count, stop)
-            events = await self._log.read(TOPIC, partition, scan.next_offset, upto)
+            events = await log.read(TOPIC, partition, scan.next_offset, upto)
             state = self._loops.require(loop)
             before = scan.rows
             rows, undecided = scan.take([(at, e) for at, e in events if not self._loops.is_past(e)], state)
@@ -174,6 +176,10 @@ class LearnableRows:
                 checkpoints.add(scan.checkpoint())
             yield Piece(before, rows, upto, undecided)
             count = _offsets_of(PIECE_BYTES, count, sum(at.size for at, _ in events))
+
+    def _log_of(self, loop: str) -> LogReader:
+        """The log that one reader reads, with what the archive holds of the loop."""
+        return self._log if self._archive is None else ArchivedLog(self._log, self._archive, loop)
 
     def _partition(self, loop: str) -> int:
         return self._log.partition_for(TOPIC, loop.encode())
