@@ -20,3 +20,7 @@ class ArchiveCorrupt(ServiceError):
 
 class CommitConflict(Exception):
     """Another writer has made a commit of this version; read the log again."""
+
+
+class PositionMoved(Exception):
+    """Another writer archives this partition, or has changed the table's columns; open the partition again."""

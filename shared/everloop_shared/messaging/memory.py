@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from zlib import crc32
 
 from everloop_schemas.catalogue import decode
@@ -122,7 +122,11 @@ class MemoryEngine:
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """Records with start <= offset < stop."""
-        return decode_events(self.broker.log(topic.name, partition)[start:stop])
+        return decode_events(await self.read_records(topic, partition, start, stop))
+
+    async def read_records(self, topic: Topic, partition: int, start: int, stop: int) -> list[Record]:
+        """Records with start <= offset < stop, as they are."""
+        return self.broker.log(topic.name, partition)[start:stop]
 
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The length of the log."""
@@ -202,6 +206,11 @@ class MemoryConsumer:
     def live(self) -> str | None:
         """None unless the engine has failed."""
         return "failed" if self._failure and self._failure.done() else None
+
+    def assigned(self, topic: Topic) -> Collection[int]:
+        """All partitions of a group route, once started."""
+        consumed = self._engine.consuming and topic.name in [r.name for r in self._group]
+        return range(self.broker.partitions) if consumed else ()
 
     async def caught_up(self, within_s: float) -> bool:
         """Wait until the present lengths of the logs are reached."""

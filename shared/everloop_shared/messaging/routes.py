@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -150,6 +150,13 @@ class LogReader(Protocol):
         """The partition a key goes to."""
 
 
+class RecordReader(LogReader, Protocol):
+    """Reads history as it lies on the log."""
+
+    async def read_records(self, topic: Topic, partition: int, start: int, stop: int) -> list[Record]:
+        """As `read`, but also the records that do not decode, and tombstones."""
+
+
 class Consumer(Protocol):
     """Consumes topics from `start` to `stop`. `start` returns once it consumes and the broadcasts are read."""
 
@@ -170,6 +177,9 @@ class Consumer(Protocol):
 class RouteConsumer(Consumer, Protocol):
     """The consumer of a table of routes. It also opens and closes the connection of the engine that built it."""
 
+    def assigned(self, topic: Topic) -> Collection[int]:
+        """The partitions of a topic that this process handles now, of a group route."""
+
     async def caught_up(self, within_s: float) -> bool:
         """Wait until all that lay on the consumed partitions when this was called is handled.
 
@@ -177,7 +187,7 @@ class RouteConsumer(Consumer, Protocol):
         """
 
 
-class Engine(Publisher, LogReader, Protocol):
+class Engine(Publisher, RecordReader, Protocol):
     """One service's access to the broker, and the builder of its consumer.
 
     A composition root makes the engine first, passes it on as `Publisher` or `LogReader`,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
@@ -99,6 +99,10 @@ class KafkaConsumer:
         if self._failure and self._failure.done():
             return f"failed: {self._failure.result()!r}"
         return next((reason for poller in self._pollers() if (reason := poller.stalled())), None)
+
+    def assigned(self, topic: Topic) -> Collection[int]:
+        """The partitions that the group has given to this process."""
+        return self._group.assigned(topic.name) if self._group else ()
 
     async def caught_up(self, within_s: float) -> bool:
         """Wait until the present ends of the logs are reached. The query for the ends is never cancelled for it."""

@@ -20,6 +20,7 @@ from everloop_shared.messaging.routes import (
     EngineFactory,
     KeyedRecord,
     Position,
+    Record,
     Routes,
     StartAt,
     UnitOfWork,
@@ -98,6 +99,10 @@ class KafkaEngine:
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events of one partition with start <= offset < stop, in order."""
         return await self._history().read(topic.name, partition, start, stop)
+
+    async def read_records(self, topic: Topic, partition: int, start: int, stop: int) -> list[Record]:
+        """The records of one partition with start <= offset < stop, in order, as they are."""
+        return await self._history().read_records(topic.name, partition, start, stop)
 
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The offset the next record of this partition will get."""

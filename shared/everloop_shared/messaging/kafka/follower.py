@@ -19,7 +19,7 @@ from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S
 from everloop_shared.messaging.kafka.topics import TopicNames
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events
-from everloop_shared.messaging.routes import Position, Route
+from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.settings import Settings
 
 READ_TIMEOUT_S = 30.0
@@ -154,7 +154,11 @@ class HistoryReader:
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events with start <= offset < stop; raises Unavailable when nothing arrives for 30 s."""
-        tp, found = TopicPartition(self._settings.topic_prefix + topic, partition), list[tuple[Position, Event]]()
+        return decode_events(await self.read_records(topic, partition, start, stop))
+
+    async def read_records(self, topic: str, partition: int, start: int, stop: int) -> list[Record]:
+        """The records with start <= offset < stop; raises Unavailable when nothing arrives for 30 s."""
+        tp, found = TopicPartition(self._settings.topic_prefix + topic, partition), list[Record]()
         async with self._lock, _as_unavailable():
             consumer = await self._connected()
             consumer.assign([tp])
@@ -165,7 +169,7 @@ class HistoryReader:
                     consumer.seek(tp, start)
                     consumer.resume(tp)
                     async for records in read_until(consumer, tp, stop):
-                        found += decode_events(records_of(topic, records))
+                        found += records_of(topic, records)
             finally:
                 consumer.pause(tp)
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -76,6 +76,10 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._commit_now(), CLOSE_TIMEOUT_S)
         await stop_consumer(self._consumer, CLOSE_TIMEOUT_S)
+
+    def assigned(self, topic: str) -> Collection[int]:
+        """The partitions of a topic that are assigned to this process now."""
+        return {tp.partition for tp in self._consumer.assignment() if self._names.of(tp.topic) == topic}
 
     async def _run(self) -> None:
         try:
