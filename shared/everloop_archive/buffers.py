@@ -37,8 +37,13 @@ class TableBuffer:
         """The offset and the broker's time (ms) of the oldest record that no commit has; None where there is none."""
         return self._oldest_taken or self._oldest
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether something was taken and is not written."""
+        return self._taken is not None
+
     def add(self, records: Sequence[ArchivedRecord], types: FieldTypes | None) -> None:
-        """Add records that the table does not have; `types` as the loop's spec has them, None where none is known."""
+        """Add records that the table does not have; None for `types` that are not known yet."""
         if not records:
             return
         if self._oldest is None:
@@ -48,11 +53,14 @@ class TableBuffer:
         self._came_size += size
         self.size += size
         self.rows += len(records)
-        if len(self._came) >= BATCH_ROWS:
+        if len(self._came) >= BATCH_ROWS and types is not None:
             self._convert(types)
 
     def take(self, types: FieldTypes | None) -> RecordsToWrite | None:
-        """What is to be written: what was taken before and not written yet, else all that is here."""
+        """What is to be written: what was taken before and not written yet, else all that is here.
+
+        None for `types` of a loop that nobody knows: then they follow from the values.
+        """
         if self._taken is None and self.rows:
             self._convert(types)
             self._taken = RecordsToWrite.of(self.partition, self._batches)

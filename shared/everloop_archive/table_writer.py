@@ -34,22 +34,23 @@ class Written(NamedTuple):
 class TableWriter:
     """The writer of one table, for the partitions that this process archives.
 
-    `grow` may be called by any thread, all others by one thread at a time.
+    Any thread may call it: it writes, and opens, for one partition at a time.
     """
 
     def __init__(self, store: ArchiveStore, table: TableName) -> None:
         self.table, self._store, self._log = table, store, TableLog(store, table)
         self._state = TableState()
         self._schema: Any = None  # the table's, and columns that the next commit adds
-        self._schemas = Lock()
+        self._schemas, self._log_lock = Lock(), Lock()
         self._owners: dict[int, int] = {}
 
     def open(self, partition: int) -> None:
         """Read the table's log before the first record of a partition; raises ArchiveUnavailable."""
-        if self._state.version < 0:
-            self._advance(self._log.read())
-        self._catch_up(())
-        self._owners[partition] = self._owner(partition)
+        with self._log_lock:
+            if self._state.version < 0:
+                self._advance(self._log.read())
+            self._catch_up(())
+            self._owners[partition] = self._owner(partition)
 
     def position(self, partition: int) -> int:
         """The offset after the last one that the table has of a partition."""
@@ -68,6 +69,12 @@ class TableWriter:
         """
         files = list(records.files())
         names = {name.path for name, _ in files}
+        with self._log_lock:
+            return self._write_listed(records, files, names)
+
+    def _write_listed(
+        self, records: RecordsToWrite, files: Sequence[tuple[FileName, Any]], names: Collection[str]
+    ) -> Written:
         unfinished = self._list_unfinished(records, names)
         try:
             written = self._write_all(records, files, names)

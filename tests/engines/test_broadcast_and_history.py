@@ -148,8 +148,11 @@ async def test_history_leaves_out_records_that_do_not_decode(bus: Bus) -> None:
         partition = engine.partition_for(EventReceived.topic, b"l/a")
 
         read = await engine.read(EventReceived.topic, partition, 0, 100)
+        records = await engine.read_records(EventReceived.topic, partition, 0, 100)
 
     assert [event.id for _, event in read] == ["1", "2"]
+    assert [record.at.offset for record in records] == [0, 1, 2, 3]
+    assert [record.value for record in records[1:3]] == [b"garbage", None]
 
 
 async def test_an_engine_publishes_to_the_partition_that_partition_for_gives(bus: Bus) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_learning.loops import KnownLoops
 from everloop_models.intake import ModelIntake
@@ -14,7 +16,7 @@ from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
-from everloop_shared.messaging.routes import EngineFactory, Position, Route
+from everloop_shared.messaging.routes import EngineFactory, Position, Route, RouteConsumer
 from everloop_shared.service import Service
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.batch_process import BatchProcess
@@ -33,6 +35,9 @@ from everloop_training.handlers import Handlers, TrainerHandlers
 from everloop_training.metrics import LEASED_RUNS
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.protocol.pipe import WorkerProcess
+
+if TYPE_CHECKING:
+    from everloop_training.adapters.archive import Archiver
 
 
 def build(
@@ -81,17 +86,30 @@ def build(
         Route(OutcomeObserved.topic, handlers.on_outcome_observed),
         Route(DriftDetected.topic, handlers.on_drift_detected),
     ]
+    consumer = engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)
+    archiver = _archiver(settings, loops, connect, consumer) if settings.archive else None
     return Service(
         name="training",
         settings=settings,
         endpoints=[HttpEndpoint("training", settings, endpoint, uploads=[UPLOAD])],
-        consumers=[engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)],
+        consumers=[consumer],
         resources=[*workers.all, intake],
         background=[
             *(worker.run for worker in workers.all),
             lambda: collector.run(settings.collect_every_s),
             lambda: watch_leases(trainers, settings.lease_s),
             batch_trainer.run,
+            *([archiver.run] if archiver else ()),
         ],
         readiness=[worker.not_ready for worker in workers.all],
+        remarks=[archiver.remarks] if archiver else (),
     )
+
+
+def _archiver(
+    settings: TrainingSettings, loops: KnownLoops, connect: EngineFactory, consumer: RouteConsumer
+) -> Archiver:
+    """The archiver of the partitions that this replica learns from, with connections of its own."""
+    from everloop_training.adapters.archive import Archiver  # needs pyarrow, for which nobody else pays
+
+    return Archiver(settings, loops, connect("archive"), lambda: consumer.assigned(OutcomeObserved.topic))

@@ -50,3 +50,25 @@ ANSWERS = Counter(
     "What trainers elsewhere answered, by loop and result: trained, failed, refused, or given_up without an answer.",
     ["loop", "result"],
 )
+ARCHIVE_ROWS = Counter("everloop_archive_rows_total", "Records archived, by kind: outcomes, predictions.", ["kind"])
+ARCHIVE_BYTES = Counter("everloop_archive_bytes_total", "Bytes of the data files written, by kind.", ["kind"])
+ARCHIVE_FAILURES = Counter(
+    "everloop_archive_failures_total", "Attempts to open, read or write the archive that failed, by kind.", ["kind"]
+)
+ARCHIVE_FAILING = Gauge(
+    "everloop_archive_failing_seconds", "Seconds since such attempts began to fail; 0 while they succeed.", ["kind"]
+)
+ARCHIVE_BEHIND = Gauge(
+    "everloop_archive_behind_seconds", "Age of the oldest record that was read and is not archived, by kind.", ["kind"]
+)
+ARCHIVE_BUFFERED = Gauge(
+    "everloop_archive_buffered_bytes", "Memory of records that are not archived yet; limit: ARCHIVE_BYTES.", ["kind"]
+)
+ARCHIVE_LOST = Counter(
+    "everloop_archive_lost_records_total",
+    "Offsets that retention deleted before they were archived, by kind.",
+    ["kind"],
+)
+ARCHIVE_LEFT_OUT = Counter(
+    "everloop_archive_left_out_records_total", "Records that are no event, and are not archived, by kind.", ["kind"]
+)

@@ -48,6 +48,12 @@ class TrainingSettings(BatchSettings):
         ge=10_000_000,
         description="memory that one training of a batch line may use beside its libraries, in bytes",
     )
+    archive: str = Field("", description="fsspec URL of the archive; empty: nothing is archived")
+    archive_rows: int = Field(100_000, ge=1, description="records of a table and partition that are written at once")
+    archive_bytes: int = Field(
+        64_000_000, ge=1_000_000, description="memory of records that are not archived yet, before consuming them waits"
+    )
+    archive_seconds: float = Field(300.0, gt=0, description="seconds until a record is written to the archive")
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )
