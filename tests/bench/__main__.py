@@ -34,7 +34,7 @@ GROUPS = {
     "Open Inference Protocol": ("doors", "doors_grpc"),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
-    "Parts": ("engine", "sources", "learner"),
+    "Parts": ("engine", "sources", "learner", "learners"),
     "Models of other frameworks": ("onnx", "lines"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)

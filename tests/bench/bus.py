@@ -75,9 +75,9 @@ async def connected(bootstrap: str, prefix: str) -> AsyncIterator[Bus]:
 
 
 @asynccontextmanager
-async def topics(bootstrap: str, prefix: str, *wanted: Topic) -> AsyncIterator[Bus]:
+async def topics(bootstrap: str, prefix: str, *wanted: Topic, partitions: int = PARTITIONS) -> AsyncIterator[Bus]:
     """Some topics under a prefix of their own, deleted in the end with all of that prefix: the disk is wanted again."""
-    await ensure_topics(Settings(kafka_bootstrap=bootstrap, topic_prefix=prefix), wanted)
+    await ensure_topics(Settings(kafka_bootstrap=bootstrap, topic_prefix=prefix, partitions=partitions), wanted)
     try:
         async with connected(bootstrap, prefix) as bus:
             yield bus

@@ -23,6 +23,8 @@ class Settings:
     swap_rows: int = 600
     swap_mb: float = 20.0
     learner_outcomes: int = 20_000
+    learners_outcomes: int = 40_000
+    learners_loops: int = 64
     line_outcomes: int = 20_000
     line_window: int = 10_000
     line_every: int = 2_000
@@ -64,6 +66,8 @@ QUICK = Settings(
     swap_rows=50,
     swap_mb=0.5,
     learner_outcomes=500,
+    learners_outcomes=3_000,
+    learners_loops=8,
     line_outcomes=350,
     line_window=300,
     line_every=300,

@@ -98,8 +98,8 @@ def prediction(id: str, entity: str, fields: Fields) -> PredictionMade:
     return PredictionMade(id=f"p-{id}", time=START, subject=id, loop=LOOP, revision=1, data=data)
 
 
-def outcomes(count: int, start: int = 0) -> Iterator[OutcomeObserved]:
-    """Events of feature.outcome_observed.v1."""
+def outcomes(count: int, start: int = 0, loops: int = 1) -> Iterator[OutcomeObserved]:
+    """Events of feature.outcome_observed.v1, over all loops in turn."""
     for i, fields, label in rows(count):
         n, when = start + i, START + timedelta(seconds=start + i)
         data = OutcomeObservedData(
@@ -115,7 +115,8 @@ def outcomes(count: int, start: int = 0) -> Iterator[OutcomeObserved]:
             role="baseline",
             propensity=1.0,
         )
-        yield OutcomeObserved(id=f"y{n}", time=when, subject=f"o{n}", loop=LOOP, revision=1, data=data)
+        loop = name(n % loops)
+        yield OutcomeObserved(id=f"y{n}", time=when, subject=f"o{n}", loop=loop, revision=1, data=data)
 
 
 def state(loop: str = LOOP, champion: LiveVersion | None = None, sequence: int = 0, **changes: object) -> LoopState:

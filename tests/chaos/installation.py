@@ -18,9 +18,10 @@ from tests.chaos.loops import SPECS
 
 from everloop_schemas.topology import SERVICES
 
-WORKER = "worker"
-CHILDREN = {"learner": "training", WORKER: "serving"}
-"""Names of child processes, and their services; of several workers it is the one that was started last."""
+WORKER, LEARNER = "worker", "learner"
+CHILDREN = {LEARNER: "training", WORKER: "serving"}
+"""Names of child processes, and their services."""
+LEARNER_MODULE = "everloop_training.worker.main"
 
 
 @dataclass
@@ -80,8 +81,7 @@ class Installation:
         try:
             process = psutil.Process(pid) if pid else None
             if process and name in CHILDREN:
-                children = process.children()
-                return children[-1 if name == WORKER else 0] if children else None
+                return _child(name, process.children())
             return process if process and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -105,6 +105,13 @@ class Installation:
         except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol):
             return {}
         return dict(answer.json()) if answer.status_code == 200 else {}
+
+
+def _child(name: str, children: list[psutil.Process]) -> psutil.Process | None:
+    """Of serving's workers the one that was started last; of those that learn the first, so that each has its turn."""
+    if name == LEARNER:
+        return next((child for child in children if LEARNER_MODULE in child.cmdline()), None)
+    return children[-1] if children else None
 
 
 @contextmanager

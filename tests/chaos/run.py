@@ -39,7 +39,7 @@ QUIET_S, REST_WITHIN_S, GIVE_UP_AFTER_S = 6.0, 150.0, 90.0
 @dataclass(frozen=True)
 class ChaosPlan:
     """The run. `every`: seconds between faults, 0 for none; `replicas`: two processes of each service that can;
-    `workers`: processes of serving behind its port."""
+    `workers`: processes of serving behind its port; `learners`: workers of training."""
 
     folder: Path
     seconds: float = 60
@@ -49,6 +49,7 @@ class ChaosPlan:
     stop_s: float = 15
     replicas: bool = False
     workers: int = 1
+    learners: int = 2
 
 
 @dataclass
@@ -81,7 +82,8 @@ class ChaosReport:
 
 async def chaos(plan: ChaosPlan) -> ChaosReport:
     """Run all of it. The installation is stopped at the end; its folder stays."""
-    with running(plan.folder, {"EVERLOOP_SERVING_WORKERS": str(plan.workers)}) as installation:
+    workers = {"EVERLOOP_SERVING_WORKERS": str(plan.workers), "EVERLOOP_TRAINING_WORKERS": str(plan.learners)}
+    with running(plan.folder, workers) as installation:
         await keep_all(installation.bootstrap)
         replicas = Replicas(installation) if plan.replicas else None
         try:
