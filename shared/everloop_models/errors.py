@@ -42,3 +42,10 @@ class ArtifactUnavailable(Unavailable):
 
 class ArtifactMissing(ArtifactUnavailable):
     """The store has no artifact of this name; a store that is not mounted says so too."""
+
+
+class WorkersUnfit(ServiceError):
+    """Workers of a Ray cluster have other packages than this service, so that they could come to other results."""
+
+    disposition = Disposition.CRASH
+    title = "Ray's workers have other packages"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -97,6 +98,7 @@ class RayCluster:
                 child.kill()
         self._process.wait(10)
         self._process = None
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def build(
         data_sets,
         workers,
         store,
-        BatchProcess(settings.batch_seconds, settings.batch_memory_bytes, settings.max_artifact_bytes),
+        BatchProcess(settings.batch_seconds, settings.batch_memory_bytes, settings.max_artifact_bytes, settings.ray),
         settings.batch_memory_bytes,
     )
     edge, uploads = CommandEdge(publishing(engine.publish)), UploadFolder(settings.upload_folder(), settings)

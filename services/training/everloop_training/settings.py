@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from everloop_models.batch.allowed import BatchSettings
+
+
+def _ray_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme == "ray" and bool(parts.hostname) and parts.port != 0 and not parts.path
+    except ValueError:  # of a port that is no number
+        is_address = False
+    if value not in ("", "auto") and not is_address:
+        raise ValueError("must be auto, ray://host:port (10001 is the usual port), or empty")
+    return value
 
 
 class TrainingSettings(BatchSettings):
@@ -54,6 +67,11 @@ class TrainingSettings(BatchSettings):
         64_000_000, ge=1_000_000, description="memory of records that are not archived yet, before consuming them waits"
     )
     archive_seconds: float = Field(300.0, gt=0, description="seconds until a record is written to the archive")
+    ray: Annotated[str, AfterValidator(_ray_address)] = Field(
+        "",
+        description="where trials of searches and trainings of batch lines run: auto, the Ray cluster of this machine "
+        "(or of RAY_ADDRESS); ray://host:port, a cluster elsewhere; default: processes of this service",
+    )
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )

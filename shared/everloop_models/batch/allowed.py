@@ -19,6 +19,12 @@ NEEDED = {
     "lightgbm": ("sklearn", "skl2onnx", "onnxmltools", "lightgbm"),
 }
 """The packages that a library's lines need: it, and the converters to ONNX."""
+RECORDED = {
+    "sklearn": ("scikit-learn", "skl2onnx", "onnx", "numpy"),
+    "xgboost": ("xgboost-cpu", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
+    "lightgbm": ("lightgbm", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
+}
+"""By library, the distributions whose versions the file of a model records."""
 NOTHING = "none"
 _ENTRY = re.compile(r"(sklearn|xgboost|lightgbm)(\.[a-z_]+)*(\.[A-Z][A-Za-z0-9]*)?")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -60,6 +61,17 @@ def _train(folder: Path, memory_bytes: int, model_bytes: int) -> Mapping[str, An
     (folder / MODEL).write_bytes(trained.data)
     seconds = round(time.monotonic() - started, 3)
     return {"metrics": trained.metrics, "signature": trained.signature, "seconds": seconds}
+
+
+def too_slow(seconds: float) -> str:
+    """The reason of a training that was ended after so long."""
+    fix = "take a smaller window or model, or raise EVERLOOP_TRAINING_BATCH_SECONDS"
+    return f"training took longer than {seconds:g} s and was ended: {fix}"
+
+
+def how_it_ended(code: int) -> str:
+    """What is said of a process without an answer."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 def _too_large(memory_bytes: int) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from everloop_models.batch.allowed import RECORDED
 from everloop_models.batch.convert import to_onnx
 from everloop_models.batch.pipeline import fit
 from everloop_models.batch.proof import Array, check_equal, proof_rows, said_by_onnx, said_by_pipeline
@@ -22,12 +23,6 @@ from everloop_schemas.loop_parts import ModelSpec
 VALIDATION_SHARE = 0.2
 """The last part of the rows, which a first model is not trained on and is measured with."""
 MIN_ROWS = 20
-LIBRARIES = {
-    "sklearn": ("scikit-learn", "skl2onnx", "onnx", "numpy"),
-    "xgboost": ("xgboost-cpu", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
-    "lightgbm": ("lightgbm", "scikit-learn", "skl2onnx", "onnxmltools", "onnx", "numpy"),
-}
-"""By library, the distributions whose versions the file of a model records."""
 
 
 class Trained(NamedTuple):
@@ -53,7 +48,7 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     pipeline = fit(model, columns, labels)
     inputs = columns.stacked
     metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
-    libraries = versions_of(LIBRARIES[(model.estimator or "").partition(".")[0]])
+    libraries = versions_of(RECORDED[(model.estimator or "").partition(".")[0]])
     data = to_onnx(pipeline, columns, spec.task, classes, libraries)
     check(data)
     served = load(data)

@@ -1,1 +1,1 @@
-"""Runs functions of this project on a Ray cluster: the driver, which is a process of its own, and what a worker does."""
+"""Calls functions of this project on a Ray cluster, from a process of its own."""

@@ -22,9 +22,12 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from everloop_models.compute import ray_worker
-from everloop_shared.errors import Disposition, ServiceError, Unavailable
+from everloop_models.errors import WorkersUnfit
+from everloop_shared.errors import Unavailable
 
-REACH_S, CONNECT_S, ANSWER_S, END_S = 5.0, 60.0, 60.0, 10.0
+REACH_S, CONNECT_S, ANSWER_S, END_S = 5.0, 60.0, 45.0, 10.0
+AWAY_S = 15.0
+"""A cluster that takes no connection for so long is away. Ray itself ends a driver, without exception, after 60 s."""
 START_S = 120.0
 """In which a cluster must start a worker."""
 LOOK_EVERY_S = 1.0
@@ -38,13 +41,6 @@ INSTALL = "pip install 'everloop[local,boosting,ray]' with the versions of this 
 T = TypeVar("T")
 
 
-class WorkersUnfit(ServiceError):
-    """Workers of the cluster have other packages than this service, so that they could come to other results."""
-
-    disposition = Disposition.CRASH
-    title = "Ray's workers have other packages"
-
-
 class FailedCall(NamedTuple):
     """A call that has no result: its function raised, or its workers were killed again and again."""
 
@@ -56,6 +52,7 @@ class RayDriver:
 
     def __init__(self, ray: Any, address: str, packages: Sequence[str]) -> None:
         self._ray, self._address = ray, address
+        self._endpoint = _endpoint(ray, address)
         self._expected = ray_worker.versions((*SAME_EVERYWHERE, *packages))
         self._key, self._files = uuid.uuid4().hex, dict[str, list[Any]]()
         ray.cloudpickle.register_pickle_by_value(ray_worker)
@@ -78,13 +75,17 @@ class RayDriver:
         """
         rounds = -(-len(calls) // self._wait_for_workers())
         limit = START_S + rounds * seconds
-        deadline = time.monotonic() + limit
+        reached = started = time.monotonic()
         waiting = references = [
             self._ask(ANSWER_S, self._call.remote, self._expected, self._key, self._files, function, args)
             for args in calls
         ]
         while waiting:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            reached = now if _is_reached(self._endpoint) else reached
+            if now - reached > AWAY_S:
+                raise self._away(f"nothing listens at {':'.join(map(str, self._endpoint))} any more")
+            if now - started > limit:
                 done = f"{len(calls) - len(waiting)} of {len(calls)} calls"
                 raise self._away(f"its workers have made {done} within {limit:,.0f} s: are they busy?")
             _, waiting = self._ask(ANSWER_S, self._ray.wait, waiting, num_returns=len(waiting), timeout=LOOK_EVERY_S)
@@ -156,8 +157,8 @@ def connected(address: str, packages: Sequence[str]) -> Iterator[RayDriver]:
         ray = import_module("ray")
     except ImportError as e:
         raise WorkersUnfit(f"{e}: install Ray where training runs, with: pip install 'everloop[ray]'") from e
-    driver = RayDriver(ray, address, packages)
     _connect(ray, address)
+    driver = RayDriver(ray, address, packages)
     try:
         yield driver
     finally:
@@ -168,10 +169,9 @@ def _connect(ray: Any, address: str) -> None:
     deadline = time.monotonic() + CONNECT_S
     while True:
         try:
-            if address != AUTO:
-                _reach(address)
-            options = {"log_to_driver": False, "logging_level": logging.ERROR}
-            _within(CONNECT_S, lambda: ray.init(address=address, **options))
+            if address != AUTO:  # Ray's own client waits for half a minute to see that nothing listens
+                socket.create_connection(_endpoint(ray, address), REACH_S).close()
+            _within(CONNECT_S, lambda: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR))
             return
         except Exception as e:
             text = _text(e)
@@ -179,17 +179,26 @@ def _connect(ray: Any, address: str) -> None:
                 raise WorkersUnfit(f"Ray at {address} is another one than here: {text}") from e
             if isinstance(e, ImportError):
                 raise WorkersUnfit(f"{text}: install with: pip install 'everloop[local,ray]'") from e
-            if time.monotonic() > deadline or isinstance(e, OSError) and not isinstance(e, ConnectionAbortedError):
+            is_final = isinstance(e, OSError) and not isinstance(e, ConnectionAbortedError)
+            if is_final or time.monotonic() > deadline:
                 raise Unavailable(f"Ray at {address} cannot be reached: {text}") from e
         with suppress(Exception):
             _within(END_S, ray.shutdown)
         time.sleep(LOOK_EVERY_S)
 
 
-def _reach(address: str) -> None:
-    """Raise OSError where nothing listens; Ray's own client waits for half a minute to see that."""
-    parts = urlsplit(address)
-    socket.create_connection((parts.hostname or "", parts.port or CLIENT_PORT), REACH_S).close()
+def _endpoint(ray: Any, address: str) -> tuple[str, int]:
+    """Where the cluster listens; of `auto` once it is connected."""
+    parts = urlsplit(f"ray://{ray.get_runtime_context().gcs_address}" if address == AUTO else address)
+    return parts.hostname or "", parts.port or CLIENT_PORT
+
+
+def _is_reached(endpoint: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(endpoint, REACH_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _within(seconds: float, function: Callable[[], T]) -> T:

@@ -74,7 +74,6 @@ def code_version() -> str:
 
 def stored(key: str, files: Mapping[str, Sequence[Any]]) -> Path:
     """The folder with the files; the first worker of a machine writes it, and the others wait for that."""
-    ray = import_module("ray")
     with _one_at_a_time() as base:
         folder, part = base / key, base / f"{key}.part"
         if key not in IN_USE:
@@ -84,6 +83,7 @@ def stored(key: str, files: Mapping[str, Sequence[Any]]) -> Path:
         if not folder.exists():
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
+            ray = import_module("ray")
             for name, references in files.items():
                 with (part / name).open("wb") as file:
                     for reference in references:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from everloop_models.errors import ModelBroken
+from everloop_models.errors import ModelBroken, WorkersUnfit
 from everloop_models.search.protocol import TASK, Answer, SearchTask
 from everloop_models.search.task import Pool
 from everloop_schemas.search import SearchFinishedData
@@ -35,6 +35,8 @@ def main(folder: Path, parent: int) -> None:
     os.nice(NICENESS)
     with _only_output() as output:
         asyncio.run(_search(task, folder, output))
+    if task.ray:
+        os._exit(0)  # Ray's threads could hold it up, where the cluster is away
 
 
 def _only_output() -> BinaryIO:
@@ -51,13 +53,13 @@ async def _search(task: SearchTask, folder: Path, output: BinaryIO) -> None:
 
         spec, is_batch = task.spec, task.request.model.kind == "batch"
         prepare(folder, is_batch, spec.label.classes, spec.task == "regression")
-        async with _pool(task, is_batch) as pool:
+        async with _pool(task, folder, is_batch) as pool:
             run = SearchRun(task, folder, pool, lambda trial: _write(output, Answer(trial=trial)))
             finished = await run.run()
     except ImportError as e:
         fix = "install what searches need with: pip install 'everloop[search,boosting]'"
         finished = _failed(task, f"{e}: {fix}")
-    except ModelBroken as e:
+    except (ModelBroken, WorkersUnfit) as e:
         finished = _failed(task, e.detail)
     except Unavailable as e:
         return _write(output, Answer(unavailable=e.detail))
@@ -65,10 +67,16 @@ async def _search(task: SearchTask, folder: Path, output: BinaryIO) -> None:
 
 
 @asynccontextmanager
-async def _pool(task: SearchTask, is_batch: bool) -> AsyncIterator[Pool]:
+async def _pool(task: SearchTask, folder: Path, is_batch: bool) -> AsyncIterator[Pool]:
+    preload = (EVALUATION, BATCH if is_batch else RIVER)
+    if task.ray:
+        from everloop_models.search.ray_pool import ray_pool
+
+        async with ray_pool(task, folder, preload) as tasks:
+            yield tasks
+        return
     from everloop_models.search.pool import ProcessPool
 
-    preload = (EVALUATION, BATCH if is_batch else RIVER)
     async with ProcessPool(task.workers, task.memory_bytes, preload) as pool:
         yield pool
 

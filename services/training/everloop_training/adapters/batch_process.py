@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel
 
-from everloop_models.batch.child import ANSWER, MODEL, REQUEST
+from everloop_models.batch.child import ANSWER, MODEL, REQUEST, how_it_ended, too_slow
+from everloop_models.compute.environment import DRIVER_S, SAME_EACH_TIME, ray_variables
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
+from everloop_shared.errors import Unavailable
 from everloop_shared.limited import child_environment
 from everloop_shared.service import wait_for_all
-
-SAME_EACH_TIME = {"MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
 class TrainingFailed(Exception):
@@ -36,45 +35,60 @@ class BatchModel(NamedTuple):
 
 
 class TrainBatch(Protocol):
-    """Trains a model on the rows in a folder; raises TrainingFailed. A caller that is cancelled ends the training."""
+    """Trains a model on the rows in a folder. A caller that is cancelled ends the training.
+
+    Raises TrainingFailed, and Unavailable where what it runs on is away.
+    """
 
     async def __call__(self, folder: Path, model: ModelSpec, spec: LoopSpec) -> BatchModel: ...
 
 
 class _Answer(BaseModel):
     reason: str | None = None
+    unavailable: str | None = None
     signature: tuple[str, ...] = ()
     metrics: dict[str, float] = {}
     seconds: float = 0.0
 
 
 class BatchProcess:
-    """Starts a process for each training. `memory_bytes` is what it may use beside its libraries."""
+    """Starts a process for each training. `memory_bytes` is what it may use beside its libraries.
 
-    def __init__(self, seconds: float, memory_bytes: int, model_bytes: int) -> None:
+    With the address of a Ray cluster the process has the training done there, within the same limits.
+    """
+
+    def __init__(
+        self, seconds: float, memory_bytes: int, model_bytes: int, ray: str = "", python: str = sys.executable
+    ) -> None:
         self._seconds, self._memory_bytes, self._model_bytes = seconds, memory_bytes, model_bytes
+        self._ray, self._python = ray, python
 
     async def __call__(self, folder: Path, model: ModelSpec, spec: LoopSpec) -> BatchModel:
         """Train on the rows that were written to the folder."""
         request = {"model": model.model_dump(mode="json"), "spec": spec.model_dump(mode="json", by_alias=True)}
         (folder / REQUEST).write_text(json.dumps(request))
         process = await self._start(folder)
+        seconds = self._seconds + DRIVER_S if self._ray else self._seconds
         try:
-            code = await asyncio.wait_for(process.wait(), self._seconds)
+            code = await asyncio.wait_for(process.wait(), seconds)
         except TimeoutError:
-            fix = "take a smaller window or model, or raise EVERLOOP_TRAINING_BATCH_SECONDS"
-            raise TrainingFailed(f"training took longer than {self._seconds:g} s and was ended: {fix}") from None
+            raise TrainingFailed(too_slow(seconds)) from None
         finally:
             await _end(process)
         return await asyncio.to_thread(_read, folder, code)
 
     async def _start(self, folder: Path) -> asyncio.subprocess.Process:
         limits = [str(number) for number in (os.getpid(), self._memory_bytes, self._model_bytes)]
+        command = ["-m", "everloop_models.batch.child", str(folder.absolute()), *limits]
+        environment = {**child_environment(), **SAME_EACH_TIME}
+        if self._ray:
+            command[1:] = ["everloop_models.batch.ray_child", *command[2:], str(self._seconds), self._ray]
+            environment |= ray_variables()
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "everloop_models.batch.child", str(folder.absolute()), *limits),
+            *(self._python, *command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            env={**child_environment(), **SAME_EACH_TIME},
+            env=environment,
         )
 
 
@@ -88,8 +102,10 @@ def _read(folder: Path, code: int) -> BatchModel:
     try:
         answer = _Answer.model_validate_json((folder / ANSWER).read_bytes())
     except (OSError, ValueError):
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        how = how_it_ended(code)
         raise TrainingFailed(f"the process that trained it {how}; the log of the service has more") from None
+    if answer.unavailable is not None:
+        raise Unavailable(answer.unavailable)
     if answer.reason is not None:
         raise TrainingFailed(answer.reason)
     return BatchModel((folder / MODEL).read_bytes(), answer.signature, answer.metrics, answer.seconds)

@@ -111,7 +111,7 @@ class BatchTrainer:
         assert run.data.data_set is not None, "open trainings have one"
         data_set = await self._write_rows(run.data.data_set, folder / ROWS)
         spec = self._loops.require(run.loop).data.spec
-        trained = await self._train(folder, run.data.model, spec)
+        trained = await _retried(lambda: self._train(folder, run.data.model, spec))
         BATCH_SECONDS.labels(run.loop).observe(trained.seconds)
         version = f"{run.data.line}@{data_set.end}"
         stored = await _retried(lambda: asyncio.to_thread(self._put, run.loop, version, trained))
