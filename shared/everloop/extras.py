@@ -52,5 +52,9 @@ def require_data(method: str, *modules: str) -> None:
 
 def require_module(command: str, module: str, install: str) -> None:
     """Raise ExtraMissing, naming the command that installs it, unless this module is there."""
-    if find_spec(module) is None:
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:  # a package around it is missing too
+        found = None
+    if found is None:
         raise ExtraMissing(f"{command} needs {module}: {install}")

@@ -44,6 +44,13 @@ Catalog = Annotated[
     str,
     typer.Option("--catalog", metavar="URI", help="http(s):// (REST), thrift:// (Hive), sqlite:/// or postgresql://."),
 ]
+Dataset = Annotated[
+    str, typer.Option("--bigquery", metavar="PROJECT.DATASET", help="The data set of BigQuery, which must be there.")
+]
+OneLoop = Annotated[str | None, typer.Option("--loop", metavar="LOOP", help="Only this loop.")]
+Upload = Annotated[
+    bool, typer.Option("--upload", help="Send the files from here, also those that BigQuery could read from gs://.")
+]
 Namespace = Annotated[str, typer.Option("--namespace", metavar="NAME", help="The namespace of the Iceberg tables.")]
 Warehouse = Annotated[
     str | None,
@@ -64,6 +71,7 @@ def register(app: typer.Typer) -> None:
     archive.command("status", epilog="Example: everloop archive status churn --json")(status)
     archive.command("verify", epilog="Example: everloop archive verify churn --table outcomes")(verify)
     archive.command("iceberg", epilog="Example: everloop archive iceberg churn --catalog sqlite:///lake.db")(iceberg)
+    archive.command("load", epilog="Example: everloop archive load --bigquery my-project.everloop")(load)
     app.add_typer(archive, name="archive")
 
 
@@ -146,6 +154,37 @@ def iceberg(
         print_result(archive_views.registered(done))
 
 
+def load(
+    dataset: Dataset,
+    loop: OneLoop = None,
+    table: TableOption = None,
+    upload: Upload = False,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Load tables into a data set of BigQuery: outcomes_LOOP and predictions_LOOP, typed as in the archive.
+
+    Repeat it to load what was archived since: each row is loaded once. Run one of these for a table at a time.
+    """
+    from everloop.warehouse.connection import connect, split_dataset
+
+    project, name = split_dataset(dataset)
+    store, client = open_store(url), connect(project)
+    from everloop.warehouse.load import Loaded, Loader
+
+    done = list[Loaded]()
+    with failures(), progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        for one in _tables(store, loop, table):
+            task = bar.add_task(f"{one.kind} of {one.loop}", total=None)
+            loader = Loader(client, store, f"{client.project}.{name}", upload)
+            loader.on_progress = partial(_show_of, bar, task)
+            done.append(loader.load(one))
+    if as_json:
+        print_json([asdict(one) for one in done])
+    else:
+        print_result(*(f"{one.table}: {one.loaded:,} rows loaded, {one.rows:,} in all" for one in done))
+
+
 def open_store(url: str | None) -> ArchiveStore:
     """The archive that a command is about. Raises CommandFailed where it is not said, or is no URL."""
     require_data("everloop archive", "pyarrow", "fsspec")
@@ -182,6 +221,10 @@ def _catalog_failures(uri: str) -> Iterator[None]:
 
 def _show(bar: Progress, task: TaskID, completed: int) -> None:
     bar.update(task, completed=completed)
+
+
+def _show_of(bar: Progress, task: TaskID, completed: int, total: int) -> None:
+    bar.update(task, completed=completed, total=total)
 
 
 def _tables(store: ArchiveStore, loop: str | None, kind: str | None) -> list[TableName]:
