@@ -10,6 +10,7 @@ from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop_parts import SpecPart
 from everloop_schemas.quantities import MAX_DURATION_S, Duration, OutcomeCount, parse_duration_s
 
+_FORMS = "needs a list of two numbers, or exactly one of between, log and choice"
 PARAMETER_PATH = r"^models\.(0|[1-9][0-9]?)\.[A-Za-z_][A-Za-z0-9_]{0,62}$"
 
 
@@ -31,12 +32,16 @@ class ParameterRange(SpecPart):
     @model_validator(mode="before")
     @classmethod
     def _read_short_form(cls, value: Any) -> Any:
-        return {"between": value} if isinstance(value, list | tuple) else value
+        if isinstance(value, list | tuple):
+            return {"between": value}
+        if not isinstance(value, dict | ParameterRange):
+            raise ValueError(_FORMS)
+        return value
 
     @model_validator(mode="after")
     def _check_form(self) -> ParameterRange:
         if sum(one is not None for one in (self.between, self.log, self.choice)) != 1:
-            raise ValueError("needs a list of two numbers, or exactly one of between, log and choice")
+            raise ValueError(_FORMS)
         bounds = self.between or self.log
         if bounds is not None and any(isinstance(bound, bool) for bound in bounds):
             raise ValueError("bounds must be numbers; write choice for true and false")

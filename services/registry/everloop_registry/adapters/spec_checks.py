@@ -12,6 +12,7 @@ from everloop_models import ModelSpecInvalid
 from everloop_models.batch.allowed import AllowedEstimators
 from everloop_models.batch.estimators import check_trained
 from everloop_models.first_load import PRELOADED_MODULES
+from everloop_models.search.checks import search_errors
 from everloop_models.trial import check_models
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
@@ -57,9 +58,13 @@ class ChildProcessSpecChecks:
         """Everything that is wrong; raises Overloaded where too many specs wait already."""
         wire = await asyncio.to_thread(spec.model_dump_json, exclude_none=True, by_alias=True)
         try:
-            return [FieldError(*pair) for pair in await self._child.run(find_errors, wire, self._allow)]
+            errors = await self._child.run(find_errors, wire, self._allow)
+            if spec.search is not None and not errors:
+                errors = await self._child.run(find_search_errors, wire, self._allow)
+            return [FieldError(*pair) for pair in errors]
         except LimitExceeded as e:
-            reason = f"cannot be built and tried: {e.detail}; fewer features, fewer models, or simpler ones"
+            fix = "fewer features, fewer models, or simpler ones, also with the largest values of a search"
+            reason = f"cannot be built and tried: {e.detail}; {fix}"
             return [FieldError("models", reason)]
         except ChildFailed as e:
             log.warning("a spec could not be tried", extra={"loop": spec.loop, "reason": str(e)})
@@ -83,6 +88,14 @@ def find_errors(wire: str, allow: str = "") -> list[tuple[str, str]]:
         wrong += e.errors
     wrong += _trained_model_errors(spec, AllowedEstimators.of(allow))
     return [(e.field, e.error) for e in map(FieldError.shortened, wrong)]
+
+
+def find_search_errors(wire: str, allow: str = "") -> list[tuple[str, str]]:
+    """What is wrong with the values that the search of a sound spec in JSON tries, as pairs of field and error."""
+    spec = LoopSpec.model_validate_json(wire)
+    vectors = sample_vectors(spec, compile_features(spec), SAMPLE_OBSERVATIONS)
+    found = [FieldError(*pair).shortened() for pair in search_errors(spec, AllowedEstimators.of(allow), vectors)]
+    return [(e.field, e.error) for e in found]
 
 
 def _trained_model_errors(spec: LoopSpec, allowed: AllowedEstimators) -> Iterator[FieldError]:

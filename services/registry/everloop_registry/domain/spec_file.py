@@ -15,6 +15,7 @@ from everloop_schemas import loop_parts as parts
 from everloop_schemas import sources
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
+from everloop_schemas.search_spec import PARAMETER_PATH, SearchSpec
 from everloop_shared import strict_json
 from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.text import is_readable
@@ -33,6 +34,7 @@ SPEC_PARTS: dict[str, type[BaseModel]] = {
     "gate": parts.GateSpec,
     "rollout": parts.RolloutSpec,
     "monitor": parts.MonitorSpec,
+    "search": SearchSpec,
     "sources": sources.SourceSpec,
     "sources.events": sources.EventMapping,
     "sources.events.time": sources.TimeMapping,
@@ -45,6 +47,7 @@ PATTERN_RULES = {
     FIELD_NAME: "must be letters, digits and _, not beginning with a digit, 63 at most",
     sources.TOPIC_NAME: "must be the name of a topic: letters, digits, ., _ and -, 249 at most",
     sources.FIELD_PATH: "must be a path in the record, names separated by dots, such as after.amount",
+    PARAMETER_PATH: "must name a parameter by the place of its model, such as models.0.max_depth",
 }
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.source_rules import check_sources
 from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
@@ -80,6 +81,7 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from _check_retrain(spec)
     yield from _check_rollout(spec)
     yield from check_sources(spec)
+    yield from check_search(spec)
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")
