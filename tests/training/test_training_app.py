@@ -28,6 +28,7 @@ from everloop_schemas.envelope import Topic
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested, StoredModel
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.supervisor import WorkerSupervisor
 from everloop_training.domain.trained_model import TrainedModel
 from everloop_training.settings import TrainingSettings
@@ -278,7 +279,9 @@ async def test_a_partition_is_opened_though_the_worker_exits_while_the_broker_an
             return await super().end_offset(topic, partition)
 
     engine = Slow(MemoryBroker(partitions=1), "training")
-    supervisor = WorkerSupervisor(TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), engine, workers.start)
+    supervisor = WorkerSupervisor(
+        TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), MemorySearchLog(), engine, workers.start
+    )
     async with supervisor:
         opening = asyncio.create_task(supervisor.open(0))
         await requested.wait()

@@ -12,6 +12,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
+from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
@@ -23,16 +24,21 @@ from everloop_training.adapters.batch_process import BatchProcess
 from everloop_training.adapters.batch_trainer import BatchTrainer
 from everloop_training.adapters.data_set_files import DataSetFiles
 from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.lease_watch import watch_leases
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.search_process import SearchProcess
+from everloop_training.adapters.searcher import Searcher
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.supervisor import StartWorker
 from everloop_training.adapters.workers import LearnerWorkers
 from everloop_training.api import router
+from everloop_training.api.searches import search_router
 from everloop_training.api.trainers import UPLOAD, trainer_router
 from everloop_training.domain.leases import Leases
 from everloop_training.domain.run_quota import RunQuota
-from everloop_training.handlers import Handlers, TrainerHandlers
-from everloop_training.metrics import LEASED_RUNS
+from everloop_training.handlers import Handlers, SearchHandlers, TrainerHandlers
+from everloop_training.metrics import LEASED_RUNS, OPEN_SEARCHES
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.protocol.pipe import WorkerProcess
 
@@ -44,14 +50,17 @@ def build(
     settings: TrainingSettings, connect: EngineFactory, start_worker: StartWorker = WorkerProcess.start
 ) -> Service:
     """The service: the lines learn in worker processes, and the outcome log is consumed on from their snapshots."""
-    loops, runs = KnownLoops(), MemoryRunLog()
+    loops, runs, searches = KnownLoops(), MemoryRunLog(), MemorySearchLog()
     engine = connect("training")
-    workers = LearnerWorkers(settings, loops, runs, engine, start_worker)
+    workers = LearnerWorkers(settings, loops, runs, searches, engine, start_worker)
     handlers = Handlers(loops, runs, workers, workers, quota=RunQuota(settings.max_runs_per_hour))
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     collector = ArtifactCollector(store, loops, settings.collect_after_s, runs)
     intake, leases = ModelIntake(store, settings.max_artifact_bytes), Leases(settings.lease_s, settings.trainer_seconds)
     LEASED_RUNS.set_function(lambda: len(leases))
+    search_quota = RunQuota(settings.max_searches_per_hour, "searches")
+    search_handlers = SearchHandlers(loops, searches, workers, quota=search_quota)
+    OPEN_SEARCHES.set_function(lambda: len(searches.open()))
     trainers = TrainerHandlers(loops, runs, workers, intake, leases)
     data_sets = DataSets(loops, engine)
     files = DataSetFiles(settings, loops, data_sets)
@@ -66,9 +75,26 @@ def build(
         BatchProcess(settings.batch_seconds, settings.batch_memory_bytes, settings.max_artifact_bytes, settings.ray),
         settings.batch_memory_bytes,
     )
+    searcher = Searcher(
+        settings.search_folder(),
+        loops,
+        searches,
+        workers.learn,
+        data_sets,
+        workers,
+        EventPublisher(engine).publish,
+        SearchProcess(settings.search_seconds, settings.search_workers, settings.batch_memory_bytes, settings.ray),
+        settings.batch_memory_bytes,
+    )
     edge, uploads = CommandEdge(publishing(engine.publish)), UploadFolder(settings.upload_folder(), settings)
     endpoint = router(handlers, edge, files)
+    endpoint.include_router(search_router(search_handlers, edge))
     endpoint.include_router(trainer_router(trainers, edge, uploads, settings.max_artifact_bytes))
+
+    async def on_loop_state(event: LoopState, at: Position) -> list[Event]:
+        events = await handlers.on_loop_state(event, at)
+        search_handlers.on_loop_state(event)
+        return events
 
     async def on_run_requested(event: RunRequested, at: Position) -> list[Event]:
         events = await handlers.on_run_requested(event, at)
@@ -80,9 +106,12 @@ def build(
         return opened.next_offset if topic == OutcomeObserved.topic.name else opened.next_alert
 
     routes = [
-        Route(LoopState.topic, handlers.on_loop_state, broadcast=True),
+        Route(LoopState.topic, on_loop_state, broadcast=True),
         Route(RunRequested.topic, on_run_requested, broadcast=True),
         Route(RunFinished.topic, handlers.on_run_finished, broadcast=True),
+        Route(SearchRequested.topic, search_handlers.on_search_requested, broadcast=True),
+        Route(TrialFinished.topic, search_handlers.on_trial_finished, broadcast=True),
+        Route(SearchFinished.topic, search_handlers.on_search_finished, broadcast=True),
         Route(OutcomeObserved.topic, handlers.on_outcome_observed),
         Route(DriftDetected.topic, handlers.on_drift_detected),
     ]
@@ -99,6 +128,7 @@ def build(
             lambda: collector.run(settings.collect_every_s),
             lambda: watch_leases(trainers, settings.lease_s),
             batch_trainer.run,
+            searcher.run,
             *([archiver.run] if archiver else ()),
         ],
         readiness=[worker.not_ready for worker in workers.all],

@@ -6,9 +6,9 @@ from everloop_shared.errors import ErrorKind, FieldError, InputRejected, NotFoun
 
 
 class TooManyRuns(Overloaded):
-    """More runs of a loop were requested within an hour than its quota."""
+    """More runs or searches of a loop were requested within an hour than its quota."""
 
-    title = "Too many runs"
+    title = "Too many runs or searches"
     retry_after = 600.0
 
 
@@ -28,6 +28,25 @@ class WorkerBusy(Overloaded):
     """A worker has as many outcomes in flight as it may; the partitions of the other workers go on meanwhile."""
 
     title = "The training worker is busy"
+
+
+class NothingToSearch(InputRejected):
+    """A search was requested of a model for which the loop's file names no parameters; `errors` names the fix."""
+
+    title = "Nothing to search"
+
+
+class TooFewOutcomes(InputRejected):
+    """A loop has too few outcomes for what was requested."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Too few outcomes"
+
+
+class ComputeUnavailable(Unavailable):
+    """What a search runs on cannot be reached."""
+
+    title = "The compute of searches is unavailable"
 
 
 class DataSetRejected(InputRejected):

@@ -30,6 +30,17 @@ BATCH_SECONDS = Histogram(
     ["loop"],
     buckets=(1, 3, 10, 30, 60, 180, 600, 1800, 3600),
 )
+SEARCHES = Counter(
+    "everloop_training_searches_total",
+    "Searches that have ended here, by loop and result: improved, unchanged, failed, given_up.",
+    ["loop", "result"],
+)
+TRIALS = Counter(
+    "everloop_training_search_trials_total",
+    "Trials of searches that have ended here, by loop and state: complete, pruned, failed.",
+    ["loop", "state"],
+)
+OPEN_SEARCHES = Gauge("everloop_training_open_searches", "Searches that have not ended, of all loops.")
 IN_FLIGHT = Gauge(
     "everloop_training_in_flight_outcomes",
     "Outcomes in flight to a worker; limit of all workers: IN_FLIGHT.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
+from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.training import RunFinished, RunRequested
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from everloop_models.intake import CheckedModel, FeatureNames
     from everloop_schemas.envelope import Fields
     from everloop_schemas.loop import LoopSpec
+    from everloop_schemas.loop_parts import ModelSpec
     from everloop_schemas.training import StoredModel
     from everloop_shared.messaging.routes import Position
     from everloop_training.domain.data_set_selection import Selection
+    from everloop_training.domain.known_search import KnownSearch
     from everloop_training.domain.run_reply import RunReply
+    from everloop_training.domain.search_reply import SearchReply
     from everloop_training.domain.trained_model import TrainedModel
 
 
@@ -48,6 +52,19 @@ class Learners(Protocol):
         """Start a run that a person requests, the same for the same key; none before the loop's first outcome.
 
         Raises Unavailable while the worker restarts.
+        """
+
+    async def request_search(self, loop: str, model: int, key: str, reason: str) -> SearchReply:
+        """The search that a person requests, of the outcomes so far; none while there are too few.
+
+        Raises Unavailable while the worker restarts.
+        """
+
+    async def request_tuned_run(self, search: SearchRequested, model: ModelSpec, reason: str) -> RunReply:
+        """Start a line for the model that a search found, the same for the same search.
+
+        None where the loop does not have the searched model any more. Raises Unavailable while the worker restarts or
+        learns the log again.
         """
 
     async def take_model(self, loop: str, run: str, model: TrainedModel) -> RunFinished | None:
@@ -78,6 +95,27 @@ class RunLog(Protocol):
 
         The newest of a line is the one to train.
         """
+
+
+class SearchLog(Protocol):
+    """The searches of all loops and their trials, as their topics say. Idempotent, in memory, bounded."""
+
+    def add_requested(self, event: SearchRequested) -> SearchRequested:
+        """Add a search; returns the first request of it, which counts."""
+
+    def add_trial(self, event: TrialFinished) -> None: ...
+    def add_finished(self, event: SearchFinished) -> None: ...
+    def forget(self, loop: str) -> None:
+        """Forget the searches of a loop whose lifetime has ended."""
+
+    def of(self, loop: str) -> list[KnownSearch]:
+        """A loop's searches, oldest first."""
+
+    def find(self, loop: str, search: str) -> KnownSearch | None:
+        """A search of a loop, if it is known."""
+
+    def open(self) -> list[SearchRequested]:
+        """The searches of all loops that have not ended, oldest first."""
 
 
 class ModelIntake(Protocol):

@@ -72,6 +72,11 @@ class TrainingSettings(BatchSettings):
         description="where trials of searches and trainings of batch lines run: auto, the Ray cluster of this machine "
         "(or of RAY_ADDRESS); ray://host:port, a cluster elsewhere; default: processes of this service",
     )
+    search_seconds: float = Field(3600.0, gt=0, description="seconds that one search may take, whatever its budget")
+    search_workers: int = Field(1, ge=1, le=256, description="trials of a search that run at the same time")
+    max_searches_per_hour: int = Field(
+        20, ge=1, description="searches that people may request per loop and hour; more are answered with 429"
+    )
     linger_ms: float = Field(
         100.0, ge=0, le=10_000, description="shortest time between two batches of outcomes that are not full"
     )
@@ -91,6 +96,10 @@ class TrainingSettings(BatchSettings):
     def batch_folder(self) -> Path:
         """The folder in which this instance trains batch lines; what is in it is removed."""
         return self.folder("training") / f"batch-{self.instance}"
+
+    def search_folder(self) -> Path:
+        """The folder in which this instance searches; what is in it is removed."""
+        return self.folder("training") / f"search-{self.instance}"
 
     def snapshot_folder(self) -> Path:
         """The folder of the learner snapshots, created where it is missing."""

@@ -74,7 +74,7 @@ class BatchProcess:
         except TimeoutError:
             raise TrainingFailed(too_slow(seconds)) from None
         finally:
-            await _end(process)
+            await end_process(process)
         return await asyncio.to_thread(_read, folder, code)
 
     async def _start(self, folder: Path) -> asyncio.subprocess.Process:
@@ -92,7 +92,8 @@ class BatchProcess:
         )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end_process(process: asyncio.subprocess.Process) -> None:
+    """Kill a process and wait until it has ended. Idempotent."""
     with suppress(ProcessLookupError):
         process.kill()
     await wait_for_all([asyncio.ensure_future(process.wait())])

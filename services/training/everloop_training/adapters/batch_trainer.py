@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
 
 from everloop_learning.loops import KnownLoops
 from everloop_models.artifact import Artifact
 from everloop_models.batch.child import ROWS
 from everloop_models.store import ArtifactStore
-from everloop_schemas.training import DataSet, RunRequested, StoredModel
-from everloop_shared.backoff import Backoff
-from everloop_shared.errors import ServiceError, Unavailable
+from everloop_schemas.training import RunRequested, StoredModel
+from everloop_shared.errors import ServiceError
 from everloop_shared.service import cancel_all
 from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
-from everloop_training.adapters.data_sets import DataSets, RowWriter
+from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.row_files import LimitedRowWriter, retried, write_rows
 from everloop_training.domain.trained_model import REASON_CHARACTERS, TrainedModel
 from everloop_training.metrics import BATCH_RUNS, BATCH_SECONDS
 from everloop_training.ports import Learners, RunLog
@@ -26,8 +25,7 @@ from everloop_training.ports import Learners, RunLog
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 """Between two looks for a run to train, and whether the one that is trained is still wanted."""
-BACKOFF = Backoff(first_s=0.2, longest_s=10.0)
-T = TypeVar("T")
+WAITS = "a batch training"
 
 
 class BatchTrainer:
@@ -100,29 +98,28 @@ class BatchTrainer:
         except (TrainingFailed, ServiceError, OSError) as e:
             reason = (e.detail if isinstance(e, ServiceError) else str(e))[:REASON_CHARACTERS]
             log.warning("a batch model was not trained", extra={"loop": loop, "run": name, "reason": reason})
-            await _retried(lambda: self._learners.fail_run(loop, name, reason))
+            await retried(lambda: self._learners.fail_run(loop, name, reason), WAITS)
             return "failed"
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        await _retried(lambda: self._learners.take_model(loop, name, model))
+        await retried(lambda: self._learners.take_model(loop, name, model), WAITS)
         return "trained"
 
     async def _make(self, run: RunRequested, folder: Path) -> TrainedModel:
         assert run.data.data_set is not None, "open trainings have one"
-        data_set = await self._write_rows(run.data.data_set, folder / ROWS)
+        data_set = await write_rows(
+            self._data_sets,
+            run.data.data_set,
+            folder / ROWS,
+            lambda file: LimitedRowWriter(file, self._max_data_bytes),
+            WAITS,
+        )
         spec = self._loops.require(run.loop).data.spec
         trained = await _retried(lambda: self._train(folder, run.data.model, spec))
         BATCH_SECONDS.labels(run.loop).observe(trained.seconds)
         version = f"{run.data.line}@{data_set.end}"
-        stored = await _retried(lambda: asyncio.to_thread(self._put, run.loop, version, trained))
+        stored = await retried(lambda: asyncio.to_thread(self._put, run.loop, version, trained), WAITS)
         return TrainedModel(stored, data_set, trained.metrics, trained.seconds)
-
-    async def _write_rows(self, data_set: DataSet, path: Path) -> DataSet:
-        async def write() -> DataSet:
-            with path.open("wb") as file:
-                return await self._data_sets.write(data_set, _LimitedRowWriter(file, self._max_data_bytes))
-
-        return await _retried(write)
 
     def _put(self, loop: str, version: str, trained: BatchModel) -> StoredModel:
         artifact = Artifact.of(trained.data)
@@ -130,27 +127,3 @@ class BatchTrainer:
         return StoredModel(
             uri=uri, sha256=artifact.sha256, size=artifact.size, format="onnx", signature=trained.signature
         )
-
-
-class _LimitedRowWriter(RowWriter):
-    """Writes rows of so many bytes at most."""
-
-    def __init__(self, file: BinaryIO, most: int) -> None:
-        super().__init__(file)
-        self._most = most
-
-    def check(self, rows: int, size: int) -> None:
-        """Raise TrainingFailed beyond the limit."""
-        if size > self._most:
-            raise TrainingFailed(f"the data set has more than {self._most / 1e6:,.0f} MB: take a smaller window")
-
-
-async def _retried(work: Callable[[], Awaitable[T]]) -> T:
-    """The result, tried again while Kafka, the store or the worker is away."""
-    for pause in BACKOFF.pauses():
-        try:
-            return await work()
-        except Unavailable as e:
-            log.warning("a batch training waits", extra={"reason": e.detail})
-        await asyncio.sleep(pause)
-    raise AssertionError("pauses never end")

@@ -16,6 +16,7 @@ from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.history import LogHistory
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.worker_client import OutcomeFeeder, WorkerClient
 from everloop_training.errors import WorkerUnavailable
 from everloop_training.ports import Worker
@@ -41,9 +42,10 @@ class WorkerCatchUp:
         history: LogHistory,
         parked: ParkedOutcomes,
         runs: MemoryRunLog,
+        searches: MemorySearchLog,
     ) -> None:
         self._current, self._feeder, self._client = current, feeder, client
-        self._history, self._parked, self._runs = history, parked, runs
+        self._history, self._parked, self._runs, self._searches = history, parked, runs, searches
         self._closed: Counter[int] = Counter()
         self._caught_up = False
         self._opening = asyncio.Lock()
@@ -55,7 +57,8 @@ class WorkerCatchUp:
         end, alerts_end = [await self._history.log.end_offset(topic, partition) for topic in topics]
         if worker is not self._current.worker:  # it exited meanwhile, and would never answer
             raise WorkerUnavailable("the worker has exited; another is being started")
-        message = messages.OpenPartition(partition, end, alerts_end, self._runs.all(), self._runs.ends())
+        runs, searches = self._runs, self._searches
+        message = messages.OpenPartition(partition, end, alerts_end, runs.all(), runs.ends(), searches.newest())
         return await self._client.open_partition(worker, message)
 
     async def bring_up(self, worker: Worker, loops: KnownLoops) -> None:

@@ -7,9 +7,15 @@ from typing import Any
 
 from everloop_training.errors import WorkerUnavailable
 from everloop_training.ports import Worker
-from everloop_training.worker.protocol.messages import OpenPartition, PartitionOpened, RunEnded, RunReplied
+from everloop_training.worker.protocol.messages import (
+    OpenPartition,
+    PartitionOpened,
+    RunEnded,
+    RunReplied,
+    SearchReplied,
+)
 
-Answer = PartitionOpened | RunReplied | RunEnded
+Answer = PartitionOpened | RunReplied | RunEnded | SearchReplied
 
 
 class PendingRequests:
@@ -26,6 +32,11 @@ class PendingRequests:
     async def request_run(self, worker: Worker, message: Any, number: int) -> RunReplied:
         """Send a request for a run and wait for the reply under its number; raises WorkerUnavailable."""
         replied: RunReplied = await self._wait(worker, message, (RunReplied, number))
+        return replied
+
+    async def request_search(self, worker: Worker, message: Any, number: int) -> SearchReplied:
+        """Send a request for a search and wait for the reply under its number; raises WorkerUnavailable."""
+        replied: SearchReplied = await self._wait(worker, message, (SearchReplied, number))
         return replied
 
     async def end_run(self, worker: Worker, message: Any, number: int) -> RunEnded:

@@ -18,6 +18,7 @@ from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.history import LogHistory
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.worker_client import OutcomeFeeder, WorkerClient
 from everloop_training.adapters.worker_exits import WorkerExits
 from everloop_training.errors import WorkerUnavailable
@@ -44,6 +45,7 @@ class WorkerSupervisor:
         settings: TrainingSettings,
         loops: KnownLoops,
         runs: MemoryRunLog,
+        searches: MemorySearchLog,
         engine: Engine,
         start: StartWorker,
         number: int = 0,
@@ -56,8 +58,8 @@ class WorkerSupervisor:
         parked = ParkedOutcomes(settings.snapshot_folder(), history, self._publisher)
         self._exits = WorkerExits(self._settings, parked)
         self.feeder = OutcomeFeeder(settings, self._current, parked, number)
-        self.client = WorkerClient(self._current, self.feeder, self._publisher, runs)
-        self._catch_up = WorkerCatchUp(self._current, self.feeder, self.client, history, parked, runs)
+        self.client = WorkerClient(self._current, self.feeder, self._publisher, runs, searches)
+        self._catch_up = WorkerCatchUp(self._current, self.feeder, self.client, history, parked, runs, searches)
         self._jobs: list[asyncio.Task[None]] = []
 
     @property

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from math import inf
 
 from everloop_learning.outcome import Outcome
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
+from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.backoff import Backoff
 from everloop_shared.messaging.routes import Position
@@ -19,18 +21,22 @@ from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.pending_requests import PendingRequests
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.search_reply import SearchReply
 from everloop_training.domain.trained_model import TrainedModel
 from everloop_training.errors import OutcomesNotLearned, WorkerBusy, WorkerUnavailable
 from everloop_training.metrics import IN_FLIGHT, IN_FLIGHT_BYTES, OUTCOMES
 from everloop_training.ports import Worker
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.protocol import messages
+from everloop_training.worker.protocol.messages import PartitionOpened, RunEnded, RunReplied, SearchReplied
 
 BATCH_OUTCOMES = 100
 END_RUN_WITHIN_S = 30.0
 BUSY_AFTER_S = 0.1
 """How long a partition waits for room at its worker before it backs off, where there are other workers."""
+RunRequest = messages.RequestDriftRun | messages.RequestManualRun | messages.RequestTunedRun
 BACKOFF = Backoff(first_s=0.05, longest_s=2.0)
 
 
@@ -125,10 +131,16 @@ class WorkerClient:
     """
 
     def __init__(
-        self, current: CurrentWorker, feeder: OutcomeFeeder, publisher: EventPublisher, runs: MemoryRunLog
+        self,
+        current: CurrentWorker,
+        feeder: OutcomeFeeder,
+        publisher: EventPublisher,
+        runs: MemoryRunLog,
+        searches: MemorySearchLog,
     ) -> None:
         self.next_alerts: dict[int, int] = {}
-        self._current, self._feeder, self._publisher, self._runs = current, feeder, publisher, runs
+        self._current, self._feeder, self._publisher = current, feeder, publisher
+        self._runs, self._searches = runs, searches
         self._pending = PendingRequests()
         self._number = 0
 
@@ -147,6 +159,19 @@ class WorkerClient:
     async def request_manual_run(self, loop: str, key: str, reason: str) -> RunReply:
         """A person's run."""
         return await self._request(lambda n: messages.RequestManualRun(n, loop, key, reason))
+
+    async def request_search(self, loop: str, model: int, key: str, reason: str) -> SearchReply:
+        """A person's search."""
+        worker, number = self._next_request()
+        message = messages.RequestSearch(number, loop, model, key, reason)
+        return (await self._pending.request_search(worker, message, number)).reply
+
+    async def request_tuned_run(self, search: SearchRequested, model: ModelSpec, reason: str) -> RunReply:
+        """The run of the model that a search found."""
+        reply = await self._request(lambda n: messages.RequestTunedRun(n, search, model, reason))
+        if reply.behind:
+            raise OutcomesNotLearned(f"the outcomes of {search.loop} are being learned again")
+        return reply
 
     async def take_model(self, loop: str, run: str, model: TrainedModel) -> RunFinished | None:
         """A run has trained a model."""
@@ -170,7 +195,7 @@ class WorkerClient:
         """Handle the worker's answers until it has exited; `attend` starts the work on those that need the log."""
         while (message := await worker.receive()) is not None:
             match message:
-                case messages.PartitionOpened() | messages.RunReplied() | messages.RunEnded():
+                case PartitionOpened() | RunReplied() | RunEnded() | SearchReplied():
                     self._pending.resolve(message)
                 case messages.HistoryNeeded() | messages.OutcomeFailed():
                     attend(worker, message)
@@ -186,14 +211,16 @@ class WorkerClient:
         self._pending.fail_all()
 
     def _record_runs(self, message: messages.ToPublish) -> None:
-        """Know a run and its end at once: a new worker needs them, and may start before they are on the log."""
+        """Know runs, their ends and searches at once: a new worker may start before they are on the log."""
         for event in message.events if isinstance(message, messages.EventsProduced) else ():
             if isinstance(event, RunRequested):
                 self._runs.add_requested(event)
             elif isinstance(event, RunFinished):
                 self._runs.add_finished(event)
+            elif isinstance(event, SearchRequested):
+                self._searches.add_requested(event)
 
-    async def _request(self, build: Callable[[int], messages.RequestDriftRun | messages.RequestManualRun]) -> RunReply:
+    async def _request(self, build: Callable[[int], RunRequest]) -> RunReply:
         worker, number = self._next_request()
         reply = (await self._pending.request_run(worker, build(number), number)).reply
         if reply.run:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from everloop_learning.loops import KnownLoops
 from everloop_learning.outcome import Outcome
 from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
+from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import RunFinished
 from everloop_shared.messaging.routes import Engine, Position
 from everloop_training.adapters.runs import MemoryRunLog
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
 from everloop_training.adapters.worker_client import WorkerClient
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.search_reply import SearchReply
 from everloop_training.domain.trained_model import TrainedModel
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.protocol.messages import PartitionOpened
@@ -26,10 +30,16 @@ class LearnerWorkers:
     """
 
     def __init__(
-        self, settings: TrainingSettings, loops: KnownLoops, runs: MemoryRunLog, engine: Engine, start: StartWorker
+        self,
+        settings: TrainingSettings,
+        loops: KnownLoops,
+        runs: MemoryRunLog,
+        searches: MemorySearchLog,
+        engine: Engine,
+        start: StartWorker,
     ) -> None:
-        self._engine = engine
-        self.all = [WorkerSupervisor(settings, loops, runs, engine, start, n) for n in range(settings.workers)]
+        self._engine, logs = engine, (loops, runs, searches)
+        self.all = [WorkerSupervisor(settings, *logs, engine, start, n) for n in range(settings.workers)]
 
     def learn(self, loop: str) -> bool:
         """Whether a loop is learned here."""
@@ -56,6 +66,14 @@ class LearnerWorkers:
     async def request_manual_run(self, loop: str, key: str, reason: str) -> RunReply:
         """A person's run."""
         return await self._client_of(loop).request_manual_run(loop, key, reason)
+
+    async def request_search(self, loop: str, model: int, key: str, reason: str) -> SearchReply:
+        """A person's search."""
+        return await self._client_of(loop).request_search(loop, model, key, reason)
+
+    async def request_tuned_run(self, search: SearchRequested, model: ModelSpec, reason: str) -> RunReply:
+        """The run of the model that a search found."""
+        return await self._client_of(search.loop).request_tuned_run(search, model, reason)
 
     async def take_model(self, loop: str, run: str, model: TrainedModel) -> RunFinished | None:
         """A run has trained a model."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from everloop_learning.data_set_columns import ColumnType
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import Task
+from everloop_schemas.search import ProposedFeature, SearchRequestedData, TrialFinishedData
 from everloop_schemas.training import RunRequestedData, Trigger
 
 
@@ -42,6 +43,40 @@ class RunList(BaseModel):
 
     loop: str
     runs: list[Run]
+
+
+class Trial(TrialFinishedData):
+    """A trial of a search; `score` is the mean of `folds`, `gap` how far it overfits."""
+
+    search: None = Field(None, exclude=True)  # type: ignore[assignment]
+
+
+class Search(SearchRequestedData):
+    """A search for better parameters of a model: what was searched, and how it ended."""
+
+    data_set: RunDataSet = Field(description="the outcomes that are searched")  # type: ignore[assignment]
+    requested: str
+    actor: str | None
+    causationid: str | None
+    state: str = Field(description="running, improved, unchanged or failed")
+    finished: str | None
+    trials_done: int
+    best: int | None = Field(description="the number of the best trial; trial 0 is the model as it is")
+    best_model: dict[str, Scalar | None] | None = Field(description="the model that challenges, where it improved")
+    score: float | None
+    base_score: float | None = Field(description="the score of the model as it is")
+    run: str | None = Field(description="the run of the line that challenges")
+    proposed: list[ProposedFeature] = Field(description="features that were tried")
+    seconds: float | None
+    failure: str | None
+    results: list[Trial] | None = Field(description="the trials in order, where they were asked for")
+
+
+class SearchList(BaseModel):
+    """The last searches of a loop, oldest first."""
+
+    loop: str
+    searches: list[Search]
 
 
 class WaitingRun(BaseModel):

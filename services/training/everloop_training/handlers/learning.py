@@ -15,7 +15,7 @@ from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import Actor
 from everloop_shared.messaging.routes import Position
-from everloop_training.domain.run_quota import RunQuota
+from everloop_training.domain.run_quota import Requested, RunQuota
 from everloop_training.errors import OutcomesNotLearned
 from everloop_training.ports import Learners, OutcomeQueue, RunLog
 
@@ -75,7 +75,8 @@ class Handlers:
         Raises LoopNotFound, TooManyRuns, Unavailable.
         """
         runs, key = [run for run, _ in self.runs_of(loop)], key or str(uuid4())
-        with self.quota.admit(loop, f"manual/{key}", runs, self.clock()):
+        requested = [Requested(run.data.key, run.time) for run in runs if run.data.trigger == "manual"]
+        with self.quota.admit(loop, f"manual/{key}", requested, self.clock()):
             reply = await self.learners.request_manual_run(loop, key, reason)
         if reply.behind:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")

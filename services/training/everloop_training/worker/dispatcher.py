@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import ModelTrained
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.search_reply import SearchReply
 from everloop_training.domain.trained_model import EndReply
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.line_registry import HistoryGap
 from everloop_training.worker.learners.loop_learner import LoopLearner
+from everloop_training.worker.partition_learners import PartitionLearners
 from everloop_training.worker.protocol import messages
 from everloop_training.worker.protocol.progress import SNAPSHOT, OutcomeInProgress
 from everloop_training.worker.snapshots import PartitionState, Snapshots
@@ -22,34 +24,6 @@ from everloop_training.worker.snapshots import PartitionState, Snapshots
 log = logging.getLogger(__name__)
 ALL_RECENT_BYTES = 64_000_000
 """Bytes of recent outcomes that the workers hold, for lines that start a short way back, in equal parts for loops."""
-
-
-@dataclass
-class PartitionLearners:
-    """An open partition: its learners by loop, its next offsets, and how much its snapshot does not hold yet."""
-
-    opened: messages.OpenPartition
-    next_offset: int
-    next_alert: int
-    learners: dict[str, LoopLearner]
-    saved_at: float
-    unsaved: int = 0
-    changed: bool = False
-
-    def adopt_runs(self, learner: LoopLearner) -> None:
-        """Let a learner take over its runs from the log."""
-        state = learner.state
-        runs = [r for r in self.opened.runs if r.loop == state.loop and r.revision >= state.data.life]
-        try:
-            learner.runs.adopt(runs, self.opened.ends)
-        except Exception as e:  # a run that cannot be taken over must not cost the partition
-            log.error("runs not taken over from the log", extra={"loop": learner.loop}, exc_info=e)
-
-    def go_live(self) -> None:
-        """Let owed versions be made, once the log is learned up to where it ended when the partition was opened."""
-        if self.next_offset >= self.opened.end:
-            for learner in self.learners.values():
-                learner.live = True
 
 
 class WorkerDispatcher:
@@ -101,8 +75,10 @@ class WorkerDispatcher:
             self._partitions.pop(partition, None)
             self._requested_history = {h for h in self._requested_history if h.partition != partition}
             yield messages.OutcomeFailed(partition, offset, f"{error!r:.500}")
-        if isinstance(message, messages.RequestDriftRun | messages.RequestManualRun):
+        if isinstance(message, messages.RequestDriftRun | messages.RequestManualRun | messages.RequestTunedRun):
             yield messages.RunReplied(message.number, RunReply(None))
+        elif isinstance(message, messages.RequestSearch):
+            yield messages.SearchReplied(message.number, SearchReply(None, behind=True))
         elif isinstance(message, messages.TakeModel | messages.FailRun):
             yield messages.RunEnded(message.number, EndReply(None, behind=True))
 
@@ -118,8 +94,10 @@ class WorkerDispatcher:
                 yield from self._request_drift_run(message)
             case messages.ReplayAlerts():
                 yield from self._replay_alerts(message)
-            case messages.RequestManualRun():
-                yield from self._request_manual_run(message)
+            case messages.RequestManualRun() | messages.RequestTunedRun():
+                yield from self._request_run(message)
+            case messages.RequestSearch():
+                yield from self._request_search(message)
             case messages.TakeModel() | messages.FailRun():
                 yield from self._end_run(message)
             case messages.LearnHistory():
@@ -249,15 +227,28 @@ class WorkerDispatcher:
             learner.drift_runs.start_waiting()
             yield from self._take_events(learner)
 
-    def _request_manual_run(self, message: messages.RequestManualRun) -> Iterator[Any]:
-        learner = self.find(message.loop)
-        if learner is not None and learner.is_behind(0):
+    def _request_run(self, message: messages.RequestManualRun | messages.RequestTunedRun) -> Iterator[Any]:
+        learner, run = self.find(message.loop), None
+        if learner.is_behind(0) if learner else isinstance(message, messages.RequestTunedRun):
             yield messages.RunReplied(message.number, RunReply(None, behind=True))
             return
-        run = learner.runs.start_manual(message.key, message.reason) if learner else None
+        if learner:
+            match message:
+                case messages.RequestManualRun():
+                    run = learner.runs.start_manual(message.key, message.reason)
+                case messages.RequestTunedRun(search=search, model=model, reason=reason):
+                    run = learner.runs.start_tuned(search, model, reason)
         yield messages.RunReplied(message.number, RunReply(run))
         if learner:
             yield from self._take_events(learner)
+
+    def _request_search(self, message: messages.RequestSearch) -> Iterator[Any]:
+        learner = self.find(message.loop)
+        if learner is not None and (not learner.live or learner.is_behind(0)):
+            yield messages.SearchReplied(message.number, SearchReply(None, behind=True))
+            return
+        search = learner.searches.request(message.model_number, message.key, message.reason) if learner else None
+        yield messages.SearchReplied(message.number, SearchReply(search))
 
     def _end_run(self, message: messages.TakeModel | messages.FailRun) -> Iterator[Any]:
         """End a run, and reply once what follows from it is handed over to be published."""

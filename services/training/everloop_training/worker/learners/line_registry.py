@@ -13,6 +13,7 @@ from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelSpecInval
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LoopStateData
 from everloop_schemas.training import RunRequested
+from everloop_training.domain.tuned_model import is_tuned
 from everloop_training.worker.learners.event_factory import EventFactory, requested_line
 from everloop_training.worker.learners.learning_line import LearningLine, LineBroken, LoopLine
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
@@ -38,7 +39,8 @@ class HistoryGap(NamedTuple):
 class LineRegistry:
     """The lines of one loop; `learning` are those at work, `runs` the run of every line, so that any can be rebuilt.
 
-    `models` are those that were trained for a line which learns nothing itself, oldest first.
+    `models` are those that were trained for a line which learns nothing itself, oldest first. `tuned` is, by number of
+    a model of the spec, the line of the parameters that the last search found for it.
 
     A line that breaks starts again without the outcomes that may have broken it, from its last good version or, where
     there is none, from the log; `skipped` holds, per line, what each of its restarts left out. After `MAX_RESTARTS` it
@@ -53,6 +55,7 @@ class LineRegistry:
         self.failed: set[str] = set()
         self.skipped: dict[str, list[frozenset[int]]] = {}
         self.spec_lines: dict[str, str] = {}
+        self.tuned: dict[int, str] = {}
         self.fresh, self.previous_champion = BASELINE, BASELINE
         self.next_offset = 0
         self._losses, self._events = losses, events
@@ -113,12 +116,18 @@ class LineRegistry:
         self.models.pop(line, None)
 
     def retain_needed(self, state: LoopStateData) -> None:
-        """Learn the lines of spec, champion, candidate, winner, champion before, last fresh line and submissions."""
+        """Learn the lines of spec, champion, candidate, winner, champion before, last fresh and tuned, submissions."""
         versions = [state.champion.version, *([state.candidate.version] if state.candidate else [])]
         needed = {line_of(v) for v in versions} | set(self.spec_lines.values())
         needed |= {self.previous_champion, self.fresh, state.winner or BASELINE}
         needed |= {submission.line for submission in state.submissions}
-        self.retain(needed - {BASELINE}, state.spec)
+        self.retain((needed | self._still_tuned(state.spec)) - {BASELINE}, state.spec)
+
+    def _still_tuned(self, spec: LoopSpec) -> set[str]:
+        """The lines that searches found for models of the spec as they are now."""
+        models = dict(enumerate(spec.models)) if spec.search is not None else {}
+        tuned = ((models.get(i), self.runs.get(line)) for i, line in self.tuned.items())
+        return {run.data.line for model, run in tuned if model and run and is_tuned(run.data.model, model)}
 
     def retain(self, needed: set[str], spec: LoopSpec) -> None:
         """Stop the lines that are not needed any more, and rebuild those that are needed again."""

@@ -22,6 +22,7 @@ from everloop_training.worker.learners.learning_line import LearningLine, LoopLi
 from everloop_training.worker.learners.line_registry import HistoryGap, LineRegistry
 from everloop_training.worker.learners.progress import LoopProgress
 from everloop_training.worker.learners.run_starter import RunStarter
+from everloop_training.worker.learners.searches import Searches
 from everloop_training.worker.learners.trainings import Trainings
 from everloop_training.worker.learners.triggers import RunTriggers
 from everloop_training.worker.learners.version_maker import VersionMaker
@@ -116,6 +117,7 @@ class LoopLearner:
         self.versions = VersionMaker(self.lines, self.events)
         self.trainings = Trainings(self.progress, self.lines, self.events)
         self.runs = RunStarter(self.progress, self.lines, self.triggers, self.events, self.trainings)
+        self.searches = Searches(self.progress, self.lines, self.events)
         self.drift_runs = DriftRuns(self.progress, self.runs, self.triggers, self.events)
         self.versions.on_loop_state(state)
 
@@ -137,6 +139,7 @@ class LoopLearner:
             self.runs.begin_replayed(self.progress.position + 1)
             self.runs.start_submitted()
             self.versions.make_owed_versions()
+            self.searches.request_due()
         self.trainings.end_removed()
         events, self.events.pending = self.events.pending, []
         return events
@@ -155,7 +158,10 @@ class LoopLearner:
             progress.first_offset = outcome.offset
         self.runs.start_spec_lines(outcome)
         progress.position = outcome.offset
-        self.triggers.count(progress.spec, outcome, self._learn_label(outcome))
+        learned = self._learn_label(outcome)
+        self.triggers.count(progress.spec, outcome, learned)
+        if learned:
+            self.searches.on_learned(outcome)
         self.lines.advance(outcome)
         self.runs.start_due(outcome)
         self.drift_runs.start_waiting()

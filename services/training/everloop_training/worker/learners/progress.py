@@ -36,4 +36,6 @@ class LoopProgress:
         """Count an outcome that was learned."""
         self.outcomes += 1
         windows = [window_of(model) for model in self.spec.models if model.kind != "online"]
+        if self.spec.search is not None:
+            windows.append(self.spec.search.window)
         self.offsets.add(offset, max(windows, default=0))

@@ -8,7 +8,9 @@ from typing import Any
 from everloop_learning.outcome import Outcome
 from everloop_learning.version import line_of
 from everloop_schemas.loop_parts import ModelSpec
+from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import Line, RunFinished, RunRequested
+from everloop_training.domain.tuned_model import is_tuned
 from everloop_training.worker.learners.event_factory import EventFactory, requested_line, run_id
 from everloop_training.worker.learners.learning_line import slug
 from everloop_training.worker.learners.line_registry import LineRegistry
@@ -86,6 +88,20 @@ class RunStarter:
         if (known := self.find(due.key)) or not self._progress.outcomes:
             return known
         return self.start_fresh(due, None, self._start_offset(due))
+
+    def start_tuned(self, search: SearchRequested, model: ModelSpec, reason: str) -> RunRequested | None:
+        """A line for the parameters that a search found, the same for the same search.
+
+        It starts with the outcomes that were searched, and is judged on those to come. None where the spec does not
+        have the model any more that was searched, or has it with these parameters.
+        """
+        data, models = search.data, self._progress.spec.models
+        due = DueRun("search", f"search/{data.index}/{data.search}", reason)
+        if known := self.find(due.key):
+            return known
+        if data.index >= len(models) or not is_tuned(model, models[data.index]):
+            return None
+        return self.start(due, search.id, data.data_set.start, model)
 
     def start_fresh(
         self, due: DueRun, caused_by: str | None, start: int, trace: str | None = None
@@ -170,7 +186,7 @@ class RunStarter:
     ) -> RunRequested:
         """Start a fresh line of a model at offset `start`."""
         progress = self._progress
-        if due.trigger != "initial" and f"{slug(model)}-{start}" in self._lines.runs:
+        if due.trigger not in ("initial", "search") and f"{slug(model)}-{start}" in self._lines.runs:
             start = progress.position + 1  # the same model from the same offset would be the same line, no challenger
         line = Line(
             line=self._free_name(slug(model), start),
@@ -189,7 +205,7 @@ class RunStarter:
         if cause == "drift":
             self._progress.waiting_alert = None  # in a snapshot from before this run, the alert still waits
             self._trainings.on_answer(request)
-        if cause not in ("initial", "outcomes", "submitted"):
+        if cause not in ("initial", "outcomes", "submitted", "search"):
             self._triggers.restart_counts(self._progress.outcomes)
         if data.data_set is None:
             self._begin_line(request)
@@ -204,6 +220,8 @@ class RunStarter:
         elif data.trigger == "submitted":
             if not self._begin_submitted(request):
                 return
+        elif data.trigger == "search":
+            self._lines.tuned[int(data.key.split("/")[1])] = data.line
         else:
             self._lines.fresh = data.line
         self._lines.runs[data.line] = request

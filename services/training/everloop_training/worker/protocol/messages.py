@@ -7,17 +7,21 @@ from typing import NamedTuple
 
 from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event
+from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
+from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_training.domain.run_reply import RunReply
+from everloop_training.domain.search_reply import SearchReply
 from everloop_training.domain.trained_model import EndReply, TrainedModel
 
 
 class OpenPartition(NamedTuple):
     """Restore a partition from its snapshot, or go on with it. `end` and `alerts_end` are the ends of its two topics.
 
-    `runs` are the runs on the log, `ends` those of their ends that are on the log. Answered by PartitionOpened.
+    `runs` are the runs on the log, `ends` those of their ends that are on the log, `searches` the last search of each
+    model of a loop. Answered by PartitionOpened.
     """
 
     partition: int
@@ -25,6 +29,7 @@ class OpenPartition(NamedTuple):
     alerts_end: int
     runs: Sequence[RunRequested]
     ends: Sequence[RunFinished]
+    searches: Sequence[SearchRequested] = ()
 
 
 class ApplyLoopState(NamedTuple):
@@ -67,6 +72,30 @@ class RequestManualRun(NamedTuple):
     loop: str
     key: str
     reason: str
+
+
+class RequestSearch(NamedTuple):
+    """Request a search of a model that a person wants. Answered by SearchReplied under this number."""
+
+    number: int
+    loop: str
+    model_number: int
+    key: str
+    reason: str
+
+
+class RequestTunedRun(NamedTuple):
+    """Start a line for the model that a search found. Answered by RunReplied under this number."""
+
+    number: int
+    search: SearchRequested
+    model: ModelSpec
+    reason: str
+
+    @property
+    def loop(self) -> str:
+        """The loop that was searched."""
+        return self.search.loop
 
 
 class TakeModel(NamedTuple):
@@ -117,10 +146,17 @@ class PartitionOpened(NamedTuple):
 
 
 class RunReplied(NamedTuple):
-    """The reply to RequestDriftRun or RequestManualRun."""
+    """The reply to RequestDriftRun, RequestManualRun or RequestTunedRun."""
 
     number: int
     reply: RunReply
+
+
+class SearchReplied(NamedTuple):
+    """The reply to RequestSearch."""
+
+    number: int
+    reply: SearchReply
 
 
 class RunEnded(NamedTuple):
