@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, Scalar, Topic
+from everloop_schemas.envelope import DAY_MS, FOREVER, ControlData, ControlEvent, Scalar, Topic
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.search_spec import ParameterRange
 from everloop_schemas.training import DataSet
@@ -75,7 +75,7 @@ class TrialFinished(ControlEvent):
     """A trial of a search has ended; `subject` is the search and the number of the trial."""
 
     topic: ClassVar[Topic] = Topic(
-        "training.trial_finished.v1", owner="training", keyed_by="loop", retention_ms=FOREVER
+        "training.trial_finished.v1", owner="training", keyed_by="loop", retention_ms=90 * DAY_MS
     )
     type: Literal["training.trial_finished.v1"] = "training.trial_finished.v1"
     source: str = "everloop/training"

@@ -19,6 +19,7 @@ from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import BASELINE, ModelPromoted, ModelRolledBack
+from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained, RunFinished, RunRequested
 
@@ -26,6 +27,7 @@ E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 ENTITY = "default"
 MODEL = ModelSpec(preset="logistic")
+DATA_SET = {"loop": LOOP, "start": 0, "end": 99, "revision": 1}
 
 
 def event(kind: type[E], id: str, data: Mapping[str, Any], /, **changes: Any) -> E:
@@ -177,6 +179,26 @@ def run_finished(name: str, /, **changes: Any) -> RunFinished:
     """The end of the run that started line `name`."""
     data = {"run": f"run-{name}", "line": name, "state": "trained", "offset": 9, "outcomes": 10}
     return event(RunFinished, f"finished-{name}", data, **{"subject": name, **changes})
+
+
+def search_requested(name: str, /, **changes: Any) -> SearchRequested:
+    """A search of the loop's first model."""
+    known = {"search": name, "key": f"search/0/{name}", "reason": "100 outcomes", "index": 0, "model": MODEL}
+    data = {**known, "data_set": DATA_SET, "metric": "accuracy", "trials": 20, "budget_s": 60.0, "seed": 1}
+    return event(SearchRequested, f"requested-{name}", data, **{"subject": name, **changes})
+
+
+def search_finished(name: str, /, **changes: Any) -> SearchFinished:
+    """The end of a search whose third trial is better."""
+    found = {
+        "best": 3,
+        "model": ModelSpec(preset="logistic", l2=0.1),
+        "score": 0.9,
+        "base_score": 0.8,
+        "run": f"run-{name}",
+    }
+    data = {"search": name, "state": "improved", "metric": "accuracy", "trials": 20, **found}
+    return event(SearchFinished, f"finished-{name}", data, **{"subject": name, **changes})
 
 
 def line_failed(name: str, /, **changes: Any) -> LineFailed:

@@ -15,6 +15,8 @@ from tests.builders.events import (
     prediction_made,
     rest_observation,
     run_requested,
+    search_finished,
+    search_requested,
 )
 from tests.builders.loops import LOOP, NOW, live_version
 from tests.databases import database_url
@@ -247,3 +249,19 @@ async def test_an_outcome_that_cannot_be_evaluated_is_a_dead_letter_and_the_rest
 
     assert (status["outcomes"], other["outcomes"], status["dead_letters"]) == (40, 40, 1)
     assert status["accuracy"]["served"] == 1.0
+
+
+async def test_the_timeline_tells_what_a_search_tries_and_what_it_found(tmp_path: Path) -> None:
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        await monitoring.publish(state())
+        await monitoring.publish(search_requested("s1"), search_finished("s1"))
+        await monitoring.publish(search_finished("s2", state="failed", reason="its process was ended", score=None))
+        await monitoring.caught_up()
+
+        entries = {e["id"]: e for e in await monitoring.get("timeline")}
+
+    assert entries["requested-s1"]["what"] == "search for models.0: 20 trials by accuracy on market@0..99#1"
+    assert entries["finished-s1"]["what"] == "search improved after 20 trials: accuracy 0.9, 0.8 before"
+    assert entries["finished-s1"]["why"] == "l2 0.1"
+    assert entries["finished-s2"]["what"] == "search failed after 20 trials"
+    assert entries["finished-s2"]["why"] == "its process was ended"

@@ -16,6 +16,7 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.database import Database, sqlite_url
@@ -38,6 +39,8 @@ def routes(handlers: Handlers) -> list[Route]:
         Route(Decided.topic, handlers.on_decided),
         Route(RunRequested.topic, handlers.on_run_requested),
         Route(RunFinished.topic, handlers.on_run_finished),
+        Route(SearchRequested.topic, handlers.on_search_requested),
+        Route(SearchFinished.topic, handlers.on_search_finished),
         Route(LineFailed.topic, handlers.on_line_failed),
         Route(ModelTrained.topic, handlers.on_model_trained),
         Route(VersionState.topic, handlers.on_version_state),

@@ -18,6 +18,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.names import is_loop_name
 from everloop_schemas.registry import Decided, LoopState, ModelRolledBack, VersionRegistered
+from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.clock import Clock
@@ -103,6 +104,16 @@ class Handlers:
     async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
         """A training run ended."""
         self._add_entry(timeline.run_finished_entry(event))
+        return []
+
+    async def on_search_requested(self, event: SearchRequested, at: Position) -> list[Event]:
+        """A search for better parameters began."""
+        self._add_entry(timeline.search_requested_entry(event))
+        return []
+
+    async def on_search_finished(self, event: SearchFinished, at: Position) -> list[Event]:
+        """A search ended."""
+        self._add_entry(timeline.search_finished_entry(event))
         return []
 
     async def on_line_failed(self, event: LineFailed, at: Position) -> list[Event]:

@@ -17,6 +17,7 @@ from everloop_schemas.registry import (
     ModelRolledBack,
     RolloutChanged,
 )
+from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 
@@ -75,6 +76,25 @@ def run_finished_entry(event: RunFinished) -> TimelineEntry:
     d = event.data
     what = f"{d.line} {d.state} on {d.outcomes} outcomes"
     return _entry(event, "run_finished", what, d.reason or "caught up with the log", run=d.run)
+
+
+def search_requested_entry(event: SearchRequested) -> TimelineEntry:
+    """The entry of a search for better parameters that began."""
+    d = event.data
+    what = f"search for models.{d.index}: {d.trials} trials by {d.metric} on {d.data_set.name}"
+    return _entry(event, "search", what, d.reason, search=d.search)
+
+
+def search_finished_entry(event: SearchFinished) -> TimelineEntry:
+    """The entry of a search that ended: what it found, or why it found nothing."""
+    d = event.data
+    if d.score is None or d.base_score is None:
+        what = f"search {d.state} after {d.trials} trials"
+    else:
+        what = f"search {d.state} after {d.trials} trials: {d.metric} {d.score:.4g}, {d.base_score:.4g} before"
+    found = d.model.parameters if d.model and d.state == "improved" else {}
+    why = d.reason or ", ".join(f"{name} {value}" for name, value in found.items()) or "no trial was better"
+    return _entry(event, "search_finished", what, why, search=d.search, run=d.run)
 
 
 def line_failed_entry(event: LineFailed) -> TimelineEntry:
