@@ -92,7 +92,7 @@ class House:
         for i in range(OUTCOMES):
             one = event(i)
             await self.broker.append(one.topic.name, one.key(), one.encode())
-        process = SearchProcess(60.0, 1, 10**9, (str(Path(search_child.__file__)), mode), grace_s)
+        process = SearchProcess(60.0, 1, 10**9, "", (str(Path(search_child.__file__)), mode), grace_s)
         data_sets = DataSets(self.loops, self.broker.engine("training"))
         searcher = Searcher(
             *(self.folder, self.loops, self.searches, lambda loop: self.here, data_sets),
