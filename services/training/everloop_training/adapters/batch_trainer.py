@@ -115,7 +115,7 @@ class BatchTrainer:
             WAITS,
         )
         spec = self._loops.require(run.loop).data.spec
-        trained = await _retried(lambda: self._train(folder, run.data.model, spec))
+        trained = await retried(lambda: self._train(folder, run.data.model, spec), WAITS)
         BATCH_SECONDS.labels(run.loop).observe(trained.seconds)
         version = f"{run.data.line}@{data_set.end}"
         stored = await retried(lambda: asyncio.to_thread(self._put, run.loop, version, trained), WAITS)
