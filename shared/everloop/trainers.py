@@ -126,13 +126,17 @@ class TrainerRun:
         features: Sequence[str] | None = None,
         classes: Sequence[Scalar] | None = None,
         outputs: Mapping[str, str] | None = None,
+        digest: str | None = None,
+        rows: int | None = None,
     ) -> Answered:
         """Answer with an ONNX model, its bytes or its path; arguments are as in `Everloop.submit`.
 
+        `digest` and `rows` are those of the data set where it was read from elsewhere than `data_set`.
         A model that is refused (EverloopHTTPError with status 422) leaves the run open: correct it and submit again.
         """
-        digest = {"digest": self.data_set.digest, "rows": len(self.data_set)} if "data_set" in vars(self) else {}
-        headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **digest)
+        if digest is None and "data_set" in vars(self):
+            digest, rows = self.data_set.digest, len(self.data_set)
+        headers = onnx_wire.manifest_header(features, classes, metrics, outputs, digest=digest, rows=rows)
         content = onnx_wire.read_model(model)
         response = self._everloop.request("training", "PUT", self._path("model"), content, onnx_wire.ONNX, headers)
         if response.status_code in (200, *NEEDS_NO_ANSWER):

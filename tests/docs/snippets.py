@@ -26,12 +26,14 @@ class Snippet:
     language: str
     text: str
 
-    def run(self, folder: Path, data: Path) -> subprocess.CompletedProcess[str]:
-        """Run it in `folder`, against the installation whose services.json is in `data`."""
+    def run(self, folder: Path, data: Path, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run it in `folder`, against the installation whose services.json is in `data`, for so long at most."""
         env = {**os.environ, "EVERLOOP_DATA": str(data), "NO_COLOR": "1"}
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
         command = [*RUN[self.language], with_addresses(self.text, json.loads((data / "services.json").read_text()))]
-        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=seconds, check=False
+        )
 
 
 def snippets(page: Path) -> list[Snippet]:

@@ -6,8 +6,9 @@ import io
 import logging
 
 import torch
-from program import take_runs
-from table import OPSET, Table
+from encoding import OPSET
+from program import command_line, take_runs
+from table import Table
 from torch import nn
 
 from everloop import TrainerRun
@@ -64,4 +65,4 @@ def export(network: nn.Module, columns: int, table: Table) -> bytes:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    take_runs("pytorch", train, __doc__)
+    take_runs(command_line("pytorch", __doc__).parse_args(), train)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 import onnx
-from program import take_runs
+from program import command_line, take_runs
 from table import Table
 
 from everloop import TrainerRun
@@ -67,4 +67,4 @@ class _StopWhenEnded(keras.callbacks.Callback):
 
 
 if __name__ == "__main__":
-    take_runs("tensorflow", train, __doc__)
+    take_runs(command_line("tensorflow", __doc__).parse_args(), train)
