@@ -25,6 +25,8 @@ class Settings:
     learner_outcomes: int = 20_000
     learners_outcomes: int = 40_000
     learners_loops: int = 64
+    search_rows: int = 20_000
+    search_trials: int = 24
     line_outcomes: int = 20_000
     line_window: int = 10_000
     line_every: int = 2_000
@@ -68,6 +70,8 @@ QUICK = Settings(
     learner_outcomes=500,
     learners_outcomes=3_000,
     learners_loops=8,
+    search_rows=500,
+    search_trials=4,
     line_outcomes=350,
     line_window=300,
     line_every=300,

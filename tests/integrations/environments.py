@@ -45,12 +45,18 @@ def names() -> list[str]:
 
 def environment(name: str) -> Environment:
     """The environment of this name; skips the test that asks where it was not made."""
+    try:
+        return find(name)
+    except NotMade as e:
+        pytest.skip(str(e))
+
+
+def find(name: str) -> Environment:
+    """The environment of this name; raises NotMade where it was not made before."""
     folder = FOLDER / name
     if not _is_made(name):
         why_not = folder / WHY_NOT
-        pytest.skip(
-            why_not.read_text() if why_not.exists() else f"the environment {name} is not made: make integrations"
-        )
+        raise NotMade(why_not.read_text() if why_not.exists() else f"environment {name} is not made: make integrations")
     path = os.pathsep.join(map(str, [*SOURCES, ROOT]))
     return Environment(str(_python(folder)), {**os.environ, "PYTHONPATH": path, "EVERLOOP_SOURCE": str(ROOT)})
 

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 from tests.integrations.environments import Environment
@@ -21,6 +22,10 @@ from everloop.local.ports import free_port
 
 START_S = 60.0
 STORE_BYTES = 200_000_000
+
+
+BUSY = "ray::call"
+"""The title of a worker that runs a call."""
 
 
 class RayCluster:
@@ -110,3 +115,17 @@ def ray_cluster(environment: Environment, folder: Path, workers: int = 2) -> Ite
         yield cluster
     finally:
         cluster.kill()
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What the condition returns, once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.05)
+    return found
+
+
+def until_ended(processes: Sequence[psutil.Process]) -> None:
+    """Wait until none of them is there any more."""
+    until(lambda: not any(process.is_running() for process in processes))

@@ -7,15 +7,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from tests.everloop_models.search.searching import ratio_stream, search_task, write_rows
-from tests.integrations.environments import Environment, environment
-from tests.integrations.ray_cluster import RayCluster, ray_cluster
+from tests.integrations.environments import Environment
+from tests.integrations.ray_cluster import BUSY, RayCluster, ray_cluster, until, until_ended
 
 from everloop.local.ports import free_port
 from everloop_models.search.protocol import TASK, Answer, SearchTask
@@ -27,21 +25,6 @@ TREE = ModelSpec(estimator="sklearn.tree.DecisionTreeClassifier")
 DEPTHS = {"max_depth": ParameterRange(between=(1, 12)), "min_samples_leaf": ParameterRange(log=(1, 100))}
 HOEFFDING = ModelSpec(preset="hoeffding_tree")
 GRACE = {"grace_period": ParameterRange(between=(10, 400)), "max_depth": ParameterRange(between=(1, 8))}
-BUSY = "ray::call"
-"""A worker of Ray that runs a call."""
-
-
-@pytest.fixture(scope="module")
-def ray() -> Environment:
-    """The environment with Ray."""
-    return environment("ray")
-
-
-@pytest.fixture(scope="module")
-def cluster(ray: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """Two workers that all tests share."""
-    with ray_cluster(ray, tmp_path_factory.mktemp("ray")) as started:
-        yield started
 
 
 class Search:
@@ -77,18 +60,6 @@ def _search(ray: Environment, folder: Path, address: str, variables: dict[str, s
     return Search(ray, folder, made.model_copy(update={"ray": address}), variables)
 
 
-def _until_ended(processes: Sequence[psutil.Process]) -> None:
-    _until(lambda: not any(process.is_running() for process in processes))
-
-
-def _until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "not within the time"
-        time.sleep(0.05)
-    return found
-
-
 @pytest.mark.parametrize(
     ("auto", "model", "space"), [(False, TREE, DEPTHS), (True, HOEFFDING, GRACE)], ids=["client-batch", "auto-online"]
 )
@@ -113,10 +84,10 @@ def test_a_search_whose_workers_are_killed_again_and_again_ends_as_without(
 
     search = _search(ray, tmp_path / "there", cluster.address, cluster.variables, **how)
     for _ in range(2):
-        killed = _until(lambda: cluster.processes(BUSY))
+        killed = until(lambda: cluster.processes(BUSY))
         for worker in killed:
             worker.kill()
-        _until_ended(killed)
+        until_ended(killed)
     there = search.answers()
 
     assert there == here
@@ -125,7 +96,7 @@ def test_a_search_whose_workers_are_killed_again_and_again_ends_as_without(
 def test_a_search_ends_where_ray_dies_meanwhile_and_says_so(ray: Environment, tmp_path: Path) -> None:
     with ray_cluster(ray, tmp_path) as cluster:
         search = _search(ray, tmp_path / "there", "auto", cluster.variables, rows=100_000, trials=40)
-        _until(lambda: cluster.processes(BUSY))
+        until(lambda: cluster.processes(BUSY))
         cluster.kill()
         started = time.monotonic()
 
@@ -163,13 +134,13 @@ def test_a_search_fails_where_a_worker_has_another_release_of_a_package_and_name
 
 def test_where_a_search_is_killed_its_workers_end(ray: Environment, cluster: RayCluster, tmp_path: Path) -> None:
     search = _search(ray, tmp_path / "there", "auto", cluster.variables, rows=100_000, trials=40)
-    busy = _until(lambda: cluster.processes(BUSY))
+    busy = until(lambda: cluster.processes(BUSY))
     inside = [child for worker in busy for child in worker.children(recursive=True)]
 
     search.process.kill()
     search.process.communicate()
 
-    _until_ended([*busy, *inside])
+    until_ended([*busy, *inside])
 
 
 LARGE = """
