@@ -107,7 +107,7 @@ async def test_a_run_waits_while_ray_is_away_and_is_trained_when_it_is_back(
         _drive(cluster, monkeypatch)
         house = House(tmp_path)
         async with house.trainer(_process(ray, cluster.address)):
-            house.request("run-1", {**FOREST, "n_estimators": 2_000})
+            house.request("run-1", {**FOREST, "n_estimators": 200})
             await until(lambda: cluster.processes(BUSY), WITHIN_S)
             cluster.kill()
             await until(lambda: "a batch training waits" in caplog.text, WITHIN_S)
