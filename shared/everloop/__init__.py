@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
     from everloop.local.errors import InstallationNotFound
     from everloop.results import Accepted, Prediction, RejectedEntry, Submitted
+    from everloop.searches import Search, Trial
     from everloop.trainers import Answered, TrainerRun, trainer
 
     __version__: str
@@ -39,7 +40,9 @@ _MODULES = {
     "LoopNameInvalid": "everloop.errors",
     "Prediction": "everloop.results",
     "RejectedEntry": "everloop.results",
+    "Search": "everloop.searches",
     "Submitted": "everloop.results",
+    "Trial": "everloop.searches",
     "TrainerRun": "everloop.trainers",
     "trainer": "everloop.trainers",
 }
@@ -58,8 +61,10 @@ __all__ = [
     "LoopNameInvalid",
     "Prediction",
     "RejectedEntry",
+    "Search",
     "Submitted",
     "TrainerRun",
+    "Trial",
     "__version__",
     "trainer",
 ]

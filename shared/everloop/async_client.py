@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, overload
+from uuid import uuid4
 
 import httpx
 
@@ -18,6 +19,7 @@ from everloop.errors import EverloopError
 from everloop.loopback import LoopbackTransport
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
+from everloop.searches import Search, read_search, read_searches, search_body, searches_path
 from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
@@ -129,6 +131,17 @@ class AsyncEverloop(BaseClient):
         described = {"name": name, "data_set": onnx_wire.data_set_name(data_set)}
         headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **described)
         return onnx_wire.read_submitted(await self.request("registry", "POST", path, content, onnx_wire.ONNX, headers))
+
+    async def searches(self, loop: str, *, trials: bool = False, search: str | None = None) -> list[Search]:
+        """As `Everloop.searches`."""
+        return read_searches(await self.request("training", "GET", searches_path(loop, trials, search)))
+
+    async def search(
+        self, loop: str, *, model: int = 0, reason: str = "requested by a client", key: str | None = None
+    ) -> Search:
+        """As `Everloop.search`."""
+        body = search_body(model, reason, key or uuid4().hex)
+        return read_search(await self._post("training", searches_path(loop), body), loop)
 
     async def dataset(
         self,

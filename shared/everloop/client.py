@@ -6,6 +6,7 @@ import os
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
+from uuid import uuid4
 
 import httpx
 
@@ -15,6 +16,7 @@ from everloop.data_sets import DataSet, Progress, request_path
 from everloop.errors import EverloopError
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
+from everloop.searches import Search, read_search, read_searches, search_body, searches_path
 from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
@@ -157,6 +159,31 @@ class Everloop(BaseClient):
         described = {"name": name, "data_set": onnx_wire.data_set_name(data_set)}
         headers = onnx_wire.manifest_header(features, classes, metrics, outputs, **described)
         return onnx_wire.read_submitted(self.request("registry", "POST", path, content, onnx_wire.ONNX, headers))
+
+    def searches(self, loop: str, *, trials: bool = False, search: str | None = None) -> list[Search]:
+        """The last searches for better parameters of a loop's models, oldest first, or one of them, by its id.
+
+        With `trials` each has its trials as far as they have come.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.searches("market")[0].state
+        'improved'
+        """
+        return read_searches(self.request("training", "GET", searches_path(loop, trials, search)))
+
+    def search(
+        self, loop: str, *, model: int = 0, reason: str = "requested by a client", key: str | None = None
+    ) -> Search:
+        """Search for better parameters of a model now, among those that the loop's file names; returns at once.
+
+        The same `key` again is the same search.
+
+        >>> with Everloop() as everloop:
+        ...     everloop.search("market", key="monday").is_running
+        True
+        """
+        body = search_body(model, reason, key or uuid4().hex)
+        return read_search(self._post("training", searches_path(loop), body), loop)
 
     def dataset(
         self,

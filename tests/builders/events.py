@@ -19,7 +19,7 @@ from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import BASELINE, ModelPromoted, ModelRolledBack
-from everloop_schemas.search import SearchFinished, SearchRequested
+from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained, RunFinished, RunRequested
 
@@ -186,6 +186,13 @@ def search_requested(name: str, /, **changes: Any) -> SearchRequested:
     known = {"search": name, "key": f"search/0/{name}", "reason": "100 outcomes", "index": 0, "model": MODEL}
     data = {**known, "data_set": DATA_SET, "metric": "accuracy", "trials": 20, "budget_s": 60.0, "seed": 1}
     return event(SearchRequested, f"requested-{name}", data, **{"subject": name, **changes})
+
+
+def trial_finished(search: str, number: int, /, **changes: Any) -> TrialFinished:
+    """The end of a trial of a search."""
+    data = {"search": search, "trial": number, "state": "complete", "parameters": {}, "seconds": 0.5}
+    name = f"{search}/{number}"
+    return event(TrialFinished, f"trial-{name}", data, **{"subject": name, **changes})
 
 
 def search_finished(name: str, /, **changes: Any) -> SearchFinished:

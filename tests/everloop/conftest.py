@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
-from tests.builders.events import outcome_observed
-from tests.builders.loops import loop_spec, loop_state
+from tests.builders.events import outcome_observed, search_finished, search_requested, trial_finished
+from tests.builders.loops import NOW, loop_spec, loop_state
 from tests.http_apps import http_app
 
 from everloop.local.ports import free_port
@@ -27,10 +27,16 @@ from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.registry import LoopState
 from everloop_schemas.topology import SERVICES
+from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_training.adapters.data_set_files import DataSetFiles
 from everloop_training.adapters.data_sets import DataSets
+from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.api import data_sets
+from everloop_training.api.searches import search_router
+from everloop_training.domain.run_quota import RunQuota
+from everloop_training.domain.search_reply import SearchReply
+from everloop_training.handlers import SearchHandlers
 from everloop_training.settings import TrainingSettings
 
 MARKET: dict[str, Any] = {
@@ -202,6 +208,31 @@ def _data_sets(served: Served) -> APIRouter:
     return data_sets.router(DataSetFiles(settings, loops, DataSets(loops, served.outcomes.engine("training"))))
 
 
+class _Learners:
+    """The learners, as far as a request for a search needs them."""
+
+    async def request_search(self, loop: str, model: int, key: str, reason: str) -> SearchReply:
+        return SearchReply(search_requested(key, key=f"manual/{key}", reason=reason, index=model, revision=3))
+
+
+def _searches() -> APIRouter:
+    """The searches of training: one that has ended."""
+    loops, known = KnownLoops(), MemorySearchLog()
+    searched = loop_spec(**MARKET, search={"space": {"models.0.l2": {"log": [0.001, 1.0]}}})
+    loops.apply(loop_state(searched, revision=3))
+    known.add_requested(search_requested("s1", revision=3, trials=3))
+    for n, parameters in enumerate(({}, {"l2": 0.1}, {"l2": 0.9})):
+        score = 0.5 + n % 2 / 4
+        known.add_trial(trial_finished("s1", n, parameters=parameters, score=score, folds=[score, score], revision=3))
+    known.add_finished(search_finished("s1", best=1, score=0.75, base_score=0.5, trials=3, revision=3))
+    handlers = SearchHandlers(loops, known, _Learners(), lambda: NOW, RunQuota(5, "searches"))  # type: ignore[arg-type]
+
+    async def publish(events: Sequence[Event]) -> None:
+        pass
+
+    return search_router(handlers, CommandEdge(publishing(publish)))
+
+
 async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> None:
     state: Event = _state()
     await served.broker.append(state.topic.name, state.key(), state.encode())
@@ -219,6 +250,7 @@ async def _serve(served: Served, up: threading.Event, stop: threading.Event) -> 
         return response
 
     inner.include_router(_data_sets(served))
+    inner.include_router(_searches())
     inner.include_router(_rest(served))
     config = uvicorn.Config(served.app(inner), host="127.0.0.1", port=served.port, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
