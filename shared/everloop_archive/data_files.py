@@ -62,5 +62,6 @@ def parquet(rows: Any) -> bytes:
     """The rows as a Parquet file; the same bytes from the same rows."""
     file = BytesIO()
     dictionaries = [name for name in REPEATED if name in rows.schema.names]
-    pq.write_table(rows, file, row_group_size=ROW_GROUP_ROWS, compression="zstd", use_dictionary=dictionaries)
+    options = {"compression": "zstd", "use_dictionary": dictionaries, "write_page_checksum": True}
+    pq.write_table(rows, file, row_group_size=ROW_GROUP_ROWS, **options)
     return file.getvalue()

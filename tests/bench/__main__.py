@@ -34,10 +34,12 @@ GROUPS = {
     "Open Inference Protocol": ("doors", "doors_grpc"),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
+    "Data at rest": ("archive_memory",),
     "Parts": ("engine", "sources", "learner", "learners", "search_ray"),
     "Models of other frameworks": ("onnx", "lines"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
+WITHOUT_BROKER = ("learner", "lines", "search_ray", "archive_memory")
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 
@@ -72,7 +74,7 @@ async def bench(names: Sequence[str], settings: Settings, report: Callable[[str]
     assert task is not None, "runs as a task"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # else its processes would run on
     async with AsyncExitStack() as stack:
-        if any(name not in ("learner", "lines", "search_ray") for name in names):
+        if any(name not in WITHOUT_BROKER for name in names):
             broker = await start_broker(settings.folder / "broker")
             stack.push_async_callback(broker.stop)
             settings = replace(settings, bootstrap=broker.bootstrap, broker_pid=broker.pid)

@@ -48,6 +48,7 @@ class Settings:
     growth_entities: tuple[int, ...] = (1_000, 100_000)
     growth_history: tuple[int, ...] = (10_000, 100_000)
     growth_events: int = 10_000
+    archive_memory_rows: int = 1_000_000
     mlserver_python: str = ""
     quick: bool = False
     bootstrap: str = ""
@@ -93,6 +94,7 @@ QUICK = Settings(
     growth_entities=(50,),
     growth_history=(200,),
     growth_events=200,
+    archive_memory_rows=20_000,
     quick=True,
 )
 """Proves that everything runs, within a minute; its figures mean nothing."""

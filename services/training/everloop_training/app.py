@@ -17,7 +17,7 @@ from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
-from everloop_shared.messaging.routes import EngineFactory, Position, Route, RouteConsumer
+from everloop_shared.messaging.routes import EngineFactory, LogReader, Position, Route, RouteConsumer
 from everloop_shared.service import Service
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.batch_process import BatchProcess
@@ -25,6 +25,7 @@ from everloop_training.adapters.batch_trainer import BatchTrainer
 from everloop_training.adapters.data_set_files import DataSetFiles
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.event_publisher import EventPublisher
+from everloop_training.adapters.learnable_rows import LogOf
 from everloop_training.adapters.lease_watch import watch_leases
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.search_process import SearchProcess
@@ -62,7 +63,7 @@ def build(
     search_handlers = SearchHandlers(loops, searches, workers, quota=search_quota)
     OPEN_SEARCHES.set_function(lambda: len(searches.open()))
     trainers = TrainerHandlers(loops, runs, workers, intake, leases)
-    data_sets = DataSets(loops, engine)
+    data_sets = DataSets(loops, engine, _with_archive(engine, settings.archive) if settings.archive else None)
     files = DataSetFiles(settings, loops, data_sets)
     batch_trainer = BatchTrainer(
         settings.batch_folder(),
@@ -134,6 +135,16 @@ def build(
         readiness=[worker.not_ready for worker in workers.all],
         remarks=[archiver.remarks] if archiver else (),
     )
+
+
+def _with_archive(log: LogReader, url: str) -> LogOf:
+    """The log of a loop, with what the archive holds of it and the log does not any more."""
+    from everloop_archive.reader.archived_log import ArchivedLog
+    from everloop_archive.reader.stored import StoredArchive
+    from everloop_training.adapters.archive.archiver import open_store
+
+    archive = StoredArchive(open_store(url))
+    return lambda loop: ArchivedLog(log, archive, loop)
 
 
 def _archiver(

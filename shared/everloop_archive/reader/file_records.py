@@ -15,7 +15,8 @@ from everloop_archive.reader.merged import Batch, StoredRecord
 from everloop_archive.stores import ArchiveStore
 from everloop_archive.table_log import DataFile
 
-BATCH_ROWS = 2_000
+BATCH_ROWS, BATCH_BYTES = 2_000, 4_000_000
+"""Of one batch, at most, unless a single record is larger."""
 OFFSET, APPENDED, RECORD = COLUMNS = "offset", "appended", "record"
 NO_LIMIT = 2**63
 
@@ -48,10 +49,11 @@ class FileRecords:
         """Record batches of these columns, or all, from the row group on that has the offset `start`."""
         last = -1
         with self.opened() as parquet:
-            for group in range(parquet.metadata.num_row_groups):
-                if _largest_offset(parquet.metadata.row_group(group)) < self._start:
+            for number in range(parquet.metadata.num_row_groups):
+                group = parquet.metadata.row_group(number)
+                if _largest_offset(group) < self._start:
                     continue
-                for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=names):
+                for batch in parquet.iter_batches(_rows_at_once(group), row_groups=[number], columns=names):
                     offsets = batch.column(OFFSET).to_pylist()
                     self._check_order(last, offsets)
                     last = offsets[-1]
@@ -67,6 +69,8 @@ class FileRecords:
                 if rows != self._file.rows:
                     raise self._corrupt(f"it has {rows:,} rows, and the table's log says {self._file.rows:,}")
                 yield parquet
+            except MemoryError:  # pyarrow's is one, and no damage
+                raise
             except (pa.ArrowException, OSError, KeyError) as e:  # those of the store are ArchiveUnavailable by now
                 raise self._corrupt(str(e)) from e
 
@@ -135,6 +139,10 @@ class _Readable:
     def close(self) -> None:
         """Who opened the file closes it."""
         self.closed = True
+
+
+def _rows_at_once(group: Any) -> int:
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES * group.num_rows // max(1, group.total_byte_size))))
 
 
 def _largest_offset(group: Any) -> int:

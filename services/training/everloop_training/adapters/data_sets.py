@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import BinaryIO
 
-from everloop_archive.reader.archived_log import Archive
 from everloop_learning.data_set import Row, RowsDigest
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.training import DataSet
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import LogReader
-from everloop_training.adapters.learnable_rows import LearnableRows
+from everloop_training.adapters.learnable_rows import LearnableRows, LogOf
 from everloop_training.adapters.row_search import RowSearch
 from everloop_training.errors import DataSetGone, DataSetRejected, NoOutcomes
 
@@ -46,8 +45,8 @@ class DataSets:
     Raises LoopNotFound, Unavailable while the broker or the archive's store is away, and ArchiveCorrupt.
     """
 
-    def __init__(self, loops: KnownLoops, log: LogReader, archive: Archive | None = None) -> None:
-        self._loops, self._rows = loops, LearnableRows(loops, log, archive)
+    def __init__(self, loops: KnownLoops, log: LogReader, log_of: LogOf | None = None) -> None:
+        self._loops, self._rows = loops, LearnableRows(loops, log, log_of)
         self._search = RowSearch(self._rows)
 
     async def rows(self, data_set: DataSet) -> AsyncIterator[list[Row]]:

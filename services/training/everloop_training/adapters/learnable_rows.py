@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pickle
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from everloop_archive.reader.archived_log import Archive, ArchivedLog
 from everloop_learning.data_set import Row
 from everloop_learning.learnable import LearnableOutcomes, learned_label
 from everloop_learning.loops import KnownLoops
@@ -25,6 +24,10 @@ PIECE_BYTES = 2_000_000
 """What one read of the log holds in memory, about; records of other loops in the partition are among it."""
 CHECKPOINT_OFFSETS = 20_000
 CHECKPOINTS_PER_LOOP, CHECKPOINT_BYTES = 64, 32_000_000
+
+
+LogOf = Callable[[str], LogReader]
+"""The log as one reader reads that of a loop: with what the archive holds of it, where there is one."""
 
 
 class Piece(NamedTuple):
@@ -133,8 +136,8 @@ class LearnableRows:
     Checkpoints are in memory, bounded, and made while the log is read: the first read of a loop begins with the log.
     """
 
-    def __init__(self, loops: KnownLoops, log: LogReader, archive: Archive | None = None) -> None:
-        self._loops, self._log, self._archive = loops, log, archive
+    def __init__(self, loops: KnownLoops, log: LogReader, log_of: LogOf | None = None) -> None:
+        self._loops, self._log, self._log_of = loops, log, log_of or (lambda loop: log)
         self._checkpoints: dict[str, LoopCheckpoints] = {}
 
     async def bounds(self, loop: str) -> tuple[int, int]:
@@ -176,10 +179,6 @@ class LearnableRows:
                 checkpoints.add(scan.checkpoint())
             yield Piece(before, rows, upto, undecided)
             count = _offsets_of(PIECE_BYTES, count, sum(at.size for at, _ in events))
-
-    def _log_of(self, loop: str) -> LogReader:
-        """The log that one reader reads, with what the archive holds of the loop."""
-        return self._log if self._archive is None else ArchivedLog(self._log, self._archive, loop)
 
     def _partition(self, loop: str) -> int:
         return self._log.partition_for(TOPIC, loop.encode())
