@@ -9,7 +9,7 @@ import typer
 
 import everloop
 from everloop.backup import commands as backup
-from everloop.cli import archive, commands, data, data_sets, lineage, models, replay, searches
+from everloop.cli import archive, backfill, commands, data, data_sets, lineage, models, replay, searches
 from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
 from everloop.local import commands as local
@@ -24,7 +24,20 @@ def build() -> typer.Typer:
         help="Keep production models fresh: loops of events, predictions, labels and models on Kafka.",
     )
     app.callback()(_everloop)
-    for module in (commands, data, data_sets, models, searches, lineage, replay, archive, local, demo, backup):
+    for module in (
+        commands,
+        data,
+        data_sets,
+        models,
+        searches,
+        lineage,
+        replay,
+        backfill,
+        archive,
+        local,
+        demo,
+        backup,
+    ):
         module.register(app)
     describe_exits(app)
     return app

@@ -105,7 +105,7 @@ async def _play(
                 monitoring = await stack.enter_async_context(
                     AsyncEverloop(request.data, timeout=STATUS_TIMEOUT_S, retry_for=0.0)
                 )
-                player.pace = await stack.enter_async_context(LoopPace(partial(_status, monitoring, request.loop)))
+                player.pace = await stack.enter_async_context(LoopPace(partial(read_status, monitoring, request.loop)))
             playing = asyncio.create_task(player.play(rows))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
@@ -121,7 +121,8 @@ def _outcomes(request: ReplayRequest, spec: LoopSpec) -> LogOutcomes:
     return LogOutcomes(reader(find_installation(request.data), topics_of(spec), "replay"), spec)
 
 
-async def _status(client: AsyncEverloop, loop: str) -> dict[str, Any]:
+async def read_status(client: AsyncEverloop, loop: str) -> dict[str, Any]:
+    """The loop's status, as monitoring tells it."""
     response = await client.request("monitoring", "GET", loop_path(loop, "status"))
     if response.status_code != 200:
         raise http_error(response)

@@ -159,7 +159,7 @@ def _row(number: int, header: list[str], cells: list[str], spec: LoopSpec, colum
     if columns.entity:
         event["entity"] = cell[columns.entity]
     if columns.time:
-        event["time"] = _to_rfc3339(cell[columns.time])
+        event["time"] = to_rfc3339(cell[columns.time])
     label, wrong_label = _label(cell, spec, columns)
     return Row(number, event | {"data": data}, key, label, wrong, wrong_label)
 
@@ -175,7 +175,7 @@ def _data(cell: dict[str, str], spec: LoopSpec) -> tuple[dict[str, Scalar | None
     return data, wrong
 
 
-def _to_rfc3339(text: str) -> str:
+def to_rfc3339(text: str) -> str:
     """RFC 3339 from what CSV files hold: a space for the T, and UTC where no zone is given."""
     text = text.strip().replace(" ", "T", 1)
     zoned = text.endswith(("Z", "z")) or "+" in text[10:] or "-" in text[10:]
