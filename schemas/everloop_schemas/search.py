@@ -53,8 +53,8 @@ class TrialFinishedData(ControlData):
     """One trial of a search: the model with these parameters, as `metric` judges it.
 
     `folds` are the scores of the parts of the data set, each predicted before it was learned, `score` is their mean.
-    `train_score` is the score on what was learned, and `gap` by how much it is better: how far the model overfits;
-    both are absent for a model that learns each outcome once. A `pruned` trial was ended after some folds, because
+    `train_folds` are the scores on what was learned before each fold, `train_score` is their mean, and `gap` by how much
+    it is better: how far the model overfits; all three are absent for a model that learns each outcome once. A `pruned` trial was ended after some folds, because
     others were better by then. `feature` names the proposed feature that was added, in a trial of features.
     """
 
@@ -65,6 +65,7 @@ class TrialFinishedData(ControlData):
     feature: str | None = None
     score: float | None = None
     folds: tuple[float, ...] = ()
+    train_folds: tuple[float, ...] = ()
     train_score: float | None = None
     gap: float | None = None
     seconds: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import combinations, islice, permutations
 from pathlib import Path
@@ -13,6 +13,7 @@ from everloop_features.errors import FeaturesRejected
 from everloop_features.plan import compile_features
 from everloop_models.search.data import Array, read
 from everloop_models.search.feature_columns import FeatureComputation
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FeatureSpec
 
@@ -23,6 +24,8 @@ LENGTHS = (5, 20)
 FIRST_ROWS = 2_000
 """The rows by which candidates are ordered."""
 BINS = 10
+SAME = 0.999
+"""Of the correlation of ranks."""
 
 
 def candidates(folder: Path, spec: LoopSpec, most: int) -> list[FeatureSpec]:
@@ -37,14 +40,26 @@ def candidates(folder: Path, spec: LoopSpec, most: int) -> list[FeatureSpec]:
     if not possible:
         return []
     labels = _label_columns([row.label for row in rows], spec.task == "regression")
-    alone = {name: _told(np.array([_number(row.features.get(name)) for row in rows]), labels) for name in fields}
+    raw = {name: _numeric([row.features.get(name) for row in rows]) for name in fields}
+    alone = {name: _told(column, labels) for name, column in raw.items()}
     computation = FeatureComputation(spec, possible)
-    columns = np.array([[_number(value) for value in computation.next(row).values()] for row in rows])
-    gains = {}
-    for i, feature in enumerate(possible):
-        known = max(alone[name] for name in fields if name in _sources(feature))
-        gains[feature.name or ""] = _told(columns[:, i], labels) - known
-    return sorted(possible, key=lambda feature: (-gains[feature.name or ""], feature.name))[:most]
+    columns = np.array([_numeric(computation.next(row).values()) for row in rows]).T
+    gains = [
+        _told(column, labels) - max(alone[name] for name in fields if name in _sources(feature))
+        for feature, column in zip(possible, columns, strict=True)
+    ]
+    order = sorted(range(len(possible)), key=lambda i: (-gains[i], possible[i].name))
+    return [possible[i] for i in islice(_different(order, columns, list(raw.values())), most)]
+
+
+def _different(order: Sequence[int], columns: Array, raw: Sequence[Array]) -> Iterator[int]:
+    """The columns that do not rank the rows as a field, or a column before them, does: these would tell the same."""
+    seen = [_ranks(column) for column in raw]
+    for i in order:
+        ranks = _ranks(columns[i])
+        if ranks.any() and all(abs(float(ranks @ other)) < SAME for other in seen):
+            seen.append(ranks)
+            yield i
 
 
 def _numbers(spec: LoopSpec, present: set[str]) -> list[str]:
@@ -92,8 +107,16 @@ def _sources(feature: FeatureSpec) -> set[str]:
     return {feature.field} if feature.field else set((feature.expr or "").split())
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _numeric(values: Iterable[Scalar | None]) -> Array:
+    return np.array([np.nan if value is None else float(value) for value in values])
+
+
+def _ranks(values: Array) -> Array:
+    """The order of the values, centred and of length 1; all 0 where they are equal."""
+    ranks = np.unique(np.nan_to_num(values), return_inverse=True)[1].astype(np.float64)
+    ranks -= ranks.mean()
+    length = float(np.linalg.norm(ranks))
+    return ranks / length if length else ranks
 
 
 def _label_columns(labels: Sequence[object], is_regression: bool) -> Array:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from everloop_models.batch.allowed import AllowedEstimators
 from everloop_models.errors import ModelBroken, WorkersUnfit
 from everloop_models.search.protocol import TASK, Answer, SearchTask
 from everloop_models.search.task import Pool
@@ -52,6 +53,8 @@ async def _search(task: SearchTask, folder: Path, output: BinaryIO) -> None:
         from everloop_models.search.run import SearchRun
 
         spec, is_batch = task.spec, task.request.model.kind == "batch"
+        if is_batch and (refusal := AllowedEstimators().refusal(task.request.model.estimator or "")):
+            raise ModelBroken(refusal)
         prepare(folder, is_batch, spec.label.classes, spec.task == "regression")
         async with _pool(task, folder, is_batch) as pool:
             run = SearchRun(task, folder, pool, lambda trial: _write(output, Answer(trial=trial)))
@@ -68,7 +71,8 @@ async def _search(task: SearchTask, folder: Path, output: BinaryIO) -> None:
 
 @asynccontextmanager
 async def _pool(task: SearchTask, folder: Path, is_batch: bool) -> AsyncIterator[Pool]:
-    preload = (EVALUATION, BATCH if is_batch else RIVER)
+    library = (task.request.model.estimator or "").rpartition(".")[0]
+    preload = (EVALUATION, BATCH, library) if is_batch else (EVALUATION, RIVER)
     if task.ray:
         from everloop_models.search.ray_pool import ray_pool
 

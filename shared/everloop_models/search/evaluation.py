@@ -45,6 +45,10 @@ def evaluate(task: TrialTask) -> Evaluation:
         if any(text in reason.lower() for text in OUT_OF_MEMORY):
             raise MemoryError from e
         return Evaluation.failed(reason, _since(started))
+    except MemoryError:
+        raise
+    except Exception as e:  # a library raises what it likes for data or parameters that it cannot predict with
+        return Evaluation.failed(f"{type(e).__name__}: {e}", _since(started))
     return _evaluation(task.metric, folds, is_pruned, _since(started))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,9 +24,15 @@ UNUSED_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 class FeatureComputation:
     """Computes features from the fields that rows carry as features of the same name."""
 
-    def __init__(self, spec: LoopSpec, features: Iterable[FeatureSpec]) -> None:
+    def __init__(self, spec: LoopSpec, features: Iterable[FeatureSpec], max_entities: int = MAX_ENTITIES) -> None:
         self._plan: FeaturePlan = compile_features(spec.model_copy(update={"features": tuple(features)}))
         self._states: OrderedDict[str, State] = OrderedDict()
+        self._max_entities = max_entities
+
+    @property
+    def entities(self) -> Collection[str]:
+        """Those whose windows are kept."""
+        return self._states.keys()
 
     def next(self, row: SearchRow) -> dict[str, Scalar | None]:
         """The features of the next row."""
@@ -34,7 +40,7 @@ class FeatureComputation:
         state, found = self._plan.apply(state, row.features, UNUSED_TIME)
         if state:
             self._states[row.entity] = state
-            if len(self._states) > MAX_ENTITIES:
+            if len(self._states) > self._max_entities:
                 self._states.popitem(last=False)
         return found
 

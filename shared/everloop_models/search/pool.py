@@ -48,17 +48,17 @@ class ProcessPool:
         return [found[place] for place in range(len(tasks))]
 
     async def _evaluate(self, process: Limited, task: TrialTask, seconds: float) -> Evaluation:
-        reason = ""
         for _ in range(TRIES):
             try:
                 async with asyncio.timeout(seconds):
                     return Evaluation.model_validate_json(await process.run(evaluate_json, task.model_dump_json()))
             except TimeoutError:
-                return Evaluation.failed(f"it took longer than {seconds:,.1f} s, what was left of the budget", seconds)
+                return Evaluation.failed(
+                    f"it took longer than {seconds:,.1f} s, twice what was left of the budget", seconds
+                )
             except LimitExceeded as e:
-                reason = e.detail
                 if e.limit != "died":
-                    break
+                    return Evaluation.failed(e.detail)
             except ChildFailed as e:
                 return Evaluation.failed(str(e).strip().rpartition("\n")[2])
-        return Evaluation.failed(reason)
+        return Evaluation.failed(f"its process was killed, {TRIES} times")

@@ -53,7 +53,7 @@ class SearchRun:
         wanted = search.trials if search.space else 1
         share = wanted / (wanted + search.features)  # of the budget: features have their part of it
         base: list[Parameters] = [{}]
-        while len(self._trials) < wanted and self._left_s(share) > 0:
+        while not self._trials or (len(self._trials) < wanted and self._left_s(share) > 0):
             number = min(ROUND, wanted - len(self._trials)) - len(base)
             sampler = sampler or Sampler(search.space, search.metric, search.seed)
             if sampler.size is not None and len(self._known) - 1 >= sampler.size:
@@ -74,13 +74,17 @@ class SearchRun:
         evaluated = dict(zip(new, await self._pool.run(tasks, max(1.0, LAST_TRIAL * left_s)), strict=True))
         for key, each in zip(keys, parameters, strict=True):
             if key in self._known:
-                number = self._known[key]
-                again = {"seconds": 0.0, "reason": f"the parameters of trial {number}"}
-                self._add(_Trial(each, self._trials[number].evaluation.model_copy(update=again)))
+                self._add(_Trial(each, self._again(self._known[key])))
             else:
                 self._known[key] = len(self._trials)
                 self._add(_Trial(each, evaluated[key]))
         return [trial.evaluation for trial in self._trials[-len(parameters) :]]
+
+    def _again(self, number: int) -> Evaluation:
+        """The evaluation of an earlier trial, whose parameters were proposed again."""
+        known = self._trials[number].evaluation
+        reason = f"these were the parameters of trial {number}" + (f": {known.reason}" if known.reason else "")
+        return known.model_copy(update={"seconds": 0.0, "reason": reason})
 
     def _task(
         self, parameters: Parameters, limits: tuple[float | None, ...], feature: FeatureSpec | None = None

@@ -37,6 +37,11 @@ class Sampler:
         sizes = [_size(one) for one in self._distributions.values()]
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
+    @property
+    def told(self) -> list[float | None]:
+        """The scores that it knows."""
+        return [trial.value for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
     def ask(self, number: int) -> list[Parameters]:
         """The next parameters to try; their evaluations must be told before more are asked for."""
         self._asked = [self._study.ask(self._distributions) for _ in range(number)]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import gzip
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from tests.bench.stream import CSV, FIELDS
 from tests.builders.loops import loop_spec
 
 from everloop_models.search.protocol import ROWS, TASK, Answer, SearchTask
@@ -22,6 +26,7 @@ from everloop_schemas.training import DataSet
 
 MEMORY_BYTES = 1_000_000_000
 Labelled = tuple[Fields, Scalar]
+ELECTRICITY = loop_spec(schema={name: {"type": "number"} for name in FIELDS})
 RATIO_SPEC = loop_spec(schema={"a": {"type": "number"}, "b": {"type": "number"}, "c": {"type": "string"}})
 
 
@@ -43,6 +48,13 @@ def ratio_stream(rows: int, noise: float = 0.1, seed: int = 1) -> Iterable[Label
     for _ in range(rows):
         a, b = random.uniform(1, 10), random.uniform(1, 10)
         yield {"a": a, "b": b, "c": random.choice("xyz")}, (a / b > 1.3) ^ (random.random() < noise)
+
+
+def electricity(rows: int) -> Iterator[Labelled]:
+    """The first rows of the electricity market: will the price rise?"""
+    with gzip.open(CSV, "rt") as file:
+        for row in islice(csv.DictReader(file), rows):
+            yield {name: float(row[name]) for name in FIELDS}, row["class"] == "1"
 
 
 def write_rows(folder: Path, rows: Iterable[Labelled], entities: int = 7) -> Path:
@@ -72,11 +84,11 @@ def search_task(model: ModelSpec, spec: LoopSpec = RATIO_SPEC, workers: int = 1,
     return SearchTask(request=request, spec=spec, budget_s=request.budget_s, workers=workers, memory_bytes=memory)
 
 
-async def started(folder: Path, task: SearchTask) -> asyncio.subprocess.Process:
+async def started(folder: Path, task: SearchTask, parent: int | None = None) -> asyncio.subprocess.Process:
     """The process of a search."""
     (folder / TASK).write_bytes(task.encode())
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "everloop_models.search.child", str(folder), str(os.getpid())),
+        *(sys.executable, "-m", "everloop_models.search.child", str(folder), str(parent or os.getpid())),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )
