@@ -31,7 +31,7 @@ GRACE = {"grace_period": ParameterRange(between=(10, 400)), "max_depth": Paramet
 async def test_the_same_seed_gives_the_same_trials_on_one_process_and_on_four(
     tmp_path: Path, model: ModelSpec, space: dict[str, ParameterRange]
 ) -> None:
-    write_rows(tmp_path, ratio_stream(400))
+    write_rows(tmp_path, ratio_stream(300))
 
     alone = await searched(tmp_path, search_task(model, space=space, trials=12, features=2))
     together = await searched(tmp_path, search_task(model, space=space, trials=12, features=2, workers=4))
@@ -80,7 +80,7 @@ async def test_a_search_over_labels_that_are_all_alike_ends_with_the_reason(tmp_
 
 
 async def test_what_a_search_runs_in_ends_with_its_process_and_that_with_the_service(tmp_path: Path) -> None:
-    write_rows(tmp_path, ratio_stream(3_000))
+    write_rows(tmp_path, ratio_stream(500))
     process = await started(tmp_path, search_task(HOEFFDING, workers=2, trials=1000, space=GRACE))
     assert process.stdout is not None
     await asyncio.wait_for(process.stdout.readline(), 60)
