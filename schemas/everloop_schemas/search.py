@@ -53,9 +53,10 @@ class TrialFinishedData(ControlData):
     """One trial of a search: the model with these parameters, as `metric` judges it.
 
     `folds` are the scores of the parts of the data set, each predicted before it was learned, `score` is their mean.
-    `train_folds` are the scores on what was learned before each fold, `train_score` is their mean, and `gap` by how much
-    it is better: how far the model overfits; all three are absent for a model that learns each outcome once. A `pruned` trial was ended after some folds, because
-    others were better by then. `feature` names the proposed feature that was added, in a trial of features.
+    `train_folds` are the scores on what was learned before each fold, `train_score` is their mean, and `gap` by how
+    much it is better: how far the model overfits; all three are absent for a model that learns each outcome once. A
+    `pruned` trial was ended after some folds, because others were better by then. `feature` names the proposed feature
+    that was added, in a trial of features.
     """
 
     search: str
