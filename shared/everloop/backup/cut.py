@@ -9,6 +9,7 @@ from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import FOREVER, Topic
 from everloop_schemas.feature import EntityState, OutcomeObserved
 from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.search import SearchFinished
 from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
 
 Ends = dict[tuple[str, int], int]
@@ -19,13 +20,18 @@ MAX_CUTS = 100
 
 FOREVER_TOPICS = [topic for topic in TOPICS.values() if topic.compacted or topic.retention_ms == FOREVER]
 DECISIONS = [Decided.topic, LoopState.topic]
+SEARCHED = [SearchFinished.topic]
 LAST = [OutcomeObserved.topic, EntityState.topic]
 EFFECTS_FIRST = [
     *DECISIONS,
-    *(topic for topic in FOREVER_TOPICS if topic not in DECISIONS + LAST),
+    *SEARCHED,
+    *(topic for topic in FOREVER_TOPICS if topic not in DECISIONS + SEARCHED + LAST),
     *LAST,
 ]
-"""The order in which the ends are asked for: decisions follow from versions and losses, those from outcomes."""
+"""The order in which the ends are asked for: decisions follow from versions and losses, those from outcomes.
+
+The end of a search names the run that it has started, so it is kept only with that.
+"""
 ARTIFACTS_IN = (ModelTrained.topic, RunRequested.topic, RunFinished.topic)
 """Beside the decisions, which name those of models that came in from elsewhere."""
 

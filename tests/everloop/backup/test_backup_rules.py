@@ -23,7 +23,8 @@ from everloop.cli import build
 from everloop_schemas.envelope import Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import Decided
-from everloop_schemas.training import ChallengeUpdated
+from everloop_schemas.search import SearchFinished, SearchRequested
+from everloop_schemas.training import ChallengeUpdated, RunRequested
 
 RAW = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
 RECORDS = st.builds(
@@ -96,6 +97,8 @@ def test_everything_that_is_kept_forever_is_in_a_backup_effects_before_causes() 
     assert sorted(names) == sorted(topic.name for topic in FOREVER_TOPICS)
     assert names.index(Decided.topic.name) < names.index(ChallengeUpdated.topic.name)
     assert names.index(ChallengeUpdated.topic.name) < names.index(OutcomeObserved.topic.name)
+    assert names.index(SearchFinished.topic.name) < names.index(RunRequested.topic.name)
+    assert names.index(RunRequested.topic.name) < names.index(SearchRequested.topic.name)
 
 
 async def test_the_ends_are_asked_for_again_while_decisions_are_made() -> None:
