@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -81,12 +82,11 @@ def _searched(
     before, started = _cpu_s(cluster.processes("") if cluster else ()), time.perf_counter()
     used = dict[int, float]()
     with answers.open("wb") as output:
-        process = psutil.Popen(command, env=cluster.variables if cluster else environment.variables, stdout=output)
+        process = subprocess.Popen(command, env=cluster.variables if cluster else environment.variables, stdout=output)
         try:
             while process.poll() is None:
                 assert time.perf_counter() - started < LIMIT_S
-                living = process.children(recursive=True) if process.is_running() else []
-                used |= _cpu_s([process, *living, *(cluster.processes("") if cluster else ())])
+                used |= _cpu_s([*_tree(process.pid), *(cluster.processes("") if cluster else ())])
                 time.sleep(LOOK_EVERY_S)
         finally:
             process.kill()
@@ -96,6 +96,14 @@ def _searched(
     assert finished.state != "failed", finished.reason
     cpu_s = sum(seconds - before.get(pid, 0.0) for pid, seconds in used.items())
     return Sample(finished.trials / seconds, 1e6 * cpu_s / finished.trials)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _cpu_s(processes: Iterable[psutil.Process]) -> dict[int, float]:

@@ -132,8 +132,12 @@ def test_a_search_fails_where_a_worker_has_another_release_of_a_package_and_name
     assert "pip install" in answer["finished"]["reason"]
 
 
-def test_where_a_search_is_killed_its_workers_end(ray: Environment, cluster: RayCluster, tmp_path: Path) -> None:
-    search = _search(ray, tmp_path / "there", "auto", cluster.variables, rows=100_000, trials=40)
+@pytest.mark.parametrize("auto", [False, True], ids=["client", "auto"])
+def test_where_a_search_is_killed_its_workers_end(
+    ray: Environment, cluster: RayCluster, tmp_path: Path, auto: bool
+) -> None:
+    address = "auto" if auto else cluster.address
+    search = _search(ray, tmp_path / "there", address, cluster.variables, rows=100_000, trials=40)
     busy = until(lambda: cluster.processes(BUSY))
     inside = [child for worker in busy for child in worker.children(recursive=True)]
 

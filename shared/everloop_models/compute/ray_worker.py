@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -103,6 +104,8 @@ def _one_at_a_time() -> Iterator[Path]:
     """The folder of all folders on this machine, which one process changes at a time."""
     base = Path(tempfile.gettempdir()) / f"everloop-ray-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
+    if base.lstat().st_uid != os.getuid() or not stat.S_ISDIR(base.lstat().st_mode):
+        raise PermissionError(f"{base} belongs to another user")
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield base
