@@ -20,8 +20,8 @@ class Trial:
     """A trial of a search: the parameters that it changed, and how the model did with them.
 
     `folds` are the scores of parts of the data, each predicted before it was learned, `score` is their mean, and
-    `gap` says by how much the score on what was learned is better: how far the model overfits. `feature` is the
-    further feature of a trial that tried one.
+    `gap` says by how much the score on what was learned, of `train_folds`, is better: how far the model overfits.
+    `feature` is the further feature of a trial that tried one.
 
     >>> from everloop import Everloop
     >>> with Everloop() as everloop:
@@ -35,6 +35,7 @@ class Trial:
     parameters: dict[str, Scalar | None]
     score: float | None
     folds: tuple[float, ...] = ()
+    train_folds: tuple[float, ...] = ()
     train_score: float | None = None
     gap: float | None = None
     feature: str | None = None
@@ -125,4 +126,5 @@ def _search(loop: str, body: Mapping[str, Any]) -> Search:
 
 def _trial(body: Mapping[str, Any]) -> Trial:
     same = ("state", "parameters", "score", "train_score", "gap", "feature", "seconds", "reason")
-    return Trial(number=body["trial"], folds=tuple(body["folds"]), **{name: body[name] for name in same})
+    folds, train_folds = tuple(body["folds"]), tuple(body["train_folds"])
+    return Trial(number=body["trial"], folds=folds, train_folds=train_folds, **{name: body[name] for name in same})
