@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from everloop_models.batch.allowed import AllowedEstimators
 from everloop_models.batch.estimators import check_trained
 from everloop_models.errors import ModelSpecInvalid
 from everloop_models.formats import build, format_of, online_format
+from everloop_models.search.task import with_parameters
 from everloop_models.trial import check_models
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.search_spec import ParameterRange
-
-
-def with_parameters(model: ModelSpec, values: Mapping[str, Scalar | None]) -> ModelSpec:
-    """The model with these parameters in place of its own ones of the same names."""
-    return ModelSpec.model_validate({**model.model_dump(mode="json", exclude_unset=True), **values})
 
 
 def search_errors(spec: LoopSpec, allowed: AllowedEstimators, vectors: list[Fields]) -> Iterator[tuple[str, str]]:

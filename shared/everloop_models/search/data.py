@@ -142,10 +142,9 @@ def _ordered(seen: set[Scalar], known: tuple[Scalar, ...]) -> tuple[Scalar, ...]
 
 def _write_columns(data: SearchData) -> None:
     """Write the columns through mapped files, so that the system may write out what does not fit into memory."""
-    shape = (data.rows, len(data.number_names))
-    numbers = np.lib.format.open_memmap(data.folder / NUMBERS, "w+", np.float32, shape)
-    texts = np.zeros((data.rows, len(data.text_names)), dtype=np.int16)
-    labels = np.zeros(data.rows, dtype=np.float64 if data.classes is None else np.int64)
+    numbers = _mapped(data.folder / NUMBERS, np.float32, (data.rows, len(data.number_names)))
+    texts = _mapped(data.folder / TEXTS, np.int16, (data.rows, len(data.text_names)))
+    labels = _mapped(data.folder / LABELS, np.float64 if data.classes is None else np.int64, (data.rows,))
     codes = [{value: n for n, value in enumerate(values, 1)} for values in data.values]
     places = {value: n for n, value in enumerate(data.classes or ())}
     nan = float("nan")
@@ -155,6 +154,9 @@ def _write_columns(data: SearchData) -> None:
         for j, name in enumerate(data.text_names):
             texts[i, j] = codes[j].get(get(name) or NO_TEXT, 0)
         labels[i] = row.label if data.classes is None else places[row.label]
-    numbers.flush()
-    np.save(data.folder / TEXTS, texts)
-    np.save(data.folder / LABELS, labels)
+    for column in (numbers, texts, labels):
+        column.flush()
+
+
+def _mapped(file: Path, kind: type[np.generic], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    return np.lib.format.open_memmap(file, "w+", kind, shape)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from everloop_models.errors import ModelSpecInvalid
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FeatureSpec, ModelSpec
 from everloop_schemas.search import Parameters
@@ -47,11 +48,16 @@ class TrialTask(BaseModel):
             if name in FIXED_KEYS:
                 raise ModelSpecInvalid(f"{self.field}.{name}", "is no parameter; a search cannot change it")
         try:
-            return ModelSpec.model_validate({**self.model.model_dump(exclude_unset=True), **self.parameters})
+            return with_parameters(self.model, self.parameters)
         except ValidationError as e:
             first = e.errors(include_url=False)[0]
             where = ".".join((self.field, *map(str, first["loc"])))
             raise ModelSpecInvalid(where, first["msg"]) from e
+
+
+def with_parameters(model: ModelSpec, values: Mapping[str, Scalar | None]) -> ModelSpec:
+    """The model with these parameters in place of its own ones of the same names; raises ValidationError."""
+    return ModelSpec.model_validate({**model.model_dump(mode="json", exclude_unset=True), **values})
 
 
 class Evaluation(BaseModel):
