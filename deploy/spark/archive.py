@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from outcomes import REPEATS_WITHIN, Outcomes, typed
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -20,10 +20,12 @@ from everloop_archive.table_log import TableLog
 class Archive:
     """The archive at `url`, as `EVERLOOP_ARCHIVE` has it."""
 
-    def __init__(self, spark: SparkSession, url: str, types: FieldTypes) -> None:
-        self._spark, self._store, self._types = spark, ArchiveStore(url), types
+    def __init__(self, spark: SparkSession, url: str) -> None:
+        self._spark, self._store = spark, ArchiveStore(url)
+        self._without_feedback = set[str]()
+        """The paths of files that have none: each is asked once."""
 
-    def read(self, loop: str, start: int, end: int) -> Outcomes | None:
+    def read(self, loop: str, start: int, end: int, types: FieldTypes) -> Outcomes | None:
         """Its outcomes from about `start` to `end`. Raises ArchiveUnavailable."""
         log = TableLog(self._store, TableName("outcomes", loop))
         state = log.read()
@@ -34,27 +36,40 @@ class Archive:
         archived = read_range(self._store, "outcomes", wanted[0].partition)
         if archived is not None and archived.whole_from > start:
             return None
-        before = [name for name in names if name.first <= end]
         schema = StructType.fromJson(json.loads(state.metadata["schemaString"]))
-        has_feedback = not self._frame(log, schema, before).where("kind = 'feedback'").select("kind").isEmpty()
-        frame = self._frame(log, schema, wanted).select(
-            "offset",
-            "id",
-            "correction",
-            _field(state.schema, "label", self._types.label).alias("label"),
-            F.struct(*self._features(state.schema)).alias("features"),
-            "record",
+        has_feedback = self._has_feedback(self._paths(log, [name for name in names if name.first <= end]))
+        frame = (
+            self._spark.read.schema(schema)
+            .parquet(*self._paths(log, wanted))
+            .select(
+                "offset",
+                "id",
+                "correction",
+                _field(state.schema, "label", types.label).alias("label"),
+                F.struct(*_features(state.schema, types)).alias("features"),
+                "record",
+            )
         )
         return Outcomes(frame, log.position(state, wanted[0].partition), has_feedback)
 
-    def _frame(self, log: TableLog, schema: StructType, names: list[FileName]) -> DataFrame:
+    def _paths(self, log: TableLog, names: list[FileName]) -> list[str]:
         folder = self._store.uri(log.table.folder).replace("s3://", "s3a://", 1)  # as Spark calls it
-        paths = [f"{folder}/{name.path}" for name in names]
-        return self._spark.read.schema(schema).option("basePath", folder).parquet(*paths)
+        return [f"{folder}/{name.path}" for name in names]
 
-    def _features(self, schema: Any) -> list[Column]:
-        columns, parent = schema.field("features").type, F.col("features")
-        return [_field(columns, name, kind, parent).alias(name) for name, kind in self._types.features.items()]
+    def _has_feedback(self, paths: list[str]) -> bool:
+        new = [path for path in paths if path not in self._without_feedback]
+        if not new:
+            return False
+        kinds = self._spark.read.schema("kind string").parquet(*new)
+        if not kinds.where("kind = 'feedback'").isEmpty():
+            return True
+        self._without_feedback.update(new)
+        return False
+
+
+def _features(schema: Any, types: FieldTypes) -> list[Column]:
+    columns, parent = schema.field("features").type, F.col("features")
+    return [_field(columns, name, kind, parent).alias(name) for name, kind in types.features.items()]
 
 
 def _field(columns: Any, name: str, kind: str, parent: Column | None = None) -> Column:

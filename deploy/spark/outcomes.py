@@ -41,7 +41,7 @@ class Outcomes(NamedTuple):
 class Source(Protocol):
     """Where a loop's outcomes are read from."""
 
-    def read(self, loop: str, start: int, end: int) -> Outcomes | None:
+    def read(self, loop: str, start: int, end: int, types: FieldTypes) -> Outcomes | None:
         """Those from about `start` to `end`; None where it has none of them."""
 
 
@@ -64,7 +64,7 @@ def read_rows(
     the client, because training knows.
     """
     wanted = Range.parse(run.data_set_name)
-    outcomes = source.read(wanted.loop, wanted.start, wanted.end) if source else None
+    outcomes = source.read(wanted.loop, wanted.start, wanted.end, types) if source else None
     if outcomes is None or outcomes.has_feedback:
         log.info("run %s: the data set is read by the client", run.run)
         return RunRows(_as_frame(run.data_set, types, spark, folder))

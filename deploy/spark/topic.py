@@ -13,6 +13,7 @@ from everloop_archive.columns import FieldTypes
 
 OFFSETS_PER_BATCH = 100_000
 """Records of all loops that one batch reads, so that memory does not depend on how far behind the job is."""
+COLUMNS = "partition int, offset bigint, correction bigint, kind string, record string"
 
 
 class Topic:
@@ -21,18 +22,16 @@ class Topic:
     After a kill the stream goes on from its checkpoint, and every record is in the files once.
     """
 
-    def __init__(
-        self, spark: SparkSession, topic: str, options: Mapping[str, str], folder: Path, types: FieldTypes
-    ) -> None:
-        self._spark, self._topic, self._options, self._folder, self._types = spark, topic, options, folder, types
+    def __init__(self, spark: SparkSession, topic: str, options: Mapping[str, str], folder: Path) -> None:
+        self._spark, self._topic, self._options, self._folder = spark, topic, options, folder
 
-    def read(self, loop: str, start: int, end: int) -> Outcomes | None:
+    def read(self, loop: str, start: int, end: int, types: FieldTypes) -> Outcomes | None:
         """Its outcomes from about `start` to `end`; raises ValueError where the topic lacks them."""
         self._read_on(loop)
-        records = self._spark.read.parquet(self._table(loop))
+        records = self._spark.read.schema(COLUMNS).parquet(self._table(loop))
         if records.where(F.col("offset") == end).isEmpty():
             raise ValueError(f"{self._topic} has no record of {loop} at offset {end}; is it the installation's broker?")
-        event = F.from_json("record", self._schema())
+        event = F.from_json("record", _event_schema(types))
         outcomes = records.where(F.col("offset") <= end).withColumn("event", event)
         has_feedback = not outcomes.where("kind = 'feedback'").isEmpty()
         frame = outcomes.where(F.col("offset") >= start - REPEATS_WITHIN).select(
@@ -67,9 +66,10 @@ class Topic:
     def _table(self, loop: str) -> str:
         return (self._folder / loop / "outcomes").absolute().as_uri()
 
-    def _schema(self) -> str:
-        features = ", ".join(f"`{name}` {SQL[kind]}" for name, kind in self._types.features.items())
-        return f"id string, data struct<label {SQL[self._types.label]}, features struct<{features}>>"
+
+def _event_schema(types: FieldTypes) -> str:
+    features = ", ".join(f"`{name}` {SQL[kind]}" for name, kind in types.features.items())
+    return f"id string, data struct<label {SQL[types.label]}, features struct<{features}>>"
 
 
 def _columns(records: DataFrame) -> DataFrame:

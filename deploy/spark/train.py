@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -41,19 +41,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="everloop-spark-") as own:
             folder = Path(given.folder or own)
             folder.mkdir(parents=True, exist_ok=True)
+            source = _source(spark, given, folder)
             with Everloop() as everloop:
-                take_runs(given, partial(train, everloop=everloop, spark=spark, given=given, folder=folder))
+                take_runs(given, partial(train, everloop=everloop, spark=spark, source=source, folder=folder))
     finally:
-        spark.stop()
+        with suppress(Exception):
+            spark.stop()
 
 
-def train(run: TrainerRun, everloop: Everloop, spark: SparkSession, given: argparse.Namespace, folder: Path) -> None:
+def train(run: TrainerRun, everloop: Everloop, spark: SparkSession, source: Source | None, folder: Path) -> None:
     """Train a model on the run's data set, prove its ONNX file equal, and submit it."""
     learner = estimator(run.task, run.parameters)
     types = FieldTypes.of(_spec(everloop, run.loop))
     with tempfile.TemporaryDirectory(dir=folder, prefix="run-") as of_run, _cancelled_when_ended(run, spark):
         try:
-            rows = read_rows(run, everloop, _source(spark, given, folder, types), types, spark, Path(of_run))
+            rows = read_rows(run, everloop, source, types, spark, Path(of_run))
             classes = None if run.task == "regression" else fit.classes_of(rows.frame, run.classes)
             trained = fit.train(rows.frame, dict(types.features), learner, classes)
         except Exception as e:
@@ -64,7 +66,8 @@ def train(run: TrainerRun, everloop: Everloop, spark: SparkSession, given: argpa
                 return
             raise
         finally:
-            spark.catalog.clearCache()
+            with suppress(Exception):  # Spark may have ended
+                spark.catalog.clearCache()
     answered = run.submit(
         trained.file, metrics=trained.metrics, classes=trained.classes, digest=rows.digest, rows=rows.rows
     )
@@ -79,13 +82,13 @@ def _runs(spark: SparkSession) -> bool:
         return False
 
 
-def _source(spark: SparkSession, given: argparse.Namespace, folder: Path, types: FieldTypes) -> Source | None:
+def _source(spark: SparkSession, given: argparse.Namespace, folder: Path) -> Source | None:
     if given.archive:
-        return Archive(spark, given.archive, types)
+        return Archive(spark, given.archive)
     if given.stream:
         bootstrap = given.kafka or find_installation(None).kafka()
         options = {"kafka.bootstrap.servers": bootstrap, **{f"kafka.{key}": value for key, value in given.kafka_option}}
-        return Topic(spark, given.topic_prefix + OutcomeObserved.topic.name, options, folder, types)
+        return Topic(spark, given.topic_prefix + OutcomeObserved.topic.name, options, folder)
     return None
 
 

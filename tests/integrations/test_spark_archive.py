@@ -22,7 +22,7 @@ from everloop_learning.outcome import Outcome
 from everloop_schemas.feature import OutcomeObserved
 
 PROGRAM = """
-import json, logging, sys, tempfile
+import json, sys, tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,8 +42,8 @@ plan = of_day._jdf.queryExecution().executedPlan().toString()
 
 types = FieldTypes("boolean", {"a": "number", "b": "string"})
 run = SimpleNamespace(run="r", data_set_name=f"churn@5..{end}#1")
-rows = read_rows(run, None, Archive(spark, url, types), types, spark, Path(tempfile.mkdtemp()))
-opinions = Archive(spark, url, types).read("opinions", 0, 3)
+rows = read_rows(run, None, Archive(spark, url), types, spark, Path(tempfile.mkdtemp()))
+opinions = Archive(spark, url).read("opinions", 0, 3, types)
 print(json.dumps({
     "types": dict(outcomes.select("loop", "day", "offset", "time", "label", "features.a", "record").dtypes),
     "rows": of_loop.count(),
