@@ -24,7 +24,7 @@ REPEATS_WITHIN = 20_000
 """Offsets within which a record may stand on the log again, published a second time after a crash."""
 
 
-ROWS_OF_SLICE = 10_000
+ROWS_OF_SLICE = 20_000
 
 
 class Outcomes(NamedTuple):
@@ -106,11 +106,11 @@ def _learned(records: DataFrame, start: int, end: int) -> DataFrame:
 
 
 def _rows(learned: DataFrame) -> Iterator[Row]:
-    """The rows in order, as the digest has them; a slice of them at a time is in memory."""
+    """The rows in order, as the digest has them; two slices of them at a time are in memory."""
     records = learned.select("offset", "record")
     slices = records.count() // ROWS_OF_SLICE + 1
     in_order = records.repartitionByRange(slices, "offset").sortWithinPartitions("offset")
-    for offset, record in in_order.toLocalIterator():
+    for offset, record in in_order.toLocalIterator(prefetchPartitions=True):
         data = msgspec.json.decode(record)["data"]
         time = datetime.fromisoformat(data["predicted"])
         yield Row(offset, time, data["prediction_id"], data["features"], data["label"])
