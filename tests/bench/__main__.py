@@ -34,13 +34,13 @@ GROUPS = {
     "Open Inference Protocol": ("doors", "doors_grpc"),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),
-    "Data at rest": ("archive_memory",),
+    "Data at rest": ("archive", "archive_memory"),
     "Parts": ("engine", "sources", "learner", "learners"),
     "Models of other frameworks": ("onnx", "lines"),
     "Searches": ("search", "search_ray"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
-WITHOUT_BROKER = ("learner", "lines", "search", "search_ray", "archive_memory")
+WITHOUT_BROKER = ("learner", "lines", "search", "search_ray", "archive", "archive_memory")
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 

@@ -27,6 +27,7 @@ class Settings:
     learners_loops: int = 64
     search_rows: int = 20_000
     search_trials: int = 24
+    archive_outcomes: int = 100_000
     line_outcomes: int = 20_000
     line_window: int = 10_000
     line_every: int = 2_000
@@ -73,6 +74,7 @@ QUICK = Settings(
     learners_loops=8,
     search_rows=500,
     search_trials=4,
+    archive_outcomes=2_000,
     line_outcomes=350,
     line_window=300,
     line_every=300,
