@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -55,10 +55,10 @@ def record_batch(schema: Any, kind: Kind, types: FieldTypes, records: Sequence[A
         if column.name in arrays:
             continue
         if len(typed[name]) > 1 or column.metadata:
-            values = [getattr(d, name) for d in data]
+            values = list(map(attrgetter(name), data))
             arrays |= _typed_arrays(typed[name], ARROW[types.label], values)
             continue
-        values = columns[name] if name in columns else [getattr(d, name) for d in data]
+        values = columns[name] if name in columns else list(map(attrgetter(name), data))
         arrays[name] = values(column) if callable(values) else pa.array(values, type=column.type)
     return pa.record_batch([arrays[column.name] for column in schema], schema=schema)
 
@@ -100,25 +100,29 @@ def _features(kind: Any, types: FieldTypes, features: Sequence[Mapping[str, Any]
 
 def _probabilities(maps: Sequence[Mapping[str, float] | None]) -> Any:
     """A column of maps; missing ones are null."""
-    offsets = pa.array(
-        [None if m is None else start for m, start in zip(maps, _starts(maps), strict=False)] + [_total(maps)],
-        type=pa.int32(),
-    )
-    keys = pa.array(list(chain.from_iterable(m for m in maps if m)), type=pa.string())
-    values = _array(list(chain.from_iterable(m.values() for m in maps if m)), pa.float64())
-    return pa.MapArray.from_arrays(offsets, keys, values).cast(PROBABILITIES)
+    starts, keys, values = list[int | None](), list[str](), list[float]()
+    for one in maps:
+        starts.append(None if one is None else len(keys))
+        if one:
+            keys.extend(one)
+            values.extend(one.values())
+    offsets = pa.array([*starts, len(keys)], type=pa.int32())
+    found = pa.MapArray.from_arrays(offsets, pa.array(keys, type=pa.string()), _array(values, pa.float64()))
+    return found.cast(PROBABILITIES)
 
 
 def _shadows(kind: Any, types: FieldTypes, shadows: Sequence[Sequence[Any]]) -> Any:
-    offsets = pa.array([*_starts(shadows), _total(shadows)], type=pa.int32())
-    every, fields = [shadow for some in shadows for shadow in some], list(kind.value_type)
+    starts, every, fields = [0], list[Any](), list(kind.value_type)
+    for some in shadows:
+        every.extend(some)
+        starts.append(len(every))
     arrays = _typed_arrays(
         [f for f in fields if field_of(f) == "prediction"], ARROW[types.label], [s.prediction for s in every]
     )
     arrays["version"] = pa.array([s.version for s in every], type=pa.string())
     arrays["probabilities"] = _probabilities([s.probabilities for s in every])
     values = pa.StructArray.from_arrays([arrays[f.name] for f in fields], fields=fields)
-    return pa.ListArray.from_arrays(offsets, values).cast(kind)
+    return pa.ListArray.from_arrays(pa.array(starts, type=pa.int32()), values).cast(kind)
 
 
 def _windows(kind: Any, data: Sequence[Any]) -> Any:
@@ -127,14 +131,6 @@ def _windows(kind: Any, data: Sequence[Any]) -> Any:
         for d in data
     ]
     return pa.array(rows, type=kind)
-
-
-def _starts(sizes: Sequence[Any]) -> list[int]:
-    return [0, *accumulate(len(some or ()) for some in sizes)][:-1] if sizes else []
-
-
-def _total(sizes: Sequence[Any]) -> int:
-    return sum(len(some or ()) for some in sizes)
 
 
 def _fit_boolean(value: Any) -> bool | None:

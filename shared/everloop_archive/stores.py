@@ -69,8 +69,12 @@ class ArchiveStore:
                 self.fs.pipe_file(self.path(name), data)
 
     def delete(self, name: str) -> None:
-        """Delete what is under a name; idempotent."""
+        """Delete what is under a name, and what a killed writer has left of it; idempotent."""
         with self._failures("delete", name):
+            if self._local:
+                path = Path(self.path(name))
+                for leftover in path.parent.glob(f".{path.name}.*"):
+                    leftover.unlink(missing_ok=True)
             try:
                 self.fs.rm_file(self.path(name))
             except FileNotFoundError:

@@ -42,12 +42,14 @@ async def measure(settings: Settings) -> list[Figure]:
     for number, (_, fields, label) in enumerate(stream.rows(count)):
         event = _outcome(spec, number, fields, label)
         await broker.append(event.topic.name, event.key(), event.encode())
-    archiver.IDLE_S = 0.005
+    archiver.IDLE_S = 0.05
     ours, bare = list[Sample](), list[Sample]()
+    values, schema = list[list[Any]](), None
     for run in range(settings.runs):
         folder = settings.folder / f"archive-{run}"
         ours.append(await _timed(count, _archive(broker, spec, count, folder)))
-        values, schema = await asyncio.to_thread(_values, folder, spec.loop)
+        if not run:
+            values, schema = await asyncio.to_thread(_values, folder, spec.loop)
         bare.append(await _timed(count, asyncio.to_thread(_write, values, schema, folder)))
         shutil.rmtree(folder)
     return [against("archive, outcomes to Parquet", ours, bare, GOAL, NOTE)]

@@ -27,7 +27,7 @@ class Settings:
     learners_loops: int = 64
     search_rows: int = 20_000
     search_trials: int = 24
-    archive_outcomes: int = 100_000
+    archive_outcomes: int = 40_000
     line_outcomes: int = 20_000
     line_window: int = 10_000
     line_every: int = 2_000

@@ -169,3 +169,22 @@ def test_delta_lake_reads_the_table_also_after_a_checkpoint(tmp_path: Path) -> N
     assert table.transaction_version(POSITION) == 1020
     assert sorted(table.to_pyarrow_table()["offset"].to_pylist()) == list(range(1020))
     assert deltalake.DeltaTable(str(tmp_path / TABLE.folder), version=50).to_pyarrow_table().num_rows == 500
+
+
+def test_thousands_of_commits_are_read_as_quickly_as_a_few() -> None:
+    store = ArchiveStore("memory://thousands")
+    made = commits(TableLog(store, TABLE), 2_050)
+
+    reads = 0
+    read_bytes = store.read
+
+    def counted(name: str) -> bytes | None:
+        nonlocal reads
+        reads += 1
+        return read_bytes(name)
+
+    store.read = counted  # type: ignore[method-assign]
+    assert TableLog(store, TABLE).read() == made
+    assert reads < 60
+    assert len(TableLog(store, TABLE).files()) == 2_050
+    store.fs.rm(store.path(""), recursive=True)

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+from tests.builders.loops import NOW
 from tests.builders.running import until
+from tests.training.training_harness import event
 
 from everloop_archive.layout import Kind, TableName
 from everloop_archive.positions import read_range
@@ -19,8 +22,9 @@ from everloop_archive.stores import ArchiveStore
 from everloop_archive.table_log import TableLog
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
+from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
-from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_shared.service import cancel_all
 from everloop_training.adapters.archive import Archiver, archiver
 from everloop_training.settings import TrainingSettings
@@ -79,11 +83,12 @@ class RunningArchiver:
     loops: KnownLoops
     archive: Archive
     task: asyncio.Task[None]
+    assigned: list[int]
 
     async def publish(self, events: Iterable[Event]) -> None:
         """Append events to the log."""
-        for event in events:
-            await self.broker.append(event.topic.name, event.key(), event.encode())
+        for one in events:
+            await self.broker.append(one.topic.name, one.key(), one.encode())
 
     async def until_archived(self, next_offset: int, partition: int = 0, kind: Kind = "outcomes") -> None:
         """Wait until a partition is archived so far."""
@@ -105,17 +110,27 @@ class RunningArchiver:
 
 @asynccontextmanager
 async def archiving(
-    url: str | Path, *states: LoopState, broker: MemoryBroker | None = None, **settings: Any
+    url: str | Path,
+    *states: LoopState,
+    broker: MemoryBroker | None = None,
+    engine: MemoryEngine | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RunningArchiver]:
     """An archiver of all partitions of a broker, which has one unless it is given."""
     url = url.as_uri() if isinstance(url, Path) else url
-    broker, loops = broker or MemoryBroker(partitions=1), KnownLoops()
+    broker, loops = broker or (engine.broker if engine else MemoryBroker(partitions=1)), KnownLoops()
     for state in states:
         loops.apply(state)
+    assigned = list(range(broker.partitions))
     chosen = TrainingSettings.model_validate({"archive": url, "archive_seconds": 0.05, **settings})
-    made = Archiver(chosen, loops, broker.engine("archive"), lambda: range(broker.partitions))
-    running = RunningArchiver(made, broker, loops, Archive(url), asyncio.create_task(made.run()))
+    made = Archiver(chosen, loops, engine or broker.engine("archive"), lambda: assigned)
+    running = RunningArchiver(made, broker, loops, Archive(url), asyncio.create_task(made.run()), assigned)
     try:
         yield running
     finally:
         await running.stop()
+
+
+def days_of_outcomes(count: int, start: int = 0) -> list[OutcomeObserved]:
+    """Outcomes of three days, in turn."""
+    return [event(i, predicted=NOW + timedelta(days=i % 3)) for i in range(start, start + count)]
