@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import time
 from collections.abc import Coroutine
@@ -43,15 +44,17 @@ async def measure(settings: Settings) -> list[Figure]:
         event = _outcome(spec, number, fields, label)
         await broker.append(event.topic.name, event.key(), event.encode())
     archiver.IDLE_S = 0.05
+    warm = settings.folder / "archive"
+    await _archive(broker, spec, count, warm)
+    values, schema = await asyncio.to_thread(_values, warm, spec.loop)
+    gc.freeze()  # only the bare side has these values: ours should not pay for looking through them
     ours, bare = list[Sample](), list[Sample]()
-    values, schema = list[list[Any]](), None
     for run in range(settings.runs):
         folder = settings.folder / f"archive-{run}"
         ours.append(await _timed(count, _archive(broker, spec, count, folder)))
-        if not run:
-            values, schema = await asyncio.to_thread(_values, folder, spec.loop)
         bare.append(await _timed(count, asyncio.to_thread(_write, values, schema, folder)))
         shutil.rmtree(folder)
+    gc.unfreeze()
     return [against("archive, outcomes to Parquet", ours, bare, GOAL, NOTE)]
 
 
