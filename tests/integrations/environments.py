@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RECIPES = Path(__file__).with_name("environments")
 FOLDER = Path(os.environ.get("EVERLOOP_INTEGRATIONS") or ROOT / ".integrations")
-MADE, WHY_NOT = ".made", "why-not.txt"
+STARTED, MADE, WHY_NOT = ".started", ".made", "why-not.txt"
 MAKE_S = 900.0
 SOURCES = (*sorted((ROOT / "services").iterdir()), ROOT / "shared", ROOT / "schemas")
 
@@ -69,8 +69,11 @@ def make(name: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_made(name):
             return
+        if any(folder.iterdir()) and not any((folder / own).exists() for own in (STARTED, MADE, WHY_NOT)):
+            raise NotMade(f"{folder} is not empty, and was not made by make integrations: move it away")
         shutil.rmtree(folder)
         folder.mkdir()
+        (folder / STARTED).touch()
         try:
             _install(RECIPES / name, folder)
         except NotMade as e:

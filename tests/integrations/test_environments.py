@@ -60,3 +60,14 @@ def test_a_test_whose_environment_cannot_be_made_is_skipped_with_the_reason(reci
 def test_a_test_whose_environment_was_not_made_names_the_command_that_makes_it(recipe: Path) -> None:
     with pytest.raises(pytest.skip.Exception, match="make integrations"):
         environment("other")
+
+
+def test_a_folder_that_something_else_made_is_left_alone(recipe: Path, tmp_path: Path) -> None:
+    other = tmp_path / "made" / "other" / "file"
+    other.parent.mkdir(parents=True)
+    other.touch()
+
+    with pytest.raises(NotMade, match="move it away"):
+        make("other")
+
+    assert other.exists()
