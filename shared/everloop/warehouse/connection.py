@@ -25,5 +25,5 @@ def connect(project: str) -> Any:
 
     with failures("connecting"):
         if os.environ.get("BIGQUERY_EMULATOR_HOST"):
-            return bigquery.Client(project, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+            return bigquery.Client(project or None, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
         return bigquery.Client(project or None)

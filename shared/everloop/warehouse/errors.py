@@ -24,5 +24,5 @@ def failures(what: str) -> Iterator[None]:
     except GoogleAuthError as e:
         hint = "run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
         raise WarehouseFailed(f"BigQuery, {what}: no credentials: {e}; {hint}") from e
-    except (GoogleAPIError, RequestException, TimeoutError) as e:
+    except (GoogleAPIError, RequestException, OSError) as e:  # OSError: no project is named anywhere
         raise WarehouseFailed(f"BigQuery, {what}: {getattr(e, 'message', None) or e}") from e
