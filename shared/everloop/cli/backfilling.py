@@ -24,6 +24,7 @@ from everloop.cli.output import CommandFailed, print_json, print_result, print_s
 from everloop.cli.playing import GIVE_UP_AFTER_S, STATUS_TIMEOUT_S, read_status
 from everloop.cli.progress import ReplayProgress
 from everloop.client import Everloop
+from everloop.data_sets import DataSet
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.replay.outcomes import has_lagged_label
 from everloop.replay.pace import LoopPace
@@ -35,7 +36,8 @@ from everloop_schemas.loop import LoopSpec
 DEFAULT_TIME = "time"
 SHOW_EVERY = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SHORTEST = timedelta(seconds=1)
+KNOWN_AT_ONCE = 200_000
+"""Offsets of the log whose outcomes are asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def run(request: BackfillRequest) -> None:
             if request.dry_run:
                 _report(request, staging, None, None)
                 return
-            staging.skip_known(_known_ids(request, staging))
+            staging.skip_known(_known_ids(request))
             played, ended = _play(request, spec, staging)
             _report(request, staging, played, ended)
     except FileUnusable as e:
@@ -114,27 +116,27 @@ def _report_refused(staging: Staging, spec: LoopSpec) -> None:
         print_stderr("no row has a label: the loop predicts this history, and learns nothing from it")
 
 
-def _known_ids(request: BackfillRequest, staging: Staging) -> Iterator[str]:
-    """The ids of this time that the loop has outcomes of; feature knows only the last ids of each entity."""
-    if staging.times_us is None:
-        return
-    first, last = (EPOCH + timedelta(microseconds=us) for us in staging.times_us)
+def _known_ids(request: BackfillRequest) -> Iterator[str]:
+    """The ids of all outcomes that the loop has, a part of the log at a time; feature knows only the last of an entity.
+
+    Not those of a range of times: an outcome has the time of its prediction, which was made when history came.
+    """
     with Everloop(request.data, retry_for=GIVE_UP_AFTER_S) as client:
-        yield from _outcomes(client, request.loop, first, last + timedelta(microseconds=1))
+        newest = _outcomes(client, request.loop, last=1)
+        end = -1 if newest is None else newest.end
+        for start in range(0, end + 1, KNOWN_AT_ONCE):
+            found = _outcomes(client, request.loop, start=start, end=min(end, start + KNOWN_AT_ONCE - 1))
+            yield from (row.prediction_id for row in found or ())
 
 
-def _outcomes(client: Everloop, loop: str, since: datetime, until: datetime) -> Iterator[str]:
+def _outcomes(client: Everloop, loop: str, **asked: Any) -> DataSet | None:
+    """A data set; None where there is no outcome."""
     try:
-        for row in client.dataset(loop, since=since, until=until):
-            yield row.prediction_id
+        return client.dataset(loop, **asked)
     except EverloopHTTPError as e:
         if e.status == 404:
-            return
-        if e.status not in (413, 422) or until - since < SHORTEST:
-            raise
-        half = since + (until - since) / 2  # more outcomes than one answer may have
-        yield from _outcomes(client, loop, since, half)
-        yield from _outcomes(client, loop, half, until)
+            return None
+        raise
 
 
 def _play(request: BackfillRequest, spec: LoopSpec, staging: Staging) -> tuple[Played, str | None]:
