@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -131,3 +132,18 @@ async def test_commits_that_come_meanwhile_are_found_when_they_are_needed(store:
 
     assert await log.begin_offset(TOPIC, 0) == 0
     assert len(await read_on(log, 0, 3_000)) == 3_000
+
+
+async def test_a_reader_that_is_cancelled_disturbs_no_other(store: ArchiveStore) -> None:
+    stored = archived(store, placed(EVENTS[:2_000]), ArchivedRange(0, 2_000))
+    topic = await log_of(EVENTS, 2_000)
+    other = ArchivedLog(topic, stored, "market")
+    before = await read_on(other, 0, 700)
+    reading = asyncio.create_task(read_on(ArchivedLog(topic, stored, "market"), 0, 3_000, step=50))
+    await asyncio.sleep(0)
+
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    assert before + await read_on(other, 700, 3_000) == [(i, one.encode()) for i, one in enumerate(EVENTS)]

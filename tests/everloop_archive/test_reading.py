@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,3 +68,24 @@ def test_a_table_that_is_open_sees_later_commits_once_it_is_refreshed(store: Arc
 
     assert (table.position(0), len(table.files())) == (20, 2)
     assert sum(len(batch) for batch in table.records(0, 0)) == 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are listed by Linux")
+def test_a_reader_that_stops_in_the_middle_leaves_no_file_open(store: ArchiveStore) -> None:
+    rng = random.Random(2)
+    events = [event(i, predicted=START + timedelta(days=rng.randrange(5))) for i in range(500)]
+    archive(store, "market", placed(events))
+    table = ArchivedTable(store, TableName("outcomes", "market"))
+    table.refresh()
+    records = table.records(0, 0)
+    for _ in range(30):
+        next(records)
+    assert open_data_files() == 5
+
+    records.close()
+
+    assert open_data_files() == 0
+
+
+def open_data_files() -> int:
+    return sum(".parquet" in os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd"))

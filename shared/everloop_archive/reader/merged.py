@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from everloop_archive.errors import ArchiveCorrupt
@@ -47,7 +47,7 @@ class _Reading(NamedTuple):
         return self.batch[self.at].offset
 
 
-def merged(sources: Iterable[Source]) -> Iterator[Batch]:
+def merged(sources: Iterable[Source]) -> Generator[Batch, None, None]:
     """The records of all sources in order. A source is open only while its range is read.
 
     Raises ArchiveCorrupt where two of them hold the same offset, and as the sources do.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -63,7 +63,7 @@ class ArchivedTable:
         found = (file for file in self.files(partition) if file.name.last >= start)
         return [FileRecords(self.store, self.name.folder, file, start) for file in found]
 
-    def records(self, partition: int, start: int) -> Iterator[Batch]:
+    def records(self, partition: int, start: int) -> Generator[Batch, None, None]:
         """The records of a partition from the offset `start` on, in order."""
         return merged(self.sources(partition, start))
 
