@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from everloop_archive.arrays import ArchivedRecord
 from everloop_archive.buffers import TableBuffer
@@ -129,14 +130,17 @@ class PartitionArchive:
     def _gather(self, records: Sequence[Record]) -> None:
         """Add records to the buffers of their loops; either all or, where the store is away, none."""
         by_loop: dict[str, list[ArchivedRecord]] = {}
+        lives: dict[tuple[str, int], int | None] = {}
         for record in records:
             event = _event_in(record)
-            if event is None:
+            if event is None or not (event.loop in by_loop or is_loop_name(event.loop)):
                 ARCHIVE_LEFT_OUT.labels(self.kind).inc()
-            else:
-                life = self._tables.life(event.loop, event.revision)
-                archived = ArchivedRecord(record.at, event, record.value or b"", life)
-                by_loop.setdefault(event.loop, []).append(archived)
+                continue
+            of = (event.loop, event.revision)
+            if of not in lives:
+                lives[of] = self._tables.life(*of)
+            archived = ArchivedRecord(record.at, event, record.value or b"", lives[of])
+            by_loop.setdefault(event.loop, []).append(archived)
         for loop in by_loop.keys() - self._buffers.keys():
             writer = self._tables.table(self.kind, loop)
             writer.open(self.partition)
@@ -151,8 +155,6 @@ class PartitionArchive:
 def _event_in(record: Record) -> OutcomeObserved | PredictionMade | None:
     """The event that a record holds; None for one that no reader of the log gets either."""
     try:
-        event = decode(record.at.topic, record.value or b"")
+        return cast(OutcomeObserved | PredictionMade, decode(record.at.topic, record.value or b""))
     except (ValueError, RecursionError):
         return None
-    assert isinstance(event, OutcomeObserved | PredictionMade), "the archive reads no other topics"
-    return event if is_loop_name(event.loop) else None
