@@ -133,6 +133,16 @@ def _drift_runs(training: RunningTraining) -> set[str]:
     return {e.loop for e in training.published(RunRequested) if e.data.trigger == "drift"}
 
 
+def test_each_worker_has_files_of_its_own_and_an_equal_part_of_the_limits(tmp_path: Path) -> None:
+    settings = TrainingSettings(data=tmp_path, instance="a", workers=4, in_flight=10, model_bytes=1_000_000_000)
+
+    files = [settings.of_worker(n).in_progress_file().name for n in range(4)]
+
+    assert files == ["at-work-a", "at-work-a.1", "at-work-a.2", "at-work-a.3"]
+    assert (settings.part(settings.in_flight), settings.part(settings.model_bytes)) == (3, 250_000_000)
+    assert len({settings.of_worker(n).snapshot_folder() for n in range(4)}) == 1
+
+
 @pytest.mark.app
 async def test_where_there_are_other_workers_outcomes_wait_on_the_log_for_one_that_is_busy_or_starts(
     tmp_path: Path,

@@ -64,11 +64,12 @@ def lineage(
         return
     writer = _open(mlmd, pipeline or loop)
     with Everloop(data, retry_for=RETRY_FOR_S) as client:
-        _report(_write(client, loop, writer), mlmd, as_json)
+        if not follow:
+            _report(_write(client, loop, writer), mlmd, as_json)
         while follow:
-            time.sleep(every)
             if written := _write_if_possible(client, loop, writer):
                 _report(written, mlmd, as_json)
+            time.sleep(every)
 
 
 def _open(uri: str, pipeline: str) -> MlmdWriter:
