@@ -54,7 +54,7 @@ async def _publish(training: RunningTraining, start: int, stop: int, loops: Sequ
     await training.publish(*[event(i, loop) for i in range(start, stop) for loop in loops])
 
 
-async def _wait(training: RunningTraining, count: int, loops: Sequence[str] = LOOPS, within_s: float = 30.0) -> None:
+async def _wait(training: RunningTraining, count: int, loops: Sequence[str] = LOOPS, within_s: float = 60.0) -> None:
     await training.until(lambda: all(_count(training, loop) >= count for loop in loops), within_s)
 
 
@@ -85,6 +85,7 @@ async def test_several_workers_learn_the_same_to_the_last_bit_though_their_numbe
 
 
 @pytest.mark.process
+@pytest.mark.timeout(180)  # three workers are started
 async def test_a_killed_worker_leaves_the_others_at_work_and_readiness_names_it(tmp_path: Path) -> None:
     broker = MemoryBroker(partitions=2)
     async with running_training(broker, tmp_path, WorkerProcess.start, workers=2, snapshot_outcomes=150) as training:
