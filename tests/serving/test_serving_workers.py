@@ -73,11 +73,13 @@ async def test_a_killed_worker_costs_its_requests_in_flight_and_its_spool_is_del
             again = [await c.post(PREDICT, load.body(id_)) for c, (id_, _) in zip(clients, answers, strict=True)]
         serving.signal(signal.SIGTERM)
         await serving.exit_status()
-        published = [e.subject for events in (await serving.records(PredictionMade.topic)).values() for e in events]
+        records = [e for events in (await serving.records(PredictionMade.topic)).values() for e in events]
+        published = {e.subject for e in records}
 
     assert len(load.failed) <= 8, load.failed  # each client has one request at a time
     assert all("IncompleteRead" in why or "reset" in why for why in load.failed)
     assert load.refused == 0
-    assert len(published) == len(set(published))
-    assert load.answered.keys() <= set(published)
+    # what was acknowledged before the kill, and its place not stored yet, is published again as it was
+    assert len({e.encode() for e in records}) == len(published)
+    assert load.answered.keys() <= published
     assert again == [(200, answer) for _, answer in answers]
