@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             f"{at}, MOD(n, 9) AS calls, MOD(n, 9) > 4 AS churned, CONCAT('c', CAST(MOD(n, 5) AS STRING)) AS customer"
         )
         numbers = f"UNNEST(GENERATE_ARRAY(0, {ROWS - 1})) AS n"
-        client.query(f"CREATE TABLE shop.orders AS SELECT {columns} AS customer FROM {numbers}").result()
+        client.query(f"CREATE TABLE shop.orders AS SELECT {columns} FROM {numbers}").result()
         yield
 
 
