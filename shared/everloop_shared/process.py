@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 
 from everloop_shared.errors import Misconfigured
 from everloop_shared.logging import configure_logging
-from everloop_shared.service import Service, cancel_all
+from everloop_shared.service import Service
 from everloop_shared.settings import PRIVATE_UMASK, Settings
+from everloop_shared.tasks import cancel_all
 from everloop_shared.workers import Worker, WorkerSupervisor
 
 log = logging.getLogger(__name__)

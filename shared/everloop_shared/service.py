@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from everloop_shared.endpoint import Endpoint
 from everloop_shared.messaging.routes import Consumer
 from everloop_shared.settings import Settings
+from everloop_shared.tasks import cancel_all
 
 log = logging.getLogger(__name__)
 
@@ -118,23 +119,3 @@ class Service:
                         raise result
         finally:
             await cancel_all(failures)
-
-
-async def cancel_all(futures: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel those that are not done, and wait until they have ended, also if the caller is cancelled meanwhile."""
-    futures = list(futures)
-    for future in futures:
-        future.cancel()
-    await wait_for_all(futures)
-
-
-async def wait_for_all(futures: Iterable[asyncio.Future[Any]]) -> None:
-    """Wait until all are done, also if the caller is cancelled meanwhile, which is raised afterwards."""
-    cancelled: asyncio.CancelledError | None = None
-    while unfinished := [f for f in futures if not f.done()]:
-        try:
-            await asyncio.wait(unfinished)
-        except asyncio.CancelledError as e:
-            cancelled = e
-    if cancelled is not None:
-        raise cancelled

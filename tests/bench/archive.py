@@ -27,7 +27,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import Shadow
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.archive import Archiver, archiver
 from everloop_training.settings import TrainingSettings
 

@@ -25,7 +25,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.archive import Archiver, archiver
 from everloop_training.settings import TrainingSettings
 

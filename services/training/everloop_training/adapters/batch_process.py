@@ -18,7 +18,7 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_shared.errors import Unavailable
 from everloop_shared.limited import child_environment
-from everloop_shared.service import wait_for_all
+from everloop_shared.tasks import wait_for_all
 
 
 class TrainingFailed(Exception):

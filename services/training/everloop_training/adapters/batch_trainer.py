@@ -14,7 +14,7 @@ from everloop_models.batch.child import ROWS
 from everloop_models.store import ArtifactStore
 from everloop_schemas.training import RunRequested, StoredModel
 from everloop_shared.errors import ServiceError
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.row_files import LimitedRowWriter, retried, write_rows

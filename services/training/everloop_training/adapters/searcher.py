@@ -23,7 +23,7 @@ from everloop_schemas.search import (
 from everloop_schemas.training import DataSet, RunRequested
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import ServiceError
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.row_files import RowWriterWithEntities, retried, write_rows
 from everloop_training.adapters.search_process import RunSearch, SearchFailed

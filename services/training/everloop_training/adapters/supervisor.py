@@ -11,7 +11,7 @@ from typing import Self
 from everloop_learning.loops import KnownLoops
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.catch_up import WorkerCatchUp
 from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.event_publisher import EventPublisher

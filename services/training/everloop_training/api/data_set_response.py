@@ -17,7 +17,7 @@ from everloop_learning.data_set import Row
 from everloop_learning.data_set_columns import DescribedDataSet
 from everloop_shared.errors import FieldError, ServiceError
 from everloop_shared.http.whole_answers import LEVEL, accepts_gzip, add_vary
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.domain.data_set_selection import Selection
 from everloop_training.errors import DataSetRejected
 from everloop_training.ports import DataSetStore, StoredDataSet

@@ -17,7 +17,7 @@ from everloop_learning.loops import KnownLoops
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured, ServiceError, Unavailable
 from everloop_shared.messaging.routes import Engine, connected
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.archive.failures import ArchiveFailures
 from everloop_training.adapters.archive.partition import PartitionArchive
 from everloop_training.adapters.archive.tables import THREADS, ArchiveTables

@@ -1,4 +1,4 @@
-"""Tasks that a service cancels have ended when the service goes on."""
+"""Tasks that are cancelled have ended when who cancelled them goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from everloop_shared.service import cancel_all
+from everloop_shared.tasks import cancel_all
 
 
 async def test_who_cancels_tasks_waits_for_their_end_even_if_cancelled_meanwhile() -> None:
