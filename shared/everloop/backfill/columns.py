@@ -14,12 +14,10 @@ from everloop.replay import coerce
 from everloop.replay.rows import Errors, to_rfc3339
 from everloop_features.labels import check_label
 from everloop_features.observation import DEFAULT_ENTITY, check_observation
-from everloop_features.times import DEFAULT_TIME_LIMITS
+from everloop_features.times import DEFAULT_TIME_LIMITS, to_micros
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.clock import read_time
-
-MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,8 @@ def read_row(
     label, wrong_label = _label(values, columns, spec)
     event["time"] = moment.isoformat()
     content = json.dumps([event, label], sort_keys=True, ensure_ascii=False)
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    time_us = (since.days * 86_400 + since.seconds) * MILLION + since.microseconds
-    return HistoryRow(time_us, event, label, hashlib.sha256(content.encode()).digest()[:16]), wrong_label
+    digest = hashlib.sha256(content.encode()).digest()[:16]
+    return HistoryRow(to_micros(moment), event, label, digest), wrong_label
 
 
 def _label(values: Mapping[str, Any], columns: HistoryColumns, spec: LoopSpec) -> tuple[Scalar | None, Errors]:

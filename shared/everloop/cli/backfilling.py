@@ -31,11 +31,11 @@ from everloop.replay.pace import LoopPace
 from everloop.replay.player import Played, Player
 from everloop.replay.rows import FileUnusable, Row
 from everloop.wire import loop_path
+from everloop_features.times import EPOCH
 from everloop_schemas.loop import LoopSpec
 
 DEFAULT_TIME = "time"
 SHOW_EVERY = 1_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KNOWN_AT_ONCE = 200_000
 """Offsets of the log whose outcomes are asked for at once."""
 
