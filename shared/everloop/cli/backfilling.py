@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
-import typer
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from everloop.async_client import AsyncEverloop
@@ -19,18 +17,15 @@ from everloop.backfill import archived
 from everloop.backfill.columns import HistoryColumns, read_row
 from everloop.backfill.sources import BIGQUERY, BigQueryRows, Files, Source, is_query
 from everloop.backfill.staging import Staging
-from everloop.cli.ask import ask
 from everloop.cli.output import CommandFailed, print_json, print_result, print_stderr, progress_bar
-from everloop.cli.playing import GIVE_UP_AFTER_S, STATUS_TIMEOUT_S, read_status
+from everloop.cli.playing import GIVE_UP_AFTER_S, fail_if_ended, open_pace, read_spec
 from everloop.cli.progress import ReplayProgress
 from everloop.client import Everloop
 from everloop.data_sets import DataSet
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.replay.outcomes import has_lagged_label
-from everloop.replay.pace import LoopPace
 from everloop.replay.player import Played, Player
 from everloop.replay.rows import FileUnusable, Row
-from everloop.wire import loop_path
 from everloop_features.times import EPOCH
 from everloop_schemas.loop import LoopSpec
 
@@ -58,7 +53,7 @@ class BackfillRequest:
 
 def run(request: BackfillRequest) -> None:
     """Load it, or only check it. Raises CommandFailed when it ended early."""
-    spec = LoopSpec.model_validate(ask("registry", loop_path(request.loop), request.data)["spec"])
+    spec = read_spec(request.loop, request.data)
     try:
         source, columns = _open(request, spec)
         with Staging(request.loop) as staging:
@@ -72,11 +67,7 @@ def run(request: BackfillRequest) -> None:
             _report(request, staging, played, ended)
     except FileUnusable as e:
         raise CommandFailed(str(e)) from e
-    if ended and request.as_json:
-        print_stderr(f"everloop: {ended}")
-        raise typer.Exit(1)
-    if ended:
-        raise CommandFailed(ended)
+    fail_if_ended(ended, request.as_json)
 
 
 def _open(request: BackfillRequest, spec: LoopSpec) -> tuple[Source, HistoryColumns]:
@@ -154,9 +145,7 @@ async def _play_rows(
         client = AsyncEverloop(request.data, retry_for=GIVE_UP_AFTER_S, on_retry=progress.report_retry)
         player = Player(request.loop, await stack.enter_async_context(client), 1 if has_lagged_label(spec) else None)
         player.on_refused, player.on_progress = progress.report_refused, progress.update
-        monitoring = AsyncEverloop(request.data, timeout=STATUS_TIMEOUT_S, retry_for=0.0)
-        status = partial(read_status, await stack.enter_async_context(monitoring), request.loop)
-        player.pace = await stack.enter_async_context(LoopPace(status))
+        player.pace = await stack.enter_async_context(open_pace(request.loop, request.data))
         playing = asyncio.create_task(player.play(_until(stopped, staging.rows())))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, _stop, stopped, playing)

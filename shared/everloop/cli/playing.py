@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ class ReplayRequest:
 
 def play(request: ReplayRequest) -> None:
     """Play it. Raises CommandFailed when it ended early."""
-    spec = LoopSpec.model_validate(ask("registry", loop_path(request.loop), request.data)["spec"])
+    spec = read_spec(request.loop, request.data)
     try:
         source = CsvFile.of(request.file)
         missing = source.missing_fields(spec, request.columns)
@@ -69,7 +69,27 @@ def play(request: ReplayRequest) -> None:
     with ReplayProgress(total if request.limit is None else min(total, request.limit)) as progress:
         played, ended = asyncio.run(_play(request, spec, rows, progress))
     _report(request, played, time.monotonic() - started, ended)
-    if ended and request.as_json:
+    fail_if_ended(ended, request.as_json)
+
+
+def read_spec(loop: str, data: str | None) -> LoopSpec:
+    """The loop's spec, as the registry has it."""
+    return LoopSpec.model_validate(ask("registry", loop_path(loop), data)["spec"])
+
+
+@asynccontextmanager
+async def open_pace(loop: str, data: str | None) -> AsyncIterator[LoopPace]:
+    """The pace of a loop, by its status."""
+    async with (
+        AsyncEverloop(data, timeout=STATUS_TIMEOUT_S, retry_for=0.0) as monitoring,
+        LoopPace(partial(_status, monitoring, loop)) as pace,
+    ):
+        yield pace
+
+
+def fail_if_ended(ended: str | None, as_json: bool) -> None:
+    """Fail with the reason why a replay ended early, if it did."""
+    if ended and as_json:
         print_stderr(f"everloop: {ended}")  # the counts are the one JSON text on standard output
         raise typer.Exit(1)
     if ended:
@@ -102,10 +122,7 @@ async def _play(
             if request.lockstep:
                 player.outcomes = await stack.enter_async_context(_outcomes(request, spec))
             elif request.rate is None:
-                monitoring = await stack.enter_async_context(
-                    AsyncEverloop(request.data, timeout=STATUS_TIMEOUT_S, retry_for=0.0)
-                )
-                player.pace = await stack.enter_async_context(LoopPace(partial(read_status, monitoring, request.loop)))
+                player.pace = await stack.enter_async_context(open_pace(request.loop, request.data))
             playing = asyncio.create_task(player.play(rows))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
@@ -121,8 +138,7 @@ def _outcomes(request: ReplayRequest, spec: LoopSpec) -> LogOutcomes:
     return LogOutcomes(reader(find_installation(request.data), topics_of(spec), "replay"), spec)
 
 
-async def read_status(client: AsyncEverloop, loop: str) -> dict[str, Any]:
-    """The loop's status, as monitoring tells it."""
+async def _status(client: AsyncEverloop, loop: str) -> dict[str, Any]:
     response = await client.request("monitoring", "GET", loop_path(loop, "status"))
     if response.status_code != 200:
         raise http_error(response)
