@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, overload
-from uuid import uuid4
 
 import httpx
 
@@ -140,8 +139,7 @@ class AsyncEverloop(BaseClient):
         self, loop: str, *, model: int = 0, reason: str = "requested by a client", key: str | None = None
     ) -> Search:
         """As `Everloop.search`."""
-        body = search_body(model, reason, key or uuid4().hex)
-        return read_search(await self._post("training", searches_path(loop), body), loop)
+        return read_search(await self._post("training", searches_path(loop), search_body(model, reason, key)), loop)
 
     async def dataset(
         self,

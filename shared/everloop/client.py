@@ -6,7 +6,6 @@ import os
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
-from uuid import uuid4
 
 import httpx
 
@@ -182,8 +181,7 @@ class Everloop(BaseClient):
         ...     everloop.search("market", key="monday").is_running
         True
         """
-        body = search_body(model, reason, key or uuid4().hex)
-        return read_search(self._post("training", searches_path(loop), body), loop)
+        return read_search(self._post("training", searches_path(loop), search_body(model, reason, key)), loop)
 
     def dataset(
         self,

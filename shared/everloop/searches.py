@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import httpx
 
@@ -89,9 +90,9 @@ def searches_path(loop: str, trials: bool = False, search: str | None = None) ->
     return loop_path(loop, f"searches?{query}" if query else "searches")
 
 
-def search_body(model: int, reason: str, key: str) -> bytes:
-    """The body of a request for a search."""
-    return to_json({"model": model, "reason": reason, "key": key})
+def search_body(model: int, reason: str, key: str | None) -> bytes:
+    """The body of a request for a search. One key for all its attempts is made here where none is given."""
+    return to_json({"model": model, "reason": reason, "key": key or uuid4().hex})
 
 
 def read_searches(response: httpx.Response) -> list[Search]:

@@ -14,7 +14,6 @@ from everloop.cli.ask import RETRY_FOR_S
 from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, progress_bar
 from everloop.client import Everloop
 from everloop.searches import Search, Trial, read_searches, searches_path
-from everloop.wire import http_error
 
 LOOK_EVERY_S = 1.0
 TRIALS_SHOWN = 40
@@ -47,12 +46,11 @@ def search(
             _wait(client, loop, wanted)
         path = searches_path(loop, trials=True, search=wanted if start or watch else None)
         response = client.request("training", "GET", path)
-    if response.status_code != 200:
-        raise http_error(response)
+    found = read_searches(response)
     if as_json:
         print_json(response.json()["searches"])
     else:
-        print_result(*_describe(loop, read_searches(response)))
+        print_result(*_describe(loop, found))
 
 
 def _newest(client: Everloop, loop: str, model: int) -> str | None:
