@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from everloop.cli.ask import RETRY_FOR_S, ask_by
 from everloop.cli.output import Data, Json, Loop, print_json, print_result, print_stderr
 from everloop.client import Everloop
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.extras import ExtraMissing
-from everloop.lineage.collect import collect
-from everloop.lineage.graph import Lineage, Run
-from everloop.wire import JSON, http_error
 
 if TYPE_CHECKING:
+    from everloop.lineage.graph import Lineage, Run
     from everloop.lineage.mlmd import MlmdWriter, Written
 
-RETRY_FOR_S = 10.0
 COMMAND = "everloop lineage --mlmd"
 INSTALL = (
     "it needs Python 3.11 or older and protobuf 4, which the services do not go with, so make an environment for it: "
@@ -59,7 +58,7 @@ def lineage(
         if follow or pipeline:
             raise typer.BadParameter("goes with --mlmd", param_hint="--follow" if follow else "--pipeline")
         with Everloop(data, retry_for=RETRY_FOR_S) as client:
-            found = collect(loop, _asks(client))
+            found = _collect(client, loop)
         print_json(asdict(found)) if as_json else print_result(_table(found))
         return
     writer = _open(mlmd, pipeline or loop)
@@ -83,7 +82,13 @@ def _open(uri: str, pipeline: str) -> MlmdWriter:
 
 
 def _write(client: Everloop, loop: str, writer: MlmdWriter) -> Written:
-    return writer.write(collect(loop, _asks(client)))
+    return writer.write(_collect(client, loop))
+
+
+def _collect(client: Everloop, loop: str) -> Lineage:
+    from everloop.lineage.collect import collect  # for this command alone
+
+    return collect(loop, partial(ask_by, client))
 
 
 def _write_if_possible(client: Everloop, loop: str, writer: MlmdWriter) -> Written | None:
@@ -97,16 +102,6 @@ def _write_if_possible(client: Everloop, loop: str, writer: MlmdWriter) -> Writt
     except EverloopError as e:
         print_stderr(f"everloop: {e}; trying again")
     return None
-
-
-def _asks(client: Everloop) -> Any:
-    def ask(service: str, path: str) -> Any:
-        response = client.request(service, "GET", path, b"", JSON)
-        if response.status_code >= 400:
-            raise http_error(response)
-        return response.json()
-
-    return ask
 
 
 def _report(written: Written, uri: str, as_json: bool) -> None:
