@@ -84,13 +84,18 @@ def _learned(loop: str, manifest: Mapping[str, Any]) -> DataSet | None:
     """What a line that learns each outcome has learned; it has a name like every range, and was not read as a whole."""
     if manifest["format"] != LEARNS_EACH_OUTCOME:
         return None
-    start, end, revision = manifest["start_offset"], manifest["end_offset"], manifest["loop_revision"]
-    return DataSet(f"{loop}@{start}..{end}#{revision}", loop, start, end, revision)
+    return _named(loop, manifest["start_offset"], manifest["end_offset"], manifest["loop_revision"])
 
 
 def _data_set(given: Mapping[str, Any] | None) -> DataSet | None:
     if given is None:
         return None
-    loop, start, end, revision = given["loop"], given["start"], given["end"], given["revision"]
-    name = given.get("name") or f"{loop}@{start}..{end}#{revision}"
-    return DataSet(name, loop, start, end, revision, given.get("digest"), given.get("rows"))
+    about = given.get("digest"), given.get("rows")
+    return _named(given["loop"], given["start"], given["end"], given["revision"], *about)
+
+
+def _named(
+    loop: str, start: int, end: int, revision: int, digest: str | None = None, rows: int | None = None
+) -> DataSet:
+    """A range by its name, which is that of `everloop_schemas.training.DataSet`."""
+    return DataSet(f"{loop}@{start}..{end}#{revision}", loop, start, end, revision, digest, rows)
