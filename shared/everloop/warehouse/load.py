@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -14,10 +14,10 @@ from everloop.warehouse.batches import Overlap, batches, groups
 from everloop.warehouse.errors import WarehouseFailed, failures
 from everloop.warehouse.schema import columns, converted, grown, without_maps
 from everloop_archive.layout import TableName
+from everloop_archive.reader.file_records import FileRecords
 from everloop_archive.stores import ArchiveStore
 from everloop_archive.table_log import DataFile, TableLog
 
-BATCH_ROWS = 10_000
 JOB_S, ATTEMPTS = 3600.0, 20
 GCS = ("gs://", "gcs://")
 
@@ -45,7 +45,6 @@ class Loader:
     dataset: str
     upload: bool = False
     on_progress: Callable[[int, int], None] = lambda rows, of: None
-    _done: int = field(default=0, init=False)
 
     def load(self, name: TableName) -> Loaded:
         """Load what the table lacks. Raises WarehouseFailed, ArchiveUnavailable and ArchiveCorrupt."""
@@ -62,11 +61,11 @@ class Loader:
                 work = list(batches(groups(files), {p: last for p, (last, _) in ends.items()}))
             except Overlap as e:
                 raise WarehouseFailed(f"{target}: {e}; delete the table, and load again") from e
-            self._done, rows = 0, sum(file.rows for batch in work for file in batch)
+            done, rows = 0, sum(file.rows for batch in work for file in batch)
             for batch in work:
                 self._load(target, name, schema, batch, made)
-                self._done += sum(file.rows for file in batch)
-                self.on_progress(self._done, rows)
+                done += sum(file.rows for file in batch)
+                self.on_progress(done, rows)
             self._check(target, files)
         return Loaded(target, rows, sum(file.rows for file in files))
 
@@ -125,12 +124,8 @@ class Loader:
         wanted = without_maps(schema)
         with pq.ParquetWriter(file, wanted, compression="zstd") as writer:
             for one in batch:
-                for rows in self._batches(f"{name.folder}/{one.name.path}"):
+                for rows in FileRecords(self.store, name.folder, one).columns():
                     writer.write_batch(converted(rows, wanted))
-
-    def _batches(self, path: str) -> Iterator[Any]:
-        with self.store.open(path) as file:
-            yield from pq.ParquetFile(file).iter_batches(BATCH_ROWS)
 
     def _check(self, target: str, files: Sequence[DataFile]) -> None:
         """Raise WarehouseFailed unless the table has as many rows of each partition as the archive, and no others."""

@@ -38,7 +38,7 @@ def grown(there: list[Any], wanted: list[Any]) -> list[Any]:
         within = grown(list(column.fields), list(other.fields))
         found.append(
             column
-            if len(within) == len(column.fields) and within == list(column.fields)
+            if within == list(column.fields)
             else SchemaField(column.name, "RECORD", mode=column.mode, fields=within)
         )
     return [*found, *missing.values()]
