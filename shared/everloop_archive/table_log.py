@@ -77,8 +77,8 @@ class TableState:
     metadata: Action = field(default_factory=dict)
     positions: Mapping[str, int] = field(default_factory=dict)
 
-    def after(self, actions: Iterable[Action]) -> TableState:
-        """The state after one more commit."""
+    def after(self, actions: Iterable[Action], version: int) -> TableState:
+        """The state after commit `version`, which has these actions, or after the checkpoint of it."""
         schema, metadata, positions = self.schema, self.metadata, dict(self.positions)
         for action in actions:
             if "metaData" in action:
@@ -86,7 +86,7 @@ class TableState:
                 schema = schema_of(metadata["schemaString"])
             elif "txn" in action:
                 positions[action["txn"]["appId"]] = action["txn"]["version"]
-        return replace(self, version=self.version + 1, schema=schema, metadata=metadata, positions=positions)
+        return replace(self, version=version, schema=schema, metadata=metadata, positions=positions)
 
 
 class TableLog:
@@ -97,17 +97,24 @@ class TableLog:
 
     def read(self) -> TableState:
         """The present state: the last checkpoint, and the commits after it. Raises ArchiveUnavailable."""
-        checkpoint = self._last_checkpoint()
-        if checkpoint is None:
-            return self.update(TableState())
-        version, actions = checkpoint
-        return self.update(TableState(version - 1).after(actions))
-
-    def update(self, state: TableState) -> TableState:
-        """The state after the commits that were made since."""
-        while (actions := self.commit_at(state.version + 1)) is not None:
-            state = state.after(actions)
+        state = TableState()
+        for version, actions in self._log():
+            state = state.after(actions, version)
         return state
+
+    def read_with_files(self) -> tuple[TableState, list[DataFile]]:
+        """The present state and its data files, in the order of the commits. Raises ArchiveUnavailable."""
+        state, files = TableState(), list[DataFile]()
+        for version, actions in self._log():
+            state = state.after(actions, version)
+            files += added(actions)
+        return state, files
+
+    def commits_after(self, version: int, upto: int | None = None) -> Iterator[tuple[int, list[Action]]]:
+        """The commits after one, up to version `upto` or as far as there are any now, in order."""
+        while version != upto and (actions := self.commit_at(version + 1)) is not None:
+            version += 1
+            yield version, actions
 
     def position(self, state: TableState, partition: int) -> int:
         """The offset after the last one of a partition that the table has, 0 where it has none."""
@@ -115,7 +122,7 @@ class TableLog:
 
     def files(self, upto: int | None = None) -> list[DataFile]:
         """The data files that commits up to version `upto`, or all, name; in the order of the commits."""
-        return [DataFile.of(action["add"]) for action in self._actions(upto) if "add" in action]
+        return [file for _, actions in self._log(upto) for file in added(actions)]
 
     def commit(
         self,
@@ -139,7 +146,7 @@ class TableLog:
             there = self.commit_at(state.version + 1)
             if there is None or _attempt_of(there) != attempt:  # else an answer was lost, and the request repeated
                 raise CommitConflict(f"commit {state.version + 1} of {self.table.folder} is another writer's")
-        made = state.after(actions)
+        made = state.after(actions, state.version + 1)
         if made.version and made.version % CHECKPOINT_EVERY == 0:
             self._write_checkpoint(made.version)
         return made
@@ -169,15 +176,13 @@ class TableLog:
         first: list[Action] = [] if state.metadata else [{"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}]
         return [*first, {"metaData": {**metadata, "schemaString": schema_text(schema)}}]
 
-    def _actions(self, upto: int | None = None) -> Iterator[Action]:
-        """The actions of all commits; of those that a checkpoint has replaced, what still counts."""
-        version, checkpoint = 0, self._last_checkpoint()
+    def _log(self, upto: int | None = None) -> Iterator[tuple[int, list[Action]]]:
+        """The actions of each commit and its version; of those that a checkpoint has replaced, what still counts."""
+        version, checkpoint = -1, self._last_checkpoint()
         if checkpoint is not None and (upto is None or checkpoint[0] <= upto):
-            version = checkpoint[0] + 1
-            yield from checkpoint[1]
-        while (upto is None or version <= upto) and (actions := self.commit_at(version)) is not None:
-            yield from actions
-            version += 1
+            version, _ = checkpoint
+            yield checkpoint
+        yield from self.commits_after(version, upto)
 
     def _last_checkpoint(self) -> tuple[int, list[Action]] | None:
         """The last checkpoint and its version; None where there is none that can be read: commits tell the same."""
@@ -195,12 +200,17 @@ class TableLog:
     def _write_checkpoint(self, version: int) -> None:
         """Write a checkpoint after a commit; without it, readers read more commits."""
         try:
-            data, actions = write_checkpoint(self._actions(version))
+            data, actions = write_checkpoint(action for _, actions in self._log(version) for action in actions)
             self.store.write(f"{self.table.folder}/{checkpoint_path(version)}", data)
             pointer = json.dumps({"version": version, "size": actions}).encode()
             self.store.write(f"{self.table.folder}/{LAST_CHECKPOINT}", pointer)
         except ArchiveUnavailable as e:
             log.warning("no checkpoint written", extra={"table": self.table.folder, "reason": e.detail})
+
+
+def added(actions: Iterable[Action]) -> list[DataFile]:
+    """The data files that actions add."""
+    return [DataFile.of(action["add"]) for action in actions if "add" in action]
 
 
 def now_ms() -> int:

@@ -143,9 +143,9 @@ class TableWriter:
     def _catch_up(self, names: Collection[str]) -> bool:
         """Read the commits that were made since; whether one of them names a file of these."""
         found = False
-        while (actions := self._log.commit_at(self._state.version + 1)) is not None:
+        for version, actions in self._log.commits_after(self._state.version):
             found |= any(action["add"]["path"] in names for action in actions if "add" in action)
-            self._advance(self._state.after(actions))
+            self._advance(self._state.after(actions, version))
         return found
 
     def _advance(self, state: TableState) -> None:

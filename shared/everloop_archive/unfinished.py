@@ -46,8 +46,8 @@ def _disown(table_log: TableLog, partition: int, files: set[str]) -> set[str]:
     """Those of the files that no commit names, and no commit of the present owner of a partition can name any more."""
     owner = owner_id(table_log.table.topic, partition)
     while True:
-        state = table_log.read()
-        unfinished = files - {file.name.path for file in table_log.files(state.version)}
+        state, named = table_log.read_with_files()
+        unfinished = files - {file.name.path for file in named}
         if not unfinished or state.version < 0:
             return set()
         try:

@@ -48,8 +48,8 @@ class Loader:
 
     def load(self, name: TableName) -> Loaded:
         """Load what the table lacks. Raises WarehouseFailed, ArchiveUnavailable and ArchiveCorrupt."""
-        log = TableLog(self.store, name)
-        schema, files = log.read().schema, log.files()
+        state, files = TableLog(self.store, name).read_with_files()
+        schema = state.schema
         target = f"{self.dataset}.{name.kind}_{name.loop}"
         if schema is None:
             return Loaded(target, 0, 0)

@@ -12,7 +12,7 @@ from everloop_archive.layout import LOG, TableName, commit_path
 from everloop_archive.reader.file_records import FileRecords
 from everloop_archive.reader.merged import Batch, merged
 from everloop_archive.stores import ArchiveStore
-from everloop_archive.table_log import DataFile, TableLog, TableState
+from everloop_archive.table_log import DataFile, TableLog, TableState, added
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 
@@ -31,11 +31,11 @@ class ArchivedTable:
         with self._lock, self._named_commit():
             if self.state.version < 0:
                 self._load()
-            while (actions := self.log.commit_at(self.state.version + 1)) is not None:
+            for version, actions in self.log.commits_after(self.state.version):
                 if any("remove" in action for action in actions):
                     raise ValueError("it removes files, which no writer of the archive does")
-                state = self.state.after(actions)
-                self._add(DataFile.of(action["add"]) for action in actions if "add" in action)
+                state = self.state.after(actions, version)
+                self._add(added(actions))
                 self.state = state
 
     def files(self, partition: int | None = None) -> list[DataFile]:
@@ -51,7 +51,7 @@ class ArchivedTable:
                 actions = self.log.commit_at(version)
                 if actions is None:
                     raise ValueError("it is missing")
-                files = [DataFile.of(action["add"]) for action in actions if "add" in action]
+                files = added(actions)
             yield version, files
 
     def position(self, partition: int) -> int:
@@ -70,12 +70,11 @@ class ArchivedTable:
     def _load(self) -> None:
         """Read it for the first time. A commit that is missing would look like the end of the log."""
         last = self._last_commit()
-        state = self.log.read()
+        state, files = self.log.read_with_files()
         if state.version < last:
             missing = f"{self.name.folder}/{commit_path(state.version + 1)}"
             raise ArchiveCorrupt(f"{missing} in the archive at {self.store.url} is missing, but later commits are not")
-        if state.version >= 0:
-            self._add(self.log.files(state.version))
+        self._add(files)
         self.state = state
 
     def _last_commit(self) -> int:
