@@ -22,7 +22,7 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.training import DataSet
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_shared.messaging.routes import LogReader, Position
-from everloop_training.adapters import learnable_rows
+from everloop_training.adapters import learnable_rows, log_pieces
 from everloop_training.adapters.data_sets import DataSets, RowWriter
 from everloop_training.errors import DataSetGone, DataSetRejected, NoOutcomes
 from everloop_training.worker.learners.learning_line import LearningLine
@@ -109,7 +109,7 @@ async def test_the_rows_are_those_that_a_line_learned_wherever_the_range_starts(
     monkeypatch: pytest.MonkeyPatch, checkpoint_offsets: int
 ) -> None:
     monkeypatch.setattr(learnable_rows, "CHECKPOINT_OFFSETS", checkpoint_offsets)
-    monkeypatch.setattr(learnable_rows, "MOST_OFFSETS", 40)
+    monkeypatch.setattr(log_pieces, "MOST_OFFSETS", 40)
     log = mixed_log(1_500)
     lines_learned = learned(log, monkeypatch)
     data_sets = data_sets_of(await written(log))
@@ -176,7 +176,7 @@ async def test_the_last_rows_and_those_of_a_time_are_found(
 ) -> None:
     monkeypatch.setattr(learnable_rows, "CHECKPOINT_OFFSETS", checkpoint_offsets)
     monkeypatch.setattr(learnable_rows, "CHECKPOINTS_PER_LOOP", 5)
-    monkeypatch.setattr(learnable_rows, "MOST_OFFSETS", 40)
+    monkeypatch.setattr(log_pieces, "MOST_OFFSETS", 40)
     data_sets = data_sets_of(await written(mixed_log(1_000)))
     rows = await read(data_sets, 0, 999)
 

@@ -16,12 +16,11 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_shared.messaging.routes import LogReader, Position
+from everloop_training.adapters.log_pieces import next_count
 from everloop_training.domain.known_past import KnownPast
 
 TOPIC = OutcomeObserved.topic
-FIRST_OFFSETS, MOST_OFFSETS = 500, 5_000
-PIECE_BYTES = 2_000_000
-"""What one read of the log holds in memory, about; records of other loops in the partition are among it."""
+FIRST_OFFSETS = 500
 CHECKPOINT_OFFSETS = 20_000
 CHECKPOINTS_PER_LOOP, CHECKPOINT_BYTES = 64, 32_000_000
 
@@ -178,7 +177,7 @@ class LearnableRows:
             if upto - scan.checked_at >= CHECKPOINT_OFFSETS:
                 checkpoints.add(scan.checkpoint())
             yield Piece(before, rows, upto, undecided)
-            count = _offsets_of(PIECE_BYTES, count, sum(at.size for at, _ in events))
+            count = next_count(count, count, sum(at.size for at, _ in events))
 
     def _partition(self, loop: str) -> int:
         return self._log.partition_for(TOPIC, loop.encode())
@@ -191,9 +190,3 @@ def _begin(checkpoints: LoopCheckpoints, start: int) -> _Scan:
         return _Scan(LearnableOutcomes(), begin, 0, -1, KnownPast() if begin else None, begin)
     admitted, past = pickle.loads(found.state)
     return _Scan(admitted, found.next_offset, found.rows, found.last, past, found.next_offset)
-
-
-def _offsets_of(size: int, count: int, read: int) -> int:
-    """How many offsets hold about `size` bytes, where the last `count` held `read`; at most twice as many."""
-    wanted = count * 2 if read == 0 else int(count * size / read)
-    return max(1, min(wanted, count * 2, MOST_OFFSETS))

@@ -20,12 +20,11 @@ from everloop_schemas.names import is_loop_name
 from everloop_schemas.serving import PredictionMade
 from everloop_shared.messaging.routes import Record, RecordReader
 from everloop_training.adapters.archive.tables import ArchiveTables
+from everloop_training.adapters.log_pieces import next_count
 from everloop_training.metrics import ARCHIVE_LEFT_OUT, ARCHIVE_LOST
 
 log = logging.getLogger(__name__)
-FIRST_OFFSETS, MOST_OFFSETS = 100, 5_000
-PIECE_BYTES = 2_000_000
-"""What one read of the log holds in memory, about."""
+FIRST_OFFSETS = 100
 
 
 class PartitionArchive:
@@ -86,9 +85,7 @@ class PartitionArchive:
                 return True
             await self._tables.in_thread(self._gather, records)
             self.next_offset = stop
-        size = sum(record.at.size for record in records)
-        grown = PIECE_BYTES * len(records) // size if size else MOST_OFFSETS
-        self._offsets = max(1, min(2 * self._offsets, grown, MOST_OFFSETS))
+        self._offsets = next_count(self._offsets, len(records), sum(record.at.size for record in records))
         return True
 
     async def write(self, buffer: TableBuffer) -> Written | None:
