@@ -19,11 +19,11 @@ from everloop_shared.file_systems import open_file_system, without_credentials
 class ArchiveStore:
     """Reads and writes below `url` (`file:///…`, `s3://…`, `gs://…`); paths are relative to it.
 
-    Raises ArchiveUnavailable where the store cannot be reached, is full, or refuses.
+    Raises ArchiveUnavailable where the store cannot be reached, is full, or refuses. `url` is without credentials.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = without_credentials(url)
         self.fs, root = open_file_system(url)
         self._root = root.rstrip("/")
         self._local = isinstance(self.fs, LocalFileSystem)
@@ -95,15 +95,17 @@ class ArchiveStore:
         """A file that can be read at any place; raises FileNotFoundError."""
         return self.fs.open(self.path(name), "rb")
 
+    def unavailable(self, verb: str, name: str, error: Exception) -> ArchiveUnavailable:
+        """What to raise where the store does not let us do something to what is under a name."""
+        reason = getattr(error, "strerror", None) or str(error) or repr(error)
+        return ArchiveUnavailable(f"cannot {verb} {name} in the archive at {self.url}: {reason}")
+
     @contextmanager
     def _failures(self, verb: str, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as e:  # each file system has its own errors: botocore's, aiohttp's, Google's, OSError
-            reason = getattr(e, "strerror", None) or str(e) or repr(e)
-            raise ArchiveUnavailable(
-                f"cannot {verb} {name} in the archive at {without_credentials(self.url)}: {reason}"
-            ) from e
+            raise self.unavailable(verb, name, e) from e
 
 
 def _is_refused_condition(error: OSError) -> bool:

@@ -37,3 +37,13 @@ def test_a_damaged_position_is_an_error_that_names_its_file(tmp_path: Path) -> N
 
     with pytest.raises(ArchiveCorrupt, match=r"_everloop/outcomes/0\.position\.json"):
         read_range(store, "outcomes", 0)
+
+
+def test_an_error_says_where_the_archive_is_without_user_and_password() -> None:
+    store = ArchiveStore("memory://me:secret@lake")
+    store.write(position_path("outcomes", 0), b"{")
+
+    with pytest.raises(ArchiveCorrupt, match="in the archive at memory://lake cannot be read") as failure:
+        read_range(store, "outcomes", 0)
+    assert "secret" not in failure.value.detail
+    store.fs.rm(store.path(""), recursive=True)

@@ -97,8 +97,7 @@ class FileRecords:
         return ArchiveCorrupt(f"{self.name} in the archive at {self._store.url} cannot be read: {reason}")
 
     def _unavailable(self, error: Exception) -> ArchiveUnavailable:
-        reason = getattr(error, "strerror", None) or str(error) or repr(error)
-        return ArchiveUnavailable(f"cannot read {self.name} in the archive at {self._store.url}: {reason}")
+        return self._store.unavailable("read", self.name, error)
 
 
 class _Readable:

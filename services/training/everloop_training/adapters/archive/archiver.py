@@ -16,6 +16,7 @@ from everloop_archive.stores import ArchiveStore
 from everloop_learning.loops import KnownLoops
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured, ServiceError, Unavailable
+from everloop_shared.file_systems import without_credentials
 from everloop_shared.messaging.routes import Engine, connected
 from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.archive.failures import ArchiveFailures
@@ -175,4 +176,4 @@ def open_store(url: str) -> ArchiveStore:
     try:
         return ArchiveStore(url)
     except (ValueError, ImportError) as e:
-        raise Misconfigured(f"EVERLOOP_ARCHIVE: {url!r:.200} cannot be used: {e}") from e
+        raise Misconfigured(f"EVERLOOP_ARCHIVE: {without_credentials(url)!r:.200} cannot be used: {e}") from e
