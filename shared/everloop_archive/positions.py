@@ -23,12 +23,9 @@ class ArchivedRange(NamedTuple):
     next: int
     gaps: tuple[tuple[int, int], ...] = ()
 
-    def found(self, log_begin: int) -> ArchivedRange:
-        """The range, and what has to be archived next, when the oldest record on the log is at `log_begin`."""
-        if log_begin <= self.next:
-            return self
-        gaps = (*self.gaps, (self.next, log_begin))[-GAPS_KEPT:]
-        return ArchivedRange(self.begin, log_begin, gaps)
+    def with_gap(self, first: int, stop: int) -> ArchivedRange:
+        """The range, where offsets from `first` to the one before `stop` were lost; of many gaps, the last ones."""
+        return self._replace(gaps=(*self.gaps, (first, stop))[-GAPS_KEPT:])
 
     @property
     def whole_from(self) -> int:

@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
     store = ArchiveStore((tmp_path / "lake").as_uri())
     archive(store, "market", placed((event(i) for i in range(1_500)), 100), commits=2)
     archive(store, "other", placed(event(i, loop="other") for i in range(10)))
-    archive_reaches(store, ArchivedRange(0, 50).found(60)._replace(next=1_600))
+    archive_reaches(store, ArchivedRange(0, 1_600).with_gap(50, 60))
     return tmp_path / "lake"
 
 

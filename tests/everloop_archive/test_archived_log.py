@@ -92,7 +92,7 @@ async def test_records_that_are_deleted_while_they_are_read_come_from_the_archiv
 
 async def test_what_was_lost_before_it_was_archived_ends_the_past(store: ArchiveStore) -> None:
     whole = placed(EVENTS[:1_000]) + placed(EVENTS[1_200:1_500], 1_200)
-    stored = archived(store, whole, ArchivedRange(0, 1_000).found(1_200)._replace(next=1_500))
+    stored = archived(store, whole, ArchivedRange(0, 1_500).with_gap(1_000, 1_200))
     log = ArchivedLog(await log_of(EVENTS, 1_500), stored, "market")
 
     assert await log.begin_offset(TOPIC, 0) == 1_200

@@ -16,19 +16,18 @@ def test_a_range_is_read_as_it_was_written(tmp_path: Path) -> None:
     store = ArchiveStore(tmp_path.as_uri())
     assert read_range(store, "outcomes", 3) is None
 
-    write_range(store, "outcomes", 3, ArchivedRange(5, 100).found(120))
+    write_range(store, "outcomes", 3, ArchivedRange(5, 120).with_gap(100, 120))
 
     assert read_range(store, "outcomes", 3) == ArchivedRange(5, 120, ((100, 120),))
     assert read_range(store, "predictions", 3) is None
 
 
 def test_records_that_retention_deleted_before_they_were_archived_are_a_gap() -> None:
-    archived = ArchivedRange(0, 100)
+    archived = ArchivedRange(0, 150)
 
-    assert archived.found(100) == archived
     assert archived.whole_from == 0
-    assert archived.found(150).whole_from == 150
-    assert archived.found(150).next == 150
+    assert archived.with_gap(100, 150).whole_from == 150
+    assert archived.with_gap(100, 150) == ArchivedRange(0, 150, ((100, 150),))
 
 
 def test_a_damaged_position_is_an_error_that_names_its_file(tmp_path: Path) -> None:

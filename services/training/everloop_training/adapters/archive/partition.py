@@ -11,7 +11,7 @@ from everloop_archive.arrays import ArchivedRecord
 from everloop_archive.buffers import TableBuffer
 from everloop_archive.errors import ArchiveCorrupt, PositionMoved
 from everloop_archive.layout import KINDS, Kind
-from everloop_archive.positions import GAPS_KEPT, ArchivedRange, read_range, write_range
+from everloop_archive.positions import ArchivedRange, read_range, write_range
 from everloop_archive.table_writer import Written
 from everloop_archive.unfinished import remove_unfinished
 from everloop_schemas.catalogue import decode
@@ -122,7 +122,7 @@ class PartitionArchive:
         if begin > start:
             log.error("records were deleted before they were archived", extra={"from": start, "to": begin})
             ARCHIVE_LOST.labels(self.kind).inc(begin - start)
-            self._range = self._range._replace(gaps=(*self._range.gaps, (start, begin))[-GAPS_KEPT:])
+            self._range = self._range.with_gap(start, begin)
 
     def _gather(self, records: Sequence[Record]) -> None:
         """Add records to the buffers of their loops; either all or, where the store is away, none."""
