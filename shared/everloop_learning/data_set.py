@@ -44,9 +44,9 @@ class Row(NamedTuple):
         }
         return _encoder.encode(row).encode() + b"\n"
 
-    def encode_with_entity(self) -> bytes:
-        """The line, with the entity at its end."""
-        return self.encode()[:-2] + f',"entity":{_encoder.encode(self.entity)}}}\n'.encode()
+    def encode_with_entity(self, line: bytes | None = None) -> bytes:
+        """The line, with the entity at its end; `line` is that of `encode` where it is known already."""
+        return (line or self.encode())[:-2] + f',"entity":{_encoder.encode(self.entity)}}}\n'.encode()
 
     @classmethod
     def decode(cls, line: bytes | str) -> Self:

@@ -38,7 +38,7 @@ class RowWriterWithEntities(LimitedRowWriter):
 
     def written(self, rows: list[Row], lines: list[bytes]) -> Iterable[bytes]:
         """Their lines with the entity."""
-        return (row.encode_with_entity() for row in rows)
+        return map(Row.encode_with_entity, rows, lines)
 
 
 async def write_rows(
