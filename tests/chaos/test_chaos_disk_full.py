@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.chaos.installation import running
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
 from tests.chaos.run import ChaosReport, check, wait_for_rest
+from tests.small_disk import mounted_disk
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
 SIZE_MB, FULL_S = 700, 20.0
@@ -25,16 +25,8 @@ SIZE_MB, FULL_S = 700, 20.0
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, so small that it can be filled."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a file system of our own takes root: {done.stderr.strip()}")
-    try:
+    with mounted_disk(tmp_path / "disk", SIZE_MB) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -15,6 +14,7 @@ from prometheus_client import REGISTRY
 from tests.builders.loops import loop_spec, loop_state
 from tests.builders.running import until
 from tests.object_stores import ObjectStore
+from tests.small_disk import mounted_disk
 from tests.training.archive_harness import RunningArchiver, archiving, days_of_outcomes, hurry
 from tests.training.training_harness import event, state
 
@@ -106,16 +106,8 @@ async def test_a_store_that_goes_away_again_and_again_loses_nothing(object_store
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a file system of our own takes root: {done.stderr.strip()}")
-    try:
+    with mounted_disk(tmp_path / "disk", 1) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def test_a_full_disk_is_reported_and_survived(small_disk: Path) -> None:
