@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import optuna
 from tests.bench import stream
 
-from everloop_schemas.envelope import Scalar
+from everloop_schemas.envelope import Fields
 
 SEED, BLOCKS, ITERATIONS = 7, 5, 30
-Rows = list[tuple[Mapping[str, Scalar | None], bool]]
+Rows = list[tuple[Fields, bool]]
 Trial = Callable[[optuna.Trial], float]
 
 

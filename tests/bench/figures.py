@@ -40,17 +40,24 @@ class Figure:
     group: str = ""
 
 
-def against(name: str, ours: Sequence[Sample], bare: Sequence[Sample], goal: float, note: str = "") -> Figure:
-    """Ours against the bare library, run in turn: the ratio is the median of those of the pairs."""
+def against(
+    name: str,
+    ours: Sequence[Sample],
+    bare: Sequence[Sample],
+    goal: float | None,
+    note: str = "",
+    unit: str = "events/s",
+) -> Figure:
+    """Ours against the bare library, run in turn: the ratio is the median of the pairs'. `goal` None: no goal."""
     ratio = median(o.rate / b.rate for o, b in zip(ours, bare, strict=True))
     return Figure(
         name,
         ours=median(s.rate for s in ours),
-        unit="events/s",
+        unit=unit,
         bare=median(s.rate for s in bare),
         ratio=ratio,
-        goal=f"ratio >= {goal:g}",
-        met=ratio >= goal,
+        goal="" if goal is None else f"ratio >= {goal:g}",
+        met=None if goal is None else ratio >= goal,
         cpu_us=median(s.cpu_us for s in ours),
         bare_cpu_us=median(s.cpu_us for s in bare),
         note=note,

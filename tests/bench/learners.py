@@ -13,7 +13,7 @@ import httpx
 import psutil
 from tests.bench import stream
 from tests.bench.bus import topics
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, Sample, against
 from tests.bench.settings import Settings
 from tests.bench.subject import WARM_SHARE, Subject, service
 
@@ -35,11 +35,9 @@ LOOK_EVERY_S = 0.25
 
 
 @dataclass(frozen=True)
-class Learned:
-    """One run: outcomes per second, and microseconds of CPU per outcome of all processes and of the busiest one."""
+class Learned(Sample):
+    """One run; `busiest_us` are microseconds of CPU per outcome of the busiest process."""
 
-    rate: float
-    cpu_us: float
     busiest_us: float
 
 
@@ -68,18 +66,11 @@ async def measure(settings: Settings) -> list[Figure]:
 
 def _figure(what: str, workers: int, found: list[Learned], single: list[Learned]) -> Figure:
     busiest_us = median(run.busiest_us for run in found)
-    return Figure(
-        f"{what}, {workers} worker{'s' * (workers > 1)}",
-        median(run.rate for run in found),
-        "outcomes/s",
-        bare=median(run.rate for run in single),
-        ratio=median(several.rate / one.rate for several, one in zip(found, single, strict=True)),
-        cpu_us=median(run.cpu_us for run in found),
-        bare_cpu_us=median(run.cpu_us for run in single),
-        note=f"bare: one worker; the busiest process has {busiest_us:,.0f} us of the CPU, so that with cores for all "
-        f"of them the limit is {1e6 / busiest_us:,.0f} outcomes/s",
-        runs=tuple(run.rate for run in found),
+    note = (
+        f"bare: one worker; the busiest process has {busiest_us:,.0f} us of the CPU, so that with cores for all "
+        f"of them the limit is {1e6 / busiest_us:,.0f} outcomes/s"
     )
+    return against(f"{what}, {workers} worker{'s' * (workers > 1)}", found, single, None, note, "outcomes/s")
 
 
 async def _run(settings: Settings, prefix: str, workers: int, model: dict[str, Any], count: int) -> Learned:

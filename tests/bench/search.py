@@ -5,34 +5,36 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import psutil
 from tests.bench import stream
 from tests.bench.bare_search import ITERATIONS, SEED, Rows
 from tests.bench.figures import Figure, Sample, against
 from tests.bench.settings import Settings
+from tests.everloop_models.search.searching import ELECTRICITY, search_task, write_rows
 
-from everloop_learning.data_set import Row
 from everloop_models.search.cross_validation import BLOCKS
 from everloop_models.search.folds import PARTS
-from everloop_models.search.protocol import ROWS, TASK, Answer, SearchTask
-from everloop_schemas.loop import LoopSpec
+from everloop_models.search.protocol import TASK, Answer, SearchTask
 from everloop_schemas.loop_parts import ModelSpec
-from everloop_schemas.search import SearchRequestedData
 from everloop_schemas.search_spec import ParameterRange
-from everloop_schemas.training import DataSet
 from everloop_shared.limited import child_environment
 
 WORKERS = (1, 2, 4)
 GOAL = 0.5
 """One at a time; the start of the process and its reading of the rows are part of ours."""
 TREE, BOOSTING = ModelSpec(preset="hoeffding_tree"), "sklearn.ensemble.HistGradientBoostingClassifier"
+LIMIT_S = 3600
 LOOK_EVERY_S = 0.1
+"""Between two looks at the CPU time of processes that end meanwhile."""
 SPACES = {
     "Hoeffding tree, prequential": {
         "grace_period": ParameterRange(between=(50, 400)),
@@ -63,72 +65,77 @@ async def measure(settings: Settings) -> list[Figure]:
                 ours[workers].append(await _ours(settings, rows, what, model, folds, workers))
         for workers, samples in ours.items():
             name = f"search, {what}, {workers} at a time / bare Optuna in one process"
-            figure = against(name, samples, bare, GOAL, f"{os.cpu_count()} cores; start and reading of rows included")
-            met = figure.met if workers == 1 else None
-            figures.append(replace(figure, unit="trials/s", met=met, goal=figure.goal if workers == 1 else ""))
+            note = f"{os.cpu_count()} cores; start and reading of rows included"
+            figures.append(against(name, samples, bare, GOAL if workers == 1 else None, note, "trials/s"))
     return figures
 
 
 async def _ours(settings: Settings, rows: Rows, what: str, model: ModelSpec, folds: int, workers: int) -> Sample:
-    spec = LoopSpec.model_validate({**stream.spec(), "features": [{"fields": "all"}]})
-    request = SearchRequestedData(
-        search="bench",
-        key="bench",
-        reason="bench",
-        index=0,
-        model=model,
-        data_set=DataSet(loop=spec.loop, start=0, end=len(rows) - 1, revision=1),
-        metric="accuracy",
-        trials=settings.search_trials,
-        budget_s=3600.0,
-        seed=SEED,
-        space=SPACES[what],
-    )
-    task = SearchTask(request=request, spec=spec, budget_s=3600.0, workers=workers, memory_bytes=1_000_000_000)
+    fields = {"space": SPACES[what], "trials": settings.search_trials, "budget_s": float(LIMIT_S), "seed": SEED}
+    task = search_task(model, ELECTRICITY, workers, **fields)
     with TemporaryDirectory(dir=settings.folder) as name:
-        folder = Path(name)
-        (folder / TASK).write_bytes(task.encode())
-        written = (Row(i, stream.START, f"p{i}", dict(x), y, "e") for i, (x, y) in enumerate(rows))
-        (folder / ROWS).write_bytes(b"".join(row.encode_with_entity() for row in written))
-        started = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "everloop_models.search.child", name, str(os.getpid())),
-            stdout=asyncio.subprocess.PIPE,
-            env=child_environment(),
-        )
-        used: dict[int, float] = {}
-        watching = asyncio.create_task(_watch(process.pid, used))
-        output, _ = await process.communicate()
-        elapsed = time.perf_counter() - started
-        watching.cancel()
-    answers = [Answer.decode(line) for line in output.splitlines()]
-    done = sum(len(one.trial.folds) / folds for one in answers if one.trial and one.trial.seconds)
-    return Sample(done / elapsed, 1e6 * sum(used.values()) / done)
+        folder = await asyncio.to_thread(write_rows, Path(name), rows)
+        run = await asyncio.to_thread(run_search, folder, task, sys.executable, child_environment())
+    done = sum(len(one.trial.folds) / folds for one in run.answers if one.trial and one.trial.seconds)
+    return Sample(done / run.seconds, 1e6 * run.cpu_s / done)
 
 
-async def _watch(pid: int, used: dict[int, float]) -> None:
-    """Keep what each process of a search has computed, as far as it was seen."""
-    process = psutil.Process(pid)
-    while True:
+class SearchRun(NamedTuple):
+    """What the process of a search wrote, how long it took, and what it and all its processes computed."""
+
+    answers: list[Answer]
+    seconds: float
+    cpu_s: float
+
+
+def run_search(
+    folder: Path,
+    task: SearchTask,
+    python: str | Path,
+    variables: Mapping[str, str],
+    others: Callable[[], Iterable[psutil.Process]] = tuple,
+) -> SearchRun:
+    """A search on the rows in a folder; what `others` compute meanwhile counts too. CPU is as far as it was seen."""
+    (folder / TASK).write_bytes(task.encode())
+    command = [python, "-m", "everloop_models.search.child", folder, str(os.getpid())]
+    before, used, started = _cpu_s(others()), dict[int, float](), time.perf_counter()
+    answers = folder / "answers"
+    with answers.open("wb") as output:
+        process = subprocess.Popen(command, env=variables, stdout=output)
         try:
-            for one in (process, *process.children(recursive=True)):
-                times = one.cpu_times()
-                used[one.pid] = times.user + times.system
-        except psutil.NoSuchProcess:
-            pass
-        await asyncio.sleep(LOOK_EVERY_S)
+            while process.poll() is None:
+                assert time.perf_counter() - started < LIMIT_S
+                used |= _cpu_s([*_tree(process.pid), *others()])
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            process.kill()
+            process.wait()
+    seconds = time.perf_counter() - started
+    cpu_s = sum(by_now - before.get(pid, 0.0) for pid, by_now in used.items())
+    return SearchRun([Answer.decode(line) for line in answers.read_bytes().splitlines()], seconds, cpu_s)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _cpu_s(processes: Iterable[psutil.Process]) -> dict[int, float]:
+    """By process id, the CPU seconds so far of those that are still there."""
+    found = {}
+    for process in processes:
+        with suppress(psutil.Error):
+            found[process.pid] = sum(process.cpu_times()[:2])
+    return found
 
 
 async def _bare(kind: str, settings: Settings) -> Sample:
+    sizes = (str(settings.search_trials), str(settings.search_rows))
     process = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-m",
-            "tests.bench.bare_search",
-            kind,
-            str(settings.search_trials),
-            str(settings.search_rows),
-        ),
+        *(sys.executable, "-m", "tests.bench.bare_search", kind, *sizes),
         stdout=asyncio.subprocess.PIPE,
         env=child_environment(),
     )
