@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -25,9 +25,9 @@ class ParameterRange(SpecPart):
     choice: Annotated[tuple[Scalar, ...], Field(min_length=2, max_length=100)] | None = None
 
     @property
-    def kind(self) -> Literal["between", "log", "choice"]:
-        """Which of the three it is."""
-        return "between" if self.between is not None else "log" if self.log is not None else "choice"
+    def bounds(self) -> tuple[int | float, int | float] | None:
+        """The bounds of numbers, None of a choice."""
+        return self.between or self.log
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +42,7 @@ class ParameterRange(SpecPart):
     def _check_form(self) -> ParameterRange:
         if sum(one is not None for one in (self.between, self.log, self.choice)) != 1:
             raise ValueError(_FORMS)
-        bounds = self.between or self.log
+        bounds = self.bounds
         if bounds is not None and any(isinstance(bound, bool) for bound in bounds):
             raise ValueError("bounds must be numbers; write choice for true and false")
         if bounds is not None and bounds[0] >= bounds[1]:

@@ -61,5 +61,5 @@ def _check(model: ModelSpec, spec: LoopSpec, allowed: AllowedEstimators, field: 
 def _ends(tried: ParameterRange) -> tuple[Scalar, ...]:
     """The values at the ends of a range, or all choices; the largest number is last."""
     if tried.choice is None:
-        return tried.between or tried.log or ()
+        return tried.bounds or ()
     return tuple(sorted(tried.choice, key=lambda v: (not isinstance(v, str), v if not isinstance(v, str) else 0)))

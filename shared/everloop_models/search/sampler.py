@@ -61,21 +61,16 @@ class Sampler:
     def tell_base(self, parameters: Parameters, found: Evaluation) -> None:
         """What came of the model as it is, where it lies within the space."""
         chosen = {name: _place(one, parameters.get(name)) for name, one in self._space.items()}
-        inside = all(value is not None and of._contains(value) for (value, of) in self._with_distributions(chosen))
+        inside = all(value is not None and self._distributions[name]._contains(value) for name, value in chosen.items())
         if inside and found.state == "complete":
             self._study.add_trial(create_trial(value=found.score, params=chosen, distributions=self._distributions))
-
-    def _with_distributions(
-        self, chosen: Mapping[str, int | float | None]
-    ) -> list[tuple[int | float | None, BaseDistribution]]:
-        return [(value, self._distributions[name]) for name, value in chosen.items()]
 
 
 def distribution(of: ParameterRange) -> BaseDistribution:
     """A range as Optuna has it; of a choice it takes the place, because True and 1 would be one value to it."""
     if of.choice is not None:
         return CategoricalDistribution(tuple(range(len(of.choice))))
-    low, high = of.between or of.log or (0, 0)
+    low, high = of.bounds or (0, 0)
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=of.log is not None)
     return FloatDistribution(float(low), float(high), log=of.log is not None)

@@ -45,7 +45,7 @@ def _check_space(spec: LoopSpec, search: SearchSpec) -> Iterator[FieldError]:
             yield FieldError(where, "is no parameter of the estimator; name one that it is built with")
         elif tried.choice is not None:
             yield from _check_choice(where, tried.choice)
-        elif any(abs(bound) > LARGEST_NUMBER for bound in tried.between or tried.log or ()):
+        elif any(abs(bound) > LARGEST_NUMBER for bound in tried.bounds or ()):
             yield FieldError(where, "has a bound of more than 64 bits; take a smaller one")
 
 
