@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from everloop_shared.errors import Disposition, FieldError, ServiceError, Unavailable
 
+_OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "unable to allocate", "out of memory", "failed to allocate")
+"""What libraries say where they raise something else than MemoryError."""
+
 
 class ModelSpecInvalid(ValueError):
     """A model that cannot be built; `errors` name the field (`models.0.estimator`) and the fix."""
@@ -49,3 +52,8 @@ class WorkersUnfit(ServiceError):
 
     disposition = Disposition.CRASH
     title = "Ray's workers have other packages"
+
+
+def lacks_memory(reason: str) -> bool:
+    """Whether a library says that there was too little memory."""
+    return any(text in reason.lower() for text in _OUT_OF_MEMORY)

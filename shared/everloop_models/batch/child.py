@@ -16,15 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from everloop_models.errors import ArtifactCorrupt, ModelBroken
+from everloop_models.errors import ArtifactCorrupt, ModelBroken, lacks_memory
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_shared.limited_child import end_with_the_parent, limit_resources
 
 REQUEST, ROWS, MODEL, ANSWER = "request.json", "rows.ndjson", "model.onnx", "answer.json"
 NICENESS = 10
-OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "unable to allocate", "out of memory", "failed to allocate")
-"""What libraries say where they raise something else than MemoryError."""
 
 
 def main(folder: Path, parent: int, memory_bytes: int, model_bytes: int) -> None:
@@ -38,8 +36,7 @@ def main(folder: Path, parent: int, memory_bytes: int, model_bytes: int) -> None
     except MemoryError:
         answer = _too_large(memory_bytes)
     except (ArtifactCorrupt, ModelBroken) as e:
-        lacked = any(text in e.detail.lower() for text in OUT_OF_MEMORY)
-        answer = _too_large(memory_bytes) if lacked else {"reason": e.detail[:1_000]}
+        answer = _too_large(memory_bytes) if lacks_memory(e.detail) else {"reason": e.detail[:1_000]}
     (folder / ANSWER).write_text(json.dumps(answer, allow_nan=False))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everloop_models.batch.allowed import AllowedEstimators
-from everloop_models.batch.catalogue import catalogue, paths_for
+from everloop_models.batch.catalogue import Entry, catalogue, paths_for
 from everloop_models.batch.parameters import parameter_error
 from everloop_models.errors import ModelSpecInvalid
 from everloop_schemas.envelope import Scalar
@@ -40,12 +40,17 @@ def _check_estimator(model: ModelSpec, spec: LoopSpec, allowed: AllowedEstimator
         raise ModelSpecInvalid(
             where, f"{path} is for {what}, and the loop's task is {spec.task}; use {_named(spec, path)}"
         )
+    check_parameters(model, entry, field)
+
+
+def check_parameters(model: ModelSpec, entry: Entry, field: str) -> None:
+    """Raise ModelSpecInvalid for a parameter that the estimator of this entry does not take, or not with its value."""
     for name, value in model.parameters.items():
         kinds = entry.parameters.get(name)
         if kinds is None:
             takes = ", ".join(entry.parameters) or "none"
             raise ModelSpecInvalid(
-                f"{field}.{name}", f"is no parameter that a spec may give to {path}; it takes {takes}"
+                f"{field}.{name}", f"is no parameter that a spec may give to {model.estimator}; it takes {takes}"
             )
         if error := parameter_error(kinds, value):
             raise ModelSpecInvalid(f"{field}.{name}", error)

@@ -10,7 +10,7 @@ from everloop_models.batch.allowed import RECORDED
 from everloop_models.batch.convert import to_onnx
 from everloop_models.batch.pipeline import fit
 from everloop_models.batch.proof import Array, check_equal, proof_rows, said_by_onnx, said_by_pipeline
-from everloop_models.batch.rows import Columns, Row, to_columns
+from everloop_models.batch.rows import Columns, Row, ordered_classes, to_columns
 from everloop_models.batch.scores import scores
 from everloop_models.errors import ModelBroken
 from everloop_models.first_load import TIMED, check_latency
@@ -60,13 +60,10 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
 
 
 def _classes(rows: list[Row], spec: LoopSpec) -> list[Scalar]:
-    """The classes in the rows: in the order of the spec, else sorted."""
     seen = {row.label for row in rows}
     if len(seen) < 2:
         raise ModelBroken(f"all {len(rows):,} rows have the label {next(iter(seen))!r:.60}; a class more is needed")
-    known = [value for value in spec.label.classes or () if value in seen]
-    others = seen.difference(known)
-    return [*known, *sorted(others, key=lambda value: (type(value).__name__, value))]
+    return list(ordered_classes(seen, spec.label.classes or ()))
 
 
 def _labels(rows: list[Row], classes: list[Scalar] | None) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,3 +98,9 @@ def most_frequent(values: Iterable[str], most: int) -> list[str]:
     """The most frequent values, at most so many, sorted."""
     counted = Counter(values)
     return sorted(sorted(counted, key=lambda value: (-counted[value], value))[:most])
+
+
+def ordered_classes(seen: Set[Scalar], known: Sequence[Scalar]) -> tuple[Scalar, ...]:
+    """The classes in the rows: in the order of the spec, else sorted."""
+    first = [value for value in known if value in seen]
+    return *first, *sorted(seen - set(first), key=lambda value: (type(value).__name__, value))

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from everloop_models.batch.rows import LARGEST, NO_TEXT, Columns
+from everloop_models.batch.rows import LARGEST, NO_TEXT, Columns, ordered_classes
 from everloop_models.errors import ModelBroken
 from everloop_models.search.protocol import ROWS
 from everloop_schemas.envelope import Scalar
@@ -91,7 +91,7 @@ def prepare(folder: Path, is_batch: bool, known_classes: tuple[Scalar, ...] | No
     for row in read(folder):
         survey.add(row)
     survey.check(is_regression)
-    classes = None if is_regression else _ordered(set(survey.labels), known_classes or ())
+    classes = None if is_regression else ordered_classes(survey.labels.keys(), known_classes or ())
     names = tuple(sorted(survey.numbers)), tuple(sorted(survey.texts))
     values = tuple(tuple(survey.texts[name]) for name in names[1])
     data = SearchData(folder, survey.rows, classes, *names, values)
@@ -132,12 +132,6 @@ class _Survey:
             raise ModelBroken(f"the labels have {MAX_VALUES:,} classes or more; a search takes fewer")
         if both := sorted(self.texts.keys() & self.numbers):
             raise ModelBroken(f"the feature {both[0]!r} is text in some rows and a number in others")
-
-
-def _ordered(seen: set[Scalar], known: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-    """The classes in the rows: in the order of the spec, else sorted."""
-    first = [value for value in known if value in seen]
-    return *first, *sorted(seen.difference(first), key=lambda value: (type(value).__name__, value))
 
 
 def _write_columns(data: SearchData) -> None:

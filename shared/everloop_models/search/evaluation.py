@@ -9,17 +9,14 @@ from typing import Any
 
 from everloop_metrics import ERRORS
 from everloop_models.batch.catalogue import catalogue
-from everloop_models.batch.parameters import parameter_error
-from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid
+from everloop_models.batch.estimators import check_parameters
+from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid, lacks_memory
 from everloop_models.formats import build, format_of, online_format
 from everloop_models.search.data import SearchData, read
 from everloop_models.search.feature_columns import added_column, with_feature
 from everloop_models.search.folds import Fold, prequential
 from everloop_models.search.task import Evaluation, TrialTask
 from everloop_schemas.loop_parts import ModelSpec
-
-OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "unable to allocate", "out of memory", "failed to allocate")
-"""What libraries say where they raise something else than MemoryError."""
 
 
 def evaluate_json(task: str) -> str:
@@ -42,7 +39,7 @@ def evaluate(task: TrialTask) -> Evaluation:
                 break
     except (ModelSpecInvalid, ModelBroken, ArtifactCorrupt) as e:
         reason = str(e) if isinstance(e, ModelSpecInvalid) else e.detail
-        if any(text in reason.lower() for text in OUT_OF_MEMORY):
+        if lacks_memory(reason):
             raise MemoryError from e
         return Evaluation.failed(reason, _since(started))
     except MemoryError:
@@ -84,11 +81,7 @@ def _check_batch(model: ModelSpec, task: TrialTask) -> None:
     entry = catalogue().get(model.estimator or "")
     if entry is None:
         raise ModelSpecInvalid(f"{task.field}.estimator", f"{model.estimator} is not known")
-    for name, value in model.parameters.items():
-        kinds = entry.parameters.get(name, ())
-        error = parameter_error(kinds, value) if kinds else "is no parameter that a spec may give to this estimator"
-        if error:
-            raise ModelSpecInvalid(f"{task.field}.{name}", error)
+    check_parameters(model, entry, task.field)
 
 
 def _is_behind(task: TrialTask, folds: list[Fold]) -> bool:
