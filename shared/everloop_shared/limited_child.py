@@ -46,13 +46,18 @@ def main(control: socket.socket, preload: list[str]) -> None:
             os.close(number)
 
 
-def end_with_the_parent() -> None:
-    """End this process with its parent, and not by Ctrl-C; forbid new privileges."""
+def end_with_the_parent(parent: int | None = None) -> None:
+    """End this process with its parent, and not by Ctrl-C; forbid new privileges.
+
+    Raises SystemExit where the parent was to be `parent` and has ended already.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group, but the parent may still need it
     with suppress(OSError, AttributeError):  # Linux only; elsewhere the end of the socket is noticed after the call
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if parent not in (None, os.getppid()):
+        raise SystemExit("the service has ended")
 
 
 def _child(link: socket.socket, memory_bytes: int, cpu_s: float) -> None:

@@ -27,9 +27,7 @@ NICENESS = 10
 
 def main(folder: Path, parent: int, memory_bytes: int, model_bytes: int) -> None:
     """Train as the request says; the answer is `metrics`, `signature` and `seconds`, or the `reason` why not."""
-    end_with_the_parent()
-    if os.getppid() != parent:
-        raise SystemExit("the service has ended")
+    end_with_the_parent(parent)
     os.nice(NICENESS)
     try:
         answer = _train(folder, memory_bytes, model_bytes)

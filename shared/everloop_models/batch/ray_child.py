@@ -29,9 +29,7 @@ TRAIN = "everloop_models.batch.ray_child:train_on_worker"
 
 def main(folder: Path, parent: int, memory_bytes: int, model_bytes: int, seconds: float, address: str) -> None:
     """Train as the request says; the model and the answer are in the folder as `child` leaves them."""
-    end_with_the_parent()
-    if os.getppid() != parent:
-        raise SystemExit("the service has ended")
+    end_with_the_parent(parent)
     try:
         answer = _train(folder, memory_bytes, model_bytes, seconds, address)
     except WorkersUnfit as e:

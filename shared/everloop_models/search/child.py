@@ -29,10 +29,8 @@ BATCH, RIVER = "everloop_models.search.cross_validation", "everloop_models.forma
 
 def main(folder: Path, parent: int) -> None:
     """Search as the request says."""
-    end_with_the_parent()
+    end_with_the_parent(parent)
     task = SearchTask.decode((folder / TASK).read_bytes())
-    if os.getppid() != parent:
-        raise SystemExit("the service has ended")
     os.nice(NICENESS)
     with _only_output() as output:
         asyncio.run(_search(task, folder, output))
