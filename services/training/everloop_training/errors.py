@@ -43,12 +43,6 @@ class TooFewOutcomes(InputRejected):
     title = "Too few outcomes"
 
 
-class ComputeUnavailable(Unavailable):
-    """What a search runs on cannot be reached."""
-
-    title = "The compute of searches is unavailable"
-
-
 class DataSetRejected(InputRejected):
     """The range that was asked for is none, or is too large; `errors` names the field and the fix."""
 

@@ -16,12 +16,11 @@ from typing import Any
 
 from everloop_models.batch.allowed import RECORDED
 from everloop_models.batch.child import ANSWER, MODEL, REQUEST, ROWS, how_it_ended, too_slow
-from everloop_models.compute.environment import SAME_EACH_TIME
+from everloop_models.compute.environment import training_environment
 from everloop_models.compute.ray_driver import FailedCall, connected
 from everloop_models.errors import WorkersUnfit
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_shared.errors import Unavailable
-from everloop_shared.limited import child_environment
 from everloop_shared.limited_child import end_with_the_parent
 
 TRAIN = "everloop_models.batch.ray_child:train_on_worker"
@@ -64,7 +63,7 @@ def train_on_worker(folder: Path, memory_bytes: int, model_bytes: int, seconds: 
                 [sys.executable, "-m", "everloop_models.batch.child", made, *limits],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env={**child_environment(), **SAME_EACH_TIME},
+                env=training_environment(),
                 timeout=seconds,
             ).returncode
         except subprocess.TimeoutExpired:

@@ -13,11 +13,10 @@ from typing import NamedTuple, Protocol
 from pydantic import BaseModel
 
 from everloop_models.batch.child import ANSWER, MODEL, REQUEST, how_it_ended, too_slow
-from everloop_models.compute.environment import DRIVER_S, SAME_EACH_TIME, ray_variables
+from everloop_models.compute.environment import DRIVER_S, training_environment
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_shared.errors import Unavailable
-from everloop_shared.limited import child_environment
 from everloop_shared.tasks import wait_for_all
 
 
@@ -78,17 +77,13 @@ class BatchProcess:
         return await asyncio.to_thread(_read, folder, code)
 
     async def _start(self, folder: Path) -> asyncio.subprocess.Process:
-        limits = [str(number) for number in (os.getpid(), self._memory_bytes, self._model_bytes)]
-        command = ["-m", "everloop_models.batch.child", str(folder.absolute()), *limits]
-        environment = {**child_environment(), **SAME_EACH_TIME}
-        if self._ray:
-            command[1:] = ["everloop_models.batch.ray_child", *command[2:], str(self._seconds), self._ray]
-            environment |= ray_variables()
+        arguments = [folder.absolute(), os.getpid(), self._memory_bytes, self._model_bytes]
+        child, more = ("ray_child", [self._seconds, self._ray]) if self._ray else ("child", [])
         return await asyncio.create_subprocess_exec(
-            *(self._python, *command),
+            *(self._python, "-m", f"everloop_models.batch.{child}", *map(str, [*arguments, *more])),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            env=environment,
+            env=training_environment(drives_ray=bool(self._ray)),
         )
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from everloop_models.compute.environment import DRIVER_S, SAME_EACH_TIME, ray_variables
+from everloop_models.batch.child import how_it_ended
+from everloop_models.compute.environment import DRIVER_S, training_environment
 from everloop_models.search.protocol import MAX_LINE_BYTES, TASK, Answer, SearchTask
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.search import SearchFinishedData, SearchRequestedData, TrialFinishedData
-from everloop_shared.limited import child_environment
+from everloop_shared.errors import Unavailable
 from everloop_training.adapters.batch_process import end_process
-from everloop_training.errors import ComputeUnavailable
 
 CHILD = ("-m", "everloop_models.search.child")
 GRACE_S = 60.0
@@ -33,7 +32,7 @@ class SearchFailed(Exception):
 class RunSearch(Protocol):
     """Searches on the rows in a folder, and hands on each trial that ends.
 
-    Raises SearchFailed and ComputeUnavailable. A caller that is cancelled ends the search.
+    Raises SearchFailed, and Unavailable where what it runs on is away. A caller that is cancelled ends the search.
     """
 
     async def __call__(
@@ -89,7 +88,7 @@ class SearchProcess:
             *(sys.executable, *self._child, str(folder.absolute()), str(os.getpid())),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            env={**child_environment(), **SAME_EACH_TIME, **(ray_variables() if self._ray else {})},
+            env=training_environment(drives_ray=bool(self._ray)),
             limit=MAX_LINE_BYTES,
         )
 
@@ -103,7 +102,8 @@ async def _answers(
         try:
             line = await process.stdout.readuntil(b"\n")
         except asyncio.IncompleteReadError:
-            raise SearchFailed(_how_it_ended(await process.wait())) from None
+            how = how_it_ended(await process.wait())
+            raise SearchFailed(f"the process of the search {how}; the log of the service has more") from None
         except asyncio.LimitOverrunError as e:
             raise SearchFailed("the process of the search has answered with a line that is too long") from e
         try:
@@ -111,14 +111,9 @@ async def _answers(
         except ValueError as e:
             raise SearchFailed(f"the process of the search has answered {line[:100]!r}, which is no answer") from e
         if answer.unavailable is not None:
-            raise ComputeUnavailable(answer.unavailable[:500])
+            raise Unavailable(answer.unavailable[:500])
         if answer.finished is not None:
             return answer.finished
         if answer.trial is not None:
             await on_trial(answer.trial)
     raise SearchFailed("the process of the search has answered with more trials than it was asked for")
-
-
-def _how_it_ended(code: int) -> str:
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-    return f"the process of the search {how}; the log of the service has more"
