@@ -14,17 +14,15 @@ from everloop_models.batch.child import ROWS
 from everloop_models.store import ArtifactStore
 from everloop_schemas.training import RunRequested, StoredModel
 from everloop_shared.errors import ServiceError
-from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.batch_process import BatchModel, TrainBatch, TrainingFailed
 from everloop_training.adapters.data_sets import DataSets
-from everloop_training.adapters.row_files import LimitedRowWriter, retried, write_rows
+from everloop_training.adapters.long_work import LOOK_EVERY_S, done_while_wanted, retried
+from everloop_training.adapters.row_files import LimitedRowWriter, write_rows
 from everloop_training.domain.trained_model import REASON_CHARACTERS, TrainedModel
 from everloop_training.metrics import BATCH_RUNS, BATCH_SECONDS
 from everloop_training.ports import Learners, RunLog
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 0.5
-"""Between two looks for a run to train, and whether the one that is trained is still wanted."""
 WAITS = "a batch training"
 
 
@@ -78,13 +76,7 @@ class BatchTrainer:
     async def _train_while_wanted(self, run: RunRequested) -> None:
         where = {"loop": run.loop, "run": run.data.run, "line": run.data.line}
         log.info("training a batch model", extra=where)
-        work = asyncio.create_task(self._train_and_end(run))
-        try:
-            while not work.done() and self._is_wanted(run):
-                await asyncio.wait([work], timeout=LOOK_EVERY_S)
-        finally:
-            await cancel_all([work])
-        result = "given_up" if work.cancelled() else work.result()
+        result = await done_while_wanted(self._train_and_end(run), lambda: self._is_wanted(run))
         BATCH_RUNS.labels(run.loop, result).inc()
         log.info("a batch training has ended", extra={**where, "result": result})
 

@@ -1,23 +1,16 @@
-"""Files of rows for the processes that train or search, within a limit, and what waits while Kafka is away."""
+"""Files of rows for the processes that train or search, within a limit."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from everloop_learning.data_set import Row
 from everloop_schemas.training import DataSet
-from everloop_shared.backoff import Backoff
-from everloop_shared.errors import Unavailable
 from everloop_training.adapters.data_sets import DataSets, RowWriter
+from everloop_training.adapters.long_work import retried
 from everloop_training.errors import DataSetRejected
-
-log = logging.getLogger(__name__)
-BACKOFF = Backoff(first_s=0.2, longest_s=10.0)
-T = TypeVar("T")
 
 
 class LimitedRowWriter(RowWriter):
@@ -51,14 +44,3 @@ async def write_rows(
             return await data_sets.write(data_set, make(file))
 
     return await retried(write, what)
-
-
-async def retried(work: Callable[[], Awaitable[T]], what: str) -> T:
-    """The result, tried again while Kafka, the store, the worker or what computes is away; `what` waits meanwhile."""
-    for pause in BACKOFF.pauses():
-        try:
-            return await work()
-        except Unavailable as e:
-            log.warning(f"{what} waits", extra={"reason": e.detail})
-        await asyncio.sleep(pause)
-    raise AssertionError("pauses never end")

@@ -23,9 +23,9 @@ from everloop_schemas.search import (
 from everloop_schemas.training import DataSet, RunRequested
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import ServiceError
-from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.data_sets import DataSets
-from everloop_training.adapters.row_files import RowWriterWithEntities, retried, write_rows
+from everloop_training.adapters.long_work import LOOK_EVERY_S, done_while_wanted, retried
+from everloop_training.adapters.row_files import RowWriterWithEntities, write_rows
 from everloop_training.adapters.search_process import RunSearch, SearchFailed
 from everloop_training.domain.known_search import superseded
 from everloop_training.domain.trained_model import REASON_CHARACTERS
@@ -33,8 +33,6 @@ from everloop_training.metrics import SEARCHES, TRIALS
 from everloop_training.ports import Learners, SearchLog
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 0.5
-"""Between two looks for a search to do, and whether the one that is done is still wanted."""
 WAITS = "a search"
 MODELS_CHANGED = "the loop's file does not have the searched model any more, or has it with these parameters"
 Publish = Callable[[list[Event]], Awaitable[None]]
@@ -104,13 +102,7 @@ class Searcher:
     async def _search_while_wanted(self, search: SearchRequested) -> None:
         where = {"loop": search.loop, "search": search.data.search, "model": search.data.index}
         log.info("searching for better parameters", extra=where)
-        work = asyncio.create_task(self._search_and_end(search))
-        try:
-            while not work.done() and self._is_wanted(search):
-                await asyncio.wait([work], timeout=LOOK_EVERY_S)
-        finally:
-            await cancel_all([work])
-        result = "given_up" if work.cancelled() else work.result()
+        result = await done_while_wanted(self._search_and_end(search), lambda: self._is_wanted(search))
         SEARCHES.labels(search.loop, result).inc()
         log.info("a search has ended", extra={**where, "result": result})
 
