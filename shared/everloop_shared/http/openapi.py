@@ -54,10 +54,12 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = Field(default_factory=list, description="each wrong field of the input")
 
 
-def describe_body(body: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+def describe_body(
+    body: type[BaseModel], example: dict[str, Any] | None = None, *, required: bool = True
+) -> dict[str, Any]:
     """The OpenAPI documentation of a body in JSON, which the route reads itself."""
-    content = {"application/json": {"schema": schema_of(body), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
+    media = {"schema": schema_of(body), **({"example": example} if example else {})}
+    return {"requestBody": {"required": required, "content": {"application/json": media}}}
 
 
 def schema_of(*models: type[BaseModel], also_lists: bool = False) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from everloop_learning.data_set import Row
 from everloop_learning.data_set_columns import DescribedDataSet
+from everloop_schemas.training import DataSet
 from everloop_shared.errors import FieldError, ServiceError
 from everloop_shared.http.whole_answers import LEVEL, accepts_gzip, add_vary
 from everloop_shared.tasks import cancel_all
@@ -69,7 +70,7 @@ class DataSetResponse(Response):
             await send({"type": "http.response.body", "body": b""})
 
 
-def describe(data_set: DescribedDataSet) -> dict[str, Any]:
+def describe(data_set: DataSet) -> dict[str, Any]:
     """What is said of a data set."""
     return {"name": data_set.name, **data_set.model_dump()}
 

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from everloop_schemas.training import DataSet, RunFinished, RunRequested
+from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
-from everloop_shared.http.openapi import schema_of
+from everloop_shared.http.openapi import describe_body
 from everloop_shared.text import Readable
+from everloop_training.api.data_set_response import describe
 from everloop_training.api.schemas import Run, RunList, WaitingRun
 from everloop_training.handlers import Handlers
 
@@ -29,11 +30,6 @@ class RunBody(BaseModel):
     key: Readable | None = Field(None, min_length=1, max_length=200)
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {"content": {"application/json": {"schema": schema_of(RunBody)}}, "required": False}
-}
-
-
 def router(handlers: Handlers, commands: CommandEdge) -> APIRouter:
     """`GET` and `POST /v1/loops/{loop}/runs`."""
     routes = APIRouter(prefix="/v1/loops/{loop}", tags=["training"])
@@ -47,7 +43,7 @@ def router(handlers: Handlers, commands: CommandEdge) -> APIRouter:
         status_code=202,
         summary="Start a fresh line now",
         response_model=Run | WaitingRun,
-        openapi_extra=_BODY,
+        openapi_extra=describe_body(RunBody, required=False),
     )
     async def request_run(loop: str, request: Request) -> JSONResponse:
         command = await commands.accept(request.headers)
@@ -62,6 +58,7 @@ def router(handlers: Handlers, commands: CommandEdge) -> APIRouter:
 
 def _describe(requested: RunRequested, finished: RunFinished | None) -> dict[str, Any]:
     data = requested.data
+    data_set = (finished.data.data_set if finished else None) or data.data_set
     return {
         **data.model_dump(mode="json", exclude={"model", "data_set"}),
         "model": data.model.model_dump(mode="json", exclude_defaults=True),
@@ -71,12 +68,8 @@ def _describe(requested: RunRequested, finished: RunFinished | None) -> dict[str
         "finished": finished.time.isoformat() if finished else None,
         "outcomes": finished.data.outcomes if finished else None,
         "failure": finished.data.reason if finished else None,
-        "data_set": _describe_data_set((finished.data.data_set if finished else None) or data.data_set),
+        "data_set": describe(data_set) if data_set else None,
         "metrics": finished.data.metrics if finished else {},
         "seconds": finished.data.seconds if finished else None,
         "trainer": (finished.data.trainer if finished else None) or data.model.trainer,
     }
-
-
-def _describe_data_set(data_set: DataSet | None) -> dict[str, Any] | None:
-    return None if data_set is None else {"name": data_set.name, **data_set.model_dump(mode="json")}

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from everloop_schemas.search import SearchRequestedData, TrialFinishedData
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
-from everloop_shared.http.openapi import schema_of
+from everloop_shared.http.openapi import describe_body
 from everloop_shared.text import Readable
+from everloop_training.api.data_set_response import describe
 from everloop_training.api.schemas import Search, SearchList
 from everloop_training.domain.known_search import KnownSearch
 from everloop_training.handlers import SearchHandlers
@@ -28,11 +28,6 @@ class SearchBody(BaseModel):
     model: Annotated[int, Field(ge=0, le=9, description="its number in the loop's file, from 0")] = 0
     reason: Readable = Field("asked for by a person", min_length=1, max_length=500)
     key: Readable | None = Field(None, min_length=1, max_length=200)
-
-
-_BODY: dict[str, Any] = {
-    "requestBody": {"content": {"application/json": {"schema": schema_of(SearchBody)}}, "required": False}
-}
 
 
 def search_router(handlers: SearchHandlers, commands: CommandEdge) -> APIRouter:
@@ -53,7 +48,7 @@ def search_router(handlers: SearchHandlers, commands: CommandEdge) -> APIRouter:
         status_code=202,
         summary="Search for better parameters of a model now",
         response_model=Search,
-        openapi_extra=_BODY,
+        openapi_extra=describe_body(SearchBody, required=False),
     )
     async def request_search(loop: str, request: Request) -> JSONResponse:
         command = await commands.accept(request.headers)
@@ -61,10 +56,7 @@ def search_router(handlers: SearchHandlers, commands: CommandEdge) -> APIRouter:
         [requested] = await command.run(
             lambda actor: handlers.request_search(loop, body.model, body.reason, body.key, actor=actor)
         )
-        known = next(
-            (one for one in handlers.searches_of(loop) if one.requested.data.search == requested.data.search),
-            KnownSearch(requested, None, ()),
-        )
+        known = handlers.searches.find(loop, requested.data.search) or KnownSearch(requested, None, ())
         return JSONResponse(_describe(known, False), 202)
 
     return routes
@@ -74,14 +66,15 @@ def _describe(search: KnownSearch, with_trials: bool) -> dict[str, Any]:
     requested, data, finished = search.requested, search.requested.data, search.finished
     end = finished.data if finished else None
     best = end.model if end and end.state == "improved" else None
+    results = [trial.model_dump(mode="json", exclude={"search"}) for trial in search.trials] if with_trials else None
     return {
-        **_without_data_set(data),
+        **data.model_dump(mode="json", exclude={"model", "data_set", "space"}),
         "model": data.model.model_dump(mode="json", exclude_defaults=True),
         "space": {name: one.model_dump(mode="json", exclude_none=True) for name, one in data.space.items()},
         "requested": requested.time.isoformat(),
         "actor": requested.actor,
         "causationid": requested.causationid,
-        "data_set": _describe_data_set(search),
+        "data_set": describe((end and end.data_set) or data.data_set),
         "state": end.state if end else "running",
         "finished": finished.time.isoformat() if finished else None,
         "trials_done": max(len(search.trials), end.trials if end else 0),
@@ -93,18 +86,5 @@ def _describe(search: KnownSearch, with_trials: bool) -> dict[str, Any]:
         "proposed": [each.model_dump(mode="json") for each in end.features] if end else [],
         "seconds": end.seconds if end else None,
         "failure": end.reason if end else None,
-        "results": [_describe_trial(trial) for trial in search.trials] if with_trials else None,
+        "results": results,
     }
-
-
-def _without_data_set(data: SearchRequestedData) -> dict[str, Any]:
-    return data.model_dump(mode="json", exclude={"model", "data_set", "space"})
-
-
-def _describe_data_set(search: KnownSearch) -> dict[str, Any]:
-    data_set = (search.finished.data.data_set if search.finished else None) or search.requested.data.data_set
-    return {"name": data_set.name, **data_set.model_dump(mode="json")}
-
-
-def _describe_trial(trial: TrialFinishedData) -> dict[str, Any]:
-    return trial.model_dump(mode="json", exclude={"search"})
