@@ -39,10 +39,8 @@ class WorkerDispatcher:
         in_progress: OutcomeInProgress | None = None,
         recent_bytes: int = ALL_RECENT_BYTES,
     ) -> None:
-        self._dependencies, self._all_recent_bytes = (
-            replace(dependencies, recent_bytes=self._recent_bytes),
-            recent_bytes,
-        )
+        self._dependencies = replace(dependencies, recent_bytes=self._recent_bytes)
+        self._all_recent_bytes = recent_bytes
         self._snapshots, self._clock = snapshots, clock
         self._snapshot_outcomes, self._snapshot_seconds = snapshot_outcomes, snapshot_seconds
         self._in_progress = in_progress or OutcomeInProgress()
