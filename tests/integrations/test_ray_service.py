@@ -11,14 +11,14 @@ from tests.builders.loops import loop_state
 from tests.builders.running import until as until_true
 from tests.integrations.environments import Environment
 from tests.integrations.ray_cluster import BUSY, RayCluster, until_ended
-from tests.training.test_batch_lines_kafka import SPEC, engine, service, settings, trainings, until
+from tests.training.test_batch_lines_kafka import KINDS, SPEC, engine, settings, trainings
+from tests.training.training_process import WITHIN_S, Published, service
 
 from everloop_shared.messaging.routes import Engine
 from everloop_training.settings import TrainingSettings
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(300)]
 __all__ = ["engine", "settings"]  # fixtures
-WITHIN_S = 120.0
 
 
 async def test_a_line_is_trained_on_ray_though_a_worker_is_killed_and_the_service_stops_during_the_next_training(
@@ -31,13 +31,13 @@ async def test_a_line_is_trained_on_ray_though_a_worker_is_killed_and_the_servic
     for name, value in {**cluster.variables, "EVERLOOP_TRAINING_RAY": cluster.address}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "executable", ray.python)
-    outcomes = list(stream.outcomes(1_700))
+    outcomes, published = list(stream.outcomes(1_700)), Published(engine, KINDS)
     await engine.publish([loop_state(SPEC), *outcomes[:700]])
 
     with service(settings) as process:
         [worker] = await until_true(lambda: cluster.processes(BUSY), WITHIN_S)
         worker.kill()
-        [first] = await until(engine, trainings)
+        [first] = await published.until(trainings)
         await engine.publish(outcomes[700:])
         [worker] = await until_true(lambda: cluster.processes(BUSY), WITHIN_S)
         process.terminate()
@@ -46,4 +46,4 @@ async def test_a_line_is_trained_on_ray_though_a_worker_is_killed_and_the_servic
 
     assert first.data.state == "trained", first.data.reason
     assert code == 0
-    assert len(trainings_of := await until(engine, trainings)) == 1, trainings_of
+    assert len(trainings_of := await published.until(trainings)) == 1, trainings_of

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from statistics import mean
-from typing import Any, TypeVar
-from uuid import uuid4
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +16,7 @@ from tests.bench import stream
 from tests.builders.loops import loop_state
 from tests.processes import runs
 from tests.training.training_harness import losses, of
+from tests.training.training_process import WITHIN_S, Published, service, settings_of
 
 from everloop_learning.loops import KnownLoops
 from everloop_models.artifact import verify
@@ -49,17 +46,13 @@ SPEC = LoopSpec.model_validate(
         ],
     }
 )
-WITHIN_S = 120.0
-T = TypeVar("T")
+KINDS = (RunRequested, RunFinished, ModelTrained, ChallengeUpdated)
 
 
 @pytest.fixture
 def settings(kafka: Any, tmp_path: Path) -> TrainingSettings:
     """Of an installation of its own on the session's broker."""
-    prefix = f"{uuid4().hex[:8]}."
-    return TrainingSettings(
-        data=tmp_path, port=0, kafka_bootstrap=kafka.bootstrap, topic_prefix=prefix, partitions=1, instance="t"
-    )
+    return settings_of(kafka, tmp_path)
 
 
 @pytest.fixture
@@ -67,35 +60,6 @@ async def engine(settings: TrainingSettings) -> AsyncIterator[Engine]:
     """Publishes what other services would, and reads the log."""
     async with connected(kafka_factory(settings)("feature")) as engine:
         yield engine
-
-
-@contextmanager
-def service(settings: TrainingSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """The training service as a process."""
-    named = {f"EVERLOOP_{name}".upper(): str(getattr(settings, name)) for name in ("data", "port", "instance")}
-    named |= {
-        f"EVERLOOP_{name}".upper(): str(getattr(settings, name))
-        for name in ("kafka_bootstrap", "topic_prefix", "partitions")
-    }
-    process = subprocess.Popen([sys.executable, "-m", "everloop_training"], env={**os.environ, **named})
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def published(engine: Engine) -> list[Event]:
-    topics = (RunRequested.topic, RunFinished.topic, ModelTrained.topic, ChallengeUpdated.topic)
-    return [e for t in topics for _, e in await engine.read(t, 0, 0, await engine.end_offset(t, 0))]
-
-
-async def until(engine: Engine, condition: Callable[[list[Event]], T]) -> T:
-    """The value of a condition on what training has published."""
-    async with asyncio.timeout(WITHIN_S):
-        while not (value := condition(await published(engine))):
-            await asyncio.sleep(0.2)
-    return value
 
 
 def trainings(events: list[Event]) -> list[RunFinished]:
@@ -116,7 +80,7 @@ async def trainer_of(process: subprocess.Popen[bytes]) -> psutil.Process:
 async def test_a_killed_training_is_done_once_more_with_the_same_bytes_and_its_line_is_compared_with_the_others(
     settings: TrainingSettings, engine: Engine
 ) -> None:
-    outcomes = list(stream.outcomes(1_300))
+    outcomes, published = list(stream.outcomes(1_300)), Published(engine, KINDS)
     await engine.publish([loop_state(SPEC), *outcomes[:700]])
 
     with service(settings) as process:
@@ -125,13 +89,13 @@ async def test_a_killed_training_is_done_once_more_with_the_same_bytes_and_its_l
         async with asyncio.timeout(WITHIN_S):
             while runs(child):
                 await asyncio.sleep(0.05)
-    assert not trainings(await published(engine))
+    assert not trainings(await published.read())
 
     with service(settings):
-        [end] = await until(engine, trainings)
+        [end] = await published.until(trainings)
         await engine.publish(outcomes[700:])
-        await until(engine, lambda events: len(trainings(events)) == 2)
-        events = await until(engine, lambda events: events if 1_299 in losses(events).get(BATCH, {}) else None)
+        await published.until(lambda events: len(trainings(events)) == 2)
+        events = await published.until(lambda events: events if 1_299 in losses(events).get(BATCH, {}) else None)
         assert events is not None
 
     first, second = trainings(events)

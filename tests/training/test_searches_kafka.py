@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
-from typing import Any, TypeVar
-from uuid import uuid4
+from typing import Any
 
 import pytest
 from tests.builders.loops import live_version, loop_state
 from tests.training.training_harness import event, losses, of, spec
+from tests.training.training_process import Published, service, settings_of
 
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.messaging.kafka.engine import kafka_factory
-from everloop_shared.messaging.routes import Engine, connected
-from everloop_training.settings import TrainingSettings
+from everloop_shared.messaging.routes import connected
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.kafka, pytest.mark.timeout(300)]
 POOR = {"preset": "logistic", "learning_rate": 0.000001}
-OUTCOMES, TRIALS, WITHIN_S = 1_200, 24, 120.0
+OUTCOMES, TRIALS = 1_200, 24
 SPEC: LoopSpec = spec(
     models=[POOR],
     search={
@@ -37,34 +30,7 @@ SPEC: LoopSpec = spec(
         "window": OUTCOMES,
     },
 )
-TOPICS = (SearchRequested, TrialFinished, SearchFinished, RunRequested, RunFinished, ModelTrained, ChallengeUpdated)
-T = TypeVar("T")
-
-
-@contextmanager
-def service(settings: TrainingSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """The training service as a process."""
-    names = ("data", "port", "instance", "kafka_bootstrap", "topic_prefix", "partitions")
-    named = {f"EVERLOOP_{name}".upper(): str(getattr(settings, name)) for name in names}
-    process = subprocess.Popen([sys.executable, "-m", "everloop_training"], env={**os.environ, **named})
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def published(engine: Engine) -> list[Event]:
-    topics = [kind.topic for kind in TOPICS]
-    return [e for t in topics for _, e in await engine.read(t, 0, 0, await engine.end_offset(t, 0))]
-
-
-async def until(engine: Engine, condition: Callable[[list[Event]], T | None]) -> T:
-    """The value of a condition on what training has published."""
-    async with asyncio.timeout(WITHIN_S):
-        while not (value := condition(await published(engine))):
-            await asyncio.sleep(0.05)
-    return value
+KINDS = (SearchRequested, TrialFinished, SearchFinished, RunRequested, RunFinished, ModelTrained, ChallengeUpdated)
 
 
 def trials(events: list[Event]) -> dict[int, Any]:
@@ -79,30 +45,26 @@ def trials(events: list[Event]) -> dict[int, Any]:
 async def test_a_killed_search_is_done_again_with_the_same_trials_and_its_best_model_challenges(
     kafka: Any, tmp_path: Path
 ) -> None:
-    def settings(name: str) -> TrainingSettings:
-        prefix = f"{uuid4().hex[:8]}."
-        parts = {"kafka_bootstrap": kafka.bootstrap, "topic_prefix": prefix, "partitions": 1, "instance": "t"}
-        return TrainingSettings(data=tmp_path / name, port=0, **parts)
-
-    whole, killed = settings("whole"), settings("killed")
+    whole, killed = settings_of(kafka, tmp_path / "whole"), settings_of(kafka, tmp_path / "killed")
     outcomes = [event(i) for i in range(OUTCOMES + 300)]
     async with connected(kafka_factory(whole)("feature")) as one, connected(kafka_factory(killed)("feature")) as other:
+        of_whole, of_killed = Published(one, KINDS), Published(other, KINDS)
         for engine in (one, other):
             await engine.publish([loop_state(SPEC), *outcomes[:OUTCOMES]])
         with service(whole):
             with service(killed) as process:
-                await until(other, lambda events: of(TrialFinished, events))
+                await of_killed.until(lambda events: of(TrialFinished, events))
                 process.kill()  # kill -9, in the middle of the search
-            assert len(of(TrialFinished, await published(other))) < TRIALS
-            expected = await until(one, lambda events: trials(events) if of(SearchFinished, events) else None)
+            assert len(of(TrialFinished, await of_killed.read())) < TRIALS
+            expected = await of_whole.until(lambda events: trials(events) if of(SearchFinished, events) else None)
         with service(killed):
-            [end] = await until(other, lambda events: of(SearchFinished, events))
+            [end] = await of_killed.until(lambda events: of(SearchFinished, events))
             await other.publish(outcomes[OUTCOMES:])
-            line = await until(other, _line_of_the_search)
-            await until(other, lambda events: OUTCOMES + 299 in losses(events).get(line, {}))
-            events = await published(other)
+            line = await of_killed.until(_line_of_the_search)
+            await of_killed.until(lambda events: OUTCOMES + 299 in losses(events).get(line, {}))
+            events = await of_killed.read()
             await other.publish([loop_state(SPEC, sequence=2, winner=line, stage="training", champion=live_version())])
-            version = await until(other, lambda events: [v for v in of(ModelTrained, events) if v.data.line == line])
+            version = await of_killed.until(lambda events: [v for v in of(ModelTrained, events) if v.data.line == line])
 
     assert trials(events) == expected
     assert len(of(SearchRequested, events)) == 1
