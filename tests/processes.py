@@ -16,6 +16,16 @@ def runs(process: psutil.Process | int) -> bool:
     return False
 
 
+def named_children(name: str, pid: int | None = None) -> list[psutil.Process]:
+    """The living processes below this one, or the one with this pid, whose command line has this name."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if name in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
 async def accepts(port: int) -> bool:
     """Whether somebody listens there."""
     try:

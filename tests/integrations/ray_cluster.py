@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 from tests.integrations.environments import Environment
+from tests.processes import named_children
 
 from everloop.local.ports import free_port
 
@@ -84,12 +85,7 @@ class RayCluster:
     def processes(self, name: str) -> list[psutil.Process]:
         """The living processes of the cluster whose command line has this name, the newest last."""
         assert self._process is not None
-        found = []
-        for process in psutil.Process(self._process.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if name in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+        return named_children(name, self._process.pid)
 
     def kill(self) -> None:
         """End all of it at once, as a machine ends that loses its power."""

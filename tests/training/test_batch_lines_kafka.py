@@ -14,7 +14,7 @@ import psutil
 import pytest
 from tests.bench import stream
 from tests.builders.loops import loop_state
-from tests.processes import runs
+from tests.processes import named_children, runs
 from tests.training.training_harness import losses, of
 from tests.training.training_process import WITHIN_S, Published, service, settings_of
 
@@ -71,9 +71,8 @@ async def trainer_of(process: subprocess.Popen[bytes]) -> psutil.Process:
     """The process that trains for a service, once it has begun."""
     async with asyncio.timeout(WITHIN_S):
         while True:
-            for child in psutil.Process(process.pid).children():
-                if "everloop_models.batch.child" in child.cmdline() and child.nice() > 0:
-                    return child
+            if found := [c for c in named_children("everloop_models.batch.child", process.pid) if c.nice() > 0]:
+                return found[0]
             await asyncio.sleep(0.01)
 
 

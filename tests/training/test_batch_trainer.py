@@ -16,6 +16,7 @@ import pytest
 from tests.builders.events import MODEL, run_finished, run_requested
 from tests.builders.loops import loop_state
 from tests.builders.running import until
+from tests.processes import named_children
 from tests.training.training_harness import event, spec
 
 from everloop_learning.loops import KnownLoops
@@ -116,15 +117,7 @@ class House:
 
 def children() -> list[psutil.Process]:
     """The processes that train."""
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if "everloop_models.batch.child" in " ".join(_command(child))]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    return named_children("everloop_models.batch.child")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from tests.builders.events import run_requested
 from tests.builders.loops import loop_state
 from tests.builders.running import until
+from tests.processes import named_children
 from tests.training import search_child
 from tests.training.training_harness import START, event, spec
 
@@ -112,8 +113,7 @@ async def wait_for(condition: Callable[[], object]) -> None:
 
 def children() -> list[psutil.Process]:
     """The processes of searches."""
-    found = psutil.Process().children()
-    return [p for p in found if any("search_child" in part for part in p.cmdline())]
+    return named_children("search_child")
 
 
 @pytest.fixture
