@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from everloop_registry.domain.value_rules import TWICE, text_error
 from everloop_schemas.loop import METRICS, LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.quantities import parse_duration_s
 from everloop_schemas.search_spec import SearchSpec
 from everloop_shared.errors import FieldError
-from everloop_shared.text import is_readable
 
 MIN_BUDGET_S, MAX_BUDGET_S = 1.0, 86_400.0
-MAX_TEXT_CHARACTERS = 256
 LARGEST_NUMBER = 2**63 - 1
 TRAINED_ELSEWHERE = "is trained elsewhere, where its parameters are not tried; search another model"
 
@@ -50,9 +49,7 @@ def _check_space(spec: LoopSpec, search: SearchSpec) -> Iterator[FieldError]:
 
 
 def _check_choice(where: str, values: tuple[object, ...]) -> Iterator[FieldError]:
-    texts = [value for value in values if isinstance(value, str)]
-    if any(not 0 < len(text) <= MAX_TEXT_CHARACTERS or not is_readable(text) for text in texts):
-        reason = f"has text that is empty, over {MAX_TEXT_CHARACTERS} characters, or with control characters"
-        yield FieldError(where, reason)
+    if error := text_error(values):
+        yield FieldError(where, error)
     elif len({(type(value), value) for value in values}) < len(values):
-        yield FieldError(where, "names a value twice; keep one")
+        yield FieldError(where, TWICE)

@@ -8,17 +8,16 @@ from typing import Any
 
 from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.source_rules import check_sources
+from everloop_registry.domain.value_rules import TWICE, text_error
 from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
 from everloop_schemas.quantities import MAX_DURATION_S, parse_duration_s
 from everloop_shared.errors import FieldError
-from everloop_shared.text import is_readable
 
 MAX_VALUES = 1_000
 """Of an `enum` or of `label.classes`."""
-MAX_TEXT_CHARACTERS = 256
 MAX_SHARES = 20
 MAX_PARAMETERS = 50
 MAX_CRON_CHARACTERS = 200
@@ -117,11 +116,10 @@ def _check_values(path: str, values: tuple[Scalar, ...], kind: str) -> Iterator[
         article = "an" if kind == "integer" else "a"
         reason = f"has {_shorten(wrong[0])}, which is not {article} {kind}; write values of that type, text in quotes"
         yield FieldError(path, reason)
-    elif any(isinstance(v, str) and not _is_readable_value(v) for v in values):
-        reason = f"has text that is empty, over {MAX_TEXT_CHARACTERS} characters, or with control characters"
-        yield FieldError(path, reason)
+    elif error := text_error(values):
+        yield FieldError(path, error)
     elif len(set(values)) < len(values):
-        yield FieldError(path, "names a value twice; keep one")
+        yield FieldError(path, TWICE)
 
 
 def _check_classes(spec: LoopSpec) -> Iterator[FieldError]:
@@ -170,11 +168,6 @@ def _check_rollout(spec: LoopSpec) -> Iterator[FieldError]:
         yield FieldError("rollout.canary", f"has {len(spec.rollout.canary)} shares; at most {MAX_SHARES}")
     if any(s < MIN_SHARE for s in spec.rollout.canary):
         yield FieldError("rollout.canary", f"has a share below {MIN_SHARE:.1%}, which yields no evidence")
-
-
-def _is_readable_value(text: str) -> bool:
-    """Whether a value is 1 to `MAX_TEXT_CHARACTERS` characters that a person can read and write again."""
-    return 0 < len(text) <= MAX_TEXT_CHARACTERS and is_readable(text)
 
 
 def _shorten(value: Any) -> str:
