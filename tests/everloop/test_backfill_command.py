@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def run(*args: str) -> Any:
 
 def history(folder: Path, rows: int = 30, *more: str) -> str:
     """A file of hours, the newest first."""
-    lines = [f"2019-05-{1 + n // 24:02} {n % 24:02}:30:00,{n},{n % 2}" for n in reversed(range(rows))]
+    first = datetime(2019, 5, 1, 0, 30)
+    lines = [f"{first + timedelta(hours=n)},{n},{n % 2}" for n in reversed(range(rows))]
     (folder / "history.csv").write_text("\n".join(["at,price,class", *lines, *more]) + "\n")
     return str(folder / "history.csv")
 
