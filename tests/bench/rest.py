@@ -47,6 +47,8 @@ class Load:
     p999_us: float
     answered: int
     failed: int
+    failures: Sequence[str] = ()
+    """What the first of the failed requests were answered."""
 
     @property
     def sample(self) -> Sample:
@@ -161,7 +163,8 @@ def loaded(found: Mapping[str, Any], cpu_us: float) -> Load:
     late, answered = found["latencies_us"], len(found["latencies_us"])
     p50, p99, p999 = (float(late[int(len(late) * share)]) if late else 0.0 for share in (0.5, 0.99, 0.999))
     client_us = 1e6 * found["cpu_s"] / max(1, answered)
-    return Load(answered / found["seconds"], cpu_us, client_us, p50, p99, p999, answered, found["failed"])
+    rate = answered / found["seconds"]
+    return Load(rate, cpu_us, client_us, p50, p99, p999, answered, found["failed"], found["failures"])
 
 
 def bodies() -> list[bytes]:

@@ -54,7 +54,7 @@ def _figures(settings: Settings, usual: Load, found: Load, seconds: list[float],
         replace(p999, bare=usual.p999_us / 1000),
         replace(p50, bare=usual.p50_us / 1000),
         at_most(f"{what}, until it answers", seconds, None, "s"),
-        at_most(f"{what}, failed", [found.failed], 0.0, "requests"),
+        at_most(f"{what}, failed", [found.failed], 0.0, "requests", " ".join("".join(found.failures[:1]).split())),
     ]
 
 

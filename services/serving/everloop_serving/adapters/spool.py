@@ -24,8 +24,9 @@ from everloop_shared.messaging.routes import EncodedEvent, encode
 
 log = logging.getLogger(__name__)
 POSITION = struct.Struct(">QQ")
-READ_BYTES = 1_000_000
-TAIL_BYTES = 4_000_000
+READ_BYTES = 4_000_000
+"""Published at once, at most: the broker's acks cost the same time for few records and for many."""
+TAIL_BYTES = 8_000_000
 """Bytes of the latest records that stay in memory until they are delivered, so that nobody reads them back."""
 
 

@@ -19,10 +19,10 @@ from everloop_shared import metrics
 from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.producer_connection import (
-    AT_ONCE,
     CLOSE_TIMEOUT_S,
     PlacedRecord,
     ProducerConnection,
+    publishing_slices,
 )
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import EVENT_HEADERS, HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent, Headers
@@ -31,9 +31,9 @@ from everloop_shared.settings import Settings
 log = logging.getLogger(__name__)
 REPORT_FAILURE_FOR_S = 5.0
 """For so long after a failed delivery the service reports that it is not ready."""
-SLICE = 100
-"""Events between two turns of others, so that requests get in."""
-CHUNK_RECORDS = 2_000
+PLACE_AT_ONCE = 100
+"""Events whose partitions are looked up before the clock is looked at."""
+CHUNK_RECORDS = 5_000
 CHUNK_BYTES = 4_000_000
 MAX_UNACKED_BYTES = 64_000_000
 
@@ -71,11 +71,10 @@ class KafkaPublisher:
 
     async def publish(self, events: Sequence[EncodedEvent]) -> None:
         """Return once the broker has all of them."""
-        started, placed = time.perf_counter(), list[PlacedRecord]()
-        for first in range(0, len(events), SLICE):
-            placed += self._place(events[first : first + SLICE])
-            if len(events) > AT_ONCE:
-                await asyncio.sleep(0)
+        started, placed, slices = time.perf_counter(), list[PlacedRecord](), publishing_slices()
+        for first in range(0, len(events), PLACE_AT_ONCE):
+            placed += self._place(events[first : first + PLACE_AT_ONCE])
+            await slices.pause()
         await self.append(placed, EVENT_HEADERS)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
@@ -198,7 +197,7 @@ def _check_size(event: EncodedEvent) -> None:
 
 
 def _chunks(records: Sequence[PlacedRecord]) -> Iterator[Sequence[PlacedRecord]]:
-    """Cut into chunks of at most 2,000 records and 4 MB, or one larger record."""
+    """Cut into chunks of at most 5,000 records and 4 MB, or one larger record."""
     chunk, size = list[PlacedRecord](), 0
     for record in records:
         length = _size(record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import traceback
 from collections.abc import Sequence
 from functools import partial
@@ -15,22 +14,25 @@ from aiokafka.errors import KafkaConnectionError, KafkaError  # type: ignore[imp
 
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import Headers
+from everloop_shared.messaging.time_slices import TimeSlices
 
 log = logging.getLogger(__name__)
 AT_ONCE = 32
 """More records than that are written into batches of their own, in slices, so that requests get in."""
+LOOK_EVERY = 16
 SLICE_S = 0.0002
 """The shortest slice, in seconds."""
 SHARE = 0.25
-"""A slice is at least this share of the time that others took before it.
-
-Otherwise a service that always has requests would publish less than it takes in, however long the slices of the others.
-"""
-LOOK_EVERY = 16
+"""Of the time that others took, which writing records may take: more than it needs to publish what they send."""
 CLOSE_TIMEOUT_S = 1.5
 """For each step of a stop, so that a stop without a broker still ends within the time for draining."""
 PlacedRecord = tuple[str, int, bytes, bytes | None]
 """Topic without prefix, partition, key and value; a value of None is a tombstone."""
+
+
+def publishing_slices() -> TimeSlices:
+    """The slices in which records are written while requests come in."""
+    return TimeSlices(SLICE_S, SHARE)
 
 
 class ProducerConnection:
@@ -132,12 +134,10 @@ class ProducerConnection:
         records: Sequence[PlacedRecord],
         headers: list[tuple[str, bytes]],
     ) -> None:
-        until = time.perf_counter() + SLICE_S
+        slices = publishing_slices()
         for number, (topic, partition, key, value) in enumerate(records):
-            if number % LOOK_EVERY == 0 and (now := time.perf_counter()) > until:
-                await asyncio.sleep(0)
-                again = time.perf_counter()
-                until = again + max(SLICE_S, SHARE * (again - now))
+            if number % LOOK_EVERY == 0:
+                await slices.pause()
             builders = filled.get((topic, partition))
             if builders is None:
                 builders = filled[topic, partition] = [self._batches.create_builder()]

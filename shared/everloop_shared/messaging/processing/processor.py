@@ -19,8 +19,8 @@ from everloop_shared.messaging.processing.records import (
     decode_record,
     split_in_half,
 )
-from everloop_shared.messaging.processing.time_slices import TimeSlices
 from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, UnitOfWork
+from everloop_shared.messaging.time_slices import SLICE_S, TimeSlices
 from everloop_shared.tracing import caused_by
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Processor:
     async def _handle_partition(self, partition: Partition, records: Sequence[Record], progress: Progress) -> Results:
         """What the records cause, up to the first that has to be tried again or that ends the process."""
         self._consumed[partition[0]].inc(len(records))
-        results, slices = Results(), TimeSlices(self._side_by_side)
+        results, slices = Results(), TimeSlices(SLICE_S / max(1, self._side_by_side))
         try:
             for record in records:
                 results.append((record, await self._handle_or_give_up(record)))

@@ -29,8 +29,8 @@ from everloop_shared.errors import Disposition, InputRejected, ServiceError, Una
 from everloop_shared.messaging.kafka.client import group_settings
 from everloop_shared.messaging.kafka.poller import stop_consumer
 from everloop_shared.messaging.kafka.producer_connection import CLOSE_TIMEOUT_S
-from everloop_shared.messaging.processing.time_slices import TimeSlices
 from everloop_shared.messaging.routes import Position, Publisher, Record
+from everloop_shared.messaging.time_slices import TimeSlices
 from everloop_shared.settings import Settings
 
 log = logging.getLogger(__name__)
