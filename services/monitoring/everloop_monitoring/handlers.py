@@ -11,11 +11,13 @@ from everloop_monitoring.domain import timeline
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_alert, build_drift_event, build_evaluation_event
 from everloop_monitoring.domain.timeline import TimelineEntry
+from everloop_monitoring.domain.watch import WATCHES, Watch, WatchedOutcome, watches_of
 from everloop_monitoring.ports import IdKind, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.monitoring import AlertRaised, DriftDetected
 from everloop_schemas.names import is_loop_name
 from everloop_schemas.registry import Decided, LoopState, ModelRolledBack, VersionRegistered
 from everloop_schemas.search import SearchFinished, SearchRequested
@@ -33,14 +35,16 @@ class RecordBatch:
 
     ids: dict[tuple[str, IdKind], list[str]] = field(default_factory=lambda: defaultdict(list))
     outcomes: dict[str, list[tuple[OutcomeObserved, int]]] = field(default_factory=lambda: defaultdict(list))
+    predictions: dict[str, list[PredictionMade]] = field(default_factory=lambda: defaultdict(list))
     entries: list[TimelineEntry] = field(default_factory=list)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
 
     def copy(self) -> RecordBatch:
         """The batch as it is now, which later additions do not change."""
         outcomes = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.outcomes.items()})
+        predictions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.predictions.items()})
         ids = defaultdict(list, {of: list(known) for of, known in self.ids.items()})
-        return RecordBatch(ids, outcomes, list(self.entries), dict(self.dead_letters))
+        return RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters))
 
 
 @dataclass
@@ -50,6 +54,7 @@ class Handlers:
     projections: Projections
     loops: KnownLoops
     clock: Clock
+    watches: Sequence[type[Watch]] = WATCHES
     batch: RecordBatch = field(default_factory=RecordBatch)
 
     def begin_batch(self) -> None:
@@ -60,8 +65,8 @@ class Handlers:
         """Add the batch to the projections; the events that follow from it."""
         batch, events = self.batch, list[Event]()
         self.batch = RecordBatch()
-        for loop, outcomes in batch.outcomes.items():
-            events += await self._evaluate(loop, outcomes, batch)
+        for loop in sorted(batch.outcomes.keys() | batch.predictions.keys()):  # replicas lock rows in the same order
+            events += await self._evaluate(loop, batch)
         grown = await self.projections.count_ids(batch.ids)
         events += self._build_dead_letter_alerts(batch, grown)
         await self.projections.add_timeline_entries(batch.entries)
@@ -78,6 +83,8 @@ class Handlers:
 
     async def on_prediction_made(self, event: PredictionMade, at: Position) -> list[Event]:
         """A prediction."""
+        if self._watches_of(event.loop):
+            self.batch.predictions[event.loop].append(event)
         return self._count(event, "prediction", event.subject)
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
@@ -152,32 +159,79 @@ class Handlers:
         if entry:
             self.batch.entries.append(entry)
 
-    async def _evaluate(
-        self, loop: str, outcomes: Sequence[tuple[OutcomeObserved, int]], batch: RecordBatch
-    ) -> list[Event]:
+    async def _evaluate(self, loop: str, batch: RecordBatch) -> list[Event]:
+        """Evaluate the loop's outcomes, and give them and its predictions to its watches."""
         state = self.loops.get(loop)
-        outcomes = [(event, offset) for event, offset in outcomes if not self.loops.is_past(event)]
-        if state is None or not outcomes:
+        if state is None:
             return []  # the loop was deleted after these were added to the batch
+        outcomes = [(event, offset) for event, offset in batch.outcomes[loop] if not self.loops.is_past(event)]
+        predictions = [event for event in batch.predictions[loop] if not self.loops.is_past(event)]
+        events, watched = await self._score(state, outcomes, batch)
+        return events + await self._watch(state, predictions, watched, batch)
+
+    async def _score(
+        self, state: LoopState, outcomes: Sequence[tuple[OutcomeObserved, int]], batch: RecordBatch
+    ) -> tuple[list[Event], list[WatchedOutcome]]:
+        loop, events, watched = state.loop, list[Event](), list[WatchedOutcome]()
+        if not outcomes:
+            return events, watched
         stored = await self.projections.load_evaluation(loop, {e.data.prediction_id for e, _ in outcomes})
-        evaluation, events = BatchEvaluation(state.data.spec, *stored), list[Event]()
+        evaluation = BatchEvaluation(state.data.spec, *stored)
         for event, offset in outcomes:
+            before = evaluation.counted.get(event.data.prediction_id)
             drift = evaluation.add(event.data, offset)
+            now = evaluation.counted[event.data.prediction_id]
+            if before is None or before.label != now.label:
+                watched.append(WatchedOutcome(event, offset, before, now))
             if len(evaluation.unpublished.offsets) >= MAX_OUTCOMES_PER_EVALUATION:
                 events.append(build_evaluation_event(evaluation, event, self.clock()))
             if evaluation.corrections_alert:
                 events.append(self._raise_corrections_alert(event, evaluation.corrections_alert, batch))
             if drift:
-                detected = build_drift_event(drift, event, self.clock())
-                entry = timeline.drift_entry(detected)
-                batch.entries.append(entry)
-                time, message = detected.time, entry.what
-                alert = build_alert(loop, event.revision, time, "drift", "warning", message, detected.id)
-                events += [detected, alert]
+                events += self._report_drift(build_drift_event(drift, event, self.clock()), batch)
         if evaluation.unpublished.offsets:
             events.append(build_evaluation_event(evaluation, outcomes[-1][0], self.clock()))
         await self.projections.save_evaluation(loop, evaluation, state.data.champion.version, self.clock())
-        return events
+        return events, watched
+
+    async def _watch(
+        self,
+        state: LoopState,
+        predictions: Sequence[PredictionMade],
+        outcomes: Sequence[WatchedOutcome],
+        batch: RecordBatch,
+    ) -> list[Event]:
+        kinds, events, now = self._watches_of(state.loop), list[Event](), self.clock()
+        if not kinds or not (predictions or outcomes):
+            return events
+        watches = await self.projections.load_watches(state.loop, kinds, state.data.spec)
+        for watch in watches:
+            for prediction in predictions:
+                events += watch.add_prediction(prediction, now)
+            for outcome in outcomes:
+                events += watch.add_outcome(outcome, now)
+        await self.projections.save_watches(state.loop, watches)
+        return [told for event in events for told in self._report(event, batch)]
+
+    def _watches_of(self, loop: str) -> Sequence[type[Watch]]:
+        """The watches that the loop's spec turns on; none for a loop that has not arrived here yet."""
+        state = self.loops.get(loop)
+        return watches_of(state.data.spec, self.watches) if state else ()
+
+    def _report(self, event: Event, batch: RecordBatch) -> list[Event]:
+        """An event of a watch: a drift has an alert beside it, and an alert an entry of the timeline."""
+        if isinstance(event, DriftDetected):
+            return self._report_drift(event, batch)
+        if isinstance(event, AlertRaised):
+            batch.entries.append(timeline.alert_entry(event, event.data.message, ""))
+        return [event]
+
+    def _report_drift(self, detected: DriftDetected, batch: RecordBatch) -> list[Event]:
+        entry = timeline.drift_entry(detected)
+        batch.entries.append(entry)
+        time, message = detected.time, entry.what
+        alert = build_alert(detected.loop, detected.revision, time, "drift", "warning", message, detected.id)
+        return [detected, alert]
 
     def _raise_corrections_alert(self, event: OutcomeObserved, message: str, batch: RecordBatch) -> Event:
         alert = build_alert(event.loop, event.revision, self.clock(), "corrections", "warning", message, event.id)

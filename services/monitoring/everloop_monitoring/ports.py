@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
+from everloop_monitoring.domain.watch import Watch
+from everloop_schemas.loop import LoopSpec
 
+W = TypeVar("W", bound=Watch)
 IdKind = Literal["event", "prediction", "outcome", "dead_letter", "version"]
 
 
@@ -35,6 +38,15 @@ class Projections(Protocol):
     async def save_evaluation(self, loop: str, evaluation: BatchEvaluation, champion: str, at: datetime) -> None:
         """Store what a batch changed and added, under this champion at this time."""
 
+    async def load_watches(self, loop: str, kinds: Sequence[type[Watch]], spec: LoopSpec) -> list[Watch]:
+        """The loop's watches of these kinds, new where there are none, as they are for this spec.
+
+        Until the unit of work ends, no other replica loads them.
+        """
+
+    async def save_watches(self, loop: str, watches: Sequence[Watch]) -> None:
+        """Store the states of these watches."""
+
     async def add_timeline_entries(self, entries: Sequence[TimelineEntry]) -> None:
         """Add entries to the timeline, each id once."""
 
@@ -47,6 +59,9 @@ class MonitoringReader(Protocol):
 
     async def evaluation_state(self, loop: str) -> EvaluationState | None:
         """The loop's state after the last committed outcome, None before the first."""
+
+    async def watch(self, loop: str, kind: type[W]) -> W | None:
+        """A watch after the last committed record, None before the first."""
 
     async def lines(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """Sums by line, the last `limit` in order of first appearance."""

@@ -31,6 +31,14 @@ works = Table(
     Column("state", Text, nullable=False, comment="scores, baselines and detectors after the last outcome, as JSON"),
 )
 
+watches = Table(
+    "watches",
+    metadata,
+    Column("loop", String(63), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("state", Text, nullable=False, comment="of one kind of watch after the last record, as JSON"),
+)
+
 outcomes = Table(
     "outcomes",
     metadata,

@@ -12,18 +12,24 @@ from sqlalchemy import Row, Table, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, key_of, time_text, without_nul
+from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, form_of, key_of, time_text, without_nul
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.scores import LineTally, later_version
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
+from everloop_monitoring.domain.watch import Watch
 from everloop_monitoring.ports import IdKind, IdsByKind
-from everloop_monitoring.tables import happenings, lines, points, totals, works
+from everloop_monitoring.tables import happenings, lines, points, totals, watches, works
+from everloop_schemas.loop import LoopSpec
 from everloop_shared.outbox import SqlUnitOfWork
 
 STATE_OF = select(works.c.state).where(works.c.loop == bindparam("of", type_=works.c.loop.type))
 ADD_SEEN = "INSERT INTO seen (key) VALUES (?) ON CONFLICT DO NOTHING"
 PUT_STATE = "INSERT INTO works (loop, state) VALUES (?, ?) ON CONFLICT (loop) DO UPDATE SET state = excluded.state"
+PUT_WATCH = (
+    "INSERT INTO watches (loop, kind, state) VALUES (?, ?, ?) "
+    "ON CONFLICT (loop, kind) DO UPDATE SET state = excluded.state"
+)
 PUT_OUTCOME = "INSERT INTO outcomes (key, known) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET known = excluded.known"
 
 
@@ -36,6 +42,7 @@ class SqlProjections:
     def __init__(self, unit: SqlUnitOfWork, row_name: RowNames) -> None:
         self._unit, self._row_name = unit, row_name
         self._committed: dict[str, tuple[str, EvaluationState]] = {}
+        self._watches: dict[tuple[str, str], tuple[str, Watch]] = {}
 
     async def count_ids(self, ids: IdsByKind) -> dict[tuple[str, IdKind], tuple[int, int]]:
         """Insert or ignore the keys, one statement for each kind, then add the number of new ones to the totals."""
@@ -78,6 +85,27 @@ class SqlProjections:
                 for p in evaluation.points
             ]  # fmt: skip
             await self._connection().execute(self._insert(points).on_conflict_do_nothing(), rows)
+
+    async def load_watches(self, loop: str, kinds: Sequence[type[Watch]], spec: LoopSpec) -> list[Watch]:
+        """One statement. The rows are locked where the database locks rows."""
+        of_loop, names = watches.c.loop == self._row_name(loop), [kind.kind for kind in kinds]
+        query = select(watches).where(of_loop, watches.c.kind.in_(names)).order_by(watches.c.kind).with_for_update()
+        stored = {row.kind: row.state for row in await self._connection().execute(query)}
+        return [self._watch(loop, kind, stored.get(kind.kind)).follow(spec) for kind in kinds]
+
+    def _watch(self, loop: str, kind: type[Watch], text: str | None) -> Watch:
+        known = self._watches.pop((self._row_name(loop), kind.kind), None)  # it is changed now, as a state above
+        if text is None:
+            return kind()
+        return known[1] if known and known[0] == text else form_of(kind).validate_json(text)
+
+    async def save_watches(self, loop: str, changed: Sequence[Watch]) -> None:
+        """One upsert for each."""
+        loop = self._row_name(loop)
+        for watch in changed:
+            state = form_of(type(watch)).dump_json(watch).decode()
+            await self._execute(PUT_WATCH, [(loop, watch.kind, state)])
+            self._unit.call_after_commit(partial(self._watches.__setitem__, (loop, watch.kind), (state, watch)))
 
     async def add_timeline_entries(self, entries: Sequence[TimelineEntry]) -> None:
         """Insert or ignore by id, and count the new ones by kind."""

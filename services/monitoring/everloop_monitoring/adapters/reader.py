@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from everloop_monitoring.adapters.row_names import STATE, RowNames
+from everloop_monitoring.adapters.row_names import STATE, RowNames, form_of
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.tables import happenings, lines, points, totals, works
+from everloop_monitoring.ports import W
+from everloop_monitoring.tables import happenings, lines, points, totals, watches, works
 from everloop_shared.database import Database
 
 
@@ -30,6 +31,12 @@ class SqlMonitoringReader:
         """The loop's state after the last committed outcome."""
         rows = await self._rows(select(works.c.state).where(works.c.loop == self._row_name(loop)))
         return STATE.validate_json(rows[0].state) if rows else None
+
+    async def watch(self, loop: str, kind: type[W]) -> W | None:
+        """A watch after the last committed record."""
+        of_loop = watches.c.loop == self._row_name(loop), watches.c.kind == kind.kind
+        rows = await self._rows(select(watches.c.state).where(*of_loop))
+        return form_of(kind).validate_json(rows[0].state) if rows else None
 
     async def lines(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """Sums by line, the last `limit` in order of first appearance."""

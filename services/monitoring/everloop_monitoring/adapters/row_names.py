@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
+from everloop_monitoring.domain.watch import Watch
+from everloop_monitoring.ports import W
 
 MAX_NAME_CHARACTERS = 63
 STATE = TypeAdapter(EvaluationState)
 COUNTED = TypeAdapter(CountedOutcome)
+FORMS: dict[type[Watch], TypeAdapter[Any]] = {}
 RowNames = Callable[[str], str]
 """From a loop to the name under which its rows are stored."""
 
@@ -35,6 +39,13 @@ class LifetimeNames:
             return loop
         name = f"{loop}@{life}"
         return name if len(name) <= MAX_NAME_CHARACTERS else f"{loop[:40]}.{key_of(loop).hex()[:12]}@{life}"
+
+
+def form_of(kind: type[W]) -> TypeAdapter[W]:
+    """How the state of a kind of watch is read and written."""
+    if kind not in FORMS:
+        FORMS[kind] = TypeAdapter(kind)
+    return FORMS[kind]
 
 
 def key_of(*parts: str) -> bytes:
