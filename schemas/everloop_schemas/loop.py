@@ -17,13 +17,13 @@ from everloop_schemas.loop_parts import (
     GateSpec,
     LabelSpec,
     ModelSpec,
-    MonitorSpec,
     Name,
     RefreshSpec,
     RetrainSpec,
     RolloutSpec,
     SpecPart,
 )
+from everloop_schemas.monitor_spec import MAX_EXPECTATIONS, MAX_RULES, AlertRuleSpec, ExpectationSpec, MonitorSpec
 from everloop_schemas.names import LOOP_NAME
 from everloop_schemas.search_spec import SearchSpec
 from everloop_schemas.sources import MAX_SOURCES, SourceSpec
@@ -60,6 +60,8 @@ class LoopSpec(SpecPart):
     gate: GateSpec = GateSpec()
     rollout: RolloutSpec = RolloutSpec()
     monitor: MonitorSpec = MonitorSpec()
+    expect: tuple[ExpectationSpec, ...] = Field((), max_length=MAX_EXPECTATIONS)
+    alerts: tuple[AlertRuleSpec, ...] = Field((), max_length=MAX_RULES)
     search: SearchSpec | None = None
     sources: tuple[SourceSpec, ...] = Field((), max_length=MAX_SOURCES)
 

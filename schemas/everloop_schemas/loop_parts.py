@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from everloop_schemas.conditions import ConditionText
 from everloop_schemas.cron import Cron
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.names import FIELD_NAME
@@ -205,10 +206,12 @@ class RetrainSpec(SpecPart):
     """What triggers a run, which trains a fresh line. `on_feedback` and `on_labels` count since the last run.
 
     `below` is a floor in quality of the loop's metric over the last 500 outcomes as served: a run where mae, rmse or
-    log_loss is above it, where accuracy, f1, roc_auc or r2 is below it.
+    log_loss is above it, where accuracy, f1, roc_auc or r2 is below it. `on_data_drift` acts on a drift of features,
+    predictions or labels as `on_drift` does on one of the served error.
     """
 
     on_drift: bool = True
+    on_data_drift: bool = False
     on_feedback: Annotated[int, Field(gt=0)] | None = None
     on_labels: Annotated[int, Field(gt=0)] | None = None
     on_schedule: str | None = None
@@ -224,10 +227,14 @@ class RetrainSpec(SpecPart):
 
 
 class GateSpec(SpecPart):
-    """The confidence that the gate requires, and the outcomes that it requires at least."""
+    """The confidence that the gate requires, and the outcomes that it requires at least.
+
+    `require` are conditions that a challenger must meet by itself, such as `fairness.sex.equal_opportunity <= 0.1`.
+    """
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     min_outcomes: Annotated[OutcomeCount, Field(ge=1)] = 200
+    require: Annotated[tuple[ConditionText, ...], Field(max_length=20)] = ()
 
 
 class RolloutSpec(SpecPart):
@@ -248,14 +255,3 @@ class RolloutSpec(SpecPart):
         if list(value) != sorted(set(value)):
             raise ValueError("shares must rise, such as [5%, 25%, 50%]")
         return value
-
-
-class MonitorSpec(SpecPart):
-    """Reserved: slices, groups and a latency to watch beside the served error.
-
-    No code reads these yet, and the registry refuses them in a loop file; specs stored earlier may hold them.
-    """
-
-    slices: tuple[str, ...] = ()
-    fairness: tuple[str, ...] = ()
-    latency_p99: Duration | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import AwareDatetime
+
 from everloop_schemas.envelope import DAY_MS, FOREVER, ControlData, ControlEvent, Topic, derived_id
 
 DriftKind = Literal["concept", "data", "prediction", "label"]
@@ -12,24 +14,46 @@ SERVED_ERROR = "served_error"
 """The subject of a concept drift that shows in the error of the served predictions."""
 
 
+Detector = Literal["hddm_w", "adwin", "jensen_shannon", "wasserstein", "population_stability"]
+
+
+class DriftedFeature(ControlData):
+    """A feature, prediction or label whose distribution has changed: by how much, and since when.
+
+    `distance` is that of `detector`'s statistic between the reference and the latest window, `p_value` its evidence
+    after false-discovery control; `before` and `after` describe the two distributions in a few words.
+    """
+
+    name: str
+    detector: Detector
+    distance: float
+    p_value: float
+    before: str
+    after: str
+    since: AwareDatetime | None = None
+
+
 class DriftDetectedData(ControlData):
     """A change of the data or the concept. Offsets are of the loop's outcome log.
 
     `kind` says which distribution has changed, and `subject` what shows it: the served error, or the name of a
     feature. `offset` is the outcome that raised the alarm, `change_point` the most likely first outcome of the new
-    concept; `error_before` and `error_after` are the mean losses on either side of it.
+    concept; `error_before` and `error_after` are the mean losses on either side of it, None for a drift that shows
+    before labels. `features` are what has changed, the largest change first, and `slices` where it is largest.
     """
 
     kind: DriftKind = "concept"
     subject: str = SERVED_ERROR
-    detector: Literal["hddm_w", "adwin"]
+    detector: Detector
     offset: int
     change_point: int
     outcomes: int
     outcomes_since_change: int
-    error_before: float
-    error_after: float
+    error_before: float | None = None
+    error_after: float | None = None
     version: str
+    features: tuple[DriftedFeature, ...] = ()
+    slices: tuple[str, ...] = ()
 
     @property
     def is_served_error_drift(self) -> bool:
@@ -98,12 +122,39 @@ class EvaluationUpdated(ControlEvent):
     data: EvaluationUpdatedData
 
 
-class AlertRaisedData(ControlData):
-    """An alert for the operators, with its message in one sentence."""
+AlertKind = Literal[
+    "drift",
+    "rollback",
+    "corrections",
+    "dead_letter",
+    "line_failed",
+    "artifact",
+    "quality",
+    "expectation",
+    "fairness",
+    "objective",
+    "rule",
+]
 
-    kind: Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
+
+class AlertRaisedData(ControlData):
+    """An alert for the operators, with its message in one sentence.
+
+    `alert` names what it is about: the same text in each of its events, from `pending` by `firing` to `resolved`;
+    events of earlier releases have none, and stand alone. `evidence` are the figures it rests on, `cause` what
+    most likely led to it, `doing` what Everloop does about it, and `runbook` what a person does.
+    """
+
+    kind: AlertKind
     severity: Literal["info", "warning", "critical"]
     message: str
+    alert: str = ""
+    state: Literal["pending", "firing", "resolved"] = "firing"
+    since: AwareDatetime | None = None
+    evidence: tuple[str, ...] = ()
+    cause: str | None = None
+    doing: str | None = None
+    runbook: str | None = None
 
 
 class AlertRaised(ControlEvent):

@@ -52,12 +52,26 @@ class WindowsUsed(Data, frozen=True, kw_only=True):
     previous: str | None = None
 
 
+class Explanation(Data, frozen=True, kw_only=True):
+    """What each feature contributed to a prediction.
+
+    `base` and the contributions sum to the score that the model gives this prediction: log odds of `of` for linear
+    models and boosted trees, probabilities or values else. `method` says how they were found.
+    """
+
+    method: Literal["linear", "tree", "permutation"]
+    of: str | None = None
+    base: float
+    contributions: dict[str, float]
+
+
 class PredictionMadeData(Data, frozen=True, kw_only=True):
     """Everything about one prediction: training learns from it and never recomputes it.
 
     `propensity` is the probability with which the split chose this version, `latency_ms` the time of the model.
     `door` is the way the observation came: the stream, or REST. `fingerprint` distinguishes the observation from
-    another one under the same id. `windows` is None where no feature of the loop has a window.
+    another one under the same id. `windows` is None where no feature of the loop has a window. `anomaly` in [0, 1] says
+    how unusual the observation is, where the loop asks for it, and `explanation` is there where the request asked.
     """
 
     entity: str
@@ -73,6 +87,8 @@ class PredictionMadeData(Data, frozen=True, kw_only=True):
     shadows: tuple[Shadow, ...] = written(())
     fingerprint: str | None = None
     windows: WindowsUsed | None = None
+    anomaly: float | None = None
+    explanation: Explanation | None = None
 
 
 class PredictionMade(DataEvent, frozen=True, kw_only=True, tag="serving.prediction_made.v1"):

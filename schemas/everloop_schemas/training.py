@@ -193,6 +193,8 @@ class ModelTrainedData(ControlData):
     size: int
     signature: tuple[str, ...]
     manifest: Manifest
+    importance: dict[str, float] | None = None
+    """By feature, how much the model's predictions depend on it; they sum to 1."""
 
 
 class ModelTrained(ControlEvent):
@@ -214,15 +216,26 @@ class Line(ControlData):
     requested_offset: int
 
 
+class Measured(ControlData):
+    """A measure of a line over its latest `outcomes`, with an interval of 95 %; None where it is undefined."""
+
+    value: float | None
+    outcomes: int
+    low: float | None = None
+    high: float | None = None
+
+
 class ChallengeUpdatedData(ControlData):
     """Prequential losses, each in [0, 1], of every line on the outcomes at `offsets` (ascending).
 
     `losses[line][i]` belongs to `offsets[i]`; None where the line was not there yet. Line `0` is the baseline.
+    `measures` has, by line, what the spec's `gate.require` names.
     """
 
     offsets: tuple[int, ...]
     losses: dict[str, tuple[float | None, ...]]
     lines: tuple[Line, ...]
+    measures: dict[str, dict[str, Measured]] = Field(default_factory=dict)
 
 
 class ChallengeUpdated(ControlEvent):

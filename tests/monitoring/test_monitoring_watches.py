@@ -18,6 +18,7 @@ from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
 from everloop_monitoring.domain.watch import Watch, WatchedOutcome
 from everloop_schemas.envelope import Event, Scalar
+from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
 from everloop_shared.database import Database
@@ -69,7 +70,7 @@ async def handle(unit: BatchUnitOfWork, *events: Event, fails: bool = False) -> 
             await unit.handlers.on_loop_state(state(), Position("", 0, 0))
             if isinstance(event, PredictionMade):
                 await unit.handlers.on_prediction_made(event, Position("", 0, offset))
-            else:
+            elif isinstance(event, OutcomeObserved):
                 await unit.handlers.on_outcome_observed(event, Position("", 0, offset))
         await unit.record([], {})
         if fails:

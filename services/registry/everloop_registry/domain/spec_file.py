@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from everloop_registry.domain.spec_rules import INTEGER_LIMIT, UNSUPPORTED, broken_rules, unsupported_fields
 from everloop_registry.errors import SpecRejected
 from everloop_schemas import loop_parts as parts
-from everloop_schemas import sources
+from everloop_schemas import monitor_spec, sources
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.names import FIELD_NAME, LOOP_NAME, LOOP_NAME_RULE
 from everloop_schemas.search_spec import PARAMETER_PATH, SearchSpec
@@ -33,7 +33,13 @@ SPEC_PARTS: dict[str, type[BaseModel]] = {
     "retrain": parts.RetrainSpec,
     "gate": parts.GateSpec,
     "rollout": parts.RolloutSpec,
-    "monitor": parts.MonitorSpec,
+    "monitor": monitor_spec.MonitorSpec,
+    "monitor.objectives": monitor_spec.ObjectivesSpec,
+    "monitor.objectives.prediction": monitor_spec.ObjectiveSpec,
+    "monitor.objectives.learned": monitor_spec.ObjectiveSpec,
+    "monitor.objectives.recovered": monitor_spec.ObjectiveSpec,
+    "expect": monitor_spec.ExpectationSpec,
+    "alerts": monitor_spec.AlertRuleSpec,
     "search": SearchSpec,
     "sources": sources.SourceSpec,
     "sources.events": sources.EventMapping,

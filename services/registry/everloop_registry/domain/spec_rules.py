@@ -44,7 +44,14 @@ UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
     "monitor.slices": ([], "no slice of the data is measured on its own"),
     "monitor.fairness": ([], "no groups are compared"),
+    "monitor.drift": ("none", "only drifts of the served error are detected"),
+    "monitor.anomalies": (False, "predictions have no score of how unusual their observation is"),
     "monitor.latency_p99": (None, "no latency is compared with an objective"),
+    "monitor.objectives": ({}, "nothing is compared with an objective"),
+    "retrain.on_data_drift": (False, "only drifts of the served error request a run"),
+    "gate.require": ([], "the gate compares losses only"),
+    "expect": ([], "nothing is expected of fields beyond the schema"),
+    "alerts": ([], "loops have no alert rules of their own"),
 }
 """By path, a field that no code reads yet: the value that describes what happens, and what happens.
 
@@ -63,8 +70,8 @@ def unsupported_fields(raw: Mapping[str, Any]) -> Iterator[FieldError]:
     """Each field of a loop file that asks for what does not work yet."""
     for path, (harmless, what_happens) in UNSUPPORTED.items():
         part, _, name = path.partition(".")
-        values = raw.get(part)
-        if isinstance(values, dict) and values.get(name, harmless) != harmless:
+        values = raw.get(part) if name else raw
+        if isinstance(values, dict) and values.get(name or part, harmless) != harmless:
             yield FieldError(path, f"does not work yet: {what_happens}; remove it")
 
 
