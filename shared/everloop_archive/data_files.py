@@ -52,8 +52,10 @@ class RecordsToWrite:
         for _, batches in groupby(self.batches, key=lambda batch: batch.schema):
             table = pa.Table.from_batches(list(batches))
             days = table["time"].cast(pa.date32())
-            for day in sorted(pc.unique(days).to_pylist()):
-                rows = table.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+            every_day = sorted(pc.unique(days).to_pylist())
+            for day in every_day:
+                of_day = pc.equal(days, pa.scalar(day, pa.date32()))
+                rows = table.filter(of_day) if len(every_day) > 1 else table  # a filter copies all columns
                 first, last = rows["offset"][0].as_py(), rows["offset"][-1].as_py()
                 yield FileName(day, self.partition, first, last, self.attempt), rows
 
