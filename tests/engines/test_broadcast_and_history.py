@@ -203,3 +203,9 @@ async def test_catching_up_waits_only_within_a_limit(bus: Bus) -> None:
         released.set()
 
     assert not caught_up
+
+
+async def test_the_log_of_a_service_that_has_not_started_yet_is_empty(bus: Bus) -> None:
+    async with connected(bus.engine()) as engine:
+        assert await engine.begin_offset(ObservationReceived.topic, 0) == 0
+        assert await engine.end_offset(ObservationReceived.topic, 0) == 0

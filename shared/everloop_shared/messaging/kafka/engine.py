@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared.errors import Unavailable
@@ -79,8 +79,7 @@ class KafkaEngine:
             return
         if self._publisher is None:
             raise Unavailable(self.state or "not started")
-        if foreign := {event.topic for event in events} - self._ensured:
-            await self._ensure(foreign, self.settings.delivery_timeout_s)
+        await self._ensure_foreign({event.topic for event in events})
         await self._publisher.publish([encode(event) for event in events])
 
     async def publish_encoded(self, events: Sequence[EncodedEvent]) -> None:
@@ -106,10 +105,12 @@ class KafkaEngine:
 
     async def end_offset(self, topic: Topic, partition: int) -> int:
         """The offset the next record of this partition will get."""
+        await self._ensure_foreign({topic})
         return await self._history().end_offset(topic.name, partition)
 
     async def begin_offset(self, topic: Topic, partition: int) -> int:
         """The offset of the oldest record of this partition that is not deleted."""
+        await self._ensure_foreign({topic})
         return await self._history().begin_offset(topic.name, partition)
 
     def partition_for(self, topic: Topic, key: bytes) -> int:
@@ -143,6 +144,11 @@ class KafkaEngine:
         wanted = set(topics)
         await ensure_topics(self.settings, wanted, within_s)
         self._ensured |= wanted
+
+    async def _ensure_foreign(self, topics: Set[Topic]) -> None:
+        """Create the topics of other services, which may not have started yet."""
+        if foreign := topics - self._ensured:
+            await self._ensure(foreign, self.settings.delivery_timeout_s)
 
     def _partitions(self, keys: Sequence[bytes]) -> Sequence[int]:
         return partitions_of(keys, self.settings.partitions)
