@@ -34,10 +34,24 @@ UNKNOWN_CLASS: dict[str, Scalar] = {"string": "<unknown>", "integer": -(2**63)}
 LABEL_LIMIT = 1e19
 """The largest label of a regression loop without `label.max`: beyond every integer of 64 bits."""
 METRICS: dict[str, tuple[str, ...]] = {
-    "binary": ("accuracy", "f1", "roc_auc", "log_loss"),
-    "multiclass": ("accuracy", "f1", "log_loss"),
-    "regression": ("mae", "rmse", "r2"),
+    "binary": (
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "f1_macro",
+        "roc_auc",
+        "pr_auc",
+        "log_loss",
+        "brier",
+        "ece",
+    ),
+    "multiclass": ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "log_loss", "brier", "ece"),
+    "regression": ("mae", "rmse", "r2", "mape", "pinball", "pinball_10", "pinball_90"),
 }
+"""By task, the metrics that a spec may name; the first is the default. `pinball` is that of the median, the others of
+the quantiles 0.1 and 0.9; of many classes, precision, recall and F1 are means over classes."""
 
 
 class LoopSpec(SpecPart):

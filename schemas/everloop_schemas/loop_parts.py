@@ -205,9 +205,9 @@ class RefreshSpec(SpecPart):
 class RetrainSpec(SpecPart):
     """What triggers a run, which trains a fresh line. `on_feedback` and `on_labels` count since the last run.
 
-    `below` is a floor in quality of the loop's metric over the last 500 outcomes as served: a run where mae, rmse or
-    log_loss is above it, where accuracy, f1, roc_auc or r2 is below it. `on_data_drift` acts on a drift of features,
-    predictions or labels as `on_drift` does on one of the served error.
+    `below` is a floor in quality of the loop's metric over the last 500 outcomes as served: a run where an error (mae,
+    rmse, mape, pinball, log_loss, brier, ece) is above it, where another metric, such as accuracy or f1, is below it.
+    `on_data_drift` acts on a drift of features, predictions or labels as `on_drift` does on one of the served error.
     """
 
     on_drift: bool = True

@@ -90,7 +90,7 @@ def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[float], dict[i
         scales.append(losses.spread.width)
         found[record.offset] = losses.loss(label, *baseline.predict())
         labels.add(label)
-        losses.learn(label)
+        losses.learn(label, record.data["prediction"])
     return scales, found
 
 

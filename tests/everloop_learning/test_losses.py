@@ -18,7 +18,7 @@ def spec(task: str = "binary", **parts: Any) -> LoopSpec:
 def test_losses_lie_between_zero_and_one() -> None:
     by_class, by_brier, by_number = Losses(spec()), Losses(spec(metric="log_loss")), Losses(spec("regression"))
     for label in (0.0, 10.0, 20.0):
-        by_number.learn(label)
+        by_number.learn(label, 0.0)
 
     assert (by_class.loss(True, True), by_class.loss(True, False)) == (0.0, 1.0)
     assert by_brier.loss(True, True, {"true": 0.8, "false": 0.2}) == pytest.approx(0.04)

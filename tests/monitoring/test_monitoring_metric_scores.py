@@ -151,6 +151,36 @@ def test_the_losses_of_a_loop_with_log_loss_are_those_of_training() -> None:
     assert losses == {"m": pytest.approx(0.09), "s": pytest.approx(0.36)}
 
 
+@pytest.mark.parametrize(("task", "metric"), BOTH)
+def test_the_curves_are_by_the_metric_of_the_spec(task: str, metric: str) -> None:
+    log = log_of(task)
+    inputs = [metric_input(metric, o.label, o.prediction, o.probabilities) for o in log if o.label is not None]
+
+    points = evaluate_log(loop(task, metric), log).points
+
+    assert [point.outcomes for point in points] == list(range(50, 901, 50))
+    assert {point.metric for point in points} == {metric}
+    assert points[-1].scores.served == pytest.approx(score_of(metric, inputs[-500:]))
+    assert points[-1].scores.no_change != points[-1].scores.served
+
+
+def test_the_curves_have_no_point_where_the_metric_is_undefined() -> None:
+    log = [outcome(i, False, False, {"true": 0.1, "false": 0.9}) for i in range(300)]
+    log += [outcome(i, i % 2 == 0, True, {"true": 0.9, "false": 0.1}) for i in range(300, 400)]
+
+    points = evaluate_log(loop("binary", "precision"), log).points
+
+    assert [(point.outcomes, point.scores.majority) for point in points] == [(350, 0.0), (400, 0.0)]
+
+
+def test_the_losses_of_a_loop_with_f1_cost_what_f1_says() -> None:
+    log = [outcome(i, i % 2 == 0, i % 4 == 0) for i in range(400)]
+
+    losses = [row["m"] for row in evaluate_log(loop("binary", "f1"), log).unpublished.losses]
+
+    assert losses[-3:] == [0.0, pytest.approx(1 - 1 / 3, abs=0.01), 0.0]
+
+
 def test_the_state_survives_a_round_trip_through_json() -> None:
     for task, metric in BOTH:
         evaluation = evaluate_log(loop(task, metric), log_of(task, 100))

@@ -22,7 +22,7 @@ E = TypeVar("E", bound=Event)
 TASKS: tuple[dict[str, Any], ...] = (
     {"task": "binary", "metric": "log_loss", "retrain": {"on_feedback": 50, "on_schedule": "0 * * * *", "below": 0.9}},
     {"task": "multiclass", "label": {"classes": ["True", "False"]}},
-    {"task": "multiclass"},
+    {"task": "multiclass", "metric": "f1"},
     {"task": "regression", "models": [{"preset": "linear"}], "metric": "rmse"},
     {"task": "binary", "search": {"space": {"models.0.l2": {"log": [0.01, 1]}}, "every": 100}},
     {"task": "binary", "models": [{"preset": p} for p in ("logistic", "adaptive_forest", "naive_bayes")]},

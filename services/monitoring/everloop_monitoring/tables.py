@@ -87,4 +87,5 @@ points = Table(
     Column("version", String(200), nullable=False, comment="served on that outcome"),
     Column("champion", String(200), nullable=False),
     Column("time", String(32), nullable=False),
+    Column("metric", String(32), comment="by which the scores are"),
 )

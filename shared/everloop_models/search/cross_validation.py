@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from everloop_metrics import MetricInput, score_of
+from everloop_metrics import MetricInput, probability_of, score_of
 from everloop_models.batch.pipeline import fit
 from everloop_models.batch.proof import Said, said_by_pipeline
 from everloop_models.batch.rows import Columns
@@ -80,13 +80,26 @@ class _Scorer:
             yield MetricInput(label, value, None if chances is None else float(chances[i]))
 
     def _chances(self, said: Said, labels: Array, classes: tuple[Scalar, ...], present: Array) -> Array | None:
-        """The probability that the metric uses of each row: of its label, of `true`, or none."""
-        if self._metric not in ("log_loss", "roc_auc"):
-            return None
-        wanted = labels if self._metric == "log_loss" else np.full(len(labels), classes.index(True))
+        """What the metric takes from the probabilities of each row, None for one that takes nothing."""
         assert said.labels is not None, "of classes"
-        if said.probabilities is None:
-            return np.asarray(present[said.labels.astype(int)] == wanted, dtype=np.float64)
-        places = np.clip(np.searchsorted(present, wanted), 0, len(present) - 1)
-        found = said.probabilities[np.arange(len(labels)), places]
-        return np.where(present[places] == wanted, found, 0.0)
+        values = present[said.labels.astype(int)]
+        if self._metric == "brier":
+            of_label = _probability(said, labels, values, present)
+            others = 0.0 if said.probabilities is None else (said.probabilities**2).sum(axis=1) - of_label**2
+            missed = 2 * (1 - of_label) if said.probabilities is None else (1 - of_label) ** 2
+            return np.asarray((others + missed) / 2)
+        if probability_of(self._metric, classes[0], classes[0]) is None:
+            return None
+        if self._metric == "log_loss":
+            return _probability(said, labels, values, present)
+        true = np.full(len(labels), classes.index(True)) if isinstance(classes[0], bool) else values
+        return _probability(said, true, values, present)
+
+
+def _probability(said: Said, wanted: Array, values: Array, present: Array) -> Array:
+    """The probability of one class of each row; a prediction without probabilities counts as certain."""
+    if said.probabilities is None:
+        return np.asarray(values == wanted, dtype=np.float64)
+    places = np.clip(np.searchsorted(present, wanted), 0, len(present) - 1)
+    found = said.probabilities[np.arange(len(wanted)), places]
+    return np.where(present[places] == wanted, found, 0.0)

@@ -21,7 +21,7 @@ from everloop_models import build
 from everloop_models.search.data import prepare
 from everloop_models.search.evaluation import evaluate
 from everloop_models.search.task import Evaluation, TrialTask
-from everloop_schemas.loop import LoopSpec
+from everloop_schemas.loop import METRICS, LoopSpec
 from everloop_schemas.loop_parts import FeatureSpec, ModelSpec
 
 frameworks = pytest.mark.frameworks
@@ -37,7 +37,7 @@ def judged(
     return evaluate(TrialTask(folder=folder, spec=spec, model=model, index=0, metric=metric or spec.metric, **fields))
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "roc_auc", "log_loss"])
+@pytest.mark.parametrize("metric", METRICS["binary"])
 def test_an_online_model_is_scored_on_each_part_before_it_learns_it(tmp_path: Path, metric: str) -> None:
     rows = list(ratio_stream(300))
     model = build(ModelSpec(preset="hoeffding_tree"), RATIO_SPEC)
@@ -56,9 +56,9 @@ def test_an_online_model_is_scored_on_each_part_before_it_learns_it(tmp_path: Pa
 
 
 @frameworks
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "roc_auc", "log_loss"])
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "recall", "roc_auc", "pr_auc", "log_loss", "brier"])
 def test_a_batch_model_is_scored_on_the_block_after_those_it_learned(tmp_path: Path, metric: str) -> None:
-    from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score  # type: ignore[import-untyped]
+    from sklearn import metrics  # type: ignore[import-untyped]
     from sklearn.tree import DecisionTreeClassifier  # type: ignore[import-untyped]
 
     rows = [({"a": f["a"], "b": f["b"]}, label) for f, label in ratio_stream(600)]
@@ -69,8 +69,10 @@ def test_a_batch_model_is_scored_on_the_block_after_those_it_learned(tmp_path: P
         said = tree.predict(x[end : end + 100])
         chance = tree.predict_proba(x[end : end + 100])[:, 1].clip(1e-15, 1 - 1e-15)
         truth = y[end : end + 100]
-        of = {"accuracy": accuracy_score, "f1": f1_score, "roc_auc": roc_auc_score, "log_loss": log_loss}[metric]
-        expected.append(of(truth, said if metric in ("accuracy", "f1") else chance))
+        of = {"roc_auc": "roc_auc_score", "pr_auc": "average_precision_score", "log_loss": "log_loss"}
+        of |= {"brier": "brier_score_loss", **{m: f"{m}_score" for m in ("accuracy", "f1", "recall")}}
+        is_of_classes = metric in ("accuracy", "f1", "recall")
+        expected.append(getattr(metrics, of[metric])(truth, said if is_of_classes else chance))
 
     found = judged(write_rows(tmp_path, rows), ModelSpec(estimator=TREE, max_depth=3), metric=metric)
 

@@ -81,7 +81,7 @@ class SqlProjections:
         if evaluation.points:
             rows = [
                 {"loop": loop, "outcomes": p.outcomes, **p.scores._asdict(), "version": p.version,
-                 "champion": champion, "time": now}
+                 "champion": champion, "time": now, "metric": p.metric}
                 for p in evaluation.points
             ]  # fmt: skip
             await self._connection().execute(self._insert(points).on_conflict_do_nothing(), rows)

@@ -9,7 +9,7 @@ from everloop_learning.version import line_of
 from everloop_metrics import metric_input
 from everloop_monitoring.domain.drift import Alarm
 from everloop_monitoring.domain.labels import LabelSelection
-from everloop_monitoring.domain.metric_scores import ERROR_METRICS, MetricInputs, baseline_inputs, majority_probability
+from everloop_monitoring.domain.metric_scores import ERROR_METRICS, MetricInputs, baseline_inputs, majority_chance
 from everloop_monitoring.domain.scores import ComparedErrors, LineTally, append_recent
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState, predictions_of
 from everloop_schemas.envelope import Scalar
@@ -22,11 +22,15 @@ CURVE_POINT_EVERY_OUTCOMES = 50
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One point of the curves: scores over the last `ROLLING_OUTCOMES` when the loop had `outcomes`."""
+    """One point of the curves: scores by a metric over the last `ROLLING_OUTCOMES` when the loop had `outcomes`.
+
+    A baseline's score is 0 where it is undefined.
+    """
 
     outcomes: int
     scores: ComparedErrors
     version: str
+    metric: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +103,14 @@ class BatchEvaluation:
 
     def _add_first(self, outcome: OutcomeObservedData, offset: int, label: Scalar | None) -> DetectedDrift | None:
         state, guess = self.state, self.spec.initial_prediction
+        majority = state.baselines.majority(self.is_regression, guess)
         now = CountedOutcome(
             offset=offset,
             label=label,
             correction=outcome.correction,
             no_change=state.baselines.no_change(guess),
-            majority=state.baselines.majority(self.is_regression, guess),
-            chance=majority_probability(self.spec.metric, label, state.baselines),
+            majority=majority,
+            chance=majority_chance(self.spec.metric, label, majority, state.baselines),
         )
         self.counted[outcome.prediction_id] = now
         state.outcomes += 1
@@ -117,18 +122,27 @@ class BatchEvaluation:
         state.measure.add(self.spec.metric, offset, self._metric_inputs(outcome, now))
         state.baselines.learn(self.is_regression, label, offset)
         self.unpublished.append(offset, outcome.version, state.record_losses(self.spec, outcome, label))
-        if self.is_regression:
-            state.spread.add(label)
         if state.scored % CURVE_POINT_EVERY_OUTCOMES == 0:
-            scores = state.rolling_scores(self.is_regression)
-            self.points.append(CurvePoint(state.outcomes, scores, outcome.version))
+            self._add_point(outcome.version)
         alarm = state.detect_drift(self.is_regression, outcome.version, offset, errors.served)
         return DetectedDrift(alarm, outcome.version, state.outcomes) if alarm else None
+
+    def _add_point(self, version: str) -> None:
+        """Add a point to the curves, which have none where the metric of what was served is undefined."""
+        metric, state = self.spec.metric, self.state
+        if metric in ERROR_METRICS:
+            scores = state.rolling_scores(self.is_regression)
+        else:
+            served, *baselines = state.measure.rolling_scores()
+            if served is None:
+                return
+            scores = ComparedErrors(served, *(score or 0.0 for score in baselines))
+        self.points.append(CurvePoint(state.outcomes, scores, version, metric))
 
     def _add_correction(self, outcome: OutcomeObservedData, before: CountedOutcome, label: Scalar | None) -> None:
         state, chance = self.state, before.chance
         if label != before.label:
-            chance = majority_probability(self.spec.metric, label, state.baselines)
+            chance = majority_chance(self.spec.metric, label, before.majority, state.baselines)
         now = before._replace(label=label, correction=outcome.correction, chance=chance)
         self.counted[outcome.prediction_id] = now
         if before.label == now.label:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from everloop_metrics import MetricInput, MetricSums, metric_input, score_of
+from everloop_metrics import (
+    MetricInput,
+    MetricSums,
+    brier_loss,
+    class_name,
+    metric_input,
+    probability_of,
+    score_of,
+)
 from everloop_monitoring.domain.scores import Baselines, append_recent
 from everloop_schemas.envelope import Scalar
 
@@ -16,13 +24,17 @@ MetricInputs = tuple[MetricInput, MetricInput, MetricInput]
 
 @dataclass(slots=True)
 class MetricScores:
-    """Sums of one metric over all outcomes since offset `since`, and the last `ROLLING_OUTCOMES` served ones."""
+    """Sums of one metric over all outcomes since offset `since`, and the last `ROLLING_OUTCOMES` ones.
+
+    `recent` are those of the served predictions, `recent_baselines` those of no change and majority.
+    """
 
     metric: str = ""
     served: MetricSums = field(default_factory=MetricSums)
     no_change: MetricSums = field(default_factory=MetricSums)
     majority: MetricSums = field(default_factory=MetricSums)
     recent: list[tuple[int, MetricInput]] = field(default_factory=list)
+    recent_baselines: list[tuple[int, MetricInput, MetricInput]] = field(default_factory=list)
     since: int = -1
 
     def add(self, metric: str, offset: int, inputs: MetricInputs | None) -> None:
@@ -30,9 +42,10 @@ class MetricScores:
         if inputs is None:
             return
         if metric != self.metric:
-            self.metric, self.since, self.recent = metric, offset, []
+            self.metric, self.since, self.recent, self.recent_baselines = metric, offset, [], []
             self.served, self.no_change, self.majority = MetricSums(), MetricSums(), MetricSums()
         append_recent(self.recent, (offset, inputs[0]))
+        append_recent(self.recent_baselines, (offset, inputs[1], inputs[2]))
         self._count(inputs, 1)
 
     def correct(self, offset: int, before: MetricInputs | None, now: MetricInputs | None) -> None:
@@ -42,10 +55,12 @@ class MetricScores:
         for inputs, sign in ((before, -1), (now, 1)):
             if inputs is not None:
                 self._count(inputs, sign)
-        if now is None:
-            self.recent = [(at, one) for at, one in self.recent if at != offset]
-        else:
-            self.recent = [(at, now[0] if at == offset else one) for at, one in self.recent]
+        self.recent = [(at, now[0] if now and at == offset else one) for at, one in self.recent if now or at != offset]
+        self.recent_baselines = [
+            (at, now[1], now[2]) if now and at == offset else (at, one, other)
+            for at, one, other in self.recent_baselines
+            if now or at != offset
+        ]
 
     def scores(self, metric: str) -> dict[str, float | None]:
         """Whole-log scores and the rolling one; None where the metric is undefined, or is not the one counted."""
@@ -58,17 +73,28 @@ class MetricScores:
             "majority": self.majority.score(metric),
         }
 
+    def rolling_scores(self) -> tuple[float | None, float | None, float | None]:
+        """Scores over the last `ROLLING_OUTCOMES`, of what was served, no change and majority."""
+        of = self.metric
+        return (
+            score_of(of, (one for _, one in self.recent)),
+            score_of(of, (one for _, one, _ in self.recent_baselines)),
+            score_of(of, (one for _, _, one in self.recent_baselines)),
+        )
+
     def _count(self, inputs: MetricInputs, sign: int) -> None:
         for sums, one in zip((self.served, self.no_change, self.majority), inputs, strict=True):
             sums.add(self.metric, one, sign)
 
 
-def majority_probability(metric: str, label: Scalar | None, baselines: Baselines) -> float | None:
-    """The probability that a metric needs of the majority baseline: the share of a class among the labels so far."""
-    of = {"log_loss": label, "roc_auc": True}.get(metric)
-    if of is None or not baselines.n:
+def majority_chance(metric: str, label: Scalar | None, majority: Scalar, baselines: Baselines) -> float | None:
+    """What a metric takes from the probabilities of the majority baseline: each class's share of the labels so far."""
+    if not baselines.n or label is None:
         return None
-    return baselines.classes.get(of, 0) / baselines.n
+    if metric == "brier":
+        return brier_loss(label, {class_name(name): n / baselines.n for name, n in baselines.classes.items()})
+    of = probability_of(metric, label, majority)
+    return None if of is None else baselines.classes.get(of, 0) / baselines.n
 
 
 def baseline_inputs(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import fsum
 from typing import NamedTuple
 
+from everloop_learning.class_costs import ClassCosts
 from everloop_learning.feedback_share import FeedbackShare
 from everloop_learning.losses import Losses, prediction_error
 from everloop_learning.version import line_of
@@ -58,7 +59,8 @@ class EvaluationState:
 
     `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
     the last `ROLLING_OUTCOMES` scored outcomes, `by_line` the last errors of each line that predicted lately.
-    `spread` is the scale of a regression's losses, the same as training's. `measure` is what the loop's metric needs.
+    `spread` is the scale of a regression's losses, and `costs` what mistakes cost by a metric of classes, both the same
+    as training's. `measure` is what the loop's metric needs.
     """
 
     outcomes: int = 0
@@ -70,6 +72,7 @@ class EvaluationState:
     drift_detector: DriftDetector = field(default_factory=DriftDetector)
     error_threshold: ErrorThreshold = field(default_factory=ErrorThreshold)
     spread: Spread = field(default_factory=Spread)
+    costs: ClassCosts = field(default_factory=ClassCosts)
     sources: FeedbackShare = field(default_factory=FeedbackShare)
     contradictions: Contradictions = field(default_factory=Contradictions)
     measure: MetricScores = field(default_factory=MetricScores)
@@ -82,11 +85,12 @@ class EvaluationState:
         return ComparedErrors(*(fsum(side) / len(self.recent) for side in sides)).as_scores(is_regression)
 
     def record_losses(self, spec: LoopSpec, outcome: OutcomeObservedData, label: Scalar) -> dict[str, float]:
-        """The loss of each line on an outcome, in [0, 1] as in training; its error joins the line's last ones.
+        """The loss of each line on an outcome, in [0, 1] as in training; its error joins the line's last ones, and the
+        label the scale of later losses.
 
         Where two versions of a line predicted, the first counts, which is the served one.
         """
-        of_loop, losses = Losses(spec, self.spread), dict[str, float]()
+        of_loop, losses = Losses(spec, self.spread, self.costs), dict[str, float]()
         for version, prediction, probabilities in predictions_of(outcome):
             if (line := line_of(version)) in losses:
                 continue
@@ -98,6 +102,7 @@ class EvaluationState:
         for line, (last, _) in list(self.by_line.items()):
             if last < self.outcomes - ROLLING_OUTCOMES:
                 del self.by_line[line]
+        of_loop.learn(label, outcome.prediction)
         return losses
 
     def detect_drift(self, is_regression: bool, version: str, offset: int, error: float) -> Alarm | None:

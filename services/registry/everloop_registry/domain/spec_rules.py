@@ -31,13 +31,10 @@ MAX_COUNT = 10_000_000
 """Of labels or feedback until a retraining."""
 INTEGER_LIMIT = 2**63
 METRIC_RANGES: dict[str, tuple[float, float]] = {
-    "accuracy": (0, 1),
-    "f1": (0, 1),
-    "roc_auc": (0, 1),
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"), (0, 1)),
+    **dict.fromkeys(("roc_auc", "pr_auc", "brier", "ece"), (0, 1)),
     "r2": (-math.inf, 1),
-    "log_loss": (0, math.inf),
-    "mae": (0, math.inf),
-    "rmse": (0, math.inf),
+    **dict.fromkeys(("log_loss", "mae", "rmse", "mape", "pinball", "pinball_10", "pinball_90"), (0, math.inf)),
 }
 """By metric, the open interval in which `retrain.below` must lie."""
 UNSUPPORTED: dict[str, tuple[Any, str]] = {

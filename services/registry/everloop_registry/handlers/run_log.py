@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from everloop_learning.losses import is_error_rate
 from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.run_records import (
     COUNT,
@@ -73,8 +74,7 @@ class RunLog:
             for offset, loss in zip(data.offsets, data.losses.get(line.line, ()), strict=False):
                 if loss is not None:
                     score.add(offset, loss)
-            is_error_rate = log.loop.spec.task != "regression" and log.loop.spec.metric != "log_loss"
-            if metrics := score.take_due(to_millis(event.time), is_error_rate=is_error_rate):
+            if metrics := score.take_due(to_millis(event.time), is_error_rate=is_error_rate(log.loop.spec)):
                 change = RunChange(id=line.run, experiment=experiment_id(event.loop), metrics=metrics)
                 logged.append(await self._append(log, change, await self.store.run(line.run), line.line))
         while len(scores) > MAX_SCORES:

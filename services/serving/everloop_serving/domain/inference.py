@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from everloop_metrics.metric import class_name
+from everloop_metrics import class_name
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
 from everloop_serving.domain.inference_outputs import DATATYPES, TensorMetadata
 from everloop_serving.domain.served_loop import ServedLoop

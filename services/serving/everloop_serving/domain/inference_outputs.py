@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from everloop_metrics.metric import class_name
+from everloop_metrics import class_name
 from everloop_schemas.loop import LoopSpec
 
 DATATYPES = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "string": "BYTES"}

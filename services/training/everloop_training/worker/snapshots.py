@@ -21,12 +21,12 @@ from everloop_models.formats import allowed_in_snapshots
 from everloop_models.opcodes import Use
 from everloop_models.pickling import check, unpickled
 from everloop_models.store import remove_leftovers, write_atomically
-from everloop_schemas import loop, monitoring, registry, search, search_spec, training
+from everloop_schemas import loop, monitor_spec, monitoring, registry, search, search_spec, training
 from everloop_schemas.envelope import ControlData, ControlEvent
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 13
+FORMAT = 14
 """Raised whenever the classes in a snapshot change: an older snapshot is not used, and the log is learned again."""
 FILE = Path(__file__).with_name("allowed.txt")
 """What snapshots unpickle beside models and events; `tests/training/snapshot_survey.py` writes it, a test checks it."""
@@ -34,7 +34,7 @@ FILE = Path(__file__).with_name("allowed.txt")
 
 def _events() -> frozenset[Use]:
     """The classes of specs, states and events, which hold values and run nothing when they are unpickled."""
-    modules = (loop, monitoring, registry, search, search_spec, training)
+    modules = (loop, monitor_spec, monitoring, registry, search, search_spec, training)
     classes = {c for m in modules for c in vars(m).values() if isinstance(c, type) and issubclass(c, BaseModel)}
     ways = ("name", "new 0", "state dict")
     return frozenset(

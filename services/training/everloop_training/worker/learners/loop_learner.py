@@ -180,7 +180,7 @@ class LoopLearner:
             self.lines.previous_champion = line_of(before.champion.version)
         if before.spec.retrain.on_schedule != after.spec.retrain.on_schedule:
             self.triggers.next_fire = None
-        self.losses.brier = after.spec.metric == "log_loss"
+        self.losses.metric = after.spec.metric
         self.versions.on_loop_state(state)
         self.lines.retain_needed(after)
         if self.live:
@@ -208,23 +208,23 @@ class LoopLearner:
         label = learned_label(outcome, self.losses.regression)
         if label is None:
             return False
-        predicted = self.baseline.predict() if self.losses.brier else (self.baseline.value,)
+        predicted = self.baseline.predict() if self.losses.by_probabilities else (self.baseline.value,)
         losses = {BASELINE: self.losses.loss(label, *predicted)}
         learned = self.lines.learn(outcome)
         reported = [self.lines.learning[name].reported for name in learned]
         reported = [line for line in reported if outcome.offset > line.requested_offset]
         self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line] for r in reported}, reported)
-        self._count_label(outcome.offset, label)
+        self._count_label(outcome, label)
         for name in learned:
             self._make_due_version(self.lines.learning[name], outcome.time)
         if self.loss_reporter.is_full:
             self.loss_reporter.report(self.state.revision)
         return True
 
-    def _count_label(self, offset: int, label: Scalar) -> None:
+    def _count_label(self, outcome: Outcome, label: Scalar) -> None:
         self.labels.add(label)
-        self.losses.learn(label)
-        self.progress.count(offset)
+        self.losses.learn(label, outcome.prediction)
+        self.progress.count(outcome.offset)
 
     def _make_due_version(self, line: LoopLine, now: float) -> None:
         """End the run of a line that has just learned enough, and make the version that is due, if any.
