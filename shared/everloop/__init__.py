@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from everloop.data_sets import DataSet, DataSetDamaged
     from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
     from everloop.local.errors import InstallationNotFound
-    from everloop.results import Accepted, Prediction, RejectedEntry, Submitted
+    from everloop.results import Accepted, Explanation, Prediction, RejectedEntry, Submitted
     from everloop.searches import Search, Trial
     from everloop.trainers import Answered, TrainerRun, trainer
 
@@ -36,6 +36,7 @@ _MODULES = {
     "EverloopError": "everloop.errors",
     "EverloopHTTPError": "everloop.errors",
     "EverloopUnreachable": "everloop.errors",
+    "Explanation": "everloop.results",
     "InstallationNotFound": "everloop.local.errors",
     "LoopNameInvalid": "everloop.errors",
     "Prediction": "everloop.results",
@@ -57,6 +58,7 @@ __all__ = [
     "EverloopError",
     "EverloopHTTPError",
     "EverloopUnreachable",
+    "Explanation",
     "InstallationNotFound",
     "LoopNameInvalid",
     "Prediction",

@@ -72,10 +72,17 @@ class AsyncEverloop(BaseClient):
 
     @overload
     async def predict(
-        self, loop: str, data: Fields, *, id: str | None = None, entity: str | None = None, time: Time | None = None
+        self,
+        loop: str,
+        data: Fields,
+        *,
+        id: str | None = None,
+        entity: str | None = None,
+        time: Time | None = None,
+        explain: bool = False,
     ) -> Prediction: ...
     @overload
-    async def predict(self, loop: str, data: AsyncEntries) -> list[Prediction]: ...
+    async def predict(self, loop: str, data: AsyncEntries, *, explain: bool = False) -> list[Prediction]: ...
     async def predict(
         self,
         loop: str,
@@ -84,10 +91,11 @@ class AsyncEverloop(BaseClient):
         id: str | None = None,
         entity: str | None = None,
         time: Time | None = None,
+        explain: bool = False,
     ) -> Prediction | list[Prediction]:
         """As `Everloop.predict`."""
         given = [entry async for entry in data] if isinstance(data, AsyncIterable) else data
-        body = wire.prediction_request(given, id, entity, time)
+        body = wire.prediction_request(given, id, entity, time, explain)
         return wire.read_predictions(await self._post("serving", wire.loop_path(loop, "predict"), body))
 
     async def label(

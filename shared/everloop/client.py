@@ -69,10 +69,17 @@ class Everloop(BaseClient):
 
     @overload
     def predict(
-        self, loop: str, data: Fields, *, id: str | None = None, entity: str | None = None, time: Time | None = None
+        self,
+        loop: str,
+        data: Fields,
+        *,
+        id: str | None = None,
+        entity: str | None = None,
+        time: Time | None = None,
+        explain: bool = False,
     ) -> Prediction: ...
     @overload
-    def predict(self, loop: str, data: Entries) -> list[Prediction]: ...
+    def predict(self, loop: str, data: Entries, *, explain: bool = False) -> list[Prediction]: ...
     def predict(
         self,
         loop: str,
@@ -81,10 +88,13 @@ class Everloop(BaseClient):
         id: str | None = None,
         entity: str | None = None,
         time: Time | None = None,
+        explain: bool = False,
     ) -> Prediction | list[Prediction]:
         """Ask for a prediction, or for those of up to 1,000 observations: `{"id"?, "entity"?, "time"?, "data": ...}`.
 
         A second request with the same id gets the same prediction. Of a list all are predicted, in order, or none.
+        `explain` asks what each feature contributed, of 100 observations at most; in a list, `"explain": True` asks for
+        one of them.
 
         >>> with Everloop() as everloop:
         ...     everloop.predict("market", {"price": 3.0}, id="order-17").version
@@ -93,7 +103,7 @@ class Everloop(BaseClient):
         ...     [p.id for p in everloop.predict("market", [{"id": "order-17", "data": {"price": 3.0}}])]
         ['order-17']
         """
-        body = wire.prediction_request(data, id, entity, time)
+        body = wire.prediction_request(data, id, entity, time, explain)
         return wire.read_predictions(self._post("serving", wire.loop_path(loop, "predict"), body))
 
     def label(self, loop: str, id: str | Entries, label: Scalar | None = None, *, time: Time | None = None) -> Accepted:

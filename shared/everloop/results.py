@@ -46,6 +46,31 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """What each feature contributed to a prediction: `base` and `contributions` sum to the model's score.
+
+    The score is the log odds of the class `of`, or the value, where `method` is linear; else the probability of `of`,
+    or the value.
+
+    >>> from everloop import Everloop
+    >>> with Everloop() as everloop:
+    ...     answer = everloop.predict("market", {"price": 3.0}, explain=True)
+    >>> answer.explanation.contributions
+    {'price': 0.0}
+    """
+
+    method: str
+    of: str | None
+    base: float
+    contributions: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """What the base and the contributions sum to."""
+        return self.base + sum(self.contributions.values())
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A prediction. Labels and feedback name its `id`; `role` is baseline, champion or canary.
 
@@ -62,6 +87,7 @@ class Prediction:
     role: str
     probabilities: dict[str, float] | None = None
     features: dict[str, Scalar | None] = field(default_factory=dict)
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 
 from everloop.errors import EverloopHTTPError, LoopNameInvalid
-from everloop.results import Accepted, Prediction, RejectedEntry
+from everloop.results import Accepted, Explanation, Prediction, RejectedEntry
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 
 BATCH_ENTRIES, BATCH_BYTES = 500, 4_000_000
@@ -58,10 +58,20 @@ def with_id(entry: Any) -> Any:
 
 
 def prediction_request(
-    data: Entry | Iterable[Any], id: str | None = None, entity: str | None = None, time: str | datetime | None = None
+    data: Entry | Iterable[Any],
+    id: str | None = None,
+    entity: str | None = None,
+    time: str | datetime | None = None,
+    explain: bool = False,
 ) -> bytes:
     """The body of a request for the prediction of one observation, or of a list of them, each with an id."""
-    return to_json(observation(data, id, entity, time) if isinstance(data, Mapping) else [with_id(e) for e in data])
+    asks = {"explain": True} if explain else {}
+    if isinstance(data, Mapping):
+        return to_json({**observation(data, id, entity, time), **asks})
+    entries = [with_id(entry) for entry in data]
+    return to_json(
+        [{**asks, **entry} if isinstance(entry, Mapping) else entry for entry in entries] if asks else entries
+    )
 
 
 def with_key(time: str | datetime | None, **values: Any) -> Callable[[Any], Any]:
@@ -210,7 +220,12 @@ def read_predictions(response: httpx.Response) -> Prediction | list[Prediction]:
 
 def _prediction(body: Mapping[str, Any]) -> Prediction:
     fields = {k: body[k] for k in ("id", "prediction", "version", "role", "probabilities", "features") if k in body}
-    return Prediction(**fields)
+    explained = body.get("explanation")
+    return Prediction(**fields, explanation=_explanation(explained) if explained else None)
+
+
+def _explanation(body: Mapping[str, Any]) -> Explanation:
+    return Explanation(body["method"], body.get("of"), body["base"], body["contributions"])
 
 
 def http_error(response: httpx.Response) -> EverloopHTTPError:

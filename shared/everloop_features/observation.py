@@ -24,13 +24,17 @@ KNOWN_KEYS = frozenset(KEYS)
 ANY_VALUE = {"min": None, "max": None, "enum": None}
 
 
-class Observation(msgspec.Struct, frozen=True):
-    """An observation that fits its loop; `id` and `time` are None where the application left them out."""
+class Observation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An observation that fits its loop; `id` and `time` are None where the application left them out.
+
+    `explain` asks for an explanation of the prediction; only serving reads it.
+    """
 
     id: str | None
     entity: str
     time: datetime | None
     fields: Fields
+    explain: bool = False
 
 
 def check_observation(spec: LoopSpec, body: Any) -> Observation | list[FieldError]:

@@ -47,6 +47,13 @@ class Encoder:
                 numbers[name] = number if -LARGEST < number < LARGEST else copysign(LARGEST, number)
         return numbers, hot
 
+    def feature_of(self, column: str) -> str:
+        """The feature that a column was made of."""
+        if column in self._names:
+            return column
+        found = [name for name in self._categories if column.startswith(f"{name}=")]
+        return max(found, key=len, default=column)
+
     def learn(self, features: Fields) -> None:
         """Remember the names and categories of an observation; call it before `encode` of the same."""
         names = self._names

@@ -127,6 +127,11 @@ class RobustScaler:
             found[name] = away / column.scale if -reach < away < reach else column.scaled(value)
         return found
 
+    def centre_of(self, name: str, otherwise: float) -> float:
+        """The centre of a column; `otherwise` for one never seen."""
+        column = self._columns.get(name)
+        return otherwise if column is None else column.centre
+
     def __getstate__(self) -> dict[str, Column]:
         return self._columns
 

@@ -52,6 +52,19 @@ async def test_a_list_of_observations_is_predicted_in_one_request_each_under_an_
     assert len(requests) == 2
 
 
+async def test_an_explanation_is_asked_for_one_observation_or_for_all_of_a_list(installation: Served) -> None:
+    rows: list[dict[str, Any]] = [{"data": {"price": 1.0}}, {"data": {"price": 2.0}, "explain": False}]
+    with Everloop() as client:
+        one, plain = client.predict("market", rows[0]["data"], explain=True), client.predict("market", {"price": 1.0})
+    async with AsyncEverloop() as asked:
+        many = await asked.predict("market", rows, explain=True)
+
+    assert one.explanation is not None
+    assert (one.explanation.of, one.explanation.score, one.explanation.contributions) == ("true", 0.5, {"price": 0.0})
+    assert plain.explanation is None
+    assert [answer.explanation is None for answer in many] == [False, True]
+
+
 async def test_the_async_client_does_the_same(installation: Served) -> None:
     async with AsyncEverloop() as client:
         published = await client.publish("market", [{"data": {"price": 1.0}}, {"id": "b", "data": {"price": 2.0}}])

@@ -108,6 +108,7 @@ def test_publish_takes_lines_and_names_the_refused_ones(installation: Served) ->
 
 def test_predict_label_and_feedback(installation: Served) -> None:
     asked = run("predict", "market", '{"price": 1.5}', "--id", "ask-1", "--json")
+    explained = run("predict", "market", '{"price": 1.5}', "--explain")
     labelled = run("label", "market", "ask-1", "true")
     wrong = run("feedback", "market", "ask-1", "--wrong", "--source", "reviewer")
     undecided = run("feedback", "market", "ask-1")
@@ -115,6 +116,12 @@ def test_predict_label_and_feedback(installation: Served) -> None:
 
     data = {e.data.kind: e.data for e in installation.events(LabelReceived.topic)}
     assert (asked.exit_code, json.loads(asked.stdout)["id"]) == (0, "ask-1")
+    assert explained.stdout.splitlines()[1:] == [
+        "Explained by permutation: true",
+        "        +0.5  base",
+        "          +0  price",
+        "        +0.5  score",
+    ]
     assert (labelled.exit_code, data["label"].label) == (0, True)
     assert (wrong.exit_code, data["feedback"].correct, data["feedback"].source) == (0, False, "reviewer")
     assert undecided.exit_code == 2

@@ -46,6 +46,9 @@ class Scripted:
             raise self.result
         return self.result
 
+    def explain(self, features: Fields, prediction: ModelPrediction, seed: str, seconds: float) -> None:
+        """Nothing is explained here."""
+
 
 YES = ModelPrediction(True, {"true": 0.9, "false": 0.1})
 NAN = ModelPrediction(True, {"true": float("nan"), "false": 0.1})

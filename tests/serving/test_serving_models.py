@@ -36,6 +36,9 @@ class Loaded:
         """Yes."""
         return ModelPrediction(True, None)
 
+    def explain(self, features: Fields, prediction: ModelPrediction, seed: str, seconds: float) -> None:
+        """Nothing is explained here."""
+
 
 class MemoryLoader:
     """Loads versions that are not `away`, and records the calls."""

@@ -58,6 +58,11 @@ ENTITY_READS = Counter(
     "Reads of window states from feature by result: found, new, away, timeout, busy, elsewhere, error.",
     ["result"],
 )
+EXPLANATIONS = Counter(
+    "everloop_serving_explanations_total",
+    "Explanations that were asked for, by method: linear, tree, permutation, or none where it would take too long.",
+    ["loop", "method"],
+)
 LABEL_BYTES = Gauge("everloop_serving_label_bytes", "Bytes of label statistics; limit: LABEL_BYTES.")
 GRPC_CALLS = Counter(
     "everloop_serving_grpc_calls_total", "Calls by gRPC, by method and status code.", ["method", "code"]
@@ -133,6 +138,10 @@ class PrometheusMetrics:
     def count_entity_read(self, result: str) -> None:
         """A window state was read, or not."""
         ENTITY_READS.labels(result).inc()
+
+    def count_explanation(self, loop: str, method: str) -> None:
+        """A prediction was explained, or not."""
+        EXPLANATIONS.labels(loop, method).inc()
 
     def count_id_taken(self, loop: str, endpoint: str) -> None:
         """An id came again with other data."""

@@ -124,5 +124,8 @@ class Metrics(Protocol):
     def count_entity_read(self, result: str) -> None:
         """A read of a window state ended: found, new, or the reason of a StateUnread."""
 
+    def count_explanation(self, loop: str, method: str) -> None:
+        """A prediction was explained by this method; by `none` where that would have taken too long."""
+
     def count_id_taken(self, loop: str, endpoint: str) -> None:
         """A request or record was rejected: its id came before with other data."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from everloop.cli.ask import ask
 from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_rejected, print_result
 from everloop.client import Everloop
 from everloop.errors import EverloopError
-from everloop.results import Accepted
+from everloop.results import Accepted, Explanation
 from everloop.wire import loop_path
 from everloop_shared import strict_json
 
@@ -27,6 +28,7 @@ Named = Annotated[
     typer.Argument(metavar="ID|@FILE|-", help="A prediction id; or a file of many entries, a list or JSON lines."),
 ]
 Id = Annotated[str | None, typer.Option("--id", help="The observation's id, which its label names later.")]
+Explained = Annotated[bool, typer.Option("--explain", help="Show what each feature contributed.")]
 Entity = Annotated[str | None, typer.Option("--entity", help="Whom or what the observation is about.")]
 Time = Annotated[str | None, typer.Option("--time", help="When it happened, RFC 3339.")]
 LabelValue = Annotated[
@@ -68,6 +70,7 @@ def predict(
     id: Id = None,
     entity: Entity = None,
     time: Time = None,
+    explain: Explained = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -75,12 +78,32 @@ def predict(
     event = _event(_read(body), id, entity, time)
     with Everloop(data) as client:
         answer = client.predict(
-            loop, event["data"], id=event.get("id"), entity=event.get("entity"), time=event.get("time")
+            loop,
+            event["data"],
+            id=event.get("id"),
+            entity=event.get("entity"),
+            time=event.get("time"),
+            explain=explain,
         )
     if as_json:
         print_json({k: v for k, v in asdict(answer).items() if v is not None})
     else:
         print_result(f"{json.dumps(answer.prediction)} by {answer.version} ({answer.role}), id {answer.id}")
+        if answer.explanation:
+            print_result(*_explained(answer.explanation))
+        elif explain:
+            print_result("The explanation would take too long.")
+
+
+def _explained(explanation: Explanation) -> Iterator[str]:
+    """The contributions, the largest first, between the base and the score."""
+    what = "the value" if explanation.of is None else f"{explanation.of}"
+    scale = "log odds of " if explanation.method == "linear" and explanation.of is not None else ""
+    yield f"Explained by {explanation.method}: {scale}{what}"
+    yield f"{explanation.base:+12.4g}  base"
+    for name, share in sorted(explanation.contributions.items(), key=lambda item: -abs(item[1])):
+        yield f"{share:+12.4g}  {name}"
+    yield f"{explanation.score:+12.4g}  score"
 
 
 def label(

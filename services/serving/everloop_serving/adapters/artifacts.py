@@ -11,11 +11,13 @@ from pathlib import Path
 
 from everloop_features import FeaturePlan
 from everloop_models import ArtifactCorrupt, Model, ModelPrediction, load
+from everloop_models.explain import explain
 from everloop_models.formats import EXTENSIONS, extension_of
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LiveVersion
+from everloop_schemas.serving import Explanation
 from everloop_serving.errors import Superseded
 
 TryArtifact = Callable[[bytes, str, Fields, str], Awaitable[None]]
@@ -32,6 +34,10 @@ class LoadedVersion:
     def predict(self, features: Fields) -> ModelPrediction:
         """The model's prediction; raises ModelBroken."""
         return self._model.predict(features)
+
+    def explain(self, features: Fields, prediction: ModelPrediction, seed: str, seconds: float) -> Explanation | None:
+        """What each feature contributed to the model's prediction; None where that takes too long."""
+        return explain(self._model, features, prediction, seed, seconds=seconds)
 
 
 class ArtifactLoader:

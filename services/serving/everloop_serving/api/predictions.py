@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.api import answers
 from everloop_serving.api.bodies import read_bodies
-from everloop_serving.api.schemas import PREDICTION_ERRORS, Prediction
+from everloop_serving.api.schemas import PREDICTION_ERRORS, Prediction, RequestedObservation
 from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.requests import RequestHandlers
@@ -19,7 +19,7 @@ from everloop_serving.settings import ServingSettings
 from everloop_shared.commands import Actor, CommandEdge
 from everloop_shared.http.cloudevents import content_type
 from everloop_shared.http.openapi import schema_of
-from everloop_shared.http.schemas import Observation, Revision
+from everloop_shared.http.schemas import Revision
 from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import current_traceparent
 
@@ -31,7 +31,7 @@ _BODY: dict[str, Any] = {
         "or CloudEvents 1.0, structured, as a batch, or one in binary mode.",
         "content": {
             "application/json": {
-                "schema": schema_of(Observation, also_lists=True),
+                "schema": schema_of(RequestedObservation, also_lists=True),
                 "example": _EXAMPLE,
             },
             NDJSON[0]: {"schema": {"type": "string"}},

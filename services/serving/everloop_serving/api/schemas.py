@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.serving import Role
 from everloop_shared.http.openapi import FieldProblem
-from everloop_shared.http.schemas import Value
+from everloop_shared.http.schemas import Observation, Value
 
 PREDICTION_ERRORS = {
     404: "There is no loop of this name.",
@@ -23,6 +23,25 @@ PREDICTION_ERRORS = {
 """What a request for predictions can be answered with, by either protocol."""
 
 
+class RequestedObservation(Observation):
+    """What to predict from."""
+
+    explain: bool = Field(False, description="asks what each feature contributed; of 100 observations at most")
+
+
+class Explanation(BaseModel):
+    """What each feature contributed: base and contributions sum to the model's score.
+
+    The score is the log odds of `of`, or the value, for `linear`; for `tree` and `permutation` it is the probability of
+    `of`, or the value.
+    """
+
+    method: Literal["linear", "tree", "permutation"]
+    of: str | None = Field(None, description="the class that was predicted; absent from a regression")
+    base: float
+    contributions: dict[str, float]
+
+
 class Prediction(BaseModel):
     """A prediction, the version that made it, and the features that it was made from."""
 
@@ -32,6 +51,7 @@ class Prediction(BaseModel):
     version: str
     role: Role
     features: dict[str, Value | None]
+    explanation: Explanation | None = Field(None, description="where the request asked, and it was found in time")
 
 
 class InferenceError(BaseModel):

@@ -7,9 +7,12 @@ from typing import Any
 
 from everloop_learning.baseline import Baseline
 from everloop_learning.feedback_share import FeedbackShare
-from everloop_schemas.envelope import Scalar
+from everloop_models import ModelPrediction
+from everloop_models.explain import score_of
+from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.registry import BASELINE
+from everloop_schemas.serving import Explanation
 from everloop_shared.arithmetic import exact, mean
 
 MAX_CORRECTABLE = 5_000
@@ -123,6 +126,11 @@ class BaselineVersion(Baseline):
     """Version 0 of a loop, over the labels counted so far."""
 
     version = BASELINE
+
+    def explain(self, features: Fields, prediction: ModelPrediction, seed: str, seconds: float) -> Explanation | None:
+        """No feature contributes: it predicts from labels alone."""
+        of, base = score_of(prediction)
+        return Explanation(method="permutation", of=of, base=base, contributions=dict.fromkeys(features, 0.0))
 
 
 class LabelCountsByLoop:

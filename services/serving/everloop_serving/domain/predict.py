@@ -25,7 +25,8 @@ class PredictionRequest(NamedTuple):
     """What to predict from. `cause` is the id of the event that led to it, `fingerprint` the observation's digest.
 
     `windows` is the state that the features were computed from; None where the loop has no windows. `version` is the
-    one that the client asked for; None leaves the choice to the split.
+    one that the client asked for; None leaves the choice to the split. `explain_s` is how long an explanation may take,
+    in seconds; 0 asks for none.
     """
 
     prediction_id: str
@@ -38,6 +39,7 @@ class PredictionRequest(NamedTuple):
     traceparent: str | None = None
     windows: WindowsUsed | None = None
     version: str | None = None
+    explain_s: float = 0.0
 
 
 class VersionFailure(NamedTuple):

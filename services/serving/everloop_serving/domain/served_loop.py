@@ -14,7 +14,7 @@ from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
-from everloop_schemas.serving import Role
+from everloop_schemas.serving import Explanation, Role
 from everloop_serving.domain.inference_outputs import TensorMetadata, describe_outputs
 from everloop_serving.domain.inference_plans import InferencePlans
 from everloop_serving.domain.split import role_of
@@ -28,6 +28,8 @@ class Predictor(Protocol):
     @property
     def version(self) -> str: ...
     def predict(self, features: Fields) -> ModelPrediction: ...
+    def explain(self, features: Fields, prediction: ModelPrediction, seed: str, seconds: float) -> Explanation | None:
+        """What each feature contributed to its prediction, found within about `seconds`; never raises."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class ServedLoop:
     def versions(self) -> list[str]:
         """The versions that predict now, by name: the champion and, in a rollout, the candidate."""
         return [self.champion.version, *([self.candidate.version] if self.candidate else [])]
+
+    def find_version(self, version: str) -> Predictor | None:
+        """The version of this name, if it can predict now."""
+        return next((each for each, _ in self.orders[True] if each.version == version), None)
 
     def require_version(self, version: str | None) -> None:
         """Raises VersionNotFound for a version that does not predict now."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from everloop_models import ModelPrediction
 from everloop_schemas.serving import PredictionMade
 from everloop_serving.domain.events import build_prediction_event
 from everloop_serving.domain.new_predictions import id_taken
@@ -50,4 +53,16 @@ class Predictions:
         for failure in result.failures:
             self.loops.report_failure(loop, failure.version, failure.reason)
         self.metrics.count_prediction(loop.loop, request.endpoint, result)
-        return build_prediction_event(loop, request, result, self.clock())
+        made = build_prediction_event(loop, request, result, self.clock())
+        return self.explained(loop, made, request.explain_s) if request.explain_s else made
+
+    def explained(self, loop: ServedLoop, made: PredictionMade, seconds: float) -> PredictionMade:
+        """The prediction with what each feature contributed; as it is where its version does not serve any more."""
+        data = made.data
+        version = loop.find_version(data.version)
+        if version is None or data.explanation is not None:
+            return made
+        prediction = ModelPrediction(data.prediction, data.probabilities)
+        explanation = version.explain(data.features, prediction, made.subject, seconds)
+        self.metrics.count_explanation(loop.loop, explanation.method if explanation else "none")
+        return replace(made, data=replace(data, explanation=explanation))

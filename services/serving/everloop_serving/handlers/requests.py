@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from everloop_features import State
 from everloop_features.fingerprint import fingerprint
 from everloop_features.observation import Observation, check_observation
@@ -31,6 +33,12 @@ from everloop_shared.errors import ERRORS_LIMIT, FieldError, Unavailable, listed
 from everloop_shared.random_ids import random_id
 
 log = logging.getLogger(__name__)
+EXPLAIN_S = 0.1
+"""For the explanations of one request together, in which nothing else is answered."""
+MAX_EXPLAIN_S = 0.02
+"""For one explanation."""
+MAX_EXPLAINED = 100
+"""Observations of one request that may ask for an explanation."""
 STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a window state of another shape can raise."""
 
@@ -64,15 +72,28 @@ class RequestHandlers:
         wrong = [
             FieldError(f"[{n}].{e.field}", e.error) for n, row in enumerate(rows) if isinstance(row, list) for e in row
         ]
+        asked = [n for n, row in enumerate(rows) if not isinstance(row, list) and row.explain]
+        if len(asked) > MAX_EXPLAINED:
+            most = f"only {MAX_EXPLAINED} observations of a request are explained; send the others in another one"
+            wrong.append(FieldError(f"[{asked[MAX_EXPLAINED]}].explain", most))
         if wrong:
             raise rejection(wrong[:ERRORS_LIMIT])
         return [row for row in rows if not isinstance(row, list)]
 
     def parse_observation(self, loop: str, body: Any) -> Observation | list[FieldError]:
         """The observation in a request, or everything that is wrong with it; raises LoopNotFound."""
-        observation = check_observation(self.require_loop(loop).spec, body)
+        spec, explain = self.require_loop(loop).spec, False
+        if isinstance(body, dict) and "explain" in body:
+            explain = body["explain"]
+            body = {name: value for name, value in body.items() if name != "explain"}
+        observation = check_observation(spec, body)
+        if type(explain) is not bool:
+            wrong = [FieldError("explain", "must be true or false")]
+            return wrong + observation if isinstance(observation, list) else wrong
         if isinstance(observation, list):
             return observation
+        if explain:
+            observation = replace(observation, explain=True)
         if violation := self.times.find_violation(observation.time, self.clock()):
             return [FieldError("time", violation)]
         return observation
@@ -196,7 +217,7 @@ class RequestHandlers:
             if known := before.event if before else new.find(row.id, digest):
                 if version is not None and known.data.version != version:
                     raise id_taken(known.subject, known.data.version)
-                predictions.append(known)
+                predictions.append(self._explained(loop, known, rows) if row.explain else known)
                 continue
             time, prediction_id = row.time or now, row.id or random_id()
             begin, windows = self._find_windows(loop, row.entity, new, reads)
@@ -204,6 +225,8 @@ class RequestHandlers:
             request = PredictionRequest(
                 prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent, windows, version
             )
+            if row.explain:
+                request = request._replace(explain_s=_explain_seconds(rows))
             prediction = self.predictions.make(loop, request)
             predictions.append(prediction)
             new.add(prediction, build_observation_event(loop, request, row.fields, now), state)
@@ -211,6 +234,10 @@ class RequestHandlers:
             self.spool.append(new.events)
             self._apply(loop, new, now)
         return predictions
+
+    def _explained(self, loop: ServedLoop, known: PredictionMade, rows: Sequence[Observation]) -> PredictionMade:
+        """A prediction made before, which was not explained then: its record stays as it is."""
+        return self.predictions.explained(loop, known, _explain_seconds(rows))
 
     def _apply(self, loop: ServedLoop, new: NewPredictions, now: datetime) -> None:
         """Remember what is stored in the spool now."""
@@ -259,3 +286,8 @@ class RequestHandlers:
             )
             unread = WindowsUsed(applied=0, source="unread")
             return *loop.plan.apply(loop.plan.empty(), row.fields, time, now), unread
+
+
+def _explain_seconds(rows: Sequence[Observation]) -> float:
+    """How long each explanation of a request may take."""
+    return min(MAX_EXPLAIN_S, EXPLAIN_S / sum(row.explain for row in rows))

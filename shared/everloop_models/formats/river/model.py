@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from everloop_metrics import class_name
 from everloop_models.encoding import Encoder
 from everloop_models.errors import ModelBroken
+from everloop_models.explain.attribution import Attribution
 from everloop_models.model import ModelPrediction
 from everloop_models.scaling import FIRST_VALUES, Target, ValueClipper
 from everloop_schemas.envelope import Fields, Scalar
@@ -49,6 +50,33 @@ class RiverModel:
             raise
         except Exception as e:
             raise ModelBroken(f"predicting failed: {e!r}") from e
+
+    def attribute(self, features: Fields, value: Scalar) -> Attribution | None:
+        """What each feature contributed to the score of `value`; None for models of other families than these."""
+        # Imported here, as only those who explain need it.
+        from everloop_models.formats.river.attribution import attribute, usual_numbers
+
+        if not self._labels and self.target is None:
+            return None
+        numbers, _ = self.encoder.encode(features)
+        usual = usual_numbers(self.scaler, numbers)
+        x = self._columns(features)
+        found = attribute(self.estimator, x, value, self.target, self.scaler.transform_one(usual))
+        if found is None:
+            return None
+        method, score, parts = found
+        contributions = dict.fromkeys(features, 0.0)
+        for column, share in parts.columns.items():
+            name = column if column in features else self.encoder.feature_of(column)
+            contributions[name] = contributions.get(name, 0.0) + share
+        return Attribution(method, score, parts.base, contributions)
+
+    def reference(self, features: Fields) -> Fields:
+        """The centre of each number's scale; of a text, none."""
+        from everloop_models.formats.river.attribution import usual_numbers
+
+        numbers, _ = self.encoder.encode(features)
+        return {**dict.fromkeys(features), **usual_numbers(self.scaler, numbers)}
 
     def learn(self, features: Fields, label: Scalar) -> None:
         """Learn one label; raises ModelBroken where the estimator fails."""
