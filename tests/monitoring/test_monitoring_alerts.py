@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,23 @@ from tests.builders.events import (
     dead_letter,
     line_failed,
     model_rolled_back,
+    run_requested,
     version_state,
 )
 from tests.monitoring.monitoring_service import MODEL, labels, outcome, running, state
 
+from everloop_monitoring.domain.alert_signals import signal_of_drift
+from everloop_monitoring.domain.alerts import AlertBook
 from everloop_monitoring.domain.drift import Alarm
 from everloop_monitoring.domain.evaluation import DetectedDrift
 from everloop_monitoring.domain.events import build_alert, build_drift_event
+from everloop_monitoring.domain.runbooks import runbook_of
+from everloop_monitoring.domain.timeline import drift_entry
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.monitoring import AlertRaised, DriftDetected
 from everloop_shared.messaging.memory import MemoryBroker
 
+LEARNS_ON = "the champion's line goes on learning"
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 
 
@@ -37,7 +44,33 @@ async def test_a_drift_is_published_once_with_its_alert_and_is_on_the_timeline(t
     assert s["drifts"] == 1
     assert abs(drift.data.change_point - 1200) < 20
     assert drift.causationid == f"outcome-e{drift.data.offset}-0"
-    assert (alert.causationid, entry["id"], alerts) == (drift.id, drift.id, [entry])
+    assert (alert.causationid, entry["id"], [a["id"] for a in alerts]) == (drift.id, drift.id, [drift.id])
+    assert (alert.data.alert, alert.data.state, alert.data.since is not None) == ("drift", "firing", True)
+    assert re.match(r"error \d+\.\d% before offset \d+, 5\d\.\d% since", alert.data.evidence[0])
+    assert alert.data.doing == "training is asked for a fresh line from the change point; " + LEARNS_ON
+    assert (alerts[0]["alert"], alerts[0]["state"], alerts[0]["runbook"]) == ("drift", "firing", runbook_of("drift"))
+
+
+async def test_a_drift_is_over_once_the_error_is_as_it_was_and_says_meanwhile_what_is_done(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), *labels(1, (1200, 0.1), (400, 0.6)))
+        await monitoring.caught_up()
+        [drift] = broker.events(DriftDetected.topic)
+        await monitoring.publish(run_requested("logistic-1", id="r1", causationid=drift.id))
+        await monitoring.caught_up()
+        [during] = await monitoring.get("alerts?state=open")
+        healthy = [outcome(f"later{i}", i % 10 != 0, prediction=True) for i in range(210)]
+        await monitoring.publish(*healthy)
+        await monitoring.caught_up()
+        after = await monitoring.get("alerts?state=open")
+        *_, last = await monitoring.get("alerts")
+
+    assert (during["alert"], during["state"]) == ("drift", "firing")
+    assert during["doing"] == "run run-logistic-1 trains line logistic-1, which the gate compares with the champion"
+    assert after == []
+    assert (last["kind"], last["alert"], last["state"]) == ("resolved", "drift", "resolved")
+    assert [e.data.state for e in broker.events(AlertRaised.topic)] == ["firing", "resolved"]
 
 
 async def test_dead_letters_raise_an_alert_at_every_power_of_ten(tmp_path: Path) -> None:
@@ -50,6 +83,7 @@ async def test_dead_letters_raise_an_alert_at_every_power_of_ten(tmp_path: Path)
         alerts = await monitoring.get("alerts")
 
     assert [a["data"]["count"] for a in alerts] == [1, 10]
+    assert {a["alert"] for a in alerts} == {"dead_letter"}
     assert [e.data.severity for e in broker.events(AlertRaised.topic)] == ["info", "warning"]
 
 
@@ -127,9 +161,14 @@ def test_drifts_of_two_features_at_one_offset_are_two_events_with_two_alerts() -
     cause = outcome("e650", True)
     drifts = [DetectedDrift(alarm, MODEL, 651, "data", subject) for subject in ("price", "demand")]
 
+    book = AlertBook({})
+
     events = [build_drift_event(drift, cause, cause.time) for drift in drifts]
-    alerts = [build_alert(e.loop, 1, e.time, "drift", "warning", "drift", e.id) for e in events]
+    for event in events:
+        book.raise_alert(signal_of_drift(event, drift_entry(event), None), cause.time)
+    alerts = [build_alert(telling, cause.loop, None, cause.time) for telling in book.tellings]
 
     assert [(e.data.kind, e.data.subject) for e in events] == [("data", "price"), ("data", "demand")]
     assert len({e.id for e in events}) == 2
+    assert [a.data.alert for a in alerts] == ["drift.data.price", "drift.data.demand"]
     assert len({a.id for a in alerts}) == 2

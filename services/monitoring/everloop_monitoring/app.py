@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_monitoring.adapters.gauges import update_gauges
@@ -10,7 +12,9 @@ from everloop_monitoring.adapters.reader import SqlMonitoringReader
 from everloop_monitoring.adapters.row_names import LifetimeNames
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.api import router
+from everloop_monitoring.api.alerts import add_alerts
 from everloop_monitoring.handlers import Handlers
+from everloop_monitoring.handlers.silencing import Silencing
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
@@ -19,12 +23,19 @@ from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
+from everloop_shared.clock import system_clock
+from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database, sqlite_url
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
 
+if TYPE_CHECKING:
+    from everloop_monitoring.adapters.receivers.delivery import Delivery
+
 NAME = "monitoring"
+CaughtUp = Callable[[float], Awaitable[bool]]
+"""Waits so many seconds at most until every record that was there is handled; False where some are not."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -52,16 +63,43 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     """Monitoring, ready to run on the bus that `connect` reaches."""
     file = settings.data / NAME / f"{NAME}.db"
     database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS, schema=NAME)
-    unit = BatchUnitOfWork(database, settings.settle_s)
+    unit = BatchUnitOfWork(database, settings.settle_s, repeat=settings.alert_repeat)
     loops = unit.handlers.loops
     reader = SqlMonitoringReader(database, LifetimeNames(loops))
     engine = connect(NAME)
     consumer = engine.consumer(skip_deleted_loops(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
+    silencing = Silencing(unit.handlers.alerting.store, loops, system_clock)
+    api = router(reader, loops, consumer.caught_up)
+    add_alerts(api, reader, loops, CommandEdge(in_transaction(unit, engine)), silencing)
+    delivery = _delivery(settings, database, unit, consumer.caught_up)
     return Service(
         name=NAME,
         settings=settings,
-        endpoints=[HttpEndpoint(NAME, settings, router(reader, loops, consumer.caught_up))],
+        endpoints=[HttpEndpoint(NAME, settings, api)],
         consumers=[consumer],
         resources=[database],
-        background=[lambda: unit.relay_loop(engine), lambda: update_gauges(reader, loops, settings.gauges_every_s)],
+        background=[
+            lambda: unit.relay_loop(engine),
+            lambda: update_gauges(reader, loops, settings.gauges_every_s),
+            lambda: unit.look_at_alerts(settings.alerts_every_s),
+            *([delivery.run] if delivery else []),
+        ],
+        remarks=[delivery.remarks] if delivery else [],
     )
+
+
+def _delivery(
+    settings: MonitoringSettings, database: Database, unit: BatchUnitOfWork, caught_up: CaughtUp
+) -> Delivery | None:
+    """The job that tells receivers; None where the operator names none."""
+    if settings.receivers is None:
+        return None
+    # Imported here, as many installations have no receivers: without an HTTP client monitoring starts sooner.
+    from everloop_monitoring.adapters.receivers.config import read_receivers
+    from everloop_monitoring.adapters.receivers.delivery import Delivery
+    from everloop_monitoring.adapters.receivers.senders import make_sender
+
+    specs = read_receivers(settings.receivers)
+    senders = {spec.name: make_sender(spec, settings.alert_repeat) for spec in specs}
+    url, gather_s = settings.console_url, settings.alert_gather_s
+    return Delivery(specs, senders, database, unit, caught_up, url, gather_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 SCORE = Gauge(
     "everloop_monitoring_score_ratio",
@@ -20,4 +20,17 @@ TOTAL = Gauge(
     "Distinct ids on the topics, by kind: event, prediction, outcome, dead_letter, version, drifts, runs, "
     "promotions, rollbacks ...",
     ["loop", "kind"],
+)
+OPEN_ALERTS = Gauge("everloop_monitoring_open_alerts", "Alerts that fire, by loop and severity.", ["loop", "severity"])
+DELIVERED = Counter(
+    "everloop_monitoring_delivered_alerts_total", "Alerts that a receiver has accepted, by receiver.", ["receiver"]
+)
+LOST = Counter(
+    "everloop_monitoring_lost_alerts_total",
+    "Alerts that a receiver will not get, by reason: refused (it does not accept them), overrun (it was away too long)",
+    ["receiver", "reason"],
+)
+UNDELIVERED = Gauge("everloop_monitoring_undelivered_alerts", "Alerts that wait for a receiver.", ["receiver"])
+RECEIVER_UP = Gauge(
+    "everloop_monitoring_receiver_up", "1 while the last attempt to tell a receiver worked.", ["receiver"]
 )

@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
+from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.evaluation import BatchEvaluation
+from everloop_monitoring.domain.silences import Silence
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import Watch
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.monitoring import AlertRaised
 
 W = TypeVar("W", bound=Watch)
 IdKind = Literal["event", "prediction", "outcome", "dead_letter", "version"]
@@ -51,6 +54,31 @@ class Projections(Protocol):
         """Add entries to the timeline, each id once."""
 
 
+class AlertStore(Protocol):
+    """The open alerts, what receivers have to be told, and the silences, inside the open unit of work.
+
+    Raises Unavailable as `Projections`.
+    """
+
+    async def load_alerts(self, loops: Collection[str]) -> dict[str, list[OpenAlert]]:
+        """The open alerts of these loops, where there are any; until the unit of work ends, nobody else loads them."""
+
+    async def save_alerts(self, loop: str, changed: Sequence[OpenAlert], ended: Collection[str]) -> None:
+        """Store these alerts, and remove those with the names in `ended`."""
+
+    async def queue_alerts(self, events: Sequence[AlertRaised]) -> None:
+        """Add to what receivers are told, in this order."""
+
+    async def load_silences(self, loops: Collection[str], now: datetime) -> list[Silence]:
+        """The silences of these loops that have not ended."""
+
+    async def add_silence(self, silence: Silence) -> None:
+        """Store a silence."""
+
+    async def end_silence(self, loop: str, id: str) -> bool:
+        """Remove a silence of a loop; False where there is none."""
+
+
 class MonitoringReader(Protocol):
     """What the endpoints read, as committed; every answer is ready for JSON."""
 
@@ -68,6 +96,12 @@ class MonitoringReader(Protocol):
 
     async def timeline_entries(self, loop: str, kinds: Sequence[str] | None, limit: int) -> list[TimelineEntry]:
         """The last `limit`, oldest first; `kinds` None for all."""
+
+    async def open_alerts(self, loop: str) -> list[OpenAlert]:
+        """The alerts that are pending or fire, by name."""
+
+    async def silences(self, loop: str, now: datetime) -> list[Silence]:
+        """The silences that have not ended, the one that ends first before the others."""
 
     async def series(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """The last `limit` points of the curves, oldest first."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
 from pydantic import Field
 
 from everloop_shared.settings import Settings
@@ -21,3 +24,17 @@ class MonitoringSettings(Settings):
         le=10,
         description="pause after a transaction that comes right after another, in seconds",
     )
+    receivers: Path | None = Field(None, description="YAML file of those who are told of alerts; none: the topic alone")
+    console_url: str = Field(
+        "", pattern=r"^(https?://[^\s@?#]+)?$", description="address of the console, for links in messages; empty: none"
+    )
+    alert_repeat_s: float = Field(14_400.0, ge=60, description="an alert that goes on is told again after so long")
+    alert_gather_s: float = Field(
+        5.0, ge=0, le=300, description="wait for further alerts of a loop before receivers are told, in seconds"
+    )
+    alerts_every_s: float = Field(15.0, gt=0, le=300, description="how often alerts are looked at without records")
+
+    @property
+    def alert_repeat(self) -> timedelta:
+        """`alert_repeat_s` as a duration."""
+        return timedelta(seconds=self.alert_repeat_s)

@@ -76,6 +76,42 @@ happenings = Table(
     Index("happenings_by_loop", "loop", "time"),
 )
 
+open_alerts = Table(
+    "open_alerts",
+    metadata,
+    Column("loop", String(63), primary_key=True),
+    Column("alert", String(160), primary_key=True),
+    Column("state", Text, nullable=False, comment="the alert as JSON"),
+)
+
+alert_queue = Table(
+    "alert_queue",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("loop", String(63), nullable=False),
+    Column("event", Text, nullable=False, comment="alert_raised as receivers are told it, in its wire form"),
+    sqlite_autoincrement=True,  # a number is never used again: receivers' positions refer to it
+)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("position", BigInteger, nullable=False, comment="number of the last entry of the queue that was delivered"),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("loop", String(63), nullable=False),
+    Column("kind", String(32)),
+    Column("alert", String(160)),
+    Column("until", String(32), nullable=False, comment="RFC 3339 in UTC with microseconds"),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(200), nullable=False),
+)
+
 points = Table(
     "points",
     metadata,

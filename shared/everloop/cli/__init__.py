@@ -9,7 +9,7 @@ import typer
 
 import everloop
 from everloop.backup import commands as backup
-from everloop.cli import archive, backfill, commands, data, data_sets, lineage, models, replay, searches
+from everloop.cli import alerts, archive, backfill, commands, data, data_sets, lineage, models, replay, searches
 from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
 from everloop.local import commands as local
@@ -26,6 +26,7 @@ def build() -> typer.Typer:
     app.callback()(_everloop)
     for module in (
         commands,
+        alerts,
         data,
         data_sets,
         models,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from math import nan
 
 from everloop_learning.loops import KnownLoops
+from everloop_monitoring.domain.alerts import RANKS
 from everloop_monitoring.domain.status import score_by_error, score_by_metric
-from everloop_monitoring.metrics import CONTRADICTED, SCORE, TOTAL
+from everloop_monitoring.metrics import CONTRADICTED, OPEN_ALERTS, SCORE, TOTAL
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
 from everloop_shared.errors import Unavailable
@@ -20,7 +22,7 @@ async def update_gauges(reader: MonitoringReader, loops: KnownLoops, every_s: fl
     while True:
         with suppress(Unavailable):  # the gauges keep their values while the database is away
             for deleted in shown - {state.loop for state in loops.all()}:
-                for gauge in (TOTAL, SCORE, CONTRADICTED):
+                for gauge in (TOTAL, SCORE, CONTRADICTED, OPEN_ALERTS):
                     gauge.remove_by_labels({"loop": deleted})
             shown = {state.loop for state in loops.all()}
             for state in loops.all():
@@ -39,3 +41,6 @@ async def _set_gauges(reader: MonitoringReader, loop: LoopState) -> None:
     for kind, found in score_by_metric(spec, state).items():
         SCORE.labels(loop.loop, kind, spec.metric).set(nan if found is None else found)
     CONTRADICTED.labels(loop.loop).set(state.contradictions.rate if state else 0.0)
+    firing = Counter(alert.severity for alert in await reader.open_alerts(loop.loop) if alert.state == "firing")
+    for severity in RANKS:
+        OPEN_ALERTS.labels(loop.loop, severity).set(firing[severity])

@@ -8,11 +8,14 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from everloop_monitoring.adapters.row_names import STATE, RowNames, form_of
+from everloop_monitoring.adapters.alert_store import silence_of
+from everloop_monitoring.adapters.row_names import OPEN_ALERT, STATE, RowNames, form_of, time_text
+from everloop_monitoring.domain.alerts import OpenAlert
+from everloop_monitoring.domain.silences import Silence
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.ports import W
-from everloop_monitoring.tables import happenings, lines, points, totals, watches, works
+from everloop_monitoring.tables import happenings, lines, open_alerts, points, silences, totals, watches, works
 from everloop_shared.database import Database
 
 
@@ -54,6 +57,17 @@ class SqlMonitoringReader:
             TimelineEntry(r.id, loop, r.kind, datetime.fromisoformat(r.time), r.what, r.why, r.data)
             for r in reversed(rows)
         ]
+
+    async def open_alerts(self, loop: str) -> list[OpenAlert]:
+        """The alerts that are pending or fire, by name."""
+        query = select(open_alerts.c.state).where(open_alerts.c.loop == self._row_name(loop))
+        return [OPEN_ALERT.validate_json(r.state) for r in await self._rows(query.order_by(open_alerts.c.alert))]
+
+    async def silences(self, loop: str, now: datetime) -> list[Silence]:
+        """The silences that have not ended, the one that ends first before the others."""
+        of = silences.c.loop == self._row_name(loop), silences.c.until > time_text(now)
+        rows = await self._rows(select(silences).where(*of).order_by(silences.c.until))
+        return [silence_of(row, loop) for row in rows]
 
     async def series(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """The last `limit` points of the curves, oldest first."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from everloop_learning.loops import KnownLoops
+from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.watch import Watch
 from everloop_monitoring.ports import W
@@ -17,6 +18,7 @@ from everloop_monitoring.ports import W
 MAX_NAME_CHARACTERS = 63
 STATE = TypeAdapter(EvaluationState)
 COUNTED = TypeAdapter(CountedOutcome)
+OPEN_ALERT = TypeAdapter(OpenAlert)
 FORMS: dict[type[Watch], TypeAdapter[Any]] = {}
 RowNames = Callable[[str], str]
 """From a loop to the name under which its rows are stored."""

@@ -1,4 +1,4 @@
-"""The HTTP endpoints of monitoring: read-only, and the console."""
+"""The HTTP endpoints of monitoring that read, and the console."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
 from everloop_monitoring.domain.status import build_evaluation, build_status
-from everloop_monitoring.domain.timeline import ALERT_KINDS, TimelineEntry
+from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
 from everloop_shared.http import page
@@ -69,11 +69,6 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
     async def list_drifts(loop: str, limit: Limit = 200) -> JSONResponse:
         """The latest drifts, oldest first."""
         return JSONResponse(await entries(loop, ("drift",), limit))
-
-    @api.get("/v1/loops/{loop}/alerts", response_model=list[Entry])
-    async def list_alerts(loop: str, limit: Limit = 200) -> JSONResponse:
-        """The latest alerts, oldest first."""
-        return JSONResponse(await entries(loop, ALERT_KINDS, limit))
 
     @api.get("/v1/loops/{loop}/timeline", response_model=list[Entry])
     async def list_timeline(loop: str, limit: Limit = 200) -> JSONResponse:

@@ -116,6 +116,43 @@ class Entry(BaseModel):
     data: dict[str, Any]
 
 
+class AlertEntry(Entry):
+    """An alert: what it is named, where it stands, what it rests on, and what is done; null in entries from before."""
+
+    alert: str | None
+    state: str | None
+    since: str | None
+    evidence: list[str]
+    cause: str | None
+    doing: str | None
+    runbook: str | None
+
+
+class SilenceView(BaseModel):
+    """Until when which alerts of a loop are not told to receivers, and why; null is any kind or alert."""
+
+    id: str
+    loop: str
+    kind: str | None
+    alert: str | None
+    until: str
+    reason: str
+    actor: str
+
+
+class SilenceEnded(BaseModel):
+    """The id of a silence that was ended."""
+
+    loop: str
+    ended: str
+
+
+class SilenceList(BaseModel):
+    """The silences of a loop."""
+
+    silences: list[SilenceView]
+
+
 class Point(BaseModel):
     """A point of the curves, by outcomes."""
 

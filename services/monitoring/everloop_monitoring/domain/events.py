@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
 
+from everloop_monitoring.domain.alert_doing import describe_doing
+from everloop_monitoring.domain.alerts import MAX_TEXT_CHARACTERS, Telling
 from everloop_monitoring.domain.evaluation import BatchEvaluation, DetectedDrift
 from everloop_monitoring.domain.status import score_by_metric
-from everloop_monitoring.domain.timeline import Severity
 from everloop_schemas.envelope import derived_id
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import (
@@ -20,9 +20,8 @@ from everloop_schemas.monitoring import (
     Scores,
     drift_id,
 )
-
-AlertKind = Literal["drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact"]
-MAX_MESSAGE_CHARACTERS = 500
+from everloop_schemas.registry import LoopState
+from everloop_shared.errors import cut
 
 
 def build_scores(evaluation: BatchEvaluation) -> Scores:
@@ -84,17 +83,27 @@ def build_drift_event(drift: DetectedDrift, cause: OutcomeObserved, time: dateti
     )
 
 
-def build_alert(
-    loop: str, revision: int, time: datetime, kind: AlertKind, severity: Severity, message: str, cause: str
-) -> AlertRaised:
-    """An alert, with its message cut to 500 characters. `cause` is the id of the event that raised it; one event
-    raises one alert at most."""
+def build_alert(telling: Telling, loop: str, state: LoopState | None, time: datetime) -> AlertRaised:
+    """The event of an alert that begins, fires, fires still, or is over; the id follows from what led to it."""
+    alert, is_over = telling.alert, telling.state == "resolved"
+    distinction = (alert.tellings,) if telling.repeats else ()
     return AlertRaised(
-        id=derived_id(loop, AlertRaised.type_name(), cause),
+        id=derived_id(loop, AlertRaised.type_name(), alert.alert, telling.state, telling.caused_by, *distinction),
         time=time,
-        subject=kind,
+        subject=alert.kind,
         loop=loop,
-        revision=revision,
-        causationid=cause,
-        data=AlertRaisedData(kind=kind, severity=severity, message=message[:MAX_MESSAGE_CHARACTERS]),
+        revision=state.revision if state else 0,
+        causationid=telling.caused_by,
+        data=AlertRaisedData(
+            kind=alert.kind,
+            severity=alert.severity,
+            message=cut(f"over: {telling.why}", MAX_TEXT_CHARACTERS) if is_over else alert.message,
+            alert=alert.alert,
+            state=telling.state,
+            since=alert.since,
+            evidence=alert.evidence,
+            cause=alert.cause,
+            doing=None if is_over else describe_doing(alert, state),
+            runbook=alert.runbook,
+        ),
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from everloop_schemas.envelope import Event
-from everloop_schemas.monitoring import AlertRaised, DriftDetected
+from everloop_schemas.monitoring import AlertKind, AlertRaised, DriftDetected
 from everloop_schemas.registry import (
     Decided,
     GateDecided,
@@ -22,8 +22,10 @@ from everloop_schemas.serving import VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 
 Severity = Literal["info", "warning", "critical"]
-ALERT_KINDS = ("drift", "rollback", "corrections", "dead_letter", "line_failed", "artifact")
-"""Kinds of entries that are alerts too."""
+RESOLVED = "resolved"
+"""The kind of an entry that says that an alert is over."""
+ALERT_KINDS = (*get_args(AlertKind), RESOLVED)
+"""Kinds of entries that are about alerts."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,12 @@ def drift_entry(event: DriftDetected) -> TimelineEntry:
     return _entry(event, "drift", what, why, **d.model_dump(), severity="warning")
 
 
-def alert_entry(event: AlertRaised, what: str, why: str, **data: Any) -> TimelineEntry:
-    """The entry of an alert whose cause has no entry of its own."""
-    return _entry(event, event.data.kind, what, why, severity=event.data.severity, **data)
+def alert_entry(event: AlertRaised) -> TimelineEntry:
+    """The entry of an alert whose cause has no entry of its own, or that is over."""
+    d = event.data
+    if d.state == "resolved":
+        return _entry(event, RESOLVED, f"{d.alert} is over", d.message, severity=d.severity)
+    return _entry(event, d.kind, d.message, d.cause or "", severity=d.severity)
 
 
 def dead_letter_alarm(before: int, after: int) -> tuple[int, Severity] | None:

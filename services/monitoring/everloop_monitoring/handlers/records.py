@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from everloop_learning.loops import KnownLoops
-from everloop_monitoring.domain import timeline
+from everloop_monitoring.domain import alert_signals, timeline
+from everloop_monitoring.domain.alert_signals import healthy_error
 from everloop_monitoring.domain.evaluation import BatchEvaluation
-from everloop_monitoring.domain.events import build_alert, build_drift_event, build_evaluation_event
+from everloop_monitoring.domain.events import build_drift_event, build_evaluation_event
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import WATCHES, Watch, WatchedOutcome, watches_of
+from everloop_monitoring.handlers.alerting import Alerting, Evaluated, NewDeadLetters, News
 from everloop_monitoring.ports import IdKind, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
@@ -19,7 +21,14 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.monitoring import AlertRaised, DriftDetected
 from everloop_schemas.names import is_loop_name
-from everloop_schemas.registry import Decided, LoopState, ModelRolledBack, VersionRegistered
+from everloop_schemas.registry import (
+    Decided,
+    LoopResumed,
+    LoopState,
+    ModelPromoted,
+    ModelRolledBack,
+    VersionRegistered,
+)
 from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
@@ -38,13 +47,16 @@ class RecordBatch:
     predictions: dict[str, list[PredictionMade]] = field(default_factory=lambda: defaultdict(list))
     entries: list[TimelineEntry] = field(default_factory=list)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
+    news: dict[str, list[News]] = field(default_factory=lambda: defaultdict(list))
+    evaluated: dict[str, Evaluated] = field(default_factory=dict)
 
     def copy(self) -> RecordBatch:
         """The batch as it is now, which later additions do not change."""
         outcomes = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.outcomes.items()})
         predictions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.predictions.items()})
         ids = defaultdict(list, {of: list(known) for of, known in self.ids.items()})
-        return RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters))
+        news = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.news.items()})
+        return RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters), news)
 
 
 @dataclass
@@ -54,6 +66,7 @@ class Handlers:
     projections: Projections
     loops: KnownLoops
     clock: Clock
+    alerting: Alerting
     watches: Sequence[type[Watch]] = WATCHES
     batch: RecordBatch = field(default_factory=RecordBatch)
 
@@ -68,8 +81,18 @@ class Handlers:
         for loop in sorted(batch.outcomes.keys() | batch.predictions.keys()):  # replicas lock rows in the same order
             events += await self._evaluate(loop, batch)
         grown = await self.projections.count_ids(batch.ids)
-        events += self._build_dead_letter_alerts(batch, grown)
-        await self.projections.add_timeline_entries(batch.entries)
+        for loop, last in batch.dead_letters.items():
+            before, after = grown.get((loop, "dead_letter"), (0, 0))
+            if after > before:
+                batch.news[loop].append(NewDeadLetters(after - before, last))
+        told, entries = await self.alerting.follow(batch.news, batch.evaluated)
+        await self.projections.add_timeline_entries([*batch.entries, *entries])
+        return events + told
+
+    async def look_at_alerts(self) -> list[Event]:
+        """Follow what alerts do as time passes; the events to publish."""
+        events, entries = await self.alerting.look()
+        await self.projections.add_timeline_entries(entries)
         return events
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
@@ -95,23 +118,25 @@ class Handlers:
 
     async def on_decided(self, event: Decided, at: Position) -> list[Event]:
         """A decision of the registry; a rollback by a guardrail raises an alert."""
-        self._add_entry(timeline.decision_entry(event))
+        entry = timeline.decision_entry(event)
+        if isinstance(event, ModelRolledBack) and event.data.by == "guardrail" and entry:
+            return self._add_news(event, alert_signals.signal_of_rollback(event, entry))
+        self._add_entry(entry)
         if isinstance(event, VersionRegistered):
             return self._count(event, "version", event.data.model.version)
-        if isinstance(event, ModelRolledBack) and event.data.by == "guardrail":
-            message = f"{event.data.rolled_back} was rolled back: {event.data.reason}"
-            return [build_alert(event.loop, event.revision, self.clock(), "rollback", "warning", message, event.id)]
+        if isinstance(event, ModelPromoted | LoopResumed):
+            return self._add_news(event, event)
         return []
 
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
         """A training run began."""
         self._add_entry(timeline.run_requested_entry(event))
-        return []
+        return self._add_news(event, event)
 
     async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
         """A training run ended."""
         self._add_entry(timeline.run_finished_entry(event))
-        return []
+        return self._add_news(event, event)
 
     async def on_search_requested(self, event: SearchRequested, at: Position) -> list[Event]:
         """A search for better parameters began."""
@@ -125,23 +150,18 @@ class Handlers:
 
     async def on_line_failed(self, event: LineFailed, at: Position) -> list[Event]:
         """A line failed on an outcome, which raises an alert."""
-        entry = timeline.line_failed_entry(event)
-        self._add_entry(entry)
-        message, severity = f"{entry.what}: {entry.why}", entry.data["severity"]
-        return [build_alert(event.loop, event.revision, self.clock(), "line_failed", severity, message, event.id)]
+        return self._add_news(event, alert_signals.signal_of_failed_line(event))
 
     async def on_version_state(self, event: VersionState, at: Position) -> list[Event]:
         """A version that an instance cannot load raises an alert, which names the version that serves instead."""
-        entry = timeline.load_failure_entry(event)
-        if entry is None:
-            return []
-        self._add_entry(entry)
-        message = f"{entry.what}: {entry.why}"
-        return [build_alert(event.loop, event.revision, self.clock(), "artifact", "critical", message, event.id)]
+        self._add_news(event, event)
+        signal = alert_signals.signal_of_version_state(event)
+        return self._add_news(event, signal) if signal else []
 
     async def on_model_trained(self, event: ModelTrained, at: Position) -> list[Event]:
         """A version was trained."""
         self._add_entry(timeline.model_trained_entry(event))
+        self._add_news(event, event)
         return self._count(event, "version", event.data.version)
 
     async def on_dead_letter(self, event: DeadLetter, at: Position) -> list[Event]:
@@ -153,6 +173,10 @@ class Handlers:
 
     def _count(self, event: Event, kind: IdKind, id: str) -> list[Event]:
         self.batch.ids[event.loop, kind].append(id)
+        return []
+
+    def _add_news(self, event: Event, news: News) -> list[Event]:
+        self.batch.news[event.loop].append(news)
         return []
 
     def _add_entry(self, entry: TimelineEntry | None) -> None:
@@ -186,11 +210,14 @@ class Handlers:
             if len(evaluation.unpublished.offsets) >= MAX_OUTCOMES_PER_EVALUATION:
                 events.append(build_evaluation_event(evaluation, event, self.clock()))
             if evaluation.corrections_alert:
-                events.append(self._raise_corrections_alert(event, evaluation.corrections_alert, batch))
+                batch.news[loop].append(alert_signals.signal_of_corrections(event, evaluation.corrections_alert))
             if drift:
-                events += self._report_drift(build_drift_event(drift, event, self.clock()), batch)
+                detected = build_drift_event(drift, event, self.clock())
+                healthy = healthy_error(detected, evaluation.state, evaluation.is_regression)
+                events += self._report_drift(detected, batch, healthy)
         if evaluation.unpublished.offsets:
             events.append(build_evaluation_event(evaluation, outcomes[-1][0], self.clock()))
+        batch.evaluated[loop] = Evaluated(evaluation.state, outcomes[-1][0].id)
         await self.projections.save_evaluation(loop, evaluation, state.data.champion.version, self.clock())
         return events, watched
 
@@ -223,32 +250,12 @@ class Handlers:
         if isinstance(event, DriftDetected):
             return self._report_drift(event, batch)
         if isinstance(event, AlertRaised):
-            batch.entries.append(timeline.alert_entry(event, event.data.message, ""))
+            ended = event.data.state == "resolved"
+            batch.news[event.loop].append(event if ended else alert_signals.signal_of_alert(event))
+            return []
         return [event]
 
-    def _report_drift(self, detected: DriftDetected, batch: RecordBatch) -> list[Event]:
-        entry = timeline.drift_entry(detected)
-        batch.entries.append(entry)
-        time, message = detected.time, entry.what
-        alert = build_alert(detected.loop, detected.revision, time, "drift", "warning", message, detected.id)
-        return [detected, alert]
-
-    def _raise_corrections_alert(self, event: OutcomeObserved, message: str, batch: RecordBatch) -> Event:
-        alert = build_alert(event.loop, event.revision, self.clock(), "corrections", "warning", message, event.id)
-        batch.entries.append(timeline.alert_entry(alert, "corrections are frequent", message))
-        return alert
-
-    def _build_dead_letter_alerts(
-        self, batch: RecordBatch, grown: dict[tuple[str, IdKind], tuple[int, int]]
-    ) -> list[Event]:
-        events: list[Event] = []
-        for loop, last in batch.dead_letters.items():
-            reached = timeline.dead_letter_alarm(*grown.get((loop, "dead_letter"), (0, 0)))
-            if reached is None:
-                continue
-            count, severity = reached
-            message = f"{count} dead letters; the last is from {last.source}: {last.data.error}: {last.data.reason}"
-            alert = build_alert(loop, last.revision, self.clock(), "dead_letter", severity, message, last.id)
-            events.append(alert)
-            batch.entries.append(timeline.alert_entry(alert, f"{count} dead letters", message, count=count))
-        return events
+    def _report_drift(self, detected: DriftDetected, batch: RecordBatch, healthy: float | None = None) -> list[Event]:
+        signal = alert_signals.signal_of_drift(detected, timeline.drift_entry(detected), healthy)
+        batch.news[detected.loop].append(signal)
+        return [detected]

@@ -1,0 +1,102 @@
+"""Open alerts, the queue of receivers, and silences on SQL."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from everloop_monitoring.adapters.row_names import OPEN_ALERT, RowNames, time_text, without_nul
+from everloop_monitoring.domain.alerts import OpenAlert
+from everloop_monitoring.domain.silences import MAX_SILENCES, Silence
+from everloop_monitoring.errors import TooManySilences
+from everloop_monitoring.ports import AlertStore
+from everloop_monitoring.tables import alert_queue, open_alerts, silences
+from everloop_schemas.monitoring import AlertRaised
+from everloop_shared.outbox import SqlUnitOfWork
+
+MAX_QUEUED = 10_000
+"""The queue keeps the latest; what a receiver that is away has not taken by then is lost to it."""
+
+
+class SqlAlertStore(AlertStore):
+    """The rows of alerts in the open transaction of a unit of work."""
+
+    def __init__(self, unit: SqlUnitOfWork, row_name: RowNames) -> None:
+        self._unit, self._row_name = unit, row_name
+
+    async def load_alerts(self, loops: Collection[str]) -> dict[str, list[OpenAlert]]:
+        """One statement. The rows are locked where the database locks rows."""
+        names = {self._row_name(loop): loop for loop in loops}
+        query = select(open_alerts).where(open_alerts.c.loop.in_(list(names))).order_by(open_alerts.c.alert)
+        found = defaultdict[str, list[OpenAlert]](list)
+        for row in await self._connection().execute(query.with_for_update()):
+            found[names[row.loop]].append(OPEN_ALERT.validate_json(row.state))
+        return dict(found)
+
+    async def save_alerts(self, loop: str, changed: Sequence[OpenAlert], ended: Collection[str]) -> None:
+        """Delete, then insert: there are few."""
+        gone = [alert.alert for alert in changed] + list(ended)
+        if not gone:
+            return
+        name = self._row_name(loop)
+        of = open_alerts.c.loop == name, open_alerts.c.alert.in_([without_nul(alert) for alert in gone])
+        await self._connection().execute(delete(open_alerts).where(*of))
+        if changed:
+            rows = [
+                {"loop": name, "alert": without_nul(one.alert), "state": OPEN_ALERT.dump_json(one).decode()}
+                for one in changed
+            ]
+            await self._connection().execute(insert(open_alerts), rows)
+
+    async def queue_alerts(self, events: Sequence[AlertRaised]) -> None:
+        """Append, and drop what is older than the latest `MAX_QUEUED`."""
+        if not events:
+            return
+        rows = [{"loop": event.loop, "event": event.encode().decode()} for event in events]
+        await self._connection().execute(insert(alert_queue), rows)
+        newest = await self._connection().scalar(select(func.max(alert_queue.c.seq)))
+        await self._connection().execute(delete(alert_queue).where(alert_queue.c.seq <= newest - MAX_QUEUED))
+
+    async def load_silences(self, loops: Collection[str], now: datetime) -> list[Silence]:
+        """Those that have ended are removed."""
+        await self._connection().execute(delete(silences).where(silences.c.until <= time_text(now)))
+        names = {self._row_name(loop): loop for loop in loops}
+        rows = await self._connection().execute(select(silences).where(silences.c.loop.in_(list(names))))
+        return [silence_of(row, names[row.loop]) for row in rows]
+
+    async def add_silence(self, silence: Silence) -> None:
+        """Insert; raises TooManySilences."""
+        connection = self._connection()
+        of_loop = silences.c.loop == self._row_name(silence.loop)
+        stored = (await connection.execute(select(silences.c.id).where(of_loop))).all()
+        if len(stored) >= MAX_SILENCES:
+            raise TooManySilences(f"{silence.loop} has {MAX_SILENCES} silences; end one first")
+        row = {
+            "id": silence.id,
+            "loop": self._row_name(silence.loop),
+            "kind": silence.kind,
+            "alert": silence.alert,
+            "until": time_text(silence.until),
+            "reason": silence.reason,
+            "actor": silence.actor,
+        }
+        await connection.execute(insert(silences), [row])
+
+    async def end_silence(self, loop: str, id: str) -> bool:
+        """One statement."""
+        of = silences.c.loop == self._row_name(loop), silences.c.id == id
+        return (await self._connection().execute(delete(silences).where(*of))).rowcount > 0
+
+    def _connection(self) -> AsyncConnection:
+        return self._unit.connection
+
+
+def silence_of(row: Row[Any], loop: str) -> Silence:
+    """The silence of a row of a loop."""
+    until = datetime.fromisoformat(row.until)
+    return Silence(row.id, loop, until, row.reason, row.actor, row.kind, row.alert)

@@ -1,0 +1,118 @@
+"""When the alerts of a loop are over: by an event, by outcomes, or by the passing of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from everloop_learning.version import line_of
+from everloop_monitoring.domain.alert_signals import CORRECTIONS_ALERT, DEAD_LETTER_ALERT, ROLLBACK_ALERT
+from everloop_monitoring.domain.alerts import AlertBook, OpenAlert
+from everloop_monitoring.domain.state import EvaluationState
+from everloop_schemas.envelope import Event
+from everloop_schemas.monitoring import AlertRaised
+from everloop_schemas.registry import LoopResumed, LoopState, ModelPromoted
+from everloop_schemas.serving import VersionState
+from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
+
+RECOVERED_OUTCOMES = 200
+"""Over so many outcomes after a drift the error must be healthy for the drift to be over."""
+SETTLED_OUTCOMES = 5_000
+"""After so many outcomes without a further drift, the error is what is usual now."""
+DEAD_LETTERS_OVER, ROLLBACK_OVER, DATA_DRIFT_OVER = timedelta(hours=1), timedelta(days=1), timedelta(days=1)
+MAX_INSTANCES = 50
+
+
+def note_event(book: AlertBook, event: Event) -> None:
+    """Note what an event changes in the open alerts of its loop, and end those that it ends."""
+    match event:
+        case AlertRaised(data=d):
+            book.end(d.alert or d.kind, d.message, event.causationid or event.id)
+        case RunRequested(data=d):
+            for alert in _of_kind(book, "drift"):
+                if event.causationid == alert.about.get("drift") or d.trigger == "drift":
+                    book.amend(alert.alert, run=d.run, line=d.line)
+        case ModelTrained(data=d):
+            _end_failed_lines(book, d.line, "restarted", f"{d.line} has a new version, {d.version}", event.id)
+        case RunFinished(data=d):
+            if d.state == "trained":
+                _end_failed_lines(book, None, "ended", f"run {d.run} has trained {d.line}", event.id)
+        case ModelPromoted(data=d):
+            book.end(ROLLBACK_ALERT, f"{d.version} is champion", event.id)
+        case LoopResumed():
+            book.end(ROLLBACK_ALERT, "gate and rollout resumed", event.id)
+        case VersionState(data=d):
+            _note_version_state(book, event)
+
+
+def end_by_outcomes(book: AlertBook, state: EvaluationState, loop: LoopState, caused_by: str) -> None:
+    """End the drift whose error is healthy again, and the corrections that have become rare."""
+    if not state.contradictions.alert_raised:
+        book.end(CORRECTIONS_ALERT, f"{state.contradictions.rate:.1%} of the latest labels are contradicted", caused_by)
+    champion = loop.data.champion.version
+    for alert in _of_kind(book, "drift"):
+        if (healthy := alert.about.get("healthy")) is None:
+            continue
+        errors = [errors.served for offset, errors in state.recent if offset > alert.about["offset"]]
+        if not errors:
+            continue
+        latest = errors[-RECOVERED_OUTCOMES:]
+        mean = sum(latest) / len(latest)
+        why = f"{champion} serves, with an error of {mean:.3g} over the last {len(latest)} outcomes"
+        if len(latest) == RECOVERED_OUTCOMES and mean <= healthy:
+            book.end(alert.alert, why, caused_by)
+        elif state.recent[-1][0] - alert.about["offset"] >= SETTLED_OUTCOMES:
+            book.end(alert.alert, f"no further drift in {SETTLED_OUTCOMES:,} outcomes; {why}", caused_by)
+
+
+def end_by_time(book: AlertBook, loop: LoopState | None, now: datetime) -> None:
+    """End what time, or the loop's state, has ended: dead letters that stopped, and versions that are not in use."""
+    for alert in list(book.open.values()):
+        if why := _why_over(alert, loop, now):
+            book.end(alert.alert, why, alert.caused_by)
+
+
+def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | None:
+    quiet = now - alert.last
+    if alert.alert == DEAD_LETTER_ALERT and quiet >= DEAD_LETTERS_OVER:
+        return f"{alert.count} in all, none in the last hour"
+    if alert.alert == ROLLBACK_ALERT and quiet >= ROLLBACK_OVER:
+        return "the version before it has served for a day"
+    if loop is None:
+        return None
+    if alert.kind == "drift" and alert.about.get("healthy") is None:
+        line = line_of(loop.data.champion.version)
+        if line != line_of(str(alert.about.get("version"))):
+            return f"line {line} serves, which was made after it"
+        return "no further drift in a day" if quiet >= DATA_DRIFT_OVER else None
+    if alert.kind == "artifact":
+        used = {live.version for live in (loop.data.champion, loop.data.candidate) if live}
+        version = str(alert.about.get("version"))
+        return None if version in used or quiet < timedelta(minutes=1) else f"{version} is not in use any more"
+    return None
+
+
+def _note_version_state(book: AlertBook, event: VersionState) -> None:
+    name, d = f"artifact.{event.data.version}", event.data
+    alert = book.open.get(name)
+    if alert is None:
+        return
+    failing = {str(one) for one in alert.about.get("failing", ())} | {str(alert.about.get("instance"))}
+    if d.state == "failed":
+        book.amend(name, failing=sorted(failing | {d.instance})[:MAX_INSTANCES])
+    elif d.state == "ready":
+        left = sorted(failing - {d.instance})
+        if left:
+            book.amend(name, failing=left, instance=left[0])
+        else:
+            book.end(name, f"{d.version} is ready on {d.instance}", event.id)
+
+
+def _end_failed_lines(book: AlertBook, line: str | None, state: str, why: str, caused_by: str) -> None:
+    for alert in _of_kind(book, "line_failed"):
+        if alert.about.get("state") == state and line in (None, alert.about.get("line")):
+            book.end(alert.alert, why, caused_by)
+
+
+def _of_kind(book: AlertBook, kind: str) -> Sequence[OpenAlert]:
+    return [alert for alert in book.open.values() if alert.kind == kind]
