@@ -23,7 +23,8 @@ PACKAGED = (
     "everloop/local/log4j2.properties",
     "everloop/examples/electricity/loop.yaml",
     "everloop/examples/electricity/electricity.csv.gz",
-    "everloop_monitoring/console.html",
+    "everloop_monitoring/console/page.html",
+    "everloop_monitoring/console/main.js",
     "everloop_monitoring/migrations/script.py.mako",
     "everloop_registry/migrations/script.py.mako",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from everloop.async_client import AsyncEverloop
+from everloop.demo.browser import has_browser, open_page
 from everloop.demo.bus import why_no_kafka
 from everloop.demo.follow import TOPICS, follow
 from everloop.demo.story import Moment, Story, missing_steps
@@ -31,8 +33,11 @@ LAST_OUTCOMES_WITHIN_S = 60.0
 EXAMPLE = Path(__file__).parents[1] / "examples" / LOOP
 
 
-def demo(folder: Path, *, rate: float, plain: bool, keep: bool) -> None:
-    """Run the demo in a fresh folder. Raises InstallationError, and Exit with status 1 if the loop did not close."""
+def demo(folder: Path, *, rate: float, plain: bool, keep: bool, browser: bool = True) -> None:
+    """Run the demo in a fresh folder, with its console in a browser where there is one.
+
+    Raises InstallationError, and Exit with status 1 if the loop did not close.
+    """
     console = Console()
     _everloop("down", "--data", str(folder))
     if folder.exists():
@@ -45,6 +50,8 @@ def demo(folder: Path, *, rate: float, plain: bool, keep: bool) -> None:
         if _everloop("apply", "-f", str(EXAMPLE / "loop.yaml"), "--data", str(folder)):
             raise typer.Exit(1)
         installation = find_installation(str(folder))
+        if browser and not plain and has_browser(console.is_terminal, os.environ):
+            open_page(f"{installation.url('monitoring')}/#{LOOP}")
         with suppress(KeyboardInterrupt):
             asyncio.run(_run(console, installation, stream, story, plain or not console.is_terminal))
         _finish(console, folder, story)

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from everloop_learning.loops import KnownLoops
+from everloop_monitoring.api.console import console_router
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
 from everloop_monitoring.domain.status import build_evaluation, build_status
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
-from everloop_shared.http import page
 from everloop_shared.http.schemas import Revision
 
 DELIVERY_S = 0.03
 """Within this time a prediction that was answered by REST is on the log."""
 CATCH_UP_S = 0.5
 """A status waits at most this long until everything sent before the request is counted."""
-CONSOLE = Path(__file__).parents[1] / "console.html"
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, counted from the newest")]
 
 
@@ -36,9 +34,7 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
         loops.require(loop)
         return [_render_entry(entry) for entry in await reader.timeline_entries(loop, kinds, limit)]
 
-    @api.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def console() -> HTMLResponse:
-        return page(CONSOLE.read_text(encoding="utf-8"))
+    api.include_router(console_router())
 
     @api.get("/v1/loops", response_model=LoopList)
     async def list_loops() -> JSONResponse:

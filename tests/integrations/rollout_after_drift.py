@@ -1,0 +1,66 @@
+"""An installation whose loop is in the middle of a rollout after a drift: the demo's stream, stopped on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.journeys.installation import Installation
+
+from everloop.client import Everloop
+from everloop.demo.running import EXAMPLE, LOOP
+from everloop.demo.stream import DemoStream, read_market
+
+STREAM = DemoStream(before=2600, after=4000)
+ROWS = 20
+"""So many rows are sent at once: a step of the rollout is five times as long."""
+PROCESSED_WITHIN_S = 60.0
+ASK_EVERY_S = 0.03
+
+
+@contextmanager
+def rollout_after_drift(folder: Path) -> Iterator[str]:
+    """The address of monitoring, in an installation on the memory bus; nothing of it is left at the end."""
+    installation = Installation(folder)
+    done = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+    assert done.returncode == 0, done.stderr
+    try:
+        done = installation.everloop("apply", "-f", str(EXAMPLE / "loop.yaml"))
+        assert done.returncode == 0, done.stderr
+        url = installation.services()["monitoring"]["url"]
+        with Everloop(str(folder)) as client, httpx.Client(base_url=url, trust_env=False) as monitoring:
+            _play(client, monitoring)
+        yield url
+    finally:
+        installation.everloop("down")
+
+
+def _play(client: Everloop, monitoring: httpx.Client) -> None:
+    """Send rows and their labels, in steps that the loop keeps up with, until a rollout that began after the drift."""
+    market, sent, drifts = read_market(EXAMPLE / "electricity.csv.gz", STREAM), 0, 0
+    while batch := list(islice(market, ROWS)):
+        client.publish(LOOP, [event for event, _ in batch])
+        client.label(LOOP, [label for _, label in batch])
+        sent += len(batch)
+        status = _status(monitoring, sent)
+        if sent <= STREAM.before:
+            drifts = status["drifts"]
+        elif status["drifts"] > drifts and status["rollout"]["stage"] == "canary":
+            return
+    raise AssertionError("no rollout began after the drift")
+
+
+def _status(monitoring: httpx.Client, sent: int) -> dict[str, Any]:
+    """The status once every row has its outcome."""
+    deadline = time.monotonic() + PROCESSED_WITHIN_S
+    while True:
+        status: dict[str, Any] = monitoring.get(f"/v1/loops/{LOOP}/status").raise_for_status().json()
+        if status["outcomes"] >= sent:
+            return status
+        assert time.monotonic() < deadline, f"the loop does not keep up: {status}"
+        time.sleep(ASK_EVERY_S)

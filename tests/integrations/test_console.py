@@ -1,0 +1,122 @@
+"""The console in a real Chromium, on a real installation whose loop is in a rollout after a drift.
+
+With EVERLOOP_SCREENSHOTS=1 the screenshots of the documentation are written anew; else the tree is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from playwright.async_api import Page, Route
+from tests.integrations.chromium import Visit, executable, visit
+from tests.integrations.environments import ROOT
+from tests.integrations.rollout_after_drift import rollout_after_drift
+
+pytestmark = [pytest.mark.integrations, pytest.mark.timeout(600)]
+
+LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 390)]
+MARKUP = '<img src=x onerror="window.hacked=1"><b>&amp;\''
+IMAGES = ROOT / "shared" / "docs" / "images"
+MAX_IMAGE_BYTES = 200_000
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of monitoring."""
+    executable()
+    with rollout_after_drift(tmp_path_factory.mktemp("console")) as url:
+        yield url
+
+
+async def _drawn(page: Page) -> None:
+    """Wait until every section that the page asks for has its answer."""
+    await page.wait_for_selector("#content:not([hidden])")
+    await page.wait_for_selector("#chart path")
+    await page.wait_for_selector("body[data-complete]")
+
+
+def _clean(visit: Visit) -> None:
+    assert visit.errors == []
+    assert visit.foreign == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+async def test_the_console_has_no_errors_asks_nobody_else_and_can_be_used_by_everyone(
+    url: str, scheme: str, width: int
+) -> None:
+    async with visit(url, scheme=scheme, width=width) as seen:
+        await _drawn(seen.page)
+
+        findings = await seen.findings()
+
+        too_wide = await seen.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert findings == []
+        assert not too_wide
+        _clean(seen)
+
+
+async def test_whatever_texts_say_they_are_shown_as_text(url: str) -> None:
+    async def with_markup(route: Route) -> None:
+        answer = await route.fetch(url=unquote(route.request.url).replace(MARKUP, ""))
+        await route.fulfill(response=answer, json=_with_markup(await answer.json()))
+
+    async with visit("about:blank") as seen:
+        seen.host = url.partition("//")[2]
+        await seen.page.route("**/v1/**", with_markup)
+        await seen.page.goto(url)
+        await _drawn(seen.page)
+
+        shown = await seen.page.inner_text("body")
+
+        assert shown.count(MARKUP) > 50
+        assert await seen.page.locator("main img, main b:not([aria-hidden], .figures b)").count() == 0
+        assert await seen.page.evaluate("window.hacked") is None
+        _clean(seen)
+
+
+def _with_markup(value: Any, key: str = "") -> Any:
+    """The same answer with markup behind every text that is not one of a few that the console knows."""
+    known = ("time", "since", "first", "last", "task", "kind", "stage", "state", "role", "by", "severity")
+    if isinstance(value, dict):
+        return {name: _with_markup(part, name) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_with_markup(part, key) for part in value]
+    return value + MARKUP if isinstance(value, str) and key not in known else value
+
+
+async def test_every_part_is_reached_by_the_keyboard_and_keeps_the_focus_while_figures_change(url: str) -> None:
+    async with visit(url) as seen:
+        await _drawn(seen.page)
+
+        reached = []
+        for _ in range(60):
+            await seen.page.keyboard.press("Tab")
+            reached.append(await seen.page.evaluate("document.activeElement.dataset.key ?? document.activeElement.id"))
+            if reached[-1] == "table versions by line":
+                break
+        await seen.page.evaluate("document.querySelectorAll('#lines, #figures').forEach(n => drawn.delete(n.id))")
+        await seen.page.evaluate("last.status = '', tick()")
+
+        focused = await seen.page.evaluate("document.activeElement.dataset.key")
+        assert "loop electricity" in reached
+        assert focused == reached[-1]
+
+
+async def test_the_screenshots_show_a_rollout_after_a_drift(url: str, tmp_path: Path) -> None:
+    folder = IMAGES if os.environ.get("EVERLOOP_SCREENSHOTS") else tmp_path
+    folder.mkdir(exist_ok=True)
+    for scheme in ("light", "dark"):
+        async with visit(url, scheme=scheme, width=1120) as seen:
+            await _drawn(seen.page)
+            await seen.page.screenshot(path=folder / f"console-{scheme}.png")
+
+            status = json.loads(await seen.page.evaluate("JSON.stringify(drawn.get('shares').data.rollout)"))
+
+        assert status["stage"] == "canary"
+    assert [image.name for image in folder.glob("*.png") if image.stat().st_size > MAX_IMAGE_BYTES] == []
