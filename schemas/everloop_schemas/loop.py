@@ -120,6 +120,15 @@ class LoopSpec(SpecPart):
             raise ValueError(f"label.min: {lowest:g} must not be above max, {highest:g}")
 
     @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the features, in the order of the spec."""
+        names = dict[str, None]()
+        for feature in self.features:
+            given = self.fields if feature.fields == "all" else feature.fields or (feature.name or "",)
+            names |= dict.fromkeys(given)
+        return tuple(names)
+
+    @cached_property
     def label_type(self) -> str:
         """The label's type: as given, else that of its classes, else the task's own."""
         if self.label.type is not None:

@@ -29,6 +29,16 @@ from everloop_schemas.loop import LoopSpec
         (BINARY + f"features: [{{name: m, mean: x, over: {DIGITS} events}}]", "features.0", "whole number"),
         (BINARY + "monitor: {latency_p99: 2h}", "monitor.latency_p99", "does not work yet"),
         (BINARY + f"monitor: {{latency_p99: {DIGITS}ms}}", "monitor.latency_p99", "does not work yet"),
+        (BINARY + "monitor: {drift: [y]}", "monitor.drift.0", "there is no feature y"),
+        (BINARY + "monitor: {drift: [x, x]}", "monitor.drift", "names a feature twice"),
+        (BINARY + "monitor: {drift: []}", "monitor.drift", "name features, or write all or none"),
+        (BINARY + "monitor: {drift: some}", "monitor.drift", "all"),
+        (
+            "loop: x\ntask: binary\nmonitor: {drift: all}\nschema:\n"
+            + "".join(f"  x{i}: {{type: number}}\n" for i in range(201)),
+            "monitor.drift",
+            "at most 200 of the 201 features",
+        ),
         (BINARY + "monitor: {slices: [y]}", "monitor.slices", "does not work yet"),
         (BINARY + "retrain: {below: 75}", "retrain.below", "between 0 and 1 for accuracy"),
         (BINARY + "retrain: {below: 1}", "retrain.below", "between 0 and 1"),

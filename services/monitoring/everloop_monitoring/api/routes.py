@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.api.console import console_router
+from everloop_monitoring.api.features import features_router
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
 from everloop_monitoring.domain.status import build_evaluation, build_status
 from everloop_monitoring.domain.timeline import TimelineEntry
@@ -29,6 +30,7 @@ Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, counted fro
 def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[float], Awaitable[bool]]) -> APIRouter:
     """The routes; each answers 404 for a loop that is not applied. `caught_up` is the engine's."""
     api = APIRouter()
+    api.include_router(features_router(reader, loops))
 
     async def entries(loop: str, kinds: tuple[str, ...] | None, limit: int) -> list[dict[str, Any]]:
         loops.require(loop)

@@ -24,8 +24,10 @@ from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, Run
 Severity = Literal["info", "warning", "critical"]
 RESOLVED = "resolved"
 """The kind of an entry that says that an alert is over."""
-ALERT_KINDS = (*get_args(AlertKind), RESOLVED)
+ALERT_KINDS = (*get_args(AlertKind), "data_drift", RESOLVED)
 """Kinds of entries that are about alerts."""
+MAX_NAMES = 5
+"""Of features that have drifted, in one entry."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,24 @@ def model_trained_entry(event: ModelTrained) -> TimelineEntry | None:
 
 
 def drift_entry(event: DriftDetected) -> TimelineEntry:
-    """The entry of a drift."""
+    """The entry of a drift. One that shows before labels has a kind of its own, which is counted apart."""
     d = event.data
+    if d.error_before is None or d.error_after is None:
+        return _data_drift_entry(event)
     subject = "" if d.is_served_error_drift else f"{d.kind} of {d.subject}, "
     what = f"drift: {subject}error {d.error_before:.1%} before, {d.error_after:.1%} after offset {d.change_point}"
     why = f"{d.detector} on the predictions of {d.version}, {d.outcomes_since_change} outcomes after the change"
     return _entry(event, "drift", what, why, **d.model_dump(), severity="warning")
+
+
+def _data_drift_entry(event: DriftDetected) -> TimelineEntry:
+    d = event.data
+    names = [feature.name for feature in d.features[:MAX_NAMES]]
+    more = f" and {len(d.features) - MAX_NAMES} more" if len(d.features) > MAX_NAMES else ""
+    what = f"{d.kind} drift: {', '.join(names)}{more}"
+    why = "; ".join(f"{f.name} {f.before} before, {f.after} now" for f in d.features[:MAX_NAMES])
+    data = d.model_dump(mode="json")
+    return _entry(event, "data_drift", what, why or f"{d.detector} of {d.subject}", **data, severity="warning")
 
 
 def alert_entry(event: AlertRaised) -> TimelineEntry:

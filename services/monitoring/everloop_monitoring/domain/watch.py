@@ -49,12 +49,3 @@ class Watch(Protocol):
 
     def add_outcome(self, outcome: WatchedOutcome, now: datetime) -> Sequence[Event]:
         """Add an outcome or its correction; the events that follow from it."""
-
-
-WATCHES: tuple[type[Watch], ...] = ()
-"""Every kind of watch, in the order in which records are given to them."""
-
-
-def watches_of(spec: LoopSpec, watches: Sequence[type[Watch]] = WATCHES) -> tuple[type[Watch], ...]:
-    """The kinds of watch that a spec turns on."""
-    return tuple(watch for watch in watches if watch.is_on(spec))

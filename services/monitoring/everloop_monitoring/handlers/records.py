@@ -12,7 +12,8 @@ from everloop_monitoring.domain.alert_signals import healthy_error
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_drift_event, build_evaluation_event
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.domain.watch import WATCHES, Watch, WatchedOutcome, watches_of
+from everloop_monitoring.domain.watch import Watch, WatchedOutcome
+from everloop_monitoring.domain.watches import WATCHES, watches_of
 from everloop_monitoring.handlers.alerting import Alerting, Evaluated, NewDeadLetters, News
 from everloop_monitoring.ports import IdKind, Projections
 from everloop_schemas.dead_letter import DeadLetter
@@ -190,6 +191,7 @@ class Handlers:
             return []  # the loop was deleted after these were added to the batch
         outcomes = [(event, offset) for event, offset in batch.outcomes[loop] if not self.loops.is_past(event)]
         predictions = [event for event in batch.predictions[loop] if not self.loops.is_past(event)]
+        predictions.sort(key=lambda event: event.time)  # partitions are read in turn
         events, watched = await self._score(state, outcomes, batch)
         return events + await self._watch(state, predictions, watched, batch)
 

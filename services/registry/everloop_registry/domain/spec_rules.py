@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from everloop_registry.domain.monitor_rules import check_drift
 from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.source_rules import check_sources
 from everloop_registry.domain.value_rules import TWICE, text_error
@@ -41,7 +42,6 @@ UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
     "monitor.slices": ([], "no slice of the data is measured on its own"),
     "monitor.fairness": ([], "no groups are compared"),
-    "monitor.drift": ("none", "only drifts of the served error are detected"),
     "monitor.anomalies": (False, "predictions have no score of how unusual their observation is"),
     "monitor.latency_p99": (None, "no latency is compared with an objective"),
     "monitor.objectives": ({}, "nothing is compared with an objective"),
@@ -85,6 +85,7 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from _check_rollout(spec)
     yield from check_sources(spec)
     yield from check_search(spec)
+    yield from check_drift(spec)
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")

@@ -1,0 +1,214 @@
+"""A reference of what was usual, and a window of what comes now: when they differ, in which columns, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from everloop_monitoring.domain.data_drift.columns import MISSING, OTHER, Column
+from everloop_monitoring.domain.data_drift.evidence import (
+    Design,
+    adjust,
+    jensen_shannon,
+    likeliest_start,
+    measure_design,
+    population_stability,
+    probability_of,
+)
+from everloop_schemas.envelope import Scalar
+
+
+@dataclass(frozen=True)
+class ComparisonParameters:
+    """When two samples count as different; lengths are in values of a column.
+
+    They are counted in blocks of `block_values`. From the first `first_blocks` the bins are made; the reference has
+    `reference_blocks`, the window the last `window_blocks`. It is looked at after each block, from `least_blocks` on.
+
+    `level` is the false discovery rate at each look, so that without any change there is at most one false alarm in
+    1 / level looks on average, however long it runs: at most 0.02 in 10,000 values. A change smaller than
+    `least_stability` (population stability index, of numbers) or `least_distance` (Jensen-Shannon, of categories) is
+    none, whatever the evidence.
+    """
+
+    block_values: int = 50
+    first_blocks: int = 4
+    reference_blocks: int = 20
+    window_blocks: int = 10
+    least_blocks: int = 2
+    level: float = 1e-4
+    least_stability: float = 0.1
+    least_distance: float = 0.1
+
+
+COMPARISON = ComparisonParameters()
+NO_DESIGN = Design()
+
+
+class Mark(NamedTuple):
+    """Where the loop was when a block began: the time of its first record, and the outcomes before it.
+
+    `offset` is that of the last outcome, -1 before the first; `outcomes` is their number.
+    """
+
+    time: datetime
+    offset: int
+    outcomes: int
+
+
+class Change(NamedTuple):
+    """A column that has changed: how far, with what evidence, and from which mark on.
+
+    `distance` is the population stability index of numbers, the Jensen-Shannon distance of categories; `size` is the
+    latter for both, by which changes are ordered. `probability` is after the control of false discoveries. `before` and
+    `after` are the shares of the bin that changed most, in words.
+    """
+
+    column: Column
+    distance: float
+    size: float
+    probability: float
+    before: str
+    after: str
+    mark: Mark
+
+
+@dataclass(slots=True)
+class Counted:
+    """A column with its blocks: those of the reference until it is complete, then those of the window."""
+
+    column: Column
+    blocks: list[list[int]] = field(default_factory=list)
+    reference: list[int] = field(default_factory=list)
+    design: Design = NO_DESIGN
+    absences: Design = NO_DESIGN
+
+    def close_block(self, done: int) -> None:
+        """End block number `done`: the bins are made after the first ones, then the reference, then the window."""
+        column = self.column
+        if done == COMPARISON.first_blocks:
+            self.blocks = column.make_bins(COMPARISON.block_values)
+        elif done > COMPARISON.first_blocks:
+            self.blocks.append(column.take_block())
+        if done > COMPARISON.reference_blocks:
+            del self.blocks[: -COMPARISON.window_blocks]
+        if done == COMPARISON.reference_blocks:
+            self.reference = _sum(self.blocks)
+            self.design = measure_design([block[OTHER:] for block in self.blocks])
+            self.absences = measure_design([_absence(block) for block in self.blocks])
+            self.blocks, column.is_open = [], False
+
+    def window(self, start: int = 0) -> list[int]:
+        """The counts of the window from this block on."""
+        return _sum(self.blocks[start:]) if self.blocks[start:] else [0] * len(self.reference)
+
+    def probability(self) -> float:
+        """The probability of a window like this one where nothing has changed; 1 for a change that is too small.
+
+        The values, how often they are missing, and how long one number lasts are tested; the least of the three
+        probabilities counts three times (Bonferroni).
+        """
+        window = self.window()
+        values = probability_of(self.reference[OTHER:], window[OTHER:], self.design)
+        missing = probability_of(_absence(self.reference), _absence(window), self.absences)
+        probability = min(1.0, 3 * min(values, missing, self._run_probability()))
+        if probability > COMPARISON.level:
+            return probability
+        return probability if self._is_large(window) else 1.0
+
+    def _run_probability(self) -> float:
+        """The probability of the latest number's run beyond a block and beyond twice the longest of the reference."""
+        column, n = self.column, COMPARISON.reference_blocks * COMPARISON.block_values
+        excess = column.run - max(COMPARISON.block_values, 2 * column.longest)
+        return ((column.repeats + 1) / (n + 1)) ** excess if excess > 0 and column.is_number else 1.0
+
+    def distance(self, window: Sequence[int]) -> float:
+        """How far the window is from the reference, by the column's own measure."""
+        measure = population_stability if self.column.is_number else jensen_shannon
+        return measure(self.reference, window)
+
+    def _is_large(self, window: Sequence[int]) -> bool:
+        least = COMPARISON.least_stability if self.column.is_number else COMPARISON.least_distance
+        return self.distance(window) >= least
+
+    def change(self, probability: float, marks: Sequence[Mark]) -> Change:
+        """What has changed, in the window's blocks after the likeliest start of the change."""
+        start = likeliest_start(self.reference, self.blocks)
+        after = self.window(start)
+        before_shares, after_shares = _shares(self.reference), _shares(after)
+        most = max(range(len(after)), key=lambda i: abs(after_shares[i] - before_shares[i]))
+        name, size = self.column.name_of(most), jensen_shannon(self.reference, after)
+        before, now = (f"{name}: {of[most]:.0%}" for of in (before_shares, after_shares))
+        return Change(self.column, self.distance(after), size, probability, before, now, marks[start])
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Compares the latest values of columns with the first ones; `version` is the champion under which it began."""
+
+    version: str
+    began: Mark
+    columns: list[Counted]
+    values: int = 0
+    marks: list[Mark] = field(default_factory=list)
+    reported: bool = False
+
+    @staticmethod
+    def of(columns: Sequence[Column], version: str, began: Mark) -> Comparison:
+        """A comparison that begins now."""
+        return Comparison(version, began, [Counted(column) for column in columns])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has a reference."""
+        return self.values >= COMPARISON.reference_blocks * COMPARISON.block_values
+
+    def add(self, values: Mapping[str, Scalar | None], mark: Mark) -> bool:
+        """Add the values of one record, where absent is missing; whether a block is complete."""
+        if self.values % COMPARISON.block_values == 0:
+            self.marks.append(mark)
+        get = values.get
+        for counted in self.columns:
+            column = counted.column
+            column.add(get(column.key))
+        self.values += 1
+        if self.values % COMPARISON.block_values:
+            return False
+        self._close_block()
+        return True
+
+    def _close_block(self) -> None:
+        done = self.values // COMPARISON.block_values
+        for counted in self.columns:
+            counted.close_block(done)
+        if done == COMPARISON.reference_blocks:
+            self.marks = []
+        elif done > COMPARISON.reference_blocks:
+            del self.marks[: -COMPARISON.window_blocks]
+
+    def find_changes(self) -> list[Change]:
+        """The columns whose window differs from the reference, the largest change first; to be asked after a block."""
+        if self.reported or not self.is_complete or len(self.marks) < COMPARISON.least_blocks:
+            return []
+        adjusted = adjust([counted.probability() for counted in self.columns])
+        found = [
+            counted.change(probability, self.marks)
+            for counted, probability in zip(self.columns, adjusted, strict=True)
+            if probability <= COMPARISON.level
+        ]
+        return sorted(found, key=lambda change: (-change.size, change.probability, change.column.name))
+
+
+def _absence(counts: Sequence[int]) -> tuple[int, int]:
+    return counts[MISSING], sum(counts) - counts[MISSING]
+
+
+def _sum(blocks: Sequence[Sequence[int]]) -> list[int]:
+    return [sum(bins) for bins in zip(*blocks, strict=True)]
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts) or 1
+    return [n / total for n in counts]

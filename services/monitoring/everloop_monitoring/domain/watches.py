@@ -1,0 +1,17 @@
+"""Every kind of watch, and which of them a loop's spec turns on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from everloop_monitoring.domain.data_drift.watch import DriftWatch
+from everloop_monitoring.domain.watch import Watch
+from everloop_schemas.loop import LoopSpec
+
+WATCHES: tuple[type[Watch], ...] = (DriftWatch,)
+"""In the order in which records are given to them."""
+
+
+def watches_of(spec: LoopSpec, watches: Sequence[type[Watch]] = WATCHES) -> tuple[type[Watch], ...]:
+    """The kinds of watch that a spec turns on."""
+    return tuple(watch for watch in watches if watch.is_on(spec))

@@ -1,0 +1,29 @@
+"""Rules for what a spec asks to watch and to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from everloop_schemas.loop import LoopSpec
+from everloop_shared.errors import FieldError
+
+MAX_WATCHED = 200
+"""Features that monitoring compares with those that the champion learned from."""
+
+
+def check_drift(spec: LoopSpec) -> Iterator[FieldError]:
+    """The features to watch for drift: known, each named once, and not too many."""
+    asked = spec.monitor.drift
+    if asked == "all" and (n := len(spec.feature_names)) > MAX_WATCHED:
+        yield FieldError("monitor.drift", f"at most {MAX_WATCHED} of the {n:,} features can be watched; name those")
+    if isinstance(asked, str):
+        return
+    if not asked:
+        yield FieldError("monitor.drift", "is empty; name features, or write all or none")
+    elif len(asked) > MAX_WATCHED:
+        yield FieldError("monitor.drift", f"names {len(asked):,} features; at most {MAX_WATCHED}")
+    elif len(set(asked)) < len(asked):
+        yield FieldError("monitor.drift", "names a feature twice; leave it out")
+    for i, name in enumerate(asked):
+        if name not in spec.feature_names:
+            yield FieldError(f"monitor.drift.{i}", f"there is no feature {name}; name one of the loop's features")
