@@ -83,7 +83,7 @@ class GateDecidedData(ControlData):
 
 
 class GateDecided(Decided):
-    """A line passed the gate, or a version was refused; `subject` is the line or the version."""
+    """A line passed the gate or is held back by a requirement, or a version was refused; `subject` is which."""
 
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.gate_decided.v1"] = "registry.gate_decided.v1"

@@ -73,7 +73,6 @@ def test_a_value_that_would_break_something_later_is_refused_by_field(text: str,
         ("rollout.approval", None),
         ("monitor.slices", ["x"]),
         ("monitor.slices", "x"),
-        ("monitor.fairness", ["x"]),
         ("monitor.latency_p99", "20ms"),
     ],
 )

@@ -19,12 +19,14 @@ from everloop_training.worker.learners.predicting_line import PredictingLine
 from everloop_training.worker.snapshots import BESIDE_MODELS, FILE, PartitionState, pack
 
 E = TypeVar("E", bound=Event)
+REQUIRED = ("accuracy >= 0.8", "fairness.a.equal_opportunity <= 0.5")
 TASKS: tuple[dict[str, Any], ...] = (
     {"task": "binary", "metric": "log_loss", "retrain": {"on_feedback": 50, "on_schedule": "0 * * * *", "below": 0.9}},
     {"task": "multiclass", "label": {"classes": ["True", "False"]}},
     {"task": "multiclass", "metric": "f1"},
     {"task": "regression", "models": [{"preset": "linear"}], "metric": "rmse"},
     {"task": "binary", "search": {"space": {"models.0.l2": {"log": [0.01, 1]}}, "every": 100}},
+    {"task": "binary", "monitor": {"fairness": ["a"]}, "gate": {"require": REQUIRED}},
     {"task": "binary", "models": [{"preset": p} for p in ("logistic", "adaptive_forest", "naive_bayes")]},
 )
 

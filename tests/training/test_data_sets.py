@@ -16,6 +16,7 @@ from tests.training.training_harness import START, event, make_learner, spec, st
 from everloop_learning.data_set import Row
 from everloop_learning.loops import KnownLoops
 from everloop_learning.outcome import Outcome
+from everloop_learning.step import Step
 from everloop_schemas.envelope import Event, Topic
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import LoopState
@@ -92,7 +93,7 @@ def learned(log: list[OutcomeObserved], monkeypatch: pytest.MonkeyPatch) -> list
     seen = list[tuple[int, object]]()
     before = LearningLine.predict_then_learn
 
-    def learn(line: LearningLine, outcome: Outcome, losses: object) -> float:
+    def learn(line: LearningLine, outcome: Outcome, losses: object) -> Step:
         seen.append((outcome.offset, outcome.label))
         return before(line, outcome, losses)  # type: ignore[arg-type]
 

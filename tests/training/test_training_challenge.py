@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from tests.training.training_harness import dependencies
+from tests.training.training_harness import dependencies, spec
 
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import ChallengeUpdated, Line
 from everloop_training.worker.learners.event_factory import EventFactory
 from everloop_training.worker.learners.loop_learner import LossReporter
+from everloop_training.worker.learners.required_measures import RequiredMeasures
 
 
 def report(*names: str) -> ChallengeUpdated:
     events = EventFactory("market", 0, dependencies())
-    reporter, model = LossReporter(events), ModelSpec(preset="logistic")
+    reporter, model = LossReporter(events, RequiredMeasures(spec())), ModelSpec(preset="logistic")
     lines = [Line(run="r", line=name, model=model, start_offset=0, requested_offset=0) for name in names]
     reporter.add(7, {name: len(name) / 100 for name in names}, lines)
     reporter.report(1)

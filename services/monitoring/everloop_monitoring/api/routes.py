@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.api.console import console_router
+from everloop_monitoring.api.fairness import fairness_router
 from everloop_monitoring.api.features import features_router
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
 from everloop_monitoring.domain.status import build_evaluation, build_status
@@ -79,6 +80,7 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
         loops.require(loop)
         return JSONResponse(await reader.series(loop, limit))
 
+    api.include_router(fairness_router(reader, loops))
     return api
 
 

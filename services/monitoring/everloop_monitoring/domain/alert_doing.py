@@ -28,7 +28,9 @@ def describe_doing(alert: OpenAlert, loop: LoopState | None) -> str:
         case "artifact":
             serving = alert.about.get("serving") or data.champion.version
             return f"{serving} answers on that instance, which tries {alert.about.get('version')} again"
-        case "quality" | "rule" | "fairness":
+        case "fairness":
+            return _describe_rollout(loop) or "it serves on; the gate passes only challengers that meet the requirement"
+        case "quality" | "rule":
             return _describe_rollout(loop) or "the lines go on learning, and the gate compares them with the champion"
         case "objective":
             return _describe_rollout(loop) or "records wait in Kafka and nothing is lost"

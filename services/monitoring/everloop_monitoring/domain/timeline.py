@@ -53,8 +53,7 @@ def decision_entry(event: Decided) -> TimelineEntry | None:
         case LoopApplied():
             return _entry(event, "applied", f"revision {event.revision} applied", "the loop's file")
         case GateDecided(data=d):
-            verdict = "passed" if d.passed else "refused"
-            return _entry(event, "gate", f"{event.subject} {verdict} the gate against {d.champion_line}", d.reason)
+            return _entry(event, "gate", f"{event.subject} {_verdict(event)} against {d.champion_line}", d.reason)
         case RolloutChanged(data=d):
             what = f"{d.candidate}: {d.stage} at {d.share:.0%}" if d.candidate else f"rollout {d.stage}"
             return _entry(event, "rollout", what, d.reason, stage=d.stage, share=d.share, candidate=d.candidate)
@@ -67,6 +66,12 @@ def decision_entry(event: Decided) -> TimelineEntry | None:
         case LoopResumed(data=d):
             return _entry(event, "resumed", "gate and rollout resumed", d.reason)
     return None
+
+
+def _verdict(event: GateDecided) -> str:
+    if event.data.passed:
+        return "passed the gate"
+    return "is held back" if event.subject == event.data.line else "refused the gate"
 
 
 def run_requested_entry(event: RunRequested) -> TimelineEntry:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from everloop_monitoring.domain.data_drift.watch import DriftWatch
+from everloop_monitoring.domain.fairness import FairnessWatch
 from everloop_monitoring.domain.watch import Watch
 from everloop_schemas.loop import LoopSpec
 
-WATCHES: tuple[type[Watch], ...] = (DriftWatch,)
+WATCHES: tuple[type[Watch], ...] = (DriftWatch, FairnessWatch)
 """In the order in which records are given to them."""
 
 

@@ -128,6 +128,7 @@ class RolloutView(BaseModel):
     urgent: bool
     pinned: bool
     since_outcomes: int | None
+    held_back: dict[str, str] = Field(description="by line, what it is required to meet before it passes the gate")
     plan: RolloutPlan
 
 

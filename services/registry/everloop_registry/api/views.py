@@ -54,6 +54,7 @@ def rollout_view(loop: Loop) -> dict[str, Any]:
         "urgent": loop.urgent,
         "pinned": loop.pinned,
         "since_outcomes": loop.staged_at,
+        "held_back": loop.held_back,
         "plan": {"shadow": plan.shadow, "shares": plan.shares, "step": plan.step},
     }
 

@@ -9,9 +9,10 @@ from math import log
 from pydantic import BaseModel, Field
 
 from everloop_registry.domain.betting import BettingTest
+from everloop_registry.domain.requirements import Unmet, find_unmet
 from everloop_schemas.loop_parts import GateSpec
 from everloop_schemas.registry import BASELINE
-from everloop_schemas.training import ChallengeUpdatedData
+from everloop_schemas.training import ChallengeUpdatedData, Measured
 
 ALARM_MIN_OUTCOMES = 100
 """The outcomes that are enough in a test epoch that an alarm began, where the spec asks for more."""
@@ -26,12 +27,15 @@ class Challenger(BaseModel):
     """The test of one line against the champion's line, on the champion's loss minus the line's.
 
     `last_offset` is the last offset counted; `lost_rollouts` counts the rollouts that the line has lost to this
-    champion.
+    champion. `measures` is what training measured of it for the requirements, `told` those of them that it was said to
+    be held back by.
     """
 
     bet: BettingTest = Field(default_factory=BettingTest)
     last_offset: int
     lost_rollouts: int = 0
+    measures: dict[str, Measured] = Field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ class GateWin:
     epoch: int
     offset: int
     urgent: bool
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A line with the evidence of a win that does not meet the requirements, as far as the gate has seen."""
+
+    win: GateWin
+    unmet: tuple[Unmet, ...]
 
 
 class Gate(BaseModel):
@@ -108,6 +120,8 @@ class Gate(BaseModel):
         self.challengers = {k: c for k, c in self.challengers.items() if k in lines}
         for line in sorted(lines - set(self.challengers)):
             self.challengers[line] = Challenger(last_offset=self.start_offset)
+        for line, challenger in self.challengers.items():
+            challenger.measures = update.measures.get(line, {})
         win = None
         for i, offset in enumerate(update.offsets):
             losses = {line: loss for line in self.challengers if (loss := _loss_of(update, line, i)) is not None}
@@ -119,6 +133,17 @@ class Gate(BaseModel):
                 win = win or self._find_strongest_win(offset, spec)
         self.last_offset = update.offsets[-1]
         return win or self.compare_pending(spec, served)
+
+    def take_held_back(self, spec: GateSpec) -> list[HeldBack]:
+        """The lines that a requirement holds back, each once for a requirement."""
+        held = []
+        for win in self._find_wins(self.last_offset, spec) if spec.require else ():
+            challenger = self.challengers[win.line]
+            unmet = find_unmet(spec.require, challenger.measures)
+            if new := [one.key for one in unmet if one.key not in challenger.told]:
+                challenger.told = (*challenger.told, *new)
+                held.append(HeldBack(win, tuple(unmet)))
+        return held
 
     def compare_pending(self, spec: GateSpec, served: Mapping[int, float]) -> GateWin | None:
         """Compare pending losses with those of what was served on the same outcomes; the first line that passes."""
@@ -145,14 +170,20 @@ class Gate(BaseModel):
                 challenger.last_offset = offset
 
     def _find_strongest_win(self, offset: int, spec: GateSpec) -> GateWin | None:
+        """The strongest win of a line that meets every requirement."""
+        wins = self._find_wins(offset, spec)
+        if wins and spec.require:
+            wins = [win for win in wins if not find_unmet(spec.require, self.challengers[win.line].measures)]
+        return max(wins, key=lambda win: win.log_e, default=None)
+
+    def _find_wins(self, offset: int, spec: GateSpec) -> list[GateWin]:
         enough = min(ALARM_MIN_OUTCOMES, spec.min_outcomes) if self.epoch > 1 else spec.min_outcomes
         urgent = self.epoch > 1 and offset - self.alarm_offset <= URGENT_WINDOW_OFFSETS
-        wins = [
+        return [
             GateWin(line, c.bet.log_e, threshold, c.bet.outcomes, self.epoch + c.lost_rollouts, offset, urgent)
             for line, c in self.challengers.items()
             if c.bet.outcomes >= enough and c.bet.reaches(threshold := self.log_threshold(c, 1 - spec.confidence))
         ]
-        return max(wins, key=lambda win: win.log_e, default=None)
 
 
 def _loss_of(update: ChallengeUpdatedData, line: str, i: int) -> float | None:

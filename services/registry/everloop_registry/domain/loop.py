@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_learning.version import Version, line_of
 from everloop_registry.errors import DecisionsInconsistent
@@ -30,6 +30,8 @@ MAX_KEPT_VERSIONS = 20
 """The number of versions, the ones registered last, that a rollback may name: their artifacts are kept."""
 MAX_SUBMISSIONS = 5
 """The number of submitted models, the ones that came in last, that challenge: each costs the gate some sensitivity."""
+MAX_HELD_BACK = 20
+"""The number of lines, the last ones, whose reason not to pass the gate is remembered."""
 Models = Mapping[str, ModelTrainedData]
 """Registered versions by name: at least those that the decision at hand names."""
 
@@ -41,7 +43,8 @@ class Loop(BaseModel):
     promotion or refresh. `staged_at` is the loop's outcome count at the last step of the rollout, `gate_offset` where
     its line won, `urgent` that the win followed an alarm. `life` is the revision with which the loop's lifetime began,
     `registered` the latest versions of this lifetime, `judged` the highest offset of a version that was registered or
-    refused. `submissions` are the models that were submitted last.
+    refused. `submissions` are the models that were submitted last, `held_back` the reasons why lines do not pass the
+    gate although they are better than this champion.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,6 +72,7 @@ class Loop(BaseModel):
     registered: tuple[str, ...] = ()
     judged: int = -1
     submissions: tuple[Submission, ...] = ()
+    held_back: dict[str, str] = Field(default_factory=dict)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -127,7 +131,7 @@ def _apply_spec(loop: Loop | None, decision: r.LoopApplied) -> Loop:
     if spec.loop != decision.loop:
         raise DecisionsInconsistent(f"{decision.loop}: decision {decision.sequence} applies the spec of {spec.loop}")
     if loop is not None and not loop.deleted:
-        changes = {"revision": decision.revision, "applied": decision.time, "spec": spec}
+        changes = {"revision": decision.revision, "applied": decision.time, "spec": spec, "held_back": {}}
         return loop.model_copy(update={**changes, "sequence": decision.sequence, "time": decision.time})
     return Loop(
         loop=decision.loop,
@@ -144,14 +148,16 @@ def _apply_spec(loop: Loop | None, decision: r.LoopApplied) -> Loop:
 def _changes(loop: Loop, decision: Decided, models: Models) -> Mapping[str, object]:
     match decision:
         case r.GateDecided(data=gate) if gate.passed:
-            won = {"winner": gate.line, "gate_offset": gate.offset, "urgent": gate.urgent}
+            held = {line: reason for line, reason in loop.held_back.items() if line != gate.line}
+            won = {"winner": gate.line, "gate_offset": gate.offset, "urgent": gate.urgent, "held_back": held}
             return {**won, "stage": "training", "run": decision.correlationid}
         case r.RolloutChanged(data=step):
             return _step_changes(loop, step, decision.time, models)
         case r.ModelPromoted(data=promoted):
             champion = _live_version(loop, promoted.version, decision.time, promoted.outcomes, models)
             earlier = (*loop.previous_champions, loop.champion)[-MAX_PREVIOUS_CHAMPIONS:]
-            return {**IDLE, "champion": champion, "fallback": loop.champion, "previous_champions": earlier}
+            followed = {"fallback": loop.champion, "previous_champions": earlier, "held_back": {}}
+            return {**IDLE, "champion": champion, **followed}
         case r.ModelRefreshed(data=new):
             live = _live_version(loop, new.version, decision.time, new.outcomes, models)
             return {"candidate": live} if new.slot == "candidate" else {"champion": live, "fallback": loop.champion}
@@ -165,6 +171,9 @@ def _changes(loop: Loop, decision: Decided, models: Models) -> Mapping[str, obje
             registered = (*loop.registered, known.model.version)[-MAX_KEPT_VERSIONS:]
             judged = max(loop.judged, known.model.offset)
             return {"registered": registered, "judged": judged, "submissions": _submissions(loop, known.model)}
+        case r.GateDecided(data=gate) if decision.subject == gate.line:
+            others = [(line, reason) for line, reason in loop.held_back.items() if line != gate.line]
+            return {"held_back": dict([*others, (gate.line, gate.reason)][-MAX_HELD_BACK:])}
         case r.GateDecided():
             return {"judged": max(loop.judged, Version.parse(decision.subject).offset)}
     return {}
@@ -190,8 +199,8 @@ def _submissions(loop: Loop, model: ModelTrainedData) -> tuple[Submission, ...]:
 
 def _without_live_versions(time: datetime) -> Mapping[str, object]:
     champion = LiveVersion(version=BASELINE, since=time)
-    nothing = {"fallback": None, "previous_champions": (), "registered": (), "submissions": ()}
-    return {"champion": champion, **nothing}
+    nothing: Mapping[str, tuple[str, ...]] = {"previous_champions": (), "registered": (), "submissions": ()}
+    return {"champion": champion, "fallback": None, **nothing, "held_back": {}}
 
 
 def _step_changes(loop: Loop, step: r.RolloutChangedData, time: datetime, models: Models) -> Mapping[str, object]:
@@ -214,7 +223,7 @@ def _rollback_changes(loop: Loop, back: r.ModelRolledBackData, time: datetime, m
         earlier = earlier[: max(i for i, v in enumerate(earlier) if v.version == back.version)]
     changes = {"champion": champion, "fallback": None, "previous_champions": earlier, "pinned": back.pinned}
     same_line = line_of(back.version) == line_of(loop.champion.version)
-    return changes if back.by == "guardrail" and same_line else {**IDLE, **changes}
+    return changes if back.by == "guardrail" and same_line else {**IDLE, **changes, "held_back": {}}
 
 
 def _live_version(loop: Loop, version: str, time: datetime, outcomes: int, models: Models) -> LiveVersion:

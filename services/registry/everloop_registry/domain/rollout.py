@@ -7,7 +7,7 @@ from math import log
 
 from everloop_learning.version import line_of
 from everloop_registry.domain.decision_log import DecisionLog
-from everloop_registry.domain.gate import GateWin
+from everloop_registry.domain.gate import GateWin, HeldBack
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.recent_losses import MIN_COMPARED_OUTCOMES
 from everloop_schemas.registry import (
@@ -24,6 +24,7 @@ from everloop_schemas.registry import (
 )
 from everloop_schemas.training import ModelTrainedData
 
+MAX_REASON_CHARACTERS = 500
 ROLLOUT_TIMEOUT_OUTCOMES = 1000
 """The outcomes after which a rollout that waits for training or for serving ends."""
 CANARY_EVIDENCE_TIMEOUT_OUTCOMES = 10_000
@@ -59,13 +60,26 @@ def rollout_plan(loop: Loop) -> RolloutPlan:
 
 def record_gate_win(decision_log: DecisionLog, win: GateWin) -> None:
     """Decide that a line passed the gate, which asks training for a fresh version of it."""
-    loop = decision_log.loop
-    run = decision_log.working.runs.get(win.line)
-    reason = f"evidence e^{win.log_e:.2f} >= e^{win.log_threshold:.2f} after {win.outcomes} outcomes"
+    _decide_on_line(decision_log, win, True, _describe_evidence(win))
+    _decide_step(decision_log, "training", win.line, None, 0.0, "its line won the gate; a fresh version is being made")
+
+
+def record_held_back(decision_log: DecisionLog, held: HeldBack) -> None:
+    """Decide that a line does not pass the gate before it meets what the spec requires, however strong it is."""
+    unmet = "; ".join(one.reason for one in held.unmet)
+    reason = f"held back: {unmet}; it has {_describe_evidence(held.win)}"
+    _decide_on_line(decision_log, held.win, False, reason[:MAX_REASON_CHARACTERS])
+
+
+def _describe_evidence(win: GateWin) -> str:
+    return f"evidence e^{win.log_e:.2f} >= e^{win.log_threshold:.2f} after {win.outcomes} outcomes"
+
+
+def _decide_on_line(decision_log: DecisionLog, win: GateWin, passed: bool, reason: str) -> None:
     data = GateDecidedData(
         line=win.line,
-        champion_line=line_of(loop.champion.version),
-        passed=True,
+        champion_line=line_of(decision_log.loop.champion.version),
+        passed=passed,
         log_e=win.log_e,
         log_threshold=win.log_threshold,
         outcomes=win.outcomes,
@@ -74,8 +88,7 @@ def record_gate_win(decision_log: DecisionLog, win: GateWin) -> None:
         reason=reason,
         urgent=win.urgent,
     )
-    decision_log.decide(GateDecided, win.line, data, run)
-    _decide_step(decision_log, "training", win.line, None, 0.0, "its line won the gate; a fresh version is being made")
+    decision_log.decide(GateDecided, win.line, data, decision_log.working.runs.get(win.line))
 
 
 def refuse_version(decision_log: DecisionLog, model: ModelTrainedData, reason: str) -> None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from everloop_registry.domain.fairness_rules import check_fairness, check_requirements
+from everloop_registry.domain.metric_ranges import METRIC_RANGES
 from everloop_registry.domain.monitor_rules import check_drift
 from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.source_rules import check_sources
@@ -31,22 +33,13 @@ MIN_SHARE = 0.001
 MAX_COUNT = 10_000_000
 """Of labels or feedback until a retraining."""
 INTEGER_LIMIT = 2**63
-METRIC_RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"), (0, 1)),
-    **dict.fromkeys(("roc_auc", "pr_auc", "brier", "ece"), (0, 1)),
-    "r2": (-math.inf, 1),
-    **dict.fromkeys(("log_loss", "mae", "rmse", "mape", "pinball", "pinball_10", "pinball_90"), (0, math.inf)),
-}
-"""By metric, the open interval in which `retrain.below` must lie."""
 UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
     "monitor.slices": ([], "no slice of the data is measured on its own"),
-    "monitor.fairness": ([], "no groups are compared"),
     "monitor.anomalies": (False, "predictions have no score of how unusual their observation is"),
     "monitor.latency_p99": (None, "no latency is compared with an objective"),
     "monitor.objectives": ({}, "nothing is compared with an objective"),
     "retrain.on_data_drift": (False, "only drifts of the served error request a run"),
-    "gate.require": ([], "the gate compares losses only"),
     "expect": ([], "nothing is expected of fields beyond the schema"),
     "alerts": ([], "loops have no alert rules of their own"),
 }
@@ -86,6 +79,8 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from check_sources(spec)
     yield from check_search(spec)
     yield from check_drift(spec)
+    yield from check_fairness(spec)
+    yield from check_requirements(spec)
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")

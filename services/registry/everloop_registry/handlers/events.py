@@ -21,8 +21,6 @@ from everloop_schemas.training import ChallengeUpdated, ModelTrained, ModelTrain
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
 
-MAX_REASON_CHARACTERS = 500
-
 
 @dataclass
 class EventHandlers:
@@ -45,7 +43,7 @@ class EventHandlers:
         if known is None:
             refusal = await self.artifacts.refusal(model, await self.store.specs(event.loop))
             if refusal is not None:
-                rollout.refuse_version(decision_log, model, f"contract: {refusal}"[:MAX_REASON_CHARACTERS])
+                rollout.refuse_version(decision_log, model, f"contract: {refusal}"[: rollout.MAX_REASON_CHARACTERS])
                 return await self._close(decision_log)
             data = VersionRegisteredData(model=model)
             decision_log.decide(VersionRegistered, model.version, data, decision_log.working.runs[model.line])
@@ -115,7 +113,7 @@ class EventHandlers:
         working.record_substitute(report.instance, report.version, substitute, report.reason or "")
         if report.state != "ready":
             reason = f"{report.state} on {report.instance}: {report.reason or 'no reason given'}"
-            rollout.roll_back_unusable(decision_log, report.version, reason[:MAX_REASON_CHARACTERS])
+            rollout.roll_back_unusable(decision_log, report.version, reason[: rollout.MAX_REASON_CHARACTERS])
         elif loop.candidate is not None and line_of(report.version) == line_of(loop.candidate.version):
             working.ready_instances = sorted({*working.ready_instances, report.instance})
             rollout.advance_rollout(decision_log)
@@ -158,5 +156,11 @@ def _offer_version(decision_log: DecisionLog, model: ModelTrainedData) -> None:
 
 
 def _decide_on_win(decision_log: DecisionLog, win: GateWin | None) -> None:
-    if win is not None and decision_log.loop.stage == "idle":
+    """Begin a rollout for the line that won, and say which lines a requirement holds back."""
+    loop = decision_log.loop
+    if loop.stage != "idle" or loop.pinned:
+        return
+    for held in decision_log.working.gate.take_held_back(loop.spec.gate):
+        rollout.record_held_back(decision_log, held)
+    if win is not None:
         rollout.record_gate_win(decision_log, win)

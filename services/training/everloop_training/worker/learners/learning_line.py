@@ -9,7 +9,7 @@ from typing import Any
 
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
-from everloop_learning.step import StepFailed, predict_then_learn
+from everloop_learning.step import Step, StepFailed, predict_then_learn
 from everloop_learning.version import Version
 from everloop_models import OnlineModel
 from everloop_models.formats import DEFAULT_FORMAT
@@ -158,8 +158,8 @@ class LearningLine(LoopLine):
         self.next_offset = point.offset + 1
         self.restart_points = (point,)
 
-    def predict_then_learn(self, outcome: Outcome, losses: Losses) -> float:
-        """Predict one learnable outcome, then learn it; returns the loss of the prediction, in [0, 1].
+    def predict_then_learn(self, outcome: Outcome, losses: Losses) -> Step:
+        """Predict one learnable outcome, then learn it; returns the prediction with its loss, in [0, 1].
 
         Raises LineBroken. Its suspects are this offset and, where the model could not even predict, also the offset
         that it learned before.
@@ -172,7 +172,7 @@ class LearningLine(LoopLine):
         self.outcomes += 1
         self.offset = outcome.offset
         self.next_offset = outcome.offset + 1
-        return step.loss
+        return step
 
 
 def slug(model: ModelSpec) -> str:

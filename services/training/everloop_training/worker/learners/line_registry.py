@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
+from everloop_learning.step import Step
 from everloop_learning.version import line_of
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelSpecInvalid, build
 from everloop_schemas.loop import LoopSpec
@@ -68,13 +69,13 @@ class LineRegistry:
         self.__dict__.update(state)
         self._recent = RecentOutcomes(self.next_offset)
 
-    def learn(self, outcome: Outcome) -> dict[str, float]:
-        """Every line that has caught up predicts the outcome and learns it; their losses by name."""
-        losses = {}
+    def learn(self, outcome: Outcome) -> dict[str, Step]:
+        """Every line that has caught up predicts the outcome and learns it; predictions and losses by name."""
+        steps = {}
         for line in list(self.learning.values()):
-            if line.caught_up and (loss := self._learn(line, outcome)) is not None:
-                losses[line.name] = loss
-        return losses
+            if line.caught_up and (step := self._learn(line, outcome)) is not None:
+                steps[line.name] = step
+        return steps
 
     def advance(self, outcome: Outcome) -> None:
         """Move on to the next record of the log: every line that has caught up has handled this one."""
@@ -191,8 +192,8 @@ class LineRegistry:
                 return False
         return True
 
-    def _learn(self, line: LoopLine, outcome: Outcome) -> float | None:
-        """The line's loss; None where it skips this outcome, or breaks on it and is replaced in `learning` or fails."""
+    def _learn(self, line: LoopLine, outcome: Outcome) -> Step | None:
+        """The line's step; None where it skips this outcome, or breaks on it and is replaced in `learning` or fails."""
         if isinstance(line, PredictingLine):
             return self._predict(line, outcome)
         assert isinstance(line, LearningLine), "the lines that do not learn predict"
@@ -206,8 +207,8 @@ class LineRegistry:
             self._restart(line, outcome.offset, e)
             return None
 
-    def _predict(self, line: PredictingLine, outcome: Outcome) -> float | None:
-        """The loss of a line that learns nothing; None where it has no model yet, waits for it, or breaks.
+    def _predict(self, line: PredictingLine, outcome: Outcome) -> Step | None:
+        """The step of a line that learns nothing; None where it has no model yet, waits for it, or breaks.
 
         Without learning nothing of an outcome stays in it: it has nothing to start again from, and goes on with the
         next outcome.

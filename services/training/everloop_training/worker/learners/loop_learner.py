@@ -21,6 +21,7 @@ from everloop_training.worker.learners.event_factory import EventFactory
 from everloop_training.worker.learners.learning_line import LearningLine, LoopLine
 from everloop_training.worker.learners.line_registry import HistoryGap, LineRegistry
 from everloop_training.worker.learners.progress import LoopProgress
+from everloop_training.worker.learners.required_measures import RequiredMeasures
 from everloop_training.worker.learners.run_starter import RunStarter
 from everloop_training.worker.learners.searches import Searches
 from everloop_training.worker.learners.trainings import Trainings
@@ -37,11 +38,12 @@ MIN_REFRESH_S = 0.25
 class LossReporter:
     """Collects the losses of the lines, by outcome, and reports them as `challenge_updated`.
 
-    A line that did not predict an outcome has None there. A snapshot holds no unreported losses.
+    A line that did not predict an outcome has None there. What the spec requires of lines is reported with them. A
+    snapshot holds no unreported losses.
     """
 
-    def __init__(self, events: EventFactory) -> None:
-        self._events = events
+    def __init__(self, events: EventFactory, required: RequiredMeasures) -> None:
+        self._events, self._required = events, required
         self._clear()
 
     def _clear(self) -> None:
@@ -50,10 +52,10 @@ class LossReporter:
         self._lines: dict[str, Line] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_events": self._events}
+        return {"_events": self._events, "_required": self._required}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._events = state["_events"]
+        self._events, self._required = state["_events"], state["_required"]
         self._clear()
 
     def add(self, offset: int, losses: dict[str, float], lines: Iterable[Line]) -> None:
@@ -83,7 +85,10 @@ class LossReporter:
         losses = {name: tuple(values) for name, values in sorted(padded.items())}
         digest = sha256(repr(losses).encode()).hexdigest()
         data = ChallengeUpdatedData(
-            offsets=tuple(offsets), losses=losses, lines=tuple(line for _, line in sorted(self._lines.items()))
+            offsets=tuple(offsets),
+            losses=losses,
+            lines=tuple(line for _, line in sorted(self._lines.items())),
+            measures=self._required.measured(sorted(self._lines)),
         )
         self._events.pending.append(
             ChallengeUpdated(
@@ -112,7 +117,8 @@ class LoopLearner:
         self.events = EventFactory(state.loop, partition, dependencies)
         self.losses, self.labels = Losses(state.data.spec), RunningLabels(state.data.spec.task == "regression")
         self.baseline = Baseline(state.data.spec, self.labels)
-        self.loss_reporter = LossReporter(self.events)
+        self.required = RequiredMeasures(state.data.spec)
+        self.loss_reporter = LossReporter(self.events, self.required)
         self.lines = LineRegistry(self.losses, self.events)
         self.versions = VersionMaker(self.lines, self.events)
         self.trainings = Trainings(self.progress, self.lines, self.events)
@@ -181,6 +187,7 @@ class LoopLearner:
         if before.spec.retrain.on_schedule != after.spec.retrain.on_schedule:
             self.triggers.next_fire = None
         self.losses.metric = after.spec.metric
+        self.required.follow(after.spec)
         self.versions.on_loop_state(state)
         self.lines.retain_needed(after)
         if self.live:
@@ -213,7 +220,9 @@ class LoopLearner:
         learned = self.lines.learn(outcome)
         reported = [self.lines.learning[name].reported for name in learned]
         reported = [line for line in reported if outcome.offset > line.requested_offset]
-        self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line] for r in reported}, reported)
+        self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line].loss for r in reported}, reported)
+        if self.required.is_on:
+            self.required.add(outcome, {r.line: learned[r.line].prediction for r in reported})
         self._count_label(outcome, label)
         for name in learned:
             self._make_due_version(self.lines.learning[name], outcome.time)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
+from everloop_learning.step import Step
 from everloop_models import ArtifactMissing, ArtifactUnavailable, Model, ModelBroken
 from everloop_schemas.training import DataSet, Line, StoredModel
 from everloop_training.worker.learners.learning_line import LineBroken, LoopLine, RestartPoint, SavedVersion
@@ -157,8 +158,8 @@ class PredictingLine(LoopLine):
         if not was_waiting:
             log.warning("model not loaded", extra={"line": self.name, "tries_again": waits, "reason": reason.detail})
 
-    def predict(self, outcome: Outcome, losses: Losses) -> float:
-        """Predict one learnable outcome; returns the loss, in [0, 1]. Raises LineBroken."""
+    def predict(self, outcome: Outcome, losses: Losses) -> Step:
+        """Predict one learnable outcome; returns the prediction with its loss, in [0, 1]. Raises LineBroken."""
         assert self.model is not None, "loaded before"
         assert outcome.label is not None, "only learnable outcomes are predicted"
         try:
@@ -171,4 +172,4 @@ class PredictingLine(LoopLine):
             raise LineBroken(f"at offset {outcome.offset}: its prediction is not finite", {outcome.offset})
         self.outcomes, self.predicted = self.outcomes + 1, self.predicted + 1
         self.offset, self.next_offset = outcome.offset, outcome.offset + 1
-        return loss
+        return Step(prediction, loss)
