@@ -8,10 +8,12 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.evaluation import BatchEvaluation
+from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.silences import Silence
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import Watch
+from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import AlertRaised
 
@@ -49,6 +51,9 @@ class Projections(Protocol):
 
     async def save_watches(self, loop: str, watches: Sequence[Watch]) -> None:
         """Store the states of these watches."""
+
+    async def add_shown(self, shown: ShownRecords) -> None:
+        """Keep what is only shown, of each loop the latest; each prediction and version once."""
 
     async def add_timeline_entries(self, entries: Sequence[TimelineEntry]) -> None:
         """Add entries to the timeline, each id once."""
@@ -105,3 +110,9 @@ class MonitoringReader(Protocol):
 
     async def series(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """The last `limit` points of the curves, oldest first."""
+
+    async def latest_predictions(self, loop: str, limit: int) -> list[tuple[dict[str, Any], Scalar | None]]:
+        """The last `limit` predictions that are kept, newest first, each with its label where that is known."""
+
+    async def importances(self, loop: str, limit: int) -> list[tuple[str, dict[str, float]]]:
+        """The last `limit` versions whose importance is kept, newest first, with it."""

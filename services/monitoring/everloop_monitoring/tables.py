@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from everloop_shared.outbox import add_kernel_tables
 
@@ -124,4 +137,26 @@ points = Table(
     Column("champion", String(200), nullable=False),
     Column("time", String(32), nullable=False),
     Column("metric", String(32), comment="by which the scores are"),
+)
+
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+latest_predictions = Table(
+    "latest_predictions",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("loop", String(63), nullable=False),
+    Column("key", LargeBinary(16), nullable=False, unique=True, comment="as in outcomes"),
+    Column("prediction", Text, nullable=False, comment="as it is shown, as JSON"),
+    Index("latest_predictions_by_loop", "loop", "seq"),
+)
+
+importances = Table(
+    "importances",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("loop", String(63), nullable=False),
+    Column("version", String(200), nullable=False),
+    Column("importance", Text, nullable=False, comment="by feature, as JSON"),
+    UniqueConstraint("loop", "version"),
 )

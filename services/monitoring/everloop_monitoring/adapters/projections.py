@@ -15,6 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, form_of, key_of, time_text, without_nul
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.scores import LineTally, later_version
+from everloop_monitoring.domain.shown import (
+    MAX_IMPORTANCES,
+    MAX_PREDICTIONS,
+    ShownRecords,
+    render_importance,
+    render_prediction,
+)
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import Watch
@@ -30,6 +37,14 @@ PUT_WATCH = (
     "INSERT INTO watches (loop, kind, state) VALUES (?, ?, ?) "
     "ON CONFLICT (loop, kind) DO UPDATE SET state = excluded.state"
 )
+ADD_LATEST = "INSERT INTO latest_predictions (loop, key, prediction) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+ADD_IMPORTANCE = "INSERT INTO importances (loop, version, importance) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+DELETE_OLD = (
+    "DELETE FROM {table} WHERE loop = ? AND seq <= "
+    "(SELECT seq FROM {table} WHERE loop = ? ORDER BY seq DESC LIMIT 1 OFFSET {kept})"
+)
+ROWS_UNTIL_DELETION = 100
+"""Old rows of a loop are deleted after so many new ones, not in each transaction."""
 PUT_OUTCOME = "INSERT INTO outcomes (key, known) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET known = excluded.known"
 
 
@@ -43,6 +58,7 @@ class SqlProjections:
         self._unit, self._row_name = unit, row_name
         self._committed: dict[str, tuple[str, EvaluationState]] = {}
         self._watches: dict[tuple[str, str], tuple[str, Watch]] = {}
+        self._until_deletion: dict[str, int] = {}
 
     async def count_ids(self, ids: IdsByKind) -> dict[tuple[str, IdKind], tuple[int, int]]:
         """Insert or ignore the keys, one statement for each kind, then add the number of new ones to the totals."""
@@ -106,6 +122,29 @@ class SqlProjections:
             state = form_of(type(watch)).dump_json(watch).decode()
             await self._execute(PUT_WATCH, [(loop, watch.kind, state)])
             self._unit.call_after_commit(partial(self._watches.__setitem__, (loop, watch.kind), (state, watch)))
+
+    async def add_shown(self, shown: ShownRecords) -> None:
+        """One statement for all predictions, and seldom one more for each loop; versions are rare."""
+        rows = [
+            (name, key_of(name, event.subject), render_prediction(event))
+            for loop, events in shown.predictions.items()
+            for name in (self._row_name(loop),)
+            for event in events
+        ]
+        await self._execute(ADD_LATEST, rows)
+        for name, n in Counter(row[0] for row in rows).items():
+            left = self._until_deletion[name] = self._until_deletion.get(name, 0) - n
+            if left <= 0:
+                await self._delete_old("latest_predictions", name, MAX_PREDICTIONS)
+                self._until_deletion[name] = ROWS_UNTIL_DELETION
+        for loop, versions in shown.versions.items():
+            name = self._row_name(loop)
+            found = [(name, event.data.version, render_importance(event)) for event in versions]
+            await self._execute(ADD_IMPORTANCE, [row for row in found if row[2] is not None])
+            await self._delete_old("importances", name, MAX_IMPORTANCES)
+
+    async def _delete_old(self, table: str, name: str, kept: int) -> None:
+        await self._execute(DELETE_OLD.format(table=table, kept=kept), [(name, name)])
 
     async def add_timeline_entries(self, entries: Sequence[TimelineEntry]) -> None:
         """Insert or ignore by id, and count the new ones by kind."""

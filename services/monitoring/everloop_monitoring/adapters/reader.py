@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,13 +10,26 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from everloop_monitoring.adapters.alert_store import silence_of
-from everloop_monitoring.adapters.row_names import OPEN_ALERT, STATE, RowNames, form_of, time_text
+from everloop_monitoring.adapters.row_names import COUNTED, OPEN_ALERT, STATE, RowNames, form_of, time_text
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.silences import Silence
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.ports import W
-from everloop_monitoring.tables import happenings, lines, open_alerts, points, silences, totals, watches, works
+from everloop_monitoring.tables import (
+    happenings,
+    importances,
+    latest_predictions,
+    lines,
+    open_alerts,
+    outcomes,
+    points,
+    silences,
+    totals,
+    watches,
+    works,
+)
+from everloop_schemas.envelope import Scalar
 from everloop_shared.database import Database
 
 
@@ -40,6 +54,26 @@ class SqlMonitoringReader:
         of_loop = watches.c.loop == self._row_name(loop), watches.c.kind == kind.kind
         rows = await self._rows(select(watches.c.state).where(*of_loop))
         return form_of(kind).validate_json(rows[0].state) if rows else None
+
+    async def latest_predictions(self, loop: str, limit: int) -> list[tuple[dict[str, Any], Scalar | None]]:
+        """The last predictions that are kept, newest first, each with its label where that is known."""
+        query = (
+            select(latest_predictions.c.prediction, outcomes.c.known)
+            .join(outcomes, outcomes.c.key == latest_predictions.c.key, isouter=True)
+            .where(latest_predictions.c.loop == self._row_name(loop))
+            .order_by(latest_predictions.c.seq.desc())
+            .limit(limit)
+        )
+        return [
+            (json.loads(row.prediction), None if row.known is None else COUNTED.validate_json(row.known).label)
+            for row in await self._rows(query)
+        ]
+
+    async def importances(self, loop: str, limit: int) -> list[tuple[str, dict[str, float]]]:
+        """The last versions whose importance is kept, newest first, with it."""
+        of_loop = importances.c.loop == self._row_name(loop)
+        rows = await self._rows(select(importances).where(of_loop).order_by(importances.c.seq.desc()).limit(limit))
+        return [(row.version, json.loads(row.importance)) for row in rows]
 
     async def lines(self, loop: str, limit: int) -> list[dict[str, Any]]:
         """Sums by line, the last `limit` in order of first appearance."""

@@ -15,6 +15,7 @@ from everloop_monitoring.api.console import console_router
 from everloop_monitoring.api.fairness import fairness_router
 from everloop_monitoring.api.features import features_router
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
+from everloop_monitoring.api.shown import shown_router
 from everloop_monitoring.domain.status import build_evaluation, build_status
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.ports import MonitoringReader
@@ -81,6 +82,7 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
         return JSONResponse(await reader.series(loop, limit))
 
     api.include_router(fairness_router(reader, loops))
+    api.include_router(shown_router(reader, loops))
     return api
 
 

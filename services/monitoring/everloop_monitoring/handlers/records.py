@@ -11,6 +11,7 @@ from everloop_monitoring.domain import alert_signals, timeline
 from everloop_monitoring.domain.alert_signals import healthy_error
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_drift_event, build_evaluation_event
+from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import Watch, WatchedOutcome
 from everloop_monitoring.domain.watches import WATCHES, watches_of
@@ -70,10 +71,11 @@ class Handlers:
     alerting: Alerting
     watches: Sequence[type[Watch]] = WATCHES
     batch: RecordBatch = field(default_factory=RecordBatch)
+    shown: ShownRecords = field(default_factory=ShownRecords)
 
     def begin_batch(self) -> None:
         """Start an empty batch; the previous one is dropped."""
-        self.batch = RecordBatch()
+        self.batch, self.shown = RecordBatch(), ShownRecords()
 
     async def finish_batch(self) -> list[Event]:
         """Add the batch to the projections; the events that follow from it."""
@@ -88,6 +90,7 @@ class Handlers:
                 batch.news[loop].append(NewDeadLetters(after - before, last))
         told, entries = await self.alerting.follow(batch.news, batch.evaluated)
         await self.projections.add_timeline_entries([*batch.entries, *entries])
+        await self.projections.add_shown(self.shown)
         return events + told
 
     async def look_at_alerts(self) -> list[Event]:
@@ -109,6 +112,7 @@ class Handlers:
         """A prediction."""
         if self._watches_of(event.loop):
             self.batch.predictions[event.loop].append(event)
+        self.shown.add_prediction(event)
         return self._count(event, "prediction", event.subject)
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
@@ -163,6 +167,7 @@ class Handlers:
         """A version was trained."""
         self._add_entry(timeline.model_trained_entry(event))
         self._add_news(event, event)
+        self.shown.add_version(event)
         return self._count(event, "version", event.data.version)
 
     async def on_dead_letter(self, event: DeadLetter, at: Position) -> list[Event]:

@@ -1,0 +1,75 @@
+"""What is kept only to be shown: the latest predictions, and what the models of versions depend on."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Any
+
+import msgspec
+
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.serving import PredictionMade
+from everloop_schemas.training import ModelTrained
+
+MAX_PREDICTIONS = 200
+"""Of a loop that are kept."""
+PREDICTIONS_PER_BATCH = 20
+"""Of a loop that one transaction keeps, so that a busy loop pays for 20 rows and not for thousands."""
+MAX_IMPORTANCES = 50
+"""Versions of a loop whose importance is kept."""
+MAX_ROW_CHARACTERS = 16_000
+"""Of one prediction or importance, as JSON."""
+MAX_FEATURES = 200
+"""Of an importance: those on which the model depends most."""
+_encoder = msgspec.json.Encoder()
+
+
+class ShownRecords:
+    """The latest predictions of each loop, and the versions with an importance, of the records of one transaction."""
+
+    def __init__(self) -> None:
+        self.predictions = defaultdict[str, deque[PredictionMade]](lambda: deque(maxlen=PREDICTIONS_PER_BATCH))
+        self.versions = defaultdict[str, deque[ModelTrained]](lambda: deque(maxlen=MAX_IMPORTANCES))
+
+    def add_prediction(self, event: PredictionMade) -> None:
+        """Keep a prediction; the oldest of its loop gives way."""
+        self.predictions[event.loop].append(event)
+
+    def add_version(self, event: ModelTrained) -> None:
+        """Keep a version, where its importance is known."""
+        if event.data.importance is not None:
+            self.versions[event.loop].append(event)
+
+
+def render_prediction(event: PredictionMade) -> str:
+    """A prediction as JSON; features, probabilities and explanation are left out where they are too long to keep."""
+    data = event.data
+    row: dict[str, Any] = {
+        "id": event.subject,
+        "time": event.time.isoformat(),
+        "entity": data.entity,
+        "features": data.features,
+        "prediction": data.prediction,
+        "probabilities": data.probabilities,
+        "version": data.version,
+        "role": data.role,
+        "anomaly": data.anomaly,
+        "explanation": data.explanation,
+    }
+    text = _encoder.encode(row)
+    if len(text) > MAX_ROW_CHARACTERS:
+        text = _encoder.encode({**row, "features": {}, "probabilities": None, "explanation": None})
+    return text.decode()
+
+
+def render_importance(event: ModelTrained) -> str | None:
+    """The features on which a version depends most, as JSON, the largest first; None where they are too long."""
+    found = sorted((event.data.importance or {}).items(), key=lambda item: (-item[1], item[0]))
+    text = _encoder.encode(dict(found[:MAX_FEATURES])).decode()
+    return text if len(text) <= MAX_ROW_CHARACTERS else None
+
+
+def labelled(row: dict[str, Any], label: Any, spec: LoopSpec) -> dict[str, Any]:
+    """A prediction with its label, and for classes whether it was correct; None where that is not known."""
+    is_class = spec.task != "regression" and label is not None
+    return {**row, "label": label, "correct": label == row["prediction"] if is_class else None}
