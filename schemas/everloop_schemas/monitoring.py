@@ -57,8 +57,13 @@ class DriftDetectedData(ControlData):
 
     @property
     def is_served_error_drift(self) -> bool:
-        """Whether this drift makes predictions worse: only then a run is requested and the gate's test restarts."""
+        """Whether this drift makes predictions worse: only then the gate's test restarts."""
         return self.kind == "concept" and self.subject == SERVED_ERROR
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether there were outcomes: else no run can start from the change point."""
+        return self.outcomes > 0
 
 
 class DriftDetected(ControlEvent):

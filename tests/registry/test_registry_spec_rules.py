@@ -30,6 +30,7 @@ from everloop_schemas.loop import LoopSpec
         (BINARY + "monitor: {latency_p99: 2h}", "monitor.latency_p99", "does not work yet"),
         (BINARY + f"monitor: {{latency_p99: {DIGITS}ms}}", "monitor.latency_p99", "does not work yet"),
         (BINARY + "monitor: {drift: [y]}", "monitor.drift.0", "there is no feature y"),
+        (BINARY + "retrain: {on_data_drift: true}", "retrain.on_data_drift", "needs monitor.drift"),
         (BINARY + "monitor: {drift: [x, x]}", "monitor.drift", "names a feature twice"),
         (BINARY + "monitor: {drift: []}", "monitor.drift", "name features, or write all or none"),
         (BINARY + "monitor: {drift: some}", "monitor.drift", "all"),

@@ -92,7 +92,9 @@ async def test_a_drift_starts_a_fresh_line_that_learns_the_new_concept(broker: M
         assert min(fresh) > run.data.requested_offset
 
 
-async def test_only_a_drift_of_the_served_error_starts_a_run(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_only_a_drift_of_the_served_error_starts_a_run_unless_the_spec_asks(
+    broker: MemoryBroker, tmp_path: Path
+) -> None:
     of_a_feature = alert(650, 601, "feature", kind="data", of="a")
     async with running_training(broker, tmp_path) as training:
         await training.publish(state(), *[event(i) for i in range(700)], of_a_feature, alert(650, 601, "error"))

@@ -60,6 +60,44 @@ def test_an_alert_in_the_cooldown_waits_for_its_end_and_is_then_one_run() -> Non
     assert request.data.requested_offset >= 1199
 
 
+def test_a_drift_before_labels_is_answered_like_another_where_the_spec_asks() -> None:
+    asked = {"retrain": {"on_drift": False, "on_data_drift": True, "cooldown": 500}, "monitor": {"drift": "all"}}
+    learner, other = make_learner(state(of=spec(**asked))), make_learner()
+    feed(learner, 0, 700)
+    feed(other, 0, 700)
+
+    request = learner.drift_runs.on_drift(alert(650, 601, kind="data", of="a"))
+    error = learner.drift_runs.on_drift(alert(660, 640, "error"))
+    feed(learner, 700, 1000)
+    waits = learner.drift_runs.on_drift(alert(990, 950, "another", kind="label", of="label"))
+    learner.take_events()
+    feed(learner, 1000, 1300)
+    later = of(RunRequested, learner.take_events())
+
+    assert request is not None
+    assert (request.data.trigger, request.data.start_offset) == ("drift", 601)
+    assert request.data.reason.startswith("data of a, drift")
+    assert (error, waits) == (None, None)
+    assert [(run.causationid, run.data.start_offset) for run in later] == [("another", 950)]
+    assert other.drift_runs.on_drift(alert(650, 601, kind="data", of="a")) is None
+
+
+def test_a_drift_that_is_not_answered_does_not_displace_one_that_waits() -> None:
+    learner = make_learner()
+    feed(learner, 0, 700)
+    learner.drift_runs.on_drift(alert(650, 601))
+    feed(learner, 700, 1000)
+    learner.drift_runs.on_drift(alert(990, 950, "another"))
+
+    learner.drift_runs.on_drift(alert(995, 960, "of a feature", kind="data", of="a"))
+    learner.drift_runs.replay(alert(996, 970, "of another", kind="data", of="b"))
+    learner.take_events()
+    feed(learner, 1000, 1300)
+
+    [request] = of(RunRequested, learner.take_events())
+    assert request.causationid == "another"
+
+
 def test_an_alert_that_waits_in_a_snapshot_but_was_answered_since_is_not_answered_again() -> None:
     learner = make_learner()
     feed(learner, 0, 700)

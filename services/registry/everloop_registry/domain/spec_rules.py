@@ -39,7 +39,6 @@ UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "monitor.anomalies": (False, "predictions have no score of how unusual their observation is"),
     "monitor.latency_p99": (None, "no latency is compared with an objective"),
     "monitor.objectives": ({}, "nothing is compared with an objective"),
-    "retrain.on_data_drift": (False, "only drifts of the served error request a run"),
     "expect": ([], "nothing is expected of fields beyond the schema"),
     "alerts": ([], "loops have no alert rules of their own"),
 }

@@ -31,10 +31,10 @@ class LogHistory:
         return [(event.loop, Outcome.from_event(event, at.offset, at.timestamp, at.size)) for at, event in found]
 
     async def alerts(self, partition: int, start: int, stop: int) -> list[tuple[int, DriftDetected]]:
-        """The drifts of the served error in a partition with start <= offset < stop, each with its offset."""
+        """The drifts with outcomes in a partition with start <= offset < stop, each with its offset."""
         found = await self.records(DriftDetected.topic, partition, start, stop)
         drifts = [(at.offset, e) for at, e in found if isinstance(e, DriftDetected)]
-        return [(offset, e) for offset, e in drifts if e.data.is_served_error_drift]
+        return [(offset, e) for offset, e in drifts if e.data.has_outcomes]
 
     async def records(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events of a partition with start <= offset < stop, each with its position."""

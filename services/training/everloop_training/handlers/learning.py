@@ -57,11 +57,11 @@ class Handlers:
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:
-        """A drift of the served error: a fresh line from its change point, once the loop's cooldown has ended.
+        """A drift: a fresh line from its change point where the spec asks, once the loop's cooldown has ended.
 
         Raises OutcomesNotLearned, to be retried, while the outcomes up to the drift are not learned.
         """
-        if not event.data.is_served_error_drift:
+        if not event.data.has_outcomes:
             return []
         self.loops.require_arrived(event.loop)
         reply = await self.learners.request_drift_run(event, at)
