@@ -12,7 +12,11 @@ from everloop_schemas.topology import SERVICES
 
 
 class DeadLetterData(ControlData):
-    """A record with its topic, partition and offset; `key` and `value` are the original bytes in base64."""
+    """A record with its topic, partition and offset; `key` and `value` are the original bytes in base64.
+
+    `reader` is the source of the loop for which ingest read the record, None for a record of Everloop's own topics, and
+    `headers` are those of a source's record, each with its value in base64.
+    """
 
     topic: str
     partition: int
@@ -21,6 +25,8 @@ class DeadLetterData(ControlData):
     reason: str
     key: str | None = None
     value: str | None = None
+    reader: str | None = None
+    headers: tuple[tuple[str, str], ...] | None = None
 
 
 class DeadLetter(ControlEvent):

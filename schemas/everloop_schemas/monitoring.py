@@ -1,4 +1,4 @@
-"""The events that monitoring publishes: drifts, evaluations and alerts."""
+"""The events that monitoring publishes: drifts, evaluations, alerts, and dead letters that were sent again."""
 
 from __future__ import annotations
 
@@ -171,3 +171,28 @@ class AlertRaised(ControlEvent):
     type: Literal["monitoring.alert_raised.v1"] = "monitoring.alert_raised.v1"
     source: str = "everloop/monitoring"
     data: AlertRaisedData
+
+
+class DeadLetterSentData(ControlData):
+    """A dead letter that was sent again: the letter, the topic that it went to, and the event that it became there.
+
+    `repaired` says that its bytes were changed before, `digest` is the SHA-256 of what was sent, `actor` who sent it.
+    """
+
+    letter: str
+    topic: str
+    event: str
+    digest: str
+    repaired: bool = False
+    actor: str = "anonymous"
+
+
+class DeadLetterSent(ControlEvent):
+    """A dead letter was sent again; `subject` is its id. The same bytes of the same letter give the same event."""
+
+    topic: ClassVar[Topic] = Topic(
+        "monitoring.dead_letter_sent.v1", owner="monitoring", keyed_by="loop", retention_ms=30 * DAY_MS
+    )
+    type: Literal["monitoring.dead_letter_sent.v1"] = "monitoring.dead_letter_sent.v1"
+    source: str = "everloop/monitoring"
+    data: DeadLetterSentData

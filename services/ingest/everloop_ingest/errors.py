@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import ErrorKind, InputRejected
+from everloop_shared.errors import ErrorKind, InputRejected, NotFound
 
 
 class MalformedBody(InputRejected):
@@ -23,3 +23,9 @@ class RequestTooLarge(InputRejected):
 
     kind = ErrorKind.TOO_LARGE
     title = "Content too large"
+
+
+class SourceNotFound(NotFound):
+    """The loop has no source of this name."""
+
+    title = "Source not found"

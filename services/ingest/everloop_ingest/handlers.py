@@ -15,6 +15,8 @@ from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_ingest.domain.documents import Entry, RequestLimits
 from everloop_ingest.domain.labels import read_label
 from everloop_ingest.domain.observations import read_observation
+from everloop_ingest.domain.sources.mapping import SourceLimits, SourceMapping
+from everloop_ingest.errors import SourceNotFound
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
@@ -23,7 +25,7 @@ from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
 from everloop_shared.cloudevents import CloudEvent
 from everloop_shared.errors import FieldError
-from everloop_shared.messaging.routes import Position
+from everloop_shared.messaging.routes import Position, Record
 from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import valid_traceparent
 
@@ -110,6 +112,18 @@ class Handlers:
                 checked.events.append(event)
                 checked.ids.append(event.id if endpoint == "events" else event.subject)
         return checked
+
+    def read_source_record(self, loop: str, source: str, record: Record) -> list[Event]:
+        """The events of a record of a source, by its present mapping and under the ids that it gives the record.
+
+        Raises LoopNotFound, SourceNotFound or SourceRecordRejected.
+        """
+        state = self.loops.require(loop)
+        spec = next((one for one in state.data.spec.sources if one.name == source), None)
+        if spec is None:
+            raise SourceNotFound(f"loop {loop} has no source {source[:80]!r}: its loop file names them")
+        limits = SourceLimits(self.times, self.max_event_bytes)
+        return SourceMapping(state, spec, limits).read(record, self.clock())
 
     def _build_event(
         self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None

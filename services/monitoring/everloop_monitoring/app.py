@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_monitoring.adapters.gauges import update_gauges
+from everloop_monitoring.adapters.letters import SqlLetterReader
 from everloop_monitoring.adapters.reader import SqlMonitoringReader
 from everloop_monitoring.adapters.row_names import LifetimeNames
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
-from everloop_monitoring.api import router
+from everloop_monitoring.api import letter_router, router
 from everloop_monitoring.api.alerts import add_alerts
 from everloop_monitoring.handlers import Handlers
+from everloop_monitoring.handlers.letters import LetterHandlers
 from everloop_monitoring.handlers.silencing import Silencing
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
+from everloop_schemas.monitoring import DeadLetterSent
 from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
@@ -56,6 +59,7 @@ def routes(handlers: Handlers) -> list[Route]:
         Route(ModelTrained.topic, handlers.on_model_trained),
         Route(VersionState.topic, handlers.on_version_state),
         *(Route(cls.topic, handlers.on_dead_letter) for cls in DEAD_LETTERS.values()),
+        Route(DeadLetterSent.topic, handlers.on_dead_letter_sent),
     ]
 
 
@@ -69,8 +73,10 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     engine = connect(NAME)
     consumer = engine.consumer(skip_deleted_loops(NAME, loops, routes(unit.handlers)), unit_of_work=unit)
     silencing = Silencing(unit.handlers.alerting.store, loops, system_clock)
-    api = router(reader, loops, consumer.caught_up)
-    add_alerts(api, reader, loops, CommandEdge(in_transaction(unit, engine)), silencing)
+    api, edge = router(reader, loops, consumer.caught_up), CommandEdge(in_transaction(unit, engine))
+    add_alerts(api, reader, loops, edge, silencing)
+    sending = LetterHandlers(unit.handlers.letters, loops, system_clock)
+    api.include_router(letter_router(SqlLetterReader(database, engine), sending, edge))
     delivery = _delivery(settings, database, unit, consumer.caught_up)
     return Service(
         name=NAME,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import ErrorKind, InputRejected, NotFound
+from everloop_shared.errors import ErrorKind, InputRejected, NotFound, ServiceError
 
 
 class SilenceNotFound(NotFound):
@@ -16,3 +16,22 @@ class TooManySilences(InputRejected):
 
     kind = ErrorKind.FAILED_PRECONDITION
     title = "Too many silences"
+
+
+class LetterNotFound(NotFound):
+    """The dead letter is not in the list, or its topic does not keep it any more."""
+
+    title = "Dead letter not found"
+
+
+class LetterNotSendable(ServiceError):
+    """A record of this topic cannot be sent again by anybody but the topic's owner."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Dead letter cannot be sent again"
+
+
+class LetterRejected(InputRejected):
+    """What should be sent is no event of the letter's topic, or another event than the one of the letter."""
+
+    title = "Not an event of the topic"

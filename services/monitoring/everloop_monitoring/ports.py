@@ -8,14 +8,16 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.evaluation import BatchEvaluation
+from everloop_monitoring.domain.letters import ListedLetter
 from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.silences import Silence
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import Watch
+from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.monitoring import AlertRaised
+from everloop_schemas.monitoring import AlertRaised, DeadLetterSent
 
 W = TypeVar("W", bound=Watch)
 IdKind = Literal["event", "prediction", "outcome", "dead_letter", "version"]
@@ -82,6 +84,34 @@ class AlertStore(Protocol):
 
     async def end_silence(self, loop: str, id: str) -> bool:
         """Remove a silence of a loop; False where there is none."""
+
+
+class Letters(Protocol):
+    """The list of dead letters inside the open unit of work; each method is idempotent by id."""
+
+    async def add_letters(self, letters: Sequence[ListedLetter]) -> None:
+        """Add letters, and drop the oldest beyond the limits."""
+
+    async def add_sent(self, sent: Sequence[DeadLetterSent]) -> None:
+        """Remember that letters were sent again, whether or not they are in the list yet."""
+
+    async def has_sent(self, sent: DeadLetterSent) -> bool:
+        """Whether exactly this was sent before."""
+
+
+class LetterReader(Protocol):
+    """What the endpoints read about dead letters, as committed."""
+
+    async def letters(
+        self, service: str | None, loop: str | None, since: datetime | None, limit: int
+    ) -> list[tuple[ListedLetter, list[DeadLetterSent]]]:
+        """The last `limit` that match, newest first, each with when it was sent again, oldest first."""
+
+    async def letter(self, id: str) -> tuple[ListedLetter, list[DeadLetterSent]]:
+        """One of the list. Raises LetterNotFound."""
+
+    async def read(self, letter: ListedLetter) -> DeadLetter:
+        """The letter with its record, from its topic. Raises LetterNotFound where that does not keep it any more."""
 
 
 class MonitoringReader(Protocol):

@@ -160,3 +160,25 @@ importances = Table(
     Column("importance", Text, nullable=False, comment="by feature, as JSON"),
     UniqueConstraint("loop", "version"),
 )
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("id", String(256), nullable=False, unique=True),
+    Column("loop", String(63), nullable=False, comment="empty where the record names none"),
+    Column("service", String(32), nullable=False),
+    Column("time", String(32), nullable=False),
+    Column("letter", JSON, nullable=False, comment="the rest of the list's entry, without the record"),
+    Index("dead_letters_by_loop", "loop", "seq"),
+)
+
+sent_letters = Table(
+    "sent_letters",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("id", String(256), nullable=False, unique=True),
+    Column("letter", String(256), nullable=False),
+    Column("event", Text, nullable=False, comment="that says so, as JSON"),
+    Index("sent_letters_by_letter", "letter"),
+)

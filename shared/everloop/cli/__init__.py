@@ -9,7 +9,19 @@ import typer
 
 import everloop
 from everloop.backup import commands as backup
-from everloop.cli import alerts, archive, backfill, commands, data, data_sets, lineage, models, replay, searches
+from everloop.cli import (
+    alerts,
+    archive,
+    backfill,
+    commands,
+    data,
+    data_sets,
+    letters,
+    lineage,
+    models,
+    replay,
+    searches,
+)
 from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
 from everloop.local import commands as local
@@ -32,6 +44,7 @@ def build() -> typer.Typer:
         models,
         searches,
         lineage,
+        letters,
         replay,
         backfill,
         archive,

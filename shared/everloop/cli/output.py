@@ -139,6 +139,11 @@ def print_result(*renderables: Any) -> None:
         console.print(renderable, markup=False, highlight=False, soft_wrap=isinstance(renderable, str))
 
 
+def printable(text: object, but: str = "") -> str:
+    """Text from elsewhere for a terminal: control characters and those without a shape are escaped, except `but`."""
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def print_json(value: Any) -> None:
     """Print JSON on standard output, for programs."""
     typer.echo(json.dumps(value, ensure_ascii=False))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from fastapi import Request, Response
 
 from everloop_ingest.api.responses import response_of
+from everloop_ingest.api.schemas import SourceRecord
 from everloop_ingest.domain.documents import CONTENT_TYPES, Entry, RequestLimits, read_entries
 from everloop_ingest.domain.in_flight import InFlightLimit
 from everloop_ingest.handlers import CheckedEntries, EndpointName, Handlers
@@ -20,6 +21,7 @@ from everloop_shared.commands import Actor, CommandEdge, publishing
 from everloop_shared.errors import ServiceError, Unavailable
 from everloop_shared.http import UnsupportedMediaType
 from everloop_shared.http.cloudevents import binary_attributes, content_type
+from everloop_shared.http.json_body import command_body
 from everloop_shared.messaging.routes import Engine
 from everloop_shared.strict_json import NDJSON, is_json
 from everloop_shared.tracing import current_traceparent
@@ -28,6 +30,7 @@ ENTRIES_PER_SLICE = 200
 """A large request is checked in slices of this many entries, so that other requests are handled in between."""
 MEMORY_FACTOR = 8
 """Bytes of memory per byte of a body, at most: the body itself, its entries as objects, and the events."""
+MAX_SOURCE_RECORD_BYTES = 8_000_000
 
 
 class IngestApi:
@@ -51,6 +54,19 @@ class IngestApi:
             raise
         REQUESTS.labels(endpoint, response.status_code).inc()
         return response
+
+    async def take_source_record(self, request: Request, loop: str, source: str) -> list[Event]:
+        """Publish what a record of a source says; raises a ServiceError for problem details."""
+        command = await self._commands.accept(request.headers)
+        self._check_ready()
+        self._handlers.loops.require(loop)
+        body = await command_body(SourceRecord, request, MAX_SOURCE_RECORD_BYTES)
+
+        async def handle(actor: Actor) -> Sequence[Event]:
+            return self._handlers.read_source_record(loop, source, body.as_record())
+
+        with self._memory.hold(MEMORY_FACTOR * len(body.value)):
+            return list(await command.run(handle))
 
     def revision(self, loop: str) -> int:
         """The revision of the spec that entries are checked against; raises LoopNotFound or Unavailable."""

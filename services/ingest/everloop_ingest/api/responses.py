@@ -54,6 +54,12 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: {"description": "Kafka is unreachable; retry after `Retry-After` seconds."},
 }
 
+RECORD_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"model": Accepted, "description": "The broker has what the record says: the ids of its event and its label."},
+    404: {"description": "There is no loop of this name, or it has no such source."},
+    422: {"description": "The record does not fit; `errors` name the fields and the fix."},
+    503: _RESPONSES[503],
+}
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "events": {"id": "order-17", "entity": "shop-3", "time": "2024-05-01T12:00:00Z", "data": {"price": 12.5}},
     "labels": {"id": "order-17", "label": True},

@@ -1,4 +1,4 @@
-"""The routes: three endpoints for entries, and the revision of a loop that `everloop apply` waits for."""
+"""The routes: three endpoints for entries, one for a record of a source, and the revision of a loop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from everloop_ingest.api.requests import IngestApi
-from everloop_ingest.api.responses import DOCUMENTATION
-from everloop_ingest.api.schemas import SourceList
+from everloop_ingest.api.responses import DOCUMENTATION, RECORD_RESPONSES
+from everloop_ingest.api.schemas import Accepted, SourceList, SourceRecord
 from everloop_ingest.handlers import EndpointName
 from everloop_ingest.ports import Sources
+from everloop_schemas.ingest import EventReceived
+from everloop_shared.http.openapi import describe_body
 from everloop_shared.http.schemas import Revision
 
 
@@ -42,5 +44,18 @@ def router(api: IngestApi, sources: Sources) -> APIRouter:
     async def list_sources(loop: str) -> Response:
         api.revision(loop)
         return JSONResponse({"loop": loop, "sources": [status.as_dict() for status in sources.statuses(loop)]})
+
+    @routes.post(
+        "/sources/{source}/records",
+        status_code=202,
+        response_model=Accepted,
+        responses=RECORD_RESPONSES,
+        openapi_extra=describe_body(SourceRecord),
+        summary="Send a record of a source again, as its mapping reads it now",
+    )
+    async def send_source_record(loop: str, source: str, request: Request) -> Response:
+        events = await api.take_source_record(request, loop, source)
+        ids = [event.id if isinstance(event, EventReceived) else event.subject for event in events]
+        return JSONResponse({"accepted": len(ids), "ids": ids}, 202)
 
     return routes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from everloop_shared.http.openapi import FieldProblem
 from everloop_shared.http.schemas import Value
+from everloop_shared.messaging.routes import Position, Record
 
 
 class Label(BaseModel):
@@ -93,3 +94,22 @@ class SourceList(BaseModel):
 
     loop: str
     sources: list[SourceState]
+
+
+class SourceRecord(BaseModel):
+    """A record of a source with its place, from which its ids follow; `timestamp` in ms since 1970, bytes in base64."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topic: str = Field(max_length=256)
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+    timestamp: int = Field(ge=0)
+    key: Base64Bytes | None = None
+    value: Base64Bytes
+    headers: list[tuple[str, Base64Bytes]] = []
+
+    def as_record(self) -> Record:
+        """The record as it lay on the topic."""
+        at = Position(self.topic, self.partition, self.offset, self.timestamp, len(self.value))
+        return Record(at, self.key, self.value, self.headers)

@@ -10,6 +10,7 @@ from typing import Self
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.adapters.alert_store import SqlAlertStore
+from everloop_monitoring.adapters.letters import SqlLetters
 from everloop_monitoring.adapters.projections import SqlProjections
 from everloop_monitoring.adapters.row_names import LifetimeNames
 from everloop_monitoring.handlers import Handlers
@@ -31,7 +32,7 @@ class BatchUnitOfWork(SqlUnitOfWork):
         loops = KnownLoops()
         names = LifetimeNames(loops)
         alerting = Alerting(SqlAlertStore(self, names), loops, clock, repeat)
-        self.handlers = Handlers(SqlProjections(self, names), loops, clock, alerting)
+        self.handlers = Handlers(SqlProjections(self, names), SqlLetters(self), loops, clock, alerting)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()

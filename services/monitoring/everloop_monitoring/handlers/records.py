@@ -11,17 +11,18 @@ from everloop_monitoring.domain import alert_signals, timeline
 from everloop_monitoring.domain.alert_signals import healthy_error
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_drift_event, build_evaluation_event
+from everloop_monitoring.domain.letters import ListedLetter, list_letter
 from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watch import Watch, WatchedOutcome
 from everloop_monitoring.domain.watches import WATCHES, watches_of
 from everloop_monitoring.handlers.alerting import Alerting, Evaluated, NewDeadLetters, News
-from everloop_monitoring.ports import IdKind, Projections
+from everloop_monitoring.ports import IdKind, Letters, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
-from everloop_schemas.monitoring import AlertRaised, DriftDetected
+from everloop_schemas.monitoring import AlertRaised, DeadLetterSent, DriftDetected
 from everloop_schemas.names import is_loop_name
 from everloop_schemas.registry import (
     Decided,
@@ -51,6 +52,8 @@ class RecordBatch:
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
     news: dict[str, list[News]] = field(default_factory=lambda: defaultdict(list))
     evaluated: dict[str, Evaluated] = field(default_factory=dict)
+    letters: list[ListedLetter] = field(default_factory=list)
+    sent: list[DeadLetterSent] = field(default_factory=list)
 
     def copy(self) -> RecordBatch:
         """The batch as it is now, which later additions do not change."""
@@ -58,7 +61,9 @@ class RecordBatch:
         predictions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.predictions.items()})
         ids = defaultdict(list, {of: list(known) for of, known in self.ids.items()})
         news = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.news.items()})
-        return RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters), news)
+        copy = RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters), news)
+        copy.letters, copy.sent = list(self.letters), list(self.sent)
+        return copy
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Handlers:
     """Handlers add to `batch`; the unit of work begins a new one, and finishes it before it commits."""
 
     projections: Projections
+    letters: Letters
     loops: KnownLoops
     clock: Clock
     alerting: Alerting
@@ -91,6 +97,10 @@ class Handlers:
         told, entries = await self.alerting.follow(batch.news, batch.evaluated)
         await self.projections.add_timeline_entries([*batch.entries, *entries])
         await self.projections.add_shown(self.shown)
+        if batch.letters:
+            await self.letters.add_letters(batch.letters)
+        if batch.sent:
+            await self.letters.add_sent(batch.sent)
         return events + told
 
     async def look_at_alerts(self) -> list[Event]:
@@ -175,6 +185,12 @@ class Handlers:
         loop = event.loop if is_loop_name(event.loop) else ""
         self.batch.dead_letters[loop] = event
         self.batch.ids[loop, "dead_letter"].append(event.id)
+        self.batch.letters.append(list_letter(event, at))
+        return []
+
+    async def on_dead_letter_sent(self, event: DeadLetterSent, at: Position) -> list[Event]:
+        """A dead letter was sent again, here or by another replica."""
+        self.batch.sent.append(event)
         return []
 
     def _count(self, event: Event, kind: IdKind, id: str) -> list[Event]:

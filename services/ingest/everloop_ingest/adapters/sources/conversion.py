@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from base64 import b64encode
 from datetime import datetime
 
 from everloop_ingest.domain.sources.mapping import SourceMapping
@@ -48,13 +49,16 @@ class RecordConverter:
         if not isinstance(error, ServiceError):
             log.warning("a record of a source cannot be read", extra={"loop": loop, "source": source}, exc_info=error)
         metrics.DEAD_LETTERS.labels("ingest", record.at.topic, type(error).__name__).inc()
-        kept = (record.key, record.value) if _size(record) <= MAX_KEPT_BYTES else (None, None)
+        fits = _size(record) <= MAX_KEPT_BYTES
+        kept = (record.key, record.value) if fits else (None, None)
         named = SourceRecordRejected([])
         named.detail = f"source {source} of loop {loop}: {detail}"
         letter = make_dead_letter("ingest", record.at, *kept, named if isinstance(error, ServiceError) else error)
         at = (record.at.topic, record.at.partition, record.at.offset)
         id = derived_id(loop, letter.type, source, *at)
-        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000)})
+        headers = tuple((name, b64encode(value or b"").decode()) for name, value in record.headers) if fits else ()
+        origin = {"reader": source, "headers": headers or None}
+        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000), **origin})
         return letter.copy_with(id=id, loop=loop, causationid=None, data=data)
 
     def report(self) -> None:
@@ -72,4 +76,5 @@ class RecordConverter:
 
 
 def _size(record: Record) -> int:
-    return len(record.key or b"") + len(record.value or b"")
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers

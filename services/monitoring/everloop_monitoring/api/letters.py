@@ -1,0 +1,224 @@
+"""The endpoints of dead letters: the list, one of them with its record, and sending it again."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
+
+from everloop_monitoring.domain.letters import MAX_LETTERS, ListedLetter, SentAs, routing_of
+from everloop_monitoring.handlers.letters import LetterHandlers
+from everloop_monitoring.ports import LetterReader
+from everloop_schemas.dead_letter import DeadLetter
+from everloop_schemas.monitoring import DeadLetterSent
+from everloop_schemas.names import ID_LIMIT
+from everloop_shared.commands import CommandEdge
+from everloop_shared.http.json_body import command_body
+from everloop_shared.http.openapi import describe_body
+from everloop_shared.text import Readable
+
+MAX_SHOWN_BYTES = 20_000
+"""How much of a record is shown as text; the rest is in the file that `/value` answers."""
+MAX_SEND_BYTES = 8_000_000
+"""Of the body of a command, with a repaired record in base64."""
+Limit = Annotated[int, Query(ge=1, le=MAX_LETTERS, description="how many, counted from the newest")]
+Service = Annotated[str | None, Query(max_length=32, description="of this service only")]
+OfLoop = Annotated[str | None, Query(max_length=63, description="of this loop only; empty: of records without one")]
+Since = Annotated[AwareDatetime | None, Query(description="whose record is not older, RFC 3339")]
+
+
+class Sent(BaseModel):
+    """When the record went again, as which event, whether repaired, and by whom."""
+
+    time: str
+    event: str
+    loop: str
+    repaired: bool
+    actor: str
+
+
+class Letter(BaseModel):
+    """A dead letter: which service could not process which record, and why; `size` is the record's, in bytes.
+
+    `event` is the id that the record says it has. `way` is how it can go again: by `ingest`, by the `source` of the
+    loop that `reader` names, on its own `topic`, or null, where `refused` says why not. `sent` is when it did.
+    """
+
+    id: str
+    service: str
+    loop: str
+    time: str
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    reason: str
+    reader: str | None
+    event: str | None
+    size: int
+    way: str | None
+    refused: str | None
+    sent: list[Sent]
+
+
+class LetterList(BaseModel):
+    """Dead letters, newest first."""
+
+    dead_letters: list[Letter]
+
+
+class RecordParts(BaseModel):
+    """What a source needs of a record beside its value: key and headers in base64, and its time in ms since 1970."""
+
+    key: str | None
+    headers: list[tuple[str, str]]
+    timestamp: int
+
+
+class ShownLetter(Letter):
+    """A dead letter with its record: `key` and the beginning of `text`, what is no printable text as `\\xNN`."""
+
+    key: str | None
+    text: str | None
+    truncated: bool
+    record: RecordParts
+
+
+class SendBody(BaseModel):
+    """The repaired record in base64; without one, the record goes as it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: Base64Bytes | None = Field(None, description="the repaired record, in base64")
+
+
+class SentBody(BaseModel):
+    """What became of a letter's record that its sender gave to ingest: which event of which loop."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    loop: Readable = Field(min_length=1, max_length=63)
+    event: Readable = Field(min_length=1, max_length=ID_LIMIT)
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="the SHA-256 of what was sent")
+    repaired: bool = False
+
+
+class SentAgain(BaseModel):
+    """Whether something was sent by this request; false where just this was sent before."""
+
+    id: str
+    sent: bool
+
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    404: {"description": "There is no such dead letter, or its topic does not keep the record any more."},
+    409: {"description": "The record cannot go on its topic again; the detail says why, and what to do."},
+    422: {"description": "What should be sent is no event of the topic, or another one than the letter's."},
+}
+_FOUND: dict[int | str, dict[str, Any]] = {404: _REFUSED[404]}
+_VALUE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The record as it lay on its topic.",
+    },
+    **_FOUND,
+}
+
+
+def letter_router(reader: LetterReader, handlers: LetterHandlers, commands: CommandEdge) -> APIRouter:
+    """The routes below /v1/dead-letters."""
+    routes = APIRouter(prefix="/v1/dead-letters")
+    _add_queries(routes, reader)
+    _add_commands(routes, reader, handlers, commands)
+    return routes
+
+
+def _add_queries(routes: APIRouter, reader: LetterReader) -> None:
+    @routes.get("", response_model=LetterList)
+    async def list_dead_letters(
+        service: Service = None, loop: OfLoop = None, since: Since = None, limit: Limit = 100
+    ) -> JSONResponse:
+        """The latest records that a service could not process, newest first."""
+        found = await reader.letters(service, loop, since, limit)
+        return JSONResponse({"dead_letters": [_render(*one) for one in found]})
+
+    @routes.get("/{id}", response_model=ShownLetter, responses=_FOUND)
+    async def get_dead_letter(id: str) -> JSONResponse:
+        """One of them, with its record as text."""
+        listed, sent = await reader.letter(id)
+        letter = await reader.read(listed)
+        return JSONResponse(_render(listed, sent) | _render_record(letter))
+
+    @routes.get("/{id}/value", response_class=Response, responses=_VALUE)
+    async def get_dead_letter_value(id: str) -> Response:
+        """Its record as bytes, for a file."""
+        listed, _ = await reader.letter(id)
+        letter = await reader.read(listed)
+        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+        return Response(b64decode(letter.data.value or ""), media_type="application/octet-stream", headers=headers)
+
+
+def _add_commands(routes: APIRouter, reader: LetterReader, handlers: LetterHandlers, commands: CommandEdge) -> None:
+    @routes.post(
+        "/{id}/send",
+        response_model=SentAgain,
+        responses=_REFUSED,
+        openapi_extra=describe_body(SendBody, required=False),
+    )
+    async def send_dead_letter(id: str, request: Request) -> JSONResponse:
+        """Send its record on its topic again, with the same key and id; the same bytes go once."""
+        command = await commands.accept(request.headers)
+        body = await command_body(SendBody, request, MAX_SEND_BYTES, required=False)
+        listed, _ = await reader.letter(id)
+        letter = await reader.read(listed)
+        events = await command.run(lambda actor: handlers.send(listed, letter, body.value, actor.name))
+        return JSONResponse({"id": id, "sent": bool(events)})
+
+    @routes.post("/{id}/sent", response_model=SentAgain, responses=_FOUND, openapi_extra=describe_body(SentBody))
+    async def record_sent_dead_letter(id: str, request: Request) -> JSONResponse:
+        """Remember that its record went again by ingest."""
+        command = await commands.accept(request.headers)
+        body = await command_body(SentBody, request, MAX_SEND_BYTES)
+        listed, _ = await reader.letter(id)
+        events = await command.run(lambda actor: handlers.record_sent(listed, SentAs(**dict(body)), actor.name))
+        return JSONResponse({"id": id, "sent": bool(events)})
+
+
+def _render(letter: ListedLetter, sent: list[DeadLetterSent]) -> dict[str, Any]:
+    routing = routing_of(letter.topic, letter.reader)
+    rendered = {name: getattr(letter, name) for name in Letter.model_fields if hasattr(letter, name)}
+    again = [
+        {
+            "time": one.time.isoformat(),
+            "event": one.data.event,
+            "loop": one.loop,
+            "repaired": one.data.repaired,
+            "actor": one.data.actor,
+        }
+        for one in sent
+    ]
+    return rendered | {"time": letter.time.isoformat(), **routing._asdict(), "sent": again}
+
+
+def _render_record(letter: DeadLetter) -> dict[str, Any]:
+    key, value = letter.data.key, letter.data.value
+    whole = None if value is None else b64decode(value)
+    return {
+        "key": None if key is None else _visible(b64decode(key)[:MAX_SHOWN_BYTES]),
+        "text": None if whole is None else _visible(whole[:MAX_SHOWN_BYTES]),
+        "truncated": whole is not None and len(whole) > MAX_SHOWN_BYTES,
+        "record": {
+            "key": key,
+            "headers": letter.data.headers or (),
+            "timestamp": round(letter.time.timestamp() * 1000),
+        },
+    }
+
+
+def _visible(raw: bytes) -> str:
+    """Bytes as text that a terminal and a page can show: what is neither printable nor a line's end is escaped."""
+    text = raw.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,155 @@
+"""Dead letters in a list, and the rules for sending their records again."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Literal, NamedTuple
+
+from everloop_monitoring.errors import LetterNotSendable, LetterRejected
+from everloop_schemas.catalogue import TOPICS, decode
+from everloop_schemas.dead_letter import DeadLetter
+from everloop_schemas.envelope import Event, derived_id
+from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_schemas.monitoring import DeadLetterSent, DeadLetterSentData
+from everloop_schemas.names import LOOP_NAME_RULE, is_id, is_loop_name
+from everloop_shared.errors import cut
+from everloop_shared.messaging.routes import Position
+
+MAX_LETTERS, MAX_LETTERS_PER_LOOP = 10_000, 1_000
+"""The list keeps so many, the newest, so that a flood in one loop does not hide the letters of others."""
+REASON_CHARACTERS, NAME_CHARACTERS = 500, 256
+Way = Literal["ingest", "source", "topic"]
+"""How a record goes again: through an endpoint of ingest, through a source of its loop, or on its own topic."""
+
+
+@dataclass(frozen=True)
+class ListedLetter:
+    """What the list knows of a dead letter.
+
+    The letter itself, with its record, stays on its topic in `letter_partition` at `letter_offset`.
+    """
+
+    id: str
+    loop: str
+    service: str
+    time: datetime
+    topic: str
+    partition: int
+    offset: int
+    error: str
+    reason: str
+    reader: str | None
+    event: str | None
+    size: int
+    letter_partition: int
+    letter_offset: int
+
+
+class Routing(NamedTuple):
+    """How a letter's record goes again, or why it cannot."""
+
+    way: Way | None
+    refused: str | None = None
+
+
+def list_letter(letter: DeadLetter, at: Position) -> ListedLetter:
+    """The entry of a letter that lies at this position. Its texts are cut, so that no record makes the list large."""
+    d = letter.data
+    return ListedLetter(
+        id=letter.id,
+        loop=letter.loop if is_loop_name(letter.loop) else "",
+        service=letter.type.partition(".")[0],
+        time=letter.time,
+        topic=cut(d.topic, NAME_CHARACTERS),
+        partition=d.partition,
+        offset=d.offset,
+        error=cut(d.error, NAME_CHARACTERS),
+        reason=cut(d.reason, REASON_CHARACTERS),
+        reader=None if d.reader is None else cut(d.reader, NAME_CHARACTERS),
+        event=None if letter.causationid is None else cut(letter.causationid, NAME_CHARACTERS),
+        size=len(d.value or "") * 3 // 4,
+        letter_partition=at.partition,
+        letter_offset=at.offset,
+    )
+
+
+def routing_of(topic: str, reader: str | None) -> Routing:
+    """How a record of this topic goes again; `reader` is the source that read it."""
+    known = TOPICS.get(topic)
+    if known is None:
+        if reader is not None:
+            return Routing("source")
+        return Routing(None, f"{topic} is no topic of Everloop's, and the letter names no source that read it")
+    if topic in (EventReceived.topic.name, LabelReceived.topic.name):
+        return Routing("ingest")
+    if known.owner == "registry":
+        why = "is a chain that the registry alone writes; a service reads it again from its beginning when it starts"
+        return Routing(None, f"{topic} {why}")
+    if known.compacted:
+        return Routing(None, f"{topic} keeps the last record of each key, which an older one must not replace")
+    return Routing("topic")
+
+
+def original(letter: DeadLetter) -> bytes:
+    """The bytes of the letter's record. Raises LetterRejected where the letter does not hold them."""
+    if letter.data.value is None:
+        raise LetterRejected("the letter does not hold its record, which was too large or empty; send a repaired one")
+    return b64decode(letter.data.value)
+
+
+def event_again(letter: DeadLetter, value: bytes) -> Event:
+    """The event that goes on the letter's topic again. Raises LetterNotSendable or LetterRejected, with the fix."""
+    topic = letter.data.topic
+    routing = routing_of(topic, letter.data.reader)
+    if routing.refused:
+        raise LetterNotSendable(routing.refused)
+    if routing.way != "topic":
+        raise LetterNotSendable(f"a record of {topic} goes again by ingest, which checks it: everloop letters send ID")
+    try:
+        event = decode(topic, value)
+        event.encode()
+    except (ValueError, RecursionError) as e:
+        raise LetterRejected(cut(f"not an event of {topic}: {e}", 1_000)) from e
+    if not isinstance(event, DeadLetter) and not is_loop_name(event.loop):
+        raise LetterRejected(f"loop: {event.loop[:80]!r} is not a valid loop name: {LOOP_NAME_RULE}")
+    known = letter.causationid
+    if known is not None and is_id(known) and event.id != known:
+        raise LetterRejected(f"id: keep {known!r}, by which consumers recognise the record, in place of {event.id!r}")
+    return event
+
+
+class SentAs(NamedTuple):
+    """What a letter's record became when it went again: an event of a loop, from bytes with this SHA-256."""
+
+    loop: str
+    event: str
+    digest: str
+    repaired: bool
+
+
+def sent_as(letter: DeadLetter, event: Event, value: bytes) -> SentAs:
+    """These bytes of a letter, as an event on its topic."""
+    repaired = letter.data.value is None or value != b64decode(letter.data.value)
+    return SentAs(event.loop, event.id, sha256(value).hexdigest(), repaired)
+
+
+def build_sent(letter: ListedLetter, sent: SentAs, actor: str, now: datetime) -> DeadLetterSent:
+    """The event that says that a letter was sent again: one for the same bytes, however often they are sent."""
+    return DeadLetterSent(
+        id=derived_id(sent.loop, DeadLetterSent.type_name(), letter.id, sent.digest),
+        time=now,
+        subject=letter.id,
+        loop=sent.loop,
+        causationid=letter.id,
+        data=DeadLetterSentData(
+            letter=letter.id,
+            topic=letter.topic,
+            event=sent.event,
+            digest=sent.digest,
+            repaired=sent.repaired,
+            actor=actor,
+        ),
+    )
