@@ -38,6 +38,7 @@ class ObjectivesSpec(SpecPart):
 class MonitorSpec(SpecPart):
     """What is watched beside the served error.
 
+    `quality`: every metric is measured by version, line and role, and before labels come. `slices` turns it on too;
     `slices` and `fairness` name fields or features whose values divide the loop's outcomes: quality is measured for
     each value of a slice, and groups of a fairness field are compared. `drift` names the features that are compared
     with those that the champion learned from. `anomalies`: each prediction has a score of how unusual its
@@ -45,6 +46,7 @@ class MonitorSpec(SpecPart):
     `latency_p99` bounds what a prediction may take, for 99 of 100.
     """
 
+    quality: bool = False
     slices: tuple[str, ...] = ()
     fairness: tuple[str, ...] = ()
     drift: Literal["all", "none"] | tuple[Name, ...] = "none"

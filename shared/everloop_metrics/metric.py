@@ -24,12 +24,12 @@ class MetricSums:
 
     def add(self, metric: str, outcome: MetricInput, sign: int = 1) -> None:
         """Add one outcome, or with sign -1 subtract it."""
-        for name, amount in _PARTS[metric](outcome):
+        for name, amount in parts_of(metric, outcome):
             self._count(name, sign * amount)
 
     def score(self, metric: str) -> float | None:
         """The metric; None where it is undefined, such as without outcomes."""
-        return _SCORES[metric](self.counts)
+        return score_of_counts(metric, self.counts)
 
     def _count(self, name: str, amount: int) -> None:
         """Once `MAX_COUNTERS` are there, none is added or removed, so that a class is subtracted where it was added."""
@@ -49,6 +49,16 @@ def score_of(metric: str, outcomes: Iterable[MetricInput]) -> float | None:
     for one in outcomes:
         sums.add(metric, one)
     return sums.score(metric)
+
+
+def parts_of(metric: str, outcome: MetricInput) -> list[tuple[str, int]]:
+    """What an outcome adds to the counters of a metric."""
+    return _PARTS[metric](outcome)
+
+
+def score_of_counts(metric: str, counts: Mapping[str, int]) -> float | None:
+    """The metric of counters, None where it is undefined."""
+    return _SCORES[metric](counts)
 
 
 _PARTS: dict[str, Callable[[MetricInput], list[tuple[str, int]]]] = {

@@ -50,7 +50,7 @@ def test_a_search_is_read_whole_and_survives_the_log() -> None:
 @pytest.mark.parametrize(
     ("search", "field", "says"),
     [
-        ("{features: 1, metric: mae}", "search.metric", "accuracy, f1"),
+        ("{features: 1, metric: mae}", "search.metric", "use one of accuracy"),
         ("{}", "search", "needs a space"),
         ("{features: 1, trails: 5}", "search.trails", "did you mean trials"),
         ("{features: 1, budget: 2d}", "search.budget", "1 s to 1 day"),

@@ -10,6 +10,20 @@ SCORE = Gauge(
     "served, rolling (last 500), no_change, majority; the metric, accuracy or mae, says which way is better",
     ["loop", "kind", "metric"],
 )
+QUALITY = Gauge(
+    "everloop_monitoring_quality_ratio",
+    "Each metric of what was served, where the spec turns quality on, by kind: whole (all outcomes), "
+    "rolling (last 500), estimated (the last 500 predictions, before their labels come)",
+    ["loop", "kind", "metric"],
+)
+LABEL_COVERAGE = Gauge(
+    "everloop_monitoring_label_coverage_ratio", "Share of the loop's predictions whose label is known.", ["loop"]
+)
+LABEL_DELAY = Gauge(
+    "everloop_monitoring_label_delay_seconds",
+    "Time from a prediction to its first label, where the spec turns quality on, by quantile: p50, p90, p99",
+    ["loop", "quantile"],
+)
 CONTRADICTED = Gauge(
     "everloop_monitoring_contradicted_ratio",
     "Moving share of contradictions: labels changed, feedback against labels, feedback beyond its source's share",

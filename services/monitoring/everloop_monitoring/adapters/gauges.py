@@ -9,11 +9,23 @@ from math import nan
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.alerts import RANKS
+from everloop_monitoring.domain.quality.view import QUANTILES, served_scores
+from everloop_monitoring.domain.quality.watch import QualityWatch
 from everloop_monitoring.domain.status import score_by_error, score_by_metric
-from everloop_monitoring.metrics import CONTRADICTED, OPEN_ALERTS, SCORE, TOTAL
+from everloop_monitoring.metrics import (
+    CONTRADICTED,
+    LABEL_COVERAGE,
+    LABEL_DELAY,
+    OPEN_ALERTS,
+    QUALITY,
+    SCORE,
+    TOTAL,
+)
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
 from everloop_shared.errors import Unavailable
+
+GAUGES = (TOTAL, SCORE, CONTRADICTED, OPEN_ALERTS, QUALITY, LABEL_COVERAGE, LABEL_DELAY)
 
 
 async def update_gauges(reader: MonitoringReader, loops: KnownLoops, every_s: float) -> None:
@@ -22,7 +34,7 @@ async def update_gauges(reader: MonitoringReader, loops: KnownLoops, every_s: fl
     while True:
         with suppress(Unavailable):  # the gauges keep their values while the database is away
             for deleted in shown - {state.loop for state in loops.all()}:
-                for gauge in (TOTAL, SCORE, CONTRADICTED, OPEN_ALERTS):
+                for gauge in GAUGES:
                     gauge.remove_by_labels({"loop": deleted})
             shown = {state.loop for state in loops.all()}
             for state in loops.all():
@@ -33,7 +45,8 @@ async def update_gauges(reader: MonitoringReader, loops: KnownLoops, every_s: fl
 async def _set_gauges(reader: MonitoringReader, loop: LoopState) -> None:
     spec = loop.data.spec
     error_metric = "mae" if spec.task == "regression" else "accuracy"
-    for kind, n in (await reader.totals(loop.loop)).items():
+    totals = await reader.totals(loop.loop)
+    for kind, n in totals.items():
         TOTAL.labels(loop.loop, kind).set(n)
     state = await reader.evaluation_state(loop.loop)
     for kind, score in score_by_error(loop, state).items():
@@ -41,6 +54,22 @@ async def _set_gauges(reader: MonitoringReader, loop: LoopState) -> None:
     for kind, found in score_by_metric(spec, state).items():
         SCORE.labels(loop.loop, kind, spec.metric).set(nan if found is None else found)
     CONTRADICTED.labels(loop.loop).set(state.contradictions.rate if state else 0.0)
+    if predictions := totals.get("prediction", 0):
+        LABEL_COVERAGE.labels(loop.loop).set(min(1.0, (state.scored if state else 0) / predictions))
+    if QualityWatch.is_on(spec) and (watch := await reader.watch(loop.loop, QualityWatch)) is not None:
+        _set_quality(loop, watch)
     firing = Counter(alert.severity for alert in await reader.open_alerts(loop.loop) if alert.state == "firing")
     for severity in RANKS:
         OPEN_ALERTS.labels(loop.loop, severity).set(firing[severity])
+
+
+def _set_quality(loop: LoopState, watch: QualityWatch) -> None:
+    name, estimator = loop.loop, watch.follow(loop.data.spec).estimator
+    for kind, scores in served_scores(watch, loop.data.spec).items():
+        for metric, score in scores.items():
+            QUALITY.labels(name, kind, metric).set(nan if score is None else score)
+    if (estimate := estimator.estimate()) is not None:
+        QUALITY.labels(name, "estimated", estimator.metric).set(estimate)
+    for quantile, share in QUANTILES.items():
+        delay = watch.delays.quantile(share)
+        LABEL_DELAY.labels(name, quantile).set(nan if delay is None else delay)

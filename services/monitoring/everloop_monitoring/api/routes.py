@@ -14,6 +14,7 @@ from everloop_learning.loops import KnownLoops
 from everloop_monitoring.api.console import console_router
 from everloop_monitoring.api.fairness import fairness_router
 from everloop_monitoring.api.features import features_router
+from everloop_monitoring.api.quality import quality_router
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
 from everloop_monitoring.api.shown import shown_router
 from everloop_monitoring.domain.status import build_evaluation, build_status
@@ -83,6 +84,7 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
 
     api.include_router(fairness_router(reader, loops))
     api.include_router(shown_router(reader, loops))
+    api.include_router(quality_router(reader, loops))
     return api
 
 

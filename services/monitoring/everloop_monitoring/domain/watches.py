@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from everloop_monitoring.domain.data_drift.watch import DriftWatch
 from everloop_monitoring.domain.fairness import FairnessWatch
+from everloop_monitoring.domain.quality.watch import QualityWatch
 from everloop_monitoring.domain.watch import Watch
 from everloop_schemas.loop import LoopSpec
 
-WATCHES: tuple[type[Watch], ...] = (DriftWatch, FairnessWatch)
+WATCHES: tuple[type[Watch], ...] = (DriftWatch, FairnessWatch, QualityWatch)
 """In the order in which records are given to them."""
 
 

@@ -10,6 +10,7 @@ from everloop_registry.domain.fairness_rules import check_fairness, check_requir
 from everloop_registry.domain.metric_ranges import METRIC_RANGES
 from everloop_registry.domain.monitor_rules import check_drift
 from everloop_registry.domain.search_rules import check_search
+from everloop_registry.domain.slice_rules import check_slices
 from everloop_registry.domain.source_rules import check_sources
 from everloop_registry.domain.value_rules import TWICE, text_error
 from everloop_schemas.cron import Cron
@@ -35,7 +36,6 @@ MAX_COUNT = 10_000_000
 INTEGER_LIMIT = 2**63
 UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
-    "monitor.slices": ([], "no slice of the data is measured on its own"),
     "monitor.anomalies": (False, "predictions have no score of how unusual their observation is"),
     "monitor.latency_p99": (None, "no latency is compared with an objective"),
     "monitor.objectives": ({}, "nothing is compared with an objective"),
@@ -80,6 +80,7 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from check_drift(spec)
     yield from check_fairness(spec)
     yield from check_requirements(spec)
+    yield from check_slices(spec)
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")

@@ -1,0 +1,1 @@
+"""The quality of predictions by version, line, role and slice."""
