@@ -1,4 +1,7 @@
-"""An installation whose loop is in the middle of a rollout after a drift: the demo's stream, stopped on the way."""
+"""An installation whose loop is in the middle of a rollout after a drift: the demo's stream, stopped on the way.
+
+A second loop, of loans, has what the demo's has not: groups that are treated differently.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -19,6 +23,13 @@ from everloop.demo.stream import DemoStream, read_market
 STREAM = DemoStream(before=2600, after=4000)
 ROWS = 20
 """So many rows are sent at once: a step of the rollout is five times as long."""
+LOANS = 400
+LOANS_SPEC = """
+loop: loans
+task: binary
+schema: {{income: {{type: number}}, sex: {{type: string, enum: [f, m]}}}}
+monitor: {{drift: all, fairness: [sex]}}
+"""
 PROCESSED_WITHIN_S = 60.0
 ASK_EVERY_S = 0.03
 
@@ -35,6 +46,8 @@ def rollout_after_drift(folder: Path) -> Iterator[str]:
         url = installation.services()["monitoring"]["url"]
         with Everloop(str(folder)) as client, httpx.Client(base_url=url, trust_env=False) as monitoring:
             _play(client, monitoring)
+            installation.apply("loans", LOANS_SPEC)
+            _play_loans(client, monitoring)
         yield url
     finally:
         installation.everloop("down")
@@ -47,19 +60,35 @@ def _play(client: Everloop, monitoring: httpx.Client) -> None:
         client.publish(LOOP, [event for event, _ in batch])
         client.label(LOOP, [label for _, label in batch])
         sent += len(batch)
-        status = _status(monitoring, sent)
+        status = _status(monitoring, LOOP, sent)
         if sent <= STREAM.before:
             drifts = status["drifts"]
         elif status["drifts"] > drifts and status["rollout"]["stage"] == "canary":
+            _explain(client, next(market)[0]["data"])
             return
     raise AssertionError("no rollout began after the drift")
 
 
-def _status(monitoring: httpx.Client, sent: int) -> dict[str, Any]:
+def _explain(client: Everloop, market: dict[str, Any]) -> None:
+    """Ask for a prediction with its explanation."""
+    assert client.predict(LOOP, market, id="asked", explain=True).explanation
+
+
+def _play_loans(client: Everloop, monitoring: httpx.Client) -> None:
+    """Send applicants, of whom more men than women with the same income pay back."""
+    random, ids = Random(4), [f"loan-{i}" for i in range(LOANS)]
+    loans: list[dict[str, Any]] = [{"income": random.gauss(30, 8), "sex": random.choice("fm")} for _ in ids]
+    paid = [loan["income"] + 9 * (loan["sex"] == "m") + random.gauss(0, 6) > 34 for loan in loans]
+    client.publish("loans", [{"id": id, "data": loan} for id, loan in zip(ids, loans, strict=True)])
+    client.label("loans", [{"id": id, "label": label} for id, label in zip(ids, paid, strict=True)])
+    _status(monitoring, "loans", LOANS)
+
+
+def _status(monitoring: httpx.Client, loop: str, sent: int) -> dict[str, Any]:
     """The status once every row has its outcome."""
     deadline = time.monotonic() + PROCESSED_WITHIN_S
     while True:
-        status: dict[str, Any] = monitoring.get(f"/v1/loops/{LOOP}/status").raise_for_status().json()
+        status: dict[str, Any] = monitoring.get(f"/v1/loops/{loop}/status").raise_for_status().json()
         if status["outcomes"] >= sent:
             return status
         assert time.monotonic() < deadline, f"the loop does not keep up: {status}"

@@ -20,7 +20,13 @@ from tests.integrations.rollout_after_drift import rollout_after_drift
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(600)]
 
-LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 390)]
+LOOKS = [
+    (loop, scheme, width) for loop in ("electricity", "loans") for scheme in ("light", "dark") for width in (1280, 390)
+]
+SECTIONS = {
+    "electricity": {"alerts", "scores", "traffic", "happened", "versions", "features", "predictions"},
+    "loans": {"scores", "traffic", "happened", "versions", "features", "fairness", "predictions"},
+}
 MARKUP = '<img src=x onerror="window.hacked=1"><b>&amp;\''
 IMAGES = ROOT / "shared" / "docs" / "images"
 MAX_IMAGE_BYTES = 200_000
@@ -46,15 +52,17 @@ def _clean(visit: Visit) -> None:
     assert visit.foreign == []
 
 
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+@pytest.mark.parametrize(("loop", "scheme", "width"), LOOKS)
 async def test_the_console_has_no_errors_asks_nobody_else_and_can_be_used_by_everyone(
-    url: str, scheme: str, width: int
+    url: str, loop: str, scheme: str, width: int
 ) -> None:
-    async with visit(url, scheme=scheme, width=width) as seen:
+    async with visit(f"{url}#{loop}", scheme=scheme, width=width) as seen:
         await _drawn(seen.page)
 
         findings = await seen.findings()
 
+        sections = await seen.page.locator("section[id]:not([hidden])").evaluate_all("all => all.map(one => one.id)")
+        assert set(sections) >= SECTIONS[loop]
         too_wide = await seen.page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert findings == []
         assert not too_wide
@@ -106,6 +114,24 @@ async def test_every_part_is_reached_by_the_keyboard_and_keeps_the_focus_while_f
         focused = await seen.page.evaluate("document.activeElement.dataset.key")
         assert "loop electricity" in reached
         assert focused == reached[-1]
+
+
+async def test_a_prediction_that_is_opened_by_key_shows_what_its_features_contributed_and_stays_open(url: str) -> None:
+    async with visit(url) as seen:
+        await _drawn(seen.page)
+        opener = seen.page.locator("#predictions button").first
+
+        await opener.focus()
+        await seen.page.keyboard.press("Enter")
+
+        details = await seen.page.inner_text("#predictions tbody tr td[colspan]")
+        assert "price_above_mean" in details
+        assert "asked, by " in details
+        assert "sum to the model's score" in details
+        await seen.page.evaluate("last.status = '', tick()")
+        assert await opener.get_attribute("aria-expanded") == "true"
+        assert await opener.evaluate("node => node === document.activeElement")
+        assert await seen.findings() == []
 
 
 async def test_the_screenshots_show_a_rollout_after_a_drift(url: str, tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ from fastapi.responses import HTMLResponse, Response
 from everloop_shared.http import page
 
 FOLDER = Path(__file__).parents[1] / "console"
-SCRIPTS = ("parts.js", "overview.js", "main.js")
+SCRIPTS = (
+    "parts.js",
+    "overview.js",
+    "alerts.js",
+    "features.js",
+    "fairness.js",
+    "predictions.js",
+    "main.js",
+)
 """In the order in which they are read: the last one starts the page."""
 
 

@@ -19,6 +19,7 @@ from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, 
 from everloop_monitoring.api.shown import shown_router
 from everloop_monitoring.domain.status import build_evaluation, build_status
 from everloop_monitoring.domain.timeline import TimelineEntry
+from everloop_monitoring.domain.watches import watches_of
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
 from everloop_shared.http.schemas import Revision
@@ -93,7 +94,9 @@ def _render_loop(state: LoopState) -> dict[str, Any]:
 
 
 def _render_summary(state: LoopState) -> dict[str, Any]:
-    return {**_render_loop(state), "task": state.data.spec.task, "metric": state.data.spec.metric}
+    spec = state.data.spec
+    watched = [watch.kind for watch in watches_of(spec)] + ["slices"] * bool(spec.monitor.slices)
+    return {**_render_loop(state), "task": spec.task, "metric": spec.metric, "watched": watched}
 
 
 def _render_entry(entry: TimelineEntry) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class LoopSummary(Revision):
 
     task: str
     metric: str
+    watched: list[str] = Field(description="what the spec turns on, such as drift, quality, slices, fairness")
 
 
 class LoopList(BaseModel):

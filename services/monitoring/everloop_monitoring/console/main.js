@@ -19,27 +19,71 @@ function loopLinks({ names, current }) {
     ...(name === current ? { "aria-current": "page" } : {}) }, name));
 }
 
-/* The status says whether anything was counted since: only then, and every ten seconds, the rest is asked for. */
-async function ask(loop) {
-  const base = `v1/loops/${encodeURIComponent(loop.loop)}`, status = await get(`${base}/status`);
-  const sign = JSON.stringify([loop, status, document.documentElement.clientWidth]);
-  if (sign === last.status && performance.now() - last.at < FULL_EVERY_MS) return;
-  const [points, entries, drifts, evaluation] = await Promise.all(
-    ["series", "timeline?limit=60", "drifts", "evaluation"].map(path => get(`${base}/${path}`)));
-  if (chosen()?.loop !== loop.loop) return;
-  last = { status: sign, at: performance.now() };
-  show(loop, { status, points, entries, drifts, evaluation });
+/* Sections that are there where the loop is watched so. `watch` is what the spec turns on, by `on` in its `monitor`. */
+const SECTIONS = [
+  { id: "features", title: "Features", watch: "drift", on: "drift: all", path: "features", build: features },
+  { id: "fairness", title: "Fairness", watch: "fairness", on: "fairness: [FIELD]", path: "fairness", build: fairness },
+  { id: "predictions", title: "Latest predictions", path: "predictions?limit=25", build: predictions,
+    isEmpty: answer => !answer.length, key: "prediction " },
+  { id: "importance", title: "Importance of features", path: "importance", build: importance,
+    isEmpty: answer => !answer.versions.length },
+];
+
+function addSections() {
+  for (const { id, title } of SECTIONS) {
+    byId("content").append(el("section", { id, hidden: true, "aria-labelledby": id + "-title" },
+      el("h2", { id: id + "-title", tabIndex: -1 }, title), el("div", { id: id + "-body" })));
+  }
+  byId("content").append(el("p", { id: "off", className: "note" }));
 }
 
-function show(loop, { status, points, entries, drifts, evaluation }) {
-  const regression = loop.task === "regression", metric = status.metric.name;
-  byId("scores-title").textContent = `${metricName(metric)} over the last 500 outcomes`;
+/* The status says whether anything was counted since: only then, and every ten seconds, the rest is asked for. */
+async function ask(loop) {
+  const name = encodeURIComponent(loop.loop);
+  const address = path => path.startsWith("v1/") ? path.replace("{loop}", name) : `v1/loops/${name}/${path}`;
+  const status = await get(address("status"));
+  const sign = JSON.stringify([loop, status, document.documentElement.clientWidth]);
+  if (sign === last.status && performance.now() - last.at < FULL_EVERY_MS) return;
+  const sections = SECTIONS.filter(section => !section.watch || loop.watched.includes(section.watch));
+  const paths = new Set(["series", "timeline?limit=60", "drifts", "evaluation", "alerts?state=open", ...sections.map(section => section.path)]);
+  const asked = [...paths].map(async path => [path, await get(address(path))]);
+  const answers = Object.fromEntries(await Promise.all(asked));
+  if (chosen()?.loop !== loop.loop) return;
+  last = { status: sign, at: performance.now() };
+  showLoop(loop, status, answers);
+  for (const section of SECTIONS) showSection(section, sections.includes(section) ? answers[section.path] : null);
+  showAround(loop);
+}
+
+function showLoop(loop, status, answers) {
+  const regression = loop.task === "regression", metric = status.metric.name, open = answers["alerts?state=open"];
+  byId("scores-title").textContent = sentence(`${metricName(metric)} over the last 500 outcomes`);
+  byId("alerts").hidden = !open.length;
+  draw("alerts-body", open, alerts);
   draw("figures", { s: status, regression }, figures);
-  draw("chart", { points, drifts, metric }, chart);
+  draw("chart", { points: answers.series, drifts: answers.drifts, metric }, chart);
   draw("shares", status, shares);
-  draw("timeline", entries, timeline);
-  draw("lines", { lines: evaluation.lines, metric: evaluation.line_metric, champion: status.champion.version,
-    candidate: status.rollout.candidate, versions: [] }, lines);
+  draw("timeline", answers["timeline?limit=60"], timeline);
+  draw("lines", { ...answers.evaluation, metric: answers.evaluation.line_metric, champion: status.champion.version,
+    candidate: status.rollout.candidate, versions: answers.quality?.groups.filter(group => group.by === "version") ?? [] }, lines);
+}
+
+/* A list of the latest stands still while one of its rows is open, so that this one does not leave it. */
+function showSection({ id, build, isEmpty, key }, answer) {
+  byId(id).hidden = answer == null || isEmpty?.(answer) === true;
+  const isHeld = key && [...opened].some(one => one.startsWith(key)) && drawn.has(id + "-body");
+  if (!byId(id).hidden && !isHeld) draw(id + "-body", answer, build);
+}
+
+/* Ways to the sections that are there, and how those are turned on that are not. */
+function showAround(loop) {
+  const there = [...document.querySelectorAll("section h2")].filter(title => !title.closest("section").hidden);
+  draw("jumps", there.map(title => [title.id, title.textContent]), titles => titles.map(([id, text]) => el("button",
+    { type: "button", "data-key": "to " + id, onclick: () => { byId(id).focus(); byId(id).scrollIntoView() } }, text)));
+  byId("jumps").hidden = false;
+  const off = SECTIONS.filter(section => section.watch && !loop.watched.includes(section.watch));
+  byId("off").textContent = off.length ? "Not watched in this loop; its file turns it on under monitor: "
+    + off.map(section => `${section.title.toLowerCase()} (${section.on})`).join(", ") + "." : "";
 }
 
 async function tick() {
@@ -57,7 +101,12 @@ async function tick() {
   }
 }
 
-addEventListener("hashchange", () => { last.status = ""; tick() });
+addSections();
+addEventListener("hashchange", () => {
+  last.status = "";
+  opened.clear();
+  tick();
+});
 (async function run() {
   await tick();
   setTimeout(run, document.hidden ? 5000 : 1000);

@@ -97,6 +97,11 @@ function lines({ lines, metric, champion, candidate, versions }) {
       count(line.outcomes), count(line.served), score(metric, line.score), score(metric, line.rolling));
     return el("tbody", {}, main, opened.has("line " + line.line) && own.map(versionRow));
   });
+  const versionRow = ({ name, outcomes, whole, rolling }) => {
+    const cells = row(name, "", count(outcomes), count(outcomes), score(metric, whole[metric]), score(metric, rolling[metric]));
+    cells.className = "sub";
+    return cells;
+  };
   const heads = ["line", "latest version", "predicted", "served", metricName(metric), "lately"];
   return table("versions by line", heads, ...bodies);
 }

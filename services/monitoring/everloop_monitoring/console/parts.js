@@ -44,6 +44,7 @@ const NAMES = { mae: "MAE", rmse: "RMSE", r2: "R²", mape: "MAPE", f1: "F1", f1_
   log_loss: "log loss", brier: "Brier" };
 const SHARES = new Set(["accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"]);
 const metricName = name => NAMES[name] ?? name.replaceAll("_", " ");
+const sentence = text => text[0].toUpperCase() + text.slice(1);
 const score = (name, v) => SHARES.has(name) ? percent(v) : number(v);
 const lineOf = version => version.includes("@") ? version.slice(0, version.lastIndexOf("@")) : version;
 
@@ -63,12 +64,34 @@ const empty = text => el("p", { className: "empty" }, text);
 const note = (...children) => el("p", { className: "note" }, ...children);
 const tag = (text, colour = "") => el("span", { className: "tag " + colour }, text);
 
+const WHISKER = { width: 150, height: 16 };
+
+/* An interval with its value as a dot, on a scale from `from` to `to`; `reference` is a dashed line. */
+function whisker({ low, high, value }, from, to, reference) {
+  if (value == null) return NONE;
+  const { width, height } = WHISKER, middle = height / 2;
+  const x = v => 4 + (width - 8) * Math.min(1, Math.max(0, (v - from) / (to - from || 1)));
+  const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
+    svg("line", { x1: 4, x2: width - 4, y1: middle, y2: middle, stroke: "var(--line)" }));
+  if (low != null && high != null) {
+    root.append(svg("line", { x1: x(low), x2: x(high), y1: middle, y2: middle, stroke: "var(--served)", "stroke-width": 4, "stroke-opacity": .45 }));
+  }
+  if (reference != null) {
+    root.append(svg("line", { x1: x(reference), x2: x(reference), y1: 0, y2: height, stroke: "var(--nochange)", "stroke-dasharray": "3 2" }));
+  }
+  root.append(svg("circle", { cx: x(value), cy: middle, r: 4, fill: "var(--served)" }));
+  return root;
+}
+
 /* What the reader has opened stays open when the page is drawn anew. */
 const opened = new Set();
 
-function opener(id, key, text) {
+function opener(id, key, text, onOpen = () => {}) {
   const toggle = () => {
-    if (!opened.delete(key)) opened.add(key);
+    if (!opened.delete(key)) {
+      opened.add(key);
+      onOpen();
+    }
     redraw(id);
   };
   return el("button", { type: "button", "data-key": key, "aria-expanded": String(opened.has(key)), onclick: toggle }, text);
