@@ -87,6 +87,7 @@ class Prediction:
     role: str
     probabilities: dict[str, float] | None = None
     features: dict[str, Scalar | None] = field(default_factory=dict)
+    anomaly: float | None = None
     explanation: Explanation | None = None
 
 

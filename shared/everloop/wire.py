@@ -219,7 +219,8 @@ def read_predictions(response: httpx.Response) -> Prediction | list[Prediction]:
 
 
 def _prediction(body: Mapping[str, Any]) -> Prediction:
-    fields = {k: body[k] for k in ("id", "prediction", "version", "role", "probabilities", "features") if k in body}
+    names = ("id", "prediction", "version", "role", "probabilities", "features", "anomaly")
+    fields = {k: body[k] for k in names if k in body}
     explained = body.get("explanation")
     return Prediction(**fields, explanation=_explanation(explained) if explained else None)
 

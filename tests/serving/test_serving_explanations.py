@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -124,3 +125,43 @@ async def test_a_forest_is_explained_by_the_paths_of_its_trees(serving: RunningS
     assert answer["explanation"]["method"] == "tree"
     assert total(answer["explanation"]) == pytest.approx(answer["probabilities"]["true"])
     assert abs(answer["explanation"]["contributions"]["price"]) > 0.1
+
+
+async def test_a_loop_that_asks_for_it_has_a_score_of_anomaly_in_record_and_answer(serving: RunningServing) -> None:
+    await serving.publish(serving.state(spec={"monitor": {"anomalies": True}}))
+    await serving.start()
+    rows = [{"data": {"price": n % 7 / 7, "demand": n % 5 / 5}} for n in range(600)]
+    early = (await serving.predict("early", 0.5)).json()
+    await serving.client.post(URL, json=rows)
+
+    usual = (await serving.predict("usual", 3 / 7)).json()
+    unusual = (await serving.predict("unusual", 1e6, data={"price": 1e6, "demand": -1e6})).json()
+    await serving.publish(serving.state(spec={"monitor": {"anomalies": False}}, revision=2))
+    await serving.until(lambda: len(serving.predictions()) == 603)
+
+    records = {p.subject: p.data.anomaly for p in serving.predictions()}
+    assert "anomaly" not in early
+    assert 0 <= usual["anomaly"] < unusual["anomaly"] <= 1
+    assert records["early"] is None
+    assert (records["usual"], records["unusual"]) == (usual["anomaly"], unusual["anomaly"])
+
+
+async def test_what_scores_anomalies_has_learned_survives_another_champion_but_not_another_schema(
+    serving: RunningServing,
+) -> None:
+    spec = {"monitor": {"anomalies": True}}
+    await serving.publish(serving.state(spec=spec))
+    await serving.start()
+    rows = [{"data": {"price": n % 7 / 7, "demand": n % 5 / 5}} for n in range(600)]
+    await serving.client.post(URL, json=rows)
+
+    await serving.publish(serving.state(serving.version(V1), spec=spec))
+    await serving.until(lambda: (V1, "ready") in serving.version_states(), 60)
+    kept = (await serving.predict(price=0.5)).json()
+    await serving.publish(serving.state(spec={**spec, "features": [{"fields": "all"}]}, revision=2))
+    while (await serving.client.get("/v1/loops/market")).json()["revision"] < 2:
+        await asyncio.sleep(0.005)
+    anew = (await serving.predict(price=0.5)).json()
+
+    assert "anomaly" in kept
+    assert "anomaly" not in anew

@@ -36,7 +36,6 @@ MAX_COUNT = 10_000_000
 INTEGER_LIMIT = 2**63
 UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
-    "monitor.anomalies": (False, "predictions have no score of how unusual their observation is"),
     "monitor.latency_p99": (None, "no latency is compared with an objective"),
     "monitor.objectives": ({}, "nothing is compared with an objective"),
     "expect": ([], "nothing is expected of fields beyond the schema"),

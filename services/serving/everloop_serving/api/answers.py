@@ -19,6 +19,8 @@ def render(prediction: PredictionMade) -> dict[str, Any]:
     if data.probabilities is not None:
         body["probabilities"] = data.probabilities
     body["version"], body["role"], body["features"] = data.version, data.role, data.features
+    if data.anomaly is not None:
+        body["anomaly"] = data.anomaly
     if data.explanation is not None:
         body["explanation"] = msgspec.to_builtins(data.explanation)
     return body

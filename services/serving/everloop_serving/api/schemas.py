@@ -51,6 +51,7 @@ class Prediction(BaseModel):
     version: str
     role: Role
     features: dict[str, Value | None]
+    anomaly: float | None = Field(None, description="how unusual the observation is, 0 to 1, where the loop asks")
     explanation: Explanation | None = Field(None, description="where the request asked, and it was found in time")
 
 

@@ -25,7 +25,8 @@ VersionStatus = Literal["ready", "failed", "fell_back"]
 def build_prediction_event(
     loop: ServedLoop, request: PredictionRequest, result: PredictionResult, now: datetime
 ) -> PredictionMade:
-    """The prediction, with all that training and monitoring need of it."""
+    """The prediction, with all that training and monitoring need of it; scores of anomalies learn the observation."""
+    anomalies = loop.anomalies
     return PredictionMade(
         id=derived_id(loop.loop, PREDICTION_MADE, request.prediction_id),
         time=now,
@@ -48,6 +49,7 @@ def build_prediction_event(
             shadows=result.shadows,
             fingerprint=request.fingerprint,
             windows=request.windows,
+            anomaly=None if anomalies is None else anomalies.score(request.features),
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -32,13 +32,24 @@ class Predictor(Protocol):
         """What each feature contributed to its prediction, found within about `seconds`; never raises."""
 
 
+class Anomalies(Protocol):
+    """Says how unusual observations are, and learns each one. Fast; never raises."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The features that it knows."""
+
+    def score(self, features: Fields) -> float | None:
+        """From 0, usual, to 1; None before enough observations were learned."""
+
+
 @dataclass(frozen=True)
 class ServedLoop:
     """A loop with the versions that predict for it now; replaced as a whole, by one assignment.
 
     `share` is 0 unless the candidate is in memory. `loading` says that the champion has never been in memory in this
     process: the stream waits for it, a request does not. `life` is the revision with which the loop's present lifetime
-    began.
+    began. `anomalies` is None where the loop asks for no scores of anomalies.
     """
 
     loop: str
@@ -51,6 +62,7 @@ class ServedLoop:
     share: float = 0.0
     loading: bool = False
     life: int = 1
+    anomalies: Anomalies | None = field(default=None, compare=False)
     decoder: ObservationDecoder = field(kw_only=True)
     plans: InferencePlans = field(kw_only=True, default_factory=InferencePlans, compare=False)
 
@@ -112,20 +124,35 @@ def choose_versions(
     if candidate is not None and candidate.version == champion.version:
         candidate = None
     same = before if before is not None and before.spec == state.data.spec else None
+    plan = same.plan if same else compile_features(state.data.spec)
     return ServedLoop(
         loop=state.loop,
         revision=state.revision,
         spec=state.data.spec,
-        plan=same.plan if same else compile_features(state.data.spec),
+        plan=plan,
         baseline=baseline,
         champion=champion,
         candidate=candidate,
         share=state.data.share if candidate else 0.0,
         loading=loading,
         life=state.data.life,
+        anomalies=_choose_anomalies(state, plan, before),
         decoder=same.decoder if same else compile_decoder(state.data.spec),
         plans=same.plans if same else InferencePlans(),
     )
+
+
+def _choose_anomalies(state: LoopState, plan: FeaturePlan, before: ServedLoop | None) -> Anomalies | None:
+    """What scores the loop's observations, as it has learned so far unless its features or its lifetime are others."""
+    if not state.data.spec.monitor.anomalies:
+        return None
+    if before is not None and before.anomalies is not None and before.life == state.data.life:
+        if tuple(before.anomalies.names) == tuple(plan.names):
+            return before.anomalies
+    # Imported here, as few loops ask for it, and serving starts without River where no model needs it.
+    from everloop_models.formats.river.anomalies import AnomalyScores
+
+    return AnomalyScores(plan.names)
 
 
 def _choose_champion(
