@@ -11,6 +11,9 @@ from tests.registry.spec_refusals import AMOUNT, BINARY, DIGITS, MANY, errors_of
 from everloop_registry.domain.spec_file import read_spec
 from everloop_schemas.loop import LoopSpec
 
+OBJECTIVES = BINARY + "monitor: {objectives: {"
+RULE = BINARY + "alerts: [{alert: low, when: "
+
 
 @pytest.mark.parametrize(
     ("text", "field", "says"),
@@ -27,8 +30,6 @@ from everloop_schemas.loop import LoopSpec
         (BINARY + "features: [{name: m, mean: x, over: 9999999d}]", "features.0.over", "3,650 days"),
         (BINARY + f"features: [{{name: m, mean: x, over: {DIGITS}h}}]", "features.0.over", "3,650 days"),
         (BINARY + f"features: [{{name: m, mean: x, over: {DIGITS} events}}]", "features.0", "whole number"),
-        (BINARY + "monitor: {latency_p99: 2h}", "monitor.latency_p99", "does not work yet"),
-        (BINARY + f"monitor: {{latency_p99: {DIGITS}ms}}", "monitor.latency_p99", "does not work yet"),
         (BINARY + "monitor: {drift: [y]}", "monitor.drift.0", "there is no feature y"),
         (BINARY + "retrain: {on_data_drift: true}", "retrain.on_data_drift", "needs monitor.drift"),
         (BINARY + "monitor: {drift: [x, x]}", "monitor.drift", "names a feature twice"),
@@ -43,6 +44,17 @@ from everloop_schemas.loop import LoopSpec
         (BINARY + "monitor: {slices: [x, y]}", "monitor.slices.1", "no feature of the loop"),
         (BINARY + "monitor: {slices: [x, x]}", "monitor.slices.1", "twice"),
         (BINARY + "monitor: {slices: [a, b, c, d, e, f]}", "monitor.slices", "at most 5"),
+        (BINARY + "monitor: {latency_p99: 31d}", "monitor.latency_p99", "30 days"),
+        (BINARY + f"monitor: {{latency_p99: {DIGITS}ms}}", "monitor.latency_p99", "30 days"),
+        (OBJECTIVES + "prediction: {within: 0.1ms}}}", "monitor.objectives.prediction.within", "1 ms"),
+        (OBJECTIVES + "learned: {within: 99d}}}", "monitor.objectives.learned.within", "30 days"),
+        (OBJECTIVES + "recovered: {within: 1d, share: 0.9999999}}}", "monitor.objectives.recovered.share", "no budget"),
+        (RULE + "rmse > 3}]", "alerts.0.when", "no metric of a binary loop; use accuracy"),
+        (RULE + "accuracy < 80}]", "alerts.0.when", "between 0 and 1"),
+        (RULE + "fairness.y.equal_opportunity > 0.1}]", "alerts.0.when", "gate.require"),
+        (RULE + "accuracy < 0.8, for: 0 outcomes}]", "alerts.0.for", "1 outcome at least"),
+        (RULE + "accuracy < 0.8, for: 9999d}]", "alerts.0.for", "3,650 days"),
+        (RULE + "f1 < 0.8}, {alert: low, when: f1 < 0.7}]", "alerts.1.alert", "low is there twice"),
         (BINARY + "retrain: {below: 75}", "retrain.below", "between 0 and 1 for accuracy"),
         (BINARY + "retrain: {below: 1}", "retrain.below", "between 0 and 1"),
         (BINARY + "retrain: {below: 0}", "retrain.below", "between 0 and 1"),
@@ -74,7 +86,6 @@ def test_a_value_that_would_break_something_later_is_refused_by_field(text: str,
     [
         ("rollout.approval", "required"),
         ("rollout.approval", None),
-        ("monitor.latency_p99", "20ms"),
     ],
 )
 def test_a_field_that_does_not_work_yet_is_refused_beside_the_other_mistakes(path: str, value: object) -> None:

@@ -14,6 +14,7 @@ from everloop_monitoring.adapters.row_names import LifetimeNames
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.api import letter_router, router
 from everloop_monitoring.api.alerts import add_alerts
+from everloop_monitoring.api.objectives import add_objectives
 from everloop_monitoring.handlers import Handlers
 from everloop_monitoring.handlers.letters import LetterHandlers
 from everloop_monitoring.handlers.silencing import Silencing
@@ -75,6 +76,7 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     silencing = Silencing(unit.handlers.alerting.store, loops, system_clock)
     api, edge = router(reader, loops, consumer.caught_up), CommandEdge(in_transaction(unit, engine))
     add_alerts(api, reader, loops, edge, silencing)
+    add_objectives(api, reader, loops)
     sending = LetterHandlers(unit.handlers.letters, loops, system_clock)
     api.include_router(letter_router(SqlLetterReader(database, engine), sending, edge))
     delivery = _delivery(settings, database, unit, consumer.caught_up)

@@ -36,6 +36,16 @@ TOTAL = Gauge(
     ["loop", "kind"],
 )
 OPEN_ALERTS = Gauge("everloop_monitoring_open_alerts", "Alerts that fire, by loop and severity.", ["loop", "severity"])
+OBJECTIVE_BURN = Gauge(
+    "everloop_monitoring_objective_burn_ratio",
+    "How many times too fast the budget of an objective is used up, over the windows 1h, 6h and 3d",
+    ["loop", "objective", "window"],
+)
+OBJECTIVE_BUDGET = Gauge(
+    "everloop_monitoring_objective_budget_left_ratio",
+    "Share of the budget of bad cases over 30 days that is left; below 0 it is overdrawn",
+    ["loop", "objective"],
+)
 DELIVERED = Counter(
     "everloop_monitoring_delivered_alerts_total", "Alerts that a receiver has accepted, by receiver.", ["receiver"]
 )

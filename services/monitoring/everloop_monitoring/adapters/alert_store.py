@@ -11,11 +11,12 @@ from sqlalchemy import Row, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_monitoring.adapters.row_names import OPEN_ALERT, RowNames, time_text, without_nul
+from everloop_monitoring.domain.alert_defaults import LabelCounts
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.silences import MAX_SILENCES, Silence
 from everloop_monitoring.errors import TooManySilences
 from everloop_monitoring.ports import AlertStore
-from everloop_monitoring.tables import alert_queue, open_alerts, silences
+from everloop_monitoring.tables import alert_queue, open_alerts, silences, totals
 from everloop_schemas.monitoring import AlertRaised
 from everloop_shared.outbox import SqlUnitOfWork
 
@@ -61,6 +62,15 @@ class SqlAlertStore(AlertStore):
         await self._connection().execute(insert(alert_queue), rows)
         newest = await self._connection().scalar(select(func.max(alert_queue.c.seq)))
         await self._connection().execute(delete(alert_queue).where(alert_queue.c.seq <= newest - MAX_QUEUED))
+
+    async def count_labels(self, loops: Collection[str]) -> dict[str, LabelCounts]:
+        """One statement."""
+        names = {self._row_name(loop): loop for loop in loops}
+        of = totals.c.loop.in_(list(names)), totals.c.kind.in_(("prediction", "outcome"))
+        found = defaultdict[str, dict[str, int]](dict)
+        for row in await self._connection().execute(select(totals).where(*of)):
+            found[names[row.loop]][row.kind] = row.n
+        return {loop: LabelCounts(n.get("prediction", 0), n.get("outcome", 0)) for loop, n in found.items()}
 
     async def load_silences(self, loops: Collection[str], now: datetime) -> list[Silence]:
         """Those that have ended are removed."""

@@ -9,6 +9,7 @@ from math import nan
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.alerts import RANKS
+from everloop_monitoring.domain.objectives import ObjectivesWatch
 from everloop_monitoring.domain.quality.view import QUANTILES, served_scores
 from everloop_monitoring.domain.quality.watch import QualityWatch
 from everloop_monitoring.domain.status import score_by_error, score_by_metric
@@ -16,6 +17,8 @@ from everloop_monitoring.metrics import (
     CONTRADICTED,
     LABEL_COVERAGE,
     LABEL_DELAY,
+    OBJECTIVE_BUDGET,
+    OBJECTIVE_BURN,
     OPEN_ALERTS,
     QUALITY,
     SCORE,
@@ -23,9 +26,12 @@ from everloop_monitoring.metrics import (
 )
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
+from everloop_shared.clock import system_clock
 from everloop_shared.errors import Unavailable
 
-GAUGES = (TOTAL, SCORE, CONTRADICTED, OPEN_ALERTS, QUALITY, LABEL_COVERAGE, LABEL_DELAY)
+OF_LOOPS = (TOTAL, SCORE, CONTRADICTED, OPEN_ALERTS, OBJECTIVE_BURN, OBJECTIVE_BUDGET)
+GAUGES = (*OF_LOOPS, QUALITY, LABEL_COVERAGE, LABEL_DELAY)
+"""Those with a loop; their series go when it is deleted."""
 
 
 async def update_gauges(reader: MonitoringReader, loops: KnownLoops, every_s: float) -> None:
@@ -61,6 +67,7 @@ async def _set_gauges(reader: MonitoringReader, loop: LoopState) -> None:
     firing = Counter(alert.severity for alert in await reader.open_alerts(loop.loop) if alert.state == "firing")
     for severity in RANKS:
         OPEN_ALERTS.labels(loop.loop, severity).set(firing[severity])
+    await _set_objectives(reader, loop)
 
 
 def _set_quality(loop: LoopState, watch: QualityWatch) -> None:
@@ -73,3 +80,14 @@ def _set_quality(loop: LoopState, watch: QualityWatch) -> None:
     for quantile, share in QUANTILES.items():
         delay = watch.delays.quantile(share)
         LABEL_DELAY.labels(name, quantile).set(nan if delay is None else delay)
+
+
+async def _set_objectives(reader: MonitoringReader, loop: LoopState) -> None:
+    if not ObjectivesWatch.is_on(loop.data.spec):
+        return
+    watch = await reader.watch(loop.loop, ObjectivesWatch) or ObjectivesWatch()
+    for found in watch.follow(loop.data.spec).describe(system_clock()):
+        of = loop.loop, found["objective"]
+        for window, rate in found["burn"].items():
+            OBJECTIVE_BURN.labels(*of, window).set(nan if rate is None else rate)
+        OBJECTIVE_BUDGET.labels(*of).set(nan if found["budget_left"] is None else found["budget_left"])

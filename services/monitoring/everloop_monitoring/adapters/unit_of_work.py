@@ -31,8 +31,9 @@ class BatchUnitOfWork(SqlUnitOfWork):
         super().__init__(database, "monitoring", settle_s)
         loops = KnownLoops()
         names = LifetimeNames(loops)
-        alerting = Alerting(SqlAlertStore(self, names), loops, clock, repeat)
-        self.handlers = Handlers(SqlProjections(self, names), SqlLetters(self), loops, clock, alerting)
+        projections = SqlProjections(self, names)
+        alerting = Alerting(SqlAlertStore(self, names), projections, loops, clock, repeat)
+        self.handlers = Handlers(projections, SqlLetters(self), loops, clock, alerting)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everloop_learning.version import line_of
-from everloop_monitoring.domain.alerts import OpenAlert
+from everloop_monitoring.domain.alerts import DRIFT_ALERT, OpenAlert
 from everloop_schemas.registry import LoopState
 
 
@@ -12,6 +12,8 @@ def describe_doing(alert: OpenAlert, loop: LoopState | None) -> str:
     if loop is None:
         return "the record is kept as a dead letter" if alert.kind == "dead_letter" else "nothing"
     data = loop.data
+    if said := alert.about.get("doing"):
+        return str(said)
     if data.pinned and alert.kind in ("drift", "rollback", "quality"):
         return f"nothing: the loop is pinned to {data.champion.version} until everloop resume {loop.loop}"
     match alert.kind:
@@ -39,7 +41,6 @@ def describe_doing(alert: OpenAlert, loop: LoopState | None) -> str:
 
 
 def _describe_drift(alert: OpenAlert, loop: LoopState) -> str:
-    acts = alert.alert == "drift" or loop.data.spec.retrain.on_data_drift
     run, line = alert.about.get("run"), alert.about.get("line")
     if rollout := _describe_rollout(loop):
         return rollout
@@ -47,7 +48,9 @@ def _describe_drift(alert: OpenAlert, loop: LoopState) -> str:
         if line_of(loop.data.champion.version) == line:
             return f"{loop.data.champion.version}, of run {run} for this drift, is champion; its error is watched"
         return f"run {run} trains line {line}, which the gate compares with the champion"
-    if not acts or not loop.data.spec.retrain.on_drift:
+    if alert.alert != DRIFT_ALERT:
+        return "the champion's line goes on learning; a run follows where the loop's file asks for one on such a drift"
+    if not loop.data.spec.retrain.on_drift:
         return "nothing: the loop's file does not ask for a run after it; the champion's line goes on learning"
     return "training is asked for a fresh line from the change point; the champion's line goes on learning"
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from everloop_learning.version import line_of
 from everloop_monitoring.domain.alert_signals import CORRECTIONS_ALERT, DEAD_LETTER_ALERT, ROLLBACK_ALERT
-from everloop_monitoring.domain.alerts import AlertBook, OpenAlert
+from everloop_monitoring.domain.alerts import DRIFT_ALERT, RULE_ALERT, AlertBook, OpenAlert
+from everloop_monitoring.domain.objectives import targets_of
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import AlertRaised
@@ -72,6 +73,30 @@ def end_by_time(book: AlertBook, loop: LoopState | None, now: datetime) -> None:
             book.end(alert.alert, why, alert.caused_by)
 
 
+def find_recoveries(book: AlertBook, within_s: float, now: datetime) -> list[datetime]:
+    """When the drifts of the served error began that have ended now, or are late; each is found once."""
+    found = []
+    for telling in book.tellings:
+        alert = telling.alert
+        if telling.state == "resolved" and alert.alert == DRIFT_ALERT and not alert.about.get("late"):
+            found.append(alert.since)
+    drift = book.open.get(DRIFT_ALERT)
+    if drift is not None and not drift.about.get("late") and (now - drift.since).total_seconds() > within_s:
+        book.amend(DRIFT_ALERT, late=True)
+        found.append(drift.since)
+    return found
+
+
+def fire_due_rules(book: AlertBook, loop: LoopState, now: datetime) -> None:
+    """Fire the pending alerts of rules whose condition has held for as long as the loop's file says."""
+    for rule in loop.data.spec.alerts:
+        alert = book.open.get(f"{RULE_ALERT}{rule.alert}")
+        if alert is None or alert.state == "firing" or rule.seconds is None:
+            continue
+        if (now - alert.since).total_seconds() >= rule.seconds:
+            book.fire(alert.alert)
+
+
 def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | None:
     quiet = now - alert.last
     if alert.alert == DEAD_LETTER_ALERT and quiet >= DEAD_LETTERS_OVER:
@@ -85,6 +110,11 @@ def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | 
         if line != line_of(str(alert.about.get("version"))):
             return f"line {line} serves, which was made after it"
         return "no further drift in a day" if quiet >= DATA_DRIFT_OVER else None
+    if alert.kind == "objective" and not targets_of(loop.data.spec):
+        return "the loop's file has no objective any more"
+    if alert.kind == "rule":
+        rules = {f"{RULE_ALERT}{rule.alert}" for rule in loop.data.spec.alerts}
+        return None if alert.alert in rules else "the loop's file has no such rule any more"
     if alert.kind == "artifact":
         used = {live.version for live in (loop.data.champion, loop.data.candidate) if live}
         version = str(alert.about.get("version"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everloop_monitoring.domain import timeline
-from everloop_monitoring.domain.alerts import Signal
+from everloop_monitoring.domain.alerts import DRIFT_ALERT, Signal
 from everloop_monitoring.domain.runbooks import runbook_of
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_monitoring.domain.timeline import Severity, TimelineEntry
@@ -23,7 +23,7 @@ MAX_FEATURES = 5
 
 def drift_alert(kind: DriftKind, subject: str) -> str:
     """The name of the alert about a drift."""
-    return "drift" if (kind, subject) == ("concept", SERVED_ERROR) else f"drift.{kind}.{subject}"
+    return DRIFT_ALERT if (kind, subject) == ("concept", SERVED_ERROR) else f"drift.{kind}.{subject}"
 
 
 def signal_of_drift(event: DriftDetected, entry: TimelineEntry, healthy: float | None) -> Signal:
@@ -189,5 +189,6 @@ def signal_of_alert(event: AlertRaised) -> Signal:
         cause=d.cause,
         runbook=d.runbook or runbook_of(d.kind),
         entry=TimelineEntry(event.id, event.loop, d.kind, event.time, d.message, d.cause or "", data),
+        about={"doing": d.doing} if d.doing else {},
         pending=d.state == "pending",
     )

@@ -16,6 +16,10 @@ MAX_OPEN = 100
 """The most open alerts of a loop; a further one ends the one that has been quiet for longest."""
 MAX_EVIDENCE, MAX_EVIDENCE_CHARACTERS, MAX_TEXT_CHARACTERS = 10, 300, 500
 MAX_NAME_CHARACTERS = 160
+DRIFT_ALERT = "drift"
+"""The name of the alert about a drift of the served error."""
+RULE_ALERT = "rule."
+"""The names of alerts of the loop's own rules begin with this."""
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 
 
@@ -90,6 +94,11 @@ class AlertBook:
     tellings: list[Telling] = field(default_factory=list)
     entries: list[TimelineEntry] = field(default_factory=list)
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there is anything in it, or to be told or stored."""
+        return bool(self.open or self.ended or self.tellings)
+
     def raise_alert(self, signal: Signal, now: datetime) -> None:
         """Open an alert, or add to the open one; it is told when it begins, fires, or becomes graver."""
         name = cut(signal.alert, MAX_NAME_CHARACTERS)
@@ -114,6 +123,13 @@ class AlertBook:
         elif signal.entry is not None:
             self.entries.append(with_alert(signal.entry, fresh, "firing"))
 
+    def fire(self, name: str) -> None:
+        """A pending alert fires, because time has passed."""
+        alert = self.open[name]
+        alert.state = "firing"
+        self.changed.add(name)
+        self._tell(Telling(alert, "firing", alert.caused_by))
+
     def end(self, name: str, why: str, caused_by: str) -> None:
         """An alert is over: it is told where it had fired, and forgotten where it was pending."""
         alert = self.open.pop(name, None)
@@ -131,8 +147,8 @@ class AlertBook:
             self.changed.add(name)
 
     def repeat(self, now: datetime, every: timedelta, silenced: Iterable[str]) -> None:
-        """Tell those again that fire, are not silenced, and were told longer ago than `every`, or never."""
-        quiet = set(silenced)
+        """Tell those again that fire, are not silenced or told just now, and were told longer ago than `every`."""
+        quiet = {*silenced, *(telling.alert.alert for telling in self.tellings)}
         for name, alert in self.open.items():
             due = alert.told_at is None or now - alert.told_at >= every
             if alert.state == "firing" and due and name not in quiet:

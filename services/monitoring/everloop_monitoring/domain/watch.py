@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 from everloop_monitoring.domain.state import CountedOutcome
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
+from everloop_schemas.training import ModelTrained
 
 
 class WatchedOutcome(NamedTuple):
@@ -49,3 +50,11 @@ class Watch(Protocol):
 
     def add_outcome(self, outcome: WatchedOutcome, now: datetime) -> Sequence[Event]:
         """Add an outcome or its correction; the events that follow from it."""
+
+
+@runtime_checkable
+class FollowsVersions(Protocol):
+    """A watch that is told of versions too."""
+
+    def add_version(self, event: ModelTrained, now: datetime) -> None:
+        """Add a version that a line has made, after the outcomes of its batch."""

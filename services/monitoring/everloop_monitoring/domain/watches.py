@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from everloop_monitoring.domain.data_drift.watch import DriftWatch
 from everloop_monitoring.domain.fairness import FairnessWatch
+from everloop_monitoring.domain.objectives import ObjectivesWatch
 from everloop_monitoring.domain.quality.watch import QualityWatch
+from everloop_monitoring.domain.rule_watch import RuleWatch
 from everloop_monitoring.domain.watch import Watch
 from everloop_schemas.loop import LoopSpec
 
-WATCHES: tuple[type[Watch], ...] = (DriftWatch, FairnessWatch, QualityWatch)
+WATCHES: tuple[type[Watch], ...] = (DriftWatch, FairnessWatch, QualityWatch, RuleWatch, ObjectivesWatch)
 """In the order in which records are given to them."""
 
 

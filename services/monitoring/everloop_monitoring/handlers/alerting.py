@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from everloop_learning.loops import KnownLoops
-from everloop_monitoring.domain.alert_endings import end_by_outcomes, end_by_time, note_event
+from everloop_monitoring.domain.alert_defaults import LabelPaces, follow_quality
+from everloop_monitoring.domain.alert_endings import (
+    end_by_outcomes,
+    end_by_time,
+    find_recoveries,
+    fire_due_rules,
+    note_event,
+)
 from everloop_monitoring.domain.alert_signals import DEAD_LETTER_ALERT, signal_of_dead_letters
 from everloop_monitoring.domain.alerts import AlertBook, Signal, Telling, with_alert
 from everloop_monitoring.domain.events import build_alert
+from everloop_monitoring.domain.objectives import ObjectivesWatch
 from everloop_monitoring.domain.silences import silenced_names
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_monitoring.domain.timeline import TimelineEntry, alert_entry
-from everloop_monitoring.ports import AlertStore
+from everloop_monitoring.ports import AlertStore, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import AlertRaised
+from everloop_schemas.quantities import parse_duration_s
+from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
 
 REPEAT = timedelta(hours=4)
@@ -49,9 +59,11 @@ class Alerting:
     """Keeps the open alerts of all loops, in the open unit of work; those that go on are told again every `repeat`."""
 
     store: AlertStore
+    projections: Projections
     loops: KnownLoops
     clock: Clock
     repeat: timedelta = REPEAT
+    paces: LabelPaces = field(default_factory=LabelPaces)
 
     async def follow(
         self, news: Mapping[str, Sequence[News]], evaluated: Mapping[str, Evaluated]
@@ -67,18 +79,54 @@ class Alerting:
                 _add(book, loop, one, now)
             state = self.loops.get(loop)
             if loop in evaluated and state is not None:
-                end_by_outcomes(book, evaluated[loop].state, state, evaluated[loop].caused_by)
+                after = evaluated[loop]
+                end_by_outcomes(book, after.state, state, after.caused_by)
+                follow_quality(book, after.state, state, after.caused_by, now)
+        await self._count_recoveries(books, now)
         return await self._tell(books, now)
 
     async def look(self) -> tuple[list[Event], list[TimelineEntry]]:
         """End what time has ended, and tell again what goes on; to be called every few seconds."""
         now = self.clock()
         names = [*(state.loop for state in self.loops.all()), NO_LOOP]
-        open_alerts = await self.store.load_alerts(names)
-        books = {loop: AlertBook({a.alert: a for a in alerts}) for loop, alerts in sorted(open_alerts.items())}
+        open_alerts, counts = await self.store.load_alerts(names), await self.store.count_labels(names)
+        books = {loop: AlertBook({a.alert: a for a in open_alerts.get(loop, ())}) for loop in sorted(names)}
         for loop, book in books.items():
-            end_by_time(book, self.loops.get(loop), now)
-        return await self._tell(books, now, repeats=True)
+            state = self.loops.get(loop)
+            end_by_time(book, state, now)
+            if state is not None:
+                fire_due_rules(book, state, now)
+                await self._follow_objectives(book, state, now)
+            if loop in counts:
+                self.paces.follow(book, loop, counts[loop], now)
+        self.paces.forget(set(names))
+        await self._count_recoveries(books, now)
+        return await self._tell({loop: book for loop, book in books.items() if book.is_in_use}, now, repeats=True)
+
+    async def _follow_objectives(self, book: AlertBook, state: LoopState, now: datetime) -> None:
+        """Raise and end the alerts of the loop's objectives; those of a loop without any have been ended before."""
+        if not ObjectivesWatch.is_on(state.data.spec):
+            return
+        [watch] = await self.projections.load_watches(state.loop, (ObjectivesWatch,), state.data.spec)
+        assert isinstance(watch, ObjectivesWatch)
+        if watch.expire(now):
+            await self.projections.save_watches(state.loop, [watch])
+        watch.follow_alerts(book, state.loop, now)
+
+    async def _count_recoveries(self, books: Mapping[str, AlertBook], now: datetime) -> None:
+        """Count drifts that are over, and those that have gone on for longer than the loop's objective."""
+        for loop, book in books.items():
+            state = self.loops.get(loop)
+            objective = state.data.spec.monitor.objectives.recovered if state else None
+            if state is None or objective is None:
+                continue
+            due = find_recoveries(book, parse_duration_s(objective.within), now)
+            if due:
+                [watch] = await self.projections.load_watches(loop, (ObjectivesWatch,), state.data.spec)
+                assert isinstance(watch, ObjectivesWatch)
+                for since in due:
+                    watch.add_recovery(since, now)
+                await self.projections.save_watches(loop, [watch])
 
     async def _tell(
         self, books: Mapping[str, AlertBook], now: datetime, *, repeats: bool = False

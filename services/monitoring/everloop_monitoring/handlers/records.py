@@ -14,7 +14,7 @@ from everloop_monitoring.domain.events import build_drift_event, build_evaluatio
 from everloop_monitoring.domain.letters import ListedLetter, list_letter
 from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.domain.watch import Watch, WatchedOutcome
+from everloop_monitoring.domain.watch import FollowsVersions, Watch, WatchedOutcome
 from everloop_monitoring.domain.watches import WATCHES, watches_of
 from everloop_monitoring.handlers.alerting import Alerting, Evaluated, NewDeadLetters, News
 from everloop_monitoring.ports import IdKind, Letters, Projections
@@ -51,6 +51,7 @@ class RecordBatch:
     entries: list[TimelineEntry] = field(default_factory=list)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
     news: dict[str, list[News]] = field(default_factory=lambda: defaultdict(list))
+    versions: dict[str, list[ModelTrained]] = field(default_factory=lambda: defaultdict(list))
     evaluated: dict[str, Evaluated] = field(default_factory=dict)
     letters: list[ListedLetter] = field(default_factory=list)
     sent: list[DeadLetterSent] = field(default_factory=list)
@@ -61,7 +62,8 @@ class RecordBatch:
         predictions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.predictions.items()})
         ids = defaultdict(list, {of: list(known) for of, known in self.ids.items()})
         news = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.news.items()})
-        copy = RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters), news)
+        versions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.versions.items()})
+        copy = RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters), news, versions)
         copy.letters, copy.sent = list(self.letters), list(self.sent)
         return copy
 
@@ -87,7 +89,8 @@ class Handlers:
         """Add the batch to the projections; the events that follow from it."""
         batch, events = self.batch, list[Event]()
         self.batch = RecordBatch()
-        for loop in sorted(batch.outcomes.keys() | batch.predictions.keys()):  # replicas lock rows in the same order
+        watched = batch.outcomes.keys() | batch.predictions.keys() | batch.versions.keys()
+        for loop in sorted(watched):  # replicas lock rows in the same order
             events += await self._evaluate(loop, batch)
         grown = await self.projections.count_ids(batch.ids)
         for loop, last in batch.dead_letters.items():
@@ -178,6 +181,8 @@ class Handlers:
         self._add_entry(timeline.model_trained_entry(event))
         self._add_news(event, event)
         self.shown.add_version(event)
+        if any(issubclass(kind, FollowsVersions) for kind in self._watches_of(event.loop)):
+            self.batch.versions[event.loop].append(event)
         return self._count(event, "version", event.data.version)
 
     async def on_dead_letter(self, event: DeadLetter, at: Position) -> list[Event]:
@@ -252,7 +257,8 @@ class Handlers:
         batch: RecordBatch,
     ) -> list[Event]:
         kinds, events, now = self._watches_of(state.loop), list[Event](), self.clock()
-        if not kinds or not (predictions or outcomes):
+        versions = [event for event in batch.versions.get(state.loop, ()) if not self.loops.is_past(event)]
+        if not kinds or not (predictions or outcomes or versions):
             return events
         watches = await self.projections.load_watches(state.loop, kinds, state.data.spec)
         for watch in watches:
@@ -260,6 +266,9 @@ class Handlers:
                 events += watch.add_prediction(prediction, now)
             for outcome in outcomes:
                 events += watch.add_outcome(outcome, now)
+            if isinstance(watch, FollowsVersions):
+                for version in versions:
+                    watch.add_version(version, now)
         await self.projections.save_watches(state.loop, watches)
         return [told for event in events for told in self._report(event, batch)]
 

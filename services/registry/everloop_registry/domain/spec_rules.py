@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from everloop_registry.domain.alert_rules import check_alerts, check_objectives
 from everloop_registry.domain.fairness_rules import check_fairness, check_requirements
 from everloop_registry.domain.metric_ranges import METRIC_RANGES
 from everloop_registry.domain.monitor_rules import check_drift
@@ -36,10 +37,7 @@ MAX_COUNT = 10_000_000
 INTEGER_LIMIT = 2**63
 UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
-    "monitor.latency_p99": (None, "no latency is compared with an objective"),
-    "monitor.objectives": ({}, "nothing is compared with an objective"),
     "expect": ([], "nothing is expected of fields beyond the schema"),
-    "alerts": ([], "loops have no alert rules of their own"),
 }
 """By path, a field that no code reads yet: the value that describes what happens, and what happens.
 
@@ -80,6 +78,8 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from check_fairness(spec)
     yield from check_requirements(spec)
     yield from check_slices(spec)
+    yield from check_alerts(spec)
+    yield from check_objectives(spec)
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")

@@ -1,0 +1,145 @@
+"""The rules that need no spec: what is served is worse than a trivial baseline, and labels that have stopped coming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import sqrt
+from typing import NamedTuple
+
+from everloop_monitoring.domain.alerts import AlertBook, Signal
+from everloop_monitoring.domain.runbooks import runbook_of
+from everloop_monitoring.domain.scores import ROLLING_OUTCOMES, ComparedErrors
+from everloop_monitoring.domain.state import EvaluationState
+from everloop_schemas.registry import BASELINE, LoopState
+
+WORSE_ALERT, NO_LABELS_ALERT = "quality.worse_than_baseline", "quality.no_labels"
+BLOCK_OUTCOMES = 20
+"""Errors are correlated: the mean error of a block counts as one observation (batch means, Law and Kelton 2000)."""
+WORSE_AT, NOT_WORSE_AT = 4.0, 1.0
+"""Standard errors by which what is served is worse: from which the alert begins, and below which it ends."""
+HOLDS_OUTCOMES = 200
+LABELS_BEFORE, PREDICTIONS_SINCE = 100, 100
+MIN_SILENCE, SILENCE_FACTOR = timedelta(hours=6), 3
+
+
+class Worse(NamedTuple):
+    """By how many standard errors the served error is above that of a baseline, with both means."""
+
+    baseline: str
+    by: float
+    served: float
+    trivial: float
+
+
+def compare_with_baselines(recent: list[tuple[int, ComparedErrors]]) -> Worse:
+    """The baseline that the served predictions are worst beside, over the latest outcomes."""
+    found = (_compare(recent, name) for name in ("no_change", "majority"))
+    return max(found, key=lambda worse: worse.by)
+
+
+def _compare(recent: list[tuple[int, ComparedErrors]], name: str) -> Worse:
+    pairs = [(errors.served, float(getattr(errors, name))) for _, errors in recent]
+    blocks = [pairs[i : i + BLOCK_OUTCOMES] for i in range(0, len(pairs), BLOCK_OUTCOMES)]
+    means = [sum(served - trivial for served, trivial in block) / len(block) for block in blocks]
+    mean = sum(means) / len(means)
+    variance = sum((one - mean) ** 2 for one in means) / max(len(means) - 1, 1)
+    error = sqrt(variance / len(means))
+    by = mean / error if error > 0 else 0.0
+    n = len(pairs)
+    return Worse(name.replace("_", " "), by, sum(s for s, _ in pairs) / n, sum(t for _, t in pairs) / n)
+
+
+def follow_quality(book: AlertBook, state: EvaluationState, loop: LoopState, caused_by: str, now: datetime) -> None:
+    """Raise or end the alert that what is served is worse than no change, or than the majority or the mean.
+
+    It needs evidence over the last 500 outcomes, which has to be there for 200 outcomes. Version 0 is the baseline.
+    """
+    known = book.open.get(WORSE_ALERT)
+    if loop.data.champion.version == BASELINE:
+        book.end(WORSE_ALERT, "version 0 serves", caused_by)
+        return
+    if len(state.recent) < ROLLING_OUTCOMES:
+        return
+    worse = compare_with_baselines(state.recent)
+    if worse.by < NOT_WORSE_AT or (worse.by < WORSE_AT and (known is None or known.state == "pending")):
+        book.end(
+            WORSE_ALERT, f"the error is {worse.served:.3g}, and {worse.baseline} has {worse.trivial:.3g}", caused_by
+        )
+    elif known is None or known.state == "pending":
+        began = known.about["began"] if known else state.outcomes
+        is_pending = state.outcomes - began < HOLDS_OUTCOMES
+        if known is None or not is_pending:
+            version = loop.data.champion.version
+            book.raise_alert(_worse_signal(worse, version, began, caused_by, is_pending), now)
+
+
+def _worse_signal(worse: Worse, version: str, began: int, caused_by: str, is_pending: bool) -> Signal:
+    said = f"the error of what is served is {worse.served:.3g}, and {worse.baseline} has {worse.trivial:.3g}"
+    return Signal(
+        alert=WORSE_ALERT,
+        kind="quality",
+        severity="warning",
+        message=f"{version} is worse than {worse.baseline}: {said}",
+        caused_by=caused_by,
+        evidence=(f"{said} over the last {ROLLING_OUTCOMES} outcomes", f"by {worse.by:.1f} standard errors"),
+        cause="labels join the wrong predictions, a feature has lost its meaning, or the model never learned",
+        runbook=runbook_of("quality"),
+        about={"began": began},
+        pending=is_pending,
+    )
+
+
+class LabelCounts(NamedTuple):
+    """How many predictions and outcomes of a loop are counted."""
+
+    predictions: int
+    outcomes: int
+
+
+@dataclass
+class _Pace:
+    outcomes: int
+    predictions: int
+    since: datetime
+    longest: timedelta = timedelta()
+
+
+@dataclass
+class LabelPaces:
+    """For each loop, since when no label has come, and how long that took at most before. Lost with the process."""
+
+    paces: dict[str, _Pace] = field(default_factory=dict)
+
+    def follow(self, book: AlertBook, loop: str, counts: LabelCounts, now: datetime) -> None:
+        """Raise the alert that predictions are made and labels have stopped coming, or end it."""
+        pace = self.paces.get(loop)
+        if pace is None or counts.outcomes != pace.outcomes:
+            longest = max(pace.longest, now - pace.since) if pace else timedelta()
+            self.paces[loop] = _Pace(counts.outcomes, counts.predictions, now, longest)
+            if pace is not None:
+                book.end(NO_LABELS_ALERT, f"labels come again: {counts.outcomes:,} outcomes", f"{loop}/labels")
+            return
+        silent, since = now - pace.since, counts.predictions - pace.predictions
+        is_long = silent >= max(MIN_SILENCE, SILENCE_FACTOR * pace.longest)
+        is_usual = counts.outcomes < LABELS_BEFORE or since < PREDICTIONS_SINCE or not is_long
+        if not is_usual and NO_LABELS_ALERT not in book.open:
+            book.raise_alert(_no_labels_signal(loop, silent, since, counts.outcomes), now)
+
+    def forget(self, loops: set[str]) -> None:
+        """Keep these loops only."""
+        self.paces = {loop: pace for loop, pace in self.paces.items() if loop in loops}
+
+
+def _no_labels_signal(loop: str, silent: timedelta, since: int, outcomes: int) -> Signal:
+    hours = silent.total_seconds() / 3600
+    return Signal(
+        alert=NO_LABELS_ALERT,
+        kind="quality",
+        severity="warning",
+        message=f"no label has come for {hours:.0f} hours, and {since:,} predictions were made meanwhile",
+        caused_by=f"{loop}/labels/{outcomes}",
+        evidence=(f"{outcomes:,} outcomes before", f"{since:,} predictions since"),
+        cause="who sends labels has stopped, or sends them under ids that no prediction has",
+        runbook=runbook_of("quality"),
+    )
