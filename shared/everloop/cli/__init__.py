@@ -21,6 +21,7 @@ from everloop.cli import (
     models,
     replay,
     searches,
+    watch,
 )
 from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
@@ -38,6 +39,7 @@ def build() -> typer.Typer:
     app.callback()(_everloop)
     for module in (
         commands,
+        watch,
         alerts,
         data,
         data_sets,
