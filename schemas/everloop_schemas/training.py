@@ -219,7 +219,7 @@ class Line(ControlData):
 class Measured(ControlData):
     """A measure of a line over its latest `outcomes`, with an interval of 95 %; None where it is undefined."""
 
-    value: float | None
+    value: float | None = None
     outcomes: int
     low: float | None = None
     high: float | None = None

@@ -14,7 +14,10 @@ from random import Random
 from typing import NamedTuple
 
 from onnx import helper
+from tests.builders.loops import NOW
 from tests.builders.onnx_models import FLOAT, model, port, weights
+
+from everloop_learning.outcome import Outcome
 
 SCHEMA = {
     "age": {"type": "number"},
@@ -60,6 +63,25 @@ def census(n: int, seed: int = 1) -> list[Person]:
 
 def _draw(known: Known, income: bool, random: Random) -> float:
     return round(known.mean + known.deviation * (random.gauss(0, 1) + known.shift * income), 1)
+
+
+def census_outcomes(people: list[Person]) -> list[Outcome]:
+    """The people as outcomes from offset 0 on, one a minute, that the baseline predicted."""
+    return [
+        Outcome(
+            offset=i,
+            time=NOW.timestamp() + 60 * i,
+            id=f"o{i}",
+            features={name: getattr(person, name) for name in SCHEMA},
+            label=person.income,
+            first=True,
+            feedback=False,
+            prediction=False,
+            probabilities=None,
+            prediction_id=f"p{i}",
+        )
+        for i, person in enumerate(people)
+    ]
 
 
 def write_csv(path: Path, people: list[Person]) -> Path:

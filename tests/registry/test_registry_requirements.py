@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.builders.events import challenge_updated, drift_detected, evaluation_updated, model_trained, run_requested
-from tests.registry.registry_harness import BETTER, WORSE, HandlerHarness, market_spec
+from tests.builders.running import until
+from tests.registry.registry_harness import (
+    BETTER,
+    LOOP_FILE,
+    WORSE,
+    HandlerHarness,
+    apply_file,
+    count_handled,
+    decided_types,
+    dump,
+    market_spec,
+    publish,
+    registry,
+)
 from tests.registry.spec_refusals import BINARY, errors_of
 
 from everloop_registry.domain.decision_log import digest, fold_decisions
@@ -15,6 +29,7 @@ from everloop_registry.domain.spec_file import read_spec
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import Decided, GateDecided
 from everloop_schemas.training import Measured
+from everloop_shared.messaging.memory import MemoryBroker
 
 PARITY = "fairness.sex.equal_opportunity"
 REQUIRED = (f"{PARITY} <= 0.1", "accuracy >= 0.8")
@@ -161,6 +176,29 @@ async def test_the_decisions_fold_to_the_same_loop_and_their_chain_holds(harness
     assert folded == await harness.loop()
     assert [d.prevhash for d in harness.decisions][1:] == [digest(wire) for wire in wires[:-1]]
     assert [Decided.topic.name] * len(wires) == [decision.topic.name for decision in harness.decisions]
+
+
+@pytest.mark.app
+@pytest.mark.usefixtures("databases")
+async def test_a_database_that_is_lost_is_rebuilt_with_the_decision_and_it_is_not_made_again(tmp_path: Path) -> None:
+    broker, first, second = MemoryBroker(), tmp_path / "one", tmp_path / "two"
+    required = LOOP_FILE + "gate: {require: [accuracy >= 0.8]}\n"
+    async with registry(broker, first) as client:
+        await apply_file(client, required)
+        await publish(broker, run_requested("a-0"), update(0, 300, a=measured(0.0, accuracy=0.7)))
+        await until(lambda: decided_types(broker)[-1:] == ["gate_decided"])
+        told = (await client.get("/market/rollout")).json()["held_back"]
+
+    broker.committed.clear()  # everything is consumed again
+    async with registry(broker, second) as client:
+        await publish(broker, run_requested("c-0"))
+        await until(lambda: count_handled(broker, "training.run_requested.v1") == 2)
+        rebuilt = (await client.get("/market/rollout")).json()["held_back"]
+
+    assert told["a-0"].startswith("held back: accuracy >= 0.8 is required, and it is 0.7 over 500 outcomes")
+    assert rebuilt == told
+    assert decided_types(broker) == ["loop_applied", "gate_decided"]
+    assert await dump(second) == await dump(first)
 
 
 async def test_without_requirements_nothing_is_held_back(harness: HandlerHarness) -> None:

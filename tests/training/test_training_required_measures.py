@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, defaultdict
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.builders.census import REQUIRED, SCHEMA, Person, blind_model, census
+from tests.builders.census import REQUIRED, SCHEMA, blind_model, census, census_outcomes
 from tests.builders.onnx_models import normalised
 from tests.training.predicting_lines import BATCH, BATCH_LINE, end_training, fitted, mixed, open_trainings, submission
 from tests.training.training_harness import (
@@ -16,7 +15,6 @@ from tests.training.training_harness import (
     feed,
     make_learner,
     of,
-    outcomes,
     spec,
     state,
 )
@@ -30,22 +28,6 @@ from everloop_training.worker.learners.loop_learner import LoopLearner
 LOGISTIC_LINE = "logistic-0"
 CENSUS: dict[str, Any] = {"schema": SCHEMA, "models": [{"preset": "logistic"}], "monitor": {"fairness": ["sex"]}}
 PARITY = REQUIRED.partition(" ")[0]
-
-
-def census_outcomes(people: list[Person]) -> list[Outcome]:
-    """The people as outcomes that the baseline predicted."""
-    first = outcomes(0, 1)[0]
-    return [
-        first._replace(
-            offset=i,
-            time=first.time + timedelta(minutes=i).total_seconds(),
-            id=f"o{i}",
-            prediction_id=f"p{i}",
-            features=person._asdict() | {"income": None},
-            label=person.income,
-        )
-        for i, person in enumerate(people)
-    ]
 
 
 def last_measures(learner: LoopLearner) -> dict[str, dict[str, Measured]]:
