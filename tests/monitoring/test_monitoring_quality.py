@@ -208,6 +208,20 @@ def test_a_regression_of_extreme_numbers_is_finite_and_can_be_taken_back() -> No
     assert seen.quality()["groups"] == SeenLog(spec).add(*log).quality()["groups"]
 
 
+def test_a_prediction_that_is_no_class_of_a_binary_loop_is_wrong_and_breaks_nothing() -> None:
+    strange = [replace(o, prediction="x", probabilities=chances) for o in quality_log("binary", 20, seed=5)
+               for chances in (None, {"x": 1.0})]  # fmt: skip
+    strange = [replace(o, prediction_id=f"s{i}") for i, o in enumerate(strange)]
+
+    group = SeenLog(watched_spec()).add(*strange, *quality_log("binary", 100)).group("served", "served")
+
+    table = group["confusion"]
+    assert table["classes"] == ["false", "true", "other"]
+    assert sum(row[2] for row in table["counts"]) == 40
+    assert all(0.0 <= one["predicted"] <= 1.0 for one in group["reliability"])
+    assert {"precision", "recall"} <= set(group["interval"])
+
+
 def test_a_version_that_is_forgotten_counts_again_from_its_return_on() -> None:
     old = outcome_data("first", True, version="a-1@1", role="champion", features={})
     others = [outcome_data(str(i), True, version=f"b-1@{i}", role="champion", features={}) for i in range(MAX_NAMED)]

@@ -53,7 +53,7 @@ def judge(label: Scalar, place: int, value: Scalar, at: int, probabilities: Mapp
 def certain(label: int, value: int, is_binary: bool) -> Judged:
     """A prediction of classes that has no probabilities."""
     is_right = label == value
-    return Judged(value, UNITS * (value if is_binary else 1), UNITS * is_right, UNITS * (not is_right))
+    return Judged(value, UNITS * (value == 1 or not is_binary), UNITS * is_right, UNITS * (not is_right))
 
 
 def _in_units(share: float) -> int:
@@ -72,7 +72,7 @@ def parts_of_classes(label: int, judged: Judged, is_binary: bool) -> Parts:
     if is_binary:
         near = clipped(chance)
         step = round(STEPS_PER_E * max(-MAX_LOG_ODDS, min(MAX_LOG_ODDS, log(near / (1 - near)))))
-        parts.append((f"{'yes' if label else 'no'} {step}", 1))
+        parts.append((f"{'yes' if label == 1 else 'no'} {step}", 1))
     parts += (
         (f"n {place}", 1),
         (f"sure {place}", judged.chance),

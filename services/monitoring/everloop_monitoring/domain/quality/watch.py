@@ -141,7 +141,7 @@ class QualityWatch:
     def _judge(self, label: Scalar, place: Place, value: Scalar, probabilities: Mapping[str, float] | None) -> Judged:
         if self.task == "regression":
             return Judged(bounded(value))
-        return judge(label, int(place), value, place_of(self.classes, value), probabilities)
+        return judge(label, int(place), value, int(self._place(value)), probabilities)
 
     def _bare(self, label: Scalar, place: Place, value: Scalar) -> Judged:
         """A prediction of a baseline, which has no probabilities here and makes no class known."""
@@ -151,7 +151,10 @@ class QualityWatch:
         return Judged(judge(label, int(place), value, at, None).value)
 
     def _place(self, label: Scalar) -> Place:
-        return bounded(label) if self.task == "regression" else place_of(self.classes, label)
+        """A number, or the place of a class; those of two classes are given."""
+        if self.task == "regression":
+            return bounded(label)
+        return place_of(self.classes, label, joins=self.task != "binary")
 
     def _slices_of(self, data: OutcomeObservedData, offset: int, is_new: bool) -> dict[str, str]:
         """The groups of an outcome, by slice that counts it."""
