@@ -14,17 +14,35 @@ from urllib.parse import unquote
 
 import pytest
 from playwright.async_api import Page, Route
+from tests.builders.letters import letter_of_record
+from tests.builders.loops import loop_state
+from tests.builders.running import run_until_exit
 from tests.integrations.chromium import Visit, executable, visit
 from tests.integrations.environments import ROOT
 from tests.integrations.rollout_after_drift import rollout_after_drift
+
+from everloop_monitoring.app import build
+from everloop_monitoring.settings import MonitoringSettings
+from everloop_shared.http import HttpEndpoint
+from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(600)]
 
 LOOKS = [
     (loop, scheme, width) for loop in ("electricity", "loans") for scheme in ("light", "dark") for width in (1280, 390)
 ]
-SECTIONS = {
-    "electricity": {"alerts", "scores", "traffic", "happened", "versions", "features", "predictions"},
+SECTIONS = {  # beside those of every loop
+    "electricity": {
+        "alerts",
+        "scores",
+        "traffic",
+        "happened",
+        "versions",
+        "quality",
+        "slices",
+        "features",
+        "predictions",
+    },
     "loans": {"scores", "traffic", "happened", "versions", "features", "fairness", "predictions"},
 }
 MARKUP = '<img src=x onerror="window.hacked=1"><b>&amp;\''
@@ -132,6 +150,26 @@ async def test_a_prediction_that_is_opened_by_key_shows_what_its_features_contri
         assert await opener.get_attribute("aria-expanded") == "true"
         assert await opener.evaluate("node => node === document.activeElement")
         assert await seen.findings() == []
+
+
+async def test_a_dead_letter_that_is_opened_shows_its_record_as_text(tmp_path: Path) -> None:
+    executable()
+    service = build(MonitoringSettings(data=tmp_path, port=0), (broker := MemoryBroker()).engine)
+    letter = letter_of_record("ingest.event_received.v1", None, MARKUP.encode(), 7, "ingest", f"no object: {MARKUP}")
+    async with run_until_exit(service):
+        for event in (loop_state(), letter):
+            await broker.append(event.topic.name, event.key(), event.encode())
+        [endpoint] = [each for each in service.endpoints if isinstance(each, HttpEndpoint)]
+        async with visit(f"http://127.0.0.1:{endpoint.port}") as seen:
+            opener = seen.page.locator("#loopless button")
+            await opener.focus()
+            await seen.page.keyboard.press("Enter")
+
+            assert await seen.page.inner_text("#loopless pre") == MARKUP
+            assert f"no object: {MARKUP}" in await seen.page.inner_text("#loopless")
+            assert await opener.evaluate("node => node === document.activeElement")
+            assert await seen.findings() == []
+            _clean(seen)
 
 
 async def test_the_screenshots_show_a_rollout_after_a_drift(url: str, tmp_path: Path) -> None:

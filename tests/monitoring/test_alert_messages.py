@@ -46,7 +46,7 @@ def test_slack_is_told_everything_in_blocks() -> None:
     assert header["text"]["text"] == "shop: drift.1 warning"
     for said in ("alert 1", "2026-05-01 12:00:00 UTC", "error 10 %", "prices", "run r1", "everloop alerts shop"):
         assert said in section["text"]["text"]
-    assert context["elements"][0]["text"] == "<https://ml.example/console/?loop=shop|open the console>"
+    assert context["elements"][0]["text"] == "<https://ml.example/console/#shop|open the console>"
 
 
 def test_text_of_strangers_mentions_nobody_in_slack_and_is_no_html_in_mails() -> None:
@@ -113,7 +113,7 @@ async def test_a_mail_arrives_as_text_and_html() -> None:
     assert text is not None
     assert html is not None
     assert "what Everloop does: run r1 trains line logistic-1" in text.get_content()
-    assert '<a href="https://ml.example/console/?loop=shop">' in html.get_content()
+    assert '<a href="https://ml.example/console/#shop">' in html.get_content()
 
 
 async def test_a_mail_server_that_is_away_is_a_receiver_that_is_away() -> None:

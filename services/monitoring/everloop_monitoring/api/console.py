@@ -15,9 +15,11 @@ SCRIPTS = (
     "parts.js",
     "overview.js",
     "alerts.js",
+    "quality.js",
     "features.js",
     "fairness.js",
     "predictions.js",
+    "letters.js",
     "main.js",
 )
 """In the order in which they are read: the last one starts the page."""

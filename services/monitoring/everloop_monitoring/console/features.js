@@ -1,6 +1,8 @@
 
 /* Each feature beside what the champion learned from: how far it has moved, since when, and what is wrong with it. */
 
+const DETECTORS = { jensen_shannon: "Jensen-Shannon", wasserstein: "Wasserstein", population_stability: "population stability", adwin: "ADWIN" };
+
 /* Two histograms over the same bins: before as an outline, now filled; missing and other values have bins of their own. */
 function histograms(before, after) {
   const shares = ({ counts, missing, other }) => {
@@ -26,7 +28,7 @@ function features(answer) {
     if (one.constant) wrong.push("constant");
     if (one.stale) wrong.push("stale");
     return row([one.name, one.kind !== "feature" && tag(one.kind), one.drifted && tag("▼ drift", "drift")],
-      words(histograms(one.before, one.after)), number(one.distance), words(one.detector.replaceAll("_", " ")), number(one.p_value),
+      words(histograms(one.before, one.after)), number(one.distance), words(DETECTORS[one.detector] ?? one.detector), number(one.p_value),
       one.since ? el("td", {}, time(one.since)) : NONE, words(wrong.join(", ") || NONE));
   });
   const heads = ["feature", { text: "before (outline) and now", words: true }, "distance", { text: "by", words: true }, "p", "since", { text: "quality", words: true }];

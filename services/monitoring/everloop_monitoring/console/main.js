@@ -21,12 +21,18 @@ function loopLinks({ names, current }) {
 
 /* Sections that are there where the loop is watched so. `watch` is what the spec turns on, by `on` in its `monitor`. */
 const SECTIONS = [
+  { id: "quality", title: "Quality", watch: "quality", on: "quality: true", path: "quality", build: quality },
+  { id: "slices", title: "Slices", watch: "slices", on: "slices: [FIELD]", path: "quality", build: slices },
   { id: "features", title: "Features", watch: "drift", on: "drift: all", path: "features", build: features },
   { id: "fairness", title: "Fairness", watch: "fairness", on: "fairness: [FIELD]", path: "fairness", build: fairness },
   { id: "predictions", title: "Latest predictions", path: "predictions?limit=25", build: predictions,
     isEmpty: answer => !answer.length, key: "prediction " },
   { id: "importance", title: "Importance of features", path: "importance", build: importance,
     isEmpty: answer => !answer.versions.length },
+  { id: "letters", title: "Dead letters", path: "v1/dead-letters?limit=50&loop={loop}", build: letters("letters-body"),
+    isEmpty: answer => !answer.dead_letters.length },
+  { id: "loopless", title: "Dead letters that name no loop", path: "v1/dead-letters?limit=50&loop=", build: letters("loopless-body"),
+    isEmpty: answer => !answer.dead_letters.length },
 ];
 
 function addSections() {

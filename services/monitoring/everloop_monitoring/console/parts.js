@@ -41,7 +41,7 @@ function time(iso) {
 }
 
 const NAMES = { mae: "MAE", rmse: "RMSE", r2: "R²", mape: "MAPE", f1: "F1", f1_macro: "F1 macro", roc_auc: "ROC AUC", pr_auc: "PR AUC",
-  log_loss: "log loss", brier: "Brier" };
+  log_loss: "log loss", brier: "Brier", ece: "calibration error" };
 const SHARES = new Set(["accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"]);
 const metricName = name => NAMES[name] ?? name.replaceAll("_", " ");
 const sentence = text => text[0].toUpperCase() + text.slice(1);

@@ -65,4 +65,4 @@ def passages(alert: AlertRaised) -> list[Passage]:
 
 def console_link(url: str, loop: str) -> str | None:
     """The address of a loop on the console, None where the operator has named none."""
-    return f"{url.rstrip('/')}/?loop={quote(loop, safe='')}" if url else None
+    return f"{url.rstrip('/')}/#{quote(loop, safe='')}" if url else None
