@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from everloop_models import ModelPrediction, OnlineModel, build
-from everloop_models.explain import explain
+from everloop_models import ModelPrediction, OnlineModel, build, save
+from everloop_models.explain import explain, importance_of
 from everloop_models.explain.evidence import share_evidence
 from everloop_models.explain.permutation import MAX_CALLS, MAX_GROUPS
 from everloop_schemas.envelope import Fields, Scalar
@@ -273,3 +273,34 @@ def test_a_model_that_raises_while_it_is_explained_has_no_explanation() -> None:
         raise RuntimeError("broken")
 
     assert explain(Function(fails), {"u": 1.0}, ModelPrediction(1.0, None), "id") is None
+
+
+@pytest.mark.parametrize(("task", "model", "method"), PRESETS)
+def test_importance_sums_to_one_and_names_what_the_label_follows_from(
+    task: str, model: dict[str, Any], method: str
+) -> None:
+    made, rows = trained(task, model), [row(i, task)[0] for i in range(900, 950)]
+    before = save(made).sha256
+
+    found = importance_of(made, rows, seconds=60)
+
+    assert found is not None
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["a"] + found["b"] > found["c"] + found["n"]
+    assert save(made).sha256 == before
+    if model.get("estimator") != "river.neighbors.KNNClassifier":  # its copies draw other numbers than it
+        assert importance_of(made, rows, seconds=60) == found
+
+
+def test_there_is_no_importance_without_observations_or_where_nothing_contributes() -> None:
+    assert importance_of(Function(lambda x: 1.0), []) is None
+    assert importance_of(Function(lambda x: 1.0), [{"u": 1.0}]) is None
+    assert importance_of(Function(lambda x: math.inf), [{"u": 1.0}]) is None
+
+
+def test_the_time_for_an_importance_is_bounded() -> None:
+    model, now = Function(lambda x: sum(x.values())), iter(range(1_000))
+
+    importance_of(model, [{"u": 1.0, "v": 2.0}] * 100, seconds=0.5, timer=lambda: next(now))
+
+    assert model.calls == 0

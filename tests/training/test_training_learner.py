@@ -27,6 +27,7 @@ from tests.training.training_harness import (
 from everloop_learning.outcome import Outcome
 from everloop_models import ModelBroken, verify_and_load
 from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained, RunFinished, RunRequested
+from everloop_training.worker.learners import version_maker
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 
@@ -80,6 +81,26 @@ def test_only_the_champion_and_the_candidate_are_refreshed() -> None:
     feed(learner, 60, 160)
 
     assert [e.subject for e in of(ModelTrained, learner.take_events())] == ["logistic-0@99", "logistic-0@149"]
+
+
+def test_versions_say_what_their_features_are_worth_and_refreshes_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version_maker, "WEIGHED_EVERY", 100)
+    learner = make_learner(state(of=spec(refresh={"every": 50})))
+    feed(learner, 0, 60)
+    initial = of(ModelTrained, learner.take_events())
+    learner.on_loop_state(state(1, champion="logistic-regression-0@29", of=learner.state.data.spec))
+    feed(learner, 60, 260)
+    refreshes = of(ModelTrained, learner.take_events())
+    learner.on_loop_state(state(2, stage="training", winner="logistic-regression-0", of=learner.state.data.spec))
+    gate = of(ModelTrained, learner.take_events())
+
+    weighed = {e.subject: e.data.importance for e in (*initial, *refreshes, *gate)}
+    assert [subject.rpartition("@")[2] for subject, found in weighed.items() if found] == ["29", "149", "249", "259"]
+    assert len(weighed) == 6
+    last = weighed["logistic-regression-0@259"]
+    assert last is not None
+    assert sum(last.values()) == pytest.approx(1)
+    assert last["a"] > 0.7
 
 
 def test_a_line_is_refreshed_four_times_a_second_at_most_by_the_time_of_the_log() -> None:

@@ -43,6 +43,10 @@ def score_of(prediction: ModelPrediction) -> tuple[str | None, float]:
 class AttributingModel(Model, Protocol):
     """A model whose family may allow an exact attribution."""
 
+    @property
+    def has_attribution(self) -> bool:
+        """Whether its family does."""
+
     def attribute(self, features: Fields, value: Scalar) -> Attribution | None:
         """What the features contributed to the score of `value`, which it predicts; None where it cannot be told."""
 

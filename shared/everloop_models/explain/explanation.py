@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import exp, isclose, isfinite
 
 from everloop_models.explain.attribution import AttributingModel, Attribution, score_of
-from everloop_models.explain.permutation import SECONDS, attribute_by_permutation
+from everloop_models.explain.permutation import MAX_CALLS, SECONDS, attribute_by_permutation
 from everloop_models.model import Model, ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.serving import Explanation
@@ -25,16 +25,21 @@ def explain(
     seed: str,
     *,
     seconds: float = SECONDS,
+    calls: int = MAX_CALLS,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Explanation | None:
     """What each feature contributed to this prediction of the model; None where that takes longer than allowed.
+
+    It may take about `calls` predictions.
 
     Equal arguments give equal explanations, as long as permutations end within `seconds`. Never raises.
     """
     try:
         found = _attribute(model, features, prediction)
         if found is None:
-            found = attribute_by_permutation(model, features, prediction, seed, seconds=seconds, timer=timer)
+            found = attribute_by_permutation(
+                model, features, prediction, seed, seconds=seconds, calls=calls, timer=timer
+            )
     except Exception:  # a model may raise anything; its prediction stands all the same
         return None
     if found is None or not isfinite(found.total):

@@ -27,6 +27,7 @@ def attribute_by_permutation(
     seed: str,
     *,
     seconds: float = SECONDS,
+    calls: int = MAX_CALLS,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Attribution | None:
     """How the score changes while features take their values one by one, as a mean over orders and their reverses.
@@ -44,7 +45,7 @@ def attribute_by_permutation(
     if per_call * len(groups) > seconds * PATIENCE:
         return None
     found, orders = dict.fromkeys(features, 0.0), 0
-    for order in _orders(groups, random):
+    for order in _orders(groups, random, calls):
         _add_steps(found, order, score, features, usual, base, whole)
         orders += 1
         if timer() - start > seconds:
@@ -81,13 +82,13 @@ def _groups(names: list[str], random: Random) -> list[list[str]]:
     return [names[n::MAX_GROUPS] for n in range(MAX_GROUPS)]
 
 
-def _orders(groups: list[list[str]], random: Random) -> list[list[list[str]]]:
+def _orders(groups: list[list[str]], random: Random, calls: int) -> list[list[list[str]]]:
     """As many orders as calls allow, each followed by its reverse; one that nobody can tell apart from it, alone."""
     if not groups:
         return []
     if len(groups) == 1:
         return [groups]
-    pairs, orders = max(1, (MAX_CALLS - 1) // (2 * (len(groups) - 1))), list[list[list[str]]]()
+    pairs, orders = max(1, (calls - 1) // (2 * (len(groups) - 1))), list[list[list[str]]]()
     for _ in range(1 if len(groups) == 2 else pairs):
         order = random.sample(groups, len(groups))
         orders += [order, order[::-1]]

@@ -18,6 +18,16 @@ from everloop_models.scaling import RobustScaler, Target
 from everloop_schemas.envelope import Scalar
 
 Columns = dict[str, float]
+FAMILIES = (
+    multiclass.OneVsRestClassifier,
+    linear_model.LogisticRegression,
+    linear_model.LinearRegression,
+    tree.HoeffdingTreeClassifier,
+    tree.HoeffdingTreeRegressor,
+    forest.ARFRegressor,
+    *FOREST_CLASSIFIERS,
+)
+"""Estimators that are attributed, most of them exactly."""
 
 
 def attribute(

@@ -51,6 +51,13 @@ class RiverModel:
         except Exception as e:
             raise ModelBroken(f"predicting failed: {e!r}") from e
 
+    @property
+    def has_attribution(self) -> bool:
+        """Whether the estimator is a linear model, a Hoeffding tree or a forest of them."""
+        from everloop_models.formats.river.attribution import FAMILIES
+
+        return isinstance(self.estimator, FAMILIES)
+
     def attribute(self, features: Fields, value: Scalar) -> Attribution | None:
         """What each feature contributed to the score of `value`; None for models of other families than these."""
         # Imported here, as only those who explain need it.

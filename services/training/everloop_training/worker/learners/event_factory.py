@@ -168,8 +168,10 @@ class EventFactory:
             )
         )
 
-    def add_model_trained(self, line: LoopLine, saved: SavedVersion, reason: VersionReason) -> None:
-        """Add a version of a line that is stored."""
+    def add_model_trained(
+        self, line: LoopLine, saved: SavedVersion, reason: VersionReason, importance: dict[str, float] | None
+    ) -> None:
+        """Add a version of a line that is stored; `importance` is that of its features, where it was found."""
         run, offset = line.reported.run, Version.parse(saved.version).offset
         data = ModelTrainedData(
             version=saved.version,
@@ -182,6 +184,7 @@ class EventFactory:
             size=saved.size,
             signature=line.signature,
             manifest=self._build_manifest(line, offset),
+            importance=importance,
         )
         self.pending.append(
             ModelTrained(

@@ -56,7 +56,8 @@ class LoopLine(ABC):
     `next_offset` is the offset it handles next; it is `caught_up` once that is the next one of the loop. `offset` is
     the last outcome it predicted, and learned where it learns, `outcomes` how many; `finished` says that its run has
     ended. It skips the offsets in `skipped`, because it broke there. `restart_points` are its last saved versions,
-    newest last. `refreshed_at` is the time on the log of its last refresh, in seconds since the epoch.
+    newest last. `refreshed_at` is the time on the log of its last refresh, in seconds since the epoch. `weighed_at` is
+    how many outcomes it had when the importance of its features was found last.
     """
 
     line: Line
@@ -72,6 +73,7 @@ class LoopLine(ABC):
     skipped: frozenset[int] = frozenset()
     restart_points: tuple[RestartPoint, ...] = ()
     refreshed_at: float = 0.0
+    weighed_at: int = 0
 
     def __post_init__(self) -> None:
         self.next_offset = self.line.start_offset

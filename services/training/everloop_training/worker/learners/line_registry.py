@@ -11,6 +11,7 @@ from everloop_learning.outcome import Outcome
 from everloop_learning.step import Step
 from everloop_learning.version import line_of
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelSpecInvalid, build
+from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE, LoopStateData
 from everloop_schemas.training import RunRequested
@@ -61,6 +62,10 @@ class LineRegistry:
         self.next_offset = 0
         self._losses, self._events = losses, events
         self._recent = RecentOutcomes(0)
+
+    def latest_features(self, count: int) -> list[Fields]:
+        """The features of the last outcomes that are in memory, oldest first."""
+        return self._recent.latest_features(count)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_recent"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from everloop_learning.outcome import Outcome
+from everloop_schemas.envelope import Fields
 
 RECENT_OUTCOMES = 3000
 
@@ -25,6 +27,10 @@ class RecentOutcomes:
             oldest = self._outcomes.popleft()
             self._bytes -= oldest.size
             self.complete_from = oldest.offset + 1
+
+    def latest_features(self, count: int) -> list[Fields]:
+        """The features of the last outcomes, oldest first."""
+        return [outcome.features for outcome in islice(reversed(self._outcomes), count)][::-1]
 
     def since(self, offset: int) -> list[Outcome]:
         """The outcomes from an offset on, oldest first."""

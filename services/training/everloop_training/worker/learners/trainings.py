@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from everloop_learning.outcome import Outcome
 from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable
+from everloop_models.explain import IMPORTANCE_ROWS, importance_of
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import DataSet, Line, RunFinished, RunRequested, VersionReason
 from everloop_training.domain.trained_model import REASON_CHARACTERS, EndReply, TrainedModel
@@ -139,7 +140,8 @@ class Trainings:
         reason: VersionReason = "initial" if is_default(line.name) and not line.models else "trained"
         self._lines.add_model(line.name, source)
         if new := line.take(source, model, saved):
-            self._events.add_model_trained(new, saved, reason)
+            importance = importance_of(model, self._lines.latest_features(IMPORTANCE_ROWS))
+            self._events.add_model_trained(new, saved, reason, importance)
         return EndReply(self._end(run, source=source, seconds=trained.seconds))
 
     def fail(self, run_id: str, reason: str) -> EndReply:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelBroken
+from everloop_models.explain import IMPORTANCE_ROWS, importance_of
 from everloop_schemas.registry import LoopState
 from everloop_training.worker.learners.event_factory import EventFactory
 from everloop_training.worker.learners.learning_line import LearningLine, LoopLine, SavedVersion
@@ -14,6 +15,8 @@ from everloop_training.worker.learners.line_registry import LineRegistry
 from everloop_training.worker.learners.predicting_line import PredictingLine
 
 log = logging.getLogger(__name__)
+WEIGHED_EVERY = 5_000
+"""Outcomes of a line between two refreshes whose importance is found: it takes as long as learning some hundred."""
 RETRY_AFTER = timedelta(seconds=5)
 
 
@@ -65,7 +68,18 @@ class VersionMaker:
         except (ModelBroken, ArtifactCorrupt) as e:
             self._lines.fail(line, e.detail)
         else:
-            self._events.add_model_trained(line, saved, reason)
+            self._events.add_model_trained(line, saved, reason, self._weigh(line, reason))
+
+    def _weigh(self, line: LoopLine, reason: Literal["initial", "refresh", "gate"]) -> dict[str, float] | None:
+        """The importance of the line's features; of refreshes seldom, as they are frequent."""
+        if reason == "refresh" and line.outcomes - line.weighed_at < WEIGHED_EVERY:
+            return None
+        model = line.model if isinstance(line, LearningLine | PredictingLine) else None
+        rows = self._lines.latest_features(IMPORTANCE_ROWS)
+        if model is None or not rows:
+            return None
+        line.weighed_at = line.outcomes
+        return importance_of(model, rows)
 
     def _store(self, line: LoopLine) -> SavedVersion:
         """Store the model of a line; one that learns nothing has a new name for the same bytes."""
