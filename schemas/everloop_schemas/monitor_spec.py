@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from everloop_schemas.conditions import ConditionText
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop_parts import Name, SpecPart
-from everloop_schemas.quantities import Duration, Share, parse_count, parse_duration_s
+from everloop_schemas.quantities import Duration, Share, ShareOrAll, parse_count, parse_duration_s
 
 MAX_EXPECTATIONS = 100
 MAX_RULES = 50
@@ -66,7 +66,7 @@ class ExpectationSpec(SpecPart):
     between: tuple[float, float] | None = None
     one_of: Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=1000)] | None = None
     present: Literal[True] | None = None
-    share: Annotated[Share, Field(gt=0)] = 1.0
+    share: ShareOrAll = 1.0
     then: Literal["alert", "dead_letter"] = "alert"
 
     @model_validator(mode="after")

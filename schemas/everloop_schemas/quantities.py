@@ -32,14 +32,28 @@ def parse_count(value: Any, unit: str) -> int:
 
 def parse_share(value: Any) -> float:
     """The fraction in `25%`, or the bare fraction."""
+    number = _parse_fraction(value)
+    if not 0 < number < 1:
+        raise ValueError("must be a share between 0 and 100 %, such as 25%")
+    return number
+
+
+def parse_share_or_all(value: Any) -> float:
+    """The fraction in `25%`, or the bare fraction; all is 100% or 1."""
+    number = _parse_fraction(value)
+    if not 0 < number <= 1:
+        raise ValueError("must be a share above 0 and up to 100 %, such as 99%")
+    return number
+
+
+def _parse_fraction(value: Any) -> float:
+    """-1 for what is no number."""
     text = str(value).strip()
     try:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        number = -1.0
-    if isinstance(value, bool) or not 0 < number < 1:
-        raise ValueError("must be a share between 0 and 100 %, such as 25%")
-    return number
+        return -1.0
+    return -1.0 if isinstance(value, bool) else number
 
 
 def _check_duration(value: Any) -> str:
@@ -59,3 +73,4 @@ Duration = Annotated[str, BeforeValidator(_check_duration)]
 OutcomeCount = Annotated[int, BeforeValidator(_parse_outcomes, json_schema_input_type=int | str)]
 PredictionCount = Annotated[int, BeforeValidator(_parse_predictions, json_schema_input_type=int | str)]
 Share = Annotated[float, BeforeValidator(parse_share, json_schema_input_type=float | str)]
+ShareOrAll = Annotated[float, BeforeValidator(parse_share_or_all, json_schema_input_type=float | str)]

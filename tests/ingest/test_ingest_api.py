@@ -497,3 +497,18 @@ async def test_the_revision_of_a_loop_is_reported_once_its_state_has_arrived(
     assert before.json() == {"loop": "market", "revision": 3}
     assert after.json() == {"loop": "market", "revision": 4}
     assert (await client.get("http://localhost/v1/loops/nowhere")).status_code == 404
+
+
+async def test_an_observation_that_is_not_as_the_loop_expects_is_refused_with_the_reason(
+    start_ingest: StartIngest, broker: MemoryBroker
+) -> None:
+    expect = [{"field": "price", "between": [0, 10], "then": "dead_letter"}, {"field": "demand", "between": [0, 1]}]
+    async with start_ingest(spec={"expect": expect}) as client:
+        alone = await client.post("/events", json={"data": {"price": 11.0}})
+        mixed = await client.post("/events", json=[{"data": {"price": 1.0, "demand": 9.0}}, {"data": {"price": -1.0}}])
+
+    [error] = alone.json()["errors"]
+    assert (alone.status_code, error["field"]) == (422, "data.price")
+    assert error["error"] == "is expected to be between 0 and 10; the loop refuses other values"
+    assert (mixed.status_code, mixed.json()["accepted"]) == (207, 1)
+    assert [event.data.fields["demand"] for event in broker.events(EventReceived.topic)] == [9.0]

@@ -388,3 +388,16 @@ def test_whatever_a_record_holds_it_is_read_or_refused(
     assert refusal != []
     assert all(error.field and error.error for error in refusal or ())
     assert all(event.encode() for event in events)
+
+
+def test_a_record_that_is_not_as_the_loop_expects_is_a_dead_letter_with_the_reason() -> None:
+    expect = [{"field": "price", "between": [0, 10], "then": "dead_letter"}, {"field": "demand", "between": [0, 1]}]
+    orders = mapping({"expect": expect})
+
+    [accepted] = orders.read(record({"price": 1.5, "demand": 9}), NOW)
+    with pytest.raises(SourceRecordRejected) as refused:
+        orders.read(record({"price": 11}), NOW)
+
+    assert accepted.loop == "market"
+    assert "price" in refused.value.detail
+    assert "is expected to be between 0 and 10" in refused.value.detail

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, Self
 from uuid import uuid4
 
+from everloop_features.expectations import refuse_unexpected
 from everloop_features.labels import CheckedLabel
 from everloop_features.observation import Observation
 from everloop_features.observation_decoder import ObservationDecoder, compile_decoder
@@ -133,7 +134,8 @@ class Handlers:
             observation = read_observation(spec, entry)
             if isinstance(observation, list):
                 return observation
-            return self._time_errors(observation, now) or self._build_event_received(state, observation, now, trace)
+            wrong = self._time_errors(observation, now) + refuse_unexpected(spec, observation.fields)
+            return wrong or self._build_event_received(state, observation, now, trace)
         label = read_label(spec, "label" if endpoint == "labels" else "feedback", entry)
         if isinstance(label, list):
             return label

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.data_drift.report import build_features
 from everloop_monitoring.domain.data_drift.watch import DriftWatch
+from everloop_monitoring.domain.expectations import ExpectationWatch
 from everloop_monitoring.ports import MonitoringReader
 
 
@@ -52,6 +53,25 @@ class WatchedColumn(BaseModel):
     stale: bool
 
 
+class VolumeOfHour(BaseModel):
+    """The predictions of the present hour, and how many are usual for this hour of the week, or else of the day."""
+
+    hour: str
+    predictions: int
+    usual: float | None
+
+
+class CheckedExpectation(BaseModel):
+    """What is expected of a field: the share of the latest observations that meet it, and the share that must."""
+
+    field: str
+    what: str
+    share: float | None
+    required: float
+    holds: bool
+    n: int
+
+
 class Features(BaseModel):
     """What a loop's features, predictions and labels were and are; empty where the loop's spec watches none."""
 
@@ -59,8 +79,10 @@ class Features(BaseModel):
     reference: Reference | None
     window: int = Field(description="predictions that are compared")
     features: list[WatchedColumn]
+    volume: VolumeOfHour | None
     duplicates: int = Field(description="predictions that came again")
     late: int = Field(description="predictions over a minute older than the newest, which are not compared")
+    expectations: list[CheckedExpectation] = Field(description="of what was accepted")
     drifts: list[dict[str, Any]] = Field(description="the last ones, oldest first, as in drift_detected")
 
 
@@ -71,7 +93,9 @@ def features_router(reader: MonitoringReader, loops: KnownLoops) -> APIRouter:
     @api.get("/v1/loops/{loop}/features", response_model=Features)
     async def get_features(loop: str) -> JSONResponse:
         """Each feature's quality and drift, those of the predictions and those of the labels."""
-        loops.require(loop)
-        return JSONResponse(build_features(loop, await reader.watch(loop, DriftWatch)))
+        spec = loops.require(loop).data.spec
+        drift = await reader.watch(loop, DriftWatch) if DriftWatch.is_on(spec) else None
+        expected = await reader.watch(loop, ExpectationWatch) if ExpectationWatch.is_on(spec) else None
+        return JSONResponse(build_features(loop, drift, expected))
 
     return api

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from everloop_learning.version import line_of
 from everloop_monitoring.domain.alert_signals import CORRECTIONS_ALERT, DEAD_LETTER_ALERT, ROLLBACK_ALERT
 from everloop_monitoring.domain.alerts import DRIFT_ALERT, RULE_ALERT, AlertBook, OpenAlert
+from everloop_monitoring.domain.expectations import expectation_alert
 from everloop_monitoring.domain.objectives import targets_of
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_schemas.envelope import Event
@@ -115,6 +116,9 @@ def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | 
     if alert.kind == "rule":
         rules = {f"{RULE_ALERT}{rule.alert}" for rule in loop.data.spec.alerts}
         return None if alert.alert in rules else "the loop's file has no such rule any more"
+    if alert.kind == "expectation":
+        expected = {expectation_alert(one) for one in loop.data.spec.expect}
+        return None if alert.alert in expected else "the loop's spec does not expect it any more"
     if alert.kind == "artifact":
         used = {live.version for live in (loop.data.champion, loop.data.candidate) if live}
         version = str(alert.about.get("version"))

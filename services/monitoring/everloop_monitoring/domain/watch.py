@@ -9,8 +9,9 @@ from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 from everloop_monitoring.domain.state import CountedOutcome
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
+from everloop_schemas.ingest import EventReceived
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.serving import PredictionMade
+from everloop_schemas.serving import ObservationReceived, PredictionMade
 from everloop_schemas.training import ModelTrained
 
 
@@ -58,3 +59,11 @@ class FollowsVersions(Protocol):
 
     def add_version(self, event: ModelTrained, now: datetime) -> None:
         """Add a version that a line has made, after the outcomes of its batch."""
+
+
+@runtime_checkable
+class ObservationWatch(Protocol):
+    """A watch that is given the observations too, of ingest and by REST, in the order in which they arrive."""
+
+    def add_observation(self, event: EventReceived | ObservationReceived, now: datetime) -> Sequence[Event]:
+        """Add an observation; the events that follow from it."""

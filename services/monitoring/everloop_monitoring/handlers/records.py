@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,17 +10,17 @@ from everloop_monitoring.domain import alert_signals, timeline
 from everloop_monitoring.domain.alert_signals import healthy_error
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_drift_event, build_evaluation_event
-from everloop_monitoring.domain.letters import ListedLetter, list_letter
+from everloop_monitoring.domain.letters import list_letter
 from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.timeline import TimelineEntry
-from everloop_monitoring.domain.watch import FollowsVersions, Watch, WatchedOutcome
+from everloop_monitoring.domain.watch import FollowsVersions, ObservationWatch, Watch, WatchedOutcome
 from everloop_monitoring.domain.watches import WATCHES, watches_of
 from everloop_monitoring.handlers.alerting import Alerting, Evaluated, NewDeadLetters, News
+from everloop_monitoring.handlers.batch import Observation, RecordBatch
 from everloop_monitoring.ports import IdKind, Letters, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
-from everloop_schemas.ingest import EventReceived
 from everloop_schemas.monitoring import AlertRaised, DeadLetterSent, DriftDetected
 from everloop_schemas.names import is_loop_name
 from everloop_schemas.registry import (
@@ -33,39 +32,12 @@ from everloop_schemas.registry import (
     VersionRegistered,
 )
 from everloop_schemas.search import SearchFinished, SearchRequested
-from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
+from everloop_schemas.serving import PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
 
 MAX_OUTCOMES_PER_EVALUATION = 100
-
-
-@dataclass
-class RecordBatch:
-    """The records of one transaction, until they are evaluated; dropped when the transaction rolls back."""
-
-    ids: dict[tuple[str, IdKind], list[str]] = field(default_factory=lambda: defaultdict(list))
-    outcomes: dict[str, list[tuple[OutcomeObserved, int]]] = field(default_factory=lambda: defaultdict(list))
-    predictions: dict[str, list[PredictionMade]] = field(default_factory=lambda: defaultdict(list))
-    entries: list[TimelineEntry] = field(default_factory=list)
-    dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
-    news: dict[str, list[News]] = field(default_factory=lambda: defaultdict(list))
-    versions: dict[str, list[ModelTrained]] = field(default_factory=lambda: defaultdict(list))
-    evaluated: dict[str, Evaluated] = field(default_factory=dict)
-    letters: list[ListedLetter] = field(default_factory=list)
-    sent: list[DeadLetterSent] = field(default_factory=list)
-
-    def copy(self) -> RecordBatch:
-        """The batch as it is now, which later additions do not change."""
-        outcomes = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.outcomes.items()})
-        predictions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.predictions.items()})
-        ids = defaultdict(list, {of: list(known) for of, known in self.ids.items()})
-        news = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.news.items()})
-        versions = defaultdict(list, {loop: list(of_loop) for loop, of_loop in self.versions.items()})
-        copy = RecordBatch(ids, outcomes, predictions, list(self.entries), dict(self.dead_letters), news, versions)
-        copy.letters, copy.sent = list(self.letters), list(self.sent)
-        return copy
 
 
 @dataclass
@@ -89,7 +61,7 @@ class Handlers:
         """Add the batch to the projections; the events that follow from it."""
         batch, events = self.batch, list[Event]()
         self.batch = RecordBatch()
-        watched = batch.outcomes.keys() | batch.predictions.keys() | batch.versions.keys()
+        watched = batch.outcomes.keys() | batch.predictions.keys() | batch.observations.keys() | batch.versions.keys()
         for loop in sorted(watched):  # replicas lock rows in the same order
             events += await self._evaluate(loop, batch)
         grown = await self.projections.count_ids(batch.ids)
@@ -117,8 +89,10 @@ class Handlers:
         self.loops.apply(event)
         return []
 
-    async def on_observation(self, event: EventReceived | ObservationReceived, at: Position) -> list[Event]:
+    async def on_observation(self, event: Observation, at: Position) -> list[Event]:
         """An observation, from ingest or by REST."""
+        if any(hasattr(watch, "add_observation") for watch in self._watches_of(event.loop)):
+            self.batch.observations[event.loop].append(event)
         return self._count(event, "event", event.id)
 
     async def on_prediction_made(self, event: PredictionMade, at: Position) -> list[Event]:
@@ -219,7 +193,8 @@ class Handlers:
         predictions = [event for event in batch.predictions[loop] if not self.loops.is_past(event)]
         predictions.sort(key=lambda event: event.time)  # partitions are read in turn
         events, watched = await self._score(state, outcomes, batch)
-        return events + await self._watch(state, predictions, watched, batch)
+        observations = [event for event in batch.observations[loop] if not self.loops.is_past(event)]
+        return events + await self._watch(state, observations, predictions, watched, batch)
 
     async def _score(
         self, state: LoopState, outcomes: Sequence[tuple[OutcomeObserved, int]], batch: RecordBatch
@@ -252,16 +227,20 @@ class Handlers:
     async def _watch(
         self,
         state: LoopState,
+        observations: Sequence[Observation],
         predictions: Sequence[PredictionMade],
         outcomes: Sequence[WatchedOutcome],
         batch: RecordBatch,
     ) -> list[Event]:
         kinds, events, now = self._watches_of(state.loop), list[Event](), self.clock()
         versions = [event for event in batch.versions.get(state.loop, ()) if not self.loops.is_past(event)]
-        if not kinds or not (predictions or outcomes or versions):
+        if not kinds or not (observations or predictions or outcomes or versions):
             return events
         watches = await self.projections.load_watches(state.loop, kinds, state.data.spec)
         for watch in watches:
+            if isinstance(watch, ObservationWatch):
+                for observation in observations:
+                    events += watch.add_observation(observation, now)
             for prediction in predictions:
                 events += watch.add_prediction(prediction, now)
             for outcome in outcomes:

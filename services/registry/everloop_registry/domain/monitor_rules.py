@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from everloop_registry.domain.value_rules import check_values
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 
@@ -29,3 +30,25 @@ def check_drift(spec: LoopSpec) -> Iterator[FieldError]:
     for i, name in enumerate(asked):
         if name not in spec.feature_names:
             yield FieldError(f"monitor.drift.{i}", f"there is no feature {name}; name one of the loop's features")
+
+
+def check_expectations(spec: LoopSpec) -> Iterator[FieldError]:
+    """What is expected of fields: known, of the field's type, and not what the schema says already."""
+    known = set[tuple[str, str]]()
+    for i, one in enumerate(spec.expect):
+        path, form = f"expect.{i}", "between" if one.between else "one_of" if one.one_of else "present"
+        field = spec.fields.get(one.field)
+        if field is None:
+            yield FieldError(f"{path}.field", f"there is no field {one.field} in the schema; name one of its fields")
+            continue
+        if (one.field, form) in known:
+            yield FieldError(f"{path}.{form}", f"{one.field} has an expectation with {form} already; leave one out")
+        known.add((one.field, form))
+        if one.present and field.missing == "refuse":
+            yield FieldError(
+                f"{path}.present", f"{one.field} is never missing; write missing: null in its schema first"
+            )
+        if one.between and field.type not in ("number", "integer"):
+            yield FieldError(f"{path}.between", f"is for numbers; {one.field} is a {field.type}, use one_of")
+        if one.one_of:
+            yield from check_values(f"{path}.one_of", one.one_of, field.type)

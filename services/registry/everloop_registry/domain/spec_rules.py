@@ -9,20 +9,17 @@ from typing import Any
 from everloop_registry.domain.alert_rules import check_alerts, check_objectives
 from everloop_registry.domain.fairness_rules import check_fairness, check_requirements
 from everloop_registry.domain.metric_ranges import METRIC_RANGES
-from everloop_registry.domain.monitor_rules import check_drift
+from everloop_registry.domain.monitor_rules import check_drift, check_expectations
 from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.slice_rules import check_slices
 from everloop_registry.domain.source_rules import check_sources
-from everloop_registry.domain.value_rules import TWICE, text_error
+from everloop_registry.domain.value_rules import check_values, shorten
 from everloop_schemas.cron import Cron
-from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import FieldSpec
 from everloop_schemas.quantities import MAX_DURATION_S, parse_duration_s
 from everloop_shared.errors import FieldError
 
-MAX_VALUES = 1_000
-"""Of an `enum` or of `label.classes`."""
 MAX_SHARES = 20
 MAX_PARAMETERS = 50
 MAX_CRON_CHARACTERS = 200
@@ -37,19 +34,11 @@ MAX_COUNT = 10_000_000
 INTEGER_LIMIT = 2**63
 UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
-    "expect": ([], "nothing is expected of fields beyond the schema"),
 }
 """By path, a field that no code reads yet: the value that describes what happens, and what happens.
 
 Specs on the log may hold such a field, so the class reads it back; `apply` refuses every other value.
 """
-PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
-"""By type of a field or label, the types that its values have in Python."""
 
 
 def unsupported_fields(raw: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -75,6 +64,7 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from check_sources(spec)
     yield from check_search(spec)
     yield from check_drift(spec)
+    yield from check_expectations(spec)
     yield from check_fairness(spec)
     yield from check_requirements(spec)
     yield from check_slices(spec)
@@ -91,10 +81,10 @@ def _check_field(path: str, field: FieldSpec) -> Iterator[FieldError]:
         yield from _check_whole_bounds(path, low, high)
     if field.enum is None:
         return
-    yield from _check_values(f"{path}.enum", field.enum, field.type)
+    yield from check_values(f"{path}.enum", field.enum, field.type)
     for value in field.enum:
         if isinstance(value, int | float) and not ((low is None or low <= value) and (high is None or value <= high)):
-            yield FieldError(f"{path}.enum", f"has {_shorten(value)}, which lies outside min and max; leave it out")
+            yield FieldError(f"{path}.enum", f"has {shorten(value)}, which lies outside min and max; leave it out")
             return
 
 
@@ -105,29 +95,13 @@ def _check_whole_bounds(path: str, low: float | None, high: float | None) -> Ite
         yield FieldError(f"{path}.min", "leaves no whole number of 64 bits up to max; widen the bounds")
 
 
-def _check_values(path: str, values: tuple[Scalar, ...], kind: str) -> Iterator[FieldError]:
-    """At most one error: no other values will ever be valid, so each must have the type and be there once."""
-    if not values:
-        yield FieldError(path, "is empty, so no value would be valid; name the values, or leave it out")
-    elif len(values) > MAX_VALUES:
-        yield FieldError(path, f"has {len(values):,} values; at most {MAX_VALUES:,}")
-    elif wrong := [v for v in values if type(v) not in PYTHON_TYPES[kind]]:
-        article = "an" if kind == "integer" else "a"
-        reason = f"has {_shorten(wrong[0])}, which is not {article} {kind}; write values of that type, text in quotes"
-        yield FieldError(path, reason)
-    elif error := text_error(values):
-        yield FieldError(path, error)
-    elif len(set(values)) < len(values):
-        yield FieldError(path, TWICE)
-
-
 def _check_classes(spec: LoopSpec) -> Iterator[FieldError]:
     classes = spec.label.classes
     if spec.label_type == "integer":
         yield from _check_whole_bounds("label", *spec.label_bounds)
     if classes is None:
         return
-    wrong = list(_check_values("label.classes", classes, spec.label_type))
+    wrong = list(check_values("label.classes", classes, spec.label_type))
     yield from wrong
     if not wrong and len(classes) < 2:
         yield FieldError("label.classes", "has one class; name two at least, or leave it out")
@@ -167,7 +141,3 @@ def _check_rollout(spec: LoopSpec) -> Iterator[FieldError]:
         yield FieldError("rollout.canary", f"has {len(spec.rollout.canary)} shares; at most {MAX_SHARES}")
     if any(s < MIN_SHARE for s in spec.rollout.canary):
         yield FieldError("rollout.canary", f"has a share below {MIN_SHARE:.1%}, which yields no evidence")
-
-
-def _shorten(value: Any) -> str:
-    return f"{value!r:.40}".lower() if isinstance(value, bool) else f"{value!r:.40}"

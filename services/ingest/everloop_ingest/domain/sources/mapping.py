@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from everloop_features.expectations import refuse_unexpected
 from everloop_features.labels import CheckedLabel, check_label
 from everloop_features.observation import DEFAULT_ENTITY, check_fields
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
@@ -171,6 +172,8 @@ class _EventReader(_PartReader):
         """The observation of a record; raises SourceRecordRejected with every error."""
         root, arrived = content.root, _arrival(content, now)
         fields = check_fields(self._spec, {name: read(root) for name, read in self._fields})
+        if isinstance(fields, dict):
+            fields = refuse_unexpected(self._spec, fields) or fields
         time, id = self._time(content, arrived, now), self._id(content)
         entity = self._entity(content)
         errors = [e for e in (id, entity, time) if isinstance(e, FieldError)]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from everloop_features.expectations import describe
 from everloop_monitoring.domain.data_drift.columns import FIRST_BIN, MISSING, OTHER
 from everloop_monitoring.domain.data_drift.comparison import COMPARISON, Comparison, Counted
 from everloop_monitoring.domain.data_drift.events import detector_of
 from everloop_monitoring.domain.data_drift.evidence import adjust
 from everloop_monitoring.domain.data_drift.watch import DriftWatch
+from everloop_monitoring.domain.expectations import Check, ExpectationWatch
+from everloop_schemas.monitor_spec import ExpectationSpec
 from everloop_schemas.monitoring import DriftDetected
 
 STALE_AFTER = 100
 """A value that comes so often in a row, and twice as often as ever in the reference, is stale."""
 
 
-def build_features(loop: str, watch: DriftWatch | None) -> dict[str, Any]:
+def build_features(loop: str, watch: DriftWatch | None, expected: ExpectationWatch | None) -> dict[str, Any]:
     """The answer for a loop; without a watch, or before its first record, there are no features in it."""
-    watch = watch or DriftWatch()
+    watch, expected = watch or DriftWatch(), expected or ExpectationWatch()
     inputs = watch.inputs.current
     columns = [_Columns(of, watch.drifts).render() for of in (inputs, watch.labels.current) if of]
     return {
@@ -25,8 +28,10 @@ def build_features(loop: str, watch: DriftWatch | None) -> dict[str, Any]:
         "reference": inputs and _render_reference(inputs),
         "window": len(inputs.marks) * COMPARISON.block_values if inputs else 0,
         "features": [row for rows in columns for row in rows],
+        "volume": watch.volume.render(),
         "duplicates": watch.seen.duplicates,
         "late": watch.late,
+        "expectations": [_render_check(*pair) for pair in zip(expected.expected, expected.checks, strict=True)],
         "drifts": [_render_drift(drift) for drift in watch.drifts],
     }
 
@@ -38,6 +43,13 @@ def _render_reference(comparison: Comparison) -> dict[str, Any]:
 
 def _render_drift(drift: DriftDetected) -> dict[str, Any]:
     return {"id": drift.id, "time": drift.time.isoformat(), **drift.data.model_dump(mode="json")}
+
+
+def _render_check(expected: ExpectationSpec, check: Check) -> dict[str, Any]:
+    n, broken = check.latest()
+    share = 1 - broken / n if n else None
+    row = {"field": expected.field, "what": describe(expected), "share": share, "required": expected.share}
+    return row | {"holds": not check.is_open, "n": n}
 
 
 class _Columns:

@@ -13,6 +13,7 @@ from everloop_monitoring.domain.data_drift.comparison import Change, Mark
 from everloop_monitoring.domain.data_drift.events import build_data_drift
 from everloop_monitoring.domain.data_drift.seen import SeenIds
 from everloop_monitoring.domain.data_drift.track import Track
+from everloop_monitoring.domain.data_drift.volume import Volume
 from everloop_monitoring.domain.watch import WatchedOutcome
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.feature import OutcomeObserved
@@ -45,6 +46,7 @@ class DriftWatch:
     seen: SeenIds = field(default_factory=SeenIds)
     offset: int = -1
     outcomes: int = 0
+    volume: Volume = field(default_factory=Volume)
     newest: datetime | None = None
     late: int = 0
     drifts: list[DriftDetected] = field(default_factory=list)
@@ -66,6 +68,7 @@ class DriftWatch:
         """Add a prediction once; the drift of the data or the predictions that it shows."""
         if self._is_late(event.time, now) or not self.seen.add(event.subject):
             return ()
+        self.volume.add(event.time)
         mark, track = Mark(event.time, self.offset, self.outcomes), self.inputs
         if event.data.role != "canary":
             track.follow(event.data.version, mark, self._input_columns)

@@ -1,0 +1,160 @@
+"""Watches what a loop expects of the values of fields: how many observations meet it, and when too few do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import exp, log
+from typing import Any, ClassVar, Self
+
+from everloop_features.expectations import describe, is_met
+from everloop_monitoring.domain.data_drift.seen import SeenIds
+from everloop_monitoring.domain.watch import WatchedOutcome
+from everloop_schemas.envelope import Event, Scalar, derived_id
+from everloop_schemas.ingest import EventReceived
+from everloop_schemas.loop import LoopSpec
+from everloop_schemas.monitor_spec import ExpectationSpec
+from everloop_schemas.monitoring import AlertRaised, AlertRaisedData
+from everloop_schemas.serving import ObservationReceived, PredictionMade
+
+BLOCK_VALUES, WINDOW_BLOCKS = 100, 10
+"""The window has at most so many blocks of so many values, and is looked at after each of them."""
+LEVEL = 1e-4
+"""The probability of a false alarm at one look."""
+Observation = EventReceived | ObservationReceived
+
+
+def expectation_alert(expectation: ExpectationSpec) -> str:
+    """The name of the alert that too few observations meet it."""
+    form = "between" if expectation.between else "one_of" if expectation.one_of else "present"
+    return f"expectation.{expectation.field}.{form}"
+
+
+@dataclass(slots=True)
+class Check:
+    """One expectation: `blocks` are the values that counted and those of them that broke it, the latest block last."""
+
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    n: int = 0
+    broken: int = 0
+    is_open: bool = False
+
+    def add(self, met: bool) -> bool:
+        """Add a value; whether a block is complete."""
+        self.n += 1
+        self.broken += not met
+        if self.n < BLOCK_VALUES:
+            return False
+        self.blocks = [*self.blocks[1 - WINDOW_BLOCKS :], (self.n, self.broken)]
+        self.n = self.broken = 0
+        return True
+
+    def window(self) -> tuple[int, int]:
+        """The values of the complete blocks, and how many of them broke the expectation."""
+        return sum(n for n, _ in self.blocks), sum(broken for _, broken in self.blocks)
+
+    def latest(self) -> tuple[int, int]:
+        """The window with the values since its last block."""
+        n, broken = self.window()
+        return n + self.n, broken + self.broken
+
+
+def probability_of_breaks(n: int, broken: int, allowed: float) -> float:
+    """An upper bound of the probability that so many of n values break what `allowed` of them may break.
+
+    Chernoff's bound by the Kullback-Leibler divergence (Hoeffding 1963, theorem 1). 1 where no more do than may.
+    """
+    share = broken / n if n else 0.0
+    if share <= allowed:
+        return 1.0
+    if allowed <= 0.0:
+        return 0.0
+    divergence = share * log(share / allowed)
+    if share < 1.0:
+        divergence += (1 - share) * log((1 - share) / (1 - allowed))
+    return exp(-n * divergence)
+
+
+@dataclass
+class ExpectationWatch:
+    """Counts the observations that a loop accepted, by the `expected` of its spec, each id once."""
+
+    kind: ClassVar[str] = "expectations"
+    expected: tuple[ExpectationSpec, ...] = ()
+    checks: list[Check] = field(default_factory=list)
+    seen: SeenIds = field(default_factory=SeenIds)
+
+    @classmethod
+    def is_on(cls, spec: LoopSpec) -> bool:
+        """Whether the spec expects anything."""
+        return bool(spec.expect)
+
+    def follow(self, spec: LoopSpec) -> Self:
+        """Itself, or a watch that keeps the counts of the expectations that have not changed."""
+        if spec.expect == self.expected:
+            return self
+        known = list(zip(self.expected, self.checks, strict=True))
+        checks = [next((check for one, check in known if one == expected), Check()) for expected in spec.expect]
+        return type(self)(spec.expect, checks, self.seen)
+
+    def add_prediction(self, event: PredictionMade, now: datetime) -> Sequence[Event]:
+        """Predictions are of observations, which were counted."""
+        return ()
+
+    def add_outcome(self, outcome: WatchedOutcome, now: datetime) -> Sequence[Event]:
+        """Outcomes are of observations, which were counted."""
+        return ()
+
+    def add_observation(self, event: Observation, now: datetime) -> Sequence[Event]:
+        """Add an observation once; the alerts that begin or end with it."""
+        if not self.seen.add(event.id):
+            return ()
+        told, fields = list[Event](), event.data.fields
+        for expected, check in zip(self.expected, self.checks, strict=True):
+            met = is_met(expected, fields.get(expected.field))
+            if met is not None and check.add(met) and (alert := _judge(expected, check, event, now)):
+                told.append(alert)
+        return told
+
+
+def _judge(expected: ExpectationSpec, check: Check, cause: Observation, now: datetime) -> AlertRaised | None:
+    n, broken = check.window()
+    if check.is_open:
+        if broken / n > _allowed(expected):
+            return None
+        check.is_open = False
+        return _build_alert(expected, n, broken, cause, now, "resolved")
+    if probability_of_breaks(n, broken, _allowed(expected)) > LEVEL:
+        return None
+    check.is_open = True
+    return _build_alert(expected, n, broken, cause, now, "firing")
+
+
+def _allowed(expected: ExpectationSpec) -> float:
+    return 1 - expected.share
+
+
+def _build_alert(
+    expected: ExpectationSpec, n: int, broken: int, cause: Observation, now: datetime, state: Any
+) -> AlertRaised:
+    name, what = expectation_alert(expected), f"{expected.field} is expected to be {describe(expected)}"
+    said = f"{1 - broken / n:.2%} of the last {n:,} observations are, {expected.share:.2%} must be"
+    value: Scalar | None = cause.data.fields.get(expected.field)
+    return AlertRaised(
+        id=derived_id(cause.loop, AlertRaised.type_name(), name, state, cause.id),
+        time=now,
+        subject="expectation",
+        loop=cause.loop,
+        revision=cause.revision,
+        causationid=cause.id,
+        data=AlertRaisedData(
+            kind="expectation",
+            severity="warning",
+            message=f"{what}: {said}",
+            alert=name,
+            state=state,
+            evidence=(said, f"the last value is {str(value)[:80]}"),
+            cause=f"{expected.field} has changed at its source",
+        ),
+    )
