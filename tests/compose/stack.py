@@ -15,8 +15,8 @@ from everloop.local.ports import free_port
 from everloop_schemas.topology import SERVICES
 
 ROOT = Path(__file__).parents[2]
-NAMES = (*SERVICES, "serving_grpc", "kafka", "prometheus")
-IMAGES = ("kafka", "postgres", "prometheus")
+NAMES = (*SERVICES, "serving_grpc", "kafka", "prometheus", "alertmanager", "grafana")
+IMAGES = ("kafka", "postgres", "prometheus", "alertmanager", "grafana")
 KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import tomllib
 from typing import Any
@@ -29,6 +30,20 @@ def test_every_metric_of_a_rule_is_declared_with_its_labels() -> None:
     used = {name for rule in rules() for name in re.findall(r"\beverloop_\w+", rule["expr"])}
 
     assert used
+    assert used <= declared
+
+
+def test_every_metric_of_a_dashboard_is_declared() -> None:
+    for service in (*SERVICES, "shared"):
+        importlib.import_module(f"everloop_{service}.metrics")
+    importlib.import_module("everloop_shared.http.answer_time")
+    declared = {metric.name + suffix for metric in REGISTRY.collect() for suffix in SUFFIXES}
+    files = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
+    panels = [panel for file in files for panel in json.loads(file.read_text())["panels"]]
+
+    used = {name for p in panels for one in p["targets"] for name in re.findall(r"\beverloop_\w+", one["expr"])}
+
+    assert len(files) == 3
     assert used <= declared
 
 

@@ -45,7 +45,11 @@ def test_compose_runs_a_service_as_the_topology_has_it(service: ServiceTopology)
     assert container["build"]["args"] == {"SERVICE": service.name}
     assert container["ports"] == [f"${{EVERLOOP_BIND:-127.0.0.1}}:{host_port}:{CONTAINER_PORT}", *grpc]
     assert set(container["depends_on"]) == service.depends_on
-    assert set(container["volumes"]) == {f"{service.name}:/data"} | ARTIFACTS[service.artifacts]
+    stored = {
+        volume for volume in container["volumes"] if not volume.startswith("./")
+    }  # files of deploy/ are read only
+    assert stored == {f"{service.name}:/data"} | ARTIFACTS[service.artifacts]
+    assert all(volume.endswith(":ro") for volume in set(container["volumes"]) - stored)
 
 
 @ALL

@@ -22,7 +22,7 @@ from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
 
 WATCHED = {"monitor": {"slices": ["price"]}, "metric": "f1"}
-DELAY = {"loop": LOOP, "quantile": "p99"}
+DELAY = {"loop": LOOP, "percentile": "p99"}
 
 
 async def test_quality_is_answered_by_group_as_the_openapi_document_says(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ LABEL_COVERAGE = Gauge(
 LABEL_DELAY = Gauge(
     "everloop_monitoring_label_delay_seconds",
     "Time from a prediction to its first label, where the spec turns quality on, by quantile: p50, p90, p99",
-    ["loop", "quantile"],
+    ["loop", "percentile"],
 )
 CONTRADICTED = Gauge(
     "everloop_monitoring_contradicted_ratio",
