@@ -20,6 +20,7 @@ from everloop.cli import (
     lineage,
     models,
     replay,
+    reports,
     searches,
     watch,
 )
@@ -47,6 +48,7 @@ def build() -> typer.Typer:
         searches,
         lineage,
         letters,
+        reports,
         replay,
         backfill,
         archive,

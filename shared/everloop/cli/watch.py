@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,12 +12,13 @@ from rich.console import Console
 from rich.live import Live
 
 from everloop.cli import watching
-from everloop.cli.ask import RETRY_FOR_S, ask_by
+from everloop.cli.collecting import collecting
 from everloop.cli.output import Data, Json, Loop, print_json, print_result, print_stderr
-from everloop.client import Everloop
 from everloop.errors import EverloopError
 from everloop.reports.facts import FactCollector, LoopFacts
 
+RETRY_FOR_S = 2.0
+"""Monitoring may restart; what it said last stays on the screen meanwhile."""
 SHOWN = ("series", "timeline", "evaluation", "features", "alerts")
 Once = Annotated[bool, typer.Option("--once", help="Print it once.")]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How often it is asked for.")]
@@ -35,8 +35,7 @@ def watch(loop: Loop, once: Once = False, every: Every = 1.0, data: Data = None,
     Ctrl-C ends it. Where standard output is no terminal, it prints a line whenever something has changed; with --json,
     a line of JSON each time.
     """
-    with suppress(KeyboardInterrupt), Everloop(data, retry_for=RETRY_FOR_S) as client:  # the way to end it
-        collector = FactCollector(partial(ask_by, client), loop, SHOWN)
+    with suppress(KeyboardInterrupt), collecting(data, loop, SHOWN, RETRY_FOR_S) as collector:  # the way to end it
         facts = collector.collect()  # a loop that there is not is said at once
         if as_json:
             _stream(facts, collector, every, once=once)

@@ -1,4 +1,4 @@
-"""Collects what monitoring and registry answer about a loop; what an installation does not answer is left out."""
+"""Collects what the services answer about a loop; what an installation does not answer is left out."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "state": ("registry", ""),
     "versions": ("registry", "/versions"),
     "history": ("registry", "/history"),
+    "runs": ("training", "/runs"),
 }
 """By name of a part: the service that knows it, and where below the loop's path it answers."""
 LETTERS = "letters"
@@ -52,29 +53,33 @@ class LoopFacts:
 
 
 class FactCollector:
-    """Asks for a loop's facts, again and again; what answered that there is no such address is not asked again."""
+    """Asks for a loop's facts, again and again; what answered that there is no such address is not asked again.
 
-    def __init__(self, ask: Ask, loop: str, parts: Collection[str] = (*PARTS, LETTERS)) -> None:
-        self._ask, self._loop, self._parts = ask, loop, list(parts)
+    `ask` is for the status, which must be answered, and `ask_once` for the parts, without which there is a report too.
+    """
+
+    def __init__(self, ask: Ask, ask_once: Ask, loop: str, parts: Collection[str] = (*PARTS, LETTERS)) -> None:
+        self._ask, self._ask_once, self._loop, self._parts = ask, ask_once, loop, list(parts)
 
     def collect(self) -> LoopFacts:
         """The facts now. Raises EverloopError where the loop's status is not answered."""
         status = self._ask("monitoring", loop_path(self._loop) + "/status")
-        found = {name: self._ask_part(name) for name in list(self._parts)}
+        found, away = dict[str, Any](), set[str]()
+        for name in list(self._parts):
+            service = PARTS[name][0] if name in PARTS else "monitoring"
+            found[name] = None if service in away else self._ask_part(name, away)
         return LoopFacts(self._loop, status, found)
 
-    def _ask_part(self, name: str) -> Any:
+    def _ask_part(self, name: str, away: set[str]) -> Any:
+        service, path = PARTS.get(name, ("monitoring", f"/v1/dead-letters?loop={self._loop}&limit={LETTERS_SHOWN}"))
         try:
-            if name == LETTERS:
-                path = f"/v1/dead-letters?loop={self._loop}&limit={LETTERS_SHOWN}"
-                return self._ask("monitoring", path)["dead_letters"]
-            service, path = PARTS[name]
-            return self._ask(service, loop_path(self._loop) + path)
+            found = self._ask_once(service, loop_path(self._loop) + path if name in PARTS else path)
+            return found["dead_letters"] if name == LETTERS else found
         except EverloopHTTPError as e:
             if e.status == 404:
                 self._parts.remove(name)
         except EverloopError:
-            pass
+            away.add(service)
         return None
 
 

@@ -48,6 +48,22 @@ def test_a_loop_learns_and_promotes_without_kafka(installation: Installation, el
     assert counts(status) == (ROWS + 1,) * 3
     assert status["dead_letters"] == 0
     assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
+    _check_reports(installation)
+
+
+def _check_reports(installation: Installation) -> None:
+    """The champion's model card and the loop's report say what all services know."""
+    card = installation.everloop("model-card", "look", "champion", "--json")
+    file = installation.folder / "look.html"
+    report = installation.everloop("report", "look", "-o", str(file), "--json")
+
+    assert (card.returncode, report.returncode) == (0, 0), card.stderr + report.stderr
+    told = json.loads(card.stdout)
+    assert told["training"]["end_offset"] >= 0
+    assert told["training"]["run"]["state"]
+    assert "model_promoted" in [one["decision"] for one in told["decisions"]]
+    assert json.loads(report.stdout)["not_answered"] == []
+    assert told["version"] in file.read_text()
 
 
 def test_lockstep_follows_the_memory_bus(installation: Installation, electricity: Path) -> None:
