@@ -22,8 +22,8 @@ from everloop.demo.stream import DemoStream, read_market
 
 STREAM = DemoStream(before=2600, after=4000)
 ROWS = 20
-"""So many rows are sent at once: a step of the rollout is five times as long."""
-LOANS = 400
+"""So many rows of the market are sent at once: a step of the rollout is five times as long."""
+LOANS = 1000
 LOANS_SPEC = """
 loop: loans
 task: binary
@@ -79,9 +79,11 @@ def _play_loans(client: Everloop, monitoring: httpx.Client) -> None:
     random, ids = Random(4), [f"loan-{i}" for i in range(LOANS)]
     loans: list[dict[str, Any]] = [{"income": random.gauss(30, 8), "sex": random.choice("fm")} for _ in ids]
     paid = [loan["income"] + 9 * (loan["sex"] == "m") + random.gauss(0, 6) > 34 for loan in loans]
-    client.publish("loans", [{"id": id, "data": loan} for id, loan in zip(ids, loans, strict=True)])
-    client.label("loans", [{"id": id, "label": label} for id, label in zip(ids, paid, strict=True)])
-    _status(monitoring, "loans", LOANS)
+    for start in range(0, LOANS, 5 * ROWS):
+        part = slice(start, start + 5 * ROWS)
+        client.publish("loans", [{"id": id, "data": loan} for id, loan in zip(ids[part], loans[part], strict=True)])
+        client.label("loans", [{"id": id, "label": label} for id, label in zip(ids[part], paid[part], strict=True)])
+        _status(monitoring, "loans", min(start + 5 * ROWS, LOANS))
 
 
 def _status(monitoring: httpx.Client, loop: str, sent: int) -> dict[str, Any]:

@@ -5,11 +5,10 @@ With EVERLOOP_SCREENSHOTS=1 the screenshots of the documentation are written ane
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
@@ -48,6 +47,33 @@ SECTIONS = {  # beside those of every loop
 MARKUP = '<img src=x onerror="window.hacked=1"><b>&amp;\''
 IMAGES = ROOT / "shared" / "docs" / "images"
 MAX_IMAGE_BYTES = 200_000
+
+
+class Screenshot(NamedTuple):
+    """What one shows: from the first of these sections to the last, with what this selector finds first opened."""
+
+    sections: tuple[str, ...]
+    opened: str = ""
+    scheme: str = "light"
+    loop: str = "electricity"
+    width: int = 1120
+    height: int = 844
+
+
+SCREENSHOTS = {
+    "light": Screenshot(("page", "traffic")),
+    "dark": Screenshot(("page", "traffic"), scheme="dark"),
+    "quality": Screenshot(("quality", "slices")),
+    "features": Screenshot(("features",)),
+    "prediction": Screenshot(("predictions",), "#predictions button"),
+    "fairness": Screenshot(("fairness",), loop="loans"),
+    "phone": Screenshot(("page", "scores"), scheme="dark", width=390),
+}
+AREA = """names => {
+    const boxes = names.map(name => (document.getElementById(name) ?? document.body).getBoundingClientRect());
+    const top = Math.max(0, boxes[0].top + scrollY - 8), end = boxes.at(-1).bottom + scrollY + 8;
+    return {x: 0, y: top, width: innerWidth, height: end - top};
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +198,21 @@ async def test_a_dead_letter_that_is_opened_shows_its_record_as_text(tmp_path: P
             _clean(seen)
 
 
-async def test_the_screenshots_show_a_rollout_after_a_drift(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "look"), SCREENSHOTS.items())
+async def test_the_screenshots_show_a_rollout_after_a_drift(
+    url: str, tmp_path: Path, name: str, look: Screenshot
+) -> None:
     folder = IMAGES if os.environ.get("EVERLOOP_SCREENSHOTS") else tmp_path
     folder.mkdir(exist_ok=True)
-    for scheme in ("light", "dark"):
-        async with visit(url, scheme=scheme, width=1120) as seen:
-            await _drawn(seen.page)
-            await seen.page.screenshot(path=folder / f"console-{scheme}.png")
+    image = folder / f"console-{name}.png"
+    async with visit(f"{url}#{look.loop}", scheme=look.scheme, width=look.width, height=look.height) as seen:
+        await _drawn(seen.page)
+        if look.opened:
+            await seen.page.locator(look.opened).first.click()
+        area = await seen.page.evaluate(AREA, look.sections)
 
-            status = json.loads(await seen.page.evaluate("JSON.stringify(drawn.get('shares').data.rollout)"))
+        await seen.page.screenshot(path=image, full_page=True, clip=area)
 
-        assert status["stage"] == "canary"
-    assert [image.name for image in folder.glob("*.png") if image.stat().st_size > MAX_IMAGE_BYTES] == []
+        stage = await seen.page.evaluate("drawn.get('shares').data.rollout.stage")
+        assert stage == "canary" or look.loop != "electricity"
+    assert image.stat().st_size < MAX_IMAGE_BYTES

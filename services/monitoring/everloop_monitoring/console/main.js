@@ -25,9 +25,11 @@ const SECTIONS = [
   { id: "slices", title: "Slices", watch: "slices", on: "slices: [FIELD]", path: "quality", build: slices },
   { id: "features", title: "Features", watch: "drift", on: "drift: all", path: "features", build: features },
   { id: "fairness", title: "Fairness", watch: "fairness", on: "fairness: [FIELD]", path: "fairness", build: fairness },
-  { id: "predictions", title: "Latest predictions", path: "predictions?limit=25", build: predictions,
+  { id: "objectives", title: "Objectives", watch: "objectives", on: "objectives: {prediction: {within: 1s}}", path: "objectives",
+    build: objectives },
+  { id: "predictions", title: "Predictions", path: "predictions?limit=25", build: predictions,
     isEmpty: answer => !answer.length, key: "prediction " },
-  { id: "importance", title: "Importance of features", path: "importance", build: importance,
+  { id: "importance", title: "Importance", path: "importance", build: importance,
     isEmpty: answer => !answer.versions.length },
   { id: "letters", title: "Dead letters", path: "v1/dead-letters?limit=50&loop={loop}", build: letters("letters-body"),
     isEmpty: answer => !answer.dead_letters.length },
@@ -84,7 +86,7 @@ function showSection({ id, build, isEmpty, key }, answer) {
 /* Ways to the sections that are there, and how those are turned on that are not. */
 function showAround(loop) {
   const there = [...document.querySelectorAll("section h2")].filter(title => !title.closest("section").hidden);
-  draw("jumps", there.map(title => [title.id, title.textContent]), titles => titles.map(([id, text]) => el("button",
+  draw("jumps", there.map(title => [title.id, title.dataset.short ?? title.textContent]), titles => titles.map(([id, text]) => el("button",
     { type: "button", "data-key": "to " + id, onclick: () => { byId(id).focus(); byId(id).scrollIntoView() } }, text)));
   byId("jumps").hidden = false;
   const off = SECTIONS.filter(section => section.watch && !loop.watched.includes(section.watch));
