@@ -101,8 +101,21 @@ def test_errors_count_by_the_metric_of_a_regression() -> None:
         losses.spread.width = 10.0
         return losses.loss(label, value)
 
-    assert loss("mae", 100.0, 110.0) == loss("rmse", 100.0, 110.0) == loss("pinball", 100.0, 110.0) == 0.5
-    assert loss("rmse", 100.0, 105.0) == 0.2
+    assert loss("mae", 100.0, 110.0) == loss("pinball", 100.0, 110.0) == 0.5
+    assert loss("rmse", 100.0, 120.0) == 4 * loss("rmse", 100.0, 110.0) == 400 / 3_600
+    assert loss("r2", 100.0, 200.0) == 1.0
     assert loss("pinball_90", 100.0, 90.0) > 0.5 > loss("pinball_90", 100.0, 110.0)
     assert loss("mape", 100.0, 200.0) == 0.5
     assert loss("mape", 0.0, 200.0) == 0.0
+
+
+def test_squared_errors_are_judged_by_those_that_were_served_and_one_outlier_moves_them_little() -> None:
+    losses = Losses(loop_spec(task="regression", metric="rmse"))
+    for i in range(500):
+        losses.learn(float(i % 100), float(i % 100) + 0.1)
+
+    usual = losses.loss(50.0, 50.1)
+    losses.learn(1e300, 0.0)
+
+    assert usual == pytest.approx(1 / 36)
+    assert losses.loss(50.0, 50.1) > usual / 2
