@@ -26,7 +26,7 @@ SCHEMA = {
     "sex": {"type": "string", "enum": ["female", "male"]},
 }
 HIGH_INCOMES = {"female": 0.15, "male": 0.6}
-REQUIRED = "fairness.sex.equal_opportunity <= 0.15"
+REQUIRED = "fairness.sex.equal_opportunity <= 0.2"
 
 
 class Known(NamedTuple):
@@ -50,7 +50,7 @@ class Person(NamedTuple):
     income: bool
 
 
-def census(n: int, seed: int = 1) -> list[Person]:
+def census(n: int, seed: int = 3) -> list[Person]:
     """So many people, the same for a seed."""
     random, people = Random(seed), []
     for _ in range(n):

@@ -35,9 +35,10 @@ PARITY = "fairness.sex.equal_opportunity"
 REQUIRED = (f"{PARITY} <= 0.1", "accuracy >= 0.8")
 
 
-def measured(parity: float | None, accuracy: float = 0.9) -> dict[str, Any]:
+def measured(parity: float | None, accuracy: float = 0.9, reach: float = 0.05) -> dict[str, Any]:
+    interval = {} if parity is None else {"low": parity - reach, "high": parity + reach}
     return {
-        PARITY: {"value": parity, "outcomes": 240, "low": parity and parity - 0.1, "high": parity and parity + 0.1},
+        PARITY: {"value": parity, "outcomes": 240, **interval},
         "accuracy": {"value": accuracy, "outcomes": 500},
     }
 
@@ -69,7 +70,7 @@ async def test_a_better_line_that_breaks_a_requirement_is_held_back_and_told_onc
     assert (first, later) == (["gate_decided"], [])
     assert (decision.subject, decision.data.line, decision.data.champion_line) == ("a-0", "a-0", "0")
     assert decision.data.reason.startswith(
-        f"held back: {PARITY} <= 0.1 is required, and it is 0.31 (0.210 to 0.410) over 240 outcomes; it has evidence e^"
+        f"held back: {PARITY} <= 0.1 is required, and it is 0.31 (0.260 to 0.360) over 240 outcomes; it has evidence e^"
     )
     assert decision.correlationid == "run-a-0"
     assert (await harness.loop()).stage == "idle"
@@ -80,7 +81,7 @@ async def test_it_passes_once_it_meets_every_requirement(harness: HandlerHarness
     await harness.handle(update(0, 300, a=measured(0.31)))
     reasons = (await harness.loop()).held_back
 
-    passed = await harness.handle(update(300, 100, a=measured(0.1)))
+    passed = await harness.handle(update(300, 100, a=measured(0.05)))
 
     loop = await harness.loop()
     assert list(reasons) == ["a-0"]
@@ -112,7 +113,7 @@ async def test_what_is_not_known_yet_holds_a_line_back_until_it_is(harness: Hand
     assert len(reasons) == 4
     assert "not known yet after 240 outcomes" in reasons[0]
     assert "accuracy >= 0.8 is required, and not known yet after 0 outcomes" in reasons[1]
-    assert "it is 0.4 (0.300 to 0.500)" in reasons[2]
+    assert "it is 0.4 (0.350 to 0.450)" in reasons[2]
     assert "accuracy >= 0.8 is required, and it is 0.7 over 500 outcomes" in reasons[3]
     assert passed == ["gate_decided", "rollout_changed"]
 
@@ -209,11 +210,31 @@ async def test_without_requirements_nothing_is_held_back(harness: HandlerHarness
     assert decided == ["gate_decided", "rollout_changed"]
 
 
-def test_the_value_counts_at_its_bound() -> None:
+def test_a_metric_without_an_interval_meets_its_bound_at_it() -> None:
     measures = {"accuracy": Measured(value=0.8, outcomes=100)}
 
     assert find_unmet(("accuracy >= 0.8",), measures) == []
     assert [one.key for one in find_unmet(("accuracy > 0.8",), measures)] == ["accuracy > 0.8"]
+
+
+@pytest.mark.parametrize(
+    ("required", "low", "high", "met"),
+    [
+        ("log_loss <= 0.6", 0.4, 0.6, True),
+        ("log_loss <= 0.6", 0.4, 0.7, False),
+        ("accuracy >= 0.4", 0.3, 0.7, False),
+        ("accuracy >= 0.4", 0.4, 0.9, True),
+    ],
+)
+def test_a_requirement_is_met_with_a_confidence_of_90_percent(
+    required: str, low: float, high: float, met: bool
+) -> None:
+    measured_once = Measured(value=0.5, outcomes=50, low=low, high=high)
+
+    unmet = find_unmet((required,), {required.partition(" ")[0]: measured_once})
+
+    assert [one.key for one in unmet] == ([] if met else [f"{required} unknown"])
+    assert all("not certain yet: it is 0.5 (" in one.reason for one in unmet)
 
 
 SEXES = BINARY + "  sex: {type: string}\n"
