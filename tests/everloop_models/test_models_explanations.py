@@ -99,7 +99,7 @@ def test_contributions_sum_to_the_score_of_what_was_predicted(task: str, model: 
     for i in range(900, 940):
         features, _ = row(i, task)
         prediction = made.predict(features)
-        found = explain(made, features, prediction, f"id-{i}")
+        found = explain(made, features, prediction, f"id-{i}", seconds=60)
 
         assert found is not None
         assert found.method == method
@@ -114,7 +114,7 @@ def test_what_the_label_follows_from_contributes_most(task: str, model: dict[str
 
     for i in range(900, 960):
         features, _ = row(i, task)
-        found = explain(made, features, made.predict(features), "id")
+        found = explain(made, features, made.predict(features), "id", seconds=60)
         assert found is not None
         for name, share in found.contributions.items():
             sizes[name] += abs(share)
@@ -251,7 +251,25 @@ def test_an_explanation_that_would_take_too_long_is_given_up() -> None:
     found = explain(model, {"u": 1.0, "v": 2.0}, ModelPrediction(3.0, None), "id", seconds=0.1, timer=lambda: next(now))
 
     assert found is None
-    assert model.calls == 1
+    assert model.calls == 2
+
+
+def test_shapley_values_of_few_features_are_those_of_all_orders() -> None:
+    names = ("u", "v", "w", "x")
+    model = Function(lambda x: x["u"] * x["v"] * x["w"] + max(x["u"], x["x"]) - x["v"] ** 2)
+    features: Fields = {"u": 2.0, "v": 5.0, "w": 7.0, "x": 3.0}
+
+    found = explain(model, features, model.predict(features), "id")
+
+    by_hand, orders = dict.fromkeys(names, 0.0), list(permutations(names))
+    for order in orders:
+        row_before: Fields = dict.fromkeys(names, 0.0)
+        for name in order:
+            row_after = {**row_before, name: features[name]}
+            by_hand[name] += (model.function(row_after) - model.function(row_before)) / len(orders)
+            row_before = row_after
+    assert found is not None
+    assert found.contributions == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize(("task", "model", "method"), PRESETS)

@@ -22,6 +22,7 @@ from everloop_models.errors import ModelBroken
 from everloop_models.formats.onnx.interface import Interface, ModelInput
 from everloop_models.formats.onnx.normalise import write_interface
 from everloop_models.formats.onnx.structure import opset_of
+from everloop_models.formats.onnx.usual import USUAL_KEY, write_usual
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import Task
 
@@ -60,6 +61,7 @@ def to_onnx(
     _tidy(model, outputs)
     write_interface(model, _build_interface(columns, task, classes or (), outputs, opset_of(model)))
     model.metadata_props.add(key=LIBRARIES_KEY, value=json.dumps(libraries))
+    model.metadata_props.add(key=USUAL_KEY, value=write_usual(columns.usual))
     return bytes(model.SerializeToString(deterministic=True))
 
 

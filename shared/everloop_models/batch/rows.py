@@ -46,6 +46,18 @@ class Columns:
             return self.numbers.astype(np.float64)
         return np.concatenate([self.numbers.astype(np.float64).astype(np.object_), self.texts], axis=1)
 
+    @property
+    def usual(self) -> dict[str, Scalar]:
+        """The median of each number that is there, and the most frequent text; of even halves, the first of the two."""
+        found: dict[str, Scalar] = {}
+        for name, numbers in zip(self.number_names, self.numbers.T, strict=True):
+            known = np.sort(numbers[~np.isnan(numbers)])
+            if len(known):
+                found[name] = float(known[(len(known) - 1) // 2])
+        for name, texts in zip(self.text_names, self.texts.T, strict=True):
+            found[name] = most_frequent(texts, 1)[0] if len(texts) else NO_TEXT
+        return found
+
     def part(self, rows: slice | NDArray[Any]) -> Columns:
         """These rows alone."""
         return Columns(self.number_names, self.text_names, self.numbers[rows], self.texts[rows])

@@ -1,9 +1,10 @@
-"""Shapley values of a prediction, sampled: features take their values in a random order, beginning with usual ones."""
+"""Shapley values of a prediction: what it changes when features take their values, beginning with usual ones."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from math import comb
 from random import Random
 
 from everloop_models.explain.attribution import Attribution, ReferenceModel, score_of
@@ -30,7 +31,10 @@ def attribute_by_permutation(
     calls: int = MAX_CALLS,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Attribution | None:
-    """How the score changes while features take their values one by one, as a mean over orders and their reverses.
+    """How the score changes while features take their values one by one, as a mean over orders.
+
+    Over all orders where the predictions for all sets of features are within `calls`, so that the values are exact;
+    else over some orders and their reverses.
 
     The base is the score of the model's usual observation, with which each order begins; each ends with the score of
     this one, so that the sum is exact after any number of orders (Strumbelj and Kononenko 2014, with one reference
@@ -38,11 +42,15 @@ def attribute_by_permutation(
     contribute nothing. None where one order takes too long. Raises ModelBroken as the model does.
     """
     usual = model.reference(features) if isinstance(model, ReferenceModel) else dict.fromkeys(features)
-    start, score = timer(), _Scores(model, prediction)
-    [base], (_, whole) = score.of([{**features, **usual}]), score_of(prediction)
-    per_call, random = timer() - start, Random(seed)
+    start, score, random = timer(), _Scores(model, prediction), Random(seed)
+    first: Fields = {**features, **usual}
+    [base], (_, whole) = score.of([first]), score_of(prediction)
     groups = _groups([name for name in features if features[name] != usual.get(name)], random)
-    if per_call * len(groups) > seconds * PATIENCE:
+    affordable = seconds * PATIENCE / max(_seconds_of_a_call(score, first, timer() - start, seconds, timer), 1e-9)
+    if 2 ** len(groups) <= min(calls, affordable):
+        shares = _exact_shares([name for [name] in groups], score, features, usual, base, whole)
+        return Attribution("permutation", whole, base if groups else whole, dict.fromkeys(features, 0.0) | shares)
+    if len(groups) > affordable:
         return None
     found, orders = dict.fromkeys(features, 0.0), 0
     for order in _orders(groups, random, calls):
@@ -52,6 +60,15 @@ def attribute_by_permutation(
             break
     contributions = {name: total / max(orders, 1) for name, total in found.items()}
     return Attribution("permutation", whole, base if groups else whole, contributions)
+
+
+def _seconds_of_a_call(score: _Scores, row: Fields, took: float, seconds: float, timer: Callable[[], float]) -> float:
+    """How long a prediction takes: of two measurements the shorter one, where the first might have been disturbed."""
+    if took * MAX_CALLS <= seconds * PATIENCE:
+        return took
+    start = timer()
+    score.of([row])
+    return min(took, timer() - start)
 
 
 class _Scores:
@@ -80,6 +97,25 @@ def _groups(names: list[str], random: Random) -> list[list[str]]:
         return [[name] for name in names]
     random.shuffle(names)
     return [names[n::MAX_GROUPS] for n in range(MAX_GROUPS)]
+
+
+def _exact_shares(
+    names: Sequence[str], score: _Scores, features: Fields, usual: Fields, base: float, whole: float
+) -> dict[str, float]:
+    """The Shapley value of each feature, from the scores of all sets of them (Shapley 1953)."""
+    n = len(names)
+    rows = [
+        {**features, **usual, **{name: features[name] for i, name in enumerate(names) if one >> i & 1}}
+        for one in range(1, 2**n - 1)
+    ]
+    worth = [base, *(score.of(rows) if rows else ()), whole][: 2**n]
+    weights = [1 / (n * comb(n - 1, size)) for size in range(n)]
+    return {
+        name: sum(
+            weights[one.bit_count()] * (worth[one | 1 << i] - worth[one]) for one in range(2**n) if not one >> i & 1
+        )
+        for i, name in enumerate(names)
+    }
 
 
 def _orders(groups: list[list[str]], random: Random, calls: int) -> list[list[list[str]]]:

@@ -11,6 +11,7 @@ from everloop_models.formats.onnx.encoding import TensorEncoder
 from everloop_models.formats.onnx.interface import METADATA_KEY, Interface, read_interface
 from everloop_models.formats.onnx.runtime import Session
 from everloop_models.formats.onnx.texts import quoted
+from everloop_models.formats.onnx.usual import USUAL_KEY, read_usual
 from everloop_models.model import ModelPrediction
 from everloop_schemas.envelope import Fields
 
@@ -22,6 +23,7 @@ class OnnxModel:
 
     def __init__(self, interface: Interface, session: Session) -> None:
         self.interface, self._session = interface, session
+        self._usual = read_usual(session.metadata.get(USUAL_KEY), interface)
         self._encoder, self._decoder = TensorEncoder(interface), OutputDecoder(interface)
 
     @classmethod
@@ -37,6 +39,10 @@ class OnnxModel:
     def signature(self) -> tuple[str, ...]:
         """The sorted names of the features it is fed."""
         return self.interface.signature
+
+    def reference(self, features: Fields) -> Fields:
+        """The usual values that the file names, 0 or an empty text for others; None for features that it is not fed."""
+        return {name: self._usual.get(name) for name in features}
 
     def predict(self, features: Fields) -> ModelPrediction:
         """The prediction for these features; raises ModelBroken where it fails or is not finite."""
