@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ from tests.integrations.prometheus import (
     until,
 )
 from tests.journeys.installation import SPEC, Installation, installed
+from tests.monitoring.http_receiver import http_receiver
 
+from everloop.local.ports import free_port
 from everloop_schemas.topology import SERVICES
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(400)]
@@ -50,6 +54,7 @@ class Watched:
     services: dict[str, str]
     prometheus: str
     alertmanager: str
+    hook_port: int
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     (folder / "installation").mkdir()
     with pytest.MonkeyPatch.context() as environment, alertmanager(folder) as manager:
         receivers = folder / "receivers.yml"
-        receivers.write_text(f"receivers: [{{name: am, alertmanager: {{url: '{manager}'}}}}]")
+        hook_port = free_port()
+        receivers.write_text(
+            f"receivers: [{{name: am, alertmanager: {{url: '{manager}'}}}}, "
+            f"{{name: hook, severity: [critical], webhook: {{url: 'http://127.0.0.1:{hook_port}/'}}}}]"
+        )
         environment.setenv("EVERLOOP_MONITORING_RECEIVERS", str(receivers))
         environment.setenv("EVERLOOP_MONITORING_ALERT_GATHER_S", "0")
         environment.setenv("EVERLOOP_MONITORING_ALERTS_EVERY_S", "1")
@@ -74,7 +83,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 observation = {name: 0.5 for name in ("period", "nswprice", "nswdemand", "vicprice", "vicdemand")}
                 body = {"data": {**observation, "transfer": 0.4}}
                 httpx.post(f"{services['serving']}/v1/loops/market/predict", json=body).raise_for_status()
-                yield Watched(installation, services, url, manager)
+                yield Watched(installation, services, url, manager, hook_port)
 
 
 def test_the_configuration_is_valid_and_the_rules_pass_their_own_tests() -> None:
@@ -117,6 +126,25 @@ def test_every_query_of_a_dashboard_has_an_answer(watched: Watched, dashboard: P
             refused.append(asked)
 
     assert refused == []
+
+
+def test_an_alert_reaches_a_receiver_that_was_away_while_monitoring_was_killed(watched: Watched) -> None:
+    def monitoring() -> int:
+        return int(watched.installation.services()["monitoring"]["pid"])
+
+    def remarks() -> str:
+        with urllib.request.urlopen(f"{watched.services['monitoring']}/readyz", timeout=10) as answer:
+            return str(answer.read())
+
+    away = until(lambda: "receiver hook is not told of alerts" in remarks())
+    before = monitoring()
+    os.kill(before, signal.SIGKILL)
+    restarted = until(lambda: monitoring() != before)
+    with http_receiver(watched.hook_port) as receiver:
+        told = until(lambda: receiver.received, 120)
+
+    assert (away, restarted) == (True, True)
+    assert [one["alert"] for one in told[0].json["data"]["alerts"]] == ["rule.always"]
 
 
 def test_a_loops_alert_reaches_alertmanager_and_ends_there_with_its_rule(watched: Watched) -> None:

@@ -36,8 +36,8 @@ class HttpReceiver:
 
 
 @contextmanager
-def http_receiver() -> Iterator[HttpReceiver]:
-    """A server on a free port of this machine, until the block ends."""
+def http_receiver(port: int = 0) -> Iterator[HttpReceiver]:
+    """A server on a port of this machine, by default a free one, until the block ends."""
     receiver = HttpReceiver()
     receiver.open.set()
 
@@ -56,7 +56,7 @@ def http_receiver() -> Iterator[HttpReceiver]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     receiver.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

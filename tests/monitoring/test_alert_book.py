@@ -16,7 +16,7 @@ from tests.builders.events import (
     run_finished,
     version_state,
 )
-from tests.builders.loops import NOW, live_version, loop_state
+from tests.builders.loops import NOW, live_version, loop_spec, loop_state
 
 from everloop_monitoring.domain.alert_doing import describe_doing
 from everloop_monitoring.domain.alert_endings import end_by_time, note_event
@@ -176,6 +176,7 @@ def test_what_everloop_does_follows_the_loop() -> None:
         return describe_doing(drift, loop_state(**data))
 
     assert doing() == "training is asked for a fresh line from the change point; the champion's line goes on learning"
+    assert doing(spec=loop_spec(retrain={"on_drift": False})).startswith("nothing: the loop's file does not ask")
     assert doing(candidate=candidate, stage="canary", share=0.25) == "logistic-1@20 is in rollout: canary at 25%"
     assert doing(pinned=True).startswith("nothing: the loop is pinned to 0 until everloop resume")
     book.amend("drift", run="r1", line="logistic-1")

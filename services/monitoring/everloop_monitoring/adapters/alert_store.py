@@ -31,11 +31,13 @@ class SqlAlertStore(AlertStore):
         self._unit, self._row_name = unit, row_name
 
     async def load_alerts(self, loops: Collection[str]) -> dict[str, list[OpenAlert]]:
-        """One statement. The rows are locked where the database locks rows."""
+        """One statement, without SQLAlchemy's work on it: it is one in each transaction. Writers are one at a time."""
         names = {self._row_name(loop): loop for loop in loops}
-        query = select(open_alerts).where(open_alerts.c.loop.in_(list(names))).order_by(open_alerts.c.alert)
         found = defaultdict[str, list[OpenAlert]](list)
-        for row in await self._connection().execute(query.with_for_update()):
+        connection, mark = self._connection(), "?" if self._connection().dialect.name == "sqlite" else "%s"
+        marks = ", ".join([mark] * len(names))
+        statement = f"SELECT loop, state FROM open_alerts WHERE loop IN ({marks}) ORDER BY alert"
+        for row in await connection.exec_driver_sql(statement, tuple(names)):
             found[names[row.loop]].append(OPEN_ALERT.validate_json(row.state))
         return dict(found)
 

@@ -34,20 +34,20 @@ class Worse(NamedTuple):
 
 def compare_with_baselines(recent: list[tuple[int, ComparedErrors]]) -> Worse:
     """The baseline that the served predictions are worst beside, over the latest outcomes."""
-    found = (_compare(recent, name) for name in ("no_change", "majority"))
-    return max(found, key=lambda worse: worse.by)
+    errors = [errors for _, errors in recent]
+    served = [one.served for one in errors]
+    no_change = _compare("no change", served, [one.no_change for one in errors])
+    return max(no_change, _compare("majority", served, [one.majority for one in errors]), key=lambda worse: worse.by)
 
 
-def _compare(recent: list[tuple[int, ComparedErrors]], name: str) -> Worse:
-    pairs = [(errors.served, float(getattr(errors, name))) for _, errors in recent]
-    blocks = [pairs[i : i + BLOCK_OUTCOMES] for i in range(0, len(pairs), BLOCK_OUTCOMES)]
-    means = [sum(served - trivial for served, trivial in block) / len(block) for block in blocks]
+def _compare(baseline: str, served: list[float], trivial: list[float]) -> Worse:
+    blocks = [slice(i, i + BLOCK_OUTCOMES) for i in range(0, len(served), BLOCK_OUTCOMES)]
+    means = [(sum(served[block]) - sum(trivial[block])) / len(served[block]) for block in blocks]
     mean = sum(means) / len(means)
     variance = sum((one - mean) ** 2 for one in means) / max(len(means) - 1, 1)
     error = sqrt(variance / len(means))
     by = mean / error if error > 0 else 0.0
-    n = len(pairs)
-    return Worse(name.replace("_", " "), by, sum(s for s, _ in pairs) / n, sum(t for _, t in pairs) / n)
+    return Worse(baseline, by, sum(served) / len(served), sum(trivial) / len(trivial))
 
 
 def follow_quality(book: AlertBook, state: EvaluationState, loop: LoopState, caused_by: str, now: datetime) -> None:

@@ -48,9 +48,8 @@ def _describe_drift(alert: OpenAlert, loop: LoopState) -> str:
         if line_of(loop.data.champion.version) == line:
             return f"{loop.data.champion.version}, of run {run} for this drift, is champion; its error is watched"
         return f"run {run} trains line {line}, which the gate compares with the champion"
-    if alert.alert != DRIFT_ALERT:
-        return "the champion's line goes on learning; a run follows where the loop's file asks for one on such a drift"
-    if not loop.data.spec.retrain.on_drift:
+    retrain = loop.data.spec.retrain
+    if not (retrain.on_drift if alert.alert == DRIFT_ALERT else retrain.on_data_drift):
         return "nothing: the loop's file does not ask for a run after it; the champion's line goes on learning"
     return "training is asked for a fresh line from the change point; the champion's line goes on learning"
 

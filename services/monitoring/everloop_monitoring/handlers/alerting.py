@@ -32,6 +32,8 @@ from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
 
 REPEAT = timedelta(hours=4)
+LOOK_EVERY_OUTCOMES = 100
+"""What is served is compared with the baselines once in so many."""
 NO_LOOP = ""
 """The loop of dead letters that name none."""
 
@@ -44,10 +46,16 @@ class NewDeadLetters(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """A loop's evaluation after a batch, and the id of its last outcome."""
+    """A loop's evaluation after `n` outcomes of a batch, and the id of the last of them."""
 
     state: EvaluationState
+    n: int
     caused_by: str
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the outcomes have passed a multiple of `LOOK_EVERY_OUTCOMES`."""
+        return self.state.outcomes // LOOK_EVERY_OUTCOMES != (self.state.outcomes - self.n) // LOOK_EVERY_OUTCOMES
 
 
 News = Signal | NewDeadLetters | Event
@@ -81,7 +89,8 @@ class Alerting:
             if loop in evaluated and state is not None:
                 after = evaluated[loop]
                 end_by_outcomes(book, after.state, state, after.caused_by)
-                follow_quality(book, after.state, state, after.caused_by, now)
+                if after.is_due:
+                    follow_quality(book, after.state, state, after.caused_by, now)
         await self._count_recoveries(books, now)
         return await self._tell(books, now)
 

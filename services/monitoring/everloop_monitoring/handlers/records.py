@@ -220,7 +220,7 @@ class Handlers:
                 events += self._report_drift(detected, batch, healthy)
         if evaluation.unpublished.offsets:
             events.append(build_evaluation_event(evaluation, outcomes[-1][0], self.clock()))
-        batch.evaluated[loop] = Evaluated(evaluation.state, outcomes[-1][0].id)
+        batch.evaluated[loop] = Evaluated(evaluation.state, len(outcomes), outcomes[-1][0].id)
         await self.projections.save_evaluation(loop, evaluation, state.data.champion.version, self.clock())
         return events, watched
 
