@@ -38,9 +38,10 @@ GROUPS = {
     "Parts": ("engine", "sources", "learner", "learners"),
     "Models of other frameworks": ("onnx", "lines"),
     "Searches": ("search", "search_ray"),
+    "Drift": ("drift",),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
-WITHOUT_BROKER = ("learner", "lines", "search", "search_ray", "archive", "archive_memory")
+WITHOUT_BROKER = ("drift", "learner", "lines", "search", "search_ray", "archive", "archive_memory")
 GIVEN = ("quick", "bootstrap", "broker_pid", "folder", "installation")
 
 

@@ -27,6 +27,8 @@ class Settings:
     learners_loops: int = 64
     search_rows: int = 20_000
     search_trials: int = 24
+    drift_seeds: int = 5
+    drift_rows: int = 50_000
     archive_outcomes: int = 40_000
     line_outcomes: int = 20_000
     line_window: int = 10_000
@@ -74,6 +76,8 @@ QUICK = Settings(
     learners_loops=8,
     search_rows=500,
     search_trials=4,
+    drift_seeds=1,
+    drift_rows=2_000,
     archive_outcomes=2_000,
     line_outcomes=350,
     line_window=300,

@@ -27,10 +27,10 @@ class ComparisonParameters:
     They are counted in blocks of `block_values`. From the first `first_blocks` the bins are made; the reference has
     `reference_blocks`, the window the last `window_blocks`. It is looked at after each block, from `least_blocks` on.
 
-    `level` is the false discovery rate at each look, so that without any change there is at most one false alarm in
-    1 / level looks on average, however long it runs: at most 0.02 in 10,000 values. A change smaller than
-    `least_stability` (population stability index, of numbers) or `least_distance` (Jensen-Shannon, of categories) is
-    none, whatever the evidence.
+    `level` is the false discovery rate at each look: without any change, false alarms are at least 1 / (2 level) looks
+    apart on average, however long it runs and whatever looks have in common. A change smaller than `least_stability`
+    (population stability index, of numbers) or `least_distance` (Jensen-Shannon, of categories) is none, whatever the
+    evidence.
     """
 
     block_values: int = 50
@@ -38,7 +38,7 @@ class ComparisonParameters:
     reference_blocks: int = 20
     window_blocks: int = 10
     least_blocks: int = 2
-    level: float = 1e-4
+    level: float = 1e-3
     least_stability: float = 0.1
     least_distance: float = 0.1
 
