@@ -52,6 +52,7 @@ class Handlers:
     watches: Sequence[type[Watch]] = WATCHES
     batch: RecordBatch = field(default_factory=RecordBatch)
     shown: ShownRecords = field(default_factory=ShownRecords)
+    _kinds: dict[str, tuple[LoopState, Sequence[type[Watch]]]] = field(default_factory=dict)
 
     def begin_batch(self) -> None:
         """Start an empty batch; the previous one is dropped."""
@@ -253,8 +254,12 @@ class Handlers:
 
     def _watches_of(self, loop: str) -> Sequence[type[Watch]]:
         """The watches that the loop's spec turns on; none for a loop that has not arrived here yet."""
-        state = self.loops.get(loop)
-        return watches_of(state.data.spec, self.watches) if state else ()
+        state, known = self.loops.get(loop), self._kinds.get(loop)
+        if state is None:
+            return ()
+        if known is None or known[0] is not state:  # asked for each record
+            known = self._kinds[loop] = state, watches_of(state.data.spec, self.watches)
+        return known[1]
 
     def _report(self, event: Event, batch: RecordBatch) -> list[Event]:
         """An event of a watch: a drift has an alert beside it, and an alert an entry of the timeline."""
