@@ -1,6 +1,7 @@
 """An installation whose loop is in the middle of a rollout after a drift: the demo's stream, stopped on the way.
 
-A second loop, of loans, has what the demo's has not: groups that are treated differently.
+A second loop, of loans, has what the demo's has not: groups that are treated differently, and incomes that are not as
+expected.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ loop: loans
 task: binary
 schema: {{income: {{type: number}}, sex: {{type: string, enum: [f, m]}}}}
 monitor: {{drift: all, fairness: [sex]}}
+expect: [{{field: income, between: [0, 45], share: 0.99}}]
 """
 PROCESSED_WITHIN_S = 60.0
 ASK_EVERY_S = 0.03

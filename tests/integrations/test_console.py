@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 import pytest
 from playwright.async_api import Page, Route
-from tests.builders.letters import letter_of_record
+from tests.builders.events import observation
+from tests.builders.letters import letter_of, letter_of_record
 from tests.builders.loops import loop_state
 from tests.builders.running import run_until_exit
 from tests.integrations.chromium import Visit, executable, visit
@@ -66,6 +67,7 @@ SCREENSHOTS = {
     "quality": Screenshot(("quality", "slices")),
     "features": Screenshot(("features",)),
     "prediction": Screenshot(("predictions",), "#predictions button"),
+    "importance": Screenshot(("importance",)),
     "fairness": Screenshot(("fairness",), loop="loans"),
     "phone": Screenshot(("page", "scores"), scheme="dark", width=390),
 }
@@ -183,7 +185,7 @@ async def test_a_dead_letter_that_is_opened_shows_its_record_as_text(tmp_path: P
     service = build(MonitoringSettings(data=tmp_path, port=0), (broker := MemoryBroker()).engine)
     letter = letter_of_record("ingest.event_received.v1", None, MARKUP.encode(), 7, "ingest", f"no object: {MARKUP}")
     async with run_until_exit(service):
-        for event in (loop_state(), letter):
+        for event in (loop_state(), letter_of(observation("e1")), letter):
             await broker.append(event.topic.name, event.key(), event.encode())
         [endpoint] = [each for each in service.endpoints if isinstance(each, HttpEndpoint)]
         async with visit(f"http://127.0.0.1:{endpoint.port}") as seen:
@@ -192,6 +194,7 @@ async def test_a_dead_letter_that_is_opened_shows_its_record_as_text(tmp_path: P
             await seen.page.keyboard.press("Enter")
 
             assert await seen.page.inner_text("#loopless pre") == MARKUP
+            assert "data: does not fit" in await seen.page.inner_text("#letters")
             assert f"no object: {MARKUP}" in await seen.page.inner_text("#loopless")
             assert await opener.evaluate("node => node === document.activeElement")
             assert await seen.findings() == []

@@ -32,18 +32,24 @@ function features(answer) {
       one.since ? el("td", {}, time(one.since)) : NONE, words(wrong.join(", ") || NONE));
   });
   const heads = ["feature", { text: "before (outline) and now", words: true }, "distance", { text: "by", words: true }, "p", "since", { text: "quality", words: true }];
-  return [reference(answer), table("features", heads, el("tbody", {}, rows)), expectations(answer.expectations)];
+  return [reference(answer), table("features", heads, el("tbody", {}, rows)), volume(answer)];
 }
 
 function reference({ reference, window }) {
-  return note(reference ? `The last ${count(window)} predictions beside the ${count(reference.outcomes)} outcomes that ${reference.version} learned from.`
+  return note(reference ? `The last ${count(window)} predictions beside the ${count(reference.outcomes)} outcomes that ${reference.version} began with.`
     : "Compared once a champion has learned from enough outcomes.");
 }
 
-function expectations(list) {
-  if (!list?.length) return null;
-  const rows = list.map(one => row(one.field, words(one.what), percent(one.share, 2), percent(one.required, 2),
-    words(one.holds ? "✓ holds" : el("span", { className: "drift" }, "✗ broken")), count(one.n)));
-  const heads = ["expected", { text: "", words: true }, "share", "required", { text: "", words: true }, "of"];
-  return [el("h3", {}, "Expectations"), table("expectations", heads, el("tbody", {}, rows))];
+function volume({ volume, duplicates, late }) {
+  const usual = volume?.usual == null ? "" : `, where ${number(volume.usual)} are usual`;
+  return note((volume ? `${count(volume.predictions)} predictions in the hour from ${new Date(volume.hour).toLocaleTimeString("en-GB")}${usual}; ` : "")
+    + `${count(duplicates)} came again, ${count(late)} were over a minute late.`);
+}
+
+/* What a loop's file expects of fields, and whether the latest observations meet it. */
+function expectations({ expectations }) {
+  const rows = expectations.map(one => row(one.field, words(one.what), percent(one.share, 2), percent(one.required, 2), count(one.n),
+    words(one.holds ? "✓ holds" : el("span", { className: "drift" }, "✗ broken"))));
+  const heads = ["field", { text: "expected", words: true }, "share", "required", "of", { text: "", words: true }];
+  return table("expectations", heads, el("tbody", {}, rows));
 }

@@ -19,13 +19,15 @@ function loopLinks({ names, current }) {
     ...(name === current ? { "aria-current": "page" } : {}) }, name));
 }
 
-/* Sections that are there where the loop is watched so. `watch` is what the spec turns on, by `on` in its `monitor`. */
+/* Sections that are there where the loop is watched so. `watch` is what the spec turns on, by `on`. */
 const SECTIONS = [
-  { id: "quality", title: "Quality", watch: "quality", on: "quality: true", path: "quality", build: quality },
-  { id: "slices", title: "Slices", watch: "slices", on: "slices: [FIELD]", path: "quality", build: slices },
-  { id: "features", title: "Features", watch: "drift", on: "drift: all", path: "features", build: features },
-  { id: "fairness", title: "Fairness", watch: "fairness", on: "fairness: [FIELD]", path: "fairness", build: fairness },
-  { id: "objectives", title: "Objectives", watch: "objectives", on: "objectives: {prediction: {within: 1s}}", path: "objectives",
+  { id: "quality", title: "Quality", watch: "quality", on: "monitor: {quality: true}", path: "quality", build: quality },
+  { id: "slices", title: "Slices", watch: "slices", on: "monitor: {slices: [FIELD]}", path: "quality", build: slices },
+  { id: "features", title: "Features", watch: "drift", on: "monitor: {drift: all}", path: "features", build: features },
+  { id: "expectations", title: "Expectations", watch: "expectations", on: "expect: [{field: FIELD, between: [LOW, HIGH]}]",
+    path: "features", build: expectations },
+  { id: "fairness", title: "Fairness", watch: "fairness", on: "monitor: {fairness: [FIELD]}", path: "fairness", build: fairness },
+  { id: "objectives", title: "Objectives", watch: "objectives", on: "monitor: {objectives: {prediction: {within: 1s}}}", path: "objectives",
     build: objectives },
   { id: "predictions", title: "Predictions", path: "predictions?limit=25", build: predictions,
     isEmpty: answer => !answer.length, key: "prediction " },
@@ -90,7 +92,7 @@ function showAround(loop) {
     { type: "button", "data-key": "to " + id, onclick: () => { byId(id).focus(); byId(id).scrollIntoView() } }, text)));
   byId("jumps").hidden = false;
   const off = SECTIONS.filter(section => section.watch && !loop.watched.includes(section.watch));
-  byId("off").textContent = off.length ? "Not watched in this loop; its file turns it on under monitor: "
+  byId("off").textContent = off.length ? "Not watched in this loop; its file turns it on: "
     + off.map(section => `${section.title.toLowerCase()} (${section.on})`).join(", ") + "." : "";
 }
 
