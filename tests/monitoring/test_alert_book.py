@@ -135,6 +135,19 @@ def test_an_artifact_is_over_when_every_instance_has_it_or_nobody_uses_the_versi
     assert told(book) == [("artifact.logistic-0@9", "resolved"), ("artifact.logistic-0@8", "resolved")]
 
 
+def test_a_fairness_requirement_is_over_when_the_spec_has_it_no_more() -> None:
+    required, other = "fairness.sex.equal_opportunity <= 0.2", "fairness.sex.calibration <= 0.2"
+    spec = loop_spec(gate={"require": [required]})
+    book = AlertBook({})
+    for name in (required, other):
+        book.raise_alert(signal(name, kind="fairness"), NOW)
+    told(book)
+
+    end_by_time(book, loop_state(spec), NOW)
+
+    assert told(book) == [(other, "resolved")]
+
+
 def test_a_failed_line_is_over_with_its_next_version_and_one_that_ended_with_the_next_run() -> None:
     book = AlertBook({})
     for line, state in (("a-0", "restarted"), ("b-0", "ended")):

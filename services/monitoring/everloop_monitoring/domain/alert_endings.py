@@ -119,6 +119,8 @@ def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | 
     if alert.kind == "expectation":
         expected = {expectation_alert(one) for one in loop.data.spec.expect}
         return None if alert.alert in expected else "the loop's spec does not expect it any more"
+    if alert.kind == "fairness" and alert.alert not in loop.data.spec.gate.require:
+        return "the gate does not require it any more"
     if alert.kind == "artifact":
         used = {live.version for live in (loop.data.champion, loop.data.candidate) if live}
         version = str(alert.about.get("version"))
