@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,23 @@ async def test_a_bad_record_is_a_dead_letter_with_its_place_field_and_fix_and_th
         events, letters = await sources.events(2), await sources.dead_letters(4)
         status = await source_status(client, "orders")
         metrics = (await client.get("/metrics")).text
+        place = {"topic": orders, "partition": 0, "offset": 4, "timestamp": 1_790_000_000_000}
+        repaired = {**place, "value": b64encode(b'{"price": 3}').decode()}
+        records = "/v1/loops/market/sources/orders/records"
+        again = [(await client.post(records, json=repaired)).json()["ids"] for _ in (1, 2)]
+        refused = await client.post(records, json={**place, "value": b64encode(poison[3] or b"").decode()})
+        unknown = await client.post(records.replace("orders", "none"), json=repaired)
 
     assert prices(events) == [1, 2]
+    assert again[0] == again[1]
+    assert (refused.status_code, unknown.status_code) == (422, 404)
+    assert "data.price" in refused.json()["detail"]
     by_offset = {letter.data.offset: letter for letter in letters}
     assert sorted(by_offset) == [1, 2, 3, 4]
     assert {(x.loop, x.data.topic, x.data.partition, x.data.error) for x in letters} == {
         ("market", orders, 0, "SourceRecordRejected")
     }
+    assert {x.data.reader for x in letters} == {"orders"}
     assert "900,000 bytes, the limit is 100,000" in by_offset[3].data.reason
     assert by_offset[4].data.reason == (
         "source orders of loop market: data.price must be a finite number, is text (read from price)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders.events import entity_state, observation, prediction_made
+from tests.builders.events import entity_state, event, observation, prediction_made
 from tests.builders.letters import letter_of, letter_of_record
 from tests.monitoring.monitoring_service import RunningMonitoring, running, state
 
@@ -168,6 +168,21 @@ async def test_a_letter_whose_topic_keeps_it_no_more_is_said_to_be_gone(tmp_path
 
     assert (shown.status_code, unknown.status_code) == (404, 404)
     assert "keeps it for 30 days" in shown.json()["detail"]
+
+
+async def test_what_a_stranger_writes_to_the_topics_of_letters_stops_nothing(tmp_path: Path) -> None:
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        strange = letter_of(observation("e1"))
+        data = {"letter": "\0" + "x" * 10_000, "topic": "t", "event": "\0", "digest": "d"}
+        await monitoring.publish(state(), strange.copy_with(id="\0", subject="\0"), letter_of(observation("e2"), 1))
+        await monitoring.publish(event(DeadLetterSent, "\0sent", data))
+
+        found, status = await listed(monitoring), await monitoring.status()
+        entries = await monitoring.get("timeline")
+
+    assert [one["event"] for one in found] == ["e2", "e1"]
+    assert status["dead_letters"] == 2
+    assert [one["kind"] for one in entries if one["kind"] == "letter_sent"] == ["letter_sent"]
 
 
 async def test_a_letter_can_only_be_remembered_as_sent_to_a_loop_that_there_is(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _details(card: Card) -> Iterator[str]:
     d = card["details"]
-    model = {key: value for key, value in d["model"].items() if value not in (None, {}, [], ())}
+    model = {key: value for key, value in d["model"].items() if key != "parameters" and value not in (None, {}, [], ())}
+    model |= d["model"].get("parameters") or {}
     rows = [
         ("version", text(card["version"])),
         ("line", text(d["line"])),
@@ -83,7 +84,7 @@ def _training(card: Card) -> Iterator[str]:
     place = f"offsets {figure(t['start_offset'])} to {figure(t['end_offset'])} of {text(t['topic'])}"
     yield f"It learned {figure(t['outcomes'])} outcomes, {place}, partition {text(t['partition'])}."
     if t["skipped"]:
-        yield f"{len(t['skipped']):,} outcomes were left out, as learning them failed."
+        yield f"Left out, as learning them failed: {len(t['skipped']):,} of the outcomes."
     if data_set := t["data_set"]:
         named = ", ".join(f"{text(key)} {text(value)}" for key, value in data_set.items() if value is not None)
         yield f"Data set: {named}."

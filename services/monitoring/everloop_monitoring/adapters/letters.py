@@ -16,6 +16,7 @@ from everloop_monitoring.errors import LetterNotFound
 from everloop_monitoring.tables import dead_letters, sent_letters
 from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetter
 from everloop_schemas.monitoring import DeadLetterSent
+from everloop_schemas.names import ID_LIMIT
 from everloop_shared.database import Database
 from everloop_shared.messaging.routes import RecordReader
 from everloop_shared.outbox import SqlUnitOfWork
@@ -33,7 +34,13 @@ class SqlLetters:
     async def add_letters(self, letters: Sequence[ListedLetter]) -> None:
         """Insert or ignore by id, then delete what is beyond the limits."""
         rows = [
-            {"id": one.id, "loop": one.loop, "service": one.service, "time": time_text(one.time), "letter": _form(one)}
+            {
+                "id": without_nul(one.id),
+                "loop": one.loop,
+                "service": one.service,
+                "time": time_text(one.time),
+                "letter": _form(one),
+            }
             for one in {one.id: one for one in letters}.values()
         ]
         await self._insert(dead_letters, rows)
@@ -47,7 +54,7 @@ class SqlLetters:
     async def add_sent(self, sent: Sequence[DeadLetterSent]) -> None:
         """Insert or ignore by id, then delete the oldest beyond the limit."""
         rows = [
-            {"id": one.id, "letter": one.data.letter, "event": one.encode().decode()}
+            {"id": without_nul(one.id), "letter": _name(one.data.letter), "event": one.encode().decode()}
             for one in {one.id: one for one in sent}.values()
         ]
         await self._insert(sent_letters, rows)
@@ -57,7 +64,7 @@ class SqlLetters:
 
     async def has_sent(self, sent: DeadLetterSent) -> bool:
         """One statement."""
-        query = select(sent_letters.c.id).where(sent_letters.c.id == sent.id)
+        query = select(sent_letters.c.id).where(sent_letters.c.id == without_nul(sent.id))
         return await self._unit.connection.scalar(query) is not None
 
     async def _insert(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
@@ -105,10 +112,15 @@ class SqlLetterReader:
     async def _with_sent(self, query: Select[Any]) -> list[tuple[ListedLetter, list[DeadLetterSent]]]:
         async with self._database.reading() as reader:
             letters = [FORM.validate_python(row.letter) for row in await reader.execute(query)]
-            of_these = sent_letters.c.letter.in_([letter.id for letter in letters])
+            of_these = sent_letters.c.letter.in_([_name(letter.id) for letter in letters])
             events = select(sent_letters.c.event).where(of_these).order_by(sent_letters.c.seq)
             sent = [DeadLetterSent.decode(row.event.encode()) for row in await reader.execute(events)]
         return [(letter, [one for one in sent if one.data.letter == letter.id]) for letter in letters]
+
+
+def _name(id: str) -> str:
+    """An id as it is stored, whatever whoever wrote to the topic has put there."""
+    return without_nul(id)[:ID_LIMIT]
 
 
 def _form(letter: ListedLetter) -> Any:

@@ -9,7 +9,7 @@ FIRST_STEPS: dict[AlertKind, str] = {
     "drift": "everloop alerts LOOP shows what Everloop does; act where it stays open for longer than a rollout takes",
     "rollback": "everloop history LOOP shows what the version was worse on; the champion before it serves",
     "corrections": "ask the source that the message names; its feedback is counted within its share only",
-    "dead_letter": "everloop dead-letters LOOP shows them with the reasons; repair the producer, then send them again",
+    "dead_letter": "everloop letters ls --loop LOOP shows why; repair the producer, then send them: everloop letters",
     "line_failed": "look at the outcome at the offset in the evidence; an ended line needs everloop retrain LOOP",
     "artifact": "check the artifact store and the log of the instance; what serves instead is in the message",
     "quality": "everloop status LOOP compares the score with the baselines; check that labels arrive and are right",

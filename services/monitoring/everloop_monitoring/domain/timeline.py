@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from everloop_schemas.envelope import Event
-from everloop_schemas.monitoring import AlertKind, AlertRaised, DriftDetected
+from everloop_schemas.monitoring import AlertKind, AlertRaised, DeadLetterSent, DriftDetected
 from everloop_schemas.registry import (
     Decided,
     GateDecided,
@@ -129,6 +129,13 @@ def model_trained_entry(event: ModelTrained) -> TimelineEntry | None:
     if event.data.reason == "refresh":
         return None
     return _entry(event, "trained", f"{event.data.version} trained", event.data.reason, size=event.data.size)
+
+
+def letter_sent_entry(event: DeadLetterSent) -> TimelineEntry:
+    """The entry of a dead letter that was sent again."""
+    d = event.data
+    how = "repaired and sent again" if d.repaired else "sent again"
+    return _entry(event, "letter_sent", f"a dead letter of {d.topic} was {how}", f"by {d.actor}, as {d.event}")
 
 
 def drift_entry(event: DriftDetected) -> TimelineEntry:

@@ -171,6 +171,7 @@ class Handlers:
     async def on_dead_letter_sent(self, event: DeadLetterSent, at: Position) -> list[Event]:
         """A dead letter was sent again, here or by another replica."""
         self.batch.sent.append(event)
+        self._add_entry(timeline.letter_sent_entry(event))
         return []
 
     def _count(self, event: Event, kind: IdKind, id: str) -> list[Event]:
