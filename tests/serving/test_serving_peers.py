@@ -23,7 +23,7 @@ async def test_one_id_gets_one_prediction_at_whichever_worker_it_arrives(tmp_pat
         serving.start()
         await serving.knows_loop()
         async with clients_of(serving.port, 12) as clients:
-            body = {"id": "once", "entity": "e", "data": {"price": 0.9, "demand": 0.5}}
+            body = {"id": "once", "entity": "e", "data": {"price": 0.9, "demand": 0.5}, "explain": True}
             other_price, other_entity = body | {"data": {"price": 0.1, "demand": 0.5}}, body | {"entity": "f"}
 
             at_once = await asyncio.gather(*(client.post(PREDICT, body) for client in clients))
@@ -37,6 +37,7 @@ async def test_one_id_gets_one_prediction_at_whichever_worker_it_arrives(tmp_pat
 
     assert at_once == again == looked_up == [at_once[0]] * 12
     assert at_once[0][0] == 200
+    assert {"price", "demand"} <= set(at_once[0][1]["explanation"]["contributions"])
     assert {(status, body["code"]) for status, body in refused} == {(409, "id_taken")}
     assert stored == ["once"]
     assert metrics.count("# TYPE everloop_serving_spool_records gauge") == 1
