@@ -15,6 +15,17 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  #
 
 from everloop_schemas.topology import SERVICES
 
+CONSUMED = (
+    ("feature", "ingest.event_received.v1"),
+    ("feature", "ingest.label_received.v1"),
+    ("feature", "serving.prediction_made.v1"),
+    ("serving", "feature.features_computed.v1"),
+    ("training", "feature.outcome_observed.v1"),
+    ("monitoring", "feature.outcome_observed.v1"),
+    ("registry", "training.challenge_updated.v1"),
+)
+"""Services, each with a topic that its consumer group has to commit before a loop is at rest."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -72,16 +83,19 @@ async def ends(bootstrap: str) -> dict[str, int]:
 
 
 async def lag(bootstrap: str) -> int:
-    """How many records the services have not committed yet, of the partitions that they have committed before."""
+    """How many records the services have not committed yet: of the partitions that they have committed before, and of
+    `CONSUMED`, where a service may not have come to its first commit."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        committed = [await admin.list_consumer_group_offsets(service) for service in SERVICES]
+        committed = {service: await admin.list_consumer_group_offsets(service) for service in SERVICES}
     finally:
         await admin.close()
     async with await _consumer(bootstrap) as consumer:
         end = await consumer.end_offsets(consumer.assignment())
-    return sum(max(0, end.get(tp, 0) - at.offset) for offsets in committed for tp, at in offsets.items())
+    never = [tp for service, topic in CONSUMED for tp in end if tp.topic == topic and tp not in committed[service]]
+    behind = [max(0, end.get(tp, 0) - at.offset) for offsets in committed.values() for tp, at in offsets.items()]
+    return int(sum(behind)) + sum(int(end[tp]) for tp in never)
 
 
 async def keep_all(bootstrap: str) -> None:
