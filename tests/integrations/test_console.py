@@ -126,6 +126,7 @@ async def test_whatever_texts_say_they_are_shown_as_text(url: str) -> None:
         await seen.page.goto(url)
         await _drawn(seen.page)
 
+        await seen.page.locator("#predictions button").first.click()
         shown = await seen.page.inner_text("body")
 
         assert shown.count(MARKUP) > 50
@@ -137,11 +138,23 @@ async def test_whatever_texts_say_they_are_shown_as_text(url: str) -> None:
 def _with_markup(value: Any, key: str = "") -> Any:
     """The same answer with markup behind every text that is not one of a few that the console knows."""
     known = ("time", "since", "first", "last", "task", "kind", "stage", "state", "role", "by", "severity")
+    if isinstance(value, dict) and key in ("features", "contributions", "importance"):
+        return {name + MARKUP: part for name, part in value.items()}
     if isinstance(value, dict):
         return {name: _with_markup(part, name) for name, part in value.items()}
     if isinstance(value, list):
         return [_with_markup(part, key) for part in value]
     return value + MARKUP if isinstance(value, str) and key not in known else value
+
+
+async def test_a_section_that_gets_no_answer_says_so_and_the_others_are_shown(url: str) -> None:
+    async with visit("about:blank") as seen:
+        await seen.page.route("**/features", lambda route: route.fulfill(status=500, body="{}"))
+        await seen.page.goto(url)
+        await _drawn(seen.page)
+
+        assert "features answers 500" in await seen.page.inner_text("#features")
+        assert "ROC AUC" in await seen.page.inner_text("#quality")
 
 
 async def test_every_part_is_reached_by_the_keyboard_and_keeps_the_focus_while_figures_change(url: str) -> None:

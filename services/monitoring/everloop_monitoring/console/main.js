@@ -11,7 +11,8 @@ async function get(path) {
 }
 
 function chosen() {
-  return loops.find(loop => loop.loop === decodeURIComponent(location.hash.slice(1))) ?? loops[0];
+  const named = loops.find(loop => "#" + encodeURIComponent(loop.loop) === location.hash || "#" + loop.loop === location.hash);
+  return named ?? loops[0];
 }
 
 function loopLinks({ names, current }) {
@@ -55,8 +56,9 @@ async function ask(loop) {
   const sign = JSON.stringify([loop, status, document.documentElement.clientWidth]);
   if (sign === last.status && performance.now() - last.at < FULL_EVERY_MS) return;
   const sections = SECTIONS.filter(section => !section.watch || loop.watched.includes(section.watch));
-  const paths = new Set(["series", "timeline?limit=60", "drifts", "evaluation", "alerts?state=open", ...sections.map(section => section.path)]);
-  const asked = [...paths].map(async path => [path, await get(address(path))]);
+  const failed = error => ({ failure: error.message }), parts = new Set(sections.map(section => section.path));
+  const asked = [...["series", "timeline?limit=60", "drifts", "evaluation", "alerts?state=open"].map(async path => [path, await get(address(path))]),
+    ...[...parts].map(async path => [path, await get(address(path)).catch(failed)])];
   const answers = Object.fromEntries(await Promise.all(asked));
   if (chosen()?.loop !== loop.loop) return;
   last = { status: sign, at: performance.now() };
@@ -75,14 +77,15 @@ function showLoop(loop, status, answers) {
   draw("shares", status, shares);
   draw("timeline", answers["timeline?limit=60"], timeline);
   draw("lines", { ...answers.evaluation, metric: answers.evaluation.line_metric, champion: status.champion.version,
-    candidate: status.rollout.candidate, versions: answers.quality?.groups.filter(group => group.by === "version") ?? [] }, lines);
+    candidate: status.rollout.candidate, versions: answers.quality?.groups?.filter(group => group.by === "version") ?? [] }, lines);
 }
 
 /* A list of the latest stands still while one of its rows is open, so that this one does not leave it. */
 function showSection({ id, build, isEmpty, key }, answer) {
-  byId(id).hidden = answer == null || isEmpty?.(answer) === true;
+  const failure = answer?.failure;
+  byId(id).hidden = answer == null || (!failure && isEmpty?.(answer) === true);
   const isHeld = key && [...opened].some(one => one.startsWith(key)) && drawn.has(id + "-body");
-  if (!byId(id).hidden && !isHeld) draw(id + "-body", answer, build);
+  if (!byId(id).hidden && !isHeld) draw(id + "-body", answer, failure ? () => empty(failure) : build);
 }
 
 /* Ways to the sections that are there, and how those are turned on that are not. */
