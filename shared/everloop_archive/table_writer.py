@@ -43,6 +43,7 @@ class TableWriter:
         self._schema: Any = None  # the table's, and columns that the next commit adds
         self._schemas, self._log_lock = Lock(), Lock()
         self._owners: dict[int, int] = {}
+        self._begun: dict[str, bool] = {}  # the files of writes that have not ended: whether a commit names them
 
     def open(self, partition: int) -> None:
         """Read the table's log before the first record of a partition; raises ArchiveUnavailable."""
@@ -70,7 +71,10 @@ class TableWriter:
         files = list(records.files())
         names = {name.path for name, _ in files}
         with self._log_lock:
-            return self._write_listed(records, files, names)
+            self._begun = dict.fromkeys(names, False) | self._begun
+            written = self._write_listed(records, files, names)
+            self._end(names)
+            return written
 
     def _write_listed(
         self, records: RecordsToWrite, files: Sequence[tuple[FileName, Any]], names: Collection[str]
@@ -82,9 +86,14 @@ class TableWriter:
             for name in names:
                 self._store.delete(f"{self.table.folder}/{name}")
             self._store.delete(unfinished)
+            self._end(names)
             raise
         self._store.delete(unfinished)
         return written
+
+    def _end(self, names: Collection[str]) -> None:
+        for name in names:
+            del self._begun[name]
 
     def _write_all(
         self, records: RecordsToWrite, files: Sequence[tuple[FileName, Any]], names: Collection[str]
@@ -126,6 +135,7 @@ class TableWriter:
                 grown = None if self._schema.equals(self._state.schema) else self._schema
             try:
                 self._state = self._log.commit(self._state, files, positions, grown)
+                self._begun |= dict.fromkeys(names, True)
                 return
             except CommitConflict:
                 if self._catch_up(names):
@@ -141,12 +151,16 @@ class TableWriter:
             raise PositionMoved(f"the columns of {self.table.folder} have changed meanwhile")
 
     def _catch_up(self, names: Collection[str]) -> bool:
-        """Read the commits that were made since; whether one of them names a file of these."""
-        found = False
+        """Read the commits that were made since; whether one of all so far names a file of these.
+
+        What a commit names is remembered until its write has ended: the write may fail after the commit, and is
+        repeated then, also where others have read the commit meanwhile.
+        """
         for version, actions in self._log.commits_after(self._state.version):
-            found |= any(action["add"]["path"] in names for action in actions if "add" in action)
+            added = {action["add"]["path"] for action in actions if "add" in action}
+            self._begun |= dict.fromkeys(added & self._begun.keys(), True)
             self._advance(self._state.after(actions, version))
-        return found
+        return any(self._begun[name] for name in names)
 
     def _advance(self, state: TableState) -> None:
         """Go on to what others have committed; columns that grew here, and that they lack, grow again when needed."""

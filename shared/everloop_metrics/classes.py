@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from math import fsum
 
 from everloop_metrics.inputs import MetricInput, class_name
 from everloop_schemas.envelope import Scalar
@@ -82,7 +83,7 @@ def _of_true(score: ScoreOfClass, counts: Counts) -> float | None:
 
 def _mean_over_classes(score: ScoreOfClass, counts: Counts) -> float | None:
     labels = _labels(counts)
-    return sum(score(name, counts) or 0.0 for name in labels) / len(labels) if labels else None
+    return fsum(score(name, counts) or 0.0 for name in labels) / len(labels) if labels else None  # in any order alike
 
 
 def _f1_of(name: str, counts: Counts) -> float | None:

@@ -43,7 +43,7 @@ def archive(
     writer.open(partition)
     schema, size = file_schema(writer.grow(types)), -(-len(records) // commits)
     for start in range(0, len(records), size):
-        came = [_record(offset, event, kind, partition) for offset, event in records[start : start + size]]
+        came = records_of(records[start : start + size], kind, partition)
         batches = [record_batch(schema, kind, types, came[n : n + BATCH_ROWS]) for n in range(0, len(came), BATCH_ROWS)]
         writer.write(RecordsToWrite.of(partition, batches))
 
@@ -51,6 +51,11 @@ def archive(
 def archive_reaches(store: ArchiveStore, archived: ArchivedRange, kind: Kind = "outcomes", partition: int = 0) -> None:
     """Let the archive say that it has a partition, with all of its loops."""
     write_range(store, kind, partition, archived)
+
+
+def records_of(events: Sequence[Placed], kind: Kind = "outcomes", partition: int = 0) -> list[ArchivedRecord]:
+    """The records of these events in a partition."""
+    return [_record(offset, event, kind, partition) for offset, event in events]
 
 
 def _record(offset: int, event: OutcomeObserved | PredictionMade, kind: Kind, partition: int) -> ArchivedRecord:
