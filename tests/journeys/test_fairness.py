@@ -24,7 +24,7 @@ models: [{{{{preset: logistic}}}}]
 monitor: {{{{fairness: [sex]}}}}
 gate: {{{{require: [accuracy >= 0.7, {REQUIRED}]}}}}
 """
-BIASED, BLIND = "logistic-0", "blind"
+BLIND = "blind"
 BREAKS = f"{REQUIRED} is required, and it is 0."
 FIRST, SECOND = 500, 700
 
@@ -51,10 +51,11 @@ def test_a_biased_challenger_is_held_back_with_the_reason_and_a_fair_one_passes(
     assert champion == BLIND
     decided = installation.read("registry.decided.v1", LOOP)
     gate = [e["data"] for e in decided if e["type"] == "registry.gate_decided.v1"]
-    assert {d["line"] for d in gate if BREAKS in d["reason"]} == {BIASED}
+    [biased_line] = {d["line"] for d in gate if BREAKS in d["reason"]}
+    assert biased_line.startswith("logistic-")  # and the offset of the loop's first outcome on a log that others share
     assert [d["line"].rpartition("-")[0] for d in gate if d["passed"]] == [BLIND]
     timeline = endpoint(installation, "monitoring", "timeline")
-    assert any(entry["what"] == f"{BIASED} is held back against 0" for entry in timeline)
+    assert any(entry["what"] == f"{biased_line} is held back against 0" for entry in timeline)
     measures = installation.read("training.challenge_updated.v1", LOOP)[-1]["data"]["measures"]
     biased, blind = (of for line, of in sorted(measures.items(), reverse=True))
     assert biased["accuracy"]["value"] > blind["accuracy"]["value"]

@@ -20,7 +20,7 @@ from everloop_shared.messaging.routes import connected
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.kafka, pytest.mark.timeout(300)]
 POOR = {"preset": "logistic", "learning_rate": 0.000001}
-OUTCOMES, TRIALS = 1_200, 24
+OUTCOMES, TRIALS = 1_200, 80
 SPEC: LoopSpec = spec(
     models=[POOR],
     search={
