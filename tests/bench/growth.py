@@ -180,7 +180,8 @@ def _count(topic: Topic) -> Progress:
 
 def _metric(name: str) -> Progress:
     """A counter of the service's own, over all workers, or all labels that name the outcomes' topic (or none)."""
-    line = re.compile(rf"^{name}(?:{{[^}}]*outcome_observed[^}}]*}}|{{worker="[0 - 9] + "}})? ([0-9.e+]+)$", re.M)
+    labels = r'(?:\{[^}]*outcome_observed[^}]*\}|\{worker="[0-9]+"\})?'
+    line = re.compile(rf"^{name}{labels} ([0-9.e+]+)$", re.M)
 
     async def progress(bus: Bus, subject: Subject) -> int:
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
