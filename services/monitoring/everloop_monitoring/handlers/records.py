@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain import alert_signals, timeline
@@ -40,6 +41,23 @@ from everloop_shared.messaging.routes import Position
 MAX_OUTCOMES_PER_EVALUATION = 100
 
 
+class LoopWatches(NamedTuple):
+    """The kinds of watch that a loop has, and whether one of them takes observations, or is told of versions."""
+
+    kinds: Sequence[type[Watch]]
+    take_observations: bool
+    follow_versions: bool
+
+    @classmethod
+    def of(cls, kinds: Sequence[type[Watch]]) -> Self:
+        """What these kinds take."""
+        observes, follows = (any(issubclass(k, take) for k in kinds) for take in (ObservationWatch, FollowsVersions))
+        return cls(kinds, observes, follows)
+
+
+NO_WATCHES = LoopWatches.of(())
+
+
 @dataclass
 class Handlers:
     """Handlers add to `batch`; the unit of work begins a new one, and finishes it before it commits."""
@@ -52,7 +70,7 @@ class Handlers:
     watches: Sequence[type[Watch]] = WATCHES
     batch: RecordBatch = field(default_factory=RecordBatch)
     shown: ShownRecords = field(default_factory=ShownRecords)
-    _kinds: dict[str, tuple[LoopState, Sequence[type[Watch]]]] = field(default_factory=dict)
+    _watches: dict[str, tuple[LoopState, LoopWatches]] = field(default_factory=dict)
 
     def begin_batch(self) -> None:
         """Start an empty batch; the previous one is dropped."""
@@ -92,13 +110,13 @@ class Handlers:
 
     async def on_observation(self, event: Observation, at: Position) -> list[Event]:
         """An observation, from ingest or by REST."""
-        if any(hasattr(watch, "add_observation") for watch in self._watches_of(event.loop)):
+        if self._watches_of(event.loop).take_observations:
             self.batch.observations[event.loop].append(event)
         return self._count(event, "event", event.id)
 
     async def on_prediction_made(self, event: PredictionMade, at: Position) -> list[Event]:
         """A prediction."""
-        if self._watches_of(event.loop):
+        if self._watches_of(event.loop).kinds:
             self.batch.predictions[event.loop].append(event)
         self.shown.add_prediction(event)
         return self._count(event, "prediction", event.subject)
@@ -156,7 +174,7 @@ class Handlers:
         self._add_entry(timeline.model_trained_entry(event))
         self._add_news(event, event)
         self.shown.add_version(event)
-        if any(issubclass(kind, FollowsVersions) for kind in self._watches_of(event.loop)):
+        if self._watches_of(event.loop).follow_versions:
             self.batch.versions[event.loop].append(event)
         return self._count(event, "version", event.data.version)
 
@@ -234,7 +252,7 @@ class Handlers:
         outcomes: Sequence[WatchedOutcome],
         batch: RecordBatch,
     ) -> list[Event]:
-        kinds, events, now = self._watches_of(state.loop), list[Event](), self.clock()
+        kinds, events, now = self._watches_of(state.loop).kinds, list[Event](), self.clock()
         versions = [event for event in batch.versions.get(state.loop, ()) if not self.loops.is_past(event)]
         if not kinds or not (observations or predictions or outcomes or versions):
             return events
@@ -253,13 +271,13 @@ class Handlers:
         await self.projections.save_watches(state.loop, watches)
         return [told for event in events for told in self._report(event, batch)]
 
-    def _watches_of(self, loop: str) -> Sequence[type[Watch]]:
+    def _watches_of(self, loop: str) -> LoopWatches:
         """The watches that the loop's spec turns on; none for a loop that has not arrived here yet."""
-        state, known = self.loops.get(loop), self._kinds.get(loop)
+        state, known = self.loops.get(loop), self._watches.get(loop)
         if state is None:
-            return ()
+            return NO_WATCHES
         if known is None or known[0] is not state:  # asked for each record
-            known = self._kinds[loop] = state, watches_of(state.data.spec, self.watches)
+            known = self._watches[loop] = state, LoopWatches.of(watches_of(state.data.spec, self.watches))
         return known[1]
 
     def _report(self, event: Event, batch: RecordBatch) -> list[Event]:
