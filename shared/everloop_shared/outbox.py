@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +24,7 @@ from everloop_shared import metrics
 from everloop_shared.database import Database, raise_if_away
 from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.routes import Publisher
+from everloop_shared.sql_dialects import insert_into
 
 log = logging.getLogger(__name__)
 RELAY_BATCH_EVENTS = 500
@@ -243,7 +243,7 @@ class SqlUnitOfWork:
 
 
 def _upsert(offsets: sql.Table, backend: str) -> sql.Executable:
-    insert = (postgresql if backend == "postgresql" else sqlite).insert(offsets)
+    insert = insert_into(offsets, backend)
     upsert: sql.Executable = insert.on_conflict_do_update(
         index_elements=["topic", "partition"], set_={"next_offset": insert.excluded.next_offset}
     )

@@ -19,6 +19,7 @@ from everloop_monitoring.ports import AlertStore
 from everloop_monitoring.tables import alert_queue, open_alerts, silences, totals
 from everloop_schemas.monitoring import AlertRaised
 from everloop_shared.outbox import SqlUnitOfWork
+from everloop_shared.sql_dialects import driver_sql
 
 MAX_QUEUED = 10_000
 """The queue keeps the latest; what a receiver that is away has not taken by then is lost to it."""
@@ -34,10 +35,9 @@ class SqlAlertStore(AlertStore):
         """One statement, without SQLAlchemy's work on it: it is one in each transaction. Writers are one at a time."""
         names = {self._row_name(loop): loop for loop in loops}
         found = defaultdict[str, list[OpenAlert]](list)
-        connection, mark = self._connection(), "?" if self._connection().dialect.name == "sqlite" else "%s"
-        marks = ", ".join([mark] * len(names))
+        connection, marks = self._connection(), ", ".join("?" * len(names))
         statement = f"SELECT loop, state FROM open_alerts WHERE loop IN ({marks}) ORDER BY alert"
-        for row in await connection.exec_driver_sql(statement, tuple(names)):
+        for row in await connection.exec_driver_sql(driver_sql(statement, connection.dialect.name), tuple(names)):
             found[names[row.loop]].append(OPEN_ALERT.validate_json(row.state))
         return dict(found)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import Select, Table, delete, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from everloop_monitoring.adapters.row_names import time_text, without_nul
 from everloop_monitoring.domain.letters import MAX_LETTERS, MAX_LETTERS_PER_LOOP, ListedLetter
@@ -20,6 +19,7 @@ from everloop_schemas.names import ID_LIMIT
 from everloop_shared.database import Database
 from everloop_shared.messaging.routes import RecordReader
 from everloop_shared.outbox import SqlUnitOfWork
+from everloop_shared.sql_dialects import insert_into
 
 FORM = TypeAdapter(ListedLetter)
 MAX_SENT = 2 * MAX_LETTERS
@@ -69,7 +69,7 @@ class SqlLetters:
 
     async def _insert(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
         connection = self._unit.connection
-        insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+        insert = insert_into(table, connection.dialect.name)
         await connection.execute(insert.on_conflict_do_nothing(index_elements=["id"]), list(rows))
 
 

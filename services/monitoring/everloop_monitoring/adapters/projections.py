@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, Table, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, form_of, key_of, time_text, without_nul
@@ -29,6 +29,7 @@ from everloop_monitoring.ports import IdKind, IdsByKind
 from everloop_monitoring.tables import happenings, lines, points, totals, watches, works
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.outbox import SqlUnitOfWork
+from everloop_shared.sql_dialects import driver_sql, insert_into
 
 STATE_OF = select(works.c.state).where(works.c.loop == bindparam("of", type_=works.c.loop.type))
 ADD_SEEN = "INSERT INTO seen (key) VALUES (?) ON CONFLICT DO NOTHING"
@@ -198,19 +199,13 @@ class SqlProjections:
         return (await self._connection().exec_driver_sql(self._sql(statement), list(rows))).rowcount if rows else 0
 
     def _sql(self, statement: str) -> str:
-        return statement.replace("?", "%s") if self._is_postgresql() else statement
-
-    def _is_postgresql(self) -> bool:
-        return self._connection().dialect.name == "postgresql"
+        return driver_sql(statement, self._connection().dialect.name)
 
     def _connection(self) -> AsyncConnection:
         return self._unit.connection
 
     def _insert(self, table: Table) -> sqlite.Insert:
-        """SQLite's insert or PostgreSQL's: both know ON CONFLICT, the general one does not."""
-        if self._is_postgresql():
-            return postgresql.insert(table)  # type: ignore[return-value]  # the two have the same methods
-        return sqlite.insert(table)
+        return insert_into(table, self._connection().dialect.name)
 
 
 def _add_tally(tally: LineTally, before: Row[Any] | None) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry import tables as t
 from everloop_registry.domain.tracking import experiment_location, model_artifacts, to_millis
 from everloop_schemas.tracking import ExperimentChange, LoggedModelChange, Metric, NoteChange, RunChange, RunLogged
+from everloop_shared.sql_dialects import insert_into
 
 Values = Mapping[str, Any]
 
@@ -141,11 +141,11 @@ async def _add_metrics(connection: AsyncConnection, run: str, metrics: Sequence[
         }
         for m in metrics
     ]
-    await connection.execute(_insert(connection, t.metrics).on_conflict_do_nothing(), rows)
+    await connection.execute(insert_into(t.metrics, connection.dialect.name).on_conflict_do_nothing(), rows)
     latest = dict[str, dict[str, Any]]()
     for row in sorted(rows, key=_recency):
         latest[row["key"]] = {name: row[name] for name in t.latest_metrics.c.keys()}
-    new = _insert(connection, t.latest_metrics)
+    new = insert_into(t.latest_metrics, connection.dialect.name)
     order = ("step", "time_ms", "value")
     is_later = sql.tuple_(*(new.excluded[c] for c in order)) >= sql.tuple_(*(t.latest_metrics.c[c] for c in order))
     values = {c.name: new.excluded[c.name] for c in t.latest_metrics.c if not c.primary_key}
@@ -161,11 +161,7 @@ async def put(connection: AsyncConnection, table: sql.Table, rows: Sequence[Valu
     """Insert rows; one whose key is there already takes its place."""
     if not rows:
         return
-    new = _insert(connection, table)
+    new = insert_into(table, connection.dialect.name)
     values = {c.name: new.excluded[c.name] for c in table.c if not c.primary_key}
     keys = [c.name for c in table.primary_key]
     await connection.execute(new.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
-
-
-def _insert(connection: AsyncConnection, table: sql.Table) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
