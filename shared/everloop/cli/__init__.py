@@ -9,6 +9,7 @@ import typer
 
 import everloop
 from everloop.backup import commands as backup
+from everloop.certs import commands as certs
 from everloop.cli import (
     alerts,
     archive,
@@ -55,6 +56,7 @@ def build() -> typer.Typer:
         local,
         demo,
         backup,
+        certs,
     ):
         module.register(app)
     describe_exits(app)
