@@ -60,10 +60,13 @@ def test_models_of_every_kind_challenge_and_the_one_that_wins_serves_with_its_li
     assert until(lambda: served_line(url, dict.fromkeys(FIELDS, 0.5)) == line, 20)
     model = next(e["data"]["model"] for e in decided if e.get("data", {}).get("model", {}).get("version") == champion)
     assert model["manifest"]["format"] == "onnx"
+    again = installation.everloop("rebuild", "every-kind", champion)
     if line.startswith("forest"):
         assert model["run"] == brought["run"]
     else:
         assert_data_set_is_the_same_now(installation, model["manifest"]["data_set"])
+    told = "trained elsewhere" if line.startswith(("forest", "network")) else "is the same when it is learned again"
+    assert told in again.stdout + again.stderr
 
 
 def apply_models_of_every_kind(installation: Installation, loop: str) -> None:

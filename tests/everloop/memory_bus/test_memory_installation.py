@@ -49,6 +49,8 @@ def test_a_loop_learns_and_promotes_without_kafka(installation: Installation, el
     assert status["dead_letters"] == 0
     assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
     _check_reports(installation)
+    again = installation.everloop("rebuild", "look", "champion", "--json")
+    assert (again.returncode, json.loads(again.stdout)["identical"]) == (0, True), again.stderr
 
 
 def _check_reports(installation: Installation) -> None:
