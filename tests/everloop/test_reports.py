@@ -123,7 +123,7 @@ def facts(told: str = "new prices", **parts: Any) -> LoopFacts:
             "labels": {"coverage": 0.9, "delay_s": {"p50": 2.0}},
             "estimated": {"metric": "accuracy", "value": 0.79, "error": 0.01},
         },
-        "features": {"features": [feature]},
+        "features": {"features": [feature], "slices": [f"region={told}"]},
         "fairness": {"fields": [{
             "field": told, "version": "logistic-0@199", "line": "logistic-0", "enough": False,
             "groups": [{"group": told, "outcomes": 50, "positive_rate": MEASURE}],
@@ -185,6 +185,7 @@ def test_a_page_has_every_section_and_says_what_was_not_answered() -> None:
         "equal opportunity 0.12",
         "logistic-0@199 champion",
         "drifted",
+        "The drift is concentrated in region=",
     ):
         assert told in whole
     assert whole.count("does not answer this") == 0

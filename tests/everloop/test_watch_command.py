@@ -139,7 +139,7 @@ def test_features_with_drift_are_ranked_and_a_regression_is_said_to_want_less() 
         {"name": name, "kind": "feature", "detector": "wasserstein", "distance": distance, "drifted": drifted}
         for name, distance, drifted in (("age", 0.2, True), ("price", 0.7, True), ("plan", 0.9, False))
     ]
-    facts = LoopFacts("rent", status, {"features": {"features": columns}})
+    facts = LoopFacts("rent", status, {"features": {"features": columns, "slices": ["region=South"]}})
     console = Console(width=100, record=True, file=StringIO())
 
     console.print(watching.screen(facts))
@@ -148,7 +148,8 @@ def test_features_with_drift_are_ranked_and_a_regression_is_said_to_want_less() 
     assert "mae, less is better" in shown
     assert shown.index("price") < shown.index("age")
     assert "plan" not in shown
-    assert "drift of age, price; 2 dead letters" in watching.line(facts)
+    assert "most of all in region=South" in shown
+    assert "drift of age, price most of all in region=South; 2 dead letters" in watching.line(facts)
 
 
 def _watching(services: ServedServices, stdout: Any) -> subprocess.Popen[str]:

@@ -52,7 +52,7 @@ def line(facts: LoopFacts) -> str:
         f"{scores['name']} {_figure(scores.get('rolling'))} (no change {_figure(scores.get('no_change'))})",
         f"champion {status['champion']['version']}{candidate}",
         f"{len(alerts)} alerts" + (f": {alerts[-1].get('what', '')}" if alerts else ""),
-        *([f"drift of {', '.join(map(str, drifted))}"] if drifted else []),
+        *([f"drift of {', '.join(map(str, drifted))} {_slices(facts)}".rstrip()] if drifted else []),
         *([f"{status['dead_letters']:,} dead letters"] if status["dead_letters"] else []),
     ]
     return printable("; ".join(told))
@@ -131,7 +131,15 @@ def _drifted(facts: LoopFacts) -> Iterator[RenderableType]:
         cells = (one["name"], one.get("kind", ""), f"{one.get('detector', '')} {_figure(one.get('distance'))}", since)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     yield table
+    if where := _slices(facts):
+        yield Text(printable(where), style="dim")
     yield ""
+
+
+def _slices(facts: LoopFacts) -> str:
+    """Where the drift is; older services name no slices."""
+    slices = (facts.part("features") or {}).get("slices") or ()
+    return f"most of all in {', '.join(map(str, slices[:ROWS]))}" if slices else ""
 
 
 def _decisions(facts: LoopFacts) -> Iterator[RenderableType]:

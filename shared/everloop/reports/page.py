@@ -162,6 +162,8 @@ def _features(facts: LoopFacts) -> Iterator[Child]:
     found = facts.rows("features", "features")
     ranked = sorted(found, key=lambda one: (not one.get("drifted"), -(one.get("distance") or 0.0)))
     yield _rows(facts, "features", ranked, heads, cells)
+    if slices := (facts.part("features") or {}).get("slices"):
+        yield tag("p", f"The drift is concentrated in {', '.join(map(str, slices))}.")
 
 
 def _objectives(facts: LoopFacts) -> Iterator[Child]:

@@ -58,10 +58,12 @@ def drifts(watch: DriftWatch, events: Iterable[PredictionMade]) -> list[tuple[in
     return [(i, told) for i, event in enumerate(events) for told in _drifts(watch.add_prediction(event, LATER))]
 
 
-def label_drifts(watch: DriftWatch, labels: Iterable[Scalar | None], **fields: Any) -> list[tuple[int, DriftDetected]]:
-    """The drifts that labels show; the first has offset 0."""
+def label_drifts(
+    watch: DriftWatch, labels: Iterable[Scalar | None], offset: int = 0, **fields: Any
+) -> list[tuple[int, DriftDetected]]:
+    """The drifts that labels show; the first has this offset."""
     found = []
-    for i, label in enumerate(labels):
+    for i, label in enumerate(labels, offset):
         event = outcome_observed(f"o{i}", label, **{"version": CHAMPION, "role": "champion", **fields})
         counted = CountedOutcome(offset=i, label=label, correction=0, no_change=False, majority=False)
         found += [(i, told) for told in _drifts(watch.add_outcome(WatchedOutcome(event, i, None, counted), NOW))]

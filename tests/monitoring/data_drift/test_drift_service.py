@@ -43,6 +43,23 @@ async def test_a_drift_before_labels_is_told_with_its_features(tmp_path: Path, d
     assert [told["id"] for told in answer["drifts"]] == [drift.id]
 
 
+async def test_a_drift_in_one_slice_is_told_with_the_slice(tmp_path: Path, databases: object) -> None:
+    broker = MemoryBroker()
+    rows = changed(features(1500), 1200, lambda row: {**row, "demand": None} if row["plan"] == "free" else row)
+    await publish(broker, state(spec={**SPEC, "monitor": {"drift": "all", "slices": ["plan"]}}))
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(*predictions(rows))
+        await monitoring.status()
+        answer = await monitoring.get("features")
+        [alert] = await monitoring.get("alerts")
+
+        [drift] = monitoring.published(DriftDetected)
+
+    assert (drift.data.subject, drift.data.slices, answer["slices"]) == ("demand", ("plan=free",), ["plan=free"])
+    assert alert["what"] == "data drift: demand in plan=free"
+    assert alert["cause"].endswith("most of all demand, in plan=free and hardly elsewhere")
+
+
 async def test_a_loop_that_watches_nothing_has_no_features(tmp_path: Path, databases: object) -> None:
     broker = MemoryBroker()
     await publish(broker, loop_state())
@@ -51,4 +68,4 @@ async def test_a_loop_that_watches_nothing_has_no_features(tmp_path: Path, datab
         answer = await monitoring.get("features", LOOP)
 
     assert unknown.status_code == 404
-    assert (answer["features"], answer["reference"], answer["window"]) == ([], None, 0)
+    assert (answer["features"], answer["reference"], answer["window"], answer["slices"]) == ([], None, 0, [])

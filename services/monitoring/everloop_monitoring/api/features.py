@@ -79,6 +79,7 @@ class Features(BaseModel):
     reference: Reference | None
     window: int = Field(description="predictions that are compared")
     features: list[WatchedColumn]
+    slices: list[str] = Field(description="those in which the drift of the features is concentrated, as field=value")
     volume: VolumeOfHour | None
     duplicates: int = Field(description="predictions that came again")
     late: int = Field(description="predictions over a minute older than the newest, which are not compared")

@@ -32,7 +32,8 @@ function features(answer) {
       one.since ? el("td", {}, time(one.since)) : NONE, words(wrong.join(", ") || NONE));
   });
   const heads = ["feature", { text: "before (outline) and now", words: true }, "distance", { text: "by", words: true }, "p", "since", { text: "quality", words: true }];
-  return [reference(answer), table("features", heads, el("tbody", {}, rows)), volume(answer)];
+  const where = answer.slices.length > 0 && note(["The drift is concentrated in ", answer.slices.map(name => tag(name, "drift"))]);
+  return [reference(answer), where, table("features", heads, el("tbody", {}, rows)), volume(answer)];
 }
 
 function reference({ reference, window }) {

@@ -38,10 +38,11 @@ def signal_of_drift(event: DriftDetected, entry: TimelineEntry, healthy: float |
     else:
         errors = (f"error {d.error_before:.1%} before offset {d.change_point}, {d.error_after:.1%} since",)
     named = ", ".join(f.name for f in d.features[:MAX_FEATURES])
+    where = f", in {', '.join(d.slices[:MAX_FEATURES])} and hardly elsewhere" if d.slices else ""
     if d.is_served_error_drift:
         cause = f"what the labels depend on has changed since offset {d.change_point}" + (f": {named}" if named else "")
     else:
-        cause = f"the {d.kind} has changed at its source" + (f", most of all {named}" if named else "")
+        cause = f"the {d.kind} has changed at its source" + (f", most of all {named}" if named else "") + where
     found = f"{d.detector} at offset {d.offset}, {d.outcomes_since_change} outcomes after the change"
     return Signal(
         alert=drift_alert(d.kind, d.subject),

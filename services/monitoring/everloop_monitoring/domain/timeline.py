@@ -27,7 +27,7 @@ RESOLVED = "resolved"
 ALERT_KINDS = (*get_args(AlertKind), "data_drift", RESOLVED)
 """Kinds of entries that are about alerts."""
 MAX_NAMES = 5
-"""Of features that have drifted, in one entry."""
+"""Of features that have drifted, and of slices that they drifted in, in one entry."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def _data_drift_entry(event: DriftDetected) -> TimelineEntry:
     d = event.data
     names = [feature.name for feature in d.features[:MAX_NAMES]]
     more = f" and {len(d.features) - MAX_NAMES} more" if len(d.features) > MAX_NAMES else ""
-    what = f"{d.kind} drift: {', '.join(names)}{more}"
+    where = f" in {', '.join(d.slices[:MAX_NAMES])}" if d.slices else ""
+    what = f"{d.kind} drift: {', '.join(names)}{more}{where}"
     why = "; ".join(f"{f.name} {f.before} before, {f.after} now" for f in d.features[:MAX_NAMES])
     data = d.model_dump(mode="json")
     return _entry(event, "data_drift", what, why or f"{d.detector} of {d.subject}", **data, severity="warning")

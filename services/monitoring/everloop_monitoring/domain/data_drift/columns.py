@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf, nextafter
 from sys import float_info
@@ -54,8 +55,8 @@ class Column:
         """Whether the values are numbers, once the bins are known."""
         return bool(self.edges)
 
-    def add(self, value: Scalar | None) -> None:
-        """Add one value, None for a missing one."""
+    def add(self, value: Scalar | None) -> int | None:
+        """Add one value, None for a missing one; its bin, None before the bins are known."""
         if value == self.last:
             self.run += 1
             if self.is_open:
@@ -64,8 +65,10 @@ class Column:
             self.last, self.run = (value[:MAX_CATEGORY_CHARACTERS] if type(value) is str else value), 1
         if self.first is not None:
             self.first.append(self._kept(value))
-        else:
-            self.block[self._bin(value)] += 1
+            return None
+        bin = self._bin(value)
+        self.block[bin] += 1
+        return bin
 
     def _note_repeat(self) -> None:
         self.repeats += 1
@@ -93,8 +96,8 @@ class Column:
             return value
         return _category(value)
 
-    def make_bins(self, block_values: int) -> list[list[int]]:
-        """Make the bins of the first values; those values, counted by block."""
+    def make_bins(self) -> list[int]:
+        """Make the bins of the first values; the bin of each of them."""
         values = self.first or []
         numbers = sorted(value for value in values if value is not None and not isinstance(value, str))
         names = [value for value in values if isinstance(value, str)]
@@ -104,12 +107,14 @@ class Column:
         else:
             self.places = _places(names)
         self.block = [0] * (FIRST_BIN + (len(self.edges) + 1 if self.edges else len(self.places)))
-        blocks = []
-        for i in range(0, len(values), block_values):
-            for value in values[i : i + block_values]:
-                self.block[self._bin(value)] += 1
-            blocks.append(self.take_block())
-        return blocks
+        return [self._bin(value) for value in values]
+
+    def count(self, bins: Iterable[int]) -> list[int]:
+        """How many values fell into each bin."""
+        counts = [0] * len(self.block)
+        for bin in bins:
+            counts[bin] += 1
+        return counts
 
     def take_block(self) -> list[int]:
         """What was counted since the last call."""

@@ -17,6 +17,7 @@ from everloop_monitoring.domain.data_drift.evidence import (
     population_stability,
     probability_of,
 )
+from everloop_monitoring.domain.data_drift.slices import SliceTrail, Trail, concentrated_in
 from everloop_schemas.envelope import Scalar
 
 
@@ -45,6 +46,8 @@ class ComparisonParameters:
 
 COMPARISON = ComparisonParameters()
 NO_DESIGN = Design()
+MAX_DIVIDED = 5
+"""Of the columns that have changed, the largest changes first, of which slices are looked for."""
 
 
 class Mark(NamedTuple):
@@ -63,7 +66,7 @@ class Change(NamedTuple):
 
     `distance` is the population stability index of numbers, the Jensen-Shannon distance of categories; `size` is the
     latter for both, by which changes are ordered. `probability` is after the control of false discoveries. `before` and
-    `after` are the shares of the bin that changed most, in words.
+    `after` are the shares of the bin that changed most, in words. `slices` are those in which it is concentrated.
     """
 
     column: Column
@@ -73,25 +76,34 @@ class Change(NamedTuple):
     before: str
     after: str
     mark: Mark
+    slices: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Counted:
-    """A column with its blocks: those of the reference until it is complete, then those of the window."""
+    """A column with its blocks: those of the reference until it is complete, then those of the window.
+
+    `bins` are those of each value, where the records are divided into slices; `latest` are those of the block.
+    """
 
     column: Column
     blocks: list[list[int]] = field(default_factory=list)
     reference: list[int] = field(default_factory=list)
     design: Design = NO_DESIGN
     absences: Design = NO_DESIGN
+    bins: Trail | None = None
+    latest: list[int] = field(default_factory=list)
 
     def close_block(self, done: int) -> None:
         """End block number `done`: the bins are made after the first ones, then the reference, then the window."""
         column = self.column
         if done == COMPARISON.first_blocks:
-            self.blocks = column.make_bins(COMPARISON.block_values)
+            self._make_bins()
         elif done > COMPARISON.first_blocks:
             self.blocks.append(column.take_block())
+            if self.bins is not None:
+                self.bins.add(self.latest, COMPARISON.block_values)
+                self.latest = []
         if done > COMPARISON.reference_blocks:
             del self.blocks[: -COMPARISON.window_blocks]
         if done == COMPARISON.reference_blocks:
@@ -99,6 +111,12 @@ class Counted:
             self.design = measure_design([block[OTHER:] for block in self.blocks])
             self.absences = measure_design([_absence(block) for block in self.blocks])
             self.blocks, column.is_open = [], False
+
+    def _make_bins(self) -> None:
+        bins, values = self.column.make_bins(), COMPARISON.block_values
+        self.blocks = [self.column.count(bins[i : i + values]) for i in range(0, len(bins), values)]
+        if self.bins is not None:
+            self.bins.add(bins, values)
 
     def window(self, start: int = 0) -> list[int]:
         """The counts of the window from this block on."""
@@ -146,7 +164,10 @@ class Counted:
 
 @dataclass(slots=True)
 class Comparison:
-    """Compares the latest values of columns with the first ones; `version` is the champion under which it began."""
+    """Compares the latest values of columns with the first ones; `version` is the champion under which it began.
+
+    `slices` are the features by which its records are divided.
+    """
 
     version: str
     began: Mark
@@ -154,11 +175,13 @@ class Comparison:
     values: int = 0
     marks: list[Mark] = field(default_factory=list)
     reported: bool = False
+    slices: list[SliceTrail] = field(default_factory=list)
 
     @staticmethod
-    def of(columns: Sequence[Column], version: str, began: Mark) -> Comparison:
+    def of(columns: Sequence[Column], slices: Sequence[str], version: str, began: Mark) -> Comparison:
         """A comparison that begins now."""
-        return Comparison(version, began, [Counted(column) for column in columns])
+        counted = [Counted(column, bins=Trail() if slices else None) for column in columns]
+        return Comparison(version, began, counted, slices=[SliceTrail(name) for name in slices])
 
     @property
     def is_complete(self) -> bool:
@@ -172,7 +195,11 @@ class Comparison:
         get = values.get
         for counted in self.columns:
             column = counted.column
-            column.add(get(column.key))
+            bin = column.add(get(column.key))
+            if counted.bins is not None and bin is not None:
+                counted.latest.append(bin)
+        for sliced in self.slices:
+            sliced.add(get(sliced.name))
         self.values += 1
         if self.values % COMPARISON.block_values:
             return False
@@ -183,10 +210,17 @@ class Comparison:
         done = self.values // COMPARISON.block_values
         for counted in self.columns:
             counted.close_block(done)
+        for sliced in self.slices:
+            sliced.close_block()
+        trails = [*(sliced.trail for sliced in self.slices), *(c.bins for c in self.columns if c.bins is not None)]
         if done == COMPARISON.reference_blocks:
             self.marks = []
+            for trail in trails:
+                trail.end_reference()
         elif done > COMPARISON.reference_blocks:
             del self.marks[: -COMPARISON.window_blocks]
+            for trail in trails:
+                trail.keep(COMPARISON.window_blocks)
 
     def find_changes(self) -> list[Change]:
         """The columns whose window differs from the reference, the largest change first; to be asked after a block."""
@@ -194,11 +228,26 @@ class Comparison:
             return []
         adjusted = adjust([counted.probability() for counted in self.columns])
         found = [
-            counted.change(probability, self.marks)
+            (counted, counted.change(probability, self.marks))
             for counted, probability in zip(self.columns, adjusted, strict=True)
             if probability <= COMPARISON.level
         ]
-        return sorted(found, key=lambda change: (-change.size, change.probability, change.column.name))
+        found.sort(key=lambda one: (-one[1].size, one[1].probability, one[1].column.name))
+        divided = [change._replace(slices=self._slices_of(of, change)) for of, change in found[:MAX_DIVIDED]]
+        return [*divided, *(change for _, change in found[MAX_DIVIDED:])]
+
+    def _slices_of(self, counted: Counted, change: Change) -> tuple[str, ...]:
+        """The slices in which a change is concentrated, the largest effect first; no field divides its own change."""
+        if counted.bins is None:
+            return ()
+        start, scale, own = self.marks.index(change.mark), counted.design.scale, counted.column.key
+        found = [
+            effect
+            for sliced in self.slices
+            if sliced.name != own
+            for effect in concentrated_in(sliced, counted.bins, start, scale)
+        ]
+        return tuple(effect.slice for effect in sorted(found, key=lambda effect: (-effect.size, effect.slice)))
 
 
 def _absence(counts: Sequence[int]) -> tuple[int, int]:

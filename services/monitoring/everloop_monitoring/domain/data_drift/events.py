@@ -11,7 +11,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import Detector, DriftDetected, DriftDetectedData, DriftedFeature, DriftKind
 from everloop_schemas.serving import PredictionMade
 
-MAX_FEATURES_NAMED = 20
+MAX_FEATURES_NAMED = MAX_SLICES_NAMED = 20
 
 
 def detector_of(is_number: bool) -> Detector:
@@ -49,6 +49,7 @@ def build_data_drift(
             outcomes_since_change=at.outcomes - subject.mark.outcomes,
             version=version,
             features=tuple(_drifted(change) for change in changes[:MAX_FEATURES_NAMED]),
+            slices=tuple(dict.fromkeys(name for change in changes for name in change.slices))[:MAX_SLICES_NAMED],
         ),
     )
 

@@ -28,6 +28,7 @@ def build_features(loop: str, watch: DriftWatch | None, expected: ExpectationWat
         "reference": inputs and _render_reference(inputs),
         "window": len(inputs.marks) * COMPARISON.block_values if inputs else 0,
         "features": [row for rows in columns for row in rows],
+        "slices": list(watch.drifts[-1].data.slices) if any(row["drifted"] for rows in columns for row in rows) else [],
         "volume": watch.volume.render(),
         "duplicates": watch.seen.duplicates,
         "late": watch.late,

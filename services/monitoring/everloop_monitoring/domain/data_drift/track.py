@@ -20,11 +20,13 @@ class Track:
     """Compares one stream of records with the reference of the champion's line.
 
     `version` is the champion's latest, and `others` counts the latest records in a row that another line's champion
-    served. `current` is compared; `coming` gathers the next reference, and replaces it once that is complete.
+    served. `slices` are the features by which records are divided. `current` is compared; `coming` gathers the next
+    reference, and replaces it once that is complete.
     """
 
     version: str = ""
     others: int = 0
+    slices: tuple[str, ...] = ()
     current: Comparison | None = None
     coming: Comparison | None = None
 
@@ -53,4 +55,4 @@ class Track:
             self._gather(mark, make_columns)
 
     def _gather(self, mark: Mark, make_columns: MakeColumns) -> None:
-        self.coming = Comparison.of(make_columns(), self.version, mark)
+        self.coming = Comparison.of(make_columns(), self.slices, self.version, mark)

@@ -33,13 +33,15 @@ PREDICTION_KEY, LABEL_KEY = "<prediction>", "<label>"
 class DriftWatch:
     """Compares features and predictions by `inputs`, in the order in which they arrive, and labels by `labels`.
 
-    `features` are the watched ones, `is_class` says whether predictions and labels are classes. `offset` is that of the
-    last outcome, and `outcomes` their number since the watch is on. `newest` is when the newest prediction was made:
-    what is much older comes `late`, is counted, and is not compared. `drifts` are the last ones that were reported.
+    `features` are the watched ones, `slices` those that divide a drift, `is_class` says whether predictions and labels
+    are classes. `offset` is that of the last outcome, and `outcomes` their number since the watch is on. `newest` is
+    when the newest prediction was made: what is much older comes `late`, is counted, and is not compared. `drifts` are
+    the last ones that were reported.
     """
 
     kind: ClassVar[str] = "drift"
     features: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
     is_class: bool = True
     inputs: Track = field(default_factory=Track)
     labels: Track = field(default_factory=Track)
@@ -57,12 +59,14 @@ class DriftWatch:
         return spec.monitor.drift != "none"
 
     def follow(self, spec: LoopSpec) -> Self:
-        """Itself, or a new watch where the features are others."""
-        features, is_class = watched_features(spec), spec.task != "regression"
-        if (features, is_class) == (self.features, self.is_class):
+        """Itself, or a watch that compares anew what the spec divides or names otherwise."""
+        features, slices, is_class = watched_features(spec), spec.monitor.slices, spec.task != "regression"
+        if (features, slices, is_class) == (self.features, self.slices, self.is_class):
             return self
-        new = replace(self, features=features, is_class=is_class, inputs=Track())
-        return new if is_class == self.is_class else replace(new, labels=Track())
+        keeps_labels = (slices, is_class) == (self.slices, self.is_class)
+        labels = self.labels if keeps_labels else Track(slices=slices)
+        inputs = Track(slices=slices)
+        return replace(self, features=features, slices=slices, is_class=is_class, inputs=inputs, labels=labels)
 
     def add_prediction(self, event: PredictionMade, now: datetime) -> Sequence[Event]:
         """Add a prediction once; the drift of the data or the predictions that it shows."""
@@ -94,7 +98,8 @@ class DriftWatch:
             track.follow(event.data.version, mark, self._label_columns)
         if outcome.now.label is None:
             return ()
-        changes = track.add({LABEL_KEY: outcome.now.label}, mark, self._label_columns)
+        values = {**(event.data.features if self.slices else {}), LABEL_KEY: outcome.now.label}
+        changes = track.add(values, mark, self._label_columns)
         return self._report(changes, event, track.version, now)
 
     def _report(
