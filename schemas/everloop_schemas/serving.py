@@ -55,12 +55,15 @@ class WindowsUsed(Data, frozen=True, kw_only=True):
 class Explanation(Data, frozen=True, kw_only=True):
     """What each feature contributed to a prediction.
 
-    `base` and the contributions sum to the score that the model gives this prediction: log odds of `of` for linear
-    models and boosted trees, probabilities or values else. `method` says how they were found.
+    `base` and the contributions sum to the score that the model gives this prediction. `scale` says what that is: the
+    probability or the log odds of the class `of`, its margin (what goes into Softmax), or the value. Records of earlier
+    releases have none: log odds or a value for linear models, a probability or a value else. `method` says how the
+    contributions were found.
     """
 
     method: Literal["linear", "tree", "permutation"]
     of: str | None = None
+    scale: Literal["probability", "log_odds", "margin", "value"] | None = None
     base: float
     contributions: dict[str, float]
 

@@ -49,8 +49,8 @@ class Accepted:
 class Explanation:
     """What each feature contributed to a prediction: `base` and `contributions` sum to the model's score.
 
-    The score is the log odds of the class `of`, or the value, where `method` is linear; else the probability of `of`,
-    or the value.
+    `scale` says what the score is: the `probability` of the class `of`, its `log_odds`, its `margin` (what goes into
+    Softmax), or the `value`.
 
     >>> from everloop import Everloop
     >>> with Everloop() as everloop:
@@ -63,6 +63,7 @@ class Explanation:
     of: str | None
     base: float
     contributions: dict[str, float]
+    scale: str | None = None
 
     @property
     def score(self) -> float:

@@ -226,7 +226,7 @@ def _prediction(body: Mapping[str, Any]) -> Prediction:
 
 
 def _explanation(body: Mapping[str, Any]) -> Explanation:
-    return Explanation(body["method"], body.get("of"), body["base"], body["contributions"])
+    return Explanation(body["method"], body.get("of"), body["base"], body["contributions"], body.get("scale"))
 
 
 def http_error(response: httpx.Response) -> EverloopHTTPError:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator
 from itertools import permutations
 from math import inf
 from typing import Any
 
+import numpy as np
 import pytest
+from skl2onnx import to_onnx  # type: ignore[import-untyped]
 from tests.builders.loops import loop_spec
 from tests.builders.onnx_models import logistic_onnx, normalised
 
+from everloop_models.batch.convert import register_boosting
 from everloop_models.batch.fit import train
 from everloop_models.batch.rows import Row
 from everloop_models.explain import explain, importance_of
@@ -21,17 +25,20 @@ from everloop_models.formats.onnx.interface import Interface, ModelInput
 from everloop_models.formats.onnx.model import OnnxModel
 from everloop_models.formats.onnx.usual import MAX_CHARACTERS, read_usual, write_usual
 from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.serving import Explanation
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("one_thread")]
 SCHEMA = {"a": {"type": "number"}, "b": {"type": "string"}, "c": {"type": "number"}}
 MODELS = [
-    ("binary", "sklearn.linear_model.LogisticRegression"),
-    ("binary", "sklearn.ensemble.RandomForestClassifier"),
-    ("multiclass", "sklearn.ensemble.HistGradientBoostingClassifier"),
-    ("binary", "lightgbm.LGBMClassifier"),
-    ("binary", "xgboost.XGBClassifier"),
-    ("regression", "sklearn.linear_model.LinearRegression"),
-    ("regression", "sklearn.tree.DecisionTreeRegressor"),
+    ("binary", "sklearn.linear_model.LogisticRegression", "permutation", "probability"),
+    ("binary", "sklearn.ensemble.RandomForestClassifier", "tree", "probability"),
+    ("binary", "sklearn.ensemble.AdaBoostClassifier", "permutation", "probability"),
+    ("multiclass", "sklearn.ensemble.HistGradientBoostingClassifier", "tree", "margin"),
+    ("binary", "lightgbm.LGBMClassifier", "tree", "log_odds"),
+    ("binary", "xgboost.XGBClassifier", "tree", "log_odds"),
+    ("regression", "sklearn.linear_model.LinearRegression", "permutation", "value"),
+    ("regression", "sklearn.tree.DecisionTreeRegressor", "tree", "value"),
+    ("regression", "lightgbm.LGBMRegressor", "tree", "value"),
 ]
 
 
@@ -58,9 +65,9 @@ def trained(task: str, estimator: str) -> OnnxModel:
     return load(train(spec.models[0], spec, [row(rng, task) for _ in range(301)]).data)
 
 
-@pytest.mark.parametrize(("task", "estimator"), MODELS)
+@pytest.mark.parametrize(("task", "estimator", "method", "scale"), MODELS)
 def test_contributions_of_a_batch_model_sum_to_its_prediction_and_are_those_of_all_orders(
-    task: str, estimator: str
+    task: str, estimator: str, method: str, scale: str
 ) -> None:
     model, rng = trained(task, estimator), random.Random(2)
     usual = model.reference({"a": 0.0, "b": "", "c": 0.0})
@@ -71,23 +78,66 @@ def test_contributions_of_a_batch_model_sum_to_its_prediction_and_are_those_of_a
         found = explain(model, features, prediction, "id", seconds=60)
 
         assert found is not None
-        assert found.method == "permutation"
+        assert (found.method, found.scale) == (method, scale)
+        if scale == "margin":
+            continue  # predictions do not tell it
         by_hand, orders = dict.fromkeys(features, 0.0), list(permutations(features))
         for order in orders:
             before: Fields = dict(usual)
             for name in order:
                 after = {**before, name: features[name]}
-                step = score(model, after, found.of) - score(model, before, found.of)
+                step = score(model, after, found) - score(model, before, found)
                 by_hand[name] += step / len(orders)
                 before = after
         total = found.base + sum(found.contributions.values())
-        assert total == pytest.approx(score(model, features, found.of), abs=1e-6)
-        assert found.contributions == pytest.approx(by_hand, abs=1e-5)
+        error = 1e-2 if scale == "log_odds" else 1e-5  # of probabilities near 1 in single precision
+        assert total == pytest.approx(score(model, features, found), abs=error)
+        assert found.contributions == pytest.approx(by_hand, abs=error)
 
 
-def score(model: OnnxModel, features: Fields, of: str | None) -> float:
+def score(model: OnnxModel, features: Fields, found: Explanation) -> float:
+    """The score on the scale of an explanation, from what a client sees."""
     said = model.predict(features)
-    return float(said.value) if of is None else (said.probabilities or {})[of]
+    if found.of is None:
+        return float(said.value)
+    probability = (said.probabilities or {})[found.of]
+    return math.log(probability / (1 - probability)) if found.scale == "log_odds" else probability
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_contributions_of_boosted_trees_sum_to_what_their_own_library_s_contributions_sum_to(
+    library: str, task: str
+) -> None:
+    boosting, rng = pytest.importorskip(library), np.random.default_rng(4)
+    x = rng.normal(size=(300, 3)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = math.nan
+    y = {"binary": x[:, 0] > 0, "multiclass": np.digitize(x[:, 0], [-0.5, 0.5]), "regression": x[:, 0] - x[:, 1]}[task]
+    kind = "Regressor" if task == "regression" else "Classifier"
+    fitted = getattr(boosting, f"{library[:1].upper()}GB{'M' * (library == 'lightgbm')}{kind}")(
+        n_estimators=10, n_jobs=1, **({"verbose": -1} if library == "lightgbm" else {})
+    ).fit(x, np.nan_to_num(y))
+    register_boosting(library)
+    options = {} if task == "regression" else {"options": {id(fitted): {"zipmap": False}}}
+    label = {"label": {"type": "integer", "classes": [0, 1, 2]}} if task == "multiclass" else {}
+    spec = loop_spec(task=task, schema={name: {"type": "number", "missing": "null"} for name in "abc"}, **label)
+    model = load(normalised(to_onnx(fitted, x[:1], target_opset={"": 15, "ai.onnx.ml": 3}, **options), spec).data)
+
+    for values in x[:20]:
+        features: Fields = {n: None if v != v else float(v) for n, v in zip("abc", values, strict=True)}
+        prediction = model.predict(features)
+        found = explain(model, features, prediction, "id")
+
+        if library == "xgboost":
+            theirs = fitted.get_booster().predict(boosting.DMatrix(values[None]), pred_contribs=True)[0]
+        else:
+            theirs = fitted.predict(values[None], pred_contrib=True)[0]
+        margins = np.reshape(theirs, (-1, 4)).sum(axis=1)
+        assert found is not None
+        assert found.method == "tree"
+        of = 0 if task == "regression" else model.interface.classes.index(prediction.value)
+        margin = margins[of] if len(margins) > 1 else margins[0] * (-1 if (task, of) == ("binary", 0) else 1)
+        assert found.base + sum(found.contributions.values()) == pytest.approx(margin, abs=1e-4)
 
 
 def test_a_linear_model_s_contributions_are_weights_times_the_distance_from_the_median() -> None:

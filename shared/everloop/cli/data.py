@@ -98,7 +98,7 @@ def predict(
 def _explained(explanation: Explanation) -> Iterator[str]:
     """The contributions, the largest first, between the base and the score."""
     what = "the value" if explanation.of is None else f"{explanation.of}"
-    scale = "log odds of " if explanation.method == "linear" and explanation.of is not None else ""
+    scale = {"log_odds": "log odds of ", "margin": "margin of "}.get(explanation.scale or "", "")
     yield f"Explained by {explanation.method}: {scale}{what}"
     yield f"{explanation.base:+12.4g}  base"
     for name, share in sorted(explanation.contributions.items(), key=lambda item: -abs(item[1])):

@@ -40,7 +40,7 @@ def to_onnx(
 ) -> bytes:
     """The artifact; raises ModelBroken where the estimator's class, or a parameter of it, has no converter."""
     estimator = pipeline.steps[-1][1]
-    _register_boosting(type(estimator).__module__.partition(".")[0])
+    register_boosting(type(estimator).__module__.partition(".")[0])
     _round_thresholds(estimator)
     has_probabilities = hasattr(pipeline, "predict_proba")
     inputs = []
@@ -66,7 +66,7 @@ def to_onnx(
 
 
 @cache
-def _register_boosting(library: str) -> None:
+def register_boosting(library: str) -> None:
     """Tell skl2onnx of the converters for a library's classes."""
     if library == "lightgbm":
         from lightgbm import LGBMClassifier, LGBMRegressor

@@ -9,19 +9,23 @@ from everloop_models.model import Model, ModelPrediction
 from everloop_schemas.envelope import Fields, Scalar
 
 Method = Literal["linear", "tree", "permutation"]
+Scale = Literal["probability", "log_odds", "margin", "value"]
+"""What a score is: the probability of the predicted class, its log odds, or what goes into Softmax for it; a value."""
 
 
 class Attribution(NamedTuple):
     """A score as a base and one contribution for each feature, which sum to it.
 
-    `score` is what the model itself computes for the features, so that whoever reads it can compare. It is the log
-    odds of the class, or the value, for `linear`; the probability of the class, or the value, for `tree`.
+    `score` is what the model itself computes for the features, so that whoever reads it can compare; `scale` says what
+    it is. `said` is the probability, or the value, that follows from the score; None where that alone does not tell it.
     """
 
     method: Method
     score: float
     base: float
     contributions: dict[str, float]
+    scale: Scale
+    said: float | None = None
 
     @property
     def total(self) -> float:

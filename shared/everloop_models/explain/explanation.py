@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import exp, isclose, isfinite
+from math import isclose, isfinite
 
 from everloop_models.explain.attribution import AttributingModel, Attribution, score_of
 from everloop_models.explain.permutation import MAX_CALLS, SECONDS, attribute_by_permutation
@@ -14,8 +14,8 @@ from everloop_schemas.serving import Explanation
 
 TOLERANCE = 1e-6
 """How far an attribution may be from the model's score; one that is further away is not used."""
-CERTAIN = 30.0
-"""Log odds from which a probability is 1 as far as this comparison can tell."""
+SAID_TOLERANCE = 1e-5
+"""How far what follows from the score may be from the prediction, which some models make in single precision."""
 
 
 def explain(
@@ -45,7 +45,9 @@ def explain(
     if found is None or not isfinite(found.total):
         return None
     of, _ = score_of(prediction)
-    return Explanation(method=found.method, of=of, base=found.base, contributions=found.contributions)
+    return Explanation(
+        method=found.method, of=of, scale=found.scale, base=found.base, contributions=found.contributions
+    )
 
 
 def _attribute(model: Model, features: Fields, prediction: ModelPrediction) -> Attribution | None:
@@ -55,15 +57,6 @@ def _attribute(model: Model, features: Fields, prediction: ModelPrediction) -> A
     found = model.attribute(features, prediction.value)
     if found is None or not isclose(found.total, found.score, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
         return None
-    return found if _agrees(found, prediction) else None
-
-
-def _agrees(found: Attribution, prediction: ModelPrediction) -> bool:
-    """Whether the score is the prediction's: several classes normalise log odds, so that these are not compared."""
-    of, said = score_of(prediction)
-    if of is None or found.method == "tree":
-        return isclose(found.score, said, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    if len(prediction.probabilities or ()) > 2:
-        return True
-    odds = min(max(found.score, -CERTAIN), CERTAIN)
-    return isclose(1 / (1 + exp(-odds)), said, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    said = found.said
+    agrees = said is None or isclose(said, score_of(prediction)[1], rel_tol=SAID_TOLERANCE, abs_tol=SAID_TOLERANCE)
+    return found if agrees else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from math import comb
 from random import Random
 
-from everloop_models.explain.attribution import Attribution, ReferenceModel, score_of
+from everloop_models.explain.attribution import Attribution, ReferenceModel, Scale, score_of
 from everloop_models.model import ManyRowsModel, Model, ModelPrediction
 from everloop_schemas.envelope import Fields
 
@@ -49,7 +49,9 @@ def attribute_by_permutation(
     affordable = seconds * PATIENCE / max(_seconds_of_a_call(score, first, timer() - start, seconds, timer), 1e-9)
     if 2 ** len(groups) <= min(calls, affordable):
         shares = _exact_shares([name for [name] in groups], score, features, usual, base, whole)
-        return Attribution("permutation", whole, base if groups else whole, dict.fromkeys(features, 0.0) | shares)
+        return Attribution(
+            "permutation", whole, base if groups else whole, dict.fromkeys(features, 0.0) | shares, score.scale
+        )
     if len(groups) > affordable:
         return None
     found, orders = dict.fromkeys(features, 0.0), 0
@@ -59,7 +61,7 @@ def attribute_by_permutation(
         if timer() - start > seconds:
             break
     contributions = {name: total / max(orders, 1) for name, total in found.items()}
-    return Attribution("permutation", whole, base if groups else whole, contributions)
+    return Attribution("permutation", whole, base if groups else whole, contributions, score.scale)
 
 
 def _seconds_of_a_call(score: _Scores, row: Fields, took: float, seconds: float, timer: Callable[[], float]) -> float:
@@ -77,6 +79,7 @@ class _Scores:
     def __init__(self, model: Model, prediction: ModelPrediction) -> None:
         self._model, self._value = model, prediction.value
         self._of, _ = score_of(prediction)
+        self.scale: Scale = "value" if self._of is None else "probability"
 
     def of(self, rows: Sequence[Fields]) -> list[float]:
         if isinstance(self._model, ManyRowsModel):

@@ -21,6 +21,7 @@ class ShownExplanation(BaseModel):
 
     method: Literal["linear", "tree", "permutation"]
     of: str | None = None
+    scale: Literal["probability", "log_odds", "margin", "value"] | None = None
     base: float
     contributions: dict[str, float]
 

@@ -38,7 +38,8 @@ function details(one) {
   const explained = name => parts[name] == null ? [NONE, words()] : [number(parts[name]), words(contribution(parts[name], most))];
   const rows = names.map(name => row(name, text(one.features[name]), ...(one.explanation ? explained(name) : [])));
   const heads = ["feature", "value", ...(one.explanation ? ["contribution", { text: "against and for", words: true }] : [])];
-  const said = one.explanation && `With a base of ${number(one.explanation.base)} they sum to the model's score`
+  const scale = { log_odds: "log odds", margin: "margin", probability: "probability" }[one.explanation?.scale] ?? "score";
+  const said = one.explanation && `With a base of ${number(one.explanation.base)} they sum to the model's ${scale}`
     + `${one.explanation.of == null ? "" : " for " + one.explanation.of} (${one.explanation.method}).`;
   return [note(`${one.id}, by ${one.version} as ${one.role}`), table("features of " + one.id, heads, el("tbody", {}, rows)),
     note(said ?? "A prediction by REST that is asked for with explain: true has its explanation here.")];

@@ -32,12 +32,13 @@ class RequestedObservation(Observation):
 class Explanation(BaseModel):
     """What each feature contributed: base and contributions sum to the model's score.
 
-    The score is the log odds of `of`, or the value, for `linear`; for `tree` and `permutation` it is the probability of
-    `of`, or the value.
+    `scale` says what the score is: the probability or the log odds of `of`, its margin (what goes into Softmax), or
+    the value.
     """
 
     method: Literal["linear", "tree", "permutation"]
     of: str | None = Field(None, description="the class that was predicted; absent from a regression")
+    scale: Literal["probability", "log_odds", "margin", "value"] | None = None
     base: float
     contributions: dict[str, float]
 

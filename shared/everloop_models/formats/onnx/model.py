@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from everloop_models.errors import ArtifactCorrupt
+from everloop_models.explain.attribution import Attribution
 from everloop_models.formats.onnx.decoding import OutputDecoder
 from everloop_models.formats.onnx.encoding import TensorEncoder
 from everloop_models.formats.onnx.interface import METADATA_KEY, Interface, read_interface
 from everloop_models.formats.onnx.runtime import Session
 from everloop_models.formats.onnx.texts import quoted
+from everloop_models.formats.onnx.trees.attribution import TreeAttribution
 from everloop_models.formats.onnx.usual import USUAL_KEY, read_usual
 from everloop_models.model import ModelPrediction
-from everloop_schemas.envelope import Fields
+from everloop_schemas.envelope import Fields, Scalar
 
 
 class OnnxModel:
@@ -25,6 +27,7 @@ class OnnxModel:
         self.interface, self._session = interface, session
         self._usual = read_usual(session.metadata.get(USUAL_KEY), interface)
         self._encoder, self._decoder = TensorEncoder(interface), OutputDecoder(interface)
+        self._trees: TreeAttribution | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes) -> OnnxModel:
@@ -33,7 +36,9 @@ class OnnxModel:
         interface = read_interface(session.metadata.get(METADATA_KEY))
         _check_ports(interface.input_names, session.inputs, "input")
         _check_ports(interface.output_names, session.outputs, "output")
-        return cls(interface, session)
+        made = cls(interface, session)
+        made._trees = TreeAttribution.find(data, interface)
+        return made
 
     @property
     def signature(self) -> tuple[str, ...]:
@@ -43,6 +48,22 @@ class OnnxModel:
     def reference(self, features: Fields) -> Fields:
         """The usual values that the file names, 0 or an empty text for others; None for features that it is not fed."""
         return {name: self._usual.get(name) for name in features}
+
+    @property
+    def has_attribution(self) -> bool:
+        """Whether it is one ensemble of trees, behind operators that make each column of one feature."""
+        return self._trees is not None
+
+    def attribute(self, features: Fields, value: Scalar) -> Attribution | None:
+        """What each feature contributed to the score of `value` beside the usual observation; None for other models.
+
+        Raises ModelBroken as predicting does.
+        """
+        if self._trees is None:
+            return None
+        output = 0 if self.interface.task == "regression" else self.interface.classes.index(value)
+        usual = self.reference(features)
+        return self._trees.attribute(self._encoder, features, usual, output, self.interface.rows_at_once)
 
     def predict(self, features: Fields) -> ModelPrediction:
         """The prediction for these features; raises ModelBroken where it fails or is not finite."""

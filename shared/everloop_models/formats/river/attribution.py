@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import exp
+from typing import Any, NamedTuple
 
 from river import forest, linear_model, multiclass, optim, preprocessing, tree
 
-from everloop_models.explain.attribution import Method
+from everloop_models.explain.attribution import Method, Scale
 from everloop_models.formats.river.forests import (
     FOREST_CLASSIFIERS,
     classifying_forest,
@@ -28,12 +29,22 @@ FAMILIES = (
     *FOREST_CLASSIFIERS,
 )
 """Estimators that are attributed, most of them exactly."""
+CERTAIN = 30.0
+"""Log odds from which a probability is 1 as far as a comparison can tell."""
 
 
-def attribute(
-    estimator: Any, x: Columns, label: Scalar, target: Target | None, usual: Columns
-) -> tuple[Method, float, Parts] | None:
-    """The method, the score, and its parts by column; None for an estimator of another family.
+class Attributed(NamedTuple):
+    """A score, what it is, the probability or value that follows from it, and its parts by column."""
+
+    method: Method
+    score: float
+    scale: Scale
+    said: float | None
+    parts: Parts
+
+
+def attribute(estimator: Any, x: Columns, label: Scalar, target: Target | None, usual: Columns) -> Attributed | None:
+    """The score and its parts; None for an estimator of another family.
 
     `x` are the columns as the estimator gets them, `usual` those of a usual observation.
     """
@@ -42,7 +53,8 @@ def attribute(
     if isinstance(estimator, multiclass.OneVsRestClassifier):
         by_label: Any = estimator.classifiers
         own = by_label.get(label)
-        return None if own is None else _logistic(own, x, True)
+        found = None if own is None else _logistic(own, x, True)
+        return found._replace(said=None) if found else None  # the probabilities are made to sum to 1
     if isinstance(estimator, linear_model.LogisticRegression):
         return _logistic(estimator, x, label)
     parts: Parts | None = None
@@ -50,10 +62,13 @@ def attribute(
         parts = classifying_tree(estimator, x, label)
     elif isinstance(estimator, FOREST_CLASSIFIERS):
         parts = classifying_forest(estimator, x, label)
-    return None if parts is None else ("tree", probabilities(estimator, x).get(label, 0.0), parts)
+    if parts is None:
+        return None
+    probability = probabilities(estimator, x).get(label, 0.0)
+    return Attributed("tree", probability, "probability", probability, parts)
 
 
-def _of_regression(estimator: Any, x: Columns, target: Target, usual: Columns) -> tuple[Method, float, Parts] | None:
+def _of_regression(estimator: Any, x: Columns, target: Target, usual: Columns) -> Attributed | None:
     parts: Parts | None = None
     method: Method = "tree"
     if type(estimator) is linear_model.LinearRegression:
@@ -66,16 +81,19 @@ def _of_regression(estimator: Any, x: Columns, target: Target, usual: Columns) -
         return None
     base, step = target.outward(0.0), target.outward(1.0) - target.outward(0.0)
     columns = {name: step * value for name, value in parts.columns.items()}
-    return method, target.outward(float(estimator.predict_one(x))), Parts(base + step * parts.base, columns)
+    value = target.outward(float(estimator.predict_one(x)))
+    return Attributed(method, value, "value", value, Parts(base + step * parts.base, columns))
 
 
-def _logistic(estimator: Any, x: Columns, label: Scalar) -> tuple[Method, float, Parts] | None:
+def _logistic(estimator: Any, x: Columns, label: Scalar) -> Attributed | None:
     """Log odds of the label, where the probability is their logistic function."""
     if type(estimator) is not linear_model.LogisticRegression or not isinstance(estimator.loss, optim.losses.Log):
         return None
     sign, parts = 1.0 if label is True else -1.0, _dot(estimator, x)
     columns = {name: sign * value for name, value in parts.columns.items()}
-    return "linear", sign * float(estimator._raw_dot_one(x)), Parts(sign * parts.base, columns)
+    odds = sign * float(estimator._raw_dot_one(x))
+    probability = 1 / (1 + exp(-min(max(odds, -CERTAIN), CERTAIN)))
+    return Attributed("linear", odds, "log_odds", probability, Parts(sign * parts.base, columns))
 
 
 def _dot(estimator: Any, x: Columns) -> Parts:

@@ -71,12 +71,12 @@ class RiverModel:
         found = attribute(self.estimator, x, value, self.target, self.scaler.transform_one(usual))
         if found is None:
             return None
-        method, score, parts = found
+        method, score, scale, said, parts = found
         contributions = dict.fromkeys(features, 0.0)
         for column, share in parts.columns.items():
             name = column if column in features else self.encoder.feature_of(column)
             contributions[name] = contributions.get(name, 0.0) + share
-        return Attribution(method, score, parts.base, contributions)
+        return Attribution(method, score, parts.base, contributions, scale, said)
 
     def reference(self, features: Fields) -> Fields:
         """The centre of each number's scale; of a text, none."""
