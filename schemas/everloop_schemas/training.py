@@ -101,7 +101,9 @@ class RunFinishedData(ControlData):
     """How a run ended: its line is `trained` (caught up with the log, and challenging) or `failed`.
 
     Where the run trained a model on a data set, the line predicts with `artifact` the outcomes after `offset`;
-    `metrics` are those that its trainer reports, `seconds` is how long it took, `trainer` who trained it.
+    `metrics` are those that its trainer reports, `seconds` is how long it took, `trainer` who trained it. The end of a
+    submitted model's run names its `version`, with the `importance` of each feature on the outcomes that it predicted,
+    as in ModelTrained: it came without one.
     """
 
     run: str
@@ -115,6 +117,8 @@ class RunFinishedData(ControlData):
     metrics: dict[str, float] = Field(default_factory=dict)
     seconds: float | None = None
     trainer: str | None = None
+    version: str | None = None
+    importance: dict[str, float] | None = None
 
 
 class RunFinished(ControlEvent):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders.events import model_trained, prediction_made
+from tests.builders.events import model_trained, prediction_made, run_finished
 from tests.builders.loops import LOOP
 from tests.databases import database_url
 from tests.monitoring.monitoring_service import outcome, running, state
@@ -24,7 +24,7 @@ from everloop_monitoring.domain.shown import (
 )
 from everloop_schemas.envelope import Event
 from everloop_schemas.serving import Explanation, PredictionMade
-from everloop_schemas.training import ModelTrained
+from everloop_schemas.training import ModelTrained, RunFinished
 from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
@@ -65,6 +65,8 @@ async def handle(unit: BatchUnitOfWork, *events: Event) -> None:
                 await unit.handlers.on_prediction_made(event, Position("", 0, 0))
             elif isinstance(event, ModelTrained):
                 await unit.handlers.on_model_trained(event, Position("", 0, 0))
+            elif isinstance(event, RunFinished):
+                await unit.handlers.on_run_finished(event, Position("", 0, 0))
         await unit.record([], {})
 
 
@@ -82,7 +84,12 @@ async def test_rows_are_bounded_whatever_the_records_are(tmp_path: Path, databas
         for n in range(MAX_IMPORTANCES + 5):
             await handle(unit, trained(n, {"price": 0.75, "demand": 0.25}), trained(1_000 + n, None))
         versions = await reader.importances(LOOP, 1_000)
+        await handle(
+            unit, run_finished("notebook", version="notebook@99", importance={"price": 1.0}), run_finished("x")
+        )
+        [submitted, *_] = await reader.importances(LOOP, 1_000)
 
+    assert submitted == ("notebook@99", {"price": 1.0})
     assert [row["id"] for row, _ in first] == [f"first-{i}" for i in range(499, 479, -1)]
     assert MAX_PREDICTIONS <= len(later) <= MAX_PREDICTIONS + 100
     assert later[0][0]["id"] == f"29-{PREDICTIONS_PER_BATCH - 1}"

@@ -82,6 +82,30 @@ def test_its_run_ends_after_thirty_outcomes_with_what_was_said_of_it(artifacts: 
     assert (end.data.metrics, end.data.trainer, end.data.artifact) == ({"accuracy": 0.9}, "notebook", None)
 
 
+def test_the_end_of_its_run_says_what_the_submitted_version_depends_on(artifacts: MemoryArtifacts) -> None:
+    learner = learner_with_submission(artifacts)
+    before = learner.state.data.submissions[0].version
+    feed(learner, 100, 130)
+
+    events = learner.take_events()
+
+    [end] = of(RunFinished, events)
+    assert end.data.version == before == f"{LINE}@99"
+    assert end.data.importance is not None
+    assert sum(end.data.importance.values()) == pytest.approx(1)
+    assert max(end.data.importance, key=end.data.importance.__getitem__) == "a"
+    assert of(ModelTrained, events) == []
+
+
+def test_a_line_of_the_spec_that_ends_its_run_names_no_submitted_version(artifacts: MemoryArtifacts) -> None:
+    learner = make_learner(state(), artifacts)
+    feed(learner, 0, 40)
+
+    ends = of(RunFinished, learner.take_events())
+
+    assert {(end.data.version, end.data.importance) for end in ends} == {(None, None)}
+
+
 def test_when_its_line_wins_a_version_is_made_of_the_same_bytes(artifacts: MemoryArtifacts) -> None:
     learner = learner_with_submission(artifacts)
     feed(learner, 100, 250)

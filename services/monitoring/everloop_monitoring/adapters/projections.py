@@ -138,9 +138,9 @@ class SqlProjections:
             if left <= 0:
                 await self._delete_old("latest_predictions", name, MAX_PREDICTIONS)
                 self._until_deletion[name] = ROWS_UNTIL_DELETION
-        for loop, versions in shown.versions.items():
+        for loop, importances in shown.importances.items():
             name = self._row_name(loop)
-            found = [(name, event.data.version, render_importance(event)) for event in versions]
+            found = [(name, version, render_importance(importance)) for version, importance in importances]
             await self._execute(ADD_IMPORTANCE, [row for row in found if row[2] is not None])
             await self._delete_old("importances", name, MAX_IMPORTANCES)
 

@@ -9,7 +9,6 @@ import msgspec
 
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
-from everloop_schemas.training import ModelTrained
 
 MAX_PREDICTIONS = 200
 """Of a loop that are kept."""
@@ -25,20 +24,20 @@ _encoder = msgspec.json.Encoder()
 
 
 class ShownRecords:
-    """The latest predictions of each loop, and the versions with an importance, of the records of one transaction."""
+    """The latest predictions of each loop, and the importances of its versions, of the records of one transaction."""
 
     def __init__(self) -> None:
         self.predictions = defaultdict[str, deque[PredictionMade]](lambda: deque(maxlen=PREDICTIONS_PER_BATCH))
-        self.versions = defaultdict[str, deque[ModelTrained]](lambda: deque(maxlen=MAX_IMPORTANCES))
+        self.importances = defaultdict[str, deque[tuple[str, dict[str, float]]]](lambda: deque(maxlen=MAX_IMPORTANCES))
 
     def add_prediction(self, event: PredictionMade) -> None:
         """Keep a prediction; the oldest of its loop gives way."""
         self.predictions[event.loop].append(event)
 
-    def add_version(self, event: ModelTrained) -> None:
-        """Keep a version, where its importance is known."""
-        if event.data.importance is not None:
-            self.versions[event.loop].append(event)
+    def add_importance(self, loop: str, version: str, importance: dict[str, float] | None) -> None:
+        """Keep how much a version depends on each feature, where that is known."""
+        if importance is not None:
+            self.importances[loop].append((version, importance))
 
 
 def render_prediction(event: PredictionMade) -> str:
@@ -62,9 +61,9 @@ def render_prediction(event: PredictionMade) -> str:
     return text.decode()
 
 
-def render_importance(event: ModelTrained) -> str | None:
+def render_importance(importance: dict[str, float]) -> str | None:
     """The features on which a version depends most, as JSON, the largest first; None where they are too long."""
-    found = sorted((event.data.importance or {}).items(), key=lambda item: (-item[1], item[0]))
+    found = sorted(importance.items(), key=lambda item: (-item[1], item[0]))
     text = _encoder.encode(dict(found[:MAX_FEATURES])).decode()
     return text if len(text) <= MAX_ROW_CHARACTERS else None
 

@@ -147,6 +147,8 @@ class Handlers:
     async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
         """A training run ended."""
         self._add_entry(timeline.run_finished_entry(event))
+        if event.data.version is not None:
+            self.shown.add_importance(event.loop, event.data.version, event.data.importance)
         return self._add_news(event, event)
 
     async def on_search_requested(self, event: SearchRequested, at: Position) -> list[Event]:
@@ -173,7 +175,7 @@ class Handlers:
         """A version was trained."""
         self._add_entry(timeline.model_trained_entry(event))
         self._add_news(event, event)
-        self.shown.add_version(event)
+        self.shown.add_importance(event.loop, event.data.version, event.data.importance)
         if self._watches_of(event.loop).follow_versions:
             self.batch.versions[event.loop].append(event)
         return self._count(event, "version", event.data.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from everloop_learning.version import Version
 from everloop_models import RANDOM_SEED, library_versions
@@ -32,6 +32,13 @@ from everloop_training.worker.learners.predicting_line import LineModel, Predict
 from everloop_training.worker.learners.triggers import DueRun
 
 log = logging.getLogger(__name__)
+
+
+class WeighedVersion(NamedTuple):
+    """A version whose features' importance was found after it had been registered."""
+
+    version: str
+    importance: dict[str, float]
 
 
 def run_id(loop: str, key: str, life: int = 1) -> str:
@@ -93,10 +100,14 @@ class EventFactory:
             ),
         )
 
-    def add_run_finished(self, line: LoopLine, failure: str | None = None) -> None:
+    def add_run_finished(
+        self, line: LoopLine, failure: str | None = None, weighed: WeighedVersion | None = None
+    ) -> None:
         """Add the end of a line's run: the line has come far enough to be compared, or has failed."""
         source = line.source if isinstance(line, PredictingLine) and line.trigger == "submitted" else None
-        self.add_run_end(line.line, line.revision, line.offset, line.outcomes, failure, line.trace, source)
+        self.add_run_end(
+            line.line, line.revision, line.offset, line.outcomes, failure, line.trace, source, weighed=weighed
+        )
 
     def add_run_end(
         self,
@@ -110,6 +121,7 @@ class EventFactory:
         *,
         artifact: StoredModel | None = None,
         seconds: float | None = None,
+        weighed: WeighedVersion | None = None,
     ) -> RunFinished:
         """Add the end of a run at an offset; `source` tells what is known of its model."""
         if failure:
@@ -126,6 +138,8 @@ class EventFactory:
             metrics=dict(source.metrics) if source else {},
             seconds=seconds,
             trainer=source.trainer if source else None,
+            version=weighed.version if weighed else None,
+            importance=weighed.importance if weighed else None,
         )
         finished = RunFinished(
             id=derived_id(self.loop, RunFinished.type_name(), line.run),

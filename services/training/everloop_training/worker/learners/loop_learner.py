@@ -246,7 +246,7 @@ class LoopLearner:
             is_learned = isinstance(line, LearningLine)  # another has its first version from its first training
             if is_learned and line.trigger == "initial" and self.runs.is_default_line(line.name):
                 self._make_version(line, "initial")
-            self.events.add_run_finished(line)
+            self.events.add_run_finished(line, weighed=self.versions.weigh_submitted(line, data))
         serving = [v for v in (data.champion, data.candidate) if v and line_of(v.version) == line.name]
         is_due = serving and line.is_refresh_due(data.spec.refresh.every, frozenset(v.sha256 for v in serving))
         if is_due and not data.pinned and now - line.refreshed_at >= MIN_REFRESH_S:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from everloop_models import ArtifactCorrupt, ArtifactUnavailable, ModelBroken
 from everloop_models.explain import IMPORTANCE_ROWS, importance_of
-from everloop_schemas.registry import LoopState
-from everloop_training.worker.learners.event_factory import EventFactory
+from everloop_schemas.registry import LoopState, LoopStateData
+from everloop_training.worker.learners.event_factory import EventFactory, WeighedVersion
 from everloop_training.worker.learners.learning_line import LearningLine, LoopLine, SavedVersion
 from everloop_training.worker.learners.line_registry import LineRegistry
 from everloop_training.worker.learners.predicting_line import PredictingLine
@@ -80,6 +80,14 @@ class VersionMaker:
             return None
         line.weighed_at = line.outcomes
         return importance_of(model, rows)
+
+    def weigh_submitted(self, line: LoopLine, state: LoopStateData) -> WeighedVersion | None:
+        """The importance of the features of a model that was submitted, on the outcomes that it has predicted."""
+        version = next((known.version for known in state.submissions if known.line == line.name), None)
+        if version is None or not isinstance(line, PredictingLine) or line.model is None:
+            return None
+        found = importance_of(line.model, self._lines.latest_features(IMPORTANCE_ROWS))
+        return WeighedVersion(version, found) if found else None
 
     def _store(self, line: LoopLine) -> SavedVersion:
         """Store the model of a line; one that learns nothing has a new name for the same bytes."""
