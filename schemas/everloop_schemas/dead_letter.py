@@ -15,7 +15,10 @@ class DeadLetterData(ControlData):
     """A record with its topic, partition and offset; `key` and `value` are the original bytes in base64.
 
     `reader` is the source of the loop for which ingest read the record, None for a record of Everloop's own topics, and
-    `headers` are those of a source's record, each with its value in base64.
+    `headers` are those of a source's record, each with its value in base64. A record that was refused before it came
+    on its topic has the partition and the offset -1. `unexpected` says which expectations of the loop were broken, by
+    field and form as `age.between`, each with the number of observations that the letter counts: its own, and others
+    that were refused since the one before and have no letter.
     """
 
     topic: str
@@ -27,6 +30,7 @@ class DeadLetterData(ControlData):
     value: str | None = None
     reader: str | None = None
     headers: tuple[tuple[str, str], ...] | None = None
+    unexpected: dict[str, int] | None = None
 
 
 class DeadLetter(ControlEvent):

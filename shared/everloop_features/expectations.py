@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
@@ -34,10 +34,22 @@ def describe(expectation: ExpectationSpec) -> str:
     return f"one of {named}" + (" and others" if len(expectation.one_of) > MAX_NAMED else "")
 
 
-def refuse_unexpected(spec: LoopSpec, fields: Mapping[str, Scalar | None]) -> list[FieldError]:
-    """The fields for which an observation is refused: those of expectations with `then: dead_letter` that it breaks."""
+def name_of(expectation: ExpectationSpec) -> str:
+    """Its field and its form, as `age.between`."""
+    form = "between" if expectation.between else "one_of" if expectation.one_of else "present"
+    return f"{expectation.field}.{form}"
+
+
+def refused_by(spec: LoopSpec, fields: Mapping[str, Scalar | None]) -> tuple[ExpectationSpec, ...]:
+    """The expectations for which an observation is refused: those with `then: dead_letter` that it breaks."""
+    return tuple(
+        one for one in spec.expect if one.then == "dead_letter" and is_met(one, fields.get(one.field)) is False
+    )
+
+
+def errors_of(broken: Iterable[ExpectationSpec]) -> list[FieldError]:
+    """What whoever sent the observation is told, by field."""
     return [
         FieldError(f"data.{one.field}", f"is expected to be {describe(one)}; the loop refuses other values")
-        for one in spec.expect
-        if one.then == "dead_letter" and is_met(one, fields.get(one.field)) is False
+        for one in broken
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_shared.clock import system_clock
@@ -512,3 +514,19 @@ async def test_an_observation_that_is_not_as_the_loop_expects_is_refused_with_th
     assert error["error"] == "is expected to be between 0 and 10; the loop refuses other values"
     assert (mixed.status_code, mixed.json()["accepted"]) == (207, 1)
     assert [event.data.fields["demand"] for event in broker.events(EventReceived.topic)] == [9.0]
+    letters = broker.events(DEAD_LETTERS["ingest"].topic)
+    assert [EventReceived.decode(b64decode(letter.data.value)).data.fields["price"] for letter in letters] == [11, -1]
+    assert [letter.data.unexpected for letter in letters] == [{"price.between": 1}] * 2
+
+
+async def test_what_does_not_fit_the_schema_or_has_a_wrong_time_is_no_dead_letter(
+    start_ingest: StartIngest, broker: MemoryBroker
+) -> None:
+    expect = [{"field": "price", "between": [0, 10], "then": "dead_letter"}]
+    async with start_ingest(spec={"expect": expect}) as client:
+        malformed = await client.post("/events", json={"data": {"price": "high"}})
+        early = await client.post("/events", json={"time": "1901-01-01T00:00:00Z", "data": {"price": 11.0}})
+
+    assert (malformed.status_code, early.status_code) == (422, 422)
+    assert [error["field"] for error in early.json()["errors"]] == ["time", "data.price"]
+    assert broker.events(DEAD_LETTERS["ingest"].topic) == []

@@ -401,3 +401,4 @@ def test_a_record_that_is_not_as_the_loop_expects_is_a_dead_letter_with_the_reas
     assert accepted.loop == "market"
     assert "price" in refused.value.detail
     assert "is expected to be between 0 and 10" in refused.value.detail
+    assert refused.value.unexpected == ["price.between"]

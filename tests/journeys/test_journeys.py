@@ -9,10 +9,11 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from tests.journeys.installation import FIELDS, Installation, counts, until
+from tests.journeys.installation import FIELDS, SPEC, Installation, counts, until
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 CALM, TURNED = 1500, 1500
@@ -70,6 +71,31 @@ def test_an_answer_by_rest_and_its_label_become_an_outcome(installation: Install
     [outcome] = installation.read("feature.outcome_observed.v1", "asked")
     assert outcome["data"]["label"] is True
     assert outcome["data"]["prediction"] == answer.json()["prediction"]
+
+
+def test_what_a_loop_refuses_by_http_is_seen_in_monitoring_and_can_be_repaired(installation: Installation) -> None:
+    expect = "expect: [{{field: period, between: [0, 1], share: 99%, then: dead_letter}}]\n"
+    installation.apply("picky", SPEC + expect)
+    urls = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
+    rows = [{"id": f"row-{i}", "data": dict.fromkeys(FIELDS, 0.5) | {"period": i % 2 * 2.0}} for i in range(200)]
+
+    answer = httpx.post(f"{urls['ingest']}/v1/loops/picky/events", json=rows)
+    until(lambda: _expectations(urls["monitoring"], "picky")[0]["n"] >= 200, 30)
+    [expectation] = _expectations(urls["monitoring"], "picky")
+    alerts = httpx.get(f"{urls['monitoring']}/v1/loops/picky/alerts?state=open").json()
+    letter = installation.read("ingest.dead_letter.v1", "picky")[0]
+    repaired = installation.everloop("letters", "repair", letter["id"], "--set", "data.period=0.5")
+
+    assert (answer.status_code, answer.json()["accepted"]) == (207, 100)
+    assert (expectation["n"], expectation["share"], expectation["holds"]) == (200, 0.5, False)
+    assert {alert["alert"] for alert in alerts} == {"expectation.period.between", "dead_letter"}
+    assert (repaired.returncode, installation.status("picky")["dead_letters"]) == (0, 20)
+    assert until(lambda: installation.status("picky")["events"] == 101, 30)
+
+
+def _expectations(url: str, loop: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.get(f"{url}/v1/loops/{loop}/features").json()["expectations"]
+    return found
 
 
 def test_a_deleted_loop_leaves_its_log_and_begins_anew_while_others_go_on(

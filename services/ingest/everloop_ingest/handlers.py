@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, Self
 from uuid import uuid4
 
-from everloop_features.expectations import refuse_unexpected
+from everloop_features.expectations import errors_of, refused_by
 from everloop_features.labels import CheckedLabel
 from everloop_features.observation import Observation
 from everloop_features.observation_decoder import ObservationDecoder, compile_decoder
@@ -16,9 +16,11 @@ from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_ingest.domain.documents import Entry, RequestLimits
 from everloop_ingest.domain.labels import read_label
 from everloop_ingest.domain.observations import read_observation
+from everloop_ingest.domain.refusals import Refusal, RefusalLetters
 from everloop_ingest.domain.sources.mapping import SourceLimits, SourceMapping
 from everloop_ingest.errors import SourceNotFound
 from everloop_learning.loops import KnownLoops
+from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
 from everloop_schemas.loop import LoopSpec
@@ -44,16 +46,21 @@ class RefusedEntry:
 
 @dataclass
 class CheckedEntries:
-    """The result of checking entries: the events to publish, the ids to report, and the rejected entries."""
+    """The result of checking entries: the events to publish, the ids to report, and the rejected entries.
+
+    `refusals` are the rejected observations that only break what the loop expects.
+    """
 
     events: list[Event] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     rejected: list[RefusedEntry] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
     def __iadd__(self, other: CheckedEntries) -> Self:
         self.events += other.events
         self.ids += other.ids
         self.rejected += other.rejected
+        self.refusals += other.refusals
         return self
 
 
@@ -67,6 +74,7 @@ class Handlers:
     times: TimeLimits = DEFAULT_TIME_LIMITS
     new_id: Callable[[], str] = field(default=lambda: str(uuid4()))
     on_loop_change: Callable[[], None] = field(default=lambda: None)
+    _letters: RefusalLetters = field(default_factory=RefusalLetters)
     _decoders: dict[str, tuple[LoopSpec, ObservationDecoder]] = field(default_factory=dict)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
@@ -107,12 +115,19 @@ class Handlers:
             event = self._build_event(state, endpoint, entry, now, valid_traceparent(entry.traceparent) or trace)
             if isinstance(event, Event) and len(event.encode()) > self.max_event_bytes:
                 event = [FieldError("data", f"is over {self.max_event_bytes:,} bytes; send less in one event")]
+            if isinstance(event, Refusal):
+                checked.refusals.append(event)
+                event = list(event.errors)
             if isinstance(event, list):
                 checked.rejected.append(RefusedEntry(index, _given_id(entry), event))
             else:
                 checked.events.append(event)
                 checked.ids.append(event.id if endpoint == "events" else event.subject)
         return checked
+
+    def write_letters(self, loop: str, checked: CheckedEntries) -> list[DeadLetter]:
+        """The dead letters of the observations of one request that the loop refuses."""
+        return self._letters.write(loop, checked.refusals, self.clock())
 
     def read_source_record(self, loop: str, source: str, record: Record) -> list[Event]:
         """The events of a record of a source, by its present mapping and under the ids that it gives the record.
@@ -128,14 +143,17 @@ class Handlers:
 
     def _build_event(
         self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None
-    ) -> Event | list[FieldError]:
+    ) -> Event | Refusal | list[FieldError]:
         spec = state.data.spec
         if endpoint == "events":
             observation = read_observation(spec, entry)
             if isinstance(observation, list):
                 return observation
-            wrong = self._time_errors(observation, now) + refuse_unexpected(spec, observation.fields)
-            return wrong or self._build_event_received(state, observation, now, trace)
+            if wrong := self._time_errors(observation, now):
+                return wrong + errors_of(refused_by(spec, observation.fields))
+            event = self._build_event_received(state, observation, now, trace)
+            broken = refused_by(spec, observation.fields)
+            return Refusal(event, broken, tuple(errors_of(broken))) if broken else event
         label = read_label(spec, "label" if endpoint == "labels" else "feedback", entry)
         if isinstance(label, list):
             return label

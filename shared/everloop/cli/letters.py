@@ -280,7 +280,8 @@ def _table(found: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def _details(found: Mapping[str, Any]) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False)
-    place = f"{found['topic']}, partition {found['partition']}, offset {found['offset']}"
+    at = f"partition {found['partition']}, offset {found['offset']}" if found["offset"] >= 0 else "refused by HTTP"
+    place = f"{found['topic']}, {at}"
     again = found["way"] and {"ingest": "by ingest", "source": "by its source", "topic": "on its topic"}[found["way"]]
     rows = [
         ("letter", found["id"]),

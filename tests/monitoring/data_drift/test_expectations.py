@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 from tests.builders.events import observation
-from tests.builders.loops import NOW, loop_spec
+from tests.builders.loops import LOOP, NOW, loop_spec
 from tests.databases import database_url
 from tests.monitoring.monitoring_service import running, state
 
 from everloop_monitoring.domain.expectations import ExpectationWatch, probability_of_breaks
+from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetter
 from everloop_schemas.envelope import Event, Scalar
 from everloop_schemas.monitoring import AlertRaised
 from everloop_shared.messaging.memory import MemoryBroker
@@ -89,6 +90,39 @@ def test_what_is_expected_no_longer_is_forgotten_and_what_is_expected_still_goes
 
     assert watch.follow(loop_spec(schema=SCHEMA, expect=[AGE, {"field": "plan", "one_of": ["a"]}])) is watch
     assert [check.latest() for check in later.checks] == [(0, 0), (50, 0)]
+
+
+def letter_of(i: int, count: int, service: str = "ingest", name: str = "age.between") -> DeadLetter:
+    data = {"topic": "t", "partition": -1, "offset": -1, "error": "e", "reason": "data.age is 300"}
+    cls = DEAD_LETTERS[service]
+    given = {"time": NOW, "subject": "s", "loop": LOOP, "data": {**data, "unexpected": {name: count}}}
+    return cls.model_validate({"id": f"letter-{i}", **given})
+
+
+def test_what_ingest_refused_counts_as_often_as_its_letters_say_and_each_letter_once() -> None:
+    watch = watch_of({**AGE, "then": "dead_letter"})
+    alerts(watch, [40.0] * 560)
+
+    told = [event for i in (1, 1, 2) for event in watch.add_refusals(letter_of(i, 30), NOW)]
+    for letter in (letter_of(3, 9, "feature"), letter_of(4, 9, name="plan.one_of"), letter_of(5, -4)):
+        assert list(watch.add_refusals(letter, NOW)) == []
+
+    [alert] = told
+    assert isinstance(alert, AlertRaised)
+    assert (alert.data.alert, alert.data.state) == ("expectation.age.between", "firing")
+    assert (alert.data.doing or "").startswith("ingest refuses")
+    assert "data.age is 300" in alert.data.evidence[1]
+    assert watch.checks[0].latest() == (620, 60)
+
+
+def test_a_letter_that_claims_a_billion_refusals_costs_as_much_as_a_window() -> None:
+    watch = watch_of({**AGE, "then": "dead_letter"})
+
+    [alert] = watch.add_refusals(letter_of(1, 10**9), NOW)
+
+    assert watch.checks[0].latest() == (1000, 1000)
+    assert watch_of(AGE).add_refusals(letter_of(1, 500), NOW) == []
+    assert isinstance(alert, AlertRaised)
 
 
 async def publish(broker: MemoryBroker, event: Event) -> None:

@@ -15,7 +15,9 @@ from everloop_ingest.domain.in_flight import InFlightLimit
 from everloop_ingest.handlers import CheckedEntries, EndpointName, Handlers
 from everloop_ingest.metrics import ACK_SECONDS, IN_HAND_BYTES, ITEMS, REQUESTS, UNACKNOWLEDGED
 from everloop_ingest.settings import IngestSettings
+from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
+from everloop_shared import metrics
 from everloop_shared.cloudevents import BATCH, STRUCTURED
 from everloop_shared.commands import Actor, CommandEdge, publishing
 from everloop_shared.errors import ServiceError, Unavailable
@@ -79,17 +81,20 @@ class IngestApi:
         self._handlers.loops.require(loop)
         kind, attributes = _read_headers(request)
         body = await request.body()
-        checked = CheckedEntries()
+        checked, letters = CheckedEntries(), list[DeadLetter]()
 
         async def handle(actor: Actor) -> Sequence[Event]:
             await self._check_in_slices(loop, endpoint, entries, checked)
-            return checked.events
+            letters.extend(self._handlers.write_letters(loop, checked))
+            return [*checked.events, *letters]
 
         with self._memory.hold(MEMORY_FACTOR * len(body)):
             entries = self._read(loop, endpoint, kind, body, attributes)
             await command.run(handle)
         ITEMS.labels(loop, endpoint, "accepted").inc(len(checked.events))
         ITEMS.labels(loop, endpoint, "rejected").inc(len(checked.rejected))
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels("ingest", letter.data.topic, letter.data.error).inc()
         return response_of(checked, single=len(entries) == 1)
 
     def _read(

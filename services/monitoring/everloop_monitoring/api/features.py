@@ -62,12 +62,16 @@ class VolumeOfHour(BaseModel):
 
 
 class CheckedExpectation(BaseModel):
-    """What is expected of a field: the share of the latest observations that meet it, and the share that must."""
+    """What is expected of a field: the share of the latest observations that meet it, and the share that must.
+
+    With `then: dead_letter` those that do not were refused by ingest, or came by REST.
+    """
 
     field: str
     what: str
     share: float | None
     required: float
+    then: str
     holds: bool
     n: int
 
@@ -83,7 +87,7 @@ class Features(BaseModel):
     volume: VolumeOfHour | None
     duplicates: int = Field(description="predictions that came again")
     late: int = Field(description="predictions over a minute older than the newest, which are not compared")
-    expectations: list[CheckedExpectation] = Field(description="of what was accepted")
+    expectations: list[CheckedExpectation] = Field(description="of what was accepted or refused")
     drifts: list[dict[str, Any]] = Field(description="the last ones, oldest first, as in drift_detected")
 
 

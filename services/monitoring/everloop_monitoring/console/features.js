@@ -50,7 +50,7 @@ function volume({ volume, duplicates, late }) {
 /* What a loop's file expects of fields, and whether the latest observations meet it. */
 function expectations({ expectations }) {
   const rows = expectations.map(one => row(one.field, words(one.what), percent(one.share, 2), percent(one.required, 2), count(one.n),
-    words(one.holds ? "✓ holds" : el("span", { className: "drift" }, "✗ broken"))));
+    words([one.holds ? "✓ holds" : el("span", { className: "drift" }, "✗ broken"), one.then === "dead_letter" && tag("refused by ingest")])));
   const heads = ["field", { text: "expected", words: true }, "share", "required", "of", { text: "", words: true }];
   return table("expectations", heads, el("tbody", {}, rows));
 }

@@ -26,7 +26,7 @@ const letters = body => ({ dead_letters }) => {
 
 function shown(letter) {
   const found = records.get(letter.id);
-  const place = note(`${letter.id}: ${letter.topic}, partition ${letter.partition}, offset ${count(letter.offset)}, ${count(letter.size)} bytes`);
+  const place = note(`${letter.id}: ${letter.topic}, ${letter.offset < 0 ? "refused by HTTP" : `partition ${letter.partition}, offset ${count(letter.offset)}`}, ${count(letter.size)} bytes`);
   if (!found) return [place, empty("reading")];
   if (found.failure) return [place, empty(found.failure)];
   return [place, found.text == null ? empty("The letter does not hold its record.")

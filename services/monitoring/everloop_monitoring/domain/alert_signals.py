@@ -162,13 +162,14 @@ def signal_of_dead_letters(loop: str, last: DeadLetter, before: int, new: int) -
     if reached:
         data = {"severity": reached[1], "count": count}
         entry = TimelineEntry(last.id, loop, "dead_letter", last.time, f"{count} dead letters", message, data)
+    place = f"{last.data.topic} offset {last.data.offset}" if last.data.offset >= 0 else "refused by HTTP"
     return Signal(
         alert=DEAD_LETTER_ALERT,
         kind="dead_letter",
         severity=severity,
         message=message,
         caused_by=last.id,
-        evidence=(f"{total} since the alert began", f"{last.data.topic} offset {last.data.offset}: {last.data.error}"),
+        evidence=(f"{total} since the alert began", f"{place}: {last.data.error}"),
         cause=f"a producer sends what {last.source.removeprefix('everloop/')} cannot process: {last.data.reason}",
         runbook=runbook_of("dead_letter"),
         entry=entry,

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import exp, log
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
-from everloop_features.expectations import describe, is_met
+from everloop_features.expectations import describe, is_met, name_of
 from everloop_monitoring.domain.data_drift.seen import SeenIds
 from everloop_monitoring.domain.watch import WatchedOutcome
+from everloop_schemas.dead_letter import DEAD_LETTERS, DeadLetter
 from everloop_schemas.envelope import Event, Scalar, derived_id
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.loop import LoopSpec
@@ -22,13 +23,14 @@ BLOCK_VALUES, WINDOW_BLOCKS = 100, 10
 """The window has at most so many blocks of so many values, and is looked at after each of them."""
 LEVEL = 1e-4
 """The probability of a false alarm at one look."""
+MAX_SAID_CHARACTERS = 300
+INGEST_LETTER = DEAD_LETTERS["ingest"].type_name()
 Observation = EventReceived | ObservationReceived
 
 
 def expectation_alert(expectation: ExpectationSpec) -> str:
     """The name of the alert that too few observations meet it."""
-    form = "between" if expectation.between else "one_of" if expectation.one_of else "present"
-    return f"expectation.{expectation.field}.{form}"
+    return f"expectation.{name_of(expectation)}"
 
 
 @dataclass(slots=True)
@@ -76,9 +78,24 @@ def probability_of_breaks(n: int, broken: int, allowed: float) -> float:
     return exp(-n * divergence)
 
 
+class Cause(NamedTuple):
+    """The record that completed a block: its id, its loop and revision, and what it says of the value."""
+
+    id: str
+    loop: str
+    revision: int
+    said: str
+
+    @classmethod
+    def of(cls, event: Observation, expected: ExpectationSpec) -> Self:
+        """An observation."""
+        value: Scalar | None = event.data.fields.get(expected.field)
+        return cls(event.id, event.loop, event.revision, f"the last value is {str(value)[:80]}")
+
+
 @dataclass
 class ExpectationWatch:
-    """Counts the observations that a loop accepted, by the `expected` of its spec, each id once."""
+    """Counts the observations that a loop accepted or refused, by the `expected` of its spec, each id once."""
 
     kind: ClassVar[str] = "expectations"
     expected: tuple[ExpectationSpec, ...] = ()
@@ -113,12 +130,29 @@ class ExpectationWatch:
         told, fields = list[Event](), event.data.fields
         for expected, check in zip(self.expected, self.checks, strict=True):
             met = is_met(expected, fields.get(expected.field))
-            if met is not None and check.add(met) and (alert := _judge(expected, check, event, now)):
+            if (
+                met is not None
+                and check.add(met)
+                and (alert := _judge(expected, check, Cause.of(event, expected), now))
+            ):
                 told.append(alert)
         return told
 
+    def add_refusals(self, letter: DeadLetter, now: datetime) -> Sequence[Event]:
+        """Add what ingest refused, as often as the letter says; once, however often the letter comes."""
+        refused = letter.data.unexpected or {}
+        if letter.type != INGEST_LETTER or not self.seen.add(letter.id):
+            return ()
+        told, cause = list[Event](), Cause(letter.id, letter.loop, letter.revision, letter.data.reason)
+        for expected, check in zip(self.expected, self.checks, strict=True):
+            count = refused.get(name_of(expected), 0) if expected.then == "dead_letter" else 0
+            for _ in range(min(count, WINDOW_BLOCKS * BLOCK_VALUES)):
+                if check.add(False) and (alert := _judge(expected, check, cause, now)):
+                    told.append(alert)
+        return told
 
-def _judge(expected: ExpectationSpec, check: Check, cause: Observation, now: datetime) -> AlertRaised | None:
+
+def _judge(expected: ExpectationSpec, check: Check, cause: Cause, now: datetime) -> AlertRaised | None:
     n, broken = check.window()
     if check.is_open:
         if broken / n > _allowed(expected):
@@ -136,11 +170,11 @@ def _allowed(expected: ExpectationSpec) -> float:
 
 
 def _build_alert(
-    expected: ExpectationSpec, n: int, broken: int, cause: Observation, now: datetime, state: Any
+    expected: ExpectationSpec, n: int, broken: int, cause: Cause, now: datetime, state: Any
 ) -> AlertRaised:
     name, what = expectation_alert(expected), f"{expected.field} is expected to be {describe(expected)}"
     said = f"{1 - broken / n:.2%} of the last {n:,} observations are, {expected.share:.2%} must be"
-    value: Scalar | None = cause.data.fields.get(expected.field)
+    refuses = expected.then == "dead_letter"
     return AlertRaised(
         id=derived_id(cause.loop, AlertRaised.type_name(), name, state, cause.id),
         time=now,
@@ -154,7 +188,8 @@ def _build_alert(
             message=f"{what}: {said}",
             alert=name,
             state=state,
-            evidence=(said, f"the last value is {str(value)[:80]}"),
+            evidence=(said, cause.said[:MAX_SAID_CHARACTERS]),
             cause=f"{expected.field} has changed at its source",
+            doing="ingest refuses what breaks it, and keeps some of that as dead letters" if refuses else None,
         ),
     )

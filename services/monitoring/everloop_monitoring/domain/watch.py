@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 from everloop_monitoring.domain.state import CountedOutcome
+from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.ingest import EventReceived
@@ -63,7 +64,13 @@ class FollowsVersions(Protocol):
 
 @runtime_checkable
 class ObservationWatch(Protocol):
-    """A watch that is given the observations too, of ingest and by REST, in the order in which they arrive."""
+    """A watch that is given the observations too, of ingest and by REST, in the order in which they arrive.
+
+    It is told of those that were refused as well.
+    """
 
     def add_observation(self, event: EventReceived | ObservationReceived, now: datetime) -> Sequence[Event]:
         """Add an observation; the events that follow from it."""
+
+    def add_refusals(self, letter: DeadLetter, now: datetime) -> Sequence[Event]:
+        """Add the observations that ingest refused because of what the loop expects; the events that follow."""

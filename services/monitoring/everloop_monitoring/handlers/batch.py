@@ -36,6 +36,12 @@ class RecordBatch:
     letters: list[ListedLetter] = field(default_factory=list)
     sent: list[DeadLetterSent] = field(default_factory=list)
     observations: dict[str, list[Observation]] = field(default_factory=lambda: defaultdict(list))
+    refusals: dict[str, list[DeadLetter]] = field(default_factory=lambda: defaultdict(list))
+
+    def watched_loops(self) -> list[str]:
+        """The loops with records that are evaluated or watched, in an order in which replicas lock rows alike."""
+        watched = (self.outcomes, self.predictions, self.observations, self.versions, self.refusals)
+        return sorted({loop for of in watched for loop in of})
 
     def copy(self) -> RecordBatch:
         """The batch as it is now, which later additions do not change."""

@@ -80,8 +80,7 @@ class Handlers:
         """Add the batch to the projections; the events that follow from it."""
         batch, events = self.batch, list[Event]()
         self.batch = RecordBatch()
-        watched = batch.outcomes.keys() | batch.predictions.keys() | batch.observations.keys() | batch.versions.keys()
-        for loop in sorted(watched):  # replicas lock rows in the same order
+        for loop in batch.watched_loops():
             events += await self._evaluate(loop, batch)
         grown = await self.projections.count_ids(batch.ids)
         for loop, last in batch.dead_letters.items():
@@ -186,6 +185,8 @@ class Handlers:
         self.batch.dead_letters[loop] = event
         self.batch.ids[loop, "dead_letter"].append(event.id)
         self.batch.letters.append(list_letter(event, at))
+        if event.data.unexpected and self._watches_of(loop).take_observations:
+            self.batch.refusals[loop].append(event)
         return []
 
     async def on_dead_letter_sent(self, event: DeadLetterSent, at: Position) -> list[Event]:
@@ -256,13 +257,16 @@ class Handlers:
     ) -> list[Event]:
         kinds, events, now = self._watches_of(state.loop).kinds, list[Event](), self.clock()
         versions = [event for event in batch.versions.get(state.loop, ()) if not self.loops.is_past(event)]
-        if not kinds or not (observations or predictions or outcomes or versions):
+        refusals = [letter for letter in batch.refusals.get(state.loop, ()) if not self.loops.is_past(letter)]
+        if not kinds or not (observations or predictions or outcomes or versions or refusals):
             return events
         watches = await self.projections.load_watches(state.loop, kinds, state.data.spec)
         for watch in watches:
             if isinstance(watch, ObservationWatch):
                 for observation in observations:
                     events += watch.add_observation(observation, now)
+                for letter in refusals:
+                    events += watch.add_refusals(letter, now)
             for prediction in predictions:
                 events += watch.add_prediction(prediction, now)
             for outcome in outcomes:

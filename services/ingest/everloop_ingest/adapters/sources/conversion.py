@@ -58,7 +58,9 @@ class RecordConverter:
         id = derived_id(loop, letter.type, source, *at)
         headers = tuple((name, b64encode(value or b"").decode()) for name, value in record.headers) if fits else ()
         origin = {"reader": source, "headers": headers or None}
-        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000), **origin})
+        broken = error.unexpected if isinstance(error, SourceRecordRejected) else ()
+        unexpected = {"unexpected": dict.fromkeys(broken, 1) or None}
+        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000), **origin, **unexpected})
         return letter.copy_with(id=id, loop=loop, causationid=None, data=data)
 
     def report(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from everloop_features.expectations import refuse_unexpected
+from everloop_features.expectations import errors_of, name_of, refused_by
 from everloop_features.labels import CheckedLabel, check_label
 from everloop_features.observation import DEFAULT_ENTITY, check_fields
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
@@ -172,15 +172,15 @@ class _EventReader(_PartReader):
         """The observation of a record; raises SourceRecordRejected with every error."""
         root, arrived = content.root, _arrival(content, now)
         fields = check_fields(self._spec, {name: read(root) for name, read in self._fields})
-        if isinstance(fields, dict):
-            fields = refuse_unexpected(self._spec, fields) or fields
+        broken = refused_by(self._spec, fields) if isinstance(fields, dict) else ()
         time, id = self._time(content, arrived, now), self._id(content)
         entity = self._entity(content)
         errors = [e for e in (id, entity, time) if isinstance(e, FieldError)]
-        if isinstance(fields, list):
-            errors += [_with_path(e, self._paths, self._format) for e in fields]
+        unexpected = [] if errors else [name_of(one) for one in broken]
+        wrong = fields if isinstance(fields, list) else errors_of(broken)
+        errors += [_with_path(e, self._paths, self._format) for e in wrong]
         if errors or isinstance(fields, list):
-            raise SourceRecordRejected(errors)
+            raise SourceRecordRejected(errors, unexpected)
         assert isinstance(entity, str), "errors were raised"
         assert isinstance(time, datetime), "errors were raised"
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,12 +16,16 @@ NO_FORMATS: Mapping[str, TimeFormat] = {}
 
 
 class SourceRecordRejected(InputRejected):
-    """A record of a source does not fit its loop; the detail names each field and the fix."""
+    """A record of a source does not fit its loop; the detail names each field and the fix.
+
+    `unexpected` are the names of the loop's expectations that it breaks, where nothing else is wrong with it.
+    """
 
     title = "Record of a source does not fit"
 
-    def __init__(self, errors: list[FieldError]) -> None:
+    def __init__(self, errors: list[FieldError], unexpected: Sequence[str] = ()) -> None:
         super().__init__("; ".join(f"{e.field} {e.error}" for e in errors), errors)
+        self.unexpected = unexpected
 
 
 class Identity(NamedTuple):

@@ -50,7 +50,7 @@ def _render_check(expected: ExpectationSpec, check: Check) -> dict[str, Any]:
     n, broken = check.latest()
     share = 1 - broken / n if n else None
     row = {"field": expected.field, "what": describe(expected), "share": share, "required": expected.share}
-    return row | {"holds": not check.is_open, "n": n}
+    return row | {"then": expected.then, "holds": not check.is_open, "n": n}
 
 
 class _Columns:
