@@ -114,6 +114,7 @@ async def test_the_client_of_triton_works_as_it_is(serving: RunningServing) -> N
         async with triton.InferenceServerClient(f"{HOST}:{client.port}") as stock:
             ready = [await stock.is_server_live(), await stock.is_server_ready(), await stock.is_model_ready("market")]
             missing = await stock.is_model_ready("nowhere")
+            explained = await stock.infer("market", tensors, parameters={"explain": True})
             metadata = await stock.get_model_metadata("market")
             answer = await stock.infer("market", tensors, outputs=[triton.InferRequestedOutput("prediction")])
             squeezed = await stock.infer("market", tensors, compression_algorithm="gzip")
@@ -122,6 +123,11 @@ async def test_the_client_of_triton_works_as_it_is(serving: RunningServing) -> N
     assert [i.name for i in metadata.inputs] == ["price", "demand"]
     assert list(metadata.versions) == ["logistic-0@1"]
     assert [o.name for o in answer.get_response().outputs] == ["prediction"]
+    features = json.loads(explained.get_output("contributions").parameters["features"].string_param)
+    scores = explained.as_numpy("base") + explained.as_numpy("contributions").sum(axis=1)
+    assert explained.as_numpy("contributions").shape == (2, len(features))
+    likely = explained.as_numpy("probabilities").max(axis=1)
+    assert 1 / (1 + np.exp(-scores)) == pytest.approx(likely)
     assert answer.as_numpy("prediction").tolist() == squeezed.as_numpy("prediction").tolist() == [False, True]
 
 

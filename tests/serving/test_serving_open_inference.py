@@ -417,3 +417,56 @@ async def test_the_server_names_its_extensions(serving: RunningServing) -> None:
 
     assert (metadata["name"], metadata["version"]) == ("everloop", "2")
     assert "binary_tensor_data" in metadata["extensions"]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+async def test_a_request_with_the_parameter_explain_gets_what_features_contributed(
+    serving: RunningServing, binary: bool
+) -> None:
+    await started(serving)
+    one = (await serving.predict("one", 0.9, explain=True)).json()["explanation"]
+    body = {"id": "r", "inputs": rows(0.9, 0.1), "parameters": {"explain": True, "binary_data_output": binary}}
+
+    plain = await serving.client.post(INFER, json={"inputs": rows(0.9)})
+    asked = await serving.client.post(INFER, json=body)
+    some = await serving.client.post(INFER, json={**body, "outputs": [{"name": "base"}]})
+
+    await serving.until(lambda: len(serving.predictions()) == 4)
+    result = InferResult.from_response_body(asked.content, header_length=int(asked.headers.get(LENGTH, 0)) or None)
+    contributions, base = result.as_numpy("contributions"), result.as_numpy("base")
+    features = result.get_output("contributions")["parameters"]["features"]
+    assert dict(zip(features, contributions[0].tolist(), strict=True)) == one["contributions"]
+    assert base[0] == one["base"]
+    assert (contributions.shape, base.shape) == ((2, len(features)), (2,))
+    said = (result.as_numpy("scale").tolist(), result.as_numpy("method").tolist())
+    texts = (["log_odds"] * 2, ["linear"] * 2)
+    assert said == (tuple([t.encode() for t in each] for each in texts) if binary else texts)
+    likely = 1 / (1 + np.exp(-(base + contributions.sum(axis=1))))
+    assert likely == pytest.approx(result.as_numpy("probabilities").max(axis=1))
+    assert set(outputs(plain)) == {"prediction", "probabilities", "prediction_id", "version"}
+    told = json.loads(some.content[: int(some.headers.get(LENGTH, len(some.content)))])["outputs"]
+    assert [output["name"] for output in told] == ["base"]
+    recorded = {p.subject: p.data.explanation is not None for p in serving.predictions()}
+    assert (recorded["r-0"], recorded["r-1"], sum(recorded.values())) == (True, True, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "says"),
+    [
+        ({"parameters": {"explain": "yes"}}, "parameters.explain", "true or false"),
+        ({"outputs": [{"name": "contributions"}]}, "outputs.0.name", "set the parameter explain"),
+        ({"parameters": {"explain": True}, "inputs": rows(*[0.5] * 101)}, "parameters.explain", "only 100 rows"),
+    ],
+)
+async def test_a_request_that_asks_wrongly_for_explanations_is_refused(
+    serving: RunningServing, change: dict[str, Any], field: str, says: str
+) -> None:
+    await started(serving, None)
+
+    answer = await serving.client.post(INFER, json={"inputs": rows(0.5), **change})
+
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert error["field"] == field
+    assert says in error["error"]
+    assert not serving.predictions()

@@ -132,7 +132,10 @@ class InferenceRequest(BaseModel):
     """Rows to predict from, as a tensor for each field."""
 
     id: str = Field("", description="the prediction's id; of several rows, its beginning")
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="entity, time, binary_data_output; explain: true adds contributions",
+    )
     inputs: list[InputTensor]
     outputs: list[RequestedOutput] = Field(default_factory=list)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from everloop_metrics import class_name
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
+from everloop_serving.domain.explained_outputs import EXPLAINED, PARAMETER, is_asked_for, render_explained
 from everloop_serving.domain.inference_outputs import DATATYPES, TensorMetadata
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.tensors import InputTensor, OutputTensor, rejected
@@ -56,10 +57,12 @@ def describe(loop: ServedLoop) -> ModelMetadata:
     return ModelMetadata(loop.loop, loop.versions, inputs, list(loop.outputs.values()))
 
 
-def require_outputs(loop: ServedLoop, names: Sequence[str]) -> None:
+def require_outputs(loop: ServedLoop, names: Sequence[str], explains: bool = False) -> None:
     """Raises ObservationRejected for an output that there is not, or that is asked for twice."""
     for i, name in enumerate(names):
-        if name not in loop.outputs:
+        if name in EXPLAINED and not explains:
+            raise rejected(f"outputs.{i}.name", f"{name} is of explanations; set the parameter {PARAMETER} to true")
+        if name not in loop.outputs and name not in EXPLAINED:
             known = ", ".join(loop.outputs)
             raise rejected(f"outputs.{i}.name", f"there is no output {cut(name, NAME_LENGTH)}; use {known}")
         if name in names[:i]:
@@ -73,7 +76,11 @@ def render_answer(
     made, count = [p.data for p in predictions], len(predictions)
     versions = [data.version for data in made]
     outputs = list[OutputTensor]()
-    for name in request.outputs or loop.outputs:
+    explains = is_asked_for(request.parameters)
+    for name in request.outputs or (*loop.outputs, *(EXPLAINED if explains else ())):
+        if name in EXPLAINED:
+            outputs.append(render_explained(name, made))
+            continue
         datatype = loop.outputs[name].datatype
         if name == "prediction":
             values = list(map(CASTS[datatype], [data.prediction for data in made]))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from everloop_features.observation import Observation
+from everloop_serving.domain.explained_outputs import PARAMETER, is_asked_for
 from everloop_serving.domain.inference import (
     InferenceAnswer,
     InferenceRequest,
@@ -15,7 +18,8 @@ from everloop_serving.domain.inference import (
 )
 from everloop_serving.domain.inference_rows import read_rows
 from everloop_serving.domain.served_loop import ServedLoop
-from everloop_serving.handlers.requests import RequestHandlers
+from everloop_serving.domain.tensors import rejected
+from everloop_serving.handlers.requests import MAX_EXPLAINED, RequestHandlers
 from everloop_shared.commands import Command
 
 
@@ -62,9 +66,15 @@ class InferenceHandlers:
         requests = self.requests
         loop = requests.require_loop(request.model)
         loop.require_version(request.version)
-        require_outputs(loop, request.outputs)
+        explains = is_asked_for(request.parameters)
+        require_outputs(loop, request.outputs, explains)
         now = requests.clock()
         rows = read_rows(
             loop, request.inputs, request.id, request.parameters, lambda time: requests.times.find_violation(time, now)
         )
+        if explains:
+            if len(rows) > MAX_EXPLAINED:
+                most = f"only {MAX_EXPLAINED} rows of a request are explained; send the others in another one"
+                raise rejected(f"parameters.{PARAMETER}", most)
+            rows = [replace(row, explain=True) for row in rows]
         return loop, rows
