@@ -69,12 +69,13 @@ def environment(
     kafka_bootstrap: str | None = None,
     feature_port: int | None = None,
     grpc_port: int | None = None,
+    scheme: str = "http",
 ) -> dict[str, str]:
     """The environment of services on one machine: the data folder, the broker, and the address of each service.
 
     `feature_port` is where serving finds feature, `grpc_port` where it listens for gRPC; 0 switches that off.
     """
-    feature = {} if feature_port is None else {"EVERLOOP_SERVING_FEATURE_URL": f"http://{host}:{feature_port}"}
+    feature = {} if feature_port is None else {"EVERLOOP_SERVING_FEATURE_URL": f"{scheme}://{host}:{feature_port}"}
     bootstrap = {} if kafka_bootstrap is None else {"EVERLOOP_KAFKA_BOOTSTRAP": kafka_bootstrap}
     own = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
     grpc = {} if grpc_port is None else {SERVICES["serving"].variable("grpc_port"): str(grpc_port)}

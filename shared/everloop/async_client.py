@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -223,7 +224,7 @@ class AsyncEverloop(BaseClient):
         if (lasting := self._http.get(running)) is None:
             for closed in [loop for loop in self._http if loop.is_closed()]:
                 del self._http[closed]
-            lasting = self._http[running] = await _Connections.open(self._timeout)
+            lasting = self._http[running] = await _Connections.open(self._timeout, self._endpoints.trusted())
         return lasting.http
 
 
@@ -235,10 +236,10 @@ class _Connections:
     until_loop_ends: AsyncGenerator[None, None]
 
     @classmethod
-    async def open(cls, timeout: float) -> Self:
+    async def open(cls, timeout: float, trusted: ssl.SSLContext | bool) -> Self:
         loopback, local = LoopbackTransport(), {f"all://{host}": None for host in LOOPBACK_HOSTS}
         mounts = local | {f"http://{host}": loopback for host in LOOPBACK_HOSTS}
-        http = httpx.AsyncClient(timeout=timeout, mounts=mounts)
+        http = httpx.AsyncClient(timeout=timeout, mounts=mounts, verify=trusted)
         until_loop_ends = _close_at_the_end(http)
         await anext(until_loop_ends)
         return cls(http, until_loop_ends)

@@ -60,7 +60,8 @@ class BaseClient:
         return {name: value for name, value in self.__dict__.items() if name not in ("_http", "_opened_by")}
 
     def _open_connections(self) -> httpx.Client:
-        return httpx.Client(timeout=self._timeout, mounts={f"all://{host}": None for host in LOOPBACK_HOSTS})
+        direct = {f"all://{host}": None for host in LOOPBACK_HOSTS}
+        return httpx.Client(timeout=self._timeout, mounts=direct, verify=self._endpoints.trusted())
 
     def _retryable(self, response: httpx.Response) -> tuple[EverloopError, float | None] | None:
         """The error of an answer after which a retry may succeed, and the wait it asks for; None for other answers."""

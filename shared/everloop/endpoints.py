@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 
-from everloop.local.discovery import find_installation
-from everloop.local.errors import InstallationNotFound
+from everloop.local.discovery import find_installation, find_tls
+from everloop.local.errors import InstallationError, InstallationNotFound
+from everloop_shared.errors import Misconfigured
 
 
 class Endpoints:
@@ -23,6 +25,14 @@ class Endpoints:
         if service not in self._found:
             self._found[service] = _checked(service, find_installation(self._data).url(service))
         return self._found[service]
+
+    def trusted(self) -> ssl.SSLContext | bool:
+        """What httpx verifies servers by. Raises InstallationError naming a file that cannot be used."""
+        tls = find_tls(self._data)
+        try:
+            return tls.context() if tls else True
+        except Misconfigured as e:
+            raise InstallationError(e.detail, "Check the files, or make them: everloop certs DIR.") from e
 
     def refresh(self, service: str) -> None:
         """Read services.json again: after a restart the ports may differ. Without the file the known address stays."""

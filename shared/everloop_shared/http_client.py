@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -43,14 +44,15 @@ class HttpAnswer:
 
 
 class HttpConnections:
-    """Connections that each carry one request after the other; of one event loop, and without TLS.
+    """Connections that each carry one request after the other; of one event loop. `tls` gives a new one its context.
 
     A request on a connection that the server closed while it was idle is sent again on another: send only what may
     arrive twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         self._idle: dict[Address, list[_Connection]] = {}
+        self._tls = tls
 
     async def send(
         self, address: Address, request: HttpRequest, *, connect_s: float | None, read_s: float | None
@@ -60,7 +62,9 @@ class HttpConnections:
         while idle:
             with suppress(_ClosedWhileIdle):
                 return await _exchange(idle.pop(), request, read_s, idle)
-        return await _exchange(await _Connection.open(address, connect_s), request, read_s, idle)
+        return await _exchange(
+            await _Connection.open(address, connect_s, self._tls() if self._tls else None), request, read_s, idle
+        )
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -98,11 +102,11 @@ class _Connection:
         self._used = False
 
     @classmethod
-    async def open(cls, address: Address, within_s: float | None) -> _Connection:
+    async def open(cls, address: Address, within_s: float | None, tls: ssl.SSLContext | None) -> _Connection:
         """Connect. Raises NotConnected."""
         try:
             async with asyncio.timeout(within_s):
-                return cls(*await asyncio.open_connection(*address))
+                return cls(*await asyncio.open_connection(*address, ssl=tls))
         except TimeoutError as e:
             raise NotConnected(f"no connection within {within_s:g} s") from e
         except OSError as e:

@@ -45,4 +45,7 @@ REFUSED = Counter(
     ["service", "status"],
 )
 CONNECTIONS = Gauge("everloop_http_connections", "Open HTTP connections; limit: MAX_CONNECTIONS.", ["service"])
+TLS_VALID_UNTIL = Gauge(
+    "everloop_tls_valid_until_seconds", "When the TLS certificate in use ends, in seconds since 1970.", ["service"]
+)
 BODY_BYTES = Gauge("everloop_http_body_bytes", "Bytes of bodies in memory; limit: MAX_BYTES_IN_FLIGHT.", ["service"])

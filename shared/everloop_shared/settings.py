@@ -57,6 +57,14 @@ class Settings(BaseModel):
         le=65535,
         description="HTTP port; 0 takes a free one",
     )
+    tls_cert: Path | None = Field(None, description="PEM file of the certificate and its chain: TLS on every port")
+    tls_key: Path | None = Field(None, description="PEM file of its private key, without a password")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authorities of clients: who has no certificate of theirs is refused"
+    )
+    tls_ca: Path | None = Field(
+        None, description="PEM file of the authorities that are trusted in other services; default: the system's"
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="how much is logged")
     instance: str = Field(
         default_factory=socket.gethostname, pattern=r"^[!-~]{1,200}$", description="stable name of this replica"

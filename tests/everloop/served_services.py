@@ -54,17 +54,18 @@ class ServedServices:
 
 
 @contextmanager
-def served(folder: Path, *names: str) -> Iterator[ServedServices]:
-    """Run these services in a thread, until the block ends."""
+def served(folder: Path, *names: str, certs: Path | None = None) -> Iterator[ServedServices]:
+    """Run these services in a thread, until the block ends; with TLS by the certificates of a folder."""
+    scheme, tls = ("https", {"tls": {"ca": str(certs / "ca.pem")}}) if certs else ("http", {})
     ports, up, stop = {name: free_port() for name in names}, threading.Event(), threading.Event()
     running: list[ServedServices] = []
     failures: list[BaseException] = []
 
     async def run() -> None:
-        broker, urls = MemoryBroker(), {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        broker, urls = MemoryBroker(), {name: f"{scheme}://127.0.0.1:{port}" for name, port in ports.items()}
         async with AsyncExitStack() as stack:
             for name in names:
-                await stack.enter_async_context(run_until_exit(_build(name, broker, folder, ports[name])))
+                await stack.enter_async_context(run_until_exit(_build(name, broker, folder, ports[name], certs)))
             running.append(ServedServices(folder, broker, asyncio.get_running_loop(), urls))
             up.set()
             await asyncio.to_thread(stop.wait)
@@ -82,7 +83,7 @@ def served(folder: Path, *names: str) -> Iterator[ServedServices]:
         assert up.wait(60), "the services did not start"
         assert not failures, failures
         found = running[0]
-        text = json.dumps({name: {"url": url, "pid": 1} for name, url in found.urls.items()})
+        text = json.dumps({name: {"url": url, "pid": 1} for name, url in found.urls.items()} | tls)
         (folder / "services.json").write_text(text)
         yield found
     finally:
@@ -91,8 +92,10 @@ def served(folder: Path, *names: str) -> Iterator[ServedServices]:
     assert not failures, failures
 
 
-def _build(name: str, broker: MemoryBroker, folder: Path, port: int) -> Service:
+def _build(name: str, broker: MemoryBroker, folder: Path, port: int, certs: Path | None) -> Service:
     common: dict[str, Any] = {"data": folder, "port": port, "instance": "only"}
+    if certs:
+        common |= {"tls_cert": certs / f"{name}.pem", "tls_key": certs / f"{name}.key"}
     match name:
         case "ingest":
             return everloop_ingest.app.build(IngestSettings(**common), broker.engine)

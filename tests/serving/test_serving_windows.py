@@ -29,11 +29,10 @@ FOUND = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(THREE), THREE)
 
 
 @asynccontextmanager
-async def running_feature(serving: RunningServing) -> AsyncIterator[str]:
+async def running_feature(serving: RunningServing, **settings: Any) -> AsyncIterator[str]:
     """The feature service on serving's broker, by its URL."""
-    settings = FeatureSettings(data=serving.folder, port=0)
-    connect = serving.broker.engine
-    service = build_feature(settings, connect, keyed_on(connect, settings.partitions, interval_s=0.02))
+    own, connect = FeatureSettings(data=serving.folder, port=0, **settings), serving.broker.engine
+    service = build_feature(own, connect, keyed_on(connect, own.partitions, interval_s=0.02))
     async with run_until_exit(service):
         [endpoint] = service.endpoints
         assert isinstance(endpoint, HttpEndpoint)

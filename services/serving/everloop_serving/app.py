@@ -45,6 +45,7 @@ from everloop_shared.http.exposition import own_metrics
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
+from everloop_shared.tls import client_tls
 from everloop_shared.workers import Worker
 
 RETRY_FAILED_VERSIONS_S = 30.0
@@ -74,6 +75,7 @@ def build(
         settings.feature_url,
         settings.entity_reads,
         lambda key: engine.partition_for(EntityState.topic, key.encode()),
+        client_tls(settings),
     )
     predictions = Predictions(loops, recent, counts, clock, time.perf_counter)
 

@@ -29,7 +29,7 @@ class ServingSettings(StoreSettings):
     )
     feature_url: str = Field(
         "",
-        pattern=r"^(http://[^/,\s]+/?(, ?http://[^/,\s]+/?)*)?$",
+        pattern=r"^(https?://[^/,\s]+/?(, ?https?://[^/,\s]+/?)*)?$",
         description="URLs of all replicas of feature, separated by commas: windows that are not in memory are read "
         "from there; without one, they start empty",
     )

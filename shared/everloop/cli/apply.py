@@ -77,7 +77,7 @@ def _find_revision(loop: str, data: str | None) -> int | None:
 def _wait_until_used(endpoints: Endpoints, loop: str, revision: int) -> None:
     """Return once every service of the data path uses this revision or a later one. Raises CommandFailed."""
     deadline, waiting = time.monotonic() + APPLIED_WITHIN_S, list(DATA_PATH)
-    with httpx.Client(timeout=5.0, trust_env=False) as http:
+    with httpx.Client(timeout=5.0, trust_env=False, verify=endpoints.trusted()) as http:
         while True:
             waiting = [s for s in waiting if not _uses(http, endpoints, s, loop, revision)]
             if not waiting:

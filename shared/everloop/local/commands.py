@@ -26,6 +26,7 @@ OnBus = Annotated[
     Bus, typer.Option("--bus", help="memory: all in one process, without Kafka, to try it out; nothing is kept.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return once everything is ready; logs go to DIR/logs.")]
+Tls = Annotated[bool, typer.Option("--tls", help="HTTPS and gRPC with TLS, by certificates made in DIR/certs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the endpoints as JSON on standard output.")]
 
 
@@ -48,15 +49,16 @@ def up(
     kafka: Kafka = None,
     bus: OnBus = Bus.KAFKA,
     port_choice: Ports = str(ports.DEFAULT_BASE),
+    tls: Tls = False,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
     """Start Kafka and the six services on this machine, and keep them running until Ctrl-C or `everloop down`."""
-    _check_usage(kafka, bus, port_choice)
+    _check_usage(kafka, bus, port_choice, tls)
     require_local("everloop up")
     from everloop.local import running
 
-    running.up(data_folder(data), kafka, bus, port_choice, detach=detach, as_json=as_json)
+    running.up(data_folder(data), kafka, bus, port_choice, tls=tls, detach=detach, as_json=as_json)
 
 
 def down(data: Data = None) -> None:
@@ -75,7 +77,11 @@ def fetch(as_json: Annotated[bool, typer.Option("--json", help="Print the folder
     running.fetch_kafka(as_json=as_json)
 
 
-def _check_usage(kafka: str | None, bus: Bus, port_choice: str) -> None:
+def _check_usage(kafka: str | None, bus: Bus, port_choice: str, tls: bool) -> None:
+    if tls and bus is Bus.MEMORY:
+        raise typer.BadParameter(
+            "the memory bus is to try things out, without TLS; leave out --bus", param_hint="--tls"
+        )
     if kafka is not None and bus is Bus.MEMORY:
         raise typer.BadParameter("the memory bus has no cluster; leave out --kafka or --bus", param_hint="--bus")
     if kafka is not None and not re.fullmatch(r"[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*", kafka):

@@ -15,6 +15,7 @@ from typing import Any
 from everloop.local.errors import InstallationNotFound
 from everloop.local.ports import DEFAULT_BASE, HOST
 from everloop_schemas.topology import KAFKA_PORT, SERVICES, ports_from
+from everloop_shared.tls import ClientTls
 
 FILE = "services.json"
 DEFAULT = ".everloop"
@@ -79,6 +80,19 @@ def find_installation(data: str | None = None) -> Installation:
         raise InstallationNotFound(f"No local installation at {folder}.", f"{fix} {elsewhere}")
     pids = {s: e["pid"] for s, e in _entries(listed) if isinstance(e.get("pid"), int)}
     return Installation(folder, urls, bootstrap, pids)
+
+
+def find_tls(data: str | None = None) -> ClientTls | None:
+    """Whom to trust, and what to show, in connections with TLS; None where nothing is said about it.
+
+    As EVERLOOP_TLS_CA, _CERT and _KEY say, else as services.json does; what the caller names (`data`) comes first.
+    """
+    listed = read_json(data_folder(data) / FILE).get("tls")
+    of_folder = ClientTls(Path(listed["ca"])) if isinstance(listed, dict) and "ca" in listed else None
+    if data and of_folder:
+        return of_folder
+    of_environment = ClientTls.of_environment(os.environ)
+    return of_environment if any(of_environment) else of_folder
 
 
 def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from everloop.local import folder_lock, processes
-from everloop.local.discovery import FILE, read_json
+from everloop.local.discovery import FILE, find_tls, read_json
 from everloop.local.errors import BrokerNotReady, FolderNotWritable, InstallationNotReady
 from everloop.local.kafka import answers, listens
 from everloop.local.plan import InstallationPlan
 from everloop_schemas.topology import SERVICES
+from everloop_shared.errors import Misconfigured
 
 READY_WITHIN_S = 180.0
 STOP_WITHIN_S = 45.0
@@ -115,7 +116,7 @@ def wait_ready(
     deadline = time.monotonic() + within_s
     while True:
         listed = read_json(folder / FILE)
-        waiting = [name for name in services if not is_ready(listed.get(name, {}).get("url"))]
+        waiting = [name for name in services if not is_ready(listed.get(name, {}).get("url"), str(folder))]
         if "kafka" in listed and not waiting:
             return listed
         report("waiting for " + ", ".join(waiting) if services[0] in listed else f"starting {bus}")
@@ -137,14 +138,17 @@ def not_ready(folder: Path, names: list[str], within_s: float) -> InstallationNo
     return InstallationNotReady(what, "\n".join(ends))
 
 
-def is_ready(url: str | None) -> bool:
-    """Whether /readyz of this service answers 200 now."""
+def is_ready(url: str | None, data: str | None = None) -> bool:
+    """Whether /readyz of this service answers 200 now; with TLS, trusting what the installation in `data` does."""
     if not url:
         return False
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "/readyz", timeout=2) as answer:
+        if url.startswith("https:") and (tls := find_tls(data)):
+            handlers.append(urllib.request.HTTPSHandler(context=tls.context()))
+        with urllib.request.build_opener(*handlers).open(url + "/readyz", timeout=2) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, urllib.error.URLError, Misconfigured):
         return False
 
 

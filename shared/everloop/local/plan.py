@@ -29,7 +29,8 @@ class Bus(StrEnum):
 class InstallationPlan:
     """One local installation; `kafka` is the user's own cluster, None for Kafka at hand.
 
-    `grpc_port` is that of serving for gRPC, 0 for none.
+    `grpc_port` is that of serving for gRPC, 0 for none. `certificates` is the folder of `everloop certs`: with one,
+    HTTP and gRPC have TLS.
 
     On the memory bus one process runs all six services and the supervisor, and has one more endpoint, `topics`.
     """
@@ -40,6 +41,7 @@ class InstallationPlan:
     kafka: str | None = None
     bus: Bus = Bus.KAFKA
     grpc_port: int = 0
+    certificates: str | None = None
 
     @classmethod
     def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> InstallationPlan:
@@ -77,7 +79,16 @@ class InstallationPlan:
 
     def url(self, service: str) -> str:
         """Return the URL of this service."""
-        return f"http://{HOST}:{self.ports[service]}"
+        return f"{self._scheme}://{HOST}:{self.ports[service]}"
+
+    @property
+    def tls(self) -> dict[str, dict[str, str]]:
+        """Whom clients trust, as services.json has it."""
+        return {"tls": {"ca": str(Path(self.certificates) / "ca.pem")}} if self.certificates else {}
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.certificates else "http"
 
     def entry(self, service: str) -> dict[str, Any]:
         """Return the addresses of this service, as services.json has them."""
@@ -95,11 +106,22 @@ class InstallationPlan:
     def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
         """Return the environment of a service: its folder, its broker, its address."""
         own, feature = {service: self.ports[service]}, self.ports.get("feature")
-        return self.environment() | topology.environment(
-            own,
-            data=self.folder,
-            host=HOST,
-            kafka_bootstrap=bootstrap,
-            feature_port=feature,
-            grpc_port=self.grpc_port,
+        return (
+            self.environment()
+            | topology.environment(
+                own,
+                data=self.folder,
+                host=HOST,
+                kafka_bootstrap=bootstrap,
+                feature_port=feature,
+                grpc_port=self.grpc_port,
+                scheme=self._scheme,
+            )
+            | self._tls_environment(service)
         )
+
+    def _tls_environment(self, service: str) -> dict[str, str]:
+        if not self.certificates:
+            return {}
+        files = {"CERT": f"{service}.pem", "KEY": f"{service}.key", "CA": "ca.pem"}
+        return {f"EVERLOOP_TLS_{name}": str(Path(self.certificates) / file) for name, file in files.items()}

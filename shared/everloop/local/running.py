@@ -25,12 +25,12 @@ READY_AGAIN_WITHIN_S = 120.0
 MEMORY = "The memory bus: six services in one process, without Kafka, to try it out. All data is gone when it stops."
 
 
-def up(folder: Path, kafka: str | None, bus: Bus, port_choice: str, *, detach: bool, as_json: bool) -> None:
+def up(folder: Path, kafka: str | None, bus: Bus, port_choice: str, *, tls: bool, detach: bool, as_json: bool) -> None:
     """Start the installation of this folder, or show the one that runs. Raises InstallationError."""
     console = Console(stderr=True)
     launch.check_folder(folder)
     with _interruptible():
-        if launched := _launch(console, folder, kafka, bus, port_choice, detach=detach):
+        if launched := _launch(console, folder, kafka, bus, port_choice, tls=tls, detach=detach):
             _wait(console, launched, detach=detach, as_json=as_json)
         else:
             _show_running(console, folder, as_json)
@@ -64,7 +64,7 @@ def fetch_kafka(*, as_json: bool) -> None:
 
 
 def _launch(
-    console: Console, folder: Path, kafka: str | None, bus: Bus, port_choice: str, *, detach: bool
+    console: Console, folder: Path, kafka: str | None, bus: Bus, port_choice: str, *, tls: bool, detach: bool
 ) -> launch.Launched | None:
     """Start the supervisor; None when one runs already, or another `up` was faster."""
     if folder_lock.holder(folder) is not None:
@@ -86,9 +86,18 @@ def _launch(
                 plan = InstallationPlan.in_memory(folder, chosen)
             else:
                 plan = InstallationPlan.of(folder, chosen, kafka)
-            return launch.launch(replace(plan, grpc_port=grpc_port), lock, detach=detach)
+            certificates = _make_certificates(folder) if tls else None
+            plan = replace(plan, grpc_port=grpc_port, certificates=certificates)
+            return launch.launch(plan, lock, detach=detach)
     except InstallationRunsAlready:
         return None
+
+
+def _make_certificates(folder: Path) -> str:
+    from everloop.certs.folder import ensure_certificates  # X.509, which other starts do without
+
+    ensure_certificates(folder / "certs")
+    return str(folder / "certs")
 
 
 def _end_orphans(console: Console, folder: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from everloop.errors import EverloopError
 from everloop.local import folder_lock, jars, processes
 from everloop.local.discovery import FILE, write_json
 from everloop.local.errors import BrokerNotReady, InstallationError
@@ -25,6 +26,8 @@ HEALTHY_AFTER_S = 30.0
 """A process that ran so long starts again without a longer delay."""
 RESTART_BACKOFF = Backoff(first_s=0.2, longest_s=10.0, jitter=0.0)
 MAINTAIN_EVERY_S = 10.0
+RENEW_EVERY_S = 3_600.0
+"""How often it is checked whether certificates are due."""
 MAX_BROKER_STARTS = 3
 
 log = logging.getLogger(__name__)
@@ -142,15 +145,19 @@ class Supervisor:
         if self.plan.kafka:
             listed["kafka"] = {"bootstrap": self.plan.kafka, "pid": None}
         try:
-            write_json(self.plan.home / FILE, {**listed, "supervisor": {"pid": os.getpid()}})
+            write_json(self.plan.home / FILE, {**listed, **self.plan.tls, "supervisor": {"pid": os.getpid()}})
             self._listed = True
         except OSError as e:
             self._listed = False
             log.error("%s cannot be written: %s", FILE, e)
 
     async def _maintain(self) -> None:
+        renew_at = time.monotonic() + RENEW_EVERY_S
         while True:
             await asyncio.sleep(MAINTAIN_EVERY_S)
+            if self.plan.certificates and time.monotonic() > renew_at:
+                renew_at = time.monotonic() + RENEW_EVERY_S
+                await asyncio.to_thread(_renew, Path(self.plan.certificates))
             if not self._listed:
                 self._write_services_json()
             for name in ("supervisor", "kafka", *self.plan.commands):
@@ -169,6 +176,15 @@ class Supervisor:
 def failures_in_a_row(before: int, ran_s: float) -> int:
     """Return the failures in a row with the present one; a process that ran long enough was healthy."""
     return 1 if ran_s > HEALTHY_AFTER_S else before + 1
+
+
+def _renew(folder: Path) -> None:
+    from everloop.certs.folder import ensure_certificates  # X.509, which an installation without TLS does without
+
+    try:
+        ensure_certificates(folder)
+    except EverloopError as e:
+        log.error("certificates cannot be renewed: %s", e)
 
 
 async def _cancel(tasks: list[asyncio.Future[Any]] | list[asyncio.Task[Any]]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from enum import Enum
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -39,6 +39,16 @@ class Phase(Enum):
 IDLE, HEADERS, BODY, COMPLETE = Phase
 
 
+class Counted(Protocol):
+    """An open connection, as the limiter knows it."""
+
+    phase: Phase
+    since: float
+
+    def close_if_overdue(self, now: float) -> None: ...
+    def refuse(self, status: int, detail: str) -> None: ...
+
+
 class ConnectionLimiter:
     """All open connections of one service, limited per client address and in total.
 
@@ -51,11 +61,11 @@ class ConnectionLimiter:
         self.settings = settings
         self._service = service
         self._max_total = min(settings.max_connections, raise_file_limit() // 2)
-        self._by_address: dict[str, dict[LimitedConnection, None]] = {}
+        self._by_address: dict[str, dict[Counted, None]] = {}
         self._count = 0
         self._gauge = CONNECTIONS.labels(service)
 
-    def add(self, connection: LimitedConnection, address: str) -> None:
+    def add(self, connection: Counted, address: str) -> None:
         """Count a new connection; where there are too many, close another one, or this one."""
         own = self._by_address.setdefault(address, {})
         own[connection] = None
@@ -66,7 +76,7 @@ class ConnectionLimiter:
         elif self._count > self._max_total:
             self._make_room(max(self._by_address.values(), key=len), connection)
 
-    def remove(self, connection: LimitedConnection, address: str) -> None:
+    def remove(self, connection: Counted, address: str) -> None:
         """Stop counting a connection that is closed."""
         own = self._by_address.get(address, {})
         if connection in own:
@@ -91,7 +101,7 @@ class ConnectionLimiter:
         attributes |= {"limiter": self, "max_header_bytes": self.settings.max_header_bytes}
         return type("ServiceConnection", (base or LimitedConnection,), attributes)
 
-    def _make_room(self, own: dict[LimitedConnection, None], newcomer: LimitedConnection) -> None:
+    def _make_room(self, own: dict[Counted, None], newcomer: Counted) -> None:
         waiting = [c for c in own if c.phase is not COMPLETE and c is not newcomer]
         oldest = min(waiting, key=lambda c: c.since, default=newcomer)
         oldest.refuse(429, "too many connections; this one had an incomplete request for the longest time")
@@ -107,6 +117,8 @@ class LimitedConnection(HttpToolsProtocol):
     max_header_bytes: ClassVar[int]
     phase, since, started = IDLE, 0.0, 0.0
     _address = ""
+    handshake: Counted | None = None
+    """Its TLS handshake, in whose place it counts from now on."""
     _stalled_since: float | None = None
     _unsent_bytes = 0
     _parse_error = (400, "the request is not valid HTTP/1.1, or is ambiguous")
@@ -120,6 +132,9 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self.since = self.loop.time()
         self._address = self.client[0] if self.client else ""
+        if self.handshake is not None:
+            self.limiter.remove(self.handshake, self._address)
+            self.handshake = None
         self.limiter.add(self, self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import APIRouter
@@ -15,11 +15,13 @@ from fastapi import APIRouter
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http.app import GuardedApp, create_app
-from everloop_shared.http.connections import ConnectionLimiter
+from everloop_shared.http.connections import ConnectionLimiter, LimitedConnection
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute
 from everloop_shared.http.immediate import ImmediateAnswers, ImmediateConnection
+from everloop_shared.http.tls_connections import TlsAcceptor
 from everloop_shared.http.uploads import Upload
+from everloop_shared.server_tls import ServerTls, server_tls
 from everloop_shared.settings import Settings
 from everloop_shared.workers import Worker
 
@@ -32,6 +34,8 @@ TICKS_PER_CHECK = 10
 REJOIN_WAIT_S = 5.0
 """A worker that was started again while others serve takes connections once it is ready, at the latest after this."""
 REJOIN_POLL_S = 0.02
+HANDSHAKE_DRAIN_S = 0.5
+"""How long a service that stops lets clients finish the handshakes that have begun."""
 TAKE_OVER_EVERY_S = 0.05
 """How often a worker accepts what waits at the sockets of others, which may be stopped, starting or stuck."""
 
@@ -68,11 +72,11 @@ class HttpEndpoint:
 
     async def start(self, health: Health) -> None:
         """Listen on the address of the settings; raises Misconfigured if it cannot be used."""
-        worker = self._worker
+        worker, tls = self._worker, server_tls(self._service, self._settings)
         listener = worker.listeners[worker.number] if worker else _listen(self._service, self._settings)
         others = [each for each in worker.listeners if each is not listener] if worker else []
         host, self.port = listener.getsockname()[:2]
-        log.info("listening", extra={"url": f"http://{host}:{self.port}"})
+        log.info("listening", extra={"url": f"{'https' if tls else 'http'}://{host}:{self.port}"})
         connections, app = ConnectionLimiter(self._service, self._settings), self.app(health)
         config = uvicorn.Config(
             app,
@@ -85,7 +89,7 @@ class HttpEndpoint:
             proxy_headers=False,
             timeout_graceful_shutdown=REQUEST_DRAIN_S,
         )
-        self._server = _Server(config, connections, others)
+        self._server = _Server(config, connections, others, tls)
         rejoins = health if worker and worker.rejoins else None
         self._serving = asyncio.ensure_future(self._serve(self._server, listener, rejoins))
 
@@ -128,10 +132,25 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, connections: ConnectionLimiter, others: Sequence[socket.socket] = ()
+        self,
+        config: uvicorn.Config,
+        connections: ConnectionLimiter,
+        others: Sequence[socket.socket] = (),
+        tls: ServerTls | None = None,
     ) -> None:
         super().__init__(config)
         self._connections, self._others = connections, others
+        self._tls = self._acceptor_of(tls) if tls else None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; with TLS by an acceptor of our own."""
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            for listener in sockets or ():
+                self._tls.listen(listener)
+            self.servers = cast("list[asyncio.Server]", [self._tls])
+            self.started = True
 
     async def main_loop(self) -> None:
         """Serve until the exit is requested."""
@@ -151,6 +170,9 @@ class _Server(uvicorn.Server):
         for listener in listeners:
             with suppress(OSError):  # none waits, or another worker was faster
                 while True:
+                    if self._tls is not None:
+                        self._tls.accept_from(listener)
+                        continue
                     connection, _ = listener.accept()
                     connection.setblocking(False)
                     await loop.connect_accepted_socket(self._protocol, connection)
@@ -159,17 +181,24 @@ class _Server(uvicorn.Server):
         """Accept what waits, which would be reset, and accept nothing more; end when all requests are answered."""
         listeners = [*(sockets or ()), *self._others]
         await self._accept_from(listeners)
+        if self._tls is not None:
+            await self._tls.finish_handshakes(HANDSHAKE_DRAIN_S)
         await super().shutdown(listeners)
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _acceptor_of(self, tls: ServerTls) -> TlsAcceptor:
+        return TlsAcceptor(tls, self._connections, self._protocol, self._connections.settings.header_timeout_s)
+
+    def _protocol(self) -> LimitedConnection:
         create: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = create(self.config, self.server_state, self.lifespan.state)
+        protocol: LimitedConnection = create(self.config, self.server_state, self.lifespan.state)
         return protocol
 
     async def on_tick(self, counter: int) -> bool:
         """Close overdue connections once a second."""
         if counter % TICKS_PER_CHECK == 0:
             self._connections.close_overdue(asyncio.get_running_loop().time())
+            if self._tls is not None:
+                self._tls.tls.refresh()
         return await super().on_tick(counter)
 
     @contextmanager

@@ -16,6 +16,7 @@ from everloop_serving.errors import StateUnread
 from everloop_serving.ports import PublishedState
 from everloop_shared.http_client import Address, HttpAnswer, HttpConnections, HttpRequest, NotConnected, ProtocolError
 from everloop_shared.messaging.routes import LogReader
+from everloop_shared.tls import ClientContext, ClientTls
 
 FAILURES_IN_A_ROW = 5
 """After so many reads without an answer, feature counts as away."""
@@ -37,6 +38,7 @@ class _Target(NamedTuple):
     address: Address
     host: bytes
     path: str
+    tls: bool
 
 
 class Circuit:
@@ -87,12 +89,14 @@ class FeatureEntityReader:
     first once it is known.
     """
 
-    def __init__(self, urls: str, most: int, partition_for: Callable[[str], int]) -> None:
+    def __init__(self, urls: str, most: int, partition_for: Callable[[str], int], tls: ClientTls | None = None) -> None:
         self._targets = [_target(url.strip()) for url in urls.split(",") if url.strip()]
         self._partition_for = partition_for
         self._owner: dict[int, int] = {}
         self._slots = asyncio.Semaphore(most)
         self._connections = HttpConnections()
+        has_tls = any(target.tls for target in self._targets)
+        self._secure = HttpConnections(ClientContext(tls or ClientTls())) if has_tls else self._connections
         self._circuit = Circuit()
 
     async def __aenter__(self) -> Self:
@@ -100,6 +104,7 @@ class FeatureEntityReader:
 
     async def __aexit__(self, *exc: object) -> None:
         self._connections.close()
+        self._secure.close()
 
     async def read(self, loop: str, entity: str, within_s: float) -> PublishedState | None:
         """The state of an entity; None where feature has none. Raises StateUnread."""
@@ -129,7 +134,8 @@ class FeatureEntityReader:
             number = (first + turn) % len(self._targets)
             target = self._targets[number]
             request = HttpRequest("GET", (target.path + path).encode(), [(b"host", target.host)])
-            answer = await self._connections.send(target.address, request, connect_s=None, read_s=None)
+            connections = self._secure if target.tls else self._connections
+            answer = await connections.send(target.address, request, connect_s=None, read_s=None)
             if answer.status != 503:
                 self._owner[partition] = number
                 break
@@ -150,4 +156,6 @@ def _read_state(answer: HttpAnswer) -> PublishedState | None:
 
 def _target(url: str) -> _Target:
     parts = urlsplit(url)
-    return _Target((parts.hostname or "", parts.port or 80), parts.netloc.encode(), parts.path.rstrip("/"))
+    tls = parts.scheme == "https"
+    address = parts.hostname or "", parts.port or (443 if tls else 80)
+    return _Target(address, parts.netloc.encode(), parts.path.rstrip("/"), tls)

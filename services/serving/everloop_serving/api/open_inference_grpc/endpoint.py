@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -20,6 +20,7 @@ from everloop_shared.commands import CommandEdge
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http.endpoint import REJOIN_POLL_S, REJOIN_WAIT_S, REQUEST_DRAIN_S
+from everloop_shared.server_tls import ServerTls, server_tls
 from everloop_shared.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -96,8 +97,9 @@ class GrpcEndpoint:
         server.add_generic_rpc_handlers([_ByMethod(self._methods(health))])
         host, port = self._settings.host, self._settings.grpc_port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        tls = server_tls("serving", self._settings)
         try:
-            self.port = server.add_insecure_port(address)
+            self.port = server.add_secure_port(address, _credentials(tls)) if tls else server.add_insecure_port(address)
         except RuntimeError as e:
             variables = "EVERLOOP_SERVING_GRPC_PORT, EVERLOOP_HOST"
             fix = "choose another port, or 0 to do without gRPC"
@@ -120,6 +122,20 @@ class GrpcEndpoint:
             **HealthService(is_ready, SERVICES, Streams(self._stopping)).methods(),
             **ReflectionService(SERVICES, Streams(self._stopping, LONGEST_S)).methods(),
         }
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    """Credentials that read the files again, where they have changed, before a handshake."""
+
+    def in_use() -> grpc.ServerCertificateConfiguration:
+        certificate, key, client_ca = tls.files
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=client_ca)
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        return in_use() if tls.refresh() else None
+
+    needs_client = tls.files.client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(in_use(), cast(Any, changed), needs_client)  # its stub forgets None
 
 
 class _ByMethod(grpc.GenericRpcHandler):

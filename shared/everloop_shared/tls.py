@@ -1,0 +1,83 @@
+"""TLS of clients: whom they trust, and what they show, from files that may be replaced while they run."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from everloop_shared.errors import Misconfigured
+from everloop_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class ClientTls(NamedTuple):
+    """Whom a client trusts (None: the authorities of the system), and its own certificate, for mutual TLS."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> ClientTls:
+        """As EVERLOOP_TLS_CA, EVERLOOP_TLS_CERT and EVERLOOP_TLS_KEY say."""
+        given = (environ.get(f"EVERLOOP_TLS_{name}") for name in ("CA", "CERT", "KEY"))
+        return cls(*(Path(value).expanduser() if value else None for value in given))
+
+    def context(self) -> ssl.SSLContext:
+        """The context of connections. Raises Misconfigured naming the files."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key, password=refuse_password)
+        except (OSError, ValueError) as e:
+            names = ", ".join(str(path) for path in self if path)
+            reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or str(e)
+            raise Misconfigured(f"EVERLOOP_TLS_CA, EVERLOOP_TLS_CERT: cannot use {names}: {reason}") from e
+        return context
+
+
+class ClientContext:
+    """Gives the context for a new connection, from files that may be replaced."""
+
+    def __init__(self, tls: ClientTls) -> None:
+        self._tls, self._paths = tls, [path for path in tls if path]
+        self._stamp = stamp_of(self._paths)
+        self._context = tls.context()
+
+    def __call__(self) -> ssl.SSLContext:
+        """The context; as before where the files that are there now cannot be used."""
+        if (stamp := stamp_of(self._paths)) != self._stamp:
+            self._stamp = stamp
+            try:
+                self._context = self._tls.context()
+            except Misconfigured as e:
+                log.error("changed TLS files are not used", extra={"reason": e.detail})
+        return self._context
+
+
+def client_tls(settings: Settings) -> ClientTls:
+    """How a service calls another: its own certificate is also what it shows as a client."""
+    return ClientTls(settings.tls_ca, settings.tls_cert, settings.tls_key)
+
+
+def stamp_of(paths: Sequence[Path]) -> Stamp:
+    """Differs once a file is another one."""
+    stamps = []
+    for path in paths:
+        try:
+            found = path.stat()
+            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
+        except OSError:
+            stamps.append((0, 0, 0))
+    return tuple(stamps)
+
+
+def refuse_password() -> str:
+    """OpenSSL would ask for the password of an encrypted key on the terminal."""
+    raise ValueError("the key is encrypted; store it without a password, readable by its owner only")
