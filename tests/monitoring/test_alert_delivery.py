@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders.events import line_failed, version_state
+from tests.builders.loops import LOOP, loop_state
 from tests.builders.running import until
 from tests.databases import database_url
 from tests.monitoring.http_receiver import HttpReceiver, http_receiver
@@ -23,9 +25,14 @@ from everloop_monitoring.adapters.receivers.delivery import Delivery
 from everloop_monitoring.adapters.receivers.senders import make_sender
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
+from everloop_monitoring.domain.silences import Silence
+from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import AlertRaised, AlertRaisedData
+from everloop_schemas.serving import VersionState
+from everloop_schemas.training import LineFailed
 from everloop_shared.backoff import Backoff
 from everloop_shared.database import Database
+from everloop_shared.messaging.routes import Position
 
 TIME = datetime(2026, 5, 1, 12, tzinfo=UTC)
 QUICK = Backoff(0.01, 0.05)
@@ -53,6 +60,24 @@ class Telling:
     async def queue(self, *alerts: AlertRaised) -> None:
         async with self.unit:
             await self.unit.handlers.alerting.store.queue_alerts(alerts)
+
+    async def handle(self, *events: Event) -> None:
+        """Handle records as one batch, after the state of their loop."""
+        handlers, at = self.unit.handlers, Position("t", 0, 0)
+        async with self.unit:
+            await handlers.on_loop_state(loop_state(), at)
+            for event in events:
+                if isinstance(event, VersionState):
+                    await handlers.on_version_state(event, at)
+                else:
+                    assert isinstance(event, LineFailed)
+                    await handlers.on_line_failed(event, at)
+            await self.unit.record([], {})
+
+    async def look(self) -> None:
+        """Look at the alerts, as monitoring does every few seconds."""
+        async with self.unit:
+            await self.unit.record(await self.unit.handlers.look_at_alerts(), {})
 
     @asynccontextmanager
     async def delivering(self, *specs: ReceiverSpec) -> AsyncIterator[Delivery]:
@@ -161,6 +186,32 @@ async def test_a_message_that_is_refused_is_left_out_and_the_next_is_told(tmp_pa
                 await until(lambda: len(receiver.received) == 4)
 
     assert messages_of(receiver) == [["alert 1"]] * 3 + [["alert 2"]]
+
+
+async def test_what_goes_on_is_told_once_and_what_is_silenced_once_that_ends(tmp_path: Path) -> None:
+    with http_receiver() as receiver:
+        async with telling(tmp_path, "hook") as told, told.delivering(webhook("hook", receiver)):
+            known = Silence("s", LOOP, datetime.now(UTC) + timedelta(hours=1), "known", "me", kind="line_failed")
+            async with told.unit:
+                await told.unit.handlers.alerting.store.add_silence(known)
+            failed = [version_state("logistic-0@30", "failed", instance) for instance in ("one", "two")]
+            again = [line_failed("logistic-0", id=f"f{n}") for n in range(3)]
+            for event in (*failed, *again, *failed):
+                await told.handle(event)
+            await until(lambda: receiver.received)
+            async with told.unit:
+                await told.unit.handlers.alerting.store.end_silence(LOOP, "s")
+            for _ in range(3):
+                await told.look()
+            await told.handle(*(version_state("logistic-0@30", "ready", instance) for instance in ("one", "two")))
+            await until(lambda: "resolved" in str(receiver.received[-1].body))
+
+    told_of = [(one["alert"], one["state"]) for got in receiver.received for one in got.json["data"]["alerts"]]
+    assert told_of == [
+        ("artifact.logistic-0@30", "firing"),
+        ("line_failed.logistic-0", "firing"),
+        ("artifact.logistic-0@30", "resolved"),
+    ]
 
 
 async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:

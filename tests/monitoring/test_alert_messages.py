@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
 from datetime import timedelta
-from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders.running import until
 from tests.monitoring.http_receiver import http_receiver
 from tests.monitoring.test_alert_delivery import TIME, alert
 
-from everloop_monitoring.adapters.receivers import alertmanager, slack
+from everloop_monitoring.adapters.receivers import alertmanager, slack, webhook
 from everloop_monitoring.adapters.receivers.config import EmailSpec, ReceiverSpec, SlackSpec, read_receivers
 from everloop_monitoring.adapters.receivers.http import ReceiverAway
-from everloop_monitoring.adapters.receivers.mail import EmailReceiver
 from everloop_monitoring.adapters.receivers.message import Message, console_link
 from everloop_monitoring.adapters.receivers.slack import SlackReceiver
 from everloop_shared.errors import Misconfigured
@@ -47,6 +42,48 @@ def test_slack_is_told_everything_in_blocks() -> None:
     for said in ("alert 1", "2026-05-01 12:00:00 UTC", "error 10 %", "prices", "run r1", "everloop alerts shop"):
         assert said in section["text"]["text"]
     assert context["elements"][0]["text"] == "<https://ml.example/console/#shop|open the console>"
+
+
+def test_a_webhook_is_told_everything_as_json() -> None:
+    message = whole()
+
+    assert json.loads(json.dumps(webhook.render(message))) == {
+        "type": "everloop.alerts",
+        "timestamp": TIME.isoformat(),
+        "data": {
+            "loop": "shop",
+            "link": "https://ml.example/console/#shop",
+            "alerts": [
+                {
+                    "id": "a1",
+                    "time": TIME.isoformat(),
+                    "kind": "drift",
+                    "alert": "drift.1",
+                    "state": "firing",
+                    "severity": "warning",
+                    "message": "alert 1",
+                    "since": "2026-05-01T12:00:00Z",
+                    "evidence": ["error 10 % before, 40 % since"],
+                    "cause": "prices have changed",
+                    "doing": "run r1 trains line logistic-1",
+                    "runbook": "everloop alerts LOOP",
+                }
+            ],
+        },
+    }
+
+
+def test_alertmanager_is_told_everything_in_annotations() -> None:
+    _, warning, _ = alertmanager.render(whole(), timedelta(hours=4))
+
+    assert (warning["startsAt"], warning["generatorURL"]) == (TIME.isoformat(), "https://ml.example/console/#shop")
+    assert warning["annotations"] == {
+        "summary": "shop: alert 1",
+        "evidence": "error 10 % before, 40 % since",
+        "cause": "prices have changed",
+        "doing": "run r1 trains line logistic-1",
+        "runbook": "everloop alerts shop",
+    }
 
 
 def test_text_of_strangers_mentions_nobody_in_slack_and_is_no_html_in_mails() -> None:
@@ -99,28 +136,6 @@ async def test_slack_is_posted_to_and_the_address_is_in_no_error(tmp_path: Path)
     assert (str(away.value), away.value.retry_after_s) == ("answers 429", 30.0)
     assert receiver.received[1].path == "/services/T0/B0/token"
     assert receiver.received[1].json["text"] == "shop: drift.1 warning"
-
-
-async def test_a_mail_arrives_as_text_and_html() -> None:
-    async with smtp_server() as (port, mails):
-        spec = {"host": "127.0.0.1", "port": port, "tls": "none", "from": "ml@shop.example", "to": ["ops@shop.example"]}
-        await EmailReceiver(EmailSpec.model_validate(spec)).send(whole(message="line\r\nBcc: all@shop.example"))
-        await until(lambda: mails)
-
-    [mail] = mails
-    assert (mail["subject"], mail["to"], mail["bcc"]) == ("[everloop] shop: drift.1 warning", "ops@shop.example", None)
-    text, html = mail.get_body(("plain",)), mail.get_body(("html",))
-    assert text is not None
-    assert html is not None
-    assert "what Everloop does: run r1 trains line logistic-1" in text.get_content()
-    assert '<a href="https://ml.example/console/#shop">' in html.get_content()
-
-
-async def test_a_mail_server_that_is_away_is_a_receiver_that_is_away() -> None:
-    spec = {"host": "127.0.0.1", "port": 1, "tls": "none", "from": "ml@shop.example", "to": ["ops@shop.example"]}
-
-    with pytest.raises(ReceiverAway, match="no delivery: ConnectionRefusedError"):
-        await EmailReceiver(EmailSpec.model_validate(spec)).send(whole())
 
 
 def test_the_operators_file_names_receivers_and_where_their_secrets_are(tmp_path: Path) -> None:
@@ -194,31 +209,3 @@ def mail_of(message: Message, spec: EmailSpec) -> EmailMessage:
     from everloop_monitoring.adapters.receivers.mail import render
 
     return render(message, spec)
-
-
-@asynccontextmanager
-async def smtp_server() -> AsyncIterator[tuple[int, list[EmailMessage]]]:
-    """A server that takes mails as RFC 5321 says, and what it took."""
-    mails: list[EmailMessage] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 test ESMTP\r\n")
-        while line := await reader.readline():
-            verb = line[:4].upper()
-            if verb == b"DATA":
-                writer.write(b"354 go on\r\n")
-                raw = await reader.readuntil(b"\r\n.\r\n")
-                mail = message_from_bytes(raw[:-5].replace(b"\r\n..", b"\r\n."), policy=policy.default)
-                assert isinstance(mail, EmailMessage)
-                mails.append(mail)
-                writer.write(b"250 taken\r\n")
-            elif verb == b"QUIT":
-                writer.write(b"221 bye\r\n")
-                break
-            else:
-                writer.write(b"250 ok\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1], mails

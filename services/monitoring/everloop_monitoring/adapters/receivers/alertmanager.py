@@ -11,7 +11,7 @@ import httpx
 
 from everloop_monitoring.adapters.receivers.config import AlertmanagerSpec
 from everloop_monitoring.adapters.receivers.http import open_client, post
-from everloop_monitoring.adapters.receivers.message import Message
+from everloop_monitoring.adapters.receivers.message import Message, runbook_of
 from everloop_monitoring.domain.timeline import Severity
 from everloop_schemas.monitoring import AlertRaised
 
@@ -47,7 +47,7 @@ def _postable(alert: AlertRaised, link: str | None, repeat: timedelta) -> Iterat
         "evidence": "; ".join(d.evidence),
         "cause": d.cause,
         "doing": d.doing,
-        "runbook": d.runbook,
+        "runbook": runbook_of(alert),
     }
     annotations = {name: text for name, text in told.items() if text}
     started = d.since or alert.time

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import smtplib
 import ssl
+from contextlib import closing, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
 from html import escape
@@ -14,6 +16,7 @@ from everloop_monitoring.adapters.receivers.http import MessageRefused, Receiver
 from everloop_monitoring.adapters.receivers.message import Message, passages
 from everloop_shared.errors import cut
 
+log = logging.getLogger(__name__)
 TIMEOUT_S = 15.0
 MAX_SUBJECT = 150
 
@@ -35,24 +38,43 @@ class EmailReceiver:
         spec = self._spec
         password = spec.password.read() if spec.password else None
         try:
-            with self._connect() as server:
+            with closing(self._connect()) as server:
                 if spec.tls == "starttls":
                     server.starttls(context=ssl.create_default_context())
                 if spec.user is not None and password is not None:
                     server.login(spec.user, password)
-                server.send_message(mail)
+                refused = server.send_message(mail)
+                with suppress(smtplib.SMTPException, OSError):  # it has the mail, however it takes leave
+                    server.quit()
         except smtplib.SMTPDataError as e:
             if e.smtp_code >= 500:
                 raise MessageRefused(f"answers {e.smtp_code}") from e
             raise ReceiverAway(f"answers {e.smtp_code}") from e
         except (smtplib.SMTPException, OSError) as e:
-            raise ReceiverAway(f"no delivery: {type(e).__name__}") from e
+            raise ReceiverAway(_reason_of(e)) from e
+        if refused:
+            log.warning("a mail server refuses some of the addresses", extra={"refused": len(refused)})
 
     def _connect(self) -> smtplib.SMTP:
         spec = self._spec
         if spec.tls == "implicit":
             return smtplib.SMTP_SSL(spec.host, spec.port, timeout=TIMEOUT_S, context=ssl.create_default_context())
         return smtplib.SMTP(spec.host, spec.port, timeout=TIMEOUT_S)
+
+
+def _reason_of(error: Exception) -> str:
+    """Why a mail was not taken, without what the server says: it may quote addresses, or what was sent to it."""
+    match error:
+        case smtplib.SMTPAuthenticationError():
+            return f"refuses the login: {error.smtp_code}"
+        case smtplib.SMTPNotSupportedError():
+            return f"no delivery: {error}"  # constant texts: no STARTTLS, no login
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case smtplib.SMTPResponseException():
+            return f"answers {error.smtp_code}"
+        case _:
+            return f"no delivery: {type(error).__name__}"
 
 
 def render(message: Message, spec: EmailSpec) -> EmailMessage:

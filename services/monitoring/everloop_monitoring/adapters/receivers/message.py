@@ -56,11 +56,16 @@ def passages(alert: AlertRaised) -> list[Passage]:
         ("evidence", "; ".join(d.evidence)),
         ("likely cause", d.cause),
         ("what Everloop does", d.doing),
-        ("what you can do", d.runbook and d.runbook.replace("LOOP", alert.loop)),
+        ("what you can do", runbook_of(alert)),
     ]
     if d.state == "resolved":
         found = found[:1]
     return [Passage(title, text) for title, text in found if text]
+
+
+def runbook_of(alert: AlertRaised) -> str | None:
+    """What a person does, with the commands as they are for this loop."""
+    return alert.data.runbook and alert.data.runbook.replace("LOOP", alert.loop)
 
 
 def console_link(url: str, loop: str) -> str | None:
