@@ -90,7 +90,7 @@ up: .env  ## Build and start everything in containers, and wait until it is heal
 	docker compose up --build --detach --wait --wait-timeout 300
 
 down:  ## Stop the containers; their volumes stay
-	docker compose down
+	docker compose --profile "*" down
 
 clean:  ## Remove the virtual environment and the data folder .everloop
 	rm -rf .venv .everloop

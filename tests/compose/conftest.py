@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.compose.stack import Stack
+import yaml
+from tests.compose.stack import ROOT, Stack
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -29,10 +30,19 @@ def no_engine() -> str | None:
     return None
 
 
+def has_image(service: str) -> bool:
+    """Whether the image of docker-compose.yml is here, or comes from where images come from."""
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]["image"]
+    for command in (["docker", "image", "inspect", image], ["docker", "pull", "--quiet", image]):
+        if subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == 0:
+            return True
+    return False
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Everything up and healthy; taken away with its volumes at the end."""
-    stack = Stack(tmp_path_factory.mktemp("operator"))
+    stack = Stack(tmp_path_factory.mktemp("operator"), grafana=has_image("grafana"))
     try:
         stack.make("up")
         yield stack

@@ -16,31 +16,34 @@ from everloop_schemas.topology import SERVICES
 
 ROOT = Path(__file__).parents[2]
 NAMES = (*SERVICES, "serving_grpc", "kafka", "prometheus", "alertmanager", "grafana")
-IMAGES = ("kafka", "postgres", "prometheus", "alertmanager", "grafana")
+IMAGES = ("kafka", "postgres", "prometheus", "alertmanager")
+PROFILE = "grafana"
 KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
 
 
 class Stack:
     """Own project, own ports, own password: an installation that runs on this machine is not touched."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, grafana: bool) -> None:
         taken: set[int] = set()
         for _ in NAMES:
             taken.add(free_port(taken))
         self.ports = dict(zip(NAMES, taken, strict=True))
         self.project = f"everloop-test-{os.getpid()}"
+        self.images = (*IMAGES, "grafana") if grafana else IMAGES
         self._folder = folder
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("EVERLOOP_", "COMPOSE_"))},
             **{f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in self.ports.items()},
             **{f"EVERLOOP_{name.upper()}_URL": self.url(name) for name in SERVICES},
             "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_PROFILES": PROFILE if grafana else "",
             "EVERLOOP_POSTGRES_PASSWORD": f"it's {secrets.token_hex(8)}/:@%#",
             "NO_COLOR": "1",
         }
 
     def url(self, name: str) -> str:
-        """The URL of a service, or of Prometheus."""
+        """The URL of a service, or of a container beside them."""
         return f"http://127.0.0.1:{self.ports[name]}"
 
     def make(self, target: str) -> None:
@@ -110,5 +113,9 @@ class Stack:
 
     def ask(self, query: str) -> Any:
         """The answer of Prometheus' HTTP API."""
-        with urllib.request.urlopen(f"{self.url('prometheus')}/api/v1/{query}", timeout=10) as answer:
-            return json.load(answer)["data"]
+        return self.get("prometheus", f"/api/v1/{query}")["data"]
+
+    def get(self, name: str, path: str) -> Any:
+        """The JSON at a path of a container."""
+        with urllib.request.urlopen(self.url(name) + path, timeout=10) as answer:
+            return json.load(answer)

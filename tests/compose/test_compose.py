@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from tests.compose.stack import IMAGES, ROOT, Stack
+from tests.compose.stack import PROFILE, ROOT, Stack
 
 from everloop_schemas.topology import SERVICES
 
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 T = TypeVar("T")
 ROWS = 2000
 LOOP = "electricity"
+ALWAYS = "alerts: [{alert: always, when: accuracy > 0.01, severity: critical}]"
 WRITES = "import pathlib; pathlib.Path('/usr/probe').write_text('x')"
 
 
@@ -49,9 +51,11 @@ def counts(stack: Stack) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def replayed(stack: Stack) -> Stack:
-    """The stack after `everloop apply` and `everloop replay` of the first rows."""
-    stack.everloop("apply", "-f", str(ROOT / "shared/everloop/examples/electricity/loop.yaml"))
+def replayed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The stack after `everloop apply` and `everloop replay` of the first rows; one rule of the loop always holds."""
+    spec = tmp_path_factory.mktemp("loop") / "loop.yaml"
+    spec.write_text((ROOT / "shared/everloop/examples/electricity/loop.yaml").read_text() + ALWAYS)
+    stack.everloop("apply", "-f", str(spec))
     file = str(ROOT / "shared/everloop/examples/electricity/electricity.csv.gz")
     labels = ("--label-column", "class", "--label-delay", "20", "--limit", str(ROWS), "--rate", "200")
     summary = stack.everloop("replay", LOOP, file, *labels)
@@ -62,7 +66,7 @@ def replayed(stack: Stack) -> Stack:
 def test_what_runs_is_locked_down(stack: Stack) -> None:
     containers = stack.containers()
 
-    assert containers.keys() == {*SERVICES, *IMAGES}
+    assert containers.keys() == {*SERVICES, *stack.images}
     volumes = {m["Name"] for c in containers.values() for m in c["Mounts"] if m["Type"] == "volume"}
     assert all(name.startswith(stack.project) for name in volumes), "a volume without a name is lost on the way"
     for name, container in containers.items():
@@ -93,18 +97,41 @@ def test_an_image_holds_one_service_and_no_tools(stack: Stack, name: str) -> Non
     for library, homes in {
         "faust": {"feature"},
         "river": {"training", "registry", "serving"},
-        "sqlalchemy.orm": {"registry", "monitoring"},
-        "alembic": {"registry", "monitoring"},
+        "sqlalchemy.orm": {"registry", "monitoring", "training"},  # Optuna, which searches, needs it
+        "alembic": {"registry", "monitoring", "training"},
         "typer": set[str](),
     }.items():
         assert ("Error" in python(f"import {library}")) == (name not in homes), library
+
+
+def test_an_alert_of_a_loop_reaches_alertmanager(replayed: Stack) -> None:
+    def raised() -> list[Any]:
+        found: list[Any] = replayed.get("alertmanager", f"/api/v2/alerts?filter=loop={LOOP}&filter=alert=rule.always")
+        return [one for one in found if one["labels"]["severity"] == "critical"]
+
+    [alert] = until(raised, 60)
+
+    assert (alert["labels"]["alertname"], alert["status"]["state"]) == ("EverloopRule", "active")
+    assert alert["annotations"]["summary"].startswith(f"{LOOP}: accuracy is 0.")
+    assert alert["annotations"].keys() >= {"evidence", "doing", "runbook"}
+    assert alert["generatorURL"] == f"http://127.0.0.1:8006/#{LOOP}"
+
+
+def test_grafana_has_the_dashboards(replayed: Stack) -> None:
+    if PROFILE not in replayed.images:
+        pytest.skip("the image of Grafana cannot be had here")
+    titles = {json.loads(file.read_text())["title"] for file in (ROOT / "deploy/grafana/dashboards").glob("*.json")}
+
+    found = replayed.get("grafana", "/api/search?type=dash-db")
+
+    assert {one["title"] for one in found} == titles
 
 
 def test_counts_are_equal_after_every_main_process_was_killed(replayed: Stack) -> None:
     assert counts(replayed) == [ROWS, ROWS, ROWS, 0]
     champion = replayed.status(LOOP)["champion"]
 
-    for name in (*SERVICES, *IMAGES):
+    for name in (*SERVICES, *replayed.images):
         before = replayed.restarts(name)
         replayed.kill(name)
         assert until(partial(restarted, replayed, name, before), 30), f"{name} was not restarted"
@@ -137,6 +164,8 @@ def test_prometheus_reaches_everybody_and_has_its_rules(replayed: Stack) -> None
         return {target["labels"]["job"] for target in targets if target["health"] == "up"}
 
     assert until(lambda: up() == {*SERVICES, "prometheus"}, 60), up()
+    [manager] = replayed.ask("alertmanagers")["activeAlertmanagers"]
+    assert manager["url"] == "http://alertmanager:9093/api/v2/alerts"
     rules = [rule for group in replayed.ask("rules")["groups"] for rule in group["rules"]]
     assert len(rules) > 15
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}, [r["lastError"] for r in rules if "lastError" in r]
