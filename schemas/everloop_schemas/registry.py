@@ -238,7 +238,7 @@ class LoopStateData(ControlData):
     `deleted` means that the loop was deleted. A loop that is applied again begins a new lifetime with revision `life`:
     events with an earlier revision belong to the lifetime before, and are ignored. `kept` are the versions whose
     artifacts may be needed; those of other versions with an offset below `judged` may be deleted. `submissions` are
-    the models that came in last from elsewhere, oldest first.
+    the models that came in last from elsewhere, oldest first. `head` is the hash of decision `sequence`.
     """
 
     spec: LoopSpec
@@ -255,6 +255,7 @@ class LoopStateData(ControlData):
     kept: tuple[str, ...] = ()
     judged: int = -1
     submissions: tuple[Submission, ...] = ()
+    head: str | None = None
 
 
 class LoopState(ControlEvent):

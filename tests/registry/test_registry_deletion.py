@@ -58,7 +58,7 @@ async def test_a_deletion_is_one_decision_however_often_it_is_asked_for(harness:
     assert (first, again) == (["loop_deleted"], [])
     assert harness.decisions[-1].data.reason == "the shop is closed"
     assert (loop.deleted, loop.champion.version, loop.kept, loop.stage) == (True, "0", (), "idle")
-    assert loop.state_event().data.deleted
+    assert loop.state_event("").data.deleted
 
 
 async def test_events_that_arrive_after_the_deletion_are_ignored(harness: HandlerHarness) -> None:

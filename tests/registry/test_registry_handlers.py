@@ -18,8 +18,9 @@ from tests.builders.loops import NOW
 from tests.registry.registry_harness import BETTER, WORSE, HandlerHarness, champion_is, lines, rollout_of
 
 from everloop_learning.errors import LoopNotKnownYet
-from everloop_registry.domain.decision_log import DecisionContext, digest
+from everloop_registry.domain.decision_log import DecisionContext
 from everloop_schemas.catalogue import decode
+from everloop_schemas.decision_chain import digest
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import Decided, GateDecided, LoopState
 from everloop_schemas.training import DataSet, RunRequested

@@ -27,14 +27,18 @@ from tests.registry.registry_harness import (
     store_model,
 )
 
+from everloop_registry.adapters.decision_store import RegistryUnitOfWork
+from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.app import build
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.metrics import LEFT_OUT_DECISIONS
 from everloop_registry.settings import RegistrySettings
+from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.registry import Decided, LoopResumed, LoopResumedData, ModelPromoted
+from everloop_shared.database import Database
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.routes import Headers
+from everloop_shared.messaging.routes import Headers, connected
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
 FORGED = {"version": "evil-0@1", "previous": "0", "reason": "a forger says so"}
@@ -141,6 +145,28 @@ async def test_a_topic_that_has_lost_its_first_decisions_stops_the_start_of_an_e
     with pytest.raises(DecisionsInconsistent, match="first records"):
         async with registry(broker, tmp_path / "two"):
             pass
+
+
+@pytest.mark.parametrize("at", [0, 4, -1])
+async def test_a_byte_that_was_changed_on_the_log_stops_a_rebuild_which_names_loop_and_decision(
+    tmp_path: Path, at: int
+) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path / "one") as client:
+        await apply_file(client)
+        await run_to_canary(broker, tmp_path / "one")
+    before = await dump(tmp_path / "one")
+    log = broker.log(Decided.topic.name, broker.partition_for(b"market"))
+    sequence = json.loads(log[at].value or b"")["sequence"]
+    log[at] = replace(log[at], value=(log[at].value or b"").replace(b'"revision":1', b'"revision":2', 1))
+
+    async with Database(database_url(tmp_path / "one"), MIGRATIONS, schema="registry") as database:
+        recovery = TopicRecovery(RegistryUnitOfWork(database), broker.engine, broker.partitions)
+        async with connected(broker.engine("registry")) as engine:
+            with pytest.raises(DecisionsInconsistent, match=f"market: decision {sequence} was altered"):
+                await recovery.rebuild(engine)
+
+    assert await dump(tmp_path / "one") == before
 
 
 def _a_decision(broker: MemoryBroker) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from tests.registry.registry_harness import (
 )
 from tests.registry.spec_refusals import BINARY, errors_of
 
-from everloop_registry.domain.decision_log import digest, fold_decisions
+from everloop_registry.domain.decision_log import fold_decisions
 from everloop_registry.domain.requirements import find_unmet
 from everloop_registry.domain.spec_file import read_spec
+from everloop_schemas.decision_chain import digest
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import Decided, GateDecided
 from everloop_schemas.training import Measured

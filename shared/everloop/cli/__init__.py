@@ -13,6 +13,7 @@ from everloop.certs import commands as certs
 from everloop.cli import (
     alerts,
     archive,
+    audit,
     backfill,
     commands,
     data,
@@ -52,6 +53,7 @@ def build() -> typer.Typer:
         letters,
         reports,
         rebuild,
+        audit,
         replay,
         backfill,
         archive,

@@ -51,6 +51,8 @@ def test_a_loop_learns_and_promotes_without_kafka(installation: Installation, el
     _check_reports(installation)
     again = installation.everloop("rebuild", "look", "champion", "--json")
     assert (again.returncode, json.loads(again.stdout)["identical"]) == (0, True), again.stderr
+    verified = installation.everloop("audit", "verify", "look", "--json")
+    assert (verified.returncode, json.loads(verified.stdout)["loops"][0]["whole"]) == (0, True), verified.stderr
 
 
 def _check_reports(installation: Installation) -> None:

@@ -15,9 +15,10 @@ from everloop_registry.adapters.decision_fold import fold_decisions
 from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
-from everloop_registry.domain.loop import GENESIS, Loop
+from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
+from everloop_schemas.decision_chain import GENESIS
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, GateDecided, LoopState, VersionRegistered

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import sqlalchemy as sql
 
@@ -16,13 +17,15 @@ from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.metrics import LEFT_OUT_DECISIONS
 from everloop_registry.tables import FOLD, decisions, to_micros
-from everloop_schemas.envelope import utc_time
-from everloop_schemas.registry import Decided
+from everloop_schemas.decision_chain import DecisionChains
+from everloop_schemas.envelope import Event, utc_time
+from everloop_schemas.registry import Decided, LoopState
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.routes import Engine, EngineFactory, LogReader, connected
 
 log = logging.getLogger(__name__)
 READ_BATCH_RECORDS = 2_000
+E = TypeVar("E", bound=Event)
 DecisionsBySequence = dict[int, list[Decided]]
 """The records of one loop by the sequence number that they carry, in the order of the topic."""
 
@@ -72,12 +75,26 @@ class TopicRecovery:
         return None
 
     async def rebuild(self, engine: Engine) -> RecoveryResult:
-        """Publish what is left in the outbox, empty the tables of decisions and fold, and fill them from the topic."""
+        """Publish what is left in the outbox, empty the tables of decisions and fold, and fill them from the topic.
+
+        Raises DecisionsInconsistent where a loop's chain is broken, before anything is emptied.
+        """
         await self._unit.relay(engine)
+        await self._check_chains(engine)
         async with self._unit:
             for table in FOLD:
                 await self._unit.connection.execute(sql.delete(table))
         return await self.add_missing(engine)
+
+    async def _check_chains(self, reader: LogReader) -> None:
+        chains = DecisionChains()
+        for partition in range(self._partitions):
+            async for _, decision in _read_all(reader, Decided, partition):
+                chains.add_decision(decision.encode())
+            async for _, state in _read_all(reader, LoopState, partition):
+                chains.add_state(state.encode())
+        for found in filter(None, (chain.find_break() for chain in chains.loops.values())):
+            raise DecisionsInconsistent(f"{found}; nothing was changed, and everloop audit verify tells of all loops")
 
     async def add_missing(self, reader: LogReader) -> RecoveryResult:
         """Add every decision that the database lacks."""
@@ -167,11 +184,17 @@ def _replay(decision_log: DecisionLog, records: list[Decided]) -> str:
 
 async def _read_partition(reader: LogReader, partition: int) -> PartitionDecisions:
     found, first = PartitionDecisions(), None
-    end = await reader.end_offset(Decided.topic, partition)
-    for start in range(0, end, READ_BATCH_RECORDS):
-        for position, event in await reader.read(Decided.topic, partition, start, min(end, start + READ_BATCH_RECORDS)):
-            first = position.offset if first is None else first
-            if isinstance(event, Decided):
-                found.loops[event.loop][event.sequence].append(event)
+    async for offset, decision in _read_all(reader, Decided, partition):
+        first = offset if first is None else first
+        found.loops[decision.loop][decision.sequence].append(decision)
     found.truncated = bool(first)
     return found
+
+
+async def _read_all(reader: LogReader, kind: type[E], partition: int) -> AsyncIterator[tuple[int, E]]:
+    """The events of one kind on a partition of its topic, each with its offset."""
+    end = await reader.end_offset(kind.topic, partition)
+    for start in range(0, end, READ_BATCH_RECORDS):
+        for position, event in await reader.read(kind.topic, partition, start, min(end, start + READ_BATCH_RECORDS)):
+            if isinstance(event, kind):
+                yield position.offset, event

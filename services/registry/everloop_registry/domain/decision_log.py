@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import TypeVar
 
-from everloop_registry.domain.loop import GENESIS, Loop, fold
+from everloop_registry.domain.loop import Loop, fold
 from everloop_registry.domain.working_state import WorkingState
 from everloop_schemas.catalogue import decode
+from everloop_schemas.decision_chain import GENESIS, digest
 from everloop_schemas.envelope import ControlData, Event, derived_id, utc_time
 from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
@@ -18,11 +18,6 @@ from everloop_schemas.training import ModelTrainedData
 D = TypeVar("D", bound=Decided)
 REGISTRY_ACTOR = "everloop/registry"
 """The actor of decisions that follow from events."""
-
-
-def digest(wire: bytes) -> str:
-    """The hash of a decision's bytes, which the next decision carries as `prevhash`."""
-    return sha256(wire).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class DecisionLog:
         """The new decisions in order, then the state that they lead to."""
         if not self.decided:
             return []
-        state = self.loop.state_event().copy_with(traceparent=self.context.traceparent)
+        state = self.loop.state_event(self.head).copy_with(traceparent=self.context.traceparent)
         return [*self.decided, state]
 
 

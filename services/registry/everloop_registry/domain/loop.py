@@ -23,7 +23,6 @@ from everloop_schemas.registry import (
 )
 from everloop_schemas.training import ModelTrainedData, StoredModel
 
-GENESIS = "0" * 64
 MAX_PREVIOUS_CHAMPIONS = 10
 """The number of earlier champions that are remembered, for rollbacks that name no version."""
 MAX_KEPT_VERSIONS = 20
@@ -87,9 +86,9 @@ class Loop(BaseModel):
         """The champion before the last promotion: where a person's rollback goes by default."""
         return self.previous_champions[-1] if self.previous_champions else None
 
-    def state_event(self) -> LoopState:
-        """The state as it is published for the other services."""
-        kind = LoopState.type_name()
+    def state_event(self, head: str) -> LoopState:
+        """The state as it is published for the other services; `head` is the hash of the last decision."""
+        kind, names = LoopState.type_name(), LoopStateData.model_fields.keys() - {"head"}
         return LoopState(
             id=derived_id(self.loop, kind, self.sequence),
             time=self.time,
@@ -97,7 +96,7 @@ class Loop(BaseModel):
             loop=self.loop,
             revision=self.revision,
             correlationid=self.run,
-            data=LoopStateData(**{f: getattr(self, f) for f in LoopStateData.model_fields}),
+            data=LoopStateData(head=head, **{name: getattr(self, name) for name in names}),
         )
 
 
