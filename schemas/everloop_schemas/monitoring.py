@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import AwareDatetime
 
 from everloop_schemas.envelope import DAY_MS, FOREVER, ControlData, ControlEvent, Topic, derived_id
+from everloop_schemas.training import RankedBlock
 
 DriftKind = Literal["concept", "data", "prediction", "label"]
 """Which distribution has changed: labels given the features, features, predictions, or labels."""
@@ -106,7 +107,8 @@ class EvaluationUpdatedData(ControlData):
 
     `losses[line][i]` belongs to `offsets[i]`, None where no version of the line predicted that one; `served[i]` is the
     version that was served. Events of earlier releases name versions in place of lines. `outcomes` counts the loop's
-    outcomes up to the last offset.
+    outcomes up to the last offset. `blocks` are those of the same lines that end at one of `offsets`, where the spec's
+    metric is one of ranks.
     """
 
     offsets: tuple[int, ...]
@@ -114,6 +116,7 @@ class EvaluationUpdatedData(ControlData):
     losses: dict[str, tuple[float | None, ...]]
     outcomes: int
     scores: Scores
+    blocks: tuple[RankedBlock, ...] = ()
 
 
 class EvaluationUpdated(ControlEvent):

@@ -229,17 +229,32 @@ class Measured(ControlData):
     high: float | None = None
 
 
+class RankedBlock(ControlData):
+    """Losses by a metric of ranks, in [0, 1], of the lines that predicted all of some `outcomes` in a row.
+
+    They are those from offset `start` to `end` of the outcome log. A line has one loss for each comparison in the
+    block; no two comparisons are of the same outcomes, and they are the same for all lines.
+    """
+
+    start: int
+    end: int
+    outcomes: int
+    losses: dict[str, tuple[float, ...]]
+
+
 class ChallengeUpdatedData(ControlData):
     """Prequential losses, each in [0, 1], of every line on the outcomes at `offsets` (ascending).
 
     `losses[line][i]` belongs to `offsets[i]`; None where the line was not there yet. Line `0` is the baseline.
-    `measures` has, by line, what the spec's `gate.require` names.
+    `measures` has, by line, what the spec's `gate.require` names. `blocks` are those that end at one of `offsets`,
+    where the spec's metric is one of ranks.
     """
 
     offsets: tuple[int, ...]
     losses: dict[str, tuple[float | None, ...]]
     lines: tuple[Line, ...]
     measures: dict[str, dict[str, Measured]] = Field(default_factory=dict)
+    blocks: tuple[RankedBlock, ...] = ()
 
 
 class ChallengeUpdated(ControlEvent):

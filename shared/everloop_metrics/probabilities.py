@@ -57,15 +57,19 @@ def roc_auc(counts: Counts) -> float | None:
     return won / (yes.total() * no.total()) if yes and no else None
 
 
+def average_precision(yes: Counter[float], no: Counter[float]) -> float | None:
+    """The average precision of outcomes with label `true` and `false`, each counted by score; None without `true`."""
+    hits, wrong, area = 0, 0, 0.0
+    for score in sorted(yes.keys() | no.keys(), reverse=True):
+        hits, wrong = hits + yes[score], wrong + no[score]
+        area += yes[score] * hits / (hits + wrong)
+    return area / hits if hits else None
+
+
 def pr_auc(counts: Counts) -> float | None:
     """The average precision, which is the area under the curve of precision by recall without interpolation (Boyd,
     Eng and Page 2013; scikit-learn's `average_precision_score`); undefined without a positive label."""
-    yes, no = _by_step(counts)
-    hits, wrong, area = 0, 0, 0.0
-    for step in sorted(yes.keys() | no.keys(), reverse=True):
-        hits, wrong = hits + yes[step], wrong + no[step]
-        area += yes[step] * hits / (hits + wrong)
-    return area / hits if hits else None
+    return average_precision(*_by_step(counts))
 
 
 def reliability(one: MetricInput) -> Parts:
@@ -109,8 +113,8 @@ def calibration_error(curve: list[ReliabilityBin]) -> float | None:
     return sum(one.n * abs(one.predicted - one.observed) for one in curve) / total if total else None
 
 
-def _by_step(counts: Counts) -> tuple[Counter[int], Counter[int]]:
-    rows: dict[str, Counter[int]] = {"yes": Counter(), "no": Counter()}
+def _by_step(counts: Counts) -> tuple[Counter[float], Counter[float]]:
+    rows: dict[str, Counter[float]] = {"yes": Counter(), "no": Counter()}
     for name, n in counts.items():
         side, _, at = name.partition(" ")
         rows[side][int(at)] += n

@@ -25,7 +25,7 @@ TASKS: tuple[dict[str, Any], ...] = (
     {"task": "multiclass", "label": {"classes": ["True", "False"]}},
     {"task": "multiclass", "metric": "f1"},
     {"task": "regression", "models": [{"preset": "linear"}], "metric": "rmse"},
-    {"task": "binary", "search": {"space": {"models.0.l2": {"log": [0.01, 1]}}, "every": 100}},
+    {"task": "binary", "metric": "roc_auc", "search": {"space": {"models.0.l2": {"log": [0.01, 1]}}, "every": 100}},
     {"task": "binary", "monitor": {"fairness": ["a"]}, "gate": {"require": REQUIRED}},
     {"task": "binary", "models": [{"preset": p} for p in ("logistic", "adaptive_forest", "naive_bayes")]},
 )

@@ -16,6 +16,7 @@ from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import SERVED_ERROR, DriftKind
+from everloop_schemas.training import RankedBlock
 
 CURVE_POINT_EVERY_OUTCOMES = 50
 
@@ -54,12 +55,15 @@ class UnpublishedLosses:
     offsets: list[int] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
     losses: list[dict[str, float]] = field(default_factory=list)
+    blocks: list[RankedBlock] = field(default_factory=list)
 
-    def append(self, offset: int, served: str, losses: dict[str, float]) -> None:
-        """Add the losses on one outcome, and the version that was served."""
+    def append(self, offset: int, served: str, losses: dict[str, float], block: RankedBlock | None = None) -> None:
+        """Add the losses on one outcome, the version that was served, and the block that ended with it, if one did."""
         self.offsets.append(offset)
         self.served.append(served)
         self.losses.append(losses)
+        if block is not None:
+            self.blocks.append(block)
 
 
 @dataclass(slots=True)
@@ -121,7 +125,8 @@ class BatchEvaluation:
         append_recent(state.recent, (offset, errors))
         state.measure.add(self.spec.metric, offset, self._metric_inputs(outcome, now))
         state.baselines.learn(self.is_regression, label, offset)
-        self.unpublished.append(offset, outcome.version, state.record_losses(self.spec, outcome, label))
+        losses, block = state.record_losses(self.spec, outcome, label), state.rank(self.spec, outcome, offset, label)
+        self.unpublished.append(offset, outcome.version, losses, block)
         if state.scored % CURVE_POINT_EVERY_OUTCOMES == 0:
             self._add_point(outcome.version)
         alarm = state.detect_drift(self.is_regression, outcome.version, offset, errors.served)

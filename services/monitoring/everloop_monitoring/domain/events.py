@@ -53,6 +53,7 @@ def build_evaluation_event(evaluation: BatchEvaluation, last: OutcomeObserved, t
             losses={line: tuple(row.get(line) for row in new.losses) for line in lines},
             outcomes=evaluation.state.outcomes,
             scores=build_scores(evaluation),
+            blocks=tuple(new.blocks),
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from everloop_learning.class_costs import ClassCosts
 from everloop_learning.feedback_share import FeedbackShare
 from everloop_learning.losses import Losses, ServedSquares, prediction_error
+from everloop_learning.rank_blocks import RANKS, RankBlocks, rank_score
 from everloop_learning.version import line_of
 from everloop_monitoring.domain.contradictions import Contradictions
 from everloop_monitoring.domain.drift import Alarm, DriftDetector, ErrorThreshold
@@ -19,6 +20,7 @@ from everloop_schemas.envelope import Scalar
 from everloop_schemas.feature import OutcomeObservedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import BASELINE
+from everloop_schemas.training import RankedBlock
 from everloop_shared.arithmetic import Spread
 
 NO_ERRORS = ErrorSums()
@@ -60,7 +62,8 @@ class EvaluationState:
     `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
     the last `ROLLING_OUTCOMES` scored outcomes, `by_line` the last errors of each line that predicted lately.
     `spread` and `squares` are the scales of a regression's losses, and `costs` what mistakes cost by a metric of
-    classes, all the same as training's. `measure` is what the loop's metric needs.
+    classes, all the same as training's; so are the blocks of `ranks`, for a metric of ranks. `measure` is what the
+    loop's metric needs.
     """
 
     outcomes: int = 0
@@ -74,6 +77,7 @@ class EvaluationState:
     spread: Spread = field(default_factory=Spread)
     costs: ClassCosts = field(default_factory=ClassCosts)
     squares: ServedSquares = field(default_factory=ServedSquares)
+    ranks: RankBlocks = field(default_factory=RankBlocks)
     sources: FeedbackShare = field(default_factory=FeedbackShare)
     contradictions: Contradictions = field(default_factory=Contradictions)
     measure: MetricScores = field(default_factory=MetricScores)
@@ -105,6 +109,18 @@ class EvaluationState:
                 del self.by_line[line]
         of_loop.learn(label, outcome.prediction)
         return losses
+
+    def rank(self, spec: LoopSpec, outcome: OutcomeObservedData, offset: int, label: Scalar) -> RankedBlock | None:
+        """The block of outcomes that ends with this one, if one does, where the spec's metric is one of ranks."""
+        if spec.metric not in RANKS:
+            if self.ranks.metric:
+                self.ranks.clear()
+            return None
+        scores = dict[str, float]()
+        for version, prediction, probabilities in predictions_of(outcome):
+            line = line_of(version)
+            scores.setdefault(line, rank_score(line, prediction, probabilities))
+        return self.ranks.add(spec.metric, offset, label, scores)
 
     def detect_drift(self, is_regression: bool, version: str, offset: int, error: float) -> Alarm | None:
         """Pass the served error to the drift detector, unless the baseline served: it has no concept to drift."""

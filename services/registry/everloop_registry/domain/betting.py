@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import exp, log, log1p
 from operator import add
@@ -26,6 +27,15 @@ class BettingTest(BaseModel):
     def add(self, x: float) -> None:
         """Take in one value; it counts as the nearest in [-1, 1]."""
         self.outcomes += 1
+        self._bet(x)
+
+    def add_block(self, values: Iterable[float], outcomes: int) -> None:
+        """Take in the values of a block of so many outcomes, each as `add` does."""
+        self.outcomes += outcomes
+        for x in values:
+            self._bet(x)
+
+    def _bet(self, x: float) -> None:
         if x:
             self.sums[:] = map(add, self.sums, _gains(max(-1.0, min(1.0, x))))
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import sub
+from typing import TypeVar
 
+from everloop_learning.rank_blocks import RANKS
 from everloop_learning.version import line_of
 from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.gate import GateWin
 from everloop_registry.domain.recent_losses import RecentLosses, keep_loss
 from everloop_schemas.monitoring import EvaluationUpdatedData
-from everloop_schemas.training import ChallengeUpdatedData
+from everloop_schemas.training import ChallengeUpdatedData, RankedBlock
+
+T = TypeVar("T")
 
 
 def record_line_losses(decision_log: DecisionLog, update: ChallengeUpdatedData) -> GateWin | None:
@@ -26,7 +31,8 @@ def record_line_losses(decision_log: DecisionLog, update: ChallengeUpdatedData) 
         gate.last_offset = max([gate.last_offset, *update.offsets[-1:]])
         return None
     champion = line_of(loop.champion.version)
-    return gate.observe(champion, update, loop.spec.gate, _served_losses(decision_log, champion))
+    served = _served(decision_log, champion)
+    return gate.observe(champion, update, loop.spec.gate, served.served, served.blocks, by_rank=_by_rank(decision_log))
 
 
 def compare_with_served(decision_log: DecisionLog) -> GateWin | None:
@@ -34,8 +40,8 @@ def compare_with_served(decision_log: DecisionLog) -> GateWin | None:
     loop = decision_log.loop
     if loop.pinned:
         return None
-    served = _served_losses(decision_log, line_of(loop.champion.version))
-    return decision_log.working.gate.compare_pending(loop.spec.gate, served)
+    served = _served(decision_log, line_of(loop.champion.version))
+    return decision_log.working.gate.compare_pending(loop.spec.gate, served.served, served.blocks)
 
 
 def record_evaluation(decision_log: DecisionLog, update: EvaluationUpdatedData) -> bool:
@@ -53,27 +59,48 @@ def record_evaluation(decision_log: DecisionLog, update: EvaluationUpdatedData) 
             if served and served[0] is not None:
                 keep_loss(working.served, offset, served[0])
             _record_served_losses(decision_log, offset, losses)
+    for block in update.blocks:
+        if block.end > working.evaluated_offset:
+            _record_served_block(decision_log, block)
     working.evaluated_offset = max([working.evaluated_offset, *update.offsets[-1:]])
     return True
 
 
 def _record_served_losses(decision_log: DecisionLog, offset: int, losses: dict[str, float]) -> None:
-    loop, working = decision_log.loop, decision_log.working
+    working = decision_log.working
     for line in live_lines(decision_log):
         if line in losses:
             working.recent.setdefault(line, RecentLosses()).add_served_loss(offset, losses[line])
-    if loop.candidate is None:
-        return
-    champion = losses.get(line_of(loop.champion.version))
-    candidate = losses.get(line_of(loop.candidate.version))
-    if champion is not None and candidate is not None:
+    champion, candidate = _champion_and_candidate(decision_log, losses)
+    if champion is not None and candidate is not None and not _by_rank(decision_log):
         working.guard.add(candidate - champion)
         working.compared_outcomes += 1
 
 
-def _served_losses(decision_log: DecisionLog, line: str) -> Mapping[int, float]:
-    recent = decision_log.working.recent.get(line)
-    return recent.served if recent else {}
+def _record_served_block(decision_log: DecisionLog, block: RankedBlock) -> None:
+    working = decision_log.working
+    for line in live_lines(decision_log) & block.losses.keys():
+        working.recent.setdefault(line, RecentLosses()).add_served_block(block.end, block.losses[line])
+    champion, candidate = _champion_and_candidate(decision_log, block.losses)
+    if champion is not None and candidate is not None and _by_rank(decision_log):
+        working.guard.add_block(map(sub, candidate, champion), block.outcomes)
+        working.compared_outcomes += block.outcomes
+
+
+def _champion_and_candidate(decision_log: DecisionLog, losses: Mapping[str, T]) -> tuple[T | None, T | None]:
+    """The losses of both lines; None for one that did not predict, or without a rollout."""
+    loop = decision_log.loop
+    candidate = losses.get(line_of(loop.candidate.version)) if loop.candidate else None
+    return losses.get(line_of(loop.champion.version)), candidate
+
+
+def _by_rank(decision_log: DecisionLog) -> bool:
+    """Whether evidence is about blocks of outcomes: there is no loss of a single one by the loop's metric."""
+    return decision_log.loop.spec.metric in RANKS
+
+
+def _served(decision_log: DecisionLog, line: str) -> RecentLosses:
+    return decision_log.working.recent.get(line) or RecentLosses()
 
 
 def live_lines(decision_log: DecisionLog) -> set[str]:

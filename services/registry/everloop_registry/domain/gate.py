@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
+from operator import sub
 
 from pydantic import BaseModel, Field
 
@@ -12,7 +13,7 @@ from everloop_registry.domain.betting import BettingTest
 from everloop_registry.domain.requirements import Unmet, find_unmet
 from everloop_schemas.loop_parts import GateSpec
 from everloop_schemas.registry import BASELINE
-from everloop_schemas.training import ChallengeUpdatedData, Measured
+from everloop_schemas.training import ChallengeUpdatedData, Measured, RankedBlock
 
 ALARM_MIN_OUTCOMES = 100
 """The outcomes that are enough in a test epoch that an alarm began, where the spec asks for more."""
@@ -20,7 +21,10 @@ MAX_PENDING_OUTCOMES = 1000
 """The limit of outcomes that wait until the loss of what was served is known; the oldest are dropped first."""
 URGENT_WINDOW_OFFSETS = 2000
 """The offsets after an alarm within which a win is urgent: its rollout has no shadow and a short canary."""
+MAX_PENDING_BLOCKS = 100
+"""The same limit for blocks of outcomes."""
 NO_LOSSES: Mapping[int, float] = {}
+NO_BLOCKS: Mapping[int, tuple[float, ...]] = {}
 
 
 class Challenger(BaseModel):
@@ -65,7 +69,7 @@ class Gate(BaseModel):
     `epoch` numbers the test epochs of this champion: 1, and one more with every alarm. `last_offset` is the last
     offset seen, `start_offset` the one after which outcomes count in this epoch, `alarm_offset` that of the latest
     alarm. `pending` are the losses of lines on outcomes that the champion's line did not predict, until the loss of
-    what was served is known.
+    what was served is known; so are `pending_blocks`, for a metric of ranks.
     """
 
     epoch: int = 1
@@ -74,6 +78,7 @@ class Gate(BaseModel):
     alarm_offset: int = -1
     challengers: dict[str, Challenger] = Field(default_factory=dict)
     pending: dict[int, dict[str, float]] = Field(default_factory=dict)
+    pending_blocks: dict[int, RankedBlock] = Field(default_factory=dict)
 
     def restart_for_champion(self) -> None:
         """Restart all tests in epoch 1, on unseen outcomes: the champion changed, or a person resumed the loop."""
@@ -105,34 +110,30 @@ class Gate(BaseModel):
         return log(max(1, len(self.challengers)) * j * (j + 1) / alpha)
 
     def observe(
-        self, champion: str, update: ChallengeUpdatedData, spec: GateSpec, served: Mapping[int, float] = NO_LOSSES
+        self,
+        champion: str,
+        update: ChallengeUpdatedData,
+        spec: GateSpec,
+        served: Mapping[int, float] = NO_LOSSES,
+        served_blocks: Mapping[int, tuple[float, ...]] = NO_BLOCKS,
+        *,
+        by_rank: bool = False,
     ) -> GateWin | None:
         """Take in the losses of the lines and return the first that passes, the strongest at that outcome.
 
-        Where the champion's line has no loss, because it failed or is still learning its history, the others are
-        compared with `served`, the losses by offset of what its versions predicted, here or by `compare_pending`.
-        Offsets that a pair has seen change nothing, and a repeated range does not remove lines: training may have had
-        fewer when it first sent it. The baseline does not challenge.
+        By a metric of ranks, `by_rank`, blocks of outcomes are compared, else single ones. Where the champion's line
+        has no loss, because it failed or is still learning its history, the others are compared with `served`, the
+        losses by offset of what its versions predicted, or with `served_blocks`, here or by `compare_pending`. Offsets
+        that a pair has seen change nothing, and a repeated range does not remove lines: training may have had fewer
+        when it first sent it. The baseline does not challenge.
         """
         if not update.offsets or update.offsets[-1] <= self.last_offset:
             return None
-        lines = {line.line for line in update.lines} - {champion, BASELINE}
-        self.challengers = {k: c for k, c in self.challengers.items() if k in lines}
-        for line in sorted(lines - set(self.challengers)):
-            self.challengers[line] = Challenger(last_offset=self.start_offset)
-        for line, challenger in self.challengers.items():
-            challenger.measures = update.measures.get(line, {})
-        win = None
-        for i, offset in enumerate(update.offsets):
-            losses = {line: loss for line in self.challengers if (loss := _loss_of(update, line, i)) is not None}
-            reference = _loss_of(update, champion, i)
-            if reference is None:
-                self._add_pending(offset, losses)
-            else:
-                self._add_evidence(offset, reference, losses)
-                win = win or self._find_strongest_win(offset, spec)
+        self._follow_lines(champion, update)
+        compare = self._compare_blocks if by_rank else self._compare_outcomes
+        win = compare(champion, update, spec)
         self.last_offset = update.offsets[-1]
-        return win or self.compare_pending(spec, served)
+        return win or self.compare_pending(spec, served, served_blocks)
 
     def take_held_back(self, spec: GateSpec) -> list[HeldBack]:
         """The lines that a requirement holds back, each once for a requirement."""
@@ -145,16 +146,57 @@ class Gate(BaseModel):
                 held.append(HeldBack(win, tuple(unmet)))
         return held
 
-    def compare_pending(self, spec: GateSpec, served: Mapping[int, float]) -> GateWin | None:
+    def compare_pending(
+        self,
+        spec: GateSpec,
+        served: Mapping[int, float],
+        served_blocks: Mapping[int, tuple[float, ...]] = NO_BLOCKS,
+    ) -> GateWin | None:
         """Compare pending losses with those of what was served on the same outcomes; the first line that passes."""
         win = None
         for offset in sorted(self.pending.keys() & served.keys()):
             self._add_evidence(offset, served[offset], self.pending.pop(offset))
             win = win or self._find_strongest_win(offset, spec)
+        for end in sorted(self.pending_blocks.keys() & served_blocks.keys()):
+            self._add_block(self.pending_blocks.pop(end), served_blocks[end])
+            win = win or self._find_strongest_win(end, spec)
         return win
 
     def _restart(self, epoch: int, start_offset: int) -> None:
-        self.epoch, self.start_offset, self.challengers, self.pending = epoch, start_offset, {}, {}
+        self.epoch, self.start_offset, self.challengers = epoch, start_offset, {}
+        self.pending, self.pending_blocks = {}, {}
+
+    def _follow_lines(self, champion: str, update: ChallengeUpdatedData) -> None:
+        lines = {line.line for line in update.lines} - {champion, BASELINE}
+        self.challengers = {k: c for k, c in self.challengers.items() if k in lines}
+        for line in sorted(lines - set(self.challengers)):
+            self.challengers[line] = Challenger(last_offset=self.start_offset)
+        for line, challenger in self.challengers.items():
+            challenger.measures = update.measures.get(line, {})
+
+    def _compare_outcomes(self, champion: str, update: ChallengeUpdatedData, spec: GateSpec) -> GateWin | None:
+        win = None
+        for i, offset in enumerate(update.offsets):
+            losses = {line: loss for line in self.challengers if (loss := _loss_of(update, line, i)) is not None}
+            reference = _loss_of(update, champion, i)
+            if reference is None:
+                self._add_pending(offset, losses)
+            else:
+                self._add_evidence(offset, reference, losses)
+                win = win or self._find_strongest_win(offset, spec)
+        return win
+
+    def _compare_blocks(self, champion: str, update: ChallengeUpdatedData, spec: GateSpec) -> GateWin | None:
+        win = None
+        for block in update.blocks:
+            if champion in block.losses:
+                self._add_block(block, block.losses[champion])
+                win = win or self._find_strongest_win(block.end, spec)
+            elif self.challengers.keys() & block.losses.keys():
+                self.pending_blocks[block.end] = block
+                if len(self.pending_blocks) > MAX_PENDING_BLOCKS:
+                    del self.pending_blocks[next(iter(self.pending_blocks))]
+        return win
 
     def _add_pending(self, offset: int, losses: dict[str, float]) -> None:
         if losses:
@@ -168,6 +210,14 @@ class Gate(BaseModel):
             if challenger is not None and offset > challenger.last_offset:
                 challenger.bet.add(reference - loss)
                 challenger.last_offset = offset
+
+    def _add_block(self, block: RankedBlock, reference: tuple[float, ...]) -> None:
+        """Bet on each comparison of a block, all of whose outcomes are unseen."""
+        for line, challenger in self.challengers.items():
+            losses = block.losses.get(line)
+            if losses is not None and block.start > challenger.last_offset:
+                challenger.bet.add_block(map(sub, reference, losses), block.outcomes)
+                challenger.last_offset = block.end
 
     def _find_strongest_win(self, offset: int, spec: GateSpec) -> GateWin | None:
         """The strongest win of a line that meets every requirement."""

@@ -16,10 +16,14 @@ MAX_STANDARD_ERRORS = 2.33
 
 
 class RecentLosses(BaseModel):
-    """The losses of one line on its last outcomes, by offset: of the line as it learns, and of its served snapshots."""
+    """The losses of one line on its last outcomes, by offset: of the line as it learns, and of its served snapshots.
+
+    `blocks` are the last ones in which its snapshots predicted, by their end, where the metric is one of ranks.
+    """
 
     line: dict[int, float] = Field(default_factory=dict)
     served: dict[int, float] = Field(default_factory=dict)
+    blocks: dict[int, tuple[float, ...]] = Field(default_factory=dict)
 
     def add_line_loss(self, offset: int, loss: float) -> None:
         """Add the line's own loss, predicted before it learned."""
@@ -28,6 +32,12 @@ class RecentLosses(BaseModel):
     def add_served_loss(self, offset: int, loss: float) -> None:
         """Add the loss of what serving predicted with the line's snapshot, served or in shadow."""
         keep_loss(self.served, offset, loss)
+
+    def add_served_block(self, end: int, losses: tuple[float, ...]) -> None:
+        """Add the losses of what serving predicted with the line's snapshots in a block."""
+        self.blocks[end] = losses
+        while len(self.blocks) > RECENT_OUTCOMES:
+            del self.blocks[next(iter(self.blocks))]
 
     def gaps(self, any_served: Mapping[int, float]) -> list[float]:
         """The line's loss minus that of its served snapshots, on its last outcomes.

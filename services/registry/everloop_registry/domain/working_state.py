@@ -109,6 +109,9 @@ class WorkingState(BaseModel):
                 self._follow_rollback(back, before)
             case r.LoopResumed():
                 self._restart_tests()
+            case r.LoopApplied(data=applied) if before is not None and applied.spec.metric != before.spec.metric:
+                self.gate.restart_for_champion()  # its evidence was by another metric
+                self.guard = BettingTest()
             case r.VersionRegistered(data=known) if known.model.reason == "submitted":
                 self.submitted = [*self.submitted, decision.time][-MAX_SUBMITTED:]
 

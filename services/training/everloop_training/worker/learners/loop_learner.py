@@ -10,10 +10,12 @@ from everloop_learning.baseline import Baseline, RunningLabels
 from everloop_learning.learnable import LearnableOutcomes, learned_label
 from everloop_learning.losses import Losses
 from everloop_learning.outcome import Outcome
+from everloop_learning.rank_blocks import RANKS, RankBlocks, rank_score
 from everloop_learning.version import Version, line_of
+from everloop_models.model import ModelPrediction
 from everloop_schemas.envelope import Event, Scalar, derived_id
 from everloop_schemas.registry import BASELINE, LoopState
-from everloop_schemas.training import ChallengeUpdated, ChallengeUpdatedData, Line
+from everloop_schemas.training import ChallengeUpdated, ChallengeUpdatedData, Line, RankedBlock
 from everloop_training.domain.trained_model import EndReply, TrainedModel
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.drift_runs import DriftRuns
@@ -50,6 +52,7 @@ class LossReporter:
         self._offsets: list[int] = []
         self._losses: dict[str, list[float | None]] = {}
         self._lines: dict[str, Line] = {}
+        self._blocks: list[RankedBlock] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_events": self._events, "_required": self._required}
@@ -67,6 +70,10 @@ class LossReporter:
         self._lines.update((line.line, line) for line in lines)
         self._offsets.append(offset)
 
+    def add_block(self, block: RankedBlock) -> None:
+        """Add the block that ended with the last outcome."""
+        self._blocks.append(block)
+
     @property
     def is_full(self) -> bool:
         """Whether there are as many outcomes as one event reports."""
@@ -83,12 +90,14 @@ class LossReporter:
         offsets, loop = self._offsets, self._events.loop
         padded = {name: known + [None] * (len(offsets) - len(known)) for name, known in self._losses.items()}
         losses = {name: tuple(values) for name, values in sorted(padded.items())}
-        digest = sha256(repr(losses).encode()).hexdigest()
+        content = (losses, self._blocks) if self._blocks else losses
+        digest = sha256(repr(content).encode()).hexdigest()
         data = ChallengeUpdatedData(
             offsets=tuple(offsets),
             losses=losses,
             lines=tuple(line for _, line in sorted(self._lines.items())),
             measures=self._required.measured(sorted(self._lines)),
+            blocks=tuple(self._blocks),
         )
         self._events.pending.append(
             ChallengeUpdated(
@@ -117,7 +126,7 @@ class LoopLearner:
         self.events = EventFactory(state.loop, partition, dependencies)
         self.losses, self.labels = Losses(state.data.spec), RunningLabels(state.data.spec.task == "regression")
         self.baseline = Baseline(state.data.spec, self.labels)
-        self.required = RequiredMeasures(state.data.spec)
+        self.ranks, self.required = RankBlocks(), RequiredMeasures(state.data.spec)
         self.loss_reporter = LossReporter(self.events, self.required)
         self.lines = LineRegistry(self.losses, self.events)
         self.versions = VersionMaker(self.lines, self.events)
@@ -187,6 +196,8 @@ class LoopLearner:
         if before.spec.retrain.on_schedule != after.spec.retrain.on_schedule:
             self.triggers.next_fire = None
         self.losses.metric = after.spec.metric
+        if after.spec.metric != before.spec.metric:
+            self.ranks.clear()
         self.required.follow(after.spec)
         self.versions.on_loop_state(state)
         self.lines.retain_needed(after)
@@ -221,6 +232,8 @@ class LoopLearner:
         reported = [self.lines.learning[name].reported for name in learned]
         reported = [line for line in reported if outcome.offset > line.requested_offset]
         self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line].loss for r in reported}, reported)
+        if self.losses.metric in RANKS:
+            self._rank(outcome.offset, label, {r.line: learned[r.line].prediction for r in reported})
         if self.required.is_on:
             self.required.add(outcome, {r.line: learned[r.line].prediction for r in reported})
         self._count_label(outcome, label)
@@ -229,6 +242,12 @@ class LoopLearner:
         if self.loss_reporter.is_full:
             self.loss_reporter.report(self.state.revision)
         return True
+
+    def _rank(self, offset: int, label: Scalar, predictions: dict[str, ModelPrediction]) -> None:
+        scores = {line: rank_score(line, each.value, each.probabilities) for line, each in predictions.items()}
+        scores[BASELINE] = rank_score(BASELINE, self.baseline.value)
+        if block := self.ranks.add(self.losses.metric, offset, label, scores):
+            self.loss_reporter.add_block(block)
 
     def _count_label(self, outcome: Outcome, label: Scalar) -> None:
         self.labels.add(label)
