@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 
-from tests.builders.loops import NOW, loop_state
+import pytest
+from tests.builders.events import prediction_made
+from tests.builders.loops import LOOP, NOW, loop_state
+from tests.databases import database_url
+from tests.monitoring.monitoring_service import MODEL, outcome
 
+from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
+from everloop_monitoring.app import MIGRATIONS
 from everloop_monitoring.domain.alert_defaults import (
     NO_LABELS_ALERT,
     WORSE_ALERT,
     LabelCounts,
-    LabelPaces,
+    LabelPace,
     compare_with_baselines,
+    follow_labels,
     follow_quality,
 )
 from everloop_monitoring.domain.alerts import AlertBook
 from everloop_monitoring.domain.scores import ComparedErrors
 from everloop_monitoring.domain.state import EvaluationState
+from everloop_shared.database import Database
+from everloop_shared.messaging.routes import Position
 
 HOUR = timedelta(hours=1)
 
@@ -66,28 +76,103 @@ def test_errors_that_come_in_runs_are_less_evidence_than_independent_ones() -> N
     assert compare_with_baselines([*mixed[:-1], (499, ComparedErrors(0.0, 0.4))]).by > 4
 
 
+class Labels:
+    """A loop's labels as they are looked at every five minutes, with what is stored of them."""
+
+    def __init__(self) -> None:
+        self.book, self.now = AlertBook({}), NOW
+        self.pace: LabelPace | None = None
+
+    def pass_time(self, hours: float, *counts: int) -> list[str]:
+        """Look on for so long, while there are so many predictions and outcomes; the alerts that are open then."""
+        until = self.now + hours * HOUR
+        while self.now < until:
+            self.now += timedelta(minutes=5)
+            changed = follow_labels(self.book, "shop", self.pace, LabelCounts(*counts), self.now)
+            self.pace = changed or self.pace
+        return list(self.book.open)
+
+
 def test_labels_that_stop_are_told_after_hours_in_which_predictions_go_on() -> None:
-    book, paces = AlertBook({}), LabelPaces()
+    labels = Labels()
+    labels.pass_time(0.1, 1000, 900)
 
-    paces.follow(book, "shop", LabelCounts(1000, 900), NOW)
-    paces.follow(book, "shop", LabelCounts(1099, 900), NOW + 6 * HOUR)
-    paces.follow(book, "shop", LabelCounts(1100, 900), NOW + 5 * HOUR)
-    nothing = list(book.open)
-    paces.follow(book, "shop", LabelCounts(1100, 900), NOW + 6 * HOUR)
-    raised = list(book.open)
-    paces.follow(book, "shop", LabelCounts(1100, 901), NOW + 7 * HOUR)
+    nothing = labels.pass_time(6, 1099, 900)
+    raised = labels.pass_time(0.1, 1100, 900)
+    over = labels.pass_time(1, 1100, 901)
 
-    assert (nothing, raised, list(book.open)) == ([], [NO_LABELS_ALERT], [])
-    assert book.tellings[0].alert.message == "no label has come for 6 hours, and 100 predictions were made meanwhile"
+    assert (nothing, raised, over) == ([], [NO_LABELS_ALERT], [])
+    assert (
+        labels.book.tellings[0].alert.message
+        == "no label has come for 6 hours, and 100 predictions were made meanwhile"
+    )
 
 
 def test_labels_that_come_once_a_day_are_not_missed_before_three_days() -> None:
-    book, paces = AlertBook({}), LabelPaces()
-    paces.follow(book, "shop", LabelCounts(1000, 800), NOW)
-    paces.follow(book, "shop", LabelCounts(1000, 900), NOW + 24 * HOUR)
+    labels = Labels()
+    labels.pass_time(24, 1000, 800)
+    labels.pass_time(0.1, 1000, 900)
 
-    paces.follow(book, "shop", LabelCounts(5000, 900), NOW + 95 * HOUR)
-    before = list(book.open)
-    paces.follow(book, "shop", LabelCounts(5000, 900), NOW + 96 * HOUR)
+    before = labels.pass_time(71, 5000, 900)
+    raised = labels.pass_time(2, 5000, 900)
 
-    assert (before, list(book.open)) == ([], [NO_LABELS_ALERT])
+    assert (before, raised) == ([], [NO_LABELS_ALERT])
+
+
+def test_while_monitoring_was_away_no_label_is_missed_and_the_pause_goes_on_where_it_was() -> None:
+    labels = Labels()
+    labels.pass_time(4, 1000, 900)
+
+    labels.now += 10 * HOUR
+    early = labels.pass_time(1.5, 1200, 900)
+    raised = labels.pass_time(1, 1200, 900)
+
+    assert (early, raised) == ([], [NO_LABELS_ALERT])
+    assert labels.pace is not None
+    assert labels.pace.longest == timedelta()
+
+
+@pytest.mark.app
+async def test_a_pause_of_labels_survives_the_end_of_the_process(tmp_path: Path) -> None:
+    now, at = NOW, Position("t", 0, 0)
+
+    async def look(unit: BatchUnitOfWork) -> list[str]:
+        async with unit:
+            await unit.record(await unit.handlers.look_at_alerts(), {})
+            return [one.alert for one in (await unit.handlers.alerting.store.load_alerts([LOOP])).get(LOOP, [])]
+
+    async def look_on(unit: BatchUnitOfWork, hours: int) -> list[str]:
+        nonlocal now
+        for _ in range(hours * 6):
+            now += timedelta(minutes=10)
+            found = await look(unit)
+        return found
+
+    async def started(database: Database) -> BatchUnitOfWork:
+        unit = BatchUnitOfWork(database, clock=lambda: now)
+        async with unit:
+            await unit.handlers.on_loop_state(loop_state(champion=MODEL), at)
+            await unit.record([], {})
+        return unit
+
+    # given: a loop whose labels stop, and a process that ends after five hours of it
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database:
+        unit = await started(database)
+        async with unit:
+            for i in range(100):
+                await unit.handlers.on_outcome_observed(outcome(f"e{i}", True, prediction=True), Position("o", 0, i))
+            await unit.record([], {})
+        await look(unit)
+        async with unit:
+            for i in range(200):
+                await unit.handlers.on_prediction_made(prediction_made(f"p{i}"), at)
+            await unit.record([], {})
+        before = await look_on(unit, 5)
+
+    # when: another one goes on
+    async with Database(database_url(tmp_path), MIGRATIONS, schema="monitoring") as database:
+        unit = await started(database)
+        after = await look_on(unit, 1)
+
+    assert before == []
+    assert after == [NO_LABELS_ALERT]

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.builders.loops import LOOP, NOW, loop_spec, loop_state
 from tests.databases import database_url
 from tests.monitoring.monitoring_service import MODEL, outcome, running, state
+from tests.monitoring.test_monitoring_fairness import FAIR, UNFAIR, WATCHED, people
 
+from everloop_metrics.measure_window import MeasureWindow
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.app import MIGRATIONS
 from everloop_monitoring.domain.rule_watch import RuleWatch
 from everloop_monitoring.domain.state import CountedOutcome
 from everloop_monitoring.domain.watch import WatchedOutcome
+from everloop_schemas.envelope import Event
+from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import AlertRaised
 from everloop_shared.database import Database
@@ -86,6 +91,59 @@ def test_the_watch_follows_the_file_and_drops_what_no_rule_names() -> None:
 
     assert {metric: len(recent) for metric, recent in watch.recent.items()} == {"accuracy": 300, "f1": 0}
     assert not RuleWatch.is_on(spec_of())
+
+
+GAP: dict[str, Any] = {"alert": "gap", "when": "fairness.sex.equal_opportunity > 0.2", "for": "100 outcomes"}
+
+
+def told_of_groups(watch: RuleWatch, *events: OutcomeObserved, first: int = 0) -> list[AlertRaised]:
+    told = list[Event]()
+    for offset, event in enumerate(events, first):
+        counted = CountedOutcome(offset, event.data.label, 0, False, False)
+        told += watch.add_outcome(WatchedOutcome(event, offset, None, counted), NOW)
+    return [one for one in told if isinstance(one, AlertRaised)]
+
+
+def test_a_rule_about_groups_is_pending_firing_and_over_with_the_groups_and_intervals_that_it_rests_on() -> None:
+    watch = RuleWatch().follow(loop_spec(**{**WATCHED, "alerts": [GAP]}))
+
+    fair = told_of_groups(watch, *people(400, FAIR))
+    unfair = told_of_groups(watch, *people(1_500, UNFAIR, first=400), first=400)
+    again = told_of_groups(watch, *people(2_000, FAIR, first=1_900), first=1_900)
+
+    assert fair == []
+    assert [(one.data.alert, one.data.state) for one in unfair] == [("rule.gap", "pending"), ("rule.gap", "firing")]
+    assert unfair[0].data.message.startswith("fairness.sex.equal_opportunity is 0.")
+    assert [e.split(" 0.")[0] for e in unfair[0].data.evidence] == [
+        "sex male: true positive rate",
+        "sex female: true positive rate",
+    ]
+    assert " to " in unfair[0].data.evidence[0]
+    assert [(one.data.alert, one.data.state) for one in again] == [("rule.gap", "resolved")]
+
+
+def test_groups_with_few_outcomes_and_models_that_are_fair_raise_nothing() -> None:
+    few = RuleWatch().follow(loop_spec(**{**WATCHED, "alerts": [{**GAP, "for": "1 outcome"}]}))
+    watches = [RuleWatch().follow(loop_spec(**{**WATCHED, "alerts": [GAP]})) for _ in range(10)]
+
+    told = told_of_groups(few, *people(60, {"female": 0.0, "male": 1.0}))
+    told += [one for seed, watch in enumerate(watches) for one in told_of_groups(watch, *people(600, FAIR, seed))]
+
+    assert told == []
+
+
+def test_a_corrected_label_moves_a_group_and_the_groups_go_with_the_rule() -> None:
+    watch, twin = (RuleWatch().follow(loop_spec(**{**WATCHED, "alerts": [GAP]})) for _ in range(2))
+    events = list(people(300, UNFAIR))
+    told_of_groups(watch, *events)
+    told_of_groups(twin, *(replace(e, data=replace(e.data, label=not e.data.label)) for e in events))
+
+    for offset, event in enumerate(events):
+        before, now = (CountedOutcome(offset, y, 0, False, False) for y in (event.data.label, not event.data.label))
+        watch.add_outcome(WatchedOutcome(event, offset, before, now), NOW)
+
+    assert watch.groups == twin.groups
+    assert watch.follow(loop_spec(**{**WATCHED, "alerts": [LOW]})).groups == MeasureWindow(max_lines=1)
 
 
 @pytest.mark.app

@@ -256,6 +256,8 @@ BOTH = SEXES + "monitor: {fairness: [sex]}\n"
         (BOTH + "gate: {require: ['fairness.sex.calibration <= 3']}", "gate.require.0", "from 0 to 2"),
         (BOTH + "gate: {require: ['fairness.sex.equal_opportunity <= 1.1']}", "gate.require.0", "from 0 to 1"),
         (BOTH + "gate: {require: ['fairness.sex.equal_opportunity >= 0.1']}", "gate.require.0", "write fairness.sex"),
+        (BOTH + "alerts: [{alert: a, when: fairness.sex.calibration < 0.1}]", "alerts.0.when", "treated alike; write"),
+        (BOTH + "alerts: [{alert: a, when: fairness.sex.calibration > 3}]", "alerts.0.when", "it is from 0 to 2"),
         (BOTH + "gate: {require: ['accuracy <= 0.8']}", "gate.require.0", "write accuracy >= 0.8"),
         (BOTH + "gate: {require: ['log_loss >= 0.8']}", "gate.require.0", "write log_loss <= 0.8"),
         (BOTH + "gate: {require: ['accuracy >= 80']}", "gate.require.0", "from 0 to 1"),

@@ -51,7 +51,7 @@ RULE = BINARY + "alerts: [{alert: low, when: "
         (OBJECTIVES + "recovered: {within: 1d, share: 0.9999999}}}", "monitor.objectives.recovered.share", "no budget"),
         (RULE + "rmse > 3}]", "alerts.0.when", "no metric of a binary loop; use accuracy"),
         (RULE + "accuracy < 80}]", "alerts.0.when", "between 0 and 1"),
-        (RULE + "fairness.y.equal_opportunity > 0.1}]", "alerts.0.when", "gate.require"),
+        (RULE + "fairness.y.equal_opportunity > 0.1}]", "alerts.0.when", "add y to monitor.fairness"),
         (RULE + "accuracy < 0.8, for: 0 outcomes}]", "alerts.0.for", "1 outcome at least"),
         (RULE + "accuracy < 0.8, for: 9999d}]", "alerts.0.for", "3,650 days"),
         (RULE + "f1 < 0.8}, {alert: low, when: f1 < 0.7}]", "alerts.1.alert", "low is there twice"),

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
-from everloop_monitoring.domain.alert_defaults import LabelCounts
+from everloop_monitoring.domain.alert_defaults import LabelCounts, LabelPace
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.letters import ListedLetter
@@ -79,6 +79,12 @@ class AlertStore(Protocol):
 
     async def count_labels(self, loops: Collection[str]) -> dict[str, LabelCounts]:
         """How many predictions and outcomes of these loops are counted; a loop without any is absent."""
+
+    async def load_paces(self, loops: Collection[str]) -> dict[str, LabelPace]:
+        """How labels of these loops come; a loop that nobody has looked at is absent."""
+
+    async def save_paces(self, paces: Mapping[str, LabelPace]) -> None:
+        """Store how labels come, by loop."""
 
     async def load_silences(self, loops: Collection[str], now: datetime) -> list[Silence]:
         """The silences of these loops that have not ended."""

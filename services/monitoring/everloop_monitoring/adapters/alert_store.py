@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_monitoring.adapters.row_names import OPEN_ALERT, RowNames, time_text, without_nul
-from everloop_monitoring.domain.alert_defaults import LabelCounts
+from everloop_monitoring.domain.alert_defaults import LabelCounts, LabelPace
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.silences import MAX_SILENCES, Silence
 from everloop_monitoring.errors import TooManySilences
 from everloop_monitoring.ports import AlertStore
-from everloop_monitoring.tables import alert_queue, open_alerts, silences, totals
+from everloop_monitoring.tables import alert_queue, open_alerts, silences, totals, watches
 from everloop_schemas.monitoring import AlertRaised
 from everloop_shared.outbox import SqlUnitOfWork
-from everloop_shared.sql_dialects import driver_sql
+from everloop_shared.sql_dialects import driver_sql, insert_into
 
+PACE, PACE_KIND = TypeAdapter(LabelPace), "label_pace"
 MAX_QUEUED = 10_000
 """The queue keeps the latest; what a receiver that is away has not taken by then is lost to it."""
 
@@ -73,6 +75,27 @@ class SqlAlertStore(AlertStore):
         for row in await self._connection().execute(select(totals).where(*of)):
             found[names[row.loop]][row.kind] = row.n
         return {loop: LabelCounts(n.get("prediction", 0), n.get("outcome", 0)) for loop, n in found.items()}
+
+    async def load_paces(self, loops: Collection[str]) -> dict[str, LabelPace]:
+        """One statement."""
+        names = {self._row_name(loop): loop for loop in loops}
+        of = watches.c.loop.in_(list(names)), watches.c.kind == PACE_KIND
+        rows = await self._connection().execute(select(watches).where(*of))
+        return {names[row.loop]: PACE.validate_json(row.state) for row in rows}
+
+    async def save_paces(self, paces: Mapping[str, LabelPace]) -> None:
+        """One statement; a pace is stored beside the states of watches."""
+        if not paces:
+            return
+        rows = [
+            {"loop": self._row_name(loop), "kind": PACE_KIND, "state": PACE.dump_json(pace).decode()}
+            for loop, pace in paces.items()
+        ]
+        insert = insert_into(watches, self._connection().dialect.name)
+        upsert = insert.on_conflict_do_update(
+            index_elements=[watches.c.loop, watches.c.kind], set_={"state": insert.excluded.state}
+        )
+        await self._connection().execute(upsert, rows)
 
     async def load_silences(self, loops: Collection[str], now: datetime) -> list[Silence]:
         """Those that have ended are removed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import sqrt
 from typing import NamedTuple
@@ -21,6 +21,8 @@ WORSE_AT, NOT_WORSE_AT = 4.0, 1.0
 HOLDS_OUTCOMES = 200
 LABELS_BEFORE, PREDICTIONS_SINCE = 100, 100
 MIN_SILENCE, SILENCE_FACTOR = timedelta(hours=6), 3
+STORED_EVERY, AWAY = timedelta(minutes=5), timedelta(minutes=10)
+"""How often a pause of labels is stored while it lasts; after a longer time without a look, monitoring was away."""
 
 
 class Worse(NamedTuple):
@@ -97,38 +99,45 @@ class LabelCounts(NamedTuple):
     outcomes: int
 
 
-@dataclass
-class _Pace:
+@dataclass(frozen=True)
+class LabelPace:
+    """Since when no label of a loop has come, how many there were then, and how long that took at most before.
+
+    `looked` is when that was stored last: what nobody saw because monitoring was away counts as no pause.
+    """
+
     outcomes: int
     predictions: int
     since: datetime
+    looked: datetime
     longest: timedelta = timedelta()
 
+    def until(self, now: datetime) -> LabelPace:
+        """The pace without the time in which nobody looked."""
+        away = now - self.looked
+        return self if away <= AWAY else replace(self, since=self.since + away, looked=now)
 
-@dataclass
-class LabelPaces:
-    """For each loop, since when no label has come, and how long that took at most before. Lost with the process."""
 
-    paces: dict[str, _Pace] = field(default_factory=dict)
+def follow_labels(
+    book: AlertBook, loop: str, known: LabelPace | None, counts: LabelCounts, now: datetime
+) -> LabelPace | None:
+    """Raise the alert that predictions are made and labels have stopped coming, or end it; the pace to be stored.
 
-    def follow(self, book: AlertBook, loop: str, counts: LabelCounts, now: datetime) -> None:
-        """Raise the alert that predictions are made and labels have stopped coming, or end it."""
-        pace = self.paces.get(loop)
-        if pace is None or counts.outcomes != pace.outcomes:
-            longest = max(pace.longest, now - pace.since) if pace else timedelta()
-            self.paces[loop] = _Pace(counts.outcomes, counts.predictions, now, longest)
-            if pace is not None:
-                book.end(NO_LABELS_ALERT, f"labels come again: {counts.outcomes:,} outcomes", f"{loop}/labels")
-            return
-        silent, since = now - pace.since, counts.predictions - pace.predictions
-        is_long = silent >= max(MIN_SILENCE, SILENCE_FACTOR * pace.longest)
-        is_usual = counts.outcomes < LABELS_BEFORE or since < PREDICTIONS_SINCE or not is_long
-        if not is_usual and NO_LABELS_ALERT not in book.open:
-            book.raise_alert(_no_labels_signal(loop, silent, since, counts.outcomes), now)
-
-    def forget(self, loops: set[str]) -> None:
-        """Keep these loops only."""
-        self.paces = {loop: pace for loop, pace in self.paces.items() if loop in loops}
+    It is None where what is stored is good enough; to be called more often than `STORED_EVERY`.
+    """
+    if known is None:
+        return LabelPace(counts.outcomes, counts.predictions, now, now)
+    pace = known.until(now)
+    if counts.outcomes != pace.outcomes:
+        book.end(NO_LABELS_ALERT, f"labels come again: {counts.outcomes:,} outcomes", f"{loop}/labels")
+        return LabelPace(counts.outcomes, counts.predictions, now, now, max(pace.longest, now - pace.since))
+    silent, since = now - pace.since, counts.predictions - pace.predictions
+    is_long = silent >= max(MIN_SILENCE, SILENCE_FACTOR * pace.longest)
+    is_usual = counts.outcomes < LABELS_BEFORE or since < PREDICTIONS_SINCE or not is_long
+    if not is_usual and NO_LABELS_ALERT not in book.open:
+        book.raise_alert(_no_labels_signal(loop, silent, since, counts.outcomes), now)
+    is_stored = pace is known and now - pace.looked < STORED_EVERY
+    return None if is_stored else replace(pace, looked=now)
 
 
 def _no_labels_signal(loop: str, silent: timedelta, since: int, outcomes: int) -> Signal:

@@ -117,7 +117,7 @@ class FairnessWatch:
             severity="warning",
             message=f"{version} serves and breaks {condition}: it is {describe(found)}",
             alert=str(condition),
-            evidence=tuple(_extremes(condition, groups)),
+            evidence=tuple(describe_extremes(condition, groups)),
             cause=f"line {self.champion} predicts differently for groups of {(condition.fairness or ('',))[0]}",
         )
 
@@ -144,7 +144,7 @@ def _is_broken(condition: Condition, estimate: Estimate) -> bool:
     return all(bound is not None and not condition.holds(bound) for bound in bounds)
 
 
-def _extremes(condition: Condition, groups: dict[str, GroupSums]) -> Iterator[str]:
+def describe_extremes(condition: Condition, groups: dict[str, GroupSums]) -> Iterator[str]:
     """By statistic that is compared, the group with the highest value and that with the lowest."""
     name, kind = condition.fairness or ("", "")
     for statistic in COMPARED[kind]:

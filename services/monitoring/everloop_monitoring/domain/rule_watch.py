@@ -8,7 +8,10 @@ from datetime import datetime
 from typing import ClassVar, NamedTuple, Self
 
 from everloop_metrics import MetricInput, metric_input, score_of
+from everloop_metrics.fairness import measure
+from everloop_metrics.measure_window import LinePrediction, MeasureWindow
 from everloop_monitoring.domain.alerts import RULE_ALERT
+from everloop_monitoring.domain.fairness import ALERT_CONFIDENCE, describe, describe_extremes
 from everloop_monitoring.domain.runbooks import runbook_of
 from everloop_monitoring.domain.scores import append_recent
 from everloop_monitoring.domain.timeline import Severity
@@ -23,7 +26,8 @@ from everloop_schemas.serving import PredictionMade
 LOOK_EVERY_OUTCOMES = 20
 """A score over 500 outcomes is computed once in so many, as it takes about half a millisecond."""
 MIN_OUTCOMES = 100
-"""Before so many outcomes no condition holds: a score of fewer says too little."""
+"""Before so many outcomes no condition on a metric holds: a score of fewer says too little."""
+SERVED = "served"
 
 
 class WatchedRule(NamedTuple):
@@ -44,13 +48,27 @@ class Held(NamedTuple):
     fires: bool = False
 
 
+class Judged(NamedTuple):
+    """A condition now: what its measure is, whether it begins to hold, or goes on to, and the evidence."""
+
+    said: str
+    begins: bool = False
+    goes_on: bool = False
+    evidence: tuple[str, ...] = ()
+
+
 @dataclass
 class RuleWatch:
-    """The latest 500 outcomes as each metric that a rule names needs them, and the rules whose condition holds."""
+    """The latest outcomes as rules need them, and the rules whose condition holds.
+
+    `recent` has the last 500 of each metric that a rule names; `groups` are those of the fields that a rule compares,
+    in what was served.
+    """
 
     kind: ClassVar[str] = "rules"
     rules: tuple[WatchedRule, ...] = ()
     recent: dict[str, list[tuple[int, MetricInput]]] = field(default_factory=dict)
+    groups: MeasureWindow = field(default_factory=MeasureWindow)
     seen: int = 0
     held: dict[str, Held] = field(default_factory=dict)
 
@@ -60,16 +78,21 @@ class RuleWatch:
         return bool(spec.alerts)
 
     def follow(self, spec: LoopSpec) -> Self:
-        """Itself, with the rules of this spec; metrics that no rule names any more are dropped."""
+        """Itself, with the rules of this spec; metrics and groups that no rule names any more are dropped."""
+        conditions = {rule.alert: Condition.parse(rule.when) for rule in spec.alerts}
         rules = tuple(
             WatchedRule(rule.alert, rule.when, rule.outcomes, rule.severity, rule.runbook)
             for rule in spec.alerts
-            if Condition.parse(rule.when).measure in METRICS[spec.task]
+            if _is_of(spec, conditions[rule.alert])
         )
         if rules != self.rules:
             self.rules = rules
-            metrics = {Condition.parse(rule.when).measure for rule in rules}
+            named = [conditions[rule.name] for rule in rules]
+            metrics = {condition.measure for condition in named if not condition.fairness}
             self.recent = {metric: self.recent.get(metric, []) for metric in sorted(metrics)}
+            fields = tuple(sorted({condition.fairness[0] for condition in named if condition.fairness}))
+            if fields != self.groups.fields:
+                self.groups = MeasureWindow(fields, max_lines=1)
         return self
 
     def add_prediction(self, event: PredictionMade, now: datetime) -> Sequence[Event]:
@@ -86,33 +109,69 @@ class RuleWatch:
                     append_recent(recent, (offset, one))
             else:
                 recent[:] = [(at, one if at == offset and one else old) for at, old in recent if one or at != offset]
+        if self.groups.fields:
+            self._count_groups(outcome)
         self.seen += outcome.before is None
         if outcome.before is not None or self.seen % LOOK_EVERY_OUTCOMES:
             return ()
-        scores = {metric: score_of(metric, (one for _, one in of)) for metric, of in self.recent.items()}
-        return list(self._look(outcome.event, scores, now))
+        return list(self._look(outcome.event, now))
 
-    def _look(self, event: OutcomeObserved, scores: dict[str, float | None], now: datetime) -> Iterator[AlertRaised]:
+    def _count_groups(self, outcome: WatchedOutcome) -> None:
+        data = outcome.event.data
+        if outcome.before is None:
+            self.groups.begin_outcome(outcome.now.offset, data.features)
+        served = LinePrediction(SERVED, data.prediction, data.probabilities)
+        for counted, sign in ((outcome.before, -1), (outcome.now, 1)):
+            if counted is not None and counted.label is not None:
+                self.groups.add(counted.offset, data.features, counted.label, (served,), sign)
+
+    def _look(self, event: OutcomeObserved, now: datetime) -> Iterator[AlertRaised]:
         known = {rule.name for rule in self.rules}
         self.held = {name: held for name, held in self.held.items() if name in known}
+        scores = {metric: score_of(metric, (one for _, one in of)) for metric, of in self.recent.items()}
         for rule in self.rules:
-            condition = Condition.parse(rule.when)
-            score, held = scores[condition.measure], self.held.get(rule.name)
-            enough = len(self.recent[condition.measure]) >= MIN_OUTCOMES
-            if score is None or not enough or not condition.holds(score):
+            condition, held = Condition.parse(rule.when), self.held.get(rule.name)
+            judged = self._compare(condition) if condition.fairness else self._judge(condition, scores)
+            if not (judged.begins if held is None else judged.goes_on):
                 if held is not None:
                     del self.held[rule.name]
-                    said = "undefined" if score is None else f"{score:.4g}"
-                    yield _alert(event, rule, held, "resolved", f"{condition.measure} is {said}", (), now)
+                    yield _alert(event, rule, held, "resolved", judged.said, (), now)
                 continue
             held = held or Held(now, self.seen)
             fires = held.fires or (rule.outcomes is not None and self.seen - held.seen + 1 >= rule.outcomes)
             if rule.name not in self.held or fires != held.fires:
-                message = f"{condition.measure} is {score:.4g}, and the loop's file says to tell when {condition}"
-                evidence = (f"over the last {len(self.recent[condition.measure])} outcomes",)
-                state = "firing" if fires else "pending"
-                yield _alert(event, rule, held, state, message, evidence, now)
+                message = f"{judged.said}, and the loop's file says to tell when {condition}"
+                yield _alert(event, rule, held, "firing" if fires else "pending", message, judged.evidence, now)
             self.held[rule.name] = held._replace(fires=fires)
+
+    def _judge(self, condition: Condition, scores: dict[str, float | None]) -> Judged:
+        """A condition on a metric holds where the score does."""
+        score, n = scores[condition.measure], len(self.recent[condition.measure])
+        if score is None:
+            return Judged(f"{condition.measure} is undefined")
+        holds = n >= MIN_OUTCOMES and condition.holds(score)
+        return Judged(f"{condition.measure} is {score:.4g}", holds, holds, (f"over the last {n} outcomes",))
+
+    def _compare(self, condition: Condition) -> Judged:
+        """A condition on groups begins to hold where the whole interval does, and goes on while the value does.
+
+        The largest of many differences is above 0 by chance, and is looked at again and again.
+        """
+        assert condition.fairness is not None, "it compares groups"
+        name, kind = condition.fairness
+        groups = {g: sums for g, sums in self.groups.sums_of(SERVED).fields.get(name, {}).items() if sums.outcomes}
+        found, sure = measure(kind, groups), measure(kind, groups, ALERT_CONFIDENCE)
+        return Judged(
+            said=f"{condition.measure} is {describe(found)}",
+            begins=all(bound is not None and condition.holds(bound) for bound in (sure.low, sure.high)),
+            goes_on=found.value is not None and condition.holds(found.value),
+            evidence=tuple(describe_extremes(condition, groups)),
+        )
+
+
+def _is_of(spec: LoopSpec, condition: Condition) -> bool:
+    """Whether a loop of this task has what the condition is about."""
+    return spec.task == "binary" if condition.fairness else condition.measure in METRICS[spec.task]
 
 
 def _alert(

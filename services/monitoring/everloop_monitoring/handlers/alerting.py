@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from everloop_learning.loops import KnownLoops
-from everloop_monitoring.domain.alert_defaults import LabelPaces, follow_quality
+from everloop_monitoring.domain.alert_defaults import LabelPace, follow_labels, follow_quality
 from everloop_monitoring.domain.alert_endings import (
     end_by_outcomes,
     end_by_time,
@@ -71,7 +71,6 @@ class Alerting:
     loops: KnownLoops
     clock: Clock
     repeat: timedelta = REPEAT
-    paces: LabelPaces = field(default_factory=LabelPaces)
 
     async def follow(
         self, news: Mapping[str, Sequence[News]], evaluated: Mapping[str, Evaluated]
@@ -99,6 +98,7 @@ class Alerting:
         now = self.clock()
         names = [*(state.loop for state in self.loops.all()), NO_LOOP]
         open_alerts, counts = await self.store.load_alerts(names), await self.store.count_labels(names)
+        paces, changed = await self.store.load_paces(names), dict[str, LabelPace]()
         books = {loop: AlertBook({a.alert: a for a in open_alerts.get(loop, ())}) for loop in sorted(names)}
         for loop, book in books.items():
             state = self.loops.get(loop)
@@ -106,9 +106,9 @@ class Alerting:
             if state is not None:
                 fire_due_rules(book, state, now)
                 await self._follow_objectives(book, state, now)
-            if loop in counts:
-                self.paces.follow(book, loop, counts[loop], now)
-        self.paces.forget(set(names))
+            if loop in counts and (pace := follow_labels(book, loop, paces.get(loop), counts[loop], now)):
+                changed[loop] = pace
+        await self.store.save_paces(changed)
         await self._count_recoveries(books, now)
         return await self._tell({loop: book for loop, book in books.items() if book.is_in_use}, now, repeats=True)
 

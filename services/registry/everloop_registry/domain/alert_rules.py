@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from everloop_registry.domain.fairness_rules import error_of_groups, error_of_range
 from everloop_registry.domain.metric_ranges import METRIC_RANGES
 from everloop_schemas.conditions import Condition
 from everloop_schemas.loop import METRICS, LoopSpec
@@ -24,7 +25,8 @@ def check_alerts(spec: LoopSpec) -> Iterator[FieldError]:
             yield FieldError(f"{path}.alert", f"{rule.alert} is there twice; give each rule a name of its own")
         seen.add(rule.alert)
         if condition.fairness:
-            yield FieldError(f"{path}.when", "compares groups, which gate.require does; a rule compares a metric")
+            if error := _error_of_groups(spec, condition):
+                yield FieldError(f"{path}.when", error)
         elif condition.measure not in METRICS[spec.task]:
             known = ", ".join(METRICS[spec.task])
             yield FieldError(f"{path}.when", f"{condition.measure} is no metric of a {spec.task} loop; use {known}")
@@ -36,6 +38,12 @@ def check_alerts(spec: LoopSpec) -> Iterator[FieldError]:
             yield FieldError(f"{path}.for", "must be 1 outcome at least, such as 200 outcomes")
         if rule.seconds is not None and rule.seconds > MAX_DURATION_S:
             yield FieldError(f"{path}.for", f"must be at most {MAX_DURATION_S / 86400:,.0f} days")
+
+
+def _error_of_groups(spec: LoopSpec, condition: Condition) -> str | None:
+    if condition.comparison not in (">", ">="):
+        return f"holds where groups are treated alike; write {condition.measure} > {condition.bound:g}"
+    return error_of_groups(spec, condition) or error_of_range(condition)
 
 
 def check_objectives(spec: LoopSpec) -> Iterator[FieldError]:

@@ -53,6 +53,11 @@ def _error_of_measure(spec: LoopSpec, condition: Condition) -> str | None:
     known = METRICS[spec.task]
     if condition.fairness is None and condition.measure not in known:
         return f"names {condition.measure:.40}, which is no metric of a {spec.task} loop; use one of {', '.join(known)}"
+    return error_of_groups(spec, condition)
+
+
+def error_of_groups(spec: LoopSpec, condition: Condition) -> str | None:
+    """What is wrong with the field whose groups a condition compares, if it compares any."""
     if condition.fairness is not None and condition.fairness[0] not in spec.monitor.fairness:
         name = condition.fairness[0]
         return f"names groups of {name:.40}, which are not compared; add {name:.40} to monitor.fairness"
@@ -65,6 +70,12 @@ def _error_of_bound(condition: Condition) -> str | None:
     if condition.comparison not in (wanted, wanted[0]):
         better = "less" if is_error else "more"
         return f"asks for a worse model: {better} {measure} is better; write {measure} {wanted} {condition.bound:g}"
+    return error_of_range(condition)
+
+
+def error_of_range(condition: Condition) -> str | None:
+    """What is wrong with a bound that its measure never has."""
+    measure = condition.measure
     low, high = (0.0, FAIRNESS_RANGES[condition.fairness[1]]) if condition.fairness else METRIC_RANGES[measure]
     if not low <= condition.bound <= high:
         return f"has a bound that {measure} never has; it is from {low:g} to {high:g}"
