@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from everloop_schemas.envelope import Event
+from everloop_shared.access.identity import EVERYBODY, current_identity
 from everloop_shared.errors import Overloaded, Unavailable
 from everloop_shared.messaging.routes import Publisher, UnitOfWork
 
@@ -17,13 +18,15 @@ Metadata = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Actor:
-    """Who gave a command; events carry the name."""
+    """Who gave a command: the subject, how it is known, and by which key or provider. Events carry all of it."""
 
     name: str
+    kind: str = "anonymous"
+    source: str = ""
 
 
 ANONYMOUS = Actor("anonymous")
-"""Everybody, while no service authenticates."""
+"""Everybody, while no service authenticates (EVERLOOP_AUTH=off)."""
 
 
 class StoredNotPublished(Unavailable):
@@ -46,9 +49,15 @@ class Execute(Protocol):
         """The events of the handler; raises what the handler raises, or Unavailable or Overloaded."""
 
 
-async def anonymous(metadata: Metadata) -> Actor:
-    """Accepts every command; its actor is unknown."""
-    return ANONYMOUS
+def current_actor() -> Actor:
+    """Whom the guard in front of the routes let pass; ANONYMOUS where it asks nobody."""
+    identity = current_identity()
+    return ANONYMOUS if identity is EVERYBODY else Actor(identity.subject, identity.kind, identity.source)
+
+
+async def identified(metadata: Metadata) -> Actor:
+    """The current actor: who sends the metadata was found out before the route was reached."""
+    return current_actor()
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class CommandEdge:
     """
 
     execute: Execute
-    authenticate: Authenticate = anonymous
+    authenticate: Authenticate = identified
 
     async def accept(self, metadata: Metadata) -> Command:
         """Authenticate; to be called before the command is read or checked. Raises as `Authenticate`."""
@@ -80,9 +89,9 @@ class CommandEdge:
     def accept_at_once(self) -> Actor | None:
         """The actor of a command that nothing has to be awaited for; None where it takes `accept`.
 
-        That is so where nobody authenticates and handlers make their events durable themselves.
+        That is so where the guard has authenticated and handlers make their events durable themselves.
         """
-        return ANONYMOUS if self.authenticate is anonymous and self.execute is stored_by_handler else None
+        return current_actor() if self.authenticate is identified and self.execute is stored_by_handler else None
 
 
 def publishing(publish: Callable[[Sequence[Event]], Awaitable[None]]) -> Execute:

@@ -61,6 +61,7 @@ def run_workers(
         service, count, settings.host, settings.port, lambda worker: run(lambda: build(worker)), own_ports
     )
     try:
+        settings.check_access()
         status = supervisor.run()
     except Misconfigured as e:
         sys.stderr.write(f"everloop {service}: {e.detail}\n")

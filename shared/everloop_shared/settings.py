@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, field_validator
 
 from everloop_schemas.topology import SERVICES
+from everloop_shared.access.settings import AccessSettings
 from everloop_shared.errors import FieldError, Misconfigured
 
 PREFIX = "EVERLOOP_"
@@ -40,7 +41,7 @@ def _origins(value: str) -> str:
     return value
 
 
-class Settings(BaseModel):
+class Settings(AccessSettings):
     """Settings of every service. The class of a service adds its own fields, each with a default and a description.
 
     The field `port` of service `ingest` is read from `EVERLOOP_INGEST_PORT`, else from `EVERLOOP_PORT`: the second
@@ -50,7 +51,6 @@ class Settings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, allow_inf_nan=False)
 
     data: Path = Field(Path(".everloop"), description="folder for everything that is kept on disk")
-    host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(
         0,
         ge=0,

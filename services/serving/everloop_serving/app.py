@@ -169,7 +169,13 @@ def _grpc(settings: ServingSettings, requests: RequestHandlers, worker: Worker |
         return []
     from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
 
-    return [GrpcEndpoint(settings, InferenceHandlers(requests), CommandEdge(stored_by_handler), worker)]
+    edge, interceptors = CommandEdge(stored_by_handler), []
+    if settings.has_access_control:
+        from everloop_serving.api.open_inference_grpc.access import RequireRole
+        from everloop_shared.access.control import authenticator
+
+        interceptors.append(RequireRole(authenticator(settings)))
+    return [GrpcEndpoint(settings, InferenceHandlers(requests), edge, worker, interceptors)]
 
 
 def _routes(handlers: EventHandlers, offsets: OutcomeOffsets, states_from: LatestStates | None) -> list[Route]:

@@ -71,12 +71,15 @@ class HttpEndpoint:
         return create_app(self._service, self._settings, self._router, health, *how)
 
     async def start(self, health: Health) -> None:
-        """Listen on the address of the settings; raises Misconfigured if it cannot be used."""
+        """Listen on the address of the settings; raises Misconfigured if it cannot be used, or is open to anybody."""
+        self._settings.check_access()
         worker, tls = self._worker, server_tls(self._service, self._settings)
         listener = worker.listeners[worker.number] if worker else _listen(self._service, self._settings)
         others = [each for each in worker.listeners if each is not listener] if worker else []
         host, self.port = listener.getsockname()[:2]
         log.info("listening", extra={"url": f"{'https' if tls else 'http'}://{host}:{self.port}"})
+        if not self._settings.has_access_control:
+            log.info("EVERLOOP_AUTH is off: whoever reaches this address may do everything")
         connections, app = ConnectionLimiter(self._service, self._settings), self.app(health)
         config = uvicorn.Config(
             app,

@@ -6,9 +6,12 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from everloop_shared.access.identity import acting_for
 from everloop_shared.errors import Overloaded, ServiceError, Unavailable
 from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody
 from everloop_shared.http.conventions import Conventions
@@ -27,6 +30,9 @@ from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
 from everloop_shared.tracing import continued_trace, traced, valid_request_id
 
+if TYPE_CHECKING:
+    from everloop_shared.access.control import AccessControl
+
 log = logging.getLogger(__name__)
 MAX_REQUESTS_IN_PROGRESS = 1000
 PROBES = ("/livez", "/readyz")
@@ -39,6 +45,7 @@ _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _SINGLE_HEADERS = (
     b"host",
     b"origin",
+    b"authorization",
     b"content-type",
     b"content-length",
     b"content-encoding",
@@ -50,7 +57,7 @@ _LOOKED_AT = frozenset((b"origin", b"sec-fetch-site", b"content-encoding", b"tra
 
 
 class RequestGuard:
-    """ASGI middleware: origin policy, complete bodies within limits, requests in progress, security headers, tracing.
+    """ASGI middleware: origin policy, who may do what, limits, security headers, tracing.
 
     A request counts as in progress once its body is complete, so that incomplete ones keep nobody out; the bodies of
     `uploads` are read by their routes. Each is handled under a W3C trace context.
@@ -74,6 +81,8 @@ class RequestGuard:
         self._cross_origin = CrossOrigin(settings.cors_origins)
         self._policy = OriginPolicy(settings.allowed_hosts, settings.host, self._cross_origin.origins)
         self._bodies = BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_bytes_in_flight)
+        self.access = _access_control(settings, service)
+        """Who may do what; None where EVERLOOP_AUTH is off."""
         BODY_BYTES.labels(service).set_function(lambda: self._bodies.bytes_in_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,11 +103,40 @@ class RequestGuard:
                 await self._receive(headers, scope, receive, send)
 
     async def _receive(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
-        body: RequestBody | None = None
         try:
             self._check(headers, scope)
             if self._cross_origin.origins and await self._answer_preflight(headers, scope, send):
                 return
+            if self.access is None:
+                await self._take(headers, scope, receive, send)
+            else:
+                await self._take_if_permitted(self.access, headers, scope, receive, send)
+        except ClientDisconnected:
+            log.info("the client disconnected before the request was complete", extra={"path": scope["path"]})
+        except ServiceError as e:
+            await self._refuse(e, scope, receive, send)
+        except asyncio.CancelledError:  # the service stops, and this request took longer than the drain
+            await problem_of(Unavailable("the service is stopping; try again"))(scope, receive, send)
+
+    async def _take_if_permitted(
+        self, access: AccessControl, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Nothing of the body is read before the caller is known; raises NotAuthenticated or NotPermitted."""
+        method, path = scope["method"], scope["path"]
+        is_route = partial(self._is_route, method, path)
+        identity = await access.admit(method, path, headers.get(b"authorization"), is_route)
+        with acting_for(identity):
+            await self._take(headers, scope, receive, send)
+
+    def _is_route(self, method: str, path: str) -> bool:
+        return method != "OPTIONS" and method in self._allowed(path)
+
+    async def _take(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, within the limits, and handle the request."""
+        if scope["method"] not in SAFE_METHODS:
+            self._check_content_type(headers, scope)
+        body: RequestBody | None = None
+        try:
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
             if has_body and not find_upload(self._uploads, scope):
                 body = RequestBody()
@@ -107,12 +145,6 @@ class RequestGuard:
                     message = await self._bodies.decode(body, headers[b"content-encoding"], message)
                 receive = _replay(message, receive)
             await self._handle(scope, receive, send)
-        except ClientDisconnected:
-            log.info("the client disconnected before the request was complete", extra={"path": scope["path"]})
-        except ServiceError as e:
-            await self._refuse(e, scope, receive, send)
-        except asyncio.CancelledError:  # the service stops, and this request took longer than the drain
-            await problem_of(Unavailable("the service is stopping; try again"))(scope, receive, send)
         finally:
             if body is not None:
                 self._bodies.release(body)
@@ -166,9 +198,10 @@ class RequestGuard:
             self._in_progress -= 1
 
     def _check(self, headers: dict[bytes, bytes], scope: Scope) -> None:
-        """Raises a ServiceError if the request is malformed or not allowed."""
+        """Raises a ServiceError if the request is malformed, or not for this service from this page."""
         raw = scope["headers"]
-        conventions = self._conventions if self._conventions and self._conventions.apply(scope) else None
+        if self._conventions:
+            self._conventions.apply(scope)
         if len(headers) != len(raw) and (name := _repeated_header(raw)):
             raise BadRequest(f"the header {name.decode()} is given more than once")
         self._policy.check_host(headers.get(b"host"), scope["server"])
@@ -177,8 +210,6 @@ class RequestGuard:
             scope["path"] = scope["path"][:-1]  # a trailing slash means the same; one that is part of a name is %2F
         if scope["method"] not in SAFE_METHODS:
             self._policy.check_origin(headers)
-            if conventions is None or not conventions.reads(headers):
-                self._check_content_type(headers, scope)
         if b"transfer-encoding" in headers and headers[b"transfer-encoding"].lower() != b"chunked":
             raise BadRequest("the only transfer-encoding that is read is chunked")
         if scope["http_version"] not in HTTP_VERSIONS:
@@ -188,6 +219,9 @@ class RequestGuard:
 
     def _check_content_type(self, headers: dict[bytes, bytes], scope: Scope) -> None:
         """As the policy; an address without a route for the method is left to the framework, which says so."""
+        conventions = self.conventions_at(scope["path"])
+        if conventions is not None and conventions.reads(headers):
+            return
         if upload := find_upload(self._uploads, scope):
             upload.check_content_type(headers)
             return
@@ -215,6 +249,14 @@ class RequestGuard:
         if isinstance(error, RequestTimeout | Overloaded):
             response.headers["connection"] = "close"  # else uvicorn would wait for the rest of the body
         await response(scope, receive, send)
+
+
+def _access_control(settings: Settings, service: str) -> AccessControl | None:
+    if not settings.has_access_control:
+        return None
+    from everloop_shared.access.control import access_control  # where nobody asks, it is not loaded
+
+    return access_control(settings, service)
 
 
 def _repeated_header(headers: list[tuple[bytes, bytes]]) -> bytes | None:

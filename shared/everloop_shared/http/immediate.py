@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import ClassVar, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from everloop_shared.access.identity import Identity, acting_for
 from everloop_shared.errors import ServiceError, Unavailable
 from everloop_shared.http.connections import BODY, COMPLETE, LimitedConnection
 from everloop_shared.http.direct import DirectAnswer, DirectRoute, Headers, ImmediateAnswer, answer_time
@@ -155,11 +156,17 @@ class ImmediateConnection(LimitedConnection):
         headers = self.answers.guard.admit_at_once(url, self.headers, self.server, len(self._body))
         if headers is None:
             return False
+        answer: Callable[..., DirectAnswer | asyncio.Future[DirectAnswer] | None] = target.answer
+        if (access := self.answers.guard.access) is not None:
+            identity = access.admit_at_once("POST", url, headers.get(b"authorization"))
+            if identity is None:
+                return False
+            answer = partial(_answer_for, identity, answer)
         trace, request_id = continued_trace(headers.get(b"traceparent")), sent_request_id(headers)
         request = Admitted(target, url, (request_id or trace[3:35]).encode(), self.started)
         try:
             with traced(trace, request=request_id) if request_id else traced(trace):
-                answered = target.answer(target.name, Headers(headers), self._body)
+                answered = answer(target.name, Headers(headers), self._body)
         except Exception as e:
             self._write(request, self._render_error(request, e))
             return True
@@ -209,3 +216,10 @@ class ImmediateConnection(LimitedConnection):
         lines = header_lines((*problem.raw_headers, *self.server_state.default_headers, *more))
         head = STATUS_LINE[problem.status_code] + lines
         return whole_response(head, self.answers.fixed, request.answer_id, bytes(problem.body))
+
+
+def _answer_for(
+    identity: Identity, answer: ImmediateAnswer, name: str, headers: Headers, body: bytes
+) -> DirectAnswer | asyncio.Future[DirectAnswer] | None:
+    with acting_for(identity):
+        return answer(name, headers, body)

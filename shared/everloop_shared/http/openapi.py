@@ -16,6 +16,8 @@ REF = "#/components/schemas/"
 _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 _EVERY_OPERATION = {
     400: "The request is malformed, or its body is not what its encoding says.",
+    401: "There is no token, or none that is valid (EVERLOOP_AUTH=on).",
+    403: "No role of the caller permits this, or a web page of another origin requests a change.",
     404: "There is nothing of this name.",
     405: "The address answers other methods; `Allow` names them.",
     408: "The headers or the body took too long to arrive.",
@@ -30,7 +32,8 @@ _EVERY_OPERATION = {
 }
 """Errors of every address: the guard in front of the routes answers most of them."""
 _INVALID = "The input is not valid; `errors` name the fields and the fix."
-_CHANGES = {403: "A web page of another origin requests a change.", 422: _INVALID}
+_CHANGES = {422: _INVALID}
+_SCHEME = {"type": "http", "scheme": "bearer", "description": "A key, or a token of the provider; EVERLOOP_AUTH=on."}
 
 
 class FieldProblem(BaseModel):
@@ -93,6 +96,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             _complete_errors(operation, {**_EVERY_OPERATION, **(_CHANGES if method != "get" else {})})
     _hoist(document, schemas)
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+    document["components"]["securitySchemes"] = {"bearer": _SCHEME}
+    document["security"] = [{"bearer": []}, {}]
     document["info"] |= {
         "version": version("everloop"),
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

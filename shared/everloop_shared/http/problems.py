@@ -12,6 +12,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from everloop_shared.access.errors import NotAuthenticated
 from everloop_shared.errors import DETAIL_LENGTH, ERRORS_LIMIT, ErrorKind, FieldError, InputRejected, ServiceError, cut
 from everloop_shared.http.conventions import ERROR_MEMBER
 from everloop_shared.tracing import current_request_id
@@ -125,6 +126,8 @@ def problem_of(error: ServiceError) -> ProblemResponse:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, UnsupportedEncoding):
         response.headers["accept-encoding"] = error.accepted
+    if isinstance(error, NotAuthenticated):
+        response.headers["www-authenticate"] = error.challenge
     return response
 
 

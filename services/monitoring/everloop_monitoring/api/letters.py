@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -13,9 +14,11 @@ from everloop_monitoring.domain.letters import MAX_LETTERS, ListedLetter, SentAs
 from everloop_monitoring.handlers.letters import LetterHandlers
 from everloop_monitoring.ports import LetterReader
 from everloop_schemas.dead_letter import DeadLetter
+from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DeadLetterSent
 from everloop_schemas.names import ID_LIMIT
-from everloop_shared.commands import CommandEdge
+from everloop_shared.access.identity import current_identity
+from everloop_shared.commands import Actor, CommandEdge
 from everloop_shared.http.json_body import command_body
 from everloop_shared.http.openapi import describe_body
 from everloop_shared.text import Readable
@@ -128,6 +131,9 @@ _VALUE: dict[int | str, dict[str, Any]] = {
 }
 
 
+FindLetter = Callable[[str, str], Awaitable[tuple[ListedLetter, list[DeadLetterSent]]]]
+
+
 def letter_router(reader: LetterReader, handlers: LetterHandlers, commands: CommandEdge) -> APIRouter:
     """The routes below /v1/dead-letters."""
     routes = APIRouter(prefix="/v1/dead-letters")
@@ -136,32 +142,50 @@ def letter_router(reader: LetterReader, handlers: LetterHandlers, commands: Comm
     return routes
 
 
+def _only_permitted(reader: LetterReader) -> FindLetter:
+    """Finds a letter by its id, if the caller may do this to letters of its loop; raises NotPermitted."""
+
+    async def find(id: str, action: str) -> tuple[ListedLetter, list[DeadLetterSent]]:
+        listed, sent = await reader.letter(id)
+        current_identity().require(action, listed.loop)
+        return listed, sent
+
+    return find
+
+
 def _add_queries(routes: APIRouter, reader: LetterReader) -> None:
+    permitted = _only_permitted(reader)
+
     @routes.get("", response_model=LetterList)
     async def list_dead_letters(
         service: Service = None, loop: OfLoop = None, since: Since = None, limit: Limit = 100
     ) -> JSONResponse:
-        """The latest records that a service could not process, newest first."""
-        found = await reader.letters(service, loop, since, limit)
-        return JSONResponse({"dead_letters": [_render(*one) for one in found]})
+        """The latest records that a service could not process, newest first; those of loops that the caller may see."""
+        asks = current_identity()
+        read = limit if asks.may_everywhere("letters.read") else MAX_LETTERS
+        found = await reader.letters(service, loop, since, read)
+        seen = [_render(*one) for one in found if asks.may("letters.read", one[0].loop)]
+        return JSONResponse({"dead_letters": seen[:limit]})
 
     @routes.get("/{id}", response_model=ShownLetter, responses=_FOUND)
     async def get_dead_letter(id: str) -> JSONResponse:
         """One of them, with its record as text."""
-        listed, sent = await reader.letter(id)
+        listed, sent = await permitted(id, "letters.read")
         letter = await reader.read(listed)
         return JSONResponse(_render(listed, sent) | _render_record(letter))
 
     @routes.get("/{id}/value", response_class=Response, responses=_VALUE)
     async def get_dead_letter_value(id: str) -> Response:
         """Its record as bytes, for a file."""
-        listed, _ = await reader.letter(id)
+        listed, _ = await permitted(id, "letters.read")
         letter = await reader.read(listed)
         headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
         return Response(b64decode(letter.data.value or ""), media_type="application/octet-stream", headers=headers)
 
 
 def _add_commands(routes: APIRouter, reader: LetterReader, handlers: LetterHandlers, commands: CommandEdge) -> None:
+    permitted = _only_permitted(reader)
+
     @routes.post(
         "/{id}/send",
         response_model=SentAgain,
@@ -172,9 +196,16 @@ def _add_commands(routes: APIRouter, reader: LetterReader, handlers: LetterHandl
         """Send its record on its topic again, with the same key and id; the same bytes go once."""
         command = await commands.accept(request.headers)
         body = await command_body(SendBody, request, MAX_SEND_BYTES, required=False)
-        listed, _ = await reader.letter(id)
+        listed, _ = await permitted(id, "letters.send")
         letter = await reader.read(listed)
-        events = await command.run(lambda actor: handlers.send(listed, letter, body.value, actor.name))
+
+        async def send(actor: Actor) -> list[Event]:
+            events = await handlers.send(listed, letter, body.value, actor.name)
+            for event in events:  # a repaired record may be of another loop than the letter
+                current_identity().require("letters.send", event.loop)
+            return events
+
+        events = await command.run(send)
         return JSONResponse({"id": id, "sent": bool(events)})
 
     @routes.post("/{id}/sent", response_model=SentAgain, responses=_FOUND, openapi_extra=describe_body(SentBody))
@@ -182,7 +213,8 @@ def _add_commands(routes: APIRouter, reader: LetterReader, handlers: LetterHandl
         """Remember that its record went again by ingest."""
         command = await commands.accept(request.headers)
         body = await command_body(SentBody, request, MAX_SEND_BYTES)
-        listed, _ = await reader.letter(id)
+        listed, _ = await permitted(id, "letters.send")
+        current_identity().require("letters.send", body.loop)
         events = await command.run(lambda actor: handlers.record_sent(listed, SentAs(**dict(body)), actor.name))
         return JSONResponse({"id": id, "sent": bool(events)})
 

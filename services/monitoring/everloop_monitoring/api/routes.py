@@ -22,6 +22,7 @@ from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watches import watches_of
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
+from everloop_shared.access.identity import current_identity
 from everloop_shared.http.schemas import Revision
 
 DELIVERY_S = 0.03
@@ -44,8 +45,10 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
 
     @api.get("/v1/loops", response_model=LoopList)
     async def list_loops() -> JSONResponse:
-        """Every loop, in short."""
-        return JSONResponse({"loops": [_render_summary(state) for state in loops.all()]})
+        """Every loop that the caller may see, in short."""
+        asks = current_identity()
+        shown = [state for state in loops.all() if asks.may("loops.read", state.loop)]
+        return JSONResponse({"loops": [_render_summary(state) for state in shown]})
 
     @api.get("/v1/loops/{loop}", response_model=Revision)
     async def get_loop(loop: str) -> JSONResponse:

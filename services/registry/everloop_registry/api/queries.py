@@ -16,6 +16,7 @@ from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.precondition import tag_of
 from everloop_registry.ports import LoopReader
 from everloop_schemas.registry import VersionRegistered
+from everloop_shared.access.identity import current_identity
 from everloop_shared.clock import read_time
 from everloop_shared.errors import FieldError, InputRejected
 
@@ -38,9 +39,11 @@ async def find_loop(reader: LoopReader, loop: str, when: str | None = None) -> L
 def _add_loops(routes: APIRouter, reader: LoopReader) -> None:
     @routes.get("", response_model=LoopList)
     async def list_loops(deleted: bool = False) -> JSONResponse:
-        """Every loop, in short; with `deleted`, the deleted ones."""
+        """Every loop that the caller may see, in short; with `deleted`, the deleted ones."""
         short = ("loop", "revision", "stage", "share", "pinned")
+        asks = current_identity()
         found = [(loop, state_view(loop)) for loop in await reader.loops(deleted)]
+        found = [(loop, view) for loop, view in found if asks.may("loops.read", view["loop"])]
         answer = [{**{k: v[k] for k in short}, "champion": loop.champion.version} for loop, v in found]
         return JSONResponse({"loops": answer})
 

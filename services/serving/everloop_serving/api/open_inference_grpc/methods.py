@@ -18,6 +18,7 @@ from everloop_serving.api.open_inference_grpc.messages import (
 )
 from everloop_serving.api.open_inference_grpc.protocol import open_inference_pb2 as pb
 from everloop_serving.handlers.inference import InferenceHandlers
+from everloop_shared.access.identity import current_identity
 from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import NotFound, Unavailable
 
@@ -60,6 +61,7 @@ class InferenceService:
     async def model_ready(self, message: bytes, call: Call) -> bytes:
         """Whether a model predicts; one that there is not is not ready."""
         request = _read(pb.ModelReadyRequest, message)
+        current_identity().require("models.read", request.name)
         try:
             ready = self.handlers.is_ready(request.name, request.version or None)
         except (NotFound, Unavailable):
@@ -69,12 +71,14 @@ class InferenceService:
     async def model_metadata(self, message: bytes, call: Call) -> bytes:
         """The versions, inputs and outputs of a model."""
         request = _read(pb.ModelMetadataRequest, message)
+        current_identity().require("models.read", request.name)
         return write_metadata(self.handlers.describe(request.name, request.version or None))
 
     async def infer(self, message: bytes, call: Call) -> bytes:
         """Predictions; the deadline of the call is that of the request."""
         command = await self.commands.accept(call.metadata)
         request, raw = read_infer_request(message)
+        current_identity().require("predict", request.model)
         timer, left = self.handlers.requests.predictions.timer, call.seconds_left
         deadline = None if left is None else timer() + left
         return write_infer_answer(await self.handlers.infer(command, request, call.traceparent, deadline), raw)

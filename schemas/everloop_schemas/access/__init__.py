@@ -1,0 +1,1 @@
+"""Who may do what, as data: roles, actions, and the action of each route; `everloop roles` prints it."""

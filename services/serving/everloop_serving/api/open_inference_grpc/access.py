@@ -1,0 +1,71 @@
+"""Who may call: every call but those of health needs a token, and a role for the action of its method."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from everloop_schemas.access.routes import GRPC, OPEN_GRPC
+from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
+from everloop_shared.access.control import Authenticator
+from everloop_shared.access.errors import NotPermitted
+from everloop_shared.access.identity import Identity, become
+from everloop_shared.errors import ServiceError
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class RequireRole(grpc.aio.ServerInterceptor):
+    """Refuses a call before its message is read; the method itself checks the loop that its message names.
+
+    A method without a rule is refused to everybody.
+    """
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The handler of the call, or one that refuses it."""
+        method = handler_call_details.method
+        if method in OPEN_GRPC:
+            return await continuation(handler_call_details)
+        try:
+            identity = await self._authenticator.identify(_authorization(handler_call_details))
+            become(identity)  # gRPC answers a call in the task that asks its interceptors
+            handler = await continuation(handler_call_details)
+            if handler is not None:  # without one, gRPC says that there is no such method
+                _require(identity, method)
+            return handler
+        except ServiceError as e:
+            return grpc.stream_unary_rpc_method_handler(_refuse(e))
+
+
+def _require(identity: Identity, method: str) -> None:
+    action = GRPC.get(method)
+    if action is None:
+        raise NotPermitted(f"{method} has no rule of access, so nobody may call it")
+    if not identity.may_somewhere(action):
+        raise identity.refusal(action, "for any loop")
+
+
+def _authorization(details: grpc.HandlerCallDetails) -> bytes | None:
+    found = [value for name, value in details.invocation_metadata or () if name == "authorization"]
+    if len(found) != 1:  # two of them are as good as none: which one counts would be anybody's guess
+        return None
+    return found[0].encode("latin-1", errors="replace") if isinstance(found[0], str) else found[0]
+
+
+def _refuse(error: ServiceError) -> Callable[..., Awaitable[NoReturn]]:
+    async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+        text = text_of(error)
+        await context.abort(code_of(error), text, trailers_of(error, text))
+        raise AssertionError("abort raises")
+
+    return refuse

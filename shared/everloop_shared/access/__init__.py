@@ -1,0 +1,1 @@
+"""Who asks, and whether they may: keys, tokens of a provider, and the check before every route."""

@@ -1,0 +1,143 @@
+"""Who may call serving by gRPC: every method of the server but health asks for a token, a role, and the loop's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
+from tests.access import add_key, bearer
+from tests.serving.grpc_calls import GrpcClient, details_of, grpc_client, typed
+
+from everloop.local.ports import HOST, free_port
+from everloop_schemas.access.routes import GRPC, OPEN_GRPC
+from everloop_serving.api.open_inference_grpc import access
+from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
+from everloop_serving.api.open_inference_grpc.protocol import open_inference_pb2 as pb
+from everloop_shared.access.key_file import GrantedRole
+
+if TYPE_CHECKING:
+    from tests.serving.conftest import RunningServing
+
+pytestmark = pytest.mark.app
+OBSERVATION = {"data": {"price": 0.5, "demand": 0.5}}
+METHODS = tuple(method.rpartition("/")[2] for method in GRPC if "Inference" in method)
+
+
+@asynccontextmanager
+async def guarded(serving: RunningServing, file: Path, port: int = 0) -> AsyncIterator[GrpcClient]:
+    """A client of serving with access control and a loop `market`."""
+    grpc_port = free_port()
+    await serving.publish(serving.state(None))
+    await serving.start(port=port, grpc_port=grpc_port, auth="on", auth_keys=file)
+    async with grpc_client(grpc_port) as client:
+        yield client
+
+
+async def code_of(client: GrpcClient, method: str, token: str | None, model: str = "market") -> str:
+    """How a call ends; a message that names a model names this one."""
+    kind: Any = getattr(pb, f"{method}Request")
+    request: Any = typed(model=model) if method == "ModelInfer" else kind()
+    if "name" in kind.DESCRIPTOR.fields_by_name:
+        request.name = model
+    try:
+        await client(method, request, metadata=tuple(bearer(token).items()) if token else None)
+    except grpc.aio.AioRpcError as e:
+        return str(e.code().name)
+    return "OK"
+
+
+async def test_every_method_but_health_asks_for_a_token(
+    serving: RunningServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_key(tmp_path / "keys.json", "root", "admin")
+    methods: list[str] = []
+    original = GrpcEndpoint._methods  # noqa: SLF001
+
+    def spy(endpoint: GrpcEndpoint, health: Any) -> Any:
+        found = original(endpoint, health)
+        methods.extend(found)
+        return found
+
+    monkeypatch.setattr(GrpcEndpoint, "_methods", spy)
+    async with guarded(serving, tmp_path / "keys.json") as client:
+        without = {method: await code_of(client, method, None) for method in METHODS}
+        wrong = {method: await code_of(client, method, "evl_0123456789_00") for method in METHODS}
+        health = health_pb2_grpc.HealthStub(client.channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+        reflection = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+        asked = reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await asked.read()
+
+    assert set(methods) == {*GRPC, *OPEN_GRPC}, "a method without a rule is refused to everybody"
+    assert without == wrong == dict.fromkeys(METHODS, "UNAUTHENTICATED")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_role_for_the_loop_is_needed(serving: RunningServing, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    mine = add_key(file, "mine", GrantedRole(role="predictor", loops=("mar*",)))
+    others = add_key(file, "others", GrantedRole(role="predictor", loops=("fraud",)))
+    labeler = add_key(file, "labeler", "labeler")
+
+    async with guarded(serving, file) as client:
+        codes = {
+            token: [await code_of(client, method, token) for method in ("ModelInfer", "ModelMetadata", "ServerLive")]
+            for token in (mine, others, labeler)
+        }
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.infer(typed(), metadata=tuple(bearer(others).items()))
+        after = await code_of(client, "ModelInfer", mine)
+
+    assert codes == {
+        mine: ["OK", "OK", "OK"],
+        others: ["PERMISSION_DENIED", "PERMISSION_DENIED", "OK"],
+        labeler: ["PERMISSION_DENIED", "PERMISSION_DENIED", "OK"],
+    }
+    assert "others may not predict for loop market" in str(refused.value.details())
+    assert details_of(refused.value)["ErrorInfo"].reason == "NOT_PERMITTED"
+    assert after == "OK", "an identity does not stay for the next call of the connection"
+
+
+async def test_a_method_without_a_rule_is_refused_to_everybody(
+    serving: RunningServing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = add_key(tmp_path / "keys.json", "root", "admin")
+    monkeypatch.setattr(access, "GRPC", {})
+
+    async with guarded(serving, tmp_path / "keys.json") as client:
+        code = await code_of(client, "ServerLive", root)
+
+    assert code == "PERMISSION_DENIED"
+
+
+async def test_rest_of_serving_asks_too_and_an_answer_at_once_is_for_those_who_may(
+    serving: RunningServing, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.json"
+    mine = add_key(file, "mine", GrantedRole(role="predictor", loops=("mar*",)))
+    others = add_key(file, "others", GrantedRole(role="predictor", loops=("fraud",)))
+
+    port = free_port()
+    async with guarded(serving, file, port=port), httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as http:
+        statuses = [
+            (await http.post("/v1/loops/market/predict", json=OBSERVATION, headers=sent))
+            for sent in ({}, bearer(mine), bearer(others), bearer(mine + "0"), bearer(mine))
+        ]
+
+    assert [s.status_code for s in statuses] == [401, 200, 403, 401, 200]
+    assert [s.headers.get("www-authenticate") for s in statuses] == [
+        "Bearer",
+        None,
+        None,
+        'Bearer error="invalid_token"',
+        None,
+    ]
