@@ -19,7 +19,17 @@ def predicted(data: Any) -> PredictionMade:
     return replace(event, data=replace(event.data, prediction=data.prediction, probabilities=data.probabilities))
 
 
-@pytest.mark.parametrize(("task", "metric"), [("binary", "f1"), ("binary", "roc_auc"), ("multiclass", "f1")])
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("binary", "f1"),
+        ("binary", "roc_auc"),
+        ("multiclass", "f1"),
+        ("multiclass", "balanced_accuracy"),
+        ("multiclass", "log_loss"),
+        ("multiclass", "ece"),
+    ],
+)
 def test_the_estimate_for_predictions_without_labels_comes_true(task: str, metric: str) -> None:
     seen = SeenLog(watched_spec(task, metric=metric)).add(*quality_log(task, 1_600))
     later = quality_log(task, 500, seed=9)
@@ -28,7 +38,7 @@ def test_the_estimate_for_predictions_without_labels_comes_true(task: str, metri
         seen.watch.add_prediction(predicted(data), NOW)
     estimated = seen.quality()["estimated"]
 
-    named = metric if task == "binary" else "accuracy"
+    named = "accuracy" if metric == "ece" else metric  # nothing is expected of calibration
     shown = SeenLog(watched_spec(task)).add(*later).group("served", "served")["whole"][named]
     assert (estimated["metric"], estimated["predictions"], estimated["outcomes"]) == (named, 500, 1_000)
     assert estimated["value"] == pytest.approx(shown, abs=0.06)
@@ -54,3 +64,16 @@ def test_nothing_is_estimated_of_numbers_of_predictions_without_probabilities_or
         seen.watch.add_prediction(predicted(quality_log("binary", 1)[0]), NOW)
 
     assert [seen.quality()["estimated"] for seen in (regression, silent, early)] == [None, None, None]
+
+
+def test_a_model_of_many_classes_that_always_says_the_same_is_estimated_too() -> None:
+    constant = [
+        replace(one, prediction="c", probabilities={"a": 0.3, "b": 0.3, "c": 0.4})
+        for one in quality_log("multiclass", 1_600)
+    ]
+    seen = SeenLog(watched_spec("multiclass")).add(*constant)
+
+    seen.watch.add_prediction(predicted(constant[0]), NOW)
+
+    shown = seen.group("served", "served")["whole"]["accuracy"]
+    assert seen.quality()["estimated"]["value"] == pytest.approx(shown, abs=0.05)

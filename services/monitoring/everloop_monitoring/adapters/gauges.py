@@ -75,7 +75,7 @@ def _set_quality(loop: LoopState, watch: QualityWatch) -> None:
     for kind, scores in served_scores(watch, loop.data.spec).items():
         for metric, score in scores.items():
             QUALITY.labels(name, kind, metric).set(nan if score is None else score)
-    if (estimate := estimator.estimate()) is not None:
+    if (estimate := estimator.estimate(watch.classes)) is not None:
         QUALITY.labels(name, "estimated", estimator.metric).set(estimate)
     for quantile, share in QUANTILES.items():
         delay = watch.delays.quantile(share)

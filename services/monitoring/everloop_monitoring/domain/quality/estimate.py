@@ -2,96 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from everloop_metrics import class_name, metric_input, score_of
-from everloop_metrics.estimation import ESTIMATED, BinaryPrediction, Calibration, expected_score
-from everloop_monitoring.domain.quality.judged import UNITS
+from everloop_metrics.estimation import (
+    ESTIMATED,
+    Calibration,
+    ClassCurves,
+    Expected,
+    expect_binary,
+    expect_class,
+    expected_score,
+)
+from everloop_monitoring.domain.quality.judged import MAX_CLASSES, UNITS
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 
 WINDOW = 500
 """Predictions that an estimate is for, and outcomes after which one is compared with what was right."""
 MAX_ERRORS = 20
+BEYOND = "\x00other"
+"""The label of a class beyond those that are distinguished: nothing that was predicted."""
 
 
 def estimated_metric(spec: LoopSpec) -> str | None:
     """The metric that is estimated: the loop's, or accuracy where it cannot be; None for a regression."""
     if spec.task == "regression":
         return None
-    return spec.metric if spec.task == "binary" and spec.metric in ESTIMATED else "accuracy"
+    return spec.metric if spec.metric in ESTIMATED else "accuracy"
 
 
-def binary_prediction(task: str, value: Scalar, probabilities: Mapping[str, float] | None) -> tuple[int, bool] | None:
-    """The probability of `true` in billionths, and whether it was predicted; None where there is no probability.
+class Said(NamedTuple):
+    """A prediction: the place of its class, and its probabilities in billionths, of two classes that of `true` alone,
+    of many by place."""
 
-    Of many classes, `true` is that the prediction is right.
-    """
+    value: int
+    chances: tuple[int, ...]
+
+
+def said(task: str, classes: Sequence[str], value: Scalar, probabilities: Mapping[str, float] | None) -> Said | None:
+    """What is kept of a prediction; None where it has no probability, or a class that is not known yet."""
     if not probabilities or task == "regression":
         return None
-    is_binary = task == "binary"
-    chance = min(1.0, max(0.0, probabilities.get("true" if is_binary else class_name(value), 0.0)))
-    return round(chance * UNITS), bool(value) if is_binary else True
+    if task == "binary":
+        return Said(int(bool(value)), (_in_units(probabilities.get("true", 0.0)),))
+    name = class_name(value)[:100]
+    if name not in classes:
+        return None
+    return Said(classes.index(name), tuple(_in_units(probabilities.get(known, 0.0)) for known in classes))
+
+
+def _in_units(chance: float) -> int:
+    return round(min(1.0, max(0.0, chance)) * UNITS)
 
 
 @dataclass(slots=True)
 class Estimator:
-    """The calibration, the last predictions, and the outcomes since the calibration was renewed.
+    """The calibrations, the last predictions, and the outcomes since the calibrations were renewed.
 
-    It is renewed every `WINDOW` labels. The outcomes that follow are estimated by it, and compared with their labels:
-    `errors` are the last distances of estimate and result. Corrections do not reach it.
+    They are renewed every `WINDOW` labels. The outcomes that follow are estimated by them, and compared with their
+    labels: `errors` are the last distances of estimate and result. Corrections do not reach them. Of two classes one
+    calibration says all; of many each class has two, where it is predicted and where another one is.
     """
 
-    calibration: Calibration = field(default_factory=Calibration)
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    latest: list[tuple[int, bool]] = field(default_factory=list)
-    block: list[tuple[int, bool, bool]] = field(default_factory=list)
+    calibrations: list[Calibration] = field(default_factory=list)
+    curves: list[list[tuple[float, float]]] = field(default_factory=list)
+    predictions: list[Said] = field(default_factory=list)
+    outcomes: list[tuple[Said, int]] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     metric: str = ""
+    of_many: bool = False
 
-    def follow(self, metric: str | None) -> None:
+    def follow(self, metric: str | None, of_many: bool) -> None:
         """Errors of another metric are not this one's."""
+        self.of_many = of_many
         if metric != self.metric:
             self.metric, self.errors = metric or "", []
 
-    def add_prediction(self, said: tuple[int, bool] | None) -> None:
+    def add_prediction(self, one: Said | None) -> None:
         """Add a prediction whose label is not known yet."""
-        if said is not None:
-            self.latest.append(said)
-            if len(self.latest) > WINDOW:
-                del self.latest[0]
+        if one is not None:
+            self.predictions.append(one)
+            if len(self.predictions) > WINDOW:
+                del self.predictions[0]
 
-    def add_outcome(self, said: tuple[int, bool] | None, label: bool) -> None:
-        """Add the label of a prediction."""
-        if said is None or not self.metric:
+    def add_outcome(self, one: Said | None, label: int, classes: Sequence[str]) -> None:
+        """Add the label of a prediction, by the place of its class among `classes`."""
+        if one is None or not self.metric:
             return
-        self.calibration.learn(said[0] / UNITS, label)
-        self.block.append((*said, label))
-        if len(self.block) >= WINDOW:
-            self._end_block()
+        while len(self.calibrations) < (2 * len(one.chances) if self.of_many else 1):
+            self.calibrations.append(Calibration(self.of_many))
+        for place, chance in enumerate(one.chances):
+            calibration = self.calibrations[2 * place + (place != one.value) if self.of_many else 0]
+            calibration.learn(chance / UNITS, label == (place if self.of_many else 1))
+        self.outcomes.append((one, label))
+        if len(self.outcomes) >= WINDOW:
+            self._end_block(classes)
 
-    def estimate(self) -> float | None:
+    def estimate(self, classes: Sequence[str]) -> float | None:
         """The metric that the last predictions are expected to have; None before the first calibration."""
-        if not self.curve or not self.metric:
+        if not self.curves or not self.metric:
             return None
-        return expected_score(
-            self.metric, self.curve, (BinaryPrediction(chance / UNITS, value) for chance, value in self.latest)
-        )
+        return expected_score(self.metric, (self._expect(one, classes) for one in self.predictions))
 
     @property
     def error(self) -> float | None:
         """The mean distance of earlier estimates from what labels showed later; None before the first."""
         return sum(self.errors) / len(self.errors) if self.errors else None
 
-    def _end_block(self) -> None:
-        said = [(BinaryPrediction(chance / UNITS, value), label) for chance, value, label in self.block]
-        expected = expected_score(self.metric, self.curve, (one for one, _ in said)) if self.curve else None
-        inputs = (
-            metric_input(self.metric, label, one.value, {"true": one.chance, "false": 1 - one.chance})
-            for one, label in said
-        )
-        found = score_of(self.metric, inputs) if expected is not None else None
-        if expected is not None and found is not None:
-            self.errors = [*self.errors, abs(expected - found)][-MAX_ERRORS:]
-        self.block, self.curve = [], self.calibration.curve()
+    def _expect(self, one: Said, classes: Sequence[str]) -> Expected:
+        chances = [chance / UNITS for chance in one.chances]
+        if self.of_many:
+            pairs = [ClassCurves(*pair) for pair in zip(self.curves[::2], self.curves[1::2], strict=False)]
+            return expect_class(pairs, classes, chances, classes[one.value])
+        return expect_binary(self.curves[0], chances[0], bool(one.value))
+
+    def _end_block(self, classes: Sequence[str]) -> None:
+        if self.curves:
+            expected = [self._expect(one, classes) for one, _ in self.outcomes]
+            inputs = (
+                metric_input(self.metric, self._label(label, classes), one.value, one.probabilities)
+                for one, (_, label) in zip(expected, self.outcomes, strict=True)
+            )
+            estimate, found = expected_score(self.metric, expected), score_of(self.metric, inputs)
+            if estimate is not None and found is not None:
+                self.errors = [*self.errors, abs(estimate - found)][-MAX_ERRORS:]
+        self.outcomes, self.curves = [], [each.curve() for each in self.calibrations]
+
+    def _label(self, place: int, classes: Sequence[str]) -> Scalar:
+        if not self.of_many:
+            return bool(place)
+        return classes[place] if place < min(len(classes), MAX_CLASSES) else BEYOND

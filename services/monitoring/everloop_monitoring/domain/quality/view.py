@@ -115,7 +115,7 @@ def _labels(watch: QualityWatch, predictions: int, labelled: int) -> dict[str, A
 
 def _estimated(watch: QualityWatch) -> dict[str, Any] | None:
     estimator = watch.estimator
-    value = estimator.estimate()
+    value = estimator.estimate(watch.classes)
     if value is None:
         return None
     return {
@@ -123,5 +123,5 @@ def _estimated(watch: QualityWatch) -> dict[str, Any] | None:
         "value": value,
         "error": estimator.error,
         "outcomes": WINDOW * len(estimator.errors),
-        "predictions": len(estimator.latest),
+        "predictions": len(estimator.predictions),
     }

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from everloop_metrics import class_name
 from everloop_metrics.durations import Durations
-from everloop_monitoring.domain.quality.estimate import Estimator, binary_prediction, estimated_metric
+from everloop_monitoring.domain.quality.estimate import Estimator, estimated_metric, said
 from everloop_monitoring.domain.quality.groups import (
     SHADOW,
     GroupedSums,
@@ -83,7 +83,7 @@ class QualityWatch:
             fresh = type(self)(task=spec.task, classes=named if classes is None else classes)
             return fresh.follow(spec)
         self.asked = spec.monitor.slices
-        self.estimator.follow(estimated_metric(spec))
+        self.estimator.follow(estimated_metric(spec), spec.task == "multiclass")
         for name in set(self.slices) - set(spec.monitor.slices):
             del self.slices[name]
             self.grouped.drop_slice(name)
@@ -92,7 +92,7 @@ class QualityWatch:
     def add_prediction(self, event: PredictionMade, now: datetime) -> Sequence[Event]:
         """A prediction enters what is estimated."""
         data = event.data
-        self.estimator.add_prediction(binary_prediction(self.task, data.prediction, data.probabilities))
+        self.estimator.add_prediction(said(self.task, self.classes, data.prediction, data.probabilities))
         return ()
 
     def add_outcome(self, outcome: WatchedOutcome, now: datetime) -> Sequence[Event]:
@@ -122,8 +122,9 @@ class QualityWatch:
 
     def _count_first(self, data: OutcomeObservedData, label: Scalar) -> None:
         self.delays.add((data.labelled - data.predicted).total_seconds())
-        is_true = bool(label) if self.task == "binary" else label == data.prediction
-        self.estimator.add_outcome(binary_prediction(self.task, data.prediction, data.probabilities), is_true)
+        if self.classes:
+            one = said(self.task, self.classes, data.prediction, data.probabilities)
+            self.estimator.add_outcome(one, int(self._place(label)), self.classes)
 
     def _count(
         self, data: OutcomeObservedData, counted: CountedOutcome, label: Scalar, slices: dict[str, str], sign: int
