@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from everloop_models.formats.river.anomalies import MAX_CATEGORIES, WINDOW, AnomalyScores
+from everloop_models.formats.river.anomalies import WINDOW, AnomalyScores
+from everloop_models.formats.river.rarity import MAX_CATEGORIES
 from everloop_schemas.envelope import Fields
 
 NAMES = ("a", "b", "plan", "member")
@@ -46,6 +48,53 @@ def test_what_is_unusual_scores_higher_than_most_of_what_is_usual(change: dict[s
     found = [scores.score({**usual(rng), **change}) or 0.0 for _ in range(10)]
 
     assert sorted(found)[5] > ordinary[70]
+
+
+@pytest.mark.parametrize("features", [4, 30])
+@pytest.mark.parametrize("odd", [lambda value: value * 10, lambda value: 0.0])
+def test_one_odd_value_is_seen_however_many_features_there_are(features: int, odd: Callable[[float], float]) -> None:
+    scores, rng = AnomalyScores([f"f{n}" for n in range(features)]), random.Random(5)
+    centres = [rng.uniform(20, 200) for _ in range(features)]
+
+    def wide() -> Fields:
+        together = rng.gauss(0, 0.5)
+        return {f"f{n}": c * (1 + 0.15 * (together + rng.gauss(0, 0.85))) for n, c in enumerate(centres)}
+
+    for _ in range(3 * WINDOW):
+        scores.score(wide())
+    usual, unusual = list[float](), list[float]()
+    for n in range(500):
+        row, name = wide(), f"f{rng.randrange(features)}"
+        if n % 25 == 0:
+            row[name] = odd(float(row[name] or 0.0))
+        (usual if n % 25 else unusual).append(scores.score(row) or 0.0)
+
+    assert area_under_curve(usual, unusual) > 0.95
+    assert sum(score > 0.99 for score in usual) / len(usual) < 0.05
+
+
+def area_under_curve(usual: list[float], unusual: list[float]) -> float:
+    """How often an unusual one has a higher score than a usual one; equal ones count half."""
+    pairs = [(a > b) + (a == b) / 2 for a in unusual for b in usual]
+    return sum(pairs) / len(pairs)
+
+
+def test_a_text_that_is_new_each_time_is_no_evidence() -> None:
+    scores, rng = AnomalyScores(("a", "name")), random.Random(6)
+    found = [scores.score({"a": rng.gauss(0, 1), "name": f"id-{n}"}) or 0.0 for n in range(6 * WINDOW)][2 * WINDOW :]
+
+    assert sum(score > 0.9 for score in found) / len(found) < 0.2
+
+
+def test_what_has_stayed_unusual_for_long_is_usual() -> None:
+    scores, rng = taught(), random.Random(7)
+    first = scores.score({**usual(rng), "a": 60.0}) or 0.0
+
+    for _ in range(12 * WINDOW):
+        scores.score({**usual(rng), "a": rng.gauss(60, 2)})
+    later = [scores.score({**usual(rng), "a": rng.gauss(60, 2)}) or 0.0 for _ in range(100)]
+
+    assert first > 0.95 > sorted(later)[70]
 
 
 def test_equal_streams_have_equal_scores() -> None:
