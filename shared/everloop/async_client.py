@@ -208,7 +208,8 @@ class AsyncEverloop(BaseClient):
         while True:
             url = self._endpoints.url(service)
             try:
-                response = await (await self._connections()).request(method, url + path, content=content, headers=sent)
+                authorized, http = sent | self._endpoints.header(url), await self._connections()
+                response = await http.request(method, url + path, content=content, headers=authorized)
                 failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)

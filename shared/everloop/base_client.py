@@ -85,7 +85,8 @@ class BaseClient:
         while True:
             url = self._endpoints.url("training")
             try:
-                with http.stream("GET", url + path, headers={"accept": NDJSON}, timeout=timeout) as response:
+                headers = {"accept": NDJSON, **self._endpoints.header(url)}
+                with http.stream("GET", url + path, headers=headers, timeout=timeout) as response:
                     if response.status_code == 200:
                         return receive(response, on_progress, stop)
                     response.read()

@@ -257,7 +257,8 @@ class Everloop(BaseClient):
         while True:
             url = self._endpoints.url(service)
             try:
-                response = self._connections().request(method, url + path, content=content, headers=sent)
+                authorized = sent | self._endpoints.header(url)
+                response = self._connections().request(method, url + path, content=content, headers=authorized)
                 failure = self._retryable(response)
             except httpx.TransportError as e:
                 failure = self._lost(service, url, e)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 
-from everloop.local.discovery import find_installation, find_tls
+from everloop.local.discovery import FoundToken, find_installation, find_tls, find_token
 from everloop.local.errors import InstallationError, InstallationNotFound
 from everloop_shared.errors import Misconfigured
 
@@ -17,6 +17,7 @@ class Endpoints:
         self._data = data
         self._given = {service: url.rstrip("/") for service, url in (given or {}).items() if url}
         self._found: dict[str, str] = {}
+        self._token: tuple[FoundToken | None] | None = None
 
     def url(self, service: str) -> str:
         """Base URL of a service, without a slash at its end. Raises InstallationNotFound."""
@@ -34,8 +35,19 @@ class Endpoints:
         except Misconfigured as e:
             raise InstallationError(e.detail, "Check the files, or make them: everloop certs DIR.") from e
 
+    def header(self, url: str) -> dict[str, str]:
+        """What a request to a service at this URL carries. Raises InstallationError."""
+        if self._token is None:
+            self._token = (find_token(self._data),)
+        [found] = self._token
+        try:
+            return found.header(url) if found else {}
+        except Misconfigured as e:
+            raise InstallationError(e.detail, "Write a token to it, such as one of everloop keys create.") from e
+
     def refresh(self, service: str) -> None:
         """Read services.json again: after a restart the ports may differ. Without the file the known address stays."""
+        self._token = None
         try:
             self._found[service] = find_installation(self._data).url(service)
         except InstallationNotFound:

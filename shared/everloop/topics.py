@@ -13,7 +13,7 @@ import httpx
 
 from everloop.errors import EverloopUnreachable
 from everloop.extras import require_local
-from everloop.local.discovery import Installation
+from everloop.local.discovery import FoundToken, Installation, find_token
 from everloop_schemas.catalogue import CLASSES
 from everloop_shared.settings import Settings
 
@@ -47,7 +47,7 @@ class TopicReader(Protocol):
 def reader(installation: Installation, topics: Sequence[str], name: str) -> TopicReader:
     """The reader of this installation's topics. Raises InstallationNotFound where it has neither bus."""
     if installation.topics:
-        return HttpTopicReader(installation.topics, topics)
+        return HttpTopicReader(installation.topics, topics, find_token(str(installation.folder)))
     require_local(f"everloop {name}, which reads Kafka,")
     settings = Settings.load(name).model_copy(update={"kafka_bootstrap": installation.kafka()})
     return KafkaTopicReader(settings, topics, name)
@@ -106,8 +106,8 @@ class KafkaTopicReader:
 class HttpTopicReader:
     """Reads from the memory bus, by HTTP."""
 
-    def __init__(self, url: str, topics: Iterable[str]) -> None:
-        self._url, self._topics = url, list(topics)
+    def __init__(self, url: str, topics: Iterable[str], token: FoundToken | None = None) -> None:
+        self._url, self._topics, self._token = url, list(topics), token
         self._http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=10.0)
         self._next, self._end = 0, 0
 
@@ -136,6 +136,7 @@ class HttpTopicReader:
     async def _get(self, since: int, wait_s: float = 0.0) -> httpx.Response:
         try:
             query: dict[str, list[str] | float] = {"topic": self._topics, "since": since, "wait_s": wait_s}
-            return (await self._http.get("/v1/records", params=query)).raise_for_status()
+            headers = self._token.header(self._url) if self._token else {}
+            return (await self._http.get("/v1/records", params=query, headers=headers)).raise_for_status()
         except httpx.HTTPError as e:
             raise EverloopUnreachable("topics", self._url, str(e) or type(e).__name__) from e

@@ -17,6 +17,7 @@ from everloop_monitoring.adapters import letters as adapter
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.monitoring import DeadLetterSent
 from everloop_schemas.serving import PredictionMade
+from everloop_shared.access.identity import Grant, Identity, acting_for
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 
@@ -221,3 +222,35 @@ async def test_a_letter_that_was_taken_before_the_process_was_killed_goes_once_a
     assert again.json() == {"id": one["id"], "sent": False}
     assert [event.id for event in broker.events(PredictionMade.topic)] == [made.id]
     assert [len(one["sent"]) for one in after] == [1]
+
+
+async def test_who_has_a_role_for_some_loops_sees_and_sends_letters_of_those_alone(tmp_path: Path) -> None:
+    made, other = prediction_made("p1"), letter_of_record("shop", None, b"{}", 4, "ingest")
+    mine = Identity("ops", "key", "evl_1", (Grant("operator", ("market",)),))
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        await monitoring.publish(state(), letter_of(made), other)
+        every = await listed(monitoring)
+        [theirs] = [one["id"] for one in every if one["loop"] != "market"]
+        [ours] = [one["id"] for one in every if one["loop"] == "market"]
+
+        with acting_for(mine):
+            seen = await listed(monitoring, limit=1)
+            statuses = [
+                (await monitoring.http.get(f"/v1/dead-letters/{theirs}")).status_code,
+                (await monitoring.http.get(f"/v1/dead-letters/{theirs}/value")).status_code,
+                (await monitoring.http.post(f"/v1/dead-letters/{theirs}/send", json={})).status_code,
+                (await monitoring.http.get(f"/v1/dead-letters/{ours}")).status_code,
+            ]
+            moved = b64encode(made.encode().replace(b'"loop":"market"', b'"loop":"fraud"')).decode()
+            elsewhere = await monitoring.http.post(f"/v1/dead-letters/{ours}/send", json={"value": moved})
+            sent = await monitoring.http.post(f"/v1/dead-letters/{ours}/send", json={})
+            loops = (await monitoring.http.get("/v1/loops")).json()["loops"]
+        with acting_for(Identity("eve", "key", "evl_2", (Grant("operator", ("fraud",)),))):
+            none = (await monitoring.http.get("/v1/loops")).json()["loops"]
+        [after] = [one for one in await listed(monitoring) if one["id"] == ours]
+
+    assert [one["id"] for one in seen] == [ours]
+    assert statuses == [403, 403, 403, 200]
+    assert elsewhere.status_code in (403, 404), "no loop `fraud` is known here, or it is not theirs"
+    assert (sent.status_code, [one["actor"] for one in after["sent"]]) == (200, ["ops"])
+    assert ([one["loop"] for one in loops], none) == (["market"], [])

@@ -76,6 +76,7 @@ def build(
         settings.entity_reads,
         lambda key: engine.partition_for(EntityState.topic, key.encode()),
         client_tls(settings),
+        settings.own_token(),
     )
     predictions = Predictions(loops, recent, counts, clock, time.perf_counter)
 

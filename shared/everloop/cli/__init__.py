@@ -11,6 +11,7 @@ import everloop
 from everloop.backup import commands as backup
 from everloop.certs import commands as certs
 from everloop.cli import (
+    access,
     alerts,
     archive,
     audit,
@@ -61,6 +62,7 @@ def build() -> typer.Typer:
         demo,
         backup,
         certs,
+        access,
     ):
         module.register(app)
     describe_exits(app)

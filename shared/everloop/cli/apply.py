@@ -13,6 +13,7 @@ from everloop.cli.ask import ask
 from everloop.cli.output import CommandFailed
 from everloop.endpoints import Endpoints
 from everloop.errors import EverloopHTTPError
+from everloop.wire import http_error
 from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared.yaml_core import read_yaml
 
@@ -93,7 +94,10 @@ def _wait_until_used(endpoints: Endpoints, loop: str, revision: int) -> None:
 
 def _uses(http: httpx.Client, endpoints: Endpoints, service: str, loop: str, revision: int) -> bool:
     try:
-        response = http.get(f"{endpoints.url(service)}/v1/loops/{loop}")
+        url = endpoints.url(service)
+        response = http.get(f"{url}/v1/loops/{loop}", headers=endpoints.header(url))
+        if response.status_code in (401, 403):
+            raise http_error(response)
         return response.status_code == 200 and int(response.json()["revision"]) >= revision
     except (httpx.TransportError, ValueError, KeyError):
         endpoints.refresh(service)

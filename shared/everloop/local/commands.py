@@ -27,6 +27,9 @@ OnBus = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return once everything is ready; logs go to DIR/logs.")]
 Tls = Annotated[bool, typer.Option("--tls", help="HTTPS and gRPC with TLS, by certificates made in DIR/certs.")]
+Auth = Annotated[
+    bool, typer.Option("--auth", help="Ask for tokens; DIR/token has one for the command and clients on this machine.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the endpoints as JSON on standard output.")]
 
 
@@ -50,6 +53,7 @@ def up(
     bus: OnBus = Bus.KAFKA,
     port_choice: Ports = str(ports.DEFAULT_BASE),
     tls: Tls = False,
+    auth: Auth = False,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
@@ -58,7 +62,7 @@ def up(
     require_local("everloop up")
     from everloop.local import running
 
-    running.up(data_folder(data), kafka, bus, port_choice, tls=tls, detach=detach, as_json=as_json)
+    running.up(data_folder(data), kafka, bus, port_choice, tls=tls, auth=auth, detach=detach, as_json=as_json)
 
 
 def down(data: Data = None) -> None:

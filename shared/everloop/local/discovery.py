@@ -15,6 +15,7 @@ from typing import Any
 from everloop.local.errors import InstallationNotFound
 from everloop.local.ports import DEFAULT_BASE, HOST
 from everloop_schemas.topology import KAFKA_PORT, SERVICES, ports_from
+from everloop_shared.access.own_token import OwnToken
 from everloop_shared.tls import ClientTls
 
 FILE = "services.json"
@@ -93,6 +94,35 @@ def find_tls(data: str | None = None) -> ClientTls | None:
         return of_folder
     of_environment = ClientTls.of_environment(os.environ)
     return of_environment if any(of_environment) else of_folder
+
+
+@dataclass(frozen=True)
+class FoundToken:
+    """What to send, and to which URLs alone; None for all."""
+
+    token: OwnToken
+    urls: frozenset[str] | None = None
+
+    def header(self, url: str) -> dict[str, str]:
+        """What a request to this URL carries: a folder's token goes to its own services, not to others."""
+        return self.token.header() if self.urls is None or url in self.urls else {}
+
+
+def find_token(data: str | None = None) -> FoundToken | None:
+    """What to send to services; None where nothing is said about it.
+
+    As EVERLOOP_TOKEN or EVERLOOP_TOKEN_FILE say, else the file that `everloop up --auth` leaves beside services.json;
+    what the caller names (`data`) comes first.
+    """
+    folder = data_folder(data)
+    listed = read_json(folder / FILE)
+    file = listed.get("token")
+    urls = frozenset(e["url"] for _, e in _entries(listed) if "url" in e)
+    of_folder = FoundToken(OwnToken(file=Path(file), named=FILE), urls) if isinstance(file, str) else None
+    if data and of_folder:
+        return of_folder
+    of_environment = OwnToken.of_environment(os.environ)
+    return FoundToken(of_environment) if of_environment else of_folder
 
 
 def _entries(listed: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from everloop.local.keys import KEYS, SERVING_TOKEN, TOKEN
 from everloop.local.ports import GRPC, HOST, free_port
 from everloop_schemas import topology
 
@@ -30,7 +31,7 @@ class InstallationPlan:
     """One local installation; `kafka` is the user's own cluster, None for Kafka at hand.
 
     `grpc_port` is that of serving for gRPC, 0 for none. `certificates` is the folder of `everloop certs`: with one,
-    HTTP and gRPC have TLS.
+    HTTP and gRPC have TLS. `access` is the folder of keys: with one, every request needs a token.
 
     On the memory bus one process runs all six services and the supervisor, and has one more endpoint, `topics`.
     """
@@ -42,6 +43,7 @@ class InstallationPlan:
     bus: Bus = Bus.KAFKA
     grpc_port: int = 0
     certificates: str | None = None
+    access: str | None = None
 
     @classmethod
     def of(cls, folder: Path, ports: Mapping[str, int], kafka: str | None = None) -> InstallationPlan:
@@ -87,6 +89,11 @@ class InstallationPlan:
         return {"tls": {"ca": str(Path(self.certificates) / "ca.pem")}} if self.certificates else {}
 
     @property
+    def listed(self) -> dict[str, Any]:
+        """What services.json says beside addresses: whom clients trust, and which token is theirs."""
+        return {**self.tls, **({"token": str(self.home / TOKEN)} if self.access else {})}
+
+    @property
     def _scheme(self) -> str:
         return "https" if self.certificates else "http"
 
@@ -118,7 +125,16 @@ class InstallationPlan:
                 scheme=self._scheme,
             )
             | self._tls_environment(service)
+            | self.access_environment()
         )
+
+    def access_environment(self) -> dict[str, str]:
+        """What services need to ask for tokens, and serving to ask feature."""
+        if not self.access:
+            return {}
+        folder = Path(self.access)
+        own = {"EVERLOOP_AUTH": "on", "EVERLOOP_AUTH_KEYS": str(folder / KEYS)}
+        return own | {"EVERLOOP_SERVING_TOKEN_FILE": str(folder / SERVING_TOKEN)}
 
     def _tls_environment(self, service: str) -> dict[str, str]:
         if not self.certificates:

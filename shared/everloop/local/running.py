@@ -18,6 +18,7 @@ from everloop.local import folder_lock, jars, launch, ports, processes, show
 from everloop.local.discovery import FILE
 from everloop.local.errors import InstallationError, InstallationNotReady, InstallationRunsAlready
 from everloop.local.kafka import kept_ports
+from everloop.local.keys import make_keys
 from everloop.local.plan import Bus, InstallationPlan
 
 READY_AGAIN_WITHIN_S = 120.0
@@ -25,12 +26,22 @@ READY_AGAIN_WITHIN_S = 120.0
 MEMORY = "The memory bus: six services in one process, without Kafka, to try it out. All data is gone when it stops."
 
 
-def up(folder: Path, kafka: str | None, bus: Bus, port_choice: str, *, tls: bool, detach: bool, as_json: bool) -> None:
+def up(
+    folder: Path,
+    kafka: str | None,
+    bus: Bus,
+    port_choice: str,
+    *,
+    tls: bool,
+    auth: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
     """Start the installation of this folder, or show the one that runs. Raises InstallationError."""
     console = Console(stderr=True)
     launch.check_folder(folder)
     with _interruptible():
-        if launched := _launch(console, folder, kafka, bus, port_choice, tls=tls, detach=detach):
+        if launched := _launch(console, folder, kafka, bus, port_choice, tls=tls, auth=auth, detach=detach):
             _wait(console, launched, detach=detach, as_json=as_json)
         else:
             _show_running(console, folder, as_json)
@@ -64,7 +75,15 @@ def fetch_kafka(*, as_json: bool) -> None:
 
 
 def _launch(
-    console: Console, folder: Path, kafka: str | None, bus: Bus, port_choice: str, *, tls: bool, detach: bool
+    console: Console,
+    folder: Path,
+    kafka: str | None,
+    bus: Bus,
+    port_choice: str,
+    *,
+    tls: bool,
+    auth: bool,
+    detach: bool,
 ) -> launch.Launched | None:
     """Start the supervisor; None when one runs already, or another `up` was faster."""
     if folder_lock.holder(folder) is not None:
@@ -87,7 +106,8 @@ def _launch(
             else:
                 plan = InstallationPlan.of(folder, chosen, kafka)
             certificates = _make_certificates(folder) if tls else None
-            plan = replace(plan, grpc_port=grpc_port, certificates=certificates)
+            access = make_keys(folder) if auth else None
+            plan = replace(plan, grpc_port=grpc_port, certificates=certificates, access=access)
             return launch.launch(plan, lock, detach=detach)
     except InstallationRunsAlready:
         return None

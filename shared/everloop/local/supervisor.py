@@ -145,7 +145,7 @@ class Supervisor:
         if self.plan.kafka:
             listed["kafka"] = {"bootstrap": self.plan.kafka, "pid": None}
         try:
-            write_json(self.plan.home / FILE, {**listed, **self.plan.tls, "supervisor": {"pid": os.getpid()}})
+            write_json(self.plan.home / FILE, {**listed, **self.plan.listed, "supervisor": {"pid": os.getpid()}})
             self._listed = True
         except OSError as e:
             self._listed = False

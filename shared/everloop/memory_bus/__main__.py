@@ -34,7 +34,8 @@ def services_json(plan: InstallationPlan) -> dict[str, Any]:
     """The content of services.json."""
     pid = os.getpid()
     listed: dict[str, Any] = {name: {**plan.entry(name), "pid": pid} for name in plan.ports}
-    return {"kafka": {"bootstrap": None, "pid": None}, "bus": "memory", **listed, "supervisor": {"pid": pid}}
+    bus = {"kafka": {"bootstrap": None, "pid": None}, "bus": "memory"}
+    return {**bus, **listed, **plan.listed, "supervisor": {"pid": pid}}
 
 
 async def serve(plan: InstallationPlan) -> None:
@@ -42,7 +43,8 @@ async def serve(plan: InstallationPlan) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    services = build(folder_of(plan), plan.ports, os.environ, plan.grpc_port)
+    environ = {**os.environ, **plan.access_environment()}
+    services = build(folder_of(plan), plan.ports, environ, plan.grpc_port)
     configure_logs(services, services[0].settings.log_level)
     rotating = asyncio.create_task(_rotate(plan.log("supervisor")))
     write_json(plan.home / FILE, services_json(plan))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from everloop_shared.access.own_token import OwnToken
 from everloop_shared.errors import Misconfigured
 
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -68,6 +69,13 @@ class AccessSettings(BaseModel):
         "", description="where the provider's keys are; empty: as its discovery document says"
     )
     auth_roles_claim: str = Field("roles", description="claim that lists roles, ROLE or ROLE:PATTERN; dots lead inside")
+
+    token: str = Field("", description="what this service sends to another; better in a file", repr=False)
+    token_file: Path | None = Field(None, description="file with the token that this service sends to another")
+
+    def own_token(self) -> OwnToken:
+        """What this service sends to another."""
+        return OwnToken(self.token, self.token_file)
 
     @property
     def has_access_control(self) -> bool:

@@ -20,10 +20,10 @@ ROWS = 300
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    """An installation on the memory bus; nothing of it is left after the test."""
+def installation(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """An installation on the memory bus, started with further options; nothing of it is left after the test."""
     installation = Installation(tmp_path)
-    done = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
+    done = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach", *getattr(request, "param", ()))
     assert done.returncode == 0, done.stderr
     assert "gone when it stops" in done.stderr
     yield installation
@@ -33,22 +33,30 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     assert not left
 
 
-def test_a_loop_learns_and_promotes_without_kafka(installation: Installation, electricity: Path) -> None:
+@pytest.mark.parametrize("installation", [("--auth",)], indirect=True)
+def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
+    installation: Installation, electricity: Path
+) -> None:
     installation.apply("look")
+    sent = {"authorization": f"Bearer {(installation.folder / 'token').read_text().strip()}"}
     urls = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
     body = {"id": "ask-1", "data": dict.fromkeys(FIELDS, 0.5)}
 
     replayed = installation.replay("look", installation.rows(electricity, 0, ROWS))
-    answer = httpx.post(f"{urls['serving']}/v1/loops/look/predict", json=body, trust_env=False)
+    refused = [httpx.get(f"{url}/docs", trust_env=False).status_code for url in urls.values()]
+    answer = httpx.post(f"{urls['serving']}/v1/loops/look/predict", json=body, trust_env=False, headers=sent)
     label = {"id": "ask-1", "label": True}
-    httpx.post(f"{urls['ingest']}/v1/loops/look/labels", json=label, trust_env=False).raise_for_status()
+    httpx.post(f"{urls['ingest']}/v1/loops/look/labels", json=label, trust_env=False, headers=sent).raise_for_status()
 
     status = installation.counted("look", ROWS + 1)
+    assert refused == [401] * len(urls)
     assert (replayed["accepted"], answer.status_code) == (ROWS, 200)
     assert counts(status) == (ROWS + 1,) * 3
     assert status["dead_letters"] == 0
     assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
     _check_reports(installation)
+    [applied, *_] = json.loads(installation.everloop("history", "look", "--json").stdout)
+    assert applied["actor"] == "owner"
     again = installation.everloop("rebuild", "look", "champion", "--json")
     assert (again.returncode, json.loads(again.stdout)["identical"]) == (0, True), again.stderr
     verified = installation.everloop("audit", "verify", "look", "--json")

@@ -14,6 +14,8 @@ from everloop_schemas.feature import EntityState
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.errors import StateUnread
 from everloop_serving.ports import PublishedState
+from everloop_shared.access.own_token import OwnToken
+from everloop_shared.errors import Misconfigured
 from everloop_shared.http_client import Address, HttpAnswer, HttpConnections, HttpRequest, NotConnected, ProtocolError
 from everloop_shared.messaging.routes import LogReader
 from everloop_shared.tls import ClientContext, ClientTls
@@ -89,7 +91,15 @@ class FeatureEntityReader:
     first once it is known.
     """
 
-    def __init__(self, urls: str, most: int, partition_for: Callable[[str], int], tls: ClientTls | None = None) -> None:
+    def __init__(
+        self,
+        urls: str,
+        most: int,
+        partition_for: Callable[[str], int],
+        tls: ClientTls | None = None,
+        token: OwnToken | None = None,
+    ) -> None:
+        self._token = token or OwnToken()
         self._targets = [_target(url.strip()) for url in urls.split(",") if url.strip()]
         self._partition_for = partition_for
         self._owner: dict[int, int] = {}
@@ -119,6 +129,8 @@ class FeatureEntityReader:
             if asked:
                 self._circuit.report_failure()
             raise StateUnread("timeout" if asked else "busy") from None
+        except Misconfigured as e:
+            raise StateUnread("error") from e
         except (OSError, ProtocolError) as e:
             self._circuit.report_failure(certain=isinstance(e, NotConnected))
             raise StateUnread("away") from e
@@ -130,10 +142,12 @@ class FeatureEntityReader:
         path = f"/v1/loops/{loop}/entities/{quote(entity, safe='')}"
         partition = self._partition_for(f"{loop}/{entity}")
         first = self._owner.get(partition, 0)
+        sent = [(name.encode(), value.encode()) for name, value in self._token.header().items()]
         for turn in range(len(self._targets)):
             number = (first + turn) % len(self._targets)
             target = self._targets[number]
-            request = HttpRequest("GET", (target.path + path).encode(), [(b"host", target.host)])
+            headers = [(b"host", target.host), *sent]
+            request = HttpRequest("GET", (target.path + path).encode(), headers)
             connections = self._secure if target.tls else self._connections
             answer = await connections.send(target.address, request, connect_s=None, read_s=None)
             if answer.status != 503:

@@ -1,0 +1,60 @@
+"""The keys of a local installation that asks for tokens: of its owner, and of serving, which asks feature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from everloop_shared.access.key_file import (
+    GrantedRole,
+    KeyFile,
+    change_key_file,
+    is_secret_of,
+    make_key,
+    split_token,
+    write_private,
+)
+from everloop_shared.clock import system_clock
+
+FOLDER, KEYS = "access", "keys.json"
+TOKEN, SERVING_TOKEN = "token", "serving.token"
+
+
+def make_keys(folder: Path) -> str:
+    """Make the file of keys and the tokens of the owner and of serving, as far as they do not work; its folder.
+
+    Every token is in a file that its owner alone can read; the file of keys has only their hashes.
+    """
+    access = folder / FOLDER
+    access.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _ensure(access / KEYS, folder / TOKEN, "owner", "admin", "key")
+    _ensure(access / KEYS, access / SERVING_TOKEN, "everloop/serving", "viewer", "service")
+    return str(access)
+
+
+def _ensure(keys: Path, file: Path, subject: str, role: str, kind: Literal["key", "service"]) -> None:
+    now = system_clock()
+    made: list[str] = []
+
+    def change(before: KeyFile) -> KeyFile:
+        kept = _works(before, file)
+        if kept:
+            return before
+        key = make_key(subject, (GrantedRole(role=role),), now, kind=kind)
+        made.append(key.token)
+        return before.model_copy(update={"keys": (*before.keys, key.stored)})
+
+    change_key_file(keys, change)
+    for token in made:
+        write_private(file, token + "\n")
+
+
+def _works(keys: KeyFile, file: Path) -> bool:
+    try:
+        parts = split_token(file.read_text().strip())
+    except OSError:
+        return False
+    return parts is not None and any(
+        key.prefix == parts[0] and is_secret_of(key, parts[1]) and key.ended(system_clock()) is None
+        for key in keys.keys
+    )
