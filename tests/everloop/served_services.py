@@ -65,7 +65,8 @@ def served(folder: Path, *names: str, certs: Path | None = None) -> Iterator[Ser
         broker, urls = MemoryBroker(), {name: f"{scheme}://127.0.0.1:{port}" for name, port in ports.items()}
         async with AsyncExitStack() as stack:
             for name in names:
-                await stack.enter_async_context(run_until_exit(_build(name, broker, folder, ports[name], certs)))
+                service = _build(name, broker, folder, ports[name], urls.get("ingest", ""), certs)
+                await stack.enter_async_context(run_until_exit(service))
             running.append(ServedServices(folder, broker, asyncio.get_running_loop(), urls))
             up.set()
             await asyncio.to_thread(stop.wait)
@@ -92,10 +93,10 @@ def served(folder: Path, *names: str, certs: Path | None = None) -> Iterator[Ser
     assert not failures, failures
 
 
-def _build(name: str, broker: MemoryBroker, folder: Path, port: int, certs: Path | None) -> Service:
+def _build(name: str, broker: MemoryBroker, folder: Path, port: int, ingest: str, certs: Path | None) -> Service:
     common: dict[str, Any] = {"data": folder, "port": port, "instance": "only"}
     if certs:
-        common |= {"tls_cert": certs / f"{name}.pem", "tls_key": certs / f"{name}.key"}
+        common |= {"tls_cert": certs / f"{name}.pem", "tls_key": certs / f"{name}.key", "tls_ca": certs / "ca.pem"}
     match name:
         case "ingest":
             return everloop_ingest.app.build(IngestSettings(**common), broker.engine)
@@ -106,4 +107,5 @@ def _build(name: str, broker: MemoryBroker, folder: Path, port: int, certs: Path
         case "training":
             return everloop_training.app.build(TrainingSettings(**common), broker.engine, InlineWorker.start)
         case _:
-            return everloop_monitoring.app.build(MonitoringSettings(**common, settle_s=0.0), broker.engine)
+            settings = MonitoringSettings(**common, settle_s=0.0, ingest_url=ingest)
+            return everloop_monitoring.app.build(settings, broker.engine)

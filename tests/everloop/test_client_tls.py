@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.builders.events import observation
+from tests.builders.letters import letter_of
 from tests.builders.loops import loop_spec, loop_state
 from tests.everloop.served_services import ServedServices, served
 from tests.everloop.test_command_line import run
@@ -25,10 +27,10 @@ ROW = {"price": 1.0}
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedServices]:
-    """Ingest and registry with TLS, and the loop `market`."""
+    """Ingest, registry and monitoring with TLS, and the loop `market`."""
     folder = tmp_path_factory.mktemp("secured")
     ensure_certificates(folder / "certs")
-    with served(folder, "ingest", "registry", certs=folder / "certs") as running:
+    with served(folder, "ingest", "registry", "monitoring", certs=folder / "certs") as running:
         running.publish(loop_state(loop_spec(schema={"price": {"type": "number"}})))
         wait_until(lambda: _knows_the_loop(folder))
         yield running
@@ -55,6 +57,18 @@ def test_both_clients_and_the_command_trust_whom_services_json_names(secured: Se
     assert {event.id for event in secured.events(EventReceived.topic)} == {"sync", "async", "command"}
     assert is_ready(secured.urls["ingest"], data)
     assert not is_ready(secured.urls["ingest"])
+
+
+def test_monitoring_gives_a_dead_letter_to_ingest_by_tls(secured: ServedServices) -> None:
+    secured.publish(letter := letter_of(observation("letter", ROW)))
+    path = f"/v1/dead-letters/{letter.id}"
+
+    with Everloop(str(secured.folder)) as client:
+        wait_until(lambda: client.request("monitoring", "GET", path).status_code == 200)
+        sent = client.request("monitoring", "POST", f"{path}/send", b"{}")
+
+    assert sent.json()["event"] == "letter", sent.text
+    assert "letter" in {event.id for event in secured.events(EventReceived.topic)}
 
 
 def test_elsewhere_the_environment_names_the_authority(

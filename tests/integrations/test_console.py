@@ -13,18 +13,9 @@ from urllib.parse import unquote
 
 import pytest
 from playwright.async_api import Page, Route
-from tests.builders.events import observation
-from tests.builders.letters import letter_of, letter_of_record
-from tests.builders.loops import loop_state
-from tests.builders.running import run_until_exit
 from tests.integrations.chromium import Visit, executable, visit
 from tests.integrations.environments import ROOT
 from tests.integrations.rollout_after_drift import rollout_after_drift
-
-from everloop_monitoring.app import build
-from everloop_monitoring.settings import MonitoringSettings
-from everloop_shared.http import HttpEndpoint
-from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(600)]
 
@@ -191,27 +182,6 @@ async def test_a_prediction_that_is_opened_by_key_shows_what_its_features_contri
         assert await opener.get_attribute("aria-expanded") == "true"
         assert await opener.evaluate("node => node === document.activeElement")
         assert await seen.findings() == []
-
-
-async def test_a_dead_letter_that_is_opened_shows_its_record_as_text(tmp_path: Path) -> None:
-    executable()
-    service = build(MonitoringSettings(data=tmp_path, port=0), (broker := MemoryBroker()).engine)
-    letter = letter_of_record("ingest.event_received.v1", None, MARKUP.encode(), 7, "ingest", f"no object: {MARKUP}")
-    async with run_until_exit(service):
-        for event in (loop_state(), letter_of(observation("e1")), letter):
-            await broker.append(event.topic.name, event.key(), event.encode())
-        [endpoint] = [each for each in service.endpoints if isinstance(each, HttpEndpoint)]
-        async with visit(f"http://127.0.0.1:{endpoint.port}") as seen:
-            opener = seen.page.locator("#loopless button")
-            await opener.focus()
-            await seen.page.keyboard.press("Enter")
-
-            assert await seen.page.inner_text("#loopless pre") == MARKUP
-            assert "data: does not fit" in await seen.page.inner_text("#letters")
-            assert f"no object: {MARKUP}" in await seen.page.inner_text("#loopless")
-            assert await opener.evaluate("node => node === document.activeElement")
-            assert await seen.findings() == []
-            _clean(seen)
 
 
 @pytest.mark.parametrize(("name", "look"), SCREENSHOTS.items())

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,35 @@ def test_what_a_loop_refuses_by_http_is_seen_in_monitoring_and_can_be_repaired(i
 def _expectations(url: str, loop: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = httpx.get(f"{url}/v1/loops/{loop}/features").json()["expectations"]
     return found
+
+
+def test_a_dead_letter_is_repaired_and_sent_again_as_the_console_does_it(installation: Installation) -> None:
+    installation.apply("letters")
+    urls = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
+    for value in (0.5, 0.7):  # the same id with other data
+        entry = {"id": "order-1", "data": dict.fromkeys(FIELDS, value)}
+        httpx.post(f"{urls['ingest']}/v1/loops/letters/events", json=entry).raise_for_status()
+    with httpx.Client(base_url=urls["monitoring"], headers={"origin": urls["monitoring"]}) as console:
+        [letter] = until(lambda: console.get("/v1/dead-letters?loop=letters").json()["dead_letters"], 60)
+        path = f"/v1/dead-letters/{letter['id']}"
+        repaired = {"value": b64encode(console.get(f"{path}/body").content.replace(b"order-1", b"order-2")).decode()}
+
+        foreign = console.post(f"{path}/send", json=repaired, headers={"origin": urls["ingest"]})
+        answers = [console.post(f"{path}/send", json=repaired).json() for _ in (1, 2)]
+
+        until(lambda: installation.status("letters").get("predictions") == 2, 60)
+        [after] = console.get("/v1/dead-letters?loop=letters").json()["dead_letters"]
+    events = installation.read("ingest.event_received.v1", "letters")
+    assert (letter["service"], letter["error"], letter["sent"]) == ("feature", "IdTaken", [])
+    assert foreign.status_code == 403
+    assert [(answer["event"], answer["sent"]) for answer in answers] == [("order-2", True), ("order-2", False)]
+    assert sorted((event["id"], event["data"]["fields"]["period"]) for event in events) == [
+        ("order-1", 0.5),
+        ("order-1", 0.7),
+        ("order-2", 0.7),
+    ]
+    assert installation.status("letters")["predictions"] == 2
+    assert [sent["event"] for sent in after["sent"]] == ["order-2"]
 
 
 def test_a_deleted_loop_leaves_its_log_and_begins_anew_while_others_go_on(

@@ -74,9 +74,12 @@ class RunningMonitoring(RunningService):
 
 
 @asynccontextmanager
-async def running(broker: MemoryBroker, data: Path, settle_s: float = 0.0) -> AsyncIterator[RunningMonitoring]:
+async def running(
+    broker: MemoryBroker, data: Path, settle_s: float = 0.0, ingest_url: str = ""
+) -> AsyncIterator[RunningMonitoring]:
     """Monitoring up on `broker`, with its database below `data`."""
-    settings = MonitoringSettings(data=data, settle_s=settle_s, database_url=database_url(data))
+    url = database_url(data)
+    settings = MonitoringSettings(data=data, settle_s=settle_s, database_url=url, ingest_url=ingest_url)
     service = build(settings, broker.engine)
     async with run_consumers(service), http_client(service) as http:
         yield RunningMonitoring(broker, service, http)

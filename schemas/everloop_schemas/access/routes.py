@@ -182,8 +182,9 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "GET /v1/dead-letters",
             "GET /v1/dead-letters/{id}",
             "GET /v1/dead-letters/{id}/value",
+            "GET /v1/dead-letters/{id}/body",
         ),
-        "letters.send": ("POST /v1/dead-letters/{id}/send", "POST /v1/dead-letters/{id}/sent"),
+        "letters.send": tuple(f"POST /v1/dead-letters/{{id}}/{verb}" for verb in ("plan", "send", "sent")),
     },
     "topics": {  # in place of a Kafka consumer, on the memory bus
         "topics.read": ("GET /v1/topics", "GET /v1/records"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_monitoring.adapters.gauges import update_gauges
+from everloop_monitoring.adapters.ingest import HttpIngest
 from everloop_monitoring.adapters.letters import SqlLetterReader
 from everloop_monitoring.adapters.reader import SqlMonitoringReader
 from everloop_monitoring.adapters.row_names import LifetimeNames
@@ -33,6 +34,7 @@ from everloop_shared.database import Database, sqlite_url
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
+from everloop_shared.tls import client_tls
 
 if TYPE_CHECKING:
     from everloop_monitoring.adapters.receivers.delivery import Delivery
@@ -77,7 +79,8 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     api, edge = router(reader, loops, consumer.caught_up), CommandEdge(in_transaction(unit, engine))
     add_alerts(api, reader, loops, edge, silencing)
     add_objectives(api, reader, loops)
-    sending = LetterHandlers(unit.handlers.letters, loops, system_clock)
+    ingest = HttpIngest(settings.ingest_url, client_tls(settings)) if settings.ingest_url else None
+    sending = LetterHandlers(unit.handlers.letters, loops, system_clock, ingest)
     api.include_router(letter_router(SqlLetterReader(database, engine), sending, edge))
     delivery = _delivery(settings, database, unit, consumer.caught_up)
     return Service(

@@ -31,6 +31,19 @@ class LetterNotSendable(ServiceError):
     title = "Dead letter cannot be sent again"
 
 
+class IngestNotKnown(ServiceError):
+    """A record goes again by ingest, and monitoring was not given its address; the command line knows it."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Ingest's address is not known"
+
+    def __init__(self, letter: str) -> None:
+        super().__init__(
+            "the record goes by ingest, whose address monitoring does not know: set EVERLOOP_INGEST_URL for it, or use "
+            f"everloop letters send {letter[:80]}"
+        )
+
+
 class LetterRejected(InputRejected):
     """What should be sent is no event of the letter's topic, or another event than the one of the letter."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from everloop_monitoring.domain.alert_defaults import LabelCounts, LabelPace
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.evaluation import BatchEvaluation
+from everloop_monitoring.domain.letter_plans import IngestRequest
 from everloop_monitoring.domain.letters import ListedLetter
 from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.silences import Silence
@@ -122,6 +123,18 @@ class LetterReader(Protocol):
 
     async def read(self, letter: ListedLetter) -> DeadLetter:
         """The letter with its record, from its topic. Raises LetterNotFound where that does not keep it any more."""
+
+
+class Ingest(Protocol):
+    """Takes the records of dead letters again."""
+
+    async def send(self, request: IngestRequest, authorization: str | None) -> list[str]:
+        """The ids of what the record became, once the broker has it; none where a source takes nothing from it.
+
+        `authorization` is the header of whoever sends the letter, whom ingest checks again. The same request may be
+        sent again. Raises LetterRejected with ingest's reason, NotPermitted, or Unavailable, and then the record may
+        have arrived all the same.
+        """
 
 
 class MonitoringReader(Protocol):

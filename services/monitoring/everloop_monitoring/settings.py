@@ -28,6 +28,11 @@ class MonitoringSettings(Settings):
     console_url: str = Field(
         "", pattern=r"^(https?://[^\s@?#]+)?$", description="address of the console, for links in messages; empty: none"
     )
+    ingest_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@?#]+)?$",
+        description="address of ingest, by which the console sends dead letters again; empty: it names the command",
+    )
     alert_repeat_s: float = Field(14_400.0, ge=60, description="an alert that goes on is told again after so long")
     alert_gather_s: float = Field(
         5.0, ge=0, le=300, description="wait for further alerts of a loop before receivers are told, in seconds"

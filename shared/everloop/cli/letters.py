@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -110,8 +109,7 @@ def repair(
     written to a file: an observation or a label as ingest's endpoint takes it, anything else as it lay on its topic.
     """
     with Everloop(data, retry_for=RETRY_FOR_S) as client:
-        found = ask_by(client, "monitoring", sending.path_of(letter))
-        body = sending.body_of(found, sending.read_record(client, found["id"]))
+        body = sending.read_body(client, letter)
         if output is not None:
             _write(output, body)
             result = f"everloop letters repair {letter} --file {shlex.quote(str(output))}"
@@ -121,9 +119,10 @@ def repair(
             return
         repaired = _repaired(body, file, settings or [])
         if dry_run:
-            print_result(f"would go to {sending.destination(found, repaired)}:", printable(_text(repaired), but="\n\t"))
+            to = printable(sending.plan(client, letter, repaired)["to"])
+            print_result(f"would go to {to}:", printable(_text(repaired), but="\n\t"))
             return
-        _report([_send(client, found, None, repaired)], as_json)
+        _report([_send(client, letter, repaired)], as_json)
 
 
 def send(
@@ -145,29 +144,26 @@ def send(
         raise typer.BadParameter("give the id of one letter, or --all", param_hint="ID")
     with Everloop(data, retry_for=RETRY_FOR_S) as client:
         if letter is not None:
-            letters = [ask_by(client, "monitoring", sending.path_of(letter))]
+            letters = [letter]
         else:
             found = ask_by(client, "monitoring", _query(service, loop, since, MOST))["dead_letters"]
-            letters = [one for one in reversed(found) if not one["sent"]]
+            letters = [one["id"] for one in reversed(found) if not one["sent"]]
         _send_all(client, letters, dry_run=dry_run, as_json=as_json, one=not every)
 
 
-def _send_all(
-    client: Everloop, letters: Sequence[Mapping[str, Any]], *, dry_run: bool, as_json: bool, one: bool
-) -> None:
+def _send_all(client: Everloop, letters: Sequence[str], *, dry_run: bool, as_json: bool, one: bool) -> None:
     done, failed = list[sending.Sent](), 0
     for letter in letters:
         try:
             if dry_run:
-                done.append(sending.Sent(letter["id"], _planned(client, letter), letter["event"], new=False))
+                done.append(sending.Sent(letter, sending.plan(client, letter, None)["to"], None, new=False))
             else:
-                done.append(_send(client, letter, sending.read_record(client, letter["id"]), None))
-        except (EverloopHTTPError, CommandFailed) as e:
+                done.append(_send(client, letter, None))
+        except EverloopHTTPError as e:
             if one:
                 raise
             failed += 1
-            reasons = refusal(e) if isinstance(e, EverloopHTTPError) else [str(e)]
-            print_stderr(*(f"{letter['id']}: {printable(reason)}" for reason in reasons))
+            print_stderr(*(f"{letter}: {printable(reason)}" for reason in refusal(e)))
     if dry_run:
         print_json([asdict(sent) for sent in done]) if as_json else print_result(
             *(f"{sent.letter} would go to {printable(sent.to)}" for sent in done),
@@ -179,16 +175,12 @@ def _send_all(
         raise CommandFailed(f"{failed:,} of {len(letters):,} letters were not sent again: repair them, or leave them")
 
 
-def _planned(client: Everloop, letter: Mapping[str, Any]) -> str:
-    return sending.destination(letter, sending.body_of(letter, sending.read_record(client, letter["id"])))
-
-
-def _send(client: Everloop, letter: Mapping[str, Any], record: bytes | None, repaired: bytes | None) -> sending.Sent:
+def _send(client: Everloop, letter: str, repaired: bytes | None) -> sending.Sent:
     try:
-        return sending.send(client, letter, record, repaired)
+        return sending.send(client, letter, repaired)
     except EverloopHTTPError as e:
         if e.status == 422:
-            print_stderr(f"everloop: not taken; repair it: everloop letters repair {letter['id']} --set PATH=VALUE")
+            print_stderr(f"everloop: not taken; repair it: everloop letters repair {letter} --set PATH=VALUE")
         raise
 
 
@@ -222,22 +214,16 @@ def _edit(body: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "record.json"
         _write(file, body)
-        before = file.read_bytes()
         status = subprocess.call([*shlex.split(editor), str(file)])  # the user's own editor
         after = file.read_bytes()
-    if status != 0 or after == before:
+    if status != 0 or after == body:
         raise CommandFailed("the record was not changed, so nothing was sent; everloop letters send sends it as it is")
     return after
 
 
 def _write(file: Path, body: bytes) -> None:
-    """Write a record; JSON with a line for each value."""
     try:
-        shown = json.dumps(json.loads(body), indent=2, ensure_ascii=False).encode() + b"\n"
-    except (ValueError, RecursionError):
-        shown = body
-    try:
-        file.write_bytes(shown)
+        file.write_bytes(body)
     except OSError as e:
         raise CommandFailed(f"{file} cannot be written: {e.strerror}") from e
 

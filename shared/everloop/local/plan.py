@@ -112,7 +112,7 @@ class InstallationPlan:
 
     def service_environment(self, service: str, bootstrap: str) -> dict[str, str]:
         """Return the environment of a service: its folder, its broker, its address."""
-        own, feature = {service: self.ports[service]}, self.ports.get("feature")
+        own = {service: self.ports[service]}
         return (
             self.environment()
             | topology.environment(
@@ -120,7 +120,8 @@ class InstallationPlan:
                 data=self.folder,
                 host=HOST,
                 kafka_bootstrap=bootstrap,
-                feature_port=feature,
+                feature_port=self.ports.get("feature"),
+                ingest_port=self.ports.get("ingest"),
                 grpc_port=self.grpc_port,
                 scheme=self._scheme,
             )

@@ -30,6 +30,11 @@ def environment_of(
     replaced = {service.variable(name) for service in topology.SERVICES.values() for name in SHARED}
     kept = {name: value for name, value in environ.items() if name not in replaced and not name.endswith(STORES)}
     own = topology.environment(
-        ports, data=str(folder), host=HOST, feature_port=ports.get("feature"), grpc_port=grpc_port
+        ports,
+        data=str(folder),
+        host=HOST,
+        feature_port=ports.get("feature"),
+        ingest_port=ports.get("ingest"),
+        grpc_port=grpc_port,
     )
     return {**kept, **own, "EVERLOOP_PARTITIONS": str(partitions)}

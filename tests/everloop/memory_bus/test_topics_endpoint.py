@@ -121,5 +121,6 @@ def test_no_store_of_the_users_own_is_touched(tmp_path: Path) -> None:
         "EVERLOOP_HOST": "127.0.0.1",
         "EVERLOOP_PARTITIONS": "4",
         "EVERLOOP_INGEST_PORT": "8001",
+        "EVERLOOP_MONITORING_INGEST_URL": "http://127.0.0.1:8001",
         "EVERLOOP_LOG_LEVEL": "WARNING",
     }

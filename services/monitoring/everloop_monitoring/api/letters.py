@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -10,15 +9,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
-from everloop_monitoring.domain.letters import MAX_LETTERS, ListedLetter, SentAs, routing_of
+from everloop_monitoring.domain.letter_plans import SendPlan, plan_sending, text_of
+from everloop_monitoring.domain.letters import MAX_LETTERS, ListedLetter, SentAs, decoded, routing_of
 from everloop_monitoring.handlers.letters import LetterHandlers
 from everloop_monitoring.ports import LetterReader
 from everloop_schemas.dead_letter import DeadLetter
-from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DeadLetterSent
 from everloop_schemas.names import ID_LIMIT
 from everloop_shared.access.identity import current_identity
-from everloop_shared.commands import Actor, CommandEdge
+from everloop_shared.commands import CommandEdge
 from everloop_shared.http.json_body import command_body
 from everloop_shared.http.openapi import describe_body
 from everloop_shared.text import Readable
@@ -73,21 +72,16 @@ class LetterList(BaseModel):
     dead_letters: list[Letter]
 
 
-class RecordParts(BaseModel):
-    """What a source needs of a record beside its value: key and headers in base64, and its time in ms since 1970."""
-
-    key: str | None
-    headers: list[tuple[str, str]]
-    timestamp: int
-
-
 class ShownLetter(Letter):
-    """A dead letter with its record: `key` and the beginning of `text`, what is no printable text as `\\xNN`."""
+    """A dead letter with its record: `key` and the beginning of `text`, what is no printable text as `\\xNN`.
+
+    `by_command` says that only the command line can send it: it goes by ingest, whose address monitoring does not know.
+    """
 
     key: str | None
     text: str | None
     truncated: bool
-    record: RecordParts
+    by_command: bool
 
 
 class SendBody(BaseModel):
@@ -116,16 +110,44 @@ class SentAgain(BaseModel):
     sent: bool
 
 
+class SentTo(SentAgain):
+    """And where to, for people, as which event; the letter's id where its source takes nothing from the record."""
+
+    to: str
+    event: str
+
+
+class PlannedRequest(BaseModel):
+    """A POST request to ingest."""
+
+    path: str
+    body: dict[str, Any]
+
+
+class LetterPlan(BaseModel):
+    """What sending does: `to` says where the record goes, for people; nothing is sent yet.
+
+    With a `request`, its sender gives the record to ingest, and then says so to `/sent` with these values and the id of
+    the event; without, `/send` does it.
+    """
+
+    to: str
+    loop: str
+    digest: str
+    repaired: bool
+    request: PlannedRequest | None
+
+
 _REFUSED: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such dead letter, or its topic does not keep the record any more."},
-    409: {"description": "The record cannot go on its topic again; the detail says why, and what to do."},
-    422: {"description": "What should be sent is no event of the topic, or another one than the letter's."},
+    409: {"description": "The record cannot go again, or not by this service; the detail says why, and what to do."},
+    422: {"description": "What should be sent is no event of the topic, another one than the letter's, or not taken."},
 }
 _FOUND: dict[int | str, dict[str, Any]] = {404: _REFUSED[404]}
-_VALUE: dict[int | str, dict[str, Any]] = {
+_BYTES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "description": "The record as it lay on its topic.",
+        "description": "The bytes, as a file.",
     },
     **_FOUND,
 }
@@ -137,7 +159,7 @@ FindLetter = Callable[[str, str], Awaitable[tuple[ListedLetter, list[DeadLetterS
 def letter_router(reader: LetterReader, handlers: LetterHandlers, commands: CommandEdge) -> APIRouter:
     """The routes below /v1/dead-letters."""
     routes = APIRouter(prefix="/v1/dead-letters")
-    _add_queries(routes, reader)
+    _add_queries(routes, reader, handlers)
     _add_commands(routes, reader, handlers, commands)
     return routes
 
@@ -153,7 +175,7 @@ def _only_permitted(reader: LetterReader) -> FindLetter:
     return find
 
 
-def _add_queries(routes: APIRouter, reader: LetterReader) -> None:
+def _add_queries(routes: APIRouter, reader: LetterReader, handlers: LetterHandlers) -> None:
     permitted = _only_permitted(reader)
 
     @routes.get("", response_model=LetterList)
@@ -172,51 +194,69 @@ def _add_queries(routes: APIRouter, reader: LetterReader) -> None:
         """One of them, with its record as text."""
         listed, sent = await permitted(id, "letters.read")
         letter = await reader.read(listed)
-        return JSONResponse(_render(listed, sent) | _render_record(letter))
+        rendered = _render(listed, sent)
+        by_command = rendered["way"] in ("ingest", "source") and handlers.ingest is None
+        return JSONResponse(rendered | _render_record(letter) | {"by_command": by_command})
 
-    @routes.get("/{id}/value", response_class=Response, responses=_VALUE)
+    @routes.get("/{id}/value", response_class=Response, responses=_BYTES)
     async def get_dead_letter_value(id: str) -> Response:
-        """Its record as bytes, for a file."""
+        """Its record as it lay on its topic, for a file."""
         listed, _ = await permitted(id, "letters.read")
-        letter = await reader.read(listed)
-        headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
-        return Response(b64decode(letter.data.value or ""), media_type="application/octet-stream", headers=headers)
+        return _file(decoded((await reader.read(listed)).data.value) or b"")
+
+    @routes.get("/{id}/body", response_class=Response, responses={**_BYTES, 422: _REFUSED[422]})
+    async def get_dead_letter_body(id: str) -> Response:
+        """What a repair begins with: of a record for ingest the body that its endpoint takes, JSON in lines."""
+        listed, _ = await permitted(id, "letters.read")
+        return _file(text_of(await reader.read(listed)))
 
 
 def _add_commands(routes: APIRouter, reader: LetterReader, handlers: LetterHandlers, commands: CommandEdge) -> None:
-    permitted = _only_permitted(reader)
+    permitted, described = _only_permitted(reader), describe_body(SendBody, required=False)
 
-    @routes.post(
-        "/{id}/send",
-        response_model=SentAgain,
-        responses=_REFUSED,
-        openapi_extra=describe_body(SendBody, required=False),
-    )
-    async def send_dead_letter(id: str, request: Request) -> JSONResponse:
-        """Send its record on its topic again, with the same key and id; the same bytes go once."""
-        command = await commands.accept(request.headers)
+    async def plan_of(id: str, request: Request) -> tuple[ListedLetter, list[DeadLetterSent], SendPlan]:
         body = await command_body(SendBody, request, MAX_SEND_BYTES, required=False)
-        listed, _ = await permitted(id, "letters.send")
-        letter = await reader.read(listed)
+        listed, before = await permitted(id, "letters.send")
+        plan = plan_sending(await reader.read(listed), body.value)
+        current_identity().require("letters.send", plan.loop)  # a repaired record may be of another than the letter
+        return listed, before, plan
 
-        async def send(actor: Actor) -> list[Event]:
-            events = await handlers.send(listed, letter, body.value, actor.name)
-            for event in events:  # a repaired record may be of another loop than the letter
-                current_identity().require("letters.send", event.loop)
-            return events
+    @routes.post("/{id}/plan", response_model=LetterPlan, responses=_REFUSED, openapi_extra=described)
+    async def plan_sending_dead_letter(id: str, request: Request) -> JSONResponse:
+        """What sending its record would do, as it was or repaired; sends nothing."""
+        await commands.accept(request.headers)
+        _, _, plan = await plan_of(id, request)
+        return JSONResponse(_render_plan(plan))
 
-        events = await command.run(send)
-        return JSONResponse({"id": id, "sent": bool(events)})
+    @routes.post("/{id}/send", response_model=SentTo, responses=_REFUSED, openapi_extra=described)
+    async def send_dead_letter(id: str, request: Request) -> JSONResponse:
+        """Send its record again, by ingest or on its topic, under the same id; the same bytes go once."""
+        command = await commands.accept(request.headers)
+        listed, before, plan = await plan_of(id, request)
+        event = await handlers.deliver(listed, plan, before, request.headers.get("authorization"))
+        sent = plan.sent_as(event)
+        events = await command.run(lambda actor: handlers.record_sent(listed, sent, actor.name, plan.event))
+        return JSONResponse({"id": id, "sent": bool(events), "to": plan.to, "event": event})
 
     @routes.post("/{id}/sent", response_model=SentAgain, responses=_FOUND, openapi_extra=describe_body(SentBody))
     async def record_sent_dead_letter(id: str, request: Request) -> JSONResponse:
-        """Remember that its record went again by ingest."""
+        """Remember that its sender gave its record to ingest again."""
         command = await commands.accept(request.headers)
         body = await command_body(SentBody, request, MAX_SEND_BYTES)
         listed, _ = await permitted(id, "letters.send")
         current_identity().require("letters.send", body.loop)
         events = await command.run(lambda actor: handlers.record_sent(listed, SentAs(**dict(body)), actor.name))
         return JSONResponse({"id": id, "sent": bool(events)})
+
+
+def _file(content: bytes) -> Response:
+    headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def _render_plan(plan: SendPlan) -> dict[str, Any]:
+    rendered = {"to": plan.to, "loop": plan.loop, "digest": plan.digest, "repaired": plan.repaired}
+    return rendered | {"request": plan.request and plan.request._asdict()}
 
 
 def _render(letter: ListedLetter, sent: list[DeadLetterSent]) -> dict[str, Any]:
@@ -236,17 +276,11 @@ def _render(letter: ListedLetter, sent: list[DeadLetterSent]) -> dict[str, Any]:
 
 
 def _render_record(letter: DeadLetter) -> dict[str, Any]:
-    key, value = letter.data.key, letter.data.value
-    whole = None if value is None else b64decode(value)
+    key, whole = decoded(letter.data.key), decoded(letter.data.value)
     return {
-        "key": None if key is None else _visible(b64decode(key)[:MAX_SHOWN_BYTES]),
+        "key": None if key is None else _visible(key[:MAX_SHOWN_BYTES]),
         "text": None if whole is None else _visible(whole[:MAX_SHOWN_BYTES]),
         "truncated": whole is not None and len(whole) > MAX_SHOWN_BYTES,
-        "record": {
-            "key": key,
-            "headers": letter.data.headers or (),
-            "timestamp": round(letter.time.timestamp() * 1000),
-        },
     }
 
 

@@ -35,9 +35,9 @@ const SECTIONS = [
   { id: "importance", title: "Importance", path: "importance", build: importance,
     isEmpty: answer => !answer.versions.length },
   { id: "letters", title: "Dead letters", path: "v1/dead-letters?limit=50&loop={loop}", build: letters("letters-body"),
-    isEmpty: answer => !answer.dead_letters.length },
+    isEmpty: answer => !answer.dead_letters.length, key: "repair " },
   { id: "loopless", title: "Dead letters that name no loop", path: "v1/dead-letters?limit=50&loop=", build: letters("loopless-body"),
-    isEmpty: answer => !answer.dead_letters.length },
+    isEmpty: answer => !answer.dead_letters.length, key: "repair " },
 ];
 
 function addSections() {
@@ -80,7 +80,7 @@ function showLoop(loop, status, answers) {
     candidate: status.rollout.candidate, versions: answers.quality?.groups?.filter(group => group.by === "version") ?? [] }, lines);
 }
 
-/* A list of the latest stands still while one of its rows is open, so that this one does not leave it. */
+/* A list of the latest stands still while one of its rows is open or repaired, so that this one does not leave it. */
 function showSection({ id, build, isEmpty, key }, answer) {
   const failure = answer?.failure;
   byId(id).hidden = answer == null || (!failure && isEmpty?.(answer) === true);

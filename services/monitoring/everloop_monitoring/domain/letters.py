@@ -5,16 +5,15 @@ from __future__ import annotations
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Literal, NamedTuple
 
-from everloop_monitoring.errors import LetterNotSendable, LetterRejected
-from everloop_schemas.catalogue import TOPICS, decode
+from everloop_monitoring.errors import LetterRejected
+from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.dead_letter import DeadLetter
-from everloop_schemas.envelope import Event, derived_id
+from everloop_schemas.envelope import derived_id
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.monitoring import DeadLetterSent, DeadLetterSentData
-from everloop_schemas.names import LOOP_NAME_RULE, is_id, is_loop_name
+from everloop_schemas.names import is_loop_name
 from everloop_shared.errors import cut
 from everloop_shared.messaging.routes import Position
 
@@ -80,7 +79,7 @@ def routing_of(topic: str, reader: str | None) -> Routing:
     """How a record of this topic goes again; `reader` is the source that read it."""
     known = TOPICS.get(topic)
     if known is None:
-        if reader is not None:
+        if is_loop_name(reader):
             return Routing("source")
         return Routing(None, f"{topic} is no topic of Everloop's, and the letter names no source that read it")
     if topic in (EventReceived.topic.name, LabelReceived.topic.name):
@@ -95,30 +94,18 @@ def routing_of(topic: str, reader: str | None) -> Routing:
 
 def original(letter: DeadLetter) -> bytes:
     """The bytes of the letter's record. Raises LetterRejected where the letter does not hold them."""
-    if letter.data.value is None:
+    value = decoded(letter.data.value)
+    if value is None:
         raise LetterRejected("the letter does not hold its record, which was too large or empty; send a repaired one")
-    return b64decode(letter.data.value)
+    return value
 
 
-def event_again(letter: DeadLetter, value: bytes) -> Event:
-    """The event that goes on the letter's topic again. Raises LetterNotSendable or LetterRejected, with the fix."""
-    topic = letter.data.topic
-    routing = routing_of(topic, letter.data.reader)
-    if routing.refused:
-        raise LetterNotSendable(routing.refused)
-    if routing.way != "topic":
-        raise LetterNotSendable(f"a record of {topic} goes again by ingest, which checks it: everloop letters send ID")
+def decoded(text: str | None) -> bytes | None:
+    """Bytes that a letter holds in base64; None where there are none, as in the letter of a stranger."""
     try:
-        event = decode(topic, value)
-        event.encode()
-    except (ValueError, RecursionError) as e:
-        raise LetterRejected(cut(f"not an event of {topic}: {e}", 1_000)) from e
-    if not isinstance(event, DeadLetter) and not is_loop_name(event.loop):
-        raise LetterRejected(f"loop: {event.loop[:80]!r} is not a valid loop name: {LOOP_NAME_RULE}")
-    known = letter.causationid
-    if known is not None and is_id(known) and event.id != known:
-        raise LetterRejected(f"id: keep {known!r}, by which consumers recognise the record, in place of {event.id!r}")
-    return event
+        return None if text is None else b64decode(text)
+    except ValueError:
+        return None
 
 
 class SentAs(NamedTuple):
@@ -128,12 +115,6 @@ class SentAs(NamedTuple):
     event: str
     digest: str
     repaired: bool
-
-
-def sent_as(letter: DeadLetter, event: Event, value: bytes) -> SentAs:
-    """These bytes of a letter, as an event on its topic."""
-    repaired = letter.data.value is None or value != b64decode(letter.data.value)
-    return SentAs(event.loop, event.id, sha256(value).hexdigest(), repaired)
 
 
 def build_sent(letter: ListedLetter, sent: SentAs, actor: str, now: datetime) -> DeadLetterSent:

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everloop_learning.loops import KnownLoops
-from everloop_monitoring.domain.letters import ListedLetter, SentAs, build_sent, event_again, original, sent_as
-from everloop_monitoring.ports import Letters
-from everloop_schemas.dead_letter import DeadLetter
+from everloop_monitoring.domain.letter_plans import SendPlan
+from everloop_monitoring.domain.letters import ListedLetter, SentAs, build_sent
+from everloop_monitoring.errors import IngestNotKnown
+from everloop_monitoring.ports import Ingest, Letters
 from everloop_schemas.envelope import Event
+from everloop_schemas.monitoring import DeadLetterSent
 from everloop_shared.clock import Clock
 
 
 @dataclass(frozen=True)
 class LetterHandlers:
-    """The commands about dead letters, inside the open unit of work."""
+    """The commands about dead letters. `ingest` is None where monitoring was not given its address."""
 
     letters: Letters
     loops: KnownLoops
     clock: Clock
+    ingest: Ingest | None = None
 
-    async def send(self, listed: ListedLetter, letter: DeadLetter, repaired: bytes | None, actor: str) -> list[Event]:
-        """Send a letter's event on its topic again, repaired or as it was; nothing where just this was sent before.
+    async def deliver(
+        self, letter: ListedLetter, plan: SendPlan, before: Sequence[DeadLetterSent], authorization: str | None
+    ) -> str:
+        """Give the record to ingest where its plan says so, by the sender's authorization; the id of its event.
 
-        Raises LetterNotSendable, LetterRejected or LoopNotFound.
+        Outside of the unit of work, as ingest answers once its broker has acknowledged. What was sent `before` is not
+        given again. Raises LoopNotFound, IngestNotKnown, LetterRejected, NotPermitted or Unavailable.
         """
-        value = original(letter) if repaired is None else repaired
-        event = event_again(letter, value)
-        recorded = await self.record_sent(listed, sent_as(letter, event, value), actor)
-        return [event, *recorded] if recorded else []
+        self.loops.require(plan.loop)
+        if plan.event is not None:
+            return plan.event.id
+        known = next((sent.data.event for sent in before if sent.data.digest == plan.digest), None)
+        if known is not None or plan.request is None:
+            return known or letter.id
+        if self.ingest is None:
+            raise IngestNotKnown(letter.id)
+        ids = await self.ingest.send(plan.request, authorization)
+        return ids[0] if ids else letter.id
 
-    async def record_sent(self, letter: ListedLetter, sent: SentAs, actor: str) -> list[Event]:
-        """Remember that a letter's record went again; nothing where just this is remembered. Raises LoopNotFound."""
+    async def record_sent(
+        self, letter: ListedLetter, sent: SentAs, actor: str, event: Event | None = None
+    ) -> list[Event]:
+        """Remember that a letter's record went again, and send its event; nothing where just this is remembered.
+
+        Inside the open unit of work. Raises LoopNotFound.
+        """
         self.loops.require(sent.loop)
-        event = build_sent(letter, sent, actor, self.clock())
-        if await self.letters.has_sent(event):
+        recorded = build_sent(letter, sent, actor, self.clock())
+        if await self.letters.has_sent(recorded):
             return []
-        await self.letters.add_sent([event])
-        return [event]
+        await self.letters.add_sent([recorded])
+        return [recorded] if event is None else [event, recorded]

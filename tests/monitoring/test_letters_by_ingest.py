@@ -1,0 +1,186 @@
+"""Dead letters that monitoring itself gives to ingest: at its one address, checked there, and once."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.builders.events import label_received, observation
+from tests.builders.letters import letter_of, letter_of_record
+from tests.builders.loops import LOOP
+from tests.builders.running import run_until_exit
+from tests.monitoring.http_receiver import http_receiver
+from tests.monitoring.monitoring_service import RunningMonitoring, running, state
+
+from everloop.local.ports import free_port
+from everloop_ingest.app import build
+from everloop_ingest.settings import IngestSettings
+from everloop_schemas.dead_letter import DeadLetter
+from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_schemas.monitoring import DeadLetterSent
+from everloop_shared.messaging.memory import MemoryBroker
+
+pytestmark = pytest.mark.app
+SOURCES = [{"name": "orders", "topic": "shop-orders", "events": {"id": "order", "fields": {"price": "total"}}}]
+SPEC = {"schema": {"price": {"type": "number", "min": 0}}, "sources": SOURCES}
+STATE = state(spec=SPEC)
+
+
+@asynccontextmanager
+async def with_ingest(tmp_path: Path, *letters: DeadLetter) -> AsyncIterator[RunningMonitoring]:
+    """Monitoring beside a real ingest, with these letters."""
+    broker, port = MemoryBroker(), free_port()
+    ingest = build(IngestSettings(data=tmp_path, port=port, instance="only"), broker.engine)
+    await broker.append(STATE.topic.name, STATE.key(), STATE.encode())
+    async with run_until_exit(ingest), running(broker, tmp_path, ingest_url=f"http://127.0.0.1:{port}/") as monitoring:
+        await monitoring.publish(*letters)
+        await monitoring.caught_up()
+        yield monitoring
+
+
+async def send(monitoring: RunningMonitoring, letter: DeadLetter, repaired: Any = None) -> httpx.Response:
+    """Send it as it was, or as this value or these bytes."""
+    raw = repaired if isinstance(repaired, bytes) else json.dumps(repaired).encode()
+    body = {} if repaired is None else {"value": b64encode(raw).decode()}
+    return await monitoring.http.post(f"/v1/dead-letters/{letter.id}/send", json=body)
+
+
+async def shown(monitoring: RunningMonitoring, letter: DeadLetter) -> dict[str, Any]:
+    """The letter as the page has it."""
+    found: dict[str, Any] = (await monitoring.http.get(f"/v1/dead-letters/{letter.id}")).json()
+    return found
+
+
+async def test_a_record_is_refused_with_the_field_and_taken_once_it_is_repaired(tmp_path: Path) -> None:
+    letter = letter_of(observation("order-1", {"price": -1.0}))
+    async with with_ingest(tmp_path, letter) as monitoring:
+        body = json.loads((await monitoring.http.get(f"/v1/dead-letters/{letter.id}/body")).content)
+        refused = await send(monitoring, letter)
+        open_ = await shown(monitoring, letter)
+        repaired = {**body, "data": {"price": 3.5}}
+        answers = [(await send(monitoring, letter, repaired)).json() for _ in (1, 2)]
+        after = await shown(monitoring, letter)
+        events = monitoring.published(EventReceived)
+
+    assert (body["id"], body["data"]) == ("order-1", {"price": -1.0})
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [{"field": "data.price", "error": "must be at least 0"}]
+    assert (open_["sent"], open_["by_command"]) == ([], False)
+    to = f"ingest, /v1/loops/{LOOP}/events"
+    assert answers == [{"id": letter.id, "sent": sent, "to": to, "event": "order-1"} for sent in (True, False)]
+    assert [(sent["event"], sent["repaired"]) for sent in after["sent"]] == [("order-1", True)]
+    assert [(event.id, event.data.fields) for event in events] == [("order-1", {"price": 3.5})]
+
+
+async def test_labels_feedback_and_records_of_sources_go_by_their_own_endpoints(tmp_path: Path) -> None:
+    label = letter_of(label_received("e1", True), 0)
+    said = json.loads(label_received("e2").encode()) | {"data": {"prediction_id": "e2", "correct": False}}
+    feedback = letter_of_record(LabelReceived.topic.name, None, json.dumps(said).encode(), 1)
+    record = letter_of_record("shop-orders", None, b'{"order": 7, "total": 12}', 5, "ingest")
+    record = record.copy_with(loop=LOOP, data=record.data.model_copy(update={"reader": "orders"}))
+    async with with_ingest(tmp_path, label, feedback, record) as monitoring:
+        answers = [(await send(monitoring, one)).json() for one in (label, feedback, record)]
+        labels, events = monitoring.published(LabelReceived), monitoring.published(EventReceived)
+
+    assert [answer["to"] for answer in answers] == [
+        f"ingest, /v1/loops/{LOOP}/labels",
+        f"ingest, /v1/loops/{LOOP}/feedback",
+        f"ingest, source orders of loop {LOOP}",
+    ]
+    assert {(one.data.prediction_id, one.data.kind) for one in labels} == {("e1", "label"), ("e2", "feedback")}
+    assert [(event.id, event.data.fields) for event in events] == [("7", {"price": 12})]
+
+
+async def test_a_record_that_was_no_json_becomes_the_event_that_it_is_repaired_to(tmp_path: Path) -> None:
+    letter = letter_of_record(EventReceived.topic.name, b"k", observation("e1", {"price": 1.0}).encode()[:-1])
+    nothing = letter_of_record(EventReceived.topic.name, b"k", b"\xff", 1)
+    async with with_ingest(tmp_path, letter, nothing) as monitoring:
+        raw = (await monitoring.http.get(f"/v1/dead-letters/{letter.id}/body")).content
+        answers = [
+            await send(monitoring, letter, value) for value in (None, b"[1]", b'{"id": "e1", "data": {}}', raw + b"}")
+        ]
+        none = await send(monitoring, nothing)
+        events = monitoring.published(EventReceived)
+
+    assert [answer.status_code for answer in answers] == [422, 422, 422, 200]
+    assert "no JSON object" in answers[0].json()["detail"]
+    assert "everloop publish LOOP @FILE" in answers[2].json()["detail"]
+    assert none.status_code == 422
+    assert [(event.id, event.loop, event.data.fields) for event in events] == [("e1", LOOP, {"price": 1.0})]
+
+
+async def test_where_ingest_is_away_or_something_else_answers_the_letter_stays_open(tmp_path: Path) -> None:
+    letter = letter_of(observation("e1", {"price": 1.0}))
+    with http_receiver() as other:
+        other.answers, other.headers = [200, 302, 503], {"location": f"{other.url}/elsewhere"}
+        async with running(MemoryBroker(), tmp_path, ingest_url=other.url) as monitoring:
+            await monitoring.publish(STATE, letter)
+            await monitoring.caught_up()
+            answers = [await send(monitoring, letter) for _ in (1, 2, 3)]
+            asked = [one.path for one in other.received]
+    async with running(broker := MemoryBroker(), tmp_path / "away", ingest_url=other.url) as monitoring:
+        await monitoring.publish(STATE, letter)
+        await monitoring.caught_up()
+        away, after = await send(monitoring, letter), await shown(monitoring, letter)
+
+    assert [answer.status_code for answer in (*answers, away)] == [503] * 4
+    assert "is not ingest" in answers[0].json()["detail"]
+    assert asked == [f"/v1/loops/{LOOP}/events"] * 3
+    assert "does not answer" in away.json()["detail"]
+    assert after["sent"] == []
+    assert broker.events(DeadLetterSent.topic) == []
+
+
+async def test_ingest_asks_whoever_sends_the_letter_for_a_role_of_its_own(tmp_path: Path) -> None:
+    letter = letter_of(observation("e1", {"price": 1.0}))
+    with http_receiver() as ingest:
+        ingest.answers = [401, 403]
+        async with running(MemoryBroker(), tmp_path, ingest_url=ingest.url) as monitoring:
+            await monitoring.publish(STATE, letter)
+            await monitoring.caught_up()
+            monitoring.http.headers["authorization"] = "Bearer evl_1"
+            answers = [await send(monitoring, letter) for _ in (1, 2)]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert [one.headers["authorization"] for one in ingest.received] == ["Bearer evl_1"] * 2
+
+
+async def test_what_strangers_write_into_letters_reaches_no_other_address(tmp_path: Path) -> None:
+    letter = letter_of_record("shop-orders", None, b"{}", 0, "ingest")
+    strange = [
+        letter.copy_with(id=f"s{n}", loop=loop, data=letter.data.model_copy(update={"reader": reader, "value": value}))
+        for n, (loop, reader, value) in enumerate(
+            [(LOOP, "../../admin", None), ("../..", "orders", None), (LOOP, "a/b?c#d", None), (LOOP, "orders", "abcde")]
+        )
+    ]
+    with http_receiver() as ingest:
+        async with running(MemoryBroker(), tmp_path, ingest_url=ingest.url) as monitoring:
+            await monitoring.publish(STATE, *strange)
+            await monitoring.caught_up()
+            answers = [await send(monitoring, one, {}) for one in strange]
+            texts = [await shown(monitoring, one) for one in strange]
+
+    assert [answer.status_code for answer in answers] == [409, 409, 409, 503]
+    assert [one.path for one in ingest.received] == [f"/v1/loops/{LOOP}/sources/orders/records"]
+    assert [text["text"] for text in texts] == [None] * 4
+
+
+async def test_a_plan_says_where_a_record_would_go_and_sends_nothing(tmp_path: Path) -> None:
+    letter = letter_of(label_received("e1", True))
+    async with with_ingest(tmp_path, letter) as monitoring:
+        plan = (await monitoring.http.post(f"/v1/dead-letters/{letter.id}/plan", json={})).json()
+        after, labels = await shown(monitoring, letter), monitoring.published(LabelReceived)
+
+    assert plan["request"]["path"] == f"/v1/loops/{LOOP}/labels"
+    assert {name: plan["request"]["body"][name] for name in ("id", "label", "key")} == {
+        "id": "e1",
+        "label": True,
+        "key": letter.id,
+    }
+    assert (plan["loop"], plan["repaired"], after["sent"], labels) == (LOOP, False, [], [])
