@@ -140,6 +140,32 @@ def test_contributions_of_boosted_trees_sum_to_what_their_own_library_s_contribu
         assert found.base + sum(found.contributions.values()) == pytest.approx(margin, abs=1e-4)
 
 
+def test_splits_of_categories_are_followed() -> None:
+    onnxmltools, lightgbm = pytest.importorskip("onnxmltools"), pytest.importorskip("lightgbm")
+    tensors = pytest.importorskip("onnxmltools.convert.common.data_types")
+    rng = np.random.default_rng(5)
+    x = np.column_stack([rng.integers(0, 8, 400), rng.normal(size=400)]).astype(np.float32)
+    parameters = {"n_estimators": 10, "n_jobs": 1, "verbose": -1, "min_data_per_group": 1, "cat_smooth": 0.0}
+    fitted = lightgbm.LGBMClassifier(**parameters).fit(
+        x, np.isin(x[:, 0], [1, 3, 6]).astype(int), categorical_feature=[0]
+    )
+    made = onnxmltools.convert_lightgbm(fitted, initial_types=[("x", tensors.FloatTensorType([None, 2]))], zipmap=False)
+    model = load(normalised(made, loop_spec(schema={name: {"type": "number"} for name in "ab"})).data)
+    [modes] = [each.strings for each in made.graph.node[0].attribute if each.name == "nodes_modes"]
+
+    for values in x[:20]:
+        features: Fields = dict(zip("ab", map(float, values), strict=True))
+        prediction = model.predict(features)
+        found = explain(model, features, prediction, "id")
+
+        margin = float(fitted.predict(values[None], raw_score=True)[0])
+        assert found is not None
+        assert (found.method, found.scale) == ("tree", "log_odds")
+        total = found.base + sum(found.contributions.values())
+        assert total == pytest.approx(margin if prediction.value else -margin, abs=1e-4)
+    assert b"BRANCH_EQ" in modes
+
+
 def test_a_linear_model_s_contributions_are_weights_times_the_distance_from_the_median() -> None:
     model = trained("regression", "sklearn.linear_model.LinearRegression")
     usual = model.reference({"a": 0.0, "b": "", "c": 0.0})

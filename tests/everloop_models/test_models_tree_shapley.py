@@ -202,6 +202,23 @@ def test_a_mean_of_trees_and_columns_in_double_precision_are_explained() -> None
     assert total(found) == pytest.approx(made.predict(features).value, abs=1e-5)
 
 
+@pytest.mark.parametrize("operator", ["Mul", "Div"])
+def test_a_value_that_is_a_multiple_of_the_ensemble_s_is_explained(operator: str) -> None:
+    file = file_of(ensemble(random.Random(14), 1, "NONE", [1.0]), 1)
+    file.graph.node[0].output[0] = "before"
+    file.graph.initializer.append(weights("by", [4.0]))
+    file.graph.node.append(helper.make_node(operator, ["before", "by"], ["y"]))
+    made = loaded(file, 1)
+    features: Fields = {"a": 2.0, "b": 0.0, "c": None, "d": 0.5}
+
+    found = explain(made, features, made.predict(features), "id")
+
+    assert found is not None
+    assert found.method == "tree"
+    assert found.base == pytest.approx(made.predict(USUAL).value, abs=1e-5)
+    assert total(found) == pytest.approx(made.predict(features).value, abs=1e-5)
+
+
 def test_a_feature_that_is_missing_altogether_contributes_nothing_and_the_sum_holds() -> None:
     rng = random.Random(9)
     made = loaded(file_of(ensemble(rng, 1, "NONE", []), 1), 1)

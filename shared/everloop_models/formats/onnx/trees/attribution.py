@@ -13,8 +13,8 @@ from everloop_models.formats.onnx.encoding import Tensor, TensorEncoder
 from everloop_models.formats.onnx.interface import Interface
 from everloop_models.formats.onnx.runtime import Session
 from everloop_models.formats.onnx.structure import decode
-from everloop_models.formats.onnx.trees.columns import Owners, cut_before, find_owners
-from everloop_models.formats.onnx.trees.nodes import Array, attributes_of
+from everloop_models.formats.onnx.trees.columns import Owners, constants_of, cut_before, find_owners
+from everloop_models.formats.onnx.trees.nodes import Array, NotSupported, attributes_of
 from everloop_models.formats.onnx.trees.shapley import share_among
 from everloop_models.formats.onnx.trees.worth import Worth
 from everloop_schemas.envelope import Fields
@@ -25,6 +25,8 @@ _ENSEMBLES = {"TreeEnsembleClassifier": 1, "TreeEnsembleRegressor": 0}
 """Which output of an operator has the scores."""
 _SAME = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze"}
 """Operators behind an ensemble that leave the scores as they are."""
+_SCALED = ("Mul", "Div")
+"""Those behind it that LightGBM's converter writes: a mean of trees, or times 1."""
 _FRACTIONS = (np.float32, np.float64)
 
 
@@ -50,10 +52,10 @@ class TreeAttribution:
 
     @classmethod
     def _read(cls, model: onnx.ModelProto, interface: Interface) -> TreeAttribution | None:
-        node, owners = _find_ensemble(model.graph, interface), find_owners(model.graph, interface)
-        if node is None or node.input[0] not in owners:
+        found, owners = _find_ensemble(model.graph, interface), find_owners(model.graph, interface)
+        if found is None or found.node.input[0] not in owners:
             return None
-        worth, name = Worth(node, attributes_of(node)), node.input[0]
+        worth, name = Worth(found.node, attributes_of(found.node), found.factor), found.node.input[0]
         if int(worth.nodes.column.max()) >= len(owners[name]):
             return None
         worth.terms_of(0)
@@ -121,14 +123,31 @@ class _Players(NamedTuple):
     of_column: Array
 
 
-def _find_ensemble(graph: onnx.GraphProto, interface: Interface) -> onnx.NodeProto | None:
-    """The one ensemble whose output is the model's probabilities, or its value."""
+class _Found(NamedTuple):
+    """An ensemble, and what its scores are multiplied with."""
+
+    node: onnx.NodeProto
+    factor: float
+
+
+def _find_ensemble(graph: onnx.GraphProto, interface: Interface) -> _Found | None:
+    """The one ensemble whose output, times a number, is the model's probabilities, or its value."""
     makers = {name: node for node in graph.node for name in node.output if name}
     name = interface.probabilities if interface.task != "regression" else interface.value
-    node = makers.get(name or "")
-    while node is not None and node.op_type in _SAME:
+    node, factor, constants = makers.get(name or ""), 1.0, constants_of(graph)
+    while node is not None and node.op_type in (*_SAME, *_SCALED):
+        if node.op_type in _SCALED:
+            by = _number_in(constants.get(node.input[1]))
+            factor = factor * by if node.op_type == "Mul" else factor / by
         name = node.input[0]
         node = makers.get(name)
     if node is None or node.op_type not in _ENSEMBLES or node.output[_ENSEMBLES[node.op_type]] != name:
         return None
-    return node
+    return _Found(node, factor)
+
+
+def _number_in(tensor: onnx.TensorProto | None) -> float:
+    """The one number in a constant; raises ValueError where it is no such constant."""
+    if tensor is None:
+        raise NotSupported("a factor that is no constant")
+    return float(onnx.numpy_helper.to_array(tensor).item())

@@ -21,18 +21,20 @@ _PICKS = {"Gather", "ArrayFeatureExtractor"}
 
 def find_owners(graph: onnx.GraphProto, interface: Interface) -> dict[str, Owners]:
     """By tensor, the feature that each of its columns is of; tensors where that is not known are left out."""
-    constants = {each.name: each for each in graph.initializer}
-    constants |= {
-        node.output[0]: attributes_of(node)["value"].t
-        for node in graph.node
-        if node.op_type == "Constant" and "value" in attributes_of(node)
-    }
+    constants = constants_of(graph)
     owners = {each.name: each.features for each in interface.inputs}
     for node in graph.node:
         made = _owners_after(node, owners, constants)
         if made is not None and len(made) <= MAX_COLUMNS:
             owners[node.output[0]] = made
     return owners
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The constants of a graph by name."""
+    made = [(node.output[0], attributes_of(node)) for node in graph.node if node.op_type == "Constant"]
+    known = {each.name: each for each in graph.initializer}
+    return known | {name: given["value"].t for name, given in made if "value" in given}
 
 
 def _owners_after(

@@ -26,24 +26,29 @@ class Terms(NamedTuple):
 class Worth:
     """The worth of leaves, by output and leaf: what the ensemble's operator adds to its outputs.
 
-    `post` is what it does with the sums. A `lone` ensemble tells two classes apart by one output, the second one's.
+    `post` is what it does with the sums. A `lone` ensemble tells two classes apart by one output, the second one's. A
+    value is multiplied with `factor`.
     """
 
-    def __init__(self, node: onnx.NodeProto, given: Mapping[str, onnx.AttributeProto]) -> None:
+    def __init__(self, node: onnx.NodeProto, given: Mapping[str, onnx.AttributeProto], factor: float = 1.0) -> None:
         self.nodes, index = read_nodes(given)
         self.post = given["post_transform"].s.decode() if "post_transform" in given else "NONE"
         self.is_classifier = node.op_type == "TreeEnsembleClassifier"
         kind = "class" if self.is_classifier else "target"
         self.count = _count_outputs(given, self.is_classifier)
         ids = whole(given, f"{kind}_ids")
-        self._read_leaves(given, kind, ids, index)
+        if self.is_classifier and factor != 1.0:
+            raise NotSupported("probabilities times a number")
+        self._read_leaves(given, kind, ids, index, factor)
         self.lone = self.is_classifier and self.count == 2 and len(np.unique(ids)) == 1
-        self._base = fractions(given, "base_values").astype(np.float64)
+        self._base = fractions(given, "base_values").astype(np.float64) * factor
         if len(self._base) not in ((0, 1, 2) if self.lone else (0, self.count)):
             raise NotSupported("other base values than outputs")
 
-    def _read_leaves(self, given: Mapping[str, onnx.AttributeProto], kind: str, ids: Array, index: NodeIndex) -> None:
-        factor = _factor(given, index.tree_count)
+    def _read_leaves(
+        self, given: Mapping[str, onnx.AttributeProto], kind: str, ids: Array, index: NodeIndex, factor: float
+    ) -> None:
+        factor *= _factor(given, index.tree_count)
         at = index.positions(whole(given, f"{kind}_treeids"), whole(given, f"{kind}_nodeids"))
         weights = fractions(given, f"{kind}_weights").astype(np.float64) * factor
         if not len(at) == len(ids) == len(weights) or not len(ids) or ids.min() < 0 or ids.max() >= self.count:
