@@ -1,35 +1,34 @@
-"""Known drifts of features: how late they are told, of which feature, and how often where there is none.
+"""Known drifts of features and of concepts: how late they are told, and how often where there is none.
 
-`python -m tests.bench.drift` prints the table of all detectors, with `--evidently PYTHON` (of an environment with it)
-of Evidently too.
+`python -m tests.bench.drift` prints the tables of all detectors, Evidently's too where its environment can be made.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import subprocess
+import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from rich.console import Console
+from tests.bench import concepts
 from tests.bench.drift_detectors import DETECTORS, Detect, Told, monitoring
 from tests.bench.drift_streams import FAULTS, MOVING, STEADY, STREAMS, UNSEEN, KnownStream, culprits, with_fault
+from tests.bench.evidently_peer import Evidently, evidently, find_peer
 from tests.bench.figures import Figure, at_most
 from tests.bench.settings import Settings
 
-from everloop_schemas.envelope import Fields
-
 REFERENCE, ONSET, AFTER = 1_000, 2_000, 1_500
 """Rows: what is usual, the row of the fault, and how long it lasts."""
-WINDOW, EVERY = 500, 250
-"""Evidently compares so many rows at a time, and is asked again after so many."""
 COST_GOAL_US = 10.0
-OURS, BARE = "Everloop", "River ADWIN"
+OURS, BARE, PEER = "Everloop", "River ADWIN", "Evidently"
+SLOW = (PEER, f"{PEER}, data set", "River KSWIN")
+PEER_SEEDS, PEER_ROWS = 2, 4_000
+"""Of those that are slow: how many seeds, and rows without drift."""
 
 
 @dataclass
@@ -49,15 +48,15 @@ class Faults:
             self.named += first.feature in causes
 
 
-def faults_of(detect: Detect, seeds: int) -> dict[tuple[str, str], Faults]:
-    """By stream and fault, what is told of the faults of so many seeds."""
+def faults_of(detect: Detect, seeds: range) -> dict[tuple[str, str], Faults]:
+    """By stream and fault, what is told of the faults of these seeds."""
     found = dict[tuple[str, str], Faults]()
     for known in STREAMS:
         for fault in FAULTS:
             if (known.name, fault) in UNSEEN:
                 continue
             of = found[known.name, fault] = Faults()
-            for seed in range(seeds):
+            for seed in seeds:
                 of.add(detect(with_fault(known, fault, seed, ONSET + AFTER, ONSET)), culprits(known, fault))
     return found
 
@@ -78,24 +77,54 @@ async def measure(settings: Settings) -> list[Figure]:
 
 
 def _measure(settings: Settings) -> list[Figure]:
-    figures = []
-    found = {name: faults_of(DETECTORS[name], settings.drift_seeds) for name in (OURS, BARE)}
+    with ExitStack() as stack:
+        peer = find_peer(settings.quick)
+        theirs = stack.enter_context(evidently(peer.python)) if peer.python else None
+        figures = [*_fault_figures(settings, theirs), *_concept_figures(settings, theirs)]
+    if peer.why_not:
+        figures = [replace(one, note=f"{one.note}; {peer.why_not}") if one.note else one for one in figures]
+    cost = [_cost_us(seed) for seed in range(settings.runs)]
+    return [*figures, at_most("drift, CPU of the watch a feature and prediction", cost, COST_GOAL_US, "us")]
+
+
+def _fault_figures(settings: Settings, theirs: Evidently | None) -> list[Figure]:
+    figures, seeds = [], range(settings.drift_seeds)
+    found = {name: faults_of(DETECTORS[name], seeds) for name in (OURS, BARE)}
+    if theirs:
+        found[PEER] = faults_of(theirs.any_column, seeds[:PEER_SEEDS])
     for fault in FAULTS:
-        ours, bare = (_joined(found[name], fault) for name in (OURS, BARE))
+        joined = {name: _joined(of, fault) for name, of in found.items()}
         name = f"drift, a sensor {fault}: named first, of those that there are (bare: River's ADWIN for each feature)"
-        note = f"told: {len(ours.delays)} and {len(bare.delays)} of {ours.runs}; rows until then {_delay(ours)} and "
-        note += _delay(bare)
-        figures.append(Figure(name, _share(ours), "share", bare=_share(bare), note=note))
+        note = "; ".join(f"{name}: told {_told(of)}" for name, of in joined.items())
+        figures.append(Figure(name, _share(joined[OURS]), "share", bare=_share(joined[BARE]), note=note))
     alarms = [false_alarms(DETECTORS[name], settings.drift_rows) for name in (OURS, BARE)]
     for stream in alarms[0]:
         name = f"drift, {stream} without drift: false alarms per 10,000 rows"
         figures.append(Figure(name, alarms[0][stream], "alarms", bare=alarms[1][stream]))
-    cost = [_cost_us(seed) for seed in range(settings.runs)]
-    figures.append(at_most("drift, CPU of the watch a feature and prediction", cost, COST_GOAL_US, "us"))
     return figures
 
 
-def _joined(found: dict[tuple[str, str], Faults], fault: str) -> Faults:
+def _concept_figures(settings: Settings, theirs: Evidently | None) -> list[Figure]:
+    detectors, figures = {name: concepts.DETECTORS[name] for name in (OURS, BARE)}, []
+    if theirs:
+        detectors[PEER] = theirs.errors
+    for change in concepts.CHANGES:
+        found = {
+            name: concepts.delays_of(detect, change, settings.drift_seeds if name != PEER else PEER_SEEDS)
+            for name, detect in detectors.items()
+        }
+        shares = {name: len(of.rows) / of.runs for name, of in found.items()}
+        note = "; ".join(f"{name}: told {_told(of)}" for name, of in found.items())
+        name = f"drift of concept, {change.name}: told within {concepts.AFTER:,} rows (bare: River's ADWIN)"
+        figures.append(Figure(name, shares[OURS], "share", bare=shares[BARE], note=note))
+    for steady in concepts.STEADY:
+        alarms = {n: concepts.false_alarms(detectors[n], steady, settings.drift_rows) for n in (OURS, BARE)}
+        name = f"drift of concept, {steady.steady_name} without drift: false alarms per 10,000 rows"
+        figures.append(Figure(name, alarms[OURS], "alarms", bare=alarms[BARE]))
+    return figures
+
+
+def _joined(found: Mapping[tuple[str, str], Faults], fault: str) -> Faults:
     parts = [of for (_, named), of in found.items() if named == fault]
     delays = [delay for of in parts for delay in of.delays]
     return Faults(sum(of.runs for of in parts), delays, sum(of.named for of in parts))
@@ -105,8 +134,10 @@ def _share(of: Faults) -> float:
     return of.named / of.runs if of.runs else 0.0
 
 
-def _delay(of: Faults) -> str:
-    return f"{median(of.delays):,.0f}" if of.delays else "-"
+def _told(of: Faults | concepts.Delays) -> str:
+    """How many were told, and the median number of rows until then."""
+    delays = of.delays if isinstance(of, Faults) else of.rows
+    return f"{len(delays)} of {of.runs}" + (f", {median(delays):,.0f}" if delays else "")
 
 
 def _cost_us(seed: int) -> float:
@@ -117,43 +148,53 @@ def _cost_us(seed: int) -> float:
     return 1e6 * (time.process_time() - started) / len(rows) / len(rows[0])
 
 
-def evidently(python: Path, whole: bool) -> Detect:
-    """Evidently in an environment of its own; `whole`: what it calls a drift of the data set, else of any column."""
+def _print_faults(console: Console, detectors: Mapping[str, Detect], seeds: range, rows: int) -> None:
+    steady = [known.name for known in (*STEADY, MOVING)]
+    _print_heads(console, [*FAULTS, *steady])
+    for name, detect in detectors.items():
+        less = name in SLOW
+        found = faults_of(detect, seeds[: PEER_SEEDS if less else None])
+        cells = [f"{_told(of)}, {of.named}" for of in (_joined(found, fault) for fault in FAULTS)]
+        alarms = false_alarms(detect, PEER_ROWS if less else rows)
+        alarms[MOVING.name] = told_per_10_000(detect, MOVING, PEER_ROWS if less else rows)
+        console.print(f"| {name} | " + " | ".join([*cells, *(f"{n:.2g}" for n in alarms.values())]) + " |")
 
-    def detect(rows: Iterable[Fields]) -> Iterator[Told]:
-        task = {"rows": list(rows), "reference": REFERENCE, "window": WINDOW, "every": EVERY}
-        program = Path(__file__).with_name("evidently_drift.py")
-        done = subprocess.run([python, program], input=json.dumps(task), capture_output=True, text=True, check=True)
-        for one in json.loads(done.stdout):
-            if one["feature"] and (one["whole"] or not whole):
-                yield Told(one["row"], one["feature"])
 
-    return detect
+def _print_concepts(console: Console, detectors: Mapping[str, concepts.Detect], seeds: int, rows: int) -> None:
+    _print_heads(console, [*(one.name for one in concepts.CHANGES), *(one.steady_name for one in concepts.STEADY)])
+    for name, detect in detectors.items():
+        less = name in SLOW
+        cells = [_told(concepts.delays_of(detect, one, PEER_SEEDS if less else seeds)) for one in concepts.CHANGES]
+        alarms = [concepts.false_alarms(detect, one, PEER_ROWS if less else rows) for one in concepts.STEADY]
+        console.print(f"| {name} | " + " | ".join([*cells, *(f"{n:.2g}" for n in alarms)]) + " |")
+
+
+def _print_heads(console: Console, heads: list[str]) -> None:
+    console.print("\n| detector | " + " | ".join(heads) + " |")
+    console.print("|---" * (1 + len(heads)) + "|")
 
 
 def main() -> None:
-    """Print the table of all detectors."""
+    """Print the tables of all detectors."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--evidently", type=Path, help="the Python of an environment with Evidently")
+    parser.add_argument("--no-evidently", action="store_true", help="without Evidently, which takes minutes")
     parser.add_argument("--seeds", type=int, default=Settings().drift_seeds)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=Settings().drift_rows)
     chosen = parser.parse_args()
-    detectors, console = dict(DETECTORS), Console(width=200, highlight=False)
-    if chosen.evidently:
-        detectors["Evidently, any column"] = evidently(chosen.evidently, whole=False)
-        detectors["Evidently, data set"] = evidently(chosen.evidently, whole=True)
-    steady = [known.name for known in (*STEADY, MOVING)]
-    console.print("| detector | " + " | ".join((*FAULTS, *steady)) + " |")
-    console.print("|---" * (1 + len(FAULTS) + len(steady)) + "|")
-    for name, detect in detectors.items():
-        found = faults_of(detect, chosen.seeds)
-        parts = [_joined(found, fault) for fault in FAULTS]
-        cells = [f"{len(of.delays)} of {of.runs}, {_delay(of)}, {of.named}" for of in parts]
-        alarms = false_alarms(detect, chosen.rows)
-        alarms[MOVING.name] = told_per_10_000(detect, MOVING, chosen.rows)
-        console.print(
-            f"| {name} | " + " | ".join(cells) + " | " + " | ".join(f"{n:.2g}" for n in alarms.values()) + " |"
-        )
+    features, errors = dict(DETECTORS), dict(concepts.DETECTORS)
+    seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+    console = Console(width=400, highlight=False)
+    with ExitStack() as stack:
+        peer = find_peer(quick=chosen.no_evidently)
+        if peer.python:
+            theirs = stack.enter_context(evidently(peer.python))
+            features |= {PEER: theirs.any_column, f"{PEER}, data set": theirs.data_set}
+            errors[PEER] = theirs.errors
+        else:
+            sys.stderr.write(f"{peer.why_not}\n")
+        _print_faults(console, features, seeds, chosen.rows)
+        _print_concepts(console, errors, chosen.seeds, chosen.rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A program for an environment of its own: Evidently's drift preset by its defaults, window by window.
 
-Reads a JSON object from standard input: `rows`, `reference` (rows), `window` and `every` (rows between two looks).
-Writes the drifts as JSON: at which row, which column first, and whether the preset calls the whole data set drifted.
+Reads JSON objects from standard input, one a line: `rows`, `reference` (rows), `window` and `every` (rows between two
+looks). Writes the drifts of each as JSON in a line: at which row, which column first, and whether the preset calls the
+whole data set drifted.
 """
 
 from __future__ import annotations
@@ -26,15 +27,14 @@ def drifted_columns(report: dict[str, Any]) -> list[tuple[float, str]]:
     return sorted(found, reverse=True)
 
 
-def main() -> None:
+def find_drifts(task: dict[str, Any]) -> list[dict[str, Any]]:
     """Look at the last `window` rows every `every` rows after the reference, which stays the same."""
     import pandas as pd  # type: ignore[import-untyped]
     from evidently import Report  # type: ignore[import-not-found]
     from evidently.presets import DataDriftPreset  # type: ignore[import-not-found]
 
-    task = json.load(sys.stdin)
     frame = pd.DataFrame(task["rows"], dtype=float)
-    reference, told = frame[: task["reference"]], []
+    reference, told = frame[: task["reference"]], list[dict[str, Any]]()
     for end in range(task["reference"] + task["window"], len(frame) + 1, task["every"]):
         current = frame[end - task["window"] : end]
         try:
@@ -45,7 +45,15 @@ def main() -> None:
         columns = drifted_columns(report)
         if columns:
             told.append({"row": end - 1, "feature": columns[0][1], "whole": 2 * len(columns) >= frame.shape[1]})
-    json.dump(told, sys.stdout)
+    return told
+
+
+def main() -> None:
+    """Answer each line until there is none."""
+    for line in sys.stdin:
+        json.dump(find_drifts(json.loads(line)), sys.stdout)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from everloop_monitoring.domain.data_drift.evidence import (
     likeliest_start,
     measure_design,
     population_stability,
+    probability_beyond,
     probability_of,
     shares,
 )
@@ -31,6 +32,21 @@ def test_distances_are_those_of_the_shares() -> None:
     assert population_stability(BEFORE, AFTER) == pytest.approx(
         sum((b - a) * log(b / a) for a, b in zip(p, q, strict=True))
     )
+
+
+def test_the_probability_of_extreme_blocks_is_that_of_their_ranks_or_above() -> None:
+    rng, runs, found = Random(3), 20_000, [0] * 5
+    for _ in range(runs):
+        *window, best = [rng.random() for _ in range(4)] + [max(rng.random() for _ in range(8))]
+        beyond = sum(value > best for value in window)
+        for least in range(beyond + 1):
+            found[least] += 1
+
+    assert [probability_beyond(k, 4, 8) for k in (0, 1)] == [1.0, pytest.approx(4 / 9)]
+    assert probability_beyond(10, 10, 20) == pytest.approx(1 / 30_045_015)
+    for least in (1, 2, 3, 4):
+        assert found[least] / runs <= probability_beyond(least, 4, 8) + 0.005
+    assert found[4] / runs == pytest.approx(probability_beyond(4, 4, 8), rel=0.5)
 
 
 @pytest.mark.parametrize(("dimensions", "degrees"), [(2, 7.5), (4, 19.0), (10, 160.0)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import chain
+from math import pi, sin
 from random import Random
 
 import pytest
@@ -75,6 +76,34 @@ def test_a_sensor_that_is_stuck_is_found_although_its_values_are_slow() -> None:
 
     assert drift.data.features[0].name == "price"
     assert at < 2200
+
+
+def by_the_day(n: int, seed: int) -> Iterator[Fields]:
+    """A demand that rises and falls within each 48 rows, on days of which some are like the one before."""
+    rng, day = Random(seed), 0.0
+    for i, row in enumerate(features(n, seed)):
+        day = 0.5 * day + rng.gauss(0, 0.6) if i % 48 == 0 else day
+        yield {**row, "demand": 5 + day + 2 * sin(2 * pi * i / 48) + rng.gauss(0, 0.2)}
+
+
+def test_numbers_beyond_all_that_came_before_are_told_although_days_differ_much() -> None:
+    scaled = changed(by_the_day(2300, 1), 1500, lambda row: {**row, "demand": 1.6 * float(row["demand"] or 0)})
+
+    [(at, drift)] = drifts(drift_watch(), predictions(scaled))
+
+    assert (drift.data.subject, at < 2000) == ("demand", True)
+    assert drifts(drift_watch(), predictions(by_the_day(4000, 1))) == []
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_slow_numbers_that_wander_beyond_all_that_came_before_are_no_drift(seed: int) -> None:
+    """Each block of such a stream shows a moment only, so that the order of blocks proves nothing."""
+    rng, level, rows = Random(seed), 0.0, []
+    for row in features(6000, seed):
+        level = 0.995 * level + 0.1 * rng.gauss(0, 1)
+        rows.append({**row, "demand": level})
+
+    assert drifts(drift_watch(), predictions(rows)) == []
 
 
 def test_a_drift_is_told_once_and_the_new_state_becomes_the_reference() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from everloop_monitoring.domain.data_drift.columns import MISSING, OTHER, Column
+from everloop_monitoring.domain.data_drift.columns import FIRST_BIN, MISSING, OTHER, Column
 from everloop_monitoring.domain.data_drift.evidence import (
     Design,
     adjust,
@@ -15,6 +15,7 @@ from everloop_monitoring.domain.data_drift.evidence import (
     likeliest_start,
     measure_design,
     population_stability,
+    probability_beyond,
     probability_of,
 )
 from everloop_monitoring.domain.data_drift.slices import SliceTrail, Trail, concentrated_in
@@ -31,7 +32,8 @@ class ComparisonParameters:
     `level` is the false discovery rate at each look: without any change, false alarms are at least 1 / (2 level) looks
     apart on average, however long it runs and whatever looks have in common. A change smaller than `least_stability`
     (population stability index, of numbers) or `least_distance` (Jensen-Shannon, of categories) is none, whatever the
-    evidence.
+    evidence. A block lies beyond the reference when `beyond_share` of its numbers are above, or below, all of that,
+    which counts where a block is worth `least_independent` independent values.
     """
 
     block_values: int = 50
@@ -42,6 +44,8 @@ class ComparisonParameters:
     level: float = 1e-3
     least_stability: float = 0.1
     least_distance: float = 0.1
+    beyond_share: float = 0.2
+    least_independent: float = 10.0
 
 
 COMPARISON = ComparisonParameters()
@@ -125,13 +129,14 @@ class Counted:
     def probability(self) -> float:
         """The probability of a window like this one where nothing has changed; 1 for a change that is too small.
 
-        The values, how often they are missing, and how long one number lasts are tested; the least of the three
-        probabilities counts three times (Bonferroni).
+        The values, how often they are missing, and of numbers how long one lasts and how many are beyond all before
+        are tested. The least of the four counts, by weights of 1/3, 1/6, 1/6 and 1/3 (weighted Bonferroni).
         """
         window = self.window()
         values = probability_of(self.reference[OTHER:], window[OTHER:], self.design)
         missing = probability_of(_absence(self.reference), _absence(window), self.absences)
-        probability = min(1.0, 3 * min(values, missing, self._run_probability()))
+        often, seldom = min(values, self._beyond_probability()), min(missing, self._run_probability())
+        probability = min(1.0, 3 * often, 6 * seldom)
         if probability > COMPARISON.level:
             return probability
         return probability if self._is_large(window) else 1.0
@@ -141,6 +146,18 @@ class Counted:
         column, n = self.column, COMPARISON.reference_blocks * COMPARISON.block_values
         excess = column.run - max(COMPARISON.block_values, 2 * column.longest)
         return ((column.repeats + 1) / (n + 1)) ** excess if excess > 0 and column.is_number else 1.0
+
+    def _beyond_probability(self) -> float:
+        """The probability of as many blocks with a fifth of their numbers above, or below, all of the reference.
+
+        1 where numbers are so much like their neighbours that a block shows a moment, and not what is usual.
+        """
+        values = COMPARISON.block_values
+        if not self.column.is_number or self.design.within > values / COMPARISON.least_independent:
+            return 1.0
+        least = COMPARISON.beyond_share * values
+        beyond = max(sum(block[side] >= least for block in self.blocks) for side in (FIRST_BIN, -1))
+        return min(1.0, 2 * probability_beyond(beyond, len(self.blocks), COMPARISON.reference_blocks))
 
     def distance(self, window: Sequence[int]) -> float:
         """How far the window is from the reference, by the column's own measure."""

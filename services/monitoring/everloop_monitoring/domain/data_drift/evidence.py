@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, log, sqrt
+from math import ceil, comb, log, sqrt
 from operator import mul
 from typing import NamedTuple
 
@@ -21,12 +21,14 @@ class Design(NamedTuple):
     """How samples of a stream vary, by that of independent values: neighbours in a stream are alike.
 
     `scale` is how many times as much the counts vary, at least 1, `dimensions` in how many independent directions, and
-    `degrees` are the degrees of freedom with which both are known.
+    `degrees` are the degrees of freedom with which both are known. `within` is `scale` without the correlation between
+    blocks: so many values of a block are worth one independent value.
     """
 
     scale: float = 1.0
     dimensions: float = 1.0
     degrees: float = 1.0
+    within: float = 1.0
 
 
 def shares(counts: Counts) -> list[float]:
@@ -72,8 +74,8 @@ def measure_design(blocks: Sequence[Counts]) -> Design:
     correlation = min(MAX_CORRELATION, max(0.0, correlation + (1 + 4 * correlation) / n))
     longer = (1 + correlation) / (1 - correlation)
     used = sum(any(block[i] for block in blocks) for i in range(len(blocks[0])))
-    scale = max(1.0, longer * total / (n - 1) / max(1, used - 1))
-    return Design(scale, dimensions, max(1.0, (n - 1) * dimensions / longer))
+    within = total / (n - 1) / max(1, used - 1)
+    return Design(max(1.0, longer * within), dimensions, max(1.0, (n - 1) * dimensions / longer), within)
 
 
 def _residuals(blocks: Sequence[Counts]) -> list[list[float]]:
@@ -101,6 +103,16 @@ def probability_of(before: Counts, after: Counts, design: Design) -> float:
     dimensions = min(design.dimensions, len(pairs) - 1)
     spread = (len(pairs) - 1) / dimensions
     return f_tail(statistic / design.scale / spread, dimensions, design.degrees)
+
+
+def probability_beyond(beyond: int, blocks: int, reference_blocks: int) -> float:
+    """The probability that `beyond` of so many blocks lie beyond all blocks of the reference where nothing has changed.
+
+    Where the order of blocks says nothing, so many of them are the extreme ones of all with this probability, whatever
+    their distribution: a bound by ranks alone (Wilks, "Determination of Sample Sizes for Setting Tolerance Limits",
+    Annals of Mathematical Statistics 12(1), 1941), summed over the choices of blocks.
+    """
+    return min(1.0, comb(blocks, beyond) / comb(reference_blocks + beyond, beyond))
 
 
 def _large_enough(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
