@@ -341,6 +341,7 @@ def test_a_batch_champion_is_refreshed_when_its_model_has_changed_and_predicted_
     assert early == []
     assert [(v.data.version, v.data.reason) for v in versions] == [(f"{BATCH_LINE}@449", "refresh")]
     assert versions[0].data.sha256 != served
+    assert versions[0].data.importance is not None
 
 
 def test_a_pinned_loop_is_trained_and_not_refreshed(artifacts: MemoryArtifacts) -> None:

@@ -71,8 +71,12 @@ class VersionMaker:
             self._events.add_model_trained(line, saved, reason, self._weigh(line, reason))
 
     def _weigh(self, line: LoopLine, reason: Literal["initial", "refresh", "gate"]) -> dict[str, float] | None:
-        """The importance of the line's features; of refreshes seldom, as they are frequent."""
-        if reason == "refresh" and line.outcomes - line.weighed_at < WEIGHED_EVERY:
+        """The importance of the line's features; of refreshes by learning seldom, as they are frequent.
+
+        A line that learns nothing is refreshed only once for each model that was trained for it.
+        """
+        is_frequent = reason == "refresh" and isinstance(line, LearningLine)
+        if is_frequent and line.outcomes - line.weighed_at < WEIGHED_EVERY:
             return None
         model = line.model if isinstance(line, LearningLine | PredictingLine) else None
         rows = self._lines.latest_features(IMPORTANCE_ROWS)
