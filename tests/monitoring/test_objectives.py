@@ -92,6 +92,25 @@ def test_what_is_kept_is_bounded_whatever_records_hold() -> None:
     assert len(form_of(ObjectivesWatch).dump_json(watch)) < 40_000
 
 
+def test_the_course_of_an_objective_is_told_by_five_minutes_and_by_six_hours() -> None:
+    watch, later = watch_of(), NOW + timedelta(hours=8)
+    for hours, late_s in ((0.0, 2.0), (7.0, 0.5), (7.0, 2.0), (7.9, 0.5)):
+        at = NOW + timedelta(hours=hours)
+        watch.add_prediction(prediction_made("a", observed=at, time=at + timedelta(seconds=late_s)), later)
+
+    [prediction] = [one for one in watch.describe(later) if one["objective"] == "prediction"]
+
+    hour_s, start_s = int(HOUR_S), int(NOW_S)
+    assert [tuple(one.values()) for one in prediction["history"]["6h"]] == [
+        (start_s + 7 * hour_s, 1, 2),
+        ((start_s + 79 * hour_s // 10) // 300 * 300, 1, 1),
+    ]
+    assert [tuple(one.values()) for one in prediction["history"]["30d"]] == [
+        (start_s, 0, 1),
+        (start_s + 6 * hour_s, 2, 3),
+    ]
+
+
 def test_a_case_in_the_far_future_is_left_out() -> None:
     buckets = Buckets()
 
@@ -179,7 +198,7 @@ async def test_the_endpoint_shows_objectives_counted_from_records(tmp_path: Path
     assert (by_name["learned"]["good"], by_name["learned"]["total"]) == (1, 1)
     assert by_name["recovered"] == {
         "objective": "recovered", "within_s": 86400.0, "share": 0.9, "good": 0, "total": 0,
-        "burn": {"1h": None, "6h": None, "3d": None}, "budget_left": None,
+        "burn": {"1h": None, "6h": None, "3d": None}, "budget_left": None, "history": {"6h": [], "30d": []},
     }  # fmt: skip
 
 

@@ -12,8 +12,19 @@ from everloop_monitoring.ports import MonitoringReader
 from everloop_shared.clock import Clock, system_clock
 
 
+class ObjectiveCases(BaseModel):
+    """The cases that began within a span of time, from `start_s` in seconds since 1970 on."""
+
+    start_s: int
+    good: int
+    total: int
+
+
 class ObjectiveView(BaseModel):
-    """An objective: so many of 30 days' cases were in time, and how fast its budget burns; null without cases."""
+    """An objective: so many of 30 days' cases were in time, and how fast its budget burns; null without cases.
+
+    `history` has the cases of `6h` by 5 minutes and of `30d` by 6 hours, oldest first, where there were any.
+    """
 
     objective: str
     within_s: float
@@ -22,6 +33,7 @@ class ObjectiveView(BaseModel):
     total: int
     burn: dict[str, float | None]
     budget_left: float | None
+    history: dict[str, list[ObjectiveCases]]
 
 
 def add_objectives(api: APIRouter, reader: MonitoringReader, loops: KnownLoops, clock: Clock = system_clock) -> None:

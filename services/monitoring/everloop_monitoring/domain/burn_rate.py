@@ -37,6 +37,14 @@ Counts = tuple[int, int]
 """Good cases and all cases."""
 
 
+class Counted(NamedTuple):
+    """The cases of a bucket that begins at a time, in seconds since the epoch."""
+
+    start_s: int
+    good: int
+    total: int
+
+
 @dataclass
 class Buckets:
     """The counts by bucket, whose key is the time since the epoch in widths of the bucket."""
@@ -58,6 +66,18 @@ class Buckets:
         oldest = int(now_s // width_s) - length_s // width_s
         found = [counts for key, counts in buckets.items() if key >= oldest]
         return sum(good for good, _ in found), sum(total for _, total in found)
+
+    def history(self, now_s: float) -> dict[str, list[Counted]]:
+        """The cases over 6 hours by 5 minutes and over 30 days by 6 hours, oldest first; buckets without are absent."""
+        return {
+            "6h": _since(self.fine, FINE_S, now_s - WINDOWS_S["6h"]),
+            "30d": _since(self.coarse, COARSE_S, now_s - WINDOWS_S["30d"]),
+        }
+
+
+def _since(buckets: dict[int, Counts], width_s: int, since_s: float) -> list[Counted]:
+    oldest = int(since_s // width_s)
+    return [Counted(key * width_s, *buckets[key]) for key in sorted(buckets) if key >= oldest]
 
 
 def burn_rate(counts: Counts, share: float) -> float | None:

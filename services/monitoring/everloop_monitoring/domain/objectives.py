@@ -144,7 +144,7 @@ class ObjectivesWatch:
         return bool(late)
 
     def describe(self, now: datetime) -> Iterator[dict[str, Any]]:
-        """Each objective with its cases over 30 days, its burn rates, and the share of its budget that is left."""
+        """Each objective: cases over 30 days and their course, burn rates, the share of the budget that is left."""
         now_s = now.timestamp()
         for name, target in self.targets.items():
             buckets = self.cases[name]
@@ -152,7 +152,8 @@ class ObjectivesWatch:
             burn = {window: burn_rate(buckets.counts(window, now_s), target.share) for window in ("1h", "6h", "3d")}
             counted = {"good": month[0], "total": month[1], "burn": burn}
             left = budget_left(month, target.share)
-            yield {"objective": name, **target._asdict(), **counted, "budget_left": left}
+            course = {span: [one._asdict() for one in cases] for span, cases in buckets.history(now_s).items()}
+            yield {"objective": name, **target._asdict(), **counted, "budget_left": left, "history": course}
 
     def follow_alerts(self, book: AlertBook, loop: str, now: datetime) -> None:
         """Raise the alert of each objective whose budget burns too fast, and end those of others."""
