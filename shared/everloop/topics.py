@@ -49,7 +49,9 @@ def reader(installation: Installation, topics: Sequence[str], name: str) -> Topi
     if installation.topics:
         return HttpTopicReader(installation.topics, topics, find_token(str(installation.folder)))
     require_local(f"everloop {name}, which reads Kafka,")
-    settings = Settings.load(name).model_copy(update={"kafka_bootstrap": installation.kafka()})
+    settings = Settings.load(name).model_copy(
+        update={"kafka_bootstrap": installation.kafka(), "kafka_config": installation.kafka_config}
+    )
     return KafkaTopicReader(settings, topics, name)
 
 

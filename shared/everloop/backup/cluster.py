@@ -12,6 +12,7 @@ from everloop.local import folder_lock, launch
 from everloop.local.discovery import find_installation
 from everloop.local.errors import InstallationRunsAlready
 from everloop.local.kafka import start_broker
+from everloop.local.secured_kafka import security_of
 
 
 @asynccontextmanager
@@ -21,9 +22,11 @@ async def cluster_to_read(folder: Path, data: str | None, kafka: str | None) -> 
         async with _kafka_at_hand(folder) as settings:
             yield settings
         return
-    bootstrap = kafka or find_installation(data).kafka()
-    await launch.check_cluster(bootstrap)
-    yield BackupSettings.of(folder, bootstrap)
+    installation = None if kafka else find_installation(data)
+    bootstrap = kafka or (installation.kafka() if installation else "")
+    config = installation.kafka_config if installation else None
+    await launch.check_cluster(bootstrap, config)
+    yield BackupSettings.of(folder, bootstrap, config)
 
 
 @asynccontextmanager
@@ -46,8 +49,8 @@ async def _kafka_at_hand(folder: Path) -> AsyncIterator[BackupSettings]:
         raise InstallationRunsAlready(f"The local installation at {folder} is running.", fix)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock.hold(folder):
-        broker = await start_broker(folder)
+        broker = await start_broker(folder, security=security_of(folder))
         try:
-            yield BackupSettings.of(folder, broker.bootstrap)
+            yield BackupSettings.of(folder, broker.bootstrap, broker.setup.client)
         finally:
             await asyncio.shield(broker.stop())

@@ -12,9 +12,13 @@ class BackupSettings(StoreSettings):
     """The cluster, the artifact store, and the folder of training's snapshots."""
 
     @classmethod
-    def of(cls, folder: Path, bootstrap: str) -> Self:
-        """The settings of the installation in this folder, on this cluster. Raises Misconfigured."""
-        return cls.load("training").model_copy(update={"data": folder, "kafka_bootstrap": bootstrap})
+    def of(cls, folder: Path, bootstrap: str, kafka_config: Path | None = None) -> Self:
+        """The settings of the installation in this folder, on this cluster. Raises Misconfigured.
+
+        `kafka_config` is a file of client settings; without one it is that of the environment.
+        """
+        given = {"data": folder, "kafka_bootstrap": bootstrap, "kafka_config": kafka_config}
+        return cls.load("training").model_copy(update={name: value for name, value in given.items() if value})
 
     @property
     def snapshots(self) -> Path:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import everloop
+from everloop.acls import commands as acls
 from everloop.backup import commands as backup
 from everloop.certs import commands as certs
 from everloop.cli import (
@@ -31,6 +32,7 @@ from everloop.cli import (
 from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
 from everloop.local import commands as local
+from everloop.postgres import commands as postgres
 from everloop_shared.settings import PRIVATE_UMASK
 
 
@@ -63,6 +65,8 @@ def build() -> typer.Typer:
         backup,
         certs,
         access,
+        acls,
+        postgres,
     ):
         module.register(app)
     describe_exits(app)

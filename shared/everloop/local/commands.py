@@ -26,7 +26,10 @@ OnBus = Annotated[
     Bus, typer.Option("--bus", help="memory: all in one process, without Kafka, to try it out; nothing is kept.")
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return once everything is ready; logs go to DIR/logs.")]
-Tls = Annotated[bool, typer.Option("--tls", help="HTTPS and gRPC with TLS, by certificates made in DIR/certs.")]
+Tls = Annotated[
+    bool,
+    typer.Option("--tls", help="TLS everywhere, by certificates made in DIR/certs; a Kafka user for each service."),
+]
 Auth = Annotated[
     bool, typer.Option("--auth", help="Ask for tokens; DIR/token has one for the command and clients on this machine.")
 ]

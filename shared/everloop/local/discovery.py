@@ -30,6 +30,8 @@ class Installation:
     urls: Mapping[str, str] = field(default_factory=dict)
     bootstrap: str | None = None
     pids: Mapping[str, int] = field(default_factory=dict)
+    kafka_config: Path | None = None
+    """Client settings of a secured broker at hand; EVERLOOP_KAFKA_CONFIG where that is set."""
 
     def url(self, service: str) -> str:
         """Return the address of a service. Raises InstallationNotFound, naming the variable that would give it."""
@@ -70,7 +72,8 @@ def find_installation(data: str | None = None) -> Installation:
     listed = read_json(folder / FILE)
     named = {} if data else _urls_of_environment()
     urls = {s: e["url"] for s, e in _entries(listed) if "url" in e} | named
-    bootstrap = dict(_entries(listed)).get("kafka", {}).get("bootstrap")
+    kafka = dict(_entries(listed)).get("kafka", {})
+    bootstrap, config = kafka.get("bootstrap"), os.environ.get("EVERLOOP_KAFKA_CONFIG") or kafka.get("config")
     if not data:
         bootstrap = os.environ.get("EVERLOOP_KAFKA_BOOTSTRAP") or bootstrap
     if not urls and not data and not os.environ.get("EVERLOOP_DATA") and (default := default_urls()):
@@ -80,7 +83,7 @@ def find_installation(data: str | None = None) -> Installation:
         elsewhere = "or set EVERLOOP_<SERVICE>_URL for services on other machines."
         raise InstallationNotFound(f"No local installation at {folder}.", f"{fix} {elsewhere}")
     pids = {s: e["pid"] for s, e in _entries(listed) if isinstance(e.get("pid"), int)}
-    return Installation(folder, urls, bootstrap, pids)
+    return Installation(folder, urls, bootstrap, pids, Path(config) if config else None)
 
 
 def find_tls(data: str | None = None) -> ClientTls | None:

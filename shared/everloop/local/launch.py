@@ -93,9 +93,11 @@ def check_folder(folder: Path) -> None:
         raise FolderNotWritable(f"{what} {MIN_FREE_BYTES // 1_000_000} MB.", fix)
 
 
-async def check_cluster(bootstrap: str, within_s: float = 10.0) -> None:
+async def check_cluster(bootstrap: str, config: Path | None = None, within_s: float = 10.0) -> None:
     """Raise BrokerNotReady unless the user's own cluster answers."""
-    secured = "EVERLOOP_KAFKA_CONFIG" in os.environ  # only the services read that file: here, connect
+    secured = (
+        config or "EVERLOOP_KAFKA_CONFIG" in os.environ
+    )  # only who uses the cluster reads that file: here, connect
     try:
         await asyncio.wait_for(listens(bootstrap) if secured else answers(bootstrap), within_s)
     except (OSError, TimeoutError) as e:

@@ -13,6 +13,7 @@ from typing import Any
 
 from everloop.local.keys import KEYS, SERVING_TOKEN, TOKEN
 from everloop.local.ports import GRPC, HOST, free_port
+from everloop.local.secured_kafka import client_file
 from everloop_schemas import topology
 
 MARK = "EVERLOOP_INSTALLATION"
@@ -31,7 +32,8 @@ class InstallationPlan:
     """One local installation; `kafka` is the user's own cluster, None for Kafka at hand.
 
     `grpc_port` is that of serving for gRPC, 0 for none. `certificates` is the folder of `everloop certs`: with one,
-    HTTP and gRPC have TLS. `access` is the folder of keys: with one, every request needs a token.
+    HTTP and gRPC have TLS, and Kafka at hand too, where each service is a user of its own by its certificate.
+    `access` is the folder of keys: with one, every request needs a token.
 
     On the memory bus one process runs all six services and the supervisor, and has one more endpoint, `topics`.
     """
@@ -140,5 +142,7 @@ class InstallationPlan:
     def _tls_environment(self, service: str) -> dict[str, str]:
         if not self.certificates:
             return {}
+        folder = Path(self.certificates)
         files = {"CERT": f"{service}.pem", "KEY": f"{service}.key", "CA": "ca.pem"}
-        return {f"EVERLOOP_TLS_{name}": str(Path(self.certificates) / file) for name, file in files.items()}
+        kafka = {} if self.kafka else {"EVERLOOP_KAFKA_CONFIG": str(client_file(folder, service))}
+        return {f"EVERLOOP_TLS_{name}": str(folder / file) for name, file in files.items()} | kafka

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from everloop.extras import require_module
 from everloop.local import folder_lock, jars, launch, ports, processes, show
 from everloop.local.discovery import FILE
 from everloop.local.errors import InstallationError, InstallationNotReady, InstallationRunsAlready
@@ -39,6 +40,8 @@ def up(
 ) -> None:
     """Start the installation of this folder, or show the one that runs. Raises InstallationError."""
     console = Console(stderr=True)
+    if tls and not kafka:
+        require_module("everloop up --tls", "confluent_kafka", "pip install 'everloop[acls]'")
     launch.check_folder(folder)
     with _interruptible():
         if launched := _launch(console, folder, kafka, bus, port_choice, tls=tls, auth=auth, detach=detach):

@@ -16,9 +16,10 @@ from typing import Any
 from everloop.errors import EverloopError
 from everloop.local import folder_lock, jars, processes
 from everloop.local.discovery import FILE, write_json
-from everloop.local.errors import BrokerNotReady, InstallationError
+from everloop.local.errors import BrokerNotReady
 from everloop.local.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
 from everloop.local.plan import InstallationPlan
+from everloop.local.secured_kafka import KafkaSecurity
 from everloop_shared.backoff import Backoff
 
 DRAIN_S = 10.0
@@ -100,12 +101,14 @@ class Supervisor:
 
     async def _start_broker(self) -> str:
         class_path = await asyncio.to_thread(jars.fetch)
-        setup = await asyncio.to_thread(prepare, self.plan.home, class_path)
-        entry = {"bootstrap": setup.bootstrap}
+        certificates = self.plan.certificates
+        security = KafkaSecurity(Path(certificates)) if certificates else None
+        setup = await asyncio.to_thread(prepare, self.plan.home, class_path, security)
+        entry = {"bootstrap": setup.bootstrap} | ({"config": str(setup.client)} if setup.client else {})
         environment = self.plan.environment()
         self._broker = Child("kafka", setup.command, environment, setup.log, entry, drain_s=STOP_WITHIN_S)
         self._supervise(self._broker)
-        answering = asyncio.ensure_future(answers(setup.bootstrap))
+        answering = asyncio.ensure_future(answers(setup.bootstrap, setup.client))
         deadline = time.monotonic() + READY_WITHIN_S
         try:
             while not answering.done():
@@ -116,6 +119,8 @@ class Supervisor:
             answering.result()
         finally:
             await _cancel([answering])
+        if setup.client:
+            await asyncio.to_thread(_allow_services, setup.bootstrap, setup.client)
         log.info("kafka is ready on %s", setup.bootstrap)
         return setup.bootstrap
 
@@ -178,6 +183,12 @@ def failures_in_a_row(before: int, ran_s: float) -> int:
     return 1 if ran_s > HEALTHY_AFTER_S else before + 1
 
 
+def _allow_services(bootstrap: str, client: Path) -> None:
+    from everloop.acls.applying import allow_services  # confluent-kafka, which only a secured broker needs
+
+    allow_services(bootstrap, client)
+
+
 def _renew(folder: Path) -> None:
     from everloop.certs.folder import ensure_certificates  # X.509, which an installation without TLS does without
 
@@ -208,7 +219,7 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         asyncio.run(supervise(InstallationPlan.from_json(arguments[0]), *map(int, arguments[1:])))
-    except (InstallationError, OSError) as e:
+    except (EverloopError, OSError) as e:
         sys.stdout.write(f"{e}\n")
         return 1
     return 0

@@ -1,0 +1,1 @@
+"""Kafka's access control lists, made from the table of who writes and reads which topic."""

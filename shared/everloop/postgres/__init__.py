@@ -1,0 +1,1 @@
+"""Roles of PostgreSQL: one for each service that owns a database, with no more rights than that."""
