@@ -50,6 +50,12 @@ def counts(stack: Stack) -> list[int]:
     return now()
 
 
+def raised(stack: Stack) -> list[Any]:
+    """The alert of the rule that always holds, as Alertmanager has it."""
+    found: list[Any] = stack.get("alertmanager", f"/api/v2/alerts?filter=loop={LOOP}&filter=alert=rule.always")
+    return [one for one in found if one["labels"]["severity"] == "critical"]
+
+
 @pytest.fixture(scope="module")
 def replayed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """The stack after `everloop apply` and `everloop replay` of the first rows; one rule of the loop always holds."""
@@ -105,11 +111,7 @@ def test_an_image_holds_one_service_and_no_tools(stack: Stack, name: str) -> Non
 
 
 def test_an_alert_of_a_loop_reaches_alertmanager(replayed: Stack) -> None:
-    def raised() -> list[Any]:
-        found: list[Any] = replayed.get("alertmanager", f"/api/v2/alerts?filter=loop={LOOP}&filter=alert=rule.always")
-        return [one for one in found if one["labels"]["severity"] == "critical"]
-
-    [alert] = until(raised, 60)
+    [alert] = until(lambda: raised(replayed), 60)
 
     assert (alert["labels"]["alertname"], alert["status"]["state"]) == ("EverloopRule", "active")
     assert alert["annotations"]["summary"].startswith(f"{LOOP}: accuracy is 0.")
@@ -147,6 +149,7 @@ def test_counts_are_equal_after_a_restart_of_everything(replayed: Stack) -> None
     replayed.compose("restart")
 
     assert all_healthy(replayed), replayed.unhealthy()
+    assert until(lambda: raised(replayed), 90), "Alertmanager has its alerts in memory only"
     assert counts(replayed) == [ROWS, ROWS, ROWS, 0]
     assert replayed.status(LOOP) == before
 

@@ -20,6 +20,7 @@ from tests.builders.running import until
 from tests.databases import database_url
 from tests.monitoring.http_receiver import HttpReceiver, http_receiver
 
+from everloop_monitoring.adapters.receivers import alertmanager
 from everloop_monitoring.adapters.receivers.config import ReceiverSpec
 from everloop_monitoring.adapters.receivers.delivery import Delivery
 from everloop_monitoring.adapters.receivers.senders import make_sender
@@ -82,7 +83,8 @@ class Telling:
     @asynccontextmanager
     async def delivering(self, *specs: ReceiverSpec) -> AsyncIterator[Delivery]:
         senders = {spec.name: make_sender(spec, timedelta(hours=4)) for spec in specs}
-        delivery = Delivery(specs, senders, self.database, self.unit, _caught_up, backoff=QUICK, poll_s=0.02)
+        told = self.unit.handlers.alerting.list_told
+        delivery = Delivery(specs, senders, self.database, self.unit, told, _caught_up, backoff=QUICK, poll_s=0.02)
         job = asyncio.ensure_future(delivery.run())
         try:
             yield delivery
@@ -212,6 +214,30 @@ async def test_what_goes_on_is_told_once_and_what_is_silenced_once_that_ends(tmp
         ("line_failed.logistic-0", "firing"),
         ("artifact.logistic-0@30", "resolved"),
     ]
+
+
+async def test_alertmanager_which_forgets_is_told_again_of_what_goes_on_until_that_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alertmanager, "RETOLD_EVERY_S", 0.02)
+    with http_receiver() as receiver:
+        spec = ReceiverSpec.model_validate({"name": "am", "alertmanager": {"url": receiver.url}})
+        async with telling(tmp_path, "am") as told, told.delivering(spec):
+            await told.handle(version_state("logistic-0@30", "failed"))
+            await until(lambda: len(receiver.received) > 3)
+            await told.handle(version_state("logistic-0@30", "ready"), line_failed("logistic-0"))
+            await until(lambda: still_on(receiver)[-1] == {"line_failed.logistic-0"})
+            ended = len(receiver.received)
+            await until(lambda: len(receiver.received) > ended + 2)
+
+    assert still_on(receiver)[:3] == [{"artifact.logistic-0@30"}] * 3
+    assert still_on(receiver)[ended - 1 :] == [{"line_failed.logistic-0"}] * (len(receiver.received) - ended + 1)
+
+
+def still_on(receiver: HttpReceiver) -> list[set[str]]:
+    """The alerts that go on by each message to Alertmanager."""
+    now = datetime.now(UTC).isoformat()
+    return [{one["labels"]["alert"] for one in got.json if one["endsAt"] > now} for got in receiver.received]
 
 
 async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:

@@ -113,4 +113,5 @@ def _delivery(
     specs = read_receivers(settings.receivers)
     senders = {spec.name: make_sender(spec, settings.alert_repeat) for spec in specs}
     url, gather_s = settings.console_url, settings.alert_gather_s
-    return Delivery(specs, senders, database, unit, caught_up, url, gather_s)
+    told = unit.handlers.alerting.list_told
+    return Delivery(specs, senders, database, unit, told, caught_up, url, gather_s)

@@ -112,6 +112,17 @@ class Alerting:
         await self._count_recoveries(books, now)
         return await self._tell({loop: book for loop, book in books.items() if book.is_in_use}, now, repeats=True)
 
+    async def list_told(self) -> list[AlertRaised]:
+        """The alerts that fire and that receivers were told of, as they are now, loop by loop."""
+        names, now = [*(state.loop for state in self.loops.all()), NO_LOOP], self.clock()
+        open_alerts = await self.store.load_alerts(names)
+        return [
+            build_alert(Telling(alert, "firing", alert.caused_by), loop, self.loops.get(loop), now)
+            for loop in sorted(open_alerts)
+            for alert in open_alerts[loop]
+            if alert.state == "firing" and alert.told_at is not None
+        ]
+
     async def _follow_objectives(self, book: AlertBook, state: LoopState, now: datetime) -> None:
         """Raise and end the alerts of the loop's objectives; those of a loop without any have been ended before."""
         if not ObjectivesWatch.is_on(state.data.spec):

@@ -16,6 +16,8 @@ from everloop_monitoring.domain.timeline import Severity
 from everloop_schemas.monitoring import AlertRaised
 
 PATH = "/api/v2/alerts"
+RETOLD_EVERY_S = 60.0
+"""As often as Prometheus does: Alertmanager has its alerts in memory only."""
 
 
 class AlertmanagerReceiver:
@@ -24,6 +26,7 @@ class AlertmanagerReceiver:
     def __init__(self, spec: AlertmanagerSpec, repeat: timedelta, client: httpx.AsyncClient | None = None) -> None:
         self._url, self._repeat = spec.url.rstrip("/") + PATH, repeat
         self._client = client or open_client()
+        self.retold_every_s = RETOLD_EVERY_S
 
     async def send(self, message: Message) -> None:
         """Send a message; raises ReceiverAway or MessageRefused."""

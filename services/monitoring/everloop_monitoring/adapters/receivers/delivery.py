@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import sqlalchemy as sql
@@ -30,7 +32,11 @@ BACKOFF = Backoff(1.0, 300.0)
 
 
 class Receiver(Protocol):
-    """Sends messages to one receiver."""
+    """Sends messages to one receiver. One that forgets is told every so many seconds of what goes on."""
+
+    @property
+    def retold_every_s(self) -> float | None:
+        """None for a receiver that forgets nothing."""
 
     async def send(self, message: Message) -> None:
         """Send a message; raises ReceiverAway, MessageRefused or Misconfigured."""
@@ -52,7 +58,8 @@ class Delivery:
     """A background job. A receiver that is away delays no other, and nothing else: its entries wait in the database.
 
     A receiver that is new begins with the next alert, so that those of a rebuilt database are not told again. A
-    message that is refused is tried three times, then logged, counted and left out.
+    message that is refused is tried three times, then logged, counted and left out. `list_told` gives, within the
+    unit of work, what was told and goes on, for receivers that forget.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Delivery:
         senders: Mapping[str, Receiver],
         database: Database,
         unit: SqlUnitOfWork,
+        list_told: Callable[[], Awaitable[Sequence[AlertRaised]]],
         caught_up: Callable[[float], Awaitable[bool]],
         url: str = "",
         gather_s: float = 0.0,
@@ -69,10 +77,11 @@ class Delivery:
         clock: Clock = system_clock,
     ) -> None:
         self._specs, self._senders = specs, senders
-        self._database, self._unit, self._caught_up = database, unit, caught_up
+        self._database, self._unit, self._caught_up, self._list_told = database, unit, caught_up, list_told
         self._url, self._gather_s, self._backoff = url, gather_s, backoff
         self._poll_s, self._clock = poll_s, clock
         self._away: dict[str, str] = {}
+        self._retell_at: dict[str, float] = {}
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -91,6 +100,8 @@ class Delivery:
         while True:
             try:
                 moved = await self._deliver_next(spec, drop=refusals >= TRIES_OF_REFUSED)
+                if not moved:
+                    await self._retell(spec)
                 failures = refusals = 0
                 self._away.pop(spec.name, None)
                 RECEIVER_UP.labels(spec.name).set(1)
@@ -124,12 +135,32 @@ class Delivery:
                 fields = {"receiver": spec.name, "alerts": [alert.id for alert in group.alerts]}
                 log.error("a receiver refuses alerts, which are left out", extra=fields)
             elif group.alerts:
-                loop = group.alerts[0].loop
-                await self._senders[spec.name].send(Message(loop, group.alerts, console_link(self._url, loop)))
+                await self._send(spec, group.alerts)
                 DELIVERED.labels(spec.name).inc(len(group.alerts))
             await self._move(spec.name, group.position)
         UNDELIVERED.labels(spec.name).set(group.waiting - len(group.alerts))
         return True
+
+    async def _send(self, spec: ReceiverSpec, alerts: Sequence[AlertRaised]) -> None:
+        """Send alerts of one loop as one message."""
+        loop = alerts[0].loop
+        await self._senders[spec.name].send(Message(loop, alerts, console_link(self._url, loop)))
+
+    async def _retell(self, spec: ReceiverSpec) -> None:
+        """Send what was told and goes on, if it is time to; not before the receiver has a position."""
+        every_s, now = self._senders[spec.name].retold_every_s, time.monotonic()
+        if every_s is None or now < self._retell_at.get(spec.name, 0.0):
+            return
+        async with self._database.alone(f"deliver-{spec.name}"):
+            if await self._position(spec.name) is None or not await self._caught_up(self._poll_s):
+                return
+            async with self._unit:
+                told = [alert for alert in await self._list_told() if spec.takes(alert)]
+            for _, group in groupby(told, key=lambda alert: alert.loop):
+                alerts = list(group)
+                for start in range(0, len(alerts), MAX_ALERTS):
+                    await self._send(spec, alerts[start : start + MAX_ALERTS])
+        self._retell_at[spec.name] = now + every_s
 
     async def _position(self, name: str) -> int | None:
         """How far the receiver has come; None for a new one until monitoring has caught up with the log."""

@@ -24,6 +24,8 @@ MAX_SUBJECT = 150
 class EmailReceiver:
     """The addresses of one entry of the operator's file."""
 
+    retold_every_s = None
+
     def __init__(self, spec: EmailSpec) -> None:
         self._spec = spec
 

@@ -21,6 +21,8 @@ SIGNS = {"info": ":information_source:", "warning": ":warning:", "critical": ":r
 class SlackReceiver:
     """One channel."""
 
+    retold_every_s = None
+
     def __init__(self, spec: SlackSpec, client: httpx.AsyncClient | None = None) -> None:
         self._spec = spec
         self._client = client or open_client()

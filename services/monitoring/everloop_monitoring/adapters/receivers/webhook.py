@@ -24,6 +24,8 @@ PREFIX = "whsec_"
 class WebhookReceiver:
     """One address."""
 
+    retold_every_s = None
+
     def __init__(self, spec: WebhookSpec, clock: Clock = system_clock, client: httpx.AsyncClient | None = None) -> None:
         self._spec, self._clock = spec, clock
         self._client = client or open_client()
