@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 
 from everloop_learning.class_costs import COSTED, REMEMBERED_OUTCOMES, ClassCosts
-from everloop_metrics import brier_loss
+from everloop_metrics import brier_loss, class_name
 from everloop_metrics.regression import LARGEST, QUANTILES, pinball_loss
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.arithmetic import Spread, bounded, distance
 
 BY_PROBABILITIES = frozenset(("log_loss", "brier", "ece", "roc_auc", "pr_auc"))
-"""Metrics of probabilities: their loss is half the Brier score, which is bounded and proper."""
+"""Metrics of probabilities."""
 SQUARED = frozenset(("rmse", "r2"))
-USUAL_SQUARES = 36.0
-"""A squared error of so many times the usual one, an error of six times its root, has the largest loss."""
+LARGEST_ERROR = 6.0
+"""An error of so many times the usual one has the largest loss; a smaller bound would not see a model that is seldom
+wrong, but then far."""
+OUTLIER = 20.0
+"""Among the usual errors, one counts as so many times the mean at most."""
+LARGEST_SURPRISE = log(1_000)
+"""A label that was given a probability of one in a thousand, or less, has the largest loss by `log_loss`, in nats."""
 
 
 def prediction_error(is_regression: bool, prediction: Scalar, label: Scalar) -> float:
@@ -30,25 +36,24 @@ def is_error_rate(spec: LoopSpec) -> bool:
 
 
 @dataclass(slots=True)
-class ServedSquares:
-    """The usual squared error of what was served, on the last 1,000 to 2,000 outcomes.
+class ServedErrors:
+    """The usual error of what was served, as the metric takes it, on the last 1,000 to 2,000 outcomes.
 
-    After the first 30 a square counts as at most 400 times the usual one, so that no single label moves it far.
+    After the first 30 an error counts as at most `OUTLIER` times the usual one, so that no single label moves it far.
     """
 
     outcomes: float = 0.0
     total: float = 0.0
 
-    def usual(self, width: float) -> float:
-        """The mean square; before 30 outcomes, or without errors, the square of the labels' `width`."""
-        return self.total / self.outcomes if self.outcomes >= 30 and self.total else min(width, LARGEST) ** 2
+    def usual(self, first: float) -> float:
+        """The mean; `first` before 30 outcomes, or without errors."""
+        return self.total / self.outcomes if self.outcomes >= 30 and self.total else first
 
-    def add(self, error: float, width: float) -> None:
+    def add(self, error: float, first: float, outlier: float) -> None:
         """Add the error of one served prediction."""
-        square = min(error, LARGEST) ** 2
-        if self.outcomes >= 30 and (usual := self.usual(width)):
-            square = min(square, 400 * usual)
-        self.outcomes, self.total = self.outcomes + 1, self.total + square
+        if self.outcomes >= 30 and (usual := self.usual(first)):
+            error = min(error, outlier * usual)
+        self.outcomes, self.total = self.outcomes + 1, self.total + error
         if self.outcomes >= REMEMBERED_OUTCOMES:
             self.outcomes, self.total = self.outcomes / 2, self.total / 2
 
@@ -56,12 +61,12 @@ class ServedSquares:
 class Losses:
     """Losses in [0, 1] of one loop's predictions, by its metric.
 
-    Classes: 0 or 1; what the mistake costs by F1, precision, recall or balanced accuracy (`ClassCosts`); half the Brier
-    score by metrics of probabilities. Numbers: e / (e + s) with e the absolute error and s the usual distance of
-    earlier labels from their centre (`Spread`), so that the scale is fixed before the outcome is known and no single
-    label moves it far; with the pinball error and s / 2 by pinball, and with the label's size in place of s by mape. By
-    rmse and r2 it is the squared error over 36 times the usual one of what was served, at most 1. Call `loss` for the
-    prediction of each line, then `learn` the label once.
+    Classes: 0 or 1; what the mistake costs by F1, precision, recall or balanced accuracy (`ClassCosts`); how
+    surprising the label was by `log_loss`, half the Brier score by other metrics of probabilities. Numbers: the error
+    as the metric takes it, absolute, squared, as a share of the label, or weighed by its side, over that of an error
+    of `LARGEST_ERROR` times the usual one of what was served, at most 1. So the scale is fixed before the outcome is
+    known; before there are served errors it follows from how far labels usually are from their centre (`Spread`).
+    Call `loss` for the prediction of each line, then `learn` the label once.
     """
 
     def __init__(
@@ -69,12 +74,12 @@ class Losses:
         spec: LoopSpec,
         spread: Spread | None = None,
         costs: ClassCosts | None = None,
-        squares: ServedSquares | None = None,
+        served: ServedErrors | None = None,
     ) -> None:
         self.regression, self.metric = spec.task == "regression", spec.metric
         self.spread = Spread() if spread is None else spread
         self.costs = ClassCosts() if costs is None else costs
-        self.squares = ServedSquares() if squares is None else squares
+        self.served = ServedErrors() if served is None else served
 
     @property
     def by_probabilities(self) -> bool:
@@ -85,6 +90,8 @@ class Losses:
         """The loss of predicting `value` (with these probabilities) for `label`."""
         if self.regression:
             return self._loss_of_number(label, value)
+        if probabilities and self.metric == "log_loss":
+            return _surprise(probabilities.get(class_name(label), 0.0))
         if probabilities and self.metric in BY_PROBABILITIES:
             return brier_loss(label, probabilities)
         if value == label:
@@ -93,22 +100,36 @@ class Losses:
 
     def learn(self, label: Scalar, served: Scalar) -> None:
         """Adapt the scale, or what mistakes cost, to one label and the prediction that was served on it."""
-        if self.metric in SQUARED:
-            self.squares.add(prediction_error(True, served, label), self.spread.width)
         if self.regression:
+            power = 2.0 if self.metric in SQUARED else 1.0
+            self.served.add(self._error_of_number(label, served), self._first_error(), OUTLIER**power)
             self.spread.add(label)
         elif self.metric in COSTED:
             self.costs.learn(label, served)
 
     def _loss_of_number(self, label: Scalar, value: Scalar) -> float:
-        error, scale = prediction_error(True, value, label), self.spread.width
-        if self.metric in SQUARED:
-            largest = USUAL_SQUARES * self.squares.usual(scale)
-            return min(1.0, min(error, LARGEST) ** 2 / largest) if largest else float(error > 0)
+        error = self._error_of_number(label, value)
+        power = 2.0 if self.metric in SQUARED else 1.0
+        largest = LARGEST_ERROR**power * self.served.usual(self._first_error())
+        return min(1.0, error / largest) if largest else float(error > 0)
+
+    def _error_of_number(self, label: Scalar, value: Scalar) -> float:
+        """The error as the metric takes it, finite; mape does not count a label of 0."""
         if self.metric in QUANTILES:
-            error, scale = pinball_loss(QUANTILES[self.metric], label, value), scale / 2
-        elif self.metric == "mape":
-            scale = abs(bounded(label))
-            if not scale:
-                return 0.0  # mape does not count it either
-        return error / (error + scale) if error else 0.0
+            return min(LARGEST, pinball_loss(QUANTILES[self.metric], label, value))
+        error = min(LARGEST, prediction_error(True, value, label))
+        if self.metric == "mape":
+            return min(LARGEST, error / size) if (size := abs(bounded(label))) else 0.0
+        return error**2 if self.metric in SQUARED else error
+
+    def _first_error(self) -> float:
+        """What stands for the usual error before there is one: that of the centre of the labels."""
+        width = min(self.spread.width, LARGEST)
+        if self.metric in SQUARED:
+            return width**2
+        return 1.0 if self.metric == "mape" else width / 2 if self.metric in QUANTILES else width
+
+
+def _surprise(probability: float) -> float:
+    """The loss of a label that had this probability; not a number stays that."""
+    return -log(min(max(probability, 0.001), 1.0)) / LARGEST_SURPRISE

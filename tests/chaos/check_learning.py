@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tests.chaos.findings import Findings
 from tests.chaos.topics import Log, Record
 
 from everloop_learning.baseline import Baseline, RunningLabels
-from everloop_learning.losses import Losses
+from everloop_learning.losses import Losses, ServedErrors
 from everloop_models import OnlineModel, build, verify_and_load
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
@@ -21,6 +22,7 @@ from everloop_schemas.loop_parts import ModelSpec
 CHALLENGES, TRAINED, RUNS = "training.challenge_updated.v1", "training.model_trained.v1", "training.run_requested.v1"
 EVALUATED = "monitoring.evaluation_updated.v1"
 Table = dict[tuple[str, int], float]
+Scale = tuple[float, ServedErrors]
 """Losses by line (or version) and offset."""
 
 
@@ -81,13 +83,13 @@ def _table(log: Log, loop: str, topic: str, claim: str, findings: Findings) -> T
     return table
 
 
-def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[float], dict[int, float]]:
+def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[Scale], dict[int, float]]:
     """The scale of the loss function at each outcome, and the losses of the baseline."""
     losses, labels = Losses(spec), RunningLabels(spec.task == "regression")
-    baseline, scales, found = Baseline(spec, labels), list[float](), dict[int, float]()
+    baseline, scales, found = Baseline(spec, labels), list[Scale](), dict[int, float]()
     for record in outcomes:
         label = record.data["label"]
-        scales.append(losses.spread.width)
+        scales.append((losses.spread.width, copy(losses.served)))
         found[record.offset] = losses.loss(label, *baseline.predict())
         labels.add(label)
         losses.learn(label, record.data["prediction"])
@@ -95,14 +97,14 @@ def _scales(outcomes: list[Record], spec: LoopSpec) -> tuple[list[float], dict[i
 
 
 def _learn_again(
-    run: dict[str, Any], spec: LoopSpec, outcomes: list[Record], scales: list[float], at: dict[int, Record]
+    run: dict[str, Any], spec: LoopSpec, outcomes: list[Record], scales: list[Scale], at: dict[int, Record]
 ) -> ReplayedLine:
     model, losses = build(ModelSpec.model_validate(run["model"]), spec), Losses(spec)
     line = ReplayedLine({}, {})
     for record, scale in zip(outcomes, scales, strict=True):
         if record.offset < run["start_offset"]:
             continue
-        losses.spread.width = scale
+        losses.spread.width, losses.served = scale
         predicted = model.predict(record.data["features"])
         loss = losses.loss(record.data["label"], predicted.value, predicted.probabilities)
         model.learn(record.data["features"], record.data["label"])

@@ -62,11 +62,11 @@ def test_the_baselines_of_a_regression_are_the_label_before_and_the_mean_before(
 
 
 def test_losses_of_a_regression_stay_between_zero_and_one() -> None:
-    log = [outcome(str(i), 0.0, label) for i, label in enumerate([2.0, 4.0, 9.0, 0.0])]
+    log = [outcome(str(i), 0.0, label) for i, label in enumerate([2.0, 4.0, 3.0, 0.0])]
 
     evaluation = evaluate_log(REGRESSION, log)
 
-    assert [row["m"] for row in evaluation.unpublished.losses] == [1.0, 1.0, 9 / (9 + 1), 0.0]
+    assert [row["m"] for row in evaluation.unpublished.losses] == [1.0, 1.0, 3 / 6, 0.0]
 
 
 def test_a_duplicate_counts_once() -> None:

@@ -66,7 +66,19 @@ def rare_large_errors() -> list[tuple[Scalar, Answer, Answer]]:
     return rows
 
 
+def sure_of_what_seldom_happens() -> list[tuple[Scalar, Answer, Answer]]:
+    """The champion all but rules out what happens in 5 %, and else is a little nearer; the challenger is honest."""
+    rng, rows = Random(7), list[tuple[Scalar, Answer, Answer]]()
+    for _ in range(OUTCOMES):
+        clear = rng.random() < 0.5
+        label = rng.random() < (0.05 if clear else 0.5)
+        seen = 0.49 + 0.02 * label
+        rows.append((label, Answer(False, 0.0005 if clear else seen), Answer(False, 0.05 if clear else 0.5)))
+    return rows
+
+
 CASES = [
+    ("binary", sure_of_what_seldom_happens, ["log_loss"], ["brier"]),
     ("binary", rare_positives, ["f1", "recall", "balanced_accuracy", "f1_macro"], ["accuracy"]),
     ("binary", honest_probabilities, ["brier", "log_loss", "ece"], ["accuracy", "f1"]),
     ("regression", rare_large_errors, ["rmse", "r2"], ["mae", "pinball"]),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from everloop_learning.class_costs import ClassCosts
 from everloop_learning.feedback_share import FeedbackShare
-from everloop_learning.losses import Losses, ServedSquares, prediction_error
+from everloop_learning.losses import Losses, ServedErrors, prediction_error
 from everloop_learning.rank_blocks import RANKS, RankBlocks, rank_score
 from everloop_learning.version import line_of
 from everloop_monitoring.domain.contradictions import Contradictions
@@ -61,7 +61,7 @@ class EvaluationState:
 
     `outcomes` counts distinct predictions with an outcome, `scored` those whose label is known. `recent` holds
     the last `ROLLING_OUTCOMES` scored outcomes, `by_line` the last errors of each line that predicted lately.
-    `spread` and `squares` are the scales of a regression's losses, and `costs` what mistakes cost by a metric of
+    `spread` and `served_errors` are the scales of a regression's losses, and `costs` what mistakes cost by a metric of
     classes, all the same as training's; so are the blocks of `ranks`, for a metric of ranks. `measure` is what the
     loop's metric needs.
     """
@@ -76,7 +76,7 @@ class EvaluationState:
     error_threshold: ErrorThreshold = field(default_factory=ErrorThreshold)
     spread: Spread = field(default_factory=Spread)
     costs: ClassCosts = field(default_factory=ClassCosts)
-    squares: ServedSquares = field(default_factory=ServedSquares)
+    served_errors: ServedErrors = field(default_factory=ServedErrors)
     ranks: RankBlocks = field(default_factory=RankBlocks)
     sources: FeedbackShare = field(default_factory=FeedbackShare)
     contradictions: Contradictions = field(default_factory=Contradictions)
@@ -95,7 +95,7 @@ class EvaluationState:
 
         Where two versions of a line predicted, the first counts, which is the served one.
         """
-        of_loop, losses = Losses(spec, self.spread, self.costs, self.squares), dict[str, float]()
+        of_loop, losses = Losses(spec, self.spread, self.costs, self.served_errors), dict[str, float]()
         for version, prediction, probabilities in predictions_of(outcome):
             if (line := line_of(version)) in losses:
                 continue

@@ -26,7 +26,7 @@ from everloop_schemas.envelope import ControlData, ControlEvent
 from everloop_training.worker.learners.loop_learner import LoopLearner
 
 log = logging.getLogger(__name__)
-FORMAT = 17
+FORMAT = 18
 """Raised whenever the classes in a snapshot change: an older snapshot is not used, and the log is learned again."""
 FILE = Path(__file__).with_name("allowed.txt")
 """What snapshots unpickle beside models and events; `tests/training/snapshot_survey.py` writes it, a test checks it."""
