@@ -236,6 +236,30 @@ class ControlEvent(Event, BaseModel):
         return str(cls.model_fields["type"].default)
 
 
+class SignedEvent(ControlEvent):
+    """An event that its owner signs where it has a key: readers with trusted keys act on no other.
+
+    `signature` is `<key id>.<Ed25519 signature>`, and on the wire the last member. It signs the bytes before it, closed
+    by `}`, so what is signed is never encoded again (see `everloop_shared.signing.events`). `signed_for` is what a key
+    must be trusted for.
+    """
+
+    signed_for: ClassVar[Literal["artifacts", "decisions"]]
+    signature: str | None = None
+
+    def copy_with(self, **changes: Any) -> Self:
+        """A copy with other values of these fields, without the signature, which is not about them."""
+        return super().copy_with(**{"signature": None, **changes})
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """The event in the wire form, which it keeps where it is signed."""
+        event = super().decode(raw)
+        if event.signature is not None:
+            event.remember_wire(raw)
+        return event
+
+
 def derived_id(loop: str, type_name: str, *cause: str | int) -> str:
     """The id of an event that follows from others: uuid5 (RFC 9562) of its loop, its type and what it follows from."""
     digest = _digest_of(loop, type_name).copy()

@@ -137,6 +137,7 @@ AlertKind = Literal[
     "dead_letter",
     "line_failed",
     "artifact",
+    "signature",
     "quality",
     "expectation",
     "fairness",

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, ControlTimestamp, Topic
+from everloop_schemas.envelope import FOREVER, ControlData, ControlTimestamp, SignedEvent, Topic
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import DataSet, ModelTrainedData, StoredModel
@@ -18,7 +18,7 @@ Stage = Literal["idle", "training", "shadow", "canary"]
 """Where a rollout stands; `training` waits for a fresh version of the line that won the gate."""
 
 
-class Decided(ControlEvent):
+class Decided(SignedEvent):
     """A decision: the `sequence`-th of its loop, chained by `prevhash` (sha256 of the one before, on the wire).
 
     `actor` is who gave the command that led to it, or `everloop/registry` where an event did (see `causationid`).
@@ -28,6 +28,7 @@ class Decided(ControlEvent):
 
     topic: ClassVar[Topic] = Topic("registry.decided.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER)
     keeps_wire: ClassVar[bool] = True  # the next decision hashes these bytes
+    signed_for: ClassVar[Literal["artifacts", "decisions"]] = "decisions"
     type: str = ""
     source: str = "everloop/registry"
     sequence: int = Field(ge=0)
@@ -204,7 +205,7 @@ Decision = Annotated[
 
 
 class LiveVersion(ControlData):
-    """A version that serving holds, with its artifact; the baseline has none."""
+    """A version that serving holds, with its artifact; the baseline has none. `seal` is as in StoredModel."""
 
     version: str
     uri: str | None = None
@@ -212,6 +213,7 @@ class LiveVersion(ControlData):
     size: int = 0
     format: str = "river"
     signature: tuple[str, ...] = ()
+    seal: str | None = None
     since: ControlTimestamp
     since_outcomes: int = 0
 
@@ -258,12 +260,13 @@ class LoopStateData(ControlData):
     head: str | None = None
 
 
-class LoopState(ControlEvent):
+class LoopState(SignedEvent):
     """The state of a loop after decision `data.sequence`; the last record of a key is the current one."""
 
     topic: ClassVar[Topic] = Topic(
         "registry.loop_state.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER, compacted=True
     )
+    signed_for: ClassVar[Literal["artifacts", "decisions"]] = "decisions"
     type: Literal["registry.loop_state.v1"] = "registry.loop_state.v1"
     source: str = "everloop/registry"
     data: LoopStateData

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
-from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, Topic
+from everloop_schemas.envelope import FOREVER, ControlData, ControlEvent, SignedEvent, Topic
 from everloop_schemas.loop_parts import ModelSpec
 
 Trigger = Literal[
@@ -54,13 +54,18 @@ class DataSet(ControlData):
 
 
 class StoredModel(ControlData):
-    """An artifact in the store, with what a reader has to know to load it."""
+    """An artifact in the store, with what a reader has to know to load it.
+
+    `seal` is the signature over its name in the store and its sha256 (see `everloop_models.seals`), by who stored it;
+    `signature` is the sorted names of its features.
+    """
 
     uri: str
     sha256: str
     size: int
     format: str
     signature: tuple[str, ...] = ()
+    seal: str | None = None
 
 
 class RunRequestedData(ControlData):
@@ -183,6 +188,8 @@ class Manifest(ControlData):
 class ModelTrainedData(ControlData):
     """A version: a line at an offset, with its artifact. `signature` is the sorted names of the features seen.
 
+    `seal` is as in StoredModel.
+
     `reason`: `trained`, a batch line has a new model; `submitted`, a model came in that was trained elsewhere. These
     two challenge, and are not offered to serving.
     """
@@ -199,12 +206,14 @@ class ModelTrainedData(ControlData):
     manifest: Manifest
     importance: dict[str, float] | None = None
     """By feature, how much the model's predictions depend on it; they sum to 1."""
+    seal: str | None = None
 
 
-class ModelTrained(ControlEvent):
+class ModelTrained(SignedEvent):
     """A version exists; `subject` is its name."""
 
     topic: ClassVar[Topic] = Topic("training.model_trained.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
+    signed_for: ClassVar[Literal["artifacts", "decisions"]] = "artifacts"
     type: Literal["training.model_trained.v1"] = "training.model_trained.v1"
     source: str = "everloop/training"
     data: ModelTrainedData

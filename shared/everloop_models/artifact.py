@@ -33,7 +33,7 @@ class AnnouncedArtifact(Protocol):
 def verify(announced: AnnouncedArtifact, data: bytes) -> None:
     """Raises ArtifactCorrupt unless these are the bytes that the record announced.
 
-    Bytes and digest come from whoever can write to the store and to Kafka; a signature would be checked here.
+    Bytes and digest come from whoever can write to the store and to Kafka; who that was, `Seals.check` says before.
     """
     if announced.size not in (0, len(data)):  # 0: an early release announced no size
         raise ArtifactCorrupt(f"it has {len(data):,} bytes, announced were {announced.size:,}: not loaded")

@@ -31,6 +31,12 @@ class ArtifactCorrupt(ServiceError):
     title = "Artifact corrupt"
 
 
+class ArtifactUntrusted(ArtifactCorrupt):
+    """No trusted key vouches for an artifact: it is not signed, or not by one that may sign artifacts."""
+
+    title = "Artifact not trusted"
+
+
 class FormatUnavailable(ArtifactCorrupt):
     """A model's format is not part of this release, or its library is not installed here."""
 

@@ -11,6 +11,7 @@ from everloop_models.errors import ArtifactCorrupt, ModelBroken
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_model
 from everloop_models.formats import library_versions, load
 from everloop_models.formats.onnx.interface import GivenInterface
+from everloop_models.seals import UNSEALED, Seals
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
@@ -61,13 +62,13 @@ class CheckedModel(NamedTuple):
 
 
 class ModelIntake:
-    """Checks ONNX files in a child process, one at a time, and stores those that pass.
+    """Checks ONNX files in a child process, one at a time, and stores and seals those that pass.
 
     The process is started for the first file: it needs memory, and many installations get none.
     """
 
-    def __init__(self, store: ArtifactStore, max_bytes: int) -> None:
-        self._store, self._max_bytes = store, max_bytes
+    def __init__(self, store: ArtifactStore, max_bytes: int, seals: Seals = UNSEALED) -> None:
+        self._store, self._max_bytes, self._seals = store, max_bytes, seals
         self._child = Limited(
             preload=PRELOADED_MODULES,
             memory_bytes=LOAD_MEMORY_BYTES,
@@ -130,7 +131,7 @@ class ModelIntake:
         """Store a checked model under a version's name; idempotent. Raises ArtifactUnavailable."""
         name = self._store.name(loop, version, model.sha256, FORMAT)
         uri = await asyncio.to_thread(self._store.put, name, model.data)
-        return StoredModel(uri=uri, **model.stored)
+        return StoredModel(uri=uri, seal=self._seals.make(name, model.sha256), **model.stored)
 
 
 def prepare(

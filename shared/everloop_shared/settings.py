@@ -98,6 +98,13 @@ class Settings(AccessSettings):
         "", description="web pages that may send requests: SCHEME://HOST[:PORT] each, separated by commas; * is refused"
     )
 
+    signing_key: Path | None = Field(
+        None, description="file of the key that signs what this service writes; see `everloop signing create`"
+    )
+    trusted_keys: Path | None = Field(
+        None, description="file of the keys that are trusted: what must be signed and is not by one of them is refused"
+    )
+
     @field_validator("*")
     @classmethod
     def _check_upper_limit(cls, value: Any) -> Any:

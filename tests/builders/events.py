@@ -33,11 +33,11 @@ DATA_SET = {"loop": LOOP, "start": 0, "end": 99, "revision": 1}
 def event(kind: type[E], id: str, data: Mapping[str, Any], /, **changes: Any) -> E:
     """An event of any kind; each of `changes` replaces a field of the envelope, else of the data.
 
-    `source` is the data's, because an event's own source follows from its kind.
+    `source` and `signature` are the data's: an event's own source follows from its kind, and `sign_event` signs it.
     """
     envelope = {"id": id, "time": NOW, "subject": ENTITY, "loop": LOOP, "revision": 1}
     fields = kind.__struct_fields__ if issubclass(kind, DataEvent) else kind.model_fields  # type: ignore[attr-defined]
-    names = set(fields) - {"data", "source"}
+    names = set(fields) - {"data", "source", "signature"}
     envelope |= {name: value for name, value in changes.items() if name in names}
     of_data = {name: value for name, value in changes.items() if name not in names}
     return _build(kind, {**envelope, "data": {**data, **of_data}})

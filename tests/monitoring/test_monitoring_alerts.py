@@ -87,6 +87,22 @@ async def test_dead_letters_raise_an_alert_at_every_power_of_ten(tmp_path: Path)
     assert [e.data.severity for e in broker.events(AlertRaised.topic)] == ["info", "warning"]
 
 
+async def test_a_record_whose_signature_is_refused_raises_a_critical_alert_for_its_topic(tmp_path: Path) -> None:
+    broker, topic = MemoryBroker(), "training.model_trained.v1"
+    said = {"error": "SignatureRefused", "reason": "this is not signed", "topic": topic}
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state(), *(dead_letter(n, service="registry", **said) for n in range(3)))
+        await monitoring.caught_up()
+        rows = await monitoring.get("alerts?state=open")
+
+    alerts = {one.data.alert: one.data for one in broker.events(AlertRaised.topic) if isinstance(one, AlertRaised)}
+    found = alerts[f"signature.{topic}"]
+    assert (found.kind, found.severity, found.state) == ("signature", "critical", "firing")
+    assert found.message == f"registry refused a record of {topic}: this is not signed"
+    assert "was not acted on" in (found.doing or "")
+    assert {row["alert"] for row in rows} == {"dead_letter", f"signature.{topic}"}
+
+
 async def test_a_guardrails_rollback_is_an_alert_and_an_operators_is_only_on_the_timeline(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with running(broker, tmp_path) as monitoring:

@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import Any, cast
 
 import pytest
+from tests.builders.signing import trusting
 from tests.training.snapshot_survey import survey
 from tests.training.training_harness import alert, dependencies, losses, outcomes, state
 
 from everloop_models.allow_list import format_uses
 from everloop_schemas.training import RunRequested
+from everloop_shared.signing.keys import SigningKey
 from everloop_training.worker.dispatcher import WorkerDispatcher
 from everloop_training.worker.learners.loop_learner import LoopLearner
 from everloop_training.worker.protocol.messages import (
@@ -33,6 +35,8 @@ from everloop_training.worker.protocol.messages import (
     WriteSnapshots,
 )
 from everloop_training.worker.snapshots import FILE, FORMAT, PartitionState, Snapshots, pack
+
+REVOKED = {"revoked": "1970-01-01T00:00:00Z"}
 
 
 def dispatcher(folder: Path, every: int = 1000) -> WorkerDispatcher:
@@ -220,3 +224,21 @@ def test_a_snapshot_that_would_run_something_is_not_used(tmp_path: Path, module:
 
     assert found == PartitionState(0, 0, {})
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("change", ["nothing", "unsigned", "another key", "a byte", "another partition", "revoked"])
+def test_only_a_snapshot_that_a_trusted_key_has_signed_is_unpickled(tmp_path: Path, change: str) -> None:
+    key, partition = SigningKey.create(), 1 if change == "another partition" else 0
+    signer = {"unsigned": None, "another key": SigningKey.create()}.get(change, key)
+    trust = trusting(tmp_path / "trusted.json", {key: ["snapshots"]}, **REVOKED if change == "revoked" else {})
+    writer = WorkerDispatcher(dependencies(), Snapshots(tmp_path, signer), snapshot_outcomes=100, snapshot_seconds=3600)
+    put_snapshots_in_place(send(writer, ApplyLoopState(state()), open_partition(), learn(0, 100)))
+    reader = Snapshots(tmp_path, key, trust)
+    file = reader.final(0).rename(reader.final(partition))
+    if change == "a byte":
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+    found = reader.load(partition, 100)
+
+    assert list(found.learners) == (["market"] if change == "nothing" else [])
+    assert list(Snapshots(tmp_path).load(partition, 100).learners) == ([] if change == "a byte" else ["market"])

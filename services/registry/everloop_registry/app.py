@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
 from everloop_models.intake import ModelIntake
+from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore
 from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
 from everloop_registry.adapters.artifact_files import StoredArtifactFiles
@@ -22,6 +24,7 @@ from everloop_registry.adapters.version_reader import SqlVersionReader
 from everloop_registry.api.mlflow import ARTIFACT, MlflowApi, mlflow_router
 from everloop_registry.api.routes import router
 from everloop_registry.api.submissions import UPLOAD
+from everloop_registry.domain.decision_log import Sign, leave_unsigned
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota, SubmissionHandlers
 from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
@@ -44,6 +47,7 @@ from everloop_shared.http.uploads import UploadFolder
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
+from everloop_shared.signing import require_own_key, signer_of
 
 MLFLOW = Conventions("/api", "message", frozenset({None}))  # its client sends DELETE without a content type
 
@@ -64,10 +68,11 @@ def routes(handlers: EventHandlers) -> list[Route]:
 def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service, ready to run."""
     database = Database(settings.database, MIGRATIONS, schema="registry")
-    unit = RegistryUnitOfWork(database, settings.settle_s)
+    require_own_key(settings, "decisions", "artifacts")
+    unit, seals = RegistryUnitOfWork(database, settings.settle_s, _sign(settings)), Seals.of(settings)
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
     child = Limited(preload=PRELOADED_MODULES, memory_bytes=LOAD_MEMORY_BYTES, seconds=LOAD_TIMEOUT_S)
-    artifacts = ChildProcessArtifactChecks(store, child, settings.light_check_bytes)
+    artifacts = ChildProcessArtifactChecks(store, child, settings.light_check_bytes, seals)
     specs = ChildProcessSpecChecks(settings.training_allow)
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
     engine = connect("registry")
@@ -75,8 +80,8 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         routes(EventHandlers(unit.store, artifacts, clock, RunLog(unit.tracking))), unit_of_work=unit
     )
     commands = CommandHandlers(unit.store, specs, clock, quota)
-    recovery = TopicRecovery(unit, connect, settings.partitions)
-    reader, intake = SqlLoopReader(database), ModelIntake(store, settings.max_artifact_bytes)
+    recovery = TopicRecovery(unit, connect, settings.partitions, clock)
+    reader, intake = SqlLoopReader(database), ModelIntake(store, settings.max_artifact_bytes, seals)
 
     def partition_of(loop: str) -> int:
         return engine.partition_for(OutcomeObserved.topic, loop.encode())
@@ -111,6 +116,15 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         resources=[specs, child, intake, database, recovery, files],
         background=[lambda: unit.relay_loop(engine), *mirror],
     )
+
+
+def _sign(settings: RegistrySettings) -> Sign:
+    """How decisions and states are signed."""
+    if (signer := signer_of(settings)) is None:
+        return leave_unsigned
+    from everloop_shared.signing.events import sign_event  # its library is loaded where there is a key
+
+    return partial(sign_event, key=signer)
 
 
 def _mirror(

@@ -11,6 +11,7 @@ from pathlib import Path
 from everloop_features.times import TimeLimits
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_artifact
+from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
@@ -45,6 +46,7 @@ from everloop_shared.http.exposition import own_metrics
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
+from everloop_shared.signing import trust_of
 from everloop_shared.tls import client_tls
 from everloop_shared.workers import Worker
 
@@ -110,7 +112,7 @@ def build(
     events = EventHandlers(loops, predictions, history, recent, entities, labels, clock, registry_is_read)
     states_from = LatestStates(entities, settings.entity_states, engine) if settings.feature_url else None
     routes = skip_deleted_loops("serving", loops.known, _routes(events, OutcomeOffsets(labels, engine), states_from))
-    state = LocalState(folder, loops, labels)
+    state = LocalState(folder, loops, labels, trust_of(settings))
 
     async def publish_reports() -> None:
         await history.read_once()
@@ -197,7 +199,8 @@ def _version_loads(
     settings: ServingSettings, folder: Path, child: Limited, counts: metrics.PrometheusMetrics
 ) -> VersionLoads:
     store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
-    loader = ArtifactLoader(store, folder / "artifacts", lambda *artifact: child.run(try_artifact, *artifact))
+    seals = Seals.of(settings)
+    loader = ArtifactLoader(store, folder / "artifacts", lambda *artifact: child.run(try_artifact, *artifact), seals)
     return VersionLoads(loader, counts, LoadRetries(settings.load_attempts, settings.load_retry_s))
 
 

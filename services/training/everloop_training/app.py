@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_learning.loops import KnownLoops
 from everloop_models.intake import ModelIntake
+from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
@@ -19,6 +20,7 @@ from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Position, Route, RouteConsumer
 from everloop_shared.service import Service
+from everloop_shared.signing import require_own_key
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.batch_process import BatchProcess
 from everloop_training.adapters.batch_trainer import BatchTrainer
@@ -51,13 +53,15 @@ def build(
     settings: TrainingSettings, connect: EngineFactory, start_worker: StartWorker = WorkerProcess.start
 ) -> Service:
     """The service: the lines learn in worker processes, and the outcome log is consumed on from their snapshots."""
+    require_own_key(settings, "artifacts", "snapshots")
     loops, runs, searches = KnownLoops(), MemoryRunLog(), MemorySearchLog()
     engine = connect("training")
     workers = LearnerWorkers(settings, loops, runs, searches, engine, start_worker)
     handlers = Handlers(loops, runs, workers, workers, quota=RunQuota(settings.max_runs_per_hour))
-    store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
+    store, seals = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes), Seals.of(settings)
     collector = ArtifactCollector(store, loops, settings.collect_after_s, runs)
-    intake, leases = ModelIntake(store, settings.max_artifact_bytes), Leases(settings.lease_s, settings.trainer_seconds)
+    intake = ModelIntake(store, settings.max_artifact_bytes, seals)
+    leases = Leases(settings.lease_s, settings.trainer_seconds)
     LEASED_RUNS.set_function(lambda: len(leases))
     search_quota = RunQuota(settings.max_searches_per_hour, "searches")
     search_handlers = SearchHandlers(loops, searches, workers, quota=search_quota)
@@ -75,6 +79,7 @@ def build(
         store,
         BatchProcess(settings.batch_seconds, settings.batch_memory_bytes, settings.max_artifact_bytes, settings.ray),
         settings.batch_memory_bytes,
+        seals,
     )
     searcher = Searcher(
         settings.search_folder(),

@@ -17,6 +17,10 @@ class BackupDamaged(InstallationError):
     """A file of the backup is missing, or differs from the manifest."""
 
 
+class BackupUntrusted(InstallationError):
+    """No trusted key has signed the backup."""
+
+
 class NotEmpty(InstallationError):
     """The folder or the cluster is not empty: a restore would mix with what is there."""
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, BinaryIO, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from everloop.backup.errors import BackupDamaged
-from everloop_models.store import is_name
+from everloop.backup.errors import BackupDamaged, BackupUntrusted
+from everloop_models.store import is_name, write_atomically
+from everloop_shared.signing.errors import SignatureRefused
 
-FILE = "manifest.json"
+if TYPE_CHECKING:
+    from everloop_shared.signing.keys import SigningKey
+    from everloop_shared.signing.trust import TrustStore
+
+FILE, SIGNATURE = "manifest.json", "manifest.json.sig"
 CHUNK_BYTES = 1 << 20
-MAX_MANIFEST_BYTES = 500_000_000
+MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES = 500_000_000, 100_000
 MAX_FILE_BYTES = 1 << 50
 SHA256 = r"^[0-9a-f]{64}$"
 PATH = "|".join(  # the paths of files in a backup: nothing else is read
@@ -94,10 +100,16 @@ class BackupManifest(_Frozen):
         return sum(p.records for topic in self.topics for p in topic.partitions)
 
 
-def read(folder: Path) -> BackupManifest:
-    """The manifest of a backup; raises BackupDamaged where there is none that can be read."""
+def read(folder: Path, trust: TrustStore | None = None) -> BackupManifest:
+    """The manifest of a backup; raises BackupDamaged where there is none that can be read.
+
+    Where `trust` is given, raises BackupUntrusted before anything is read of one that no trusted key has signed.
+    """
     try:
-        saved = BackupManifest.model_validate_json(_read(folder, FILE, MAX_MANIFEST_BYTES))
+        data = _read(folder, FILE, MAX_MANIFEST_BYTES)
+        if trust is not None:
+            _check_signature(folder, data, trust)
+        saved = BackupManifest.model_validate_json(data)
         _check_paths(saved)
         return saved
     except FileNotFoundError as e:
@@ -105,6 +117,25 @@ def read(folder: Path) -> BackupManifest:
         raise BackupDamaged(f"{folder} is no backup: it has no {FILE}.", fix) from e
     except (OSError, ValueError) as e:
         raise BackupDamaged(f"{folder / FILE} cannot be used: {_explain(e)}", "Use another backup.") from e
+
+
+def sign(folder: Path, signer: SigningKey, now: datetime) -> None:
+    """Write the signature of the manifest beside it: a DSSE envelope with an in-toto statement about it."""
+    from everloop.backup.signature import envelope  # its library is loaded where there is a key
+
+    write_atomically(folder / SIGNATURE, envelope(FILE, _read(folder, FILE, MAX_MANIFEST_BYTES), signer, now))
+
+
+def _check_signature(folder: Path, data: bytes, trust: TrustStore) -> None:
+    from everloop.backup.signature import check_envelope
+
+    fix = "Name a backup that was made with EVERLOOP_SIGNING_KEY, or restore without EVERLOOP_TRUSTED_KEYS."
+    try:
+        check_envelope(_read(folder, SIGNATURE, MAX_SIGNATURE_BYTES), FILE, data, trust)
+    except FileNotFoundError as e:
+        raise BackupUntrusted(f"{folder} is not signed: it has no {SIGNATURE}.", fix) from e
+    except SignatureRefused as e:
+        raise BackupUntrusted(f"{folder / SIGNATURE}: {e.detail}.", fix) from e
 
 
 def _explain(error: Exception) -> str:

@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
@@ -27,15 +28,23 @@ from everloop_schemas.topology import SERVICES
 from everloop_shared.errors import ServiceError
 from everloop_shared.messaging.kafka.topics import ensure_topics
 
+if TYPE_CHECKING:
+    from everloop_shared.signing.trust import TrustStore
+
 TOPICS_MADE_WITHIN_S = 60.0
 TOPICS_DELETED_WITHIN_S = 10.0
 GROUPS_LOADED_WITHIN_S = 20.0
 IGNORED_FILES = {"logs", "supervisor.lock", "services.json"}
 
 
-def check_backup(source: Path, partitions: int, progress: BackupProgress) -> BackupManifest:
-    """The manifest of a backup that is complete and fits. Raises BackupDamaged and RestoreFailed; writes nothing."""
-    saved = manifest.read(source)
+def check_backup(
+    source: Path, partitions: int, progress: BackupProgress, trust: TrustStore | None = None
+) -> BackupManifest:
+    """The manifest of a backup that is complete and fits, and is signed by a key of `trust` where that is given.
+
+    Raises BackupDamaged, BackupUntrusted and RestoreFailed; writes nothing.
+    """
+    saved = manifest.read(source, trust)
     if saved.partitions != partitions:
         what = f"The backup has {saved.partitions} partitions a topic, and EVERLOOP_PARTITIONS says {partitions}"
         raise RestoreFailed(f"{what}.", f"Set EVERLOOP_PARTITIONS={saved.partitions}, for the services too.")

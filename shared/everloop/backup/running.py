@@ -19,6 +19,7 @@ from everloop.cli import output
 from everloop.local.discovery import data_folder
 from everloop.local.errors import InstallationError
 from everloop_shared.errors import Misconfigured
+from everloop_shared.signing import trust_of
 
 T = TypeVar("T")
 
@@ -44,10 +45,11 @@ def restore(source: Path, data: str | None, kafka: str | None, *, as_json: bool)
     async def work() -> BackupManifest:
         with BackupProgress() as progress:
             restoring.check_folder(folder)
-            manifest = restoring.check_backup(source, BackupSettings.load("training").partitions, progress)
+            settings = BackupSettings.load("training")
+            manifest = restoring.check_backup(source, settings.partitions, progress, trust_of(settings))
             try:
-                async with cluster.cluster_to_fill(folder, named) as settings:
-                    await restoring.restore(settings, source, manifest, progress)
+                async with cluster.cluster_to_fill(folder, named) as filled:
+                    await restoring.restore(filled, source, manifest, progress)
             except BaseException:
                 if named is None:
                     shutil.rmtree(folder / "kafka", ignore_errors=True)

@@ -31,6 +31,7 @@ from everloop_models.store import ArtifactStore, is_name, name_in, write_atomica
 from everloop_schemas.envelope import Topic
 from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.training import ModelTrained, RunFinished, RunRequested
+from everloop_shared.signing import signer_of
 
 GZIP_LEVEL = 3
 CUT_ATTEMPTS = 10
@@ -109,6 +110,8 @@ class Backup:
             missing=missing,
         )
         write_atomically(self.folder / manifest.FILE, made.model_dump_json(indent=1).encode())
+        if (signer := signer_of(self.settings)) is not None:
+            manifest.sign(self.folder, signer, made.made)
         return made
 
     def _save_snapshots(self) -> list[BackupFile]:

@@ -27,6 +27,7 @@ from everloop.cli import (
     replay,
     reports,
     searches,
+    signing,
     watch,
 )
 from everloop.cli.output import describe_exits
@@ -67,6 +68,7 @@ def build() -> typer.Typer:
         access,
         acls,
         postgres,
+        signing,
     ):
         module.register(app)
     describe_exits(app)

@@ -27,6 +27,7 @@ from everloop_shared.logging import configure_logging
 from everloop_shared.process import DRAIN_S
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
+from everloop_shared.signing import trust_of
 from everloop_training.settings import TrainingSettings
 
 POLL_EVERY_S = 0.01
@@ -36,7 +37,7 @@ _current_service: ContextVar[str] = ContextVar("everloop_memory_bus_service", de
 def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str], grpc_port: int = 0) -> list[Service]:
     """The endpoint of the topics and the six services, all on one broker. Raises Misconfigured."""
     own = MemorySettings.load("memory", environ)
-    broker = BoundedBroker(own.partitions, own.max_log_bytes)
+    broker = BoundedBroker(own.partitions, own.max_log_bytes, trust_of(own))
     env = environment_of(environ, folder, ports, own.partitions, grpc_port)
     connect = broker.engine
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 
@@ -12,6 +13,9 @@ from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.serving import ObservationReceived
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Record
+
+if TYPE_CHECKING:
+    from everloop_shared.signing.trust import TrustStore
 
 LOG_BYTES = Gauge("everloop_memory_bus_log_bytes", "Bytes on all topics; limit: MAX_LOG_BYTES.")
 RECORD_BYTES = 500
@@ -27,8 +31,8 @@ class BoundedBroker(MemoryBroker):
     record is removed: training reads a loop's outcomes from the first on.
     """
 
-    def __init__(self, partitions: int, max_log_bytes: int) -> None:
-        super().__init__(partitions)
+    def __init__(self, partitions: int, max_log_bytes: int, trust: TrustStore | None = None) -> None:
+        super().__init__(partitions, trust)
         self.max_log_bytes, self.bytes = max_log_bytes, 0
         self.counts: Counter[str] = Counter()
         self._records: list[Record] = []

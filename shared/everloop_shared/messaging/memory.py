@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from everloop_schemas.catalogue import decode
@@ -29,15 +30,18 @@ from everloop_shared.messaging.routes import (
     encode,
 )
 
+if TYPE_CHECKING:
+    from everloop_shared.signing.trust import TrustStore
+
 BATCH_RECORDS = 500
 IDLE_WAIT_S = 0.02
 
 
 class MemoryBroker:
-    """Topics as lists of records, and committed offsets per group."""
+    """Topics as lists of records, and committed offsets per group. Its engines admit what `trust` admits."""
 
-    def __init__(self, partitions: int = 4) -> None:
-        self.partitions = partitions
+    def __init__(self, partitions: int = 4, trust: TrustStore | None = None) -> None:
+        self.partitions, self.trust = partitions, trust
         self._logs: dict[Partition, list[Record]] = defaultdict(list)
         self.committed: dict[tuple[str, str, int], int] = {}
         self.ledgers: dict[str, CrashLedger] = defaultdict(CrashLedger)
@@ -122,7 +126,7 @@ class MemoryEngine:
 
     async def read(self, topic: Topic, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """Records with start <= offset < stop."""
-        return decode_events(await self.read_records(topic, partition, start, stop))
+        return decode_events(await self.read_records(topic, partition, start, stop), self.broker.trust)
 
     async def read_records(self, topic: Topic, partition: int, start: int, stop: int) -> list[Record]:
         """Records with start <= offset < stop, as they are."""
@@ -155,9 +159,10 @@ class MemoryConsumer:
         self._unit, self._start_at = unit_of_work, start_at
         self._group = [r for r in routes if not r.broadcast]
         self._broadcast = [r for r in routes if r.broadcast]
-        ledgers = self.broker.ledgers
-        self._processor = Processor(self.service, self._group, engine, unit_of_work, ledgers[self.service])
-        self._followers = Processor(self.service, self._broadcast, engine, ledger=ledgers[f"{self.service} broadcast"])
+        ledgers, trust = self.broker.ledgers, self.broker.trust
+        self._processor = Processor(self.service, self._group, engine, unit_of_work, ledgers[self.service], trust)
+        ledger = ledgers[f"{self.service} broadcast"]
+        self._followers = Processor(self.service, self._broadcast, engine, ledger=ledger, trust=trust)
         self._next: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
         self._stopping = asyncio.Event()

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders.loops import NOW
+from tests.builders.signing import trusting
 from typer.testing import CliRunner
 
 from everloop.backup import manifest, restore
 from everloop.backup.cut import EFFECTS_FIRST, FOREVER_TOPICS, Ends, cut, loop_without_state
-from everloop.backup.errors import BackupDamaged, BackupExists, NotEmpty, RestoreFailed
+from everloop.backup.errors import BackupDamaged, BackupExists, BackupUntrusted, NotEmpty, RestoreFailed
 from everloop.backup.manifest import BackupFile, BackupManifest
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import GAP, BackupRecord, LogDigest, StateDigest
@@ -25,6 +27,8 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import Decided
 from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.training import ChallengeUpdated, RunRequested
+from everloop_shared.signing.keys import SigningKey
+from everloop_shared.signing.trust import TrustStore
 
 RAW = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
 RECORDS = st.builds(
@@ -220,3 +224,31 @@ def test_an_artifact_that_was_collected_is_not_missing_from_a_backup() -> None:
 
     assert [of("market", offset) for offset in (100, 200, 300, 400)] == [True, False, False, False]
     assert (of("gone", 900), of("unknown", 1)) == (True, False)
+
+
+def test_a_backup_is_believed_where_a_trusted_key_has_signed_its_manifest(tmp_path: Path) -> None:
+    key, folder = SigningKey.create(), tmp_path / "backup"
+    folder.mkdir()
+    made(folder)
+    trust = trusting(tmp_path / "trusted.json", {key: ["backups"]})
+    unsigned = _why_refused(folder, trust)
+
+    manifest.sign(folder, SigningKey.create(), NOW)
+    foreign = _why_refused(folder, trust)
+    manifest.sign(folder, key, NOW)
+    believed = manifest.read(folder, trust)
+    (folder / manifest.FILE).write_bytes((folder / manifest.FILE).read_bytes() + b" ")
+    changed = _why_refused(folder, trust)
+    (folder / manifest.SIGNATURE).write_bytes(b"{}")
+
+    assert believed.partitions == manifest.read(folder).partitions
+    assert "is not signed" in unsigned
+    assert "not among the trusted" in foreign
+    assert "not about this manifest.json" in changed
+    assert "no DSSE envelope" in _why_refused(folder, trust)
+
+
+def _why_refused(folder: Path, trust: TrustStore) -> str:
+    with pytest.raises(BackupUntrusted) as refused:
+        manifest.read(folder, trust)
+    return refused.value.what

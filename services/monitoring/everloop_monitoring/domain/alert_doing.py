@@ -10,7 +10,7 @@ from everloop_schemas.registry import LoopState
 def describe_doing(alert: OpenAlert, loop: LoopState | None) -> str:
     """In one sentence, what happens now without a person; it says so where nothing does."""
     if loop is None:
-        return "the record is kept as a dead letter" if alert.kind == "dead_letter" else "nothing"
+        return "the record is kept as a dead letter" if alert.kind in ("dead_letter", "signature") else "nothing"
     data = loop.data
     if said := alert.about.get("doing"):
         return str(said)
@@ -30,6 +30,8 @@ def describe_doing(alert: OpenAlert, loop: LoopState | None) -> str:
         case "artifact":
             serving = alert.about.get("serving") or data.champion.version
             return f"{serving} answers on that instance, which tries {alert.about.get('version')} again"
+        case "signature":
+            return f"the record is kept as a dead letter and was not acted on; {data.champion.version} serves"
         case "fairness":
             return _describe_rollout(loop) or "it serves on; the gate passes only challengers that meet the requirement"
         case "quality" | "rule":

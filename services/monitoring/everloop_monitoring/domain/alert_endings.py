@@ -22,6 +22,7 @@ RECOVERED_OUTCOMES = 200
 SETTLED_OUTCOMES = 5_000
 """After so many outcomes without a further drift, the error is what is usual now."""
 DEAD_LETTERS_OVER, ROLLBACK_OVER, DATA_DRIFT_OVER = timedelta(hours=1), timedelta(days=1), timedelta(days=1)
+SIGNATURES_OVER = timedelta(hours=1)
 MAX_INSTANCES = 50
 
 
@@ -102,6 +103,8 @@ def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | 
     quiet = now - alert.last
     if alert.alert == DEAD_LETTER_ALERT and quiet >= DEAD_LETTERS_OVER:
         return f"{alert.count} in all, none in the last hour"
+    if alert.kind == "signature" and quiet >= SIGNATURES_OVER:
+        return f"{alert.count} refused in all, none in the last hour"
     if alert.alert == ROLLBACK_ALERT and quiet >= ROLLBACK_OVER:
         return "the version before it has served for a day"
     if loop is None:

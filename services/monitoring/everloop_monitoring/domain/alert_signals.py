@@ -16,6 +16,8 @@ from everloop_schemas.serving import VersionState
 from everloop_schemas.training import LineFailed
 
 DEAD_LETTER_ALERT, CORRECTIONS_ALERT, ROLLBACK_ALERT = "dead_letter", "corrections", "rollback"
+SIGNATURE_REFUSED = "SignatureRefused"
+"""The error of the dead letter of a record that must be signed and is not, or not by a trusted key."""
 RECOVERED_SHARE = 0.25
 """A drift is over when at most this share of the rise of the error is left."""
 MAX_FEATURES = 5
@@ -174,6 +176,29 @@ def signal_of_dead_letters(loop: str, last: DeadLetter, before: int, new: int) -
         runbook=runbook_of("dead_letter"),
         entry=entry,
         count=new,
+    )
+
+
+def signal_of_refused_signature(loop: str, event: DeadLetter) -> Signal | None:
+    """A record that a service did not believe, as it is not signed by a trusted key; None for other dead letters."""
+    d, service = event.data, event.source.removeprefix("everloop/")
+    if d.error != SIGNATURE_REFUSED:
+        return None
+    message = f"{service} refused a record of {d.topic}: {d.reason}"
+    where = f"{d.topic}, partition {d.partition}, offset {d.offset}"
+    entry = TimelineEntry(
+        derived_id(loop, "signature", event.id), loop, "signature", event.time, message, where, {"severity": "critical"}
+    )
+    return Signal(
+        alert=f"signature.{d.topic}",
+        kind="signature",
+        severity="critical",
+        message=message,
+        caused_by=event.id,
+        evidence=(f"{where}: {d.reason}",),
+        cause=f"somebody other than its owner writes to {d.topic}, or the trusted keys lack the owner's key",
+        runbook=runbook_of("signature"),
+        entry=entry,
     )
 
 

@@ -187,6 +187,8 @@ class Handlers:
         self.batch.letters.append(list_letter(event, at))
         if event.data.unexpected and self._watches_of(loop).take_observations:
             self.batch.refusals[loop].append(event)
+        if (signal := alert_signals.signal_of_refused_signature(loop, event)) is not None:
+            self.batch.news[loop].append(signal)
         return []
 
     async def on_dead_letter_sent(self, event: DeadLetterSent, at: Position) -> list[Event]:

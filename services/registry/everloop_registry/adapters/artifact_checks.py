@@ -10,6 +10,7 @@ from everloop_features.samples import sample_vectors
 from everloop_learning.version import Version
 from everloop_models import ArtifactCorrupt, ArtifactMissing, ModelBroken
 from everloop_models.first_load import try_artifact
+from everloop_models.seals import UNSEALED, Seals
 from everloop_models.store import ArtifactStore
 from everloop_registry.metrics import CHECK_SECONDS
 from everloop_schemas.loop import LoopSpec
@@ -20,11 +21,12 @@ from everloop_shared.limited import ChildFailed, Limited, LimitExceeded
 class ChildProcessArtifactChecks:
     """Fetches a version's artifact and tries it in a child process; at most one artifact is in memory.
 
-    A refresh over `light_bytes` is verified but not loaded: its line was loaded before, and serving falls back.
+    Nothing of one that `seals` does not vouch for is read. A refresh over `light_bytes` is verified but not loaded: its
+    line was loaded before, and serving falls back.
     """
 
-    def __init__(self, store: ArtifactStore, child: Limited, light_bytes: int) -> None:
-        self._store, self._child, self._light_bytes = store, child, light_bytes
+    def __init__(self, store: ArtifactStore, child: Limited, light_bytes: int, seals: Seals = UNSEALED) -> None:
+        self._store, self._child, self._light_bytes, self._seals = store, child, light_bytes, seals
         self._one_at_a_time = asyncio.Lock()
 
     async def refusal(self, model: ModelTrainedData, specs: Sequence[LoopSpec]) -> str | None:
@@ -44,6 +46,7 @@ class ChildProcessArtifactChecks:
     ) -> str | None:
         try:
             name = self._store.named(model.uri, spec.loop, model.version, model.sha256, model.manifest.format)
+            self._seals.check(name, model)
             data = await asyncio.to_thread(self._store.get, name, model.size)
             fed = await self._child.run(
                 try_artifact,

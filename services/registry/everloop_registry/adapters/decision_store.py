@@ -14,7 +14,7 @@ from everloop_registry import metrics
 from everloop_registry.adapters.decision_fold import fold_decisions
 from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
-from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog, Sign, leave_unsigned
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
@@ -38,9 +38,9 @@ UPDATES = {table: sql.update(table).where(table.c.loop == OF) for table in (loop
 class RegistryUnitOfWork(SqlUnitOfWork):
     """A unit of work with the stores in it: what the decision store holds back is written before the commit."""
 
-    def __init__(self, database: Database, settle_s: float = 0.0) -> None:
+    def __init__(self, database: Database, settle_s: float = 0.0, sign: Sign = leave_unsigned) -> None:
         super().__init__(database, "registry", settle_s)
-        self.store = SqlDecisionStore(self)
+        self.store = SqlDecisionStore(self, sign)
         self.tracking = SqlTrackingStore(self)
 
     async def __aenter__(self) -> Self:
@@ -78,8 +78,8 @@ class SqlDecisionStore:
     is kept beside its text, and is not parsed again where the row still holds that text.
     """
 
-    def __init__(self, unit: SqlUnitOfWork) -> None:
-        self._unit = unit
+    def __init__(self, unit: SqlUnitOfWork, sign: Sign = leave_unsigned) -> None:
+        self._unit, self._sign = unit, sign
         self._opened: dict[str, DecisionLog] = {}
         self._held_back: set[str] = set()
         self._folds: dict[str, tuple[str, Loop]] = {}
@@ -102,7 +102,7 @@ class SqlDecisionStore:
         """The loop's decision log."""
         if (known := self._opened.get(loop)) is None:
             known = self._opened[loop] = await self._read(loop, context)
-        return DecisionLog(loop, context, state=known.state, head=known.head, working=known.working)
+        return DecisionLog(loop, context, state=known.state, head=known.head, working=known.working, sign=self._sign)
 
     async def _read(self, loop: str, context: DecisionContext) -> DecisionLog:
         of = {"of": loop}
@@ -115,6 +115,17 @@ class SqlDecisionStore:
             head=row.head if row else GENESIS,
             working=self._working_state(loop, stored) if stored else WorkingState(),
         )
+
+    @property
+    def signs(self) -> bool:
+        """Whether what it decides is signed."""
+        return self._sign is not leave_unsigned
+
+    async def signed_states(self, now: datetime) -> list[Event]:
+        """The state of every loop, deleted ones too, signed now."""
+        rows = await self._unit.connection.execute(sql.select(loops.c.head, loops.c.state).order_by(loops.c.loop))
+        states = [Loop.model_validate_json(row.state).state_event(row.head) for row in rows]
+        return [self._sign(state.copy_with(time=now)) for state in states]
 
     def _fold(self, loop: str, text: str) -> Loop:
         known = self._folds.get(loop)

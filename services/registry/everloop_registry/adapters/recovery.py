@@ -20,6 +20,7 @@ from everloop_registry.tables import FOLD, decisions, to_micros
 from everloop_schemas.decision_chain import DecisionChains
 from everloop_schemas.envelope import Event, utc_time
 from everloop_schemas.registry import Decided, LoopState
+from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.routes import Engine, EngineFactory, LogReader, connected
 
@@ -52,22 +53,34 @@ class RecoveryResult:
 class TopicRecovery:
     """Brings the database up to the topic before the service decides anything, as a resource that it enters first.
 
-    Nothing is published: decisions that the database has not published yet stay in its outbox. A record that does not
+    No decision is published: those that the database has not published yet stay in its outbox. A record that does not
     follow from the decisions before it was not written by a registry: it is left out, logged and counted, and the
     registry starts. Raises Misconfigured where database and topic contradict each other, and DecisionsInconsistent
     where decisions are missing because the topic has lost its first records: deciding on would fork the sequence.
     """
 
-    def __init__(self, unit: RegistryUnitOfWork, connect: EngineFactory, partitions: int) -> None:
-        self._unit, self._connect, self._partitions = unit, connect, partitions
+    def __init__(
+        self, unit: RegistryUnitOfWork, connect: EngineFactory, partitions: int, clock: Clock = system_clock
+    ) -> None:
+        self._unit, self._connect, self._partitions, self._clock = unit, connect, partitions, clock
         self._tracking = TrackingRecovery(unit, partitions)
         self.done = False
 
     async def __aenter__(self) -> Self:
         async with connected(self._connect("registry")) as engine:
             await self.add_missing(engine)
+        if self._unit.store.signs:
+            await self._sign_states()
         self.done = True
         return self
+
+    async def _sign_states(self) -> None:
+        """Put the state of every loop into the outbox once more: its last one may be of no key, or of an earlier one.
+
+        Readers that know the state already pass over it, as its sequence number is the same.
+        """
+        async with self._unit:
+            await self._unit.record(await self._unit.store.signed_states(self._clock()), {})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from everloop_registry.domain.loop import Loop, fold
 from everloop_registry.domain.working_state import WorkingState
 from everloop_schemas.catalogue import decode
 from everloop_schemas.decision_chain import GENESIS, digest
-from everloop_schemas.envelope import ControlData, Event, derived_id, utc_time
+from everloop_schemas.envelope import ControlData, Event, SignedEvent, derived_id, utc_time
 from everloop_schemas.registry import Decided, LoopApplied, LoopDeleted, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
 
 D = TypeVar("D", bound=Decided)
+S = TypeVar("S", bound=SignedEvent)
 REGISTRY_ACTOR = "everloop/registry"
 """The actor of decisions that follow from events."""
+
+
+class Sign(Protocol):
+    """Signs an event: the same event, with other bytes on the wire."""
+
+    def __call__(self, event: S) -> S: ...
+
+
+def leave_unsigned(event: S) -> S:
+    """The event as it is, for registries without a key."""
+    return event
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class DecisionLog:
     working: WorkingState = field(default_factory=WorkingState)
     models: dict[str, ModelTrainedData] = field(default_factory=dict)
     decided: list[Decided] = field(default_factory=list)
+    sign: Sign = leave_unsigned
 
     @property
     def loop(self) -> Loop:
@@ -74,6 +87,7 @@ class DecisionLog:
             prevhash=self.head,
             data=data,
         )
+        decision = self.sign(decision)  # the hash of the next one is over the signature, too
         self.fold(decision, digest(decision.encode()))
         self.decided.append(decision)
         return decision
@@ -99,7 +113,7 @@ class DecisionLog:
         if not self.decided:
             return []
         state = self.loop.state_event(self.head).copy_with(traceparent=self.context.traceparent)
-        return [*self.decided, state]
+        return [*self.decided, self.sign(state)]
 
 
 def fold_decisions(loop: str, wires: Sequence[bytes]) -> Loop | None:

@@ -188,7 +188,12 @@ def _submissions(loop: Loop, model: ModelTrainedData) -> tuple[Submission, ...]:
         run=model.run,
         model=manifest.model,
         artifact=StoredModel(
-            uri=model.uri, sha256=model.sha256, size=model.size, format=manifest.format, signature=model.signature
+            uri=model.uri,
+            sha256=model.sha256,
+            size=model.size,
+            format=manifest.format,
+            signature=model.signature,
+            seal=model.seal,
         ),
         data_set=manifest.data_set,
         metrics=manifest.metrics,
@@ -241,6 +246,7 @@ def _live_version(loop: Loop, version: str, time: datetime, outcomes: int, model
         size=model.size,
         format=model.manifest.format,
         signature=model.signature,
+        seal=model.seal,
         since=time,
         since_outcomes=outcomes,
     )

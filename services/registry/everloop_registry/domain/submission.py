@@ -104,4 +104,5 @@ def describe_version(
         size=stored.size,
         signature=stored.signature,
         manifest=manifest,
+        seal=stored.seal,
     )

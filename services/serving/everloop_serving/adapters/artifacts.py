@@ -13,6 +13,7 @@ from everloop_features import FeaturePlan
 from everloop_models import ArtifactCorrupt, Model, ModelPrediction, load
 from everloop_models.explain import explain
 from everloop_models.formats import EXTENSIONS, extension_of
+from everloop_models.seals import UNSEALED, Seals
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.envelope import Fields, Scalar
 from everloop_schemas.loop import LoopSpec
@@ -47,8 +48,8 @@ class ArtifactLoader:
     the store. A local store needs no copies.
     """
 
-    def __init__(self, store: ArtifactStore, folder: Path, try_artifact: TryArtifact) -> None:
-        self._store, self._folder, self._try_artifact = store, folder, try_artifact
+    def __init__(self, store: ArtifactStore, folder: Path, try_artifact: TryArtifact, seals: Seals = UNSEALED) -> None:
+        self._store, self._folder, self._try_artifact, self._seals = store, folder, try_artifact, seals
         self._one_at_a_time = asyncio.Lock()
 
     async def load(
@@ -56,12 +57,13 @@ class ArtifactLoader:
     ) -> LoadedVersion:
         """The version, loaded here only after another process has loaded the same bytes and predicted with them.
 
-        Raises ArtifactUnavailable where a retry may help; ArtifactCorrupt, ModelBroken or LimitExceeded where it will
-        not; Superseded where the version is not wanted any more when its turn comes.
+        Raises ArtifactUnavailable where a retry may help; ArtifactUntrusted, ArtifactCorrupt, ModelBroken or
+        LimitExceeded where it will not; Superseded where the version is not wanted any more when its turn comes.
         """
         if version.uri is None or version.sha256 is None:
             raise ArtifactCorrupt(f"{version.version} has no artifact")
         name = self._store.named(version.uri, spec.loop, version.version, version.sha256, version.format)
+        self._seals.check(name, version)
         async with self._one_at_a_time:
             if not is_wanted():
                 raise Superseded(f"{version.version} is not live any more")

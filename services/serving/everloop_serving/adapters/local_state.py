@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas.feature import OutcomeObserved
@@ -14,6 +14,9 @@ from everloop_schemas.registry import LoopState
 from everloop_serving.adapters.loaded_loops import LoadedLoops
 from everloop_serving.domain.label_counts import LabelCountsByLoop
 from everloop_shared.messaging.routes import LogReader
+
+if TYPE_CHECKING:
+    from everloop_shared.signing.trust import TrustStore
 
 log = logging.getLogger(__name__)
 REASON_LENGTH = 500
@@ -23,10 +26,13 @@ class LocalState:
     """Loop states and label statistics in `folder`: restored on entering, saved often and on leaving.
 
     Without these files, or with damaged ones, a start takes longer and loses nothing: the topics have everything.
+    States that `trust` does not admit are left out.
     """
 
-    def __init__(self, folder: Path, loops: LoadedLoops, labels: LabelCountsByLoop) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, loops: LoadedLoops, labels: LabelCountsByLoop, trust: TrustStore | None = None
+    ) -> None:
+        self._folder, self._trust = folder, trust
         self._loops_file, self._labels_file = folder / "loops.jsonl", folder / "labels.json"
         self._loops, self._labels = loops, labels
         self._saved: dict[Path, object] = {}
@@ -43,7 +49,10 @@ class LocalState:
             log.warning("loop states unreadable, waiting for the registry's topic", extra={"reason": reason})
         for line in lines:
             try:
-                self._loops.apply(LoopState.decode(line))
+                state = LoopState.decode(line)
+                if self._trust is not None:
+                    _check(state, line, self._trust)
+                self._loops.apply(state)
             except Exception as e:  # that loop is not answered before its topic is read; the start goes on
                 reason = repr(e)[:REASON_LENGTH]
                 log.warning("a loop's state is not usable, waiting for the registry's topic", extra={"reason": reason})
@@ -89,6 +98,12 @@ class LocalState:
             self._labels.reset()
             reason = repr(e)[:REASON_LENGTH]
             log.warning("label statistics unreadable, counting from the start", extra={"reason": reason})
+
+
+def _check(state: LoopState, line: bytes, trust: TrustStore) -> None:
+    from everloop_shared.signing.events import check_event  # its library is loaded where keys are trusted
+
+    check_event(state, line, trust)
 
 
 class OutcomeOffsets:

@@ -11,6 +11,7 @@ from pathlib import Path
 from everloop_learning.loops import KnownLoops
 from everloop_models.artifact import Artifact
 from everloop_models.batch.child import ROWS
+from everloop_models.seals import UNSEALED, Seals
 from everloop_models.store import ArtifactStore
 from everloop_schemas.training import RunRequested, StoredModel
 from everloop_shared.errors import ServiceError
@@ -46,10 +47,11 @@ class BatchTrainer:
         store: ArtifactStore,
         train: TrainBatch,
         max_data_bytes: int,
+        seals: Seals = UNSEALED,
     ) -> None:
         self._folder, self._loops, self._runs, self._is_learned_here = folder, loops, runs, is_learned_here
         self._data_sets, self._learners, self._store, self._train = data_sets, learners, store, train
-        self._max_data_bytes = max_data_bytes
+        self._max_data_bytes, self._seals = max_data_bytes, seals
 
     async def run(self) -> None:
         """Train what is to be trained, for ever; cancelling it ends a training that is under way."""
@@ -115,7 +117,12 @@ class BatchTrainer:
 
     def _put(self, loop: str, version: str, trained: BatchModel) -> StoredModel:
         artifact = Artifact.of(trained.data)
-        uri = self._store.put(self._store.name(loop, version, artifact.sha256, "onnx"), artifact.data)
+        name = self._store.name(loop, version, artifact.sha256, "onnx")
         return StoredModel(
-            uri=uri, sha256=artifact.sha256, size=artifact.size, format="onnx", signature=trained.signature
+            uri=self._store.put(name, artifact.data),
+            sha256=artifact.sha256,
+            size=artifact.size,
+            format="onnx",
+            signature=trained.signature,
+            seal=self._seals.make(name, artifact.sha256),
         )

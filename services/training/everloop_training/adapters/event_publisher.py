@@ -6,14 +6,18 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from everloop_schemas.envelope import Event
+from everloop_schemas.envelope import Event, SignedEvent
 from everloop_schemas.training import LineFailed, ModelTrained, RunRequested
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import Publisher
 from everloop_training.metrics import FAILURES, RUNS, SNAPSHOT_OFFSET, VERSIONS
 from everloop_training.worker.protocol.messages import AllSnapshotsWritten, EventsProduced, SnapshotWritten, ToPublish
+
+if TYPE_CHECKING:
+    from everloop_shared.signing.keys import SigningKey
 
 log = logging.getLogger(__name__)
 QUEUED_MESSAGES = 100
@@ -23,11 +27,11 @@ BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 class EventPublisher:
     """A bounded queue between worker and bus; it fills while the broker is away, and then the worker has to wait.
 
-    `drained` is set once everything before AllSnapshotsWritten is published.
+    `drained` is set once everything before AllSnapshotsWritten is published. Versions are signed by `signer`, if any.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, signer: SigningKey | None = None) -> None:
+        self._publisher, self._signer = publisher, signer
         self._queue: asyncio.Queue[ToPublish] = asyncio.Queue(maxsize=QUEUED_MESSAGES)
         self.drained = asyncio.Event()
 
@@ -49,6 +53,8 @@ class EventPublisher:
     async def publish(self, events: list[Event]) -> None:
         """Publish, retrying for as long as the broker is away; raises where that does not help."""
         pauses = BACKOFF.pauses()
+        if self._signer is not None:
+            events = [_signed(event, self._signer) for event in events]
         while events:
             try:
                 await self._publisher.publish(events)
@@ -68,6 +74,12 @@ class EventPublisher:
             log.warning("snapshot not renamed", extra={"path": snapshot.path, "reason": str(e)})
             return
         SNAPSHOT_OFFSET.labels(Path(snapshot.final).stem.rpartition("-")[2]).set(snapshot.next_offset)
+
+
+def _signed(event: Event, signer: SigningKey) -> Event:
+    from everloop_shared.signing.events import sign_event  # its library is loaded where there is a key
+
+    return sign_event(event, signer) if isinstance(event, SignedEvent) else event
 
 
 def _count(event: Event) -> None:

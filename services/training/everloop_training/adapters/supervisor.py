@@ -11,6 +11,7 @@ from typing import Self
 from everloop_learning.loops import KnownLoops
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Engine
+from everloop_shared.signing import signer_of
 from everloop_shared.tasks import cancel_all
 from everloop_training.adapters.catch_up import WorkerCatchUp
 from everloop_training.adapters.current_worker import CurrentWorker
@@ -53,7 +54,7 @@ class WorkerSupervisor:
         self._settings, self._loops, self._start = settings.of_worker(number), loops, start
         self._name = f"worker {number}" if settings.workers > 1 else "the worker"
         self._starts = WORKER_STARTS.labels(number)
-        self._current, self._publisher = CurrentWorker(), EventPublisher(engine)
+        self._current, self._publisher = CurrentWorker(), EventPublisher(engine, signer_of(settings))
         history = LogHistory(loops, engine)
         parked = ParkedOutcomes(settings.snapshot_folder(), history, self._publisher)
         self._exits = WorkerExits(self._settings, parked)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from everloop_models import ModelBroken, OnlineModel, save, verify_and_load
 from everloop_models.artifact import verify
+from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore, name_in
 from everloop_schemas.training import StoredModel
 from everloop_shared.clock import system_clock
+from everloop_shared.signing import signer_of, trust_of
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.dispatcher import ALL_RECENT_BYTES, WorkerDispatcher
 from everloop_training.worker.learners.dependencies import LearnerDependencies
@@ -22,6 +24,7 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
         ArtifactStore(settings.artifact_url, settings.max_artifact_bytes),
         OutcomeInProgress(settings.in_progress_file()),
     )
+    seals = Seals.of(settings)
 
     def store_version(loop: str, version: str, model: OnlineModel) -> SavedVersion:
         try:
@@ -35,7 +38,12 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
         return verify_and_load(store.get(name_in(saved.uri), saved.size), saved.sha256, saved.format)
 
     def read_model(stored: StoredModel) -> bytes:
-        return store.get(name_in(stored.uri), stored.size)
+        name = name_in(stored.uri)
+        seals.check(name, stored)
+        return store.get(name, stored.size)
+
+    def seal(uri: str, sha256: str) -> str | None:
+        return seals.make(name_in(uri), sha256)
 
     def copy_version(loop: str, version: str, stored: StoredModel) -> SavedVersion:
         data = read_model(stored)
@@ -45,13 +53,13 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
 
     models = ModelLoader(read_model, settings.part(settings.model_bytes))
     dependencies = LearnerDependencies(
-        system_clock, store_version, load_version, models.load, copy_version, in_progress.mark
+        system_clock, store_version, load_version, models.load, copy_version, seal, in_progress.mark
     )
-    snapshots, every = Snapshots(settings.snapshot_folder()), settings.snapshot_outcomes
+    snapshots = Snapshots(settings.snapshot_folder(), signer_of(settings), trust_of(settings))
     return WorkerDispatcher(
         dependencies,
         snapshots,
-        every,
+        settings.snapshot_outcomes,
         settings.snapshot_seconds,
         in_progress=in_progress,
         recent_bytes=settings.part(ALL_RECENT_BYTES),

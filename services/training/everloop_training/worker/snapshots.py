@@ -1,16 +1,19 @@
 """Learner snapshots: all loops of a partition at one offset, in one file with its sha256.
 
-The sha256 finds damage. A snapshot from elsewhere cannot run code, because only the classes listed in `allowed.txt` are
-unpickled; one of an older version of Everloop names other classes, and is refused the same way.
+The sha256 finds damage. Where keys are trusted, a snapshot that none of them has signed is not read. Without, a
+snapshot from elsewhere cannot run code either, because only the classes listed in `allowed.txt` are unpickled; one of
+an older version of Everloop names other classes, and is refused the same way.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -23,11 +26,19 @@ from everloop_models.pickling import check, unpickled
 from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas import loop, monitor_spec, monitoring, registry, search, search_spec, training
 from everloop_schemas.envelope import ControlData, ControlEvent
+from everloop_shared.clock import system_clock
+from everloop_shared.signing.errors import SignatureRefused
 from everloop_training.worker.learners.loop_learner import LoopLearner
+
+if TYPE_CHECKING:
+    from everloop_shared.signing.keys import SigningKey
+    from everloop_shared.signing.trust import TrustStore
 
 log = logging.getLogger(__name__)
 FORMAT = 18
 """Raised whenever the classes in a snapshot change: an older snapshot is not used, and the log is learned again."""
+PAYLOAD = "application/vnd.everloop.snapshot"
+"""The type of what is signed of a snapshot: `<partition> <sha256 of the body> <time, RFC 3339>`."""
 FILE = Path(__file__).with_name("allowed.txt")
 """What snapshots unpickle beside models and events; `tests/training/snapshot_survey.py` writes it, a test checks it."""
 
@@ -62,8 +73,14 @@ class PartitionState(NamedTuple):
 class Snapshots:
     """Reads and writes snapshots in a folder. Blocks. One that cannot be used is ignored: the log is learned again."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        signer: SigningKey | None = None,
+        trust: TrustStore | None = None,
+        clock: Callable[[], datetime] = system_clock,
+    ) -> None:
+        self._folder, self._signer, self._trust, self._clock = folder, signer, trust, clock
         remove_leftovers(folder)
 
     def final(self, partition: int) -> Path:
@@ -74,8 +91,28 @@ class Snapshots:
         """Write a snapshot beside the one that counts; raises OSError when the disk is full."""
         body = pack(state)
         path = self._folder / f"partition-{partition}.{state.next_offset}.new"
-        write_atomically(path, sha256(body).hexdigest().encode() + b"\n" + body)
+        write_atomically(path, self._head(partition, body) + b"\n" + body)
         return path
+
+    def _head(self, partition: int, body: bytes) -> bytes:
+        """The first line: the sha256 of the body, and where there is a key, when it was signed and the signature."""
+        digest = sha256(body).hexdigest()
+        if self._signer is None:
+            return digest.encode()
+        made = self._clock().isoformat()
+        return f"{digest} {made} {self._signer.sign(PAYLOAD, _signed(partition, digest, made))}".encode()
+
+    def _check_head(self, partition: int, head: list[str]) -> None:
+        """Raise SignatureRefused where keys are trusted, and the first line has no signature of one for snapshots."""
+        if self._trust is None:
+            return
+        if len(head) != 3:
+            raise SignatureRefused("it is not signed")
+        digest, made, signature = head
+        at = datetime.fromisoformat(made)
+        if at.tzinfo is None:
+            raise SignatureRefused("the time of its signature cannot be read")
+        self._trust.check(signature, PAYLOAD, _signed(partition, digest, made), "snapshots", at)
 
     def load(self, partition: int, end: int) -> PartitionState:
         """The snapshot that counts, or the empty state. `end` is the end of the log: one beyond it is refused."""
@@ -84,14 +121,16 @@ class Snapshots:
         path = self.final(partition)
         if path.exists():
             try:
-                return self._read(path, end)
-            except (OSError, ArtifactCorrupt, ValueError) as e:
+                return self._read(path, partition, end)
+            except (OSError, ArtifactCorrupt, SignatureRefused, ValueError) as e:
                 log.warning("snapshot not used, learning from the log", extra={"path": str(path), "reason": str(e)})
         return PartitionState(0, 0, {})
 
-    def _read(self, path: Path, end: int) -> PartitionState:
-        digest, _, body = path.read_bytes().partition(b"\n")
-        verify(Artifact(b"", digest.decode("ascii", "replace"), len(body)), body)
+    def _read(self, path: Path, partition: int, end: int) -> PartitionState:
+        line, _, body = path.read_bytes().partition(b"\n")
+        head = line.decode("ascii", "replace").split(" ")
+        self._check_head(partition, head)
+        verify(Artifact(b"", head[0], len(body)), body)
         check(body, SNAPSHOTS)
         content: dict[str, Any] = unpickled(body, SNAPSHOTS)
         if content["format"] != FORMAT or content["libraries"] != library_versions():
@@ -100,3 +139,7 @@ class Snapshots:
         if state.next_offset > end:
             raise ValueError(f"it is at offset {state.next_offset}, the log ends at {end}: it is of another log")
         return state
+
+
+def _signed(partition: int, digest: str, made: str) -> bytes:
+    return f"{partition} {digest} {made}".encode()

@@ -20,6 +20,7 @@ from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.routes import CATCH_UP_POLL_S, Publisher, Routes, StartAt, UnitOfWork
 from everloop_shared.settings import Settings
+from everloop_shared.signing import trust_of
 
 log = logging.getLogger(__name__)
 QUERY_ENDS_EVERY_S = 2.0
@@ -54,7 +55,7 @@ class KafkaConsumer:
         start_at: StartAt | None = None,
     ) -> None:
         self._engine, self._service, self._settings = engine, engine.service, engine.settings
-        self._routes = list(routes)
+        self._routes, self._trust = list(routes), trust_of(engine.settings)
         self._unit, self._start_at = unit_of_work, start_at
         self._group: GroupConsumer | None = None
         self._follower: BroadcastFollower | None = None
@@ -136,7 +137,8 @@ class KafkaConsumer:
     async def _follow(self) -> None:
         routes = [r for r in self._routes if r.broadcast]
         if routes:
-            processor = Processor(self._service, routes, self._engine, ledger=self._ledger("crashes-broadcast"))
+            ledger = self._ledger("crashes-broadcast")
+            processor = Processor(self._service, routes, self._engine, ledger=ledger, trust=self._trust)
             self._follower = BroadcastFollower(self._service, routes, self._settings, processor, self._fail)
             await self._follower.start()
 
@@ -144,7 +146,7 @@ class KafkaConsumer:
         routes = [r for r in self._routes if not r.broadcast]
         if routes:
             topics = TopicNames(self._settings.topic_prefix)
-            processor = Processor(self._service, routes, self._engine, self._unit, self._ledger("crashes"))
+            processor = Processor(self._service, routes, self._engine, self._unit, self._ledger("crashes"), self._trust)
             self._group = GroupConsumer(
                 self._service,
                 [r.name for r in routes],

@@ -28,14 +28,17 @@ from everloop_shared.messaging.routes import (
     encode,
 )
 from everloop_shared.settings import Settings
+from everloop_shared.signing import signer_of, trust_of
 
 AWAY_AFTER_S = 6.0
 """A broker that has not answered for so long is reported as away."""
 
 
 def kafka_factory(settings: Settings) -> EngineFactory:
-    """Makes engines on the cluster that the settings name; reads EVERLOOP_KAFKA_CONFIG now, to fail early."""
+    """Makes engines on the cluster that the settings name; reads its files now, to fail early."""
     client_settings(settings, "check")
+    trust_of(settings)
+    signer_of(settings)
     return lambda service: KafkaEngine(service, settings)
 
 

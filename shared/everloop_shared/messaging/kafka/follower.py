@@ -21,6 +21,7 @@ from everloop_shared.messaging.processing.processor import Processor
 from everloop_shared.messaging.processing.records import decode_events
 from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.settings import Settings
+from everloop_shared.signing import trust_of
 
 READ_TIMEOUT_S = 30.0
 """A read of history fails when nothing arrives for so long."""
@@ -149,12 +150,13 @@ class HistoryReader:
 
     def __init__(self, service: str, settings: Settings) -> None:
         self._service, self._settings = service, settings
+        self._trust = trust_of(settings)
         self._consumer: Any = None
         self._lock = asyncio.Lock()
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> list[tuple[Position, Event]]:
         """The events with start <= offset < stop; raises Unavailable when nothing arrives for 30 s."""
-        return decode_events(await self.read_records(topic, partition, start, stop))
+        return decode_events(await self.read_records(topic, partition, start, stop), self._trust)
 
     async def read_records(self, topic: str, partition: int, start: int, stop: int) -> list[Record]:
         """The records with start <= offset < stop; raises Unavailable when nothing arrives for 30 s."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
@@ -22,6 +23,9 @@ from everloop_shared.messaging.processing.records import (
 from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, UnitOfWork
 from everloop_shared.messaging.time_slices import SLICE_S, TimeSlices
 from everloop_shared.tracing import caused_by
+
+if TYPE_CHECKING:
+    from everloop_shared.signing.trust import TrustStore
 
 log = logging.getLogger(__name__)
 RELAY_BACKOFF_S = 1.0
@@ -62,7 +66,7 @@ class Processor:
     advance the offset. With one: handle the whole batch in one transaction; where that fails, roll back and handle
     smaller parts, down to the record that causes the failure. What a handler keeps in memory is not rolled back: it
     must read its state through the unit of work, or be idempotent by event id. An error that a record can cause
-    concerns that record only (decision 0101).
+    concerns that record only (decision 0101). A record that `trust` does not admit never reaches a handler.
     """
 
     def __init__(
@@ -72,8 +76,10 @@ class Processor:
         publisher: Publisher,
         unit_of_work: UnitOfWork | None = None,
         ledger: CrashLedger | None = None,
+        trust: TrustStore | None = None,
     ) -> None:
         self.service = service
+        self._trust = trust
         self._handlers: dict[str, Handler] = {r.name: r.handle for r in routes}
         self._handled = {topic: metrics.HANDLED.labels(service, topic) for topic in self._handlers}
         self._consumed = {topic: metrics.CONSUMED.labels(service, topic) for topic in self._handlers}
@@ -273,7 +279,7 @@ class Processor:
             return [self._give_up(decoded, e)]
 
     def _decode(self, record: Record) -> DecodedRecord:
-        decoded = decode_record(record)
+        decoded = decode_record(record, self._trust)
         return replace(decoded, dead_letter=self._give_up(decoded, decoded.rejection)) if decoded.rejection else decoded
 
     def _give_up(self, decoded: DecodedRecord, error: Exception, in_handlerler: bool = True) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
@@ -13,6 +14,10 @@ from everloop_schemas.names import LOOP_NAME_RULE, is_loop_name
 from everloop_shared import strict_json
 from everloop_shared.errors import InputRejected
 from everloop_shared.messaging.routes import Partition, Position, Record
+from everloop_shared.signing.errors import SignatureRefused
+
+if TYPE_CHECKING:
+    from everloop_shared.signing.trust import TrustStore
 
 log = logging.getLogger(__name__)
 WRITTEN_BY_APPLICATIONS = "ingest."
@@ -43,23 +48,35 @@ class DecodedRecord:
 DecodedBatches = Mapping[Partition, Sequence[DecodedRecord]]
 
 
-def decode_events(records: Sequence[Record]) -> list[tuple[Position, Event]]:
-    """The events of some records; tombstones and records that do not decode are left out."""
+def decode_events(records: Sequence[Record], trust: TrustStore | None = None) -> list[tuple[Position, Event]]:
+    """The events of some records; left out are tombstones, what does not decode, and what `trust` does not admit."""
     found = []
     for record in records:
         if record.value is None:
             continue
+        where = {"topic": record.at.topic, "partition": record.at.partition, "offset": record.at.offset}
         try:
-            found.append((record.at, decode(record.at.topic, record.value)))
+            event = decode(record.at.topic, record.value)
+            if trust is None or _is_admitted(event, record.value, trust):
+                found.append((record.at, event))
+        except SignatureRefused as e:
+            log.error("a record in the history is left out", extra=where | {"reason": e.detail})
         except (ValueError, RecursionError):
-            log.info(
-                "a record in the history does not decode", extra={"topic": record.at.topic, "offset": record.at.offset}
-            )
+            log.info("a record in the history does not decode", extra=where)
     return found
 
 
-def decode_record(record: Record) -> DecodedRecord:
-    """The event in a record of one of our topics, or why there is none."""
+def _is_admitted(event: Event, wire: bytes, trust: TrustStore) -> bool:
+    from everloop_shared.signing.events import is_admitted  # its library is not loaded where nothing is trusted
+
+    return is_admitted(event, wire, trust)
+
+
+def decode_record(record: Record, trust: TrustStore | None = None) -> DecodedRecord:
+    """The event in a record of one of our topics, or why there is none.
+
+    Where `trust` is given, an event that must be signed and is not by a trusted key is rejected.
+    """
     topic = record.at.topic
     if record.value is None:
         return DecodedRecord(record)
@@ -74,7 +91,11 @@ def decode_record(record: Record) -> DecodedRecord:
     if record.key != event.key():  # a wrong key means another partition: out of order, and apart from the key's state
         reason = f"its key is {record.key!r}, but its content requires {event.key()!r}; publish it with that key"
         return DecodedRecord(record, rejection=InputRejected(reason))
-    return DecodedRecord(record, event)
+    try:
+        is_admitted = trust is None or _is_admitted(event, record.value, trust)
+    except SignatureRefused as e:
+        return DecodedRecord(record, rejection=e)
+    return DecodedRecord(record, event if is_admitted else None)
 
 
 def _is_valid_loop_name(name: str) -> bool:

@@ -21,6 +21,7 @@ class LearnerDependencies:
     ArtifactUnavailable and ArtifactCorrupt. `load_model(stored)` loads a model that a line only predicts with; it
     raises ArtifactMissing, ArtifactUnavailable, also while the model is being loaded, and ArtifactCorrupt.
     `copy_version(loop, version, stored)` stores its bytes under the name of a version, and raises the same.
+    `seal(uri, sha256)` is the seal of an artifact that was stored, None where this installation makes none.
     `mark_in_progress(partition, offset)` is called before a line learns an outcome. `recent_bytes()` is how many bytes
     of recent outcomes one learner may hold in memory.
     """
@@ -30,5 +31,6 @@ class LearnerDependencies:
     load_version: Callable[[SavedVersion], OnlineModel]
     load_model: Callable[[StoredModel], Model]
     copy_version: Callable[[str, str, StoredModel], SavedVersion]
+    seal: Callable[[str, str], str | None] = lambda uri, sha256: None
     mark_in_progress: Callable[[int, int], None] = lambda partition, offset: None
     recent_bytes: Callable[[], int] = lambda: RECENT_BYTES

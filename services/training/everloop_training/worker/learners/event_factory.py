@@ -199,6 +199,7 @@ class EventFactory:
             signature=line.signature,
             manifest=self._build_manifest(line, offset),
             importance=importance,
+            seal=self.dependencies.seal(saved.uri, saved.sha256),
         )
         self.pending.append(
             ModelTrained(

@@ -134,7 +134,8 @@ class Trainings:
             return EndReply(None, behind=True)
         except ArtifactCorrupt as e:
             return self.fail(run_id, f"its model cannot be loaded: {e.detail}")
-        stored = trained.stored.model_copy(update={"uri": saved.uri, "signature": model.signature})
+        seal = dependencies.seal(saved.uri, saved.sha256)
+        stored = trained.stored.model_copy(update={"uri": saved.uri, "signature": model.signature, "seal": seal})
         data_set = trained.data_set or run.data.data_set
         source = LineModel(position, run_id, stored, data_set, trained.metrics, trained.trainer)
         reason: VersionReason = "initial" if is_default(line.name) and not line.models else "trained"
