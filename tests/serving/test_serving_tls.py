@@ -91,7 +91,8 @@ async def test_windows_are_read_from_feature_by_mutual_tls(serving: RunningServi
     await serving.publish(serving.state())
     async with running_feature(serving, tls_client_ca=certs / "ca.pem", **files("feature")) as url:
         https = url.replace("http:", "https:")
-        await serving.start(feature_url=https, entity_states=1, tls_ca=certs / "ca.pem", **files("serving"))
+        trusting = {"tls_ca": certs / "ca.pem", **files("serving")}
+        await serving.start(feature_url=https, entity_states=1, entity_read_ms=5_000, **trusting)
         for number, entity in enumerate(("shop", "shop", "other")):
             await serving.publish(events.observation(f"o{number}", {"price": 2.0, "demand": 0.5}, entity))
         await serving.until(lambda: len(serving.predictions()) == 3)

@@ -36,6 +36,8 @@ FAST_COMPACTION = {
     "min.cleanable.dirty.ratio": "0.2",
 }
 """Only closed segments are compacted, and recovery from a compacted topic reads everything that is not."""
+START_TIMEOUT_S = 30.0
+"""aiokafka's admin client can wait for good where a broker with TLS is starting; then it is tried again."""
 BACKOFF = Backoff(first_s=0.5, longest_s=2.0, jitter=0.0)
 
 
@@ -95,7 +97,8 @@ async def ensure_topics(settings: Settings, topics: Iterable[Topic], within_s: f
 async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping[str, Topic]) -> None:
     admin = AIOKafkaAdminClient(**client)
     try:
-        await admin.start()
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await admin.start()
         missing = sorted(wanted.keys() - set(await admin.list_topics()))
         if missing:
             await _create(admin, settings, {name: wanted[name] for name in missing})
