@@ -165,7 +165,8 @@ def grpc_codes(token: str | None, methods: list[str]) -> dict[str, str]:
     codes = {}
     with grpc.insecure_channel(address) as channel:
         for method in methods:
-            stub: Any = channel.unary_stream if method.endswith(("Watch", "ServerReflectionInfo")) else channel.unary_unary
+            streams = method.endswith(("Watch", "ServerReflectionInfo"))
+            stub: Any = channel.unary_stream if streams else channel.unary_unary
             try:
                 answer = stub(method)(b"", metadata=metadata, timeout=10)
                 if method.endswith("Watch"):
@@ -274,7 +275,7 @@ class Provider:
     def token(self, key: str = "one", algorithm: str = "RS256", **claims: Any) -> str:
         """A token that is right but for what is given."""
         right = {"iss": self.issuer, "aud": AUDIENCE, "sub": "alice", "exp": time.time() + 600, "roles": ["viewer"]}
-        signed_by: Any = None if algorithm == "none" else self.keys.get(key, self.keys["one"])
+        signed_by: Any = None if algorithm == "none" else self.keys.get(key) or next(iter(self.keys.values()))
         return jwt.encode(right | claims, signed_by, algorithm, headers={"kid": key})
 
     def token_by_public_key(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 ROLES: Mapping[str, str] = {
     "publisher": "sends observations",
@@ -48,6 +49,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 """The roles that may do each action, beside `admin`, which may do all."""
 
 
+@cache
 def roles_for(action: str) -> tuple[str, ...]:
     """The roles that may do an action, in the order of `ROLES`."""
     allowed = ACTIONS[action]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 OPEN = ("/livez", "/readyz")
 """What an orchestrator asks: answered without a token, at every service."""
@@ -27,7 +28,7 @@ class RouteRule:
     path: str
     action: str
 
-    @property
+    @cached_property
     def reach(self) -> Reach:
         """For which loops the role is needed."""
         if "{loop}" in self.path:
