@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,13 @@ def test_models_of_every_kind_challenge_and_the_one_that_wins_serves_with_its_li
     told = "trained elsewhere" if line.startswith(("forest", "network")) else "is the same when it is learned again"
     assert told in again.stdout + again.stderr
 
+    # then: why it says what it says stands in the answer, the record and monitoring, and what versions depend on too
+    assert_an_explained_prediction_is_seen_with_its_label(installation, line)
+    path = installation.services()["monitoring"]["url"] + "/v1/loops/every-kind/importance"
+    weighed = {one["version"]: one["importance"] for one in httpx.get(path).json()["versions"]}
+    assert weighed.keys() >= {brought["version"], champion}, "a submitted version, and the one that won"
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in weighed.values())
+
 
 def apply_models_of_every_kind(installation: Installation, loop: str) -> None:
     """Apply the electricity loop with three kinds of models; the fourth comes later."""
@@ -115,6 +123,31 @@ def served_line(url: str, fields: dict[str, float]) -> str:
     """The line of the version that answers a request."""
     answer: dict[str, str] = httpx.post(url, json={"data": fields}).raise_for_status().json()
     return answer["version"].partition("@")[0]
+
+
+def assert_an_explained_prediction_is_seen_with_its_label(installation: Installation, line: str) -> None:
+    """What explains a prediction is the same in the answer, in the record on Kafka, and in monitoring."""
+    urls = {name: installation.services()[name]["url"] for name in ("serving", "ingest", "monitoring")}
+    path, body = "/v1/loops/every-kind", {"id": "why", "data": dict.fromkeys(FIELDS, 0.5), "explain": True}
+
+    answer = httpx.post(f"{urls['serving']}{path}/predict", json=body).raise_for_status().json()
+    label = {"id": "why", "label": answer["prediction"]}
+    httpx.post(f"{urls['ingest']}{path}/labels", json=label).raise_for_status()
+
+    def shown() -> dict[str, Any]:
+        latest = httpx.get(f"{urls['monitoring']}{path}/predictions").raise_for_status().json()
+        found = [one for one in latest if one["id"] == "why" and one["label"] is not None]
+        return dict(found[0]) if found else {}
+
+    until(lambda: bool(shown()), 30)
+    explanation = answer["explanation"]
+    score = explanation["base"] + sum(explanation["contributions"].values())
+    likely = 1 / (1 + math.exp(-score)) if explanation["scale"] == "log_odds" else score
+    assert explanation["method"] == ("permutation" if line.startswith("network") else "tree")
+    assert likely == pytest.approx(answer["probabilities"][explanation["of"]], abs=1e-5)
+    records = installation.read("serving.prediction_made.v1", "every-kind")
+    assert [e["data"]["explanation"] for e in records if e["subject"] == "why"] == [explanation]
+    assert (shown()["explanation"], shown()["label"], shown()["correct"]) == (explanation, answer["prediction"], True)
 
 
 def assert_data_set_is_the_same_now(installation: Installation, trained_on: dict[str, Any]) -> None:
