@@ -59,6 +59,9 @@ def test_compose_gives_a_service_the_environment_that_it_needs(service: ServiceT
     assert variables["EVERLOOP_KAFKA_BOOTSTRAP"] == f"kafka:{KAFKA_PORT}"
     assert (service.variable("database_url") in variables) == service.database
     assert set(SERVICES) <= set(variables["EVERLOOP_ALLOWED_HOSTS"].split(","))
+    assert variables["EVERLOOP_PUBLISHED_ON"] == "${EVERLOOP_BIND:-127.0.0.1}", "open to nobody without EVERLOOP_AUTH"
+    assert variables["EVERLOOP_AUTH"] == "${EVERLOOP_AUTH:-}"
+    assert "./deploy/access:/etc/everloop-access:ro" in compose()["services"][service.name]["volumes"]
 
 
 def test_prometheus_scrapes_exactly_the_services() -> None:
