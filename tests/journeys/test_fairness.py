@@ -20,9 +20,11 @@ schema:
   education: {{{{type: number}}}}
   hours: {{{{type: number}}}}
   sex: {{{{type: string, enum: [female, male]}}}}
+metric: roc_auc
 models: [{{{{preset: logistic}}}}]
 monitor: {{{{fairness: [sex]}}}}
 gate: {{{{require: [accuracy >= 0.7, {REQUIRED}]}}}}
+alerts: [{{{{alert: unequal, when: fairness.sex.equal_opportunity > 0.3}}}}]
 """
 BLIND = "blind"
 BREAKS = f"{REQUIRED} is required, and it is 0."
@@ -56,7 +58,10 @@ def test_a_biased_challenger_is_held_back_with_the_reason_and_a_fair_one_passes(
     assert [d["line"].rpartition("-")[0] for d in gate if d["passed"]] == [BLIND]
     timeline = endpoint(installation, "monitoring", "timeline")
     assert any(entry["what"] == f"{biased_line} is held back against 0" for entry in timeline)
-    measures = installation.read("training.challenge_updated.v1", LOOP)[-1]["data"]["measures"]
+    challenges = [e["data"] for e in installation.read("training.challenge_updated.v1", LOOP)]
+    compared = [block["losses"] for data in challenges for block in data["blocks"] if biased_line in block["losses"]]
+    assert sum(sum(of[biased_line]) for of in compared) < 0.8 * sum(sum(of["0"]) for of in compared)  # it ranks better
+    measures = challenges[-1]["measures"]
     biased, blind = (of for line, of in sorted(measures.items(), reverse=True))
     assert biased["accuracy"]["value"] > blind["accuracy"]["value"]
     name = REQUIRED.partition(" ")[0]
