@@ -177,7 +177,7 @@ async def test_a_prediction_that_is_opened_by_key_shows_what_its_features_contri
         details = await seen.page.inner_text("#predictions tbody tr td[colspan]")
         assert "price_above_mean" in details
         assert "asked, by " in details
-        assert "sum to the model's score" in details
+        assert "sum to the model's log odds" in details
         await seen.page.evaluate("last.status = '', tick()")
         assert await opener.get_attribute("aria-expanded") == "true"
         assert await opener.evaluate("node => node === document.activeElement")
