@@ -1,4 +1,4 @@
-"""Monitoring on real Kafka: counts stay exact over restarts and repetition, and drifts are told."""
+"""Monitoring on real Kafka: counts stay exact over restarts and repetition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +16,6 @@ from tests.builders.events import observation, prediction_made
 from tests.builders.loops import LOOP
 from tests.builders.running import http_client
 from tests.databases import database_url
-from tests.monitoring.data_drift.streams import SPEC, changed, features, predictions
 from tests.monitoring.monitoring_service import outcome, state
 
 from everloop_monitoring.app import build
@@ -79,20 +77,3 @@ async def test_counts_are_exact_over_repetition_and_restart(kafka: Any, tmp_path
 
     assert before == (400, 400, 400)
     assert after == (401, 401, 400)
-
-
-async def test_a_feature_that_drifts_is_named_though_partitions_are_read_in_turn(
-    kafka: Any, tmp_path: Path, databases: object
-) -> None:
-    rows = changed(features(2600), 1800, lambda row: {**row, "price": None})
-    records = list(predictions(rows))
-    async with running(settings_of(kafka, tmp_path)) as (publisher, http):
-        await publisher.publish([state(spec=SPEC)])
-        for start in range(0, len(records), 400):
-            await publisher.publish(records[start : start + 400])
-            await counts(http, (0, min(start + 400, len(records)), 0))
-        answer = (await http.get(f"/v1/loops/{LOOP}/features")).json()
-
-    [drift] = answer["drifts"]
-    assert (drift["kind"], drift["subject"], drift["features"][0]["name"]) == ("data", "price", "price")
-    assert datetime.fromisoformat(drift["features"][0]["since"]) >= records[1700].time
