@@ -23,7 +23,8 @@ class Decided(SignedEvent):
 
     `actor` is who gave the command that led to it, or `everloop/registry` where an event did (see `causationid`).
     It is absent in records from before it was recorded, so that their bytes and hashes stay the same; a reader takes
-    those for `anonymous`.
+    those for `anonymous`. `actor_kind` says how the actor is known, where that is asked: `key`, `token` or `service`;
+    `actor_source` is the key's prefix, or the provider's URL.
     """
 
     topic: ClassVar[Topic] = Topic("registry.decided.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER)
@@ -34,6 +35,8 @@ class Decided(SignedEvent):
     sequence: int = Field(ge=0)
     prevhash: str
     actor: str | None = None
+    actor_kind: str | None = None
+    actor_source: str | None = None
 
 
 class LoopAppliedData(ControlData):

@@ -26,7 +26,10 @@ from tests.registry.registry_harness import (
     store_model,
 )
 
+from everloop_registry.handlers.command_context import command_context
 from everloop_schemas.registry import Decided, LoopState
+from everloop_shared.clock import system_clock
+from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.app, pytest.mark.usefixtures("databases")]
@@ -195,3 +198,13 @@ async def test_a_loop_shows_what_instances_serve_that_cannot_load_the_champion(t
     assert [found["champion"]["version"] for found in (broken, mended)] == ["a-0@200"] * 2
     assert broken["champion"]["serving"] == {"serving-1": substitute, "two": substitute}
     assert mended["champion"]["serving"] == {"two": substitute}
+
+
+def test_a_decision_names_who_gave_the_command_and_how_that_is_known() -> None:
+    known = Actor("ci", "key", "evl_0123456789")
+
+    by_key = command_context(system_clock, known)
+    by_anybody = command_context(system_clock, ANONYMOUS)
+
+    assert (by_key.actor, by_key.actor_kind, by_key.actor_source) == ("ci", "key", "evl_0123456789")
+    assert (by_anybody.actor, by_anybody.actor_kind, by_anybody.actor_source) == ("anonymous", None, None)

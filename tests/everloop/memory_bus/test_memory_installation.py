@@ -56,7 +56,7 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
     _check_reports(installation)
     [applied, *_] = json.loads(installation.everloop("history", "look", "--json").stdout)
-    assert applied["actor"] == "owner"
+    assert (applied["actor"], applied["actor_kind"], applied["actor_source"][:4]) == ("owner", "key", "evl_")
     again = installation.everloop("rebuild", "look", "champion", "--json")
     assert (again.returncode, json.loads(again.stdout)["identical"]) == (0, True), again.stderr
     verified = installation.everloop("audit", "verify", "look", "--json")

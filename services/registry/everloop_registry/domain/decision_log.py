@@ -40,6 +40,8 @@ class DecisionContext:
     traceparent: str | None
     now: datetime
     actor: str = REGISTRY_ACTOR
+    actor_kind: str | None = None
+    actor_source: str | None = None
 
     @classmethod
     def of_event(cls, event: Event, now: datetime) -> DecisionContext:
@@ -83,6 +85,8 @@ class DecisionLog:
             correlationid=run,
             traceparent=self.context.traceparent,
             actor=self.context.actor,
+            actor_kind=self.context.actor_kind,
+            actor_source=self.context.actor_source,
             sequence=sequence,
             prevhash=self.head,
             data=data,
