@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.builders.signing import key_file, trusted_keys
 from tests.journeys.installation import Installation, installed
 from tests.monitoring.http_receiver import HttpReceiver, http_receiver
+
+from everloop_shared.signing.keys import SigningKey
 
 WATCHED_LOOP = "watched"
 
@@ -36,9 +39,16 @@ def pager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pager]:
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory, pager: Pager) -> Iterator[Installation]:
-    """The installation."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("EVERLOOP_MONITORING_RECEIVERS", str(pager.receivers))
-        environment.setenv("EVERLOOP_MONITORING_ALERT_GATHER_S", "0")
-        with installed(tmp_path_factory.mktemp("installation")) as started:
-            yield started
+    """The installation, whose services sign what they decide and believe nobody else."""
+    keys = tmp_path_factory.mktemp("keys")
+    training, registry = (SigningKey.read(key_file(keys / f"{name}.key")) for name in ("training", "registry"))
+    uses = {training: ["artifacts", "snapshots"], registry: ["artifacts", "decisions"]}
+    settings = {
+        "EVERLOOP_TRAINING_SIGNING_KEY": str(keys / "training.key"),
+        "EVERLOOP_REGISTRY_SIGNING_KEY": str(keys / "registry.key"),
+        "EVERLOOP_TRUSTED_KEYS": str(trusted_keys(keys / "trusted.json", uses)),
+        "EVERLOOP_MONITORING_RECEIVERS": str(pager.receivers),
+        "EVERLOOP_MONITORING_ALERT_GATHER_S": "0",
+    }
+    with installed(tmp_path_factory.mktemp("installation"), **settings) as started:
+        yield started

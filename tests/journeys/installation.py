@@ -10,13 +10,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
 
 T = TypeVar("T")
 FIELDS = ("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer")
@@ -42,9 +42,10 @@ def until(what: Callable[[], T], deadline_s: float) -> T:
 
 @dataclass
 class Installation:
-    """An installation in its own folder."""
+    """An installation in its own folder; `settings` are variables that its services read."""
 
     folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
 
     def everloop(self, *args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """Run the command."""
@@ -56,7 +57,7 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of programs that use it."""
-        return {**os.environ, "EVERLOOP_DATA": str(self.folder), "NO_COLOR": "1"}
+        return {**os.environ, **self.settings, "EVERLOOP_DATA": str(self.folder), "NO_COLOR": "1"}
 
     def up(self) -> None:
         """Start it; returns when it is ready."""
@@ -118,11 +119,15 @@ class Installation:
         """Every event of a loop on a topic, as an auditor reads it."""
         return [e for e in asyncio.run(_read(self.services()["kafka"]["bootstrap"], topic)) if e["loop"] == loop]
 
+    def write(self, topic: str, loop: str, *wires: bytes) -> None:
+        """Write records to a topic, as anybody who reaches the broker can."""
+        asyncio.run(_write(self.services()["kafka"]["bootstrap"], topic, loop, wires))
+
 
 @contextmanager
-def installed(folder: Path) -> Iterator[Installation]:
+def installed(folder: Path, **settings: str) -> Iterator[Installation]:
     """An installation that runs; ended with everything it started."""
-    installation = Installation(folder)
+    installation = Installation(folder, settings)
     installation.up()
     try:
         yield installation
@@ -135,16 +140,31 @@ def counts(status: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
     return status.get("events"), status.get("predictions"), status.get("outcomes")
 
 
+async def _write(bootstrap: str, topic: str, loop: str, wires: Sequence[bytes]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        written = next(r for r in await _records(bootstrap, topic) if r.key == loop.encode())
+        for wire in wires:
+            await producer.send_and_wait(topic, wire, key=loop.encode(), partition=written.partition)
+    finally:
+        await producer.stop()
+
+
 async def _read(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+    return [json.loads(record.value) for record in await _records(bootstrap, topic)]
+
+
+async def _records(bootstrap: str, topic: str) -> list[Any]:
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
         ends = await consumer.end_offsets(consumer.assignment())
-        events: list[dict[str, Any]] = []
+        found: list[Any] = []
         async with asyncio.timeout(30):
             while not all([await consumer.position(p) >= ends[p] for p in ends]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
-                    events += [json.loads(r.value) for r in records]
-        return events
+                    found += records
+        return found
     finally:
         await consumer.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -16,8 +17,15 @@ import httpx
 import pytest
 from tests.journeys.installation import FIELDS, SPEC, Installation, counts, until
 
+from everloop_schemas.registry import LoopState
+from everloop_schemas.training import ModelTrained
+from everloop_shared.signing.events import sign_event
+from everloop_shared.signing.keys import SigningKey
+
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 CALM, TURNED = 1500, 1500
+FORGED: tuple[type[Any], type[Any]] = (LoopState, ModelTrained)
+EVIL = {"version": "evil-0@1"}
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -193,6 +201,25 @@ def test_a_rollback_is_followed_and_stays_until_resume(installation: Installatio
     assert installation.everloop("resume", "market", "--reason", "looked").returncode == 0
 
 
+def test_what_is_forged_changes_nothing_and_is_told_within_ten_seconds(installation: Installation) -> None:
+    stranger, topics = SigningKey.create(), (LoopState.topic.name, ModelTrained.topic.name)
+    state, version = (kind.model_validate(installation.read(kind.topic.name, "market")[-1]) for kind in FORGED)
+    champion = installation.status("market")["champion"]["version"]
+    deposed = state.data.model_copy(update={"sequence": 10**6, "champion": state.data.champion.model_copy(update=EVIL)})
+    evil = version.data.model_copy(update={**EVIL, "line": "evil-0", "offset": 1, "reason": "gate"})
+
+    for event in (state.copy_with(data=deposed), version.copy_with(data=evil)):
+        installation.write(event.topic.name, "market", event.encode(), sign_event(event, stranger).encode())
+
+    assert until(lambda: {f"signature.{topic}" for topic in topics} <= _open_alerts(installation, "market"), 10)
+    url = installation.services()["serving"]["url"] + "/v1/loops/market/predict"
+    assert httpx.post(url, json={"data": dict.fromkeys(FIELDS, 0.5)}).json()["version"] == champion
+    assert installation.status("market")["champion"]["version"] == champion
+    refused = [e["data"] for e in installation.read("registry.dead_letter.v1", "market")]
+    assert [e["error"] for e in refused] == ["SignatureRefused"] * 2
+    assert not [e for e in installation.read("registry.decided.v1", "market") if e["subject"] == EVIL["version"]]
+
+
 def test_what_is_killed_while_it_plays_loses_nothing(installation: Installation, electricity: Path) -> None:
     installation.apply("storm")
     rows = 2000
@@ -225,6 +252,10 @@ def test_after_down_and_up_everything_is_as_it_was(installation: Installation) -
 
     assert until(lambda: counts(installation.status("market")) == counts(before), 60)
     assert installation.status("market")["champion"]["version"] == before["champion"]["version"]
+
+
+def _open_alerts(installation: Installation, loop: str) -> set[str]:
+    return {row["alert"] for row in json.loads(installation.everloop("alerts", loop, "--json").stdout)}
 
 
 def _is_back(installation: Installation, name: str, killed: int) -> bool:
