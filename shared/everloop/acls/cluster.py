@@ -96,19 +96,15 @@ def librdkafka_settings(bootstrap: str, config: ClientConfig) -> dict[str, Any]:
 
 
 def _acl(binding: Binding) -> AclBinding:
-    return AclBinding(
-        ResourceType[binding.kind],
-        binding.name,
-        ResourcePatternType[binding.pattern],
-        binding.principal,
-        ANY_HOST,
-        AclOperation[binding.operation],
-        AclPermissionType.ALLOW,
-    )
+    return AclBinding(*_parts(binding))
 
 
 def _filter(binding: Binding) -> AclBindingFilter:
-    return AclBindingFilter(
+    return AclBindingFilter(*_parts(binding))
+
+
+def _parts(binding: Binding) -> tuple[Any, ...]:
+    return (
         ResourceType[binding.kind],
         binding.name,
         ResourcePatternType[binding.pattern],

@@ -65,7 +65,8 @@ def up(
     require_local("everloop up")
     from everloop.local import running
 
-    running.up(data_folder(data), kafka, bus, port_choice, tls=tls, auth=auth, detach=detach, as_json=as_json)
+    wanted = running.Wanted(kafka, bus, port_choice, tls, auth)
+    running.up(data_folder(data), wanted, detach=detach, as_json=as_json)
 
 
 def down(data: Data = None) -> None:

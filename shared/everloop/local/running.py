@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,24 +27,28 @@ READY_AGAIN_WITHIN_S = 120.0
 MEMORY = "The memory bus: six services in one process, without Kafka, to try it out. All data is gone when it stops."
 
 
-def up(
-    folder: Path,
-    kafka: str | None,
-    bus: Bus,
-    port_choice: str,
-    *,
-    tls: bool,
-    auth: bool,
-    detach: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """What an installation is to be started with: the user's own cluster, None for Kafka at hand; the bus; the ports.
+
+    `tls` has certificates made, `auth` keys.
+    """
+
+    kafka: str | None
+    bus: Bus
+    port_choice: str
+    tls: bool
+    auth: bool
+
+
+def up(folder: Path, wanted: Wanted, *, detach: bool, as_json: bool) -> None:
     """Start the installation of this folder, or show the one that runs. Raises InstallationError."""
     console = Console(stderr=True)
-    if tls and not kafka:
+    if wanted.tls and not wanted.kafka:
         require_module("everloop up --tls", "confluent_kafka", "pip install 'everloop[acls]'")
     launch.check_folder(folder)
     with _interruptible():
-        if launched := _launch(console, folder, kafka, bus, port_choice, tls=tls, auth=auth, detach=detach):
+        if launched := _launch(console, folder, wanted, detach=detach):
             _wait(console, launched, detach=detach, as_json=as_json)
         else:
             _show_running(console, folder, as_json)
@@ -77,24 +81,14 @@ def fetch_kafka(*, as_json: bool) -> None:
         console.print(what, soft_wrap=True, highlight=False)
 
 
-def _launch(
-    console: Console,
-    folder: Path,
-    kafka: str | None,
-    bus: Bus,
-    port_choice: str,
-    *,
-    tls: bool,
-    auth: bool,
-    detach: bool,
-) -> launch.Launched | None:
+def _launch(console: Console, folder: Path, wanted: Wanted, *, detach: bool) -> launch.Launched | None:
     """Start the supervisor; None when one runs already, or another `up` was faster."""
     if folder_lock.holder(folder) is not None:
         return None
-    if bus is Bus.MEMORY:
+    if wanted.bus is Bus.MEMORY:
         console.print(MEMORY, highlight=False, soft_wrap=True)
-    elif kafka:
-        asyncio.run(launch.check_cluster(kafka))
+    elif wanted.kafka:
+        asyncio.run(launch.check_cluster(wanted.kafka))
     else:
         with show.download(console) as progress:
             jars.fetch(progress)
@@ -102,14 +96,14 @@ def _launch(
         with folder_lock.hold(folder) as lock:
             _end_orphans(console, folder)
             kept = kept_ports(folder)
-            chosen = ports.choose(port_choice, kept)
-            grpc_port = ports.choose_grpc(port_choice, {*kept, *chosen.values()})
-            if bus is Bus.MEMORY:
+            chosen = ports.choose(wanted.port_choice, kept)
+            grpc_port = ports.choose_grpc(wanted.port_choice, {*kept, *chosen.values()})
+            if wanted.bus is Bus.MEMORY:
                 plan = InstallationPlan.in_memory(folder, chosen)
             else:
-                plan = InstallationPlan.of(folder, chosen, kafka)
-            certificates = _make_certificates(folder) if tls else None
-            access = make_keys(folder) if auth else None
+                plan = InstallationPlan.of(folder, chosen, wanted.kafka)
+            certificates = _make_certificates(folder) if wanted.tls else None
+            access = make_keys(folder) if wanted.auth else None
             plan = replace(plan, grpc_port=grpc_port, certificates=certificates, access=access)
             return launch.launch(plan, lock, detach=detach)
     except InstallationRunsAlready:
