@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import cycle, islice
 from math import isclose
 from statistics import median
+from typing import Any
 
 from everloop_models.artifact import Artifact, verify
 from everloop_models.errors import ModelBroken
@@ -42,6 +43,17 @@ def try_artifact(
     except ModelBroken as e:
         raise ModelBroken(e.detail[:500]) from e
     return [*model.signature]
+
+
+def load_and_predict(data: bytes, sha256: str, features: Fields, format_name: str) -> dict[str, Any]:
+    """Verify, check and load an artifact, and predict once: `prediction` and `probabilities`, as a record has them.
+
+    Raises ArtifactCorrupt, or ModelBroken where the prediction fails or is not finite.
+    """
+    verify(Artifact(b"", sha256, len(data)), data)
+    check(data, format_name)
+    value, probabilities = load(data, format_name).predict(features)
+    return {"prediction": value, "probabilities": probabilities}
 
 
 def try_model(model: Model, samples: Sequence[Fields]) -> None:

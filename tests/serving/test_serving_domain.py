@@ -16,6 +16,7 @@ from tests.builders.loops import loop_spec
 
 from everloop_features import compile_features
 from everloop_features.observation_decoder import compile_decoder
+from everloop_learning.split import assign, hash_to_fraction
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields, utc_time
 from everloop_schemas.serving import PredictionMade
@@ -24,7 +25,6 @@ from everloop_serving.domain.label_counts import BaselineVersion, LabelCounts
 from everloop_serving.domain.predict import PredictionRequest, PredictionResult, predict
 from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
-from everloop_serving.domain.split import assign, hash_to_fraction
 from everloop_serving.errors import VersionFailed
 
 SPEC = loop_spec()

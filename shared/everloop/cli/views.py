@@ -71,7 +71,7 @@ def history(decisions: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = _table("no", "time", "decision", "about", "why")
     for d in decisions:
         kind = d["type"].removeprefix("registry.").removesuffix(".v1").replace("_", " ")
-        table.add_row(str(d["sequence"]), d["time"][:19], kind, d["subject"], _why(d["data"]))
+        table.add_row(str(d["sequence"]), d["time"][:19], kind, d["subject"], why(d["data"]))
     return table
 
 
@@ -86,7 +86,8 @@ def _sources(found: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     return ["", table, *(Text(s["detail"]) for s in found if "detail" in s)]
 
 
-def _why(data: Mapping[str, Any]) -> str:
+def why(data: Mapping[str, Any]) -> str:
+    """The reason in a decision, else its values."""
     values = ", ".join(f"{k} {v}" for k, v in data.items() if k not in HIDDEN and isinstance(v, str | int | float))
     return str(data.get("reason") or "") or values
 

@@ -19,6 +19,8 @@ from everloop_shared.access.own_token import OwnToken
 from everloop_shared.tls import ClientTls
 
 FILE = "services.json"
+MEMORY_FOLDER = "memory"
+"""Has the files of services on the memory bus, apart from those of an installation on Kafka."""
 DEFAULT = ".everloop"
 
 
@@ -54,6 +56,11 @@ class Installation:
     def topics(self) -> str | None:
         """The URL that serves the topics of the memory bus; None where Kafka carries them."""
         return None if self.bootstrap else self.urls.get("topics")
+
+    @property
+    def files(self) -> Path:
+        """The folder of the services' files, where they run on this machine."""
+        return self.folder / MEMORY_FOLDER if self.topics else self.folder
 
 
 def data_folder(data: str | None = None) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import uvloop
 
 from everloop.local import folder_lock, processes
-from everloop.local.discovery import FILE, write_json
+from everloop.local.discovery import FILE, MEMORY_FOLDER, write_json
 from everloop.local.errors import InstallationError
 from everloop.local.plan import InstallationPlan
 from everloop.memory_bus.app import build, configure_logs, run
@@ -27,7 +27,7 @@ ROTATE_EVERY_S = 30.0
 
 def folder_of(plan: InstallationPlan) -> Path:
     """The folder of the services' files while they run; apart from those of an installation on Kafka."""
-    return plan.home / "memory"
+    return plan.home / MEMORY_FOLDER
 
 
 def services_json(plan: InstallationPlan) -> dict[str, Any]:

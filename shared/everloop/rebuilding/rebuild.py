@@ -101,10 +101,11 @@ def find_origin(loop: str, version: str, ask: Ask) -> Origin:
     spec = next(specs, None)
     if spec is None:
         raise NotRebuilt(f"the history of {loop} has no revision {revision}, under which {found['version']} was made")
-    return Origin(found, spec, _data_set(loop, manifest))
+    return Origin(found, spec, data_set_of(loop, manifest))
 
 
-def _data_set(loop: str, manifest: Mapping[str, Any]) -> str:
+def data_set_of(loop: str, manifest: Mapping[str, Any]) -> str:
+    """The name of the data set that a version learned, `LOOP@START..END#REVISION`."""
     known = manifest.get("data_set") or {"start": manifest["start_offset"], "end": manifest["end_offset"]}
     return f"{loop}@{known['start']}..{known['end']}#{known.get('revision', manifest['loop_revision'])}"
 

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -40,18 +41,18 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     installation.apply("look")
     sent = {"authorization": f"Bearer {(installation.folder / 'token').read_text().strip()}"}
     urls = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
-    body = {"id": "ask-1", "data": dict.fromkeys(FIELDS, 0.5)}
+    before = _ask(urls["serving"], "first", sent)
 
     replayed = installation.replay("look", installation.rows(electricity, 0, ROWS))
     refused = [httpx.get(f"{url}/docs", trust_env=False).status_code for url in urls.values()]
-    answer = httpx.post(f"{urls['serving']}/v1/loops/look/predict", json=body, trust_env=False, headers=sent)
-    label = {"id": "ask-1", "label": True}
-    httpx.post(f"{urls['ingest']}/v1/loops/look/labels", json=label, trust_env=False, headers=sent).raise_for_status()
+    answer = _ask(urls["serving"], "ask-1", sent)
+    labels = [{"id": name, "label": True} for name in ("first", "ask-1")]
+    httpx.post(f"{urls['ingest']}/v1/loops/look/labels", json=labels, trust_env=False, headers=sent).raise_for_status()
 
-    status = installation.counted("look", ROWS + 1)
+    status = installation.counted("look", ROWS + 2)
     assert refused == [401] * len(urls)
-    assert (replayed["accepted"], answer.status_code) == (ROWS, 200)
-    assert counts(status) == (ROWS + 1,) * 3
+    assert (replayed["accepted"], before["version"], "prediction" in answer) == (ROWS, "0", True)
+    assert counts(status) == (ROWS + 2,) * 3
     assert status["dead_letters"] == 0
     assert until(lambda: installation.status("look")["promotions"] >= 1, 30)
     _check_reports(installation)
@@ -59,8 +60,36 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     assert (applied["actor"], applied["actor_kind"], applied["actor_source"][:4]) == ("owner", "key", "evl_")
     again = installation.everloop("rebuild", "look", "champion", "--json")
     assert (again.returncode, json.loads(again.stdout)["identical"]) == (0, True), again.stderr
+    _check_explained(installation, urls["serving"], sent)
     verified = installation.everloop("audit", "verify", "look", "--json")
     assert (verified.returncode, json.loads(verified.stdout)["loops"][0]["whole"]) == (0, True), verified.stderr
+
+
+def _ask(serving: str, prediction_id: str, headers: dict[str, str]) -> dict[str, Any]:
+    body = {"id": prediction_id, "data": dict.fromkeys(FIELDS, 0.5)}
+    done = httpx.post(f"{serving}/v1/loops/look/predict", json=body, trust_env=False, headers=headers)
+    answer: dict[str, Any] = done.raise_for_status().json()
+    return answer
+
+
+def _check_explained(installation: Installation, serving: str, sent: dict[str, str]) -> None:
+    """A model's prediction is explained and is the same when it is made again; one of version 0 is said to be that."""
+
+    def explain(prediction_id: str) -> dict[str, Any]:
+        done = installation.everloop("explain-decision", prediction_id, "--loop", "look", "--json")
+        found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        return found
+
+    answer = _ask(serving, "ask-2", sent)
+    told, baseline = until(lambda: explain("ask-2"), 30), explain("first")
+    kinds = [one["decision"] for one in told["origin"]["decisions"]]
+    replayed = told["replay"]
+
+    assert replayed["identical"] is True
+    assert (replayed["prediction"], replayed["probabilities"]) == (answer["prediction"], answer["probabilities"])
+    assert (told["answer"]["certain"], told["answer"]["state"]["champion"]["version"]) == (True, answer["version"])
+    assert (told["origin"]["run"]["state"], {"gate_decided", "model_promoted"} <= {*kinds}) == ("trained", True)
+    assert (baseline["answer"]["certain"], baseline["origin"], baseline["replay"]["identical"]) == (True, None, None)
 
 
 def _check_reports(installation: Installation) -> None:

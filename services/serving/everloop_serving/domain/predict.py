@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from everloop_learning.split import WITHOUT_CANARY, SplitAssignment, assign
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow, WindowsUsed
 from everloop_serving.domain.served_loop import Predictor, ServedLoop
-from everloop_serving.domain.split import WITHOUT_CANARY, SplitAssignment, assign
 from everloop_serving.errors import VersionFailed
 
 Endpoint = Literal["stream", "rest"]

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from everloop_features import FeaturePlan, compile_features
 from everloop_features.observation_decoder import ObservationDecoder, compile_decoder
+from everloop_learning.split import role_of
 from everloop_learning.version import line_of
 from everloop_models import ModelPrediction
 from everloop_schemas.envelope import Fields
@@ -17,7 +18,6 @@ from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
 from everloop_schemas.serving import Explanation, Role
 from everloop_serving.domain.inference_outputs import TensorMetadata, describe_outputs
 from everloop_serving.domain.inference_plans import InferencePlans
-from everloop_serving.domain.split import role_of
 from everloop_serving.errors import NAME_LENGTH, VersionNotFound
 from everloop_shared.errors import listed
 
