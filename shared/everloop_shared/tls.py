@@ -6,10 +6,12 @@ import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from everloop_shared.errors import Misconfigured
-from everloop_shared.settings import Settings
+
+if TYPE_CHECKING:
+    from everloop_shared.settings import Settings  # brings pydantic, which a client that only sends does without
 
 log = logging.getLogger(__name__)
 Stamp = tuple[tuple[int, int, int], ...]

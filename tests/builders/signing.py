@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from everloop_shared.signing.keys import SigningKey, to_text
-from everloop_shared.signing.trust import USES, TrustStore
+from everloop_shared.signing.trust import TrustStore
+from everloop_shared.signing.uses import USES
 
 
 def trusted_keys(

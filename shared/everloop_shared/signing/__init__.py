@@ -11,7 +11,8 @@ from everloop_shared.settings import Settings
 
 if TYPE_CHECKING:
     from everloop_shared.signing.keys import SigningKey
-    from everloop_shared.signing.trust import TrustStore, Use
+    from everloop_shared.signing.trust import TrustStore
+    from everloop_shared.signing.uses import Use
 
 
 def signer_of(settings: Settings) -> SigningKey | None:

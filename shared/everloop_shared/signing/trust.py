@@ -7,20 +7,17 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from everloop_shared.errors import Misconfigured
 from everloop_shared.signing.errors import SignatureRefused
 from everloop_shared.signing.keys import KEY_BYTES, SIGNATURE_BYTES, is_signed_by, key_id, to_bytes
+from everloop_shared.signing.uses import Use
 
 log = logging.getLogger(__name__)
 MAX_FILE_BYTES, MAX_KEYS = 50_000_000, 1_000
-Use = Literal["artifacts", "decisions", "snapshots", "backups"]
-"""What a key may sign: models and what training says of them; the registry's decisions and states; what learners
-remember; backups."""
-USES: tuple[Use, ...] = ("artifacts", "decisions", "snapshots", "backups")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
