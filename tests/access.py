@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from fastapi import FastAPI
 
 from everloop_shared.access.key_file import GrantedRole, KeyFile, StoredSubject, change_key_file, make_key
+from everloop_shared.access.limits import Limits
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,10 +29,11 @@ def add_key(
     now: datetime = NOW,
     lasts: timedelta | None = None,
     kind: Literal["key", "service"] = "key",
+    limits: Limits | None = None,
 ) -> str:
     """Add a key to the file; its token. A role that is a name is for all loops."""
     granted = tuple(GrantedRole(role=role) if isinstance(role, str) else role for role in roles)
-    key = make_key(subject, granted, now, expires=now + lasts if lasts else None, kind=kind)
+    key = make_key(subject, granted, now, expires=now + lasts if lasts else None, kind=kind, limits=limits)
     change_key_file(file, lambda before: before.model_copy(update={"keys": (*before.keys, key.stored)}))
     return key.token
 

@@ -94,7 +94,7 @@ class ServiceError(Exception):
     disposition: ClassVar[Disposition] = Disposition.CRASH
     title: ClassVar[str] = "Internal error"
     give_up_after: float | None = None
-    retry_after: ClassVar[float | None] = None
+    retry_after: float | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

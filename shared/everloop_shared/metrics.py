@@ -44,6 +44,11 @@ REFUSED = Counter(
     "Requests and connections that no route has handled.",
     ["service", "status"],
 )
+LIMITED = Counter(
+    "everloop_limited_requests_total",
+    "Requests and calls that were refused because their caller has reached this limit.",
+    ["service", "limit"],
+)
 CONNECTIONS = Gauge("everloop_http_connections", "Open HTTP connections; limit: MAX_CONNECTIONS.", ["service"])
 TLS_VALID_UNTIL = Gauge(
     "everloop_tls_valid_until_seconds", "When the TLS certificate in use ends, in seconds since 1970.", ["service"]

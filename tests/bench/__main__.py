@@ -30,7 +30,7 @@ from everloop_models import library_versions
 TOGETHER = ("memory", "loop", "latency", "replay")
 """These need a whole installation; the others start what they measure."""
 GROUPS = {
-    "REST": ("rest", "lists", "swaps", "workers"),
+    "REST": ("rest", "lists", "swaps", "workers", "neighbours"),
     "Open Inference Protocol": ("doors", "doors_grpc"),
     "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
     "State": ("state", "parity", "memory", "growth"),

@@ -129,21 +129,24 @@ async def _records(bus: Bus) -> list[int]:
     return [await bus.count(topic) for topic in (PredictionMade.topic, ObservationReceived.topic)]
 
 
-async def load(subject: Subject, path: str, connections: int, count: int, bodies: Sequence[bytes]) -> Load:
+async def load(
+    subject: Subject, path: str, connections: int, count: int, bodies: Sequence[bytes], token: str = ""
+) -> Load:
     """Run the load generator against a server."""
     before = subject.cpu_s()
-    async with generating(subject, path, connections, count, bodies) as process:
+    async with generating(subject, path, connections, count, bodies, token) as process:
         output = await process.stdout.read()  # type: ignore[union-attr]
     return loaded(json.loads(output), 1e6 * (subject.cpu_s() - before) / count)
 
 
 @asynccontextmanager
 async def generating(
-    subject: Subject, path: str, connections: int, count: int, bodies: Sequence[bytes]
+    subject: Subject, path: str, connections: int, count: int, bodies: Sequence[bytes], token: str = ""
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The load generator against a server; with a count of 0 it ends on SIGTERM."""
     assert subject.url is not None
     command = ["-m", "tests.bench.rest_client", subject.url.rpartition(":")[2], path, str(connections), str(count)]
+    command += [token] if token else []
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -192,9 +195,10 @@ async def ours_served(
             yield subject, bus
 
 
-async def answered_by(subject: Subject, version: str) -> None:
+async def answered_by(subject: Subject, version: str, token: str = "") -> None:
     """Wait until this version answers."""
-    async with httpx.AsyncClient(base_url=subject.url or "", timeout=60, trust_env=False) as client:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(base_url=subject.url or "", headers=headers, timeout=60, trust_env=False) as client:
         body = json.loads(bodies()[0])
 
         async def answers() -> bool:

@@ -1,8 +1,8 @@
 """The load generator of the figure `rest`: keep-alive connections, each of which sends one request after another.
 
-Run as a process of its own: `python -m tests.bench.rest_client PORT PATH CONNECTIONS REQUESTS`, with one request body
-per line of standard input: JSON, or what `as_binary` of the figure `doors` writes. With 0 requests it goes on until
-SIGTERM. It prints one JSON object.
+Run as a process of its own: `python -m tests.bench.rest_client PORT PATH CONNECTIONS REQUESTS [TOKEN]`, with one
+request body per line of standard input: JSON, or what `as_binary` of the figure `doors` writes. With 0 requests it goes
+on until SIGTERM. It prints one JSON object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import cast
 
 import uvloop
 
-HEAD = "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
+HEAD = (
+    "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{more}\r\n"
+)
 ANSWERED = b"HTTP/1.1 200"
 
 
@@ -100,12 +102,14 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
 
-async def run(port: int, path: str, connections: int, requests: int, bodies: list[bytes]) -> dict[str, object]:
+async def run(
+    port: int, path: str, connections: int, requests: int, bodies: list[bytes], more: str = ""
+) -> dict[str, object]:
     """Send the requests and measure them."""
     loop = asyncio.get_running_loop()
     whole = []
     for body in bodies:
-        whole.append(_request(path, port, body))
+        whole.append(_request(path, port, body, more))
     load = Load(whole, requests or sys.maxsize, loop.create_future())
     loop.add_signal_handler(signal.SIGTERM, load.stop)
     started = time.perf_counter()
@@ -123,19 +127,20 @@ async def run(port: int, path: str, connections: int, requests: int, bodies: lis
     }
 
 
-def _request(path: str, port: int, line: bytes) -> bytes:
+def _request(path: str, port: int, line: bytes, more: str) -> bytes:
     """A whole request; a line that begins with a number has tensors in binary, and is in hexadecimal digits."""
     if not line[:1].isdigit():
-        return HEAD.format(path=path, port=port, kind="application/json", length=len(line)).encode() + line
+        return HEAD.format(path=path, port=port, kind="application/json", length=len(line), more=more).encode() + line
     header_bytes, _, digits = line.partition(b" ")
     body = bytes.fromhex(digits.decode())
     kind = f"application/octet-stream\r\ninference-header-content-length: {header_bytes.decode()}"
-    return HEAD.format(path=path, port=port, kind=kind, length=len(body)).encode() + body
+    return HEAD.format(path=path, port=port, kind=kind, length=len(body), more=more).encode() + body
 
 
 if __name__ == "__main__":
-    _, port, path, connections, requests = sys.argv
+    _, port, path, connections, requests, *token = sys.argv
+    more = "".join(f"authorization: Bearer {each}\r\n" for each in token)
     lines = sys.stdin.buffer.read().splitlines()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(run(int(port), path, int(connections), int(requests), lines))
+        found = runner.run(run(int(port), path, int(connections), int(requests), lines, more))
     sys.stdout.write(json.dumps(found))

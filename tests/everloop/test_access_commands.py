@@ -18,6 +18,7 @@ from everloop_schemas.access.roles import ACTIONS, ROLES, roles_for
 from everloop_shared.access.errors import TokenNotValid
 from everloop_shared.access.key_file import split_token
 from everloop_shared.access.keys import Keys
+from everloop_shared.access.limits import Limits
 
 
 def run(*args: str, file: Path | None = None) -> Result:
@@ -58,7 +59,9 @@ def test_roles_prints_the_matrix_for_people_and_programs() -> None:
 def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "keys.json"
 
-    first = made(file, "create", "ci", "--role", "engineer", "--loops", "churn-*", "--expires", "90d")
+    first = made(
+        file, "create", "ci", "--role", "engineer", "--loops", "churn-*", "--expires", "90d", "--limit", "rows_per_s=50"
+    )
     listed = run("keys", "list", file=file).stdout
     second = made(file, "rotate", first["key"])
     both = [is_valid(file, key["token"]) for key in (first, second)]
@@ -66,6 +69,7 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
     revoked = made(file, "revoke", third["token"])
 
     assert first["roles"] == second["roles"] == [{"role": "engineer", "loops": ["churn-*"]}]
+    assert first["limits"] == second["limits"] == Limits(rows_per_s=50).model_dump()
     assert "engineer for churn-*" in listed
     assert first["token"].split("_")[2] not in listed + file.read_text()
     assert both == [True, True]
@@ -78,6 +82,8 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
     [
         (("create", "ci", "--role", "boss"), "none of publisher"),
         (("create", "ci", "--role", "viewer", "--expires", "soon"), "no time such as"),
+        (("create", "ci", "--role", "viewer", "--limit", "lines=3"), "requests_per_s"),
+        (("create", "ci", "--role", "viewer", "--limit", "rows_per_s=many"), "rows_per_s"),
         (("revoke", "evl_0000000000"), "no key begins with"),
     ],
 )

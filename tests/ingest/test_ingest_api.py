@@ -348,6 +348,18 @@ def _engine_factory(broker: MemoryBroker, engine: type[MemoryEngine]) -> EngineF
     return lambda service: engine(broker, service)
 
 
+async def test_the_rows_of_a_caller_are_limited_for_all_endpoints_together(start_ingest: StartIngest) -> None:
+    lines = {"content-type": "application/x-ndjson"}
+    async with start_ingest(limit_rows_per_s=0.01, limit_burst_s=500) as client:
+        first = await client.post("/events", json=[GOOD] * 3)
+        second = await client.post("/events", content=b'{"data": {}}\n' * 3, headers=lines)
+        refused = await client.post("/labels", json=[GOOD])
+
+    assert (first.status_code, second.status_code, refused.status_code) == (202, 422, 429)
+    assert refused.json()["errors"] == [{"field": "rows_per_s", "error": "at most 0.01 rows per second"}]
+    assert int(refused.headers["retry-after"]) > 100
+
+
 @pytest.mark.promise(12)
 async def test_events_without_an_acknowledgement_are_limited_and_further_requests_are_429(
     start_ingest: StartIngest, broker: MemoryBroker

@@ -19,8 +19,10 @@ from everloop.local.ports import HOST, free_port
 from everloop_schemas.access.routes import GRPC, OPEN_GRPC
 from everloop_serving.api.open_inference_grpc import access
 from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
+from everloop_serving.api.open_inference_grpc.peers import address_of
 from everloop_serving.api.open_inference_grpc.protocol import open_inference_pb2 as pb
 from everloop_shared.access.key_file import GrantedRole
+from everloop_shared.access.limits import Limits
 
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing
@@ -31,11 +33,11 @@ METHODS = tuple(method.rpartition("/")[2] for method in GRPC if "Inference" in m
 
 
 @asynccontextmanager
-async def guarded(serving: RunningServing, file: Path, port: int = 0) -> AsyncIterator[GrpcClient]:
+async def guarded(serving: RunningServing, file: Path, port: int = 0, **more: Any) -> AsyncIterator[GrpcClient]:
     """A client of serving with access control and a loop `market`."""
     grpc_port = free_port()
     await serving.publish(serving.state(None))
-    await serving.start(port=port, grpc_port=grpc_port, auth="on", auth_keys=file)
+    await serving.start(port=port, grpc_port=grpc_port, auth="on", auth_keys=file, **more)
     async with grpc_client(grpc_port) as client:
         yield client
 
@@ -141,3 +143,52 @@ async def test_rest_of_serving_asks_too_and_an_answer_at_once_is_for_those_who_m
         'Bearer error="invalid_token"',
         None,
     ]
+
+
+async def test_a_caller_has_limits_by_grpc_and_rest_and_others_are_answered(
+    serving: RunningServing, tmp_path: Path
+) -> None:
+    file, port = tmp_path / "keys.json", free_port()
+    noisy = add_key(file, "noisy", "predictor", limits=Limits(rows_per_s=0.01))
+    calm = add_key(file, "calm", "predictor")
+    settings = {"limit_burst_s": 350, "limit_requests_per_s": 50}
+
+    async with (
+        guarded(serving, file, port=port, **settings) as client,
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}") as http,
+    ):
+        calls = [await code_of(client, "ModelInfer", noisy) for _ in range(3)]
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.infer(typed(), metadata=tuple(bearer(noisy).items()))
+        neighbour = [await code_of(client, "ModelInfer", calm) for _ in range(3)]
+        rest = [
+            (await http.post("/v1/loops/market/predict", json=sent, headers=bearer(noisy))).status_code
+            for sent in ([OBSERVATION] * 2, [OBSERVATION] * 2, OBSERVATION)
+        ]
+
+    assert calls == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details_of(refused.value)["ErrorInfo"].reason == "CALLER_LIMITED"
+    assert details_of(refused.value)["RetryInfo"].retry_delay.seconds > 10
+    assert neighbour == ["OK"] * 3
+    assert rest == [200, 200, 429]
+
+
+async def test_calls_without_a_valid_token_are_limited_by_address(serving: RunningServing, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    calm = add_key(file, "calm", "predictor", limits=Limits())
+
+    async with guarded(serving, file, limit_requests_per_s=0.01, limit_burst_s=200) as client:
+        guesses = [await code_of(client, "ModelInfer", "evl_0123456789_00") for _ in range(3)]
+        known = await code_of(client, "ModelInfer", calm)
+
+    assert guesses == ["UNAUTHENTICATED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED"]
+    assert known == "OK"
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [("ipv4:10.0.0.1:5001", "10.0.0.1"), ("ipv6:%5B2001:db8::1%5D:5001", "2001:db8::1"), ("unix:", "")],
+)
+def test_the_address_of_a_peer_is_read(peer: str, address: str) -> None:
+    assert address_of(peer) == address

@@ -38,6 +38,7 @@ from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.handlers.routed_requests import RoutedRequestHandlers
 from everloop_serving.settings import WORKER_FOLDER, ServingSettings
+from everloop_shared.access.callers import CallerLimits
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import CommandEdge, stored_by_handler
 from everloop_shared.endpoint import Endpoint
@@ -173,12 +174,13 @@ def _grpc(settings: ServingSettings, requests: RequestHandlers, worker: Worker |
     from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
 
     edge, interceptors = CommandEdge(stored_by_handler), []
+    limits = CallerLimits("serving", settings) if settings.has_caller_limits else None
     if settings.has_access_control:
         from everloop_serving.api.open_inference_grpc.access import RequireRole
         from everloop_shared.access.control import authenticator
 
-        interceptors.append(RequireRole(authenticator(settings)))
-    return [GrpcEndpoint(settings, InferenceHandlers(requests), edge, worker, interceptors)]
+        interceptors.append(RequireRole(authenticator(settings), limits))
+    return [GrpcEndpoint(settings, InferenceHandlers(requests), edge, worker, interceptors, limits)]
 
 
 def _routes(handlers: EventHandlers, offsets: OutcomeOffsets, states_from: LatestStates | None) -> list[Route]:

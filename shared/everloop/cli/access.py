@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from everloop.cli.output import CommandFailed, Data, Json, print_json, print_result, print_stderr
@@ -25,6 +26,7 @@ from everloop_shared.access.key_file import (
     make_key,
     read_key_file,
 )
+from everloop_shared.access.limits import Limits
 from everloop_shared.clock import system_clock
 from everloop_shared.errors import Misconfigured
 
@@ -38,6 +40,14 @@ Loops = Annotated[
 Lasts = Annotated[
     str | None,
     typer.Option("--expires", metavar="TIME", help="How long it is valid, such as 90d or 12h. Default: no end."),
+]
+Limited = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help=f"In place of the installation's limits: {', '.join(Limits.model_fields)}; may be repeated.",
+    ),
 ]
 Overlap = Annotated[
     str, typer.Option("--overlap", metavar="TIME", help="How long the old key stays valid, such as 1h.")
@@ -101,6 +111,7 @@ def create(
     role: Role,
     loops: Loops = None,
     expires: Lasts = None,
+    limit: Limited = None,
     file: KeysFile = None,
     data: Data = None,
     as_json: Json = False,
@@ -112,7 +123,7 @@ def create(
             raise typer.BadParameter(f"{name!r} is none of {', '.join(ROLES)}", param_hint="--role")
     granted = tuple(GrantedRole(role=name, loops=tuple(loops or ("*",))) for name in role)
     until = now + _duration(expires, "--expires") if expires else None
-    key = make_key(subject, granted, now, expires=until)
+    key = make_key(subject, granted, now, expires=until, limits=_limits(limit))
     path = _file(file, data)
     _change(path, lambda before: before.model_copy(update={"keys": (*before.keys, key.stored)}))
     _show_token(key, path, as_json)
@@ -140,7 +151,7 @@ def list_keys(file: KeysFile = None, data: Data = None, as_json: Json = False) -
 def rotate(
     prefix: Prefix, overlap: Overlap = "1h", file: KeysFile = None, data: Data = None, as_json: Json = False
 ) -> None:
-    """Make a key with the roles of another, which stays valid for a while, so that its users can change over."""
+    """Make a key with the roles and limits of another, which stays valid while its users change over."""
     now, path, made = system_clock(), _file(file, data), list[NewKey]()
     ends = now + _duration(overlap, "--overlap")
 
@@ -149,7 +160,7 @@ def rotate(
         if why := old.ended(now):
             raise CommandFailed(f"the key evl_{old.prefix} is {why}; everloop keys create makes another")
         lasted = None if old.expires is None else now + (old.expires - old.created)
-        made.append(make_key(old.subject, old.roles, now, expires=lasted, kind=old.kind))
+        made.append(make_key(old.subject, old.roles, now, expires=lasted, kind=old.kind, limits=old.limits))
         ending = old.model_copy(update={"expires": ends if old.expires is None else min(ends, old.expires)})
         kept = tuple(ending if key is old else key for key in before.keys)
         return before.model_copy(update={"keys": (*kept, made[0].stored)})
@@ -203,12 +214,28 @@ def _duration(text: str, option: str) -> timedelta:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def _limits(given: list[str] | None) -> Limits | None:
+    """The limits of a key; None where none are given, so that the installation's hold."""
+    if not given:
+        return None
+    pairs = (one.partition("=") for one in given)
+    try:
+        return Limits.model_validate_strings({name: number for name, _, number in pairs})
+    except ValidationError as e:
+        first = e.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(
+            f"{name}: {first['msg']}; it is one of {', '.join(Limits.model_fields)}, =NUMBER", param_hint="--limit"
+        ) from e
+
+
 def _described(key: StoredKey) -> dict[str, Any]:
     return {
         "key": f"evl_{key.prefix}",
         "subject": key.subject,
         "kind": key.kind,
         "roles": [granted.model_dump(mode="json") for granted in key.roles],
+        "limits": key.limits.model_dump() if key.limits else None,
         "created": key.created.isoformat(),
         "expires": key.expires.isoformat() if key.expires else None,
         "state": key.ended(system_clock()) or "valid",

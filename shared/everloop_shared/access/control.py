@@ -70,10 +70,7 @@ class Authenticator:
         return self._keys.identify(*parts) if parts and self._keys else None
 
     def _with_file_roles(self, identity: Identity) -> Identity:
-        more = self._keys.grants_of_subject(identity.subject) if self._keys else ()
-        if not more:
-            return identity
-        return Identity(identity.subject, identity.kind, identity.source, identity.grants + more)
+        return self._keys.with_file_roles(identity) if self._keys else identity
 
 
 class AccessControl:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import ErrorKind, InputRejected
+from everloop_shared.errors import Disposition, ErrorKind, FieldError, InputRejected, ServiceError
 
 
 class NotAuthenticated(InputRejected):
@@ -25,3 +25,17 @@ class NotPermitted(InputRejected):
 
     kind = ErrorKind.PERMISSION_DENIED
     title = "Not permitted"
+
+
+class CallerLimited(ServiceError):
+    """The caller has reached a limit of its own; others are served. `errors` has the name of the limit."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    disposition = Disposition.RETRY
+    title = "Limit of this caller"
+
+    def __init__(self, caller: str, limit: str, most: str, wait_s: float) -> None:
+        super().__init__(
+            f"{caller} has reached its limit of {most}; retry later", [FieldError(limit, f"at most {most}")]
+        )
+        self.retry_after = wait_s

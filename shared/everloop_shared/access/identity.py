@@ -11,6 +11,7 @@ from typing import Literal
 
 from everloop_schemas.access.roles import roles_for
 from everloop_shared.access.errors import NotPermitted
+from everloop_shared.access.limits import Limits
 
 Kind = Literal["anonymous", "key", "token", "service"]
 EVERY_LOOP = "*"
@@ -32,13 +33,14 @@ class Grant:
 class Identity:
     """Somebody. `kind` says how the subject is known: by a key, a service's key, or a token of the provider `source`.
 
-    Of a key, `source` is the prefix.
+    Of a key, `source` is the prefix. `limits`, where there are some, replace those of the settings.
     """
 
     subject: str
     kind: Kind
     source: str = ""
     grants: tuple[Grant, ...] = ()
+    limits: Limits | None = None
 
     def may(self, action: str, loop: str) -> bool:
         """Whether a role of theirs for this loop permits the action."""

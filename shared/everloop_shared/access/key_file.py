@@ -18,6 +18,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from everloop_schemas.access.roles import ROLES
 from everloop_shared.access.identity import EVERY_LOOP, Grant, Identity
+from everloop_shared.access.limits import Limits
 from everloop_shared.errors import Misconfigured
 
 MARK = "evl"
@@ -57,6 +58,7 @@ class StoredKey(_Model):
     created: AwareDatetime
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None
+    limits: Limits | None = Field(None, description="in place of those of the settings")
 
     def ended(self, now: datetime) -> str | None:
         """Why it is not valid any more; None while it is."""
@@ -66,10 +68,11 @@ class StoredKey(_Model):
 
 
 class StoredSubject(_Model):
-    """The roles of somebody whom the OIDC provider knows, beside those that the token claims."""
+    """The roles of somebody whom the OIDC provider knows, beside those that the token claims, and their limits."""
 
     subject: str = Field(min_length=1, max_length=200)
     roles: tuple[GrantedRole, ...] = Field(min_length=1)
+    limits: Limits | None = Field(None, description="in place of those of the settings")
 
 
 class KeyFile(_Model):
@@ -93,7 +96,7 @@ def grants_of(roles: tuple[GrantedRole, ...]) -> tuple[Grant, ...]:
 
 def identity_of(key: StoredKey) -> Identity:
     """Whoever has the key."""
-    return Identity(key.subject, key.kind, f"{MARK}_{key.prefix}", grants_of(key.roles))
+    return Identity(key.subject, key.kind, f"{MARK}_{key.prefix}", grants_of(key.roles), key.limits)
 
 
 def make_key(
@@ -103,6 +106,7 @@ def make_key(
     *,
     expires: datetime | None = None,
     kind: Literal["key", "service"] = "key",
+    limits: Limits | None = None,
 ) -> NewKey:
     """A new key; its token is `evl_<prefix>_<secret>`, the secret 256 random bits."""
     prefix, secret = secrets.token_hex(PREFIX_BYTES), secrets.token_hex(SECRET_BYTES)
@@ -114,6 +118,7 @@ def make_key(
         roles=roles,
         created=now,
         expires=expires,
+        limits=limits,
     )
     return NewKey(stored, f"{MARK}_{prefix}_{secret}")
 

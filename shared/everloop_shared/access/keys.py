@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from everloop_shared.access.errors import TokenNotValid
-from everloop_shared.access.identity import Grant, Identity
+from everloop_shared.access.identity import Identity
 from everloop_shared.access.key_file import StoredKey, grants_of, identity_of, is_secret_of, read_key_file
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import Misconfigured
@@ -44,10 +45,13 @@ class Keys:
             raise TokenNotValid(f"the key evl_{key.prefix} is {ended}; everloop keys rotate or create makes another")
         return identity
 
-    def grants_of_subject(self, subject: str) -> tuple[Grant, ...]:
-        """The roles that the file gives to somebody whom the OIDC provider knows."""
+    def with_file_roles(self, identity: Identity) -> Identity:
+        """Somebody whom the OIDC provider knows, with the roles and limits that the file gives them."""
         self._look()
-        return self._by_subject.get(subject, ())
+        found = self._by_subject.get(identity.subject)
+        if found is None:
+            return identity
+        return replace(identity, grants=identity.grants + grants_of(found.roles), limits=found.limits)
 
     def _look(self) -> None:
         now = self._timer()
@@ -67,7 +71,7 @@ class Keys:
         file = read_key_file(self._path)
         keys: dict[str, tuple[StoredKey, Identity]] = {key.prefix: (key, identity_of(key)) for key in file.keys}
         self._by_prefix = keys
-        self._by_subject = {stored.subject: grants_of(stored.roles) for stored in file.subjects}
+        self._by_subject = {stored.subject: stored for stored in file.subjects}
 
 
 def _version(path: Path) -> Version | None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from everloop_shared.access.limits import IN_PROGRESS, RATES, Limits
 from everloop_shared.access.own_token import OwnToken
 from everloop_shared.errors import Misconfigured
 
@@ -70,6 +71,13 @@ class AccessSettings(BaseModel):
     )
     auth_roles_claim: str = Field("roles", description="claim that lists roles, ROLE or ROLE:PATTERN; dots lead inside")
 
+    limit_requests_per_s: float = Field(0, ge=0, description="requests a second of one caller; 0: any number")
+    limit_rows_per_s: float = Field(0, ge=0, description="rows a second of one caller, sent or predicted; 0: any")
+    limit_bytes_per_s: float = Field(0, ge=0, description="bytes of bodies a second of one caller; 0: any number")
+    limit_in_progress: int = Field(0, ge=0, description="requests of one caller in progress; 0: any number")
+    limit_burst_s: float = Field(2.0, gt=0, le=3_600, description="seconds of a rate that may be used at once")
+    limited_callers: int = Field(10_000, ge=1, le=1_000_000, description="callers that are known, at most")
+
     token: str = Field("", description="what this service sends to another; better in a file", repr=False)
     token_file: Path | None = Field(None, description="file with the token that this service sends to another")
 
@@ -81,6 +89,16 @@ class AccessSettings(BaseModel):
     def has_access_control(self) -> bool:
         """Whether requests need a token."""
         return self.auth == "on"
+
+    def caller_limits(self) -> Limits | None:
+        """How much every caller may ask for; None without a limit."""
+        found = {name: getattr(self, f"limit_{name}") for name in (*RATES, IN_PROGRESS)}
+        return Limits(**found) if any(found.values()) else None
+
+    @property
+    def has_caller_limits(self) -> bool:
+        """Whether there are some, or a key could have limits of its own."""
+        return self.caller_limits() is not None or (self.has_access_control and self.auth_keys is not None)
 
     def provider(self) -> Provider:
         """The OIDC provider of the settings."""

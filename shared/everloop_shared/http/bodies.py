@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.types import Message, Receive
@@ -136,3 +136,33 @@ async def read_body(request: Request, limit: int) -> bytes:
     if len(body) > limit:
         raise ContentTooLarge(f"the body is over {limit:,} bytes; send it in smaller parts")
     return body
+
+
+def counted(receive: Receive, count: Callable[[int], None]) -> Receive:
+    """A `receive` that tells how many bytes of the body come."""
+
+    async def receive_counted() -> Message:
+        message = await receive()
+        if body := message.get("body"):
+            count(len(body))
+        return message
+
+    return receive_counted
+
+
+def replay(body: Message, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read, then what the connection gives next."""
+    pending: Message | None = body
+
+    def receive_again() -> Awaitable[Message]:
+        nonlocal pending
+        if pending is None:
+            return receive()
+        message, pending = pending, None
+        return _completed(message)
+
+    return receive_again
+
+
+async def _completed(message: Message) -> Message:
+    return message

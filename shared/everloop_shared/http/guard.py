@@ -7,13 +7,12 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from everloop_shared.access.identity import acting_for
 from everloop_shared.errors import Overloaded, ServiceError, Unavailable
-from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody
+from everloop_shared.http.admission import admission
+from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody, replay
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.cors import CrossOrigin, HeaderList
 from everloop_shared.http.methods import AllowedMethods
@@ -29,9 +28,6 @@ from everloop_shared.http.uploads import Upload, find_upload
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
 from everloop_shared.tracing import continued_trace, traced, valid_request_id
-
-if TYPE_CHECKING:
-    from everloop_shared.access.control import AccessControl
 
 log = logging.getLogger(__name__)
 MAX_REQUESTS_IN_PROGRESS = 1000
@@ -81,8 +77,8 @@ class RequestGuard:
         self._cross_origin = CrossOrigin(settings.cors_origins)
         self._policy = OriginPolicy(settings.allowed_hosts, settings.host, self._cross_origin.origins)
         self._bodies = BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_bytes_in_flight)
-        self.access = _access_control(settings, service)
-        """Who may do what; None where EVERLOOP_AUTH is off."""
+        self.admission = admission(settings, service)
+        """Who may do what, and how much; None where nobody is asked and limited."""
         BODY_BYTES.labels(service).set_function(lambda: self._bodies.bytes_in_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,29 +100,27 @@ class RequestGuard:
 
     async def _receive(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._check(headers, scope)
+            try:
+                self._check(headers, scope)
+            except ServiceError:
+                if self.admission is not None:
+                    await self.admission.count_stranger(scope)
+                raise
             if self._cross_origin.origins and await self._answer_preflight(headers, scope, send):
                 return
-            if self.access is None:
+            if self.admission is None:
                 await self._take(headers, scope, receive, send)
-            else:
-                await self._take_if_permitted(self.access, headers, scope, receive, send)
+                return
+            is_route = partial(self._is_route, scope["method"], scope["path"])
+            await self.admission.take(
+                headers, scope, receive, is_route, lambda counted: self._take(headers, scope, counted, send)
+            )
         except ClientDisconnected:
             log.info("the client disconnected before the request was complete", extra={"path": scope["path"]})
         except ServiceError as e:
             await self._refuse(e, scope, receive, send)
         except asyncio.CancelledError:  # the service stops, and this request took longer than the drain
             await problem_of(Unavailable("the service is stopping; try again"))(scope, receive, send)
-
-    async def _take_if_permitted(
-        self, access: AccessControl, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Nothing of the body is read before the caller is known; raises NotAuthenticated or NotPermitted."""
-        method, path = scope["method"], scope["path"]
-        is_route = partial(self._is_route, method, path)
-        identity = await access.admit(method, path, headers.get(b"authorization"), is_route)
-        with acting_for(identity):
-            await self._take(headers, scope, receive, send)
 
     def _is_route(self, method: str, path: str) -> bool:
         return method != "OPTIONS" and method in self._allowed(path)
@@ -143,7 +137,7 @@ class RequestGuard:
                 message = await self._bodies.read(body, headers, receive)
                 if b"content-encoding" in headers:
                     message = await self._bodies.decode(body, headers[b"content-encoding"], message)
-                receive = _replay(message, receive)
+                receive = replay(message, receive)
             await self._handle(scope, receive, send)
         finally:
             if body is not None:
@@ -251,35 +245,9 @@ class RequestGuard:
         await response(scope, receive, send)
 
 
-def _access_control(settings: Settings, service: str) -> AccessControl | None:
-    if not settings.has_access_control:
-        return None
-    from everloop_shared.access.control import access_control  # where nobody asks, it is not loaded
-
-    return access_control(settings, service)
-
-
 def _repeated_header(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     names = [name for name, _ in headers]
     return next((name for name in _SINGLE_HEADERS if names.count(name) > 1), None)
-
-
-def _replay(body: Message, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read, then what the connection gives next."""
-    pending: Message | None = body
-
-    def receive_again() -> Awaitable[Message]:
-        nonlocal pending
-        if pending is None:
-            return receive()
-        message, pending = pending, None
-        return _completed(message)
-
-    return receive_again
-
-
-async def _completed(message: Message) -> Message:
-    return message
 
 
 def sent_request_id(headers: dict[bytes, bytes]) -> str | None:

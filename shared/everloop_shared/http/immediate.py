@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import ClassVar, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from everloop_shared.access.identity import Identity, acting_for
 from everloop_shared.errors import ServiceError, Unavailable
+from everloop_shared.http.admission import AnswerAtOnce
 from everloop_shared.http.connections import BODY, COMPLETE, LimitedConnection
 from everloop_shared.http.direct import DirectAnswer, DirectRoute, Headers, ImmediateAnswer, answer_time
 from everloop_shared.http.guard import RequestGuard, sent_request_id
@@ -153,15 +153,16 @@ class ImmediateConnection(LimitedConnection):
     def _answer(self, target: Target) -> bool:
         """Whether the request was answered, or will be by the future that its route has given."""
         url = self.url.decode("latin-1")
-        headers = self.answers.guard.admit_at_once(url, self.headers, self.server, len(self._body))
+        guard = self.answers.guard
+        headers = guard.admit_at_once(url, self.headers, self.server, len(self._body))
         if headers is None:
             return False
-        answer: Callable[..., DirectAnswer | asyncio.Future[DirectAnswer] | None] = target.answer
-        if (access := self.answers.guard.access) is not None:
-            identity = access.admit_at_once("POST", url, headers.get(b"authorization"))
-            if identity is None:
+        answer: AnswerAtOnce = target.answer
+        if guard.admission is not None:
+            admitted = guard.admission.admit_at_once(url, headers, self._address, target.answer)
+            if admitted is None:
                 return False
-            answer = partial(_answer_for, identity, answer)
+            answer = admitted
         trace, request_id = continued_trace(headers.get(b"traceparent")), sent_request_id(headers)
         request = Admitted(target, url, (request_id or trace[3:35]).encode(), self.started)
         try:
@@ -216,10 +217,3 @@ class ImmediateConnection(LimitedConnection):
         lines = header_lines((*problem.raw_headers, *self.server_state.default_headers, *more))
         head = STATUS_LINE[problem.status_code] + lines
         return whole_response(head, self.answers.fixed, request.answer_id, bytes(problem.body))
-
-
-def _answer_for(
-    identity: Identity, answer: ImmediateAnswer, name: str, headers: Headers, body: bytes
-) -> DirectAnswer | asyncio.Future[DirectAnswer] | None:
-    with acting_for(identity):
-        return answer(name, headers, body)

@@ -171,7 +171,8 @@ async def test_a_route_without_a_rule_is_refused_to_everybody(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = installation.apps["feature"]
-    monkeypatch.setattr(app.guard.access, "_routes", RouteTable(()))
+    assert app.guard.admission is not None
+    monkeypatch.setattr(app.guard.admission.access, "_routes", RouteTable(()))
     token = bearer(installation.tokens["admin"])
 
     forgotten = await request(app, "GET", "/v1/loops/churn", token)

@@ -18,6 +18,7 @@ from everloop_ingest.settings import IngestSettings
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
+from everloop_shared.access.limits import take_rows
 from everloop_shared.cloudevents import BATCH, STRUCTURED
 from everloop_shared.commands import Actor, CommandEdge, publishing
 from everloop_shared.errors import ServiceError, Unavailable
@@ -90,6 +91,7 @@ class IngestApi:
 
         with self._memory.hold(MEMORY_FACTOR * len(body)):
             entries = self._read(loop, endpoint, kind, body, attributes)
+            take_rows(len(entries))
             await command.run(handle)
         ITEMS.labels(loop, endpoint, "accepted").inc(len(checked.events))
         ITEMS.labels(loop, endpoint, "rejected").inc(len(checked.rejected))

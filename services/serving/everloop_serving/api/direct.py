@@ -19,6 +19,7 @@ from everloop_serving.api.timeouts import HEADER, deadline_of
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
+from everloop_shared.access.limits import take_rows
 from everloop_shared.commands import Actor, Command, CommandEdge
 from everloop_shared.http.direct import DirectAnswer, DirectRoute, Headers
 from everloop_shared.strict_json import NDJSON
@@ -66,9 +67,13 @@ class _DirectPredictions:
             return None
         trace = current_traceparent()
         if predictions := self.handlers.predict_at_once(name, rows, trace):
+            take_rows(len(rows))
             return _answer(kind, body, predictions)
         asked = self.handlers.predict_elsewhere(name, rows, trace)
-        return None if asked is None else asyncio.ensure_future(_answer_later(kind, body, asked))
+        if asked is None:
+            return None
+        take_rows(len(rows))
+        return asyncio.ensure_future(_answer_later(kind, body, asked))
 
     async def infer(self, name: str, headers: Headers, body: bytes) -> DirectAnswer | None:
         """POST /v2/models/{loop}/infer, or .../{loop}/versions/{version}/infer."""
@@ -102,6 +107,7 @@ class _DirectPredictions:
     async def _run(
         self, command: Command, loop: str, headers: Headers, rows: Sequence[Observation]
     ) -> Sequence[PredictionMade]:
+        take_rows(len(rows))
         timeout, handlers = headers.raw(TIMEOUT), self.handlers
         deadline = deadline_of(timeout.decode("latin-1"), handlers.predictions.timer()) if timeout is not None else None
 

@@ -33,6 +33,7 @@ from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_shared import strict_json
+from everloop_shared.access.limits import take_rows
 from everloop_shared.commands import CommandEdge
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectAnswer, Headers
@@ -117,6 +118,7 @@ class Inference:
         )
         if predictions is None:
             return None
+        take_rows(1)
         if not names and (written := write_row(loop, predictions[0], row.id, row.in_binary)):
             return _direct(*written)
         request = InferenceRequest(loop.loop, version, row.id, {}, (), names)

@@ -16,6 +16,7 @@ from everloop_serving.api.timeouts import HEADER, TIMEOUT_PARAMETER, deadline_of
 from everloop_serving.domain.new_predictions import MAX_ROWS
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.settings import ServingSettings
+from everloop_shared.access.limits import take_rows
 from everloop_shared.commands import Actor, CommandEdge
 from everloop_shared.http.cloudevents import content_type
 from everloop_shared.http.openapi import schema_of
@@ -66,6 +67,7 @@ def router(handlers: RequestHandlers, commands: CommandEdge, settings: ServingSe
         body, trace = await read_bodies(request, settings)
         single = not isinstance(body, list)
         rows = [handlers.require_observation(loop, body)] if single else handlers.require_observations(loop, body)
+        take_rows(len(rows))
 
         async def predict_rows(actor: Actor) -> list[PredictionMade]:
             return await handlers.predict_all(loop, rows, trace or current_traceparent(), deadline)

@@ -20,6 +20,7 @@ from everloop_serving.domain.inference_rows import read_rows
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.domain.tensors import rejected
 from everloop_serving.handlers.requests import MAX_EXPLAINED, RequestHandlers
+from everloop_shared.access.limits import take_rows
 from everloop_shared.commands import Command
 
 
@@ -50,6 +51,7 @@ class InferenceHandlers:
         error by tensor and row.
         """
         loop, rows = self._read(request)
+        take_rows(len(rows))
         predictions = await command.run(
             lambda actor: self.requests.predict_all(request.model, rows, traceparent, deadline, request.version)
         )
@@ -59,7 +61,10 @@ class InferenceHandlers:
         """As `infer`; None, before anything is changed, where that would have to wait for something."""
         loop, rows = self._read(request)
         predictions = self.requests.predict_at_once(request.model, rows, traceparent, request.version)
-        return None if predictions is None else render_answer(loop, request, predictions)
+        if predictions is None:
+            return None
+        take_rows(len(rows))
+        return render_answer(loop, request, predictions)
 
     def _read(self, request: InferenceRequest) -> tuple[ServedLoop, list[Observation]]:
         """The loop, and the observations of a request that is right in everything."""

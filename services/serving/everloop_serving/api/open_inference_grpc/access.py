@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from everloop_schemas.access.routes import GRPC, OPEN_GRPC
+from everloop_serving.api.open_inference_grpc.peers import address_of
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
+from everloop_shared.access.callers import CallerLimits
 from everloop_shared.access.control import Authenticator
-from everloop_shared.access.errors import NotPermitted
+from everloop_shared.access.errors import CallerLimited, NotPermitted
 from everloop_shared.access.identity import Identity, become
 from everloop_shared.errors import ServiceError
 
@@ -24,8 +26,8 @@ class RequireRole(grpc.aio.ServerInterceptor):
     A method without a rule is refused to everybody.
     """
 
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+    def __init__(self, authenticator: Authenticator, limits: CallerLimits | None = None) -> None:
+        self._authenticator, self._limits = authenticator, limits
 
     async def intercept_service(
         self,
@@ -44,7 +46,7 @@ class RequireRole(grpc.aio.ServerInterceptor):
                 _require(identity, method)
             return handler
         except ServiceError as e:
-            return grpc.stream_unary_rpc_method_handler(_refuse(e))
+            return grpc.stream_unary_rpc_method_handler(_refuse(e, self._limits))
 
 
 def _require(identity: Identity, method: str) -> None:
@@ -62,10 +64,16 @@ def _authorization(details: grpc.HandlerCallDetails) -> bytes | None:
     return found[0].encode("latin-1", errors="replace") if isinstance(found[0], str) else found[0]
 
 
-def _refuse(error: ServiceError) -> Callable[..., Awaitable[NoReturn]]:
+def _refuse(error: ServiceError, limits: CallerLimits | None) -> Callable[..., Awaitable[NoReturn]]:
     async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
-        text = text_of(error)
-        await context.abort(code_of(error), text, trailers_of(error, text))
+        told = error
+        if limits is not None:
+            try:
+                await limits.admit_stranger(address_of(context.peer()))
+            except CallerLimited as e:
+                told = e
+        text = text_of(told)
+        await context.abort(code_of(told), text, trailers_of(told, text))
         raise AssertionError("abort raises")
 
     return refuse

@@ -11,9 +11,12 @@ from typing import Any
 
 import grpc
 
+from everloop_serving.api.open_inference_grpc.peers import address_of
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
 from everloop_serving.metrics import GRPC_CALLS, GRPC_MESSAGE_BYTES, GRPC_SECONDS
 from everloop_serving.settings import ServingSettings
+from everloop_shared.access.callers import CallerLimits
+from everloop_shared.access.identity import current_identity
 from everloop_shared.errors import ErrorKind, InputRejected, Overloaded, ServiceError
 from everloop_shared.tracing import new_traceparent, traced, valid_traceparent
 
@@ -53,8 +56,8 @@ class MessageMissing(InputRejected):
 class Calls:
     """The calls of one endpoint. One counts as in progress once its message is complete."""
 
-    def __init__(self, settings: ServingSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServingSettings, limits: CallerLimits | None = None) -> None:
+        self._settings, self._limits = settings, limits
         self._waiting: dict[asyncio.Timeout, None] = {}
         self._in_progress = self._bytes = 0
         self._counters: dict[tuple[str, str], Any] = {}
@@ -93,7 +96,16 @@ class Calls:
         return grpc.stream_unary_rpc_method_handler(handle)
 
     async def _handle(self, answer: Answer, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        message = await self._read(context)
+        limits = self._limits
+        if limits is None or (caller := limits.of(current_identity(), address_of(context.peer()))) is None:
+            return await self._take(answer, context, await self._read(context))
+        await limits.admit(caller)
+        with caller.working():
+            message = await self._read(context)
+            caller.take_bytes(len(message))
+            return await self._take(answer, context, message)
+
+    async def _take(self, answer: Answer, context: grpc.aio.ServicerContext[Any, Any], message: bytes) -> bytes:
         if self._in_progress >= MAX_CALLS_IN_PROGRESS:
             raise Overloaded(f"{MAX_CALLS_IN_PROGRESS:,} calls are in progress, the limit; retry later")
         if self._bytes + len(message) > self._settings.max_bytes_in_flight:
