@@ -27,6 +27,7 @@ WINDOW_FUNCTIONS = ("mean", "sum", "min", "max", "count", "std", "last", "diff",
 LARGEST_FLOAT = float_info.max
 Name = Annotated[str, Field(pattern=FIELD_NAME)]
 ESTIMATOR = r"^(river(\.[a-z_]+)+|(sklearn|xgboost|lightgbm)(\.[a-z_]+)*)\.[A-Z][A-Za-z0-9]*$"
+MAX_APPROVALS = 10
 TRAINER = r"^[a-z][a-z0-9_-]{0,39}$"
 
 
@@ -240,14 +241,22 @@ class GateSpec(SpecPart):
 class RolloutSpec(SpecPart):
     """How a winner takes over: predictions in shadow, then shares of the traffic for `step` outcomes each.
 
-    `approval` is reserved: nobody is asked for an approval yet, and the registry refuses every other value.
+    With an `approval` the candidate goes on predicting at that step until so many different people (`approvals`) have
+    approved of it; it is rolled back where they have not within `approval_within`.
     """
 
     shadow: PredictionCount = 100
     canary: tuple[Share, ...] = (0.05, 0.25, 0.5)
     step: Annotated[OutcomeCount, Field(ge=1)] = 100
     split_by: Literal["prediction", "entity"] = "prediction"
-    approval: Literal["none"] = "none"
+    approval: Literal["none", "before_canary", "before_champion"] = "none"
+    approvals: Annotated[int, Field(ge=1, le=MAX_APPROVALS)] = 1
+    approval_within: Duration = "7d"
+
+    @property
+    def approval_within_s(self) -> float:
+        """`approval_within` in seconds, at most MAX_DURATION_S."""
+        return min(parse_duration_s(self.approval_within), MAX_DURATION_S)
 
     @field_validator("canary")
     @classmethod

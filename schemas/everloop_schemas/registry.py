@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ BASELINE = "0"
 
 Stage = Literal["idle", "training", "shadow", "canary"]
 """Where a rollout stands; `training` waits for a fresh version of the line that won the gate."""
+
+ApprovalStep = Literal["before_canary", "before_champion"]
+"""The step of a rollout that people must approve: the first share of the traffic, or becoming champion."""
 
 
 class Decided(SignedEvent):
@@ -147,7 +150,10 @@ class ModelRefreshed(Decided):
 
 
 class ModelRolledBackData(ControlData):
-    """`rolled_back` no longer serves, and `version` is champion. A person's rollback pins the loop to it."""
+    """`rolled_back` no longer serves, and `version` is champion. A person's rollback of a champion pins the loop to it.
+
+    Where `rolled_back` is the candidate, a guardrail or a person (`by`) has ended its rollout, and nothing is pinned.
+    """
 
     version: str
     rolled_back: str
@@ -179,6 +185,17 @@ class LoopResumed(Decided):
     data: LoopResumedData
 
 
+class PendingApproval(ControlData):
+    """A candidate that waits: `approvals` different people must approve before `expires`, `approved_by` have."""
+
+    version: str
+    step: ApprovalStep
+    approvals: int
+    approved_by: tuple[str, ...] = ()
+    asked: ControlTimestamp
+    expires: ControlTimestamp
+
+
 class LoopDeletedData(ControlData):
     """Why a loop was deleted."""
 
@@ -191,20 +208,6 @@ class LoopDeleted(Decided):
     topic: ClassVar[Topic] = Decided.topic
     type: Literal["registry.loop_deleted.v1"] = "registry.loop_deleted.v1"
     data: LoopDeletedData
-
-
-Decision = Annotated[
-    LoopApplied
-    | VersionRegistered
-    | GateDecided
-    | RolloutChanged
-    | ModelPromoted
-    | ModelRefreshed
-    | ModelRolledBack
-    | LoopResumed
-    | LoopDeleted,
-    Field(discriminator="type"),
-]
 
 
 class LiveVersion(ControlData):
@@ -243,7 +246,8 @@ class LoopStateData(ControlData):
     `deleted` means that the loop was deleted. A loop that is applied again begins a new lifetime with revision `life`:
     events with an earlier revision belong to the lifetime before, and are ignored. `kept` are the versions whose
     artifacts may be needed; those of other versions with an offset below `judged` may be deleted. `submissions` are
-    the models that came in last from elsewhere, oldest first. `head` is the hash of decision `sequence`.
+    the models that came in last from elsewhere, oldest first. `head` is the hash of decision `sequence`. `approval` is
+    what the candidate waits for.
     """
 
     spec: LoopSpec
@@ -261,6 +265,7 @@ class LoopStateData(ControlData):
     judged: int = -1
     submissions: tuple[Submission, ...] = ()
     head: str | None = None
+    approval: PendingApproval | None = None
 
 
 class LoopState(SignedEvent):

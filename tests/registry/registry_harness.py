@@ -39,7 +39,7 @@ from everloop_schemas.training import (
     ModelTrained,
     ModelTrainedData,
 )
-from everloop_shared.commands import ANONYMOUS
+from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.database import Database
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.memory import MemoryBroker
@@ -121,20 +121,27 @@ class HandlerHarness:
         before = len(self.decisions)
         for event in events:
             handle = getattr(self.events, "on_" + event.type.split(".")[1])
-            await self._in_unit(lambda: handle(event, Position(event.topic.name)))  # noqa: B023 - awaited at once
+            await self.in_unit(lambda: handle(event, Position(event.topic.name)))  # noqa: B023 - awaited at once
         return [d.type.split(".")[1] for d in self.decisions[before:]]
 
-    async def command(self, command: str, *arguments: Any) -> list[str]:
+    async def command(self, command: str, *arguments: Any, actor: Actor = ANONYMOUS) -> list[str]:
         """Run a command; the types of what was decided."""
         before = len(self.decisions)
-        await self._in_unit(lambda: getattr(self.commands, command)(*arguments, actor=ANONYMOUS))
+        await self.in_unit(lambda: getattr(self.commands, command)(*arguments, actor=actor))
+        return [d.type.split(".")[1] for d in self.decisions[before:]]
+
+    async def end_expired(self) -> list[str]:
+        """Have the market loop's approval looked at, as the background job does; the types of what was decided."""
+        before = len(self.decisions)
+        await self.in_unit(lambda: self.commands.end_expired_approval("market"))
         return [d.type.split(".")[1] for d in self.decisions[before:]]
 
     async def loop(self) -> Any:
         """The market loop as it is."""
         return await self.reader.loop("market")
 
-    async def _in_unit(self, work: Callable[[], Awaitable[list[Event]]]) -> None:
+    async def in_unit(self, work: Callable[[], Awaitable[Sequence[Event]]]) -> None:
+        """Do it in a unit of work, and remember what was decided."""
         async with self.unit:
             events = await work()
             await self.unit.record(events, {})

@@ -155,6 +155,34 @@ async def test_rollback_and_resume_are_published_and_answered(tmp_path: Path) ->
     assert decided_types(broker)[-2:] == ["model_rolled_back", "loop_resumed"]
 
 
+async def test_an_approval_is_asked_for_given_and_shown(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    async with registry(broker, tmp_path) as client:
+        await apply_file(client, LOOP_FILE.replace("{shadow", "{approval: before_canary, approval_within: 3d, shadow"))
+        await publish(broker, run_requested("a-0"), challenge_updated(0, {"0": LOST, "a-0": WON}))
+        await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
+        await publish(broker, store_model("a-0", 200, tmp_path / "artifacts", "gate"))
+        await until(lambda: decided_types(broker)[-2:] == ["version_registered", "rollout_changed"])
+        await publish(broker, version_state("a-0@200"))
+        await until(lambda: count_handled(broker, "serving.version_state.v1") == 1)
+        await publish(broker, evaluation_updated(0, {"0": [0.5] * 200}))
+        await until(lambda: decided_types(broker)[-1:] == ["approval_requested"])
+        waiting = (await client.get("/market/rollout")).json()["approval"]
+        other = await client.post("/market/approve", json={"reason": "fine", "version": "b-0@1"})
+        given = await client.post("/market/approve", json={"reason": "fine"})
+        promoted = await client.post("/market/promote", json={"reason": "enough seen"})
+        rejected = await client.post("/market/reject", json={"reason": "too late"})
+        silent = await client.post("/market/reject", json={})
+
+    states = [e for e in broker.events(LoopState.topic) if isinstance(e, LoopState) and e.data.approval]
+    assert (waiting["version"], waiting["step"], waiting["approvals"]) == ("a-0@200", "before_canary", 1)
+    assert [e.data.approval and e.data.approval.expires.isoformat() for e in states] == [waiting["expires"]]
+    assert (other.status_code, given.status_code, given.json()["stage"]) == (409, 200, "canary")
+    assert (promoted.status_code, promoted.json()["champion"]["version"]) == (200, "a-0@200")
+    assert (rejected.status_code, silent.status_code) == (409, 422)
+    assert decided_types(broker)[-3:] == ["candidate_approved", "rollout_changed", "model_promoted"]
+
+
 async def test_every_decision_names_its_actor(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with registry(broker, tmp_path) as client:

@@ -9,6 +9,7 @@ import pytest
 from tests.registry.spec_refusals import AMOUNT, BINARY, DIGITS, MANY, errors_of
 
 from everloop_registry.domain.spec_file import read_spec
+from everloop_registry.domain.spec_rules import UNSUPPORTED
 from everloop_schemas.loop import LoopSpec
 
 OBJECTIVES = BINARY + "monitor: {objectives: {"
@@ -23,6 +24,15 @@ RULE = BINARY + "alerts: [{alert: low, when: "
         (BINARY + f"refresh: {{every: '{DIGITS}'}}", "refresh.every", "up to 10,000,000"),
         (BINARY + f"refresh: {{every: {DIGITS}}}", "refresh.every", "64 bits"),
         (BINARY + "refresh: {every: -5}", "refresh.every", "whole number"),
+        (BINARY + "rollout: {approval: required}", "rollout.approval", "before_champion"),
+        (BINARY + "rollout: {approvals: 2}", "rollout.approvals", "needs rollout.approval"),
+        (BINARY + "rollout: {approval_within: 3d}", "rollout.approval_within", "needs rollout.approval"),
+        (BINARY + "rollout: {approval: before_canary, approvals: 11}", "rollout.approvals", "10"),
+        (
+            BINARY + "rollout: {approval: before_canary, approval_within: 9999d}",
+            "rollout.approval_within",
+            "3,650 days",
+        ),
         (BINARY + "label: {within: 9999999d}", "label.within", "3,650 days"),
         (BINARY + f"label: {{within: {DIGITS}d}}", "label.within", "3,650 days"),
         (BINARY + "label: {within: 0.0000001ms}", "label.within", "1 ms"),
@@ -94,14 +104,11 @@ def test_a_value_that_would_break_something_later_is_refused_by_field(text: str,
     assert says in found[field]
 
 
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("rollout.approval", "required"),
-        ("rollout.approval", None),
-    ],
-)
-def test_a_field_that_does_not_work_yet_is_refused_beside_the_other_mistakes(path: str, value: object) -> None:
+@pytest.mark.parametrize(("path", "value"), [("rollout.later", "required"), ("rollout.later", None)])
+def test_a_field_that_does_not_work_yet_is_refused_beside_the_other_mistakes(
+    monkeypatch: pytest.MonkeyPatch, path: str, value: object
+) -> None:
+    monkeypatch.setitem(UNSUPPORTED, path, ("none", "nothing happens later"))
     part, _, name = path.partition(".")
     body = {"loop": "x", "task": "binary", "schema": {"x": {"type": "number"}}, part: {name: value}}
 

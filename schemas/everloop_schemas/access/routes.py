@@ -118,6 +118,7 @@ _MONITORED = (
     *("alerts", "silences", "objectives"),
 )
 _DECIDED = ("versions", "rollout", "history")
+_STEERED = ("rollback", "resume", "approve", "reject", "promote")
 _RUN = f"{_LOOP}/runs/{{run}}"
 
 _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -148,7 +149,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "models.read": _MODELS_READ,
         "loops.apply": (f"PUT {_LOOP}",),
         "loops.delete": (f"DELETE {_LOOP}",),
-        "rollout.change": (f"POST {_LOOP}/rollback", f"POST {_LOOP}/resume", *_BY_HAND),
+        "rollout.change": (*(f"POST {_LOOP}/{verb}" for verb in _STEERED), *_BY_HAND),
         "models.submit": (
             f"POST {_LOOP}/versions",
             f"POST {_MLFLOW}/registered-models/create",

@@ -9,6 +9,7 @@ from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOA
 from everloop_models.intake import ModelIntake
 from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore
+from everloop_registry.adapters.approval_expiry import ApprovalExpiry
 from everloop_registry.adapters.artifact_checks import ChildProcessArtifactChecks
 from everloop_registry.adapters.artifact_files import StoredArtifactFiles
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
@@ -89,6 +90,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     submissions = SubmissionHandlers(unit.store, reader, intake, partition_of, clock, quota)
     uploads = UploadFolder(settings.folder("registry") / "uploads", settings)
     edge = CommandEdge(in_transaction(unit, engine))
+    expiry = ApprovalExpiry(commands, reader, edge.execute, lambda: recovery.done)
     endpoint = router(commands, reader, edge, settings, submissions, uploads, lambda: recovery.done)
     versions, logged = SqlVersionReader(database), SqlLoggedModelReader(database)
     files = StoredArtifactFiles(versions, RunFiles(settings.artifact_url), store, settings.file_limits)
@@ -114,7 +116,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT, UPLOAD])],
         consumers=[consumer],
         resources=[specs, child, intake, database, recovery, files],
-        background=[lambda: unit.relay_loop(engine), *mirror],
+        background=[lambda: unit.relay_loop(engine), expiry.run, *mirror],
     )
 
 

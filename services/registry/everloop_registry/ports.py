@@ -111,6 +111,9 @@ class LoopReader(Protocol):
     async def loop(self, name: str) -> Loop | None:
         """One loop as it is now."""
 
+    async def waiting_for_approval(self) -> list[str]:
+        """The names of the loops whose candidate waits for an approval."""
+
     async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
         """By instance, the version that it serves in place of the champion."""
 

@@ -14,6 +14,7 @@ from everloop.certs import commands as certs
 from everloop.cli import (
     access,
     alerts,
+    approvals,
     archive,
     audit,
     backfill,
@@ -48,6 +49,7 @@ def build() -> typer.Typer:
     app.callback()(_everloop)
     for module in (
         commands,
+        approvals,
         watch,
         alerts,
         data,

@@ -95,7 +95,15 @@ def why(data: Mapping[str, Any]) -> str:
 def _rollout(rollout: Mapping[str, Any]) -> str:
     if rollout["candidate"] is None:
         return str(rollout["stage"])
-    return f"{rollout['stage']} {rollout['share']:.0%} {rollout['candidate']}"
+    return f"{rollout['stage']} {rollout['share']:.0%} {rollout['candidate']}{awaited(rollout)}"
+
+
+def awaited(rollout: Mapping[str, Any]) -> str:
+    """What the candidate waits for; nothing where it does not, and from services that know no approvals."""
+    if (approval := rollout.get("approval")) is None:
+        return ""
+    has = f"{len(approval['approved_by'])} of {approval['approvals']} approvals"
+    return f", {has} {approval['step'].replace('_', ' ')}, until {approval['expires'][:16]}"
 
 
 def _measured(value: float | None) -> str:

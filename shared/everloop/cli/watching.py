@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from everloop.cli.output import printable
+from everloop.cli.views import awaited
 from everloop.reports.facts import LoopFacts, is_error
 
 BAR_CHARACTERS = 40
@@ -44,7 +45,11 @@ def line(facts: LoopFacts) -> str:
     """The same in one line, for a file or a pipe."""
     status, scores = facts.status, _measured(facts.status)
     rollout = status["rollout"]
-    candidate = f" {rollout['stage']} {rollout['share']:.0%} {rollout['candidate']}" if rollout["candidate"] else ""
+    candidate = (
+        f" {rollout['stage']} {rollout['share']:.0%} {rollout['candidate']}{awaited(rollout)}"
+        if rollout["candidate"]
+        else ""
+    )
     alerts = [one for one in facts.rows("alerts") if one.get("state") != "pending"]
     drifted = [one["name"] for one in facts.rows("features", "features") if one.get("drifted")]
     told = [
@@ -99,7 +104,7 @@ def _traffic(status: Mapping[str, Any]) -> RenderableType:
     bar = Text("█" * (BAR_CHARACTERS - filled), style="green").append("█" * filled, style="blue")
     told = f" {champion} {1 - share:.0%}"
     if rollout["candidate"]:
-        told += f", {rollout['candidate']} {rollout['stage']} {share:.0%}"
+        told += f", {rollout['candidate']} {rollout['stage']} {share:.0%}{awaited(rollout)}"
     return Group(Text("traffic", style="bold"), bar.append(printable(told), style=""), "")
 
 

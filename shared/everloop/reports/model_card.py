@@ -11,7 +11,15 @@ from everloop.reports.facts import LoopFacts
 MAX_DECISIONS, MAX_ALERTS = 50, 20
 BASELINE = "0"
 SLOTS = ("champion", "candidate")
-DECISIONS = ("version_registered", "gate_decided", "rollout_changed", "model_promoted", "model_rolled_back")
+_APPROVALS = ("approval_requested", "candidate_approved")
+DECISIONS = (
+    "version_registered",
+    "gate_decided",
+    "rollout_changed",
+    *_APPROVALS,
+    "model_promoted",
+    "model_rolled_back",
+)
 """Decisions that a card tells; refreshes are too many."""
 Card = Mapping[str, Any]
 

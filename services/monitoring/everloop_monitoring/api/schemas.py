@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from everloop_schemas.registry import PendingApproval
 from everloop_shared.http.schemas import Revision
 
 
@@ -36,6 +37,7 @@ class Rollout(BaseModel):
     stage: str
     share: float
     candidate: str | None
+    approval: PendingApproval | None
 
 
 class Scores(BaseModel):

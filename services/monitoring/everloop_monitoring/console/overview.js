@@ -60,7 +60,7 @@ function chart({ points: all, drifts, metric }) {
 }
 
 function shares({ champion, rollout }) {
-  const { candidate, share, stage } = rollout, serves = candidate && share > 0;
+  const { candidate, share, stage, approval } = rollout, serves = candidate && share > 0;
   const part = (kind, share) => el("div", { className: kind, style: `flex: 0 0 ${100 * share}%` });
   const bar = el("div", { className: "bar", "aria-hidden": "true" }, part("champion", 1 - (serves ? share : 0)), serves && part("canary", share));
   const named = (kind, text) => el("span", {}, el("i", { className: "block " + kind }), text);
@@ -68,11 +68,13 @@ function shares({ champion, rollout }) {
     : stage === "training" ? "A fresh version of the line that won the gate is being trained." : null;
   return [bar, el("div", { className: "legend" },
     named("", `champion ${champion.version}, ${percent(serves ? 1 - share : 1, 0)}`),
-    serves && named("canary", `${stage} ${candidate}, ${percent(share, 0)}`), said && el("span", {}, said))];
+    serves && named("canary", `${stage} ${candidate}, ${percent(share, 0)}`), said && el("span", {}, said),
+    approval && el("span", {}, `waits for ${approval.approvals} approvals ${approval.step.replace("_", " ")}, has ${approval.approved_by.length}, until ${approval.expires.slice(0, 16)}`))];
 }
 
 const FORMS = { drift: ["▼", "drift"], rollback: ["↩", "drift"], dead_letter: ["✕", "drift"], line_failed: ["✕", "drift"],
-  artifact: ["✕", "drift"], promotion: ["▲", "promotion"], rollout: ["◐", "canary"], gate: ["✓", "canary"] };
+  artifact: ["✕", "drift"], promotion: ["▲", "promotion"], rollout: ["◐", "canary"], gate: ["✓", "canary"],
+  approval: ["✓", "canary"] };
 
 function timeline(entries) {
   if (!entries.length) return empty("Nothing yet.");

@@ -68,4 +68,5 @@ def _describe_rollout(loop: LoopState) -> str | None:
     data = loop.data
     if data.candidate is None:
         return None
-    return f"{data.candidate.version} is in rollout: {data.stage} at {data.share:.0%}"
+    waits = f", and waits for {data.approval.approvals} approvals" if data.approval else ""
+    return f"{data.candidate.version} is in rollout: {data.stage} at {data.share:.0%}{waits}"

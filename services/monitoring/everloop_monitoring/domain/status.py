@@ -25,6 +25,7 @@ def build_status(loop: LoopState, totals: dict[str, int], state: EvaluationState
             "stage": data.stage,
             "share": data.share,
             "candidate": data.candidate.version if data.candidate else None,
+            "approval": data.approval.model_dump(mode="json") if data.approval else None,
         },
         "accuracy": score_by_error(loop, state),
         "metric": {"name": data.spec.metric, **score_by_metric(data.spec, state)},

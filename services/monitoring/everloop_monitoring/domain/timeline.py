@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from everloop_schemas.approvals import ApprovalRequested, CandidateApproved
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import AlertKind, AlertRaised, DeadLetterSent, DriftDetected
 from everloop_schemas.registry import (
@@ -57,6 +58,12 @@ def decision_entry(event: Decided) -> TimelineEntry | None:
         case RolloutChanged(data=d):
             what = f"{d.candidate}: {d.stage} at {d.share:.0%}" if d.candidate else f"rollout {d.stage}"
             return _entry(event, "rollout", what, d.reason, stage=d.stage, share=d.share, candidate=d.candidate)
+        case ApprovalRequested(data=d):
+            what = f"{d.version} waits for {d.approvals} approvals {d.step.replace('_', ' ')}"
+            return _entry(event, "approval", what, d.reason, expires=d.expires.isoformat())
+        case CandidateApproved(data=d):
+            what = f"{d.version} approved by {event.actor or 'anonymous'}, {d.approved} of {d.approvals}"
+            return _entry(event, "approval", what, d.reason, actor=event.actor)
         case ModelPromoted(data=d):
             return _entry(event, "promotion", f"{d.version} is champion, after {d.previous}", d.reason)
         case ModelRolledBack(data=d):

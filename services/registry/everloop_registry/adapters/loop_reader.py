@@ -32,6 +32,12 @@ class SqlLoopReader:
             state = await reader.scalar(sql.select(loops.c.state).where(loops.c.loop == name))
             return Loop.model_validate_json(state) if state else None
 
+    async def waiting_for_approval(self) -> list[str]:
+        """The loops whose state has one, which the spec in it cannot: there, `approval` is a word."""
+        async with self._database.reading() as reader:
+            has_one = loops.c.state.contains('"approval":{"version"', autoescape=True)
+            return list(await reader.scalars(sql.select(loops.c.loop).where(has_one).order_by(loops.c.loop)))
+
     async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
         """What instances serve in place of the champion."""
         async with self._database.reading() as reader:

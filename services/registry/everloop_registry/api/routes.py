@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Depends
 
+from everloop_registry.api.approvals import add_approvals
 from everloop_registry.api.commands import add_commands
 from everloop_registry.api.queries import add_queries
 from everloop_registry.api.submissions import add_submissions
@@ -34,6 +35,7 @@ def router(
 
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[Depends(require_recovery)])
     add_commands(routes, handlers, reader, commands, limits.max_spec_bytes)
+    add_approvals(routes, handlers, reader, commands)
     add_submissions(routes, submissions, commands, uploads, limits.max_artifact_bytes)
     add_queries(routes, reader)
     whole = APIRouter()

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.registry import LiveVersion
+from everloop_schemas.registry import LiveVersion, PendingApproval
 from everloop_schemas.training import DataSet, ModelTrainedData
 
 
@@ -42,6 +42,7 @@ class LoopView(BaseModel):
     winner: str | None
     stage: str
     share: float
+    approval: PendingApproval | None = Field(description="the approval that the candidate waits for")
     pinned: bool
     run: str | None
     sequence: int
@@ -123,6 +124,7 @@ class RolloutView(BaseModel):
     share: float
     candidate: str | None
     champion: str
+    approval: PendingApproval | None = Field(description="the approval that the candidate waits for")
     winner: str | None
     run: str | None
     urgent: bool

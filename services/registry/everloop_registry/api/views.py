@@ -9,7 +9,7 @@ from typing import Any
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.rollout import rollout_plan
 from everloop_registry.domain.working_state import SubstituteVersion
-from everloop_schemas.registry import BASELINE, LiveVersion, VersionRegistered
+from everloop_schemas.registry import BASELINE, LiveVersion, PendingApproval, VersionRegistered
 
 
 def current_view(loop: Loop, substitutes: Mapping[str, SubstituteVersion]) -> dict[str, Any]:
@@ -26,12 +26,13 @@ def state_view(loop: Loop) -> dict[str, Any]:
         "loop": loop.loop,
         "revision": loop.revision,
         "applied": loop.applied.isoformat(),
-        "champion": _live_view(loop.champion),
-        "candidate": _live_view(loop.candidate),
+        "champion": _to_json(loop.champion),
+        "candidate": _to_json(loop.candidate),
         "previous": _previous_version(loop),
         "winner": loop.winner,
         "stage": loop.stage,
         "share": loop.share,
+        "approval": _to_json(loop.approval),
         "pinned": loop.pinned,
         "run": loop.run,
         "sequence": loop.sequence,
@@ -49,6 +50,7 @@ def rollout_view(loop: Loop) -> dict[str, Any]:
         "share": loop.share,
         "candidate": loop.candidate.version if loop.candidate else None,
         "champion": loop.champion.version,
+        "approval": _to_json(loop.approval),
         "winner": loop.winner,
         "run": loop.run,
         "urgent": loop.urgent,
@@ -82,8 +84,8 @@ def versions_view(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
     return found
 
 
-def _live_view(live: LiveVersion | None) -> dict[str, Any] | None:
-    return json.loads(live.model_dump_json()) if live else None
+def _to_json(part: LiveVersion | PendingApproval | None) -> dict[str, Any] | None:
+    return json.loads(part.model_dump_json()) if part else None
 
 
 def _previous_version(loop: Loop) -> str | None:

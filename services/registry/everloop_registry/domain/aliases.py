@@ -54,7 +54,7 @@ class Aliases(NamedTuple):
         return self
 
     def _rolled_back(self, back: r.ModelRolledBackData) -> Aliases:
-        if back.by == "guardrail" and back.rolled_back == self.candidate:
+        if back.rolled_back == self.candidate:
             return self._replace(candidate=None)
         champion = None if back.version == BASELINE else back.version
         same_line = back.by == "guardrail" and line_of(back.version) == line_of(back.rolled_back)

@@ -8,8 +8,10 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from everloop_learning.version import Version, line_of
+from everloop_registry.domain.approval import fold_approval
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_schemas import registry as r
+from everloop_schemas.approvals import ApprovalRequested, CandidateApproved
 from everloop_schemas.envelope import ControlTimestamp, derived_id
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import (
@@ -18,6 +20,7 @@ from everloop_schemas.registry import (
     LiveVersion,
     LoopState,
     LoopStateData,
+    PendingApproval,
     Stage,
     Submission,
 )
@@ -43,7 +46,7 @@ class Loop(BaseModel):
     its line won, `urgent` that the win followed an alarm. `life` is the revision with which the loop's lifetime began,
     `registered` the latest versions of this lifetime, `judged` the highest offset of a version that was registered or
     refused. `submissions` are the models that were submitted last, `held_back` the reasons why lines do not pass the
-    gate although they are better than this champion.
+    gate although they are better than this champion, `approval` what the candidate waits for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +75,7 @@ class Loop(BaseModel):
     judged: int = -1
     submissions: tuple[Submission, ...] = ()
     held_back: dict[str, str] = Field(default_factory=dict)
+    approval: PendingApproval | None = None
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -108,6 +112,7 @@ IDLE: Mapping[str, object] = {
     "run": None,
     "urgent": False,
     "gate_offset": -1,
+    "approval": None,
 }
 
 
@@ -164,6 +169,8 @@ def _changes(loop: Loop, decision: Decided, models: Models) -> Mapping[str, obje
             return _rollback_changes(loop, back, decision.time, models)
         case r.LoopResumed():
             return {"pinned": False}
+        case ApprovalRequested() | CandidateApproved():
+            return {"approval": fold_approval(loop.approval, loop.candidate, decision)}
         case r.LoopDeleted():
             return {**IDLE, **_without_live_versions(decision.time), "pinned": False, "deleted": True}
         case r.VersionRegistered(data=known):
@@ -211,6 +218,7 @@ def _step_changes(loop: Loop, step: r.RolloutChangedData, time: datetime, models
     if step.stage == "idle":
         return {**IDLE, "staged_at": step.outcomes}
     changes: dict[str, object] = {"stage": step.stage, "share": step.share, "staged_at": step.outcomes}
+    changes["approval"] = None
     if step.candidate is not None:
         same = loop.candidate is not None and loop.candidate.version == step.candidate
         candidate = loop.candidate if same else _live_version(loop, step.candidate, time, step.outcomes, models)
@@ -219,7 +227,7 @@ def _step_changes(loop: Loop, step: r.RolloutChangedData, time: datetime, models
 
 
 def _rollback_changes(loop: Loop, back: r.ModelRolledBackData, time: datetime, models: Models) -> Mapping[str, object]:
-    if loop.candidate is not None and back.rolled_back == loop.candidate.version and back.by == "guardrail":
+    if loop.candidate is not None and back.rolled_back == loop.candidate.version:
         return {**IDLE, "staged_at": back.outcomes}
     champion = _live_version(loop, back.version, time, back.outcomes, models)
     earlier = loop.previous_champions

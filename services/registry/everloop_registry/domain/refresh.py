@@ -46,10 +46,15 @@ def take_due_refreshes(decision_log: DecisionLog) -> list[WaitingRefresh]:
 
 
 def decide_refresh(decision_log: DecisionLog, model: ModelTrainedData) -> None:
-    """Let a newer snapshot of a live line take its place, unless the line got worse or the evidence is missing."""
+    """Let a newer snapshot of a live line take its place, unless the line got worse or the evidence is missing.
+
+    A candidate that people are asked to approve stays the version that they see.
+    """
     loop, working = decision_log.loop, decision_log.working
     live = _live_version(decision_log, model.line)
     if loop.pinned or live is None or model.offset <= Version.parse(live).offset:
+        return
+    if loop.approval is not None and live == loop.approval.version:
         return
     if not _has_evidence(decision_log, model.line, model.offset):
         reason = f"no evidence within {REFRESH_DEADLINE_OUTCOMES} outcomes that its line has not got worse"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from math import log
+from typing import Literal
 
 from everloop_learning.version import line_of
+from everloop_registry.domain.approval import expiry_reason, is_complete, required_approval
 from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.gate import GateWin, HeldBack
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.recent_losses import MIN_COMPARED_OUTCOMES
+from everloop_schemas.approvals import ApprovalRequested, ApprovalRequestedData
 from everloop_schemas.registry import (
     BASELINE,
+    ApprovalStep,
     GateDecided,
     GateDecidedData,
     ModelPromoted,
@@ -111,8 +116,9 @@ def refuse_version(decision_log: DecisionLog, model: ModelTrainedData, reason: s
 
 
 def begin_rollout(decision_log: DecisionLog, model: ModelTrainedData) -> None:
-    """Put the winner's version into shadow, or promote it where the baseline is champion."""
-    if decision_log.loop.champion.version == BASELINE:
+    """Put the winner's version into shadow, or promote it where the baseline is champion and nobody must approve."""
+    loop = decision_log.loop
+    if loop.champion.version == BASELINE and loop.spec.rollout.approval == "none":
         reason = "first model that beat the baseline on evidence: nothing to protect"
         promote_version(decision_log, model.version, reason)
     else:
@@ -123,6 +129,8 @@ def begin_rollout(decision_log: DecisionLog, model: ModelTrainedData) -> None:
 def advance_rollout(decision_log: DecisionLog) -> None:
     """Take the next step of a rollout once its outcomes are there; end it when it has waited too long."""
     loop, working = decision_log.loop, decision_log.working
+    if loop.approval is not None:
+        return
     waited = working.outcomes - loop.staged_at
     if loop.stage == "training" and waited >= ROLLOUT_TIMEOUT_OUTCOMES and loop.winner is not None:
         reason = f"training made no version of it within {ROLLOUT_TIMEOUT_OUTCOMES} outcomes"
@@ -148,6 +156,13 @@ def roll_back_candidate(decision_log: DecisionLog, reason: str) -> None:
         _decide_rollback(decision_log, loop.candidate.version, loop.champion.version, reason)
 
 
+def reject_candidate(decision_log: DecisionLog, reason: str) -> None:
+    """Take the candidate out of the rollout because a person does not want it; nothing is pinned."""
+    loop = decision_log.loop
+    if loop.candidate is not None:
+        _decide_rollback(decision_log, loop.candidate.version, loop.champion.version, reason, "person")
+
+
 def roll_back_unusable(decision_log: DecisionLog, version: str, reason: str) -> None:
     """Roll back a version that serving cannot use: a candidate, or a champion in favour of what served before it."""
     loop = decision_log.loop
@@ -159,13 +174,28 @@ def roll_back_unusable(decision_log: DecisionLog, version: str, reason: str) -> 
         _decide_rollback(decision_log, version, loop.fallback.version, reason)
 
 
+def advance_approved(decision_log: DecisionLog) -> None:
+    """Take the step that a candidate waits for, once enough people have approved."""
+    pending = decision_log.loop.approval
+    if pending is not None and is_complete(pending):
+        _take_step(decision_log, rollout_plan(decision_log.loop).next_share(decision_log.loop.share))
+
+
+def end_expired_approval(decision_log: DecisionLog) -> None:
+    """Roll a candidate back whose approvals have not come in time, by the clock of the decision at hand."""
+    pending = decision_log.loop.approval
+    if pending is not None and (reason := expiry_reason(pending, decision_log.context.now)):
+        roll_back_candidate(decision_log, reason)
+
+
 def promote_version(decision_log: DecisionLog, version: str, reason: str) -> None:
     """Decide that a version is champion."""
     loop = decision_log.loop
     data = ModelPromotedData(
         version=version, previous=loop.champion.version, reason=reason, outcomes=decision_log.working.outcomes
     )
-    decision_log.decide(ModelPromoted, version, data, loop.run)
+    run = loop.run or decision_log.working.runs.get(line_of(version))
+    decision_log.decide(ModelPromoted, version, data, run)
 
 
 def _advance_shadow(decision_log: DecisionLog, waited: int) -> None:
@@ -191,13 +221,40 @@ def _advance_canary(decision_log: DecisionLog, waited: int) -> None:
 
 
 def _take_next_share(decision_log: DecisionLog) -> None:
+    """Take the next step, or ask people for their approval where the spec wants it before this one."""
     loop = decision_log.loop
-    assert loop.candidate is not None, "shadow and canary have a candidate"
-    version, share = loop.candidate.version, rollout_plan(loop).next_share(loop.share)
-    if share is None:
-        promote_version(decision_log, version, "held through every step of its rollout")
+    share = rollout_plan(loop).next_share(loop.share)
+    if step := required_approval(loop.spec.rollout, loop.stage, share):
+        _request_approval(decision_log, step)
     else:
-        _decide_step(decision_log, "canary", version, version, share, f"{share:.0%} of the traffic")
+        _take_step(decision_log, share)
+
+
+def _take_step(decision_log: DecisionLog, share: float | None) -> None:
+    """Give the candidate this share of the traffic; without one it is champion."""
+    candidate, approval = decision_log.loop.candidate, decision_log.loop.approval
+    assert candidate is not None, "shadow and canary have a candidate"
+    approved = f", approved by {', '.join(approval.approved_by)}" if approval else ""
+    if share is None:
+        promote_version(decision_log, candidate.version, f"held through every step of its rollout{approved}")
+    else:
+        reason = f"{share:.0%} of the traffic{approved}"
+        _decide_step(decision_log, "canary", candidate.version, candidate.version, share, reason)
+
+
+def _request_approval(decision_log: DecisionLog, step: ApprovalStep) -> None:
+    loop, rules, now = decision_log.loop, decision_log.loop.spec.rollout, decision_log.context.now
+    assert loop.candidate is not None, "shadow and canary have a candidate"
+    version, people = loop.candidate.version, "person" if rules.approvals == 1 else "different people"
+    data = ApprovalRequestedData(
+        version=version,
+        step=step,
+        approvals=rules.approvals,
+        expires=now + timedelta(seconds=rules.approval_within_s),
+        reason=f"{rules.approvals} {people} must approve {step.replace('_', ' ')}, within {rules.approval_within}",
+        outcomes=decision_log.working.outcomes,
+    )
+    decision_log.decide(ApprovalRequested, version, data, loop.run)
 
 
 def _decide_step(
@@ -210,12 +267,18 @@ def _decide_step(
     decision_log.decide(RolloutChanged, subject, data, run)
 
 
-def _decide_rollback(decision_log: DecisionLog, rolled_back: str, version: str, reason: str) -> None:
+def _decide_rollback(
+    decision_log: DecisionLog,
+    rolled_back: str,
+    version: str,
+    reason: str,
+    by: Literal["person", "guardrail"] = "guardrail",
+) -> None:
     working = decision_log.working
     data = ModelRolledBackData(
         version=version,
         rolled_back=rolled_back,
-        by="guardrail",
+        by=by,
         reason=reason,
         pinned=False,
         outcomes=working.outcomes,

@@ -16,7 +16,7 @@ from everloop_registry.domain.source_rules import check_sources
 from everloop_registry.domain.value_rules import check_values, shorten
 from everloop_schemas.cron import Cron
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.loop_parts import FieldSpec
+from everloop_schemas.loop_parts import FieldSpec, RolloutSpec
 from everloop_schemas.quantities import MAX_DURATION_S, parse_duration_s
 from everloop_shared.errors import FieldError
 
@@ -32,9 +32,7 @@ MIN_SHARE = 0.001
 MAX_COUNT = 10_000_000
 """Of labels or feedback until a retraining."""
 INTEGER_LIMIT = 2**63
-UNSUPPORTED: dict[str, tuple[Any, str]] = {
-    "rollout.approval": ("none", "a candidate that holds through its rollout is promoted without an approval"),
-}
+UNSUPPORTED: dict[str, tuple[Any, str]] = {}
 """By path, a field that no code reads yet: the value that describes what happens, and what happens.
 
 Specs on the log may hold such a field, so the class reads it back; `apply` refuses every other value.
@@ -108,7 +106,7 @@ def _check_classes(spec: LoopSpec) -> Iterator[FieldError]:
 
 
 def _check_durations(spec: LoopSpec) -> Iterator[FieldError]:
-    durations = [("label.within", spec.label.within)]
+    durations = [("label.within", spec.label.within), ("rollout.approval_within", spec.rollout.approval_within)]
     for i, feature in enumerate(spec.features):
         if feature.over and "event" not in feature.over:
             durations.append((f"features.{i}.over", feature.over))
@@ -139,5 +137,9 @@ def _check_rollout(spec: LoopSpec) -> Iterator[FieldError]:
         yield FieldError("gate.confidence", f"must be at most {MAX_CONFIDENCE}; more is never reached")
     if len(spec.rollout.canary) > MAX_SHARES:
         yield FieldError("rollout.canary", f"has {len(spec.rollout.canary)} shares; at most {MAX_SHARES}")
+    rollout, none = spec.rollout, RolloutSpec()
+    for name in ("approvals", "approval_within"):
+        if rollout.approval == "none" and getattr(rollout, name) != getattr(none, name):
+            yield FieldError(f"rollout.{name}", "needs rollout.approval: before_canary or before_champion")
     if any(s < MIN_SHARE for s in spec.rollout.canary):
         yield FieldError("rollout.canary", f"has a share below {MIN_SHARE:.1%}, which yields no evidence")

@@ -138,7 +138,7 @@ class WorkingState(BaseModel):
 
     def _follow_rollback(self, back: r.ModelRolledBackData, before: Loop | None) -> None:
         candidate = before.candidate if before else None
-        if back.by == "guardrail" and candidate is not None and back.rolled_back == candidate.version:
+        if candidate is not None and back.rolled_back == candidate.version:
             self.gate.restart_line(line_of(back.rolled_back))
             self._reset_rollout()
         elif back.by == "person" or line_of(back.version) != line_of(back.rolled_back):

@@ -7,7 +7,10 @@ from datetime import timedelta
 
 from everloop_learning.errors import LoopNotFound
 from everloop_learning.version import line_of
-from everloop_registry.domain.decision_log import DecisionLog
+from everloop_registry.domain import rollout
+from everloop_registry.domain.approval import awaited_approval
+from everloop_registry.domain.by_hand import version_to_promote
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import MAX_KEPT_VERSIONS
 from everloop_registry.domain.precondition import Precondition
 from everloop_registry.errors import (
@@ -20,6 +23,7 @@ from everloop_registry.errors import (
 )
 from everloop_registry.handlers.command_context import command_context
 from everloop_registry.ports import DecisionStore, SpecChecks
+from everloop_schemas.approvals import CandidateApproved, CandidateApprovedData
 from everloop_schemas.envelope import Event
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import (
@@ -31,11 +35,12 @@ from everloop_schemas.registry import (
     LoopDeletedData,
     LoopResumed,
     LoopResumedData,
+    ModelPromoted,
     ModelRolledBack,
     ModelRolledBackData,
 )
 from everloop_shared.clock import Clock
-from everloop_shared.commands import Actor
+from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.errors import FieldError
 
 UNCONDITIONAL = Precondition()
@@ -78,6 +83,7 @@ class CommandHandlers:
             wrong = FieldError("body", f"has {len(wire):,} bytes as JSON; at most {MAX_SPEC_JSON_BYTES:,} can be sent")
             raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
         spec = LoopSpec.model_validate_json(wire)
+        _check_people(spec, actor)
         decision_log = await self._open(spec.loop, actor)
         exists = decision_log.state is not None and not decision_log.state.deleted
         is_unchanged = exists and decision_log.loop.spec == spec
@@ -98,7 +104,7 @@ class CommandHandlers:
             return []
         await self._check_quota(loop, ModelRolledBack)
         if target != BASELINE:
-            await self._check_can_return_to(decision_log, target)
+            await self._check_can_serve(decision_log, target)
         champion = decision_log.loop.champion.version
         data = ModelRolledBackData(
             version=target,
@@ -109,6 +115,56 @@ class CommandHandlers:
             outcomes=decision_log.working.outcomes,
         )
         decision_log.decide(ModelRolledBack, champion, data, decision_log.working.runs.get(line_of(champion)))
+        return await self._close(decision_log)
+
+    async def approve(self, loop: str, reason: str, version: str | None = None, *, actor: Actor) -> list[Event]:
+        """Approve of the candidate that waits; the last approval takes its step. Nothing where the actor has before."""
+        decision_log = await self._open_existing(loop, actor)
+        state = decision_log.loop
+        pending = awaited_approval(state.approval, state.candidate, version, decision_log.context.now)
+        if actor.name in pending.approved_by:
+            return []
+        await self._check_quota(loop, CandidateApproved)
+        data = CandidateApprovedData(
+            version=pending.version,
+            step=pending.step,
+            approved=len(pending.approved_by) + 1,
+            approvals=pending.approvals,
+            reason=reason,
+        )
+        decision_log.decide(CandidateApproved, pending.version, data, state.run)
+        rollout.advance_approved(decision_log)
+        return await self._close(decision_log)
+
+    async def reject(self, loop: str, reason: str, version: str | None = None, *, actor: Actor) -> list[Event]:
+        """Roll the candidate back, whether it waits for an approval or not; nothing is pinned."""
+        decision_log = await self._open_existing(loop, actor)
+        candidate = decision_log.loop.candidate
+        if candidate is None:
+            raise Conflict("no candidate is in rollout: there is nothing to reject")
+        if version is not None and version != candidate.version:
+            raise Conflict(f"{version} is not in rollout: the candidate is {candidate.version}")
+        await self._check_quota(loop, ModelRolledBack)
+        rollout.reject_candidate(decision_log, reason)
+        return await self._close(decision_log)
+
+    async def promote(self, loop: str, reason: str, version: str | None = None, *, actor: Actor) -> list[Event]:
+        """Make the candidate champion now, or where none is in rollout a registered version; nothing where it is."""
+        decision_log = await self._open_existing(loop, actor)
+        if (chosen := version_to_promote(decision_log, version)) is None:
+            return []
+        await self._check_quota(loop, ModelPromoted)
+        if decision_log.loop.candidate is None:
+            await self._check_can_serve(decision_log, chosen)
+        rollout.promote_version(decision_log, chosen, f"by hand: {reason}")
+        return await self._close(decision_log)
+
+    async def end_expired_approval(self, loop: str) -> list[Event]:
+        """Roll a candidate back whose approvals have not come in time; nothing where none has expired."""
+        decision_log = await self.store.open(loop, DecisionContext(None, None, self.clock()))
+        if decision_log.state is None or decision_log.state.approval is None:
+            return []
+        rollout.end_expired_approval(decision_log)
         return await self._close(decision_log)
 
     async def resume(self, loop: str, reason: str, *, actor: Actor) -> list[Event]:
@@ -129,7 +185,7 @@ class CommandHandlers:
         decision_log.decide(LoopDeleted, loop, LoopDeletedData(reason=reason))
         return await self._close(decision_log)
 
-    async def _check_can_return_to(self, decision_log: DecisionLog, version: str) -> None:
+    async def _check_can_serve(self, decision_log: DecisionLog, version: str) -> None:
         loop = decision_log.name
         if (model := await self.store.model(loop, version)) is None:
             raise VersionNotFound(f"no version {version!r} of {loop}; /v1/loops/{loop}/versions lists them")
@@ -194,6 +250,14 @@ def _rollback_target(decision_log: DecisionLog, to: str | None) -> str | None:
     if loop.pinned:
         return None
     raise Conflict(f"{champion} is champion already")
+
+
+def _check_people(spec: LoopSpec, actor: Actor) -> None:
+    """Refuse what nobody could fulfil: without authentication all people have one name."""
+    if spec.rollout.approvals > 1 and actor.kind == ANONYMOUS.kind:
+        said = "different people cannot be told apart while EVERLOOP_AUTH is off; turn it on, or ask for 1 approval"
+        wrong = FieldError("rollout.approvals", said)
+        raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
 
 
 def _check_same_task(old: LoopSpec, new: LoopSpec) -> None:
