@@ -1,33 +1,73 @@
-"""The commands for auditors: whether the decisions on the log are those that were made."""
+"""The commands for auditors: who did what, and whether the decisions on the log are those that were made."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 from rich.progress import TextColumn, TimeElapsedColumn
 
-from everloop.cli.output import CommandFailed, Data, Json, print_json, print_result, progress_bar
+from everloop.cli.output import (
+    CommandFailed,
+    Data,
+    Json,
+    print_json,
+    print_result,
+    print_stderr,
+    progress_bar,
+    read_moment,
+)
 from everloop.local.discovery import Installation, find_installation
 from everloop.topics import reader
 from everloop_schemas.decision_chain import Break, Chain, DecisionChains
 from everloop_schemas.registry import Decided, LoopState
 
-TOPICS = (Decided.topic.name, LoopState.topic.name)
+CHAINED = (Decided.topic.name, LoopState.topic.name)
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Not before then, RFC 3339.")]
+By = Annotated[
+    str | None, typer.Option("--actor", metavar="NAME", help="Only by this person, key or service: everloop/registry.")
+]
 OneLoop = Annotated[str | None, typer.Argument(metavar="[LOOP]", help="Only this loop. Default: all.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Mount `audit verify`."""
-    audit = typer.Typer(no_args_is_help=True, help="Verify what was decided, from the topics alone.")
+    """Mount `audit list` and `audit verify`."""
+    audit = typer.Typer(no_args_is_help=True, help="List and verify what was decided, from the topics alone.")
     audit.callback()(_audit)
+    audit.command("list", epilog="Example: everloop audit list churn --actor alice@example.com")(list_entries)
     audit.command("verify", epilog="Example: everloop audit verify churn")(verify)
     app.add_typer(audit, name="audit")
 
 
 def _audit() -> None:
     pass
+
+
+def list_entries(
+    loop: OneLoop = None, since: Since = None, actor: By = None, data: Data = None, as_json: Json = False
+) -> None:
+    """List who did what, newest last: decisions, requests for runs and searches, letters sent again, experiments.
+
+    Each entry has the trace id of the request that led to it, or the event. They are read from the topics alone.
+    Whether decisions are those that were made, `verify` says.
+    """
+    # Imported here, as other commands do without these classes.
+    from everloop.cli.audit_entries import TOPICS, Entries, Wanted, table_of
+
+    entries = Entries(Wanted(loop, read_moment("--since", since), actor))
+    asyncio.run(_read(find_installation(data), TOPICS, entries.add))
+    found = entries.newest_last()
+    if as_json:
+        listed = [{**entry._asdict(), "time": entry.time.isoformat()} for entry in found]
+        print_json({"entries": listed, "left_out": entries.left_out, "strangers": entries.strangers})
+    elif found:
+        print_result(table_of(found))
+    if entries.left_out:
+        print_stderr(f"{entries.left_out:,} older entries are left out; ask for fewer with LOOP, --since or --actor")
+    if entries.strangers:
+        print_stderr(f"{entries.strangers:,} records on these topics are none of these events")
 
 
 def verify(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> None:
@@ -37,7 +77,9 @@ def verify(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
     from the topics alone. The first break of each loop is named, and the status is 1. Keep a loop's last hash
     elsewhere: whoever can write a whole log anew can chain it anew.
     """
-    chains = asyncio.run(_read(find_installation(data)))
+    chains = DecisionChains()
+    add = {CHAINED[0]: chains.add_decision, CHAINED[1]: chains.add_state}
+    asyncio.run(_read(find_installation(data), CHAINED, lambda topic, wire: add[topic](wire)))
     if loop is not None and loop not in chains.loops:
         raise CommandFailed(f"there is no decision about {loop!r} on {Decided.topic.name}")
     chosen = [chain for name, chain in sorted(chains.loops.items()) if loop in (None, name)]
@@ -53,23 +95,20 @@ def verify(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
                 print_result(f"{chain.loop}: {told}")
     broken = [str(found) for found in breaks if found is not None]
     if strangers:
-        broken.append(f"{strangers:,} records on {' and '.join(TOPICS)} are no decisions and no states")
+        broken.append(f"{strangers:,} records on {' and '.join(CHAINED)} are no decisions and no states")
     if broken:
         raise CommandFailed("\n".join(broken))
 
 
-async def _read(installation: Installation) -> DecisionChains:
-    chains = DecisionChains()
-    add = {TOPICS[0]: chains.add_decision, TOPICS[1]: chains.add_state}
+async def _read(installation: Installation, names: Sequence[str], add: Callable[[str, bytes], None]) -> None:
     columns = (TextColumn("{task.completed:,} records"), TimeElapsedColumn())
     with progress_bar(*columns) as bar:
         task = bar.add_task("reading the log", total=None)
-        async with reader(installation, TOPICS, "audit") as topics:
+        async with reader(installation, names, "audit") as topics:
             while await topics.behind():
                 for record in await topics.read():
-                    add[record.topic](record.value)
+                    add(record.topic, record.value)
                     bar.advance(task)
-    return chains
 
 
 def _described(chain: Chain, found: Break | None) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from inspect import signature
 from typing import Annotated, Any, NoReturn, TypeGuard
 
@@ -16,6 +17,7 @@ from typer.core import TyperCommand
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.extras import ExtraMissing
 from everloop.local.errors import InstallationError
+from everloop_shared.clock import read_time
 
 Data = Annotated[
     str | None,
@@ -153,3 +155,12 @@ def print_rejected(entries: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> 
     """Name the entries that were refused, on standard error."""
     for entry, errors in entries:
         print_stderr(*(f"{entry}: {field}: {error}" for field, error in errors))
+
+
+def read_moment(option: str, text: str | None) -> datetime | None:
+    """The time that an option gives; None without it. Raises CommandFailed."""
+    if text is None:
+        return None
+    if (moment := read_time(text)) is None:
+        raise CommandFailed(f"{option}: {text[:40]!r} is no RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
+    return moment

@@ -14,12 +14,11 @@ from typing import Any
 from rich.table import Table
 
 from everloop.cli.ask import ask
-from everloop.cli.output import CommandFailed, print_json, print_result, printable
+from everloop.cli.output import CommandFailed, print_json, print_result, printable, read_moment
 from everloop.local.discovery import data_folder
 from everloop.wire import loop_path
 from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
 from everloop_models.store import ArtifactStore, is_name, write_atomically
-from everloop_shared.clock import read_time
 from everloop_shared.errors import Misconfigured
 from everloop_shared.settings import StoreSettings
 from everloop_shared.signing.keys import SigningKey, key_id, to_bytes, to_text
@@ -72,8 +71,8 @@ def trust(
         "public_key": to_text(public),
         "name": name,
         "signs": tuple(signs.split(",")),
-        "not_before": _time("--from", since),
-        "not_after": _time("--until", until),
+        "not_before": read_moment("--from", since),
+        "not_after": read_moment("--until", until),
     }
     file = _read(path) if path.exists() else TrustFile()
     known = file.keys.get(key_id(public))
@@ -93,7 +92,7 @@ def revoke(key: str, since: str | None, every: bool, trusted: Path | None, as_js
         raise CommandFailed(f"{path} has no key {key[:40]!r}; `everloop signing list` shows those that it has")
     if every and since:
         raise CommandFailed("give --from or --all, not both")
-    at = FROM_THE_START if every else _time("--from", since) or datetime.now(UTC)
+    at = FROM_THE_START if every else read_moment("--from", since) or datetime.now(UTC)
     _write(path, file, {**file.keys, key: file.keys[key].model_copy(update={"revoked": at})})
     if as_json:
         print_json({"id": key, "revoked": at.isoformat(), "file": str(path)})
@@ -179,11 +178,3 @@ def _public_key(key: str) -> bytes:
         return SigningKey.read(Path(key).expanduser()).public
     except Misconfigured as e:
         raise CommandFailed(e.detail) from e
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    if (moment := read_time(text)) is None:
-        raise CommandFailed(f"{option}: {text[:40]!r} is no RFC 3339 time with an offset, such as 2024-05-01T12:00:00Z")
-    return moment

@@ -63,6 +63,13 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     _check_explained(installation, urls["serving"], sent)
     verified = installation.everloop("audit", "verify", "look", "--json")
     assert (verified.returncode, json.loads(verified.stdout)["loops"][0]["whole"]) == (0, True), verified.stderr
+    listed = installation.everloop("audit", "list", "look", "--actor", "owner", "--json")
+    [entry] = json.loads(listed.stdout)["entries"]
+    assert (entry["action"], entry["actor_kind"], entry["trace"]) == (
+        "loop_applied",
+        "key",
+        applied["traceparent"][3:35],
+    )
 
 
 def _ask(serving: str, prediction_id: str, headers: dict[str, str]) -> dict[str, Any]:
