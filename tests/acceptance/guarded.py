@@ -49,6 +49,8 @@ metric: accuracy
 """
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 ROTATED_WITHIN_S = 60.0
+KNOWN_WITHIN_S = 1.2
+"""A change of the file of keys takes effect within a second."""
 results: list[tuple[bool, str]] = []
 
 
@@ -147,9 +149,9 @@ def owner() -> str:
     return (HOME / "token").read_text().strip()
 
 
-def make_key(role: str, loops: str = "*") -> str:
+def make_key(role: str, loops: str = "*", *more: str) -> str:
     """The token of a new key."""
-    done = everloop("keys", "create", f"{role}-of-{loops}", "--role", role, "--loops", loops, "--json")
+    done = everloop("keys", "create", f"{role}-of-{loops}", "--role", role, "--loops", loops, "--json", *more)
     return str(json.loads(done.stdout)["token"])
 
 
@@ -218,7 +220,7 @@ def by_role() -> None:
         return
     for role in told["roles"]:
         token, wrong = make_key(role), []
-        time.sleep(1.2)  # a change of the file takes effect within a second
+        time.sleep(KNOWN_WITHIN_S)
         for o in guarded:
             may = role in told["actions"][rows[o.service, o.method, o.path]["action"]]
             answer = call(o, MINE, token)
@@ -227,7 +229,7 @@ def by_role() -> None:
                 wrong.append((o.service, o.method, o.path, answer.status, answer.code))
         check(not wrong, f"{role}: {len(guarded)} operations as the matrix says", wrong)
     token, wrong = make_key("admin", "churn-*"), []
-    time.sleep(1.2)
+    time.sleep(KNOWN_WITHIN_S)
     for o in [o for o in guarded if "{loop}" in o.path]:
         mine, others = call(o, MINE, token), call(o, OTHERS, token)
         if mine.code == "not_permitted" or (others.status, others.code) != (403, "not_permitted"):
@@ -368,6 +370,26 @@ def _raw(method: str, address: str, body: bytes, headers: dict[str, str]) -> int
         connection.close()
 
 
+def limits() -> None:
+    """A key with a limit is refused by every service once it has used it, and another one is answered."""
+    noisy, calm = make_key("engineer", "*", "--limit", "requests_per_s=0.01"), make_key("viewer")
+    time.sleep(KNOWN_WITHIN_S)
+    for service in SERVICES:
+        first, refused, other = (ask("GET", url(service) + "/openapi.json", key) for key in (noisy, noisy, calm))
+        codes = (first.status, refused.status, other.status)
+        check(
+            codes == (200, 429, 200), f"{service}: a second request of a key with a limit is 429, another's 200", codes
+        )
+        told = refused.code, int(refused.headers.get("retry-after", "0")) > 1, "requests_per_s" in refused.body
+        check(told == ("caller_limited", True, True), f"{service}: the refusal says which limit, and when again", told)
+    methods = ["/inference.GRPCInferenceService/ServerLive"]
+    spent = make_key("predictor", "*", "--limit", "requests_per_s=0.01")
+    time.sleep(KNOWN_WITHIN_S)
+    codes_of = [list(grpc_codes(key, methods).values()) for key in (spent, spent, calm)]
+    check("RESOURCE_EXHAUSTED" not in codes_of[0] + codes_of[2], "gRPC: within the limit, and another", codes_of)
+    check(codes_of[1] == ["RESOURCE_EXHAUSTED"], "gRPC: a second call is RESOURCE_EXHAUSTED", codes_of)
+
+
 def secrets() -> None:
     """No token stands in a log, in services.json, in the file of keys, or in what `ps` shows."""
     files = [file for file in HOME.rglob("*") if file.is_file() and file.stat().st_size < 50_000_000]
@@ -399,7 +421,7 @@ def up() -> bool:
 
 
 if __name__ == "__main__":
-    stages = {f.__name__: f for f in (without_token, by_role, tokens, origins, secrets)}
+    stages = {f.__name__: f for f in (without_token, by_role, tokens, origins, limits, secrets)}
     parser = argparse.ArgumentParser()
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     parser.add_argument("--only", nargs="*", choices=list(stages), default=list(stages))
