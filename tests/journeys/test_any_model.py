@@ -69,6 +69,12 @@ def test_models_of_every_kind_challenge_and_the_one_that_wins_serves_with_its_li
     told = "trained elsewhere" if line.startswith(("forest", "network")) else "is the same when it is learned again"
     assert told in again.stdout + again.stderr
 
+    # then: what it predicted last is the same when its artifact predicts again
+    made = installation.read("serving.prediction_made.v1", "every-kind")
+    by_champion = [one["subject"] for one in made if one["data"]["version"] == champion]
+    explained = installation.everloop("explain-decision", by_champion[-1], "--loop", "every-kind", "--json")
+    assert (explained.returncode, json.loads(explained.stdout)["replay"]["identical"]) == (0, True), explained.stdout
+
     # then: why it says what it says stands in the answer, the record and monitoring, and what versions depend on too
     assert_an_explained_prediction_is_seen_with_its_label(installation, line)
     path = installation.services()["monitoring"]["url"] + "/v1/loops/every-kind/importance"
