@@ -7,8 +7,6 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography import x509
-
 from everloop_shared.errors import Misconfigured
 from everloop_shared.metrics import TLS_VALID_UNTIL
 from everloop_shared.settings import Settings
@@ -54,6 +52,8 @@ class ServerTls:
         return True
 
     def _read(self) -> tuple[TlsFiles, ssl.SSLContext]:
+        from cryptography import x509  # takes 6 MB, and services without TLS do without
+
         names = ", ".join(map(str, self._paths))
         try:
             certificate, key, *client_ca = [path.read_bytes() for path in self._paths]
