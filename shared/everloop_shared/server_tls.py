@@ -10,7 +10,7 @@ from typing import NamedTuple
 from everloop_shared.errors import Misconfigured
 from everloop_shared.metrics import TLS_VALID_UNTIL
 from everloop_shared.settings import Settings
-from everloop_shared.tls import refuse_password, stamp_of
+from everloop_shared.tls import refuse_password, stamps_of
 
 log = logging.getLogger(__name__)
 ALPN = ["http/1.1"]
@@ -34,12 +34,12 @@ class ServerTls:
     def __init__(self, service: str, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
         self._service = service
         self._paths = [certificate, key, *([client_ca] if client_ca else [])]
-        self._stamp = stamp_of(self._paths)
+        self._stamp = stamps_of(self._paths)
         self.files, self.context = self._read()
 
     def refresh(self) -> bool:
         """Whether the files have changed, and are in use now. Connections that are open keep what they agreed on."""
-        stamp = stamp_of(self._paths)
+        stamp = stamps_of(self._paths)
         if stamp == self._stamp:
             return False
         self._stamp = stamp

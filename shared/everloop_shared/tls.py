@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from everloop_shared.errors import Misconfigured
+from everloop_shared.files import Stamp, stamp_of
 
 if TYPE_CHECKING:
     from everloop_shared.settings import Settings  # brings pydantic, which a client that only sends does without
 
 log = logging.getLogger(__name__)
-Stamp = tuple[tuple[int, int, int], ...]
+Stamps = tuple[Stamp | None, ...]
 
 
 class ClientTls(NamedTuple):
@@ -49,12 +50,12 @@ class ClientContext:
 
     def __init__(self, tls: ClientTls) -> None:
         self._tls, self._paths = tls, [path for path in tls if path]
-        self._stamp = stamp_of(self._paths)
+        self._stamp = stamps_of(self._paths)
         self._context = tls.context()
 
     def __call__(self) -> ssl.SSLContext:
         """The context; as before where the files that are there now cannot be used."""
-        if (stamp := stamp_of(self._paths)) != self._stamp:
+        if (stamp := stamps_of(self._paths)) != self._stamp:
             self._stamp = stamp
             try:
                 self._context = self._tls.context()
@@ -68,16 +69,9 @@ def client_tls(settings: Settings) -> ClientTls:
     return ClientTls(settings.tls_ca, settings.tls_cert, settings.tls_key)
 
 
-def stamp_of(paths: Sequence[Path]) -> Stamp:
-    """Differs once a file is another one."""
-    stamps = []
-    for path in paths:
-        try:
-            found = path.stat()
-            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
-        except OSError:
-            stamps.append((0, 0, 0))
-    return tuple(stamps)
+def stamps_of(paths: Sequence[Path]) -> Stamps:
+    """Differs once one of the files is another one."""
+    return tuple(map(stamp_of, paths))
 
 
 def refuse_password() -> str:

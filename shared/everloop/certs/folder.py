@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from cryptography import x509
 from everloop.certs.authority import Issued, canonical, hosts_of, is_signed_by, issue, make_authority, read_issued
 from everloop.errors import EverloopError
 from everloop_schemas.topology import SERVICES
+from everloop_shared.files import replace_file
 
 AUTHORITY = "ca"
 AUTHORITY_DAYS = 3_650
@@ -120,21 +119,9 @@ def _read(folder: Path, name: str) -> Issued | None:
 
 def _write(folder: Path, name: str, issued: Issued, done: str) -> Certificate:
     """The key first: a service that reads between the two sees that they do not fit, and tries again."""
-    _replace(folder / f"{name}.key", issued.key_pem, 0o600)
-    _replace(folder / f"{name}.pem", issued.certificate_pem, 0o644)
+    replace_file(folder / f"{name}.key", issued.key_pem)
+    replace_file(folder / f"{name}.pem", issued.certificate_pem, 0o644)
     return _described(folder, name, issued, done)
-
-
-def _replace(file: Path, content: bytes, mode: int) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")  # 0600 from the first byte on
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-        os.chmod(temporary, mode)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _described(folder: Path, name: str, issued: Issued, done: str) -> Certificate:

@@ -18,8 +18,9 @@ from everloop.cli.output import CommandFailed, print_json, print_result, printab
 from everloop.local.discovery import data_folder
 from everloop.wire import loop_path
 from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
-from everloop_models.store import ArtifactStore, is_name, write_atomically
+from everloop_models.store import ArtifactStore, is_name
 from everloop_shared.errors import Misconfigured
+from everloop_shared.files import replace_file
 from everloop_shared.settings import StoreSettings
 from everloop_shared.signing.keys import SigningKey, key_id, to_bytes, to_text
 from everloop_shared.signing.trust import Adopted, TrustedKey, TrustFile
@@ -158,8 +159,8 @@ def _write(path: Path, file: TrustFile, keys: Mapping[str, TrustedKey], adopted:
     body.get("adopted", {}).get("artifacts", []).sort()
     try:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else READABLE
-        write_atomically(path, f"{_pretty(body)}\n".encode())
-        path.chmod(mode)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, f"{_pretty(body)}\n".encode(), mode)
     except OSError as e:
         raise CommandFailed(f"{path} cannot be written: {e.strerror or e}") from e
 

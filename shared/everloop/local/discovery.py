@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from everloop.local.errors import InstallationNotFound
 from everloop.local.ports import DEFAULT_BASE, HOST
 from everloop_schemas.topology import KAFKA_PORT, SERVICES, ports_from
 from everloop_shared.access.own_token import OwnToken
+from everloop_shared.files import replace_file
 from everloop_shared.tls import ClientTls
 
 FILE = "services.json"
@@ -167,11 +167,4 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Replace the file in one step: a reader sees the old text or the new, never half."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-    try:
-        with os.fdopen(descriptor, "w") as out:
-            json.dump(value, out, indent=1)
-        os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise
+    replace_file(file, json.dumps(value, indent=1).encode())

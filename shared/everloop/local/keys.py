@@ -12,9 +12,9 @@ from everloop_shared.access.key_file import (
     is_secret_of,
     make_key,
     split_token,
-    write_private,
 )
 from everloop_shared.clock import system_clock
+from everloop_shared.files import replace_file
 
 FOLDER, KEYS = "access", "keys.json"
 TOKEN, SERVING_TOKEN = "token", "serving.token"
@@ -46,7 +46,7 @@ def _ensure(keys: Path, file: Path, subject: str, role: str, kind: Literal["key"
 
     change_key_file(keys, change)
     for token in made:
-        write_private(file, token + "\n")
+        replace_file(file, f"{token}\n".encode())
 
 
 def _works(keys: KeyFile, file: Path) -> bool:

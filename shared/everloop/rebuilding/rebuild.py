@@ -115,6 +115,7 @@ def rebuild(origin: Origin, rows: DataSet, waiting: Callable[[], None] = lambda:
 
     Raises NotRebuilt with the reason where the model cannot be made here.
     """
+    from everloop.rebuilding import learn  # not part of the light installation
     from everloop_models.batch.child import ANSWER, MODEL, REQUEST, ROWS
     from everloop_models.formats import library_versions, versions_of
 
@@ -126,7 +127,7 @@ def rebuild(origin: Origin, rows: DataSet, waiting: Callable[[], None] = lambda:
         (folder / REQUEST).write_text(json.dumps(request))
         _run(folder, origin, waiting)
         answer = json.loads((folder / ANSWER).read_bytes()) if (folder / ANSWER).exists() else {}
-        made = folder / ("model.pkl" if origin.is_online else MODEL)
+        made = folder / (learn.MODEL if origin.is_online else MODEL)
         if "reason" in answer or not made.exists():
             raise NotRebuilt(f"{origin.version} cannot be made again: {answer.get('reason', 'its process ended')}")
         data = made.read_bytes()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hmac
-import os
 import secrets
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -20,11 +17,11 @@ from everloop_schemas.access.roles import ROLES
 from everloop_shared.access.identity import EVERY_LOOP, Grant, Identity
 from everloop_shared.access.limits import Limits
 from everloop_shared.errors import Misconfigured
+from everloop_shared.files import PRIVATE, replace_file
 
 MARK = "evl"
 PREFIX_BYTES, SECRET_BYTES = 5, 32
 MAX_FILE_BYTES = 10_000_000
-PRIVATE = 0o600
 
 
 def _known(role: str) -> str:
@@ -164,20 +161,5 @@ def change_key_file(path: Path, change: Callable[[KeyFile], KeyFile]) -> KeyFile
         fcntl.flock(lock, fcntl.LOCK_EX)
         changed = change(read_key_file(path) if path.exists() else KeyFile())
         mode = path.stat().st_mode & 0o777 if path.exists() else PRIVATE
-        write_private(path, changed.model_dump_json(indent=1, exclude_none=True) + "\n", mode)
+        replace_file(path, f"{changed.model_dump_json(indent=1, exclude_none=True)}\n".encode(), mode)
     return changed
-
-
-def write_private(path: Path, text: str, mode: int = PRIVATE) -> None:
-    """Write the file in one step, readable by its owner alone."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w") as out:
-            out.write(text)
-            os.fchmod(out.fileno(), mode)
-            os.fsync(out.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise

@@ -13,11 +13,11 @@ from everloop_shared.access.identity import Identity
 from everloop_shared.access.key_file import StoredKey, grants_of, identity_of, is_secret_of, read_key_file
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import Misconfigured
+from everloop_shared.files import stamp_of
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
 """How often the file is looked at: a key that is revoked works for so long at most."""
-Version = tuple[int, int, int]
 
 
 class Keys:
@@ -30,7 +30,7 @@ class Keys:
     def __init__(self, path: Path, clock: Clock = system_clock, timer: Callable[[], float] = time.monotonic) -> None:
         """Raises Misconfigured if the file cannot be read at the start."""
         self._path, self._clock, self._timer = path, clock, timer
-        self._version = _version(path)
+        self._stamp = stamp_of(path)
         self._looked = timer()
         self._read()
 
@@ -57,9 +57,9 @@ class Keys:
         now = self._timer()
         if now - self._looked < LOOK_EVERY_S:
             return
-        self._looked, version = now, _version(self._path)
-        if version != self._version:
-            self._version = version
+        self._looked, stamp = now, stamp_of(self._path)
+        if stamp != self._stamp:
+            self._stamp = stamp
             try:
                 self._read()
             except Misconfigured as e:
@@ -72,11 +72,3 @@ class Keys:
         keys: dict[str, tuple[StoredKey, Identity]] = {key.prefix: (key, identity_of(key)) for key in file.keys}
         self._by_prefix = keys
         self._by_subject = {stored.subject: stored for stored in file.subjects}
-
-
-def _version(path: Path) -> Version | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

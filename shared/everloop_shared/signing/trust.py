@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from everloop_shared.errors import Misconfigured
+from everloop_shared.files import stamp_of
 from everloop_shared.signing.errors import SignatureRefused
 from everloop_shared.signing.keys import KEY_BYTES, SIGNATURE_BYTES, is_signed_by, key_id, to_bytes
 from everloop_shared.signing.uses import Use
@@ -101,7 +101,7 @@ class TrustStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = _look(path)
+        self._seen = stamp_of(path)
         self._file = TrustFile.read(path)
         self._keys = _public_keys(self._file)
 
@@ -135,7 +135,7 @@ class TrustStore:
             raise SignatureRefused(f"its signature is not that of key {key} over these bytes")
 
     def _reload(self) -> None:
-        seen = _look(self._path)
+        seen = stamp_of(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -150,12 +150,3 @@ class TrustStore:
 
 def _public_keys(file: TrustFile) -> Mapping[str, bytes]:
     return {name: to_bytes(key.public_key) for name, key in file.keys.items()}
-
-
-def _look(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written or replaced; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
