@@ -197,6 +197,8 @@ class _Forker:
     def of(cls, preload: tuple[str, ...]) -> _Forker:
         forker = cls.running.get(preload)
         if forker is None or forker._process.poll() is not None:
+            if forker is not None:
+                forker.end()  # its process was killed: what leads to it is closed
             forker = cls.running[preload] = cls(preload)
         return forker
 
