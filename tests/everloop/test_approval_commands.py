@@ -11,11 +11,12 @@ from tests.builders.events import challenge_updated, evaluation_updated, run_req
 from tests.everloop.served_services import ServedServices, served
 from tests.everloop.test_command_line import STATUS, run
 from tests.everloop.test_watch_command import wait_until
-from tests.registry.registry_harness import LOOP_FILE, LOST, WON, YAML, store_model
+from tests.registry.registry_harness import LOOP_FILE, LOST, WON, YAML, count_handled, store_model
 
 from everloop.cli import views, watching
 from everloop.reports.facts import LoopFacts
 from everloop_schemas.registry import Decided
+from everloop_schemas.serving import VersionState
 
 pytestmark = [pytest.mark.app, pytest.mark.timeout(120)]
 PENDING = {"approvals": 2, "approved_by": ["ada"], "step": "before_champion", "expires": "2026-01-04T12:00:00+00:00"}
@@ -53,8 +54,9 @@ def come_to_approval(services: ServedServices) -> None:
     last("gate_decided", "rollout_changed")
     services.publish(store_model("a-0", 200, services.folder / "artifacts", "gate"))
     last("version_registered", "rollout_changed")
-    services.publish(version_state("a-0@200"), evaluation_updated(0, {"0": [0.5] * 200}))
-    services.publish(evaluation_updated(200, {"0": [0.5] * 200}))
+    services.publish(version_state("a-0@200"))
+    wait_until(lambda: count_handled(services.broker, VersionState.topic.name) == 1)
+    services.publish(evaluation_updated(0, {"0": [0.5] * 200}))
     last("approval_requested")
 
 

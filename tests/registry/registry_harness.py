@@ -240,7 +240,9 @@ async def run_to_canary(broker: MemoryBroker, folder: Path) -> None:
     await until(lambda: decided_types(broker)[-1:] == ["rollout_changed"])
     await publish(broker, store_model("b-0", 400, folder / "artifacts", "gate"))
     await until(lambda: decided_types(broker)[-2:] == ["version_registered", "rollout_changed"])
-    await publish(broker, version_state("b-0@400"), evaluation_updated(200, {"a-0@200": [0.5] * 50}))
+    await publish(broker, version_state("b-0@400"))
+    await until(lambda: count_handled(broker, "serving.version_state.v1") == 2)
+    await publish(broker, evaluation_updated(200, {"a-0@200": [0.5] * 50}))
     await until(lambda: len(decided_types(broker)) == 10)
 
 
