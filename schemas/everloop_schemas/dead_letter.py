@@ -18,7 +18,8 @@ class DeadLetterData(ControlData):
     `headers` are those of a source's record, each with its value in base64. A record that was refused before it came
     on its topic has the partition and the offset -1. `unexpected` says which expectations of the loop were broken, by
     field and form as `age.between`, each with the number of observations that the letter counts: its own, and others
-    that were refused since the one before and have no letter.
+    that were refused since the one before and have no letter. In loops with personal fields `personal` holds `value`
+    sealed, and `value` is None.
     """
 
     topic: str
@@ -31,6 +32,7 @@ class DeadLetterData(ControlData):
     reader: str | None = None
     headers: tuple[tuple[str, str], ...] | None = None
     unexpected: dict[str, int] | None = None
+    personal: str | None = None
 
 
 class DeadLetter(ControlEvent):

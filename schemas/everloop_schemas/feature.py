@@ -11,7 +11,8 @@ from everloop_schemas.serving import Shadow
 class FeaturesComputedData(Data, frozen=True, kw_only=True):
     """The vector for one observation; `fingerprint` distinguishes it from another observation under the same id.
 
-    The observation is number `applied` of its entity, in the order in which feature applied them.
+    The observation is number `applied` of its entity, in the order in which feature applied them. `personal` holds the
+    sealed values of the features that follow from personal fields; `features` has the others.
     """
 
     prediction_id: str
@@ -20,6 +21,7 @@ class FeaturesComputedData(Data, frozen=True, kw_only=True):
     received: Timestamp
     fingerprint: str | None = None
     applied: int | None = None
+    personal: str | None = None
 
 
 class FeaturesComputed(DataEvent, frozen=True, kw_only=True, tag="feature.features_computed.v1"):
@@ -31,11 +33,15 @@ class FeaturesComputed(DataEvent, frozen=True, kw_only=True, tag="feature.featur
 
 
 class EntityStateData(Data, frozen=True, kw_only=True):
-    """The window state of one entity after `applied` observations, in the form of `everloop_features`."""
+    """The window state of one entity after `applied` observations, in the form of `everloop_features`.
+
+    In loops with personal fields `personal` holds it sealed, and `state` is empty.
+    """
 
     entity: str
     applied: int
     state: dict[str, Any]
+    personal: str | None = None
 
 
 class EntityState(DataEvent, frozen=True, kw_only=True, tag="feature.entity_state.v1"):
@@ -76,7 +82,7 @@ class OutcomeObservedData(Data, frozen=True, kw_only=True):
     `label` is None only where feedback ruled out a class and the label is not known; `rejected` is that class.
     `correction` is 0 for the first label or feedback of a prediction and counts the later ones: a correction is a
     new revision of the same outcome (same `subject`), never a second outcome. `source` is who gave the feedback;
-    `disputed` feedback contradicts a label, which stays.
+    `disputed` feedback contradicts a label, which stays. `personal` is that of the prediction.
     """
 
     prediction_id: str
@@ -96,6 +102,7 @@ class OutcomeObservedData(Data, frozen=True, kw_only=True):
     role: Literal["baseline", "champion", "canary"]
     propensity: float
     shadows: tuple[Shadow, ...] = written(())
+    personal: str | None = None
 
 
 class OutcomeObserved(DataEvent, frozen=True, kw_only=True, tag="feature.outcome_observed.v1"):

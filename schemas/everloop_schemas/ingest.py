@@ -8,11 +8,15 @@ from everloop_schemas.envelope import Data, DataEvent, Fields, Scalar, Timestamp
 
 
 class EventReceivedData(Data, frozen=True, kw_only=True):
-    """An observation. `fields` fit the loop's schema; `received` is the time of its arrival."""
+    """An observation. `fields` fit the loop's schema; `received` is the time of its arrival.
+
+    `personal` holds the sealed values of the fields that the spec calls personal; `fields` has the others.
+    """
 
     entity: str
     fields: Fields
     received: Timestamp
+    personal: str | None = None
 
 
 class EventReceived(DataEvent, frozen=True, kw_only=True, tag="ingest.event_received.v1"):
@@ -24,7 +28,10 @@ class EventReceived(DataEvent, frozen=True, kw_only=True, tag="ingest.event_rece
 
 
 class LabelReceivedData(Data, frozen=True, kw_only=True):
-    """A label (`label` set), or feedback (`label`, or `correct` about the prediction that was served)."""
+    """A label (`label` set), or feedback (`label`, or `correct` about the prediction that was served).
+
+    In loops with personal fields `personal` holds the sealed comment.
+    """
 
     prediction_id: str
     kind: Literal["label", "feedback"]
@@ -33,6 +40,7 @@ class LabelReceivedData(Data, frozen=True, kw_only=True):
     comment: str | None = None
     source: str | None = None
     received: Timestamp
+    personal: str | None = None
 
 
 class LabelReceived(DataEvent, frozen=True, kw_only=True, tag="ingest.label_received.v1"):

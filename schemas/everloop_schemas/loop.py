@@ -5,8 +5,10 @@ The classes accept what earlier releases accepted, so that stored specs are read
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
+from unicodedata import normalize
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -129,6 +131,23 @@ class LoopSpec(SpecPart):
         return tuple(names)
 
     @cached_property
+    def personal_fields(self) -> frozenset[str]:
+        """The fields whose values are sealed."""
+        return frozenset(name for name, field in self.fields.items() if field.personal)
+
+    @cached_property
+    def personal_features(self) -> frozenset[str]:
+        """The features that follow from a personal field: as it is, by a window, or by an expression of such."""
+        if not self.personal_fields:
+            return frozenset()
+        found = set(self.personal_fields)
+        for feature in self.features:
+            used = _words(feature.expr) if feature.expr else {feature.field}
+            if feature.name and used & found:
+                found.add(feature.name)
+        return frozenset(found & set(self.feature_names))
+
+    @cached_property
     def label_type(self) -> str:
         """The label's type: as given, else that of its classes, else the task's own."""
         if self.label.type is not None:
@@ -160,3 +179,8 @@ class LoopSpec(SpecPart):
         if self.label.classes:
             return self.label.classes[0]
         return False if self.unknown_class is None else self.unknown_class
+
+
+def _words(expression: str) -> set[str]:
+    """Every name in an expression, and more: Python takes names in their NFKC form."""
+    return set(re.findall(r"\w+", normalize("NFKC", expression)))

@@ -38,13 +38,18 @@ class SpecPart(BaseModel):
 
 
 class FieldSpec(SpecPart):
-    """One field of an observation. `missing: null` lets it be left out or null."""
+    """One field of an observation.
+
+    `missing: null` lets it be left out or null. `personal` seals its values, and the features that follow from it, with
+    a key of the entity wherever they are stored.
+    """
 
     type: Literal["number", "integer", "boolean", "string"]
     min: float | None = None
     max: float | None = None
     enum: tuple[Scalar, ...] | None = None
     missing: Literal["refuse", "null"] = "refuse"
+    personal: bool = False
 
     @cached_property
     def ranges(self) -> dict[object, tuple[float, float]]:

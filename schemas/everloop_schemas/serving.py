@@ -75,6 +75,8 @@ class PredictionMadeData(Data, frozen=True, kw_only=True):
     `door` is the way the observation came: the stream, or REST. `fingerprint` distinguishes the observation from
     another one under the same id. `windows` is None where no feature of the loop has a window. `anomaly` in [0, 1] says
     how unusual the observation is, where the loop asks for it, and `explanation` is there where the request asked.
+    `personal` holds the sealed values of the features that follow from personal fields, and what these contributed;
+    `features` and `explanation` have the others.
     """
 
     entity: str
@@ -92,6 +94,7 @@ class PredictionMadeData(Data, frozen=True, kw_only=True):
     windows: WindowsUsed | None = None
     anomaly: float | None = None
     explanation: Explanation | None = None
+    personal: str | None = None
 
 
 class PredictionMade(DataEvent, frozen=True, kw_only=True, tag="serving.prediction_made.v1"):

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from everloop_shared import postgresql, sqlite
-from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
+from everloop_shared.errors import Misconfigured
 from everloop_shared.file_lock import hold_file_lock
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Database:
             async with self._reading.connect() as connection:
                 yield connection
         except SQLAlchemyError as e:
-            raise_if_away(e)
+            postgresql.raise_if_away(e)
             raise
 
     def alone(self, what: str) -> AbstractAsyncContextManager[None]:
@@ -101,7 +101,7 @@ class Database:
                 await connection.exec_driver_sql(postgresql.TAKE.format(key))
                 yield
         except SQLAlchemyError as e:
-            raise_if_away(e)
+            postgresql.raise_if_away(e)
             raise
 
     async def __aenter__(self) -> Self:
@@ -137,14 +137,6 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.shield(self.engine.dispose())
-
-
-def raise_if_away(error: BaseException) -> None:
-    """Raise Unavailable for a database that is locked, full or away, and InputRejected for a value it cannot store."""
-    if postgresql.is_refused(error):
-        raise InputRejected(f"the database cannot store a value: {getattr(error, 'orig', None) or error}") from error
-    if postgresql.is_away(error):
-        raise Unavailable(f"the database is unavailable: {getattr(error, 'orig', None) or error}") from error
 
 
 async def migrate(database: Database, migrations: Path) -> None:

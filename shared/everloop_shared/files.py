@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+from everloop_shared.errors import Misconfigured
 
 PRIVATE = 0o600
 """The mode of a file that its owner alone reads."""
@@ -26,6 +29,26 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def read_private_file(path: Path, limit: int) -> bytes:
+    """The content of a file with a secret, at most `limit` bytes.
+
+    Raises Misconfigured, which never quotes it, also where others than the owner can read the file.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer must not be waited for
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+                raise Misconfigured(f"{path} is no key file")
+            if found.st_mode & 0o077:
+                raise Misconfigured(f"{path} can be read by others than its owner: chmod 600 {path}")
+            return os.read(file, limit)
+        finally:
+            os.close(file)
+    except OSError as e:
+        raise Misconfigured(f"the key file {path} cannot be read: {e.strerror or e}") from e
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -21,9 +21,10 @@ from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event, Topic
 from everloop_shared import metrics
-from everloop_shared.database import Database, raise_if_away
+from everloop_shared.database import Database
 from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.routes import Publisher
+from everloop_shared.postgresql import raise_if_away
 from everloop_shared.sql_dialects import insert_into
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError,
 from sqlalchemy.schema import CreateSchema
 
 from everloop_shared import sqlite
-from everloop_shared.errors import Misconfigured
+from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
 
 DRIVER = "postgresql+psycopg"
 SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -80,3 +80,12 @@ def is_away(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in TEMPORARY_SQLSTATES
+
+
+def raise_if_away(error: BaseException, what: str = "the database") -> None:
+    """Raise Unavailable for a database that is locked, full or away, and InputRejected for a value it cannot store."""
+    reason = getattr(error, "orig", None) or error
+    if is_refused(error):
+        raise InputRejected(f"{what} cannot store a value: {reason}") from error
+    if is_away(error):
+        raise Unavailable(f"{what} is unavailable: {reason}") from error

@@ -105,6 +105,13 @@ class Settings(AccessSettings):
         None, description="file of the keys that are trusted: what must be signed and is not by one of them is refused"
     )
 
+    personal_keys_url: str = Field(
+        "", repr=False, description="database of the keys that seal personal fields: postgresql://... or sqlite:///FILE"
+    )
+    personal_master_key: Path | None = Field(
+        None, description="file of the master key, which wraps those keys; the same for all services"
+    )
+
     @field_validator("*")
     @classmethod
     def _check_upper_limit(cls, value: Any) -> Any:

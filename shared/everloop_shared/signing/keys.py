@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from hashlib import sha256
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from everloop_shared.errors import Misconfigured
+from everloop_shared.files import read_private_file
 
 MAX_KEY_BYTES = 10_000
 ID_LENGTH, SIGNATURE_LENGTH, SIGNATURE_BYTES, KEY_BYTES = 16, 103, 64, 32
@@ -76,19 +76,7 @@ class SigningKey:
     @classmethod
     def read(cls, path: Path) -> Self:
         """The key in a PEM file; raises Misconfigured, also where others than the owner can read the file."""
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                found = os.fstat(file)
-                if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_KEY_BYTES:
-                    raise Misconfigured(f"{path} is no key file: name one that `everloop signing create` wrote")
-                if found.st_mode & 0o077:
-                    raise Misconfigured(f"{path} can be read by others than its owner: chmod 600 {path}")
-                pem = os.read(file, MAX_KEY_BYTES)
-            finally:
-                os.close(file)
-        except OSError as e:
-            raise Misconfigured(f"the signing key {path} cannot be read: {e.strerror or e}") from e
+        pem = read_private_file(path, MAX_KEY_BYTES)
         try:
             private = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):  # no detail: it could quote the key

@@ -1,0 +1,163 @@
+"""Where the keys of entities are kept, wrapped: a database of their own, SQLite or PostgreSQL.
+
+A key is destroyed by deleting its row. SQLite overwrites what it deletes (`secure_delete`) and keeps no write-ahead
+log, in which a deleted key would stay for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Date,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from everloop_shared import postgresql, sqlite
+from everloop_shared.errors import Unavailable
+
+BUSY_S = 5.0
+PRAGMAS = ("PRAGMA secure_delete=ON", "PRAGMA journal_mode=DELETE", "PRAGMA synchronous=FULL")
+
+metadata = MetaData()
+keys = Table(
+    "personal_keys",
+    metadata,
+    Column("loop", String(100), primary_key=True),
+    Column("entity", String, primary_key=True),
+    Column("key_id", String(16), nullable=False),
+    Column("master_id", String(16), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("last_used", Date, nullable=False, index=True),
+)
+
+
+@dataclass(frozen=True)
+class WrappedKey:
+    """A row: the key of one loop and entity, wrapped by the master key `master_id`; `last_used` is a day in UTC."""
+
+    loop: str
+    entity: str
+    key_id: str
+    master_id: str
+    wrapped: bytes
+    last_used: date
+
+
+class KeyStore:
+    """The table of wrapped keys. Every call is one transaction and blocks; it raises Unavailable while it is away."""
+
+    def __init__(self, url: str) -> None:
+        parsed = postgresql.parse(url)
+        self._is_file = parsed.drivername == sqlite.DRIVER
+        if self._is_file:
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._engine = create_engine(parsed.set(drivername="sqlite"), connect_args={"timeout": BUSY_S})
+            event.listen(self._engine, "connect", _set_pragmas)
+        else:
+            arguments = postgresql.connect_args(parsed, "personal")
+            self._engine = create_engine(parsed, pool_pre_ping=True, connect_args=arguments)
+        try:
+            with self._begin() as connection:
+                if not self._is_file:
+                    postgresql.make_schema(connection, "personal")
+                connection.execute(CreateTable(keys, if_not_exists=True))
+                for index in keys.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+        except IntegrityError as e:  # another process makes the table at this moment
+            raise Unavailable("the store of personal keys is being made") from e
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def find(self, loop: str, entity: str, today: date) -> WrappedKey | None:
+        """The key of an entity, which counts as used today; None where there is none."""
+        where = (keys.c.loop == loop, keys.c.entity == entity)
+        with self._begin() as connection:
+            row = connection.execute(select(keys).where(*where)).one_or_none()
+            if row is not None and row.last_used < today:
+                connection.execute(update(keys).where(*where).values(last_used=today))
+        return None if row is None else WrappedKey(**row._mapping)
+
+    def add(self, key: WrappedKey) -> WrappedKey:
+        """Store the key of an entity that has none; the one that is there already where another was faster."""
+        try:
+            with self._begin() as connection:
+                connection.execute(insert(keys).values(**vars(key)))
+        except IntegrityError:
+            return self.find(key.loop, key.entity, key.last_used) or self.add(key)
+        return key
+
+    def replace(self, old: WrappedKey, new: WrappedKey) -> bool:
+        """Store the same key, wrapped in another way; False where it was destroyed or replaced in the meantime."""
+        where = (keys.c.loop == old.loop, keys.c.entity == old.entity, keys.c.wrapped == old.wrapped)
+        with self._begin() as connection:
+            return connection.execute(update(keys).where(*where).values(**vars(new))).rowcount > 0
+
+    def destroy(self, loop: str, entity: str) -> bool:
+        """Delete the key of an entity; False where there was none."""
+        with self._begin() as connection:
+            found = connection.execute(delete(keys).where(keys.c.loop == loop, keys.c.entity == entity))
+        return found.rowcount > 0
+
+    def destroy_loop(self, loop: str) -> int:
+        """Delete all keys of a loop; how many there were."""
+        with self._begin() as connection:
+            return connection.execute(delete(keys).where(keys.c.loop == loop)).rowcount
+
+    def unused_since(self, loop: str, day: date, limit: int) -> list[str]:
+        """Entities of a loop whose keys were last used before a day, in order of their names, at most `limit`."""
+        where = (keys.c.loop == loop, keys.c.last_used < day, keys.c.entity != "")
+        with self._begin() as connection:
+            return list(connection.scalars(select(keys.c.entity).where(*where).order_by(keys.c.entity).limit(limit)))
+
+    def count(self) -> dict[str, int]:
+        """By loop, the number of keys."""
+        with self._begin() as connection:
+            rows = connection.execute(select(keys.c.loop, func.count()).group_by(keys.c.loop))
+            return {loop: number for loop, number in rows}
+
+    def page(self, after: tuple[str, str] = ("", ""), limit: int = 1_000) -> list[WrappedKey]:
+        """The next keys after a loop and entity, in their order, at most `limit`."""
+        loop, entity = after
+        later = (keys.c.loop > loop) | ((keys.c.loop == loop) & (keys.c.entity > entity))
+        with self._begin() as connection:
+            rows = connection.execute(select(keys).where(later).order_by(keys.c.loop, keys.c.entity).limit(limit))
+            return [WrappedKey(**row._mapping) for row in rows]
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as e:
+            postgresql.raise_if_away(e, "the store of personal keys")
+            raise
+
+
+def _set_pragmas(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()

@@ -1,0 +1,74 @@
+"""Which parts of a record are personal: they are taken out into its token, and put back when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from everloop_schemas.envelope import DataEvent
+
+E = TypeVar("E", bound=DataEvent)
+MAPPINGS = ("fields", "features")
+"""Members whose named values are personal where the spec says so; `explanation.contributions` goes with `features`."""
+WHOLE = ("state", "comment")
+"""Members that are personal as a whole in loops with personal fields."""
+
+
+def token_of(event: DataEvent) -> str | None:
+    """The sealed values of an event, None where it has none."""
+    return getattr(event.data, "personal", None)
+
+
+def holder_of(event: DataEvent) -> str:
+    """Whose key seals an event: the entity's; that of its prediction for a comment, whose entity is not known yet."""
+    entity: str | None = getattr(event.data, "entity", None)
+    return f"prediction:{event.data.prediction_id}" if entity is None else entity
+
+
+def take_out(event: E, names: frozenset[str]) -> tuple[E, dict[str, Any] | None]:
+    """The event without the values of `names`, and these by member; None where its token has them, or it has none."""
+    data, changes, values = event.data, dict[str, Any](), dict[str, Any]()
+    for member in MAPPINGS:
+        if held := _named(getattr(data, member, None), names):
+            values[member] = held
+            changes[member] = {k: v for k, v in getattr(data, member).items() if k not in names}
+    for member in WHOLE:
+        if whole := getattr(data, member, None):
+            values[member] = whole
+            changes[member] = None if member == "comment" else {}
+    is_sealed = token_of(event) is not None
+    explanation = getattr(data, "explanation", None)
+    if explanation is not None and (held := _named(explanation.contributions, names)):
+        values["contributions"], is_sealed = held, False
+        rest = {k: v for k, v in explanation.contributions.items() if k not in names}
+        changes["explanation"] = msgspec.structs.replace(explanation, contributions=rest)
+    clear = event.copy_with(data=msgspec.structs.replace(data, **changes)) if changes else event
+    return clear, None if is_sealed or not values else values
+
+
+def put_back(event: E, values: Mapping[str, Any]) -> E:
+    """The event with its personal values; those of a mapping come after the others."""
+    data, changes = event.data, dict[str, Any]()
+    for member in MAPPINGS:
+        if held := values.get(member):
+            if hasattr(data, member):
+                changes[member] = getattr(data, member) | held
+    for member in WHOLE:
+        if held := values.get(member):
+            if hasattr(data, member):
+                changes[member] = held
+    explanation = getattr(data, "explanation", None)
+    if explanation is not None and (held := values.get("contributions")):
+        changes["explanation"] = msgspec.structs.replace(explanation, contributions=explanation.contributions | held)
+    return event.copy_with(data=msgspec.structs.replace(data, **changes))
+
+
+def with_token(event: E, token: str) -> E:
+    """The event with this token."""
+    return event.copy_with(data=msgspec.structs.replace(event.data, personal=token))
+
+
+def _named(values: Mapping[str, Any] | None, names: frozenset[str]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k in names} if values else {}

@@ -1,0 +1,209 @@
+"""Seals and opens personal values; one for each process, with the keys that it used lately."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from everloop_schemas.envelope import DataEvent
+from everloop_shared.bounded import Bounded
+from everloop_shared.errors import Unavailable
+from everloop_shared.personal.master import read_master_keys
+from everloop_shared.personal.records import holder_of, put_back, take_out, token_of, with_token
+
+if TYPE_CHECKING:  # services of loops without personal fields load neither cryptography nor SQLAlchemy
+    from everloop_shared.personal.key_store import KeyStore, WrappedKey
+    from everloop_shared.personal.master import MasterKey
+    from everloop_shared.personal.sealing import PersonalKey
+
+E = TypeVar("E", bound=DataEvent)
+CACHED_KEYS, CACHED_BYTES, KEY_SIZE = 100_000, 50_000_000, 200
+CACHED_S = 30.0
+"""How long a key counts without asking the store again, in a process that was not told of an erasure."""
+
+
+class PersonalKeysMissing(Unavailable):
+    """A loop has personal fields, and this process has no keys for them: its records wait."""
+
+    title = "No personal keys"
+
+
+class Vault:
+    """The keys of entities, by loop. Thread-safe; connects to the store of keys at the first use.
+
+    The methods without `_now` are for event loops: they wait for the store in a thread, and do not pause where the key
+    is known. All raise PersonalKeysMissing where the settings name no store or no master key, and Unavailable while the
+    store is away. A token that belongs to another loop or entity, or was changed, raises InputRejected.
+    """
+
+    def __init__(self, url: str, master: Path | None) -> None:
+        self._url, self._master = url, master
+        self._lock, self._making = threading.Lock(), threading.Lock()
+        self._cached = Bounded[tuple[str, str], tuple["PersonalKey | None", float]](CACHED_KEYS, CACHED_BYTES)
+        self._opened: tuple[KeyStore, tuple[MasterKey, ...]] | None = None
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the settings name a store and a master key."""
+        return bool(self._url) and self._master is not None
+
+    async def seal(self, loop: str, entity: str, values: Mapping[str, Any]) -> str:
+        """A token of these values; makes the entity's key where there is none."""
+        if (key := self._known(loop, entity)) is None:
+            key = await asyncio.to_thread(self._key_for_sealing, loop, entity)
+        return key.seal(loop, entity, values)
+
+    def seal_now(self, loop: str, entity: str, values: Mapping[str, Any]) -> str:
+        """The same, blocking."""
+        return self._key_for_sealing(loop, entity).seal(loop, entity, values)
+
+    async def unseal(self, loop: str, entity: str, token: str) -> dict[str, Any] | None:
+        """The values of a token; None where its key was destroyed."""
+        if (cached := self._cached_key(loop, entity)) is None:
+            return await asyncio.to_thread(self.unseal_now, loop, entity, token)
+        return _unsealed(cached[0], loop, entity, token)
+
+    def unseal_now(self, loop: str, entity: str, token: str) -> dict[str, Any] | None:
+        """The same, blocking."""
+        return _unsealed(self._key(loop, entity), loop, entity, token)
+
+    async def seal_event(self, event: E, names: frozenset[str]) -> E:
+        """The event as it may be written: what it says about these fields or features is in its token.
+
+        The event itself where there are no names. A token that it has already is kept, where that says it all.
+        """
+        if not names:
+            return event
+        clear, values = take_out(event, names)
+        if values is None:
+            return clear
+        return with_token(clear, await self.seal(event.loop, holder_of(event), values))
+
+    def seal_event_now(self, event: E, names: frozenset[str]) -> E:
+        """The same, blocking."""
+        if not names:
+            return event
+        clear, values = take_out(event, names)
+        return clear if values is None else with_token(clear, self.seal_now(event.loop, holder_of(event), values))
+
+    async def open_event(self, event: E) -> E | None:
+        """The event with its personal values, which must not be written; None where the key was destroyed.
+
+        The event itself where it has no token. The opened event keeps its token, for the records that follow from it.
+        """
+        if (token := token_of(event)) is None:
+            return event
+        values = await self.unseal(event.loop, holder_of(event), token)
+        return None if values is None else put_back(event, values)
+
+    def open_event_now(self, event: E) -> E | None:
+        """The same, blocking."""
+        if (token := token_of(event)) is None:
+            return event
+        values = self.unseal_now(event.loop, holder_of(event), token)
+        return None if values is None else put_back(event, values)
+
+    def forget(self, loop: str, entity: str) -> None:
+        """Ask the store for the entity's key at its next use."""
+        with self._lock:
+            self._cached.discard((loop, entity))
+
+    def erase(self, loop: str, entity: str) -> bool:
+        """Destroy the key of an entity; False where there was none. Blocks."""
+        destroyed = self.store.destroy(loop, entity)
+        self.forget(loop, entity)
+        return destroyed
+
+    def erase_loop(self, loop: str) -> int:
+        """Destroy all keys of a loop; how many there were. Blocks."""
+        destroyed = self.store.destroy_loop(loop)
+        with self._lock:
+            for key in self._cached:
+                if key[0] == loop:
+                    self._cached.discard(key)
+        return destroyed
+
+    @property
+    def store(self) -> KeyStore:
+        """The store of keys, opened. Blocks the first time."""
+        return self._open()[0]
+
+    @property
+    def master_keys(self) -> tuple[MasterKey, ...]:
+        """The master keys; the first wraps."""
+        return self._open()[1]
+
+    def close(self) -> None:
+        """Close the connections and forget all keys."""
+        with self._making:
+            opened, self._opened = self._opened, None
+        with self._lock:
+            for key in self._cached:
+                self._cached.discard(key)
+        if opened:
+            opened[0].close()
+
+    def _open(self) -> tuple[KeyStore, tuple[MasterKey, ...]]:
+        from everloop_shared.personal.key_store import KeyStore
+
+        with self._making:
+            if self._opened is None:
+                if not self._url or self._master is None:
+                    raise PersonalKeysMissing(
+                        "a loop has personal fields: set EVERLOOP_PERSONAL_KEYS_URL and EVERLOOP_PERSONAL_MASTER_KEY"
+                    )
+                self._opened = KeyStore(self._url), read_master_keys(self._master)
+            return self._opened
+
+    def _cached_key(self, loop: str, entity: str) -> tuple[PersonalKey | None] | None:
+        """What is known of an entity's key, None inside where it has none; None where the store must be asked."""
+        with self._lock:
+            found = self._cached.get((loop, entity))
+        return (found[0],) if found and time.monotonic() < found[1] else None
+
+    def _known(self, loop: str, entity: str) -> PersonalKey | None:
+        cached = self._cached_key(loop, entity)
+        return cached[0] if cached else None
+
+    def _remember(self, loop: str, entity: str, key: PersonalKey | None) -> PersonalKey | None:
+        with self._lock:
+            self._cached.put((loop, entity), (key, time.monotonic() + CACHED_S), KEY_SIZE + 2 * len(entity))
+        return key
+
+    def _key(self, loop: str, entity: str) -> PersonalKey | None:
+        if cached := self._cached_key(loop, entity):
+            return cached[0]
+        found = self.store.find(loop, entity, datetime.now(UTC).date())
+        return self._remember(loop, entity, self._unwrap(found) if found else None)
+
+    def _key_for_sealing(self, loop: str, entity: str) -> PersonalKey:
+        return self._key(loop, entity) or self._make_key(loop, entity)
+
+    def _make_key(self, loop: str, entity: str) -> PersonalKey:
+        from everloop_shared.personal.key_store import WrappedKey
+        from everloop_shared.personal.sealing import PersonalKey
+
+        key, master, today = PersonalKey.create(), self.master_keys[0], datetime.now(UTC).date()
+        made = WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today)
+        stored = self._unwrap(self.store.add(made))
+        self._remember(loop, entity, stored)
+        return stored
+
+    def _unwrap(self, found: WrappedKey) -> PersonalKey:
+        from everloop_shared.personal.sealing import PersonalKey
+
+        master = next((key for key in self.master_keys if key.id == found.master_id), None)
+        if master is None:
+            raise PersonalKeysMissing(f"the file of the master key lacks the key {found.master_id}, which wraps others")
+        return PersonalKey.unwrap(master, found.loop, found.entity, found.key_id, found.wrapped)
+
+
+def _unsealed(key: PersonalKey | None, loop: str, entity: str, token: str) -> dict[str, Any] | None:
+    if key is None or not token.startswith(f"{key.id}."):
+        return None
+    return key.unseal(loop, entity, token)

@@ -1,0 +1,241 @@
+"""Personal values are sealed, opened, and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import sqlite3
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.builders.events import event
+from tests.builders.loops import LOOP, NOW
+
+from everloop_schemas.feature import EntityState, OutcomeObserved
+from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_schemas.serving import Explanation, PredictionMade
+from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
+from everloop_shared.personal import PersonalKeysMissing, Vault
+from everloop_shared.personal.master import create_master_key, read_master_keys
+
+NAMES = frozenset({"income", "city"})
+FIELDS = {"price": 1.5, "income": 987654.25, "city": "Ouagadougou"}
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return vault_of(tmp_path)
+
+
+def vault_of(folder: Path) -> Vault:
+    create_master_key(folder / "keys" / "master.key")
+    return Vault(f"sqlite:///{folder}/keys/keys.db", folder / "keys" / "master.key")
+
+
+def observation(**fields: Any) -> EventReceived:
+    data = {"entity": "anna", "fields": fields or FIELDS, "received": NOW}
+    return event(EventReceived, "order-1", data, subject="anna")
+
+
+async def test_an_event_says_nothing_of_its_personal_fields_until_it_is_opened(vault: Vault, tmp_path: Path) -> None:
+    sealed = await vault.seal_event(observation(), NAMES)
+    read = EventReceived.decode(sealed.encode())
+    opened = await vault_of(tmp_path).open_event(read)
+
+    assert (read.data.fields, opened and opened.data.fields) == ({"price": 1.5}, FIELDS)
+    assert all(str(FIELDS[name]).encode() not in sealed.encode() for name in NAMES)
+    assert await vault.seal_event(observation(), frozenset()) == observation()
+    assert await vault.open_event(observation()) == observation()
+
+
+async def test_a_token_travels_to_the_next_record_and_what_was_contributed_is_sealed_with_it(vault: Vault) -> None:
+    told = Explanation(method="linear", base=0.0, contributions={"price": 0.5, "income": 3.25})
+    made = prediction(await vault.seal("market", "anna", {"features": {"income": 2.5}}))
+    data = msgspec.structs.replace(made.data, features={"price": 1.0, "income": 2.5})
+
+    without_explanation = await vault.seal_event(made.copy_with(data=data), NAMES)
+    explained = await vault.seal_event(made.copy_with(data=msgspec.structs.replace(data, explanation=told)), NAMES)
+    opened = await vault.open_event(explained)
+
+    assert without_explanation == made
+    assert explained.data.personal != made.data.personal
+    assert explained.data.explanation == Explanation(method="linear", base=0.0, contributions={"price": 0.5})
+    assert opened is not None
+    assert opened.data.explanation == told
+    assert opened.data.features == {"price": 1.0, "income": 2.5}
+
+
+async def test_states_and_comments_are_sealed_as_a_whole(vault: Vault) -> None:
+    held = {"entity": "anna", "applied": 3, "state": {"ring": {"income": [987654.25]}}}
+    state = event(EntityState, "state-1", held, subject="anna")
+    comment = {"prediction_id": "order-1", "kind": "feedback", "correct": True, "comment": "Anna", "received": NOW}
+    label = event(LabelReceived, "label-1", comment, subject="order-1")
+
+    sealed = [await vault.seal_event(state, NAMES), await vault.seal_event(label, NAMES)]
+    opened = [await vault.open_event(one) for one in sealed]
+
+    assert (sealed[0].data.state, sealed[1].data.comment) == ({}, None)
+    assert [one and (getattr(one.data, "state", None) or one.data.comment) for one in opened] == [held["state"], "Anna"]
+
+
+async def test_an_erased_entity_opens_no_more_and_a_later_one_has_another_key(vault: Vault, tmp_path: Path) -> None:
+    other = vault_of(tmp_path)
+    before = await vault.seal_event(observation(), NAMES)
+    kept = await vault.seal("market", "bert", {"fields": {"income": 1}})
+
+    erased = [vault.erase(LOOP, "anna"), vault.erase(LOOP, "anna")]
+    after = await vault.seal_event(observation(), NAMES)
+
+    assert erased == [True, False]
+    assert await other.open_event(before) is None
+    assert await vault.open_event(before) is None
+    assert await other.open_event(after) is not None
+    assert await other.unseal("market", "bert", kept) == {"fields": {"income": 1}}
+
+
+async def test_a_destroyed_key_is_in_no_byte_of_the_store(vault: Vault, tmp_path: Path) -> None:
+    for name in range(50):
+        await vault.seal("market", f"entity-{name}", {})
+    with sqlite3.connect(tmp_path / "keys" / "keys.db") as store:
+        [[wrapped]] = store.execute("SELECT wrapped FROM personal_keys WHERE entity = 'entity-7'").fetchall()
+    store.close()
+
+    vault.erase("market", "entity-7")
+    left = b"".join(file.read_bytes() for file in (tmp_path / "keys").iterdir())
+
+    assert wrapped not in left
+    assert vault.erase_loop("market") == 49
+
+
+@pytest.mark.parametrize("where", [("other", "anna"), ("market", "bert")])
+async def test_a_token_of_another_loop_or_entity_or_a_changed_one_is_refused(
+    vault: Vault, where: tuple[str, str]
+) -> None:
+    token = await vault.seal("market", "anna", {"fields": {"income": 1}})
+    own = await vault.seal(*where, {})
+    swapped = own[:16] + token[16:]
+    changed = token[:-3] + ("AAA" if token[-3:] != "AAA" else "BBB")
+
+    with pytest.raises(InputRejected):
+        await vault.unseal(*where, swapped)
+    with pytest.raises(InputRejected):
+        await vault.unseal("market", "anna", changed)
+    with pytest.raises(InputRejected):
+        await vault.unseal("market", "anna", token[:17])
+
+
+async def test_many_writers_make_one_key_for_an_entity(tmp_path: Path) -> None:
+    vaults = [vault_of(tmp_path) for _ in range(4)]
+
+    tokens = await asyncio.gather(*(v.seal("market", "anna", {"n": i}) for i, v in enumerate(vaults * 5)))
+
+    assert len({token.split(".")[0] for token in tokens}) == 1
+    assert len(set(tokens)) == 20
+
+
+async def test_without_keys_records_wait_and_the_error_names_the_settings() -> None:
+    vault = Vault("", None)
+
+    with pytest.raises(PersonalKeysMissing, match="EVERLOOP_PERSONAL_MASTER_KEY"):
+        await vault.seal("market", "anna", {})
+    assert await vault.seal_event(observation(), frozenset()) == observation()
+    assert not vault.is_configured
+
+
+async def test_a_store_that_is_locked_is_unavailable(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.personal.key_store.BUSY_S", 0.1)
+    await vault.seal("market", "anna", {})
+    holder = sqlite3.connect(tmp_path / "keys" / "keys.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(Unavailable):
+            await vault.seal("market", "bert", {})
+        known = await vault.seal("market", "anna", {})
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+
+    assert known
+    assert await vault.seal("market", "bert", {})
+
+
+def test_the_master_key_is_made_once_for_its_owner_alone_and_never_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "master.key"
+    create_master_key(path)
+    first = path.read_bytes()
+    create_master_key(path)
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent)]
+    key = read_master_keys(path)[0]
+    path.chmod(0o644)
+
+    assert (path.read_bytes(), modes) == (first, [0o600, 0o700])
+    assert key.to_text() not in repr(key)
+    assert str(key.secret) not in repr(key)
+    with pytest.raises(Misconfigured, match="chmod 600"):
+        read_master_keys(path)
+
+
+@pytest.mark.parametrize("text", ["", "short", base64.b64encode(b"x" * 31).decode(), "ä" * 44, "x\n" * 400])
+def test_a_file_that_holds_no_master_key_is_refused_with_the_form(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "master.key"
+    path.write_text(text)
+    path.chmod(0o600)
+
+    with pytest.raises(Misconfigured, match=r"32 random bytes in base64|no key file"):
+        read_master_keys(path)
+
+
+async def test_keys_that_another_master_key_wrapped_open_while_the_file_has_both(vault: Vault, tmp_path: Path) -> None:
+    token = await vault.seal("market", "anna", {"fields": {"income": 1}})
+    path = tmp_path / "keys" / "master.key"
+    old = path.read_text()
+    path.write_text(base64.b64encode(os.urandom(32)).decode() + "\n" + old)
+    both = vault_of(tmp_path)
+    new = await both.seal("market", "bert", {})
+    path.write_text(path.read_text().replace(old, ""))
+
+    assert await both.unseal("market", "anna", token) == {"fields": {"income": 1}}
+    assert await vault_of(tmp_path).unseal("market", "bert", new) == {}
+    with pytest.raises(PersonalKeysMissing, match="lacks the key"):
+        await vault_of(tmp_path).unseal("market", "anna", token)
+
+
+async def test_the_store_knows_who_was_not_seen_for_long(vault: Vault) -> None:
+    for entity in ("", "anna", "bert"):
+        await vault.seal("market", entity, {})
+    today = datetime.now(UTC).date()
+    later = today + timedelta(days=40)
+    vault.store.find("market", "bert", later)
+
+    assert vault.store.unused_since("market", later, 10) == ["anna"]
+    assert vault.store.unused_since("market", today, 10) == []
+    assert vault.store.count() == {"market": 3}
+    assert [key.entity for key in vault.store.page(("market", ""), 1)] == ["anna"]
+
+
+def prediction(token: str) -> PredictionMade:
+    data = {
+        "entity": "anna", "features": {"price": 1.0}, "prediction": True, "version": "0", "role": "baseline",
+        "propensity": 1.0, "latency_ms": 0.1, "observed": NOW, "door": "rest", "personal": token,
+    }  # fmt: skip
+    return event(PredictionMade, "order-1", data, subject="order-1")
+
+
+def test_an_outcome_with_a_token_is_read_as_it_was_written() -> None:
+    text = json.loads(prediction("0123456789abcdef.AAAA").encode())
+    data = {
+        k: text["data"][k] for k in ("entity", "features", "prediction", "version", "role", "propensity", "personal")
+    }
+    data |= {"prediction_id": "order-1", "label": True, "labelled": text["time"], "predicted": text["time"]}
+
+    outcome = OutcomeObserved.decode(json.dumps(text | {"type": "feature.outcome_observed.v1", "data": data}).encode())
+
+    assert outcome.data.personal == "0123456789abcdef.AAAA"
