@@ -23,6 +23,7 @@ from everloop.local.ports import free_port
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http_client import HttpConnections, HttpRequest, NotConnected, ProtocolError
+from everloop_shared.messaging.kafka.renewed_context import RenewedContext, TlsFiles
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 from everloop_shared.tls import ClientContext, ClientTls
@@ -202,12 +203,55 @@ async def test_settings_that_do_not_fit_are_named(
         await HttpEndpoint("ingest", own, APIRouter()).start(Service("ingest", own))
 
 
+async def test_a_client_of_kafka_shows_its_renewed_certificate_in_new_connections(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensure_certificates(tmp_path)
+    asked, shown = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem"), list[bytes | None]()
+    asked.load_cert_chain(tmp_path / "kafka.pem", tmp_path / "kafka.key")
+    asked.verify_mode = ssl.CERT_REQUIRED
+
+    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shown.append(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        writer.close()
+
+    client = RenewedContext(TlsFiles(tmp_path / "ca.pem", tmp_path / "ingest.pem", tmp_path / "ingest.key"))
+    async with await asyncio.start_server(note, "127.0.0.1", 0, ssl=asked) as server:
+        port = server.sockets[0].getsockname()[1]
+        for change in (leave, break_key, renew):
+            change(tmp_path)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+            await read_to_end(reader)
+            writer.close()
+
+    first, unfit, renewed = shown
+    assert first == unfit != renewed
+    assert renewed == ssl.PEM_cert_to_DER_cert((tmp_path / "ingest.pem").read_text())
+    assert caplog.text.count("changed TLS files of Kafka are not used") == 1
+
+
 async def certificate_of(port: int, tls: ClientTls) -> bytes | None:
     """The certificate that a new connection gets."""
     _, writer = await asyncio.open_connection("localhost", port, ssl=tls.context())
     found: ssl.SSLObject = writer.get_extra_info("ssl_object")
     writer.close()
     return found.getpeercert(binary_form=True)
+
+
+def leave(folder: Path) -> None:
+    """Change nothing."""
+
+
+def break_key(folder: Path) -> None:
+    """Replace a key by one that does not belong to its certificate."""
+    (folder / "ingest.key").write_bytes((folder / "feature.key").read_bytes())
+
+
+def renew(folder: Path) -> None:
+    """Make all certificates again."""
+    for file in ("ingest.key", "ingest.pem"):
+        (folder / file).unlink()
+    ensure_certificates(folder)
 
 
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.everloop.test_command_line import run
 
 from everloop.acls.bindings import Binding
 from everloop.acls.cluster import AccessLists
+from everloop.certs.authority import issue, read_issued
 from everloop.certs.folder import ensure_certificates
 from everloop.local.kafka import Broker, start_broker
 from everloop.local.ports import free_port
@@ -29,10 +31,11 @@ from everloop.local.secured_kafka import KafkaSecurity, client_file
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.training import ModelTrained
+from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import client_settings, read_config
 from everloop_shared.messaging.kafka.engine import KafkaEngine
 from everloop_shared.messaging.kafka.topics import ensure_topics
-from everloop_shared.messaging.routes import connected
+from everloop_shared.messaging.routes import Engine, connected
 from everloop_shared.settings import Settings
 
 pytestmark = pytest.mark.kafka
@@ -157,6 +160,44 @@ async def test_a_forged_record_is_an_authorization_error(broker: Broker, tmp_pat
         await write(broker, user, tmp_path, topic)
 
     await write(broker, owner, tmp_path, topic)
+
+
+async def test_nothing_is_lost_when_a_certificate_ends_that_was_renewed(broker: Broker, tmp_path: Path) -> None:
+    certificates, end = broker.setup.folder / "certs", datetime.now(UTC) + timedelta(seconds=3)
+    authority = read_issued(*((certificates / f"ca.{kind}").read_bytes() for kind in ("pem", "key")))
+    short = issue(authority, "ingest", ["localhost"], end - timedelta(days=1), 1)
+    (certificates / "ingest.key").write_bytes(short.key_pem)
+    (certificates / "ingest.pem").write_bytes(short.certificate_pem)
+    before = await written(broker, tmp_path)
+
+    async with connected(KafkaEngine("ingest", settings_of(broker, "ingest", tmp_path))) as engine:
+        await engine.publish([observation("o1", {"price": 1.0})])
+        [done] = [each.done for each in ensure_certificates(certificates) if each.name == "ingest"]
+        async with asyncio.timeout(20):
+            while datetime.now(UTC) < end:
+                await asyncio.sleep(0.05)
+        await broker.restart()  # every connection begins anew
+        async with asyncio.timeout(30):
+            while not await is_published(engine, "o2"):
+                await asyncio.sleep(0.1)
+
+    assert done == "renewed"
+    assert await written(broker, tmp_path) == before + 2
+
+
+async def written(broker: Broker, data: Path) -> int:
+    """How many observations the broker has."""
+    async with connected(KafkaEngine("feature", settings_of(broker, "feature", data))) as feature:
+        return sum([await feature.end_offset(EventReceived.topic, partition) for partition in range(4)])
+
+
+async def is_published(engine: Engine, name: str) -> bool:
+    """Whether the broker has taken an observation; it is away while it starts."""
+    try:
+        await engine.publish([observation(name, {"price": 1.0})])
+    except Unavailable:
+        return False
+    return True
 
 
 async def test_who_has_neither_certificate_nor_password_gets_no_answer(broker: Broker) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from everloop_shared.errors import FieldError, Misconfigured
 from everloop_shared.messaging.kafka.connection import repair
+from everloop_shared.messaging.kafka.renewed_context import RenewedContext, TlsFiles
 from everloop_shared.settings import Settings
 
 VARIABLE = "EVERLOOP_KAFKA_CONFIG"
@@ -62,14 +63,13 @@ class ClientConfig(BaseModel):
         """The TLS context, None for protocols without it; raises Misconfigured naming the file."""
         if not self.security_protocol.endswith("SSL"):
             return None
+        files = TlsFiles(self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile, self.ssl_password)
         try:
-            context = ssl.create_default_context(cafile=self.ssl_cafile)
-            context.check_hostname = self.ssl_check_hostname
-            if self.ssl_certfile and self.ssl_keyfile:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_password)
-        except OSError as e:  # ssl.SSLError is one
-            files = [str(f) for f in (self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile) if f]
-            raise Misconfigured(f"{VARIABLE}: cannot use {', '.join(files)}: {e}") from e
+            context = RenewedContext(files)
+        except (OSError, ValueError) as e:  # ssl.SSLError is an OSError
+            names = [str(f) for f in files[:3] if f]
+            raise Misconfigured(f"{VARIABLE}: cannot use {', '.join(names)}: {e}") from e
+        context.check_hostname = self.ssl_check_hostname
         return context
 
 
