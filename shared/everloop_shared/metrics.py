@@ -25,6 +25,11 @@ DROPPED = Counter(
     "Records of deleted loops that were skipped.",
     ["service", "topic"],
 )
+PERSONAL_ERASED = Counter(
+    "everloop_personal_erased_records_total",
+    "Records left out because their personal values were erased.",
+    ["service"],
+)
 RETRIES = Counter("everloop_retries_total", "Retries of a record after a backoff, by topic.", ["service", "topic"])
 LAG = Gauge(
     "everloop_lag_records", "Records of a partition that are not handled yet.", ["service", "topic", "partition"]

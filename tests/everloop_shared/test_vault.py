@@ -21,7 +21,7 @@ from everloop_schemas.feature import EntityState, OutcomeObserved
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.serving import Explanation, PredictionMade
 from everloop_shared.errors import InputRejected, Misconfigured, Unavailable
-from everloop_shared.personal import PersonalKeysMissing, Vault
+from everloop_shared.personal import PersonalKeysMissing, PersonalRecordFailed, Vault, hiding_values
 from everloop_shared.personal.master import create_master_key, read_master_keys
 
 NAMES = frozenset({"income", "city"})
@@ -69,6 +69,61 @@ async def test_a_token_travels_to_the_next_record_and_what_was_contributed_is_se
     assert opened is not None
     assert opened.data.explanation == told
     assert opened.data.features == {"price": 1.0, "income": 2.5}
+
+
+async def test_opened_values_are_in_their_places_again(vault: Vault) -> None:
+    names = frozenset({"b", "d", "e"})
+    for order in ("abcdef", "bdeacf", "acfbde", "edcba", "bde"):
+        fields = {name: float(n) for n, name in enumerate(order)}
+        opened = await vault.open_event(await vault.seal_event(observation(**fields), names))
+
+        assert opened is not None
+        assert list(opened.data.fields.items()) == list(fields.items())
+
+
+async def test_what_is_prepared_needs_no_store_for_a_while(vault: Vault, tmp_path: Path) -> None:
+    entities = [f"entity-{n}" for n in range(1_200)]
+    before = vault.seal_now("market", "entity-7", {"fields": {"income": 1}})
+    other = vault_of(tmp_path)
+
+    await other.prepare("market", [*entities, "entity-7"])
+    (tmp_path / "keys" / "keys.db").unlink()
+    tokens = [other.seal_now("market", entity, {}) for entity in entities]
+
+    assert other.unseal_now("market", "entity-7", before) == {"fields": {"income": 1}}
+    assert len({token.split(".")[0] for token in tokens}) == 1_200
+
+
+async def test_many_entities_have_one_key_each_whoever_prepares_them_first(tmp_path: Path) -> None:
+    vaults = [vault_of(tmp_path) for _ in range(3)]
+    entities = [f"entity-{n}" for n in range(40)]
+
+    await asyncio.gather(*(v.prepare("market", entities[n:] + entities[:n]) for n, v in enumerate(vaults)))
+
+    assert len({v.seal_now("market", e, {}).split(".")[0] for v in vaults for e in entities}) == 40
+
+
+async def test_a_blind_digest_is_the_same_in_every_process_and_another_of_every_key(
+    vault: Vault, tmp_path: Path
+) -> None:
+    same = [v.blind_now("market", "anna", "00ff") for v in (vault, vault_of(tmp_path))]
+    other = vault.blind_now("market", "bert", "00ff")
+    vault.erase("market", "anna")
+
+    assert same[0] == same[1] != other
+    assert len(same[0]) == 16
+    assert vault.blind_now("market", "anna", "00ff") != same[0]
+
+
+async def test_records_wait_where_the_master_key_or_the_store_is_damaged(vault: Vault, tmp_path: Path) -> None:
+    await vault.seal("market", "anna", {})
+    (tmp_path / "keys" / "master.key").chmod(0o644)
+    with pytest.raises(PersonalKeysMissing, match="chmod 600"):
+        await Vault(f"sqlite:///{tmp_path}/keys/keys.db", tmp_path / "keys" / "master.key").seal("market", "anna", {})
+
+    (tmp_path / "keys" / "keys.db").write_bytes(b"no database" * 1_000)
+    with pytest.raises(Unavailable):
+        await vault.seal("market", "bert", {})
 
 
 async def test_states_and_comments_are_sealed_as_a_whole(vault: Vault) -> None:
@@ -239,3 +294,14 @@ def test_an_outcome_with_a_token_is_read_as_it_was_written() -> None:
     outcome = OutcomeObserved.decode(json.dumps(text | {"type": "feature.outcome_observed.v1", "data": data}).encode())
 
     assert outcome.data.personal == "0123456789abcdef.AAAA"
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_an_error_at_personal_values_says_where_and_not_what(hides: bool) -> None:
+    with pytest.raises(ValueError if not hides else PersonalRecordFailed) as raised, hiding_values(hides):
+        float("Ouagadougou")
+
+    assert ("Ouagadougou" in str(raised.value)) is not hides
+    assert not hides or "ValueError at test_vault.py" in str(raised.value)
+    with pytest.raises(InputRejected, match="refused"), hiding_values(hides):
+        raise InputRejected("refused")

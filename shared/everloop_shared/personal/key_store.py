@@ -6,7 +6,7 @@ log, in which a deleted key would stay for a while.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -36,6 +36,8 @@ from everloop_shared import postgresql, sqlite
 from everloop_shared.errors import Unavailable
 
 BUSY_S = 5.0
+CHUNK = 500
+"""Entities of one query, as databases limit the number of its parameters."""
 PRAGMAS = ("PRAGMA secure_delete=ON", "PRAGMA journal_mode=DELETE", "PRAGMA synchronous=FULL")
 
 metadata = MetaData()
@@ -100,6 +102,27 @@ class KeyStore:
                 connection.execute(update(keys).where(*where).values(last_used=today))
         return None if row is None else WrappedKey(**row._mapping)
 
+    def find_all(self, loop: str, entities: Sequence[str], today: date) -> dict[str, WrappedKey]:
+        """The keys of those of many entities that have one, by entity; they count as used today."""
+        found = dict[str, WrappedKey]()
+        with self._begin() as connection:
+            for some in (entities[i : i + CHUNK] for i in range(0, len(entities), CHUNK)):
+                where = (keys.c.loop == loop, keys.c.entity.in_(some))
+                rows = [WrappedKey(**row._mapping) for row in connection.execute(select(keys).where(*where))]
+                found |= {row.entity: row for row in rows}
+                if any(row.last_used < today for row in rows):
+                    connection.execute(update(keys).where(*where, keys.c.last_used < today).values(last_used=today))
+        return found
+
+    def add_all(self, new: Sequence[WrappedKey]) -> Sequence[WrappedKey]:
+        """As `add` for many entities, which takes one write to the disk."""
+        try:
+            with self._begin() as connection:
+                connection.execute(insert(keys), [vars(key) for key in new])
+        except IntegrityError:
+            return [self.add(key) for key in new]
+        return new
+
     def add(self, key: WrappedKey) -> WrappedKey:
         """Store the key of an entity that has none; the one that is there already where another was faster."""
         try:
@@ -153,7 +176,10 @@ class KeyStore:
                 yield connection
         except SQLAlchemyError as e:
             postgresql.raise_if_away(e, "the store of personal keys")
-            raise
+            if isinstance(e, IntegrityError):
+                raise
+            # Such as a damaged file. No record is at fault, so none may become a dead letter because of it.
+            raise Unavailable(f"the store of personal keys failed: {getattr(e, 'orig', None) or e}") from e
 
 
 def _set_pragmas(connection: Any, record: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +33,7 @@ def take_out(event: E, names: frozenset[str]) -> tuple[E, dict[str, Any] | None]
     for member in MAPPINGS:
         if held := _named(getattr(data, member, None), names):
             values[member] = held
+            values["places"] = [place for place, name in enumerate(getattr(data, member)) if name in names]
             changes[member] = {k: v for k, v in getattr(data, member).items() if k not in names}
     for member in WHOLE:
         if whole := getattr(data, member, None):
@@ -49,12 +50,12 @@ def take_out(event: E, names: frozenset[str]) -> tuple[E, dict[str, Any] | None]
 
 
 def put_back(event: E, values: Mapping[str, Any]) -> E:
-    """The event with its personal values; those of a mapping come after the others."""
+    """The event with its personal values, in the places that they had: models may depend on the order of features."""
     data, changes = event.data, dict[str, Any]()
     for member in MAPPINGS:
         if held := values.get(member):
             if hasattr(data, member):
-                changes[member] = getattr(data, member) | held
+                changes[member] = _in_places(getattr(data, member), held, values.get("places", ()))
     for member in WHOLE:
         if held := values.get(member):
             if hasattr(data, member):
@@ -68,6 +69,14 @@ def put_back(event: E, values: Mapping[str, Any]) -> E:
 def with_token(event: E, token: str) -> E:
     """The event with this token."""
     return event.copy_with(data=msgspec.structs.replace(event.data, personal=token))
+
+
+def _in_places(others: dict[str, Any], held: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
+    """Both together: these values have these places, and after the others where none is known."""
+    found, rest = list(others.items()), list(held.items())
+    for place, item in zip(places, rest, strict=False):
+        found.insert(place, item)
+    return dict(found) | held
 
 
 def _named(values: Mapping[str, Any] | None, names: frozenset[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, cast
 
 import msgspec
@@ -56,6 +57,10 @@ class PersonalKey:
         except ValueError:
             raise NotSealedHere("the sealed values are no base64url") from None
         return cast(dict[str, Any], msgspec.json.decode(_decrypt(self.secret, sealed, f"{loop}/{entity}")))
+
+    def blind(self, digest: str) -> str:
+        """16 hexadecimal digits for a digest of values, which say nothing of them without this key (keyed BLAKE2b)."""
+        return blake2b(digest.encode(), digest_size=8, key=self.secret, person=b"fingerprint").hexdigest()
 
 
 def _encrypt(secret: bytes, plain: bytes, about: str) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from everloop_schemas.envelope import DataEvent
 from everloop_shared.bounded import Bounded
-from everloop_shared.errors import Unavailable
+from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.personal.master import read_master_keys
 from everloop_shared.personal.records import holder_of, put_back, take_out, token_of, with_token
 
@@ -71,6 +71,25 @@ class Vault:
     def unseal_now(self, loop: str, entity: str, token: str) -> dict[str, Any] | None:
         """The same, blocking."""
         return _unsealed(self._key(loop, entity), loop, entity, token)
+
+    async def prepare(self, loop: str, entities: Iterable[str]) -> None:
+        """Have the keys of these entities at hand, and make those that are missing, in one turn of the store.
+
+        So the methods with `_now` do not block for a while.
+        """
+        if unknown := [entity for entity in dict.fromkeys(entities) if self._known(loop, entity) is None]:
+            await asyncio.to_thread(self._prepare, loop, unknown)
+
+    def _prepare(self, loop: str, entities: Sequence[str]) -> None:
+        today = datetime.now(UTC).date()
+        found = self.store.find_all(loop, entities, today)
+        missing = [self._new_key(loop, entity, today) for entity in entities if entity not in found]
+        for stored in (*found.values(), *(self.store.add_all(missing) if missing else ())):
+            self._remember(loop, stored.entity, self._unwrap(stored))
+
+    def blind_now(self, loop: str, entity: str, digest: str) -> str:
+        """What stands for a digest of an entity's personal values where others can read it; blocking."""
+        return self._key_for_sealing(loop, entity).blind(digest)
 
     async def seal_event(self, event: E, names: frozenset[str]) -> E:
         """The event as it may be written: what it says about these fields or features is in its token.
@@ -138,6 +157,12 @@ class Vault:
         """The master keys; the first wraps."""
         return self._open()[1]
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connections and forget all keys."""
         with self._making:
@@ -157,7 +182,10 @@ class Vault:
                     raise PersonalKeysMissing(
                         "a loop has personal fields: set EVERLOOP_PERSONAL_KEYS_URL and EVERLOOP_PERSONAL_MASTER_KEY"
                     )
-                self._opened = KeyStore(self._url), read_master_keys(self._master)
+                try:
+                    self._opened = KeyStore(self._url), read_master_keys(self._master)
+                except Misconfigured as e:  # records must wait until it is repaired, as without any setting
+                    raise PersonalKeysMissing(e.detail) from e
             return self._opened
 
     def _cached_key(self, loop: str, entity: str) -> tuple[PersonalKey | None] | None:
@@ -185,14 +213,16 @@ class Vault:
         return self._key(loop, entity) or self._make_key(loop, entity)
 
     def _make_key(self, loop: str, entity: str) -> PersonalKey:
+        stored = self._unwrap(self.store.add(self._new_key(loop, entity, datetime.now(UTC).date())))
+        self._remember(loop, entity, stored)
+        return stored
+
+    def _new_key(self, loop: str, entity: str, today: date) -> WrappedKey:
         from everloop_shared.personal.key_store import WrappedKey
         from everloop_shared.personal.sealing import PersonalKey
 
-        key, master, today = PersonalKey.create(), self.master_keys[0], datetime.now(UTC).date()
-        made = WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today)
-        stored = self._unwrap(self.store.add(made))
-        self._remember(loop, entity, stored)
-        return stored
+        key, master = PersonalKey.create(), self.master_keys[0]
+        return WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today)
 
     def _unwrap(self, found: WrappedKey) -> PersonalKey:
         from everloop_shared.personal.sealing import PersonalKey
