@@ -5,12 +5,17 @@ from __future__ import annotations
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.handlers.entities import EntityHandlers
 from everloop_feature.handlers.entity_table import EntityLimits, EntityTable, entity_rule
+from everloop_feature.handlers.sealed_entities import SealedEntities
 from everloop_feature.metrics import PrometheusMetrics
 from everloop_shared.messaging.keyed.store import KeyedStore
+from everloop_shared.personal import Vault
+
+NO_KEYS = Vault("", None)
 
 
-def entity_handlers(loops: ActiveLoops, store: KeyedStore, **limits: int) -> EntityHandlers:
-    """Handlers over this store, with these of its limits."""
+def entity_handlers(loops: ActiveLoops, store: KeyedStore, vault: Vault = NO_KEYS, **limits: int) -> EntityHandlers:
+    """Handlers over this store, with these of its limits, and without keys of personal values unless they are given."""
     store.index.rule = entity_rule(EntityLimits(**limits).ids_per_entity)
     metrics = PrometheusMetrics()
-    return EntityHandlers(loops, EntityTable(store, loops, metrics, EntityLimits(**limits)), metrics)
+    sealed = SealedEntities(vault, metrics)
+    return EntityHandlers(loops, EntityTable(store, loops, metrics, EntityLimits(**limits)), sealed, metrics)

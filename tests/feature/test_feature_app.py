@@ -31,7 +31,7 @@ async def test_a_rest_observation_moves_the_windows_without_a_vector(feature: Ru
 
     [vector] = await feature.wait_for(FeaturesComputed, 1)
     assert vector.data.features["mean_3"] == 3.0
-    assert feature.published(EntityState)[-1].data.applied == 2
+    assert await feature.until(lambda: feature.published(EntityState)[-1].data.applied == 2)
 
 
 async def test_an_event_of_a_loop_not_yet_known_waits_for_it(feature: RunningService) -> None:

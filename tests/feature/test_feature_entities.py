@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.feature.entity_harness import entity_handlers
+from tests.feature.entity_harness import NO_KEYS, entity_handlers
 from tests.feature.feature_events import event, loop_state, spec
 
 from everloop_feature.domain.entity import NO_FINGERPRINT, PAGE_IDS, Entity, match_id
@@ -37,7 +37,7 @@ class Bus:
 def handlers(store: KeyedStore | None = None, **limits: int) -> EntityHandlers:
     loops = ActiveLoops()
     loops.apply(loop_state())
-    return entity_handlers(loops, store or KeyedStore("entities"), **limits)
+    return entity_handlers(loops, store or KeyedStore("entities"), NO_KEYS, **limits)
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), max_size=30))

@@ -12,6 +12,7 @@ from everloop_feature.handlers.entity_table import EntityLimits, EntityTable, en
 from everloop_feature.handlers.join_table import JoinLimits, JoinTable, join_entries
 from everloop_feature.handlers.joins import JoinHandlers
 from everloop_feature.handlers.loops import LoopHandlers
+from everloop_feature.handlers.sealed_entities import SealedEntities
 from everloop_feature.metrics import PrometheusMetrics
 from everloop_feature.settings import FeatureSettings
 from everloop_features.times import TimeLimits
@@ -26,6 +27,7 @@ from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.keyed.index import Total
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.personal import Vault
 from everloop_shared.service import Service
 
 STATE_SHARE = 0.9
@@ -41,7 +43,9 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     join_store = KeyedStore("joins", rule=join_entries, layout=STATE_LAYOUT)
     times = TimeLimits(settings.earliest_time, settings.max_future_s)
     entity_table = EntityTable(entity_store, loops, metrics, _entity_limits(settings))
-    entities = EntityHandlers(loops, entity_table, metrics, times)
+    vault = Vault(settings.personal_keys_url, settings.personal_master_key)
+    sealed = SealedEntities(vault, metrics)
+    entities = EntityHandlers(loops, entity_table, sealed, metrics, times)
     joins = JoinHandlers(loops, JoinTable(join_store, loops, metrics, _join_limits(settings)), metrics, times)
     engine = connect("feature")
     loop_handlers = LoopHandlers(loops, entities, joins)
@@ -55,8 +59,8 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
             raise EntityElsewhere(f"the entities of partition {partition} are not here, or not read yet")
         return entity_store.find(key, partition)
 
-    http = HttpEndpoint("feature", settings, router(loops, find))
-    return Service(name="feature", settings=settings, endpoints=[http], consumers=[states, *streams])
+    http = HttpEndpoint("feature", settings, router(loops, find, sealed.open_whole))
+    return Service(name="feature", settings=settings, endpoints=[http], consumers=[states, *streams], resources=[vault])
 
 
 def _entity_limits(settings: FeatureSettings) -> EntityLimits:

@@ -6,6 +6,8 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge
 
+from everloop_shared.metrics import PERSONAL_ERASED
+
 DUPLICATES = Counter("everloop_feature_duplicates_total", "Observations dropped: their id came before.", ["loop"])
 IDS_TAKEN = Counter(
     "everloop_feature_ids_taken_total", "Observations rejected: their id came before with other data.", ["loop"]
@@ -69,6 +71,10 @@ class PrometheusMetrics:
     def count_evicted_entity(self, loop: str) -> None:
         """An entity was evicted."""
         _series(FORGOTTEN, loop).inc()
+
+    def count_erased(self) -> None:
+        """A record was left out."""
+        PERSONAL_ERASED.labels("feature").inc()
 
     def set_joins(self, partition: int, table: str, count: int, size: int) -> None:
         """The size of a partition's table."""

@@ -1,12 +1,13 @@
-"""What feature needs: a keyed state for entities, another for joins, and metrics."""
+"""What feature needs: a keyed state for entities, another for joins, personal values, and metrics."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from everloop_shared.messaging.keyed.keyed_state import KeyedState
+from everloop_shared.personal.port import PersonalValues
 
-__all__ = ["KeyedState", "Metrics"]
+__all__ = ["KeyedState", "Metrics", "PersonalValues"]
 
 
 class Metrics(Protocol):
@@ -29,6 +30,9 @@ class Metrics(Protocol):
 
     def count_evicted_entity(self, loop: str) -> None:
         """An entity was evicted, or deleted with its loop."""
+
+    def count_erased(self) -> None:
+        """A record was left out: its personal values were erased."""
 
     def set_joins(self, partition: int, table: str, count: int, size: int) -> None:
         """How many predictions, or labels that wait for one (`table`), a partition has, and their bytes."""

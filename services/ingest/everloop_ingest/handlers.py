@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Self
 from uuid import uuid4
@@ -16,12 +16,14 @@ from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_ingest.domain.documents import Entry, RequestLimits
 from everloop_ingest.domain.labels import read_label
 from everloop_ingest.domain.observations import read_observation
+from everloop_ingest.domain.open_letters import OpenLetter
 from everloop_ingest.domain.refusals import Refusal, RefusalLetters
+from everloop_ingest.domain.sealed_size import size_limit
 from everloop_ingest.domain.sources.mapping import SourceLimits, SourceMapping
 from everloop_ingest.errors import SourceNotFound
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.dead_letter import DeadLetter
-from everloop_schemas.envelope import Event
+from everloop_schemas.envelope import DataEvent, Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopState
@@ -29,6 +31,8 @@ from everloop_shared.clock import Clock
 from everloop_shared.cloudevents import CloudEvent
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position, Record
+from everloop_shared.personal.port import PersonalValues
+from everloop_shared.personal.records import holder_of
 from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import valid_traceparent
 
@@ -65,10 +69,51 @@ class CheckedEntries:
 
 
 @dataclass
+class Sealing:
+    """Seals the personal values of what leaves ingest; where a loop has none, events leave as they are."""
+
+    loops: KnownLoops
+    values: PersonalValues
+
+    async def seal(self, loop: str, outgoing: Sequence[Event | OpenLetter]) -> list[Event]:
+        """What may be published, in the same order; raises Unavailable while the keys are away."""
+        names = self.names_of(loop)
+        if names and outgoing:
+            await self.values.prepare(loop, filter(None, map(_holder_of, outgoing)))
+        return [self._seal(one, names) for one in outgoing]
+
+    def names_of(self, loop: str) -> frozenset[str]:
+        """The personal fields of a loop."""
+        state = self.loops.get(loop)
+        return state.data.spec.personal_fields if state else frozenset()
+
+    def _seal(self, one: Event | OpenLetter, names: frozenset[str]) -> Event:
+        if isinstance(one, OpenLetter):
+            return self._seal_letter(one)
+        return self.values.seal_event_now(one, names) if names and isinstance(one, DataEvent) else one
+
+    def _seal_letter(self, open_letter: OpenLetter) -> DeadLetter:
+        letter, data = open_letter.letter, open_letter.letter.data
+        held = {"key": data.key, "value": data.value, "headers": data.headers}
+        token = self.values.seal_now(letter.loop, open_letter.entity, held)
+        return letter.copy_with(data=data.model_copy(update=dict.fromkeys(held) | {"personal": token}))
+
+
+def _holder_of(one: Event | OpenLetter) -> str | None:
+    """Whose key seals it; None where it needs none."""
+    if isinstance(one, OpenLetter):
+        return one.entity
+    if isinstance(one, LabelReceived) and one.data.comment is None:
+        return None
+    return holder_of(one) if isinstance(one, DataEvent) else None
+
+
+@dataclass
 class Handlers:
     """Checks entries against the specs of `loops`. `max_event_bytes` limits the size of an encoded event."""
 
     loops: KnownLoops
+    sealing: Sealing
     clock: Clock
     max_event_bytes: int
     times: TimeLimits = DEFAULT_TIME_LIMITS
@@ -111,10 +156,11 @@ class Handlers:
     ) -> CheckedEntries:
         """Turn entries into events; `first` is the index of the first one in the request. Raises LoopNotFound."""
         state, now, checked = self.loops.require(loop), self.clock(), CheckedEntries()
+        limit = size_limit(state.data.spec, self.max_event_bytes)
         for index, entry in enumerate(entries, first):
             event = self._build_event(state, endpoint, entry, now, valid_traceparent(entry.traceparent) or trace)
-            if isinstance(event, Event) and len(event.encode()) > self.max_event_bytes:
-                event = [FieldError("data", f"is over {self.max_event_bytes:,} bytes; send less in one event")]
+            if isinstance(event, Event) and len(event.encode()) > limit:
+                event = [FieldError("data", f"is over {limit:,} bytes; send less in one event")]
             if isinstance(event, Refusal):
                 checked.refusals.append(event)
                 event = list(event.errors)
@@ -125,21 +171,33 @@ class Handlers:
                 checked.ids.append(event.id if endpoint == "events" else event.subject)
         return checked
 
+    async def seal(self, loop: str, checked: CheckedEntries) -> None:
+        """Seal the personal values of accepted and refused entries; raises Unavailable while the keys are away."""
+        if not self.sealing.names_of(loop):
+            return
+        refused = await self.sealing.seal(loop, [refusal.observation for refusal in checked.refusals])
+        checked.events = await self.sealing.seal(loop, checked.events)
+        checked.refusals = [
+            replace(refusal, observation=observation)
+            for refusal, observation in zip(checked.refusals, refused, strict=True)
+            if isinstance(observation, EventReceived)
+        ]
+
     def write_letters(self, loop: str, checked: CheckedEntries) -> list[DeadLetter]:
         """The dead letters of the observations of one request that the loop refuses."""
         return self._letters.write(loop, checked.refusals, self.clock())
 
-    def read_source_record(self, loop: str, source: str, record: Record) -> list[Event]:
+    async def read_source_record(self, loop: str, source: str, record: Record) -> list[Event]:
         """The events of a record of a source, by its present mapping and under the ids that it gives the record.
 
-        Raises LoopNotFound, SourceNotFound or SourceRecordRejected.
+        Raises LoopNotFound, SourceNotFound, SourceRecordRejected, or Unavailable while the keys are away.
         """
         state = self.loops.require(loop)
         spec = next((one for one in state.data.spec.sources if one.name == source), None)
         if spec is None:
             raise SourceNotFound(f"loop {loop} has no source {source[:80]!r}: its loop file names them")
         limits = SourceLimits(self.times, self.max_event_bytes)
-        return SourceMapping(state, spec, limits).read(record, self.clock())
+        return await self.sealing.seal(loop, SourceMapping(state, spec, limits).read(record, self.clock()))
 
     def _build_event(
         self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None

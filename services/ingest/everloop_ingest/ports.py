@@ -1,15 +1,24 @@
-"""What ingest needs beside its HTTP API: the reading of sources."""
+"""What ingest needs beside its HTTP API: the reading of sources, and the sealing of personal values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from everloop_ingest.domain.open_letters import OpenLetter
 from everloop_ingest.domain.sources.mapping import SourceLimits
 from everloop_ingest.domain.sources.status import SourceStatus
 from everloop_learning.loops import KnownLoops
+from everloop_schemas.envelope import Event
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Publisher
+
+
+class Seals(Protocol):
+    """Seals the personal values of what leaves ingest."""
+
+    async def seal(self, loop: str, outgoing: Sequence[Event | OpenLetter]) -> list[Event]:
+        """What may be published, in the same order; raises Unavailable while the keys are away."""
 
 
 class Sources(Protocol):
@@ -31,4 +40,6 @@ class Sources(Protocol):
 class SourcesFactory(Protocol):
     """Makes the sources of a service, which publish what they read."""
 
-    def __call__(self, loops: KnownLoops, publisher: Publisher, limits: SourceLimits, clock: Clock) -> Sources: ...
+    def __call__(
+        self, loops: KnownLoops, seals: Seals, publisher: Publisher, limits: SourceLimits, clock: Clock
+    ) -> Sources: ...

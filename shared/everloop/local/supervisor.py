@@ -18,6 +18,7 @@ from everloop.local import folder_lock, jars, processes
 from everloop.local.discovery import FILE, write_json
 from everloop.local.errors import BrokerNotReady
 from everloop.local.kafka import READY_WITHIN_S, STOP_WITHIN_S, answers, prepare
+from everloop.local.personal import make_personal_keys
 from everloop.local.plan import InstallationPlan
 from everloop.local.secured_kafka import KafkaSecurity
 from everloop_shared.backoff import Backoff
@@ -92,8 +93,10 @@ class Supervisor:
 
     async def _run_all(self) -> None:
         bootstrap = self.plan.kafka or await self._start_broker()
+        keys = make_personal_keys(self.plan.home)
         for service, command in self.plan.commands.items():
-            environment = self.plan.service_environment(service, bootstrap)
+            own = {name: value for name, value in keys.items() if name.startswith(f"EVERLOOP_{service.upper()}_")}
+            environment = own | self.plan.service_environment(service, bootstrap)
             entry, log_file = self.plan.entry(service), self.plan.log(service)
             self._services.append(Child(service, command, environment, log_file, entry))
             self._supervise(self._services[-1])

@@ -17,6 +17,7 @@ import uvloop
 from everloop.local import folder_lock, processes
 from everloop.local.discovery import FILE, MEMORY_FOLDER, write_json
 from everloop.local.errors import InstallationError
+from everloop.local.personal import make_personal_keys
 from everloop.local.plan import InstallationPlan
 from everloop.memory_bus.app import build, configure_logs, run
 from everloop_shared.errors import Misconfigured
@@ -43,8 +44,9 @@ async def serve(plan: InstallationPlan) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    environ = {**os.environ, **plan.access_environment()}
-    services = build(folder_of(plan), plan.ports, environ, plan.grpc_port)
+    folder = folder_of(plan)
+    environ = {**make_personal_keys(folder), **os.environ, **plan.access_environment()}
+    services = build(folder, plan.ports, environ, plan.grpc_port)
     configure_logs(services, services[0].settings.log_level)
     rotating = asyncio.create_task(_rotate(plan.log("supervisor")))
     write_json(plan.home / FILE, services_json(plan))

@@ -26,6 +26,9 @@ class PersonalValues(Protocol):
     def open_event_now(self, event: E) -> E | None:
         """The same."""
 
+    async def unseal(self, loop: str, entity: str, token: str) -> dict[str, Any] | None:
+        """The values of a token; None where they were erased."""
+
     def seal_event_now(self, event: E, names: frozenset[str]) -> E:
         """The event as it may be written; it keeps the token that it has, where that says it all."""
 

@@ -55,7 +55,7 @@ def put_back(event: E, values: Mapping[str, Any]) -> E:
     for member in MAPPINGS:
         if held := values.get(member):
             if hasattr(data, member):
-                changes[member] = _in_places(getattr(data, member), held, values.get("places", ()))
+                changes[member] = in_places(getattr(data, member), held, values.get("places", ()))
     for member in WHOLE:
         if held := values.get(member):
             if hasattr(data, member):
@@ -71,7 +71,7 @@ def with_token(event: E, token: str) -> E:
     return event.copy_with(data=msgspec.structs.replace(event.data, personal=token))
 
 
-def _in_places(others: dict[str, Any], held: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
+def in_places(others: dict[str, Any], held: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
     """Both together: these values have these places, and after the others where none is known."""
     found, rest = list(others.items()), list(held.items())
     for place, item in zip(places, rest, strict=False):

@@ -16,3 +16,4 @@ class EntityState(BaseModel):
     applied: int = Field(description="observations that it was computed from")
     features: dict[str, Any]
     state: dict[str, Any]
+    personal: str = Field("", description="the sealed state of a loop with personal fields, where it was asked for")

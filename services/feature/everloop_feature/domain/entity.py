@@ -64,6 +64,9 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
     `pages` counts the full pages that are stored apart. `life` is the loop lifetime in which this was stored, named by
     the revision with which it began: in a later lifetime the entity is new. `used` is when it was used last, in
     seconds of the broker's time and as exactly as `USED_WITHIN_S`.
+
+    In loops with personal fields it is stored sealed: `state` is empty, as it is in the token `sealed_state`, and
+    `features` lacks those in the token `sealed_features`.
     """
 
     applied: int = 0
@@ -73,6 +76,8 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
     pages: int = 0
     life: int = 1
     used: int = 0
+    sealed_state: str | None = None
+    sealed_features: str | None = None
 
     @property
     def page_is_full(self) -> bool:
@@ -100,6 +105,14 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
     def apply_label(self, plan: FeaturePlan, label: Scalar, observed: datetime, correction: int) -> Entity:
         """The entity with a label of its own, for `lag: label`; unchanged where a newer one is known."""
         return replace(self, state=plan.with_label(self.state, label, observed, correction))
+
+    def with_state(self, state: State, token: str | None = None) -> Entity:
+        """The entity with its state opened, or empty beside the token that has it."""
+        return replace(self, state=state, sealed_state=token)
+
+    def with_features(self, features: Fields, token: str | None = None) -> Entity:
+        """The entity with all of its features, or with some beside the token that has the others."""
+        return replace(self, features=features, sealed_features=token)
 
     def use(self, time_s: int) -> Entity:
         """The entity as used now."""

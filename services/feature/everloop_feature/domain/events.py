@@ -25,7 +25,9 @@ from everloop_shared.messaging.routes import Position
 SERVICE = "feature"
 
 
-def build_features_event(event: EventReceived, entity: Entity, fingerprint: str, revision: int) -> FeaturesComputed:
+def build_features_event(
+    event: EventReceived | ObservationReceived, entity: Entity, fingerprint: str, revision: int
+) -> FeaturesComputed:
     """The vector of an observation, for serving."""
     return FeaturesComputed(
         id=derived_id(event.loop, FeaturesComputed.type_name(), event.id),
@@ -42,6 +44,7 @@ def build_features_event(event: EventReceived, entity: Entity, fingerprint: str,
             received=event.data.received,
             fingerprint=fingerprint,
             applied=entity.applied,
+            personal=entity.sealed_features,
         ),
     )
 
@@ -50,7 +53,7 @@ def build_entity_state_events(
     event: EventReceived | ObservationReceived | LabelJoined, entity: Entity, life: int
 ) -> list[Event]:
     """The entity's windows, for REST predictions; none where no feature has a window."""
-    if not entity.state:
+    if not entity.state and entity.sealed_state is None:
         return []
     return [
         EntityState(
@@ -61,7 +64,9 @@ def build_entity_state_events(
             revision=event.revision or life,
             causationid=event.id,
             traceparent=event.traceparent,
-            data=EntityStateData(entity=event.data.entity, applied=entity.applied, state=entity.state),
+            data=EntityStateData(
+                entity=event.data.entity, applied=entity.applied, state=entity.state, personal=entity.sealed_state
+            ),
         )
     ]
 

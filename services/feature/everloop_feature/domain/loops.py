@@ -36,6 +36,11 @@ class ActiveLoop:
     earlier: Mapping[int, LoopSpec]
 
     @cached_property
+    def is_personal(self) -> bool:
+        """Whether it has personal fields: then what is stored of its entities is sealed."""
+        return bool(self.spec.personal_fields)
+
+    @cached_property
     def label_within_s(self) -> float:
         """How long after an observation its label may come."""
         return self.spec.label.within_s

@@ -23,6 +23,7 @@ class StoredPredictionData(msgspec.Struct, frozen=True):
     propensity: msgspec.Raw
     probabilities: msgspec.Raw = NOTHING
     shadows: msgspec.Raw = msgspec.Raw(b"[]")
+    personal: str | None = None
 
 
 class StoredPrediction(msgspec.Struct, frozen=True):
@@ -51,6 +52,7 @@ class StoredPrediction(msgspec.Struct, frozen=True):
             "role": data.role,
             "propensity": data.propensity,
             "shadows": data.shadows,
+            "personal": data.personal,
         }
 
 

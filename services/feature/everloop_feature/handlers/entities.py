@@ -10,6 +10,7 @@ from everloop_feature.domain.events import build_dead_letter, build_entity_state
 from everloop_feature.domain.loops import ActiveLoop, ActiveLoops
 from everloop_feature.errors import TimeOutOfBounds
 from everloop_feature.handlers.entity_table import EntityTable
+from everloop_feature.handlers.sealed_entities import SealedEntities
 from everloop_feature.ports import Metrics
 from everloop_features.errors import IdTaken
 from everloop_features.fingerprint import fingerprint
@@ -20,6 +21,7 @@ from everloop_schemas.ingest import EventReceived
 from everloop_schemas.serving import ObservationReceived
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.messaging.routes import Position
+from everloop_shared.personal.failures import hiding_values
 
 
 @dataclass
@@ -28,6 +30,7 @@ class EntityHandlers:
 
     loops: ActiveLoops
     table: EntityTable
+    sealed: SealedEntities
     metrics: Metrics
     times: TimeLimits = DEFAULT_TIME_LIMITS
     clock: Clock = system_clock
@@ -38,7 +41,8 @@ class EntityHandlers:
         if wrong := self.times.find_violation(event.time, self.clock(), LOG_TOLERANCE):
             return [build_dead_letter(event, at, TimeOutOfBounds(f"time {wrong}"))]
         loop = self.loops.require(event.loop, event.revision)
-        observed = self._observe(loop, event, at)
+        opened = await self.sealed.open_observation(loop, event)
+        observed = None if opened is None else self._observe(loop, opened, at)
         if observed is None:
             return []
         self.metrics.count_vector(event.loop)
@@ -53,7 +57,8 @@ class EntityHandlers:
         if wrong := self.times.find_violation(event.time, self.clock(), LOG_TOLERANCE):
             return [build_dead_letter(event, at, TimeOutOfBounds(f"time {wrong}"))]
         loop = self.loops.require(event.loop, event.revision)
-        observed = self._observe(loop, event, at)
+        opened = await self.sealed.open_observation(loop, event)
+        observed = None if opened is None else self._observe(loop, opened, at)
         return build_entity_state_events(event, observed[0], loop.life) if observed else []
 
     async def on_label_joined(self, event: LabelJoined, at: Position) -> list[Event]:
@@ -61,10 +66,14 @@ class EntityHandlers:
         key, loop = event.key().decode(), self.loops.require(event.loop, event.revision)
         if self.table.is_applied(key, at):
             return []
-        before, data = self.table.load(key, at, loop.life), event.data
+        data = event.data
+        before = await self.sealed.open_for_label(loop, data.entity, self.table.load(key, at, loop.life))
+        if before is None:
+            return []
         entity = before.apply_label(loop.plan, data.label, data.observed or event.time, data.correction)
         if entity == before:
             return []  # it came before, or is of an older observation than the label known: neither changes a window
+        entity = self.sealed.seal_state(loop, data.entity, entity)
         self.table.save_labelled(key, entity, at)
         return build_entity_state_events(event, entity, loop.life)
 
@@ -87,16 +96,24 @@ class EntityHandlers:
     def _observe(
         self, loop: ActiveLoop, event: EventReceived | ObservationReceived, at: Position
     ) -> tuple[Entity, str] | None:
-        """The entity after an observation, and the observation's fingerprint; None for one that is applied already.
+        """The entity after an observation, as it is stored, and the observation's fingerprint.
 
-        Raises RecordRejected, StateTooLarge, and IdTaken where another observation came under the same id.
+        None for an observation that is applied already. Raises RecordRejected, StateTooLarge, and IdTaken where another
+        observation came under the same id.
         """
         key = event.key().decode()
         if self.table.is_applied(key, at):
             return None
+        with hiding_values(loop.is_personal):
+            return self._apply(loop, event, key, at)
+
+    def _apply(
+        self, loop: ActiveLoop, event: EventReceived | ObservationReceived, key: str, at: Position
+    ) -> tuple[Entity, str] | None:
         fields = admit_observation(loop, event)
-        entity = self.table.load(key, at, loop.life)
+        entity = self.sealed.open(loop, event.subject, self.table.load(key, at, loop.life))
         digest = fingerprint(event.subject, fields, None if event.time == event.data.received else event.time)
+        digest = self.sealed.blind(loop, event.subject, digest)
         mark = bytes.fromhex(digest)[:FINGERPRINT_BYTES]
         match self.table.match_id(key, entity, event.id, mark, at):
             case "same":
@@ -109,5 +126,6 @@ class EntityHandlers:
                 )
         entity = self.table.make_page_room(key, entity, at)
         entity = entity.observe(loop.plan, event.id, fields, event.time, event.data.received, mark)
+        entity = self.sealed.seal(loop, event, entity)
         self.table.save_observed(key, entity, at)
         return entity, digest

@@ -6,6 +6,7 @@ import asyncio
 
 from everloop_ingest.domain.sources.mapping import SourceLimits
 from everloop_ingest.domain.sources.status import SourceStatus
+from everloop_ingest.ports import Seals
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
@@ -15,7 +16,9 @@ from everloop_shared.messaging.routes import Publisher
 class NoSources:
     """Implements `ports.Sources` on the memory bus."""
 
-    def __init__(self, loops: KnownLoops, publisher: Publisher, limits: SourceLimits, clock: Clock) -> None:
+    def __init__(
+        self, loops: KnownLoops, seals: Seals, publisher: Publisher, limits: SourceLimits, clock: Clock
+    ) -> None:
         self._loops = loops
 
     def loops_changed(self) -> None:

@@ -66,7 +66,7 @@ class IngestApi:
         body = await command_body(SourceRecord, request, MAX_SOURCE_RECORD_BYTES)
 
         async def handle(actor: Actor) -> Sequence[Event]:
-            return self._handlers.read_source_record(loop, source, body.as_record())
+            return await self._handlers.read_source_record(loop, source, body.as_record())
 
         with self._memory.hold(MEMORY_FACTOR * len(body.value)):
             return list(await command.run(handle))
@@ -86,6 +86,7 @@ class IngestApi:
 
         async def handle(actor: Actor) -> Sequence[Event]:
             await self._check_in_slices(loop, endpoint, entries, checked)
+            await self._handlers.seal(loop, checked)
             letters.extend(self._handlers.write_letters(loop, checked))
             return [*checked.events, *letters]
 

@@ -74,6 +74,7 @@ def _build_letter(refusal: Refusal, unexpected: dict[str, int], now: datetime) -
     value, cls = event.encode(), DEAD_LETTERS["ingest"]
     reason = "; ".join(f"{error.field} {error.error}" for error in refusal.errors)
     content = repr(sorted((name, repr(value)) for name, value in event.data.fields.items()))
+    content += event.data.personal or ""
     return cls(
         id=derived_id(event.loop, cls.type_name(), event.id, content),
         time=now,

@@ -6,6 +6,7 @@ import logging
 from base64 import b64encode
 from datetime import datetime
 
+from everloop_ingest.domain.open_letters import OpenLetter
 from everloop_ingest.domain.sources.mapping import SourceMapping
 from everloop_ingest.domain.sources.records import SourceRecordRejected
 from everloop_ingest.domain.sources.status import SourceStatus
@@ -16,10 +17,13 @@ from everloop_shared import metrics
 from everloop_shared.errors import ServiceError, cut
 from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_shared.messaging.routes import Record
+from everloop_shared.personal.failures import describe
 
 log = logging.getLogger(__name__)
 MAX_KEPT_BYTES = 8_000_000
 """Of a record in its dead letter, which has to fit the topic; of a larger record only the place is kept."""
+MAX_SEALED_BYTES = 4_000_000
+"""The same where it is sealed, which takes base64 twice."""
 REASON_CHARACTERS = 300
 
 
@@ -31,7 +35,7 @@ class RecordConverter:
         self._status = status
         self._reported = (0, 0, 0, 0)
 
-    def convert(self, record: Record, now: datetime) -> list[Event]:
+    def convert(self, record: Record, now: datetime) -> list[Event | OpenLetter]:
         """What to publish for a record. Never raises: a record that cannot be read is a dead letter."""
         try:
             found = self.mapping.read(record, now)
@@ -39,29 +43,41 @@ class RecordConverter:
             return [self.reject(record, e)]
         events = sum(isinstance(event, EventReceived) for event in found)
         self._status.count(events, len(found) - events)
-        return found
+        return [*found]
 
-    def reject(self, record: Record, error: Exception) -> Event:
+    def reject(self, record: Record, error: Exception) -> Event | OpenLetter:
         """The dead letter of a record. The same record of the same source gives the same one."""
-        loop, source = self._status.loop, self._status.source
-        detail = error.detail if isinstance(error, ServiceError) else f"cannot be read: {error!r}"
+        loop, source, hides = self._status.loop, self._status.source, self.mapping.hides_values
+        detail = self._describe(error)
         self._status.count_rejection(cut(detail, REASON_CHARACTERS))
-        if not isinstance(error, ServiceError):
-            log.warning("a record of a source cannot be read", extra={"loop": loop, "source": source}, exc_info=error)
         metrics.DEAD_LETTERS.labels("ingest", record.at.topic, type(error).__name__).inc()
-        fits = _size(record) <= MAX_KEPT_BYTES
+        fits = _size(record) <= (MAX_SEALED_BYTES if hides else MAX_KEPT_BYTES)
         kept = (record.key, record.value) if fits else (None, None)
         named = SourceRecordRejected([])
         named.detail = f"source {source} of loop {loop}: {detail}"
-        letter = make_dead_letter("ingest", record.at, *kept, named if isinstance(error, ServiceError) else error)
+        letter = make_dead_letter("ingest", record.at, *kept, named)
         at = (record.at.topic, record.at.partition, record.at.offset)
         id = derived_id(loop, letter.type, source, *at)
         headers = tuple((name, b64encode(value or b"").decode()) for name, value in record.headers) if fits else ()
         origin = {"reader": source, "headers": headers or None}
         broken = error.unexpected if isinstance(error, SourceRecordRejected) else ()
         unexpected = {"unexpected": dict.fromkeys(broken, 1) or None}
-        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000), **origin, **unexpected})
-        return letter.copy_with(id=id, loop=loop, causationid=None, data=data)
+        kind = named if isinstance(error, ServiceError) else error
+        named_by = {"error": type(kind).__name__, "reason": cut(named.detail, 2_000)}
+        data = letter.data.model_copy(update={**named_by, **origin, **unexpected})
+        letter = letter.copy_with(id=id, loop=loop, causationid=None, data=data)
+        entity = error.entity if isinstance(error, SourceRecordRejected) else None
+        return OpenLetter(letter, entity or "") if hides else letter
+
+    def _describe(self, error: Exception) -> str:
+        """Why a record is rejected; what is unexpected is in the log too. Quotes no personal values."""
+        if isinstance(error, ServiceError):
+            return error.detail
+        hides, names = self.mapping.hides_values, {"loop": self._status.loop, "source": self._status.source}
+        reason = describe(error) if hides else repr(error)
+        shown = {"extra": names | {"reason": reason}} if hides else {"extra": names, "exc_info": error}
+        log.warning("a record of a source cannot be read", **shown)
+        return f"cannot be read: {reason}"
 
     def report(self) -> None:
         """Add what was counted since the last report to the metrics."""

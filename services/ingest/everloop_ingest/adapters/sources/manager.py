@@ -13,7 +13,7 @@ from everloop_ingest.adapters.sources.reader import SourceReader
 from everloop_ingest.domain.sources.mapping import SourceLimits, SourceMapping
 from everloop_ingest.domain.sources.status import SourceStatus
 from everloop_ingest.metrics import SOURCE_METRICS, SOURCE_PUBLISHED, SOURCE_UP
-from everloop_ingest.ports import SourcesFactory
+from everloop_ingest.ports import Seals, SourcesFactory
 from everloop_ingest.settings import IngestSettings
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.catalogue import is_internal_topic
@@ -50,12 +50,13 @@ class KafkaSources:
         settings: IngestSettings,
         clusters: Clusters,
         loops: KnownLoops,
+        seals: Seals,
         publisher: Publisher,
         limits: SourceLimits,
         clock: Clock,
     ) -> None:
         self._settings, self._clusters, self._loops = settings, clusters, loops
-        self._publisher, self._limits, self._clock = publisher, limits, clock
+        self._seals, self._publisher, self._limits, self._clock = seals, publisher, limits, clock
         self._sources: dict[SourceKey, _Source] = {}
         self._changed = asyncio.Event()
 
@@ -128,7 +129,7 @@ class KafkaSources:
             raise SourceRefused(f"this process reads {len(self._sources)} sources, {limit}")
         group = f"{self._settings.topic_prefix}ingest.source.{key.loop}.{key.life}.{key.name}"
         converter = RecordConverter(SourceMapping(state, source, self._limits), status)
-        return SourceReader(source, group, settings, self._publisher, converter, status, self._clock)
+        return SourceReader(source, group, settings, self._seals, self._publisher, converter, status, self._clock)
 
     def _adapt(self, had: _Source, state: LoopState, source: SourceSpec) -> None:
         """Another mapping, or another schema: records that are read from now on are read by it."""

@@ -19,8 +19,10 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from everloop_ingest.adapters.sources.conversion import RecordConverter
 from everloop_ingest.adapters.sources.offsets import SourceOffsets
+from everloop_ingest.domain.open_letters import OpenLetter
 from everloop_ingest.domain.sources.status import SourceStatus
 from everloop_ingest.metrics import SOURCE_UP
+from everloop_ingest.ports import Seals
 from everloop_schemas.envelope import Event
 from everloop_schemas.sources import SourceSpec
 from everloop_shared.backoff import Backoff
@@ -43,7 +45,7 @@ COMMIT_EVERY_S = 0.25
 COMMIT_TIMEOUT_S = 5.0
 RETRY = Backoff(first_s=0.5, longest_s=5.0)
 PUBLISH_RETRY = Backoff(first_s=0.05, longest_s=2.0)
-Converted = list[tuple[Record, list[Event]]]
+Converted = list[tuple[Record, list[Event | OpenLetter]]]
 
 
 class SourceReader(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -58,13 +60,15 @@ class SourceReader(ConsumerRebalanceListener):  # type: ignore[misc]
         source: SourceSpec,
         group: str,
         settings: Settings,
+        seals: Seals,
         publisher: Publisher,
         converter: RecordConverter,
         status: SourceStatus,
         clock: Clock,
     ) -> None:
         self.source, self.status, self.converter = source, status, converter
-        self._group, self._settings, self._publisher, self._clock = group, settings, publisher, clock
+        self._group, self._settings, self._clock = group, settings, clock
+        self._seals, self._publisher = seals, publisher
         self._stopping = asyncio.Event()
         self._in_batch = asyncio.Lock()
         self._consumer: Any = None
@@ -174,12 +178,15 @@ class SourceReader(ConsumerRebalanceListener):  # type: ignore[misc]
                 except InputRejected as e:
                     await self._publish_events([self.converter.reject(record, e)])
 
-    async def _publish_events(self, events: Sequence[Event]) -> None:
-        """Return once the broker has all events, however long that takes; raises Unavailable when stopping."""
+    async def _publish_events(self, events: Sequence[Event | OpenLetter]) -> None:
+        """Return once the broker has all events, however long that takes; raises Unavailable when stopping.
+
+        Personal values are sealed before; while their keys are away, the source waits as for the broker.
+        """
         failures = 0
         while True:
             try:
-                await self._publisher.publish(events)
+                await self._publisher.publish(await self._seals.seal(self.status.loop, events))
                 self.status.set("reading")
                 SOURCE_UP.labels(self.status.loop, self.status.source).set(1)
                 return

@@ -11,6 +11,7 @@ from everloop_features.expectations import errors_of, name_of, refused_by
 from everloop_features.labels import CheckedLabel, check_label
 from everloop_features.observation import DEFAULT_ENTITY, check_fields
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
+from everloop_ingest.domain.sealed_size import size_limit
 from everloop_ingest.domain.sources.cloudevents import decode_cloudevent
 from everloop_ingest.domain.sources.debezium import decode_debezium
 from everloop_ingest.domain.sources.paths import compile_path, has_path
@@ -78,7 +79,7 @@ class SourceMapping:
 
     def __init__(self, state: LoopState, source: SourceSpec, limits: SourceLimits) -> None:
         self._decode = DECODERS[source.format]
-        self._limits = limits
+        self._limits, self._spec = limits, state.data.spec
         place = source.topic if source.cluster is None else f"{source.cluster}/{source.topic}"
         parts = _SourceOfLoop(state, source, limits.times, place)
         self._parts: list[_EventReader | _LabelReader] = []
@@ -90,17 +91,24 @@ class SourceMapping:
     def read(self, record: Record, now: datetime) -> list[Event]:
         """The events of a record, none where it says nothing that the loop wants. Raises SourceRecordRejected."""
         if (size := len(record.value or b"")) > self._limits.max_event_bytes:
-            limit = f"the limit is {self._limits.max_event_bytes:,} (EVERLOOP_MAX_EVENT_BYTES)"
-            raise SourceRecordRejected([FieldError("value", f"has {size:,} bytes, {limit}; send smaller records")])
+            allowed = f"the limit is {self._limits.max_event_bytes:,} (EVERLOOP_MAX_EVENT_BYTES)"
+            raise SourceRecordRejected([FieldError("value", f"has {size:,} bytes, {allowed}; send smaller records")])
         content = self._decode(record)
         if content is None:
             return []
         found = [event for part in self._parts if part.takes(content) for event in part.read(content, record.at, now)]
+        limit = size_limit(self._spec, self._limits.max_event_bytes)
         for event in found:
-            if len(event.encode()) > self._limits.max_event_bytes:
-                error = f"is over {self._limits.max_event_bytes:,} bytes; send less in one record"
-                raise SourceRecordRejected([FieldError("data", error)])
+            if len(event.encode()) > limit:
+                entity = event.subject if isinstance(event, EventReceived) else None
+                error = FieldError("data", f"is over {limit:,} bytes; send less in one record")
+                raise SourceRecordRejected([error], entity=entity)
         return found
+
+    @property
+    def hides_values(self) -> bool:
+        """Whether the records may have values that must not be quoted."""
+        return bool(self._spec.personal_fields)
 
 
 class _PartReader:
@@ -180,7 +188,7 @@ class _EventReader(_PartReader):
         wrong = fields if isinstance(fields, list) else errors_of(broken)
         errors += [_with_path(e, self._paths, self._format) for e in wrong]
         if errors or isinstance(fields, list):
-            raise SourceRecordRejected(errors, unexpected)
+            raise SourceRecordRejected(errors, unexpected, entity if isinstance(entity, str) else None)
         assert isinstance(entity, str), "errors were raised"
         assert isinstance(time, datetime), "errors were raised"
         return [

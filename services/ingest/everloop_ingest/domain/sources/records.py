@@ -18,14 +18,15 @@ NO_FORMATS: Mapping[str, TimeFormat] = {}
 class SourceRecordRejected(InputRejected):
     """A record of a source does not fit its loop; the detail names each field and the fix.
 
-    `unexpected` are the names of the loop's expectations that it breaks, where nothing else is wrong with it.
+    `unexpected` are the names of the loop's expectations that it breaks, where nothing else is wrong with it, and
+    `entity` is whom it is about, where that could be read.
     """
 
     title = "Record of a source does not fit"
 
-    def __init__(self, errors: list[FieldError], unexpected: Sequence[str] = ()) -> None:
+    def __init__(self, errors: list[FieldError], unexpected: Sequence[str] = (), entity: str | None = None) -> None:
         super().__init__("; ".join(f"{e.field} {e.error}" for e in errors), errors)
-        self.unexpected = unexpected
+        self.unexpected, self.entity = unexpected, entity
 
 
 class Identity(NamedTuple):

@@ -42,7 +42,7 @@ def read_time(value: Any, form: TimeFormat | None, path: str) -> datetime | Fiel
         micros = value // 1000 if form == "ns" else value * MICROS[form]
         return EPOCH + timedelta(microseconds=int(micros))
     except (OverflowError, ValueError):
-        return FieldError("time", f"is {value!r:.30} {form} since 1970, out of range (read from {path})")
+        return FieldError("time", f"is out of range as {form} since 1970 (read from {path})")
 
 
 def _expected(form: TimeFormat | None) -> str:
