@@ -1,4 +1,4 @@
-"""How `everloop status LOOP` shows the Kafka sources of a loop."""
+"""How `everloop status` shows the Kafka sources of a loop, and what answers in place of its champion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from everloop.cli.views import status
+from everloop.cli.views import loops, status
 
 STATUS: dict[str, Any] = {
     "events": 1,
@@ -48,6 +48,18 @@ def test_each_source_has_a_line_and_what_is_wrong_with_one_is_said() -> None:
         ["orders", "shop.orders", "reading", "1,234", "56,789", "3"]
     ]
     assert "late is not read" in text
+
+
+def test_what_answers_in_place_of_a_champion_is_said_of_one_loop_and_in_the_table_of_all() -> None:
+    instead = {"vm": {"version": "0", "reason": "sha256 is 1, expected 2"}}
+    champion = {**STATUS["champion"], "serving": instead}
+    table, scores = StringIO(), {"served": 0.0, "rolling": 0.0}
+
+    text = shown(champion=champion)
+    Console(width=160, file=table).print(loops({"shop": STATUS | {"champion": champion, "accuracy": scores}}))
+
+    assert "vm serves 0, as it cannot load the champion: sha256 is 1, expected 2" in text
+    assert "baseline@0, but vm serves 0" in table.getvalue()
 
 
 def test_a_loop_without_sources_shows_none() -> None:

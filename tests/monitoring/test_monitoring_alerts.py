@@ -140,14 +140,18 @@ async def test_a_version_that_cannot_be_loaded_raises_an_alert_that_names_what_s
         await monitoring.publish(state())
         for new_state in ("ready", "failed", "failed"):
             await monitoring.publish(version_state("logistic-0@99", new_state, "one", reason=reason, serving="0"))
-        await monitoring.status()
+        said = (await monitoring.status())["champion"]
         alerts = await monitoring.get("alerts")
+        await monitoring.publish(version_state("logistic-0@99", "ready", "one"))
+        after = (await monitoring.status())["champion"]
 
     raised = {e.id: e.data for e in broker.events(AlertRaised.topic) if isinstance(e, AlertRaised)}
-    [alert] = raised.values()
+    alert = next(iter(raised.values()))
     assert (alert.kind, alert.severity) == ("artifact", "critical")
     assert alert.message == "logistic-0@99 cannot be loaded on one; it serves 0: sha256 is 1, expected 2"
     assert [entry["kind"] for entry in alerts] == ["artifact"]
+    assert said["serving"] == {"one": {"version": "0", "reason": reason}}
+    assert (after["version"], after["serving"]) == ("logistic-0@99", {})
 
 
 async def test_a_reason_that_quotes_binary_data_is_on_the_timeline(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ async def test_the_status_has_what_the_command_prints(tmp_path: Path) -> None:
         "predictions": 0,
         "outcomes": 2,
         "dead_letters": 0,
-        "champion": {"version": MODEL, "since": NOW.isoformat()},
+        "champion": {"version": MODEL, "since": NOW.isoformat(), "serving": {}},
         "rollout": {"stage": "canary", "share": 0.25, "candidate": "tree-9@9", "approval": None},
         "accuracy": {"served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},
         "metric": {"name": "accuracy", "served": 0.5, "rolling": 0.5, "no_change": 0.0, "majority": 0.0},

@@ -188,7 +188,7 @@ async def test_a_file_is_an_attachment_of_no_type_that_a_browser_would_show(harn
     assert (answer.content, answer.headers["content-type"]) == (b"<script>", "application/octet-stream")
     assert answer.headers["content-disposition"].startswith("attachment")
     assert [a.status_code for a in gone] == [200, 404]
-    assert multipart.status_code == 501
+    assert multipart.status_code == 404
     assert multipart.json()["message"].startswith("Multipart upload is not supported")
 
 

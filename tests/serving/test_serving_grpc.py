@@ -391,6 +391,28 @@ async def test_reflection_tells_the_services_and_their_messages(serving: Running
     assert answers[2].error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
+@pytest.mark.parametrize(
+    ("method", "lasting"),
+    [
+        ("/grpc.health.v1.Health/Check", False),
+        ("/grpc.health.v1.Health/Watch", True),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", True),
+    ],
+)
+async def test_bytes_that_are_no_message_of_health_or_reflection_are_the_client_s_fault(
+    serving: RunningServing, method: str, lasting: bool
+) -> None:
+    async with started(serving) as client:
+        channel: Any = client.channel
+        if lasting:
+            error = await refused(last_of(channel.stream_stream(method)(iter([b"\xff"]))))
+        else:
+            error = await refused(channel.unary_unary(method)(b"\xff"))
+
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "the message is no grpc." in (error.details() or "")
+
+
 async def test_a_port_that_is_taken_is_a_misconfiguration(serving: RunningServing) -> None:
     with socket.create_server((HOST, 0)) as taken:
         settings = ServingSettings(data=serving.folder, grpc_port=taken.getsockname()[1])

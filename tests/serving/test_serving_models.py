@@ -76,6 +76,17 @@ class NoMetrics:
     def count_load_failure(self, loop: str) -> None:
         """Nothing."""
 
+    def __init__(self) -> None:
+        self.missing: dict[str, bool] = {}
+
+    def show_champion(self, loop: str, missing: bool) -> None:
+        """Remember it."""
+        self.missing[loop] = missing
+
+    def forget_champion(self, loop: str) -> None:
+        """Forget it."""
+        del self.missing[loop]
+
 
 class LoopsHarness:
     """Loaded loops, their loader, and what they reported."""
@@ -83,9 +94,10 @@ class LoopsHarness:
     def __init__(self) -> None:
         self.loader = MemoryLoader()
         self.reports: list[VersionState] = []
-        loads = VersionLoads(self.loader, NoMetrics(), LoadRetries(3, 0.0))
+        self.metrics = NoMetrics()
+        loads = VersionLoads(self.loader, self.metrics, LoadRetries(3, 0.0))
         self.loops = LoadedLoops(
-            loads, LabelCountsByLoop(), self.reports.append, instance="one", clock=lambda: utc_time(0)
+            loads, LabelCountsByLoop(), self.reports.append, self.metrics, instance="one", clock=lambda: utc_time(0)
         )
 
     async def apply(self, state: LoopState) -> ServedLoop:
@@ -152,6 +164,21 @@ async def test_the_stream_waits_for_a_first_champion_but_not_for_one_that_failed
     assert first is not None
     assert given_up is not None
     assert (first.loading, given_up.loading, given_up.champion.version) == (True, False, "0")
+
+
+async def test_metrics_say_where_another_version_answers_in_place_of_the_champion(
+    harness: LoopsHarness, serving: RunningServing
+) -> None:
+    harness.loader.away = {"b-5@1"}
+    await harness.apply(serving.state(v("a-0@1")))
+    loaded = dict(harness.metrics.missing)
+
+    await harness.apply(serving.state(v("b-5@1")))
+    missing = dict(harness.metrics.missing)
+    harness.loops.apply(serving.state(v("b-5@1"), deleted=True))
+
+    assert (loaded, missing) == ({"market": False}, {"market": True})
+    assert harness.metrics.missing == {}
 
 
 async def test_a_version_that_failed_is_tried_again_when_the_store_is_back(

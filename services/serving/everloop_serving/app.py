@@ -71,7 +71,7 @@ def build(
     recent = RecentPredictions(settings.recent_predictions, settings.recent_bytes)
     entities = EntityStates(settings.entity_states, settings.entity_bytes)
     loads = _version_loads(settings, folder, child, counts)
-    loops = LoadedLoops(loads, labels, reports.add, instance=settings.instance, clock=clock)
+    loops = LoadedLoops(loads, labels, reports.add, counts, instance=settings.instance, clock=clock)
     spool, history = _spool(settings, folder), _history(settings, recent, engine)
     left = [_spool(settings, other) for other in _folders_without_worker(settings, worker)]
     reader = FeatureEntityReader(

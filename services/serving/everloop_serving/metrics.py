@@ -42,6 +42,11 @@ LOAD_SECONDS = Histogram(
     "everloop_serving_version_load_seconds", "From knowing of a version to serving it, in seconds.", ["loop"]
 )
 LOAD_FAILURES = Counter("everloop_serving_version_load_failures_total", "Versions that could not be loaded.", ["loop"])
+CHAMPION_MISSING = Gauge(
+    "everloop_serving_champion_missing",
+    "1 while another version answers in place of the champion, which is not loaded; else 0.",
+    ["loop"],
+)
 SPOOL_BYTES = Gauge("everloop_serving_spool_bytes", "Bytes not published yet; limit: SPOOL_BYTES.")
 SPOOL_RECORDS = Gauge("everloop_serving_spool_records", "REST predictions not published yet.")
 RECENT = Gauge("everloop_serving_recent_predictions", "Predictions remembered; limit: RECENT_PREDICTIONS.")
@@ -154,3 +159,11 @@ class PrometheusMetrics:
     def count_load_failure(self, loop: str) -> None:
         """A version could not be loaded."""
         LOAD_FAILURES.labels(loop).inc()
+
+    def show_champion(self, loop: str, missing: bool) -> None:
+        """Whether another version answers in place of the champion."""
+        CHAMPION_MISSING.labels(loop).set(missing)
+
+    def forget_champion(self, loop: str) -> None:
+        """The loop is not served any more."""
+        CHAMPION_MISSING.remove(loop)

@@ -58,8 +58,6 @@ def status(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
     """Show how a loop is doing, or all loops in a table."""
     if loop is not None:
         found = _get(loop, "/status", data)
-        if fallbacks := _find_fallbacks(loop, data):
-            found["champion"]["serving"] = fallbacks
         if sources := _find_sources(loop, data):
             found["sources"] = sources
         print_json(found) if as_json else print_result(views.status(loop, found))
@@ -148,14 +146,6 @@ def delete(
 def _read_answer(question: str) -> str:
     typer.echo(question, nl=False, err=True)  # standard output is the result's
     return typer.get_text_stream("stdin").readline().strip()
-
-
-def _find_fallbacks(loop: str, data: str | None) -> Any:
-    """What the instances serve that cannot load the champion; None where the registry does not answer."""
-    with suppress(EverloopError):
-        state = ask("registry", loop_path(loop), data, retry_for=0.5)
-        return state.get("champion", {}).get("serving")
-    return None
 
 
 def _find_sources(loop: str, data: str | None) -> Any:

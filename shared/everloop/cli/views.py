@@ -46,7 +46,7 @@ def loops(all_loops: Mapping[str, Status]) -> RenderableType:
         scores = found["accuracy"]
         table.add_row(
             name,
-            found["champion"]["version"],
+            _champion(found["champion"]),
             _rollout(found["rollout"]),
             f"{found['events']:,}",
             f"{found['outcomes']:,}",
@@ -55,6 +55,12 @@ def loops(all_loops: Mapping[str, Status]) -> RenderableType:
             str(found["drifts"]),
         )
     return table
+
+
+def _champion(champion: Mapping[str, Any]) -> str:
+    """The champion, and what instances serve that cannot load it."""
+    instead = [f"{instance} serves {one['version']}" for instance, one in champion.get("serving", {}).items()]
+    return ", but ".join((champion["version"], *instead))
 
 
 def versions(found: Sequence[Mapping[str, Any]]) -> RenderableType:

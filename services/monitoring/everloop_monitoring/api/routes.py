@@ -60,7 +60,8 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
         """Counts of the whole log, the version that serves, and its scores."""
         await asyncio.sleep(DELIVERY_S)
         await caught_up(CATCH_UP_S)
-        status = build_status(loops.require(loop), await reader.totals(loop), await reader.evaluation_state(loop))
+        known, alerts = loops.require(loop), await reader.open_alerts(loop)
+        status = build_status(known, await reader.totals(loop), await reader.evaluation_state(loop), alerts)
         return JSONResponse(status)
 
     @api.get("/v1/loops/{loop}/evaluation", response_model=Evaluation)

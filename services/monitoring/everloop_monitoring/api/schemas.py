@@ -24,11 +24,19 @@ class LoopList(BaseModel):
     loops: list[LoopSummary]
 
 
+class Substitute(BaseModel):
+    """What an instance serves that cannot load the champion, and why."""
+
+    version: str
+    reason: str
+
+
 class Champion(BaseModel):
-    """The version that serves, and since when."""
+    """The version that serves, and since when; `serving` names the instances that cannot load it."""
 
     version: str
     since: str
+    serving: dict[str, Substitute]
 
 
 class Rollout(BaseModel):

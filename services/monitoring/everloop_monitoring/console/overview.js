@@ -68,6 +68,8 @@ function shares({ champion, rollout }) {
     : stage === "training" ? "A fresh version of the line that won the gate is being trained." : null;
   return [bar, el("div", { className: "legend" },
     named("", `champion ${champion.version}, ${percent(serves ? 1 - share : 1, 0)}`),
+    Object.entries(champion.serving).map(([instance, instead]) =>
+      named("drift", `${instance} serves ${instead.version}, as it cannot load the champion: ${instead.reason}`)),
     serves && named("canary", `${stage} ${candidate}, ${percent(share, 0)}`), said && el("span", {}, said),
     approval && el("span", {}, `waits for ${approval.approvals} approvals ${approval.step.replace("_", " ")}, has ${approval.approved_by.length}, until ${approval.expires.slice(0, 16)}`))];
 }

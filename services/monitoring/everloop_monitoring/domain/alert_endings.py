@@ -131,18 +131,29 @@ def _why_over(alert: OpenAlert, loop: LoopState | None, now: datetime) -> str | 
     return None
 
 
+def instead_of(alert: OpenAlert) -> dict[str, str]:
+    """What each instance serves that cannot load the version of an alert about its artifact."""
+    about = alert.about
+    last = {str(about.get("instance")): str(about.get("serving") or "")}
+    failing = about.get("failing") or {}  # a list of instances in alerts from before it said what they serve
+    known = failing if isinstance(failing, dict) else dict.fromkeys(map(str, failing), next(iter(last.values())))
+    return {**last, **known}
+
+
 def _note_version_state(book: AlertBook, event: VersionState) -> None:
     name, d = f"artifact.{event.data.version}", event.data
     alert = book.open.get(name)
     if alert is None:
         return
-    failing = {str(one) for one in alert.about.get("failing", ())} | {str(alert.about.get("instance"))}
+    failing = instead_of(alert)
     if d.state == "failed":
-        book.amend(name, failing=sorted(failing | {d.instance})[:MAX_INSTANCES])
+        failing = dict(sorted((failing | {d.instance: d.serving or ""}).items())[:MAX_INSTANCES])
+        book.amend(name, failing=failing)
     elif d.state == "ready":
-        left = sorted(failing - {d.instance})
-        if left:
-            book.amend(name, failing=left, instance=left[0])
+        failing.pop(d.instance, None)
+        if failing:
+            instance, serving = next(iter(failing.items()))
+            book.amend(name, failing=failing, instance=instance, serving=serving)
         else:
             book.end(name, f"{d.version} is ready on {d.instance}", event.id)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from everloop_monitoring.domain.alert_endings import instead_of
+from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.metric_scores import ERROR_METRICS
 from everloop_monitoring.domain.scores import ComparedErrors
 from everloop_monitoring.domain.state import EvaluationState
@@ -12,15 +15,24 @@ from everloop_schemas.registry import LoopState
 from everloop_shared.arithmetic import mean
 
 
-def build_status(loop: LoopState, totals: dict[str, int], state: EvaluationState | None) -> dict[str, Any]:
-    """The counts of distinct ids, the version that serves, and its scores, which are 0 before the first label."""
+def build_status(
+    loop: LoopState, totals: dict[str, int], state: EvaluationState | None, alerts: Sequence[OpenAlert]
+) -> dict[str, Any]:
+    """The counts of distinct ids, the version that serves, and its scores, which are 0 before the first label.
+
+    `champion.serving` has the instances that cannot load the champion, with what they serve and why.
+    """
     data = loop.data
     return {
         "events": totals.get("event", 0),
         "predictions": totals.get("prediction", 0),
         "outcomes": totals.get("outcome", 0),
         "dead_letters": totals.get("dead_letter", 0),
-        "champion": {"version": data.champion.version, "since": data.champion.since.isoformat()},
+        "champion": {
+            "version": data.champion.version,
+            "since": data.champion.since.isoformat(),
+            "serving": _substitutes(data.champion.version, alerts),
+        },
         "rollout": {
             "stage": data.stage,
             "share": data.share,
@@ -35,6 +47,14 @@ def build_status(loop: LoopState, totals: dict[str, int], state: EvaluationState
         "promotions": totals.get("promotions", 0),
         "rollbacks": totals.get("rollbacks", 0),
     }
+
+
+def _substitutes(champion: str, alerts: Sequence[OpenAlert]) -> dict[str, dict[str, str]]:
+    for alert in alerts:
+        if alert.kind == "artifact" and alert.about.get("version") == champion:
+            reason = alert.message.partition(": ")[2]
+            return {i: {"version": version, "reason": reason} for i, version in sorted(instead_of(alert).items())}
+    return {}
 
 
 def score_by_error(loop: LoopState, state: EvaluationState | None) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.registry import BASELINE, LiveVersion, LoopState
@@ -19,6 +20,13 @@ from everloop_shared.clock import Clock
 log = logging.getLogger(__name__)
 
 
+class ChampionMetrics(Protocol):
+    """Shows whether the champion answers."""
+
+    def show_champion(self, loop: str, missing: bool) -> None: ...
+    def forget_champion(self, loop: str) -> None: ...
+
+
 class LoadedLoops:
     """The loops with their versions in memory. A version that cannot be loaded is reported; the one before serves."""
 
@@ -27,12 +35,13 @@ class LoadedLoops:
         loads: VersionLoads,
         labels: LabelCountsByLoop,
         report: Callable[[VersionState], None],
+        metrics: ChampionMetrics,
         *,
         instance: str,
         clock: Clock,
     ) -> None:
         self._loads, self._labels, self._report = loads, labels, report
-        self._instance, self._clock = instance, clock
+        self._metrics, self._instance, self._clock = metrics, instance, clock
         self.known = KnownLoops()
         self._served: dict[str, ServedLoop] = {}
         self._reported_failures: set[VersionKey] = set()
@@ -84,7 +93,8 @@ class LoadedLoops:
 
     def _drop(self, loop: str) -> None:
         """Drop everything of a lifetime that has ended."""
-        self._served.pop(loop, None)
+        if self._served.pop(loop, None) is not None:
+            self._metrics.forget_champion(loop)
         self._loads.drop_loop(loop)
         self._reported_failures = {key for key in self._reported_failures if key[0] != loop}
 
@@ -119,6 +129,7 @@ class LoadedLoops:
         baseline = before.baseline if before and same_spec else BaselineVersion(state.data.spec, labels)
         served = choose_versions(state, self._loads.of(loop), baseline, before)
         self._served[loop] = served
+        self._metrics.show_champion(loop, served.champion.version != state.data.champion.version)
         needed = {v.version for v in live_versions(state)} | {served.champion.version}
         needed |= {served.candidate.version} if served.candidate else set()
         self._loads.drop_others(loop, needed)

@@ -16,7 +16,7 @@ PREFIX = "/api/2.0/mlflow-artifacts"
 ARTIFACT = Upload("PUT", re.compile(rf"{PREFIX}/artifacts/.+"))
 """The body of a file, of any content type."""
 NO_MULTIPART = "Multipart upload is not supported for the current artifact repository"
-"""MLflow's client reads this sentence and sends the file in one piece."""
+"""MLflow's client reads this sentence, whatever the status, and sends the file in one piece."""
 
 
 def add_artifacts(routes: APIRouter, files: ArtifactFiles, uploads: UploadFolder, max_bytes: int) -> None:
@@ -48,7 +48,7 @@ def add_artifacts(routes: APIRouter, files: ArtifactFiles, uploads: UploadFolder
 
     @routes.api_route(f"{PREFIX}/{{kind}}/{{path:path}}", methods=["GET", "POST"], include_in_schema=False)
     async def refuse_multipart(kind: str, path: str) -> JSONResponse:
-        return JSONResponse({"error_code": "NOT_IMPLEMENTED", "message": NO_MULTIPART}, 501)
+        return JSONResponse({"error_code": "NOT_IMPLEMENTED", "message": NO_MULTIPART}, 404)
 
 
 def entry_view(entry: FileEntry) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
+from everloop_serving.api.open_inference_grpc.messages import receive
 from everloop_serving.api.open_inference_grpc.streams import Context, Streams
 
 HEALTH = "grpc.health.v1.Health"
@@ -28,21 +29,23 @@ class HealthService:
 
     def methods(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """The handlers by method."""
-        read, write = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+        write = health_pb2.HealthCheckResponse.SerializeToString
         return {
-            f"/{HEALTH}/Check": grpc.unary_unary_rpc_method_handler(self.check, read, write),
-            f"/{HEALTH}/Watch": grpc.unary_stream_rpc_method_handler(self.watch, read, write),
+            f"/{HEALTH}/Check": grpc.unary_unary_rpc_method_handler(self.check, response_serializer=write),
+            f"/{HEALTH}/Watch": grpc.unary_stream_rpc_method_handler(self.watch, response_serializer=write),
         }
 
-    async def check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+    async def check(self, message: bytes, context: Context) -> health_pb2.HealthCheckResponse:
         """The status now."""
+        request = await receive(health_pb2.HealthCheckRequest, message, context)
         if not self._is_known(request.service):
             known = ", ".join(self._services)
             await context.abort(grpc.StatusCode.NOT_FOUND, f"service: is none of {known}; leave it empty for all")
         return self._answer(request.service)
 
-    async def watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+    async def watch(self, message: bytes, context: Context) -> None:
         """The status now, and each time that it changes."""
+        request = await receive(health_pb2.HealthCheckRequest, message, context)
         await self._streams.run(lambda: self._watch(request.service, context), context)
 
     async def _watch(self, service: str, context: Context) -> None:

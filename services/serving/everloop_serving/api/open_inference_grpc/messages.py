@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError
+import grpc
+from google.protobuf.message import DecodeError, Message
 
 from everloop_serving.api.open_inference_grpc.protocol import open_inference_pb2 as pb
+from everloop_serving.api.open_inference_grpc.statuses import code_of
 from everloop_serving.domain.inference import InferenceAnswer, InferenceRequest, ModelMetadata
 from everloop_serving.domain.tensors import InputTensor, OutputTensor, encode_raw, read_tensor, rejected
 from everloop_shared.errors import ErrorKind, InputRejected
 
+M = TypeVar("M", bound=Message)
 MAX_TENSORS = 10_000
 CONTENTS = {
     "BOOL": "bool_contents",
@@ -38,12 +41,26 @@ class MessageNotReadable(InputRejected):
     title = "Message not readable"
 
 
+def read_message(kind: type[M], message: bytes) -> M:
+    """The message of these bytes; raises MessageNotReadable."""
+    try:
+        return kind.FromString(message)
+    except DecodeError as e:
+        raise MessageNotReadable(f"the message is no {kind.DESCRIPTOR.full_name}") from e
+
+
+async def receive(kind: type[M], message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> M:
+    """The message of these bytes. Ends the call where they are none: a deserializer of gRPC's would answer UNKNOWN."""
+    try:
+        return read_message(kind, message)
+    except MessageNotReadable as e:
+        await context.abort(code_of(e), e.detail)
+    raise AssertionError("abort raises")
+
+
 def read_infer_request(message: bytes) -> tuple[InferenceRequest, bool]:
     """The request, and whether its tensors are raw; raises MessageNotReadable or ObservationRejected."""
-    try:
-        request = pb.ModelInferRequest.FromString(message)
-    except DecodeError as e:
-        raise MessageNotReadable("the message is no inference.ModelInferRequest") from e
+    request = read_message(pb.ModelInferRequest, message)
     if max(len(request.inputs), len(request.outputs)) > MAX_TENSORS:
         raise rejected("inputs", f"a request has at most {MAX_TENSORS:,} tensors")
     raw = list(request.raw_input_contents)

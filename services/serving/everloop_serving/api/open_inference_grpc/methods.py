@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from everloop_serving.api.open_inference_grpc.calls import Call, Calls
 from everloop_serving.api.open_inference_grpc.messages import (
-    MessageNotReadable,
     read_infer_request,
+    read_message,
     write_infer_answer,
     write_metadata,
 )
@@ -23,7 +22,6 @@ from everloop_shared.commands import CommandEdge
 from everloop_shared.errors import NotFound, Unavailable
 
 INFERENCE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-M = TypeVar("M", bound=Message)
 
 
 @dataclass
@@ -60,7 +58,7 @@ class InferenceService:
 
     async def model_ready(self, message: bytes, call: Call) -> bytes:
         """Whether a model predicts; one that there is not is not ready."""
-        request = _read(pb.ModelReadyRequest, message)
+        request = read_message(pb.ModelReadyRequest, message)
         current_identity().require("models.read", request.name)
         try:
             ready = self.handlers.is_ready(request.name, request.version or None)
@@ -70,7 +68,7 @@ class InferenceService:
 
     async def model_metadata(self, message: bytes, call: Call) -> bytes:
         """The versions, inputs and outputs of a model."""
-        request = _read(pb.ModelMetadataRequest, message)
+        request = read_message(pb.ModelMetadataRequest, message)
         current_identity().require("models.read", request.name)
         return write_metadata(self.handlers.describe(request.name, request.version or None))
 
@@ -82,10 +80,3 @@ class InferenceService:
         timer, left = self.handlers.requests.predictions.timer, call.seconds_left
         deadline = None if left is None else timer() + left
         return write_infer_answer(await self.handlers.infer(command, request, call.traceparent, deadline), raw)
-
-
-def _read(kind: type[M], message: bytes) -> M:
-    try:
-        return kind.FromString(message)
-    except DecodeError as e:
-        raise MessageNotReadable(f"the message is no {kind.DESCRIPTOR.full_name}") from e

@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
+from everloop_serving.api.open_inference_grpc.messages import receive
 from everloop_serving.api.open_inference_grpc.protocol import open_inference_pb2
 from everloop_serving.api.open_inference_grpc.streams import Context, Streams
 
@@ -27,18 +28,20 @@ class ReflectionService:
 
     def methods(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """The handlers by method."""
-        handler = grpc.stream_stream_rpc_method_handler(
-            self.reflect,
-            reflection_pb2.ServerReflectionRequest.FromString,
-            reflection_pb2.ServerReflectionResponse.SerializeToString,
+        handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+            self.reflect, response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString
         )
         return {f"/{REFLECTION}/ServerReflectionInfo": handler}
 
-    async def reflect(self, requests: AsyncIterator[Any], context: Context) -> None:
+    async def reflect(self, messages: AsyncIterator[bytes], context: Context) -> None:
         """An answer to each request."""
 
+        async def requests() -> AsyncIterator[Any]:
+            async for message in messages:
+                yield await receive(reflection_pb2.ServerReflectionRequest, message, context)
+
         async def answer() -> None:
-            async for response in self._servicer.ServerReflectionInfo(requests, context):
+            async for response in self._servicer.ServerReflectionInfo(requests(), context):
                 await context.write(response)
 
         await self._streams.run(answer, context)
