@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from everloop_shared.access.key_file import GrantedRole, KeyFile, StoredSubject, change_key_file, make_key
 from everloop_shared.access.limits import Limits
+from everloop_shared.access.teams import TeamQuota
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,17 +31,23 @@ def add_key(
     lasts: timedelta | None = None,
     kind: Literal["key", "service"] = "key",
     limits: Limits | None = None,
+    team: str | None = None,
 ) -> str:
     """Add a key to the file; its token. A role that is a name is for all loops."""
     granted = tuple(GrantedRole(role=role) if isinstance(role, str) else role for role in roles)
-    key = make_key(subject, granted, now, expires=now + lasts if lasts else None, kind=kind, limits=limits)
+    key = make_key(subject, granted, now, expires=now + lasts if lasts else None, kind=kind, limits=limits, team=team)
     change_key_file(file, lambda before: before.model_copy(update={"keys": (*before.keys, key.stored)}))
     return key.token
 
 
-def add_subject(file: Path, subject: str, *roles: GrantedRole) -> None:
+def add_team(file: Path, team: str, quota: TeamQuota) -> None:
+    """Give a team a quota, in place of another."""
+    change_key_file(file, lambda before: before.model_copy(update={"teams": {**before.teams, team: quota}}))
+
+
+def add_subject(file: Path, subject: str, *roles: GrantedRole, team: str | None = None) -> None:
     """Give roles to somebody whom the provider knows."""
-    added = StoredSubject(subject=subject, roles=roles)
+    added = StoredSubject(subject=subject, roles=roles, team=team)
 
     def change(before: KeyFile) -> KeyFile:
         return before.model_copy(update={"subjects": (*before.subjects, added)})

@@ -43,9 +43,15 @@ class Decided(SignedEvent):
 
 
 class LoopAppliedData(ControlData):
-    """A new revision of the loop's spec."""
+    """A new revision of the loop's spec.
+
+    `team` is the one that the loop belongs to, that of who created it; `feature_cost` what its features cost that
+    team's quota, in microseconds per event. Both are absent where the loop has no team.
+    """
 
     spec: LoopSpec
+    team: str | None = None
+    feature_cost: float | None = None
 
 
 class LoopApplied(Decided):
@@ -247,7 +253,7 @@ class LoopStateData(ControlData):
     events with an earlier revision belong to the lifetime before, and are ignored. `kept` are the versions whose
     artifacts may be needed; those of other versions with an offset below `judged` may be deleted. `submissions` are
     the models that came in last from elsewhere, oldest first. `head` is the hash of decision `sequence`. `approval` is
-    what the candidate waits for.
+    what the candidate waits for. `team` is the one that the loop belongs to.
     """
 
     spec: LoopSpec
@@ -266,6 +272,7 @@ class LoopStateData(ControlData):
     submissions: tuple[Submission, ...] = ()
     head: str | None = None
     approval: PendingApproval | None = None
+    team: str | None = None
 
 
 class LoopState(SignedEvent):

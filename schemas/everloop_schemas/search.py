@@ -37,7 +37,8 @@ class SearchRequestedData(ControlData):
 class SearchRequested(ControlEvent):
     """A search begins; `correlationid` is its id, `causationid` the outcome behind it.
 
-    `actor` is who gave the command, absent where the number of outcomes requested it.
+    `actor` is who gave the command, absent where the number of outcomes requested it; `team` is theirs, whose quota
+    counts the search.
     """
 
     topic: ClassVar[Topic] = Topic(
@@ -46,6 +47,7 @@ class SearchRequested(ControlEvent):
     type: Literal["training.search_requested.v1"] = "training.search_requested.v1"
     source: str = "everloop/training"
     actor: str | None = None
+    team: str | None = None
     data: SearchRequestedData
 
 

@@ -93,12 +93,14 @@ class RunRequested(ControlEvent):
     """A training run begins; `correlationid` is the run's id, `causationid` the alert or outcome behind it.
 
     `actor` is who gave the command, for a `manual` run; absent for others and in records from before it was recorded.
+    `team` is theirs, whose quota counts the run.
     """
 
     topic: ClassVar[Topic] = Topic("training.run_requested.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
     type: Literal["training.run_requested.v1"] = "training.run_requested.v1"
     source: str = "everloop/training"
     actor: str | None = None
+    team: str | None = None
     data: RunRequestedData
 
 

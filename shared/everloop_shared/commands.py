@@ -18,11 +18,12 @@ Metadata = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Actor:
-    """Who gave a command: the subject, how it is known, and by which key or provider. Events carry all of it."""
+    """Who gave a command: the subject, how it is known, and by which key or provider; and of which team they are."""
 
     name: str
     kind: str = "anonymous"
     source: str = ""
+    team: str | None = None
 
 
 ANONYMOUS = Actor("anonymous")
@@ -52,7 +53,9 @@ class Execute(Protocol):
 def current_actor() -> Actor:
     """Whom the guard in front of the routes let pass; ANONYMOUS where it asks nobody."""
     identity = current_identity()
-    return ANONYMOUS if identity is EVERYBODY else Actor(identity.subject, identity.kind, identity.source)
+    if identity is EVERYBODY:
+        return ANONYMOUS
+    return Actor(identity.subject, identity.kind, identity.source, identity.team)
 
 
 async def identified(metadata: Metadata) -> Actor:

@@ -60,7 +60,19 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "keys.json"
 
     first = made(
-        file, "create", "ci", "--role", "engineer", "--loops", "churn-*", "--expires", "90d", "--limit", "rows_per_s=50"
+        file,
+        "create",
+        "ci",
+        "--role",
+        "engineer",
+        "--loops",
+        "churn-*",
+        "--expires",
+        "90d",
+        "--limit",
+        "rows_per_s=50",
+        "--team",
+        "risk",
     )
     listed = run("keys", "list", file=file).stdout
     second = made(file, "rotate", first["key"])
@@ -69,6 +81,8 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
     revoked = made(file, "revoke", third["token"])
 
     assert first["roles"] == second["roles"] == [{"role": "engineer", "loops": ["churn-*"]}]
+    assert first["team"] == second["team"] == "risk"
+    assert "│ risk" in listed
     assert first["limits"] == second["limits"] == Limits(rows_per_s=50).model_dump()
     assert "engineer for churn-*" in listed
     assert first["token"].split("_")[2] not in listed + file.read_text()
@@ -84,6 +98,7 @@ def test_a_key_is_made_listed_rotated_and_revoked(tmp_path: Path) -> None:
         (("create", "ci", "--role", "viewer", "--expires", "soon"), "no time such as"),
         (("create", "ci", "--role", "viewer", "--limit", "lines=3"), "requests_per_s"),
         (("create", "ci", "--role", "viewer", "--limit", "rows_per_s=many"), "rows_per_s"),
+        (("create", "ci", "--role", "viewer", "--team", "*"), "no name of a team"),
         (("revoke", "evl_0000000000"), "no key begins with"),
     ],
 )

@@ -27,6 +27,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "predictions.read": ("predictor", *_READERS),
     "models.read": ("predictor", *_READERS),
     "loops.read": _READERS,
+    "quotas.read": _READERS,
     "entities.read": _READERS,
     "metrics.read": _READERS,
     "data.read": ("engineer", "auditor"),

@@ -45,7 +45,7 @@ class RouteRule:
         return re.compile("".join(written), re.DOTALL)
 
 
-_CHECKED_BY_HANDLERS = ("server.read", "loops.read", "letters.read", "letters.send")
+_CHECKED_BY_HANDLERS = ("server.read", "loops.read", "quotas.read", "letters.read", "letters.send")
 """Actions whose routes without a loop in the address answer with what belongs to loops of the caller alone."""
 
 _EVERY_SERVICE = {
@@ -133,6 +133,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "entities.read": (f"GET {_LOOP}/entities/{{entity:path}}",),
     },
     "training": {
+        "quotas.read": ("GET /v1/quotas",),
         "runs.read": (f"GET {_LOOP}/runs",),
         "runs.request": (f"POST {_LOOP}/runs",),
         "runs.work": (
@@ -146,6 +147,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "registry": {
         "loops.read": ("GET /v1/loops", f"GET {_LOOP}", *(f"GET {_LOOP}/{view}" for view in _DECIDED)),
+        "quotas.read": ("GET /v1/quotas",),
         "models.read": _MODELS_READ,
         "loops.apply": (f"PUT {_LOOP}",),
         "loops.delete": (f"DELETE {_LOOP}",),

@@ -23,7 +23,7 @@ from everloop_registry.adapters.spec_checks import ChildProcessSpecChecks
 from everloop_registry.adapters.tracking_reader import SqlTrackingReader
 from everloop_registry.adapters.version_reader import SqlVersionReader
 from everloop_registry.api.mlflow import ARTIFACT, MlflowApi, mlflow_router
-from everloop_registry.api.routes import router
+from everloop_registry.api.routes import router, team_router
 from everloop_registry.api.submissions import UPLOAD
 from everloop_registry.domain.decision_log import Sign, leave_unsigned
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota, SubmissionHandlers
@@ -39,6 +39,7 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
+from everloop_shared.access.control import team_quotas
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database
@@ -80,7 +81,8 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     consumer = engine.consumer(
         routes(EventHandlers(unit.store, artifacts, clock, RunLog(unit.tracking))), unit_of_work=unit
     )
-    commands = CommandHandlers(unit.store, specs, clock, quota)
+    teams = team_quotas(settings)
+    commands = CommandHandlers(unit.store, specs, clock, quota, teams)
     recovery = TopicRecovery(unit, connect, settings.partitions, clock)
     reader, intake = SqlLoopReader(database), ModelIntake(store, settings.max_artifact_bytes, seals)
 
@@ -108,6 +110,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         logged_model_reader=logged,
         registrations=RegistrationHandlers(submissions, logged, versions, files, settings.max_artifact_bytes),
     )
+    endpoint.include_router(team_router(reader, teams, lambda: recovery.done))
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
     mirror = [_mirror(settings, database, unit, engine, versions, files)] if settings.mlflow_mirror else []
     return Service(

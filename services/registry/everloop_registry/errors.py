@@ -58,6 +58,12 @@ class TooManyLoops(Conflict):
     title = "Too many loops"
 
 
+class TeamQuotaReached(Conflict):
+    """The loop's team has as many loops, or features that cost as much, as its quota allows."""
+
+    title = "Team quota reached"
+
+
 class TooManyChanges(Overloaded):
     """As many decisions about one loop were made within an hour as the limit allows."""
 

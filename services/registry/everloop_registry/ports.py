@@ -15,6 +15,7 @@ from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
 from everloop_registry.domain.run_search import LoggedRun, ViewType
+from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.tracking import Experiment, LoggedModel, LoggedModelDetails, Run
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.envelope import Fields
@@ -45,6 +46,9 @@ class DecisionStore(Protocol):
 
     async def count_loops(self) -> tuple[int, int]:
         """How many loops exist, and how many ever did."""
+
+    async def team_use(self, team: str) -> TeamUse:
+        """What a team has."""
 
     async def has_loop(self, loop: str) -> bool:
         """Whether a loop of this name exists or ever did."""
@@ -104,6 +108,9 @@ class TrackingStore(Protocol):
 
 class LoopReader(Protocol):
     """Reads what is committed, outside any unit of work, for HTTP queries."""
+
+    async def team_uses(self) -> dict[str, TeamUse]:
+        """What every team has that has loops."""
 
     async def loops(self, deleted: bool = False) -> list[Loop]:
         """Every loop as it is now, by name: those that exist, or those that were deleted."""

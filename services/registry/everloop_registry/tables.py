@@ -35,6 +35,9 @@ loops = sql.Table(
     sql.Column("head", sql.String(64), nullable=False, comment="sha256 of the last decision"),
     sql.Column("state", sql.Text, nullable=False, comment="the fold, as JSON"),
     sql.Column("deleted", sql.Boolean, nullable=False, server_default=sql.false()),
+    sql.Column("team", sql.String(100), nullable=False, server_default="", comment="it belongs to; empty for none"),
+    sql.Column("feature_cost", sql.Double, nullable=False, server_default="0", comment="microseconds per event"),
+    sql.Index("loops_by_team", "team"),
 )
 versions = sql.Table(
     "versions",

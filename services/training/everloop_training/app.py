@@ -15,6 +15,7 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import LoopState
 from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.training import RunFinished, RunRequested
+from everloop_shared.access.control import team_quotas
 from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
@@ -36,6 +37,7 @@ from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.supervisor import StartWorker
 from everloop_training.adapters.workers import LearnerWorkers
 from everloop_training.api import router
+from everloop_training.api.quotas import team_router
 from everloop_training.api.searches import search_router
 from everloop_training.api.trainers import UPLOAD, trainer_router
 from everloop_training.domain.leases import Leases
@@ -57,13 +59,15 @@ def build(
     loops, runs, searches = KnownLoops(), MemoryRunLog(), MemorySearchLog()
     engine = connect("training")
     workers = LearnerWorkers(settings, loops, runs, searches, engine, start_worker)
-    handlers = Handlers(loops, runs, workers, workers, quota=RunQuota(settings.max_runs_per_hour))
+    teams = team_quotas(settings)
+    run_quota = RunQuota(settings.max_runs_per_hour, team_quotas=teams)
+    handlers = Handlers(loops, runs, workers, workers, quota=run_quota)
     store, seals = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes), Seals.of(settings)
     collector = ArtifactCollector(store, loops, settings.collect_after_s, runs)
     intake = ModelIntake(store, settings.max_artifact_bytes, seals)
     leases = Leases(settings.lease_s, settings.trainer_seconds)
     LEASED_RUNS.set_function(lambda: len(leases))
-    search_quota = RunQuota(settings.max_searches_per_hour, "searches")
+    search_quota = RunQuota(settings.max_searches_per_hour, "searches", teams)
     search_handlers = SearchHandlers(loops, searches, workers, quota=search_quota)
     OPEN_SEARCHES.set_function(lambda: len(searches.open()))
     trainers = TrainerHandlers(loops, runs, workers, intake, leases)
@@ -95,6 +99,7 @@ def build(
     edge, uploads = CommandEdge(publishing(engine.publish)), UploadFolder(settings.upload_folder(), settings)
     endpoint = router(handlers, edge, files)
     endpoint.include_router(search_router(search_handlers, edge))
+    endpoint.include_router(team_router((run_quota, search_quota), teams))
     endpoint.include_router(trainer_router(trainers, edge, uploads, settings.max_artifact_bytes))
 
     async def on_loop_state(event: LoopState, at: Position) -> list[Event]:

@@ -27,6 +27,7 @@ from everloop_shared.access.key_file import (
     read_key_file,
 )
 from everloop_shared.access.limits import Limits
+from everloop_shared.access.teams import TEAM_PATTERN
 from everloop_shared.clock import system_clock
 from everloop_shared.errors import Misconfigured
 
@@ -48,6 +49,10 @@ Limited = Annotated[
         metavar="NAME=NUMBER",
         help=f"In place of the installation's limits: {', '.join(Limits.model_fields)}; may be repeated.",
     ),
+]
+Team = Annotated[
+    str | None,
+    typer.Option("--team", metavar="NAME", help="Whose quotas count what it is used for. Default: none."),
 ]
 Overlap = Annotated[
     str, typer.Option("--overlap", metavar="TIME", help="How long the old key stays valid, such as 1h.")
@@ -112,6 +117,7 @@ def create(
     loops: Loops = None,
     expires: Lasts = None,
     limit: Limited = None,
+    team: Team = None,
     file: KeysFile = None,
     data: Data = None,
     as_json: Json = False,
@@ -123,7 +129,9 @@ def create(
             raise typer.BadParameter(f"{name!r} is none of {', '.join(ROLES)}", param_hint="--role")
     granted = tuple(GrantedRole(role=name, loops=tuple(loops or ("*",))) for name in role)
     until = now + _duration(expires, "--expires") if expires else None
-    key = make_key(subject, granted, now, expires=until, limits=_limits(limit))
+    if team is not None and not re.fullmatch(TEAM_PATTERN, team):
+        raise typer.BadParameter(f"{team!r} is no name of a team, such as risk", param_hint="--team")
+    key = make_key(subject, granted, now, expires=until, limits=_limits(limit), team=team)
     path = _file(file, data)
     _change(path, lambda before: before.model_copy(update={"keys": (*before.keys, key.stored)}))
     _show_token(key, path, as_json)
@@ -140,18 +148,18 @@ def list_keys(file: KeysFile = None, data: Data = None, as_json: Json = False) -
     if as_json:
         print_json(shown)
         return
-    table = Table("key", "subject", "kind", "roles", "created", "expires", "state")
+    table = Table("key", "subject", "team", "kind", "roles", "created", "expires", "state")
     for row in shown:
         granted = "; ".join(f"{g['role']} for {', '.join(g['loops'])}" for g in row["roles"])
-        texts = (row["key"], row["subject"], row["kind"], granted, row["created"], row["expires"] or "", row["state"])
-        table.add_row(*texts)
+        who, when = (row["subject"], row["team"] or "", row["kind"]), (row["created"], row["expires"] or "")
+        table.add_row(row["key"], *who, granted, *when, row["state"])
     print_result(table)
 
 
 def rotate(
     prefix: Prefix, overlap: Overlap = "1h", file: KeysFile = None, data: Data = None, as_json: Json = False
 ) -> None:
-    """Make a key with the roles and limits of another, which stays valid while its users change over."""
+    """Make a key with the roles, limits and team of another, which stays valid while its users change over."""
     now, path, made = system_clock(), _file(file, data), list[NewKey]()
     ends = now + _duration(overlap, "--overlap")
 
@@ -160,7 +168,8 @@ def rotate(
         if why := old.ended(now):
             raise CommandFailed(f"the key evl_{old.prefix} is {why}; everloop keys create makes another")
         lasted = None if old.expires is None else now + (old.expires - old.created)
-        made.append(make_key(old.subject, old.roles, now, expires=lasted, kind=old.kind, limits=old.limits))
+        same: dict[str, Any] = {"kind": old.kind, "limits": old.limits, "team": old.team}
+        made.append(make_key(old.subject, old.roles, now, expires=lasted, **same))
         ending = old.model_copy(update={"expires": ends if old.expires is None else min(ends, old.expires)})
         kept = tuple(ending if key is old else key for key in before.keys)
         return before.model_copy(update={"keys": (*kept, made[0].stored)})
@@ -233,6 +242,7 @@ def _described(key: StoredKey) -> dict[str, Any]:
     return {
         "key": f"evl_{key.prefix}",
         "subject": key.subject,
+        "team": key.team,
         "kind": key.kind,
         "roles": [granted.model_dump(mode="json") for granted in key.roles],
         "limits": key.limits.model_dump() if key.limits else None,

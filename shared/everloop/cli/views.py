@@ -36,7 +36,8 @@ def status(loop: str, found: Status) -> RenderableType:
         for instance, fallback in champion.get("serving", {}).items()
     ]
     parts = Group(counts, "", models, *fallbacks, "", accuracy, *_sources(found.get("sources", ())))
-    return Panel(parts, title=loop, title_align="left", expand=False)
+    title = f"{loop}, of team {found['team']}" if found.get("team") else loop
+    return Panel(parts, title=Text(title), title_align="left", expand=False)
 
 
 def loops(all_loops: Mapping[str, Status]) -> RenderableType:

@@ -12,6 +12,7 @@ from everloop_shared.access.identity import Identity
 from everloop_shared.access.key_file import split_token
 from everloop_shared.access.keys import Keys
 from everloop_shared.access.settings import AccessSettings
+from everloop_shared.access.teams import TeamQuotas, without_quotas
 
 if TYPE_CHECKING:
     from everloop_shared.access.tokens import TokenVerifier
@@ -135,6 +136,13 @@ def authenticator(settings: AccessSettings) -> Authenticator:
     from everloop_shared.access.tokens import TokenVerifier  # cryptography takes a while, and keys do without
 
     return Authenticator(keys, TokenVerifier(settings.provider()))
+
+
+def team_quotas(settings: AccessSettings) -> TeamQuotas:
+    """How much teams may have, by the file of keys, read again when it changes. Raises Misconfigured."""
+    if not settings.has_access_control or settings.auth_keys is None:
+        return without_quotas
+    return Keys(settings.auth_keys).team_quota
 
 
 def _permits(identity: Identity, found: _Found) -> bool:

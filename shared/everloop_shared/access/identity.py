@@ -33,7 +33,8 @@ class Grant:
 class Identity:
     """Somebody. `kind` says how the subject is known: by a key, a service's key, or a token of the provider `source`.
 
-    Of a key, `source` is the prefix. `limits`, where there are some, replace those of the settings.
+    Of a key, `source` is the prefix. `limits`, where there are some, replace those of the settings. `team` is whose
+    quotas count what they ask for.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class Identity:
     source: str = ""
     grants: tuple[Grant, ...] = ()
     limits: Limits | None = None
+    team: str | None = None
 
     def may(self, action: str, loop: str) -> bool:
         """Whether a role of theirs for this loop permits the action."""

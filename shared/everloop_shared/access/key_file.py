@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from everloop_schemas.access.roles import ROLES
 from everloop_shared.access.identity import EVERY_LOOP, Grant, Identity
 from everloop_shared.access.limits import Limits
+from everloop_shared.access.teams import EVERY_OTHER_TEAM, TeamName, TeamQuota
 from everloop_shared.errors import Misconfigured
 from everloop_shared.files import PRIVATE, replace_file
 
@@ -56,6 +57,7 @@ class StoredKey(_Model):
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None
     limits: Limits | None = Field(None, description="in place of those of the settings")
+    team: TeamName | None = Field(None, description="whose quotas count what it is used for")
 
     def ended(self, now: datetime) -> str | None:
         """Why it is not valid any more; None while it is."""
@@ -65,11 +67,12 @@ class StoredKey(_Model):
 
 
 class StoredSubject(_Model):
-    """The roles of somebody whom the OIDC provider knows, beside those that the token claims, and their limits."""
+    """The roles of somebody whom the OIDC provider knows, beside those that the token claims, their limits and team."""
 
     subject: str = Field(min_length=1, max_length=200)
     roles: tuple[GrantedRole, ...] = Field(min_length=1)
     limits: Limits | None = Field(None, description="in place of those of the settings")
+    team: TeamName | None = Field(None, description="in place of the one that the token claims")
 
 
 class KeyFile(_Model):
@@ -77,6 +80,11 @@ class KeyFile(_Model):
 
     keys: tuple[StoredKey, ...] = Field((), max_length=10_000)
     subjects: tuple[StoredSubject, ...] = Field((), max_length=10_000)
+    teams: dict[TeamName | Literal["*"], TeamQuota] = Field(default_factory=dict, max_length=10_000)
+
+    def quota_of(self, team: str) -> TeamQuota:
+        """How much a team may have: what is written for it, else for `*`, else any amount."""
+        return self.teams.get(team) or self.teams.get(EVERY_OTHER_TEAM) or TeamQuota()
 
 
 class NewKey(NamedTuple):
@@ -93,7 +101,7 @@ def grants_of(roles: tuple[GrantedRole, ...]) -> tuple[Grant, ...]:
 
 def identity_of(key: StoredKey) -> Identity:
     """Whoever has the key."""
-    return Identity(key.subject, key.kind, f"{MARK}_{key.prefix}", grants_of(key.roles), key.limits)
+    return Identity(key.subject, key.kind, f"{MARK}_{key.prefix}", grants_of(key.roles), key.limits, key.team)
 
 
 def make_key(
@@ -104,6 +112,7 @@ def make_key(
     expires: datetime | None = None,
     kind: Literal["key", "service"] = "key",
     limits: Limits | None = None,
+    team: str | None = None,
 ) -> NewKey:
     """A new key; its token is `evl_<prefix>_<secret>`, the secret 256 random bits."""
     prefix, secret = secrets.token_hex(PREFIX_BYTES), secrets.token_hex(SECRET_BYTES)
@@ -116,6 +125,7 @@ def make_key(
         created=now,
         expires=expires,
         limits=limits,
+        team=team,
     )
     return NewKey(stored, f"{MARK}_{prefix}_{secret}")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from everloop_shared.access.errors import TokenNotValid
 from everloop_shared.access.identity import Identity
-from everloop_shared.access.key_file import StoredKey, grants_of, identity_of, is_secret_of, read_key_file
+from everloop_shared.access.key_file import KeyFile, StoredKey, grants_of, identity_of, is_secret_of, read_key_file
+from everloop_shared.access.teams import TeamQuota
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.errors import Misconfigured
 from everloop_shared.files import stamp_of
@@ -46,12 +47,18 @@ class Keys:
         return identity
 
     def with_file_roles(self, identity: Identity) -> Identity:
-        """Somebody whom the OIDC provider knows, with the roles and limits that the file gives them."""
+        """Somebody whom the OIDC provider knows, with the roles, limits and team that the file gives them."""
         self._look()
         found = self._by_subject.get(identity.subject)
         if found is None:
             return identity
-        return replace(identity, grants=identity.grants + grants_of(found.roles), limits=found.limits)
+        grants, team = identity.grants + grants_of(found.roles), found.team or identity.team
+        return replace(identity, grants=grants, limits=found.limits, team=team)
+
+    def team_quota(self, team: str) -> TeamQuota:
+        """How much a team may have."""
+        self._look()
+        return self._file.quota_of(team)
 
     def _look(self) -> None:
         now = self._timer()
@@ -68,7 +75,7 @@ class Keys:
                 log.info("keys read", extra={"keys": len(self._by_prefix)})
 
     def _read(self) -> None:
-        file = read_key_file(self._path)
+        file: KeyFile = read_key_file(self._path)
         keys: dict[str, tuple[StoredKey, Identity]] = {key.prefix: (key, identity_of(key)) for key in file.keys}
-        self._by_prefix = keys
+        self._file, self._by_prefix = file, keys
         self._by_subject = {stored.subject: stored for stored in file.subjects}

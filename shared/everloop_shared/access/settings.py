@@ -25,6 +25,7 @@ class Provider(NamedTuple):
     algorithms: tuple[str, ...]
     jwks_url: str
     roles_claim: str
+    team_claim: str = ""
 
 
 def _algorithms(value: str) -> str:
@@ -70,6 +71,7 @@ class AccessSettings(BaseModel):
         "", description="where the provider's keys are; empty: as its discovery document says"
     )
     auth_roles_claim: str = Field("roles", description="claim that lists roles, ROLE or ROLE:PATTERN; dots lead inside")
+    auth_team_claim: str = Field("", description="claim that names the caller's team; dots lead inside")
 
     limit_requests_per_s: float = Field(0, ge=0, description="requests a second of one caller; 0: any number")
     limit_rows_per_s: float = Field(0, ge=0, description="rows a second of one caller, sent or predicted; 0: any")
@@ -103,7 +105,8 @@ class AccessSettings(BaseModel):
     def provider(self) -> Provider:
         """The OIDC provider of the settings."""
         algorithms = tuple(self.auth_algorithms.split(","))
-        return Provider(self.auth_issuer, self.auth_audience, algorithms, self.auth_jwks_url, self.auth_roles_claim)
+        claims = (self.auth_roles_claim, self.auth_team_claim)
+        return Provider(self.auth_issuer, self.auth_audience, algorithms, self.auth_jwks_url, *claims)
 
     def check_access(self) -> None:
         """Raises Misconfigured where anybody of another machine could do anything, or nobody could do a thing."""

@@ -16,6 +16,7 @@ from everloop_shared.access.errors import TokenNotValid
 from everloop_shared.access.identity import EVERY_LOOP, Grant, Identity
 from everloop_shared.access.provider_keys import ProviderKeys, UnknownKey, VerifyingKey
 from everloop_shared.access.settings import Provider
+from everloop_shared.access.teams import find_claim, read_team
 
 log = logging.getLogger(__name__)
 LEEWAY_S = 30.0
@@ -83,7 +84,8 @@ class TokenVerifier:
 
     def _identity_of(self, claims: Mapping[str, Any]) -> Identity:
         grants = read_grants(claims, self._provider.roles_claim)
-        return Identity(str(claims["sub"])[:200], "token", self._provider.issuer, grants)
+        team = read_team(claims, self._provider.team_claim)
+        return Identity(str(claims["sub"])[:200], "token", self._provider.issuer, grants, team=team)
 
     def _remember(self, token: str, identity: Identity, expires: float) -> None:
         self._known[sha256(token.encode()).digest()] = _Known(identity, expires, self._keys.generation)
@@ -92,15 +94,8 @@ class TokenVerifier:
 
 
 def read_grants(claims: Mapping[str, Any], path: str) -> tuple[Grant, ...]:
-    """The roles of a claim: ROLE, for all loops, or ROLE:PATTERN. `path` leads inside by dots (`realm_access.roles`).
-
-    A claim whose own name has dots, such as a URL, is found first. Names that are no role of ours are left out.
-    """
-    found: Any = claims.get(path)
-    if found is None:
-        found = claims
-        for name in path.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
+    """The roles of a claim: ROLE, for all loops, or ROLE:PATTERN. Names that are no role of ours are left out."""
+    found = find_claim(claims, path)
     names: Sequence[Any] = found.split() if isinstance(found, str) else found if isinstance(found, list) else ()
     written = [name.partition(":") for name in names[:MAX_ROLES] if isinstance(name, str)]
     return tuple(Grant(role, (pattern or EVERY_LOOP,)) for role, _, pattern in written if role in ROLES)

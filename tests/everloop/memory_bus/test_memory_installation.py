@@ -61,6 +61,7 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     again = installation.everloop("rebuild", "look", "champion", "--json")
     assert (again.returncode, json.loads(again.stdout)["identical"]) == (0, True), again.stderr
     _check_explained(installation, urls["serving"], sent)
+    _check_quotas(installation, urls)
     verified = installation.everloop("audit", "verify", "look", "--json")
     assert (verified.returncode, json.loads(verified.stdout)["loops"][0]["whole"]) == (0, True), verified.stderr
     listed = installation.everloop("audit", "list", "look", "--actor", "owner", "--json")
@@ -97,6 +98,33 @@ def _check_explained(installation: Installation, serving: str, sent: dict[str, s
     assert (told["answer"]["certain"], told["answer"]["state"]["champion"]["version"]) == (True, answer["version"])
     assert (told["origin"]["run"]["state"], {"gate_decided", "model_promoted"} <= {*kinds}) == ("trained", True)
     assert (baseline["answer"]["certain"], baseline["origin"], baseline["replay"]["identical"]) == (True, None, None)
+
+
+def _check_quotas(installation: Installation, urls: dict[str, str]) -> None:
+    """What somebody of a team creates and requests counts for the team, and is refused beyond its quota."""
+    made = installation.everloop("keys", "create", "ada", "--role", "engineer", "--team", "risk", "--json")
+    key = json.loads(made.stdout)
+    file = Path(key["file"])
+    file.write_text(json.dumps({**json.loads(file.read_text()), "teams": {"risk": {"loops": 1, "runs_per_hour": 1}}}))
+    sent = {"authorization": f"Bearer {key['token']}"}
+
+    def send(method: str, url: str, body: Any) -> int:
+        return httpx.request(method, url, json=body, trust_env=False, headers=sent, timeout=30).status_code
+
+    def is_known(service: str, quota: str) -> bool:
+        got = httpx.get(f"{urls[service]}/v1/quotas", trust_env=False, headers=sent)
+        return got.status_code == 200 and got.json()["teams"][0]["quotas"][quota]["allowed"] == 1
+
+    assert until(lambda: is_known("registry", "loops") and is_known("training", "runs_per_hour"), 10)
+    spec = json.loads(installation.everloop("history", "look", "--json").stdout)[0]["data"]["spec"]
+    apply = [send("PUT", f"{urls['registry']}/v1/loops/{name}", {**spec, "loop": name}) for name in ("a", "b")]
+    runs = [send("POST", f"{urls['training']}/v1/loops/look/runs", {"reason": "why not"}) for _ in range(2)]
+    shown = json.loads(installation.everloop("quotas", "--json").stdout)
+
+    assert (apply, runs) == ([201, 409], [202, 429])
+    assert [shown["risk"][name] for name in ("loops", "runs_per_hour")] == [{"used": 1, "allowed": 1}] * 2
+    assert shown["risk"]["searches_per_hour"] == {"used": 0, "allowed": None}
+    assert installation.status("a")["team"] == "risk"
 
 
 def _check_reports(installation: Installation) -> None:

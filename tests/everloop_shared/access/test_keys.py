@@ -9,12 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.access import NOW, add_key, add_subject
+from tests.access import NOW, add_key, add_subject, add_team
 
 from everloop_shared.access.errors import NotPermitted, TokenNotValid
 from everloop_shared.access.identity import Grant, Identity
 from everloop_shared.access.key_file import GrantedRole, KeyFile, change_key_file, read_key_file, split_token
 from everloop_shared.access.keys import Keys
+from everloop_shared.access.teams import TeamQuota
 from everloop_shared.errors import Misconfigured
 
 MINE = GrantedRole(role="engineer", loops=("churn-*",))
@@ -136,6 +137,8 @@ def test_somebody_of_the_provider_has_the_roles_of_the_file_too(tmp_path: Path) 
         ({"keys": [{"prefix": "x"}]}, "keys.0.prefix"),
         ({"subjects": [{"subject": "a", "roles": [{"role": "boss"}]}]}, "is none of the roles publisher"),
         ({"keyz": []}, "keyz"),
+        ({"teams": {"risk": {"lops": 3}}}, "teams.risk.lops"),
+        ({"teams": {"": {}}}, "teams"),
     ],
 )
 def test_a_wrong_file_is_refused_at_the_start_with_the_place(tmp_path: Path, content: object, says: str) -> None:
@@ -172,3 +175,31 @@ def test_a_refusal_names_subject_action_loop_and_roles() -> None:
     assert refused.value.detail == (
         "ci may not loops.apply for loop fraud: that takes one of the roles engineer, admin"
     )
+
+
+def test_a_team_is_of_the_key_or_of_the_subject_who_may_be_of_another_by_the_token(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    token = add_key(file, "ci", MINE, team="risk")
+    add_subject(file, "alice", MINE, team="shop")
+    add_subject(file, "carol", MINE)
+
+    keys = keys_of(file)
+    claimed = [keys.with_file_roles(Identity(name, "token", team="lab")).team for name in ("alice", "bob", "carol")]
+
+    assert keys.identify(*parts(token)).team == "risk"
+    assert claimed == ["shop", "lab", "lab"]
+
+
+def test_quotas_of_teams_are_read_again_and_a_star_stands_for_those_that_are_not_named(tmp_path: Path) -> None:
+    file, timer = tmp_path / "keys.json", Timer()
+    add_team(file, "*", TeamQuota(loops=1))
+    add_team(file, "risk", TeamQuota(loops=20, runs_per_hour=50, feature_cost=500))
+    keys = keys_of(file, timer)
+
+    before = [keys.team_quota(team) for team in ("risk", "shop")]
+    add_team(file, "shop", TeamQuota(searches_per_hour=3))
+    timer.now = 1.0
+    after = keys.team_quota("shop")
+
+    assert before == [TeamQuota(loops=20, runs_per_hour=50, feature_cost=500), TeamQuota(loops=1)]
+    assert after == TeamQuota(searches_per_hour=3)

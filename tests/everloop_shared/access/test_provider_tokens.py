@@ -18,6 +18,7 @@ from everloop_shared.access.errors import NotAuthenticated, TokenNotValid
 from everloop_shared.access.identity import Grant
 from everloop_shared.access.provider_keys import OLD_AFTER_S, READ_AGAIN_S, ProviderKeys
 from everloop_shared.access.settings import AccessSettings, Provider
+from everloop_shared.access.teams import read_team
 from everloop_shared.access.tokens import TokenVerifier, read_grants
 from everloop_shared.errors import Unavailable
 
@@ -219,3 +220,31 @@ def test_symmetric_algorithms_are_no_setting(algorithms: str) -> None:
 async def test_a_header_without_a_readable_token_is_refused(header: bytes | None) -> None:
     with pytest.raises(NotAuthenticated):
         await Authenticator(None, None).identify(header)
+
+
+@pytest.mark.parametrize(
+    ("claims", "path", "team"),
+    [
+        ({"team": "risk"}, "team", "risk"),
+        ({"https://x.example/team": "/Risk & Co"}, "https://x.example/team", None),
+        ({"groups": ["/risk"]}, "groups", "/risk"),
+        ({"groups": ["a", "b"]}, "groups", None),
+        ({"org": {"team": "Prüfung 2"}}, "org.team", "Prüfung 2"),
+        ({"team": "*"}, "team", None),
+        ({"team": "x" * 101}, "team", None),
+        ({"team": {"a": 1}}, "team", None),
+        ({"team": "risk"}, "", None),
+    ],
+)
+def test_a_claim_names_the_team_where_it_names_one(claims: dict[str, Any], path: str, team: str | None) -> None:
+    assert read_team(claims, path) == team
+
+
+async def test_a_token_that_is_verified_gives_the_team_too() -> None:
+    provider = FakeProvider(jwk(RSA, "one"))
+    keys = ProviderKeys(ISSUER, fetch=provider.fetch, timer=lambda: provider.now)
+    verifier = TokenVerifier(Provider(ISSUER, AUDIENCE, ("RS256",), "", "roles", "org.team"), keys)
+
+    first, again = [await verifier.verify(token(org={"team": "risk"})) for _ in range(2)]
+
+    assert (first.team, again.team) == ("risk", "risk")

@@ -66,6 +66,7 @@ class MetricScores(Scores):
 class Status(BaseModel):
     """The counts of distinct ids, the version that serves, and its scores, which are 0 before the first label."""
 
+    team: str | None = Field(description="the team that the loop belongs to")
     events: int
     predictions: int
     outcomes: int

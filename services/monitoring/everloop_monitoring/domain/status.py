@@ -24,6 +24,7 @@ def build_status(
     """
     data = loop.data
     return {
+        "team": data.team,
         "events": totals.get("event", 0),
         "predictions": totals.get("prediction", 0),
         "outcomes": totals.get("outcome", 0),

@@ -13,9 +13,11 @@ import sqlalchemy as sql
 from everloop_registry import metrics
 from everloop_registry.adapters.decision_fold import fold_decisions
 from everloop_registry.adapters.loop_specs import find_applied
+from everloop_registry.adapters.team_uses import read_team_uses
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog, Sign, leave_unsigned
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
 from everloop_schemas.decision_chain import GENESIS
@@ -146,8 +148,9 @@ class SqlDecisionStore:
             await connection.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
             await fold_decisions(connection, decision_log.decided)
             known_json = decision_log.loop.model_dump_json(by_alias=True)
-            state = {"head": decision_log.head, "state": known_json, "deleted": decision_log.loop.deleted}
-            await self._put(loops, decision_log.name, state)
+            loop = decision_log.loop
+            owned = {"deleted": loop.deleted, "team": loop.team or "", "feature_cost": loop.feature_cost}
+            await self._put(loops, decision_log.name, {"head": decision_log.head, "state": known_json, **owned})
             self._unit.call_after_commit(partial(_count, decision_log.loop, [d.type for d in decision_log.decided]))
 
     async def _put(self, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
@@ -178,6 +181,10 @@ class SqlDecisionStore:
         deleted = sql.func.count().filter(loops.c.deleted)
         row = (await self._unit.connection.execute(sql.select(ever, deleted).select_from(loops))).one()
         return int(row[0] - row[1]), int(row[0])
+
+    async def team_use(self, team: str) -> TeamUse:
+        """Add up its rows."""
+        return (await read_team_uses(self._unit.connection, loops.c.team == team)).get(team, TeamUse())
 
     async def has_loop(self, loop: str) -> bool:
         """Whether there is a row."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import sqlalchemy as sql
 
+from everloop_registry.adapters.team_uses import read_team_uses
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import SubstituteVersion, WorkingState
 from everloop_registry.tables import decisions, loops, to_micros, versions, working
 from everloop_shared.database import Database
@@ -19,6 +21,11 @@ class SqlLoopReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def team_uses(self) -> dict[str, TeamUse]:
+        """What every team has."""
+        async with self._database.reading() as reader:
+            return await read_team_uses(reader)
 
     async def loops(self, deleted: bool = False) -> list[Loop]:
         """Every loop."""

@@ -40,7 +40,7 @@ def _add_loops(routes: APIRouter, reader: LoopReader) -> None:
     @routes.get("", response_model=LoopList)
     async def list_loops(deleted: bool = False) -> JSONResponse:
         """Every loop that the caller may see, in short; with `deleted`, the deleted ones."""
-        short = ("loop", "revision", "stage", "share", "pinned")
+        short = ("loop", "team", "revision", "stage", "share", "pinned")
         asks = current_identity()
         found = [(loop, state_view(loop)) for loop in await reader.loops(deleted)]
         found = [(loop, view) for loop, view in found if asks.may("loops.read", view["loop"])]

@@ -34,6 +34,7 @@ class LoopView(BaseModel):
     """A loop at one moment: spec, live versions and rollout."""
 
     loop: str
+    team: str | None = Field(description="the team that the loop belongs to, that of who created it")
     revision: int = Field(description="the revision of the spec; quoted, it is the ETag")
     applied: str
     champion: Champion
@@ -60,6 +61,7 @@ class LoopSummary(BaseModel):
     """A loop in short."""
 
     loop: str
+    team: str | None
     revision: int
     stage: str
     share: float

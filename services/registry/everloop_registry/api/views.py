@@ -24,6 +24,7 @@ def state_view(loop: Loop) -> dict[str, Any]:
     """A loop at one moment: spec, live versions and rollout."""
     return {
         "loop": loop.loop,
+        "team": loop.team,
         "revision": loop.revision,
         "applied": loop.applied.isoformat(),
         "champion": _to_json(loop.champion),

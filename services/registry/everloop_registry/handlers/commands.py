@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from everloop_learning.errors import LoopNotFound
 from everloop_learning.version import line_of
@@ -11,8 +12,9 @@ from everloop_registry.domain import rollout
 from everloop_registry.domain.approval import awaited_approval
 from everloop_registry.domain.by_hand import version_to_promote
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
-from everloop_registry.domain.loop import MAX_KEPT_VERSIONS
+from everloop_registry.domain.loop import MAX_KEPT_VERSIONS, Loop
 from everloop_registry.domain.precondition import Precondition
+from everloop_registry.domain.team_use import feature_cost, require_room
 from everloop_registry.errors import (
     ArtifactCollected,
     Conflict,
@@ -39,6 +41,7 @@ from everloop_schemas.registry import (
     ModelRolledBack,
     ModelRolledBackData,
 )
+from everloop_shared.access.teams import TeamQuotas, without_quotas
 from everloop_shared.clock import Clock
 from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.errors import FieldError
@@ -67,6 +70,7 @@ class CommandHandlers:
     specs: SpecChecks
     clock: Clock
     quota: Quota = field(default_factory=Quota)
+    team_quotas: TeamQuotas = without_quotas
 
     async def check(self, spec: LoopSpec) -> None:
         """Try a spec out, outside any unit of work, as it takes a while; raises SpecRejected."""
@@ -93,7 +97,8 @@ class CommandHandlers:
                 return []
             _check_same_task(decision_log.loop.spec, spec)
         await self._check_quota(spec.loop, LoopApplied, is_new=not exists)
-        decision_log.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec))
+        owned = await self._check_team(decision_log.loop if exists else None, spec, actor)
+        decision_log.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec, **owned))
         return await self._close(decision_log)
 
     async def rollback(self, loop: str, reason: str, to: str | None = None, *, actor: Actor) -> list[Event]:
@@ -216,6 +221,15 @@ class CommandHandlers:
             )
         if is_new:
             await self._check_loop_quota(loop)
+
+    async def _check_team(self, existing: Loop | None, spec: LoopSpec, actor: Actor) -> dict[str, Any]:
+        """Whose the loop is, the team of who creates it, and what its features cost; raises TeamQuotaReached."""
+        team = existing.team if existing else actor.team
+        if team is None:
+            return {}
+        cost, before = feature_cost(spec), existing.feature_cost if existing else None
+        require_room(team, await self.store.team_use(team), self.team_quotas(team), before, cost)
+        return {"team": team, "feature_cost": cost}
 
     async def _check_loop_quota(self, loop: str) -> None:
         limit = self.quota.loops

@@ -43,6 +43,7 @@ class Handlers:
     async def on_run_requested(self, event: RunRequested, at: Position) -> list[Event]:
         """A run is on the log; after a restart it is not requested again."""
         self.runs.add_requested(event)
+        self.quota.add(event.team, event.data.run, event.time, self.clock())
         return []
 
     async def on_run_finished(self, event: RunFinished, at: Position) -> list[Event]:
@@ -76,11 +77,13 @@ class Handlers:
         """
         runs, key = [run for run, _ in self.runs_of(loop)], key or str(uuid4())
         requested = [Requested(run.data.key, run.time) for run in runs if run.data.trigger == "manual"]
-        with self.quota.admit(loop, f"manual/{key}", requested, self.clock()):
+        with self.quota.admit(loop, f"manual/{key}", requested, self.clock(), actor.team):
             reply = await self.learners.request_manual_run(loop, key, reason)
+            if reply.run:  # at once: the record takes a while to come back
+                self.quota.add(actor.team, reply.run.data.run, reply.run.time, self.clock())
         if reply.behind:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
-        return [reply.run.copy_with(actor=actor.name)] if reply.run else []
+        return [reply.run.copy_with(actor=actor.name, team=actor.team)] if reply.run else []
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """The runs of a loop's lifetime, oldest first; raises LoopNotFound."""

@@ -38,6 +38,7 @@ class SearchHandlers:
     async def on_search_requested(self, event: SearchRequested, at: Position) -> list[Event]:
         """A search is on the log."""
         self.searches.add_requested(event)
+        self.quota.add(event.team, event.data.search, event.time, self.clock())
         return []
 
     async def on_trial_finished(self, event: TrialFinished, at: Position) -> list[Event]:
@@ -63,13 +64,15 @@ class SearchHandlers:
             return [found]
         self._check_searched(loop, model)
         recent = [Requested(s.data.key, s.time) for s in known if s.data.key.startswith("manual/")]
-        with self.quota.admit(loop, f"manual/{key}", recent, self.clock()):
+        with self.quota.admit(loop, f"manual/{key}", recent, self.clock(), actor.team):
             reply = await self.learners.request_search(loop, model, key, reason)
+            if reply.search:  # at once: the record takes a while to come back
+                self.quota.add(actor.team, reply.search.data.search, reply.search.time, self.clock())
         if reply.behind:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
         if reply.search is None:
             raise TooFewOutcomes(f"{loop} has fewer than {MIN_OUTCOMES} outcomes; request a search when it has")
-        return [self.searches.add_requested(reply.search.copy_with(actor=actor.name))]
+        return [self.searches.add_requested(reply.search.copy_with(actor=actor.name, team=actor.team))]
 
     def searches_of(self, loop: str) -> list[KnownSearch]:
         """The searches of a loop's lifetime, oldest first; raises LoopNotFound."""
