@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from importlib import import_module
@@ -10,11 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.access import add_key, bearer
 from tests.builders.events import challenge_updated, run_requested
 from tests.registry.mlflow_api import ENVIRONMENT, MlflowHarness, imported_mlflow, mlflow_registry
-from tests.registry.registry_harness import apply_file, publish
+from tests.registry.registry_harness import LOOP_FILE, apply_file, publish
 
 from everloop_schemas.registry import Decided, VersionRegistered
+from everloop_shared.access.key_file import GrantedRole
+from everloop_shared.clock import system_clock
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
@@ -210,3 +214,38 @@ async def test_a_model_without_its_file_or_its_description_is_refused(harness: M
 
     assert "there is no MLmodel" in no_mlmodel
     assert "'model.onnx', which was not logged" in no_file
+
+
+async def test_a_key_for_one_loop_logs_and_registers_there_and_is_refused_everywhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow, file, now = imported_mlflow(), tmp_path / "keys.json", system_clock()
+    columns, folder = signature("demand", "price"), str(tmp_path / "net")
+    await asyncio.to_thread(mlflow.onnx.save_model, network(), folder, signature=columns)
+    owner = add_key(file, "owner", "admin", now=now)
+    mine = add_key(file, "ada", GrantedRole(role="engineer", loops=("market",)), now=now)
+    for name, value in {**ENVIRONMENT, "MLFLOW_TRACKING_TOKEN": mine}.items():
+        monkeypatch.setenv(name, value)
+    async with mlflow_registry(MemoryBroker(), tmp_path / "data", auth="on", auth_keys=file) as harness:
+        harness.http.headers.update(bearer(owner))
+        for loop in ("market", "fraud"):
+            applied = await apply_file(harness.http, LOOP_FILE.replace("market", loop), loop)
+            assert applied.status_code == 201
+        experiment = (await harness.call("get_experiment_by_name", "market")).experiment_id
+        run = (await harness.call("create_run", experiment)).info.run_id
+        await harness.call("log_metric", run, "loss", 0.5)
+        await harness.call("log_artifact", run, str(tmp_path / "net" / "MLmodel"))
+        model = await harness.call("create_logged_model", experiment, name="Net", source_run_id=run)
+        await harness.call("log_model_artifacts", model.model_id, str(tmp_path / "net"))
+        await harness.call("finalize_logged_model", model.model_id, "READY")
+        elsewhere = await harness.refused("create_model_version", "fraud", f"models:/{model.model_id}")
+        version = await register(harness, f"models:/{model.model_id}", run_id=run)
+        found = [one.name for one in await harness.call("search_registered_models")]
+        seen = [one.name for one in await harness.call("search_experiments")]
+        other = await harness.refused("get_experiment_by_name", "fraud")
+        none = await harness.refused("create_run", "0")
+
+    assert (found, seen) == (["market"], ["market"])
+    assert [code for code, _ in (elsewhere, other, none)] == ["PERMISSION_DENIED"] * 3
+    assert "ada may not models.submit for loop fraud" in elsewhere[1]
+    assert (version.name, version.version) == ("market", "1")

@@ -16,7 +16,7 @@ class Reach(StrEnum):
     """For which loops somebody must have the role."""
 
     LOOP = "the loop of the address"
-    SOME = "some loop; the answer holds only what belongs to loops of the caller"
+    SOME = "some loop; what belongs to other loops is neither answered nor changed"
     ALL = "all loops"
 
 
@@ -33,7 +33,8 @@ class RouteRule:
         """For which loops the role is needed."""
         if "{loop}" in self.path:
             return Reach.LOOP
-        return Reach.SOME if self.action in _CHECKED_BY_HANDLERS else Reach.ALL
+        checked = self.action in _CHECKED_BY_HANDLERS or self.path.startswith((_MLFLOW, _FILES))
+        return Reach.SOME if checked else Reach.ALL
 
     @property
     def pattern(self) -> re.Pattern[str]:

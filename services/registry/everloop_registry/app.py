@@ -14,6 +14,7 @@ from everloop_registry.adapters.artifact_checks import ChildProcessArtifactCheck
 from everloop_registry.adapters.artifact_files import StoredArtifactFiles
 from everloop_registry.adapters.decision_store import RegistryUnitOfWork
 from everloop_registry.adapters.logged_model_reader import SqlLoggedModelReader
+from everloop_registry.adapters.loop_finder import SqlLoopFinder
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.adapters.model_reader import SqlModelReader
 from everloop_registry.adapters.recovery import TopicRecovery
@@ -109,6 +110,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         logged_models=LoggedModelHandlers(unit.tracking, clock, settings.tracking_limits),
         logged_model_reader=logged,
         registrations=RegistrationHandlers(submissions, logged, versions, files, settings.max_artifact_bytes),
+        finder=SqlLoopFinder(database),
     )
     endpoint.include_router(team_router(reader, teams, lambda: recovery.done))
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Protocol
 
@@ -158,6 +158,20 @@ class TrackingReader(Protocol):
         """The tags of experiments, by id."""
 
 
+class LoopFinder(Protocol):
+    """Finds the loop that something of MLflow's belongs to; deleted loops count, too."""
+
+    async def loops(self) -> list[str]:
+        """Every name that is or was a loop's."""
+
+    async def of_experiment(self, experiment: str) -> str | None: ...
+    async def of_experiment_named(self, name: str) -> str | None: ...
+    async def of_run(self, run: str) -> str | None: ...
+    async def of_logged_model(self, model: str) -> str | None: ...
+    async def of_versions(self, run: str) -> list[str]:
+        """The loops of the versions that a run led to."""
+
+
 class RunReader(Protocol):
     """Reads and searches runs and experiments, for queries."""
 
@@ -175,9 +189,17 @@ class RunReader(Protocol):
         """The runs of these experiments that match, the one that began last first unless ordered otherwise."""
 
     async def search_experiments(
-        self, view: ViewType, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+        self,
+        view: ViewType,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+        among: Collection[str] | None = None,
     ) -> Page[tuple[Experiment, dict[str, str]]]:
-        """The experiments that match with their tags, the one created last first unless ordered otherwise."""
+        """The experiments that match with their tags, the one created last first unless ordered otherwise.
+
+        `among` are the loops whose experiments are searched; None for every experiment.
+        """
 
     async def metric_history(self, run: str, key: str, paging: Paging) -> Page[Metric]:
         """All values of a metric, in the order of their steps."""
@@ -190,17 +212,28 @@ class ModelReader(Protocol):
         """One registered model."""
 
     async def search_models(
-        self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+        self,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+        among: Collection[str] | None = None,
     ) -> Page[RegisteredModel]:
-        """The models that match, by name unless ordered otherwise."""
+        """The models that match, by name unless ordered otherwise; of the loops `among`, None for all."""
 
     async def version(self, name: str, number: int) -> ModelVersion | None:
         """One version, of an earlier lifetime of the loop too."""
 
     async def search_versions(
-        self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+        self,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+        among: Collection[str] | None = None,
     ) -> Page[ModelVersion]:
-        """The versions of the loops' present lifetimes that match, latest first unless ordered otherwise."""
+        """The versions of the loops' present lifetimes that match, latest first unless ordered otherwise.
+
+        Of the loops `among`, None for all.
+        """
 
 
 class ArtifactFiles(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -57,10 +57,15 @@ class SqlModelReader:
             return next(iter(await _models(reader, rows)), None)
 
     async def search_models(
-        self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+        self,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+        among: Collection[str] | None = None,
     ) -> Page[RegisteredModel]:
         """The models that match, by name unless ordered otherwise."""
-        query = self._models.ordered(MODEL_ROW.where(NOT_DELETED, *self._models.matches(conditions)), orders)
+        of = (NOT_DELETED, *_of_loops(among), *self._models.matches(conditions))
+        query = self._models.ordered(MODEL_ROW.where(*of), orders)
         query = query.order_by(loops.c.loop).offset(paging.start).limit(paging.limit)
         async with self._database.reading() as reader:
             page = paging.page((await reader.execute(query)).all())
@@ -73,16 +78,24 @@ class SqlModelReader:
             return next(iter(await _versions(reader, (await reader.execute(query)).all())), None)
 
     async def search_versions(
-        self, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+        self,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+        among: Collection[str] | None = None,
     ) -> Page[ModelVersion]:
         """The versions of the loops' present lifetimes that match, latest first unless ordered otherwise."""
-        present = (NOT_DELETED, versions.c.past.is_(False))
+        present = (NOT_DELETED, versions.c.past.is_(False), *_of_loops(among))
         query = self._versions.ordered(VERSION_ROW.where(*present, *self._versions.matches(conditions)), orders)
         latest = (versions.c.time_us.desc(), versions.c.loop, versions.c.number.desc())
         query = query.order_by(*latest).offset(paging.start).limit(paging.limit)
         async with self._database.reading() as reader:
             page = paging.page((await reader.execute(query)).all())
             return Page(await _versions(reader, page.found), page.token)
+
+
+def _of_loops(among: Collection[str] | None) -> list[sql.ColumnElement[bool]]:
+    return [] if among is None else [loops.c.loop.in_(among)]
 
 
 async def _models(reader: AsyncConnection, rows: Sequence[Any]) -> list[RegisteredModel]:

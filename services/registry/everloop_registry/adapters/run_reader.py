@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sql
@@ -15,7 +15,7 @@ from everloop_registry.adapters.tracking_rows import find_texts, metric_of
 from everloop_registry.domain.filters import Condition, Order
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.run_search import STAGES, LoggedRun, ViewType
-from everloop_registry.domain.tracking import Experiment, Run
+from everloop_registry.domain.tracking import Experiment, Run, experiment_id
 from everloop_schemas.tracking import DataSetInput, Metric, ModelLink
 from everloop_shared.database import Database
 
@@ -66,10 +66,17 @@ class SqlRunReader:
             return Page(await _logged(reader, page.found), page.token)
 
     async def search_experiments(
-        self, view: ViewType, conditions: Sequence[Condition], orders: Sequence[Order], paging: Paging
+        self,
+        view: ViewType,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        paging: Paging,
+        among: Collection[str] | None = None,
     ) -> Page[tuple[Experiment, dict[str, str]]]:
         """The experiments that match with their tags, the one created last first unless ordered otherwise."""
         query = sql.select(t.experiments).where(t.experiments.c.stage.in_(STAGES[view]))
+        if among is not None:
+            query = query.where(t.experiments.c.id.in_([experiment_id(loop) for loop in among]))
         query = self._experiments.ordered(query.where(*self._experiments.matches(conditions)), orders)
         query = query.order_by(t.experiments.c.created_ms.desc(), t.experiments.c.id)
         async with self._database.reading() as reader:

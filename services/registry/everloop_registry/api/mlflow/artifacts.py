@@ -8,7 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from everloop_registry.domain.artifact_paths import FileEntry
+from everloop_registry.api.mlflow.access import ACTIONS, LoopAccess, named_by
+from everloop_registry.domain.artifact_paths import FileEntry, read_path
 from everloop_registry.ports import ArtifactFiles
 from everloop_shared.http.uploads import Upload, UploadFolder
 
@@ -19,30 +20,42 @@ NO_MULTIPART = "Multipart upload is not supported for the current artifact repos
 """MLflow's client reads this sentence, whatever the status, and sends the file in one piece."""
 
 
-def add_artifacts(routes: APIRouter, files: ArtifactFiles, uploads: UploadFolder, max_bytes: int) -> None:
+def add_artifacts(
+    routes: APIRouter, access: LoopAccess, files: ArtifactFiles, uploads: UploadFolder, max_bytes: int
+) -> None:
     """Add the routes of files of at most `max_bytes`."""
+    one = f"{PREFIX}/artifacts/{{path:path}}"
+
+    async def require(method: str, route: str, path: str) -> None:
+        await access.require(ACTIONS[method, route], named_by(read_path(path)))
 
     @routes.get(f"{PREFIX}/artifacts", include_in_schema=False)
     async def list_artifacts(path: str = "") -> JSONResponse:
-        found = await files.entries(path) if path.strip("/") else []
+        if not path.strip("/"):
+            return JSONResponse({"files": []})
+        await require("GET", f"{PREFIX}/artifacts", path)
+        found = await files.entries(path)
         return JSONResponse({"files": [entry_view(entry) for entry in found]})
 
-    @routes.get(f"{PREFIX}/artifacts/{{path:path}}", include_in_schema=False)
+    @routes.get(one, include_in_schema=False)
     async def download_artifact(path: str) -> Response:
+        await require("GET", one, path)
         file = await files.open(path)
         name = quote(path.rstrip("/").rpartition("/")[2])
         headers = {"content-length": str(file.size), "content-disposition": f"attachment; filename*=UTF-8''{name}"}
         return StreamingResponse(file.chunks, media_type="application/octet-stream", headers=headers)
 
-    @routes.put(f"{PREFIX}/artifacts/{{path:path}}", include_in_schema=False)
+    @routes.put(one, include_in_schema=False)
     async def upload_artifact(path: str, request: Request) -> JSONResponse:
+        await require("PUT", one, path)
         await files.check_writable(path)
         async with uploads.receive(request, max_bytes) as received:
             await files.write(path, received.file, received.size)
         return JSONResponse({})
 
-    @routes.delete(f"{PREFIX}/artifacts/{{path:path}}", include_in_schema=False)
+    @routes.delete(one, include_in_schema=False)
     async def delete_artifact(path: str) -> JSONResponse:
+        await require("DELETE", one, path)
         await files.delete(path)
         return JSONResponse({})
 

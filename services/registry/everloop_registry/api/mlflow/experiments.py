@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
+from everloop_registry.api.mlflow.access import Named
 from everloop_registry.api.mlflow.requests import (
     Answer,
     Commands,
@@ -18,10 +19,10 @@ from everloop_registry.api.mlflow.requests import (
     MlflowRequest,
     Name,
     OrderBy,
+    Queries,
     TextKey,
     TextPair,
     Token,
-    add_query,
     page_token,
 )
 from everloop_registry.api.mlflow.views import experiment_view
@@ -43,17 +44,29 @@ class CreateExperiment(MlflowRequest):
     artifact_location: str | None = Field(None, max_length=2_048)
     tags: tuple[TextPair, ...] = Field((), max_length=100)
 
+    def named(self) -> list[Named]:
+        """The experiment that has the name already: where it is a loop's, its people read that it exists."""
+        return [Named("experiment named", self.name)]
+
 
 class ByExperiment(MlflowRequest):
     """An experiment by its id."""
 
     experiment_id: Id
 
+    def named(self) -> list[Named]:
+        """The experiment."""
+        return [Named("experiment", self.experiment_id)]
+
 
 class ByName(MlflowRequest):
     """An experiment by its name."""
 
     experiment_name: Name
+
+    def named(self) -> list[Named]:
+        """The experiment."""
+        return [Named("experiment named", self.experiment_name)]
 
 
 class SearchExperiments(MlflowRequest):
@@ -84,29 +97,34 @@ class DeleteExperimentTag(ByExperiment, TextKey):
 
 
 def add_experiments(
-    routes: APIRouter, commands: Commands, handlers: ExperimentHandlers, reader: TrackingReader, search: RunReader
+    routes: APIRouter,
+    queries: Queries,
+    commands: Commands,
+    handlers: ExperimentHandlers,
+    reader: TrackingReader,
+    search: RunReader,
 ) -> None:
     """Add the routes of experiments."""
-    _add_queries(routes, reader, search)
+    _add_queries(routes, queries, reader, search)
     _add_changes(routes, commands, handlers)
 
 
-def _add_queries(routes: APIRouter, reader: TrackingReader, search: RunReader) -> None:
+def _add_queries(routes: APIRouter, queries: Queries, reader: TrackingReader, search: RunReader) -> None:
     async def get(asked: ByExperiment) -> Answer:
         return await _answer(reader, await reader.experiment(asked.experiment_id), f"id={asked.experiment_id}")
 
     async def get_by_name(asked: ByName) -> Answer:
         return await _answer(reader, await reader.experiment_named(asked.experiment_name), asked.experiment_name)
 
-    async def search_experiments(asked: SearchExperiments) -> Answer:
+    async def search_experiments(asked: SearchExperiments, among: frozenset[str] | None) -> Answer:
         paging = Paging.of(asked.page_token, asked.max_results)
         conditions, orders = parse_filter(asked.filter, EXPERIMENTS), parse_orders(asked.order_by, EXPERIMENTS)
-        page = await search.search_experiments(asked.view_type, conditions, orders, paging)
+        page = await search.search_experiments(asked.view_type, conditions, orders, paging, among)
         return {"experiments": [experiment_view(one, tags) for one, tags in page.found], **page_token(page)}
 
-    add_query(routes, "/experiments/search", SearchExperiments, search_experiments, ("GET", "POST"))
-    add_query(routes, "/experiments/get", ByExperiment, get)
-    add_query(routes, "/experiments/get-by-name", ByName, get_by_name)
+    queries.add_search(routes, "/experiments/search", SearchExperiments, search_experiments, ("GET", "POST"))
+    queries.add(routes, "/experiments/get", ByExperiment, get)
+    queries.add(routes, "/experiments/get-by-name", ByName, get_by_name)
 
 
 def _add_changes(routes: APIRouter, commands: Commands, handlers: ExperimentHandlers) -> None:

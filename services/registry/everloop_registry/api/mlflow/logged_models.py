@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from fastapi import APIRouter
 from pydantic import Field
 
+from everloop_registry.api.mlflow.access import Named, permitted_experiments
 from everloop_registry.api.mlflow.artifacts import entry_view
 from everloop_registry.api.mlflow.requests import (
     Answer,
@@ -17,9 +18,9 @@ from everloop_registry.api.mlflow.requests import (
     Key,
     MlflowRequest,
     Name,
+    Queries,
     TextPair,
     Token,
-    add_query,
     page_token,
 )
 from everloop_registry.api.mlflow.views import metric_view, pairs
@@ -48,11 +49,20 @@ class CreateModel(MlflowRequest):
     params: tuple[TextPair, ...] = Field((), max_length=1_000)
     tags: tuple[TextPair, ...] = Field((), max_length=100)
 
+    def named(self) -> list[Named]:
+        """The experiment, and the run that made it."""
+        run = [Named("run", self.source_run_id)] if self.source_run_id else []
+        return [Named("experiment", self.experiment_id), *run]
+
 
 class ByModel(MlflowRequest):
     """A logged model by its id."""
 
     model_id: Id
+
+    def named(self) -> list[Named]:
+        """The logged model."""
+        return [Named("logged model", self.model_id)]
 
 
 class Finalize(ByModel):
@@ -104,6 +114,7 @@ class Search(MlflowRequest):
 
 def add_logged_models(
     routes: APIRouter,
+    queries: Queries,
     commands: Commands,
     handlers: LoggedModelHandlers,
     reader: LoggedModelReader,
@@ -112,7 +123,7 @@ def add_logged_models(
     """Add the routes of logged models."""
     _add_creation(routes, commands, handlers, reader)
     _add_changes(routes, commands, handlers, reader)
-    _add_queries(routes, reader, files)
+    _add_queries(routes, queries, reader, files)
 
 
 async def find_logged_model(reader: LoggedModelReader, model: str) -> LoggedModel:
@@ -172,8 +183,8 @@ def _add_changes(
     commands.add(routes, f"{one}/params", LogParameters, log_parameters)
 
 
-def _add_queries(routes: APIRouter, reader: LoggedModelReader, files: ArtifactFiles) -> None:
-    async def search(asked: Search) -> Answer:
+def _add_queries(routes: APIRouter, queries: Queries, reader: LoggedModelReader, files: ArtifactFiles) -> None:
+    async def search(asked: Search, among: frozenset[str] | None) -> Answer:
         paging = Paging.of(asked.page_token, asked.max_results)
         conditions = parse_logged_model_filter(asked.filter)
         orders = [
@@ -181,7 +192,8 @@ def _add_queries(routes: APIRouter, reader: LoggedModelReader, files: ArtifactFi
             for each in asked.order_by
             for order in parse_orders([each.field_name], LOGGED_MODELS)
         ]
-        page = await reader.search_logged_models(asked.experiment_ids, conditions, orders, paging)
+        experiments = permitted_experiments(asked.experiment_ids, among)
+        page = await reader.search_logged_models(experiments, conditions, orders, paging)
         return {"models": [model_view(m) for m in page.found], **page_token(page)}
 
     async def get(asked: ByModel) -> Answer:
@@ -195,9 +207,9 @@ def _add_queries(routes: APIRouter, reader: LoggedModelReader, files: ArtifactFi
         views = [{**entry_view(e), "path": f"{folder}/{e.path}".lstrip("/")} for e in found]
         return {"root_uri": model.artifact_location, "files": views}
 
-    add_query(routes, f"{PREFIX}/search", Search, search, ["POST"])
-    add_query(routes, PREFIX + "/{model_id}", ByModel, get)
-    add_query(routes, PREFIX + "/{model_id}/artifacts/directories", ListFiles, list_files)
+    queries.add_search(routes, f"{PREFIX}/search", Search, search, ["POST"])
+    queries.add(routes, PREFIX + "/{model_id}", ByModel, get)
+    queries.add(routes, PREFIX + "/{model_id}/artifacts/directories", ListFiles, list_files)
 
 
 async def _answer(reader: LoggedModelReader, model_id: str) -> Answer:

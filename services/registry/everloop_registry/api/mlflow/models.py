@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import Field
 
+from everloop_registry.api.mlflow.access import Named
 from everloop_registry.api.mlflow.requests import (
     Answer,
     Commands,
@@ -17,10 +18,10 @@ from everloop_registry.api.mlflow.requests import (
     MlflowRequest,
     Name,
     OrderBy,
+    Queries,
     TextKey,
     TextPair,
     Token,
-    add_query,
     page_token,
 )
 from everloop_registry.api.mlflow.views import model_view, version_view
@@ -43,6 +44,10 @@ class ByModel(MlflowRequest):
     """A registered model by its name."""
 
     name: Name
+
+    def named(self) -> list[Named]:
+        """The loop."""
+        return [Named("loop", self.name)]
 
 
 class SearchModels(MlflowRequest):
@@ -78,11 +83,13 @@ class ByAlias(ByModel):
     alias: str = Field(min_length=1, max_length=255)
 
 
-def add_models(routes: APIRouter, commands: Commands, notes: NoteHandlers, reader: ModelReader) -> None:
+def add_models(
+    routes: APIRouter, queries: Queries, commands: Commands, notes: NoteHandlers, reader: ModelReader
+) -> None:
     """Add the routes of registered models."""
-    _add_queries(routes, reader)
+    _add_queries(routes, queries, reader)
     _add_notes(routes, commands, notes, reader)
-    _add_refusals(routes, reader)
+    _add_refusals(routes, queries, reader)
 
 
 async def find_model(reader: ModelReader, name: str) -> RegisteredModel:
@@ -92,11 +99,11 @@ async def find_model(reader: ModelReader, name: str) -> RegisteredModel:
     return found
 
 
-def _add_queries(routes: APIRouter, reader: ModelReader) -> None:
-    async def search(asked: SearchModels) -> Answer:
+def _add_queries(routes: APIRouter, queries: Queries, reader: ModelReader) -> None:
+    async def search(asked: SearchModels, among: frozenset[str] | None) -> Answer:
         paging = Paging.of(asked.page_token, asked.max_results)
         conditions, orders = parse_model_filter(asked.filter, MODELS), parse_orders(asked.order_by, MODELS)
-        page = await reader.search_models(conditions, orders, paging)
+        page = await reader.search_models(conditions, orders, paging, among)
         return {"registered_models": [model_view(m) for m in page.found], **page_token(page)}
 
     async def get(asked: ByModel) -> Answer:
@@ -118,10 +125,10 @@ def _add_queries(routes: APIRouter, reader: ModelReader) -> None:
         wanted = not asked.stages or any(stage.lower() == "none" for stage in asked.stages)
         return {"model_versions": [version_view(latest)] if latest and wanted else []}
 
-    add_query(routes, "/registered-models/search", SearchModels, search)
-    add_query(routes, "/registered-models/get", ByModel, get)
-    add_query(routes, "/registered-models/alias", ByAlias, get_by_alias)
-    add_query(routes, "/registered-models/get-latest-versions", LatestVersions, get_latest, ("GET", "POST"))
+    queries.add_search(routes, "/registered-models/search", SearchModels, search)
+    queries.add(routes, "/registered-models/get", ByModel, get)
+    queries.add(routes, "/registered-models/alias", ByAlias, get_by_alias)
+    queries.add(routes, "/registered-models/get-latest-versions", LatestVersions, get_latest, ("GET", "POST"))
 
 
 def _add_notes(routes: APIRouter, commands: Commands, notes: NoteHandlers, reader: ModelReader) -> None:
@@ -142,7 +149,7 @@ def _add_notes(routes: APIRouter, commands: Commands, notes: NoteHandlers, reade
     commands.add(routes, "/registered-models/delete-tag", DeleteModelTag, delete_tag, method="DELETE")
 
 
-def _add_refusals(routes: APIRouter, reader: ModelReader) -> None:
+def _add_refusals(routes: APIRouter, queries: Queries, reader: ModelReader) -> None:
     async def create(asked: ByModel) -> Answer:
         await find_model(reader, asked.name)
         raise ModelExists(f"Registered Model (name={asked.name}) already exists: it is the loop of this name")
@@ -156,7 +163,7 @@ def _add_refusals(routes: APIRouter, reader: ModelReader) -> None:
     async def change_alias(asked: ByAlias) -> Answer:
         raise ByHandRefused(f"the alias {asked.alias} of {asked.name} is not set or deleted by hand: {PROMOTION}")
 
-    add_query(routes, "/registered-models/create", ByModel, create, ("POST",))
-    add_query(routes, "/registered-models/rename", ByModel, rename, ("POST",))
-    add_query(routes, "/registered-models/delete", ByModel, delete, ("DELETE",))
-    add_query(routes, "/registered-models/alias", ByAlias, change_alias, ("POST", "DELETE"))
+    queries.add(routes, "/registered-models/create", ByModel, create, ("POST",))
+    queries.add(routes, "/registered-models/rename", ByModel, rename, ("POST",))
+    queries.add(routes, "/registered-models/delete", ByModel, delete, ("DELETE",))
+    queries.add(routes, "/registered-models/alias", ByAlias, change_alias, ("POST", "DELETE"))

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from everloop_registry.api.mlflow.access import ACTIONS, LoopAccess, Named
 from everloop_registry.domain.pages import Page
 from everloop_schemas.envelope import Event
 from everloop_shared.commands import Actor, Command, CommandEdge, StoredNotPublished
@@ -31,6 +32,10 @@ class MlflowRequest(BaseModel):
     """A request; fields of newer clients are ignored, as in MLflow."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def named(self) -> list[Named]:
+        """What it is about, for whose loop the caller needs a role; nothing: a role for all loops."""
+        return []
 
 
 Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY)]
@@ -90,19 +95,46 @@ def page_token(page: Page[Any]) -> Answer:
     return {} if page.token is None else {"next_page_token": page.token}
 
 
-def add_query(
-    routes: APIRouter,
-    path: str,
-    kind: type[Asked],
-    answer: Callable[[Asked], Awaitable[Answer]],
-    methods: Sequence[str] = ("GET",),
-) -> None:
-    """Add a route that reads."""
+class Queries:
+    """Adds the routes that read, each with the action that its rule of access says."""
 
-    async def endpoint(request: Request) -> JSONResponse:
-        return JSONResponse(await answer(await read_request(kind, request)))
+    def __init__(self, access: LoopAccess) -> None:
+        self._access = access
 
-    routes.add_api_route(path, endpoint, methods=list(methods), include_in_schema=False)
+    def add(
+        self,
+        routes: APIRouter,
+        path: str,
+        kind: type[Asked],
+        answer: Callable[[Asked], Awaitable[Answer]],
+        methods: Sequence[str] = ("GET",),
+    ) -> None:
+        """Add a route about something that belongs to a loop."""
+        actions = {method: ACTIONS[method, routes.prefix + path] for method in methods}
+
+        async def endpoint(request: Request) -> JSONResponse:
+            asked = await read_request(kind, request)
+            await self._access.require(actions[request.method], asked.named())
+            return JSONResponse(await answer(asked))
+
+        routes.add_api_route(path, endpoint, methods=list(methods), include_in_schema=False)
+
+    def add_search(
+        self,
+        routes: APIRouter,
+        path: str,
+        kind: type[Asked],
+        answer: Callable[[Asked, frozenset[str] | None], Awaitable[Answer]],
+        methods: Sequence[str] = ("GET",),
+    ) -> None:
+        """Add a route that searches among the loops of the caller; None stands for all."""
+        actions = {method: ACTIONS[method, routes.prefix + path] for method in methods}
+
+        async def endpoint(request: Request) -> JSONResponse:
+            asked = await read_request(kind, request)
+            return JSONResponse(await answer(asked, await self._access.permitted(actions[request.method])))
+
+        routes.add_api_route(path, endpoint, methods=list(methods), include_in_schema=False)
 
 
 class Commands:
@@ -112,8 +144,8 @@ class Commands:
     then gets the answer to what is stored, and nothing is created twice.
     """
 
-    def __init__(self, edge: CommandEdge) -> None:
-        self._edge = edge
+    def __init__(self, edge: CommandEdge, access: LoopAccess) -> None:
+        self._edge, self._access = edge, access
         self._stored: OrderedDict[tuple[str, str], Answer] = OrderedDict()
 
     def add(
@@ -126,10 +158,12 @@ class Commands:
         method: str = "POST",
     ) -> None:
         """Add a route; `answer` is computed from the events, and is empty by default."""
+        action = ACTIONS[method, routes.prefix + path]
 
         async def endpoint(request: Request) -> JSONResponse:
             command = await self._edge.accept(request.headers)
             asked = await read_request(kind, request)
+            await self._access.require(action, asked.named())
             sent = f"{request.method} {request.url.path}", sha256(await request.body()).hexdigest()
             if sent in self._stored:
                 return JSONResponse(await self._publish(command, sent))

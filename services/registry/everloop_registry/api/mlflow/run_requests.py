@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import copysign, isinf, isnan
 from sys import float_info
 from typing import Annotated
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field
 
+from everloop_registry.api.mlflow.access import Named
 from everloop_registry.api.mlflow.requests import Filter, Id, Key, Listed, MlflowRequest, OrderBy, TextKey, Token
 from everloop_registry.domain.run_search import ViewType
 from everloop_schemas.tracking import DataSetInput, Metric, RunStatus
@@ -28,10 +30,18 @@ def _printable(key: str) -> str:
 LoggedKey = Annotated[Key, AfterValidator(_printable)]
 
 
+def _named_models(models: Sequence[str | None]) -> list[Named]:
+    return [Named("logged model", model) for model in dict.fromkeys(models) if model]
+
+
 class ByRun(MlflowRequest):
     """A run by its id; `run_uuid` is what clients called it once."""
 
     run_id: Id = Field(validation_alias=AliasChoices("run_id", "run_uuid"))
+
+    def named(self) -> list[Named]:
+        """The run."""
+        return [Named("run", self.run_id)]
 
 
 class Tag(MlflowRequest):
@@ -83,6 +93,10 @@ class CreateRun(MlflowRequest):
     start_time: Millis | None = None
     tags: tuple[Tag, ...] = Field((), max_length=MAX_TEXTS)
 
+    def named(self) -> list[Named]:
+        """The experiment."""
+        return [Named("experiment", self.experiment_id)]
+
 
 class UpdateRun(ByRun):
     """A new state of a run."""
@@ -94,6 +108,10 @@ class UpdateRun(ByRun):
 
 class LogMetric(ByRun, LoggedMetric):
     """One value of a metric."""
+
+    def named(self) -> list[Named]:
+        """The run, and the logged model that the value is of."""
+        return [*super().named(), *_named_models([self.model_id])]
 
 
 class LogParameter(ByRun, Parameter):
@@ -114,6 +132,10 @@ class LogBatch(ByRun):
     metrics: tuple[LoggedMetric, ...] = Field((), max_length=MAX_METRICS)
     params: tuple[Parameter, ...] = Field((), max_length=MAX_TEXTS)
     tags: tuple[Tag, ...] = Field((), max_length=MAX_TEXTS)
+
+    def named(self) -> list[Named]:
+        """The run, and the logged models that values are of."""
+        return [*super().named(), *_named_models([metric.model_id for metric in self.metrics])]
 
 
 class InputTag(BaseModel):
@@ -159,11 +181,19 @@ class LogInputs(ByRun):
     datasets: tuple[LoggedInput, ...] = Field((), max_length=MAX_INPUTS)
     models: tuple[ModelInput, ...] = Field((), max_length=MAX_INPUTS)
 
+    def named(self) -> list[Named]:
+        """The run, and the logged models."""
+        return [*super().named(), *_named_models([model.model_id for model in self.models])]
+
 
 class LogOutputs(ByRun):
     """What a run made."""
 
     models: tuple[ModelInput, ...] = Field((), max_length=MAX_INPUTS)
+
+    def named(self) -> list[Named]:
+        """The run, and the logged models."""
+        return [*super().named(), *_named_models([model.model_id for model in self.models])]
 
 
 class SearchRuns(MlflowRequest):

@@ -8,7 +8,8 @@ from typing import Literal
 from fastapi import APIRouter
 
 from everloop_registry.api.mlflow import run_requests as r
-from everloop_registry.api.mlflow.requests import Answer, Commands, add_query, page_token
+from everloop_registry.api.mlflow.access import permitted_experiments
+from everloop_registry.api.mlflow.requests import Answer, Commands, Queries, page_token
 from everloop_registry.api.mlflow.views import metric_view, run_view
 from everloop_registry.domain.filters import parse_filter, parse_orders
 from everloop_registry.domain.pages import Paging
@@ -24,9 +25,9 @@ HISTORY_PAGE = 25_000
 """The values of a metric in one answer to a client that asks for no pages, which reads no further."""
 
 
-def add_runs(routes: APIRouter, commands: Commands, handlers: RunHandlers, reader: RunReader) -> None:
+def add_runs(routes: APIRouter, queries: Queries, commands: Commands, handlers: RunHandlers, reader: RunReader) -> None:
     """Add the routes of runs."""
-    _add_queries(routes, reader)
+    _add_queries(routes, queries, reader)
     _add_life(routes, commands, handlers, reader)
     _add_logging(routes, commands, handlers)
 
@@ -38,14 +39,15 @@ async def find_run(reader: RunReader, run: str) -> LoggedRun:
     return found
 
 
-def _add_queries(routes: APIRouter, reader: RunReader) -> None:
+def _add_queries(routes: APIRouter, queries: Queries, reader: RunReader) -> None:
     async def get(asked: r.ByRun) -> Answer:
         return {"run": run_view(await find_run(reader, asked.run_id))}
 
-    async def search(asked: r.SearchRuns) -> Answer:
+    async def search(asked: r.SearchRuns, among: frozenset[str] | None) -> Answer:
         paging = Paging.of(asked.page_token, asked.max_results)
         conditions, orders = parse_filter(asked.filter, RUNS), parse_orders(asked.order_by, RUNS)
-        page = await reader.search_runs(asked.experiment_ids, asked.run_view_type, conditions, orders, paging)
+        experiments = permitted_experiments(asked.experiment_ids, among)
+        page = await reader.search_runs(experiments, asked.run_view_type, conditions, orders, paging)
         return {"runs": [run_view(run) for run in page.found], **page_token(page)}
 
     async def get_history(asked: r.MetricHistory) -> Answer:
@@ -54,9 +56,9 @@ def _add_queries(routes: APIRouter, reader: RunReader) -> None:
         page = await reader.metric_history(asked.run_id, asked.metric_key, paging)
         return {"metrics": [metric_view(metric) for metric in page.found], **page_token(page)}
 
-    add_query(routes, "/runs/get", r.ByRun, get)
-    add_query(routes, "/runs/search", r.SearchRuns, search, ("POST",))
-    add_query(routes, "/metrics/get-history", r.MetricHistory, get_history)
+    queries.add(routes, "/runs/get", r.ByRun, get)
+    queries.add_search(routes, "/runs/search", r.SearchRuns, search, ("POST",))
+    queries.add(routes, "/metrics/get-history", r.MetricHistory, get_history)
 
 
 def _add_life(routes: APIRouter, commands: Commands, handlers: RunHandlers, reader: RunReader) -> None:

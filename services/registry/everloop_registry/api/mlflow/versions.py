@@ -17,10 +17,10 @@ from everloop_registry.api.mlflow.requests import (
     Listed,
     MlflowRequest,
     OrderBy,
+    Queries,
     TextKey,
     TextPair,
     Token,
-    add_query,
     page_token,
 )
 from everloop_registry.api.mlflow.views import version_view
@@ -61,11 +61,13 @@ class DeleteVersionTag(ByVersion, TextKey):
     """A tag of a version, by its key."""
 
 
-def add_versions(routes: APIRouter, commands: Commands, notes: NoteHandlers, reader: ModelReader) -> None:
+def add_versions(
+    routes: APIRouter, queries: Queries, commands: Commands, notes: NoteHandlers, reader: ModelReader
+) -> None:
     """Add the routes of model versions."""
-    _add_queries(routes, reader)
+    _add_queries(routes, queries, reader)
     _add_notes(routes, commands, notes, reader)
-    _add_refusals(routes)
+    _add_refusals(routes, queries)
 
 
 async def find_version(reader: ModelReader, name: str, number: int) -> ModelVersion:
@@ -76,11 +78,11 @@ async def find_version(reader: ModelReader, name: str, number: int) -> ModelVers
     return found
 
 
-def _add_queries(routes: APIRouter, reader: ModelReader) -> None:
-    async def search(asked: SearchVersions) -> Answer:
+def _add_queries(routes: APIRouter, queries: Queries, reader: ModelReader) -> None:
+    async def search(asked: SearchVersions, among: frozenset[str] | None) -> Answer:
         paging = Paging.of(asked.page_token, asked.max_results)
         conditions, orders = parse_model_filter(asked.filter, VERSIONS), parse_orders(asked.order_by, VERSIONS)
-        page = await reader.search_versions(conditions, orders, paging)
+        page = await reader.search_versions(conditions, orders, paging, among)
         return {"model_versions": [version_view(v) for v in page.found], **page_token(page)}
 
     async def get(asked: ByVersion) -> Answer:
@@ -89,9 +91,9 @@ def _add_queries(routes: APIRouter, reader: ModelReader) -> None:
     async def get_download_uri(asked: ByVersion) -> Answer:
         return {"artifact_uri": (await find_version(reader, asked.name, asked.version)).source}
 
-    add_query(routes, "/model-versions/search", SearchVersions, search)
-    add_query(routes, "/model-versions/get", ByVersion, get)
-    add_query(routes, "/model-versions/get-download-uri", ByVersion, get_download_uri)
+    queries.add_search(routes, "/model-versions/search", SearchVersions, search)
+    queries.add(routes, "/model-versions/get", ByVersion, get)
+    queries.add(routes, "/model-versions/get-download-uri", ByVersion, get_download_uri)
 
 
 def _add_notes(routes: APIRouter, commands: Commands, notes: NoteHandlers, reader: ModelReader) -> None:
@@ -112,7 +114,7 @@ def _add_notes(routes: APIRouter, commands: Commands, notes: NoteHandlers, reade
     commands.add(routes, "/model-versions/delete-tag", DeleteVersionTag, delete_tag, method="DELETE")
 
 
-def _add_refusals(routes: APIRouter) -> None:
+def _add_refusals(routes: APIRouter, queries: Queries) -> None:
     async def change_stage(asked: ByVersion) -> Answer:
         raise ByHandRefused(f"versions of {asked.name} have no stages that are set by hand: {PROMOTION}")
 
@@ -122,5 +124,5 @@ def _add_refusals(routes: APIRouter) -> None:
             "artifact goes once no rollback may need it"
         )
 
-    add_query(routes, "/model-versions/transition-stage", ByVersion, change_stage, ("POST",))
-    add_query(routes, "/model-versions/delete", ByVersion, delete, ("DELETE",))
+    queries.add(routes, "/model-versions/transition-stage", ByVersion, change_stage, ("POST",))
+    queries.add(routes, "/model-versions/delete", ByVersion, delete, ("DELETE",))
