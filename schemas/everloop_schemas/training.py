@@ -92,8 +92,8 @@ class RunRequestedData(ControlData):
 class RunRequested(ControlEvent):
     """A training run begins; `correlationid` is the run's id, `causationid` the alert or outcome behind it.
 
-    `actor` is who gave the command, for a `manual` run; absent for others and in records from before it was recorded.
-    `team` is theirs, whose quota counts the run.
+    `actor` is who gave the command, for a `manual` run, or for the search that led to it; absent for others and in
+    records from before it was recorded. `team` is that of who requested the run, whose quota counts it.
     """
 
     topic: ClassVar[Topic] = Topic("training.run_requested.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)

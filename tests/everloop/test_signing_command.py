@@ -85,3 +85,18 @@ def test_what_is_there_is_adopted(tmp_path: Path) -> None:
 
     assert adopted["decisions"] == {"churn": 2, "market": 1}
     assert TrustStore(trusted).adopted.artifacts == {version.data.sha256} == {*adopted["artifacts"]}
+
+
+@pytest.mark.app
+def test_artifacts_of_services_on_the_memory_bus_are_adopted_from_their_own_folder(tmp_path: Path) -> None:
+    trusted = tmp_path / "trusted.json"
+    trusted.write_text("{}")
+    with served(tmp_path, "registry"):
+        listed = tmp_path / "services.json"
+        listed.write_text(json.dumps({**json.loads(listed.read_text()), "topics": {"url": "http://127.0.0.1:1"}}))
+        version = store_model("a-0", 200, tmp_path / "memory" / "artifacts")
+        store_model("old-0", 100, tmp_path / "artifacts")
+
+        adopted = made("adopt", "--trusted", str(trusted), "--data", str(tmp_path))
+
+    assert adopted["artifacts"] == [version.data.sha256]

@@ -72,6 +72,7 @@ async def test_the_status_has_what_the_command_prints(tmp_path: Path) -> None:
         s = await monitoring.status()
 
     assert s == {
+        "team": None,
         "events": 0,
         "predictions": 0,
         "outcomes": 2,

@@ -223,7 +223,7 @@ async def test_files_are_those_of_ones_own_loops(tmp_path: Path) -> None:
             (method, path, place.loop): await made.request(
                 method,
                 f"{FILES}/artifacts/{path.format(run=place.run, model=place.model, loop=place.loop)}",
-                **({"content": b"x"} if method == "PUT" else {}),
+                content=b"x" if method == "PUT" else None,
             )
             for method in ("PUT", "GET", "DELETE")
             for path in PATHS

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
-from tests.builders.events import evaluation_updated, model_trained, version_state
+from tests.builders.events import evaluation_updated, model_trained, run_requested, version_state
 from tests.registry.registry_harness import (
     BETTER,
     WORSE,
@@ -21,11 +21,12 @@ from tests.registry.registry_harness import (
 )
 
 from everloop_registry.adapters.approval_expiry import ApprovalExpiry
-from everloop_registry.domain.decision_log import REGISTRY_ACTOR, fold_decisions
+from everloop_registry.domain.decision_log import REGISTRY_ACTOR, DecisionContext, fold_decisions
+from everloop_registry.domain.four_eyes import LineOrigin, LineRun, people_behind
 from everloop_registry.errors import Conflict, SpecRejected, VersionNotFound
 from everloop_schemas.approvals import ApprovalRequested, CandidateApproved
 from everloop_schemas.envelope import Event
-from everloop_schemas.registry import ModelRolledBack
+from everloop_schemas.registry import ModelRolledBack, VersionRegistered, VersionRegisteredData
 from everloop_shared.commands import Actor
 
 E = TypeVar("E", bound=Event)
@@ -251,3 +252,62 @@ async def test_two_people_are_asked_for_only_where_they_can_be_told_apart(harnes
 
     assert [e.field for e in refused.value.errors] == ["rollout.approvals"]
     assert await harness.command("apply", spec, actor=ADA) == ["loop_applied"]
+
+
+CY, DAN = Actor("cy", "token", "https://login"), Actor("dan", "token", "https://login")
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ({"trigger": "manual", "actor": "ada"}, "ada requested run run-b-0"),
+        ({"trigger": "search", "actor": "ada"}, "ada requested run run-b-0"),
+        ({"trigger": "initial", "revision": 2}, "ada applied revision 2 of the loop"),
+    ],
+)
+async def test_who_led_to_a_candidate_is_none_of_the_several_people_who_approve_of_it(
+    harness: HandlerHarness, run: dict[str, Any], says: str
+) -> None:
+    asked = run_requested("b-0")
+    more = {name: value for name, value in run.items() if name != "trigger"}
+    await harness.handle(asked.copy_with(data=asked.data.model_copy(update={"trigger": run["trigger"]}), **more))
+    await waiting_for(harness, "before_canary")
+
+    with pytest.raises(Conflict, match=says) as refused:
+        await harness.command("approve", "market", "mine", actor=ADA)
+    others = [await harness.command("approve", "market", "fine", actor=actor) for actor in (BOB, CY)]
+
+    assert "let somebody else approve" in refused.value.detail
+    assert others == [["candidate_approved"], ["candidate_approved", "rollout_changed"]]
+
+
+async def test_a_single_approval_may_come_from_who_asked_for_the_run(
+    harness: HandlerHarness,
+) -> None:
+    asked = run_requested("b-0")
+    await harness.handle(asked.copy_with(actor="ada", data=asked.data.model_copy(update={"trigger": "manual"})))
+    await waiting_for(harness, "before_canary", people=1)
+
+    alone = await harness.command("approve", "market", "mine", actor=ADA)
+
+    assert alone == ["candidate_approved", "rollout_changed"]
+
+
+def test_who_submitted_a_model_has_led_to_it_and_anonymous_is_nobody() -> None:
+    runs = (LineRun("r1", "submitted", 1, None), LineRun("r2", "manual", 1, "anonymous"))
+
+    behind = people_behind(LineOrigin(runs, {1: "eve"}, "dan"))
+
+    assert behind == {"dan": "submitted the model"}
+
+
+async def test_the_store_knows_who_submitted_the_first_version_of_a_line(harness: HandlerHarness) -> None:
+    model = model_trained("note-40", 39, "submitted").data
+    async with harness.unit as unit:
+        log = await unit.store.open("market", DecisionContext(None, None, harness.clock(), "dan", "key", "evl_1"))
+        log.decide(VersionRegistered, model.version, VersionRegisteredData(model=model))
+        await unit.store.save(log)
+
+        origin, other = [await unit.store.line_origin("market", line) for line in ("note-40", "note-4")]
+
+    assert (origin.submitted_by, other.submitted_by) == ("dan", None)

@@ -11,6 +11,7 @@ from everloop_models.intake import CheckedModel, FeatureNames
 from everloop_registry.domain.artifact_paths import FileEntry, OpenFile
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.filters import Condition, Order
+from everloop_registry.domain.four_eyes import LineOrigin
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.pages import Page, Paging
 from everloop_registry.domain.registered_models import ModelVersion, RegisteredModel
@@ -49,6 +50,9 @@ class DecisionStore(Protocol):
 
     async def team_use(self, team: str) -> TeamUse:
         """What a team has."""
+
+    async def line_origin(self, loop: str, line: str) -> LineOrigin:
+        """How a line came to be, and by whom."""
 
     async def has_loop(self, loop: str) -> bool:
         """Whether a loop of this name exists or ever did."""

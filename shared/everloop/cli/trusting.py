@@ -15,13 +15,13 @@ from rich.table import Table
 
 from everloop.cli.ask import ask
 from everloop.cli.output import CommandFailed, print_json, print_result, printable, read_moment
-from everloop.local.discovery import data_folder
+from everloop.local.discovery import find_installation
+from everloop.local.stores import store_settings
 from everloop.wire import loop_path
 from everloop_models.errors import ArtifactCorrupt, ArtifactUnavailable
 from everloop_models.store import ArtifactStore, is_name
 from everloop_shared.errors import Misconfigured
 from everloop_shared.files import replace_file
-from everloop_shared.settings import StoreSettings
 from everloop_shared.signing.keys import SigningKey, key_id, to_bytes, to_text
 from everloop_shared.signing.trust import Adopted, TrustedKey, TrustFile
 from everloop_shared.signing.uses import USES
@@ -130,7 +130,7 @@ def _sequences(data: str | None) -> dict[str, int]:
 def _digests(data: str | None) -> frozenset[str]:
     """The SHA-256 of every artifact in the store."""
     try:
-        settings = StoreSettings.load("training").model_copy(update={"data": data_folder(data)})
+        settings = store_settings(find_installation(data))
         store = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes)
         names = [name for loop in store.loops() for name, _, _ in store.files(loop) if is_name(name)]
         return frozenset(sha256(store.get(name)).hexdigest() for name in names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everloop.local.discovery import Installation
+from everloop.local.stores import store_settings
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import PredictionMade
@@ -47,7 +48,7 @@ async def replay(installation: Installation, event: PredictionMade, registered: 
     from everloop_shared.limited import Limited
     from everloop_shared.signing import trust_of
 
-    settings = _settings(installation)
+    settings = store_settings(installation)
     trusted = True if trust_of(settings) else None
     try:
         data = _fetch(settings, event.loop, registered)
@@ -62,15 +63,6 @@ async def replay(installation: Installation, event: PredictionMade, registered: 
     except ServiceError as e:
         return Replay(False, f"it does not predict for the recorded features: {e.detail}", trusted=trusted)
     return _compared(event, registered, found["prediction"], found["probabilities"], trusted)
-
-
-def _settings(installation: Installation) -> StoreSettings:
-    """Those of the store that services of this installation use."""
-    settings = StoreSettings.load("training")
-    changed: dict[str, Any] = {"data": installation.files}
-    if installation.topics:
-        changed["artifacts"] = ""  # services on the memory bus use no store that outlives them
-    return settings.model_copy(update=changed)
 
 
 def _fetch(settings: StoreSettings, loop: str, registered: Mapping[str, Any]) -> bytes:

@@ -12,10 +12,12 @@ import sqlalchemy as sql
 
 from everloop_registry import metrics
 from everloop_registry.adapters.decision_fold import fold_decisions
+from everloop_registry.adapters.line_origins import find_origin
 from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.team_uses import read_team_uses
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog, Sign, leave_unsigned
+from everloop_registry.domain.four_eyes import LineOrigin
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import WorkingState
@@ -185,6 +187,10 @@ class SqlDecisionStore:
     async def team_use(self, team: str) -> TeamUse:
         """Add up its rows."""
         return (await read_team_uses(self._unit.connection, loops.c.team == team)).get(team, TeamUse())
+
+    async def line_origin(self, loop: str, line: str) -> LineOrigin:
+        """How a line came to be."""
+        return await find_origin(self._unit.connection, loop, line)
 
     async def has_loop(self, loop: str) -> bool:
         """Whether there is a row."""

@@ -14,6 +14,8 @@ TRAINING_USER = "everloop/training"
 """The user of Everloop's own runs."""
 REQUESTED = "requested_offset"
 """A parameter that is known from the request of a run only."""
+LINE, TRIGGER, REVISION, ASKER = (f"{TAG_PREFIX}{name}" for name in ("line", "trigger", "revision", "requested_by"))
+"""Tags that say how a run came to be; nobody else can write tags that begin like these."""
 MEAN_LOSS, ACCURACY, COUNT = "prequential_loss", "prequential_accuracy", "prequential_outcomes"
 """Of a line's predictions, each made before its outcome was known; the step is the outcome's offset."""
 LOG_EVERY, LOG_GROWTH = 100, 1.01
@@ -49,7 +51,9 @@ class LineScore(BaseModel):
 def requested_run(event: RunRequested) -> RunChange:
     """The run that begins."""
     data = event.data
-    tags = {"trigger": data.trigger, "reason": data.reason, "line": data.line, "kind": data.model.kind}
+    tags = {"reason": data.reason, "kind": data.model.kind}
+    known = {LINE: data.line, TRIGGER: data.trigger, REVISION: str(event.revision)}
+    asked = {ASKER: event.actor} if event.actor else {}
     return RunChange(
         id=data.run,
         experiment=experiment_id(event.loop),
@@ -63,7 +67,12 @@ def requested_run(event: RunRequested) -> RunChange:
             "start_offset": str(data.start_offset),
             REQUESTED: str(data.requested_offset),
         },
-        tags={**{f"{TAG_PREFIX}{key}": value for key, value in tags.items()}, "mlflow.runName": data.line},
+        tags={
+            **{f"{TAG_PREFIX}{key}": value for key, value in tags.items()},
+            **known,
+            **asked,
+            "mlflow.runName": data.line,
+        },
         inputs=(data_set_input(data.data_set),) if data.data_set else (),
     )
 

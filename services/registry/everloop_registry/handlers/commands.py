@@ -12,6 +12,7 @@ from everloop_registry.domain import rollout
 from everloop_registry.domain.approval import awaited_approval
 from everloop_registry.domain.by_hand import version_to_promote
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.four_eyes import require_other_eyes
 from everloop_registry.domain.loop import MAX_KEPT_VERSIONS, Loop
 from everloop_registry.domain.precondition import Precondition
 from everloop_registry.domain.team_use import feature_cost, require_room
@@ -123,12 +124,16 @@ class CommandHandlers:
         return await self._close(decision_log)
 
     async def approve(self, loop: str, reason: str, version: str | None = None, *, actor: Actor) -> list[Event]:
-        """Approve of the candidate that waits; the last approval takes its step. Nothing where the actor has before."""
+        """Approve of the candidate that waits; the last approval takes its step. Nothing where the actor has before.
+
+        Raises Conflict where nothing waits, or several people must approve and the actor has led to the candidate.
+        """
         decision_log = await self._open_existing(loop, actor)
         state = decision_log.loop
         pending = awaited_approval(state.approval, state.candidate, version, decision_log.context.now)
         if actor.name in pending.approved_by:
             return []
+        require_other_eyes(pending, await self.store.line_origin(loop, line_of(pending.version)), actor.name)
         await self._check_quota(loop, CandidateApproved)
         data = CandidateApprovedData(
             version=pending.version,
