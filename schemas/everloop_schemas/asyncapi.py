@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from everloop_schemas.dead_letter import DeadLetter
-from everloop_schemas.envelope import FOREVER, Event, Topic
+from everloop_schemas.envelope import ALL_SERVICES, FOREVER, Event, Topic
 
 PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]*$")
 KAFKA_BINDING = "0.5.0"
@@ -64,7 +64,9 @@ def _build_operation(topic: Topic) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{topic.name}"},
-        "summary": f"Only {topic.owner} publishes here.",
+        "summary": "All services publish here."
+        if topic.owner == ALL_SERVICES
+        else f"Only {topic.owner} publishes here.",
     }
 
 

@@ -1,7 +1,8 @@
 """Who writes and reads which topic: what Kafka's access control lists are made of.
 
-A service writes the topics that it owns, and nothing else; what it reads is in `READS`. A test compares both with the
-routes and the readers of the six services.
+A service writes the topics that it owns, and that of the audit, which all write and none reads; what it reads is in
+`READS`. A test compares both with the routes and the readers of the six services. Nobody may alter or delete a topic or
+its records, which makes the audit append-only: no service has ALTER, ALTER_CONFIGS or DELETE anywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.dead_letter import DEAD_LETTERS
-from everloop_schemas.envelope import Event
+from everloop_schemas.envelope import ALL_SERVICES, Event
 from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, OutcomeObserved
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.monitoring import DeadLetterSent, DriftDetected, EvaluationUpdated
@@ -92,11 +93,11 @@ class Grant(NamedTuple):
 def grants(service: str) -> Iterator[Grant]:
     """All that a service needs. READ and WRITE include DESCRIBE.
 
-    A service creates what it owns and what it reads, as it may be the first to start, and checks the shape of both.
+    A service creates what it writes and what it reads, as it may be the first to start, and checks the shape of both.
     Producers are idempotent, which WRITE includes since Kafka 2.8 (KIP-679); there are no transactions.
     """
     changelogs = CHANGELOGS.get(service, ())
-    written = {topic.name for topic in TOPICS.values() if topic.owner == service} | set(changelogs)
+    written = {topic.name for topic in TOPICS.values() if topic.owner in (service, ALL_SERVICES)} | set(changelogs)
     read = READS[service] | set(changelogs)
     for topic in sorted(written | read):
         if topic in read:

@@ -6,11 +6,22 @@ import json
 import re
 from collections import defaultdict
 
-from everloop_schemas import approvals, feature, ingest, monitoring, registry, search, serving, tracking, training
+from everloop_schemas import (
+    approvals,
+    audit,
+    feature,
+    ingest,
+    monitoring,
+    registry,
+    search,
+    serving,
+    tracking,
+    training,
+)
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event, Topic, event_classes
 
-MODULES = (ingest, feature, serving, monitoring, training, search, registry, approvals, tracking)
+MODULES = (ingest, feature, serving, monitoring, training, search, registry, approvals, tracking, audit)
 CLASSES: dict[str, type[Event]] = {c.type_name(): c for c in event_classes()}
 TOPICS: dict[str, Topic] = {c.topic.name: c.topic for c in CLASSES.values()}
 _CHANGELOG = re.compile(r"feature\.\w+\.changelog$")

@@ -19,6 +19,8 @@ VARIANT_DIGITS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcd
 """The digit of a uuid that holds its variant (RFC 9562), by the digit of the hash in its place."""
 DAY_MS = 24 * 3600 * 1000
 FOREVER = -1
+ALL_SERVICES = "all services"
+"""The owner of a topic that every service writes."""
 
 Scalar = bool | int | float | str
 """A label, a prediction or a class: any JSON value but null, arrays and objects."""
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Topic:
-    """The topic of one family of events.
+    """The topic of one family of events, which `owner` alone writes: a service, or ALL_SERVICES.
 
     `keyed_by` is `loop`, or `loop/subject` where order matters per entity or per prediction.
     `retention_ms` is FOREVER where the log itself is the record; `compacted` topics keep the last value of a key.

@@ -44,8 +44,14 @@ class LabelReceivedData(Data, frozen=True, kw_only=True):
 
 
 class LabelReceived(DataEvent, frozen=True, kw_only=True, tag="ingest.label_received.v1"):
-    """A label or feedback on a prediction; `subject` is the prediction id."""
+    """A label or feedback on a prediction; `subject` is the prediction id.
+
+    `actor` is who sent it by HTTP, with `actor_kind` and `actor_source` as in decisions; absent where nobody is asked.
+    """
 
     topic: ClassVar[Topic] = Topic("ingest.label_received.v1", owner="ingest", keyed_by="loop/subject")
     source: str = written("everloop/ingest")
+    actor: str | None = None
+    actor_kind: str | None = None
+    actor_source: str | None = None
     data: LabelReceivedData

@@ -180,7 +180,8 @@ class AlertRaised(ControlEvent):
 class DeadLetterSentData(ControlData):
     """A dead letter that was sent again: the letter, the topic that it went to, and the event that it became there.
 
-    `repaired` says that its bytes were changed before, `digest` is the SHA-256 of what was sent, `actor` who sent it.
+    `repaired` says that its bytes were changed before, `digest` is the SHA-256 of what was sent, `actor` who sent it,
+    and `actor_kind` and `actor_source` how that is known, as in decisions.
     """
 
     letter: str
@@ -189,6 +190,8 @@ class DeadLetterSentData(ControlData):
     digest: str
     repaired: bool = False
     actor: str = "anonymous"
+    actor_kind: str | None = None
+    actor_source: str | None = None
 
 
 class DeadLetterSent(ControlEvent):

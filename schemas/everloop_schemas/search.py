@@ -38,7 +38,7 @@ class SearchRequested(ControlEvent):
     """A search begins; `correlationid` is its id, `causationid` the outcome behind it.
 
     `actor` is who gave the command, absent where the number of outcomes requested it; `team` is theirs, whose quota
-    counts the search.
+    counts the search. `actor_kind` and `actor_source` say how the actor is known, as in decisions.
     """
 
     topic: ClassVar[Topic] = Topic(
@@ -48,6 +48,8 @@ class SearchRequested(ControlEvent):
     source: str = "everloop/training"
     actor: str | None = None
     team: str | None = None
+    actor_kind: str | None = None
+    actor_source: str | None = None
     data: SearchRequestedData
 
 

@@ -122,12 +122,15 @@ class RunLogged(ControlEvent):
     """The `sequence`-th change of the tracking data of `loop`, which is a loop's name, or else an experiment's id.
 
     The registry's tables of experiments, runs, logged models and notes are the fold of these events. `subject` is the
-    experiment, the run, the model or the version that changes; `actor` is who logged it.
+    experiment, the run, the model or the version that changes; `actor` is who logged it, and
+    `actor_kind` and `actor_source` say how that is known, as in decisions.
     """
 
     topic: ClassVar[Topic] = Topic("registry.run_logged.v1", owner="registry", keyed_by="loop", retention_ms=FOREVER)
     type: Literal["registry.run_logged.v1"] = "registry.run_logged.v1"
     source: str = "everloop/registry"
     actor: str | None = None
+    actor_kind: str | None = None
+    actor_source: str | None = None
     sequence: int = Field(ge=0)
     data: RunLoggedData

@@ -93,7 +93,8 @@ class RunRequested(ControlEvent):
     """A training run begins; `correlationid` is the run's id, `causationid` the alert or outcome behind it.
 
     `actor` is who gave the command, for a `manual` run, or for the search that led to it; absent for others and in
-    records from before it was recorded. `team` is that of who requested the run, whose quota counts it.
+    records from before it was recorded. `team` is that of who requested the run, whose quota counts it. `actor_kind`
+    and `actor_source` say how the actor is known, as in decisions.
     """
 
     topic: ClassVar[Topic] = Topic("training.run_requested.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
@@ -101,6 +102,8 @@ class RunRequested(ControlEvent):
     source: str = "everloop/training"
     actor: str | None = None
     team: str | None = None
+    actor_kind: str | None = None
+    actor_source: str | None = None
     data: RunRequestedData
 
 

@@ -25,6 +25,15 @@ class Actor:
     source: str = ""
     team: str | None = None
 
+    def as_fields(self) -> dict[str, str | None]:
+        """The fields of an event that say who gave a command; how that is known only where somebody asks."""
+        known = self.kind != "anonymous"
+        return {
+            "actor": self.name,
+            "actor_kind": self.kind if known else None,
+            "actor_source": self.source if known else None,
+        }
+
 
 ANONYMOUS = Actor("anonymous")
 """Everybody, while no service authenticates (EVERLOOP_AUTH=off)."""

@@ -54,6 +54,11 @@ LIMITED = Counter(
     "Requests and calls that were refused because their caller has reached this limit.",
     ["service", "limit"],
 )
+AUDIT_LOST = Counter(
+    "everloop_audit_lost_records_total",
+    "Answers and refusals that are not in the audit, as the broker was away for too long.",
+    ["service"],
+)
 CONNECTIONS = Gauge("everloop_http_connections", "Open HTTP connections; limit: MAX_CONNECTIONS.", ["service"])
 TLS_VALID_UNTIL = Gauge(
     "everloop_tls_valid_until_seconds", "When the TLS certificate in use ends, in seconds since 1970.", ["service"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,15 +13,20 @@ import uvloop
 from aiokafka.conn import create_conn  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
+from fastapi import APIRouter
 from msgspec.structs import replace
+from tests.builders.running import http_client
 from tests.engines.buses import KafkaBus, computed, received, running, send_all, until
 from tests.tasks import cancel
 
 from everloop.local.kafka import Broker
+from everloop_schemas.audit import RequestRecorded
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.errors import InputRejected, Overloaded, Unavailable
+from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.endpoint import REQUEST_DRAIN_S
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.connection import repair
@@ -29,6 +34,8 @@ from everloop_shared.messaging.kafka.poller import RecordPoller
 from everloop_shared.messaging.kafka.producer_connection import ProducerConnection
 from everloop_shared.messaging.routes import Position, Route, connected
 from everloop_shared.process import DRAIN_S
+from everloop_shared.service import Service
+from everloop_shared.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -109,6 +116,43 @@ async def test_a_broker_that_hangs_fills_bounded_buffers_only(kafka: Broker, kaf
         assert {type(answer) for answer in answers[:10]} == {Unavailable}
         assert isinstance(answers[10], Overloaded)
         await until(lambda: _published(lambda name: engine.publish([received(name)]), "later"))
+
+
+async def test_a_request_that_cannot_be_recorded_does_nothing_until_the_broker_is_back(
+    kafka: Broker, kafka_bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.audit.trail.WITHIN_S", 1.0)
+    done, settings, router = list[str](), Settings(audit="on"), APIRouter()
+
+    @router.post("/v1/loops/{loop}/rollback")
+    async def roll_back(loop: str) -> dict[str, str]:
+        done.append(loop)
+        return {}
+
+    @router.get("/v1/loops/{loop}")
+    async def get_loop(loop: str) -> dict[str, str]:
+        return {}
+
+    async with connected(kafka_bus.engine(delivery_timeout_s=2.0)) as engine:
+        trail = audit_trail("registry", settings, engine.publish)
+        assert trail is not None
+        service = Service("registry", settings, [HttpEndpoint("registry", settings, router, trail=trail)])
+        async with http_client(service) as client:
+
+            async def post(loop: str) -> int:
+                return (await client.post(f"/v1/loops/{loop}/rollback", json={})).status_code
+
+            before = await post("before")
+            with frozen(kafka):
+                during, read = await asyncio.gather(post("during"), client.get("/v1/loops/any"))
+            await until(lambda: _answers(post("after"), 200), within_s=30)
+        await trail.drain(10)
+        recorded = [(one["loop"], one["data"]["phase"]) for one in await kafka_bus.sent(RequestRecorded.topic)]
+
+    assert (before, during, read.status_code) == (200, 503, 200)
+    assert set(done) == {"before", "after"}
+    assert {("before", "requested"), ("before", "answered"), ("after", "answered")} <= set(recorded)
+    assert ("during", "answered") not in recorded
 
 
 async def test_the_start_waits_for_a_broker_that_is_not_there_yet(kafka: Broker, kafka_bus: KafkaBus) -> None:
@@ -253,3 +297,7 @@ async def _published(publish: object, name: str) -> bool:
 
 async def _has(bus: KafkaBus, ids: set[str]) -> bool:
     return ids <= {record["id"] for record in await bus.sent(FeaturesComputed.topic)}
+
+
+async def _answers(asked: Awaitable[int], status: int) -> bool:
+    return await asked == status

@@ -11,11 +11,13 @@ from tests.builders.events import run_requested
 from tests.builders.loops import NOW
 
 from everloop.cli import audit_entries
-from everloop.cli.audit_entries import Entries, Wanted, table_of
+from everloop.cli.audit_entries import REQUESTS, Entries, Wanted, table_of
 from everloop.cli.output import CommandFailed, print_result, read_moment
 from everloop_schemas.monitoring import DeadLetterSent
 from everloop_schemas.registry import Decided
 from everloop_schemas.training import RunRequested
+from everloop_shared.access.identity import Identity
+from everloop_shared.audit.request import AuditedRequest
 
 DECIDED, RUNS, LETTERS = Decided.topic.name, RunRequested.topic.name, DeadLetterSent.topic.name
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -35,6 +37,18 @@ def letter(actor: str, seconds: float) -> bytes:
     body = json.loads(decided(0, seconds))
     sent = {"type": "monitoring.dead_letter_sent.v1", "source": "everloop/monitoring", "data": {"actor": actor}}
     return json.dumps({**body, **sent}).encode()
+
+
+def recorded(phase: str, seconds: float = 0.0, request: str = "r1", **more: Any) -> tuple[str, bytes]:
+    """A record of alice's request to resume the loop, as its service writes it."""
+    asked = AuditedRequest("registry", "10.0.0.7", "POST", "ticket-7", f"00-{TRACE}-1-01", "rollout.change")
+    asked.route, asked.loop, asked.id = "/v1/loops/{loop}/resume", "m", request
+    asked.identity = Identity("alice", "key", "evl_1")
+    left_out = more.pop("left_out", 0)
+    for name, value in more.items():
+        setattr(asked, name, value)
+    event = asked.event(phase, left_out)  # type: ignore[arg-type]
+    return REQUESTS, event.copy_with(time=NOW + timedelta(seconds=seconds)).encode()
 
 
 def listed(*records: tuple[str, bytes], **wanted: Any) -> Entries:
@@ -65,6 +79,93 @@ def test_actions_of_all_topics_are_listed_by_time_with_who_did_them_and_by_which
     assert (found[3].actor_kind, found[3].actor_source, found[3].trace) == ("key", "evl_1", TRACE)
     assert shown[1:] == ["m", "loop", "resumed", "m", "alice", "key", "evl_1", TRACE, "reason", "1"]
     assert (found[3].why, found[1].cause) == ("reason 1", requested.causationid)
+
+
+def test_a_request_is_told_once_with_its_answer_and_what_it_led_to(capsys: pytest.CaptureFixture[str]) -> None:
+    done = decided(1, 2, actor="alice", actor_kind="key", actor_source="evl_1", traceparent=f"00-{TRACE}-1-01")
+    by_itself = decided(2, 3, actor="everloop/registry", traceparent=f"00-{TRACE}-1-01", causationid="cause")
+    requested, answered = recorded("requested", 1), recorded("answered", 4, status=200)
+
+    for records in (
+        [requested, (DECIDED, done), (DECIDED, by_itself), answered],
+        [(DECIDED, done), answered, requested],
+    ):
+        first, *others = listed(*records).newest_last()
+        assert (first.action, first.led_to, first.answer, first.why) == (
+            "rollout.change",
+            ("loop_resumed",),
+            200,
+            "reason 1",
+        )
+        assert (first.time, first.address, first.request) == (NOW + timedelta(seconds=1), "10.0.0.7", "ticket-7")
+        assert [one.event for one in others] == ["d2"] * (len(records) - 3)
+
+    [alone] = listed(requested).newest_last()
+    print_result(table_of([first, alone]))
+    _, told, unanswered = capsys.readouterr().out.splitlines()
+    assert "rollout.change: loop resumed" in told
+    assert "10.0.0.7" in told
+    assert "no answer recorded" in unanswered
+    assert first.for_programs()["led_to"] == ["loop_resumed"]
+
+
+def test_one_trace_of_many_requests_gives_each_what_came_after_it() -> None:
+    trace = f"00-{TRACE}-1-01"
+    records = [
+        *(recorded("requested", 10 * n, f"r{n}") for n in range(3)),
+        *((DECIDED, decided(n, 10 * n + 1, actor="alice", traceparent=trace)) for n in range(3)),
+        (DECIDED, decided(9, -1, actor="alice", traceparent=trace)),
+        (DECIDED, decided(10, 15, actor="alice", traceparent=trace, source="everloop/training")),
+    ]
+
+    found = {one.event: one.led_to for one in listed(*records).newest_last()}
+
+    assert found == {"d9": (), "r0": ("loop_resumed",), "r1": ("loop_resumed",), "d10": (), "r2": ("loop_resumed",)}
+
+
+def test_actions_addresses_refusals_and_a_time_narrow_the_list() -> None:
+    trace = f"00-{TRACE}-1-01"
+    records = [
+        recorded("requested", 1),
+        (DECIDED, decided(1, 2, actor="alice", traceparent=trace)),
+        recorded("answered", 3, status=200),
+        recorded("refused", 4, "r2", address="10.0.0.8", status=403, refused="not_permitted", left_out=3),
+        recorded("left_out", 5, "r3", address="10.0.0.8", left_out=997),
+        (DECIDED, decided(2, 6, actor="alice")),
+    ]
+
+    def found(**wanted: Any) -> list[str]:
+        return [one.event for one in listed(*records, **wanted).newest_last()]
+
+    assert found() == ["r1", "r2", "r3", "d2"]
+    assert found(address="10.0.0.7") == ["r1"]
+    assert found(action="loop_resumed") == ["d1", "d2"], "an event is told alone where its request is not asked for"
+    assert found(action="rollout.change") == ["r1", "r2"]
+    assert found(refused=True) == ["r2", "r3"]
+    assert found(until=NOW + timedelta(seconds=4)) == ["r1"]
+    assert listed(*records, address="10.0.0.7").newest_last()[0].led_to == ("loop_resumed",)
+    [refused, left_out] = listed(*records, refused=True).newest_last()
+    assert refused.for_people() == "403 not_permitted"
+    assert (left_out.why, left_out.for_people()) == ("997 more refusals of this address have no record", "")
+
+
+def test_a_long_log_takes_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_entries, "MAX_ENTRIES", 10)
+    entries = Entries(Wanted())
+    sizes = []
+
+    for n in range(200):
+        entries.add(*recorded("requested", n, f"r{n}"))
+        entries.add(DECIDED, decided(n, n + 0.5, actor="alice", traceparent=f"00-{TRACE}-1-01"))
+        entries.add(*recorded("answered", n + 0.7, f"r{n}", status=200))
+        sizes.append(len(entries._requests) + len(entries._events))  # noqa: SLF001
+
+    newest = entries.newest_last()
+    assert max(sizes) <= 40
+    assert [(one.event, one.led_to, one.answer) for one in newest] == [
+        (f"r{n}", ("loop_resumed",), 200) for n in range(190, 200)
+    ]
+    assert entries.left_out == 190
 
 
 def test_a_loop_a_time_and_an_actor_narrow_the_list() -> None:

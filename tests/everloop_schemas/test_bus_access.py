@@ -13,10 +13,12 @@ from tests.everloop.memory_bus.six_services import installation
 
 from everloop_feature.app import build as build_feature
 from everloop_feature.settings import FeatureSettings
+from everloop_schemas.audit import RequestRecorded
 from everloop_schemas.bus_access import CHANGELOGS, READS, SOURCE_GROUPS, all_grants, grants
 from everloop_schemas.catalogue import TOPICS, is_internal_topic
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.topology import SERVICES
+from everloop_shared.messaging.kafka.topics import topic_config
 from everloop_shared.messaging.keyed.groups import KeyedGroup
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
 from everloop_training.app import build as build_training
@@ -80,7 +82,18 @@ def test_a_topic_is_written_by_its_owner_alone() -> None:
             writers[grant.name].add(grant.service)
 
     owners = {name: {topic.owner} for name, topic in TOPICS.items()} | {c: {"feature"} for c in CHANGELOGS["feature"]}
-    assert writers == owners
+    assert writers == owners | {RequestRecorded.topic.name: set(SERVICES)}
+
+
+def test_the_audit_is_written_by_all_read_by_none_and_altered_by_nobody() -> None:
+    granted = [grant for grant in all_grants() if grant.name == RequestRecorded.topic.name]
+
+    assert {(grant.service, grant.operation) for grant in granted} == {
+        (service, operation) for service in SERVICES for operation in ("WRITE", "CREATE", "DESCRIBE_CONFIGS")
+    }
+    assert {grant.operation for grant in all_grants()} == {"READ", "WRITE", "CREATE", "DESCRIBE_CONFIGS"}
+    assert topic_config(RequestRecorded.topic)["retention.ms"] == "-1"
+    assert topic_config(RequestRecorded.topic)["cleanup.policy"] == "delete"
 
 
 def test_nobody_but_monitoring_reads_dead_letters_and_groups_are_a_service_s_own() -> None:

@@ -75,6 +75,14 @@ class UnitLog:
         self.steps.append("publish")
 
 
+def test_events_say_how_an_actor_is_known_where_that_is_asked() -> None:
+    known = Actor("alice", "key", "evl_1").as_fields()
+    nobody = ANONYMOUS.as_fields()
+
+    assert known == {"actor": "alice", "actor_kind": "key", "actor_source": "evl_1"}
+    assert nobody == {"actor": "anonymous", "actor_kind": None, "actor_source": None}
+
+
 async def test_without_authentication_the_actor_is_anonymous() -> None:
     command = await CommandEdge(stored_by_handler).accept({})
 

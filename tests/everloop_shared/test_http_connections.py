@@ -150,7 +150,7 @@ def status(answer: bytes) -> int:
         (b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", {400}),
         (b"GET /metrics HTTP/1.0\r\n\r\n", {400}),
         (b"GET /metrics HTTP/1.1\r\n" + HOST + b"Host: evil.example\r\nConnection: close\r\n\r\n", {400}),
-        (b"GET http://evil.example/metrics HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", {421}),
+        (b"GET http://evil.example/metrics HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", {403}),
         (b"GET http://localhost/metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", {200}),
         (b"GET /readyz HTTP/1.0\r\n\r\n", {200}),
         (POST + b"Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n0\r\n\r\n", {400}),

@@ -77,7 +77,7 @@ def test_operations_that_change_something_are_covered(apps: dict[str, FastAPI]) 
 def test_a_foreign_host_is_refused_by_every_route(apps: dict[str, FastAPI], host: str) -> None:
     answers = statuses(apps, {**JSON, "host": host}, include_safe=True)
 
-    assert set(answers.values()) == {421}, answers
+    assert set(answers.values()) == {403}, answers
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_only_inference_requests_need_no_content_type(apps: dict[str, FastAPI]) 
 def test_requests_of_this_machine_are_accepted(apps: dict[str, FastAPI], headers: dict[str, str]) -> None:
     answers = statuses(apps, headers)
 
-    assert not {421, 403} & set(answers.values()), answers
+    assert not {403} & set(answers.values()), answers
 
 
 def test_no_preflight_request_of_a_foreign_page_is_granted(apps: dict[str, FastAPI]) -> None:
@@ -230,14 +230,14 @@ def refusal(policy: OriginPolicy, **headers: str) -> int | None:
     ("allowed", "headers", "status"),
     [
         ("", {"host": "10.0.0.7:8000"}, None),
-        ("", {"host": "10.0.0.8:8000"}, 421),
-        ("", {"host": "shop.example.org"}, 421),
+        ("", {"host": "10.0.0.8:8000"}, 403),
+        ("", {"host": "shop.example.org"}, 403),
         ("", {"host": "bad host"}, 400),
         ("", {"host": "evil.example@127.0.0.1"}, 400),
         ("", {}, 400),
         ("shop.example.org", {"host": "shop.example.org:8000"}, None),
         ("shop.example.org", {"host": "Shop.Example.Org."}, None),
-        ("shop.example.org:80", {"host": "shop.example.org:81"}, 421),
+        ("shop.example.org:80", {"host": "shop.example.org:81"}, 403),
         (" other , shop.example.org ", {"host": "shop.example.org"}, None),
         ("shop.example.org", {"host": "shop.example.org", "origin": "https://shop.example.org"}, None),
         ("shop.example", {"host": "localhost", "origin": "https://shop.example", "sec_fetch_site": "cross-site"}, None),
@@ -261,12 +261,12 @@ def test_an_ipv4_address_is_recognised_on_a_dual_stack_socket() -> None:
 
 def test_the_listening_address_is_a_host_name_and_a_wildcard_address_is_not() -> None:
     assert refusal(OriginPolicy("", "box.local"), host="box.local:8000") is None
-    assert refusal(OriginPolicy("", "0.0.0.0"), host="0.0.0.0:8000") == 421
+    assert refusal(OriginPolicy("", "0.0.0.0"), host="0.0.0.0:8000") == 403
 
 
 def test_refusals_are_counted(apps: dict[str, FastAPI]) -> None:
     def count() -> float:
-        labels = {"service": "registry", "status": "421"}
+        labels = {"service": "registry", "status": "403"}
         return REGISTRY.get_sample_value("everloop_http_refused_total", labels) or 0.0
 
     before = count()

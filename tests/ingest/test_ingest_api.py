@@ -17,6 +17,7 @@ import pytest
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import EventReceived, LabelReceived
+from everloop_shared.access.identity import Grant, Identity, acting_for
 from everloop_shared.clock import system_clock
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
@@ -390,7 +391,12 @@ async def test_a_label_and_feedback_name_their_prediction(client: httpx.AsyncCli
     label = await client.post("/labels", json={"id": "p1", "label": 1})
     entries = [{"id": "p2", "correct": False, "comment": "no", "source": "counter-2"}, {"id": "p3", "label": False}]
     feedback = await client.post("/feedback", json=entries)
+    with acting_for(Identity("ada", "key", "evl_1", (Grant("labeler"),))):
+        await client.post("/labels", json={"id": "p4", "label": 1})
 
+    labels = [e for e in broker.events(LabelReceived.topic) if isinstance(e, LabelReceived)]
+    known = {e.subject: (e.actor, e.actor_kind, e.actor_source) for e in labels}
+    assert (known["p4"], known["p1"]) == (("ada", "key", "evl_1"), (None, None, None))
     received = {e.subject: e.data for e in broker.events(LabelReceived.topic)}
     assert (label.status_code, label.json()) == (202, {"accepted": 1, "ids": ["p1"]})
     assert (feedback.status_code, feedback.json()["ids"]) == (202, ["p2", "p3"])

@@ -254,3 +254,6 @@ async def test_who_has_a_role_for_some_loops_sees_and_sends_letters_of_those_alo
     assert elsewhere.status_code in (403, 404), "no loop `fraud` is known here, or it is not theirs"
     assert (sent.status_code, [one["actor"] for one in after["sent"]]) == (200, ["ops"])
     assert ([one["loop"] for one in loops], none) == (["market"], [])
+    [event] = [one for one in monitoring.broker.events(DeadLetterSent.topic) if isinstance(one, DeadLetterSent)]
+    assert (event.data.actor, event.data.actor_kind, event.data.actor_source) == ("ops", "key", "evl_1")
+    assert event.traceparent, "the audit finds its request by it"

@@ -17,6 +17,7 @@ from tests.serving.grpc_calls import GrpcClient, details_of, grpc_client, typed
 
 from everloop.local.ports import HOST, free_port
 from everloop_schemas.access.routes import GRPC, OPEN_GRPC
+from everloop_schemas.audit import RequestRecorded
 from everloop_serving.api.open_inference_grpc import access
 from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
 from everloop_serving.api.open_inference_grpc.peers import address_of
@@ -91,6 +92,7 @@ async def test_a_role_for_the_loop_is_needed(serving: RunningServing, tmp_path: 
     labeler = add_key(file, "labeler", "labeler")
 
     async with guarded(serving, file) as client:
+        without = await code_of(client, "ModelInfer", None)
         codes = {
             token: [await code_of(client, method, token) for method in ("ModelInfer", "ModelMetadata", "ServerLive")]
             for token in (mine, others, labeler)
@@ -98,7 +100,20 @@ async def test_a_role_for_the_loop_is_needed(serving: RunningServing, tmp_path: 
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.infer(typed(), metadata=tuple(bearer(others).items()))
         after = await code_of(client, "ModelInfer", mine)
+    await serving.stop()
+    audited = [e for e in serving.broker.events(RequestRecorded.topic) if isinstance(e, RequestRecorded)]
+    audited.sort(key=lambda one: one.time)
 
+    assert without == "UNAUTHENTICATED"
+    assert [(one.actor, one.loop, one.data.action, one.data.status, one.data.refused) for one in audited[:3]] == [
+        ("anonymous", "*", "predict", 401, "not_authenticated"),
+        ("others", "market", "predict", 403, "not_permitted"),
+        ("others", "market", "models.read", 403, "not_permitted"),
+    ]
+    assert {(one.data.method, one.data.address, one.source) for one in audited[:3]} == {
+        ("grpc", "127.0.0.1", "everloop/serving")
+    }
+    assert sum(one.data.left_out + (one.data.phase == "refused") for one in audited) == 6, "3 of them have no record"
     assert codes == {
         mine: ["OK", "OK", "OK"],
         others: ["PERMISSION_DENIED", "PERMISSION_DENIED", "OK"],

@@ -396,7 +396,7 @@ async def test_every_error_has_its_text_where_the_clients_read_it(serving: Runni
         413: await serving.client.post(INFER, content=b"x" * 20_000),
         415: await serving.client.post(INFER, content=b"{}", headers=wrong_type),
         422: await serving.client.post(INFER, json={"inputs": []}),
-        421: await serving.client.get("/v2", headers={"host": "foreign.example"}),
+        403: await serving.client.get("/v2", headers={"host": "foreign.example"}),
     }
     unknown = await serving.client.get("/v2/nothing")
     elsewhere = await serving.client.get("/v20")

@@ -14,7 +14,7 @@ from tests.training.training_harness import START, state
 from everloop_learning.loops import KnownLoops
 from everloop_models.store import ArtifactStore
 from everloop_schemas.training import DataSet, RunFinished, RunFinishedData, RunRequested, RunRequestedData, StoredModel
-from everloop_shared.commands import ANONYMOUS
+from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.runs import RUNS_PER_LOOP, TRAININGS_PER_LOOP, MemoryRunLog
 from everloop_training.domain.artifact_retention import TRAINED_MODELS_KEPT, StoredFile, files_of_runs, unneeded_files
@@ -159,9 +159,12 @@ async def test_more_runs_than_the_quota_within_an_hour_are_refused_with_429() ->
     )
     now = START + timedelta(minutes=61)
     later = await handlers.request_run("market", "again", None, actor=ANONYMOUS)
+    [by_key] = await handlers.request_run("market", "known", None, actor=Actor("ada", "key", "evl_1"))
 
     assert (refused.value.http_status, refused.value.retry_after) == (429, 600.0)
     assert [(run.data.trigger, run.actor) for run in (*again, *later)] == [("manual", "anonymous")] * 2
+    assert b"actor_kind" not in later[0].encode()
+    assert (by_key.actor, by_key.actor_kind, by_key.actor_source) == ("ada", "key", "evl_1")
 
 
 def test_the_record_of_runs_is_bounded() -> None:

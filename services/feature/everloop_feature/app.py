@@ -21,6 +21,7 @@ from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import ObservationReceived, PredictionMade
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
@@ -59,7 +60,8 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
             raise EntityElsewhere(f"the entities of partition {partition} are not here, or not read yet")
         return entity_store.find(key, partition)
 
-    http = HttpEndpoint("feature", settings, router(loops, find, sealed.open_whole))
+    trail = audit_trail("feature", settings, engine.publish)
+    http = HttpEndpoint("feature", settings, router(loops, find, sealed.open_whole), trail=trail)
     return Service(name="feature", settings=settings, endpoints=[http], consumers=[states, *streams], resources=[vault])
 
 

@@ -12,6 +12,7 @@ from everloop_ingest.ports import SourcesFactory
 from everloop_ingest.settings import IngestSettings
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.registry import LoopState
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
@@ -35,7 +36,8 @@ def build(
     sources = read_sources(loops, sealing, engine, SourceLimits(times, settings.max_event_bytes), clock)
     handlers = Handlers(loops, sealing, clock, settings.max_event_bytes, times, on_loop_change=sources.loops_changed)
     consumer = engine.consumer([Route(LoopState.topic, handlers.on_loop_state, broadcast=True)])
-    http = HttpEndpoint("ingest", settings, router(IngestApi(handlers, engine, settings), sources))
+    trail = audit_trail("ingest", settings, engine.publish)
+    http = HttpEndpoint("ingest", settings, router(IngestApi(handlers, engine, settings), sources), trail=trail)
     return Service(
         name="ingest",
         settings=settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 from everloop_features.expectations import errors_of, refused_by
@@ -29,6 +29,7 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopState
 from everloop_shared.clock import Clock
 from everloop_shared.cloudevents import CloudEvent
+from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position, Record
 from everloop_shared.personal.port import PersonalValues
@@ -152,13 +153,19 @@ class Handlers:
         return known[1]
 
     def check_entries(
-        self, loop: str, endpoint: EndpointName, entries: Sequence[Entry], trace: str | None, first: int = 0
+        self,
+        loop: str,
+        endpoint: EndpointName,
+        entries: Sequence[Entry],
+        trace: str | None,
+        first: int = 0,
+        actor: Actor = ANONYMOUS,
     ) -> CheckedEntries:
         """Turn entries into events; `first` is the index of the first one in the request. Raises LoopNotFound."""
         state, now, checked = self.loops.require(loop), self.clock(), CheckedEntries()
         limit = size_limit(state.data.spec, self.max_event_bytes)
         for index, entry in enumerate(entries, first):
-            event = self._build_event(state, endpoint, entry, now, valid_traceparent(entry.traceparent) or trace)
+            event = self._build_event(state, endpoint, entry, now, valid_traceparent(entry.traceparent) or trace, actor)
             if isinstance(event, Event) and len(event.encode()) > limit:
                 event = [FieldError("data", f"is over {limit:,} bytes; send less in one event")]
             if isinstance(event, Refusal):
@@ -200,7 +207,7 @@ class Handlers:
         return await self.sealing.seal(loop, SourceMapping(state, spec, limits).read(record, self.clock()))
 
     def _build_event(
-        self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None
+        self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None, actor: Actor
     ) -> Event | Refusal | list[FieldError]:
         spec = state.data.spec
         if endpoint == "events":
@@ -215,7 +222,7 @@ class Handlers:
         label = read_label(spec, "label" if endpoint == "labels" else "feedback", entry)
         if isinstance(label, list):
             return label
-        return self._time_errors(label, now) or self._build_label_received(state, label, now, trace)
+        return self._time_errors(label, now) or self._build_label_received(state, label, now, trace, actor)
 
     def _time_errors(self, entry: Observation | CheckedLabel, now: datetime) -> list[FieldError]:
         error = self.times.find_violation(entry.time, now)
@@ -235,8 +242,9 @@ class Handlers:
         )
 
     def _build_label_received(
-        self, state: LoopState, label: CheckedLabel, now: datetime, trace: str | None
+        self, state: LoopState, label: CheckedLabel, now: datetime, trace: str | None, actor: Actor
     ) -> LabelReceived:
+        known: dict[str, Any] = {} if actor == ANONYMOUS else actor.as_fields()
         return LabelReceived(
             id=label.event_id(state.loop) or self.new_id(),
             time=label.time or now,
@@ -244,6 +252,7 @@ class Handlers:
             loop=state.loop,
             revision=state.revision,
             traceparent=trace,
+            **known,
             data=LabelReceivedData(
                 prediction_id=label.prediction_id,
                 kind=label.kind,

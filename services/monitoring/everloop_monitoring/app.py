@@ -28,6 +28,7 @@ from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.search import SearchFinished, SearchRequested
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.training import LineFailed, ModelTrained, RunFinished, RunRequested
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.clock import system_clock
 from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database, sqlite_url
@@ -86,7 +87,7 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     return Service(
         name=NAME,
         settings=settings,
-        endpoints=[HttpEndpoint(NAME, settings, api)],
+        endpoints=[HttpEndpoint(NAME, settings, api, trail=audit_trail(NAME, settings, engine.publish))],
         consumers=[consumer],
         resources=[database],
         background=[

@@ -41,6 +41,7 @@ from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested
 from everloop_shared.access.control import team_quotas
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import CommandEdge, in_transaction
 from everloop_shared.database import Database
@@ -115,10 +116,13 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     endpoint.include_router(team_router(reader, teams, lambda: recovery.done))
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
     mirror = [_mirror(settings, database, unit, engine, versions, files)] if settings.mlflow_mirror else []
+    trail = audit_trail("registry", settings, engine.publish)
     return Service(
         name="registry",
         settings=settings,
-        endpoints=[HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT, UPLOAD])],
+        endpoints=[
+            HttpEndpoint("registry", settings, endpoint, conventions=MLFLOW, uploads=[ARTIFACT, UPLOAD], trail=trail)
+        ],
         consumers=[consumer],
         resources=[specs, child, intake, database, recovery, files],
         background=[lambda: unit.relay_loop(engine), expiry.run, *mirror],

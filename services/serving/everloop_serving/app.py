@@ -39,6 +39,7 @@ from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.handlers.routed_requests import RoutedRequestHandlers
 from everloop_serving.settings import WORKER_FOLDER, ServingSettings
 from everloop_shared.access.callers import CallerLimits
+from everloop_shared.audit.trail import AuditTrail, audit_trail
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.commands import CommandEdge, stored_by_handler
 from everloop_shared.endpoint import Endpoint
@@ -119,12 +120,13 @@ def build(
         await history.read_once()
         await reports.publish_all(engine.publish_encoded)
 
-    grpc = _grpc(settings, requests, worker)
+    trail = audit_trail("serving", settings, engine.publish)
+    grpc = _grpc(settings, requests, worker, trail)
     _set_gauges(spool, recent, entities, labels)
     service = Service(
         name="serving",
         settings=settings,
-        endpoints=[HttpEndpoint("serving", settings, api, worker, direct, CONVENTIONS), *grpc],
+        endpoints=[HttpEndpoint("serving", settings, api, worker, direct, CONVENTIONS, trail=trail), *grpc],
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
         resources=[
             child,
@@ -167,7 +169,9 @@ class _PeerAnswers:
         return requests
 
 
-def _grpc(settings: ServingSettings, requests: RequestHandlers, worker: Worker | None) -> list[Endpoint]:
+def _grpc(
+    settings: ServingSettings, requests: RequestHandlers, worker: Worker | None, trail: AuditTrail | None
+) -> list[Endpoint]:
     """The endpoint of gRPC; where it is switched off, its libraries are not loaded."""
     if not settings.grpc_port:
         return []
@@ -179,8 +183,8 @@ def _grpc(settings: ServingSettings, requests: RequestHandlers, worker: Worker |
         from everloop_serving.api.open_inference_grpc.access import RequireRole
         from everloop_shared.access.control import authenticator
 
-        interceptors.append(RequireRole(authenticator(settings), limits))
-    return [GrpcEndpoint(settings, InferenceHandlers(requests), edge, worker, interceptors, limits)]
+        interceptors.append(RequireRole(authenticator(settings), limits, trail))
+    return [GrpcEndpoint(settings, InferenceHandlers(requests), edge, worker, interceptors, limits, trail)]
 
 
 def _routes(handlers: EventHandlers, offsets: OutcomeOffsets, states_from: LatestStates | None) -> list[Route]:

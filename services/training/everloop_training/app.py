@@ -16,6 +16,7 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.access.control import team_quotas
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
@@ -127,11 +128,12 @@ def build(
         Route(DriftDetected.topic, handlers.on_drift_detected),
     ]
     consumer = engine.consumer(skip_deleted_loops("training", loops, routes), start_at=start_at)
+    trail = audit_trail("training", settings, engine.publish)
     archiver = _archiver(settings, loops, connect, consumer) if settings.archive else None
     return Service(
         name="training",
         settings=settings,
-        endpoints=[HttpEndpoint("training", settings, endpoint, uploads=[UPLOAD])],
+        endpoints=[HttpEndpoint("training", settings, endpoint, uploads=[UPLOAD], trail=trail)],
         consumers=[consumer],
         resources=[*workers.all, intake],
         background=[

@@ -100,7 +100,7 @@ async def _check_cluster(settings: BackupSettings) -> None:
     """Raises NotEmpty where the topics hold records or the consumer groups have offsets."""
     prefix = settings.topic_prefix
     async with ClusterReader(settings) as reader:
-        found = [name for name in reader.names if name.split(".")[0] in SERVICES]
+        found = [name for name in reader.names if name in TOPICS or name.split(".")[0] in SERVICES]
         ends = await reader.ends([TOPICS.get(name) or Topic(name, "", "loop") for name in found])
     if full := sorted({topic for (topic, _), end in ends.items() if end > 0}):
         what = f"Kafka at {settings.kafka_bootstrap} holds records: {', '.join(full[:3])} and others."

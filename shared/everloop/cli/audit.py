@@ -29,6 +29,13 @@ Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Not 
 By = Annotated[
     str | None, typer.Option("--actor", metavar="NAME", help="Only by this person, key or service: everloop/registry.")
 ]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before then, RFC 3339.")]
+Action = Annotated[
+    str | None,
+    typer.Option("--action", metavar="NAME", help="Only this action of `everloop roles`, or event: model_promoted."),
+]
+From = Annotated[str | None, typer.Option("--address", metavar="IP", help="Only requests from this address.")]
+Refused = Annotated[bool, typer.Option("--refused", help="Only requests that were refused.")]
 OneLoop = Annotated[str | None, typer.Argument(metavar="[LOOP]", help="Only this loop. Default: all.")]
 
 
@@ -46,21 +53,31 @@ def _audit() -> None:
 
 
 def list_entries(
-    loop: OneLoop = None, since: Since = None, actor: By = None, data: Data = None, as_json: Json = False
+    loop: OneLoop = None,
+    since: Since = None,
+    until: Until = None,
+    actor: By = None,
+    action: Action = None,
+    address: From = None,
+    refused: Refused = False,
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
-    """List who did what, newest last: decisions, requests for runs and searches, letters sent again, experiments.
+    """List who did what, newest last: recorded requests with what they led to, and what events led to by themselves.
 
-    Each entry has the trace id of the request that led to it, or the event. They are read from the topics alone.
-    Whether decisions are those that were made, `verify` says.
+    Requests have the address, the request id and the answer; decisions, runs, searches, letters sent again and
+    experiments the trace id or the event that led to them. They are read from the topics alone. Whether decisions are
+    those that were made, `verify` says.
     """
     # Imported here, as other commands do without these classes.
     from everloop.cli.audit_entries import TOPICS, Entries, Wanted, table_of
 
-    entries = Entries(Wanted(loop, read_moment("--since", since), actor))
+    times = {"since": read_moment("--since", since), "until": read_moment("--until", until)}
+    entries = Entries(Wanted(loop, actor=actor, action=action, address=address, refused=refused, **times))
     asyncio.run(_read(find_installation(data), TOPICS, entries.add))
     found = entries.newest_last()
     if as_json:
-        listed = [{**entry._asdict(), "time": entry.time.isoformat()} for entry in found]
+        listed = [entry.for_programs() for entry in found]
         print_json({"entries": listed, "left_out": entries.left_out, "strangers": entries.strangers})
     elif found:
         print_result(table_of(found))

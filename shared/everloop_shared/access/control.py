@@ -80,24 +80,24 @@ class AccessControl:
     def __init__(self, routes: RouteTable, authenticator: Authenticator) -> None:
         self._routes, self._authenticator = routes, authenticator
 
-    async def admit(
-        self, method: str, path: str, authorization: bytes | None, is_route: Callable[[], bool]
-    ) -> Identity:
-        """Who asks, if they may; raises NotAuthenticated or NotPermitted.
+    async def identify(self, authorization: bytes | None) -> Identity:
+        """Who asks; raises as `Authenticator.identify`."""
+        return await self._authenticator.identify(authorization)
+
+    def require(self, identity: Identity, method: str, path: str, is_route: Callable[[], bool]) -> None:
+        """Raises NotPermitted unless they may.
 
         `is_route` says whether the service answers this method and path at all: what it does not is left to it, so
         that a known caller reads what is wrong with the address.
         """
-        identity = await self._authenticator.identify(authorization)
         found = self._routes.find(method, path)
         if found is not None:
             _require(identity, found)
         elif is_route():
             raise NotPermitted(f"{method} {path[:200]} has no rule of access, so nobody may use it")
-        return identity
 
     def admit_at_once(self, method: str, path: str, authorization: bytes | None) -> Identity | None:
-        """The same for a request that nothing has to be awaited for; None where it takes `admit`, which says why."""
+        """The same for a request that nothing has to be awaited for; None where it takes those, which say why."""
         found = self._routes.find(method, path)
         if found is None or "%" in path or "?" in path:
             return None

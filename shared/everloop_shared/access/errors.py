@@ -21,10 +21,11 @@ class TokenNotValid(NotAuthenticated):
 
 
 class NotPermitted(InputRejected):
-    """The caller is known, and has no role for this."""
+    """The caller is known, and has no role for this; `loop` is the one that it is about, where that is known."""
 
     kind = ErrorKind.PERMISSION_DENIED
     title = "Not permitted"
+    loop: str | None = None
 
 
 class CallerLimited(ServiceError):

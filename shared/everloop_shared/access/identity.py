@@ -59,7 +59,9 @@ class Identity:
     def require(self, action: str, loop: str) -> None:
         """Raises NotPermitted unless the action is permitted for this loop."""
         if not self.may(action, loop):
-            raise self.refusal(action, f"for loop {loop[:200]}")
+            refused = self.refusal(action, f"for loop {loop[:200]}")
+            refused.loop = loop
+            raise refused
 
     def refusal(self, action: str, where: str) -> NotPermitted:
         """The error that names what is missing."""

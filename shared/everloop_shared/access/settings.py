@@ -61,6 +61,9 @@ class AccessSettings(BaseModel):
     auth: Literal["", "off", "on"] = Field(
         "", description="on: every request needs a token; off, the default, only where no other machine reaches it"
     )
+    audit: Literal["", "off", "on"] = Field(
+        "", description="whether requests and refusals are recorded on the audit's topic; default: as `auth`"
+    )
     auth_keys: Path | None = Field(None, description="JSON file of hashed keys and roles; read again when it changes")
     auth_issuer: Annotated[str, AfterValidator(provider_url)] = Field("", description="URL of the OIDC provider")
     auth_audience: str = Field("", description="the audience that tokens of the provider must have")
@@ -91,6 +94,11 @@ class AccessSettings(BaseModel):
     def has_access_control(self) -> bool:
         """Whether requests need a token."""
         return self.auth == "on"
+
+    @property
+    def has_audit(self) -> bool:
+        """Whether requests are recorded."""
+        return (self.audit or self.auth) == "on"
 
     def caller_limits(self) -> Limits | None:
         """How much every caller may ask for; None without a limit."""

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope
 from everloop_shared.access.errors import NotAuthenticated, NotPermitted
 from everloop_shared.access.identity import EVERYBODY, Identity, acting_for
 from everloop_shared.access.limits import Caller
+from everloop_shared.http.audited import AUDITED
 from everloop_shared.http.bodies import counted
 from everloop_shared.http.direct import DirectAnswer, Headers, ImmediateAnswer
 from everloop_shared.settings import Settings
@@ -75,7 +76,11 @@ class Admission:
         if self.access is None:
             return EVERYBODY
         try:
-            return await self.access.admit(scope["method"], scope["path"], headers.get(b"authorization"), is_route)
+            identity = await self.access.identify(headers.get(b"authorization"))
+            if (audited := scope.get(AUDITED)) is not None:
+                audited.identity = identity
+            self.access.require(identity, scope["method"], scope["path"], is_route)
+            return identity
         except (NotAuthenticated, NotPermitted):
             await self.count_stranger(scope)
             raise

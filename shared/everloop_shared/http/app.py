@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import FieldError, InputRejected, ServiceError, Unavailable
+from everloop_shared.http.audited import note_refusal
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute, DirectRoutes
 from everloop_shared.http.exposition import content_type, own_metrics, prefers_openmetrics
@@ -25,6 +26,9 @@ from everloop_shared.http.uploads import Upload
 from everloop_shared.http.whole_answers import WholeAnswers
 from everloop_shared.settings import Settings
 
+if TYPE_CHECKING:
+    from everloop_shared.audit.trail import AuditTrail
+
 
 def create_app(
     service: str,
@@ -34,12 +38,13 @@ def create_app(
     direct: Sequence[DirectRoute] = (),
     conventions: Conventions | None = None,
     uploads: Sequence[Upload] = (),
+    trail: AuditTrail | None = None,
 ) -> GuardedApp:
     """The routes of `router` beside those of every service: /livez /readyz /metrics /docs.
 
-    `direct` are the endpoints among them that answer before the framework, where they can.
+    `direct` are the endpoints among them that answer before the framework, where they can, and `trail` is the audit.
     """
-    app = GuardedApp(service, settings, direct, conventions, uploads)
+    app = GuardedApp(service, settings, direct, conventions, uploads, trail)
     app.include_router(router)
     _add_health(app, health)
     _add_error_handlers(app)
@@ -61,6 +66,7 @@ class GuardedApp(FastAPI):
         direct: Sequence[DirectRoute],
         conventions: Conventions | None,
         uploads: Sequence[Upload] = (),
+        trail: AuditTrail | None = None,
     ) -> None:
         super().__init__(
             title=f"Everloop {service}",
@@ -73,7 +79,7 @@ class GuardedApp(FastAPI):
         self._document: dict[str, Any] | None = None
         app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
         app = DirectRoutes(app, service, direct) if direct else app
-        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions, uploads)
+        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions, uploads, trail)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the guard, then a direct route or the framework."""
@@ -90,16 +96,19 @@ class GuardedApp(FastAPI):
         return allowed_methods(self.router.routes, path)
 
 
-def _add_health(app: FastAPI, health: Health) -> None:
+def _add_health(app: GuardedApp, health: Health) -> None:
     @app.get("/livez", response_class=PlainTextResponse, tags=["health"])
     async def get_liveness() -> Response:
         """Whether the process works; 503 with the reason asks to restart it."""
         return _health_answer(health.not_live())
 
     @app.get("/readyz", response_class=PlainTextResponse, tags=["health"])
-    async def get_readiness() -> Response:
+    async def get_readiness(request: Request) -> Response:
         """Whether the service answers, with remarks for people; 503 with the reason asks to wait."""
-        return _health_answer(health.not_ready(), health.remarked())
+        remarks = health.remarked()
+        if remarks and not await app.guard.may_read_remarks(request.headers.get("authorization")):
+            remarks = [f"remarks: {len(remarks)}; a token with the role viewer for all loops reads them"]
+        return _health_answer(health.not_ready(), remarks)
 
     openmetrics_form = {"application/openmetrics-text": {"schema": {"type": "string"}}}
 
@@ -120,6 +129,7 @@ def _health_answer(reason: str | None, remarks: Sequence[str] = ()) -> Response:
 def _add_error_handlers(app: GuardedApp) -> None:
     @app.exception_handler(ServiceError)
     async def on_service_error(request: Request, error: ServiceError) -> Response:
+        note_refusal(request.scope, error)
         return service_problem(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)

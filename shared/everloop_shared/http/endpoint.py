@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from fastapi import APIRouter
@@ -24,6 +24,9 @@ from everloop_shared.http.uploads import Upload
 from everloop_shared.server_tls import ServerTls, server_tls
 from everloop_shared.settings import Settings
 from everloop_shared.workers import Worker
+
+if TYPE_CHECKING:
+    from everloop_shared.audit.trail import AuditTrail
 
 log = logging.getLogger(__name__)
 REQUEST_DRAIN_S = 3
@@ -44,7 +47,7 @@ class HttpEndpoint:
     """Serves the routes of `router` beside health, metrics and documentation; see `Endpoint`.
 
     `direct` are those of its endpoints that answer before the framework, where they can, and `conventions` those of a
-    standard protocol that some of them follow; the bodies of `uploads` are read by their routes.
+    standard protocol that some of them follow; the bodies of `uploads` are read by their routes. `trail` is the audit.
     """
 
     name = "http"
@@ -58,16 +61,17 @@ class HttpEndpoint:
         direct: Sequence[DirectRoute] = (),
         conventions: Conventions | None = None,
         uploads: Sequence[Upload] = (),
+        trail: AuditTrail | None = None,
     ) -> None:
         self._service, self._settings, self._router, self._direct = service, settings, router, direct
-        self._worker, self._conventions, self._uploads = worker, conventions, uploads
+        self._worker, self._conventions, self._uploads, self._trail = worker, conventions, uploads, trail
         self._server: _Server | None = None
         self._serving: asyncio.Future[None] | None = None
         self.port = 0
 
     def app(self, health: Health) -> GuardedApp:
         """The ASGI application, with the middleware that every request passes."""
-        how = self._direct, self._conventions, self._uploads
+        how = self._direct, self._conventions, self._uploads, self._trail
         return create_app(self._service, self._settings, self._router, health, *how)
 
     async def start(self, health: Health) -> None:
@@ -108,10 +112,12 @@ class HttpEndpoint:
             self._serving.result()
 
     async def drain(self) -> None:
-        """Close the socket and wait for requests in progress, at most REQUEST_DRAIN_S seconds."""
+        """Close the socket, wait for requests in progress, at most REQUEST_DRAIN_S seconds, and write their answers."""
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
+        if self._trail is not None:
+            await self._trail.drain()
 
     def _protocol(self, connections: ConnectionLimiter, app: GuardedApp) -> type[asyncio.Protocol]:
         if not self._direct:

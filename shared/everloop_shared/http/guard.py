@@ -7,11 +7,13 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everloop_shared.errors import Overloaded, ServiceError, Unavailable
 from everloop_shared.http.admission import admission
+from everloop_shared.http.audited import note_refusal, request_audit
 from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody, replay
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.cors import CrossOrigin, HeaderList
@@ -28,6 +30,9 @@ from everloop_shared.http.uploads import Upload, find_upload
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
 from everloop_shared.tracing import continued_trace, traced, valid_request_id
+
+if TYPE_CHECKING:
+    from everloop_shared.audit.trail import AuditTrail
 
 log = logging.getLogger(__name__)
 MAX_REQUESTS_IN_PROGRESS = 1000
@@ -67,6 +72,7 @@ class RequestGuard:
         allowed: AllowedMethods,
         conventions: Conventions | None = None,
         uploads: Sequence[Upload] = (),
+        trail: AuditTrail | None = None,
         *,
         max_requests: int = MAX_REQUESTS_IN_PROGRESS,
     ) -> None:
@@ -79,6 +85,7 @@ class RequestGuard:
         self._bodies = BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_bytes_in_flight)
         self.admission = admission(settings, service)
         """Who may do what, and how much; None where nobody is asked and limited."""
+        self._audit = request_audit(service, trail)
         BODY_BYTES.labels(service).set_function(lambda: self._bodies.bytes_in_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,8 +102,13 @@ class RequestGuard:
         with traced(trace, request=request_id) if request_id else traced(trace):
             if scope["path"] in PROBES:
                 await self._app(scope, receive, send)
-            else:
+            elif self._audit is None:
                 await self._receive(headers, scope, receive, send)
+            else:
+                answer_id = request_id or trace[3:35]
+                await self._audit.follow(
+                    scope, answer_id, send, lambda send: self._receive(headers, scope, receive, send)
+                )
 
     async def _receive(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -126,9 +138,11 @@ class RequestGuard:
         return method != "OPTIONS" and method in self._allowed(path)
 
     async def _take(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, within the limits, and handle the request."""
+        """Record the request where that is to be, read the body, within the limits, and handle it."""
         if scope["method"] not in SAFE_METHODS:
             self._check_content_type(headers, scope)
+        if self._audit is not None:
+            await self._audit.record(scope)
         body: RequestBody | None = None
         try:
             has_body = b"content-length" in headers or b"transfer-encoding" in headers
@@ -164,6 +178,17 @@ class RequestGuard:
         except ServiceError:
             return None
         return headers
+
+    async def may_read_remarks(self, authorization: str | None) -> bool:
+        """Whether whoever sends this may read what a service says of loops at an address that asks nobody."""
+        access = self.admission.access if self.admission else None
+        if access is None:
+            return True
+        try:
+            sent = None if authorization is None else authorization.encode("latin-1")
+            return (await access.identify(sent)).may_everywhere("loops.read")
+        except ServiceError:
+            return False
 
     def hold(self) -> None:
         """Count a request, admitted at once, whose answer comes later."""
@@ -239,6 +264,7 @@ class RequestGuard:
 
     async def _refuse(self, error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
         REFUSED.labels(self._service, error.http_status).inc()
+        note_refusal(scope, error)
         response = problem_of(error)
         if isinstance(error, RequestTimeout | Overloaded):
             response.headers["connection"] = "close"  # else uvicorn would wait for the rest of the body

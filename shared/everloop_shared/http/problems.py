@@ -54,8 +54,8 @@ class Forbidden(InputRejected):
 class MisdirectedRequest(InputRejected):
     """The Host header names none of this service's hosts."""
 
-    kind = ErrorKind.WRONG_HOST
-    title = "MisdirectedRequest request"
+    kind = ErrorKind.PERMISSION_DENIED
+    title = "Host not allowed"
 
 
 class ContentTooLarge(InputRejected):

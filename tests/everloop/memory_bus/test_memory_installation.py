@@ -65,12 +65,17 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     verified = installation.everloop("audit", "verify", "look", "--json")
     assert (verified.returncode, json.loads(verified.stdout)["loops"][0]["whole"]) == (0, True), verified.stderr
     listed = installation.everloop("audit", "list", "look", "--actor", "owner", "--json")
-    [entry] = json.loads(listed.stdout)["entries"]
-    assert (entry["action"], entry["actor_kind"], entry["trace"]) == (
-        "loop_applied",
+    entry, *reads = json.loads(listed.stdout)["entries"]
+    assert (entry["action"], entry["led_to"], entry["actor_kind"], entry["trace"]) == (
+        "loops.apply",
+        ["loop_applied"],
         "key",
         applied["traceparent"][3:35],
     )
+    assert (entry["address"], entry["answer"]) == ("127.0.0.1", 201)
+    assert {read["action"] for read in reads} == {"data.read"}, "the data set of `rebuild`"
+    told = installation.everloop("audit", "list", "--refused", "--json")
+    assert {one["refused"] for one in json.loads(told.stdout)["entries"]} == {"not_authenticated"}, told.stderr
 
 
 def _ask(serving: str, prediction_id: str, headers: dict[str, str]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class IngestApi:
         checked, letters = CheckedEntries(), list[DeadLetter]()
 
         async def handle(actor: Actor) -> Sequence[Event]:
-            await self._check_in_slices(loop, endpoint, entries, checked)
+            await self._check_in_slices(loop, endpoint, entries, checked, actor)
             await self._handlers.seal(loop, checked)
             letters.extend(self._handlers.write_letters(loop, checked))
             return [*checked.events, *letters]
@@ -114,12 +114,17 @@ class IngestApi:
             raise Unavailable(f"ingest cannot take requests now: {reason}")
 
     async def _check_in_slices(
-        self, loop: str, endpoint: EndpointName, entries: Sequence[Entry], checked: CheckedEntries
+        self,
+        loop: str,
+        endpoint: EndpointName,
+        entries: Sequence[Entry],
+        checked: CheckedEntries,
+        actor: Actor,
     ) -> None:
         trace = current_traceparent()
         for start in range(0, len(entries), ENTRIES_PER_SLICE):
             checked += self._handlers.check_entries(
-                loop, endpoint, entries[start : start + ENTRIES_PER_SLICE], trace, start
+                loop, endpoint, entries[start : start + ENTRIES_PER_SLICE], trace, start, actor
             )
             await asyncio.sleep(0)
 

@@ -14,7 +14,7 @@ from everloop_shared.tls import ClientContext, ClientTls
 
 TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 1_000_000
-TEMPORARY = (408, 421, 429)
+TEMPORARY = (408, 429)
 """Answers below 500 that say nothing about the record."""
 
 

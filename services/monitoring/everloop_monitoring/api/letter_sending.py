@@ -52,7 +52,7 @@ def add_sending(
         listed, before, plan = await plan_of(id, request)
         event = await handlers.deliver(listed, plan, before, request.headers.get("authorization"))
         sent = plan.sent_as(event)
-        events = await command.run(lambda actor: handlers.record_sent(listed, sent, actor.name, plan.event))
+        events = await command.run(lambda actor: handlers.record_sent(listed, sent, actor, plan.event))
         return JSONResponse({"id": id, "sent": bool(events), "to": plan.to, "event": event})
 
 
@@ -66,7 +66,7 @@ def add_memory(routes: APIRouter, find: FindLetter, handlers: LetterHandlers, co
         body = await command_body(SentBody, request, MAX_SEND_BYTES)
         listed, _ = await find(id, "letters.send")
         current_identity().require("letters.send", body.loop)
-        events = await command.run(lambda actor: handlers.record_sent(listed, SentAs(**dict(body)), actor.name))
+        events = await command.run(lambda actor: handlers.record_sent(listed, SentAs(**dict(body)), actor))
         return JSONResponse({"id": id, "sent": bool(events)})
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from everloop_monitoring.errors import LetterRejected
 from everloop_schemas.catalogue import TOPICS
@@ -117,8 +118,11 @@ class SentAs(NamedTuple):
     repaired: bool
 
 
-def build_sent(letter: ListedLetter, sent: SentAs, actor: str, now: datetime) -> DeadLetterSent:
-    """The event that says that a letter was sent again: one for the same bytes, however often they are sent."""
+def build_sent(letter: ListedLetter, sent: SentAs, actor: Mapping[str, Any], now: datetime) -> DeadLetterSent:
+    """The event that says that a letter was sent again: one for the same bytes, however often they are sent.
+
+    `actor` are the fields that say who sent it.
+    """
     return DeadLetterSent(
         id=derived_id(sent.loop, DeadLetterSent.type_name(), letter.id, sent.digest),
         time=now,
@@ -131,6 +135,6 @@ def build_sent(letter: ListedLetter, sent: SentAs, actor: str, now: datetime) ->
             event=sent.event,
             digest=sent.digest,
             repaired=sent.repaired,
-            actor=actor,
+            **actor,
         ),
     )

@@ -13,6 +13,8 @@ from everloop_monitoring.ports import Ingest, Letters
 from everloop_schemas.envelope import Event
 from everloop_schemas.monitoring import DeadLetterSent
 from everloop_shared.clock import Clock
+from everloop_shared.commands import Actor
+from everloop_shared.tracing import current_traceparent
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,15 @@ class LetterHandlers:
         return ids[0] if ids else letter.id
 
     async def record_sent(
-        self, letter: ListedLetter, sent: SentAs, actor: str, event: Event | None = None
+        self, letter: ListedLetter, sent: SentAs, actor: Actor, event: Event | None = None
     ) -> list[Event]:
         """Remember that a letter's record went again, and send its event; nothing where just this is remembered.
 
         Inside the open unit of work. Raises LoopNotFound.
         """
         self.loops.require(sent.loop)
-        recorded = build_sent(letter, sent, actor, self.clock())
+        built = build_sent(letter, sent, actor.as_fields(), self.clock())
+        recorded = built.copy_with(traceparent=current_traceparent())
         if await self.letters.has_sent(recorded):
             return []
         await self.letters.add_sent([recorded])

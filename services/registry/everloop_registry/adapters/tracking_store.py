@@ -56,6 +56,8 @@ class SqlTrackingStore:
             causationid=context.event_id,
             traceparent=context.traceparent,
             actor=context.actor,
+            actor_kind=context.actor_kind,
+            actor_source=context.actor_source,
             sequence=sequence,
             data=data,
         )

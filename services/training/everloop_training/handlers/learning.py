@@ -83,7 +83,7 @@ class Handlers:
                 self.quota.add(actor.team, reply.run.data.run, reply.run.time, self.clock())
         if reply.behind:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
-        return [reply.run.copy_with(actor=actor.name, team=actor.team)] if reply.run else []
+        return [reply.run.copy_with(**actor.as_fields(), team=actor.team)] if reply.run else []
 
     def runs_of(self, loop: str) -> list[tuple[RunRequested, RunFinished | None]]:
         """The runs of a loop's lifetime, oldest first; raises LoopNotFound."""

@@ -72,7 +72,7 @@ class SearchHandlers:
             raise OutcomesNotLearned(f"the outcomes of {loop} are being learned again")
         if reply.search is None:
             raise TooFewOutcomes(f"{loop} has fewer than {MIN_OUTCOMES} outcomes; request a search when it has")
-        return [self.searches.add_requested(reply.search.copy_with(actor=actor.name, team=actor.team))]
+        return [self.searches.add_requested(reply.search.copy_with(**actor.as_fields(), team=actor.team))]
 
     def searches_of(self, loop: str) -> list[KnownSearch]:
         """The searches of a loop's lifetime, oldest first; raises LoopNotFound."""

@@ -20,7 +20,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 )
 
 from everloop_schemas.catalogue import TOPICS
-from everloop_schemas.envelope import FOREVER, Topic
+from everloop_schemas.envelope import ALL_SERVICES, FOREVER, Topic
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
@@ -57,8 +57,8 @@ class TopicNames:
 
 
 def topics_of(service: str, routes: Iterable[Route]) -> list[Topic]:
-    """The topics a service needs: those it owns, its dead letter included, and those of its routes."""
-    own = {topic.name: topic for topic in TOPICS.values() if topic.owner == service}
+    """The topics a service needs: those it writes, its dead letter included, and those of its routes."""
+    own = {topic.name: topic for topic in TOPICS.values() if topic.owner in (service, ALL_SERVICES)}
     return list((own | {r.topic.name: r.topic for r in routes}).values())
 
 

@@ -9,14 +9,17 @@ import grpc
 
 from everloop_schemas.access.routes import GRPC, OPEN_GRPC
 from everloop_serving.api.open_inference_grpc.peers import address_of
+from everloop_serving.api.open_inference_grpc.refusals import CallAudit
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
 from everloop_shared.access.callers import CallerLimits
 from everloop_shared.access.control import Authenticator
 from everloop_shared.access.errors import CallerLimited, NotPermitted
-from everloop_shared.access.identity import Identity, become
+from everloop_shared.access.identity import EVERYBODY, Identity, become
 from everloop_shared.errors import ServiceError
 
 if TYPE_CHECKING:
+    from everloop_shared.audit.trail import AuditTrail
+
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 
@@ -26,8 +29,10 @@ class RequireRole(grpc.aio.ServerInterceptor):
     A method without a rule is refused to everybody.
     """
 
-    def __init__(self, authenticator: Authenticator, limits: CallerLimits | None = None) -> None:
-        self._authenticator, self._limits = authenticator, limits
+    def __init__(
+        self, authenticator: Authenticator, limits: CallerLimits | None = None, trail: AuditTrail | None = None
+    ) -> None:
+        self._authenticator, self._limits, self._audit = authenticator, limits, CallAudit(trail)
 
     async def intercept_service(
         self,
@@ -38,6 +43,7 @@ class RequireRole(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method in OPEN_GRPC:
             return await continuation(handler_call_details)
+        identity = EVERYBODY
         try:
             identity = await self._authenticator.identify(_authorization(handler_call_details))
             become(identity)  # gRPC answers a call in the task that asks its interceptors
@@ -46,7 +52,22 @@ class RequireRole(grpc.aio.ServerInterceptor):
                 _require(identity, method)
             return handler
         except ServiceError as e:
-            return grpc.stream_unary_rpc_method_handler(_refuse(e, self._limits))
+            return grpc.stream_unary_rpc_method_handler(self._refuse(e, method, identity))
+
+    def _refuse(self, error: ServiceError, method: str, identity: Identity) -> Callable[..., Awaitable[NoReturn]]:
+        async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+            told = error
+            if self._limits is not None:
+                try:
+                    await self._limits.admit_stranger(address_of(context.peer()))
+                except CallerLimited as e:
+                    told = e
+            self._audit.note(told, method, context.peer(), identity)
+            text = text_of(told)
+            await context.abort(code_of(told), text, trailers_of(told, text))
+            raise AssertionError("abort raises")
+
+        return refuse
 
 
 def _require(identity: Identity, method: str) -> None:
@@ -62,18 +83,3 @@ def _authorization(details: grpc.HandlerCallDetails) -> bytes | None:
     if len(found) != 1:  # two of them are as good as none: which one counts would be anybody's guess
         return None
     return found[0].encode("latin-1", errors="replace") if isinstance(found[0], str) else found[0]
-
-
-def _refuse(error: ServiceError, limits: CallerLimits | None) -> Callable[..., Awaitable[NoReturn]]:
-    async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
-        told = error
-        if limits is not None:
-            try:
-                await limits.admit_stranger(address_of(context.peer()))
-            except CallerLimited as e:
-                told = e
-        text = text_of(told)
-        await context.abort(code_of(told), text, trailers_of(told, text))
-        raise AssertionError("abort raises")
-
-    return refuse

@@ -7,11 +7,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from everloop_serving.api.open_inference_grpc.peers import address_of
+from everloop_serving.api.open_inference_grpc.refusals import CallAudit
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
 from everloop_serving.metrics import GRPC_CALLS, GRPC_MESSAGE_BYTES, GRPC_SECONDS
 from everloop_serving.settings import ServingSettings
@@ -19,6 +20,9 @@ from everloop_shared.access.callers import CallerLimits
 from everloop_shared.access.identity import current_identity
 from everloop_shared.errors import ErrorKind, InputRejected, Overloaded, ServiceError
 from everloop_shared.tracing import new_traceparent, traced, valid_traceparent
+
+if TYPE_CHECKING:
+    from everloop_shared.audit.trail import AuditTrail
 
 log = logging.getLogger(__name__)
 MAX_CALLS_IN_PROGRESS = 1_000
@@ -56,8 +60,10 @@ class MessageMissing(InputRejected):
 class Calls:
     """The calls of one endpoint. One counts as in progress once its message is complete."""
 
-    def __init__(self, settings: ServingSettings, limits: CallerLimits | None = None) -> None:
-        self._settings, self._limits = settings, limits
+    def __init__(
+        self, settings: ServingSettings, limits: CallerLimits | None = None, trail: AuditTrail | None = None
+    ) -> None:
+        self._settings, self._limits, self._audit = settings, limits, CallAudit(trail)
         self._waiting: dict[asyncio.Timeout, None] = {}
         self._in_progress = self._bytes = 0
         self._counters: dict[tuple[str, str], Any] = {}
@@ -89,6 +95,7 @@ class Calls:
             finally:
                 seconds.observe(time.perf_counter() - start)
                 self._count(name, code if error is None else code_of(error).name)
+            self._audit.note(error, name, context.peer(), current_identity())
             text = text_of(error)
             await context.abort(code_of(error), text, trailers_of(error, text))
             raise AssertionError("abort raises")

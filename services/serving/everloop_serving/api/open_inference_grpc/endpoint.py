@@ -17,6 +17,7 @@ from everloop_serving.api.open_inference_grpc.streams import Streams
 from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_serving.settings import ServingSettings
 from everloop_shared.access.callers import CallerLimits
+from everloop_shared.audit.trail import AuditTrail
 from everloop_shared.commands import CommandEdge
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
@@ -38,7 +39,8 @@ MIN_PING_INTERVAL_S, MAX_PING_STRIKES = 10, 2
 class GrpcEndpoint:
     """Serves the Open Inference Protocol beside health and reflection; see `Endpoint`.
 
-    `interceptors` see each call before its method does; `limits` are those of each caller.
+    `interceptors` see each call before its method does; `limits` are those of each caller, `trail` is the
+    audit of refused calls.
     """
 
     name = "grpc"
@@ -51,9 +53,10 @@ class GrpcEndpoint:
         worker: Worker | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         limits: CallerLimits | None = None,
+        trail: AuditTrail | None = None,
     ) -> None:
         self._settings, self._handlers, self._commands = settings, handlers, commands
-        self._worker, self._interceptors, self._limits = worker, interceptors, limits
+        self._worker, self._interceptors, self._limits, self._trail = worker, interceptors, limits, trail
         self._stopping = asyncio.Event()
         self._server: grpc.aio.Server | None = None
         self._serving: asyncio.Future[None] | None = None
@@ -120,7 +123,7 @@ class GrpcEndpoint:
 
         inference = InferenceService(self._handlers, self._commands, is_ready)
         return {
-            **inference.methods(Calls(self._settings, self._limits)),
+            **inference.methods(Calls(self._settings, self._limits, self._trail)),
             **HealthService(is_ready, SERVICES, Streams(self._stopping)).methods(),
             **ReflectionService(SERVICES, Streams(self._stopping, LONGEST_S)).methods(),
         }
