@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.builders.personal import bytes_below, found_in, personal_settings
 from tests.serving.processes import DATA, LOOP, PREDICT, clients_of, serving_processes
 
 from everloop.local.ports import HOST, free_port
@@ -46,12 +47,13 @@ async def test_one_id_gets_one_prediction_at_whichever_worker_it_arrives(tmp_pat
 
 async def test_the_windows_of_an_entity_have_every_observation_at_whichever_worker_it_arrives(tmp_path: Path) -> None:
     count = {"name": "n", "count": "price", "over": "1h"}
-    with serving_processes(tmp_path, NO_BROKER) as serving:
-        serving.store_state(serving.state(features=[{"fields": "all"}, count]))
+    schema, secret = {"price": {"type": "number"}, "demand": {"type": "number", "personal": True}}, 987654.321
+    with serving_processes(tmp_path, NO_BROKER, environment=_personal_environment(tmp_path)) as serving:
+        serving.store_state(serving.state(schema=schema, features=[{"fields": "all"}, count]))
         serving.start()
         await serving.knows_loop()
         async with clients_of(serving.port, 10) as clients:
-            data = {"price": 0.5, "demand": 0.5}
+            data = {"price": 0.5, "demand": secret}
 
             counts = {}
             for entity in ("a", "b", "c"):
@@ -63,10 +65,18 @@ async def test_the_windows_of_an_entity_have_every_observation_at_whichever_work
                 counts[entity] = [answer["features"]["n"] for _, answer in answers]
             rows = [{"entity": f"many-{n % 3}", "data": data, "id": f"row-{n}"} for n in range(9)]
             _, listed = await clients[0].post(PREDICT, rows)
+            looked_up = [await client.get(f"/v1/loops/{LOOP}/predictions/row-0") for client in clients]
 
+    assert {answer["features"]["demand"] for _, answer in looked_up} == {secret}
+    assert {row["features"]["demand"] for row in listed} == {secret}
+    assert found_in(bytes_below(tmp_path), [secret]) == []
     assert counts == {entity: [*range(1, 11)] for entity in "abc"}
     assert [row["features"]["n"] for row in listed] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert [row["id"] for row in listed] == [row["id"] for row in rows]
+
+
+def _personal_environment(folder: Path) -> dict[str, str]:
+    return {f"EVERLOOP_{name}".upper(): str(value) for name, value in personal_settings(folder).items()}
 
 
 async def test_a_deadline_is_kept_while_the_worker_of_a_row_is_stuck(tmp_path: Path) -> None:

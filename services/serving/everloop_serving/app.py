@@ -37,6 +37,7 @@ from everloop_serving.handlers.inference import InferenceHandlers
 from everloop_serving.handlers.predictions import Predictions
 from everloop_serving.handlers.requests import RequestHandlers
 from everloop_serving.handlers.routed_requests import RoutedRequestHandlers
+from everloop_serving.handlers.sealed_records import SealedRecords
 from everloop_serving.settings import WORKER_FOLDER, ServingSettings
 from everloop_shared.access.callers import CallerLimits
 from everloop_shared.audit.trail import AuditTrail, audit_trail
@@ -47,6 +48,7 @@ from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.exposition import own_metrics
 from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
+from everloop_shared.personal import Vault
 from everloop_shared.service import Service
 from everloop_shared.signing import trust_of
 from everloop_shared.tls import client_tls
@@ -83,6 +85,8 @@ def build(
         settings.own_token(),
     )
     predictions = Predictions(loops, recent, counts, clock, time.perf_counter)
+    vault = Vault(settings.personal_keys_url, settings.personal_master_key)
+    sealed = SealedRecords(vault, counts)
 
     def registry_is_read() -> bool:
         return engine.ready() is None
@@ -96,11 +100,13 @@ def build(
             loops,
             entities,
             reader if settings.feature_url else None,
+            sealed,
             counts,
             clock,
             registry_is_read,
             settings.entity_read_ms / 1000,
         ),
+        sealed,
         clock,
         registry_is_read,
         settings.load_wait_s,
@@ -111,7 +117,7 @@ def build(
     api, direct = routes_of(requests, settings, lambda: service.not_ready())
     if peers:
         api.include_router(worker_metrics.router(peers))
-    events = EventHandlers(loops, predictions, history, recent, entities, labels, clock, registry_is_read)
+    events = EventHandlers(loops, predictions, sealed, history, recent, entities, labels, clock, registry_is_read)
     states_from = LatestStates(entities, settings.entity_states, engine) if settings.feature_url else None
     routes = skip_deleted_loops("serving", loops.known, _routes(events, OutcomeOffsets(labels, engine), states_from))
     state = LocalState(folder, loops, labels, trust_of(settings))
@@ -130,6 +136,7 @@ def build(
         consumers=[engine.consumer(routes, start_at=history.on_assigned)],
         resources=[
             child,
+            vault,
             reader,
             state,
             spool,

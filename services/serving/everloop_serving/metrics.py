@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from everloop_learning.version import Version, line_of
 from everloop_serving.domain.predict import PredictionResult
 from everloop_shared.http.answer_time import BOUNDS
+from everloop_shared.metrics import PERSONAL_ERASED
 from everloop_shared.plain_metrics import Count, Counts, Times, TimesBy
 
 PREDICTIONS = Counts(
@@ -131,6 +132,10 @@ class PrometheusMetrics:
         if not any(line == oldest[0] for line, _, _ in series):
             del self._versions[loop, oldest[0]]
             VERSION_OFFSET.remove(loop, oldest[0])
+
+    def count_erased(self) -> None:
+        """A record was left out."""
+        PERSONAL_ERASED.labels("serving").inc()
 
     def count_reused(self, loop: str, endpoint: str) -> None:
         """The prediction made before was the answer."""

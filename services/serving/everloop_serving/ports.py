@@ -1,4 +1,4 @@
-"""What serving needs: versions in memory, the spool, the history of its predictions, and metrics."""
+"""What serving needs: versions in memory, the spool, its past predictions, personal values, and metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from everloop_schemas.registry import LoopState
 from everloop_serving.domain.peer_messages import AnyPeerMessage
 from everloop_serving.domain.predict import PredictionResult
 from everloop_serving.domain.served_loop import ServedLoop
+from everloop_shared.personal.port import PersonalValues
+
+__all__ = [
+    "EntityReader",
+    "Metrics",
+    "Peers",
+    "PersonalValues",
+    "PredictionHistory",
+    "PublishedState",
+    "ServedLoops",
+    "Spool",
+]
 
 
 class ServedLoops(Protocol):
@@ -91,20 +103,25 @@ class PredictionHistory(Protocol):
 
 
 class PublishedState(NamedTuple):
-    """The window state of an entity as feature has it, after `applied` observations, and its bytes on the wire."""
+    """The window state of an entity as feature has it, after `applied` observations, and its bytes on the wire.
+
+    In loops with personal fields it is in the token `sealed`.
+    """
 
     state: State
     applied: int
     revision: int
     size: int
+    sealed: str | None = None
 
 
 class EntityReader(Protocol):
     """Reads window states from feature."""
 
-    async def read(self, loop: str, entity: str, within_s: float) -> PublishedState | None:
+    async def read(self, loop: str, entity: str, within_s: float, *, sealed: bool = False) -> PublishedState | None:
         """The state of an entity; None where feature has none: no observation of it was received.
 
+        `sealed` asks for the state of a loop with personal fields, which stays closed on its way.
         Raises StateUnread after `within_s` seconds at most, at once where feature is known to be away.
         """
 
@@ -114,6 +131,9 @@ class Metrics(Protocol):
 
     def count_prediction(self, loop: str, endpoint: str, result: PredictionResult) -> None:
         """A prediction was made."""
+
+    def count_erased(self) -> None:
+        """A record was left out: its personal values were erased."""
 
     def count_reused(self, loop: str, endpoint: str) -> None:
         """A request or record was answered with the prediction made before."""

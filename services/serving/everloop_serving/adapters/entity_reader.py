@@ -22,6 +22,7 @@ from everloop_shared.tls import ClientContext, ClientTls
 
 FAILURES_IN_A_ROW = 5
 """After so many reads without an answer, feature counts as away."""
+SEALED = "?sealed=true"
 AWAY_S = 1.0
 """For so long nobody asks a feature service that is away; then one request tries again."""
 
@@ -30,6 +31,7 @@ class _State(msgspec.Struct):
     applied: int
     state: dict[str, Any]
     revision: int
+    personal: str | None = None
 
 
 class _Problem(msgspec.Struct):
@@ -116,7 +118,7 @@ class FeatureEntityReader:
         self._connections.close()
         self._secure.close()
 
-    async def read(self, loop: str, entity: str, within_s: float) -> PublishedState | None:
+    async def read(self, loop: str, entity: str, within_s: float, *, sealed: bool = False) -> PublishedState | None:
         """The state of an entity; None where feature has none. Raises StateUnread."""
         if not self._circuit.may_ask():
             raise StateUnread("away")
@@ -124,7 +126,7 @@ class FeatureEntityReader:
         try:
             async with asyncio.timeout(within_s), self._slots:
                 asked = True
-                answer = await self._ask_owner(loop, entity)
+                answer = await self._ask_owner(loop, entity, SEALED if sealed else "")
         except TimeoutError:
             if asked:
                 self._circuit.report_failure()
@@ -137,9 +139,9 @@ class FeatureEntityReader:
         self._circuit.report_answer()
         return _read_state(answer)
 
-    async def _ask_owner(self, loop: str, entity: str) -> HttpAnswer:
+    async def _ask_owner(self, loop: str, entity: str, query: str) -> HttpAnswer:
         """The answer of the replica that has the entity's partition."""
-        path = f"/v1/loops/{loop}/entities/{quote(entity, safe='')}"
+        path = f"/v1/loops/{loop}/entities/{quote(entity, safe='')}{query}"
         partition = self._partition_for(f"{loop}/{entity}")
         first = self._owner.get(partition, 0)
         sent = [(name.encode(), value.encode()) for name, value in self._token.header().items()]
@@ -160,7 +162,7 @@ def _read_state(answer: HttpAnswer) -> PublishedState | None:
     try:
         if answer.status == 200:
             found = msgspec.json.decode(answer.body, type=_State)
-            return PublishedState(found.state, found.applied, found.revision, len(answer.body))
+            return PublishedState(found.state, found.applied, found.revision, len(answer.body), found.personal)
         if answer.status == 404 and msgspec.json.decode(answer.body, type=_Problem).code == "entity_not_found":
             return None
     except msgspec.MsgspecError as e:

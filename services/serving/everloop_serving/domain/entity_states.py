@@ -22,6 +22,7 @@ class EntityView(NamedTuple):
 
     `revision` is that of the loop's spec when feature published it. It began with feature's state after `base_applied`
     observations, which came from `base`; on top of it are our REST observations, the last of them `previous`.
+    In loops with personal fields the state is in the token `sealed`, and `state` is empty.
     """
 
     state: State
@@ -31,6 +32,7 @@ class EntityView(NamedTuple):
     base_applied: int = 0
     base: Base = "memory"
     previous: str | None = None
+    sealed: str | None = None
 
     def windows_used(self) -> WindowsUsed:
         """The state as a prediction made from it names it."""
@@ -65,7 +67,15 @@ class EntityStates:
         return view is not None and view.base != "unread"
 
     def apply_published(
-        self, loop: str, entity: str, state: State, applied: int, now: datetime, revision: int = 0, size: int = 0
+        self,
+        loop: str,
+        entity: str,
+        state: State,
+        applied: int,
+        now: datetime,
+        revision: int = 0,
+        size: int = 0,
+        sealed: str | None = None,
     ) -> None:
         """A state that feature published, in a record of `size` bytes.
 
@@ -76,7 +86,7 @@ class EntityStates:
         if ours is not None and applied < ours.applied and ours.ahead_since is not None and ours.base != "unread":
             if now - ours.ahead_since < MAX_TIME_AHEAD:
                 return
-        view = EntityView(state, applied, None, revision, base_applied=applied)
+        view = EntityView(state, applied, None, revision, base_applied=applied, sealed=sealed)
         self._put((loop, entity), view, MEMORY_PER_WIRE_BYTE * size)
 
     def apply_own(
@@ -88,6 +98,7 @@ class EntityStates:
         size: int = 0,
         observations: int = 1,
         last: WindowsUsed | None = None,
+        sealed: str | None = None,
     ) -> None:
         """The state after REST observations of `size` bytes, which feature will publish a little later.
 
@@ -104,6 +115,7 @@ class EntityStates:
             last.applied,
             last.source if last.source in ("new", "unread") else "memory",
             last.previous,
+            sealed,
         )
         self._put(key, view, self._views.size(key) + MEMORY_PER_WIRE_BYTE * size)
 

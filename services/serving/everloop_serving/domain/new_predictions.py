@@ -17,12 +17,16 @@ MAX_ROWS = 1_000
 
 @dataclass
 class EntityChange:
-    """The state of an entity after its rows so far and its name, their number, and the bytes of their observations."""
+    """The state of an entity after its rows so far and its name, their number, and the bytes of their observations.
+
+    `sealed` is the token that stands for the state once the request is predicted, in loops with personal fields.
+    """
 
     state: State
     windows: WindowsUsed
     observations: int = 0
     size: int = 0
+    sealed: str | None = None
 
 
 @dataclass

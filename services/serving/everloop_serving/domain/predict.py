@@ -14,6 +14,7 @@ from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import Role, Shadow, WindowsUsed
 from everloop_serving.domain.served_loop import Predictor, ServedLoop
 from everloop_serving.errors import VersionFailed
+from everloop_shared.personal.failures import describe
 
 Endpoint = Literal["stream", "rest"]
 """Where an observation came from: the topic of computed features, or a request."""
@@ -79,7 +80,7 @@ def predict(loop: ServedLoop, request: PredictionRequest, timer: Callable[[], fl
         try:
             prediction = _require_finite(predictor.predict(request.features))
         except Exception as e:  # a model may raise anything, and the request is answered all the same
-            failures.append(VersionFailure(predictor.version, _reason(e)))
+            failures.append(VersionFailure(predictor.version, _reason(loop, e)))
             continue
         latency_ms = (timer() - start) * 1000
         propensity = 1.0 if failures else assignment.propensity
@@ -113,7 +114,7 @@ def _predict_in_shadow(
         try:
             prediction = _require_finite(predictor.predict(features))
         except Exception as e:
-            failures.append(VersionFailure(predictor.version, f"in shadow: {_reason(e)}"))
+            failures.append(VersionFailure(predictor.version, f"in shadow: {_reason(loop, e)}"))
         else:
             shadows.append(
                 Shadow(version=predictor.version, prediction=prediction.value, probabilities=prediction.probabilities)
@@ -129,5 +130,8 @@ def _require_finite(prediction: ModelPrediction) -> ModelPrediction:
     return prediction
 
 
-def _reason(error: Exception) -> str:
+def _reason(loop: ServedLoop, error: Exception) -> str:
+    """Why a model failed; its error may quote features."""
+    if loop.is_personal and not isinstance(error, NotFinite):
+        return describe(error)[:REASON_LENGTH]
     return f"{type(error).__name__}: {error}"[:REASON_LENGTH]

@@ -67,6 +67,11 @@ class ServedLoop:
     plans: InferencePlans = field(kw_only=True, default_factory=InferencePlans, compare=False)
 
     @cached_property
+    def is_personal(self) -> bool:
+        """Whether it has personal fields, which are sealed wherever they are stored."""
+        return bool(self.spec.personal_fields)
+
+    @cached_property
     def outputs(self) -> Mapping[str, TensorMetadata]:
         """The outputs by name, in their order."""
         return describe_outputs(self.spec)

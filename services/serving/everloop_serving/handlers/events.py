@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from everloop_learning.errors import LoopNotKnownYet
 from everloop_schemas.envelope import Event
-from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
+from everloop_schemas.feature import EntityState, FeaturesComputed, FeaturesComputedData, OutcomeObserved
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_schemas.registry import LoopState
-from everloop_schemas.serving import WindowsUsed
+from everloop_schemas.serving import PredictionMade, WindowsUsed
 from everloop_serving.domain.entity_states import EntityStates
 from everloop_serving.domain.label_counts import LabelCountsByLoop
 from everloop_serving.domain.predict import PredictionRequest
@@ -19,9 +19,12 @@ from everloop_serving.domain.recent import RecentPredictions
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.errors import ModelLoading, VectorRejected
 from everloop_serving.handlers.predictions import Predictions
+from everloop_serving.handlers.sealed_records import SealedRecords
 from everloop_serving.ports import PredictionHistory, ServedLoops
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
+from everloop_shared.personal.failures import hiding_values
+from everloop_shared.personal.records import with_token
 
 LOOP_WAIT_S = 60.0
 """How long a record of an unknown loop is retried: the feature service, which wrote it, knows the loop."""
@@ -33,6 +36,7 @@ class EventHandlers:
 
     loops: ServedLoops
     predictions: Predictions
+    sealed: SealedRecords
     history: PredictionHistory
     recent: RecentPredictions
     entities: EntityStates
@@ -45,13 +49,18 @@ class EventHandlers:
         loop = self.loops.get(event.loop)
         if loop is None or loop.revision < event.revision:
             raise LoopNotKnownYet(event.loop, event.revision, LOOP_WAIT_S)
+        data = event.data
         if loop.loading:
             raise ModelLoading(f"the champion of {event.loop} is being loaded")
-        if reason := _find_misfit(loop, event):
+        if data.personal is not None or loop.is_personal:
+            opened = await self.sealed.open_vector(loop, event)
+            if opened is None:
+                return []
+            data = opened.data
+        if reason := _find_misfit(loop, event, data):
             raise VectorRejected(reason)
         if not self.history.is_read_for(at.partition):
             await self.history.read_for(at.partition, datetime.fromtimestamp(at.timestamp / 1000, UTC))
-        data = event.data
         if found := self.predictions.find(loop, data.prediction_id, data.fingerprint, "stream"):
             return [] if found.durable else [found.event]
         request = PredictionRequest(
@@ -64,9 +73,17 @@ class EventHandlers:
             "stream",
             windows=_windows_of(loop, event),
         )
-        prediction = self.predictions.make(loop, request)
+        prediction = self._predict(loop, request, data.personal)
         self.recent.add(prediction, durable=False)
         return [prediction]
+
+    def _predict(self, loop: ServedLoop, request: PredictionRequest, token: str | None) -> PredictionMade:
+        """The prediction as it is published: it takes the token of its vector over."""
+        if not loop.is_personal:
+            return self.predictions.make(loop, request)
+        with hiding_values(True):
+            made = self.predictions.make(loop, request)
+            return self.sealed.seal(loop, with_token(made, token) if token else made)
 
     async def on_loop_state(self, event: LoopState, at: Position) -> list[Event]:
         """A loop was applied, decided upon or deleted: load its versions; at the end of a lifetime drop its state."""
@@ -82,7 +99,9 @@ class EventHandlers:
     async def on_entity_state(self, event: EntityState, at: Position) -> list[Event]:
         """The windows of an entity, as feature has them."""
         data, now = event.data, self.clock()
-        self.entities.apply_published(event.loop, data.entity, data.state, data.applied, now, event.revision, at.size)
+        self.entities.apply_published(
+            event.loop, data.entity, data.state, data.applied, now, event.revision, at.size, data.personal
+        )
         return []
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
@@ -104,9 +123,8 @@ def _windows_of(loop: ServedLoop, event: FeaturesComputed) -> WindowsUsed | None
     return WindowsUsed(applied=applied - 1, source="stream")
 
 
-def _find_misfit(loop: ServedLoop, event: FeaturesComputed) -> str | None:
+def _find_misfit(loop: ServedLoop, event: FeaturesComputed, data: FeaturesComputedData) -> str | None:
     """Why a vector is not what feature would have written; one of an earlier revision may have other features."""
-    data = event.data
     if event.subject != data.entity:
         return "data.entity: is not the subject; name one entity in both"
     if not is_id(data.prediction_id):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from everloop_features import State
 from everloop_features.fingerprint import fingerprint
 from everloop_features.observation import Observation, check_observation
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_learning.errors import LoopNotFound
-from everloop_schemas.envelope import Fields
-from everloop_schemas.serving import PredictionMade, WindowsUsed
+from everloop_schemas.serving import PredictionMade
 from everloop_serving.domain.events import build_observation_event
 from everloop_serving.domain.new_predictions import MAX_ROWS, NewPredictions, id_taken
 from everloop_serving.domain.predict import PredictionRequest
@@ -27,20 +24,19 @@ from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.errors import NAME_LENGTH, DeadlineExceeded, PredictionNotFound, rejection
 from everloop_serving.handlers.entity_windows import EntityWindows, ReadSource
 from everloop_serving.handlers.predictions import Predictions
+from everloop_serving.handlers.sealed_records import SealedRecords
 from everloop_serving.ports import ServedLoops, Spool
 from everloop_shared.clock import Clock
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, Unavailable, listed
+from everloop_shared.personal.failures import hiding_values
 from everloop_shared.random_ids import random_id
 
-log = logging.getLogger(__name__)
 EXPLAIN_S = 0.1
 """For the explanations of one request together, in which nothing else is answered."""
 MAX_EXPLAIN_S = 0.02
 """For one explanation."""
 MAX_EXPLAINED = 100
 """Observations of one request that may ask for an explanation."""
-STATE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a window state of another shape can raise."""
 
 
 @dataclass
@@ -52,6 +48,7 @@ class RequestHandlers:
     spool: Spool
     recent: RecentPredictions
     windows: EntityWindows
+    sealed: SealedRecords
     clock: Clock
     registry_is_read: Callable[[], bool]
     load_wait_s: float = 2.0
@@ -128,10 +125,14 @@ class RequestHandlers:
             # Half of the time at most, so that a request is answered from empty windows rather than refused.
             reads = await self.windows.read(served, missing, self._seconds_left(deadline) / 2)
             served = self.require_loop(loop)
+        if served.is_personal:
+            await self.sealed.prepare(served, [row.entity for row in rows])
+            served = self.require_loop(loop)
         if deadline is not None and self._seconds_left(deadline) <= 0:
             raise DeadlineExceeded("nothing was predicted or stored in the time given by Timeout-Ms; allow more time")
         served.require_version(version)
-        predictions = self._predict_rows(served, rows, reads, traceparent, version)
+        with hiding_values(served.is_personal):
+            predictions = self._predict_rows(served, rows, reads, traceparent, version)
         if deadline is None:
             await self.spool.synced()
         else:
@@ -143,7 +144,9 @@ class RequestHandlers:
     ) -> list[PredictionMade] | None:
         """As `predict_all`; None, before anything is changed, where that would have to wait for something."""
         served = self.require_loop(loop)
-        if served.loading or self.spool.syncs_each or self.windows.missing(served, [row.entity for row in rows]):
+        if served.loading or self.spool.syncs_each or served.is_personal:
+            return None
+        if self.windows.missing(served, [row.entity for row in rows]):
             return None
         served.require_version(version)
         return self._predict_rows(served, rows, {}, traceparent, version)
@@ -178,8 +181,8 @@ class RequestHandlers:
         )
 
     async def look_up_prediction(self, loop: str, prediction_id: str) -> PredictionMade:
-        """As `find_prediction`; several workers ask each other."""
-        return self.find_prediction(loop, prediction_id)
+        """As `find_prediction`, with its personal features; several workers ask each other."""
+        return await self.sealed.open_for_answer(self.find_prediction(loop, prediction_id))
 
     async def look_up_revision(self, loop: str) -> int:
         """The revision of the loop's spec that serves; raises LoopNotFound."""
@@ -207,7 +210,7 @@ class RequestHandlers:
         `reads` says of the entities that were not in memory how the read of their states ended.
         """
         now = self.clock()
-        digests = [fingerprint(row.entity, row.fields, row.time) for row in rows]
+        digests = [self.sealed.blind(loop, row.entity, fingerprint(row.entity, row.fields, row.time)) for row in rows]
         found = [
             self.predictions.find(loop, row.id, digest, "rest") if row.id else None
             for row, digest in zip(rows, digests, strict=True)
@@ -217,11 +220,12 @@ class RequestHandlers:
             if known := before.event if before else new.find(row.id, digest):
                 if version is not None and known.data.version != version:
                     raise id_taken(known.subject, known.data.version)
+                known = self.sealed.open_now(known)
                 predictions.append(self._explained(loop, known, rows) if row.explain else known)
                 continue
             time, prediction_id = row.time or now, row.id or random_id()
-            begin, windows = self._find_windows(loop, row.entity, new, reads)
-            state, features, windows = self._compute_features(loop, row, time, now, begin, windows)
+            begin, windows = self.windows.find(loop, row.entity, new.changes.get(row.entity), reads.get(row.entity))
+            state, features, windows = self.windows.compute(loop, row, time, now, begin, windows)
             request = PredictionRequest(
                 prediction_id, row.entity, features, time, prediction_id, digest, "rest", traceparent, windows, version
             )
@@ -229,63 +233,28 @@ class RequestHandlers:
                 request = request._replace(explain_s=_explain_seconds(rows))
             prediction = self.predictions.make(loop, request)
             predictions.append(prediction)
-            new.add(prediction, build_observation_event(loop, request, row.fields, now), state)
+            observation = self.sealed.seal_observation(loop, build_observation_event(loop, request, row.fields, now))
+            new.add(self.sealed.seal(loop, prediction), observation, state)
         if new.predictions:
+            self.sealed.seal_states(loop, new.changes)
             self.spool.append(new.events)
             self._apply(loop, new, now)
         return predictions
 
     def _explained(self, loop: ServedLoop, known: PredictionMade, rows: Sequence[Observation]) -> PredictionMade:
         """A prediction made before, which was not explained then: its record stays as it is."""
+        if loop.is_personal and not loop.spec.personal_features <= known.data.features.keys():
+            return known  # some of its features were erased
         return self.predictions.explained(loop, known, _explain_seconds(rows))
 
     def _apply(self, loop: ServedLoop, new: NewPredictions, now: datetime) -> None:
         """Remember what is stored in the spool now."""
         for entity, change in new.changes.items():
             self.windows.states.apply_own(
-                loop.loop, entity, change.state, now, change.size, change.observations, change.windows
+                loop.loop, entity, change.state, now, change.size, change.observations, change.windows, change.sealed
             )
         for prediction in new.predictions:
             self.recent.add(prediction, durable=True)
-
-    def _find_windows(
-        self, loop: ServedLoop, entity: str, new: NewPredictions, reads: Mapping[str, ReadSource]
-    ) -> tuple[State, WindowsUsed | None]:
-        """The state of an entity, after the earlier rows of the same request, and what the record says of it."""
-        if not loop.plan.has_windows:
-            return loop.plan.empty(), None
-        if change := new.changes.get(entity):
-            return change.state, change.windows
-        view, read = self.windows.states.get(loop.loop, entity), reads.get(entity)
-        if view is None:
-            is_new = read == "new" or (read is None and self.windows.has_all())
-            used = WindowsUsed(applied=0, source="new" if is_new else "unread")
-        elif read == "feature" and view.previous is None:
-            used = WindowsUsed(applied=view.base_applied, source="feature")
-        else:
-            used = view.windows_used()
-        self.windows.metrics.count_windows(used.source)
-        return view.state if view else loop.plan.empty(), used
-
-    def _compute_features(
-        self,
-        loop: ServedLoop,
-        row: Observation,
-        time: datetime,
-        now: datetime,
-        state: State,
-        windows: WindowsUsed | None,
-    ) -> tuple[State, Fields, WindowsUsed | None]:
-        """The entity's next state, the features, and the state that they were computed from."""
-        try:
-            return *loop.plan.apply(state, row.fields, time, now), windows
-        except STATE_ERRORS as e:  # another producer's state on the topic must not cost the entity its predictions
-            log.warning(
-                "the stored windows of an entity cannot be used; they start empty",
-                extra={"loop": loop.loop, "reason": repr(e)},
-            )
-            unread = WindowsUsed(applied=0, source="unread")
-            return *loop.plan.apply(loop.plan.empty(), row.fields, time, now), unread
 
 
 def _explain_seconds(rows: Sequence[Observation]) -> float:

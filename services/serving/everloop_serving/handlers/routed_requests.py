@@ -92,7 +92,7 @@ class RoutedRequestHandlers(RequestHandlers):
         match message:
             case PredictRows():
                 await self._wait_for(message.loop)
-                return [prediction.encode() for prediction in await self._predict_here(message)]
+                return self.sealed.encode(self.require_loop(message.loop), await self._predict_here(message))
             case ClaimIds():
                 await self._wait_for(message.loop)
                 self._claim(self.require_loop(message.loop), message.entities)
@@ -108,11 +108,11 @@ class RoutedRequestHandlers(RequestHandlers):
     async def look_up_prediction(self, loop: str, prediction_id: str) -> PredictionMade:
         """The prediction made under this id by any worker; raises LoopNotFound or PredictionNotFound."""
         try:
-            return self.find_prediction(loop, prediction_id)
+            return await super().look_up_prediction(loop, prediction_id)
         except PredictionNotFound:
             answers = await self.peers.ask_others(FindPrediction(loop, prediction_id))
             for found in chain.from_iterable(answers.values()):
-                return PredictionMade.decode(found)
+                return await self.sealed.open_for_answer(PredictionMade.decode(found))
             raise
 
     async def look_up_revision(self, loop: str) -> int:
@@ -171,7 +171,7 @@ class RoutedRequestHandlers(RequestHandlers):
             return await self._predict_here(request)  # from the windows that feature publishes, a little later
         rows = [structs.replace(row, id=random_id()) if row.id is None else row for row in request.rows]
         values = await self._ask(owner, structs.replace(request, rows=rows), request.deadline)
-        return [PredictionMade.decode(value) for value in values]
+        return [await self.sealed.open_for_answer(PredictionMade.decode(value)) for value in values]
 
     async def _ask(self, worker: int, message: AnyPeerMessage, deadline: float | None) -> Sequence[bytes]:
         if deadline is None:
