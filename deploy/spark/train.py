@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from topic import Topic
 
 from everloop import Everloop, TrainerRun
 from everloop.local.discovery import find_installation
+from everloop.own_folder import own_folder
 from everloop_archive.columns import FieldTypes
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
@@ -38,7 +38,7 @@ def main() -> None:
     jars = connector_jars() if given.stream else []
     spark = start_session(given.master, given.memory, jars, dict(given.conf))
     try:
-        with tempfile.TemporaryDirectory(prefix="everloop-spark-") as own:
+        with own_folder("spark") as own:
             folder = Path(given.folder or own)
             folder.mkdir(parents=True, exist_ok=True)
             source = _source(spark, given, folder)
@@ -52,8 +52,11 @@ def main() -> None:
 def train(run: TrainerRun, everloop: Everloop, spark: SparkSession, source: Source | None, folder: Path) -> None:
     """Train a model on the run's data set, prove its ONNX file equal, and submit it."""
     learner = estimator(run.task, run.parameters)
-    types = FieldTypes.of(_spec(everloop, run.loop))
-    with tempfile.TemporaryDirectory(dir=folder, prefix="run-") as of_run, _cancelled_when_ended(run, spark):
+    spec = _spec(everloop, run.loop)
+    types = FieldTypes.of(spec)
+    if spec.personal_fields:  # archive and topic have them sealed, and training opens them
+        source = None
+    with own_folder("run", folder) as of_run, _cancelled_when_ended(run, spark):
         try:
             rows = read_rows(run, everloop, source, types, spark, Path(of_run))
             classes = None if run.task == "regression" else fit.classes_of(rows.frame, run.classes)

@@ -52,7 +52,8 @@ class DataSet:
     """What models learn of a part of a loop's log: an iterable of rows, which are read as often as you like.
 
     `name` is LOOP@START..END#REVISION and gives the same rows again; `digest` is the sha256 of the rows. `features` are
-    the types of the features by name, `label` is the type of the label.
+    the types of the features by name, `label` is the type of the label. It lacks `erased` outcomes, whose persons were
+    erased.
 
     >>> from everloop import Everloop
     >>> with Everloop() as everloop:
@@ -69,6 +70,7 @@ class DataSet:
         self.digest: str = about.digest or ""
         self.features: dict[str, ColumnType] = dict(about.features)
         self.label: ColumnType = about.label
+        self.erased: int = about.erased
 
     def __len__(self) -> int:
         return self._about.rows or 0

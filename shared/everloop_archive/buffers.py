@@ -78,7 +78,8 @@ class TableBuffer:
             return
         if types is None:
             data = [record.event.data for record in self._came]
-            types = FieldTypes.seen((d.prediction for d in data), (d.features for d in data))
+            personal = any(d.personal for d in data)
+            types = FieldTypes.seen((d.prediction for d in data), (d.features for d in data), personal=personal)
         schema, kind = file_schema(self.writer.grow(types)), self.writer.table.kind
         for start in range(0, len(self._came), BATCH_ROWS):
             batch = record_batch(schema, kind, types, self._came[start : start + BATCH_ROWS])

@@ -43,6 +43,8 @@ _LABEL = {
 }
 _ANSWER = {"latency_ms": pa.float64(), "door": pa.string(), "fingerprint": pa.string()}
 WINDOWS = pa.struct({"applied": pa.int64(), "source": pa.string(), "previous": pa.string()})
+PERSONAL = pa.field("personal", pa.string())
+"""The sealed values of a record, in tables of loops that have had personal fields."""
 LABELS: dict[Kind, tuple[str, ...]] = {
     "outcomes": ("prediction", "label", "rejected"),
     "predictions": ("prediction",),
@@ -52,20 +54,24 @@ LABELS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class FieldTypes:
-    """The types of a loop's labels and features."""
+    """The types of a loop's labels and features; `personal` where records may have sealed values."""
 
     label: ColumnType = "string"
     features: Mapping[str, ColumnType] = field(default_factory=dict)
+    personal: bool = False
 
     @classmethod
     def of(cls, spec: LoopSpec) -> Self:
         """As the loop's spec says; an expression of numbers is a number."""
         names, declared = declared_types(spec)
         kinds = [kind for kind in _SEEN.values() if kind == spec.label_type]
-        return cls(kinds[0], {name: (declared[name] or ("number",))[0] for name in names})
+        features = {name: (declared[name] or ("number",))[0] for name in names}
+        return cls(kinds[0], features, bool(spec.personal_fields))
 
     @classmethod
-    def seen(cls, labels: Iterable[Scalar], features: Iterable[Mapping[str, Scalar | None]]) -> Self:
+    def seen(
+        cls, labels: Iterable[Scalar], features: Iterable[Mapping[str, Scalar | None]], *, personal: bool = False
+    ) -> Self:
         """As the values are, of a loop whose spec nobody knows any more: the widest of each field."""
         order = list(_SEEN.values())
         widest: dict[str, ColumnType] = {}
@@ -73,7 +79,8 @@ class FieldTypes:
             for name, value in values.items():
                 if value is not None and _FIELD_NAME.fullmatch(name):
                     widest[name] = max(widest.get(name, "boolean"), _SEEN[type(value)], key=order.index)
-        return cls(max((_SEEN[type(label)] for label in labels), key=order.index, default="string"), widest)
+        kinds: Iterable[ColumnType] = (_SEEN[type(label)] for label in labels)
+        return cls(max(kinds, key=order.index, default="string"), widest, personal)
 
 
 def grown_schema(schema: Any, kind: Kind, types: FieldTypes) -> Any:
@@ -87,6 +94,8 @@ def grown_schema(schema: Any, kind: Kind, types: FieldTypes) -> Any:
     fields[shadows] = pa.field("shadows", pa.list_(pa.struct(shadow)))
     if types.features:
         _add_features(fields, types.features)
+    if types.personal and all(f.name != PERSONAL.name for f in fields):
+        fields.append(PERSONAL)
     return pa.schema(fields)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from everloop_schemas.envelope import Fields, Scalar
+from everloop_schemas.feature import OutcomeObserved
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -19,7 +20,7 @@ class Row(NamedTuple):
     """One learnable outcome: the features as they were used for the prediction, and the label that is learned.
 
     `offset` is that of the record that brought the label, `time` that of the observation. `entity` is beside the data
-    set: neither its lines nor its digest have it.
+    set: neither its lines nor its digest have it. `sealed` is the record where it has features that were not opened.
     """
 
     offset: int
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     features: Fields
     label: Scalar
     entity: str = ""
+    sealed: OutcomeObserved | None = None
 
     def encode(self) -> bytes:
         """One line of JSON, the same bytes from the same row: fields in this order, features sorted by name, UTC.

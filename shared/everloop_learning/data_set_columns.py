@@ -23,10 +23,14 @@ _WHOLE = range(-(2**63), 2**63)
 
 
 class DescribedDataSet(DataSet):
-    """A data set that was read, with the types of its features, in the order of the loop's spec, and of its label."""
+    """A data set that was read, with the types of its features, in the order of the loop's spec, and of its label.
+
+    `erased` is the number of learnable outcomes that it lacks, because their persons were erased.
+    """
 
     features: dict[str, ColumnType]
     label: ColumnType
+    erased: int = 0
 
 
 class ColumnTypes:
@@ -50,12 +54,13 @@ class ColumnTypes:
                 if value is not None:
                     seen.add(_type_of(value))
 
-    def describe(self, data_set: DataSet) -> DescribedDataSet:
+    def describe(self, data_set: DataSet, erased: int = 0) -> DescribedDataSet:
         """The data set with the types of the values so far; features that no row has are left out."""
         names = [name for name in self._names if name in self._seen]
         names += sorted(self._seen.keys() - set(names))
         features = {name: _widest({*self._seen[name], *self._declared.get(name, ())}) for name in names}
-        return DescribedDataSet(**data_set.model_dump(), features=features, label=_widest({*self._labels, self._label}))
+        label = _widest({*self._labels, self._label})
+        return DescribedDataSet(**data_set.model_dump(), features=features, label=label, erased=erased)
 
 
 def column_names(data_set: DescribedDataSet) -> tuple[str, str, str, str]:

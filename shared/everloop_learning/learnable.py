@@ -11,8 +11,8 @@ from everloop_schemas.envelope import Scalar
 
 
 def learned_label(outcome: Outcome, regression: bool) -> Scalar | None:
-    """The label of an admitted outcome that models learn; None where there is none, or text in a regression."""
-    if not outcome.learnable or (regression and isinstance(outcome.label, str)):
+    """The label of an admitted outcome that counts; None where there is none, or text in a regression."""
+    if not outcome.counts or (regression and isinstance(outcome.label, str)):
         return None
     return outcome.label
 
@@ -24,7 +24,7 @@ class LearnableOutcomes:
         self._repeats, self._first_labels = RepeatedRecords(), FirstLabels()
 
     def admit(self, outcome: Outcome) -> Outcome | None:
-        """The next record, `learnable` where it is to be learned; None for one that was published before."""
+        """The next record, which `counts` where its label is the one to learn; None for a repeated one."""
         return self._first_labels.mark(outcome) if self._repeats.remember(outcome) else None
 
     def admit_again(self, outcomes: Iterable[Outcome]) -> list[Outcome]:

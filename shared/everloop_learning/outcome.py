@@ -11,7 +11,9 @@ from everloop_schemas.feature import OutcomeObserved
 class Outcome(NamedTuple):
     """One record of the outcome log, of `size` bytes, appended at `time` (seconds since the epoch).
 
-    `first` says that its label is the first that counts for its prediction (see `FirstLabels`).
+    `first` says that its label is the first that counts for its prediction (see `FirstLabels`). An `erased` one is of
+    a person whose personal values were destroyed: it counts, but no line learns it or is scored by it. `opened` is when
+    its personal values were opened, in seconds since the epoch; 0 where it has none.
     """
 
     offset: int
@@ -26,11 +28,18 @@ class Outcome(NamedTuple):
     size: int = 0
     prediction_id: str = ""
     source: str | None = None
+    erased: bool = False
+    opened: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has the first label of its prediction: corrections, and feedback without one, do not count."""
+        return self.first and self.label is not None
 
     @property
     def learnable(self) -> bool:
-        """Whether it has the first label of its prediction: corrections, and feedback without one, are not learned."""
-        return self.first and self.label is not None
+        """Whether lines learn it."""
+        return self.counts and not self.erased
 
     @classmethod
     def from_event(cls, event: OutcomeObserved, offset: int, appended_ms: int = 0, size: int = 0) -> Outcome:

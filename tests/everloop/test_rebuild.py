@@ -40,12 +40,12 @@ def outcomes() -> list[Row]:
     return made
 
 
-def data_set(rows: list[Row]) -> DataSet:
+def data_set(rows: list[Row], erased: int = 0) -> DataSet:
     """The rows as a client has them, with their features sorted by name."""
     lines = b"".join(row.encode() for row in rows)
     types = {"price": "number", "area": "number", "city": "string"}
     about = {"loop": "m", "start": 0, "end": 59, "revision": 1, "digest": sha256(lines).hexdigest(), "rows": len(rows)}
-    described = DescribedDataSet.model_validate({**about, "features": types, "label": "boolean"})
+    described = DescribedDataSet.model_validate({**about, "features": types, "label": "boolean", "erased": erased})
     return DataSet(described, BytesIO(lines))
 
 
@@ -104,6 +104,13 @@ def test_a_label_that_was_changed_on_the_log_makes_another_version_and_what_else
     fewer, river = made.differences
     assert fewer == "it was made of 59 outcomes, the log has 57 of them"
     assert river == f"river was 0.1, here it is {library_versions()['river']}"
+
+
+def test_outcomes_of_persons_who_were_erased_since_are_named_as_the_difference() -> None:
+    made = rebuild(origin(), data_set(outcomes()[:-3], erased=3))
+
+    assert not made.is_identical
+    assert made.differences == ["3 outcomes of erased persons are left out"]
 
 
 def test_a_version_that_was_trained_elsewhere_is_refused_with_the_name_of_its_trainer() -> None:

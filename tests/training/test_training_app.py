@@ -27,6 +27,7 @@ from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Topic
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunFinished, RunRequested, StoredModel
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
+from everloop_training.adapters.personal import WITHOUT_KEYS
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.supervisor import WorkerSupervisor
@@ -281,9 +282,8 @@ async def test_a_partition_is_opened_though_the_worker_exits_while_the_broker_an
             return await super().end_offset(topic, partition)
 
     engine = Slow(MemoryBroker(partitions=1), "training")
-    supervisor = WorkerSupervisor(
-        TrainingSettings(data=tmp_path), KnownLoops(), MemoryRunLog(), MemorySearchLog(), engine, workers.start
-    )
+    logs = KnownLoops(), MemoryRunLog(), MemorySearchLog()
+    supervisor = WorkerSupervisor(TrainingSettings(data=tmp_path), *logs, engine, WITHOUT_KEYS, workers.start)
     async with supervisor:
         opening = asyncio.create_task(supervisor.open(0))
         await requested.wait()

@@ -16,6 +16,7 @@ from everloop_models.store import ArtifactStore
 from everloop_schemas.training import DataSet, RunFinished, RunFinishedData, RunRequested, RunRequestedData, StoredModel
 from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_training.adapters.artifact_collector import ArtifactCollector
+from everloop_training.adapters.personal import WITHOUT_KEYS
 from everloop_training.adapters.runs import RUNS_PER_LOOP, TRAININGS_PER_LOOP, MemoryRunLog
 from everloop_training.domain.artifact_retention import TRAINED_MODELS_KEPT, StoredFile, files_of_runs, unneeded_files
 from everloop_training.domain.run_quota import RunQuota
@@ -147,7 +148,7 @@ async def test_more_runs_than_the_quota_within_an_hour_are_refused_with_429() ->
     loops.apply(state())
     now = START
     learners: Any = StubLearners(runs)
-    handlers = Handlers(loops, runs, learners, learners, lambda: now, RunQuota(3))
+    handlers = Handlers(loops, runs, learners, learners, WITHOUT_KEYS, lambda: now, RunQuota(3))
     for n in range(50):
         runs.add_requested(run(n, "drift"))
 

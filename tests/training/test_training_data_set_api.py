@@ -62,6 +62,7 @@ async def test_the_rows_are_lines_of_json_after_one_that_describes_them(tmp_path
             "rows": 10,
             "features": {"a": "number", "b": "number", "c": "string"},
             "label": "boolean",
+            "erased": 0,
         }
         assert [Row.decode(line).offset for line in lines] == [*range(10, 20)]
         assert json.loads(lines[0])["features"] == {"a": 10 / 7, "b": None, "c": "é10"}

@@ -16,6 +16,7 @@ from everloop_schemas.training import DataSet, RunRequested
 from everloop_shared.access.teams import TeamQuota
 from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.messaging.routes import Position
+from everloop_training.adapters.personal import WITHOUT_KEYS
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.domain.run_quota import MOST_REMEMBERED, RunQuota
@@ -36,7 +37,7 @@ class Replica:
         loops.apply(state())
         learners: Any = StubLearners(runs)
         counted = RunQuota(20, team_quotas=lambda team: self.quota)
-        self.handlers = Handlers(loops, runs, learners, learners, lambda: self.now, counted)
+        self.handlers = Handlers(loops, runs, learners, learners, WITHOUT_KEYS, lambda: self.now, counted)
         self.learners = learners
 
     async def request(self, actor: Actor) -> RunRequested:

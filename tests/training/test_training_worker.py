@@ -12,9 +12,10 @@ import psutil
 import pytest
 from tests.builders.running import until
 from tests.processes import runs
+from tests.training.personal_outcomes import files_in, found_in, key_settings, personal_state, sealed, vault_in
 from tests.training.training_harness import event, losses, running_training, state
 
-from everloop_schemas.training import ChallengeUpdated, RunRequested
+from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_training.worker.protocol.pipe import WorkerProcess
 
@@ -39,6 +40,27 @@ async def test_a_killed_worker_is_replaced_nothing_is_missed_and_a_clean_stop_le
         assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(800))
         assert len({r.data.key for r in training.published(RunRequested)}) == 1
     assert not psutil.pid_exists(another)
+
+
+async def test_a_worker_that_was_killed_opens_its_encrypted_snapshot_and_goes_on_with_sealed_outcomes(
+    tmp_path: Path,
+) -> None:
+    broker, keys, many = MemoryBroker(partitions=1), key_settings(tmp_path), sealed(vault_in(tmp_path), 0, 300)
+    folder = tmp_path / "data"
+    async with running_training(broker, folder, WorkerProcess.start, snapshot_outcomes=50, **keys) as training:
+        await training.publish(personal_state(), *many[:200])
+        await training.wait_until_learned(199)
+        snapshot = folder / "training" / "snapshots" / "partition-0.snapshot"
+        await until(snapshot.exists)
+
+        os.kill(training.supervisor.worker_pid, signal.SIGKILL)
+        await training.publish(*many[200:])
+        await training.wait_until_learned(299)
+
+        assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(300))
+        assert len({e.data.sha256 for e in training.published(ModelTrained)}) == 1
+    assert b"loop_learner" not in snapshot.read_bytes()
+    assert found_in(files_in(folder), range(300)) == []
 
 
 async def test_a_worker_ends_with_the_process_that_started_it_even_after_kill_9(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from everloop_shared.commands import CommandEdge, publishing
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.uploads import UploadFolder
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Position, Route, RouteConsumer
+from everloop_shared.personal import Vault
 from everloop_shared.service import Service
 from everloop_shared.signing import require_own_key
 from everloop_training.adapters.artifact_collector import ArtifactCollector
@@ -31,6 +32,7 @@ from everloop_training.adapters.data_sets import DataSets
 from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.learnable_rows import LogOf
 from everloop_training.adapters.lease_watch import watch_leases
+from everloop_training.adapters.personal import PersonalOutcomes
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.search_process import SearchProcess
 from everloop_training.adapters.searcher import Searcher
@@ -59,10 +61,11 @@ def build(
     require_own_key(settings, "artifacts", "snapshots")
     loops, runs, searches = KnownLoops(), MemoryRunLog(), MemorySearchLog()
     engine = connect("training")
-    workers = LearnerWorkers(settings, loops, runs, searches, engine, start_worker)
+    personal = PersonalOutcomes(Vault(settings.personal_keys_url, settings.personal_master_key))
+    workers = LearnerWorkers(settings, loops, runs, searches, engine, personal, start_worker)
     teams = team_quotas(settings)
     run_quota = RunQuota(settings.max_runs_per_hour, team_quotas=teams)
-    handlers = Handlers(loops, runs, workers, workers, quota=run_quota)
+    handlers = Handlers(loops, runs, workers, workers, personal, quota=run_quota)
     store, seals = ArtifactStore(settings.artifact_url, settings.max_artifact_bytes), Seals.of(settings)
     collector = ArtifactCollector(store, loops, settings.collect_after_s, runs)
     intake = ModelIntake(store, settings.max_artifact_bytes, seals)
@@ -72,7 +75,8 @@ def build(
     search_handlers = SearchHandlers(loops, searches, workers, quota=search_quota)
     OPEN_SEARCHES.set_function(lambda: len(searches.open()))
     trainers = TrainerHandlers(loops, runs, workers, intake, leases)
-    data_sets = DataSets(loops, engine, _with_archive(engine, settings.archive) if settings.archive else None)
+    archived = _with_archive(engine, settings.archive) if settings.archive else None
+    data_sets = DataSets(loops, engine, archived, personal)
     files = DataSetFiles(settings, loops, data_sets)
     batch_trainer = BatchTrainer(
         settings.batch_folder(),
@@ -145,7 +149,7 @@ def build(
             *([archiver.run] if archiver else ()),
         ],
         readiness=[worker.not_ready for worker in workers.all],
-        remarks=[archiver.remarks] if archiver else (),
+        remarks=[lambda: personal.remarks(loops), *([archiver.remarks] if archiver else ())],
     )
 
 

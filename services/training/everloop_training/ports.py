@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from everloop_models.formats.onnx.interface import GivenInterface
     from everloop_models.intake import CheckedModel, FeatureNames
     from everloop_schemas.envelope import Fields
+    from everloop_schemas.feature import OutcomeObserved
     from everloop_schemas.loop import LoopSpec
     from everloop_schemas.loop_parts import ModelSpec
     from everloop_schemas.training import StoredModel
@@ -34,6 +35,13 @@ class OutcomeQueue(Protocol):
 
     async def put(self, partition: int, loop: str, outcome: Outcome) -> None:
         """Add the next outcome of a partition. Waits while too much is in flight; idempotent by offset."""
+
+
+class PersonalValues(Protocol):
+    """Opens the personal values of outcomes."""
+
+    async def outcome(self, event: OutcomeObserved, at: Position) -> Outcome:
+        """The outcome in a record, `erased` where its key was destroyed. Raises Unavailable while the keys are away."""
 
 
 class Learners(Protocol):

@@ -11,7 +11,9 @@ from everloop.backfill.columns import HistoryColumns
 from everloop.backfill.sources import SourceRow
 from everloop.extras import require_data
 from everloop.replay.rows import FileUnusable
+from everloop_schemas.feature import OutcomeObserved
 from everloop_shared.errors import ServiceError
+from everloop_shared.personal import Vault
 
 TIME, LABEL, ENTITY, ID = "outcome/time", "outcome/label", "outcome/entity", "outcome/id"
 """Names that no feature has."""
@@ -19,15 +21,18 @@ COLUMNS = HistoryColumns(TIME, LABEL, ENTITY, ID)
 
 
 class ArchivedOutcomes:
-    """The outcomes of one loop in an archive. Of several of a prediction the last correction counts."""
+    """The outcomes of one loop in an archive. Of several of a prediction the last correction counts.
 
-    def __init__(self, url: str, loop: str) -> None:
+    Personal values are opened by `vault`; the outcomes of erased persons, of which there were `erased`, are left out.
+    """
+
+    def __init__(self, url: str, loop: str, vault: Vault) -> None:
         require_data("everloop backfill", "pyarrow", "fsspec")
         from everloop_archive.layout import TableName
         from everloop_archive.reader.tables import ArchivedTable
         from everloop_archive.stores import ArchiveStore
 
-        self._url = url
+        self._url, self._vault, self.erased = url, vault, 0
         with self._failures():
             self._table = ArchivedTable(ArchiveStore(url), TableName("outcomes", loop))
             self._table.refresh()
@@ -42,7 +47,17 @@ class ArchivedOutcomes:
         with self._failures():
             for partition in sorted({file.name.partition for file in self._table.files()}):
                 for batch in self._table.records(partition, 0):
-                    yield from (_row(json.loads(record.value)["data"]) for record in batch)
+                    yield from filter(None, (self._row(record.value) for record in batch))
+
+    def _row(self, record: bytes) -> SourceRow | None:
+        data = json.loads(record)["data"]
+        if not data.get("personal"):
+            return _as_row(data, data["features"])
+        opened = self._vault.open_event_now(OutcomeObserved.decode(record))
+        if opened is None:
+            self.erased += 1
+            return None
+        return _as_row(data, opened.data.features)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -62,11 +77,11 @@ def is_archive(url: str) -> bool:
         return False
 
 
-def _row(data: dict[str, Any]) -> SourceRow:
+def _as_row(data: dict[str, Any], features: dict[str, Any]) -> SourceRow:
     own = {
         TIME: data["predicted"],
         LABEL: data.get("label"),
         ENTITY: data["entity"],
         ID: data["prediction_id"],
     }
-    return SourceRow({**data["features"], **own}, data.get("correction", 0) + 1)
+    return SourceRow({**features, **own}, data.get("correction", 0) + 1)

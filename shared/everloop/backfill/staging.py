@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Self
 from uuid import uuid5
 
 from everloop.backfill.columns import HistoryRow
+from everloop.own_folder import own_folder
 from everloop.replay.rows import Errors, Row
 from everloop_schemas.envelope import NAMESPACE
 
@@ -55,7 +55,7 @@ class Staging:
     _db: Any = field(default=None, init=False)
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="everloop-backfill-")
+        self._folder = own_folder("backfill")
         self._db = sqlite3.connect(Path(self._folder.name) / "history.db", isolation_level=None)
         self._db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;")
         self._db.execute(f"PRAGMA temp_store_directory = '{self._folder.name}'")

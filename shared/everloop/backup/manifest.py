@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from everloop_shared.signing.keys import SigningKey
     from everloop_shared.signing.trust import TrustStore
 
-FILE, SIGNATURE = "manifest.json", "manifest.json.sig"
+FILE, SIGNATURE, KEYS_FILE = "manifest.json", "manifest.json.sig", "personal/keys.jsonl"
 CHUNK_BYTES = 1 << 20
 MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES = 500_000_000, 100_000
 MAX_FILE_BYTES = 1 << 50
@@ -30,6 +30,7 @@ PATH = "|".join(  # the paths of files in a backup: nothing else is read
         r"^topics/[a-z0-9_.]+/[0-9]{1,4}\.jsonl\.gz$",
         r"^artifacts/models/[a-z0-9_-]+/[a-z0-9@._-]+\.(pkl|onnx)$",
         r"^snapshots/partition-[0-9]{1,4}\.snapshot$",
+        r"^personal/keys\.jsonl$",
     )
 )
 Offset = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -77,6 +78,14 @@ class BackupArtifact(_Frozen):
     file: BackupFile
 
 
+class SavedKeys(_Frozen):
+    """The keys of personal values, wrapped, and the ids of the master keys that open them, which no backup has."""
+
+    file: BackupFile
+    keys: Offset
+    masters: list[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
+
+
 class BackupManifest(_Frozen):
     """The contents of a backup."""
 
@@ -89,11 +98,15 @@ class BackupManifest(_Frozen):
     snapshots: list[BackupFile]
     missing: list[str] = []
     """Artifacts that the log names and that were missing from the store."""
+    personal: SavedKeys | None = None
+    lacks_keys_of: list[str] = []
+    """Loops with personal fields whose keys the backup lacks."""
 
     def files(self) -> list[BackupFile]:
         """Every file of the backup but the manifest."""
         logs = [partition.file for topic in self.topics for partition in topic.partitions]
-        return [*logs, *(a.file for a in self.artifacts), *self.snapshots]
+        keys = [self.personal.file] if self.personal else []
+        return [*logs, *(a.file for a in self.artifacts), *self.snapshots, *keys]
 
     def records(self) -> int:
         """How many records there are, all topics together."""
@@ -158,6 +171,8 @@ def _check_paths(saved: BackupManifest) -> None:
             raise ValueError(f"{artifact.name!r:.100} is no name of an artifact, or its file has another path")
     if wrong_paths := [file.path for file in saved.snapshots if not file.path.startswith("snapshots/")]:
         raise ValueError(f"{wrong_paths[0]} is no snapshot")
+    if saved.personal and saved.personal.file.path != KEYS_FILE:
+        raise ValueError(f"{saved.personal.file.path} does not hold keys")
     if twice := [path for path, n in Counter(file.path for file in saved.files()).items() if n > 1]:
         raise ValueError(f"{twice[0]} is listed twice")
     names = [log.name for log in saved.topics]

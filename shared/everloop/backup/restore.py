@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from everloop.backup import log_file, manifest
+from everloop.backup import log_file, manifest, personal_keys
 from everloop.backup.cut import FOREVER_TOPICS
 from everloop.backup.errors import BackupDamaged, NotEmpty, RestoreFailed
 from everloop.backup.logs import ClusterReader, ClusterWriter, admin, cluster_errors
@@ -20,6 +20,7 @@ from everloop.backup.manifest import BackupManifest, TopicLog
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import digest
 from everloop.backup.settings import BackupSettings
+from everloop.local.personal import KEYS
 from everloop_models import ArtifactUnavailable
 from everloop_models.store import ArtifactStore, write_atomically
 from everloop_schemas.catalogue import TOPICS
@@ -175,10 +176,12 @@ def write_files(settings: BackupSettings, source: Path, saved: BackupManifest, p
     for snapshot in saved.snapshots:
         write_atomically(settings.snapshots / Path(snapshot.path).name, manifest.contents(source, snapshot))
         progress.advance()
+    if destroyed := personal_keys.restore(settings, source, saved):
+        progress.print(f"{destroyed:,} persons stay erased: their erasure was under way when the backup was made.")
 
 
 async def _remove_written(settings: BackupSettings, saved: BackupManifest, progress: BackupProgress) -> None:
-    for name in ("artifacts", "training"):  # neither existed before the restore
+    for name in ("artifacts", "training", KEYS.parent):  # neither existed before the restore
         shutil.rmtree(settings.data / name, ignore_errors=True)
     names = [settings.topic_prefix + log.name for log in saved.topics]
     try:

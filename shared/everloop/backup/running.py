@@ -59,6 +59,19 @@ def restore(source: Path, data: str | None, kafka: str | None, *, as_json: bool)
     manifest = _run(work())
     what = f"The backup of {manifest.made:%Y-%m-%d %H:%M} UTC is restored to {folder}"
     _report(manifest, what, folder, as_json)
+    if manifest.personal or manifest.lacks_keys_of:
+        output.print_stderr(about_persons(manifest))
+
+
+def about_persons(manifest: BackupManifest) -> str:
+    """What a person has to do for those whose values are sealed."""
+    erased = f"Erasures after {manifest.made:%Y-%m-%d %H:%M} UTC are not in it: erase these persons again."
+    if manifest.personal is None:
+        loops = ", ".join(manifest.lacks_keys_of)
+        return f"{erased} Restore the database of personal keys of {loops} too: the backup lacks it."
+    masters = ", ".join(manifest.personal.masters)
+    key = "EVERLOOP_PERSONAL_MASTER_KEY, or personal/master.key in the folder"
+    return f"{erased} The keys need the master key {masters}: give its file by {key}, before the services start."
 
 
 def _cluster_of_environment(data: str | None) -> str | None:
@@ -95,6 +108,8 @@ def _report(manifest: BackupManifest, what: str, folder: Path, as_json: bool) ->
                 "artifacts": len(manifest.artifacts),
                 "artifacts_missing": len(manifest.missing),
                 "snapshots": len(manifest.snapshots),
+                "personal_keys": manifest.personal.keys if manifest.personal else 0,
+                "personal_keys_missing": manifest.lacks_keys_of,
                 "bytes": size,
             }
         )

@@ -15,11 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from everloop.backup import manifest
+from everloop.backup import manifest, personal_keys
 from everloop.backup.cut import ARTIFACTS_IN, DECISIONS, EFFECTS_FIRST, Ends, cut, loop_without_state
 from everloop.backup.errors import BackupExists, BackupFailed
 from everloop.backup.logs import ClusterReader, cluster_errors
-from everloop.backup.manifest import BackupArtifact, BackupFile, BackupManifest, PartitionLog, TopicLog
+from everloop.backup.manifest import BackupArtifact, BackupFile, BackupManifest, PartitionLog, SavedKeys, TopicLog
 from everloop.backup.progress import BackupProgress
 from everloop.backup.records import BackupRecord, digest
 from everloop.backup.settings import BackupSettings
@@ -39,6 +39,11 @@ CUT_RETRY_S = 0.5
 STATE_MISSING = (
     "the last decision about {} is on the log without the state that follows it: is the registry down? "
     "After a restore the services apply that decision with the next one."
+)
+
+KEYS_MISSING = (
+    "not in the backup: the keys of personal values of {}. Set EVERLOOP_PERSONAL_KEYS_URL, or save that database by "
+    "itself; without the keys nothing that is sealed can be opened again."
 )
 
 
@@ -100,6 +105,7 @@ class Backup:
         self.progress.begin_stage("topics", sum(max(0, ends[tp] - starts[tp]) for tp in ends))
         logs += [await self._save_topic(topic, ends, starts) for topic in rest]
         artifacts, missing = self.save_artifacts()
+        keys, lacks_keys_of = self.save_keys()
         made = BackupManifest(
             made=datetime.now(UTC),
             topic_prefix=self.settings.topic_prefix,
@@ -108,11 +114,21 @@ class Backup:
             artifacts=artifacts,
             snapshots=snapshots,
             missing=missing,
+            personal=keys,
+            lacks_keys_of=lacks_keys_of,
         )
         write_atomically(self.folder / manifest.FILE, made.model_dump_json(indent=1).encode())
         if (signer := signer_of(self.settings)) is not None:
             manifest.sign(self.folder, signer, made.made)
         return made
+
+    def save_keys(self) -> tuple[SavedKeys | None, list[str]]:
+        """The keys of personal values, and without a store of them the loops that have some."""
+        keys = personal_keys.save(self.settings, self.folder)
+        lacking = personal_keys.loops_without_keys(self.states) if keys is None else []
+        if lacking:
+            self.progress.print(KEYS_MISSING.format(", ".join(lacking)))
+        return keys, lacking
 
     def _save_snapshots(self) -> list[BackupFile]:
         """First, so that the log goes at least as far as what was learned from it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from everloop.local.personal import with_keys_of
 from everloop_shared.settings import StoreSettings
 
 
@@ -18,7 +19,8 @@ class BackupSettings(StoreSettings):
         `kafka_config` is a file of client settings; without one it is that of the environment.
         """
         given = {"data": folder, "kafka_bootstrap": bootstrap, "kafka_config": kafka_config}
-        return cls.load("training").model_copy(update={name: value for name, value in given.items() if value})
+        settings = cls.load("training").model_copy(update={name: value for name, value in given.items() if value})
+        return with_keys_of(folder, settings)
 
     @property
     def snapshots(self) -> Path:

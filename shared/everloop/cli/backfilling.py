@@ -23,11 +23,15 @@ from everloop.cli.progress import ReplayProgress
 from everloop.client import Everloop
 from everloop.data_sets import DataSet
 from everloop.errors import EverloopError, EverloopHTTPError
+from everloop.local.discovery import data_folder
+from everloop.local.personal import with_keys_of
 from everloop.replay.outcomes import has_lagged_label
 from everloop.replay.player import Played, Player
 from everloop.replay.rows import FileUnusable, Row
 from everloop_features.times import EPOCH
 from everloop_schemas.loop import LoopSpec
+from everloop_shared.personal import Vault
+from everloop_shared.settings import Settings
 
 DEFAULT_TIME = "time"
 SHOW_EVERY = 1_000
@@ -59,6 +63,8 @@ def run(request: BackfillRequest) -> None:
         with Staging(request.loop) as staging:
             _stage(staging, source, columns, spec)
             _report_refused(staging, spec)
+            if isinstance(source, archived.ArchivedOutcomes) and source.erased:
+                print_stderr(f"{source.erased:,} outcomes of erased persons are left out")
             if request.dry_run:
                 _report(request, staging, None, None)
                 return
@@ -75,7 +81,9 @@ def _open(request: BackfillRequest, spec: LoopSpec) -> tuple[Source, HistoryColu
     if request.source.startswith(BIGQUERY) or is_query(request.source):
         source: Source = BigQueryRows(request.source)
     elif archived.is_archive(request.source):
-        return archived.ArchivedOutcomes(request.source, request.from_loop or request.loop), archived.COLUMNS
+        settings = with_keys_of(data_folder(request.data), Settings.load("training"))
+        vault = Vault(settings.personal_keys_url, settings.personal_master_key)
+        return archived.ArchivedOutcomes(request.source, request.from_loop or request.loop, vault), archived.COLUMNS
     else:
         source = Files(request.source)
     columns = HistoryColumns(request.time or DEFAULT_TIME, request.label, request.entity, request.id)

@@ -27,7 +27,8 @@ def rebuild(loop: Loop, version: Version, data: Data = None, as_json: Json = Fal
     """Learn a version again from its manifest and the log, in a process of its own, and prove that it is the same.
 
     What it learns are the outcomes that the manifest names, with the model and seed of the loop's file of that time.
-    Both are the same if their bytes are; otherwise the status is 1, and what may be the reason is said.
+    Both are the same if their bytes are; otherwise the status is 1, and what may be the reason is said. Outcomes of
+    persons who were erased are left out.
     """
     require_local("everloop rebuild")
     columns = (MofNCompleteColumn(), TimeElapsedColumn())
@@ -60,6 +61,7 @@ def _described(loop: str, made: Rebuilt) -> dict[str, object]:
         "expected": made.origin.registered["sha256"],
         "size": made.size,
         "outcomes": made.outcomes,
+        "erased": made.erased,
         "data_set": made.origin.data_set,
         "differences": made.differences if not made.is_identical else [],
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from everloop.local.discovery import Installation
+from everloop.local.personal import with_keys_of
 from everloop.local.stores import store_settings
 from everloop_schemas.envelope import Scalar
 from everloop_schemas.registry import BASELINE
 from everloop_schemas.serving import PredictionMade
 from everloop_shared.errors import Misconfigured, ServiceError
+from everloop_shared.personal import Vault
 from everloop_shared.settings import StoreSettings
 
 
@@ -48,7 +51,11 @@ async def replay(installation: Installation, event: PredictionMade, registered: 
     from everloop_shared.limited import Limited
     from everloop_shared.signing import trust_of
 
-    settings = store_settings(installation)
+    settings = with_keys_of(installation.folder, store_settings(installation))
+    opened = await asyncio.to_thread(_opened, settings, event)
+    if isinstance(opened, Replay):
+        return opened
+    event = opened
     trusted = True if trust_of(settings) else None
     try:
         data = _fetch(settings, event.loop, registered)
@@ -63,6 +70,18 @@ async def replay(installation: Installation, event: PredictionMade, registered: 
     except ServiceError as e:
         return Replay(False, f"it does not predict for the recorded features: {e.detail}", trusted=trusted)
     return _compared(event, registered, found["prediction"], found["probabilities"], trusted)
+
+
+def _opened(settings: StoreSettings, event: PredictionMade) -> PredictionMade | Replay:
+    """The record with its personal features, or why there are none."""
+    vault = Vault(settings.personal_keys_url, settings.personal_master_key)
+    try:
+        found = vault.open_event_now(event)
+    except ServiceError as e:
+        return Replay(None, f"its personal features cannot be opened here: {e.detail}")
+    finally:
+        vault.close()
+    return found or Replay(None, "its person was erased: what it was made from cannot be read any more")
 
 
 def _fetch(settings: StoreSettings, loop: str, registered: Mapping[str, Any]) -> bytes:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from everloop_schemas.topology import SERVICES
 from everloop_shared.personal.master import create_master_key
+from everloop_shared.settings import Settings
 
 FOLDER, MASTER, STORE = "personal", "master.key", "keys.db"
+KEYS = Path(FOLDER, STORE)
+"""Below the folder of the installation."""
+S = TypeVar("S", bound=Settings)
 OPENING = ("ingest", "feature", "serving", "training")
 """The services that seal or open personal values; the others never hold the master key."""
 
@@ -25,3 +30,12 @@ def make_personal_keys(folder: Path, environ: Mapping[str, str] = os.environ) ->
         return {}
     create_master_key(master)
     return {SERVICES[service].variable(name): value for service in OPENING for name, value in own.items()}
+
+
+def with_keys_of(folder: Path, settings: S) -> S:
+    """The settings with the keys of the installation in a folder, where they name none and it has some."""
+    if settings.personal_keys_url or not (folder / KEYS).exists():
+        return settings
+    master = settings.personal_master_key or folder / FOLDER / MASTER
+    url = f"sqlite:///{folder.absolute() / KEYS}"
+    return settings.model_copy(update={"personal_keys_url": url, "personal_master_key": master})

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from everloop.data_sets import DataSet
 from everloop.errors import EverloopError
 from everloop.lineage.collect import LEARNS_EACH_OUTCOME, Ask
+from everloop.own_folder import own_folder
 from everloop.wire import loop_path
 
 SLOTS = ("champion", "candidate")
@@ -56,7 +56,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A version that was made again, with the libraries of this process and the number of `outcomes` in it."""
+    """A version that was made again, with the libraries of this process and the number of `outcomes` in it.
+
+    `erased` outcomes were left out, because their persons were erased since, or were erased already.
+    """
 
     origin: Origin
     sha256: str
@@ -64,6 +67,7 @@ class Rebuilt:
     outcomes: int
     libraries: Mapping[str, str]
     seconds: float
+    erased: int = 0
 
     @property
     def is_identical(self) -> bool:
@@ -74,7 +78,9 @@ class Rebuilt:
     def differences(self) -> list[str]:
         """What may be the reason where they are not."""
         manifest, found = self.origin.manifest, []
-        if manifest["outcomes"] != self.outcomes:
+        if self.erased:
+            found.append(f"{self.erased:,} outcomes of erased persons are left out")
+        elif manifest["outcomes"] != self.outcomes:
             found.append(f"it was made of {manifest['outcomes']:,} outcomes, the log has {self.outcomes:,} of them")
         for name, version in manifest["libraries"].items():
             here = self.libraries.get(name, "not installed")
@@ -120,7 +126,7 @@ def rebuild(origin: Origin, rows: DataSet, waiting: Callable[[], None] = lambda:
     from everloop_models.formats import library_versions, versions_of
 
     started, manifest = time.monotonic(), origin.manifest
-    with TemporaryDirectory(prefix="everloop-rebuild-") as name:
+    with own_folder("rebuild") as name:
         folder = Path(name)
         rows.to_ndjson(folder / ROWS)
         request = {"model": manifest["model"], "spec": origin.spec, "skipped": list(manifest.get("skipped") or ())}
@@ -135,7 +141,7 @@ def rebuild(origin: Origin, rows: DataSet, waiting: Callable[[], None] = lambda:
     libraries = library_versions() if origin.is_online else versions_of(of)
     outcomes = answer.get("outcomes", len(rows))
     seconds = time.monotonic() - started
-    return Rebuilt(origin, sha256(data).hexdigest(), len(data), outcomes, libraries, seconds)
+    return Rebuilt(origin, sha256(data).hexdigest(), len(data), outcomes, libraries, seconds, rows.erased)
 
 
 def _run(folder: Path, origin: Origin, waiting: Callable[[], None]) -> None:

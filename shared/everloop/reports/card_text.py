@@ -211,6 +211,8 @@ def _limitations(card: Card) -> Iterator[str]:
     told += [
         f"- The data of {text(one['name'])} differ from what it was trained on." for one in known["drifted_features"]
     ]
+    if personal := known["personal_features"]:
+        told.append(f"- {', '.join(map(text, personal))}: personal, not watched for drift.")
     yield from told or ["No alert is open, and no drift was found since it was registered."]
     yield ""
     yield "It is for cases like those that it has learned, and predicts from the inputs above."

@@ -195,5 +195,6 @@ def _limitations(facts: LoopFacts, version: Mapping[str, Any]) -> dict[str, Any]
         "drifts": [
             {key: one[key] for key in ("time", "what", "why")} for one in facts.rows("drifts") if one["time"] >= since
         ][-MAX_ALERTS:],
+        "personal_features": list((facts.part("features") or {}).get("personal") or ()),
         "drifted_features": [{k: one.get(k) for k in ("name", "detector", "distance", "since")} for one in drifted],
     }

@@ -164,6 +164,8 @@ def _features(facts: LoopFacts) -> Iterator[Child]:
     yield _rows(facts, "features", ranked, heads, cells)
     if slices := (facts.part("features") or {}).get("slices"):
         yield tag("p", f"The drift is concentrated in {', '.join(map(str, slices))}.")
+    if personal := (facts.part("features") or {}).get("personal"):
+        yield tag("p", f"Personal, not watched: {', '.join(map(str, personal))}.")
 
 
 def _objectives(facts: LoopFacts) -> Iterator[Child]:

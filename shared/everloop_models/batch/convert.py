@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cache
 from typing import Any
 
@@ -36,9 +36,17 @@ CLASSIFIER_OPTIONS = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
 
 
 def to_onnx(
-    pipeline: Any, columns: Columns, task: Task, classes: Sequence[Scalar] | None, libraries: dict[str, str]
+    pipeline: Any,
+    columns: Columns,
+    task: Task,
+    classes: Sequence[Scalar] | None,
+    libraries: dict[str, str],
+    personal: Set[str] = frozenset(),
 ) -> bytes:
-    """The artifact; raises ModelBroken where the estimator's class, or a parameter of it, has no converter."""
+    """The artifact, which names no usual value of `personal` features.
+
+    Raises ModelBroken where the estimator's class, or a parameter of it, has no converter.
+    """
     estimator = pipeline.steps[-1][1]
     register_boosting(type(estimator).__module__.partition(".")[0])
     _round_thresholds(estimator)
@@ -61,7 +69,8 @@ def to_onnx(
     _tidy(model, outputs)
     write_interface(model, _build_interface(columns, task, classes or (), outputs, opset_of(model)))
     model.metadata_props.add(key=LIBRARIES_KEY, value=json.dumps(libraries))
-    model.metadata_props.add(key=USUAL_KEY, value=write_usual(columns.usual))
+    usual = {name: value for name, value in columns.usual.items() if name not in personal}
+    model.metadata_props.add(key=USUAL_KEY, value=write_usual(usual))
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -49,7 +49,7 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     inputs = columns.stacked
     metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
     libraries = versions_of(RECORDED[(model.estimator or "").partition(".")[0]])
-    data = to_onnx(pipeline, columns, spec.task, classes, libraries)
+    data = to_onnx(pipeline, columns, spec.task, classes, libraries, spec.personal_features)
     check(data)
     served = load(data)
     compared = proof_rows(features, columns)

@@ -58,6 +58,14 @@ class PersonalKey:
             raise NotSealedHere("the sealed values are no base64url") from None
         return cast(dict[str, Any], msgspec.json.decode(_decrypt(self.secret, sealed, f"{loop}/{entity}")))
 
+    def seal_bytes(self, loop: str, entity: str, data: bytes) -> bytes:
+        """Bytes, encrypted: the key's id, then nonce, ciphertext and tag."""
+        return self.id.encode() + _encrypt(self.secret, data, f"{loop}/{entity}/bytes")
+
+    def unseal_bytes(self, loop: str, entity: str, sealed: bytes) -> bytes:
+        """The bytes; raises NotSealedHere where they were changed, or belong to another."""
+        return _decrypt(self.secret, sealed[ID_LENGTH:], f"{loop}/{entity}/bytes")
+
     def blind(self, digest: str) -> str:
         """16 hexadecimal digits for a digest of values, which say nothing of them without this key (keyed BLAKE2b)."""
         return blake2b(digest.encode(), digest_size=8, key=self.secret, person=b"fingerprint").hexdigest()

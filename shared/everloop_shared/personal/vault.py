@@ -72,6 +72,26 @@ class Vault:
         """The same, blocking."""
         return _unsealed(self._key(loop, entity), loop, entity, token)
 
+    def seal_bytes_now(self, loop: str, entity: str, data: bytes) -> bytes:
+        """Bytes, encrypted with the entity's key; makes it where there is none. Blocks."""
+        return self._key_for_sealing(loop, entity).seal_bytes(loop, entity, data)
+
+    def unseal_bytes_now(self, loop: str, entity: str, sealed: bytes) -> bytes | None:
+        """What `seal_bytes_now` was given; None where the key was destroyed. Blocks."""
+        key = self._key(loop, entity)
+        if key is None or not sealed.startswith(key.id.encode()):
+            return None
+        return key.unseal_bytes(loop, entity, sealed)
+
+    def fetch_now(self, loop: str, entities: Iterable[str]) -> None:
+        """Have the keys of these entities at hand, and know which have none, in one turn of the store. Blocks."""
+        unknown = [entity for entity in dict.fromkeys(entities) if self._cached_key(loop, entity) is None]
+        if unknown:
+            found = self.store.find_all(loop, unknown, datetime.now(UTC).date())
+            for entity in unknown:
+                stored = found.get(entity)
+                self._remember(loop, entity, self._unwrap(stored) if stored else None)
+
     async def prepare(self, loop: str, entities: Iterable[str]) -> None:
         """Have the keys of these entities at hand, and make those that are missing, in one turn of the store.
 

@@ -83,6 +83,7 @@ class Features(BaseModel):
     reference: Reference | None
     window: int = Field(description="predictions that are compared")
     features: list[WatchedColumn]
+    personal: list[str] = Field(description="features that follow from personal fields: sealed, and not watched")
     slices: list[str] = Field(description="those in which the drift of the features is concentrated, as field=value")
     volume: VolumeOfHour | None
     duplicates: int = Field(description="predictions that came again")
@@ -101,6 +102,6 @@ def features_router(reader: MonitoringReader, loops: KnownLoops) -> APIRouter:
         spec = loops.require(loop).data.spec
         drift = await reader.watch(loop, DriftWatch) if DriftWatch.is_on(spec) else None
         expected = await reader.watch(loop, ExpectationWatch) if ExpectationWatch.is_on(spec) else None
-        return JSONResponse(build_features(loop, drift, expected))
+        return JSONResponse(build_features(loop, drift, expected, spec.personal_features))
 
     return api

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.shown import MAX_IMPORTANCES, MAX_PREDICTIONS, labelled
@@ -33,6 +33,7 @@ class LatestPrediction(BaseModel):
     time: str
     entity: str
     features: dict[str, Value | None]
+    personal: list[str] = Field(description="features that are sealed, and not shown")
     prediction: Value
     probabilities: dict[str, float] | None
     version: str

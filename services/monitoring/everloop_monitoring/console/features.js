@@ -33,7 +33,8 @@ function features(answer) {
   });
   const heads = ["feature", { text: "before (outline) and now", words: true }, "distance", { text: "by", words: true }, "p", "since", { text: "quality", words: true }];
   const where = answer.slices.length > 0 && note(["The drift is concentrated in ", answer.slices.map(name => tag(name, "drift"))]);
-  return [reference(answer), where, table("features", heads, el("tbody", {}, rows)), volume(answer)];
+  const sealed = answer.personal.length > 0 && note(`Personal, not watched: ${answer.personal.join(", ")}.`);
+  return [reference(answer), where, table("features", heads, el("tbody", {}, rows)), sealed, volume(answer)];
 }
 
 function reference({ reference, window }) {

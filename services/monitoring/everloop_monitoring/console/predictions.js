@@ -37,6 +37,7 @@ function details(one) {
   names.sort((a, b) => size(b) - size(a));
   const explained = name => parts[name] == null ? [NONE, words()] : [number(parts[name]), words(contribution(parts[name], most))];
   const rows = names.map(name => row(name, text(one.features[name]), ...(one.explanation ? explained(name) : [])));
+  for (const name of one.personal) rows.push(row(name, "personal, not shown", ...(one.explanation ? [NONE, words()] : [])));
   const heads = ["feature", "value", ...(one.explanation ? ["contribution", { text: "against and for", words: true }] : [])];
   const scale = { log_odds: "log odds", margin: "margin", probability: "probability" }[one.explanation?.scale] ?? "score";
   const said = one.explanation && `With a base of ${number(one.explanation.base)} they sum to the model's ${scale}`

@@ -28,6 +28,11 @@ INGEST_LETTER = DEAD_LETTERS["ingest"].type_name()
 Observation = EventReceived | ObservationReceived
 
 
+def watched_expectations(spec: LoopSpec) -> tuple[ExpectationSpec, ...]:
+    """What a spec expects of fields that are not personal."""
+    return tuple(one for one in spec.expect if one.field not in spec.personal_fields)
+
+
 def expectation_alert(expectation: ExpectationSpec) -> str:
     """The name of the alert that too few observations meet it."""
     return f"expectation.{name_of(expectation)}"
@@ -104,16 +109,17 @@ class ExpectationWatch:
 
     @classmethod
     def is_on(cls, spec: LoopSpec) -> bool:
-        """Whether the spec expects anything."""
-        return bool(spec.expect)
+        """Whether the spec expects anything of fields that are not personal: of these ingest alone sees the values."""
+        return bool(watched_expectations(spec))
 
     def follow(self, spec: LoopSpec) -> Self:
         """Itself, or a watch that keeps the counts of the expectations that have not changed."""
-        if spec.expect == self.expected:
+        watched = watched_expectations(spec)
+        if watched == self.expected:
             return self
         known = list(zip(self.expected, self.checks, strict=True))
-        checks = [next((check for one, check in known if one == expected), Check()) for expected in spec.expect]
-        return type(self)(spec.expect, checks, self.seen)
+        checks = [next((check for one, check in known if one == expected), Check()) for expected in watched]
+        return type(self)(watched, checks, self.seen)
 
     def add_prediction(self, event: PredictionMade, now: datetime) -> Sequence[Event]:
         """Predictions are of observations, which were counted."""

@@ -69,6 +69,14 @@ def render_importance(importance: dict[str, float]) -> str | None:
 
 
 def labelled(row: dict[str, Any], label: Any, spec: LoopSpec) -> dict[str, Any]:
-    """A prediction with its label, and for classes whether it was correct; None where that is not known."""
+    """A prediction with its label, and for classes whether it was correct; None where that is not known.
+
+    `personal` names features that are sealed, and therefore not among those of the row.
+    """
     is_class = spec.task != "regression" and label is not None
-    return {**row, "label": label, "correct": label == row["prediction"] if is_class else None}
+    return {
+        **row,
+        "personal": sorted(spec.personal_features - row["features"].keys()),
+        "label": label,
+        "correct": label == row["prediction"] if is_class else None,
+    }

@@ -17,7 +17,7 @@ def check_drift(spec: LoopSpec) -> Iterator[FieldError]:
     asked = spec.monitor.drift
     if asked == "none" and spec.retrain.on_data_drift:
         yield FieldError("retrain.on_data_drift", "needs monitor.drift: all, or the names of features")
-    if asked == "all" and (n := len(spec.feature_names)) > MAX_WATCHED:
+    if asked == "all" and (n := len(set(spec.feature_names) - spec.personal_features)) > MAX_WATCHED:
         yield FieldError("monitor.drift", f"at most {MAX_WATCHED} of the {n:,} features can be watched; name those")
     if isinstance(asked, str):
         return

@@ -10,6 +10,7 @@ from everloop_registry.domain.alert_rules import check_alerts, check_objectives
 from everloop_registry.domain.fairness_rules import check_fairness, check_requirements
 from everloop_registry.domain.metric_ranges import METRIC_RANGES
 from everloop_registry.domain.monitor_rules import check_drift, check_expectations
+from everloop_registry.domain.personal_rules import check_personal
 from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.slice_rules import check_slices
 from everloop_registry.domain.source_rules import check_sources
@@ -68,6 +69,7 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
     yield from check_slices(spec)
     yield from check_alerts(spec)
     yield from check_objectives(spec)
+    yield from check_personal(spec)
     for i, model in enumerate(spec.models):
         if len(model.parameters) > MAX_PARAMETERS:
             yield FieldError(f"models.{i}", f"has {len(model.parameters)} parameters; at most {MAX_PARAMETERS}")

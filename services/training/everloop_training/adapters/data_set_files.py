@@ -63,7 +63,7 @@ class DataSetFiles:
         writer = _TypedRowWriter(file, ColumnTypes(self._loops.require(loop).data.spec), self._settings)
         read = await self._data_sets.write(data_set, writer)
         await asyncio.to_thread(file.seek, 0)
-        return StoredDataSet(writer.types.describe(read), file)
+        return StoredDataSet(writer.types.describe(read, writer.erased), file)
 
     async def _select(self, loop: str, selection: Selection) -> DataSet:
         limit = self._settings.data_set_rows

@@ -13,15 +13,19 @@ from everloop_schemas.training import DataSet
 from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import LogReader
 from everloop_training.adapters.learnable_rows import LearnableRows, LogOf
+from everloop_training.adapters.personal import WITHOUT_KEYS, PersonalOutcomes
 from everloop_training.adapters.row_search import RowSearch
 from everloop_training.errors import DataSetGone, DataSetRejected, NoOutcomes
 
 
 class RowWriter:
-    """Writes rows to a file, a line of JSON each, and keeps their digest. To be called by one thread at a time."""
+    """Writes rows to a file, a line of JSON each, and keeps their digest. To be called by one thread at a time.
+
+    `erased` is the number of rows that were left out because their persons were erased.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self.digest, self._bytes = file, RowsDigest(), 0
+        self._file, self.digest, self._bytes, self.erased = file, RowsDigest(), 0, 0
 
     def write(self, rows: list[Row]) -> None:
         """Write the next rows; raises as `check` does."""
@@ -42,18 +46,28 @@ class RowWriter:
 class DataSets:
     """The data sets of all loops, on the log and, past its retention, in the archive.
 
-    Raises LoopNotFound, Unavailable while the broker or the archive's store is away, and ArchiveCorrupt.
+    Raises LoopNotFound, Unavailable while the broker, the archive's store or the keys are away, and ArchiveCorrupt.
     """
 
-    def __init__(self, loops: KnownLoops, log: LogReader, log_of: LogOf | None = None) -> None:
-        self._loops, self._rows = loops, LearnableRows(loops, log, log_of)
+    def __init__(
+        self,
+        loops: KnownLoops,
+        log: LogReader,
+        log_of: LogOf | None = None,
+        personal: PersonalOutcomes = WITHOUT_KEYS,
+    ) -> None:
+        self._loops, self._rows, self._personal = loops, LearnableRows(loops, log, log_of), personal
         self._search = RowSearch(self._rows)
 
     async def rows(self, data_set: DataSet) -> AsyncIterator[list[Row]]:
-        """The learnable outcomes of a data set in order, some at a time, exactly those that lines learn.
+        """The learnable outcomes of a data set in order, some at a time, exactly those that lines learn from now on.
 
         Raises DataSetRejected, and DataSetGone where the log does not hold it any more.
         """
+        async for rows in self._sealed(data_set):
+            yield await self._personal.rows(rows)
+
+    async def _sealed(self, data_set: DataSet) -> AsyncIterator[list[Row]]:
         await self._check(data_set)
         start, stop = data_set.start, data_set.end + 1
         async for piece in self._rows.read(data_set.loop, start, stop):
@@ -71,14 +85,18 @@ class DataSets:
         Raises as `rows` and the writer do, NoOutcomes where there is none, and DataSetGone where a known digest is
         another.
         """
-        async for rows in self.rows(data_set):
+        async for sealed in self._sealed(data_set):
+            rows = await self._personal.rows(sealed)
+            writer.erased += len(sealed) - len(rows)
             await asyncio.to_thread(writer.write, rows)
-        digest = writer.digest
+        digest, left_out = writer.digest, f": {writer.erased:,} are of erased persons" if writer.erased else ""
         if not digest.rows:
-            raise NoOutcomes(f"there is no learnable outcome in {data_set.name}")
+            raise NoOutcomes(f"there is no learnable outcome in {data_set.name}{left_out}")
         found = data_set.model_copy(update={"digest": digest.hexdigest(), "rows": digest.rows})
         if data_set.digest not in (None, found.digest):
-            raise DataSetGone(f"the rows of {data_set.name} are not those of digest {data_set.digest} any more")
+            raise DataSetGone(
+                f"the rows of {data_set.name} are not those of digest {data_set.digest} any more{left_out}"
+            )
         return found
 
     async def latest(self, loop: str, rows: int) -> DataSet:

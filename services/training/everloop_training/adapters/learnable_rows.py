@@ -112,7 +112,8 @@ class _Scan:
             label = learned_label(outcome, regression) if outcome else None
             if label is not None:
                 data = event.data
-                rows.append(Row(at.offset, data.predicted, data.prediction_id, data.features, label, data.entity))
+                of = at.offset, data.predicted, data.prediction_id, data.features, label, data.entity
+                rows.append(Row(*of, sealed=event if data.personal else None))
         self.admitted.forget_history()
         self.rows += len(rows)
         if rows:
@@ -130,8 +131,9 @@ class _Scan:
 
 
 class LearnableRows:
-    """The rows of every loop. Which records are learned depends on all before them: each read begins at a checkpoint.
+    """The rows of every loop, with their personal values sealed, so that those of erased persons are among them.
 
+    Which records are learned depends on all before them: each read begins at a checkpoint.
     Checkpoints are in memory, bounded, and made while the log is read: the first read of a loop begins with the log.
     """
 

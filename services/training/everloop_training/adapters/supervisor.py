@@ -18,6 +18,7 @@ from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.history import LogHistory
 from everloop_training.adapters.parked import ParkedOutcomes
+from everloop_training.adapters.personal import PersonalOutcomes
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.worker_client import OutcomeFeeder, WorkerClient
@@ -48,6 +49,7 @@ class WorkerSupervisor:
         runs: MemoryRunLog,
         searches: MemorySearchLog,
         engine: Engine,
+        personal: PersonalOutcomes,
         start: StartWorker,
         number: int = 0,
     ) -> None:
@@ -55,7 +57,7 @@ class WorkerSupervisor:
         self._name = f"worker {number}" if settings.workers > 1 else "the worker"
         self._starts = WORKER_STARTS.labels(number)
         self._current, self._publisher = CurrentWorker(), EventPublisher(engine, signer_of(settings))
-        history = LogHistory(loops, engine)
+        history = LogHistory(loops, engine, personal)
         parked = ParkedOutcomes(settings.snapshot_folder(), history, self._publisher)
         self._exits = WorkerExits(self._settings, parked)
         self.feeder = OutcomeFeeder(settings, self._current, parked, number)

@@ -11,6 +11,7 @@ from everloop_schemas.registry import LoopState
 from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import RunFinished
 from everloop_shared.messaging.routes import Engine, Position
+from everloop_training.adapters.personal import PersonalOutcomes
 from everloop_training.adapters.runs import MemoryRunLog
 from everloop_training.adapters.searches import MemorySearchLog
 from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
@@ -36,10 +37,12 @@ class LearnerWorkers:
         runs: MemoryRunLog,
         searches: MemorySearchLog,
         engine: Engine,
+        personal: PersonalOutcomes,
         start: StartWorker,
     ) -> None:
         self._engine, logs = engine, (loops, runs, searches)
-        self.all = [WorkerSupervisor(settings, *logs, engine, start, n) for n in range(settings.workers)]
+        parts = engine, personal, start
+        self.all = [WorkerSupervisor(settings, *logs, *parts, n) for n in range(settings.workers)]
 
     def learn(self, loop: str) -> bool:
         """Whether a loop is learned here."""

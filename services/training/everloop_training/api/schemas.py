@@ -100,6 +100,7 @@ class DescribedDataSetView(BaseModel):
     rows: int
     features: dict[str, ColumnType]
     label: ColumnType
+    erased: int = Field(description="outcomes of the range that it lacks, because their persons were erased")
 
 
 class LeaseView(BaseModel):

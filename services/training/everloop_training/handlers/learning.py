@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from everloop_learning.loops import KnownLoops
-from everloop_learning.outcome import Outcome
 from everloop_schemas.envelope import Event
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected
@@ -17,7 +16,7 @@ from everloop_shared.commands import Actor
 from everloop_shared.messaging.routes import Position
 from everloop_training.domain.run_quota import Requested, RunQuota
 from everloop_training.errors import OutcomesNotLearned
-from everloop_training.ports import Learners, OutcomeQueue, RunLog
+from everloop_training.ports import Learners, OutcomeQueue, PersonalValues, RunLog
 
 
 @dataclass
@@ -28,6 +27,7 @@ class Handlers:
     runs: RunLog
     outcomes: OutcomeQueue
     learners: Learners
+    personal: PersonalValues
     clock: Clock = system_clock
     quota: RunQuota = field(default_factory=lambda: RunQuota(20))
 
@@ -54,7 +54,7 @@ class Handlers:
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:
         """An outcome to learn; a repeated record is learned once."""
         self.loops.require_arrived(event.loop)
-        await self.outcomes.put(at.partition, event.loop, Outcome.from_event(event, at.offset, at.timestamp, at.size))
+        await self.outcomes.put(at.partition, event.loop, await self.personal.outcome(event, at))
         return []
 
     async def on_drift_detected(self, event: DriftDetected, at: Position) -> list[Event]:

@@ -8,6 +8,7 @@ from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore, name_in
 from everloop_schemas.training import StoredModel
 from everloop_shared.clock import system_clock
+from everloop_shared.personal import Vault
 from everloop_shared.signing import signer_of, trust_of
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.dispatcher import ALL_RECENT_BYTES, WorkerDispatcher
@@ -55,7 +56,9 @@ def build(settings: TrainingSettings) -> WorkerDispatcher:
     dependencies = LearnerDependencies(
         system_clock, store_version, load_version, models.load, copy_version, seal, in_progress.mark
     )
-    snapshots = Snapshots(settings.snapshot_folder(), signer_of(settings), trust_of(settings))
+    vault = Vault(settings.personal_keys_url, settings.personal_master_key)
+    signer, trust = signer_of(settings), trust_of(settings)
+    snapshots = Snapshots(settings.snapshot_folder(), signer, trust, vault=vault)
     return WorkerDispatcher(
         dependencies,
         snapshots,

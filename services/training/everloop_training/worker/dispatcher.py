@@ -10,6 +10,7 @@ from typing import Any
 
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import ModelTrained
+from everloop_shared.personal import describe
 from everloop_training.domain.run_reply import RunReply
 from everloop_training.domain.search_reply import SearchReply
 from everloop_training.domain.trained_model import EndReply
@@ -67,12 +68,15 @@ class WorkerDispatcher:
 
     def _on_error(self, message: Any, error: Exception) -> Iterator[Any]:
         """Close the partition of the outcome in progress: its snapshot and a log without the outcome restore it."""
-        log.error("message not handled", extra={"message_type": type(message).__name__}, exc_info=error)
+        is_personal = _has_personal_values(message)
+        about = {"message_type": type(message).__name__}
+        log.error("message not handled", extra=about, exc_info=None if is_personal else error)
+        said = describe(error) if is_personal else f"{error!r:.500}"
         if in_progress := self._in_progress.current:
             partition, offset = in_progress
             self._partitions.pop(partition, None)
             self._requested_history = {h for h in self._requested_history if h.partition != partition}
-            yield messages.OutcomeFailed(partition, offset, f"{error!r:.500}")
+            yield messages.OutcomeFailed(partition, offset, said)
         if isinstance(message, messages.RequestDriftRun | messages.RequestManualRun | messages.RequestTunedRun):
             yield messages.RunReplied(message.number, RunReply(None))
         elif isinstance(message, messages.RequestSearch):
@@ -278,3 +282,13 @@ class WorkerDispatcher:
             log.warning("snapshot not written", extra={"partition": number, "reason": repr(e)[:500]})
             return
         yield messages.SnapshotWritten(str(path), str(self._snapshots.final(number)), partition.next_offset)
+
+
+def _has_personal_values(message: Any) -> bool:
+    """Whether a message brought personal values, which an error may name."""
+    match message:
+        case messages.LearnOutcomes():
+            return any(outcome.opened for _, outcome in message.outcomes)
+        case messages.LearnHistory():
+            return any(outcome.opened for outcome in message.outcomes)
+    return False

@@ -1,8 +1,9 @@
 """Learner snapshots: all loops of a partition at one offset, in one file with its sha256.
 
-The sha256 finds damage. Where keys are trusted, a snapshot that none of them has signed is not read. Without, a
-snapshot from elsewhere cannot run code either, because only the classes listed in `allowed.txt` are unpickled; one of
-an older version of Everloop names other classes, and is refused the same way.
+Learners of loops with personal fields are encrypted in it. The sha256 finds damage. Where keys are trusted, a snapshot
+that none of them has signed is not read. Without, a snapshot from elsewhere cannot run code either, because only the
+classes listed in `allowed.txt` are unpickled; one of an older version of Everloop names other classes, and is refused
+the same way.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ from everloop_models.store import remove_leftovers, write_atomically
 from everloop_schemas import loop, monitor_spec, monitoring, registry, search, search_spec, training
 from everloop_schemas.envelope import ControlData, ControlEvent
 from everloop_shared.clock import system_clock
+from everloop_shared.errors import InputRejected
 from everloop_shared.signing.errors import SignatureRefused
 from everloop_training.worker.learners.loop_learner import LoopLearner
+from everloop_training.worker.sealed_learners import seal, unseal
 
 if TYPE_CHECKING:
+    from everloop_shared.personal import Vault
     from everloop_shared.signing.keys import SigningKey
     from everloop_shared.signing.trust import TrustStore
 
 log = logging.getLogger(__name__)
-FORMAT = 18
+FORMAT = 19
 """Raised whenever the classes in a snapshot change: an older snapshot is not used, and the log is learned again."""
 PAYLOAD = "application/vnd.everloop.snapshot"
 """The type of what is signed of a snapshot: `<partition> <sha256 of the body> <time, RFC 3339>`."""
@@ -57,9 +61,15 @@ BESIDE_MODELS = allowed_in_snapshots().plus("snapshot", _events())
 SNAPSHOTS = BESIDE_MODELS.plus("snapshot", read("snapshot", FILE).uses)
 
 
-def pack(state: PartitionState) -> bytes:
-    """A state as the body of a snapshot."""
-    return pickle.dumps({"format": FORMAT, "libraries": library_versions(), "state": state}, protocol=5)
+def pack(state: PartitionState, vault: Vault | None = None) -> bytes:
+    """A state as the body of a snapshot; raises Unavailable where keys are needed and away."""
+    sealed = seal(state.learners, vault, _pickled) if vault is not None else {}
+    clear = state._replace(learners={loop: one for loop, one in state.learners.items() if loop not in sealed})
+    return _pickled({"format": FORMAT, "libraries": library_versions(), "state": clear, "sealed": sealed})
+
+
+def _pickled(value: Any) -> bytes:
+    return pickle.dumps(value, protocol=5)
 
 
 class PartitionState(NamedTuple):
@@ -79,8 +89,9 @@ class Snapshots:
         signer: SigningKey | None = None,
         trust: TrustStore | None = None,
         clock: Callable[[], datetime] = system_clock,
+        vault: Vault | None = None,
     ) -> None:
-        self._folder, self._signer, self._trust, self._clock = folder, signer, trust, clock
+        self._folder, self._signer, self._trust, self._clock, self._vault = folder, signer, trust, clock, vault
         remove_leftovers(folder)
 
     def final(self, partition: int) -> Path:
@@ -88,8 +99,8 @@ class Snapshots:
         return self._folder / f"partition-{partition}.snapshot"
 
     def write(self, partition: int, state: PartitionState) -> Path:
-        """Write a snapshot beside the one that counts; raises OSError when the disk is full."""
-        body = pack(state)
+        """Write a snapshot beside the one that counts; raises OSError when the disk is full, and Unavailable."""
+        body = pack(state, self._vault)
         path = self._folder / f"partition-{partition}.{state.next_offset}.new"
         write_atomically(path, self._head(partition, body) + b"\n" + body)
         return path
@@ -122,7 +133,7 @@ class Snapshots:
         if path.exists():
             try:
                 return self._read(path, partition, end)
-            except (OSError, ArtifactCorrupt, SignatureRefused, ValueError) as e:
+            except (OSError, ArtifactCorrupt, InputRejected, SignatureRefused, ValueError) as e:
                 log.warning("snapshot not used, learning from the log", extra={"path": str(path), "reason": str(e)})
         return PartitionState(0, 0, {})
 
@@ -131,14 +142,24 @@ class Snapshots:
         head = line.decode("ascii", "replace").split(" ")
         self._check_head(partition, head)
         verify(Artifact(b"", head[0], len(body)), body)
-        check(body, SNAPSHOTS)
-        content: dict[str, Any] = unpickled(body, SNAPSHOTS)
+        content: dict[str, Any] = _unpickled(body)
         if content["format"] != FORMAT or content["libraries"] != library_versions():
             raise ValueError("written by another version, or with other libraries")
         state: PartitionState = content["state"]
         if state.next_offset > end:
             raise ValueError(f"it is at offset {state.next_offset}, the log ends at {end}: it is of another log")
+        if content["sealed"]:
+            if self._vault is None:
+                raise ValueError("it is encrypted, and there are no keys")
+            opened = unseal(content["sealed"], self._vault)
+            state = state._replace(learners=state.learners | {loop: _unpickled(data) for loop, data in opened.items()})
         return state
+
+
+def _unpickled(body: bytes) -> Any:
+    """What a pickle holds, which only classes that snapshots hold may make."""
+    check(body, SNAPSHOTS)
+    return unpickled(body, SNAPSHOTS)
 
 
 def _signed(partition: int, digest: str, made: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from everloop_features.expectations import describe
@@ -18,8 +19,13 @@ STALE_AFTER = 100
 """A value that comes so often in a row, and twice as often as ever in the reference, is stale."""
 
 
-def build_features(loop: str, watch: DriftWatch | None, expected: ExpectationWatch | None) -> dict[str, Any]:
-    """The answer for a loop; without a watch, or before its first record, there are no features in it."""
+def build_features(
+    loop: str, watch: DriftWatch | None, expected: ExpectationWatch | None, personal: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The answer for a loop; without a watch, or before its first record, there are no features in it.
+
+    `personal` features are named, and not watched.
+    """
     watch, expected = watch or DriftWatch(), expected or ExpectationWatch()
     inputs = watch.inputs.current
     columns = [_Columns(of, watch.drifts).render() for of in (inputs, watch.labels.current) if of]
@@ -28,6 +34,7 @@ def build_features(loop: str, watch: DriftWatch | None, expected: ExpectationWat
         "reference": inputs and _render_reference(inputs),
         "window": len(inputs.marks) * COMPARISON.block_values if inputs else 0,
         "features": [row for rows in columns for row in rows],
+        "personal": sorted(personal),
         "slices": list(watch.drifts[-1].data.slices) if any(row["drifted"] for rows in columns for row in rows) else [],
         "volume": watch.volume.render(),
         "duplicates": watch.seen.duplicates,

@@ -120,10 +120,10 @@ class DriftWatch:
 
 
 def watched_features(spec: LoopSpec) -> tuple[str, ...]:
-    """The features that a spec asks to watch, at most `MAX_FEATURES`."""
+    """The features that a spec asks to watch, at most `MAX_FEATURES`; their records lack personal ones."""
     asked = spec.monitor.drift
     names = asked if isinstance(asked, tuple) else spec.feature_names if asked == "all" else ()
-    return names[:MAX_FEATURES]
+    return tuple(name for name in names if name not in spec.personal_features)[:MAX_FEATURES]
 
 
 def _champions_prediction(data: PredictionMadeData, champion: str) -> Scalar:

@@ -13,6 +13,7 @@ from everloop_learning.step import Step, StepFailed, predict_then_learn
 from everloop_learning.version import Version
 from everloop_models import OnlineModel
 from everloop_models.formats import DEFAULT_FORMAT
+from everloop_models.scaling import FIRST_VALUES
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import Line, Trigger
@@ -21,12 +22,19 @@ RESTART_POINTS_KEPT = 3
 """Saved versions of a line to start again from: more than one, because the last may have learned what broke it."""
 
 
-class LineBroken(Exception):
-    """A line could not predict or learn an outcome; `suspects` are the offsets that it has to skip from now on."""
+SILENT = "its model failed; what it said is not told, as it may name personal values"
 
-    def __init__(self, reason: str, suspects: set[int]) -> None:
-        super().__init__(reason)
-        self.reason, self.suspects = reason, frozenset(suspects)
+
+class LineBroken(Exception):
+    """A line could not predict or learn an outcome; `suspects` are the offsets that it has to skip from now on.
+
+    `reason` says nothing of an outcome with personal values, because it is published and logged.
+    """
+
+    def __init__(self, reason: str, outcome: Outcome, suspects: set[int]) -> None:
+        self.reason = f"at offset {outcome.offset}: {SILENT}" if outcome.opened else reason
+        self.suspects = frozenset(suspects)
+        super().__init__(self.reason)
 
 
 @dataclass
@@ -109,6 +117,11 @@ class LoopLine(ABC):
     def can_be_version(self) -> bool:
         """Whether the line as it is now may become a version."""
 
+    @property
+    def version_after(self) -> int:
+        """The outcomes after which it may become a version."""
+        return 0
+
     @abstractmethod
     def is_refresh_due(self, every: int, serving: frozenset[str | None]) -> bool:
         """Whether serving needs what the line is now; `serving` are the sha256 of its versions that serve."""
@@ -147,12 +160,17 @@ class LearningLine(LoopLine):
 
     @property
     def can_be_version(self) -> bool:
-        """Whether it has learned anything."""
-        return self.outcomes > 0
+        """Whether it has learned anything, and its model keeps no rows of persons any more."""
+        return self.outcomes >= max(1, self.version_after)
+
+    @property
+    def version_after(self) -> int:
+        """A model keeps its first rows until it knows the scales; those of persons must not be stored."""
+        return FIRST_VALUES + 1 if self.spec.personal_features else 0
 
     def is_refresh_due(self, every: int, serving: frozenset[str | None]) -> bool:
         """Whether it has learned another `every` outcomes."""
-        return self.outcomes % max(1, every) == 0
+        return self.outcomes % max(1, every) == 0 and self.can_be_version
 
     def restart_from(self, point: RestartPoint, model: OnlineModel) -> None:
         """Become the saved version again, with its model as loaded from the store."""
@@ -170,7 +188,7 @@ class LearningLine(LoopLine):
             step = predict_then_learn(self.model, outcome, losses)
         except StepFailed as e:
             learned_before = {self.offset} if not e.predicted and self.outcomes else set()
-            raise LineBroken(e.reason, {outcome.offset} | learned_before) from e
+            raise LineBroken(e.reason, outcome, {outcome.offset} | learned_before) from e
         self.outcomes += 1
         self.offset = outcome.offset
         self.next_offset = outcome.offset + 1

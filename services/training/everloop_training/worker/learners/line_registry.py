@@ -87,6 +87,8 @@ class LineRegistry:
         self.next_offset = outcome.offset + 1
         if outcome.learnable:
             self._recent.add(outcome, self._events.dependencies.recent_bytes())
+            if outcome.opened:
+                self._recent.expire(outcome.opened)
 
     def start(self, run: RunRequested, spec: LoopSpec, finished: bool = False) -> None:
         """Start the line of a run, or start it over; `finished` where its run has ended before."""
@@ -184,6 +186,7 @@ class LineRegistry:
 
     def _catch_up(self, line: LoopLine) -> None:
         """Learn the recent outcomes, where they reach back to the line's next offset."""
+        self._recent.expire(self._events.dependencies.now().timestamp())
         if line.next_offset < self._recent.complete_from:
             return
         if self._learn_all(line, self._recent.since(line.next_offset)):

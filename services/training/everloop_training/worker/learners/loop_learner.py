@@ -222,19 +222,22 @@ class LoopLearner:
         return self.progress.position < offset or bool(self.runs.replayed)
 
     def _learn_label(self, outcome: Outcome) -> bool:
-        """Let all lines predict and learn; False where there is no label to learn."""
+        """Let all lines predict and learn; False where there is no label to learn.
+
+        An erased outcome is one that no line has predicted: what follows from labels alone stays as it was.
+        """
         label = learned_label(outcome, self.losses.regression)
         if label is None:
             return False
         predicted = self.baseline.predict() if self.losses.by_probabilities else (self.baseline.value,)
         losses = {BASELINE: self.losses.loss(label, *predicted)}
-        learned = self.lines.learn(outcome)
+        learned = self.lines.learn(outcome) if outcome.learnable else {}
         reported = [self.lines.learning[name].reported for name in learned]
         reported = [line for line in reported if outcome.offset > line.requested_offset]
         self.loss_reporter.add(outcome.offset, losses | {r.line: learned[r.line].loss for r in reported}, reported)
-        if self.losses.metric in RANKS:
+        if self.losses.metric in RANKS and outcome.learnable:
             self._rank(outcome.offset, label, {r.line: learned[r.line].prediction for r in reported})
-        if self.required.is_on:
+        if self.required.is_on and outcome.learnable:
             self.required.add(outcome, {r.line: learned[r.line].prediction for r in reported})
         self._count_label(outcome, label)
         for name in learned:
@@ -260,7 +263,7 @@ class LoopLearner:
         `now` is the time of the log, so that learning it again makes the same versions.
         """
         data = self.state.data
-        if not line.finished and line.outcomes >= TRAINED_AFTER_OUTCOMES:
+        if not line.finished and line.outcomes >= max(TRAINED_AFTER_OUTCOMES, line.version_after):
             line.finished = True
             is_learned = isinstance(line, LearningLine)  # another has its first version from its first training
             if is_learned and line.trigger == "initial" and self.runs.is_default_line(line.name):

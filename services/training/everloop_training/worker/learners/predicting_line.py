@@ -167,9 +167,9 @@ class PredictingLine(LoopLine):
             loss = losses.loss(outcome.label, prediction.value, prediction.probabilities)
         except Exception as e:  # made elsewhere, it may raise anything: that must not cost the loop the outcome
             reason = e.detail if isinstance(e, ModelBroken) else f"{e!r:.300}"
-            raise LineBroken(f"at offset {outcome.offset}: {reason}", {outcome.offset}) from e
+            raise LineBroken(f"at offset {outcome.offset}: {reason}", outcome, {outcome.offset}) from e
         if not (math.isfinite(loss) and (isinstance(prediction.value, str) or math.isfinite(prediction.value))):
-            raise LineBroken(f"at offset {outcome.offset}: its prediction is not finite", {outcome.offset})
+            raise LineBroken(f"at offset {outcome.offset}: its prediction is not finite", outcome, {outcome.offset})
         self.outcomes, self.predicted = self.outcomes + 1, self.predicted + 1
         self.offset, self.next_offset = outcome.offset, outcome.offset + 1
         return Step(prediction, loss)
