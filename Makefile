@@ -8,10 +8,12 @@ DEV := .venv/.installed-dev
 LONGEST_FIRST := tests/journeys $(filter-out tests/journeys/,$(wildcard tests/[a-z]*/ tests/test_*.py))
 # The tests start hundreds of processes; without compiled modules each takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
+EVERLOOP_SECURED ?= .secured
 TRAINERS ?= $(CURDIR)/.trainers
+IMAGES := ingest feature training registry serving monitoring acls
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test chaos trainers integrations lint bench lock schemas up down clean
+.PHONY: help demo test chaos trainers integrations lint bench lock schemas sbom secure up down clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -77,7 +79,7 @@ lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --extra all --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
 	@mkdir -p deploy/requirements
-	for group in build ingest feature training registry serving monitoring; do \
+	for group in build $(IMAGES); do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	    --group pyproject.toml:$$group -c deploy/requirements-dev.lock -o deploy/requirements/$$group.lock || exit 1; done
 
@@ -86,8 +88,23 @@ lock: $(DEV)  ## Resolve the dependencies again
 	@test -n "$$EVERLOOP_POSTGRES_PASSWORD" || { umask 077; \
 	  printf 'EVERLOOP_POSTGRES_PASSWORD=%s\n' "$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" > .env; }
 
-up: .env  ## Build and start everything in containers, and wait until it is healthy
-	docker compose up --build --detach --wait --wait-timeout 300
+# Where COMPOSE_FILE is not set, .env names both files from now on: `docker compose up` is the secured installation.
+secure: .env $(RUN)  ## Make certificates, keys and passwords for containers, once, and renew what is due (ARGS="--host everloop.example")
+	@$(BIN)/everloop secure $(EVERLOOP_SECURED) $(ARGS)
+	@test -n "$$COMPOSE_FILE" || grep -qs '^COMPOSE_FILE=' .env || { umask 077; \
+	  printf 'COMPOSE_FILE=docker-compose.yml:deploy/secure/compose.yml\nEVERLOOP_SECURED=%s\n' $(abspath $(EVERLOOP_SECURED)) >> .env; \
+	  deploy/images.sh >> .env; }
+	@env $$(deploy/images.sh) docker compose build --quiet files
+	@$(BIN)/everloop secure $(EVERLOOP_SECURED) --tar | env $$(deploy/images.sh) docker compose run --rm --no-deps -T files
+
+up: .env $(if $(SECURE),secure)  ## Build and start everything in containers, and wait until it is healthy (SECURE=1: secured)
+	env $$(deploy/images.sh) docker compose up --build --detach --wait --wait-timeout 300
+
+sbom: $(DEV)  ## List the Python packages of each image as CycloneDX, in the folder sbom
+	@mkdir -p sbom
+	@for image in $(IMAGES); do PYTHONWARNINGS=ignore \
+	  $(BIN)/cyclonedx-py requirements deploy/requirements/$$image.lock --pyproject pyproject.toml --output-reproducible \
+	    --validate -o sbom/$$image.cdx.json || exit 1; done
 
 down:  ## Stop the containers; their volumes stay
 	docker compose --profile "*" down

@@ -32,7 +32,8 @@ def no_engine() -> str | None:
 
 def has_image(service: str) -> bool:
     """Whether the image of docker-compose.yml is here, or comes from where images come from."""
-    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]["image"]
+    pinned = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]["image"]
+    image = pinned.partition(":-")[2].removesuffix("}")
     for command in (["docker", "image", "inspect", image], ["docker", "pull", "--quiet", image]):
         if subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == 0:
             return True

@@ -18,13 +18,20 @@ ROOT = Path(__file__).parents[2]
 NAMES = (*SERVICES, "serving_grpc", "kafka", "prometheus", "alertmanager", "grafana")
 IMAGES = ("kafka", "postgres", "prometheus", "alertmanager")
 PROFILE = "grafana"
+SECURED_FILES = "docker-compose.yml:deploy/secure/compose.yml"
 KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
+
+
+def built_here() -> dict[str, str]:
+    """The images that take the place of pinned ones, as `make up` has them."""
+    done = subprocess.run([ROOT / "deploy/images.sh"], capture_output=True, text=True, timeout=60, check=True)
+    return dict(line.split("=", 1) for line in done.stdout.split())
 
 
 class Stack:
     """Own project, own ports, own password: an installation that runs on this machine is not touched."""
 
-    def __init__(self, folder: Path, *, grafana: bool) -> None:
+    def __init__(self, folder: Path, *, grafana: bool, secured: bool = False) -> None:
         taken: set[int] = set()
         for _ in NAMES:
             taken.add(free_port(taken))
@@ -40,7 +47,23 @@ class Stack:
             "COMPOSE_PROFILES": PROFILE if grafana else "",
             "EVERLOOP_POSTGRES_PASSWORD": f"it's {secrets.token_hex(8)}/:@%#",
             "NO_COLOR": "1",
+            **built_here(),
         }
+        if secured:
+            self.project += "-secured"
+            self._environment |= {
+                "COMPOSE_PROJECT_NAME": self.project,
+                "COMPOSE_FILE": SECURED_FILES,
+                "EVERLOOP_SECURED": str(self.secured),
+                "EVERLOOP_DATA": str(self.secured),
+            }
+            for name in SERVICES:
+                del self._environment[f"EVERLOOP_{name.upper()}_URL"]  # the folder has them
+
+    @property
+    def secured(self) -> Path:
+        """The folder of `everloop secure`, where the installation is a secured one."""
+        return self._folder / "secured"
 
     def url(self, name: str) -> str:
         """The URL of a service, or of a container beside them."""
@@ -89,8 +112,8 @@ class Stack:
         return {c["Config"]["Labels"]["com.docker.compose.service"]: c for c in found}
 
     def unhealthy(self) -> list[str]:
-        """Who is not up and healthy now."""
-        found = {name: c["State"].get("Health", {}).get("Status") for name, c in self.containers().items()}
+        """Who is not up and healthy now; who runs once has to have ended well."""
+        found = {name: health(container) for name, container in self.containers().items()}
         return [name for name, status in found.items() if status != "healthy"]
 
     def restarts(self, name: str) -> int:
@@ -119,3 +142,20 @@ class Stack:
         """The JSON at a path of a container."""
         with urllib.request.urlopen(self.url(name) + path, timeout=10) as answer:
             return json.load(answer)
+
+
+def health(container: dict[str, Any]) -> str:
+    """What the health check says, or that the container has done what it does once."""
+    state, once = container["State"], container["HostConfig"]["RestartPolicy"]["Name"] == "on-failure"
+    done = once and state["Status"] == "exited" and state["ExitCode"] == 0
+    return "healthy" if done else str(state.get("Health", {}).get("Status"))
+
+
+def assert_locked_down(container: dict[str, Any]) -> None:
+    """Not root, no capability, no new privileges, nothing to write to but volumes, and limits on all it may take."""
+    host, name = container["HostConfig"], container["Name"]
+    assert container["Config"]["User"].partition(":")[0] not in ("", "0", "root"), name
+    assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False), name
+    assert host["SecurityOpt"] == ["no-new-privileges:true"], name
+    assert host["ReadonlyRootfs"], name
+    assert min(host["Memory"], host["NanoCpus"], host["PidsLimit"]) > 0, name

@@ -12,16 +12,39 @@ import yaml
 from tests.compose.stack import ROOT
 
 from everloop.local.ports import DEFAULT_BASE, HIGHEST_BASE
+from everloop.secured.container_files import ContainerFile, container_files
+from everloop.secured.folder import ensure_secured
 from everloop_schemas.topology import CONTAINER_PORT, KAFKA_PORT, SERVICES, ServiceTopology, ports_from
 
 ALL = pytest.mark.parametrize("service", SERVICES.values(), ids=list(SERVICES))
 ARTIFACTS = {"none": set[str](), "read": {"artifacts:/artifacts:ro"}, "write": {"artifacts:/artifacts"}}
 
 
+class Compose(yaml.SafeLoader):
+    """Reads compose files: `!reset` takes a setting of an earlier file away, `!override` replaces it."""
+
+    def take_away(self, node: yaml.Node) -> None:
+        """Nothing."""
+
+    def replace(self, node: yaml.SequenceNode) -> list[Any]:
+        """The list."""
+        return list(self.construct_sequence(node))
+
+
+Compose.add_constructor("!reset", Compose.take_away)
+Compose.add_constructor("!override", Compose.replace)
+
+
 @cache
-def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    return loaded
+def compose(file: str = "docker-compose.yml") -> dict[str, Any]:
+    """A file of compose, without what stands in for a part of the secured installation."""
+    loaded: dict[str, Any] = yaml.load((ROOT / file).read_text(), Compose)
+    return loaded | {"services": {n: c for n, c in loaded["services"].items() if c.get("profiles") != ["secure"]}}
+
+
+def secured() -> dict[str, Any]:
+    """What differs in the secured installation."""
+    return compose("deploy/secure/compose.yml")
 
 
 def card(service: ServiceTopology) -> str:
@@ -42,14 +65,63 @@ def test_compose_runs_a_service_as_the_topology_has_it(service: ServiceTopology)
     grpc = [f"${{EVERLOOP_BIND:-127.0.0.1}}:{grpc_port}"] if service.grpc_port else []
 
     assert container["hostname"] == service.name
-    assert container["build"]["args"] == {"SERVICE": service.name}
+    assert container["build"]["args"] == {"SERVICE": service.name, "EVERLOOP_PYTHON_IMAGE": None}
     assert container["ports"] == [f"${{EVERLOOP_BIND:-127.0.0.1}}:{host_port}:{CONTAINER_PORT}", *grpc]
     assert set(container["depends_on"]) == service.depends_on
-    stored = {
-        volume for volume in container["volumes"] if not volume.startswith("./")
-    }  # files of deploy/ are read only
+    stored = {volume for volume in container["volumes"] if not volume.startswith((".", "$"))}  # files are read only
     assert stored == {f"{service.name}:/data"} | ARTIFACTS[service.artifacts]
     assert all(volume.endswith(":ro") for volume in set(container["volumes"]) - stored)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[ContainerFile]:
+    """What `everloop secure` makes for containers."""
+    folder = tmp_path_factory.mktemp("secured")
+    ensure_secured(folder)
+    return list(container_files(folder))
+
+
+@ALL
+def test_a_secured_service_has_tls_access_control_and_its_own_files(
+    service: ServiceTopology, files: list[ContainerFile]
+) -> None:
+    container = secured()["services"][service.name]
+    variables = container["environment"]
+
+    assert container["volumes"] == [
+        f"{service.name}-files:/run/everloop:ro",
+        "${EVERLOOP_SECURED:-./.secured}/shared:/etc/everloop-access:ro",
+    ]
+    assert variables["EVERLOOP_AUTH"] == "on"
+    for name in ("TLS_CERT", "TLS_KEY", "TLS_CA", "TLS_CLIENT_CA", "KAFKA_CONFIG", "TRUSTED_KEYS"):
+        assert f"EVERLOOP_{name}" in variables
+    assert ("sslmode=verify-full" in variables.get(service.variable("database_url"), "")) == service.database
+    assert ("roles" in container["depends_on"]) == service.database
+    assert "acls" in container["depends_on"]
+    made = {f"/run/everloop/{file.name}" for file in files if file.container == service.name}
+    named = set(re.findall(r"/run/everloop/[a-z.]+", str(variables)))
+    assert named <= made, "compose names a file that `everloop secure` does not make"
+
+
+def test_what_is_added_for_a_secured_installation_is_locked_down_as_well() -> None:
+    for name in ("acls", "roles", "files"):
+        container = secured()["services"][name]
+        assert container["read_only"], name
+        assert container["cap_drop"] == ["ALL"], name
+        assert container.get("cap_add", []) == (["CHOWN"] if name == "files" else []), name
+        assert container["restart"] == ("no" if name == "files" else "on-failure:5"), name
+        assert (container.get("network_mode") == "none") == (name != "acls"), name
+    assert secured()["services"]["files"]["profiles"] == ["files"], "it runs where it is asked for, and is gone then"
+
+
+def test_both_files_of_prometheus_say_the_same_but_for_tls_and_the_token() -> None:
+    plain, with_tls = (
+        yaml.safe_load((ROOT / f"deploy/prometheus/{name}.yml").read_text()) for name in ("prometheus", "secured")
+    )
+
+    for added in ("scheme", "tls_config", "authorization"):
+        with_tls["scrape_configs"][0].pop(added)
+    assert with_tls == plain
 
 
 @ALL
@@ -61,7 +133,9 @@ def test_compose_gives_a_service_the_environment_that_it_needs(service: ServiceT
     assert set(SERVICES) <= set(variables["EVERLOOP_ALLOWED_HOSTS"].split(","))
     assert variables["EVERLOOP_PUBLISHED_ON"] == "${EVERLOOP_BIND:-127.0.0.1}", "open to nobody without EVERLOOP_AUTH"
     assert variables["EVERLOOP_AUTH"] == "${EVERLOOP_AUTH:-}"
-    assert "./deploy/access:/etc/everloop-access:ro" in compose()["services"][service.name]["volumes"]
+    assert (
+        "${EVERLOOP_ACCESS:-./deploy/access}:/etc/everloop-access:ro" in compose()["services"][service.name]["volumes"]
+    )
 
 
 def test_prometheus_scrapes_exactly_the_services() -> None:
@@ -76,7 +150,42 @@ def test_the_image_listens_on_the_container_port() -> None:
 
     assert f"EVERLOOP_PORT={CONTAINER_PORT}" in dockerfile
     assert f"EXPOSE {CONTAINER_PORT}\n" in dockerfile
-    assert f"('127.0.0.1', {CONTAINER_PORT})" in dockerfile
+
+
+def test_who_needs_the_database_or_kafka_is_on_its_network_and_nobody_else() -> None:
+    networks = {name: set(container["networks"]) for name, container in compose()["services"].items()}
+
+    assert {name for name, on in networks.items() if "database" in on} == {
+        "postgres",
+        *(service.name for service in SERVICES.values() if service.database),
+    }
+    assert {name for name, on in networks.items() if "bus" in on} == {"kafka", *SERVICES}
+    assert networks["postgres"] == {"database"}
+    assert {name for name, on in networks.items() if "kafka-port" in on} == {"kafka"}
+    assert [name for name, network in compose()["networks"].items() if network] == ["bus", "database"], "no way out"
+
+
+def test_every_image_is_named_with_its_digest() -> None:
+    everything = [*compose()["services"].items(), *secured()["services"].items()]
+    images = {name.replace("roles", "postgres"): c["image"] for name, c in everything if c.get("image")}
+    [base] = re.findall(r"^ARG EVERLOOP_PYTHON_IMAGE=(.*)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+
+    for name, image in images.items():
+        found = re.fullmatch(r"\$\{EVERLOOP_([A-Z]+)_IMAGE:-([^@]+:[^@]+)@sha256:[0-9a-f]{64}\}", image)
+        assert found, image
+        assert found[1].lower() == name
+    assert re.fullmatch(r"python:[^@]+@sha256:[0-9a-f]{64}", base)
+
+
+def test_nothing_that_runs_is_root_or_may_write_or_has_a_capability() -> None:
+    for name, container in compose()["services"].items():
+        assert container["read_only"], name
+        assert container["cap_drop"] == ["ALL"], name
+        assert container["security_opt"] == ["no-new-privileges:true"], name
+        assert container["pids_limit"] > 0, name
+        assert container["mem_limit"], name
+        assert "cap_add" not in container, name
+        assert name in SERVICES or container["user"].partition(":")[0] not in ("0", "root"), name
 
 
 @ALL

@@ -43,7 +43,7 @@ def certs(
 
     Run it again as often as you like, for example weekly: services use renewed files without a restart.
     """
-    _check_names(hosts or [], clients or [])
+    check_names(hosts or [], clients or [])
     require_local("everloop certs")
     from everloop.certs.folder import ensure_certificates
 
@@ -71,7 +71,8 @@ def certs(
         print_result(f"{each.name:<{width}}  {each.done:<7}  until {each.valid_until:%Y-%m-%d}  {names}")
 
 
-def _check_names(hosts: list[str], clients: list[str]) -> None:
+def check_names(hosts: list[str], clients: list[str]) -> None:
+    """Raise BadParameter for what can be neither a host nor a client."""
     for host in hosts:
         if not _is_address(host) and (len(host) > 253 or not _HOST.fullmatch(host)):
             raise typer.BadParameter(f"{host!r} is neither a host name nor an address", param_hint="--host")

@@ -37,6 +37,7 @@ from everloop.cli.output import describe_exits
 from everloop.demo import commands as demo
 from everloop.local import commands as local
 from everloop.postgres import commands as postgres
+from everloop.secured import commands as secured
 from everloop_shared.settings import PRIVATE_UMASK
 
 
@@ -75,6 +76,7 @@ def build() -> typer.Typer:
         acls,
         postgres,
         signing,
+        secured,
     ):
         module.register(app)
     describe_exits(app)

@@ -99,11 +99,16 @@ def find_tls(data: str | None = None) -> ClientTls | None:
     As EVERLOOP_TLS_CA, _CERT and _KEY say, else as services.json does; what the caller names (`data`) comes first.
     """
     listed = read_json(data_folder(data) / FILE).get("tls")
-    of_folder = ClientTls(Path(listed["ca"])) if isinstance(listed, dict) and "ca" in listed else None
+    of_folder = _listed_tls(listed) if isinstance(listed, dict) else None
     if data and of_folder:
         return of_folder
     of_environment = ClientTls.of_environment(os.environ)
     return of_environment if any(of_environment) else of_folder
+
+
+def _listed_tls(listed: Mapping[str, Any]) -> ClientTls | None:
+    paths = [listed.get(name) for name in ("ca", "certificate", "key")]
+    return ClientTls(*(Path(path) if isinstance(path, str) else None for path in paths)) if paths[0] else None
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ def make_keys(folder: Path) -> str:
     """
     access = folder / FOLDER
     access.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _ensure(access / KEYS, folder / TOKEN, "owner", "admin", "key")
-    _ensure(access / KEYS, access / SERVING_TOKEN, "everloop/serving", "viewer", "service")
+    ensure_key(access / KEYS, folder / TOKEN, "owner", "admin", "key")
+    ensure_key(access / KEYS, access / SERVING_TOKEN, "everloop/serving", "viewer", "service")
     return str(access)
 
 
-def _ensure(keys: Path, file: Path, subject: str, role: str, kind: Literal["key", "service"]) -> None:
+def ensure_key(keys: Path, file: Path, subject: str, role: str, kind: Literal["key", "service"]) -> None:
+    """Make a key and its token in `file`, unless the token that is there works."""
     now = system_clock()
     made: list[str] = []
 
