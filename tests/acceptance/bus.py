@@ -105,7 +105,8 @@ async def _copy(settings: Mapping[str, Any], prefix: str, topics: Mapping[str, C
             records = await _read(settings, topic)
             described = await admin.describe_topics([topic])
             count = len(described[0]["partitions"])
-            await admin.create_topics([NewTopic(prefix + topic, count, 1)])
+            compacted = {"cleanup.policy": "compact"} if topic.endswith("_state.v1") else {}
+            await admin.create_topics([NewTopic(prefix + topic, count, 1, topic_configs=compacted)])
             if error := await _write(settings, prefix + topic, change(records)):
                 raise RuntimeError(f"{prefix}{topic} could not be written: {error}")
     finally:
