@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 
 import h11
 
@@ -46,13 +47,14 @@ class HttpAnswer:
 class HttpConnections:
     """Connections that each carry one request after the other; of one event loop. `tls` gives a new one its context.
 
+    An answer whose body has more than `most_bytes` is given up as a ProtocolError, before it is in memory.
     A request on a connection that the server closed while it was idle is sent again on another: send only what may
     arrive twice.
     """
 
-    def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None, most_bytes: float = inf) -> None:
         self._idle: dict[Address, list[_Connection]] = {}
-        self._tls = tls
+        self._tls, self._most_bytes = tls, most_bytes
 
     async def send(
         self, address: Address, request: HttpRequest, *, connect_s: float | None, read_s: float | None
@@ -61,10 +63,9 @@ class HttpConnections:
         idle = self._idle.setdefault(address, [])
         while idle:
             with suppress(_ClosedWhileIdle):
-                return await _exchange(idle.pop(), request, read_s, idle)
-        return await _exchange(
-            await _Connection.open(address, connect_s, self._tls() if self._tls else None), request, read_s, idle
-        )
+                return await self._exchange(idle.pop(), request, read_s, idle)
+        opened = await _Connection.open(address, connect_s, self._tls() if self._tls else None)
+        return await self._exchange(opened, request, read_s, idle)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -72,21 +73,20 @@ class HttpConnections:
             while idle:
                 idle.pop().close()
 
-
-async def _exchange(
-    connection: _Connection, request: HttpRequest, read_s: float | None, idle: list[_Connection]
-) -> HttpAnswer:
-    reusable = False
-    try:
-        async with asyncio.timeout(read_s):
-            answer = await connection.exchange(request)
-        reusable = connection.prepare_next() and len(idle) < MOST_IDLE
-    finally:
-        if reusable:
-            idle.append(connection)
-        else:
-            connection.close()
-    return answer
+    async def _exchange(
+        self, connection: _Connection, request: HttpRequest, read_s: float | None, idle: list[_Connection]
+    ) -> HttpAnswer:
+        reusable = False
+        try:
+            async with asyncio.timeout(read_s):
+                answer = await connection.exchange(request, self._most_bytes)
+            reusable = connection.prepare_next() and len(idle) < MOST_IDLE
+        finally:
+            if reusable:
+                idle.append(connection)
+            else:
+                connection.close()
+        return answer
 
 
 class _ClosedWhileIdle(Exception):
@@ -112,12 +112,13 @@ class _Connection:
         except OSError as e:
             raise NotConnected(str(e) or type(e).__name__) from e
 
-    async def exchange(self, request: HttpRequest) -> HttpAnswer:
+    async def exchange(self, request: HttpRequest, most_bytes: float) -> HttpAnswer:
         """Send a request and read its answer. Raises OSError, ProtocolError and _ClosedWhileIdle."""
         head = h11.Request(method=request.method, target=request.target, headers=list(request.headers))
         sent = [self._protocol.send(event) for event in (head, h11.Data(request.body), h11.EndOfMessage())]
         answer: h11.Response | None = None
         chunks: list[bytes] = []
+        room = most_bytes
         try:
             self._writer.write(b"".join(part for part in sent if part))
             while not isinstance(event := self._protocol.next_event(), h11.EndOfMessage):
@@ -127,6 +128,9 @@ class _Connection:
                     answer = event
                 elif isinstance(event, h11.Data):
                     chunks.append(bytes(event.data))
+                    room -= len(event.data)
+                    if room < 0:
+                        raise ProtocolError(f"the answer has more than {most_bytes:,} bytes")
         except (OSError, h11.RemoteProtocolError) as e:
             if self._used and answer is None:
                 raise _ClosedWhileIdle from e

@@ -67,6 +67,33 @@ def test_every_error_has_the_schema_of_a_problem_or_of_the_protocol(
                 assert (kind, schema) == ("application/problem+json", "Problem"), f"{method} {path} {status}"
 
 
+OPEN = ("LoopFile", "ModelSpec", "CloudEventEntry", "InferenceRequest", "InputTensor", "RequestedOutput")
+"""A loop's file, which the spec's own schema closes; parameters of a model by name; what its standard leaves open."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_body_has_no_other_members_than_the_document_says_and_none_that_names_its_sender(
+    documents: dict[str, dict[str, Any]], name: str
+) -> None:
+    schemas = documents[name]["components"]["schemas"]
+    sent: dict[str, Any] = {}
+
+    def collect(part: Any) -> None:
+        for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            collect(value)
+        reference = part.get("$ref", "").rpartition("/")[2] if isinstance(part, dict) else ""
+        if reference and reference not in sent:
+            sent[reference] = schemas[reference]
+            collect(schemas[reference])
+
+    for _, _, operation in operations(documents[name]):
+        collect(operation.get("requestBody", {}))
+
+    closed = {n: s for n, s in sent.items() if s.get("type") == "object" and n not in OPEN}
+    assert [n for n, s in closed.items() if s.get("properties") and s.get("additionalProperties") is not False] == []
+    assert [n for n, s in sent.items() if {"actor", "roles", "subject_kind"} & set(s.get("properties", ()))] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_success_and_every_body_has_a_schema(documents: dict[str, dict[str, Any]], name: str) -> None:
     for path, method, operation in operations(documents[name]):

@@ -167,6 +167,26 @@ async def test_without_an_answer_in_time_windows_start_empty_and_soon_nobody_wai
     assert await used(serving, "fast4") == WindowsUsed(applied=0, source="unread")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>", b"[]", b'{"applied": "x", "state": {}, "revision": 1}', b"\xff\xfe", b"", b"[" * 50_000,
+        b'{"applied": 1, "state": {"ring": 5}, "revision": 1}', bytes(entity_reader.MOST_BYTES + 1),
+    ],
+)  # fmt: skip
+async def test_an_answer_of_feature_that_is_no_state_is_not_used(serving: RunningServing, body: bytes) -> None:
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    async with answering(say) as (url, _):
+        await start_with_room_for_one(serving, url, entity_read_ms=5_000)
+
+        answer = await serving.predict("odd", price=5.0, entity="e1")
+
+    assert answer.status_code == 200
+    assert await used(serving, "odd") == WindowsUsed(applied=0, source="unread")
+
+
 async def test_a_state_that_was_unread_is_read_for_the_next_request(serving: RunningServing) -> None:
     found: list[bool] = []
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
@@ -16,7 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from everloop_shared.access.control import Authenticator
 from everloop_shared.access.errors import NotAuthenticated, TokenNotValid
 from everloop_shared.access.identity import Grant
-from everloop_shared.access.provider_keys import OLD_AFTER_S, READ_AGAIN_S, ProviderKeys
+from everloop_shared.access.provider_keys import (
+    MAX_BYTES,
+    OLD_AFTER_S,
+    READ_AGAIN_S,
+    ProviderKeys,
+    fetch_document,
+)
 from everloop_shared.access.settings import AccessSettings, Provider
 from everloop_shared.access.teams import read_team
 from everloop_shared.access.tokens import TokenVerifier, read_grants
@@ -168,6 +175,32 @@ async def test_a_provider_that_was_never_reached_is_unavailable_and_not_the_call
 
     with pytest.raises(Unavailable):
         await provider.verifier().verify(token())
+
+
+@pytest.mark.parametrize("path", ["/elsewhere", "/large", "/wrong"])
+async def test_an_answer_of_the_provider_that_is_a_redirect_or_too_large_or_an_error_is_not_used(path: str) -> None:
+    class Provider(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response({"/elsewhere": 302, "/large": 200}.get(self.path, 500))
+            self.send_header("location", "/secret")
+            self.end_headers()
+            self.wfile.write(b"x" * (MAX_BYTES + 1))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    asked: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Provider) as server:
+        serving = asyncio.create_task(asyncio.to_thread(server.serve_forever, 0.05))
+        try:
+            with pytest.raises((OSError, ValueError)):
+                await asyncio.to_thread(fetch_document, f"http://127.0.0.1:{server.server_port}{path}")
+        finally:
+            server.shutdown()
+            await serving
+
+    assert asked == [path]
 
 
 async def test_many_callers_wait_for_one_reading() -> None:

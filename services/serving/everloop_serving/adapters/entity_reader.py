@@ -23,6 +23,8 @@ from everloop_shared.tls import ClientContext, ClientTls
 FAILURES_IN_A_ROW = 5
 """After so many reads without an answer, feature counts as away."""
 SEALED = "?sealed=true"
+MOST_BYTES = 16_000_000
+"""No state of an entity is as large."""
 AWAY_S = 1.0
 """For so long nobody asks a feature service that is away; then one request tries again."""
 
@@ -106,9 +108,10 @@ class FeatureEntityReader:
         self._partition_for = partition_for
         self._owner: dict[int, int] = {}
         self._slots = asyncio.Semaphore(most)
-        self._connections = HttpConnections()
+        self._connections = HttpConnections(most_bytes=MOST_BYTES)
         has_tls = any(target.tls for target in self._targets)
-        self._secure = HttpConnections(ClientContext(tls or ClientTls())) if has_tls else self._connections
+        context = ClientContext(tls or ClientTls()) if has_tls else None
+        self._secure = HttpConnections(context, MOST_BYTES) if has_tls else self._connections
         self._circuit = Circuit()
 
     async def __aenter__(self) -> Self:
