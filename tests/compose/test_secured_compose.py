@@ -101,7 +101,9 @@ def test_all_that_runs_is_locked_down_and_has_no_secret_in_its_settings_or_log(r
 
 def secrets_of(folder: Path) -> set[str]:
     """Tokens, passwords, and the middle lines of private keys."""
-    found = {(folder / "tokens" / name).read_text().strip() for name in ("admin", "serving", "prometheus")}
+    found = {
+        (folder / "tokens" / name).read_text().strip() for name in ("admin", "serving", "monitoring", "prometheus")
+    }
     found |= {file.read_text().strip().rpartition(":")[2] for file in (folder / "postgres").glob("*.pgpass")}
     for file in container_files(folder):
         if file.name not in PUBLIC and b"PRIVATE KEY" in file.content:

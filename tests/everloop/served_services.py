@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +54,13 @@ class ServedServices:
 
 
 @contextmanager
-def served(folder: Path, *names: str, certs: Path | None = None) -> Iterator[ServedServices]:
-    """Run these services in a thread, until the block ends; with TLS by the certificates of a folder."""
+def served(
+    folder: Path, *names: str, certs: Path | None = None, own: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[ServedServices]:
+    """Run these services in a thread, until the block ends; with TLS by the certificates of a folder.
+
+    `own` has settings by service.
+    """
     scheme, tls = ("https", {"tls": {"ca": str(certs / "ca.pem")}}) if certs else ("http", {})
     ports, up, stop = {name: free_port() for name in names}, threading.Event(), threading.Event()
     running: list[ServedServices] = []
@@ -65,7 +70,8 @@ def served(folder: Path, *names: str, certs: Path | None = None) -> Iterator[Ser
         broker, urls = MemoryBroker(), {name: f"{scheme}://127.0.0.1:{port}" for name, port in ports.items()}
         async with AsyncExitStack() as stack:
             for name in names:
-                service = _build(name, broker, folder, ports[name], urls.get("ingest", ""), certs)
+                changes = (own or {}).get(name, {})
+                service = _build(name, broker, folder, ports[name], urls.get("ingest", ""), certs, changes)
                 await stack.enter_async_context(run_until_exit(service))
             running.append(ServedServices(folder, broker, asyncio.get_running_loop(), urls))
             up.set()
@@ -93,8 +99,16 @@ def served(folder: Path, *names: str, certs: Path | None = None) -> Iterator[Ser
     assert not failures, failures
 
 
-def _build(name: str, broker: MemoryBroker, folder: Path, port: int, ingest: str, certs: Path | None) -> Service:
-    common: dict[str, Any] = {"data": folder, "port": port, "instance": "only"}
+def _build(
+    name: str,
+    broker: MemoryBroker,
+    folder: Path,
+    port: int,
+    ingest: str,
+    certs: Path | None,
+    own: Mapping[str, Any],
+) -> Service:
+    common: dict[str, Any] = {"data": folder, "port": port, "instance": "only", **own}
     if certs:
         common |= {"tls_cert": certs / f"{name}.pem", "tls_key": certs / f"{name}.key", "tls_ca": certs / "ca.pem"}
     match name:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.access import add_key
 from tests.builders.events import label_received, observation, prediction_made
 from tests.builders.letters import letter_of, letter_of_record
 from tests.builders.loops import LOOP, loop_spec, loop_state
@@ -21,6 +22,7 @@ from tests.everloop.test_command_line import run
 from everloop_schemas.feature import FeaturesComputed
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.serving import PredictionMade
+from everloop_shared.clock import system_clock
 
 pytestmark = [pytest.mark.app, pytest.mark.timeout(60)]
 OPERATIONS = Path(__file__).parents[2] / "shared" / "docs" / "operations.md"
@@ -207,3 +209,27 @@ def test_the_commands_of_the_page_about_operations_work_as_they_are_written(
     assert [result.exit_code for result in done] == [0] * len(commands), [result.output for result in done]
     published = {event.id: event.data.fields["visits"] for event in services.events(EventReceived.topic)}
     assert published == {"order-1": 3, "order-2": 2.0}
+
+
+def test_an_operator_sends_a_letter_though_ingest_lets_them_publish_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, own, now = tmp_path / "keys.json", tmp_path / "own.token", system_clock()
+    own.write_text(add_key(file, "everloop/monitoring", "publisher", "labeler", now=now, kind="service"))
+    monkeypatch.setenv("EVERLOOP_DATA", str(tmp_path))
+    monkeypatch.setenv("EVERLOOP_TOKEN", add_key(file, "ops", "operator", now=now))
+    access = {"auth": "on", "auth_keys": file}
+    settings = {"ingest": access, "monitoring": {**access, "token_file": own}}
+    with served(tmp_path, "ingest", "monitoring", own=settings) as services:
+        services.publish(loop_state(loop_spec(schema={"price": {"type": "number"}})))
+        services.publish(letter_of(observation("order-1", {"price": 2.0})))
+        [letter] = letters(count=1)
+
+        sent = run("letters", "send", letter["id"])
+        published = run("publish", LOOP, '{"data": {"price": 1}}')
+
+        assert (sent.exit_code, published.exit_code) == (0, 1), sent.output
+        assert "is sent again" in sent.stdout
+        assert "events.publish" in published.stderr
+        assert ids(services, EventReceived) == ["order-1"]
+        assert [one["actor"] for one in letters()[0]["sent"]] == ["ops"]

@@ -75,11 +75,13 @@ class RunningMonitoring(RunningService):
 
 @asynccontextmanager
 async def running(
-    broker: MemoryBroker, data: Path, settle_s: float = 0.0, ingest_url: str = ""
+    broker: MemoryBroker, data: Path, settle_s: float = 0.0, ingest_url: str = "", token_file: Path | None = None
 ) -> AsyncIterator[RunningMonitoring]:
     """Monitoring up on `broker`, with its database below `data`."""
     url = database_url(data)
-    settings = MonitoringSettings(data=data, settle_s=settle_s, database_url=url, ingest_url=ingest_url)
+    settings = MonitoringSettings(
+        data=data, settle_s=settle_s, database_url=url, ingest_url=ingest_url, token_file=token_file
+    )
     service = build(settings, broker.engine)
     async with run_consumers(service), http_client(service) as http:
         yield RunningMonitoring(broker, service, http)

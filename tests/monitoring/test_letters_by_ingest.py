@@ -6,12 +6,14 @@ import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.builders.events import label_received, observation
+from tests.access import add_key
+from tests.builders.events import label_received, observation, prediction_made
 from tests.builders.letters import letter_of, letter_of_record
 from tests.builders.loops import LOOP
 from tests.builders.running import run_until_exit
@@ -24,6 +26,8 @@ from everloop_ingest.settings import IngestSettings
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.monitoring import DeadLetterSent
+from everloop_shared.access.identity import Grant, Identity, acting_for
+from everloop_shared.clock import system_clock
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = pytest.mark.app
@@ -33,12 +37,15 @@ STATE = state(spec=SPEC)
 
 
 @asynccontextmanager
-async def with_ingest(tmp_path: Path, *letters: DeadLetter) -> AsyncIterator[RunningMonitoring]:
+async def with_ingest(
+    tmp_path: Path, *letters: DeadLetter, own_token: Path | None = None, port: int = 0, **access: Any
+) -> AsyncIterator[RunningMonitoring]:
     """Monitoring beside a real ingest, with these letters."""
-    broker, port = MemoryBroker(), free_port()
-    ingest = build(IngestSettings(data=tmp_path, port=port, instance="only"), broker.engine)
+    broker, port = MemoryBroker(), port or free_port()
+    ingest = build(IngestSettings(data=tmp_path, port=port, instance="only", **access), broker.engine)
     await broker.append(STATE.topic.name, STATE.key(), STATE.encode())
-    async with run_until_exit(ingest), running(broker, tmp_path, ingest_url=f"http://127.0.0.1:{port}/") as monitoring:
+    url = f"http://127.0.0.1:{port}/"
+    async with run_until_exit(ingest), running(broker, tmp_path, 0.0, url, own_token) as monitoring:
         await monitoring.publish(*letters)
         await monitoring.caught_up()
         yield monitoring
@@ -184,3 +191,95 @@ async def test_a_plan_says_where_a_record_would_go_and_sends_nothing(tmp_path: P
         "key": letter.id,
     }
     assert (plan["loop"], plan["repaired"], after["sent"], labels) == (LOOP, False, [], [])
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Monitoring beside an ingest that asks for tokens, and an operator who sends letters."""
+
+    monitoring: RunningMonitoring
+    ingest: str
+    token: str
+    ops: Identity
+
+    async def send(self, letter: DeadLetter, repaired: Any = None) -> httpx.Response:
+        """Send it as the operator."""
+        with acting_for(self.ops):
+            return await send(self.monitoring, letter, repaired)
+
+
+@asynccontextmanager
+async def guarded(tmp_path: Path, *letters: DeadLetter) -> AsyncIterator[Guarded]:
+    """The operator's own token is sent with each request; monitoring has a key of its own."""
+    file, own, now = tmp_path / "keys.json", tmp_path / "monitoring.token", system_clock()
+    own.write_text(add_key(file, "everloop/monitoring", "publisher", "labeler", now=now, kind="service"))
+    token = add_key(file, "ops", "operator", now=now)
+    ops = Identity("ops", "key", "evl_1", (Grant("operator"),))
+    port, access = free_port(), {"auth": "on", "auth_keys": file}
+    async with with_ingest(tmp_path, *letters, own_token=own, port=port, **access) as monitoring:
+        monitoring.http.headers["authorization"] = f"Bearer {token}"
+        yield Guarded(monitoring, f"http://127.0.0.1:{port}", f"Bearer {token}", ops)
+
+
+async def test_an_operator_sends_letters_that_they_may_not_publish_by_themselves(tmp_path: Path) -> None:
+    event, label = letter_of(observation("order-1", {"price": 1.0})), letter_of(label_received("e1", True), 1)
+    record = letter_of_record("shop-orders", None, b'{"order": 7, "total": 12}', 5, "ingest")
+    record = record.copy_with(loop=LOOP, data=record.data.model_copy(update={"reader": "orders"}))
+    async with guarded(tmp_path, event, label, record) as made:
+        with acting_for(made.ops):
+            plans = [
+                (await made.monitoring.http.post(f"/v1/dead-letters/{one.id}/plan", json={})).json()
+                for one in (event, label, record)
+            ]
+        async with httpx.AsyncClient(headers={"authorization": made.token}, trust_env=False) as ingest:
+            alone = [
+                await ingest.post(made.ingest + plan["request"]["path"], json=plan["request"]["body"]) for plan in plans
+            ]
+        sent = [await made.send(one) for one in (event, label, record)]
+        events, labels = made.monitoring.published(EventReceived), made.monitoring.published(LabelReceived)
+        remembered = made.monitoring.published(DeadLetterSent)
+
+    assert [answer.status_code for answer in alone] == [403] * 3, "ingest lets no operator publish"
+    assert [answer.status_code for answer in sent] == [200] * 3
+    assert ({event.id for event in events}, [one.data.prediction_id for one in labels]) == ({"order-1", "7"}, ["e1"])
+    assert [one.data.actor for one in remembered] == ["ops"] * 3
+
+
+async def test_of_a_letter_an_operator_makes_one_event_with_the_id_that_it_had(tmp_path: Path) -> None:
+    letter, label = letter_of(observation("order-1", {"price": -1.0})), letter_of(label_received("e1", True), 1)
+    async with guarded(tmp_path, letter, label) as made:
+        other = await made.send(letter, {"id": "mine", "data": {"price": 1.0}})
+        named = (("e2", label.id), ("e1", "k"))
+        moved = [await made.send(label, {"id": id, "label": False, "key": key}) for id, key in named]
+        first = await made.send(letter, {"id": "order-1", "data": {"price": 2.0}})
+        again = await made.send(letter, {"id": "order-1", "data": {"price": 2.0}})
+        second = await made.send(letter, {"id": "order-1", "data": {"price": 3.0}})
+        by_owner = await send(made.monitoring, label, {"id": "e1", "label": False})
+        events = made.monitoring.published(EventReceived)
+
+    assert [answer.status_code for answer in (other, *moved, first, again, second)] == [409, 409, 409, 200, 200, 409]
+    assert "id: keep 'order-1'" in other.json()["detail"]
+    assert "was sent before" in second.json()["detail"]
+    assert by_owner.status_code == 403, "monitoring passes on the token of who may publish, here the operator's"
+    assert [(event.id, event.data.fields) for event in events] == [("order-1", {"price": 2.0})]
+
+
+async def test_what_a_service_alone_writes_is_sent_as_it_was_and_changed_by_an_admin_only(tmp_path: Path) -> None:
+    made = prediction_made("p1")
+    letter = letter_of(made, service="monitoring")
+    forged = made.encode().replace(b'"loop":"market"', b'"loop":"market" ')
+    async with running(MemoryBroker(), tmp_path) as monitoring:
+        await monitoring.publish(STATE, letter)
+        await monitoring.caught_up()
+        body = {"value": b64encode(forged).decode()}
+        with acting_for(Identity("ops", "key", "evl_1", (Grant("operator"),))):
+            refused = [
+                await monitoring.http.post(f"/v1/dead-letters/{letter.id}/{verb}", json=body)
+                for verb in ("plan", "send")
+            ]
+            sent = await send(monitoring, letter)
+        with acting_for(Identity("root", "key", "evl_2", (Grant("admin"),))):
+            changed = await monitoring.http.post(f"/v1/dead-letters/{letter.id}/send", json=body)
+
+    assert [answer.status_code for answer in (*refused, sent, changed)] == [403, 403, 200, 200]
+    assert "a service alone writes" in refused[0].json()["detail"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,9 @@ from everloop_serving.api.open_inference_grpc import access
 from everloop_serving.api.open_inference_grpc.endpoint import GrpcEndpoint
 from everloop_serving.api.open_inference_grpc.peers import address_of
 from everloop_serving.api.open_inference_grpc.protocol import open_inference_pb2 as pb
-from everloop_shared.access.key_file import GrantedRole
+from everloop_shared.access.key_file import GrantedRole, KeyFile, change_key_file
 from everloop_shared.access.limits import Limits
+from everloop_shared.clock import system_clock
 
 if TYPE_CHECKING:
     from tests.serving.conftest import RunningServing
@@ -207,3 +210,37 @@ async def test_calls_without_a_valid_token_are_limited_by_address(serving: Runni
 )
 def test_the_address_of_a_peer_is_read(peer: str, address: str) -> None:
     assert address_of(peer) == address
+
+
+@pytest.mark.parametrize("how", ["revoked", "expires"])
+async def test_a_key_that_ends_is_refused_at_the_next_request_of_connections_and_streams_that_are_open(
+    serving: RunningServing, tmp_path: Path, how: str
+) -> None:
+    file, port = tmp_path / "keys.json", free_port()
+    token = add_key(file, "mine", "predictor", now=system_clock())
+    url = f"http://{HOST}:{port}"
+    async with guarded(serving, file, port=port) as client, httpx.AsyncClient(base_url=url) as http:
+        metadata = tuple(bearer(token).items())
+        stream = reflection_pb2_grpc.ServerReflectionStub(client.channel).ServerReflectionInfo(metadata=metadata)
+
+        async def ask() -> tuple[int, str, int]:
+            answer = await http.post("/v1/loops/market/predict", json=OBSERVATION, headers=bearer(token))
+            connection = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
+            return answer.status_code, await code_of(client, "ServerLive", token), connection
+
+        before = await ask()
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        listed = await stream.read()
+        end = system_clock() + (timedelta() if how == "revoked" else timedelta(milliseconds=300))
+        change_key_file(file, lambda old: KeyFile(keys=(old.keys[0].model_copy(update={how: end}),)))
+        deadline = time.monotonic() + 20
+        while (after := await ask())[:2] != (401, "UNAUTHENTICATED"):
+            assert time.monotonic() < deadline, "the key is still taken"
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stream.read()
+
+    assert listed.list_services_response.service
+    assert (before[:2], after[:2]) == ((200, "OK"), (401, "UNAUTHENTICATED"))
+    assert after[2] == before[2], "it is the same connection"
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

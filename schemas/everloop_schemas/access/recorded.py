@@ -11,6 +11,7 @@ RECORDED: Mapping[str, Recorded] = {
     "server.read": "refusals",
     "events.publish": "refusals",  # events, labels and predictions are records themselves
     "labels.publish": "refusals",
+    "records.publish": "always",  # by hand, of a source that reads by itself
     "predict": "refusals",
     "predictions.read": "refusals",
     "models.read": "refusals",

@@ -23,6 +23,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "server.read": (*ROLES,),  # what a service is: its documentation, its protocol and whether it is ready
     "events.publish": ("publisher",),
     "labels.publish": ("labeler",),
+    "records.publish": ("publisher", "labeler"),  # of a source; ingest asks for the role of what its mapping gives
     "predict": ("predictor",),
     "predictions.read": ("predictor", *_READERS),
     "models.read": ("predictor", *_READERS),

@@ -127,7 +127,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "events.publish": (f"POST {_LOOP}/events",),
         "labels.publish": (f"POST {_LOOP}/labels", f"POST {_LOOP}/feedback"),
         "loops.read": (f"GET {_LOOP}", f"GET {_LOOP}/sources"),
-        "letters.send": (f"POST {_LOOP}/sources/{{source}}/records",),
+        "records.publish": (f"POST {_LOOP}/sources/{{source}}/records",),
     },
     "feature": {
         "loops.read": (f"GET {_LOOP}",),

@@ -27,6 +27,7 @@ from everloop_schemas.envelope import DataEvent, Event
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopState
+from everloop_schemas.sources import SourceSpec
 from everloop_shared.clock import Clock
 from everloop_shared.cloudevents import CloudEvent
 from everloop_shared.commands import ANONYMOUS, Actor
@@ -199,12 +200,21 @@ class Handlers:
 
         Raises LoopNotFound, SourceNotFound, SourceRecordRejected, or Unavailable while the keys are away.
         """
-        state = self.loops.require(loop)
-        spec = next((one for one in state.data.spec.sources if one.name == source), None)
-        if spec is None:
-            raise SourceNotFound(f"loop {loop} has no source {source[:80]!r}: its loop file names them")
+        state, spec = self.loops.require(loop), self._find_source(loop, source)
         limits = SourceLimits(self.times, self.max_event_bytes)
         return await self.sealing.seal(loop, SourceMapping(state, spec, limits).read(record, self.clock()))
+
+    def source_actions(self, loop: str, source: str) -> list[str]:
+        """What a record of a source may become, as actions; raises LoopNotFound or SourceNotFound."""
+        spec = self._find_source(loop, source)
+        gives = {"events.publish": spec.events, "labels.publish": spec.labels}
+        return [action for action, mapping in gives.items() if mapping is not None]
+
+    def _find_source(self, loop: str, source: str) -> SourceSpec:
+        sources = self.loops.require(loop).data.spec.sources
+        if (spec := next((one for one in sources if one.name == source), None)) is None:
+            raise SourceNotFound(f"loop {loop} has no source {source[:80]!r}: its loop file names them")
+        return spec
 
     def _build_event(
         self, state: LoopState, endpoint: EndpointName, entry: Entry, now: datetime, trace: str | None, actor: Actor

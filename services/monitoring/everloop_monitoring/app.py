@@ -81,7 +81,10 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     add_alerts(api, reader, loops, edge, silencing)
     add_objectives(api, reader, loops)
     ingest = HttpIngest(settings.ingest_url, client_tls(settings)) if settings.ingest_url else None
-    sending = LetterHandlers(unit.handlers.letters, loops, system_clock, ingest)
+    token = settings.own_token()
+    sending = LetterHandlers(
+        unit.handlers.letters, loops, system_clock, ingest, lambda: token.header().get("authorization")
+    )
     api.include_router(letter_router(SqlLetterReader(database, engine), sending, edge))
     delivery = _delivery(settings, database, unit, consumer.caught_up)
     return Service(

@@ -131,7 +131,8 @@ class Ingest(Protocol):
     async def send(self, request: IngestRequest, authorization: str | None) -> list[str]:
         """The ids of what the record became, once the broker has it; none where a source takes nothing from it.
 
-        `authorization` is the header of whoever sends the letter, whom ingest checks again. The same request may be
+        `authorization` is the header of whoever sends the letter, whom ingest checks again, or where they may not
+        publish by themselves, monitoring's own. The same request may be
         sent again. Raises LetterRejected with ingest's reason, NotPermitted, or Unavailable, and then the record may
         have arrived all the same.
         """

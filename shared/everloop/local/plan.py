@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from everloop.local.keys import KEYS, SERVING_TOKEN, TOKEN
+from everloop.local.keys import KEYS, MONITORING_TOKEN, SERVING_TOKEN, TOKEN
 from everloop.local.ports import GRPC, HOST, free_port
 from everloop.local.secured_kafka import client_file
 from everloop_schemas import topology
@@ -132,12 +132,13 @@ class InstallationPlan:
         )
 
     def access_environment(self) -> dict[str, str]:
-        """What services need to ask for tokens, and serving to ask feature."""
+        """What services need to ask for tokens, and to ask each other."""
         if not self.access:
             return {}
         folder = Path(self.access)
         own = {"EVERLOOP_AUTH": "on", "EVERLOOP_AUTH_KEYS": str(folder / KEYS)}
-        return own | {"EVERLOOP_SERVING_TOKEN_FILE": str(folder / SERVING_TOKEN)}
+        files = {"SERVING": SERVING_TOKEN, "MONITORING": MONITORING_TOKEN}
+        return own | {f"EVERLOOP_{service}_TOKEN_FILE": str(folder / file) for service, file in files.items()}
 
     def _tls_environment(self, service: str) -> dict[str, str]:
         if not self.certificates:

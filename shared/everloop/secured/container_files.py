@@ -40,7 +40,8 @@ def container_files(folder: Path) -> Iterator[ContainerFile]:
     for service in OWNERS:
         yield ContainerFile(service, "database.pgpass", (folder / DATABASE / f"{service}.pgpass").read_bytes())
         yield ContainerFile("postgres", f"{service}.sql", _role(folder, service).encode())
-    yield ContainerFile("serving", "token", (folder / TOKENS / "serving").read_bytes())
+    for service in ("serving", "monitoring"):
+        yield ContainerFile(service, "token", (folder / TOKENS / service).read_bytes())
     yield ContainerFile("prometheus", "token", (folder / TOKENS / "prometheus").read_bytes().strip())
     yield from _certificates(folder, "prometheus", "prometheus")
     yield from _certificates(folder, "postgres", "postgres")

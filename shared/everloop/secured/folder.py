@@ -10,7 +10,7 @@ from typing import Literal
 from everloop.certs.folder import ensure_certificates
 from everloop.errors import EverloopError
 from everloop.local.discovery import FILE, write_json
-from everloop.local.keys import ensure_key
+from everloop.local.keys import LETTER_ROLES, ensure_key
 from everloop.local.ports import HOST
 from everloop.local.secured_kafka import KafkaSecurity
 from everloop.postgres.roles import OWNERS, ensure_password, role_of
@@ -29,12 +29,13 @@ SIGNERS: Mapping[str, tuple[Use, ...]] = {
     "training": ("artifacts", "snapshots", "backups"),
     "registry": ("artifacts", "decisions"),
 }
-CALLERS: Sequence[tuple[str, str, str, Literal["key", "service"]]] = (
-    ("admin", "admin", "admin", "key"),
-    ("serving", "everloop/serving", "viewer", "service"),
-    ("prometheus", "everloop/prometheus", "viewer", "service"),
+CALLERS: Sequence[tuple[str, str, tuple[str, ...], Literal["key", "service"]]] = (
+    ("admin", "admin", ("admin",), "key"),
+    ("serving", "everloop/serving", ("viewer",), "service"),
+    ("prometheus", "everloop/prometheus", ("viewer",), "service"),
+    ("monitoring", "everloop/monitoring", LETTER_ROLES, "service"),
 )
-"""The token's file, its subject, role and kind."""
+"""The token's file, its subject, roles and kind."""
 
 
 class FolderUnusable(EverloopError):
@@ -70,8 +71,8 @@ def ensure_secured(folder: Path, hosts: Sequence[str] = ()) -> list[str]:
 
 def _ensure_tokens(folder: Path) -> None:
     keys = folder / SHARED / KEYS
-    for name, subject, role, kind in CALLERS:
-        ensure_key(keys, folder / TOKENS / name, subject, role, kind)
+    for name, subject, roles, kind in CALLERS:
+        ensure_key(keys, folder / TOKENS / name, subject, roles, kind)
     change_key_file(keys, lambda found: found)
     keys.chmod(READABLE)
 

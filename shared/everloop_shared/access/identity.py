@@ -56,6 +56,10 @@ class Identity:
         """Whether it does for any loop."""
         return any(True for _ in self._grants_for(action))
 
+    def is_admin_of(self, loop: str) -> bool:
+        """Whether they have the role that may do everything, for this loop."""
+        return any(grant.role == "admin" and grant.covers(loop) for grant in self.grants)
+
     def require(self, action: str, loop: str) -> None:
         """Raises NotPermitted unless the action is permitted for this loop."""
         if not self.may(action, loop):

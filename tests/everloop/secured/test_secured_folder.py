@@ -70,6 +70,7 @@ def test_what_was_revoked_stays_so(tmp_path: Path) -> None:
         ("admin", "key", True),
         ("everloop/serving", "service", True),
         ("everloop/prometheus", "service", False),
+        ("everloop/monitoring", "service", True),
         ("everloop/prometheus", "service", True),
     ], "a new token takes the place of one that is refused"
     assert done == []

@@ -18,6 +18,7 @@ from everloop_ingest.settings import IngestSettings
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
 from everloop_shared import metrics
+from everloop_shared.access.identity import current_identity
 from everloop_shared.access.limits import take_rows
 from everloop_shared.cloudevents import BATCH, STRUCTURED
 from everloop_shared.commands import Actor, CommandEdge, publishing
@@ -64,6 +65,8 @@ class IngestApi:
         self._check_ready()
         self._handlers.loops.require(loop)
         body = await command_body(SourceRecord, request, MAX_SOURCE_RECORD_BYTES)
+        for action in self._handlers.source_actions(loop, source):
+            current_identity().require(action, loop)
 
         async def handle(actor: Actor) -> Sequence[Event]:
             return await self._handlers.read_source_record(loop, source, body.as_record())

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from everloop_monitoring.api.letter_schemas import FOUND, REFUSED, LetterPlan, SendBody, SentAgain, SentBody, SentTo
-from everloop_monitoring.domain.letter_plans import SendPlan, plan_sending
+from everloop_monitoring.domain.letter_plans import SendPlan, plan_sending, require_same_record
 from everloop_monitoring.domain.letters import ListedLetter, SentAs
 from everloop_monitoring.handlers.letters import LetterHandlers
 from everloop_monitoring.ports import LetterReader
 from everloop_schemas.monitoring import DeadLetterSent
-from everloop_shared.access.identity import current_identity
-from everloop_shared.commands import CommandEdge
+from everloop_shared.access.errors import NotPermitted
+from everloop_shared.access.identity import Identity, current_identity
+from everloop_shared.commands import Command, CommandEdge
 from everloop_shared.http.json_body import command_body
 from everloop_shared.http.openapi import describe_body
 
@@ -31,29 +32,41 @@ def add_sending(
     """Add the routes that plan and send."""
     described = describe_body(SendBody, required=False)
 
-    async def plan_of(id: str, request: Request) -> tuple[ListedLetter, list[DeadLetterSent], SendPlan]:
-        body = await command_body(SendBody, request, MAX_SEND_BYTES, required=False)
+    async def plan_of(id: str, body: SendBody) -> tuple[ListedLetter, list[DeadLetterSent], SendPlan]:
         listed, before = await find(id, "letters.send")
-        plan = plan_sending(await reader.read(listed), body.value)
-        current_identity().require("letters.send", plan.loop)  # a repaired record may be of another than the letter
+        letter = await reader.read(listed)
+        plan = plan_sending(letter, body.value)
+        asks = current_identity()
+        _require_sender(asks, plan)
+        if plan.request is not None and not _may_publish(asks, plan):
+            require_same_record(letter, plan, [sent.data.digest for sent in before])
         return listed, before, plan
+
+    async def send(id: str, body: SendBody, command: Command, authorization: str | None) -> dict[str, Any]:
+        listed, before, plan = await plan_of(id, body)
+        event = await handlers.deliver(listed, plan, before, authorization)
+        sent = plan.sent_as(event)
+        events = await command.run(lambda actor: handlers.record_sent(listed, sent, actor, plan.event))
+        return {"id": id, "sent": bool(events), "to": plan.to, "event": event}
 
     @routes.post("/{id}/plan", response_model=LetterPlan, responses=REFUSED, openapi_extra=described)
     async def plan_sending_dead_letter(id: str, request: Request) -> JSONResponse:
         """What sending its record would do, as it was or repaired; sends nothing."""
         await commands.accept(request.headers)
-        _, _, plan = await plan_of(id, request)
+        _, _, plan = await plan_of(id, await command_body(SendBody, request, MAX_SEND_BYTES, required=False))
         return JSONResponse(_render_plan(plan))
 
     @routes.post("/{id}/send", response_model=SentTo, responses=REFUSED, openapi_extra=described)
     async def send_dead_letter(id: str, request: Request) -> JSONResponse:
         """Send its record again, by ingest or on its topic, under the same id; the same bytes go once."""
         command = await commands.accept(request.headers)
-        listed, before, plan = await plan_of(id, request)
-        event = await handlers.deliver(listed, plan, before, request.headers.get("authorization"))
-        sent = plan.sent_as(event)
-        events = await command.run(lambda actor: handlers.record_sent(listed, sent, actor, plan.event))
-        return JSONResponse({"id": id, "sent": bool(events), "to": plan.to, "event": event})
+        body = await command_body(SendBody, request, MAX_SEND_BYTES, required=False)
+        _, _, plan = await plan_of(id, body)
+        if _may_publish(current_identity(), plan):
+            return JSONResponse(await send(id, body, command, request.headers.get("authorization")))
+        async with handlers.turn:  # what was sent before is looked at and added to by one after the other
+            own = handlers.own_authorization() or request.headers.get("authorization")
+            return JSONResponse(await send(id, body, command, own))
 
 
 def add_memory(routes: APIRouter, find: FindLetter, handlers: LetterHandlers, commands: CommandEdge) -> None:
@@ -72,4 +85,20 @@ def add_memory(routes: APIRouter, find: FindLetter, handlers: LetterHandlers, co
 
 def _render_plan(plan: SendPlan) -> dict[str, Any]:
     rendered = {"to": plan.to, "loop": plan.loop, "digest": plan.digest, "repaired": plan.repaired}
-    return rendered | {"request": plan.request and plan.request._asdict()}
+    request = plan.request and {"path": plan.request.path, "body": plan.request.body}
+    return rendered | {"request": request}
+
+
+def _require_sender(asks: Identity, plan: SendPlan) -> None:
+    """Raises NotPermitted where the caller may not send this letter, or rewrite a record that a service wrote."""
+    asks.require("letters.send", plan.loop)  # a repaired record may be of another loop than the letter
+    if plan.event is not None and plan.repaired and not asks.is_admin_of(plan.loop):
+        raise NotPermitted(
+            f"{asks.subject} may not change a record of {plan.event.topic.name}, which a service alone writes: that "
+            "takes the role admin; send it as it was"
+        )
+
+
+def _may_publish(asks: Identity, plan: SendPlan) -> bool:
+    """Whether ingest would take the request from the sender."""
+    return plan.request is None or all(asks.may(action, plan.loop) for action in plan.request.actions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -18,16 +19,19 @@ from everloop_schemas.names import LOOP_NAME_RULE, is_id, is_loop_name
 from everloop_shared.errors import cut
 from everloop_shared.strict_json import NotJson, read
 
+PUBLISHES, LABELS = "events.publish", "labels.publish"
+"""What ingest's endpoints permit; a source may give both."""
 LABEL_FIELDS = ("label", "correct", "comment", "source")
 FEEDBACK_FIELDS = ("correct", "comment", "source")
 """Of these a label has none."""
 
 
 class IngestRequest(NamedTuple):
-    """A POST request to ingest."""
+    """A POST request to ingest, and the actions that ingest asks whoever sends it for a role for."""
 
     path: str
     body: dict[str, Any]
+    actions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,38 @@ def plan_sending(letter: DeadLetter, repaired: bytes | None) -> SendPlan:
     return SendPlan(f"ingest, {request.path}", loop, digest, changed, request=request)
 
 
+def require_same_record(letter: DeadLetter, plan: SendPlan, sent_before: Iterable[str]) -> None:
+    """Raises LetterNotSendable where a plan for ingest makes more of a letter than its record, repaired, once.
+
+    That is for who may publish; so whoever may send letters alone publishes nothing of their own. `sent_before` are
+    the digests of what went.
+    """
+    if any(digest != plan.digest for digest in sent_before):
+        raise LetterNotSendable(
+            "its record was sent before, with other content: another repair is for who may publish, with one of the "
+            "roles that ingest asks for"
+        )
+    if plan.request is None or not plan.repaired or len(plan.request.actions) > 1:
+        return  # what a record of a source becomes, its mapping says
+    body = plan.request.body
+    for name, value in _known_names(letter).items():
+        if body.get(name) != value:
+            raise LetterNotSendable(
+                f"{name}: keep {value!r}; to send {str(body.get(name))[:100]!r} in its place is for who may publish"
+            )
+
+
+def _known_names(letter: DeadLetter) -> dict[str, Any]:
+    """What a repair must keep: the id of an event, of a label the prediction and the key under which it counts once."""
+    try:
+        given = _ingest_body(letter, _read_object(original(letter))).get("id")
+    except LetterRejected:
+        given = None
+    if letter.data.topic == LabelReceived.topic.name:
+        return {"key": letter.id} | ({"id": given} if given is not None else {})
+    return {"id": given if given is not None else letter.causationid if is_id(letter.causationid) else letter.id}
+
+
 def _event_again(letter: DeadLetter, value: bytes) -> Event:
     """The event that goes on the letter's topic again."""
     topic = letter.data.topic
@@ -116,9 +152,9 @@ def _ingest_request(letter: DeadLetter, value: bytes) -> tuple[str, IngestReques
         )
     if letter.data.topic != LabelReceived.topic.name:
         id = letter.causationid if is_id(letter.causationid) else letter.id
-        return loop, IngestRequest(f"/v1/loops/{loop}/events", {"id": id} | body)
+        return loop, IngestRequest(f"/v1/loops/{loop}/events", {"id": id} | body, (PUBLISHES,))
     endpoint = "feedback" if any(name in body for name in FEEDBACK_FIELDS) else "labels"
-    return loop, IngestRequest(f"/v1/loops/{loop}/{endpoint}", {"key": letter.id} | body)
+    return loop, IngestRequest(f"/v1/loops/{loop}/{endpoint}", {"key": letter.id} | body, (LABELS,))
 
 
 def _source_request(letter: DeadLetter, value: bytes) -> IngestRequest:
@@ -135,7 +171,7 @@ def _source_request(letter: DeadLetter, value: bytes) -> IngestRequest:
         "timestamp": round(letter.time.timestamp() * 1000),
         "value": b64encode(value).decode(),
     }
-    return IngestRequest(f"/v1/loops/{letter.loop}/sources/{d.reader}/records", body)
+    return IngestRequest(f"/v1/loops/{letter.loop}/sources/{d.reader}/records", body, (PUBLISHES, LABELS))
 
 
 def _ingest_body(letter: DeadLetter, event: dict[str, Any]) -> dict[str, Any]:

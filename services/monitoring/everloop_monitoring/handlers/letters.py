@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.letter_plans import SendPlan
@@ -19,17 +20,23 @@ from everloop_shared.tracing import current_traceparent
 
 @dataclass(frozen=True)
 class LetterHandlers:
-    """The commands about dead letters. `ingest` is None where monitoring was not given its address."""
+    """The commands about dead letters. `ingest` is None where monitoring was not given its address.
+
+    `own_authorization` is monitoring's own at ingest, for letters of senders who may not publish by themselves; None
+    where it has none.
+    """
 
     letters: Letters
     loops: KnownLoops
     clock: Clock
     ingest: Ingest | None = None
+    own_authorization: Callable[[], str | None] = lambda: None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def deliver(
         self, letter: ListedLetter, plan: SendPlan, before: Sequence[DeadLetterSent], authorization: str | None
     ) -> str:
-        """Give the record to ingest where its plan says so, by the sender's authorization; the id of its event.
+        """Give the record to ingest where its plan says so, by this authorization; the id of its event.
 
         Outside of the unit of work, as ingest answers once its broker has acknowledged. What was sent `before` is not
         given again. Raises LoopNotFound, IngestNotKnown, LetterRejected, NotPermitted or Unavailable.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class RequireRole(grpc.aio.ServerInterceptor):
     """Refuses a call before its message is read; the method itself checks the loop that its message names.
 
-    A method without a rule is refused to everybody.
+    A method without a rule is refused to everybody. Each further request of an open stream is checked as the first one
+    was, so that a key that has ended is of no use in a stream that was opened before.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class RequireRole(grpc.aio.ServerInterceptor):
             identity = await self._authenticator.identify(_authorization(handler_call_details))
             become(identity)  # gRPC answers a call in the task that asks its interceptors
             handler = await continuation(handler_call_details)
-            if handler is not None:  # without one, gRPC says that there is no such method
-                _require(identity, method)
-            return handler
+            if handler is None:  # gRPC says that there is no such method
+                return None
+            _require(identity, method)
+            return self._checking_each(handler, handler_call_details) if handler.stream_stream else handler
         except ServiceError as e:
             return grpc.stream_unary_rpc_method_handler(self._refuse(e, method, identity))
 
@@ -68,6 +70,35 @@ class RequireRole(grpc.aio.ServerInterceptor):
             raise AssertionError("abort raises")
 
         return refuse
+
+    def _checking_each(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a stream, to which no request comes whose caller may not any more."""
+        authorization, method = _authorization(details), str(details.method)
+        served: Any = handler.stream_stream
+
+        async def checked(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async for request in requests:
+                identity = EVERYBODY
+                try:
+                    identity = await self._authenticator.identify(authorization)
+                    _require(identity, method)
+                except ServiceError as e:
+                    await self._refuse(e, method, identity)(request, context)
+                yield request
+
+        async def answer(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            found = served(checked(requests, context), context)
+            if isinstance(found, Awaitable):  # it writes its answers itself
+                await found
+                return
+            async for one in found:
+                await context.write(one)
+
+        return grpc.stream_stream_rpc_method_handler(
+            answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
 
 def _require(identity: Identity, method: str) -> None:
