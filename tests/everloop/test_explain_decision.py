@@ -17,6 +17,7 @@ from everloop.explaining.origin import decisions_about
 from everloop.explaining.record import NotExplained, Recorded, add_record, choose_record
 from everloop.explaining.replay import Replay, replay, same
 from everloop.local.discovery import Installation
+from everloop.local.personal import KEYS, make_personal_keys
 from everloop_learning.split import hash_to_fraction
 from everloop_models import Model, build, library_versions, save
 from everloop_models.seals import Seals
@@ -25,6 +26,7 @@ from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.serving import PredictionMade
+from everloop_shared.personal import Vault
 from everloop_shared.signing.keys import SigningKey, to_text
 from everloop_shared.signing.trust import TrustedKey, TrustFile
 
@@ -179,6 +181,24 @@ async def test_a_version_predicts_the_same_again_in_a_limited_process_and_what_d
         True,
     )
     assert not same(1, 1.0)
+
+
+async def test_a_prediction_from_sealed_features_is_opened_with_the_keys_of_the_installation_while_there_are_any(
+    tmp_path: Path, model: Model
+) -> None:
+    version, installation = registered(tmp_path, model), Installation(tmp_path)
+    make_personal_keys(tmp_path, {})
+    vault = Vault(f"sqlite:///{tmp_path / KEYS}", tmp_path / "personal" / "master.key")
+    sealed = await vault.seal_event(recorded(model), frozenset(PRICE))
+
+    again = await replay(installation, sealed, version)
+    elsewhere = await replay(Installation(tmp_path / "elsewhere"), sealed, version)
+    vault.erase(sealed.loop, sealed.data.entity)
+    erased = await replay(installation, sealed, version)
+
+    assert (sealed.data.features, again.identical) == ({}, True)
+    assert (elsewhere.identical, "EVERLOOP_PERSONAL_MASTER_KEY" in elsewhere.detail) == (None, True)
+    assert (erased.identical, "was erased" in erased.detail) == (None, True)
 
 
 async def test_an_artifact_is_refused_before_it_is_loaded_or_not_there(

@@ -204,3 +204,17 @@ def test_the_catalogue_says_of_each_estimator_what_the_installed_library_takes()
         if path not in BOOSTING:
             assert {name: list(kinds) for name, kinds in entry.parameters.items()} == parameters_of(cls), path
         assert entry.parameters.keys() <= cls().get_params().keys(), path
+
+
+def test_a_file_names_usual_values_of_features_that_are_not_personal_alone(
+    train: Callable[..., Any], sample_rows: Callable[..., list[Any]]
+) -> None:
+    import onnx
+
+    schema: dict[str, Any] = {name: {"type": "number"} for name in ("a", "b", "c")}
+    spec = loop_spec(task="regression", schema={**schema, "b": {"type": "number", "personal": True}})
+
+    made = train(small("sklearn.linear_model.Ridge"), spec, sample_rows("regression", texts=False))
+
+    metadata = {each.key: each.value for each in onnx.load_from_string(made.data).metadata_props}
+    assert sorted(json.loads(metadata["everloop.usual"])) == ["a", "c"]

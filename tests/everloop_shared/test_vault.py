@@ -305,3 +305,23 @@ def test_an_error_at_personal_values_says_where_and_not_what(hides: bool) -> Non
     assert not hides or "ValueError at test_vault.py" in str(raised.value)
     with pytest.raises(InputRejected, match="refused"), hiding_values(hides):
         raise InputRejected("refused")
+
+
+def test_keys_that_are_fetched_to_read_the_past_do_not_count_as_used_and_bytes_are_sealed_too(
+    vault: Vault, tmp_path: Path
+) -> None:
+    sealed = vault.seal_bytes_now("market", "anna", b"learned")
+    with sqlite3.connect(tmp_path / "keys" / "keys.db") as keys:
+        keys.execute("UPDATE personal_keys SET last_used = '2020-01-01'")
+    other = vault_of(tmp_path)
+
+    other.fetch_now("market", ["anna", "ben"])
+
+    with sqlite3.connect(tmp_path / "keys" / "keys.db") as keys:
+        assert keys.execute("SELECT entity, last_used FROM personal_keys").fetchall() == [("anna", "2020-01-01")]
+    assert other.unseal_bytes_now("market", "anna", sealed) == b"learned"
+    assert b"learned" not in sealed
+    with pytest.raises(InputRejected):
+        other.unseal_bytes_now("market", "anna", sealed[:-1] + b"x")
+    vault.erase("market", "anna")
+    assert vault.unseal_bytes_now("market", "anna", sealed) is None

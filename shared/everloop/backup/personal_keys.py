@@ -122,10 +122,11 @@ def _read(line: bytes) -> WrappedKey:
     try:
         row = json.loads(line)
         wrapped, last_used = b64decode(row.pop("wrapped"), validate=True), date.fromisoformat(row.pop("last_used"))
-        texts = {name: row[name] for name in ("loop", "entity", "key_id", "master_id")}
-        if row.keys() != texts.keys() or not all(isinstance(text, str) for text in texts.values()):
-            raise ValueError("it has other fields")
-        return WrappedKey(**texts, wrapped=wrapped, last_used=last_used)
+        if not all(isinstance(row[name], str) for name in ("loop", "entity", "key_id", "master_id")):
+            raise ValueError("its names are no texts")
+        if not all(value is None or isinstance(value, str | int) for value in row.values()):
+            raise ValueError("it has other values")
+        return WrappedKey(**row, wrapped=wrapped, last_used=last_used)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise BackupDamaged(f"{KEYS_FILE} has a line that is no key: {e!r:.100}", "Use another backup.") from e
 

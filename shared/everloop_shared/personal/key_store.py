@@ -102,15 +102,15 @@ class KeyStore:
                 connection.execute(update(keys).where(*where).values(last_used=today))
         return None if row is None else WrappedKey(**row._mapping)
 
-    def find_all(self, loop: str, entities: Sequence[str], today: date) -> dict[str, WrappedKey]:
-        """The keys of those of many entities that have one, by entity; they count as used today."""
+    def find_all(self, loop: str, entities: Sequence[str], today: date | None = None) -> dict[str, WrappedKey]:
+        """The keys of those of many entities that have one, by entity; they count as used on the day, if any."""
         found = dict[str, WrappedKey]()
         with self._begin() as connection:
             for some in (entities[i : i + CHUNK] for i in range(0, len(entities), CHUNK)):
                 where = (keys.c.loop == loop, keys.c.entity.in_(some))
                 rows = [WrappedKey(**row._mapping) for row in connection.execute(select(keys).where(*where))]
                 found |= {row.entity: row for row in rows}
-                if any(row.last_used < today for row in rows):
+                if today is not None and any(row.last_used < today for row in rows):
                     connection.execute(update(keys).where(*where, keys.c.last_used < today).values(last_used=today))
         return found
 

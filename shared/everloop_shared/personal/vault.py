@@ -84,10 +84,13 @@ class Vault:
         return key.unseal_bytes(loop, entity, sealed)
 
     def fetch_now(self, loop: str, entities: Iterable[str]) -> None:
-        """Have the keys of these entities at hand, and know which have none, in one turn of the store. Blocks."""
+        """Have the keys of these entities at hand, and know which have none, in one turn of the store. Blocks.
+
+        They do not count as used: who reads the past does not prolong it.
+        """
         unknown = [entity for entity in dict.fromkeys(entities) if self._cached_key(loop, entity) is None]
         if unknown:
-            found = self.store.find_all(loop, unknown, datetime.now(UTC).date())
+            found = self.store.find_all(loop, unknown)
             for entity in unknown:
                 stored = found.get(entity)
                 self._remember(loop, entity, self._unwrap(stored) if stored else None)

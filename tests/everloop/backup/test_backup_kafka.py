@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
 from tests.everloop.backup.prefixed_cluster import PARTITIONS, MakeCluster, fill
+from tests.training.personal_outcomes import files_in, found_in, sealed, vault_in
 
 from everloop.backup import manifest, restore
 from everloop.backup.errors import NotEmpty, RestoreFailed
@@ -23,11 +25,13 @@ from everloop.backup.progress import BackupProgress
 from everloop.backup.records import BackupRecord
 from everloop.backup.save import back_up
 from everloop.backup.settings import BackupSettings
+from everloop.local.personal import KEYS, with_keys_of
 from everloop_models.store import ArtifactStore
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.registry import Decided, LoopState
 from everloop_schemas.training import ModelTrained
 from everloop_shared.messaging.kafka.topics import ensure_topics
+from everloop_shared.personal import Vault
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -45,14 +49,26 @@ async def test_a_restored_installation_has_the_same_records_at_the_same_offsets(
 ) -> None:
     old, new = cluster_named("old"), cluster_named("new")
     await fill(old)
-    saved = await back_up(old.settings, tmp_path / "backup", BackupProgress())
+    vault = vault_in(old.settings.data)
+    token = vault.seal_now("market", "anna", {"features": {"price": 1.5}})
+    for one in sealed(vault, 0, 20):
+        await old.publish(one.topic, 0, one.key(), one.encode())
+    settings = with_keys_of(old.settings.data, old.settings)
+    saved = await back_up(settings, tmp_path / "backup", BackupProgress())
 
     await restored(new.settings, tmp_path / "backup")
 
     assert not saved.missing
+    logs = b"".join(gzip.decompress(file.read_bytes()) for file in (tmp_path / "backup").rglob("*.gz"))
+    written = logs + files_in(tmp_path / "backup")
+    assert (found_in(written, range(20)), b"person-7" in logs) == ([], True)
+    assert settings.personal_master_key is not None
+    assert settings.personal_master_key.read_bytes().strip() not in written
+    found = Vault(f"sqlite:///{new.settings.data / KEYS}", settings.personal_master_key)
+    assert found.unseal_now("market", "anna", token) == {"features": {"price": 1.5}}
     for topic in (OutcomeObserved.topic, Decided.topic, ModelTrained.topic):
         assert await new.records(topic) == await old.records(topic)
-    assert sum(map(len, await new.records(OutcomeObserved.topic))) == 600
+    assert sum(map(len, await new.records(OutcomeObserved.topic))) == 620
     states = [[(r.key, r.value) for r in records] for records in await new.records(LoopState.topic)]
     assert states == [[(r.key, r.value) for r in records] for records in await old.records(LoopState.topic)]
     assert await new.dump() == await old.dump()
