@@ -8,6 +8,10 @@ _OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "unable to allocate", "out of 
 """What libraries say where they raise something else than MemoryError."""
 
 
+NOT_TOLD = "what it said is not told, as it may name personal values"
+"""In place of the text of an error at personal values: reasons are published and logged."""
+
+
 class ModelSpecInvalid(ValueError):
     """A model that cannot be built; `errors` name the field (`models.0.estimator`) and the fix."""
 

@@ -45,7 +45,7 @@ def train(model: ModelSpec, spec: LoopSpec, rows: list[Row]) -> Trained:
     classes = None if spec.task == "regression" else _classes(rows, spec)
     labels = _labels(rows, classes)
     metrics = _validate(model, spec, columns, labels, len(classes or ()))
-    pipeline = fit(model, columns, labels)
+    pipeline = fit(model, columns, labels, is_personal=bool(spec.personal_features))
     inputs = columns.stacked
     metrics |= scores(said_by_pipeline(pipeline, inputs, spec.task), labels, "training")
     libraries = versions_of(RECORDED[(model.estimator or "").partition(".")[0]])
@@ -78,6 +78,7 @@ def _validate(model: ModelSpec, spec: LoopSpec, columns: Columns, labels: Array,
     first = len(columns) - max(1, int(len(columns) * VALIDATION_SHARE))
     if classes and len(set(labels[:first].tolist())) < classes:
         return {}
-    pipeline = fit(model, columns.part(slice(0, first)), labels[:first])
+    is_personal = bool(spec.personal_features)
+    pipeline = fit(model, columns.part(slice(0, first)), labels[:first], is_personal=is_personal)
     said = said_by_pipeline(pipeline, columns.part(slice(first, None)).stacked, spec.task)
     return scores(said, labels[first:], "validation")

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline  # type: ignore[import-untyped]
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # type: ignore[import-untyped]
 
 from everloop_models.batch.rows import Columns, most_frequent
-from everloop_models.errors import ModelBroken
+from everloop_models.errors import NOT_TOLD, ModelBroken, lacks_memory
 from everloop_models.formats import RANDOM_SEED
 from everloop_schemas.loop_parts import ModelSpec
 
@@ -55,8 +55,11 @@ def build_pipeline(model: ModelSpec, columns: Columns) -> Any:
     return Pipeline([*steps, ("estimator", build_estimator(model))])
 
 
-def fit(model: ModelSpec, columns: Columns, labels: NDArray[Any]) -> Any:
-    """Encoder and estimator, trained on the rows; raises ModelBroken with the reason, and MemoryError."""
+def fit(model: ModelSpec, columns: Columns, labels: NDArray[Any], *, is_personal: bool = False) -> Any:
+    """Encoder and estimator, trained on the rows; raises ModelBroken with the reason, and MemoryError.
+
+    A reason says nothing of rows that are personal.
+    """
     try:
         pipeline = build_pipeline(model, columns)
         with warnings.catch_warnings():
@@ -67,7 +70,10 @@ def fit(model: ModelSpec, columns: Columns, labels: NDArray[Any]) -> Any:
     except MemoryError:
         raise
     except Exception as e:  # a library raises what it likes for data or parameters that it cannot be fitted with
-        raise ModelBroken(f"{model.estimator} cannot be trained on these rows: {e!s:.500}") from e
+        said = f"{e!s:.500}"
+        if is_personal and not lacks_memory(said):
+            said = f"{type(e).__name__}, {NOT_TOLD}"
+        raise ModelBroken(f"{model.estimator} cannot be trained on these rows: {said}") from e
     return pipeline
 
 

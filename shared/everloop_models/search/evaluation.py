@@ -10,7 +10,7 @@ from typing import Any
 from everloop_metrics import ERRORS
 from everloop_models.batch.catalogue import catalogue
 from everloop_models.batch.estimators import check_parameters
-from everloop_models.errors import ArtifactCorrupt, ModelBroken, ModelSpecInvalid, lacks_memory
+from everloop_models.errors import NOT_TOLD, ArtifactCorrupt, ModelBroken, ModelSpecInvalid, lacks_memory
 from everloop_models.formats import build, format_of, online_format
 from everloop_models.search.data import SearchData, read
 from everloop_models.search.feature_columns import added_column, with_feature
@@ -41,11 +41,13 @@ def evaluate(task: TrialTask) -> Evaluation:
         reason = str(e) if isinstance(e, ModelSpecInvalid) else e.detail
         if lacks_memory(reason):
             raise MemoryError from e
-        return Evaluation.failed(reason, _since(started))
+        is_told = isinstance(e, ModelSpecInvalid) or not task.spec.personal_features
+        return Evaluation.failed(reason if is_told else f"the model broke; {NOT_TOLD}", _since(started))
     except MemoryError:
         raise
     except Exception as e:  # a library raises what it likes for data or parameters that it cannot predict with
-        return Evaluation.failed(f"{type(e).__name__}: {e}", _since(started))
+        said = NOT_TOLD if task.spec.personal_features else e
+        return Evaluation.failed(f"{type(e).__name__}: {said}", _since(started))
     return _evaluation(task.metric, folds, is_pruned, _since(started))
 
 

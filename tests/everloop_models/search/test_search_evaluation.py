@@ -171,6 +171,11 @@ def test_what_a_library_raises_fails_the_trial(tmp_path: Path) -> None:
 
     assert found.state == "failed"
     assert "n_neighbors" in (found.reason or "")
+    personal = RATIO_SPEC.model_dump(by_alias=True)
+    personal["schema"] = {name: {**field, "personal": True} for name, field in personal["schema"].items()}
+    silent = judged(tmp_path, model, LoopSpec.model_validate(personal))
+    assert (silent.state, "is not told" in (silent.reason or "")) == ("failed", True)
+    assert "n_neighbors" not in (silent.reason or "")
 
 
 def test_a_model_that_predicts_what_is_no_number_fails_the_trial(tmp_path: Path) -> None:

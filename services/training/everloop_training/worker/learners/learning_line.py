@@ -12,6 +12,7 @@ from everloop_learning.outcome import Outcome
 from everloop_learning.step import Step, StepFailed, predict_then_learn
 from everloop_learning.version import Version
 from everloop_models import OnlineModel
+from everloop_models.errors import NOT_TOLD
 from everloop_models.formats import DEFAULT_FORMAT
 from everloop_models.scaling import FIRST_VALUES
 from everloop_schemas.loop import LoopSpec
@@ -22,9 +23,6 @@ RESTART_POINTS_KEPT = 3
 """Saved versions of a line to start again from: more than one, because the last may have learned what broke it."""
 
 
-SILENT = "its model failed; what it said is not told, as it may name personal values"
-
-
 class LineBroken(Exception):
     """A line could not predict or learn an outcome; `suspects` are the offsets that it has to skip from now on.
 
@@ -32,7 +30,7 @@ class LineBroken(Exception):
     """
 
     def __init__(self, reason: str, outcome: Outcome, suspects: set[int]) -> None:
-        self.reason = f"at offset {outcome.offset}: {SILENT}" if outcome.opened else reason
+        self.reason = f"at offset {outcome.offset}: its model failed; {NOT_TOLD}" if outcome.opened else reason
         self.suspects = frozenset(suspects)
         super().__init__(self.reason)
 
