@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.builders.personal import bytes_below, found_in
 from tests.journeys.installation import FIELDS, SPEC, Installation, counts, until
 
 from everloop_schemas.registry import LoopState
@@ -67,19 +68,36 @@ def test_the_same_file_again_changes_nothing(installation: Installation, electri
     assert counts(installation.counted("twice", 201)) == (201, 201, 201)
 
 
-def test_an_answer_by_rest_and_its_label_become_an_outcome(installation: Installation) -> None:
-    installation.apply("asked")
+def test_an_answer_by_rest_and_its_label_become_an_outcome_and_no_byte_shows_what_is_personal(
+    installation: Installation,
+) -> None:
+    marked = SPEC.replace("nswdemand: {{type: number}}", "nswdemand: {{type: number, personal: true}}")
+    expect = "expect: [{{field: period, between: [0, 1], share: 99%, then: dead_letter}}]\n"
+    installation.apply("asked", marked + expect)
     urls = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
-    body = {"id": "ask-1", "data": dict.fromkeys(FIELDS, 0.5)}
+    seen: list[float | str] = [987654.321, 987654.322, 987654.3215, "knows Anna Karenina"]
+    data = dict.fromkeys(FIELDS, 0.5) | {"nswdemand": seen[0]}
+    body = {"id": "ask-1", "entity": "anna", "data": data, "explain": True}
+    streamed = {"id": "ask-2", "entity": "anna", "data": data | {"nswdemand": seen[1]}}
+    refused = {"id": "ask-3", "entity": "anna", "data": data | {"period": 7.0}}
+    said = {"id": "ask-2", "correct": False, "comment": seen[3]}
 
     answer = httpx.post(f"{urls['serving']}/v1/loops/asked/predict", json=body)
+    until(lambda: installation.status("asked").get("events") == 1, 60)  # two topics have no order between them
+    sent = httpx.post(f"{urls['ingest']}/v1/loops/asked/events", json=[streamed, refused])
     label = httpx.post(f"{urls['ingest']}/v1/loops/asked/labels", json={"id": "ask-1", "label": True})
+    feedback = httpx.post(f"{urls['ingest']}/v1/loops/asked/feedback", json=said)
 
-    assert (answer.status_code, answer.json()["id"], label.status_code) == (200, "ask-1", 202)
-    assert counts(installation.counted("asked", 1)) == (1, 1, 1)
-    [outcome] = installation.read("feature.outcome_observed.v1", "asked")
-    assert outcome["data"]["label"] is True
-    assert outcome["data"]["prediction"] == answer.json()["prediction"]
+    assert [r.status_code for r in (answer, sent, label, feedback)] == [200, 207, 202, 202]
+    assert answer.json()["features"]["nswdemand"] == seen[0]
+    assert counts(installation.counted("asked", 2)) == (2, 2, 2)
+    outcomes = {e["subject"]: e["data"] for e in installation.read("feature.outcome_observed.v1", "asked")}
+    assert outcomes["ask-1"]["label"] is True
+    assert outcomes["ask-1"]["prediction"] == answer.json()["prediction"]
+    entity = httpx.get(f"{urls['feature']}/v1/loops/asked/entities/anna").json()
+    assert entity["features"]["demand_mean_12"] == pytest.approx(seen[2])
+    assert len(installation.read("ingest.dead_letter.v1", "asked")) == 1
+    assert found_in(bytes_below(installation.folder), seen) == []  # topics, changelogs, state, spool, logs, databases
 
 
 def test_what_a_loop_refuses_by_http_is_seen_in_monitoring_and_can_be_repaired(installation: Installation) -> None:

@@ -21,15 +21,15 @@ class PersonalRecordFailed(InputRejected):
 
 
 @contextmanager
-def hiding_values(hides: bool) -> Iterator[None]:
-    """In place of such an error raise PersonalRecordFailed, which quotes nothing; with `hides` False, nothing changes.
+def hiding_values() -> Iterator[None]:
+    """In place of such an error raise PersonalRecordFailed, which quotes nothing.
 
     Errors of the project pass: their texts quote no values of fields.
     """
     try:
         yield
     except FROM_VALUES as e:
-        if not hides or isinstance(e, ServiceError):
+        if isinstance(e, ServiceError):
             raise
         raise PersonalRecordFailed(describe(e)) from None
 

@@ -104,7 +104,9 @@ class EntityHandlers:
         key = event.key().decode()
         if self.table.is_applied(key, at):
             return None
-        with hiding_values(loop.is_personal):
+        if not loop.is_personal:
+            return self._apply(loop, event, key, at)
+        with hiding_values():
             return self._apply(loop, event, key, at)
 
     def _apply(

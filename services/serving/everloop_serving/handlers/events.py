@@ -81,7 +81,7 @@ class EventHandlers:
         """The prediction as it is published: it takes the token of its vector over."""
         if not loop.is_personal:
             return self.predictions.make(loop, request)
-        with hiding_values(True):
+        with hiding_values():
             made = self.predictions.make(loop, request)
             return self.sealed.seal(loop, with_token(made, token) if token else made)
 

@@ -131,7 +131,10 @@ class RequestHandlers:
         if deadline is not None and self._seconds_left(deadline) <= 0:
             raise DeadlineExceeded("nothing was predicted or stored in the time given by Timeout-Ms; allow more time")
         served.require_version(version)
-        with hiding_values(served.is_personal):
+        if served.is_personal:
+            with hiding_values():
+                predictions = self._predict_rows(served, rows, reads, traceparent, version)
+        else:
             predictions = self._predict_rows(served, rows, reads, traceparent, version)
         if deadline is None:
             await self.spool.synced()
