@@ -22,6 +22,7 @@ from everloop_ingest.settings import IngestSettings
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_registry.settings import RegistrySettings
 from everloop_serving.settings import ServingSettings
+from everloop_shared.audit.trail import audit_trail
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.logging import configure_logging
 from everloop_shared.process import DRAIN_S
@@ -52,7 +53,8 @@ def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str], gr
 
 
 def _topics_service(settings: Settings, broker: BoundedBroker) -> Service:
-    return Service("topics", settings, [HttpEndpoint("topics", settings, router(broker))])
+    trail = audit_trail("topics", settings, broker.engine("topics").publish)
+    return Service("topics", settings, [HttpEndpoint("topics", settings, router(broker), trail=trail)])
 
 
 async def run(services: Sequence[Service], stop: asyncio.Event) -> None:
