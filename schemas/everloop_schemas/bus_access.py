@@ -13,10 +13,12 @@ from typing import Literal, NamedTuple
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import ALL_SERVICES, Event
+from everloop_schemas.erasure import EntityErased, EntityErasureDone
 from everloop_schemas.feature import EntityState, FeaturesComputed, LabelJoined, OutcomeObserved
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.monitoring import DeadLetterSent, DriftDetected, EvaluationUpdated
 from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.retention import is_record
 from everloop_schemas.search import SearchFinished, SearchRequested, TrialFinished
 from everloop_schemas.serving import ObservationReceived, PredictionMade, VersionState
 from everloop_schemas.topology import SERVICES
@@ -25,7 +27,20 @@ from everloop_schemas.training import ChallengeUpdated, LineFailed, ModelTrained
 
 _READ_EVENTS: dict[str, tuple[type[Event], ...]] = {
     "ingest": (LoopState,),
-    "feature": (LoopState, EventReceived, LabelReceived, ObservationReceived, PredictionMade, LabelJoined),
+    "feature": (
+        LoopState,
+        EventReceived,
+        LabelReceived,
+        ObservationReceived,
+        PredictionMade,
+        LabelJoined,
+        EntityErased,
+        FeaturesComputed,  # these are read for exports about a person
+        EntityState,
+        OutcomeObserved,
+        EntityErasureDone,
+        *(DEAD_LETTERS[service] for service in ("ingest", "feature", "serving")),
+    ),
     "training": (
         LoopState,
         OutcomeObserved,
@@ -47,8 +62,9 @@ _READ_EVENTS: dict[str, tuple[type[Event], ...]] = {
         VersionState,
         Decided,
         RunLogged,
+        EntityErasureDone,
     ),
-    "serving": (LoopState, FeaturesComputed, EntityState, OutcomeObserved, PredictionMade),
+    "serving": (LoopState, FeaturesComputed, EntityState, OutcomeObserved, PredictionMade, EntityErasureDone),
     "monitoring": (
         LoopState,
         EventReceived,
@@ -74,7 +90,7 @@ CHANGELOGS: dict[str, tuple[str, ...]] = {"feature": ("feature.entities.changelo
 SOURCE_GROUPS = "ingest.source."
 """What the names of the groups of ingest's Kafka sources begin with."""
 
-Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE_CONFIGS"]
+Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE_CONFIGS", "ALTER_CONFIGS"]
 
 
 class Grant(NamedTuple):
@@ -94,6 +110,7 @@ def grants(service: str) -> Iterator[Grant]:
     """All that a service needs. READ and WRITE include DESCRIBE.
 
     A service creates what it writes and what it reads, as it may be the first to start, and checks the shape of both.
+    It sets how long its own topics are kept (EVERLOOP_RETENTION), but for those that are the record.
     Producers are idempotent, which WRITE includes since Kafka 2.8 (KIP-679); there are no transactions.
     """
     changelogs = CHANGELOGS.get(service, ())
@@ -104,6 +121,8 @@ def grants(service: str) -> Iterator[Grant]:
             yield Grant(service, "TOPIC", topic, "READ")
         if topic in written:
             yield Grant(service, "TOPIC", topic, "WRITE")
+        if topic in written and topic in TOPICS and not is_record(TOPICS[topic]):
+            yield Grant(service, "TOPIC", topic, "ALTER_CONFIGS")
         yield Grant(service, "TOPIC", topic, "CREATE")
         yield Grant(service, "TOPIC", topic, "DESCRIBE_CONFIGS")
     yield Grant(service, "GROUP", service, "READ")

@@ -9,6 +9,7 @@ from collections import defaultdict
 from everloop_schemas import (
     approvals,
     audit,
+    erasure,
     feature,
     ingest,
     monitoring,
@@ -21,7 +22,7 @@ from everloop_schemas import (
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.envelope import Event, Topic, event_classes
 
-MODULES = (ingest, feature, serving, monitoring, training, search, registry, approvals, tracking, audit)
+MODULES = (ingest, feature, serving, monitoring, training, search, registry, approvals, erasure, tracking, audit)
 CLASSES: dict[str, type[Event]] = {c.type_name(): c for c in event_classes()}
 TOPICS: dict[str, Topic] = {c.topic.name: c.topic for c in CLASSES.values()}
 _CHANGELOG = re.compile(r"feature\.\w+\.changelog$")

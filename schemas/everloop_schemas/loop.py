@@ -21,6 +21,7 @@ from everloop_schemas.loop_parts import (
     ModelSpec,
     Name,
     RefreshSpec,
+    RetentionSpec,
     RetrainSpec,
     RolloutSpec,
     SpecPart,
@@ -79,6 +80,7 @@ class LoopSpec(SpecPart):
     expect: tuple[ExpectationSpec, ...] = Field((), max_length=MAX_EXPECTATIONS)
     alerts: tuple[AlertRuleSpec, ...] = Field((), max_length=MAX_RULES)
     search: SearchSpec | None = None
+    retention: RetentionSpec = RetentionSpec()
     sources: tuple[SourceSpec, ...] = Field((), max_length=MAX_SOURCES)
 
     @model_validator(mode="before")

@@ -77,6 +77,16 @@ class FieldSpec(SpecPart):
         return self
 
 
+class RetentionSpec(SpecPart):
+    """How long what is known of an entity is kept after it was seen last.
+
+    `personal`: then its key is destroyed, so that its personal values can be read nowhere any more. By default it is
+    kept until somebody has it erased.
+    """
+
+    personal: Duration | None = None
+
+
 class FeatureSpec(SpecPart):
     """One feature, in one of four forms.
 

@@ -138,6 +138,7 @@ AlertKind = Literal[
     "line_failed",
     "artifact",
     "signature",
+    "erasure",
     "quality",
     "expectation",
     "fairness",

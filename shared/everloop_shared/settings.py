@@ -41,6 +41,14 @@ def _origins(value: str) -> str:
     return value
 
 
+def _retention(value: str) -> str:
+    if value:
+        from everloop_schemas.retention import parse_retention  # all event classes, which the light client does without
+
+        parse_retention(value)
+    return value
+
+
 class Settings(AccessSettings):
     """Settings of every service. The class of a service adds its own fields, each with a default and a description.
 
@@ -76,6 +84,9 @@ class Settings(AccessSettings):
     )
     partitions: int = Field(4, ge=1, le=1000, description="partitions of each topic")
     replication_factor: int = Field(1, ge=1, le=10, description="replicas of each topic")
+    retention: Annotated[str, AfterValidator(_retention)] = Field(
+        "", description="how long topics are kept where it is not the default: TOPIC=DURATION, separated by commas"
+    )
     batch_size: int = Field(500, ge=1, le=10_000, description="records handled between two commits, at most")
     gather_ms: float = Field(5.0, ge=0, le=1_000, description="wait for a fuller batch while records arrive fast")
     delivery_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for acknowledgements of the broker")

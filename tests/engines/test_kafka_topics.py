@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import (  # type: ignore[import-untyped]
+    ConfigResource,
+    ConfigResourceType,
+)
 from tests.engines.buses import PARTITIONS, KafkaBus
 
+from everloop_schemas.envelope import DAY_MS
+from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import LoopState
+from everloop_schemas.serving import PredictionMade
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.kafka.topics import ensure_topics
 
@@ -33,3 +40,25 @@ async def test_a_topic_in_another_shape_is_an_error_that_names_it(
         await ensure_topics(kafka_bus.settings, [LoopState.topic])
 
     assert all(part in error.value.detail for part in [name, *parts])
+
+
+async def test_the_retention_of_new_and_existing_topics_is_set_and_all_else_that_was_set_stays(
+    kafka_bus: KafkaBus,
+) -> None:
+    name, new = kafka_bus.name(PredictionMade.topic), kafka_bus.name(EventReceived.topic)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bus.settings.kafka_bootstrap)
+    await admin.start()
+    there = {"cleanup.policy": "delete", "segment.ms": "123456"}
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=there)])
+    text = f"{PredictionMade.topic.name}=14d,{EventReceived.topic.name}=3d"
+
+    for _ in range(2):
+        settings = kafka_bus.settings.model_copy(update={"retention": text})
+        await ensure_topics(settings, [PredictionMade.topic, EventReceived.topic])
+
+    resources = [ConfigResource(ConfigResourceType.TOPIC, one, None) for one in (name, new)]
+    found = [r for answer in await admin.describe_configs(resources) for r in answer.resources]
+    await admin.close()
+    kept = {r[3]: {e[0]: e[1] for e in r[4] if e[0] in ("retention.ms", "segment.ms") and e[3] == 1} for r in found}
+    assert kept[name] == {"retention.ms": str(14 * DAY_MS), "segment.ms": "123456"}
+    assert kept[new] == {"retention.ms": str(3 * DAY_MS)}

@@ -111,6 +111,9 @@ def _build(
     common: dict[str, Any] = {"data": folder, "port": port, "instance": "only", **own}
     if certs:
         common |= {"tls_cert": certs / f"{name}.pem", "tls_key": certs / f"{name}.key", "tls_ca": certs / "ca.pem"}
+    master = folder / "personal" / "master.key"
+    if master.exists() and name not in ("registry", "monitoring"):
+        common |= {"personal_keys_url": f"sqlite:///{master.parent}/keys.db", "personal_master_key": master}
     match name:
         case "ingest":
             return everloop_ingest.app.build(IngestSettings(**common), broker.engine)

@@ -270,10 +270,59 @@ async def test_the_store_knows_who_was_not_seen_for_long(vault: Vault) -> None:
     later = today + timedelta(days=40)
     vault.store.find("market", "bert", later)
 
-    assert vault.store.unused_since("market", later, 10) == ["anna"]
+    assert [key.entity for key in vault.store.unused_since("market", later, 10)] == ["anna"]
     assert vault.store.unused_since("market", today, 10) == []
     assert vault.store.count() == {"market": 3}
     assert [key.entity for key in vault.store.page(("market", ""), 1)] == ["anna"]
+
+
+async def test_only_what_is_sealed_counts_as_seen_and_not_what_is_read_again(vault: Vault, tmp_path: Path) -> None:
+    token = await vault.seal("market", "anna", {})
+    today = datetime.now(UTC).date()
+    with sqlite3.connect(tmp_path / "keys" / "keys.db") as store:
+        store.execute("UPDATE personal_keys SET last_used = '2020-01-01'")
+    store.close()
+    read = vault_of(tmp_path)
+
+    assert await read.unseal("market", "anna", token) == {}
+    unseen = vault.store.unused_since("market", today, 10)
+    await read.seal("market", "anna", {})
+
+    assert [key.entity for key in unseen] == ["anna"]
+    assert vault.store.unused_since("market", today, 10) == []
+    assert vault.store.destroy_unused("market", "anna", today) is False
+
+
+async def test_the_key_of_a_comment_is_destroyed_with_the_person_that_it_is_about(vault: Vault) -> None:
+    await vault.seal("market", "anna", {})
+    data = {"prediction_id": "p-1", "kind": "label", "label": True, "comment": "late again", "received": NOW}
+    sealed = await vault.seal_event(event(LabelReceived, "l-1", data, subject="p-1"), NAMES)
+    opened = await vault.open_event(sealed)
+    vault.set_owner("market", "p-1", "anna")
+
+    vault.erase("market", "anna")
+    for holder in ("anna", "prediction:p-1"):
+        vault.forget("market", holder)
+
+    assert opened
+    assert opened.data.comment == "late again"
+    assert await vault.open_event(sealed) is None
+    assert vault.store.count() == {}
+
+
+async def test_the_end_of_a_loop_destroys_what_was_made_until_then(vault: Vault, tmp_path: Path) -> None:
+    ended = datetime.now(UTC) + timedelta(seconds=1)
+    await vault.seal("market", "anna", {})
+    with sqlite3.connect(tmp_path / "keys" / "keys.db") as store:
+        values = "market", "later", int(ended.timestamp()) + 5
+        store.execute(
+            "INSERT INTO personal_keys SELECT ?, ?, key_id, master_id, wrapped, last_used, ?, NULL FROM personal_keys",
+            values,
+        )
+    store.close()
+
+    assert vault.erase_loop("market", ended) == 1
+    assert [key.entity for key in vault.store.page()] == ["later"]
 
 
 def prediction(token: str) -> PredictionMade:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from tests.feature.entity_harness import NO_KEYS
 from tests.feature.feature_events import label, loop_state, spec
 
+from everloop_feature.adapters import VaultKeys
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.handlers.join_table import PREDICTIONS, UNMATCHED, JoinLimits, JoinTable, join_entries
 from everloop_feature.handlers.joins import JoinHandlers
@@ -31,7 +33,7 @@ class JoinHarness:
             loops.apply(loop_state(spec(name, **changes)))
         limit = Total(max_joins, max_bytes)
         table = JoinTable(self.store, loops, metrics, JoinLimits(limit, limit))
-        self.handlers = JoinHandlers(loops, table, metrics)
+        self.handlers = JoinHandlers(loops, table, VaultKeys(NO_KEYS), metrics)
         self._offsets = {kind.topic.name: itertools.count() for kind in (PredictionMade, LabelReceived)}
         self._keys: set[str] = set()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.feature.entity_harness import entity_handlers
+from tests.feature.entity_harness import NO_KEYS, entity_handlers, erasure_handlers
 from tests.feature.feature_events import START, event, label, loop_state, prediction
 
+from everloop_feature.adapters import VaultKeys
 from everloop_feature.domain.entity import Entity
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.handlers.join_table import JoinLimits, JoinTable, join_entries
@@ -33,8 +34,8 @@ class BothGroups:
             store.attach(MemoryBroker(1).engine("feature"))
         self.entities = entity_handlers(self.loops, self.entity_store)
         table = JoinTable(self.join_store, self.loops, metrics, JoinLimits(Total(100, 10**6), Total(100, 10**6)))
-        self.joins = JoinHandlers(self.loops, table, metrics)
-        self.loop_handlers = LoopHandlers(self.loops, self.entities, self.joins)
+        self.joins = JoinHandlers(self.loops, table, VaultKeys(NO_KEYS), metrics)
+        self.loop_handlers = LoopHandlers(self.loops, self.entities, self.joins, erasure_handlers(self.entities))
         self.offset = 0
 
     async def apply(self, deleted: bool = False, revision: int = 1, sequence: int = 1, life: int = 1) -> None:

@@ -47,6 +47,8 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "letters.read": ("engineer", "operator", "auditor"),
     "letters.send": ("operator",),
     "topics.read": ("auditor",),
+    "personal.read": ("auditor",),  # all that is known of one person, opened
+    "personal.erase": ("operator",),
 }
 """The roles that may do each action, beside `admin`, which may do all."""
 

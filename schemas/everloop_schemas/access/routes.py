@@ -132,6 +132,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "feature": {
         "loops.read": (f"GET {_LOOP}",),
         "entities.read": (f"GET {_LOOP}/entities/{{entity:path}}",),
+        "personal.read": (f"GET {_LOOP}/subjects/{{entity:path}}",),
     },
     "training": {
         "quotas.read": ("GET /v1/quotas",),
@@ -147,7 +148,13 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "searches.request": (f"POST {_LOOP}/searches",),
     },
     "registry": {
-        "loops.read": ("GET /v1/loops", f"GET {_LOOP}", *(f"GET {_LOOP}/{view}" for view in _DECIDED)),
+        "loops.read": (
+            "GET /v1/loops",
+            f"GET {_LOOP}",
+            *(f"GET {_LOOP}/{view}" for view in _DECIDED),
+            f"GET {_LOOP}/entities/{{entity:path}}/erasures",
+        ),
+        "personal.erase": (f"POST {_LOOP}/entities/{{entity:path}}/erase",),
         "quotas.read": ("GET /v1/quotas",),
         "models.read": _MODELS_READ,
         "loops.apply": (f"PUT {_LOOP}",),

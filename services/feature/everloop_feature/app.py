@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from everloop_feature.adapters import VaultKeys
 from everloop_feature.api import router
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.errors import EntityElsewhere
 from everloop_feature.handlers.entities import EntityHandlers
 from everloop_feature.handlers.entity_table import EntityLimits, EntityTable, entity_rule
+from everloop_feature.handlers.erasures import ErasureHandlers
 from everloop_feature.handlers.join_table import JoinLimits, JoinTable, join_entries
 from everloop_feature.handlers.joins import JoinHandlers
 from everloop_feature.handlers.loops import LoopHandlers
 from everloop_feature.handlers.sealed_entities import SealedEntities
+from everloop_feature.handlers.subjects import SubjectExport
+from everloop_feature.handlers.unseen import UnseenEntities
 from everloop_feature.metrics import PrometheusMetrics
 from everloop_feature.settings import FeatureSettings
 from everloop_features.times import TimeLimits
 from everloop_learning.deleted_loops import skip_deleted_loops
+from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import EntityErased
 from everloop_schemas.feature import LabelJoined
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.registry import LoopState
@@ -27,7 +34,7 @@ from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.keyed.groups import KeyedFactory, KeyedGroup
 from everloop_shared.messaging.keyed.index import Total
 from everloop_shared.messaging.keyed.store import KeyedStore
-from everloop_shared.messaging.routes import EngineFactory, Route
+from everloop_shared.messaging.routes import EngineFactory, Position, Route
 from everloop_shared.personal import Vault
 from everloop_shared.service import Service
 
@@ -47,21 +54,28 @@ def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory
     vault = Vault(settings.personal_keys_url, settings.personal_master_key)
     sealed = SealedEntities(vault, metrics)
     entities = EntityHandlers(loops, entity_table, sealed, metrics, times)
-    joins = JoinHandlers(loops, JoinTable(join_store, loops, metrics, _join_limits(settings)), metrics, times)
-    engine = connect("feature")
-    loop_handlers = LoopHandlers(loops, entities, joins)
+    engine, keys = connect("feature"), VaultKeys(vault)
+    join_table = JoinTable(join_store, loops, metrics, _join_limits(settings))
+    joins = JoinHandlers(loops, join_table, keys, metrics, times)
+
+    def partition_of(key: str) -> int:
+        return engine.partition_for(EventReceived.topic, key.encode())
+
+    erasures = ErasureHandlers(loops, entity_table, keys, UnseenEntities(loops, keys, partition_of), metrics)
+    loop_handlers = LoopHandlers(loops, entities, joins, erasures)
     states = engine.consumer([Route(LoopState.topic, loop_handlers.on_loop_state, broadcast=True)])
-    groups = [_entity_group(entity_store, loops, entities), _join_group(join_store, loops, joins)]
+    groups = [_entity_group(entity_store, loops, entities, erasures), _join_group(join_store, loops, joins)]
     streams = (keyed or keyed_on(connect, settings.partitions))("feature", groups, engine)
 
     def find(key: str) -> bytes | None:
-        partition = engine.partition_for(EventReceived.topic, key.encode())
+        partition = partition_of(key)
         if not entity_store.owns(partition):
             raise EntityElsewhere(f"the entities of partition {partition} are not here, or not read yet")
         return entity_store.find(key, partition)
 
     trail = audit_trail("feature", settings, engine.publish)
-    http = HttpEndpoint("feature", settings, router(loops, find, sealed.open_whole), trail=trail)
+    export = SubjectExport(engine, vault, settings.partitions)
+    http = HttpEndpoint("feature", settings, router(loops, find, sealed.open_whole, export), trail=trail)
     return Service(name="feature", settings=settings, endpoints=[http], consumers=[states, *streams], resources=[vault])
 
 
@@ -80,13 +94,24 @@ def _join_limits(settings: FeatureSettings) -> JoinLimits:
     )
 
 
-def _entity_group(store: KeyedStore, loops: ActiveLoops, handlers: EntityHandlers) -> KeyedGroup:
+def _entity_group(
+    store: KeyedStore, loops: ActiveLoops, handlers: EntityHandlers, erasures: ErasureHandlers
+) -> KeyedGroup:
     routes = [
         Route(EventReceived.topic, handlers.on_event_received),
         Route(ObservationReceived.topic, handlers.on_observation_received),
         Route(LabelJoined.topic, handlers.on_label_joined),
+        Route(EntityErased.topic, erasures.on_entity_erased),
     ]
-    return _keyed_group(store, loops, handlers, routes)
+
+    async def sweep(at: Position) -> Sequence[Event]:
+        return [*await handlers.sweep(at), *await erasures.sweep(at)]
+
+    def restored() -> None:
+        handlers.restored()
+        erasures.restored()
+
+    return replace(_keyed_group(store, loops, handlers, routes), sweep=sweep, on_restored=restored)
 
 
 def _join_group(store: KeyedStore, loops: ActiveLoops, handlers: JoinHandlers) -> KeyedGroup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everloop_shared.errors import InputRejected, NotFound, Unavailable
+from everloop_shared.errors import InputRejected, NotFound, Overloaded, Unavailable
 
 
 class EntityNotFound(NotFound):
@@ -57,3 +57,15 @@ class RecordRejected(InputRejected):
     """An observation or a label that no endpoint would have accepted: another producer wrote it."""
 
     title = "Record does not fit its loop"
+
+
+class ExportsBusy(Overloaded):
+    """As many exports about persons are running as may run at once."""
+
+    title = "Exports are running"
+
+
+class EntityNameRejected(InputRejected):
+    """No entity can have this name."""
+
+    title = "No name of an entity"

@@ -38,6 +38,10 @@ FORGOTTEN = Counter(
     "everloop_feature_forgotten_total", "Entities evicted beyond MAX_ENTITIES, or deleted with their loop.", ["loop"]
 )
 
+ERASED = Counter(
+    "everloop_feature_erased_entities_total", "Entities forgotten, by cause: person, retention.", ["loop", "cause"]
+)
+
 
 @cache
 def _series(counter: Counter, *labels: str) -> Counter:
@@ -67,6 +71,10 @@ class PrometheusMetrics:
     def count_unjoined(self, loop: str, reason: str) -> None:
         """A label or a prediction was given up."""
         _series(UNJOINED, loop, reason).inc()
+
+    def count_forgotten(self, loop: str, cause: str) -> None:
+        """An entity was forgotten."""
+        _series(ERASED, loop, cause).inc()
 
     def count_evicted_entity(self, loop: str) -> None:
         """An entity was evicted."""

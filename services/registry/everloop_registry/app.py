@@ -28,6 +28,7 @@ from everloop_registry.api.routes import router, team_router
 from everloop_registry.api.submissions import UPLOAD
 from everloop_registry.domain.decision_log import Sign, leave_unsigned
 from everloop_registry.handlers import CommandHandlers, EventHandlers, Quota, SubmissionHandlers
+from everloop_registry.handlers.erasures import ErasureHandlers
 from everloop_registry.handlers.experiments import ExperimentHandlers
 from everloop_registry.handlers.logged_models import LoggedModelHandlers
 from everloop_registry.handlers.notes import NoteHandlers
@@ -36,6 +37,7 @@ from everloop_registry.handlers.run_log import RunLog
 from everloop_registry.handlers.runs import RunHandlers
 from everloop_registry.settings import RegistrySettings
 from everloop_registry.tables import MIGRATIONS
+from everloop_schemas.erasure import EntityErasureDone
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import DriftDetected, EvaluationUpdated
 from everloop_schemas.serving import VersionState
@@ -56,7 +58,7 @@ from everloop_shared.signing import require_own_key, signer_of
 MLFLOW = Conventions("/api", "message", frozenset({None}))  # its client sends DELETE without a content type
 
 
-def routes(handlers: EventHandlers) -> list[Route]:
+def routes(handlers: EventHandlers, erasures: ErasureHandlers) -> list[Route]:
     """Which handler takes which event."""
     return [
         Route(RunRequested.topic, handlers.on_run_requested),
@@ -66,6 +68,7 @@ def routes(handlers: EventHandlers) -> list[Route]:
         Route(DriftDetected.topic, handlers.on_drift_detected),
         Route(EvaluationUpdated.topic, handlers.on_evaluation_updated),
         Route(VersionState.topic, handlers.on_version_state),
+        Route(EntityErasureDone.topic, erasures.on_erasure_done),
     ]
 
 
@@ -80,9 +83,11 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     specs = ChildProcessSpecChecks(settings.training_allow)
     quota = Quota(settings.max_loops, settings.max_changes_per_hour)
     engine = connect("registry")
-    consumer = engine.consumer(
-        routes(EventHandlers(unit.store, artifacts, clock, RunLog(unit.tracking))), unit_of_work=unit
+    events, erasures = (
+        EventHandlers(unit.store, artifacts, clock, RunLog(unit.tracking)),
+        ErasureHandlers(unit.store, clock),
     )
+    consumer = engine.consumer(routes(events, erasures), unit_of_work=unit)
     teams = team_quotas(settings)
     commands = CommandHandlers(unit.store, specs, clock, quota, teams)
     recovery = TopicRecovery(unit, connect, settings.partitions, clock)
@@ -95,7 +100,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     uploads = UploadFolder(settings.folder("registry") / "uploads", settings)
     edge = CommandEdge(in_transaction(unit, engine))
     expiry = ApprovalExpiry(commands, reader, edge.execute, lambda: recovery.done)
-    endpoint = router(commands, reader, edge, settings, submissions, uploads, lambda: recovery.done)
+    endpoint = router(commands, reader, edge, settings, submissions, erasures, uploads, lambda: recovery.done)
     versions, logged = SqlVersionReader(database), SqlLoggedModelReader(database)
     files = StoredArtifactFiles(versions, RunFiles(settings.artifact_url), store, settings.file_limits)
     mlflow = MlflowApi(

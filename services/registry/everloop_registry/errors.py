@@ -25,6 +25,12 @@ class VersionNotFound(NotFound):
     title = "Version not found"
 
 
+class ErasureRefused(InputRejected):
+    """The entity or a version of an erasure cannot be one."""
+
+    title = "Erasure does not fit"
+
+
 class Conflict(InputRejected):
     """The command makes no sense in the state the loop is in."""
 

@@ -20,6 +20,7 @@ from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.tracking import Experiment, LoggedModel, LoggedModelDetails, Run
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.envelope import Fields
+from everloop_schemas.erasure import ErasureConfirmed, ErasureDecided
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, VersionRegistered
 from everloop_schemas.tracking import Metric, RunLogged, RunLoggedData
@@ -62,6 +63,9 @@ class DecisionStore(Protocol):
 
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The spec of every revision, oldest first."""
+
+    async def erasures(self, loop: str, entity: str) -> list[ErasureDecided | ErasureConfirmed]:
+        """The decisions about erasures of an entity, oldest first."""
 
 
 class TrackingStore(Protocol):
@@ -124,6 +128,9 @@ class LoopReader(Protocol):
 
     async def waiting_for_approval(self) -> list[str]:
         """The names of the loops whose candidate waits for an approval."""
+
+    async def erasures(self, loop: str, entity: str) -> list[ErasureDecided | ErasureConfirmed]:
+        """The decisions about erasures of an entity, oldest first."""
 
     async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
         """By instance, the version that it serves in place of the champion."""

@@ -13,6 +13,8 @@ from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES, try_artifact
 from everloop_models.seals import Seals
 from everloop_models.store import ArtifactStore
+from everloop_schemas.catalogue import TOPICS
+from everloop_schemas.erasure import EntityErasureDone
 from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.registry import LoopState
 from everloop_serving import metrics
@@ -117,9 +119,16 @@ def build(
     api, direct = routes_of(requests, settings, lambda: service.not_ready())
     if peers:
         api.include_router(worker_metrics.router(peers))
-    events = EventHandlers(loops, predictions, sealed, history, recent, entities, labels, clock, registry_is_read)
+    events = EventHandlers(
+        loops, predictions, sealed, history, recent, entities, labels, clock, registry_is_read, vault.forget
+    )
+    erased = Route(
+        EntityErasureDone.topic, events.on_entity_erasure_done, broadcast=True, start_at=partial(_end_of, engine)
+    )
     states_from = LatestStates(entities, settings.entity_states, engine) if settings.feature_url else None
-    routes = skip_deleted_loops("serving", loops.known, _routes(events, OutcomeOffsets(labels, engine), states_from))
+    routes = skip_deleted_loops(
+        "serving", loops.known, [*_routes(events, OutcomeOffsets(labels, engine), states_from), erased]
+    )
     state = LocalState(folder, loops, labels, trust_of(settings))
 
     async def publish_reports() -> None:
@@ -154,6 +163,11 @@ def build(
         ready_without_broker=True,
     )
     return service
+
+
+async def _end_of(reader: LogReader, topic: str, partition: int) -> int:
+    """Where a topic is read from whose earlier records concern nothing in memory."""
+    return await reader.end_offset(TOPICS[topic], partition)
 
 
 class _PeerAnswers:

@@ -22,7 +22,6 @@ from everloop_ingest.settings import IngestSettings
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_registry.settings import RegistrySettings
 from everloop_serving.settings import ServingSettings
-from everloop_shared.audit.trail import audit_trail
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.logging import configure_logging
 from everloop_shared.process import DRAIN_S
@@ -53,8 +52,7 @@ def build(folder: Path, ports: Mapping[str, int], environ: Mapping[str, str], gr
 
 
 def _topics_service(settings: Settings, broker: BoundedBroker) -> Service:
-    trail = audit_trail("topics", settings, broker.engine("topics").publish)
-    return Service("topics", settings, [HttpEndpoint("topics", settings, router(broker), trail=trail)])
+    return Service("topics", settings, [HttpEndpoint("topics", settings, router(broker))])
 
 
 async def run(services: Sequence[Service], stop: asyncio.Event) -> None:

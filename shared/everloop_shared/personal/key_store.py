@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Date,
@@ -47,15 +48,21 @@ keys = Table(
     Column("loop", String(100), primary_key=True),
     Column("entity", String, primary_key=True),
     Column("key_id", String(16), nullable=False),
-    Column("master_id", String(16), nullable=False),
+    Column("master_id", String(16), nullable=False, index=True),
     Column("wrapped", LargeBinary, nullable=False),
     Column("last_used", Date, nullable=False, index=True),
+    Column("made_s", BigInteger, nullable=False),
+    Column("owner", String, index=True),
 )
 
 
 @dataclass(frozen=True)
 class WrappedKey:
-    """A row: the key of one loop and entity, wrapped by the master key `master_id`; `last_used` is a day in UTC."""
+    """A row: the key of one loop and entity, wrapped by the master key `master_id`; it sealed last on `last_used`.
+
+    `made_s` is when it was made, in seconds since the epoch. A key of a comment, whose holder is a prediction, has the
+    entity of that prediction as its `owner` once that is known, and is destroyed with the entity's.
+    """
 
     loop: str
     entity: str
@@ -63,6 +70,8 @@ class WrappedKey:
     master_id: str
     wrapped: bytes
     last_used: date
+    made_s: int = 0
+    owner: str | None = None
 
 
 class KeyStore:
@@ -93,13 +102,13 @@ class KeyStore:
         """Close the connections."""
         self._engine.dispose()
 
-    def find(self, loop: str, entity: str, today: date) -> WrappedKey | None:
-        """The key of an entity, which counts as used today; None where there is none."""
+    def find(self, loop: str, entity: str, used: date | None = None) -> WrappedKey | None:
+        """The key of an entity, which counts as used on that day where one is given; None where there is none."""
         where = (keys.c.loop == loop, keys.c.entity == entity)
         with self._begin() as connection:
             row = connection.execute(select(keys).where(*where)).one_or_none()
-            if row is not None and row.last_used < today:
-                connection.execute(update(keys).where(*where).values(last_used=today))
+            if row is not None and used is not None and row.last_used < used:
+                connection.execute(update(keys).where(*where).values(last_used=used))
         return None if row is None else WrappedKey(**row._mapping)
 
     def find_all(self, loop: str, entities: Sequence[str], today: date | None = None) -> dict[str, WrappedKey]:
@@ -138,22 +147,54 @@ class KeyStore:
         with self._begin() as connection:
             return connection.execute(update(keys).where(*where).values(**vars(new))).rowcount > 0
 
+    def set_owner(self, loop: str, holder: str, owner: str) -> None:
+        """Say whose prediction the holder of a key is. Where the owner was erased, the key is deleted."""
+        of, of_owner = (keys.c.loop == loop, keys.c.entity == holder), (keys.c.loop == loop, keys.c.entity == owner)
+        with self._begin() as connection:
+            if connection.execute(select(keys.c.key_id).where(*of_owner)).first() is None:
+                connection.execute(delete(keys).where(*of))
+            else:
+                connection.execute(update(keys).where(*of).values(owner=owner))
+
     def destroy(self, loop: str, entity: str) -> bool:
-        """Delete the key of an entity; False where there was none."""
+        """Delete the key of an entity, and those that it owns; False where there was none."""
+        of = (keys.c.loop == loop, (keys.c.entity == entity) | (keys.c.owner == entity))
         with self._begin() as connection:
-            found = connection.execute(delete(keys).where(keys.c.loop == loop, keys.c.entity == entity))
-        return found.rowcount > 0
+            return connection.execute(delete(keys).where(*of)).rowcount > 0
 
-    def destroy_loop(self, loop: str) -> int:
-        """Delete all keys of a loop; how many there were."""
+    def destroy_unused(self, loop: str, entity: str, day: date) -> bool:
+        """Delete the key of an entity where it was last used before a day; False where it was not."""
+        of = (keys.c.loop == loop, keys.c.entity == entity, keys.c.last_used < day)
         with self._begin() as connection:
-            return connection.execute(delete(keys).where(keys.c.loop == loop)).rowcount
+            if connection.execute(delete(keys).where(*of)).rowcount == 0:
+                return False
+            connection.execute(delete(keys).where(keys.c.loop == loop, keys.c.owner == entity))
+        return True
 
-    def unused_since(self, loop: str, day: date, limit: int) -> list[str]:
-        """Entities of a loop whose keys were last used before a day, in order of their names, at most `limit`."""
-        where = (keys.c.loop == loop, keys.c.last_used < day, keys.c.entity != "")
+    def destroy_loop(self, loop: str, made_until_s: int | None = None) -> int:
+        """Delete all keys of a loop, or those made until a moment; how many there were."""
+        of = (keys.c.loop == loop, *([] if made_until_s is None else [keys.c.made_s <= made_until_s]))
         with self._begin() as connection:
-            return list(connection.scalars(select(keys.c.entity).where(*where).order_by(keys.c.entity).limit(limit)))
+            return connection.execute(delete(keys).where(*of)).rowcount
+
+    def unused_since(self, loop: str, day: date, limit: int) -> list[WrappedKey]:
+        """Keys that were last used before a day and that nobody owns, in order of their holders, at most `limit`."""
+        where = (keys.c.loop == loop, keys.c.last_used < day, keys.c.entity != "", keys.c.owner.is_(None))
+        with self._begin() as connection:
+            rows = connection.execute(select(keys).where(*where).order_by(keys.c.entity).limit(limit))
+            return [WrappedKey(**row._mapping) for row in rows]
+
+    def count_wrapped(self) -> dict[str, int]:
+        """By id of the master key that wraps them, the number of keys."""
+        with self._begin() as connection:
+            rows = connection.execute(select(keys.c.master_id, func.count()).group_by(keys.c.master_id))
+            return {master: number for master, number in rows}
+
+    def wrapped_by_others(self, master: str, limit: int = 500) -> list[WrappedKey]:
+        """Some keys that another master key wraps, at most `limit`."""
+        with self._begin() as connection:
+            rows = connection.execute(select(keys).where(keys.c.master_id != master).limit(limit))
+            return [WrappedKey(**row._mapping) for row in rows]
 
     def count(self) -> dict[str, int]:
         """By loop, the number of keys."""

@@ -12,6 +12,8 @@ from everloop_schemas.envelope import DataEvent
 E = TypeVar("E", bound=DataEvent)
 MAPPINGS = ("fields", "features")
 """Members whose named values are personal where the spec says so; `explanation.contributions` goes with `features`."""
+COMMENT_HOLDER = "prediction:"
+"""What the holders of keys of comments begin with."""
 WHOLE = ("state", "comment")
 """Members that are personal as a whole in loops with personal fields."""
 
@@ -24,7 +26,12 @@ def token_of(event: DataEvent) -> str | None:
 def holder_of(event: DataEvent) -> str:
     """Whose key seals an event: the entity's; that of its prediction for a comment, whose entity is not known yet."""
     entity: str | None = getattr(event.data, "entity", None)
-    return f"prediction:{event.data.prediction_id}" if entity is None else entity
+    return comment_holder(event.data.prediction_id) if entity is None else entity
+
+
+def comment_holder(prediction: str) -> str:
+    """Who holds the key of a comment on a prediction."""
+    return f"{COMMENT_HOLDER}{prediction}"
 
 
 def take_out(event: E, names: frozenset[str]) -> tuple[E, dict[str, Any] | None]:

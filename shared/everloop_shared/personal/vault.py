@@ -14,7 +14,7 @@ from everloop_schemas.envelope import DataEvent
 from everloop_shared.bounded import Bounded
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.personal.master import read_master_keys
-from everloop_shared.personal.records import holder_of, put_back, take_out, token_of, with_token
+from everloop_shared.personal.records import comment_holder, holder_of, put_back, take_out, token_of, with_token
 
 if TYPE_CHECKING:  # services of loops without personal fields load neither cryptography nor SQLAlchemy
     from everloop_shared.personal.key_store import KeyStore, WrappedKey
@@ -44,7 +44,7 @@ class Vault:
     def __init__(self, url: str, master: Path | None) -> None:
         self._url, self._master = url, master
         self._lock, self._making = threading.Lock(), threading.Lock()
-        self._cached = Bounded[tuple[str, str], tuple["PersonalKey | None", float]](CACHED_KEYS, CACHED_BYTES)
+        self._cached = Bounded[tuple[str, str], tuple["PersonalKey | None", float, bool]](CACHED_KEYS, CACHED_BYTES)
         self._opened: tuple[KeyStore, tuple[MasterKey, ...]] | None = None
 
     @property
@@ -54,7 +54,7 @@ class Vault:
 
     async def seal(self, loop: str, entity: str, values: Mapping[str, Any]) -> str:
         """A token of these values; makes the entity's key where there is none."""
-        if (key := self._known(loop, entity)) is None:
+        if (key := self._known_in_use(loop, entity)) is None:
             key = await asyncio.to_thread(self._key_for_sealing, loop, entity)
         return key.seal(loop, entity, values)
 
@@ -100,7 +100,7 @@ class Vault:
 
         So the methods with `_now` do not block for a while.
         """
-        if unknown := [entity for entity in dict.fromkeys(entities) if self._known(loop, entity) is None]:
+        if unknown := [entity for entity in dict.fromkeys(entities) if self._known_in_use(loop, entity) is None]:
             await asyncio.to_thread(self._prepare, loop, unknown)
 
     def _prepare(self, loop: str, entities: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ class Vault:
         found = self.store.find_all(loop, entities, today)
         missing = [self._new_key(loop, entity, today) for entity in entities if entity not in found]
         for stored in (*found.values(), *(self.store.add_all(missing) if missing else ())):
-            self._remember(loop, stored.entity, self._unwrap(stored))
+            self._remember(loop, stored.entity, self._unwrap(stored), in_use=True)
 
     def blind_now(self, loop: str, entity: str, digest: str) -> str:
         """What stands for a digest of an entity's personal values where others can read it; blocking."""
@@ -155,15 +155,19 @@ class Vault:
         with self._lock:
             self._cached.discard((loop, entity))
 
+    def set_owner(self, loop: str, prediction: str, entity: str) -> None:
+        """Say that a prediction is of an entity, so that the key of its comment is destroyed with it. Blocks."""
+        self.store.set_owner(loop, comment_holder(prediction), entity)
+
     def erase(self, loop: str, entity: str) -> bool:
-        """Destroy the key of an entity; False where there was none. Blocks."""
+        """Destroy an entity's key, and those of comments on its predictions; False where there was none. Blocks."""
         destroyed = self.store.destroy(loop, entity)
         self.forget(loop, entity)
         return destroyed
 
-    def erase_loop(self, loop: str) -> int:
-        """Destroy all keys of a loop; how many there were. Blocks."""
-        destroyed = self.store.destroy_loop(loop)
+    def erase_loop(self, loop: str, made_until: datetime | None = None) -> int:
+        """Destroy all keys of a loop, or those made until a moment; how many there were. Blocks."""
+        destroyed = self.store.destroy_loop(loop, None if made_until is None else int(made_until.timestamp()))
         with self._lock:
             for key in self._cached:
                 if key[0] == loop:
@@ -185,6 +189,16 @@ class Vault:
 
     async def __aexit__(self, *exc: object) -> None:
         self.close()
+
+    def read_master_keys_again(self) -> None:
+        """Read the file of the master keys, which others change: see `everloop personal-keys rotate`. Blocks."""
+        store, _ = self._open()
+        with self._making:
+            assert self._master is not None, "it was read before"
+            try:
+                self._opened = store, read_master_keys(self._master)
+            except Misconfigured as e:
+                raise PersonalKeysMissing(e.detail) from e
 
     def close(self) -> None:
         """Close the connections and forget all keys."""
@@ -217,40 +231,55 @@ class Vault:
             found = self._cached.get((loop, entity))
         return (found[0],) if found and time.monotonic() < found[1] else None
 
-    def _known(self, loop: str, entity: str) -> PersonalKey | None:
-        cached = self._cached_key(loop, entity)
-        return cached[0] if cached else None
-
-    def _remember(self, loop: str, entity: str, key: PersonalKey | None) -> PersonalKey | None:
+    def _known_in_use(self, loop: str, entity: str) -> PersonalKey | None:
+        """The key, where the store knows that it seals: only what was seen counts as use, not what is read again."""
         with self._lock:
-            self._cached.put((loop, entity), (key, time.monotonic() + CACHED_S), KEY_SIZE + 2 * len(entity))
+            found = self._cached.get((loop, entity))
+        return found[0] if found and found[2] and time.monotonic() < found[1] else None
+
+    def _remember(self, loop: str, entity: str, key: PersonalKey | None, in_use: bool = False) -> PersonalKey | None:
+        with self._lock:
+            cached = key, time.monotonic() + CACHED_S, in_use
+            self._cached.put((loop, entity), cached, KEY_SIZE + 2 * len(entity))
         return key
 
     def _key(self, loop: str, entity: str) -> PersonalKey | None:
         if cached := self._cached_key(loop, entity):
             return cached[0]
-        found = self.store.find(loop, entity, datetime.now(UTC).date())
+        found = self.store.find(loop, entity)
         return self._remember(loop, entity, self._unwrap(found) if found else None)
 
     def _key_for_sealing(self, loop: str, entity: str) -> PersonalKey:
-        return self._key(loop, entity) or self._make_key(loop, entity)
+        if known := self._known_in_use(loop, entity):
+            return known
+        if (found := self.store.find(loop, entity, datetime.now(UTC).date())) is None:
+            return self._make_key(loop, entity)
+        key = self._unwrap(found)
+        self._remember(loop, entity, key, in_use=True)
+        return key
 
     def _make_key(self, loop: str, entity: str) -> PersonalKey:
         stored = self._unwrap(self.store.add(self._new_key(loop, entity, datetime.now(UTC).date())))
-        self._remember(loop, entity, stored)
+        self._remember(loop, entity, stored, in_use=True)
         return stored
 
     def _new_key(self, loop: str, entity: str, today: date) -> WrappedKey:
         from everloop_shared.personal.key_store import WrappedKey
         from everloop_shared.personal.sealing import PersonalKey
 
-        key, master = PersonalKey.create(), self.master_keys[0]
-        return WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today)
+        self.read_master_keys_again()  # so that none is wrapped by a key that is being replaced
+        key, master, now = PersonalKey.create(), self.master_keys[0], int(time.time())
+        return WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today, now)
+
+    def _master_key(self, id: str) -> MasterKey | None:
+        return next((key for key in self.master_keys if key.id == id), None)
 
     def _unwrap(self, found: WrappedKey) -> PersonalKey:
         from everloop_shared.personal.sealing import PersonalKey
 
-        master = next((key for key in self.master_keys if key.id == found.master_id), None)
+        if (master := self._master_key(found.master_id)) is None:
+            self.read_master_keys_again()
+            master = self._master_key(found.master_id)
         if master is None:
             raise PersonalKeysMissing(f"the file of the master key lacks the key {found.master_id}, which wraps others")
         return PersonalKey.unwrap(master, found.loop, found.entity, found.key_id, found.wrapped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from itertools import islice
 
@@ -11,6 +12,7 @@ from everloop_features import FeaturePlan, compile_features
 from everloop_learning.errors import LoopNotKnownYet
 from everloop_learning.loops import KnownLoops
 from everloop_schemas.loop import LoopSpec
+from everloop_schemas.quantities import parse_duration_s
 from everloop_schemas.registry import LoopState
 
 EARLIER_REVISIONS = 5
@@ -94,6 +96,11 @@ class ActiveLoops:
         """The revision with which the loop's present lifetime began; 0 for a loop that is not there."""
         active = self._active.get(loop)
         return active.life if active else 0
+
+    def kept_for(self) -> dict[str, timedelta]:
+        """For how long loops keep entities that are not seen, by loop; those that keep all are left out."""
+        kept = {name: active.spec.retention.personal for name, active in self._active.items()}
+        return {name: timedelta(seconds=parse_duration_s(text)) for name, text in kept.items() if text is not None}
 
     def may_have_remains(self, loop: str) -> bool:
         """Whether state of a lifetime that has ended may still be stored."""

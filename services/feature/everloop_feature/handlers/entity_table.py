@@ -109,6 +109,18 @@ class EntityTable:
         """Save the entity after a label, which is too small for a check of the limit."""
         self.state.put(key, entity.use(at.timestamp // 1000).dump(), at)
 
+    def erase(self, key: str, at: Position, life: int) -> Entity | None:
+        """Delete an entity with its pages; what it was in this lifetime of its loop, None where nothing was stored.
+
+        The key reflects the record at this position then, whether anything was stored or not.
+        """
+        value = self.state.get(key, at)
+        entity = None if value is None else Entity.load(value)
+        for page in self._pages(key, entity) if entity else ():
+            self.state.delete(page, at)
+        self.state.delete(key, at)
+        return entity if entity and entity.life == life else None
+
     def delete_ended(self, at: Position, most: int) -> None:
         """Delete entities of lifetimes that have ended, `most` at a time."""
         for key in self.cleanup.take(at.partition, most):

@@ -19,7 +19,7 @@ from everloop_feature.domain.label_join import (
 from everloop_feature.domain.loops import ActiveLoop, ActiveLoops, loop_of
 from everloop_feature.errors import LabelCrowdedOut, LabelTooLate, PredictionNeverCame, TimeOutOfBounds
 from everloop_feature.handlers.join_table import JoinTable
-from everloop_feature.ports import Metrics
+from everloop_feature.ports import Metrics, PersonalKeys
 from everloop_features.times import DEFAULT_TIME_LIMITS, LOG_TOLERANCE, TimeLimits
 from everloop_schemas.envelope import Event
 from everloop_schemas.ingest import LabelReceived
@@ -46,6 +46,7 @@ class JoinHandlers:
 
     loops: ActiveLoops
     table: JoinTable
+    keys: PersonalKeys
     metrics: Metrics
     times: TimeLimits = DEFAULT_TIME_LIMITS
     clock: Clock = system_clock
@@ -58,6 +59,7 @@ class JoinHandlers:
         if self.table.is_applied(key, at) or (join and join.prediction):
             return []
         step = receive_prediction(join or _new_join(loop, at), event, loop)
+        await self._set_owners(step.results)
         self.table.save(key, step.join, at)
         return self._events(key, step.results)
 
@@ -70,6 +72,7 @@ class JoinHandlers:
         if wrong := self.times.find_violation(label.time, self.clock(), LOG_TOLERANCE):
             return [build_dead_letter(label, at, TimeOutOfBounds(f"time {wrong}"))]
         step = receive_label(self.table.load(key, at) or _new_join(loop, at), label, at, loop)
+        await self._set_owners(step.results)
         self.table.save(key, step.join, at)
         return self._events(key, step.results)
 
@@ -94,6 +97,14 @@ class JoinHandlers:
     def on_loop_ended(self, loop: str) -> None:
         """A lifetime of the loop has ended: the next sweeps delete its joins."""
         self.table.cleanup.schedule(loop)
+
+    async def _set_owners(self, results: Sequence[JoinedOutcome | RejectedLabel]) -> None:
+        """Say of sealed comments whose they are, so that their keys are destroyed with the entity's."""
+        for joined in results:
+            if isinstance(joined, JoinedOutcome) and joined.label.data.personal is not None:
+                prediction = joined.prediction
+                about = prediction.loop, prediction.subject, prediction.data.entity
+                await asyncio.to_thread(self.keys.set_owner, *about)
 
     def _finish(self, key: str, at: Position) -> list[Event]:
         """The dead letters of overdue labels of a key."""

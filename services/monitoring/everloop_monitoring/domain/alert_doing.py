@@ -30,6 +30,8 @@ def describe_doing(alert: OpenAlert, loop: LoopState | None) -> str:
         case "artifact":
             serving = alert.about.get("serving") or data.champion.version
             return f"{serving} answers on that instance, which tries {alert.about.get('version')} again"
+        case "erasure":
+            return "feature tries again until the key is destroyed; no other person is affected"
         case "signature":
             return f"the record is kept as a dead letter and was not acted on; {data.champion.version} serves"
         case "fairness":

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from everloop_learning.version import line_of
 from everloop_monitoring.domain.alert_signals import CORRECTIONS_ALERT, DEAD_LETTER_ALERT, ROLLBACK_ALERT
 from everloop_monitoring.domain.alerts import DRIFT_ALERT, RULE_ALERT, AlertBook, OpenAlert
+from everloop_monitoring.domain.erasure_alerts import end_erasure
 from everloop_monitoring.domain.expectations import expectation_alert
 from everloop_monitoring.domain.objectives import targets_of
 from everloop_monitoring.domain.state import EvaluationState
 from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import ErasureConfirmed
 from everloop_schemas.monitoring import AlertRaised
 from everloop_schemas.registry import LoopResumed, LoopState, ModelPromoted
 from everloop_schemas.serving import VersionState
@@ -42,6 +44,8 @@ def note_event(book: AlertBook, event: Event) -> None:
                 _end_failed_lines(book, None, "ended", f"run {d.run} has trained {d.line}", event.id)
         case ModelPromoted(data=d):
             book.end(ROLLBACK_ALERT, f"{d.version} is champion", event.id)
+        case ErasureConfirmed():
+            end_erasure(book, event)
         case LoopResumed():
             book.end(ROLLBACK_ALERT, "gate and rollout resumed", event.id)
         case VersionState(data=d):

@@ -13,6 +13,7 @@ FIRST_STEPS: dict[AlertKind, str] = {
     "line_failed": "look at the outcome at the offset in the evidence; an ended line needs everloop retrain LOOP",
     "artifact": "check the artifact store and the log of the instance; what serves instead is in the message",
     "signature": "find out who may write to that topic; nothing of the record was used, and the champion is the same",
+    "erasure": "see that feature and the store of personal keys are up; the erasure is done as soon as both answer",
     "quality": "everloop status LOOP compares the score with the baselines; check that labels arrive and are right",
     "expectation": "look at the field at its source; what breaks the expectation is counted at /features",
     "fairness": "look at /fairness for the groups and their numbers before the model is changed",

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from everloop_schemas.approvals import ApprovalRequested, CandidateApproved
 from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import ErasureConfirmed, ErasureDecided
 from everloop_schemas.monitoring import AlertKind, AlertRaised, DeadLetterSent, DriftDetected
 from everloop_schemas.registry import (
     Decided,
@@ -70,6 +71,14 @@ def decision_entry(event: Decided) -> TimelineEntry | None:
             what = f"{d.rolled_back} rolled back, {d.version} serves"
             severity = "warning" if d.by == "guardrail" else "info"
             return _entry(event, "rollback", what, f"{d.by}: {d.reason}", severity=severity, pinned=d.pinned)
+        case ErasureDecided(data=d):
+            return _entry(
+                event, "erasure", f"an erasure is decided, decision {event.sequence}", d.reason, models=d.models
+            )
+        case ErasureConfirmed(data=d) if d.decision is not None:
+            return _entry(
+                event, "forgetting", f"the erasure of decision {d.decision} is done", "the receipt of feature"
+            )
         case LoopResumed(data=d):
             return _entry(event, "resumed", "gate and rollout resumed", d.reason)
     return None

@@ -18,6 +18,7 @@ from everloop_monitoring.domain.alert_endings import (
 )
 from everloop_monitoring.domain.alert_signals import DEAD_LETTER_ALERT, signal_of_dead_letters
 from everloop_monitoring.domain.alerts import AlertBook, Signal, Telling, with_alert
+from everloop_monitoring.domain.erasure_alerts import fire_late_erasures
 from everloop_monitoring.domain.events import build_alert
 from everloop_monitoring.domain.objectives import ObjectivesWatch
 from everloop_monitoring.domain.silences import silenced_names
@@ -105,6 +106,7 @@ class Alerting:
             end_by_time(book, state, now)
             if state is not None:
                 fire_due_rules(book, state, now)
+                fire_late_erasures(book, now)
                 await self._follow_objectives(book, state, now)
             if loop in counts and (pace := follow_labels(book, loop, paces.get(loop), counts[loop], now)):
                 changed[loop] = pace

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain import alert_signals, timeline
 from everloop_monitoring.domain.alert_signals import healthy_error
+from everloop_monitoring.domain.erasure_alerts import signal_of_erasure
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.events import build_drift_event, build_evaluation_event
 from everloop_monitoring.domain.letters import list_letter
@@ -21,6 +22,7 @@ from everloop_monitoring.handlers.batch import Observation, RecordBatch
 from everloop_monitoring.ports import IdKind, Letters, Projections
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import ErasureConfirmed, ErasureDecided
 from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.monitoring import AlertRaised, DeadLetterSent, DriftDetected
 from everloop_schemas.names import is_loop_name
@@ -134,7 +136,9 @@ class Handlers:
         self._add_entry(entry)
         if isinstance(event, VersionRegistered):
             return self._count(event, "version", event.data.model.version)
-        if isinstance(event, ModelPromoted | LoopResumed):
+        if isinstance(event, ErasureDecided):
+            return self._add_news(event, signal_of_erasure(event))
+        if isinstance(event, ModelPromoted | LoopResumed | ErasureConfirmed):
             return self._add_news(event, event)
         return []
 

@@ -12,6 +12,7 @@ import sqlalchemy as sql
 
 from everloop_registry import metrics
 from everloop_registry.adapters.decision_fold import fold_decisions
+from everloop_registry.adapters.erasure_reader import read_erasures
 from everloop_registry.adapters.line_origins import find_origin
 from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.team_uses import read_team_uses
@@ -24,6 +25,7 @@ from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
 from everloop_schemas.decision_chain import GENESIS
 from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import ErasureConfirmed, ErasureDecided
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, GateDecided, LoopState, VersionRegistered
 from everloop_schemas.training import ModelTrainedData
@@ -206,6 +208,10 @@ class SqlDecisionStore:
     async def specs(self, loop: str) -> list[LoopSpec]:
         """The specs of every revision."""
         return [applied.data.spec for applied in await find_applied(self._unit.connection, loop)]
+
+    async def erasures(self, loop: str, entity: str) -> list[ErasureDecided | ErasureConfirmed]:
+        """The decisions whose subject it is."""
+        return await read_erasures(self._unit.connection, loop, entity)
 
 
 def _to_row(decision: Decided) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import sqlalchemy as sql
 
+from everloop_registry.adapters.erasure_reader import read_erasures
 from everloop_registry.adapters.team_uses import read_team_uses
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import SubstituteVersion, WorkingState
 from everloop_registry.tables import decisions, loops, to_micros, versions, working
+from everloop_schemas.erasure import ErasureConfirmed, ErasureDecided
 from everloop_shared.database import Database
 
 
@@ -44,6 +46,11 @@ class SqlLoopReader:
         async with self._database.reading() as reader:
             has_one = loops.c.state.contains('"approval":{"version"', autoescape=True)
             return list(await reader.scalars(sql.select(loops.c.loop).where(has_one).order_by(loops.c.loop)))
+
+    async def erasures(self, loop: str, entity: str) -> list[ErasureDecided | ErasureConfirmed]:
+        """The decisions whose subject it is."""
+        async with self._database.reading() as reader:
+            return await read_erasures(reader, loop, entity)
 
     async def substitutes(self, name: str) -> dict[str, SubstituteVersion]:
         """What instances serve in place of the champion."""

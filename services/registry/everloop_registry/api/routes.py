@@ -9,11 +9,13 @@ from fastapi import APIRouter, Depends
 
 from everloop_registry.api.approvals import add_approvals
 from everloop_registry.api.commands import add_commands
+from everloop_registry.api.erasures import add_erasures
 from everloop_registry.api.queries import add_queries
 from everloop_registry.api.submissions import add_submissions
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers import CommandHandlers, SubmissionHandlers
+from everloop_registry.handlers.erasures import ErasureHandlers
 from everloop_registry.ports import LoopReader
 from everloop_registry.settings import RegistrySettings
 from everloop_shared.access.teams import TeamQuotas
@@ -28,6 +30,7 @@ def router(
     commands: CommandEdge,
     limits: RegistrySettings,
     submissions: SubmissionHandlers,
+    erasures: ErasureHandlers,
     uploads: UploadFolder,
     recovered: Callable[[], bool],
 ) -> APIRouter:
@@ -36,6 +39,7 @@ def router(
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[_required(recovered)])
     add_commands(routes, handlers, reader, commands, limits.max_spec_bytes)
     add_approvals(routes, handlers, reader, commands)
+    add_erasures(routes, erasures, reader, commands)
     add_submissions(routes, submissions, commands, uploads, limits.max_artifact_bytes)
     add_queries(routes, reader)
     whole = APIRouter()

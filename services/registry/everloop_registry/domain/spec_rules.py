@@ -11,6 +11,7 @@ from everloop_registry.domain.fairness_rules import check_fairness, check_requir
 from everloop_registry.domain.metric_ranges import METRIC_RANGES
 from everloop_registry.domain.monitor_rules import check_drift, check_expectations
 from everloop_registry.domain.personal_rules import check_personal
+from everloop_registry.domain.retention_rules import check_retention
 from everloop_registry.domain.search_rules import check_search
 from everloop_registry.domain.slice_rules import check_slices
 from everloop_registry.domain.source_rules import check_sources
@@ -57,6 +58,7 @@ def broken_rules(spec: LoopSpec) -> Iterator[FieldError]:
         limit = f"at most {MAX_EXPRESSION_CHARACTERS:,}, as every event is computed with all of them"
         yield FieldError("features", f"have {length:,} characters of expr in all; {limit}")
     yield from _check_durations(spec)
+    yield from check_retention(spec)
     yield from _check_classes(spec)
     yield from _check_retrain(spec)
     yield from _check_rollout(spec)
@@ -112,6 +114,8 @@ def _check_durations(spec: LoopSpec) -> Iterator[FieldError]:
     for i, feature in enumerate(spec.features):
         if feature.over and "event" not in feature.over:
             durations.append((f"features.{i}.over", feature.over))
+    if spec.retention.personal is not None:
+        durations.append(("retention.personal", spec.retention.personal))
     for path, text in durations:
         if not MIN_DURATION_S <= parse_duration_s(text) <= MAX_DURATION_S:
             yield FieldError(path, f"must be from 1 ms to {MAX_DURATION_S / 86400:,.0f} days, such as 7d")

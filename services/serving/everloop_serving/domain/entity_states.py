@@ -125,6 +125,10 @@ class EntityStates:
         if len(self._views) < expected:
             self.complete = False
 
+    def drop_entity(self, loop: str, entity: str) -> None:
+        """Drop the state of an entity that was erased: without one it is new."""
+        self._views.discard((loop, entity))
+
     def drop_loop(self, loop: str, life: int) -> None:
         """Drop the states of earlier lifetimes of the loop; the present one began with revision `life`, 0 for none."""
         for key in self._views:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from everloop_learning.errors import LoopNotKnownYet
 from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import EntityErasureDone
 from everloop_schemas.feature import EntityState, FeaturesComputed, FeaturesComputedData, OutcomeObserved
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_schemas.registry import LoopState
@@ -32,7 +33,10 @@ LOOP_WAIT_S = 60.0
 
 @dataclass
 class EventHandlers:
-    """Handles the topics. `registry_is_read` says whether all loop states published before the start were read."""
+    """Handles the topics. `registry_is_read` says whether all loop states published before the start were read.
+
+    `forget_key` drops the key of an entity (loop, entity) from memory.
+    """
 
     loops: ServedLoops
     predictions: Predictions
@@ -43,6 +47,7 @@ class EventHandlers:
     labels: LabelCountsByLoop
     clock: Clock
     registry_is_read: Callable[[], bool]
+    forget_key: Callable[[str, str], None]
 
     async def on_features_computed(self, event: FeaturesComputed, at: Position) -> list[Event]:
         """Predict; a prediction that is on the topic already, or on its way there, is not published again."""
@@ -102,6 +107,12 @@ class EventHandlers:
         self.entities.apply_published(
             event.loop, data.entity, data.state, data.applied, now, event.revision, at.size, data.personal
         )
+        return []
+
+    async def on_entity_erasure_done(self, event: EntityErasureDone, at: Position) -> list[Event]:
+        """An entity was erased: drop its windows, and its key, which is destroyed by now."""
+        self.entities.drop_entity(event.loop, event.subject)
+        self.forget_key(event.loop, event.subject)
         return []
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:

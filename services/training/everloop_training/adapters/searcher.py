@@ -148,8 +148,7 @@ class Searcher:
         if reply.run is None:
             unchanged = finished.model_copy(update={"state": "unchanged", "reason": MODELS_CHANGED})
             return _Result(unchanged, data_set)
-        who = {"actor": search.actor, "actor_kind": search.actor_kind, "actor_source": search.actor_source}
-        return _Result(finished, data_set, reply.run.copy_with(**who))
+        return _Result(finished, data_set, reply.run.copy_with(actor=search.actor))
 
     async def _publish_trial(self, search: SearchRequested, trial: TrialFinishedData) -> None:
         known = self._searches.find(search.loop, search.data.search)

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
@@ -16,11 +17,13 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     KafkaError,
     NoError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
 from everloop_schemas.catalogue import TOPICS
 from everloop_schemas.envelope import ALL_SERVICES, FOREVER, Topic
+from everloop_schemas.retention import parse_retention, retention_of
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Misconfigured, Unavailable
 from everloop_shared.messaging.kafka.client import client_settings
@@ -38,6 +41,9 @@ FAST_COMPACTION = {
 """Only closed segments are compacted, and recovery from a compacted topic reads everything that is not."""
 START_TIMEOUT_S = 30.0
 """aiokafka's admin client can wait for good where a broker with TLS is starting; then it is tried again."""
+NO_CHANGES: Mapping[str, int] = MappingProxyType({})
+SET_ON_TOPIC = 1
+"""The source of a setting that was made for this topic (DescribeConfigs: DYNAMIC_TOPIC_CONFIG)."""
 BACKOFF = Backoff(first_s=0.5, longest_s=2.0, jitter=0.0)
 
 
@@ -62,12 +68,12 @@ def topics_of(service: str, routes: Iterable[Route]) -> list[Topic]:
     return list((own | {r.topic.name: r.topic for r in routes}).values())
 
 
-def topic_config(topic: Topic) -> dict[str, str]:
-    """A topic's settings on the broker."""
+def topic_config(topic: Topic, retention: Mapping[str, int] = NO_CHANGES) -> dict[str, str]:
+    """A topic's settings on the broker; `retention` says by name which are kept otherwise, in milliseconds."""
     dead_letter = topic.name.endswith(".dead_letter.v1")
     return (FAST_COMPACTION if topic.compacted else {}) | {
         "cleanup.policy": "compact" if topic.compacted else "delete",
-        "retention.ms": str(topic.retention_ms if not topic.compacted else FOREVER),
+        "retention.ms": str(retention_of(topic, retention) if not topic.compacted else FOREVER),
         "max.message.bytes": str(MAX_DEAD_LETTER_BYTES if dead_letter else MAX_MESSAGE_BYTES),
     }
 
@@ -104,13 +110,19 @@ async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping
             await _create(admin, settings, {name: wanted[name] for name in missing})
         await _check_partitions(admin, settings, wanted)
         await _check_cleanup(admin, wanted)
+        await _keep_otherwise(admin, settings, wanted)
     finally:
         await admin.close()
 
 
 async def _create(admin: Any, settings: Settings, topics: Mapping[str, Topic]) -> None:
     new = [
-        NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=topic_config(topic))
+        NewTopic(
+            name,
+            settings.partitions,
+            settings.replication_factor,
+            topic_configs=topic_config(topic, parse_retention(settings.retention)),
+        )
         for name, topic in topics.items()
     ]
     answer = await admin.create_topics(new, timeout_ms=10_000)
@@ -153,3 +165,38 @@ async def _check_cleanup(admin: Any, wanted: Mapping[str, Topic]) -> None:
                     f"kafka-configs.sh --alter --topic {name} --add-config cleanup.policy={policy}, "
                     "or use another EVERLOOP_TOPIC_PREFIX"
                 )
+
+
+async def _keep_otherwise(admin: Any, settings: Settings, wanted: Mapping[str, Topic]) -> None:
+    """Set the retention of existing topics that the settings name; all else that was set for a topic stays.
+
+    With access control a service may change its own topics alone: the others' owners do it when they start.
+    """
+    retention = parse_retention(settings.retention)
+    named = {name: str(retention[topic.name]) for name, topic in wanted.items() if topic.name in retention}
+    if not named:
+        return
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, None) for name in sorted(named)]
+    changes = dict[str, dict[str, str]]()
+    for response in await admin.describe_configs(resources):
+        for code, _message, _kind, name, entries in (resource[:5] for resource in response.resources):
+            if for_code(code) is not NoError:
+                raise for_code(code)(name)
+            there = {entry[0]: entry[1] for entry in entries if entry[3] == SET_ON_TOPIC}
+            if there.get("retention.ms") != named[name]:
+                changes[name] = there | {"retention.ms": named[name]}
+    if changes:
+        await _alter(admin, changes)
+
+
+async def _alter(admin: Any, changes: Mapping[str, Mapping[str, str]]) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict(config)) for name, config in changes.items()]
+    for response in await admin.alter_configs(resources):
+        for code, message, _kind, name in (resource[:4] for resource in response.resources):
+            error = for_code(code)
+            if error is TopicAuthorizationFailedError:
+                log.info("the retention of a topic is left to its owner", extra={"topic": name})
+            elif error is not NoError:
+                raise Misconfigured(f"EVERLOOP_RETENTION: {name} cannot be changed: {error.__name__} {message or ''}")
+            else:
+                log.info("retention set", extra={"topic": name, "ms": changes[name]["retention.ms"]})

@@ -1,0 +1,90 @@
+"""What the registry decides about persons who are to be forgotten, and about the receipts that say it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from everloop_learning.errors import LoopNotFound
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.erasures import find_pending, is_confirmed
+from everloop_registry.errors import Conflict
+from everloop_registry.handlers.command_context import command_context
+from everloop_registry.ports import DecisionStore
+from everloop_schemas.envelope import Event, derived_id
+from everloop_schemas.erasure import (
+    AboutModels,
+    EntityErased,
+    EntityErasedData,
+    EntityErasureDone,
+    ErasureConfirmed,
+    ErasureConfirmedData,
+    ErasureDecided,
+    ErasureDecidedData,
+)
+from everloop_shared.clock import Clock
+from everloop_shared.commands import Actor
+from everloop_shared.messaging.routes import Position
+
+
+@dataclass
+class ErasureHandlers:
+    """The command and the receipt; each is idempotent and returns decisions, the loop's state, and what is asked for.
+
+    There is no limit of how many are erased in an hour: who asks to be forgotten must be.
+    """
+
+    store: DecisionStore
+    clock: Clock
+
+    async def erase(
+        self, loop: str, entity: str, reason: str, models: AboutModels, versions: tuple[str, ...] = (), *, actor: Actor
+    ) -> list[Event]:
+        """Decide that an entity is erased, and ask feature to do it; nothing where that is under way already.
+
+        Raises LoopNotFound, and Conflict where a run could not learn without the entity.
+        """
+        context = command_context(self.clock, actor)
+        decision_log = await self.store.open(loop, context)
+        if decision_log.state is None or decision_log.state.deleted:
+            raise LoopNotFound(loop, deleted=decision_log.state is not None)
+        if models == "retrain" and not decision_log.state.spec.personal_fields:
+            raise Conflict(
+                f"{loop} has no personal fields, so a run would learn from the same outcomes again: choose keep"
+            )
+        if find_pending(await self.store.erasures(loop, entity)):
+            return []
+        data = ErasureDecidedData(reason=reason, models=models, versions=versions)
+        decided = decision_log.decide(ErasureDecided, entity, data)
+        await self.store.save(decision_log)
+        return [*decision_log.events_to_publish(), _ask_for(decision_log, decided)]
+
+    async def on_erasure_done(self, event: EntityErasureDone, at: Position) -> list[Event]:
+        """Feature has erased an entity: the chain of decisions says so, once for each receipt."""
+        decision_log = await self.store.open(event.loop, DecisionContext.of_event(event, self.clock()))
+        loop = decision_log.state
+        if loop is None or loop.deleted or 0 < event.revision < loop.life:
+            return []
+        if is_confirmed(await self.store.erasures(event.loop, event.subject), event.id):
+            return []
+        done = event.data
+        data = ErasureConfirmedData(cause=done.cause, removed=done.removed, decision=done.decision)
+        decision_log.decide(ErasureConfirmed, event.subject, data)
+        await self.store.save(decision_log)
+        return decision_log.events_to_publish()
+
+
+def _ask_for(decision_log: DecisionLog, decided: ErasureDecided) -> EntityErased:
+    context = decision_log.context
+    request = EntityErased(
+        id=derived_id(decided.loop, EntityErased.type_name(), decided.sequence),
+        time=decided.time,
+        subject=decided.subject,
+        loop=decided.loop,
+        revision=decided.revision,
+        causationid=decided.id,
+        traceparent=context.traceparent,
+        data=EntityErasedData(
+            decision=decided.sequence, reason=decided.data.reason, models=decided.data.models, actor=context.actor
+        ),
+    )
+    return decision_log.sign(request)

@@ -1,0 +1,233 @@
+"""Persons are forgotten: on request, after the loop's retention, and with their loop."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.builders.running import RunningService, run_consumers, until
+from tests.feature.entity_harness import NO_KEYS, entity_handlers, erasure_handlers
+from tests.feature.feature_events import SHOP, START, event, loop_state, spec
+
+from everloop_feature.app import build
+from everloop_feature.domain.entity import PAGE_IDS
+from everloop_feature.domain.loops import ActiveLoops
+from everloop_feature.handlers.erasures import ErasureHandlers
+from everloop_feature.settings import FeatureSettings
+from everloop_schemas.envelope import Event
+from everloop_schemas.erasure import EntityErased, EntityErasedData, EntityErasureDone
+from everloop_schemas.feature import EntityState, FeaturesComputed
+from everloop_schemas.loop import LoopSpec
+from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.keyed.expiry import keyed_on
+from everloop_shared.messaging.keyed.store import KeyedStore
+from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.messaging.routes import Position
+from everloop_shared.personal import Vault
+from everloop_shared.personal.master import create_master_key
+
+SECRET = {"fields": {"price": 987654.25}}
+
+
+def personal(**changes: Any) -> LoopSpec:
+    """The shop, with a personal field."""
+    return spec(schema={"price": {"type": "number", "missing": None, "personal": True}}, **changes)
+
+
+def vault_of(folder: Path) -> Vault:
+    """The keys in a folder."""
+    create_master_key(folder / "keys" / "master.key")
+    return Vault(f"sqlite:///{folder}/keys/keys.db", folder / "keys" / "master.key")
+
+
+def request(entity: str = "ada", decision: int = 3) -> EntityErased:
+    """The registry asks for an erasure."""
+    data = EntityErasedData(decision=decision, reason="by letter", models="keep", actor="dpo")
+    return EntityErased(id=f"x{decision}", time=START, subject=entity, loop=SHOP, revision=1, data=data)
+
+
+class Shop:
+    """Entities and erasures of the shop over a store in memory; each event is handled as the engine does."""
+
+    def __init__(self, vault: Vault = NO_KEYS, of: LoopSpec | None = None) -> None:
+        self.store, loops = KeyedStore("entities"), ActiveLoops()
+        self.store.attach(MemoryBroker(1).engine("feature"))
+        loops.apply(loop_state(of))
+        self.entities = entity_handlers(loops, self.store, vault, ids_per_entity=4 * PAGE_IDS)
+        self.erasures: ErasureHandlers = erasure_handlers(self.entities, vault)
+        self.offset = 0
+
+    async def observe(self, n: int, entity: str = "ada") -> None:
+        """Handle an observation."""
+        self.offset += 1
+        async with self.store:
+            await self.entities.on_event_received(event(n, entity=entity), Position("ingest.event_received.v1", 0, n))
+
+    async def erase(self, asked: EntityErased, offset: int = 0) -> Sequence[Event]:
+        """Handle a request."""
+        at = Position(EntityErased.topic.name, 0, offset)
+        async with self.store:
+            events = await self.erasures.on_entity_erased(asked, at)
+            await self.store.record([], {(at.topic, 0): offset + 1})
+        return events
+
+    async def sweep(self) -> Sequence[Event]:
+        """Sweep the partition."""
+        async with self.store:
+            return await self.erasures.sweep(Position("", 0, -1, int(START.timestamp() * 1000)))
+
+    def stored(self) -> list[str]:
+        """Every key in the store."""
+        return sorted(key for _, key, _ in self.store.items())
+
+
+async def test_the_key_the_windows_and_all_pages_of_ids_are_gone_when_the_receipt_leaves(tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    token, kept = await vault.seal(SHOP, "ada", SECRET), await vault.seal(SHOP, "bob", SECRET)
+    shop = Shop(vault, personal())
+    for n in range(PAGE_IDS + 5):
+        await shop.observe(n)
+    await shop.observe(9_999, entity="bob")
+
+    state, receipt = await shop.erase(request())
+
+    assert isinstance(state, EntityState)
+    assert isinstance(receipt, EntityErasureDone)
+    assert (state.data.state, state.data.applied, state.key()) == ({}, 0, b"shop/ada")
+    assert receipt.data.removed.model_dump() == {
+        "observations": PAGE_IDS + 5, "windows": 1, "features": 2, "sealed": True
+    }  # fmt: skip
+    assert (receipt.data.decision, receipt.causationid, receipt.data.cause) == (3, "x3", "person")
+    assert shop.stored() == ["shop/bob"]
+    assert await vault_of(tmp_path).unseal(SHOP, "ada", token) is None
+    assert await vault_of(tmp_path).unseal(SHOP, "bob", kept) == SECRET
+
+
+async def test_a_request_that_is_handled_again_publishes_the_same_receipt_or_nothing(tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    await vault.seal(SHOP, "ada", SECRET)
+    shop, crashed = Shop(vault, personal()), Shop(vault, personal())
+    await shop.observe(1)
+    await crashed.observe(1)
+
+    lost = await crashed.erase(request())  # killed before anything of it was written
+    first = await shop.erase(request())
+    again = await shop.erase(request())
+    nobody = await shop.erase(request("nobody", 4), 1)
+
+    assert [one.encode() for one in first] == [one.encode() for one in lost]
+    assert again == []
+    assert [type(one) for one in nobody] == [EntityState, EntityErasureDone]
+
+
+async def test_a_loop_without_personal_fields_loses_its_windows_and_the_receipt_says_that_values_stay() -> None:
+    shop = Shop()
+    await shop.observe(1)
+
+    _, receipt = await shop.erase(request())
+
+    assert isinstance(receipt, EntityErasureDone)
+    assert (receipt.data.removed.sealed, receipt.data.removed.observations) == (False, 1)
+    assert shop.stored() == []
+
+
+async def test_an_erasure_waits_for_the_store_of_keys_and_a_sweep_does_not_fail_without_it(tmp_path: Path) -> None:
+    away = Vault("postgresql://nobody@127.0.0.1:1/nothing", tmp_path / "none.key")
+    shop = Shop(vault_of(tmp_path), personal(retention={"personal": "30d"}))
+    shop.erasures = erasure_handlers(shop.entities, away)
+    await shop.observe(1)
+
+    with pytest.raises(Unavailable):
+        await shop.erase(request())
+
+    assert shop.stored() == ["shop/ada"]
+    assert await shop.sweep() == []
+
+
+async def test_who_was_not_seen_for_as_long_as_the_loop_keeps_is_forgotten_with_a_receipt(tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    token = await vault.seal(SHOP, "ada", SECRET)
+    await vault.seal(SHOP, "prediction:never-came", {"comment": "x"})
+    _make_old(tmp_path)
+    await vault.seal(SHOP, "bob", SECRET)
+    shop = Shop(vault, personal(retention={"personal": "30d"}))
+    await shop.observe(1)
+    await shop.observe(2, entity="bob")
+
+    events = await shop.sweep()
+    again = await shop.sweep()
+
+    [state, receipt] = events
+    assert isinstance(receipt, EntityErasureDone)
+    assert (receipt.subject, receipt.data.cause, receipt.data.decision) == ("ada", "retention", None)
+    assert (state.subject, again, shop.stored()) == ("ada", [], ["shop/bob"])
+    assert await vault_of(tmp_path).unseal(SHOP, "ada", token) is None
+    assert vault.store.count() == {SHOP: 1}
+
+
+async def test_a_retention_that_is_interrupted_before_the_key_is_gone_gives_the_same_receipt_again(
+    tmp_path: Path,
+) -> None:
+    vault = vault_of(tmp_path)
+    await vault.seal(SHOP, "ada", SECRET)
+    _make_old(tmp_path)
+    before, after = (Shop(vault, personal(retention={"personal": "30d"})) for _ in range(2))
+
+    [_, lost] = await before.sweep()
+    [_, receipt] = await after.sweep()
+    await after.sweep()
+
+    assert lost.id == receipt.id
+    assert vault.store.count() == {}
+
+
+def _make_old(folder: Path) -> None:
+    """All keys that there are were used a year ago."""
+    long_ago = (datetime.now(UTC) - timedelta(days=365)).date().isoformat()
+    with sqlite3.connect(folder / "keys" / "keys.db") as store:
+        store.execute("UPDATE personal_keys SET last_used = ?", [long_ago])
+    store.close()
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[RunningService]:
+    """A feature service with keys."""
+    vault_of(tmp_path)
+    broker, folder = MemoryBroker(partitions=2), tmp_path / "keys"
+    settings = FeatureSettings(
+        partitions=2, personal_keys_url=f"sqlite:///{folder}/keys.db", personal_master_key=folder / "master.key"
+    )
+    service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
+    async with run_consumers(service):
+        yield RunningService(broker, service)
+
+
+async def test_the_service_forgets_and_finds_the_same_entity_new(running: RunningService) -> None:
+    await running.publish(loop_state(), event(0, price=4.0), event(1, price=2.0))
+    await running.wait_for(FeaturesComputed, 2)
+
+    await running.publish(request())
+    [receipt] = await running.wait_for(EntityErasureDone, 1)
+    await running.publish(event(2, price=7.0))
+
+    vectors = await running.wait_for(FeaturesComputed, 3)
+    assert receipt.data.removed.observations == 2
+    assert vectors[-1].data.features["mean_3"] == 7.0
+    assert [state.data.applied for state in running.published(EntityState)][-2:] == [0, 1]
+
+
+async def test_the_keys_of_a_deleted_loop_are_destroyed(running: RunningService, tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    await vault.seal(SHOP, "ada", SECRET)
+    await vault.seal("other", "ada", SECRET)
+    await running.publish(loop_state())
+
+    ended = loop_state(sequence=2)
+    gone = ended.data.model_copy(update={"deleted": True})
+    await running.publish(ended.copy_with(data=gone, time=datetime.now(UTC) + timedelta(seconds=1)))
+
+    await until(lambda: vault.store.count() == {"other": 1})
