@@ -69,17 +69,23 @@ def environment(
     kafka_bootstrap: str | None = None,
     feature_port: int | None = None,
     ingest_port: int | None = None,
+    registry_port: int | None = None,
     grpc_port: int | None = None,
     scheme: str = "http",
 ) -> dict[str, str]:
     """The environment of services on one machine: the data folder, the broker, and the address of each service.
 
-    `feature_port` is where serving finds feature, `ingest_port` where monitoring finds ingest, and `grpc_port` where
-    serving listens for gRPC; 0 switches that off.
+    `feature_port` is where serving finds feature, `ingest_port` and `registry_port` where monitoring finds these two,
+    and `grpc_port` where serving listens for gRPC; 0 switches that off.
     """
     feature = {} if feature_port is None else {"EVERLOOP_SERVING_FEATURE_URL": f"{scheme}://{host}:{feature_port}"}
-    ingest = {} if ingest_port is None else {"EVERLOOP_MONITORING_INGEST_URL": f"{scheme}://{host}:{ingest_port}"}
+    asked = {"ingest": ingest_port, "registry": registry_port}
+    monitoring = {
+        SERVICES["monitoring"].variable(f"{name}_url"): f"{scheme}://{host}:{port}"
+        for name, port in asked.items()
+        if port is not None
+    }
     bootstrap = {} if kafka_bootstrap is None else {"EVERLOOP_KAFKA_BOOTSTRAP": kafka_bootstrap}
     own = {f"EVERLOOP_{name.upper()}_PORT": str(port) for name, port in ports.items()}
     grpc = {} if grpc_port is None else {SERVICES["serving"].variable("grpc_port"): str(grpc_port)}
-    return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **feature, **ingest, **grpc, **own}
+    return {"EVERLOOP_DATA": data, "EVERLOOP_HOST": host, **bootstrap, **feature, **monitoring, **grpc, **own}

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.builders.running import run_until_exit
 
@@ -55,11 +56,15 @@ class ServedServices:
 
 @contextmanager
 def served(
-    folder: Path, *names: str, certs: Path | None = None, own: Mapping[str, Mapping[str, Any]] | None = None
+    folder: Path,
+    *names: str,
+    certs: Path | None = None,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+    **settings: Any,
 ) -> Iterator[ServedServices]:
     """Run these services in a thread, until the block ends; with TLS by the certificates of a folder.
 
-    `own` has settings by service.
+    `own` has settings by service, `settings` those of all of them; `{url}` in a text is monitoring's address.
     """
     scheme, tls = ("https", {"tls": {"ca": str(certs / "ca.pem")}}) if certs else ("http", {})
     ports, up, stop = {name: free_port() for name in names}, threading.Event(), threading.Event()
@@ -70,8 +75,8 @@ def served(
         broker, urls = MemoryBroker(), {name: f"{scheme}://127.0.0.1:{port}" for name, port in ports.items()}
         async with AsyncExitStack() as stack:
             for name in names:
-                changes = (own or {}).get(name, {})
-                service = _build(name, broker, folder, ports[name], urls.get("ingest", ""), certs, changes)
+                common = {each: _with_url(value, urls.get("monitoring", "")) for each, value in settings.items()}
+                service = _build(name, broker, folder, urls, certs, {**common, **(own or {}).get(name, {})})
                 await stack.enter_async_context(run_until_exit(service))
             running.append(ServedServices(folder, broker, asyncio.get_running_loop(), urls))
             up.set()
@@ -99,16 +104,20 @@ def served(
     assert not failures, failures
 
 
+def _with_url(value: Any, url: str) -> Any:
+    return value.replace("{url}", url) if isinstance(value, str) else value
+
+
 def _build(
     name: str,
     broker: MemoryBroker,
     folder: Path,
-    port: int,
-    ingest: str,
+    urls: Mapping[str, str],
     certs: Path | None,
-    own: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> Service:
-    common: dict[str, Any] = {"data": folder, "port": port, "instance": "only", **own}
+    port = urlsplit(urls[name]).port
+    common: dict[str, Any] = {"data": folder, "port": port, "instance": "only", **settings}
     if certs:
         common |= {"tls_cert": certs / f"{name}.pem", "tls_key": certs / f"{name}.key", "tls_ca": certs / "ca.pem"}
     master = folder / "personal" / "master.key"
@@ -124,5 +133,6 @@ def _build(
         case "training":
             return everloop_training.app.build(TrainingSettings(**common), broker.engine, InlineWorker.start)
         case _:
-            settings = MonitoringSettings(**common, settle_s=0.0, ingest_url=ingest)
-            return everloop_monitoring.app.build(settings, broker.engine)
+            addresses = {"ingest_url": urls.get("ingest", ""), "registry_url": urls.get("registry", "")}
+            made = MonitoringSettings(**common, settle_s=0.0, **addresses)
+            return everloop_monitoring.app.build(made, broker.engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from everloop_schemas.registry import Decided
 from everloop_schemas.serving import VersionState
 
 pytestmark = [pytest.mark.app, pytest.mark.timeout(120)]
+NO_HEADERS: Mapping[str, str] = {}
 PENDING = {"approvals": 2, "approved_by": ["ada"], "step": "before_champion", "expires": "2026-01-04T12:00:00+00:00"}
 WAITING = {"stage": "canary", "share": 0.5, "candidate": "forest-0@90", "approval": PENDING}
 
@@ -41,15 +43,16 @@ def test_a_person_approves_promotes_and_rejects_with_a_reason(tmp_path: Path) ->
     assert "by hand: seen enough" in told
 
 
-def come_to_approval(services: ServedServices) -> None:
-    """The first model of the market loop waits before its canary."""
+def come_to_approval(services: ServedServices, approvals: int = 1, headers: Mapping[str, str] = NO_HEADERS) -> None:
+    """The first model of the market loop waits before its canary; who sends `headers` applies the loop."""
 
     def last(*kinds: str) -> None:
         wait_until(lambda: [e.type.split(".")[1] for e in services.events(Decided.topic)][-len(kinds) :] == [*kinds])
 
     loop = services.urls["registry"] + "/v1/loops/market"
-    file = LOOP_FILE.replace("{shadow", "{approval: before_canary, shadow")
-    assert httpx.put(loop, content=file, headers=YAML, timeout=30).status_code == 201
+    rule = f"{{approval: before_canary, approvals: {approvals}, shadow"
+    file = LOOP_FILE.replace("{shadow", rule)
+    assert httpx.put(loop, content=file, headers={**YAML, **headers}, timeout=30).status_code == 201
     services.publish(run_requested("a-0"), challenge_updated(0, {"0": LOST, "a-0": WON}))
     last("gate_decided", "rollout_changed")
     services.publish(store_model("a-0", 200, services.folder / "artifacts", "gate"))

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
-import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.access import bearer
 from tests.builders.running import http_client
-from tests.integrations.environments import FOLDER, Environment, environment
+from tests.integrations.environments import Environment, environment
+from tests.integrations.oidc_provider import AUDIENCE, SECRET, provider
 
-from everloop.local.ports import HOST, free_port
+from everloop.local.ports import free_port
 from everloop_feature.app import build
 from everloop_feature.settings import FeatureSettings
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(180)]
-AUDIENCE = "https://everloop.example"
 ROTATED_WITHIN_S = 60.0
 
 
@@ -35,34 +28,11 @@ def oidc() -> Environment:
     return environment("oidc")
 
 
-@contextmanager
-def provider(port: int, key_id: str, folder: Path) -> Iterator[str]:
-    """The provider with one key of this id; its issuer."""
-    key: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(rsa.generate_private_key(65_537, 2_048), as_dict=True)
-    (folder / f"{key_id}.json").write_text(json.dumps({"keys": [{**key, "kid": key_id, "use": "sig"}]}))
-    issuer = f"http://{HOST}:{port}"
-    script = [
-        "node",
-        str(FOLDER / "oidc" / "provider.mjs"),
-        issuer,
-        str(port),
-        str(folder / f"{key_id}.json"),
-        AUDIENCE,
-    ]
-    with subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "listening\n"
-            yield issuer
-        finally:
-            process.terminate()
-
-
 async def token_of(issuer: str) -> str:
     """A token by client credentials."""
     async with httpx.AsyncClient(trust_env=False) as http:
         form = {"grant_type": "client_credentials"}
-        answer = await http.post(f"{issuer}/token", data=form, auth=("shop", "a-secret-for-tests-alone"))
+        answer = await http.post(f"{issuer}/token", data=form, auth=("shop", SECRET))
     answer.raise_for_status()
     return str(answer.json()["access_token"])
 

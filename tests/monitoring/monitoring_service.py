@@ -75,13 +75,11 @@ class RunningMonitoring(RunningService):
 
 @asynccontextmanager
 async def running(
-    broker: MemoryBroker, data: Path, settle_s: float = 0.0, ingest_url: str = "", token_file: Path | None = None
+    broker: MemoryBroker, data: Path, settle_s: float = 0.0, token_file: Path | None = None, **urls: str
 ) -> AsyncIterator[RunningMonitoring]:
-    """Monitoring up on `broker`, with its database below `data`."""
+    """Monitoring up on `broker`, with its database below `data`; `urls` are those of its settings."""
     url = database_url(data)
-    settings = MonitoringSettings(
-        data=data, settle_s=settle_s, database_url=url, ingest_url=ingest_url, token_file=token_file
-    )
+    settings = MonitoringSettings(data=data, settle_s=settle_s, database_url=url, token_file=token_file, **urls)
     service = build(settings, broker.engine)
     async with run_consumers(service), http_client(service) as http:
         yield RunningMonitoring(broker, service, http)

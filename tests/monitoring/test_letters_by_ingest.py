@@ -45,7 +45,7 @@ async def with_ingest(
     ingest = build(IngestSettings(data=tmp_path, port=port, instance="only", **access), broker.engine)
     await broker.append(STATE.topic.name, STATE.key(), STATE.encode())
     url = f"http://127.0.0.1:{port}/"
-    async with run_until_exit(ingest), running(broker, tmp_path, 0.0, url, own_token) as monitoring:
+    async with run_until_exit(ingest), running(broker, tmp_path, token_file=own_token, ingest_url=url) as monitoring:
         await monitoring.publish(*letters)
         await monitoring.caught_up()
         yield monitoring

@@ -9,6 +9,7 @@ Recorded = Literal["always", "refusals"]
 
 RECORDED: Mapping[str, Recorded] = {
     "server.read": "refusals",
+    "codes.issue": "always",
     "events.publish": "refusals",  # events, labels and predictions are records themselves
     "labels.publish": "refusals",
     "records.publish": "always",  # by hand, of a source that reads by itself

@@ -21,6 +21,7 @@ _READERS = ("viewer", "engineer", "operator", "auditor")
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "server.read": (*ROLES,),  # what a service is: its documentation, its protocol and whether it is ready
+    "codes.issue": (*ROLES,),  # an address that signs a browser in, for the caller's own token
     "events.publish": ("publisher",),
     "labels.publish": ("labeler",),
     "records.publish": ("publisher", "labeler"),  # of a source; ingest asks for the role of what its mapping gives

@@ -12,6 +12,17 @@ OPEN = ("/livez", "/readyz")
 """What an orchestrator asks: answered without a token, at every service."""
 
 
+OPEN_RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "monitoring": (
+        ("GET", "/"),
+        ("GET", "/sign-in"),
+        *(("POST", f"/sign-in/{way}") for way in ("key", "code", "provider", "return")),
+    )
+}
+"""By service, what else is answered without a token: the console's pages, which are the same for everybody and show
+nothing of the installation, and the ways to sign in."""
+
+
 class Reach(StrEnum):
     """For which loops somebody must have the role."""
 
@@ -46,7 +57,7 @@ class RouteRule:
         return re.compile("".join(written), re.DOTALL)
 
 
-_CHECKED_BY_HANDLERS = ("server.read", "loops.read", "quotas.read", "letters.read", "letters.send")
+_CHECKED_BY_HANDLERS = ("server.read", "codes.issue", "loops.read", "quotas.read", "letters.read", "letters.send")
 """Actions whose routes without a loop in the address answer with what belongs to loops of the caller alone."""
 
 _EVERY_SERVICE = {
@@ -119,7 +130,8 @@ _MONITORED = (
     *("alerts", "silences", "objectives"),
 )
 _DECIDED = ("versions", "rollout", "history")
-_STEERED = ("rollback", "resume", "approve", "reject", "promote")
+_VERDICTS = ("approve", "reject", "promote")
+_STEERED = ("rollback", "resume", *_VERDICTS)
 _RUN = f"{_LOOP}/runs/{{run}}"
 
 _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -186,8 +198,10 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "server.read": ("GET /v2", "GET /v2/health/live", "GET /v2/health/ready"),
     },
     "monitoring": {
-        "server.read": ("GET /",),
+        "server.read": ("GET /v1/session", "DELETE /v1/session"),
+        "codes.issue": ("POST /v1/session/codes",),
         "loops.read": ("GET /v1/loops", f"GET {_LOOP}", *(f"GET {_LOOP}/{view}" for view in _MONITORED)),
+        "rollout.change": tuple(f"POST {_LOOP}/{verb}" for verb in _VERDICTS),
         "predictions.read": (f"GET {_LOOP}/predictions",),
         "alerts.silence": (f"POST {_LOOP}/silences", f"DELETE {_LOOP}/silences/{{id}}"),
         "letters.read": (

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from everloop_learning.deleted_loops import skip_deleted_loops
 from everloop_monitoring.adapters.gauges import update_gauges
 from everloop_monitoring.adapters.ingest import HttpIngest
 from everloop_monitoring.adapters.letters import SqlLetterReader
 from everloop_monitoring.adapters.reader import SqlMonitoringReader
+from everloop_monitoring.adapters.registry import HttpRegistry
 from everloop_monitoring.adapters.row_names import LifetimeNames
 from everloop_monitoring.adapters.unit_of_work import BatchUnitOfWork
 from everloop_monitoring.api import letter_router, router
 from everloop_monitoring.api.alerts import add_alerts
+from everloop_monitoring.api.console import console_router
 from everloop_monitoring.api.objectives import add_objectives
+from everloop_monitoring.api.session import session_router
+from everloop_monitoring.api.sign_in import sign_in_router
+from everloop_monitoring.api.verdicts import verdict_router
 from everloop_monitoring.handlers import Handlers
 from everloop_monitoring.handlers.letters import LetterHandlers
+from everloop_monitoring.handlers.sign_in import SignInHandlers
 from everloop_monitoring.handlers.silencing import Silencing
+from everloop_monitoring.ports import SignInProvider
 from everloop_monitoring.settings import MonitoringSettings
 from everloop_schemas.dead_letter import DEAD_LETTERS
 from everloop_schemas.feature import OutcomeObserved
@@ -39,6 +47,7 @@ from everloop_shared.tls import client_tls
 
 if TYPE_CHECKING:
     from everloop_monitoring.adapters.receivers.delivery import Delivery
+    from everloop_shared.http.browser_sessions import BrowserSessions
 
 NAME = "monitoring"
 CaughtUp = Callable[[float], Awaitable[bool]]
@@ -80,17 +89,25 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     api, edge = router(reader, loops, consumer.caught_up), CommandEdge(in_transaction(unit, engine))
     add_alerts(api, reader, loops, edge, silencing)
     add_objectives(api, reader, loops)
+    registry = HttpRegistry(settings.registry_url, client_tls(settings)) if settings.registry_url else None
+    sign_in, sessions = _signing_in(settings)
+    api.include_router(console_router(has_provider=sign_in.provider is not None if sign_in else None))
+    if sign_in and sessions:
+        api.include_router(sign_in_router(sign_in, sessions))
+    api.include_router(session_router(sign_in, sessions, has_verdicts=registry is not None))
+    api.include_router(verdict_router(registry, loops))
     ingest = HttpIngest(settings.ingest_url, client_tls(settings)) if settings.ingest_url else None
     token = settings.own_token()
     sending = LetterHandlers(
         unit.handlers.letters, loops, system_clock, ingest, lambda: token.header().get("authorization")
     )
     api.include_router(letter_router(SqlLetterReader(database, engine), sending, edge))
+    trail = audit_trail(NAME, settings, engine.publish)
     delivery = _delivery(settings, database, unit, consumer.caught_up)
     return Service(
         name=NAME,
         settings=settings,
-        endpoints=[HttpEndpoint(NAME, settings, api, trail=audit_trail(NAME, settings, engine.publish))],
+        endpoints=[HttpEndpoint(NAME, settings, api, trail=trail, sessions=sessions)],
         consumers=[consumer],
         resources=[database],
         background=[
@@ -101,6 +118,33 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
         ],
         remarks=[delivery.remarks] if delivery else [],
     )
+
+
+def _signing_in(settings: MonitoringSettings) -> tuple[SignInHandlers | None, BrowserSessions | None]:
+    """How people sign in at the console, and their sessions; None where nobody has to."""
+    if not settings.has_access_control:
+        return None, None
+    settings.check_sign_in()
+    # Imported here, as many installations ask nobody.
+    from everloop_shared.access.control import authenticator
+    from everloop_shared.access.sessions import Sessions
+    from everloop_shared.http.browser_sessions import BrowserSessions, StrictCookie
+
+    handlers = SignInHandlers(authenticator(settings).identify, _provider(settings))
+    url = urlsplit(settings.console_url)
+    cookie = StrictCookie(f"everloop-{settings.port}", settings.tls_cert is not None or url.scheme == "https")
+    origin = f"{url.scheme}://{url.netloc}" if url.netloc else ""
+    return handlers, BrowserSessions(Sessions(settings.session_idle_s, settings.session_s), cookie, origin)
+
+
+def _provider(settings: MonitoringSettings) -> SignInProvider | None:
+    if not settings.auth_client_id:
+        return None
+    from everloop_monitoring.adapters.provider import OidcProvider, ProviderClient  # brings cryptography
+
+    redirect_uri = f"{settings.console_url.rstrip('/')}/sign-in"
+    id, scope, secret_file = settings.auth_client_id, settings.auth_client_scope, settings.auth_client_secret_file
+    return OidcProvider(settings.provider(), ProviderClient(id, redirect_uri, scope, secret_file))
 
 
 def _delivery(

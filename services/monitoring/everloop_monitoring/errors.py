@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from everloop_shared.access.errors import NotAuthenticated
 from everloop_shared.errors import ErrorKind, InputRejected, NotFound, ServiceError
 
 
@@ -48,3 +49,43 @@ class LetterRejected(InputRejected):
     """What should be sent is no event of the letter's topic, or another event than the one of the letter."""
 
     title = "Not an event of the topic"
+
+
+class SignInFailed(NotAuthenticated):
+    """Somebody came back from the provider, or with a code, and is not let in."""
+
+    title = "Not signed in"
+
+
+class NoProvider(ServiceError):
+    """The installation has no provider at which browsers sign in."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "No provider"
+
+
+class AccessIsOff(ServiceError):
+    """Nobody has to sign in: EVERLOOP_AUTH is off."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Access control is off"
+
+
+class RegistryNotKnown(ServiceError):
+    """A verdict goes to the registry, and monitoring was not given its address; the command line knows it."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "The registry's address is not known"
+
+    def __init__(self, verb: str, loop: str) -> None:
+        super().__init__(
+            "monitoring does not know the registry's address: set EVERLOOP_REGISTRY_URL for it, or use "
+            f"everloop {verb} {loop[:80]} --reason TEXT"
+        )
+
+
+class VerdictRefused(ServiceError):
+    """The registry does not do what somebody says about a candidate, and says why."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    title = "Not decided"

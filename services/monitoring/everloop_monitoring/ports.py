@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from everloop_monitoring.domain.alert_defaults import LabelCounts, LabelPace
 from everloop_monitoring.domain.alerts import OpenAlert
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.letter_plans import IngestRequest
 from everloop_monitoring.domain.letters import ListedLetter
+from everloop_monitoring.domain.pending_sign_in import PendingSignIn
 from everloop_monitoring.domain.shown import ShownRecords
 from everloop_monitoring.domain.silences import Silence
 from everloop_monitoring.domain.state import CountedOutcome, EvaluationState
@@ -135,6 +136,39 @@ class Ingest(Protocol):
         publish by themselves, monitoring's own. The same request may be
         sent again. Raises LetterRejected with ingest's reason, NotPermitted, or Unavailable, and then the record may
         have arrived all the same.
+        """
+
+
+class Redeemed(NamedTuple):
+    """What the provider gives for a code: the token for requests, and whom its ID token names."""
+
+    access_token: str
+    subject: str
+
+
+class SignInProvider(Protocol):
+    """An OIDC provider at which browsers sign in."""
+
+    issuer: str
+
+    async def address(self, pending: PendingSignIn) -> str:
+        """Where the browser goes to sign in; raises Unavailable."""
+
+    async def redeem(self, code: str, pending: PendingSignIn) -> Redeemed:
+        """The tokens for the code that the browser came back with, once; raises SignInFailed or Unavailable."""
+
+
+Verdict = Literal["approve", "reject", "promote"]
+
+
+class Registry(Protocol):
+    """Decides about candidates."""
+
+    async def say(self, verdict: Verdict, loop: str, body: Mapping[str, Any], authorization: str | None) -> None:
+        """Give what somebody says about a candidate to the registry, which checks them again.
+
+        Raises VerdictRefused with the registry's reason, NotPermitted, or Unavailable, and then it may have been
+        decided all the same.
         """
 
 

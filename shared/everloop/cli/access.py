@@ -16,7 +16,7 @@ from everloop.cli.output import CommandFailed, Data, Json, print_json, print_res
 from everloop.local.discovery import data_folder
 from everloop.local.keys import FOLDER, KEYS
 from everloop_schemas.access.roles import ACTIONS, ROLES, roles_for
-from everloop_schemas.access.routes import GRPC, OPEN, OPEN_GRPC, RULES
+from everloop_schemas.access.routes import GRPC, OPEN, OPEN_GRPC, OPEN_RULES, RULES
 from everloop_shared.access.key_file import (
     GrantedRole,
     KeyFile,
@@ -89,7 +89,13 @@ def roles(as_json: Json = False) -> None:
     routes = Table("service", "method", "path", "action", "for", title="What routes do")
     for row in matrix()["routes"]:
         routes.add_row(row["service"], row["method"], row["path"], row["action"], row["for"])
-    print_result(table, routes, f"Without a token: {', '.join((*OPEN, *OPEN_GRPC))}")
+    print_result(table, routes, f"Without a token: {', '.join(open_routes())}")
+
+
+def open_routes() -> list[str]:
+    """What is answered to everybody: by path what every service has, by service what one has."""
+    of_services = [f"{service} {method} {path}" for service, routes in OPEN_RULES.items() for method, path in routes]
+    return [*OPEN, *OPEN_GRPC, *of_services]
 
 
 def matrix() -> dict[str, Any]:
@@ -107,7 +113,7 @@ def matrix() -> dict[str, Any]:
         "roles": dict(ROLES),
         "actions": {action: list(roles_for(action)) for action in ACTIONS},
         "routes": [*http, *grpc],
-        "open": [*OPEN, *OPEN_GRPC],
+        "open": open_routes(),
     }
 
 

@@ -124,6 +124,7 @@ class InstallationPlan:
                 kafka_bootstrap=bootstrap,
                 feature_port=self.ports.get("feature"),
                 ingest_port=self.ports.get("ingest"),
+                registry_port=self.ports.get("registry"),
                 grpc_port=self.grpc_port,
                 scheme=self._scheme,
             )

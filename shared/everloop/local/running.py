@@ -21,6 +21,7 @@ from everloop.local.errors import InstallationError, InstallationNotReady, Insta
 from everloop.local.kafka import kept_ports
 from everloop.local.keys import make_keys
 from everloop.local.plan import Bus, InstallationPlan
+from everloop.local.signing_in import sign_in_address
 
 READY_AGAIN_WITHIN_S = 120.0
 """How long `up` waits for an installation that another `up` has started."""
@@ -138,7 +139,7 @@ def _wait(console: Console, launched: launch.Launched, *, detach: bool, as_json:
     except KeyboardInterrupt:
         launched.stop()
         raise typer.Exit(1) from None
-    _show(console, listed, f"Everloop runs on {folder}", as_json)
+    show_installation(console, listed, f"Everloop runs on {folder}", as_json)
     if detach:
         launched.let_go()
     else:
@@ -161,14 +162,24 @@ def _show_running(console: Console, folder: Path, as_json: bool) -> None:
     with show.waiting(console) as report:
         held = lambda: folder_lock.holder(folder) is not None  # noqa: E731
         listed = launch.wait_ready(folder, held, report, within_s=READY_AGAIN_WITHIN_S)
-    _show(console, listed, f"Everloop runs already on {folder}", as_json)
+    show_installation(console, listed, f"Everloop runs already on {folder}", as_json)
 
 
-def _show(console: Console, listed: dict[str, Any], title: str, as_json: bool) -> None:
+def show_installation(console: Console, listed: dict[str, Any], title: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(listed))
     else:
         show.endpoints(console, listed, title)
+        if console.is_terminal and "token" in listed:  # a code is for the person who sees it, not for a log
+            show.sign_in(console, _sign_in_address(Path(listed["token"]).parent))
+
+
+def _sign_in_address(folder: Path) -> str:
+    """The address, or why there is none: the installation runs all the same."""
+    try:
+        return sign_in_address(folder)
+    except InstallationError as e:
+        return f"{e.what} {e.fix}"
 
 
 @contextlib.contextmanager

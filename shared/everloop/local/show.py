@@ -82,3 +82,8 @@ def endpoints(console: Console, listed: dict[str, Any], title: str) -> None:
         kafka = listed.get("kafka", {})
         table.add_row("kafka", str(kafka.get("bootstrap", "-")), str(kafka.get("pid") or "your own"))
     console.print(table)
+
+
+def sign_in(console: Console, address: str) -> None:
+    """Show the address by which the user's browser signs in, whole, so that it can be clicked."""
+    console.print(f"Sign in at the console, once and within a minute: {address}", highlight=False, soft_wrap=True)

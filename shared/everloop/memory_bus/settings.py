@@ -35,6 +35,7 @@ def environment_of(
         host=HOST,
         feature_port=ports.get("feature"),
         ingest_port=ports.get("ingest"),
+        registry_port=ports.get("registry"),
         grpc_port=grpc_port,
     )
     return {**kept, **own, "EVERLOOP_PARTITIONS": str(partitions)}

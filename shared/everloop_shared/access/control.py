@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from everloop_schemas.access.routes import RULES, Reach, RouteRule
+from everloop_schemas.access.routes import OPEN_RULES, RULES, Reach, RouteRule
 from everloop_shared.access.errors import NotAuthenticated, NotPermitted, TokenNotValid
 from everloop_shared.access.identity import Identity
 from everloop_shared.access.key_file import split_token
@@ -77,8 +77,15 @@ class Authenticator:
 class AccessControl:
     """Lets a request pass, or says what is missing; whatever the table of routes does not list is refused."""
 
-    def __init__(self, routes: RouteTable, authenticator: Authenticator) -> None:
-        self._routes, self._authenticator = routes, authenticator
+    def __init__(
+        self, routes: RouteTable, authenticator: Authenticator, open_routes: Collection[tuple[str, str]] = ()
+    ) -> None:
+        """`open_routes`: methods and paths that are answered to everybody."""
+        self._routes, self._authenticator, self._open = routes, authenticator, frozenset(open_routes)
+
+    def is_open(self, method: str, path: str) -> bool:
+        """Whether it is answered to everybody; HEAD is as GET."""
+        return ("GET" if method == "HEAD" else method, path) in self._open
 
     async def identify(self, authorization: bytes | None) -> Identity:
         """Who asks; raises as `Authenticator.identify`."""
@@ -125,7 +132,7 @@ def access_control(settings: AccessSettings, service: str) -> AccessControl | No
     """The check of a service's HTTP routes; None where EVERLOOP_AUTH is off. Raises Misconfigured."""
     if not settings.has_access_control:
         return None
-    return AccessControl(RouteTable(RULES.get(service, ())), authenticator(settings))
+    return AccessControl(RouteTable(RULES.get(service, ())), authenticator(settings), OPEN_RULES.get(service, ()))
 
 
 def authenticator(settings: AccessSettings) -> Authenticator:

@@ -79,6 +79,8 @@ class Identity:
 
 EVERYBODY = Identity("anonymous", "anonymous", grants=(Grant("admin"),))
 """Whoever asks while nobody has to say who it is: EVERLOOP_AUTH=off."""
+STRANGER = Identity("anonymous", "anonymous")
+"""Whoever asks for what is open to all while everything else takes a token; may do nothing."""
 
 _current: ContextVar[Identity] = ContextVar("everloop_identity", default=EVERYBODY)
 

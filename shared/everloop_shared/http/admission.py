@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from starlette.types import Receive, Scope
 
 from everloop_shared.access.errors import NotAuthenticated, NotPermitted
-from everloop_shared.access.identity import EVERYBODY, Identity, acting_for
+from everloop_shared.access.identity import EVERYBODY, STRANGER, Identity, acting_for
 from everloop_shared.access.limits import Caller
 from everloop_shared.http.audited import AUDITED
 from everloop_shared.http.bodies import counted
+from everloop_shared.http.browser_sessions import BrowserSessions
 from everloop_shared.http.direct import DirectAnswer, Headers, ImmediateAnswer
+from everloop_shared.http.problems import Forbidden
 from everloop_shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,10 +27,15 @@ AnswerAtOnce = Callable[[str, Headers, bytes], DirectAnswer | asyncio.Future[Dir
 
 
 class Admission:
-    """Asks each request for its token, its role and its caller's limits; `access` or `limits` may be None."""
+    """Asks each request for its token, its role and its caller's limits; `access` or `limits` may be None.
 
-    def __init__(self, access: AccessControl | None, limits: CallerLimits | None) -> None:
-        self.access, self._limits = access, limits
+    With `sessions` a browser that has signed in is known without a token in its requests.
+    """
+
+    def __init__(
+        self, access: AccessControl | None, limits: CallerLimits | None, sessions: BrowserSessions | None = None
+    ) -> None:
+        self.access, self._limits, self._sessions = access, limits, sessions
 
     async def take(
         self,
@@ -75,18 +82,40 @@ class Admission:
     async def _identify(self, headers: Mapping[bytes, bytes], scope: Scope, is_route: Callable[[], bool]) -> Identity:
         if self.access is None:
             return EVERYBODY
+        if self.access.is_open(scope["method"], scope["path"]):
+            return STRANGER
         try:
-            identity = await self.access.identify(headers.get(b"authorization"))
-            if (audited := scope.get(AUDITED)) is not None:
-                audited.identity = identity
-            self.access.require(identity, scope["method"], scope["path"], is_route)
-            return identity
-        except (NotAuthenticated, NotPermitted):
+            return await self._admit(self.access, headers, scope, is_route)
+        except (NotAuthenticated, NotPermitted, Forbidden):
             await self.count_stranger(scope)
             raise
 
+    async def _admit(
+        self, access: AccessControl, headers: Mapping[bytes, bytes], scope: Scope, is_route: Callable[[], bool]
+    ) -> Identity:
+        identity = await self._known(access, headers, scope)
+        if (audited := scope.get(AUDITED)) is not None:
+            audited.identity = identity
+        access.require(identity, scope["method"], scope["path"], is_route)
+        return identity
 
-def admission(settings: Settings, service: str) -> Admission | None:
+    async def _known(self, access: AccessControl, headers: Mapping[bytes, bytes], scope: Scope) -> Identity:
+        """Who asks: by the token of the request, or else by that of its session."""
+        authorization = headers.get(b"authorization")
+        if authorization is not None or self._sessions is None:
+            return await access.identify(authorization)
+        found = self._sessions.find(scope["method"], headers)
+        if found is None:
+            return await access.identify(None)
+        scope["headers"] = [*scope["headers"], (b"authorization", found.authorization)]  # as if it had come with it
+        try:
+            return await access.identify(found.authorization)
+        except NotAuthenticated:
+            self._sessions.sessions.end(found.id)
+            raise
+
+
+def admission(settings: Settings, service: str, sessions: BrowserSessions | None = None) -> Admission | None:
     """What is asked by these settings; None where nothing is. Raises Misconfigured."""
     access: AccessControl | None = None
     limits: CallerLimits | None = None
@@ -98,7 +127,7 @@ def admission(settings: Settings, service: str) -> Admission | None:
         from everloop_shared.access.callers import CallerLimits
 
         limits = CallerLimits(service, settings)
-    return Admission(access, limits) if access is not None or limits is not None else None
+    return Admission(access, limits, sessions) if access is not None or limits is not None else None
 
 
 def _answer_for(

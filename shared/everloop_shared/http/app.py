@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import FieldError, InputRejected, ServiceError, Unavailable
 from everloop_shared.http.audited import note_refusal
+from everloop_shared.http.browser_sessions import BrowserSessions
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute, DirectRoutes
 from everloop_shared.http.exposition import content_type, own_metrics, prefers_openmetrics
@@ -39,12 +40,13 @@ def create_app(
     conventions: Conventions | None = None,
     uploads: Sequence[Upload] = (),
     trail: AuditTrail | None = None,
+    sessions: BrowserSessions | None = None,
 ) -> GuardedApp:
     """The routes of `router` beside those of every service: /livez /readyz /metrics /docs.
 
     `direct` are the endpoints among them that answer before the framework, where they can, and `trail` is the audit.
     """
-    app = GuardedApp(service, settings, direct, conventions, uploads, trail)
+    app = GuardedApp(service, settings, direct, conventions, uploads, trail, sessions)
     app.include_router(router)
     _add_health(app, health)
     _add_error_handlers(app)
@@ -67,6 +69,7 @@ class GuardedApp(FastAPI):
         conventions: Conventions | None,
         uploads: Sequence[Upload] = (),
         trail: AuditTrail | None = None,
+        sessions: BrowserSessions | None = None,
     ) -> None:
         super().__init__(
             title=f"Everloop {service}",
@@ -79,7 +82,7 @@ class GuardedApp(FastAPI):
         self._document: dict[str, Any] | None = None
         app: ASGIApp = WholeAnswers(super().__call__, self.allowed_methods)
         app = DirectRoutes(app, service, direct) if direct else app
-        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions, uploads, trail)
+        self.guard = RequestGuard(app, service, settings, self.allowed_methods, conventions, uploads, trail, sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the guard, then a direct route or the framework."""

@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from everloop_shared.endpoint import Health
 from everloop_shared.errors import Misconfigured
 from everloop_shared.http.app import GuardedApp, create_app
+from everloop_shared.http.browser_sessions import BrowserSessions
 from everloop_shared.http.connections import ConnectionLimiter, LimitedConnection
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.direct import DirectRoute
@@ -47,7 +48,8 @@ class HttpEndpoint:
     """Serves the routes of `router` beside health, metrics and documentation; see `Endpoint`.
 
     `direct` are those of its endpoints that answer before the framework, where they can, and `conventions` those of a
-    standard protocol that some of them follow; the bodies of `uploads` are read by their routes. `trail` is the audit.
+    standard protocol that some of them follow; the bodies of `uploads` are read by their routes. `trail` is the audit,
+    and `sessions` are those of the service's pages.
     """
 
     name = "http"
@@ -62,16 +64,18 @@ class HttpEndpoint:
         conventions: Conventions | None = None,
         uploads: Sequence[Upload] = (),
         trail: AuditTrail | None = None,
+        sessions: BrowserSessions | None = None,
     ) -> None:
         self._service, self._settings, self._router, self._direct = service, settings, router, direct
-        self._worker, self._conventions, self._uploads, self._trail = worker, conventions, uploads, trail
+        self._worker, self._conventions, self._uploads = worker, conventions, uploads
+        self._trail, self._sessions = trail, sessions
         self._server: _Server | None = None
         self._serving: asyncio.Future[None] | None = None
         self.port = 0
 
     def app(self, health: Health) -> GuardedApp:
         """The ASGI application, with the middleware that every request passes."""
-        how = self._direct, self._conventions, self._uploads, self._trail
+        how = self._direct, self._conventions, self._uploads, self._trail, self._sessions
         return create_app(self._service, self._settings, self._router, health, *how)
 
     async def start(self, health: Health) -> None:

@@ -15,6 +15,7 @@ from everloop_shared.errors import Overloaded, ServiceError, Unavailable
 from everloop_shared.http.admission import admission
 from everloop_shared.http.audited import note_refusal, request_audit
 from everloop_shared.http.bodies import BodyReader, ClientDisconnected, RequestBody, replay
+from everloop_shared.http.browser_sessions import BrowserSessions
 from everloop_shared.http.conventions import Conventions
 from everloop_shared.http.cors import CrossOrigin, HeaderList
 from everloop_shared.http.methods import AllowedMethods
@@ -73,6 +74,7 @@ class RequestGuard:
         conventions: Conventions | None = None,
         uploads: Sequence[Upload] = (),
         trail: AuditTrail | None = None,
+        sessions: BrowserSessions | None = None,
         *,
         max_requests: int = MAX_REQUESTS_IN_PROGRESS,
     ) -> None:
@@ -83,7 +85,7 @@ class RequestGuard:
         self._cross_origin = CrossOrigin(settings.cors_origins)
         self._policy = OriginPolicy(settings.allowed_hosts, settings.host, self._cross_origin.origins)
         self._bodies = BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_bytes_in_flight)
-        self.admission = admission(settings, service)
+        self.admission = admission(settings, service, sessions)
         """Who may do what, and how much; None where nobody is asked and limited."""
         self._audit = request_audit(service, trail)
         BODY_BYTES.labels(service).set_function(lambda: self._bodies.bytes_in_memory)

@@ -13,8 +13,9 @@ from tests.access import AnsweredRoute, add_key, answered_routes, bearer
 
 from everloop.memory_bus.app import build
 from everloop_schemas.access.roles import ACTIONS, ROLES, roles_for
-from everloop_schemas.access.routes import GRPC, OPEN, RULES, Reach
+from everloop_schemas.access.routes import GRPC, OPEN, OPEN_RULES, RULES, Reach
 from everloop_shared.access.control import RouteTable
+from everloop_shared.access.identity import current_identity
 from everloop_shared.access.key_file import GrantedRole
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.http.app import GuardedApp
@@ -27,6 +28,11 @@ CONTENT_TYPES = {
     AnsweredRoute("PUT", "/v1/loops/{loop}/runs/{run}/model"): "application/onnx",
 }
 MINE_ALONE = GrantedRole(role="admin", loops=("churn-*",))
+
+
+ANSWERED_TO_ALL = {(service, AnsweredRoute("GET", path)) for service in SERVICES for path in OPEN} | {
+    (service, AnsweredRoute(*route)) for service, routes in OPEN_RULES.items() for route in routes
+}
 
 
 class Installation:
@@ -46,6 +52,10 @@ class Installation:
         """Each route with its service."""
         for name, app in self.apps.items():
             yield from ((name, route) for route in answered_routes(app))
+
+    def guarded(self) -> Iterator[tuple[str, AnsweredRoute]]:
+        """Those that need a token."""
+        yield from ((service, route) for service, route in self.routes() if (service, route) not in ANSWERED_TO_ALL)
 
     async def status(self, service: str, route: AnsweredRoute, loop: str, token: str | None) -> int:
         """What the guard answers to a request without a body, or the 204 behind it."""
@@ -98,19 +108,36 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         yield made
 
 
-async def test_without_a_token_only_liveness_and_readiness_answer(installation: Installation) -> None:
+async def test_without_a_token_only_health_and_signing_in_answer(installation: Installation) -> None:
     routes = list(installation.routes())
 
     answered = [(s, r) for s, r in routes if await installation.status(s, r, MINE, None) != 401]
 
     assert len(routes) > 130
-    assert sorted(answered) == sorted((s, AnsweredRoute("GET", path)) for s in SERVICES for path in OPEN)
+    assert sorted(answered) == sorted(ANSWERED_TO_ALL)
+    assert {service for service, route in answered if route.path not in OPEN} == {"monitoring"}
+
+
+async def test_who_asks_for_what_is_open_may_do_nothing(installation: Installation) -> None:
+    app, asked = installation.apps["monitoring"], []
+
+    async def remember(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(current_identity())
+        await answer_204(scope, receive, send)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app.guard, "_app", remember)
+        for method, path in OPEN_RULES["monitoring"]:
+            await request(app, method, path, bearer(installation.tokens["admin"]))
+
+    assert len(asked) == len(OPEN_RULES["monitoring"])
+    assert not any(identity.may_somewhere(action) for identity in asked for action in ACTIONS)
 
 
 async def test_every_route_has_a_rule_and_every_rule_a_route(installation: Installation) -> None:
     ruled = {(service, rule.method, rule.path) for service, rules in RULES.items() for rule in rules}
 
-    answered = {(service, *route) for service, route in installation.routes() if route.path not in OPEN}
+    answered = {(service, *route) for service, route in installation.guarded()}
 
     assert answered - ruled == set()
     assert ruled - answered == set()
@@ -120,11 +147,9 @@ async def test_every_route_has_a_rule_and_every_rule_a_route(installation: Insta
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_role_may_what_the_matrix_says_and_nothing_else(installation: Installation, role: str) -> None:
     rules = {(s, r.method, r.path): r for s, found in RULES.items() for r in found}
-    guarded = [(s, r) for s, r in installation.routes() if r.path not in OPEN]
-
     wrong = [
         (service, route)
-        for service, route in guarded
+        for service, route in installation.guarded()
         if (await installation.status(service, route, MINE, installation.tokens[role]))
         != (204 if role in roles_for(rules[service, route.method, route.path].action) else 403)
     ]
@@ -135,7 +160,7 @@ async def test_a_role_may_what_the_matrix_says_and_nothing_else(installation: In
 async def test_a_token_for_other_loops_is_refused_wherever_a_loop_is_named(installation: Installation) -> None:
     token, reaches = installation.tokens["mine"], {(s, r.method, r.path): r.reach for s in RULES for r in RULES[s]}
 
-    for service, route in [(s, r) for s, r in installation.routes() if r.path not in OPEN]:
+    for service, route in installation.guarded():
         reach = reaches[service, route.method, route.path]
         mine = await installation.status(service, route, MINE, token)
         others = await installation.status(service, route, OTHERS, token)

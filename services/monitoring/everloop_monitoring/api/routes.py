@@ -1,4 +1,4 @@
-"""The HTTP endpoints of monitoring that read, and the console."""
+"""The HTTP endpoints of monitoring that read."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from everloop_learning.loops import KnownLoops
-from everloop_monitoring.api.console import console_router
 from everloop_monitoring.api.fairness import fairness_router
 from everloop_monitoring.api.features import features_router
 from everloop_monitoring.api.quality import quality_router
 from everloop_monitoring.api.schemas import Entry, Evaluation, LoopList, Point, Status
+from everloop_monitoring.api.session import allowed_actions
 from everloop_monitoring.api.shown import shown_router
 from everloop_monitoring.domain.status import build_evaluation, build_status
 from everloop_monitoring.domain.timeline import TimelineEntry
 from everloop_monitoring.domain.watches import watches_of
 from everloop_monitoring.ports import MonitoringReader
 from everloop_schemas.registry import LoopState
-from everloop_shared.access.identity import current_identity
+from everloop_shared.access.identity import Identity, current_identity
 from everloop_shared.http.schemas import Revision
 
 DELIVERY_S = 0.03
 """Within this time a prediction that was answered by REST is on the log."""
 CATCH_UP_S = 0.5
 """A status waits at most this long until everything sent before the request is counted."""
+CaughtUp = Callable[[float], Awaitable[bool]]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, counted from the newest")]
 
 
-def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[float], Awaitable[bool]]) -> APIRouter:
+def router(reader: MonitoringReader, loops: KnownLoops, caught_up: CaughtUp) -> APIRouter:
     """The routes; each answers 404 for a loop that is not applied. `caught_up` is the engine's."""
     api = APIRouter()
     api.include_router(features_router(reader, loops))
@@ -41,14 +42,12 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: Callable[[flo
         loops.require(loop)
         return [_render_entry(entry) for entry in await reader.timeline_entries(loop, kinds, limit)]
 
-    api.include_router(console_router())
-
     @api.get("/v1/loops", response_model=LoopList)
     async def list_loops() -> JSONResponse:
         """Every loop that the caller may see, in short."""
         asks = current_identity()
         shown = [state for state in loops.all() if asks.may("loops.read", state.loop)]
-        return JSONResponse({"loops": [_render_summary(state) for state in shown]})
+        return JSONResponse({"loops": [_render_summary(state, asks) for state in shown]})
 
     @api.get("/v1/loops/{loop}", response_model=Revision)
     async def get_loop(loop: str) -> JSONResponse:
@@ -97,10 +96,11 @@ def _render_loop(state: LoopState) -> dict[str, Any]:
     return {"loop": state.loop, "revision": state.revision}
 
 
-def _render_summary(state: LoopState) -> dict[str, Any]:
+def _render_summary(state: LoopState, asks: Identity) -> dict[str, Any]:
     spec = state.data.spec
     watched = [watch.kind for watch in watches_of(spec)] + ["slices"] * bool(spec.monitor.slices)
-    return {**_render_loop(state), "task": spec.task, "metric": spec.metric, "watched": watched}
+    about = {"task": spec.task, "metric": spec.metric, "watched": watched, "may": allowed_actions(asks, state.loop)}
+    return {**_render_loop(state), **about}
 
 
 def _render_entry(entry: TimelineEntry) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class LoopSummary(Revision):
     task: str
     metric: str
     watched: list[str] = Field(description="what the spec turns on, such as drift, quality, slices, fairness")
+    may: list[str] = Field(description="which actions of the console whoever asks may do")
 
 
 class LoopList(BaseModel):

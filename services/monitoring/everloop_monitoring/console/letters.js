@@ -47,6 +47,7 @@ function shown(body, letter) {
 /* How a letter goes again: its buttons, or why there are none. */
 function sending(body, letter, found) {
   if (letter.refused) return [note(letter.refused)];
+  if (!mayDo("letters.send", letter.loop)) return [note("Sending it again takes the role operator for its loop.")];
   if (found.by_command) {
     return [note("Its record goes by ingest, whose address monitoring does not know (EVERLOOP_INGEST_URL). By the command line:"),
       el("pre", {}, `everloop letters send ${letter.id}\neverloop letters repair ${letter.id} --set PATH=VALUE`)];
@@ -85,7 +86,7 @@ async function startRepair(body, letter, found) {
 async function textOf(letter) {
   const byFile = `everloop letters repair ${letter.id} --output FILE`;
   if (letter.size > MOST_REPAIRED_BYTES) throw new Error(`The record is too large for this page; repair it in a file: ${byFile}`);
-  const answer = await fetch(letterPath(letter, "/body"));
+  const answer = await request(letterPath(letter, "/body"));
   if (!answer.ok) throw new Error(problemText(await answer.json().catch(() => null), answer.status));
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(await answer.arrayBuffer());
@@ -119,7 +120,7 @@ async function sendLetter(body, letter, found) {
 
 async function post(path, body) {
   try {
-    const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    const answer = await request(path, { method: "POST", body });
     const said = await answer.json().catch(() => null);
     if (!answer.ok) return { failed: true, text: "Not sent: " + problemText(said, answer.status), errors: said?.errors };
     return { text: said.sent ? `Sent again: to ${said.to}, as ${said.event}.` : `Just this was sent before, as ${said.event}; nothing changes.` };
@@ -128,7 +129,6 @@ async function post(path, body) {
   }
 }
 
-const problemText = (problem, status) => problem?.detail ?? `monitoring answers ${status}`;
 const byKey = (body, key) => [...byId(body).querySelectorAll("[data-key]")].find(node => node.dataset.key === key);
 const base64 = text => btoa(Array.from(new TextEncoder().encode(text), byte => String.fromCharCode(byte)).join(""));
 

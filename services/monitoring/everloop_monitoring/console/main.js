@@ -2,13 +2,9 @@
 /* Asks monitoring for the loop that the address names, and draws what has changed. */
 
 const FULL_EVERY_MS = 10_000;
-let loops = [], last = { status: "", at: 0 };
+let loops = [], last = { status: "", at: 0 }, asker = { may: [], at: -Infinity };
 
-async function get(path) {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
-  return answer.json();
-}
+const mayDo = (action, loop) => (loops.find(one => one.loop === loop) ?? asker).may.includes(action);
 
 function chosen() {
   const named = loops.find(loop => "#" + encodeURIComponent(loop.loop) === location.hash || "#" + loop.loop === location.hash);
@@ -20,7 +16,8 @@ function loopLinks({ names, current }) {
     ...(name === current ? { "aria-current": "page" } : {}) }, name));
 }
 
-/* Sections that are there where the loop is watched so. `watch` is what the spec turns on, by `on`. */
+/* Sections that are there where the loop is watched so, and the reader may. `watch` is what the spec turns on, by `on`;
+   `needs` is what the reader must be allowed, about `of` where that is another loop than the one that is shown. */
 const SECTIONS = [
   { id: "quality", title: "Quality", watch: "quality", on: "monitor: {quality: true}", path: "quality", build: quality },
   { id: "slices", title: "Slices", watch: "slices", on: "monitor: {slices: [FIELD]}", path: "quality", build: slices },
@@ -31,13 +28,13 @@ const SECTIONS = [
   { id: "objectives", title: "Objectives", watch: "objectives", on: "monitor: {objectives: {prediction: {within: 1s}}}", path: "objectives",
     build: objectives },
   { id: "predictions", title: "Predictions", path: "predictions?limit=25", build: predictions,
-    isEmpty: answer => !answer.length, key: "prediction " },
+    isEmpty: answer => !answer.length, key: "prediction ", needs: "predictions.read" },
   { id: "importance", title: "Importance", path: "importance", build: importance,
     isEmpty: answer => !answer.versions.length },
   { id: "letters", title: "Dead letters", path: "v1/dead-letters?limit=50&loop={loop}", build: letters("letters-body"),
-    isEmpty: answer => !answer.dead_letters.length, key: "repair " },
+    isEmpty: answer => !answer.dead_letters.length, key: "repair ", needs: "letters.read" },
   { id: "loopless", title: "Dead letters that name no loop", path: "v1/dead-letters?limit=50&loop=", build: letters("loopless-body"),
-    isEmpty: answer => !answer.dead_letters.length, key: "repair " },
+    isEmpty: answer => !answer.dead_letters.length, key: "repair ", needs: "letters.read", of: "" },
 ];
 
 function addSections() {
@@ -55,7 +52,7 @@ async function ask(loop) {
   const status = await get(address("status"));
   const sign = JSON.stringify([loop, status, document.documentElement.clientWidth]);
   if (sign === last.status && performance.now() - last.at < FULL_EVERY_MS) return;
-  const sections = SECTIONS.filter(section => !section.watch || loop.watched.includes(section.watch));
+  const sections = SECTIONS.filter(({ watch, needs, of }) => (!watch || loop.watched.includes(watch)) && (!needs || mayDo(needs, of ?? loop.loop)));
   const failed = error => ({ failure: error.message }), parts = new Set(sections.map(section => section.path));
   const asked = [...["series", "timeline?limit=60", "drifts", "evaluation", "alerts?state=open"].map(async path => [path, await get(address(path))]),
     ...[...parts].map(async path => [path, await get(address(path)).catch(failed)])];
@@ -75,6 +72,8 @@ function showLoop(loop, status, answers) {
   draw("figures", { s: status, regression }, figures);
   draw("chart", { points: answers.series, drifts: answers.drifts, metric }, chart);
   draw("shares", status, shares);
+  byId("candidate").hidden = !status.rollout.candidate;
+  if (status.rollout.candidate) draw("candidate-body", { loop: loop.loop, rollout: status.rollout, asker: { ...asker, at: 0 }, may: loop.may }, candidate);
   draw("timeline", answers["timeline?limit=60"], timeline);
   draw("lines", { ...answers.evaluation, metric: answers.evaluation.line_metric, champion: status.champion.version,
     candidate: status.rollout.candidate, versions: answers.quality?.groups?.filter(group => group.by === "version") ?? [] }, lines);
@@ -99,8 +98,24 @@ function showAround(loop) {
     + off.map(section => `${section.title.toLowerCase()} (${section.on})`).join(", ") + "." : "";
 }
 
+/* Who reads this page, and the way out where they have signed in. */
+async function askWho() {
+  if (performance.now() - asker.at < FULL_EVERY_MS) return;
+  asker = { ...await get("v1/session"), at: performance.now() };
+  draw("who", asker.signed_in ? asker.subject : null, subject => subject && [el("span", {}, subject),
+    el("button", { type: "button", className: "action", "data-key": "sign out", onclick: signOut }, "Sign out")]);
+}
+
+/* What is being typed is not left: whoever signs in in another tab can go on with it. */
+function leave() {
+  const isTyping = [...opened].some(key => key.startsWith("repair ")) || verdict.reason !== "";
+  if (!isTyping) return location.replace("sign-in" + location.hash);
+  byId("state").replaceChildren(el("a", { href: "sign-in", target: "_blank", rel: "noopener" }, "signed out: sign in in another tab"));
+}
+
 async function tick() {
   try {
+    await askWho();
     ({ loops } = await get("v1/loops"));
     const loop = chosen();
     draw("loops", { names: loops.map(loop => loop.loop), current: loop?.loop }, loopLinks);
@@ -110,7 +125,8 @@ async function tick() {
       : "no loop yet: everloop apply -f loop.yaml";
     document.body.dataset.complete = "";
   } catch (error) {
-    byId("state").textContent = "monitoring does not answer: " + error.message;
+    if (error instanceof SignedOut) leave();
+    else byId("state").textContent = (error instanceof Refused ? "" : "monitoring does not answer: ") + error.message;
   }
 }
 
@@ -118,6 +134,7 @@ addSections();
 addEventListener("hashchange", () => {
   last.status = "";
   opened.clear();
+  clearVerdict();
   tick();
 });
 (async function run() {
