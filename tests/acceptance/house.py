@@ -136,6 +136,11 @@ class House:
         file = self.folder / "token"
         return file.read_text().strip() if file.exists() else ""
 
+    def secret_in(self, file: Path) -> str:
+        """What nobody else may see of a file with a key: the first line of a PEM's body, or the whole."""
+        lines = file.read_text(errors="replace").splitlines()
+        return lines[1] if lines[0].startswith("-----BEGIN") else lines[0]
+
     def make_key(self, role: str, loops: str = "*", *more: str) -> str:
         """The token of a new key."""
         done = self.everloop("keys", "create", f"{role}-of-{loops}", "--role", role, "--loops", loops, "--json", *more)

@@ -14,7 +14,7 @@ def secrets(house: House) -> None:
     """Every token and private key of the installation is looked for where everybody may look, and on disk."""
     _make_errors(house)
     tokens = [house.owner(), *house.tokens]
-    keys = {file: file.read_text().splitlines()[1] for file in house.folder.rglob("*.key")}
+    keys = {file: house.secret_in(file) for file in house.folder.rglob("*.key")}
     words = [word.encode() for word in (*tokens, *(t.rpartition("_")[2] for t in tokens), *keys.values()) if word]
     theirs = {house.folder / "token", house.folder / "access" / "serving.token", *keys}
     stores = [file for file in house.folder.rglob("*.pem") if "PRIVATE KEY" in file.read_text()]

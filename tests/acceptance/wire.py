@@ -80,9 +80,7 @@ def wire(house: House) -> None:
 
 
 def _private_keys(house: House) -> list[str]:
-    """A line of each private key."""
-    files = [*(house.folder / "certs").glob("*.key"), *(house.folder / "keys").glob("*.key")]
-    return [file.read_text().splitlines()[1] for file in files]
+    return [house.secret_in(file) for file in house.folder.rglob("*.key")]
 
 
 def _say_in_clear(word: str) -> None:
