@@ -212,6 +212,8 @@ def fuzz(house: House, count: int, seeds: int) -> None:
             founds += tried.run(str(seed), count if token or not house.owner() else count // 4)
             so_far = f"{sum(f.requests for f in founds):,} requests so far"
             say(f"     seed {seed}{what}: {so_far}, {time.monotonic() - begin:.0f} s, {_memory(house, settled)}")
+            for broken in [one for found in founds for one in found.broken][:20]:
+                say(f"     {broken}")
         _judge(house, what, founds, settled, token)
 
 

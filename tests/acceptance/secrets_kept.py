@@ -29,6 +29,8 @@ def secrets(house: House) -> None:
     told = [s for s, text in metrics.items() if _has(text.encode(), words) or "Bearer" in text]
     check(all(metrics.values()) and not told, "no /metrics has one", told)
     logs = {file.name: file.read_text(errors="replace").lower() for file in (house.folder / "logs").glob("*.log")}
+    failed = [name for name, text in logs.items() if '"request failed"' in text or "exception in asgi" in text]
+    check(not failed, "no service says that a request failed by its fault", failed)
     headers = [name for name, text in logs.items() if "bearer " in text or "authorization:" in text]
     check(len(logs) > 6 and not headers, "no log has a header with a token", headers)
 

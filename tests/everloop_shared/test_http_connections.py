@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from tests.engines.buses import until
 
 from everloop.local.ports import free_port
 from everloop_shared.http import HttpEndpoint, read_body
+from everloop_shared.http.connections import LimitedConnection
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
@@ -373,3 +375,16 @@ async def test_a_refused_body_is_read_to_its_end_so_that_the_client_gets_the_res
 
         assert answer.status_code == 413
         assert await service.echoes()
+
+
+def test_what_is_ready_after_a_client_has_ended_its_side_is_not_written_to_a_closed_connection() -> None:
+    connection = LimitedConnection.__new__(LimitedConnection)
+    waiting = SimpleNamespace(response_complete=False, disconnected=False, message_event=asyncio.Event())
+    answered = SimpleNamespace(response_complete=True, disconnected=False, message_event=asyncio.Event())
+
+    for cycle in (waiting, answered, None):
+        connection.cycle = cycle  # type: ignore[assignment]
+        connection.eof_received()
+
+    assert (waiting.disconnected, waiting.message_event.is_set()) == (True, True)
+    assert (answered.disconnected, answered.message_event.is_set()) == (False, False)

@@ -282,6 +282,25 @@ async def test_a_field_called_as_entity_or_id_is_a_field(serving: RunningServing
     assert (prediction.data.entity, prediction.data.features) == ("kent", {"entity": "x", "id": 5})
 
 
+@pytest.mark.parametrize("parameters", ["7", "0.5", "true", '"x"', "[1]", '[{"binary_data": true}]'])
+async def test_parameters_of_an_output_that_are_no_object_are_refused_with_the_output_named(
+    serving: RunningServing, parameters: str
+) -> None:
+    await serving.publish(serving.state())
+    await serving.start()
+    tensors = [{"name": name, "shape": [1], "datatype": "FP64", "data": [0.5]} for name in ("price", "demand")]
+    body = json.dumps({"inputs": tensors, "outputs": [{"name": "prediction", "parameters": None}]})
+
+    answer = await serving.client.post(
+        "/v2/models/market/infer",
+        content=body.replace("null", parameters),
+        headers={"content-type": "application/json"},
+    )
+
+    assert answer.status_code == 422
+    assert "outputs.0.parameters" in answer.json()["error"]
+
+
 async def test_members_that_are_null_are_absent(serving: RunningServing) -> None:
     await started(serving, None)
     inputs = [{**one, "parameters": None} for one in rows(1.0)]

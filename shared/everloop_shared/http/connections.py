@@ -142,6 +142,17 @@ class LimitedConnection(HttpToolsProtocol):
         self.limiter.remove(self, self._address)
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """A client that sends nothing more is taken for gone, as its transport closes now.
+
+        `connection_lost` comes in a later turn of the event loop; an answer that is ready before that would be written
+        to a closed transport, which uvloop refuses: what a stranger half-closed would be logged as a fault of ours.
+        """
+        cycle = getattr(self, "cycle", None)  # None before the first request, which its type does not say
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def on_message_begin(self) -> None:
         """Note when the first byte of a request came."""
         super().on_message_begin()

@@ -126,7 +126,9 @@ def count_output_keys(outputs: Sequence[Any] | msgspec.UnsetType | None) -> int:
     """How many keys the outputs that a request asks for have."""
     keys = 0
     for output in outputs or ():
-        keys += len(output) + len(output.get("parameters") or ()) if type(output) is dict else 0
+        if type(output) is dict:
+            given = output.get("parameters")
+            keys += len(output) + (len(given) if type(given) is dict else 0)
     return keys
 
 
