@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     ClusterAuthorizationFailedError,
     KafkaError,
     TopicAuthorizationFailedError,
+    for_code,
 )
 from tests.builders.events import observation
 from tests.everloop.test_command_line import run
@@ -28,8 +31,10 @@ from everloop.certs.folder import ensure_certificates
 from everloop.local.kafka import Broker, start_broker
 from everloop.local.ports import free_port
 from everloop.local.secured_kafka import KafkaSecurity, client_file
+from everloop_schemas.audit import RequestRecorded
 from everloop_schemas.ingest import EventReceived
 from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.topology import SERVICES
 from everloop_schemas.training import ModelTrained
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.kafka.client import client_settings, read_config
@@ -160,6 +165,33 @@ async def test_a_forged_record_is_an_authorization_error(broker: Broker, tmp_pat
         await write(broker, user, tmp_path, topic)
 
     await write(broker, owner, tmp_path, topic)
+
+
+async def test_the_audit_takes_records_of_every_service_and_is_read_altered_or_deleted_by_none(
+    broker: Broker, tmp_path: Path
+) -> None:
+    topic, settings = RequestRecorded.topic, settings_of(broker, "ingest", tmp_path)
+    await ensure_topics(settings, [topic], 20)
+    for service in SERVICES:
+        await write(broker, service, tmp_path, topic.name)
+
+    admin = AIOKafkaAdminClient(**client_settings(settings, "test"))
+    consumer = AIOKafkaConsumer(**client_settings(settings, "test"), auto_offset_reset="earliest")
+    await admin.start()
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic.name, partition) for partition in range(4)])
+        with pytest.raises(TopicAuthorizationFailedError):
+            await asyncio.wait_for(consumer.getone(), 20)
+        shorter = ConfigResource(ConfigResourceType.TOPIC, topic.name, {"retention.ms": "1"})
+        altered = [resource[0] for answer in await admin.alter_configs([shorter]) for resource in answer.resources]
+        deleted = [code for _, code in (await admin.delete_topics([topic.name])).topic_error_codes]
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+    assert {for_code(code) for code in (*altered, *deleted)} == {TopicAuthorizationFailedError}
+    assert len(altered) == len(deleted) == 1
 
 
 async def test_nothing_is_lost_when_a_certificate_ends_that_was_renewed(broker: Broker, tmp_path: Path) -> None:
