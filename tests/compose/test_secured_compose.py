@@ -251,7 +251,7 @@ def test_renewed_certificates_are_used_without_a_restart_and_the_loop_goes_on(re
 
     assert until(lambda: all(certificate(replayed, name) != before[name] for name in SERVICES), 30)
     replayed.compose("restart", "kafka", "postgres")  # which read theirs at their start; the services connect again
-    assert until(lambda: not replayed.unhealthy(), 180), replayed.unhealthy()
+    assert until(lambda: not replayed.unhealthy(), 300), replayed.unhealthy()
     file = str(ROOT / "shared/everloop/examples/electricity/electricity.csv.gz")
     labels = ("--label-column", "class", "--label-delay", "20", "--skip", str(ROWS), "--limit", "100")
     assert until(lambda: published(replayed, file, labels), 60)
