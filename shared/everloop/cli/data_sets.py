@@ -81,9 +81,10 @@ def _write(found: DataSet, output: str, kind: str | None) -> None:
 
 
 def _report(found: DataSet, output: str | None, as_json: bool) -> None:
-    about: dict[str, Any] = {"name": found.name, "digest": found.digest, "rows": len(found)}
+    about: dict[str, Any] = {"name": found.name, "digest": found.digest, "rows": len(found), "erased": found.erased}
     if as_json:
         print_json(about | ({"file": output} if output else {}))
     else:
         where = f" in {output}" if output else ""
-        print_result(f"{found.name}, {len(found):,} rows{where}, sha256 {found.digest}")
+        lacks = f", without {found.erased:,} outcomes of erased persons" if found.erased else ""
+        print_result(f"{found.name}, {len(found):,} rows{lacks}{where}, sha256 {found.digest}")
