@@ -61,7 +61,7 @@ def restore(settings: BackupSettings, source: Path, saved: BackupManifest) -> in
 
     keys = [_read(line) for line in manifest.contents(source, saved.personal.file).splitlines()]
     pending = _pending(source, saved)
-    kept = [key for key in keys if (key.loop, key.entity) not in pending]
+    kept = [key for key in keys if (key.loop, key.owner or key.entity) not in pending]
     url = settings.personal_keys_url or f"sqlite:///{settings.data / KEYS}"
     with _failing(RestoreFailed, "The keys of personal values cannot be restored"):
         store = KeyStore(url)

@@ -60,6 +60,8 @@ def test_keys_come_back_but_for_persons_whose_erasure_was_asked_for_and_not_done
     source, target, backup = tmp_path / "source", tmp_path / "target", tmp_path / "backup"
     vault = vault_in(source)
     tokens = {name: vault.seal_now("market", name, {"features": {"b": 1.5}}) for name in ("anna", "ben", "carl")}
+    comment = vault.seal_now("market", "prediction:p", {"comment": "of ben"})
+    vault.store.set_owner("market", "prediction:p", "ben")
     keys = personal_keys.save(settings_of(source), backup)
     asked = [{"id": f"e-{name}", "loop": "market", "subject": name} for name in ("anna", "ben")]
     done = {"id": "d-anna", "loop": "market", "subject": "anna", "causationid": "e-anna"}  # she came back since
@@ -72,7 +74,8 @@ def test_keys_come_back_but_for_persons_whose_erasure_was_asked_for_and_not_done
     restored = Vault(with_keys_of(target, BackupSettings(data=target)).personal_keys_url, master)
     opened = {name: restored.unseal_now("market", name, token) is not None for name, token in tokens.items()}
     assert opened == {"anna": True, "ben": False, "carl": True}
-    assert (keys and keys.keys, keys and keys.masters) == (3, [read_master_keys(master)[0].id])
+    assert restored.unseal_now("market", "prediction:p", comment) is None
+    assert (keys and keys.keys, keys and keys.masters) == (4, [read_master_keys(master)[0].id])
     assert read_master_keys(master)[0].to_text().encode() not in files_in(backup)
     assert keys is not None
     assert keys.masters[0] in about_persons(saved)
