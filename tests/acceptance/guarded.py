@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.acceptance.altered_log import altered_log
 from tests.acceptance.containers import containers
 from tests.acceptance.doors import by_role, origins, without_token
+from tests.acceptance.erased import erased
 from tests.acceptance.flipped import flipped
 from tests.acceptance.forged import forged
 from tests.acceptance.fuzz import fuzz
@@ -54,6 +55,7 @@ def stages_of(options: argparse.Namespace, provider: Provider) -> dict[str, Stag
         "origins": Stage("auth", origins),
         "limits": Stage("auth", limits),
         "altered_log": Stage("auth", altered_log),
+        "erasure": Stage("auth", erased),
         "fuzz": Stage("auth", fuzzed),
         "secrets": Stage("auth", secrets),
         "signed_log": Stage("secured", altered_log),

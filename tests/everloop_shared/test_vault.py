@@ -301,8 +301,6 @@ async def test_the_key_of_a_comment_is_destroyed_with_the_person_that_it_is_abou
     vault.set_owner("market", "p-1", "anna")
 
     vault.erase("market", "anna")
-    for holder in ("anna", "prediction:p-1"):
-        vault.forget("market", holder)
 
     assert opened
     assert opened.data.comment == "late again"

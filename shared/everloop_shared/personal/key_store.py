@@ -156,11 +156,13 @@ class KeyStore:
             else:
                 connection.execute(update(keys).where(*of).values(owner=owner))
 
-    def destroy(self, loop: str, entity: str) -> bool:
-        """Delete the key of an entity, and those that it owns; False where there was none."""
+    def destroy(self, loop: str, entity: str) -> list[str]:
+        """Delete the key of an entity, and those that it owns; whose keys there were."""
         of = (keys.c.loop == loop, (keys.c.entity == entity) | (keys.c.owner == entity))
         with self._begin() as connection:
-            return connection.execute(delete(keys).where(*of)).rowcount > 0
+            holders = list(connection.scalars(select(keys.c.entity).where(*of)))
+            connection.execute(delete(keys).where(*of))
+        return holders
 
     def destroy_unused(self, loop: str, entity: str, day: date) -> bool:
         """Delete the key of an entity where it was last used before a day; False where it was not."""

@@ -162,8 +162,9 @@ class Vault:
     def erase(self, loop: str, entity: str) -> bool:
         """Destroy an entity's key, and those of comments on its predictions; False where there was none. Blocks."""
         destroyed = self.store.destroy(loop, entity)
-        self.forget(loop, entity)
-        return destroyed
+        for holder in {entity, *destroyed}:
+            self.forget(loop, holder)
+        return bool(destroyed)
 
     def erase_loop(self, loop: str, made_until: datetime | None = None) -> int:
         """Destroy all keys of a loop, or those made until a moment; how many there were. Blocks."""
