@@ -137,7 +137,7 @@ async def test_a_version_that_cannot_be_loaded_raises_an_alert_that_names_what_s
     broker = MemoryBroker()
     reason = "sha256 is 1, expected 2"
     async with running(broker, tmp_path) as monitoring:
-        await monitoring.publish(state())
+        await monitoring.publish(state(champion="logistic-0@99"))
         for new_state in ("ready", "failed", "failed"):
             await monitoring.publish(version_state("logistic-0@99", new_state, "one", reason=reason, serving="0"))
         said = (await monitoring.status())["champion"]
