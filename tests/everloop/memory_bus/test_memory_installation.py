@@ -75,7 +75,8 @@ def test_a_loop_learns_and_promotes_without_kafka_for_who_has_the_token(
     assert (entry["address"], entry["answer"]) == ("127.0.0.1", 201)
     assert {read["action"] for read in reads} == {"data.read"}, "the data set of `rebuild`"
     told = installation.everloop("audit", "list", "--refused", "--json")
-    assert {one["refused"] for one in json.loads(told.stdout)["entries"]} == {"not_authenticated"}, told.stderr
+    refusals = {one["refused"] for one in json.loads(told.stdout)["entries"]}
+    assert refusals >= {"not_authenticated", "too_many_runs"}, told.stderr
 
 
 def _ask(serving: str, prediction_id: str, headers: dict[str, str]) -> dict[str, Any]:
