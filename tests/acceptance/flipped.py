@@ -19,7 +19,7 @@ def flipped(house: House) -> None:
     """First the champion's artifact alone, then those of all versions."""
     if not check(has_champion(house), "a learned version is champion"):
         return
-    one = house.champion(LOOP)
+    one = _settled_champion(house)
     _flip(artifact for artifact in _artifacts(house) if artifact.name.startswith(one))
     began = _restart_serving(house)
     other = until(lambda: (now := house.champion(LOOP)) != one and now, TOLD_WITHIN_S)
@@ -29,12 +29,19 @@ def flipped(house: House) -> None:
         _serves(house, other, other)
     house.everloop("resume", LOOP, "--reason", "looked at")
     house.play(LOOP, FIELD, house.status(LOOP)["outcomes"], house.status(LOOP)["outcomes"] + 200, "again")
-    last = house.champion(LOOP)
+    last = _settled_champion(house)
     _flip(_artifacts(house))
     began = _restart_serving(house)
     _told(house, last, began)
     until(lambda: _said_by_registry(house) == {"0"}, TOLD_WITHIN_S)
     _serves(house, house.champion(LOOP), "0")
+
+
+def _settled_champion(house: House) -> str:
+    """The champion, once it is the version of the last outcome: one that is replaced meanwhile is loaded by nobody."""
+    newest = f"@{house.status(LOOP)['outcomes'] - 1}"
+    until(lambda: house.champion(LOOP).endswith(newest), 30)
+    return house.champion(LOOP)
 
 
 def _artifacts(house: House) -> Iterable[Path]:
