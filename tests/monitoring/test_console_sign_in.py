@@ -12,12 +12,14 @@ from typing import Any
 import httpx
 import pytest
 from tests.access import add_key, bearer
-from tests.builders.running import http_client
+from tests.builders.running import http_client, until
 
 from everloop_monitoring.app import build
 from everloop_monitoring.settings import MonitoringSettings
+from everloop_schemas.audit import RequestRecorded
 from everloop_shared.access import keys, sessions
 from everloop_shared.access.key_file import KeyFile, change_key_file
+from everloop_shared.audit import trail
 from everloop_shared.errors import Misconfigured
 from everloop_shared.messaging.memory import MemoryBroker
 
@@ -33,7 +35,8 @@ class Console:
         self.file = folder / "keys.json"
         self.token = add_key(self.file, "alice", "operator")
         made = MonitoringSettings(data=folder, port=0, auth="on", auth_keys=self.file, **settings)
-        self.service = build(made, MemoryBroker().engine)
+        self.broker = MemoryBroker()
+        self.service = build(made, self.broker.engine)
         self.http = http_client(self.service)
         self.http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a test says what a browser sends
 
@@ -229,6 +232,58 @@ async def test_a_code_signs_in_one_browser_once_and_the_token_is_in_no_address(c
     assert "everloop up" in answers[1].json()["detail"]
     assert (await console.http.get("/v1/session", headers=session_of(answers[0]))).json()["subject"] == "alice"
     assert (await console.http.post("/v1/session/codes", json={})).status_code == 401
+
+
+async def test_a_session_gives_no_code_by_which_it_would_go_on_beyond_its_end(console: Console) -> None:
+    session = session_of(await console.sign_in())
+
+    refused = await console.http.post("/v1/session/codes", json={}, headers={**session, **OWN})
+
+    assert refused.status_code == 403
+    assert "gives no code" in refused.json()["detail"]
+    assert (await console.http.get("/v1/session", headers=session)).status_code == 200
+
+
+async def test_who_signs_in_is_on_the_audit_topic_and_who_is_refused_too(tmp_path: Path) -> None:
+    console = Console(tmp_path)
+
+    def records() -> list[RequestRecorded]:
+        found = [event for event in console.broker.events(RequestRecorded.topic) if isinstance(event, RequestRecorded)]
+        return sorted((one for one in found if one.data.status), key=lambda record: record.time)
+
+    await console.sign_in()
+    await console.http.post("/sign-in/key", json={"token": "evl_0123456789_abc"}, headers=OWN)
+    await until(lambda: len(records()) == 2)
+    signed_in, refused = records()
+
+    assert (signed_in.actor, signed_in.actor_kind, signed_in.data.phase) == ("alice", "key", "answered")
+    assert (signed_in.data.action, signed_in.data.route) == ("console.sign_in", "/sign-in/key")
+    assert (signed_in.data.status, refused.data.status) == (200, 401)
+    assert (refused.actor, refused.data.phase) == ("anonymous", "refused")
+    assert (refused.data.action, refused.data.route) == ("console.sign_in", "/sign-in/key")
+    assert console.token.encode() not in b"".join(record.encode() for record in records())
+
+
+async def test_nobody_is_signed_in_while_the_audit_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail, "MAX_WAITING", 0)
+    console = Console(tmp_path)
+
+    answer = await console.sign_in()
+
+    assert answer.status_code == 503
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["cookie", "x-csrf-token"])
+async def test_half_a_session_that_is_sent_twice_is_refused(console: Console, name: str) -> None:
+    session = session_of(await console.sign_in())
+
+    answer = await console.http.get("/v1/loops", headers=[*session.items(), (name, "planted")])
+
+    assert answer.status_code == 400
+    assert name in answer.json()["detail"]
 
 
 async def test_the_open_pages_say_nothing_of_the_installation_and_lead_to_the_console_alone(console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from base64 import b64decode, urlsafe_b64encode
@@ -47,9 +48,14 @@ class ScriptedProvider:
         self.access_claims: dict[str, Any] = {}
         self.signs_with, self.status, self.without = KEY, 200, ""
         self.forms: list[tuple[str, dict[str, str], dict[str, str]]] = []
+        self.fetched: list[str] = []
+        self.is_away = False
 
     def fetch(self, url: str) -> bytes:
         """As `fetch_document`."""
+        self.fetched.append(url)
+        if self.is_away:
+            raise OSError("no route")
         return json.dumps({"keys": [JWK]} if url.endswith("/jwks") else self.document).encode()
 
     async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
@@ -201,11 +207,39 @@ async def test_a_code_that_is_refused_signs_nobody_in(status: int, error: type[S
         {"authorization_endpoint": "http://login.example/auth"},
         {"authorization_endpoint": "javascript:alert(1)"},
         {"authorization_endpoint": ""},
+        {"token_endpoint": "http://127.0.0.1:8001/v1/loops/churn/rollback"},
+        {"token_endpoint": "https://localhost:8001/token"},
+        {"jwks_uri": "http://[::1]:8001/keys"},
     ],
 )
 async def test_a_discovery_document_that_leads_elsewhere_is_not_followed(document: dict[str, str]) -> None:
+    provider = ScriptedProvider(**document)
+
     with pytest.raises(Unavailable):
-        await ScriptedProvider(**document).handlers().begin()
+        await signed_in(provider)
+
+    asked = {urlsplit(url).hostname for url in [*provider.fetched, *(form[0] for form in provider.forms)]}
+    assert asked == {"login.example"}
+
+
+async def test_however_many_strangers_begin_the_provider_is_asked_once() -> None:
+    away, there = ScriptedProvider(), ScriptedProvider()
+    away.is_away = True
+
+    async def begin(handlers: SignInHandlers) -> bool:
+        try:
+            await handlers.begin()
+        except Unavailable:
+            return False
+        return True
+
+    for_away, for_there = away.handlers(), there.handlers()
+    refused = await asyncio.gather(*(begin(for_away) for _ in range(50)))
+    begun = await asyncio.gather(*(begin(for_there) for _ in range(50)))
+
+    assert not any(refused)
+    assert all(begun)
+    assert (len(away.fetched), len(there.fetched)) == (1, 1)
 
 
 def test_a_secret_that_cannot_be_read_is_named_at_the_start(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Recorded = Literal["always", "refusals"]
 
 RECORDED: Mapping[str, Recorded] = {
     "server.read": "refusals",
+    "console.sign_in": "refusals",  # and who signs in, by the route itself, once it knows who it is
     "codes.issue": "always",
     "events.publish": "refusals",  # events, labels and predictions are records themselves
     "labels.publish": "refusals",

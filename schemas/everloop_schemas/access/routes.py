@@ -12,17 +12,6 @@ OPEN = ("/livez", "/readyz")
 """What an orchestrator asks: answered without a token, at every service."""
 
 
-OPEN_RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "monitoring": (
-        ("GET", "/"),
-        ("GET", "/sign-in"),
-        *(("POST", f"/sign-in/{way}") for way in ("key", "code", "provider", "return")),
-    )
-}
-"""By service, what else is answered without a token: the console's pages, which are the same for everybody and show
-nothing of the installation, and the ways to sign in."""
-
-
 class Reach(StrEnum):
     """For which loops somebody must have the role."""
 
@@ -56,6 +45,18 @@ class RouteRule:
             written.append((f"(?P<{name}>.*)" if rest else f"(?P<{name}>[^/]+)") + re.escape(after))
         return re.compile("".join(written), re.DOTALL)
 
+
+SIGN_IN: Mapping[str, tuple[RouteRule, ...]] = {
+    "monitoring": tuple(
+        RouteRule("POST", f"/sign-in/{way}", "console.sign_in") for way in ("key", "code", "provider", "return")
+    )
+}
+"""By service, the ways to sign in, which take no role; the audit records them by their action."""
+OPEN_RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "monitoring": (("GET", "/"), ("GET", "/sign-in"), *((rule.method, rule.path) for rule in SIGN_IN["monitoring"]))
+}
+"""By service, what else is answered without a token: the console's pages, which are the same for everybody and show
+nothing of the installation, and the ways to sign in."""
 
 _CHECKED_BY_HANDLERS = ("server.read", "codes.issue", "loops.read", "quotas.read", "letters.read", "letters.send")
 """Actions whose routes without a loop in the address answer with what belongs to loops of the caller alone."""

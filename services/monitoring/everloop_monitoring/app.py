@@ -91,9 +91,10 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     add_objectives(api, reader, loops)
     registry = HttpRegistry(settings.registry_url, client_tls(settings)) if settings.registry_url else None
     sign_in, sessions = _signing_in(settings)
+    trail = audit_trail(NAME, settings, engine.publish)
     api.include_router(console_router(has_provider=sign_in.provider is not None if sign_in else None))
     if sign_in and sessions:
-        api.include_router(sign_in_router(sign_in, sessions))
+        api.include_router(sign_in_router(sign_in, sessions, trail))
     api.include_router(session_router(sign_in, sessions, has_verdicts=registry is not None))
     api.include_router(verdict_router(registry, loops))
     ingest = HttpIngest(settings.ingest_url, client_tls(settings)) if settings.ingest_url else None
@@ -102,7 +103,6 @@ def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
         unit.handlers.letters, loops, system_clock, ingest, lambda: token.header().get("authorization")
     )
     api.include_router(letter_router(SqlLetterReader(database, engine), sending, edge))
-    trail = audit_trail(NAME, settings, engine.publish)
     delivery = _delivery(settings, database, unit, consumer.caught_up)
     return Service(
         name=NAME,

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from everloop_shared.access.settings import is_loopback, provider_url
+from everloop_shared.access.settings import discovered_url, is_loopback
+from everloop_shared.access.spaced_reading import SpacedReading
 from everloop_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -48,15 +49,13 @@ class ProviderKeys:
         self._keys: dict[str | None, VerifyingKey] = {}
         self._document = b""
         self._read_at: float | None = None
-        self._tried_at: float | None = None
-        self._reading: asyncio.Future[None] | None = None
+        self._reading = SpacedReading(self._read, READ_AGAIN_S, timer)
         self.generation = 0
 
     async def find(self, key_id: str | None) -> VerifyingKey:
         """The key of this id; a token without one is by the only key. Raises UnknownKey, or Unavailable."""
         if (known := self._known(key_id)) is None:
-            if reading := self._start_reading():
-                await asyncio.shield(reading)  # one caller that goes away does not end it for the others
+            await self._reading.wait()
             known = self._known(key_id)
         else:
             self.read_again_if_old()
@@ -69,25 +68,12 @@ class ProviderKeys:
     def read_again_if_old(self) -> None:
         """Have them read again where it is time, without waiting for it."""
         if self._read_at is None or self._timer() - self._read_at > OLD_AFTER_S:
-            self._start_reading()
+            self._reading.start()
 
     def _known(self, key_id: str | None) -> VerifyingKey | None:
         if key_id is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(key_id)
-
-    def _start_reading(self) -> asyncio.Future[None] | None:
-        """The reading that is under way; None where one was tried a moment ago."""
-        if self._reading is None:
-            if self._tried_at is not None and self._timer() - self._tried_at < READ_AGAIN_S:
-                return None
-            self._tried_at = self._timer()
-            self._reading = asyncio.ensure_future(self._read())
-            self._reading.add_done_callback(self._forget_reading)
-        return self._reading
-
-    def _forget_reading(self, _: object) -> None:
-        self._reading = None
 
     async def _read(self) -> None:
         try:
@@ -108,7 +94,7 @@ class ProviderKeys:
         document = _read_object(self._fetch(self._issuer.rstrip("/") + DISCOVERY))
         if document.get("issuer") != self._issuer:
             raise ValueError("its discovery document names another issuer")
-        return provider_url(str(document.get("jwks_uri", "")))
+        return discovered_url(str(document.get("jwks_uri", "")), self._issuer)
 
 
 def read_keys(document: bytes) -> dict[str | None, VerifyingKey]:

@@ -43,6 +43,18 @@ def provider_url(value: str) -> str:
     return value
 
 
+def discovered_url(value: str, issuer: str) -> str:
+    """An address of the provider's discovery document; raises ValueError where we do not ask there.
+
+    This machine is asked only where the provider is here itself: no document from elsewhere makes us ask what listens
+    on loopback.
+    """
+    host, home = urlsplit(value).hostname or "", urlsplit(issuer).hostname or ""
+    if not host or (is_loopback(host) and not is_loopback(home)):
+        raise ValueError("must lead to the provider, and not to this machine")
+    return provider_url(value)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""
     try:

@@ -14,7 +14,7 @@ from everloop_shared.access.identity import EVERYBODY, STRANGER, Identity, actin
 from everloop_shared.access.limits import Caller
 from everloop_shared.http.audited import AUDITED
 from everloop_shared.http.bodies import counted
-from everloop_shared.http.browser_sessions import BrowserSessions
+from everloop_shared.http.browser_sessions import SESSION, BrowserSessions
 from everloop_shared.http.direct import DirectAnswer, Headers, ImmediateAnswer
 from everloop_shared.http.problems import Forbidden
 from everloop_shared.settings import Settings
@@ -107,6 +107,7 @@ class Admission:
         found = self._sessions.find(scope["method"], headers)
         if found is None:
             return await access.identify(None)
+        scope[SESSION] = found
         scope["headers"] = [*scope["headers"], (b"authorization", found.authorization)]  # as if it had come with it
         try:
             return await access.identify(found.authorization)

@@ -16,6 +16,7 @@ from everloop_shared.tracing import current_traceparent
 
 if TYPE_CHECKING:
     from everloop_shared.access.control import RouteTable
+    from everloop_shared.access.identity import Identity
     from everloop_shared.audit.trail import AuditTrail
 
 AUDITED = "everloop.audited"
@@ -76,6 +77,13 @@ class RequestAudit:
         return is_recorded(rule.action, rule.method, rule.path)
 
 
+async def record_as(identity: Identity, trail: AuditTrail, scope: Scope) -> None:
+    """Record a request whose route has found out by itself who asks; raises NotRecorded, and nothing may be done."""
+    request: AuditedRequest = scope[AUDITED]
+    request.identity = identity
+    await trail.record(request)
+
+
 def note_refusal(scope: Scope, error: ServiceError) -> None:
     """Have the audit say which error a request is answered with, where that is a refusal."""
     request: AuditedRequest | None = scope.get(AUDITED)
@@ -89,7 +97,7 @@ def request_audit(service: str, trail: AuditTrail | None) -> RequestAudit | None
     """The audit of a service's requests; None without a trail."""
     if trail is None:
         return None
-    from everloop_schemas.access.routes import RULES  # where nothing is recorded, they are not loaded
+    from everloop_schemas.access.routes import RULES, SIGN_IN  # where nothing is recorded, they are not loaded
     from everloop_shared.access.control import RouteTable
 
-    return RequestAudit(service, trail, RouteTable(RULES.get(service, ())))
+    return RequestAudit(service, trail, RouteTable([*RULES.get(service, ()), *SIGN_IN.get(service, ())]))

@@ -10,6 +10,8 @@ from everloop_shared.http.origin import SAFE_METHODS
 from everloop_shared.http.problems import Forbidden
 
 CSRF_HEADER = "x-csrf-token"
+SESSION = "everloop.session"
+"""The key of an ASGI scope for the `FoundSession` of a request; not there for a request with a token of its own."""
 MAX_VALUE_LENGTH = 500
 """Characters of a cookie of ours."""
 

@@ -48,6 +48,8 @@ _SINGLE_HEADERS = (
     b"host",
     b"origin",
     b"authorization",
+    b"cookie",
+    b"x-csrf-token",
     b"content-type",
     b"content-length",
     b"content-encoding",

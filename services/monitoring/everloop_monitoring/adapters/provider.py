@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,10 +20,12 @@ from everloop_monitoring.adapters.other_service import read_answer, read_object
 from everloop_monitoring.domain.pending_sign_in import PendingSignIn
 from everloop_monitoring.errors import SignInFailed
 from everloop_monitoring.ports import Redeemed
-from everloop_shared.access.provider_keys import DISCOVERY, ProviderKeys, fetch_document
-from everloop_shared.access.settings import Provider, is_loopback, provider_url
+from everloop_shared.access.provider_keys import DISCOVERY, READ_AGAIN_S, ProviderKeys, fetch_document
+from everloop_shared.access.settings import Provider, discovered_url, is_loopback
+from everloop_shared.access.spaced_reading import SpacedReading
 from everloop_shared.errors import Misconfigured, Overloaded, Unavailable
 
+log = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
 LEEWAY_S = 30.0
 KNOWN_FOR_S = 300.0
@@ -80,6 +83,7 @@ class OidcProvider:
         self._keys = ProviderKeys(provider.issuer, provider.jwks_url, fetch)
         self._document: dict[str, Any] = {}
         self._read_at = float("-inf")
+        self._reading = SpacedReading(self._discover, READ_AGAIN_S, time.monotonic)
         self._redeeming = 0
 
     async def address(self, pending: PendingSignIn) -> str:
@@ -153,25 +157,30 @@ class OidcProvider:
         return str(claims["sub"])[:200]
 
     async def _endpoint(self, name: str) -> str:
-        if time.monotonic() - self._read_at > KNOWN_FOR_S:
-            await self._discover()
+        if self._is_old():
+            await self._reading.wait()
+        if self._is_old():
+            raise Unavailable("the OIDC provider's discovery document cannot be read; try again in a moment")
         try:
-            found = provider_url(str(self._document.get(name) or ""))
+            return discovered_url(str(self._document.get(name) or ""), self.issuer)
         except ValueError:
-            found = ""
-        if not found:
-            raise Unavailable(f"the OIDC provider's discovery document names no {name} with https")
-        return found
+            raise Unavailable(
+                f"the OIDC provider's discovery document names no {name} with https on another machine"
+            ) from None
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._read_at > KNOWN_FOR_S
 
     async def _discover(self) -> None:
         try:
-            body = await asyncio.to_thread(self._fetch, self.issuer.rstrip("/") + DISCOVERY)
-            document = json.loads(body)
+            document = json.loads(await asyncio.to_thread(self._fetch, self.issuer.rstrip("/") + DISCOVERY))
+            if not isinstance(document, dict) or document.get("issuer") != self.issuer:
+                raise ValueError("it names another issuer")
         except (OSError, ValueError, RecursionError) as e:
-            raise Unavailable(f"the OIDC provider cannot be asked ({type(e).__name__}); try again") from e
-        if not isinstance(document, dict) or document.get("issuer") != self.issuer:
-            raise Unavailable("the OIDC provider's discovery document names another issuer")
-        self._document, self._read_at = document, time.monotonic()
+            reason = f"{type(e).__name__}: {e}"[:500]
+            log.error("the OIDC provider's discovery document cannot be read", extra={"reason": reason})
+        else:
+            self._document, self._read_at = document, time.monotonic()
 
 
 async def post_form(url: str, form: Form, headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from everloop_monitoring.errors import AccessIsOff
 from everloop_monitoring.handlers.sign_in import SignInHandlers
 from everloop_shared.access.control import bearer_token
-from everloop_shared.access.identity import EVERYBODY, Identity, current_identity
+from everloop_shared.access.errors import NotPermitted
+from everloop_shared.access.identity import Identity, current_identity
 from everloop_shared.access.sessions import CODE_S
-from everloop_shared.http.browser_sessions import BrowserSessions
+from everloop_shared.http.browser_sessions import SESSION, BrowserSessions
 from everloop_shared.http.json_body import command_body
 from everloop_shared.http.openapi import describe_body
 
@@ -66,25 +67,20 @@ def session_router(
     """The routes; `handlers` and `sessions` are None where nobody has to sign in."""
     api = APIRouter(prefix="/v1/session")
 
-    def session_of(request: Request) -> str | None:
-        id = sessions.cookie.read(request.headers.get("cookie", "").encode("latin-1")) if sessions else None
-        return id if id and sessions and sessions.sessions.find(id) else None
-
     @api.get("", response_model=Asker)
     async def get_session(request: Request) -> JSONResponse:
         """Who asks, and what they may do here."""
         asks = current_identity()
-        by_session = asks is not EVERYBODY and session_of(request) is not None
         may = allowed_actions(asks, NO_LOOP)
-        about = {"subject": asks.subject, "kind": asks.kind, "signed_in": by_session}
+        about = {"subject": asks.subject, "kind": asks.kind, "signed_in": SESSION in request.scope}
         return JSONResponse({**about, "may": may, "verdicts": has_verdicts})
 
     @api.delete("", response_model=Ended)
     async def end_session(request: Request) -> JSONResponse:
         """Sign out."""
         answer = JSONResponse({"signed_in": False})
-        if sessions and (id := session_of(request)):
-            sessions.sessions.end(id)
+        if sessions and (found := request.scope.get(SESSION)):
+            sessions.sessions.end(found.id)
             answer.headers.append("set-cookie", sessions.cookie.cleared())
         return answer
 
@@ -93,6 +89,8 @@ def session_router(
         """A code in place of the token of this request, with which a browser signs in at `/sign-in#code=CODE`."""
         if handlers is None:
             raise AccessIsOff("nobody has to sign in: EVERLOOP_AUTH is off")
+        if SESSION in request.scope:  # it would go on beyond its end
+            raise NotPermitted("a session gives no code that begins another: ask with the key or token itself")
         await command_body(NoBody, request, MAX_BYTES, required=False)
         token = bearer_token(request.headers.get("authorization", "").encode("latin-1"))
         return JSONResponse({"code": handlers.codes.issue(token, current_identity().subject), "expires_in": CODE_S})

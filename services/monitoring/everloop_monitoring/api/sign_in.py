@@ -12,6 +12,8 @@ from everloop_monitoring.api.session import NoBody
 from everloop_monitoring.domain.pending_sign_in import PendingSignIn
 from everloop_monitoring.handlers.sign_in import SignedIn, SignInHandlers
 from everloop_shared.access.control import MAX_TOKEN_LENGTH
+from everloop_shared.audit.trail import AuditTrail
+from everloop_shared.http.audited import record_as
 from everloop_shared.http.browser_sessions import BrowserSessions, StrictCookie
 from everloop_shared.http.json_body import command_body
 
@@ -47,12 +49,17 @@ class ReturnBody(BaseModel):
     iss: str | None = Field(None, max_length=2_000)
 
 
-def sign_in_router(handlers: SignInHandlers, sessions: BrowserSessions) -> APIRouter:
-    """The routes, which take no token. They are no part of the OpenAPI document: they are the page's alone."""
+def sign_in_router(handlers: SignInHandlers, sessions: BrowserSessions, trail: AuditTrail | None = None) -> APIRouter:
+    """The routes, which take no token. They are no part of the OpenAPI document: they are the page's alone.
+
+    Nobody is signed in whom `trail` does not record.
+    """
     api = APIRouter(prefix="/sign-in", include_in_schema=False)
     waiting = StrictCookie(f"{sessions.cookie.name}-pending", sessions.cookie.secure)
 
-    def signed_in(request: Request, found: SignedIn) -> JSONResponse:
+    async def signed_in(request: Request, found: SignedIn) -> JSONResponse:
+        if trail is not None:
+            await record_as(found.identity, trail, request.scope)
         sent = request.headers.get("cookie", "").encode("latin-1")
         log.info("signed in", extra={"subject": found.identity.subject, "kind": found.identity.kind})
         begun = sessions.begin(found.token, found.identity.subject, sent)
@@ -63,12 +70,12 @@ def sign_in_router(handlers: SignInHandlers, sessions: BrowserSessions) -> APIRo
     @api.post("/key")
     async def sign_in_with_key(request: Request) -> JSONResponse:
         body = await command_body(TokenBody, request, MAX_BYTES)
-        return signed_in(request, await handlers.by_token(body.token.strip()))
+        return await signed_in(request, await handlers.by_token(body.token.strip()))
 
     @api.post("/code")
     async def sign_in_with_code(request: Request) -> JSONResponse:
         body = await command_body(CodeBody, request, MAX_BYTES)
-        return signed_in(request, await handlers.by_code(body.code))
+        return await signed_in(request, await handlers.by_code(body.code))
 
     @api.post("/provider")
     async def begin_at_provider(request: Request) -> JSONResponse:
@@ -82,7 +89,7 @@ def sign_in_router(handlers: SignInHandlers, sessions: BrowserSessions) -> APIRo
     async def return_from_provider(request: Request) -> JSONResponse:
         body = await command_body(ReturnBody, request, MAX_BYTES)
         pending = PendingSignIn.from_text(waiting.read(request.headers.get("cookie", "").encode("latin-1")))
-        answer = signed_in(request, await handlers.finish(pending, body.code, body.state, body.iss))
+        answer = await signed_in(request, await handlers.finish(pending, body.code, body.state, body.iss))
         answer.headers.append("set-cookie", waiting.cleared())
         return answer
 
