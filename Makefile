@@ -13,7 +13,7 @@ TRAINERS ?= $(CURDIR)/.trainers
 IMAGES := ingest feature training registry serving monitoring acls
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test chaos trainers integrations lint bench lock schemas sbom secure up down clean
+.PHONY: help demo test chaos trainers integrations lint bench lock schemas sbom passwords secure up down clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,13 +83,17 @@ lock: $(DEV)  ## Resolve the dependencies again
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	    --group pyproject.toml:$$group -c deploy/requirements-dev.lock -o deploy/requirements/$$group.lock || exit 1; done
 
-# The password of the database is made here, once; an environment variable of that name overrides the file.
+# The passwords of the databases are made here, once; environment variables of those names override the file.
 .env:
 	@test -n "$$EVERLOOP_POSTGRES_PASSWORD" || { umask 077; \
 	  printf 'EVERLOOP_POSTGRES_PASSWORD=%s\n' "$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" > .env; }
 
+passwords: .env  # that of the keys of personal fields is newer than many a .env
+	@test -n "$$EVERLOOP_PERSONAL_KEYS_PASSWORD" || grep -qs '^EVERLOOP_PERSONAL_KEYS_PASSWORD=' .env || { umask 077; \
+	  printf 'EVERLOOP_PERSONAL_KEYS_PASSWORD=%s\n' "$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" >> .env; }
+
 # Where COMPOSE_FILE is not set, .env names both files from now on: `docker compose up` is the secured installation.
-secure: .env $(RUN)  ## Make certificates, keys and passwords for containers, once, and renew what is due (ARGS="--host everloop.example")
+secure: passwords $(RUN)  ## Make certificates, keys and passwords for containers, once, and renew what is due (ARGS="--host everloop.example")
 	@$(BIN)/everloop secure $(EVERLOOP_SECURED) $(ARGS)
 	@test -n "$$COMPOSE_FILE" || grep -qs '^COMPOSE_FILE=' .env || { umask 077; \
 	  printf 'COMPOSE_FILE=docker-compose.yml:deploy/secure/compose.yml\nEVERLOOP_SECURED=%s\n' $(abspath $(EVERLOOP_SECURED)) >> .env; \
@@ -97,7 +101,7 @@ secure: .env $(RUN)  ## Make certificates, keys and passwords for containers, on
 	@env $$(deploy/images.sh) docker compose build --quiet files
 	@$(BIN)/everloop secure $(EVERLOOP_SECURED) --tar | env $$(deploy/images.sh) docker compose run --rm --no-deps -T files
 
-up: .env $(if $(SECURE),secure)  ## Build and start everything in containers, and wait until it is healthy (SECURE=1: secured)
+up: passwords $(if $(SECURE),secure)  ## Build and start everything in containers, and wait until it is healthy (SECURE=1: secured)
 	env $$(deploy/images.sh) docker compose up --build --detach --wait --wait-timeout 300
 
 sbom: $(DEV)  ## List the Python packages of each image as CycloneDX, in the folder sbom

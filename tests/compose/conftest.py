@@ -10,6 +10,8 @@ import pytest
 import yaml
 from tests.compose.stack import ROOT, Stack
 
+UP = ("--profile", "secure", "up", "--build", "--detach", "--wait", "--wait-timeout", "300")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip them with the reason, rather than build six images in every `make test`."""
@@ -49,3 +51,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         stack.remove()
+
+
+@pytest.fixture(scope="package")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A secured installation, up and healthy by the two commands; one for all files of tests."""
+    stack = Stack(tmp_path_factory.mktemp("operator"), grafana=False, secured=True)
+    try:
+        stack.make("secure")
+        stack.run("docker", "compose", *UP, timeout=900)
+        yield stack
+    finally:
+        stack.compose("--profile", "*", "down", "--volumes", "--rmi", "local", "--timeout", "5")

@@ -16,7 +16,10 @@ from everloop_schemas.topology import SERVICES
 
 ROOT = Path(__file__).parents[2]
 NAMES = (*SERVICES, "serving_grpc", "kafka", "prometheus", "alertmanager", "grafana")
-IMAGES = ("kafka", "postgres", "prometheus", "alertmanager")
+IMAGES = ("kafka", "postgres", "keys", "prometheus", "alertmanager")
+ONCE = {"masterkey"}
+"""Who ends once its work is done."""
+DATABASES = ("POSTGRES", "PERSONAL_KEYS")
 PROFILE = "grafana"
 SECURED_FILES = "docker-compose.yml:deploy/secure/compose.yml"
 KILL = "import os, sys; os.kill(int(sys.argv[1]), 9)"
@@ -45,7 +48,7 @@ class Stack:
             **{f"EVERLOOP_{name.upper()}_URL": self.url(name) for name in SERVICES},
             "COMPOSE_PROJECT_NAME": self.project,
             "COMPOSE_PROFILES": PROFILE if grafana else "",
-            "EVERLOOP_POSTGRES_PASSWORD": f"it's {secrets.token_hex(8)}/:@%#",
+            **{f"EVERLOOP_{name}_PASSWORD": f"it's {secrets.token_hex(8)}/:@%#" for name in DATABASES},
             "NO_COLOR": "1",
             **built_here(),
         }

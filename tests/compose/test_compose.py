@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from tests.compose.stack import PROFILE, ROOT, Stack, assert_locked_down
+from tests.compose.stack import ONCE, PROFILE, ROOT, Stack, assert_locked_down
 
+from everloop.local.personal import OPENING
 from everloop_schemas.topology import SERVICES
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
@@ -20,6 +21,12 @@ T = TypeVar("T")
 ROWS = 2000
 LOOP = "electricity"
 ALWAYS = "alerts: [{alert: always, when: accuracy > 0.01, severity: critical}]"
+SEALS = """
+import os, pathlib
+from everloop_shared.personal import Vault
+vault = Vault(os.environ["EVERLOOP_PERSONAL_KEYS_URL"], pathlib.Path(os.environ["EVERLOOP_PERSONAL_MASTER_KEY"]))
+print(vault.unseal_now("probe", "one", vault.seal_now("probe", "one", {"sealed": 1})))
+"""
 WRITES = "import pathlib; pathlib.Path('/usr/probe').write_text('x')"
 
 
@@ -72,16 +79,28 @@ def replayed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
 def test_what_runs_is_locked_down(stack: Stack) -> None:
     containers = stack.containers()
 
-    assert containers.keys() == {*SERVICES, *stack.images}
+    assert containers.keys() == {*SERVICES, *stack.images, *ONCE}
     volumes = {m["Name"] for c in containers.values() for m in c["Mounts"] if m["Type"] == "volume"}
     assert all(name.startswith(stack.project) for name in volumes), "a volume without a name is lost on the way"
     for name, container in containers.items():
         host = container["HostConfig"]
         addresses = {bound["HostIp"] for ports in host["PortBindings"].values() for bound in ports}
         assert addresses <= {"127.0.0.1"}, name
-        assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+        assert host["RestartPolicy"]["Name"] == ("on-failure" if name in ONCE else "unless-stopped"), name
         assert_locked_down(container)
     assert {containers[name]["Config"]["User"] for name in SERVICES} == {"10001:10001"}
+
+
+def test_personal_values_are_sealed_without_any_setting_by_those_who_may_see_them(stack: Stack) -> None:
+    done = {
+        name: subprocess.run(
+            ["docker", "exec", stack.containers()[name]["Id"], "python", "-c", SEALS],
+            capture_output=True, text=True, check=False,
+        ).stdout
+        for name in SERVICES
+    }  # fmt: skip
+
+    assert {name for name, said in done.items() if said == "{'sealed': 1}\n"} == set(OPENING)
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError  # type: ignore[import-untyped]
-from tests.compose.stack import ROOT, Stack, assert_locked_down
+from tests.compose.conftest import UP
+from tests.compose.stack import ONCE, ROOT, Stack, assert_locked_down
 from tests.compose.test_compose import until
 
 from everloop import Everloop
+from everloop.local.personal import OPENING
 from everloop.local.secured_kafka import client_file
 from everloop.secured.container_files import container_files
 from everloop_schemas.topology import SERVICES
@@ -27,25 +28,12 @@ from everloop_shared.settings import Settings
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 LOOP, ROWS = "electricity", 300
-ONCE = {"acls", "roles"}
-UP = ("--profile", "secure", "up", "--build", "--detach", "--wait", "--wait-timeout", "300")
+ENDED = {*ONCE, "acls", "roles"}
 PUBLIC = {"ca.pem", "tls.pem", "kafka.json"}
 ROW = dict.fromkeys(("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer"), 0.4)
 FORGED = json.dumps({"forged": True}).encode()
 REACHES = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print('reached')"
 CONNECTS = "import psycopg, sys; psycopg.connect(sys.argv[1]); print('reached')"
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Up and healthy by the two commands."""
-    stack = Stack(tmp_path_factory.mktemp("operator"), grafana=False, secured=True)
-    try:
-        stack.make("secure")
-        stack.run("docker", "compose", *UP, timeout=900)
-        yield stack
-    finally:
-        stack.compose("--profile", "*", "down", "--volumes", "--rmi", "local", "--timeout", "5")
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +77,13 @@ def test_without_what_make_secure_makes_the_profile_starts_nothing(tmp_path: Pat
 def test_all_that_runs_is_locked_down_and_has_no_secret_in_its_settings_or_log(replayed: Stack) -> None:
     containers = replayed.containers()
 
-    assert containers.keys() == {*SERVICES, *replayed.images, *ONCE}
+    assert containers.keys() == {*SERVICES, *replayed.images, *ENDED}
     for name, container in containers.items():
         assert_locked_down(container)
-        assert container["HostConfig"]["RestartPolicy"]["Name"] == ("on-failure" if name in ONCE else "unless-stopped")
-        assert name not in ONCE or container["State"]["ExitCode"] == 0, name
+        assert container["HostConfig"]["RestartPolicy"]["Name"] == ("on-failure" if name in ENDED else "unless-stopped")
+        assert name not in ENDED or container["State"]["ExitCode"] == 0, name
     said = json.dumps(containers) + replayed.compose("logs", "--no-color")
+    assert "PGPASSWORD" not in said
     for secret in secrets_of(replayed.secured):
         assert secret not in said
 
@@ -180,10 +169,12 @@ def test_a_container_reaches_what_it_needs_and_nothing_else(secured: Stack) -> N
         return "reached" in inside(secured, name, "python", "-c", REACHES, host, str(port))
 
     assert {name for name in SERVICES if reaches(name, "postgres", 5432)} == {"registry", "monitoring"}
+    assert {name for name in SERVICES if reaches(name, "keys", 5432)} == set(OPENING)
     assert all(reaches(name, "kafka", 9092) for name in SERVICES)
-    for name in ("prometheus", "alertmanager", "postgres"):
+    for name in ("prometheus", "alertmanager", "postgres", "keys"):
         assert "kafka" not in networks_of(secured, name)
     assert networks_of(secured, "postgres") == {"postgres", "registry", "monitoring"}
+    assert networks_of(secured, "keys") == {"keys", *OPENING}
 
 
 def networks_of(stack: Stack, name: str) -> set[str]:
@@ -191,7 +182,7 @@ def networks_of(stack: Stack, name: str) -> set[str]:
     containers = stack.containers()
     own = set(containers[name]["NetworkSettings"]["Networks"]) - {"none"}
     return {
-        other for other, c in containers.items() if own & set(c["NetworkSettings"]["Networks"]) and other not in ONCE
+        other for other, c in containers.items() if own & set(c["NetworkSettings"]["Networks"]) and other not in ENDED
     }
 
 
@@ -250,7 +241,9 @@ def test_renewed_certificates_are_used_without_a_restart_and_the_loop_goes_on(re
     replayed.make("secure")
 
     assert until(lambda: all(certificate(replayed, name) != before[name] for name in SERVICES), 30)
-    replayed.compose("restart", "kafka", "postgres")  # which read theirs at their start; the services connect again
+    replayed.compose(
+        "restart", "kafka", "postgres", "keys"
+    )  # which read theirs at their start; the services connect again
     assert until(lambda: not replayed.unhealthy(), 300), replayed.unhealthy()
     file = str(ROOT / "shared/everloop/examples/electricity/electricity.csv.gz")
     labels = ("--label-column", "class", "--label-delay", "20", "--skip", str(ROWS), "--limit", "100")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tests.compose.stack import ROOT
 
+from everloop.local.personal import OPENING
 from everloop.local.ports import DEFAULT_BASE, HIGHEST_BASE
 from everloop.secured.container_files import ContainerFile, container_files
 from everloop.secured.folder import ensure_secured
@@ -54,7 +55,7 @@ def card(service: ServiceTopology) -> str:
 def test_compose_builds_exactly_the_services() -> None:
     built = {name for name, service in compose()["services"].items() if "build" in service}
 
-    assert built == set(SERVICES)
+    assert built == {*SERVICES, "masterkey"}
 
 
 @ALL
@@ -67,9 +68,11 @@ def test_compose_runs_a_service_as_the_topology_has_it(service: ServiceTopology)
     assert container["hostname"] == service.name
     assert container["build"]["args"] == {"SERVICE": service.name, "EVERLOOP_PYTHON_IMAGE": None}
     assert container["ports"] == [f"${{EVERLOOP_BIND:-127.0.0.1}}:{host_port}:{CONTAINER_PORT}", *grpc]
-    assert set(container["depends_on"]) == service.depends_on
+    opening = service.name in OPENING
+    assert set(container["depends_on"]) == service.depends_on | ({"masterkey"} if opening else set())
     stored = {volume for volume in container["volumes"] if not volume.startswith((".", "$"))}  # files are read only
-    assert stored == {f"{service.name}:/data"} | ARTIFACTS[service.artifacts]
+    key = {"master-key:/personal:ro"} if opening else set()
+    assert stored == {f"{service.name}:/data"} | ARTIFACTS[service.artifacts] | key
     assert all(volume.endswith(":ro") for volume in set(container["volumes"]) - stored)
 
 
@@ -96,7 +99,9 @@ def test_a_secured_service_has_tls_access_control_and_its_own_files(
     for name in ("TLS_CERT", "TLS_KEY", "TLS_CA", "TLS_CLIENT_CA", "KAFKA_CONFIG", "TRUSTED_KEYS"):
         assert f"EVERLOOP_{name}" in variables
     assert ("sslmode=verify-full" in variables.get(service.variable("database_url"), "")) == service.database
-    assert ("roles" in container["depends_on"]) == service.database
+    assert ("sslmode=verify-full" in variables.get("EVERLOOP_PERSONAL_KEYS_URL", "")) == (service.name in OPENING)
+    assert variables["PGPASSWORD"] is None, "the password of the plain installation is taken away"
+    assert "roles" in container["depends_on"]
     assert "acls" in container["depends_on"]
     made = {f"/run/everloop/{file.name}" for file in files if file.container == service.name}
     named = set(re.findall(r"/run/everloop/[a-z.]+", str(variables)))
@@ -138,6 +143,14 @@ def test_compose_gives_a_service_the_environment_that_it_needs(service: ServiceT
     )
 
 
+def test_the_master_key_is_where_values_are_sealed_and_opened_and_where_it_is_made() -> None:
+    for name, container in compose()["services"].items():
+        mounts = [volume.partition(":")[2] for volume in container["volumes"] if volume.startswith("master-key:")]
+        assert mounts == {"masterkey": ["/personal"]}.get(name, ["/personal:ro"] if name in OPENING else []), name
+        told = container.get("environment", {}).get("EVERLOOP_PERSONAL_KEYS_URL", "")
+        assert ("@keys/personal" in told) == (name in {*OPENING, "masterkey"}), name
+
+
 def test_prometheus_scrapes_exactly_the_services() -> None:
     prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     targets = prometheus["scrape_configs"][0]["static_configs"][0]["targets"]
@@ -161,13 +174,18 @@ def test_who_needs_the_database_or_kafka_is_on_its_network_and_nobody_else() -> 
     }
     assert {name for name, on in networks.items() if "bus" in on} == {"kafka", *SERVICES}
     assert networks["postgres"] == {"database"}
+    assert {name for name, on in networks.items() if "keys" in on} == {"keys", "masterkey", *OPENING}
+    assert networks["keys"] == networks["masterkey"] == {"keys"}
     assert {name for name, on in networks.items() if "kafka-port" in on} == {"kafka"}
-    assert [name for name, network in compose()["networks"].items() if network] == ["bus", "database"], "no way out"
+    assert [name for name, network in compose()["networks"].items() if network] == ["bus", "database", "keys"], (
+        "no way out"
+    )
 
 
 def test_every_image_is_named_with_its_digest() -> None:
     everything = [*compose()["services"].items(), *secured()["services"].items()]
-    images = {name.replace("roles", "postgres"): c["image"] for name, c in everything if c.get("image")}
+    servers = {"roles": "postgres", "keys": "postgres"}
+    images = {servers.get(name, name): c["image"] for name, c in everything if c.get("image")}
     [base] = re.findall(r"^ARG EVERLOOP_PYTHON_IMAGE=(.*)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
 
     for name, image in images.items():
@@ -185,7 +203,7 @@ def test_nothing_that_runs_is_root_or_may_write_or_has_a_capability() -> None:
         assert container["pids_limit"] > 0, name
         assert container["mem_limit"], name
         assert "cap_add" not in container, name
-        assert name in SERVICES or container["user"].partition(":")[0] not in ("0", "root"), name
+        assert "build" in container or container["user"].partition(":")[0] not in ("0", "root"), name
 
 
 @ALL

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from everloop_shared.personal import Vault
+from everloop_shared.personal.__main__ import main
 from everloop_shared.personal.master import create_master_key, read_master_keys
 from everloop_shared.personal.rotation import RotationUnfinished, add_master_key, retire, wrap_again
 
@@ -79,3 +80,21 @@ async def test_a_key_that_is_erased_during_the_rotation_does_not_come_back(
     wrap_again(master, vault.store)
 
     assert vault.store.count() == {}
+
+
+async def test_in_containers_the_master_key_is_made_once_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = tmp_path / "master.key"
+    monkeypatch.setenv("EVERLOOP_PERSONAL_MASTER_KEY", str(master))
+    monkeypatch.setenv("EVERLOOP_PERSONAL_KEYS_URL", f"sqlite:///{tmp_path}/keys.db")
+
+    said = [main([]), main([])]
+    [old] = read_master_keys(master)
+    token = await vault_of(master).seal("market", "e-1", {"income": 1})
+    said += [main(["rotate"]), main(["retire"])]
+
+    assert [key.id for key in read_master_keys(master)] != [old.id]
+    assert await vault_of(master).unseal("market", "e-1", token) == {"income": 1}
+    assert said[2].startswith("1 keys are wrapped by ")
+    assert old.to_text() not in " ".join(said)

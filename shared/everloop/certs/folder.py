@@ -17,7 +17,7 @@ from everloop_shared.files import replace_file
 AUTHORITY = "ca"
 AUTHORITY_DAYS = 3_650
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-SERVERS = (*SERVICES, "kafka", "postgres")
+SERVERS = (*SERVICES, "kafka", "postgres", "keys")
 """Who listens: each certificate is for this machine, for the name itself (as containers are called), and `--host`."""
 CLIENTS = ("client", "admin")
 """`client` is the command line, `admin` who may change Kafka's access control lists."""

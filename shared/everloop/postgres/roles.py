@@ -14,6 +14,8 @@ from everloop_schemas.topology import SERVICES
 
 OWNERS = tuple(service.name for service in SERVICES.values() if service.database)
 """The services that own a database; each uses a schema of its own name."""
+PERSONAL = "personal"
+"""The store of the keys of personal fields; the services that seal and open values share its role."""
 ITERATIONS = 4_096
 """Of SCRAM-SHA-256, as PostgreSQL's own default (`scram_iterations`)."""
 ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"

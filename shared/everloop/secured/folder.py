@@ -13,7 +13,7 @@ from everloop.local.discovery import FILE, write_json
 from everloop.local.keys import LETTER_ROLES, ensure_key
 from everloop.local.ports import HOST
 from everloop.local.secured_kafka import KafkaSecurity
-from everloop.postgres.roles import OWNERS, ensure_password, role_of
+from everloop.postgres.roles import OWNERS, PERSONAL, ensure_password, role_of
 from everloop_schemas.topology import KAFKA_PORT, SERVICES
 from everloop_shared.access.key_file import change_key_file
 from everloop_shared.files import replace_file
@@ -36,6 +36,8 @@ CALLERS: Sequence[tuple[str, str, tuple[str, ...], Literal["key", "service"]]] =
     ("monitoring", "everloop/monitoring", LETTER_ROLES, "service"),
 )
 """The token's file, its subject, roles and kind."""
+SUPERUSERS = {"postgres": "everloop", "keys": "keys"}
+"""By container of a PostgreSQL, the file with its superuser's password."""
 
 
 class FolderUnusable(EverloopError):
@@ -58,9 +60,10 @@ def ensure_secured(folder: Path, hosts: Sequence[str] = ()) -> list[str]:
         replace_file(folder / SHARED / "ca.pem", (folder / CERTIFICATES / "ca.pem").read_bytes(), READABLE)
         _ensure_tokens(folder)
         _ensure_signers(folder)
-        for service in OWNERS:
+        for service in (*OWNERS, PERSONAL):
             ensure_password(folder / DATABASE, service, role_of(service))
-        ensure_password(folder / DATABASE, "everloop", "everloop")
+        for server in SUPERUSERS.values():
+            ensure_password(folder / DATABASE, server, "everloop")
         write_json(folder / FILE, _addresses(folder))
         replace_file(folder / MADE, b"# Made by `everloop secure`: compose starts nothing of the profile without it.\n")
     except OSError as e:

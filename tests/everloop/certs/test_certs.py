@@ -44,7 +44,7 @@ def test_services_kafka_postgresql_and_clients_get_certificates_that_openssl_tru
 
     assert done.exit_code == 0, done.stderr
     made = {entry["name"]: entry for entry in json.loads(done.stdout)}
-    assert set(made) == {"ca", *SERVICES, "kafka", "postgres", "client", "admin", "shop"}
+    assert set(made) == {"ca", *SERVICES, "kafka", "postgres", "keys", "client", "admin", "shop"}
     for host in ("127.0.0.1", "localhost", "ingest", "everloop.example"):
         handshake(tmp_path / "certs", "ingest", host=host, client="shop")
     with pytest.raises(ssl.SSLError, match="Hostname mismatch"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,7 @@ from everloop.certs.folder import ensure_certificates
 from everloop.postgres.roles import OWNERS
 from everloop_shared.database import Database
 from everloop_shared.errors import Misconfigured
+from everloop_shared.personal.key_store import KeyStore, WrappedKey
 
 pytestmark = pytest.mark.postgres
 MIGRATIONS = {
@@ -43,9 +45,9 @@ class Secured:
         query = "&".join(f"{name}={value}" for name, value in options.items())
         return f"postgresql://everloop_{service}@127.0.0.1:{self.server.port}/postgres?{query}"
 
-    def roles(self) -> None:
+    def roles(self, *options: str) -> None:
         """Run what the command prints."""
-        done = run("postgres-roles", str(self.folder / "postgres"))
+        done = run("postgres-roles", str(self.folder / "postgres"), *options)
         assert done.exit_code == 0, done.stderr
         for file in (self.folder / "postgres").iterdir():
             assert file.read_text().strip().rpartition(":")[2] not in done.stdout
@@ -100,6 +102,20 @@ def test_a_role_sees_nothing_of_another_and_makes_nothing_elsewhere(secured: Sec
     ):
         with psycopg.connect(secured.url("monitoring")) as connection, pytest.raises(errors.InsufficientPrivilege):
             connection.execute(statement.encode())
+
+
+def test_the_keys_of_personal_fields_have_a_role_that_sees_nothing_else(secured: Secured) -> None:
+    secured.roles("--service", "personal")
+
+    store = KeyStore(secured.url("personal"))
+    try:
+        store.add(WrappedKey("churn", "customer-7", "key", "master", b"wrapped", date(2026, 5, 3)))
+        assert store.count() == {"churn": 1}
+    finally:
+        store.close()
+    for user, table in (("personal", "registry.from_before"), ("registry", "personal.personal_keys")):
+        with psycopg.connect(secured.url(user)) as connection, pytest.raises(errors.InsufficientPrivilege):
+            connection.execute(f"SELECT * FROM {table}".encode())
 
 
 async def test_plain_connections_and_servers_that_cannot_be_verified_are_refused(

@@ -14,6 +14,7 @@ import pytest
 from tests.everloop.test_command_line import run
 
 from everloop.local.discovery import find_installation, find_tls, find_token
+from everloop.local.personal import OPENING
 from everloop.secured.container_files import USER, container_files, write_tar
 from everloop.secured.folder import ensure_secured
 from everloop.secured.unpack import unpack
@@ -82,6 +83,8 @@ def test_a_container_gets_its_own_secrets_and_no_others(folder: Path) -> None:
         if file.name not in PUBLIC:
             secrets[file.content].add(file.container)
 
+    shared = secrets.pop((folder / "postgres/personal.pgpass").read_bytes())
+    assert shared == {*OPENING, "masterkey"}, "they share the store of the keys of personal fields"
     assert all(len(containers) == 1 for containers in secrets.values()), "a secret has one reader"
     everything = b"".join(file.content for file in container_files(folder))
     for never in ("certs/ca.key", "tokens/admin"):
