@@ -308,6 +308,29 @@ async def test_the_key_of_a_comment_is_destroyed_with_the_person_that_it_is_abou
     assert vault.store.count() == {}
 
 
+@pytest.mark.parametrize(
+    ("made_after_s", "left"),
+    [(-1, []), (0, []), (1, ["anna", "prediction:late"]), (3_600, [])],
+    ids=["before", "at the moment", "after", "by a clock that is an hour ahead"],
+)
+async def test_an_erasure_until_a_moment_leaves_a_key_that_was_made_later(
+    vault: Vault, tmp_path: Path, made_after_s: int, left: list[str]
+) -> None:
+    moment = datetime.now(UTC) - timedelta(minutes=10)
+    await vault.prepare("market", ["anna", "prediction:early", "prediction:late"])
+    made = {"anna": made_after_s, "prediction:early": -5, "prediction:late": 5}
+    with sqlite3.connect(tmp_path / "keys" / "keys.db") as store:
+        for holder, after_s in made.items():
+            owner = None if holder == "anna" else "anna"
+            values = [int(moment.timestamp()) + after_s, owner, holder]
+            store.execute("UPDATE personal_keys SET made_s = ?, owner = ? WHERE entity = ?", values)
+    store.close()
+
+    vault.erase("market", "anna", moment)
+
+    assert [key.entity for key in vault.store.page()] == left
+
+
 async def test_the_end_of_a_loop_destroys_what_was_made_until_then(vault: Vault, tmp_path: Path) -> None:
     ended = datetime.now(UTC) + timedelta(seconds=1)
     await vault.seal("market", "anna", {})

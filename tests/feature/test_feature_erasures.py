@@ -31,6 +31,7 @@ from everloop_shared.personal import Vault
 from everloop_shared.personal.master import create_master_key
 
 SECRET = {"fields": {"price": 987654.25}}
+AFTER_ALL_KEYS = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def personal(**changes: Any) -> LoopSpec:
@@ -47,7 +48,7 @@ def vault_of(folder: Path) -> Vault:
 def request(entity: str = "ada", decision: int = 3) -> EntityErased:
     """The registry asks for an erasure."""
     data = EntityErasedData(decision=decision, reason="by letter", models="keep", actor="dpo")
-    return EntityErased(id=f"x{decision}", time=START, subject=entity, loop=SHOP, revision=1, data=data)
+    return EntityErased(id=f"x{decision}", time=AFTER_ALL_KEYS, subject=entity, loop=SHOP, revision=1, data=data)
 
 
 class Shop:
@@ -124,6 +125,44 @@ async def test_a_request_that_is_handled_again_publishes_the_same_receipt_or_not
     assert [type(one) for one in nobody] == [EntityState, EntityErasureDone]
 
 
+async def test_after_a_restore_an_erasure_leaves_the_key_and_windows_of_who_came_back_since(tmp_path: Path) -> None:
+    vault = vault_of(tmp_path)
+    shop = Shop(vault, personal())
+    asked = request().copy_with(time=datetime.now(UTC) - timedelta(hours=1))
+    for name in ("ada", "bob"):
+        await shop.observe(1, entity=name)
+    _make_keys_at(tmp_path, asked.time + timedelta(minutes=2), "ada")
+    _make_keys_at(tmp_path, asked.time + timedelta(seconds=59), "bob")
+    tokens = {name: await vault.seal(SHOP, name, SECRET) for name in ("ada", "bob")}
+
+    [receipt] = await shop.erase(asked)
+    events = await shop.erase(asked.copy_with(id="x4", subject="bob"), 1)
+
+    assert isinstance(receipt, EntityErasureDone)
+    assert (receipt.subject, receipt.data.removed.observations) == ("ada", 0)
+    assert [type(one) for one in events] == [EntityState, EntityErasureDone]
+    assert shop.stored() == ["shop/ada"]
+    assert await vault_of(tmp_path).unseal(SHOP, "ada", tokens["ada"]) == SECRET
+    assert await vault_of(tmp_path).unseal(SHOP, "bob", tokens["bob"]) is None
+
+
+async def test_windows_of_a_destroyed_key_go_although_the_person_came_back_before_the_erasure_was_finished(
+    tmp_path: Path,
+) -> None:
+    vault = vault_of(tmp_path)
+    shop = Shop(vault, personal())
+    asked = request().copy_with(time=datetime.now(UTC) - timedelta(hours=1))
+    await shop.observe(1)
+    vault.erase(SHOP, "ada")  # killed after this; feature starts again when she is there anew
+    token = await vault.seal(SHOP, "ada", SECRET)
+
+    state, receipt = await shop.erase(asked)
+
+    assert (type(state), receipt.data.removed.observations) == (EntityState, 1)  # type: ignore[attr-defined]
+    assert shop.stored() == []
+    assert await vault_of(tmp_path).unseal(SHOP, "ada", token) == SECRET
+
+
 async def test_a_loop_without_personal_fields_loses_its_windows_and_the_receipt_says_that_values_stay() -> None:
     shop = Shop()
     await shop.observe(1)
@@ -183,6 +222,13 @@ async def test_a_retention_that_is_interrupted_before_the_key_is_gone_gives_the_
 
     assert lost.id == receipt.id
     assert vault.store.count() == {}
+
+
+def _make_keys_at(folder: Path, time: datetime, entity: str) -> None:
+    """The key of an entity says that it was made then."""
+    with sqlite3.connect(folder / "keys" / "keys.db") as store:
+        store.execute("UPDATE personal_keys SET made_s = ? WHERE entity = ?", [int(time.timestamp()), entity])
+    store.close()
 
 
 def _make_old(folder: Path) -> None:

@@ -13,6 +13,7 @@ from tests.builders.metrics import metric_value
 from tests.builders.personal import bytes_below, bytes_on, found_in, keys_away, personal_settings, vault_of
 from tests.serving.conftest import SPEC, RunningServing
 from tests.serving.grpc_calls import grpc_client, typed
+from tests.serving.test_serving_erasures import receipt
 
 from everloop.local.ports import free_port
 from everloop_models.formats.river.model import RiverModel
@@ -164,6 +165,24 @@ async def test_records_of_an_erased_entity_are_left_out_and_its_windows_begin_an
     assert anew.json()["features"]["price_mean"] == 0.5
     assert (looked_up.status_code, looked_up.json()["features"]) == (200, {"demand": 0.5})
     assert [p.subject for p in serving.predictions() if p.subject == "a"] == []
+
+
+async def test_a_receipt_drops_the_windows_of_who_was_erased_and_leaves_those_of_who_came_back(
+    serving: RunningServing,
+) -> None:
+    await start(serving)
+    for name in ("anna", "bert"):
+        await serving.predict(f"first-{name}", PRICE, entity=name)
+    vault_of(serving.folder).erase("market", "anna")
+
+    await serving.publish(*(receipt(name) for name in ("anna", "bert")))
+    await serving.until(lambda: metric_value_of_states(serving) == 1)
+    means = [
+        (await serving.predict(f"next-{name}", OTHER, entity=name)).json()["features"]["price_mean"]
+        for name in ("anna", "bert")
+    ]
+
+    assert means == [OTHER, pytest.approx((PRICE + OTHER) / 2)]
 
 
 async def _forget(serving: RunningServing) -> None:

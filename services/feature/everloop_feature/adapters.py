@@ -24,9 +24,11 @@ class VaultKeys:
         """Say that a prediction is of an entity."""
         self._vault.set_owner(loop, prediction, entity)
 
-    def erase(self, loop: str, entity: str) -> bool:
-        """Destroy the key of an entity, and those of comments on its predictions."""
-        return self._vault.erase(loop, entity)
+    def erase(self, loop: str, entity: str, made_until: datetime) -> str | None:
+        """Destroy the keys of an entity that were made until a moment; the id of one that was made later."""
+        self._vault.erase(loop, entity, made_until)
+        later = self._vault.store.find(loop, entity)
+        return None if later is None else later.key_id
 
     def erase_loop(self, loop: str, made_until: datetime | None = None) -> int:
         """Destroy the keys of a loop that were made until a moment."""

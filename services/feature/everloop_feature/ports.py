@@ -38,8 +38,11 @@ class PersonalKeys(Protocol):
     def set_owner(self, loop: str, prediction: str, entity: str) -> None:
         """Say that a prediction is of an entity, so that the key of its comment is destroyed with the entity's."""
 
-    def erase(self, loop: str, entity: str) -> bool:
-        """Destroy the key of an entity, and those of comments on its predictions. Idempotent."""
+    def erase(self, loop: str, entity: str, made_until: datetime) -> str | None:
+        """Destroy the key of an entity, and those of comments on its predictions, that were made until a moment.
+
+        The id of the key of somebody who came back since, None where nobody did. Idempotent.
+        """
 
     def erase_loop(self, loop: str, made_until: datetime | None = None) -> int:
         """Destroy the keys of a loop that were made until a moment."""

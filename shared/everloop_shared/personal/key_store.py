@@ -156,10 +156,17 @@ class KeyStore:
             else:
                 connection.execute(update(keys).where(*of).values(owner=owner))
 
-    def destroy(self, loop: str, entity: str) -> list[str]:
-        """Delete the key of an entity, and those that it owns; whose keys there were."""
-        of = (keys.c.loop == loop, (keys.c.entity == entity) | (keys.c.owner == entity))
+    def destroy(self, loop: str, entity: str, until_s: int | None = None, now_s: int = 0) -> list[str]:
+        """Delete the key of an entity, and those that it owns; whose keys there were.
+
+        A key that was made after `until_s` stays, and with it what it owns and was made after that. One that says it
+        was made after `now_s` has its time from a wrong clock, and counts as made before.
+        """
+        of: list[Any] = [keys.c.loop == loop, (keys.c.entity == entity) | (keys.c.owner == entity)]
         with self._begin() as connection:
+            made = connection.scalar(select(keys.c.made_s).where(keys.c.loop == loop, keys.c.entity == entity))
+            if until_s is not None and made is not None and until_s < made <= now_s:
+                of.append((keys.c.made_s <= until_s) | (keys.c.made_s > now_s))
             holders = list(connection.scalars(select(keys.c.entity).where(*of)))
             connection.execute(delete(keys).where(*of))
         return holders

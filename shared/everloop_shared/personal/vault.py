@@ -159,9 +159,13 @@ class Vault:
         """Say that a prediction is of an entity, so that the key of its comment is destroyed with it. Blocks."""
         self.store.set_owner(loop, comment_holder(prediction), entity)
 
-    def erase(self, loop: str, entity: str) -> bool:
-        """Destroy an entity's key, and those of comments on its predictions; False where there was none. Blocks."""
-        destroyed = self.store.destroy(loop, entity)
+    def erase(self, loop: str, entity: str, made_until: datetime | None = None) -> bool:
+        """Destroy an entity's key, and those of comments on its predictions; False where there was none. Blocks.
+
+        With `made_until` a key that was made after that stays: it is that of somebody who came back.
+        """
+        until = None if made_until is None else int(made_until.timestamp())
+        destroyed = self.store.destroy(loop, entity, until, int(time.time()))
         for holder in {entity, *destroyed}:
             self.forget(loop, holder)
         return bool(destroyed)

@@ -84,6 +84,11 @@ class Entity(msgspec.Struct, frozen=True, array_like=True):
         """Whether the page has to be stored apart before the next observation."""
         return len(self.ids) >= PAGE_IDS * ENTRY_BYTES
 
+    def is_sealed_with(self, key_id: str) -> bool:
+        """Whether what is personal of it is in tokens of this key."""
+        tokens = [token for token in (self.sealed_state, self.sealed_features) if token]
+        return bool(tokens) and all(token.startswith(f"{key_id}.") for token in tokens)
+
     def start_page(self) -> Entity:
         """The entity with an empty page, once the full one is stored apart."""
         return replace(self, ids=b"", pages=self.pages + 1)

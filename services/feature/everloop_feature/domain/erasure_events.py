@@ -49,7 +49,27 @@ def build_erasure_events(forgotten: Forgotten, removed: Removed) -> list[Event]:
 
     They are the same events where this is done again after a crash, but for what is still there to be removed.
     """
-    about: dict[str, Any] = {
+    loop, cause = forgotten.loop.spec.loop, (forgotten.cause, forgotten.reason_id)
+    state = EntityState(
+        id=derived_id(loop, EntityState.type_name(), *cause),
+        data=EntityStateData(entity=forgotten.entity, applied=0, state={}),
+        **_about(forgotten),
+    )
+    return [state, build_receipt(forgotten, removed)]
+
+
+def build_receipt(forgotten: Forgotten, removed: Removed) -> EntityErasureDone:
+    """That nothing is left of what was known of an entity until its erasure was decided."""
+    loop = forgotten.loop.spec.loop
+    return EntityErasureDone(
+        id=derived_id(loop, EntityErasureDone.type_name(), forgotten.cause, forgotten.reason_id),
+        data=EntityErasureDoneData(cause=forgotten.cause, removed=removed, decision=forgotten.decision),
+        **_about(forgotten),
+    )
+
+
+def _about(forgotten: Forgotten) -> dict[str, Any]:
+    return {
         "time": forgotten.time,
         "subject": forgotten.entity,
         "loop": forgotten.loop.spec.loop,
@@ -57,11 +77,3 @@ def build_erasure_events(forgotten: Forgotten, removed: Removed) -> list[Event]:
         "causationid": forgotten.reason_id,
         "traceparent": forgotten.traceparent,
     }
-    loop, cause = forgotten.loop.spec.loop, (forgotten.cause, forgotten.reason_id)
-    state = EntityState(
-        id=derived_id(loop, EntityState.type_name(), *cause),
-        data=EntityStateData(entity=forgotten.entity, applied=0, state={}),
-        **about,
-    )
-    done = EntityErasureDoneData(cause=forgotten.cause, removed=removed, decision=forgotten.decision)
-    return [state, EntityErasureDone(id=derived_id(loop, EntityErasureDone.type_name(), *cause), data=done, **about)]

@@ -109,6 +109,11 @@ class EntityTable:
         """Save the entity after a label, which is too small for a check of the limit."""
         self.state.put(key, entity.use(at.timestamp // 1000).dump(), at)
 
+    def has_other_than(self, key: str, at: Position, key_id: str) -> bool:
+        """Whether anything is stored of an entity that is not sealed with this key."""
+        value = self.state.get(key, at)
+        return value is not None and not Entity.load(value).is_sealed_with(key_id)
+
     def erase(self, key: str, at: Position, life: int) -> Entity | None:
         """Delete an entity with its pages; what it was in this lifetime of its loop, None where nothing was stored.
 

@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-from everloop_feature.domain.erasure_events import Forgotten, build_erasure_events, what_is_removed
+from everloop_feature.domain.erasure_events import Forgotten, build_erasure_events, build_receipt, what_is_removed
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.handlers.entity_table import EntityTable
 from everloop_feature.handlers.unseen import UnseenEntities, UnseenEntity
@@ -19,6 +20,8 @@ from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.routes import Position
 
 log = logging.getLogger(__name__)
+CLOCK_ROOM = timedelta(seconds=60)
+"""A key that was made within this time after the decision may be older than it, as clocks of services differ."""
 PER_SWEEP = 100
 """Entities that one sweep of a partition forgets because of a loop's retention."""
 
@@ -28,7 +31,8 @@ class ErasureHandlers:
     """Destroys keys, and drops what is stored of their entities.
 
     A command that is handled again after a crash finds the key gone, drops the same and publishes the same receipt,
-    which leaves once the key is gone. By retention it is the other way round: the key alone says that there is
+    which leaves once the key is gone. After a restore all commands are handled again: a key that was made after one is
+    that of somebody who came back, and stays with what it seals. By retention it is the other way round: the key alone says that there is
     something to forget, so that it goes last, in the sweep after that of the receipt.
     """
 
@@ -44,11 +48,14 @@ class ErasureHandlers:
         key, loop = event.key().decode(), self.loops.require(event.loop, event.revision)
         if self.table.is_applied(key, at):
             return []
+        later, forgotten = None, Forgotten.asked_for(event, loop)
         if loop.spec.personal_fields or self.keys.is_configured:  # an earlier revision may have had personal fields
-            await asyncio.to_thread(self.keys.erase, event.loop, event.subject)
-        removed = what_is_removed(loop, self.table.erase(key, at, loop.life))
+            until = event.time + CLOCK_ROOM
+            later = await asyncio.to_thread(self.keys.erase, event.loop, event.subject, until)
         self.metrics.count_forgotten(event.loop, "person")
-        return build_erasure_events(Forgotten.asked_for(event, loop), removed)
+        if later is not None and not self.table.has_other_than(key, at, later):
+            return [build_receipt(forgotten, what_is_removed(loop, None))]
+        return build_erasure_events(forgotten, what_is_removed(loop, self.table.erase(key, at, loop.life)))
 
     async def sweep(self, at: Position) -> list[Event]:
         """Forget entities that were not seen for as long as their loops keep them, some at a time."""

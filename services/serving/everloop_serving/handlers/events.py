@@ -110,9 +110,14 @@ class EventHandlers:
         return []
 
     async def on_entity_erasure_done(self, event: EntityErasureDone, at: Position) -> list[Event]:
-        """An entity was erased: drop its windows, and its key, which is destroyed by now."""
-        self.entities.drop_entity(event.loop, event.subject)
+        """An entity was erased: drop its key, which is destroyed by now, and its windows.
+
+        Those of somebody who came back stay: after a restore receipts of earlier erasures are published again.
+        """
         self.forget_key(event.loop, event.subject)
+        view = self.entities.get(event.loop, event.subject)
+        if view is not None and not await self.sealed.opens(event.loop, event.subject, view):
+            self.entities.drop_entity(event.loop, event.subject)
         return []
 
     async def on_outcome_observed(self, event: OutcomeObserved, at: Position) -> list[Event]:

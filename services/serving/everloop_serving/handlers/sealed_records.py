@@ -12,6 +12,7 @@ from everloop_serving.domain.entity_states import EntityView
 from everloop_serving.domain.new_predictions import EntityChange
 from everloop_serving.domain.served_loop import ServedLoop
 from everloop_serving.ports import Metrics, PersonalValues
+from everloop_shared.errors import InputRejected, Unavailable
 
 
 @dataclass
@@ -65,6 +66,13 @@ class SealedRecords:
             return view.state
         held = self.values.unseal_now(loop.loop, entity, view.sealed)
         return held["state"] if held else None
+
+    async def opens(self, loop: str, entity: str, view: EntityView) -> bool:
+        """Whether the windows of an entity are sealed with the key that it has now; False where that cannot be said."""
+        try:
+            return view.sealed is not None and await self.values.unseal(loop, entity, view.sealed) is not None
+        except (InputRejected, Unavailable):
+            return False
 
     def seal_states(self, loop: ServedLoop, changes: dict[str, EntityChange]) -> None:
         """Seal the windows that a request leaves behind."""
