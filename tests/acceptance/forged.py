@@ -76,6 +76,11 @@ def forged(house: House) -> None:
         check(until(lambda: alert in house.alerts(LOOP), TOLD_WITHIN_S), f"the alert {alert} is open")  # noqa: B023
     check(house.champion(LOOP) == before == house.predicted_by(LOOP, FIELD), "the champion is who it was", before)
     check(len(bus.events(house, "registry.decided.v1", LOOP)) == decided, "nothing was decided")
+    verified = house.everloop("audit", "verify", LOOP)
+    named = verified.stderr.count(f"{LOOP}: a record of registry.loop_state.v1 with decision 1000000")
+    only = "none was changed" in verified.stdout and named == len(_signatures(records["registry.loop_state.v1"].value))
+    told = verified.returncode == 1 and only
+    check(told, "audit verify names what is forged, and the chain is whole", verified.stderr)
     check(not marker.exists(), "no code of the forged model ran")
 
 

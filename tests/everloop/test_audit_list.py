@@ -13,6 +13,13 @@ from tests.builders.loops import NOW
 from everloop.cli import audit_entries
 from everloop.cli.audit_entries import REQUESTS, Entries, Wanted, table_of
 from everloop.cli.output import CommandFailed, print_result, read_moment
+from everloop_schemas.erasure import (
+    ErasureConfirmed,
+    ErasureConfirmedData,
+    ErasureDecided,
+    ErasureDecidedData,
+    Removed,
+)
 from everloop_schemas.monitoring import DeadLetterSent
 from everloop_schemas.registry import Decided
 from everloop_schemas.training import RunRequested
@@ -107,6 +114,31 @@ def test_a_request_is_told_once_with_its_answer_and_what_it_led_to(capsys: pytes
     assert "10.0.0.7" in told
     assert "no answer recorded" in unanswered
     assert first.for_programs()["led_to"] == ["loop_resumed"]
+
+
+def test_an_erasure_is_one_line_that_names_the_entity_and_the_confirmation_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    by_alice = {"actor": "alice", "actor_kind": "key", "actor_source": "evl_1", "traceparent": f"00-{TRACE}-1-01"}
+    about = {"loop": "m", "subject": "customer-7", "sequence": 4, "prevhash": "0" * 64, "revision": 1}
+    data = ErasureDecidedData(reason="by letter", models="keep", versions=("a-0@1",))
+    erasure = ErasureDecided(id="e1", time=NOW + timedelta(seconds=2), data=data, **about, **by_alice)
+    gone = ErasureConfirmedData(cause="person", removed=Removed(sealed=True), decision=4)
+    caused = {**about, "sequence": 5, "causationid": "receipt", "traceparent": f"00-{TRACE}-1-01"}
+    done = ErasureConfirmed(id="e2", time=NOW + timedelta(seconds=3), data=gone, actor="everloop/registry", **caused)
+    asked = {"action": "personal.erase", "route": "/v1/loops/{loop}/entities/{entity}/erase"}
+    requests = recorded("requested", 1, **asked), recorded("answered", 4, status=202, **asked)
+
+    found = listed(*requests, (DECIDED, erasure.encode()), (DECIDED, done.encode())).newest_last()
+    print_result(table_of(found))
+
+    [line, confirmed] = capsys.readouterr().out.splitlines()[1:]
+    assert [one.action for one in found] == ["personal.erase", "erasure_confirmed"]
+    assert (found[0].led_to, found[0].about, found[0].why) == (("erasure_decided",), ("customer-7",), "by letter")
+    assert found[0].for_programs()["about"] == ["customer-7"]
+    assert "customer-7" in line
+    assert "alice" in line
+    assert "customer-7" in confirmed
 
 
 def test_one_trace_of_many_requests_gives_each_what_came_after_it() -> None:

@@ -158,7 +158,7 @@ async def test_windows_of_a_destroyed_key_go_although_the_person_came_back_befor
 
     state, receipt = await shop.erase(asked)
 
-    assert (type(state), receipt.data.removed.observations) == (EntityState, 1)  # type: ignore[attr-defined]
+    assert (type(state), receipt.data.removed.observations) == (EntityState, 1)
     assert shop.stored() == []
     assert await vault_of(tmp_path).unseal(SHOP, "ada", token) == SECRET
 

@@ -236,6 +236,9 @@ def test_what_is_forged_changes_nothing_and_is_told_within_ten_seconds(installat
     refused = [e["data"] for e in installation.read("registry.dead_letter.v1", "market")]
     assert [e["error"] for e in refused] == ["SignatureRefused"] * 2
     assert not [e for e in installation.read("registry.decided.v1", "market") if e["subject"] == EVIL["version"]]
+    verified = installation.everloop("audit", "verify", "market")
+    assert "none was changed" in verified.stdout, verified.stderr
+    assert verified.stderr.count("a record of registry.loop_state.v1 with decision 1000000 does not count") == 2
 
 
 def test_what_is_killed_while_it_plays_loses_nothing(installation: Installation, electricity: Path) -> None:

@@ -21,10 +21,11 @@ from everloop.cli.output import (
 )
 from everloop.local.discovery import Installation, find_installation
 from everloop.topics import reader
-from everloop_schemas.decision_chain import Break, Chain, DecisionChains
-from everloop_schemas.registry import Decided, LoopState
+from everloop_schemas.decision_chain import Break, Chain
+from everloop_schemas.registry import Decided
+from everloop_shared.settings import Settings
+from everloop_shared.signing import trust_of
 
-CHAINED = (Decided.topic.name, LoopState.topic.name)
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Not before then, RFC 3339.")]
 By = Annotated[
     str | None, typer.Option("--actor", metavar="NAME", help="Only by this person, key or service: everloop/registry.")
@@ -92,25 +93,32 @@ def verify(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
 
     Each decision carries the SHA-256 of the one before it, and the loop's state that of the last one. They are read
     from the topics alone. The first break of each loop is named, and the status is 1. Keep a loop's last hash
-    elsewhere: whoever can write a whole log anew can chain it anew.
+    elsewhere: whoever can write a whole log anew can chain it anew. Where EVERLOOP_TRUSTED_KEYS is set, a record that
+    none of these keys signed is named and left out, as by a rebuild, and the status is 1 too.
     """
-    chains = DecisionChains()
-    add = {CHAINED[0]: chains.add_decision, CHAINED[1]: chains.add_state}
-    asyncio.run(_read(find_installation(data), CHAINED, lambda topic, wire: add[topic](wire)))
-    if loop is not None and loop not in chains.loops:
+    from everloop.cli.signed_decisions import TOPICS as CHAINED  # imported here, as other commands do without
+    from everloop.cli.signed_decisions import SignedDecisions
+
+    decisions = SignedDecisions(trust_of(Settings.load("audit")))
+    asyncio.run(_read(find_installation(data), CHAINED, decisions.add))
+    chains, refused = decisions.chains, [one for one in decisions.refused if loop in (None, one.loop)]
+    if loop is not None and loop not in chains.loops and not refused:
         raise CommandFailed(f"there is no decision about {loop!r} on {Decided.topic.name}")
     chosen = [chain for name, chain in sorted(chains.loops.items()) if loop in (None, name)]
     breaks = [chain.find_break() for chain in chosen]
     strangers = chains.strangers if loop is None else 0
     if as_json:
         whole = [_described(*pair) for pair in zip(chosen, breaks, strict=True)]
-        print_json({"loops": whole, "records_that_are_no_decisions": strangers})
+        left_out = [one._asdict() for one in refused]
+        print_json({"loops": whole, "records_that_are_no_decisions": strangers, "refused": left_out})
     else:
         for chain, found in zip(chosen, breaks, strict=True):
             if found is None and chain.head is not None:
                 told = f"{len(chain.links):,} decisions, none was changed; the last has the hash {chain.head.hash}"
                 print_result(f"{chain.loop}: {told}")
-    broken = [str(found) for found in breaks if found is not None]
+    broken = [*map(str, refused), *(str(found) for found in breaks if found is not None)]
+    if decisions.unnamed:
+        broken.append(f"{decisions.unnamed:,} more records have no signature that counts")
     if strangers:
         broken.append(f"{strangers:,} records on {' and '.join(CHAINED)} are no decisions and no states")
     if broken:

@@ -37,8 +37,9 @@ NO_ANSWER = "no answer recorded"
 class Entry(NamedTuple):
     """Who did what; `trace` is the trace id of the request (W3C Trace Context), `cause` the event that led to it.
 
-    Of a request, `event` is the id that its records share, `led_to` names the events that it led to, and `answer` is
-    its status, None where none is recorded. `refused` is the code of a refusal. Other events have no `address`.
+    Of a request, `event` is the id that its records share, `led_to` names the events that it led to, `about` what these
+    are about beside the loop, such as an entity, and `answer` is its status, None where none is recorded.
+    `refused` is the code of a refusal. Other events have no `address`.
     """
 
     time: datetime
@@ -58,6 +59,7 @@ class Entry(NamedTuple):
     answer: int | None = None
     refused: str | None = None
     led_to: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     traceparent: str = ""
 
     @property
@@ -73,7 +75,8 @@ class Entry(NamedTuple):
 
     def for_programs(self) -> dict[str, Any]:
         """The entry as plain data."""
-        plain = {**self._asdict(), "time": self.time.isoformat(), "led_to": list(self.led_to)}
+        lists = {"led_to": list(self.led_to), "about": list(self.about)}
+        plain = {**self._asdict(), "time": self.time.isoformat(), **lists}
         del plain["traceparent"]
         return plain
 
@@ -159,7 +162,9 @@ class Entries:
             if before and event.traceparent:
                 request = self._requests[before[-1]]
                 led_to, why = (*request.led_to, event.action), request.why or event.why
-                self._requests[before[-1]] = request._replace(led_to=led_to, why=why)
+                is_new = event.subject not in (event.loop, *request.about)
+                about = (*request.about, event.subject) if is_new else request.about
+                self._requests[before[-1]] = request._replace(led_to=led_to, why=why, about=about)
                 del self._events[key]
 
 
@@ -171,7 +176,8 @@ def _joined(one: Entry, other: Entry) -> Entry:
     """Two records of one request: when it came, and what was answered."""
     first, second = sorted((one, other), key=lambda entry: entry.time)
     answer = second.answer if first.answer is None else first.answer
-    return first._replace(answer=answer, refused=first.refused or second.refused, led_to=one.led_to, why=one.why)
+    kept: dict[str, Any] = {"led_to": one.led_to, "about": one.about, "why": one.why}
+    return first._replace(answer=answer, refused=first.refused or second.refused, **kept)
 
 
 def _read_request(wire: bytes) -> Entry:
@@ -229,6 +235,6 @@ def table_of(entries: Sequence[Entry]) -> Table:
         by = " ".join(filter(None, (one.actor, one.actor_kind, one.actor_source)))
         action = ": ".join(filter(None, (one.action, ", ".join(one.led_to)))).replace("_", " ")
         request, address = one.request or one.trace or one.cause or "", one.address or ""
-        row = (one.loop, action, one.subject, by, address, request, one.for_people(), one.why)
+        row = (one.loop, action, " ".join((one.subject, *one.about)), by, address, request, one.for_people(), one.why)
         table.add_row(f"{one.time:%Y-%m-%dT%H:%M:%SZ}", *map(printable, row))
     return table

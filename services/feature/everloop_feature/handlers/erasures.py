@@ -32,8 +32,8 @@ class ErasureHandlers:
 
     A command that is handled again after a crash finds the key gone, drops the same and publishes the same receipt,
     which leaves once the key is gone. After a restore all commands are handled again: a key that was made after one is
-    that of somebody who came back, and stays with what it seals. By retention it is the other way round: the key alone says that there is
-    something to forget, so that it goes last, in the sweep after that of the receipt.
+    that of somebody who came back, and stays with what it seals. By retention it is the other way round: the key alone
+    says that there is something to forget, so that it goes last, in the sweep after that of the receipt.
     """
 
     loops: ActiveLoops
