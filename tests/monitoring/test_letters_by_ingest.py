@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.access import add_key
-from tests.builders.events import label_received, observation, prediction_made
+from tests.builders.events import label_received, observation, prediction_made, rest_observation
 from tests.builders.letters import letter_of, letter_of_record
 from tests.builders.loops import LOOP
 from tests.builders.running import run_until_exit
@@ -26,9 +26,11 @@ from everloop_ingest.settings import IngestSettings
 from everloop_schemas.dead_letter import DeadLetter
 from everloop_schemas.ingest import EventReceived, LabelReceived
 from everloop_schemas.monitoring import DeadLetterSent
+from everloop_schemas.serving import ObservationReceived
 from everloop_shared.access.identity import Grant, Identity, acting_for
 from everloop_shared.clock import system_clock
 from everloop_shared.messaging.memory import MemoryBroker
+from everloop_shared.personal.records import with_token
 
 pytestmark = pytest.mark.app
 SOURCES = [{"name": "orders", "topic": "shop-orders", "events": {"id": "order", "fields": {"price": "total"}}}]
@@ -83,6 +85,27 @@ async def test_a_record_is_refused_with_the_field_and_taken_once_it_is_repaired(
     assert answers == [{"id": letter.id, "sent": sent, "to": to, "event": "order-1"} for sent in (True, False)]
     assert [(sent["event"], sent["repaired"]) for sent in after["sent"]] == [("order-1", True)]
     assert [(event.id, event.data.fields) for event in events] == [("order-1", {"price": 3.5})]
+
+
+async def test_a_record_with_sealed_values_is_not_sent_without_them_and_says_what_to_do(tmp_path: Path) -> None:
+    sealed, by_rest = (with_token(one, "k1.token") for one in (observation("order-1", {}), rest_observation("order-2")))
+    of_source = letter_of_record("shop-orders", b"k", b"{}", 1)
+    held = {"key": None, "value": None, "headers": None, "personal": "k1.token", "reader": "orders"}
+    of_source = of_source.copy_with(loop=LOOP, data=of_source.data.model_copy(update=held))
+    by_service = letter_of(by_rest, 2)
+    letters = letter_of(sealed), of_source, by_service
+
+    async with with_ingest(tmp_path, *letters) as monitoring:
+        pages = [await shown(monitoring, letter) for letter in letters]
+        refused = [await send(monitoring, letter, repaired) for letter in letters[:2] for repaired in (None, {"id": 1})]
+        sent = await send(monitoring, by_service)
+        again = monitoring.published(ObservationReceived)
+
+    assert [page["way"] for page in pages] == [None, None, "topic"]
+    assert all("is sealed, and would be lost" in page["refused"] for page in pages[:2])
+    assert {answer.status_code for answer in refused} == {409}
+    assert sent.json()["sent"]
+    assert [event.data.personal for event in again] == ["k1.token"]
 
 
 async def test_labels_feedback_and_records_of_sources_go_by_their_own_endpoints(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from everloop_monitoring.api.letter_schemas import BYTES, FOUND, REFUSED, Letter, LetterList, ShownLetter
 from everloop_monitoring.api.letter_sending import FindLetter, add_memory, add_sending
 from everloop_monitoring.domain.letter_plans import text_of
-from everloop_monitoring.domain.letters import MAX_LETTERS, ListedLetter, decoded, routing_of
+from everloop_monitoring.domain.letters import MAX_LETTERS, ListedLetter, Routing, decoded, routing_of, with_record
 from everloop_monitoring.handlers.letters import LetterHandlers
 from everloop_monitoring.ports import LetterReader
 from everloop_schemas.dead_letter import DeadLetter
@@ -63,7 +63,8 @@ def _add_queries(routes: APIRouter, reader: LetterReader, find: FindLetter, hand
         """One of them, with its record as text."""
         listed, sent = await find(id, "letters.read")
         letter = await reader.read(listed)
-        rendered = _render(listed, sent)
+        routing = with_record(routing_of(listed.topic, listed.reader), letter)
+        rendered = _render(listed, sent, routing)
         by_command = rendered["way"] in ("ingest", "source") and handlers.ingest is None
         return JSONResponse(rendered | _render_record(letter) | {"by_command": by_command})
 
@@ -85,8 +86,8 @@ def _file(content: bytes) -> Response:
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
-def _render(letter: ListedLetter, sent: list[DeadLetterSent]) -> dict[str, Any]:
-    routing = routing_of(letter.topic, letter.reader)
+def _render(letter: ListedLetter, sent: list[DeadLetterSent], known: Routing | None = None) -> dict[str, Any]:
+    routing = known or routing_of(letter.topic, letter.reader)
     rendered = {name: getattr(letter, name) for name in Letter.model_fields if hasattr(letter, name)}
     again = [
         {

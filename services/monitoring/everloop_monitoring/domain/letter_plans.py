@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from everloop_monitoring.domain.letters import SentAs, decoded, original, routing_of
+from everloop_monitoring.domain.letters import SentAs, decoded, original, routing_of, with_record
 from everloop_monitoring.errors import LetterNotSendable, LetterRejected
 from everloop_schemas.catalogue import decode
 from everloop_schemas.dead_letter import DeadLetter
@@ -75,7 +75,7 @@ def text_of(letter: DeadLetter) -> bytes:
 
 def plan_sending(letter: DeadLetter, repaired: bytes | None) -> SendPlan:
     """How the record goes again, as it was or repaired. Raises LetterNotSendable or LetterRejected, with the fix."""
-    routing = routing_of(letter.data.topic, letter.data.reader)
+    routing = with_record(routing_of(letter.data.topic, letter.data.reader), letter)
     if routing.refused:
         raise LetterNotSendable(routing.refused)
     value = body_of(letter) if repaired is None else repaired

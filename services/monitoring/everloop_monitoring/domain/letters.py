@@ -17,10 +17,15 @@ from everloop_schemas.monitoring import DeadLetterSent, DeadLetterSentData
 from everloop_schemas.names import is_loop_name
 from everloop_shared.errors import cut
 from everloop_shared.messaging.routes import Position
+from everloop_shared.strict_json import NotJson, read
 
 MAX_LETTERS, MAX_LETTERS_PER_LOOP = 10_000, 1_000
 """The list keeps so many, the newest, so that a flood in one loop does not hide the letters of others."""
 REASON_CHARACTERS, NAME_CHARACTERS = 500, 256
+SEALED = (
+    "what is personal in it is sealed, and would be lost, as monitoring has no keys: publish it whole, under its id, "
+    "with everloop publish or everloop label, or have its source read it again"
+)
 Way = Literal["ingest", "source", "topic"]
 """How a record goes again: through an endpoint of ingest, through a source of its loop, or on its own topic."""
 
@@ -93,9 +98,30 @@ def routing_of(topic: str, reader: str | None) -> Routing:
     return Routing("topic")
 
 
+def with_record(routing: Routing, letter: DeadLetter) -> Routing:
+    """How a letter goes again, now that its record is known: through ingest nothing that is sealed in it goes."""
+    if routing.way in ("ingest", "source") and _is_sealed(letter):
+        return Routing(None, SEALED)
+    return routing
+
+
+def _is_sealed(letter: DeadLetter) -> bool:
+    """Whether the record, or what is personal in it, is sealed with the key of an entity."""
+    if letter.data.personal is not None:
+        return True
+    try:
+        record = read(decoded(letter.data.value) or b"")
+    except NotJson:
+        return False
+    data = record.get("data") if isinstance(record, dict) else None
+    return isinstance(data, dict) and isinstance(data.get("personal"), str)
+
+
 def original(letter: DeadLetter) -> bytes:
     """The bytes of the letter's record. Raises LetterRejected where the letter does not hold them."""
     value = decoded(letter.data.value)
+    if value is None and letter.data.personal is not None:
+        raise LetterRejected(f"the letter does not show its record: {SEALED}")
     if value is None:
         raise LetterRejected("the letter does not hold its record, which was too large or empty; send a repaired one")
     return value
