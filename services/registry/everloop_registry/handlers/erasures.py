@@ -39,7 +39,10 @@ class ErasureHandlers:
     async def erase(
         self, loop: str, entity: str, reason: str, models: AboutModels, versions: tuple[str, ...] = (), *, actor: Actor
     ) -> list[Event]:
-        """Decide that an entity is erased, and ask feature to do it; nothing where that is under way already.
+        """Decide that an entity is erased, and ask feature to do it.
+
+        Where that is under way already, nothing is decided, and feature is asked again by the same event: the one
+        before may be lost with a database, or be a dead letter, and nobody else can send it.
 
         Raises LoopNotFound, and Conflict where a run could not learn without the entity.
         """
@@ -51,8 +54,8 @@ class ErasureHandlers:
             raise Conflict(
                 f"{loop} has no personal fields, so a run would learn from the same outcomes again: choose keep"
             )
-        if find_pending(await self.store.erasures(loop, entity)):
-            return []
+        if pending := find_pending(await self.store.erasures(loop, entity)):
+            return [_ask_for(decision_log, pending)]
         data = ErasureDecidedData(reason=reason, models=models, versions=versions)
         decided = decision_log.decide(ErasureDecided, entity, data)
         await self.store.save(decision_log)
@@ -74,7 +77,7 @@ class ErasureHandlers:
 
 
 def _ask_for(decision_log: DecisionLog, decided: ErasureDecided) -> EntityErased:
-    context = decision_log.context
+    context, data = decision_log.context, decided.data
     request = EntityErased(
         id=derived_id(decided.loop, EntityErased.type_name(), decided.sequence),
         time=decided.time,
@@ -84,7 +87,7 @@ def _ask_for(decision_log: DecisionLog, decided: ErasureDecided) -> EntityErased
         causationid=decided.id,
         traceparent=context.traceparent,
         data=EntityErasedData(
-            decision=decided.sequence, reason=decided.data.reason, models=decided.data.models, actor=context.actor
+            decision=decided.sequence, reason=data.reason, models=data.models, actor=decided.actor or context.actor
         ),
     )
     return decision_log.sign(request)
