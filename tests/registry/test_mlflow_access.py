@@ -238,7 +238,7 @@ async def test_files_are_those_of_ones_own_loops(tmp_path: Path) -> None:
     assert [key for key, answer in answers.items() if is_refused(answer) != (key[2] == "fraud")] == []
     assert answers["GET", PATHS[0], "market"].content == b"x"
     assert [is_refused(answer) for answer in listed] == [False, True]
-    assert multipart.status_code == 501
+    assert multipart.status_code == 404
 
 
 async def test_a_version_is_made_only_from_what_the_caller_may_read_and_metrics_go_only_to_their_own_models(
