@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders.personal import vault_of
 from tests.everloop_archive.archiving import archive, placed
-from tests.training.personal_outcomes import clear, entity, files_in, found_in, personal_spec, sealed, vault_in
+from tests.training.personal_outcomes import clear, entity, files_in, found_in, personal_spec, sealed
 
 from everloop.backfill.archived import ArchivedOutcomes
 from everloop.replay.rows import FileUnusable
@@ -37,7 +38,7 @@ def rows_of(store: ArchiveStore) -> list[dict[str, Any]]:
 
 
 def test_the_personal_column_has_the_token_and_those_of_personal_features_are_null(tmp_path: Path) -> None:
-    vault = vault_in(tmp_path)
+    vault = vault_of(tmp_path)
     store = archived(tmp_path, vault)
 
     rows = rows_of(store)
@@ -64,7 +65,7 @@ def test_only_tables_of_loops_with_personal_fields_have_the_column_and_it_stays(
 
 
 def test_history_from_an_archive_is_opened_and_lacks_who_was_erased(tmp_path: Path) -> None:
-    vault = vault_in(tmp_path)
+    vault = vault_of(tmp_path)
     store = archived(tmp_path, vault)
     vault.erase("market", entity(3))
     history = ArchivedOutcomes(store.url, "market", vault)

@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.builders.running import RunningService, run_consumers, until
+from tests.builders.personal import vault_of
+from tests.builders.running import RunningService, until
 from tests.feature.entity_harness import NO_KEYS, entity_handlers, erasure_handlers
-from tests.feature.feature_events import SHOP, START, event, loop_state, spec
+from tests.feature.feature_events import SHOP, START, event, loop_state
+from tests.feature.personal_feature import personal, request
 
-from everloop_feature.app import build
 from everloop_feature.domain.entity import PAGE_IDS
 from everloop_feature.domain.loops import ActiveLoops
 from everloop_feature.handlers.erasures import ErasureHandlers
-from everloop_feature.settings import FeatureSettings
 from everloop_schemas.envelope import Event
-from everloop_schemas.erasure import EntityErased, EntityErasedData, EntityErasureDone
+from everloop_schemas.erasure import EntityErased, EntityErasureDone
 from everloop_schemas.feature import EntityState, FeaturesComputed
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import Unavailable
-from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
 from everloop_shared.personal import Vault
-from everloop_shared.personal.master import create_master_key
 
 SECRET = {"fields": {"price": 987654.25}}
-AFTER_ALL_KEYS = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-def personal(**changes: Any) -> LoopSpec:
-    """The shop, with a personal field."""
-    return spec(schema={"price": {"type": "number", "missing": None, "personal": True}}, **changes)
-
-
-def vault_of(folder: Path) -> Vault:
-    """The keys in a folder."""
-    create_master_key(folder / "keys" / "master.key")
-    return Vault(f"sqlite:///{folder}/keys/keys.db", folder / "keys" / "master.key")
-
-
-def request(entity: str = "ada", decision: int = 3) -> EntityErased:
-    """The registry asks for an erasure."""
-    data = EntityErasedData(decision=decision, reason="by letter", models="keep", actor="dpo")
-    return EntityErased(id=f"x{decision}", time=AFTER_ALL_KEYS, subject=entity, loop=SHOP, revision=1, data=data)
 
 
 class Shop:
@@ -226,7 +205,7 @@ async def test_a_retention_that_is_interrupted_before_the_key_is_gone_gives_the_
 
 def _make_keys_at(folder: Path, time: datetime, entity: str) -> None:
     """The key of an entity says that it was made then."""
-    with sqlite3.connect(folder / "keys" / "keys.db") as store:
+    with sqlite3.connect(folder / "personal" / "keys.db") as store:
         store.execute("UPDATE personal_keys SET made_s = ? WHERE entity = ?", [int(time.timestamp()), entity])
     store.close()
 
@@ -234,22 +213,9 @@ def _make_keys_at(folder: Path, time: datetime, entity: str) -> None:
 def _make_old(folder: Path) -> None:
     """All keys that there are were used a year ago."""
     long_ago = (datetime.now(UTC) - timedelta(days=365)).date().isoformat()
-    with sqlite3.connect(folder / "keys" / "keys.db") as store:
+    with sqlite3.connect(folder / "personal" / "keys.db") as store:
         store.execute("UPDATE personal_keys SET last_used = ?", [long_ago])
     store.close()
-
-
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[RunningService]:
-    """A feature service with keys."""
-    vault_of(tmp_path)
-    broker, folder = MemoryBroker(partitions=2), tmp_path / "keys"
-    settings = FeatureSettings(
-        partitions=2, personal_keys_url=f"sqlite:///{folder}/keys.db", personal_master_key=folder / "master.key"
-    )
-    service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
-    async with run_consumers(service):
-        yield RunningService(broker, service)
 
 
 async def test_the_service_forgets_and_finds_the_same_entity_new(running: RunningService) -> None:

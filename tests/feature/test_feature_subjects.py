@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders.running import RunningService, http_client, run_consumers
+from tests.builders.personal import vault_of
+from tests.builders.running import RunningService, http_client
 from tests.feature.feature_events import SHOP, event, label, loop_state, observation, prediction, spec
-from tests.feature.test_feature_erasures import personal, request, vault_of
+from tests.feature.personal_feature import personal, request
 
-from everloop_feature.app import build
 from everloop_feature.domain.subject_records import SOURCES
 from everloop_feature.errors import ExportsBusy
 from everloop_feature.handlers import subjects
 from everloop_feature.handlers.subjects import SubjectExport
-from everloop_feature.settings import FeatureSettings
 from everloop_schemas.erasure import EntityErasureDone
 from everloop_schemas.feature import OutcomeObserved
-from everloop_shared.messaging.keyed.expiry import keyed_on
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import connected
-
-
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[RunningService]:
-    """A feature service with keys."""
-    vault_of(tmp_path)
-    broker, folder = MemoryBroker(partitions=2), tmp_path / "keys"
-    settings = FeatureSettings(
-        partitions=2, personal_keys_url=f"sqlite:///{folder}/keys.db", personal_master_key=folder / "master.key"
-    )
-    service = build(settings, broker.engine, keyed_on(broker.engine, 2, interval_s=0.02))
-    async with run_consumers(service):
-        yield RunningService(broker, service)
 
 
 async def read(running: RunningService, entity: str, **query: str) -> tuple[int, list[dict[str, Any]]]:

@@ -15,7 +15,6 @@ from everloop_schemas.feature import OutcomeObserved
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopState
 from everloop_shared.personal import Vault
-from everloop_shared.personal.master import create_master_key
 
 SCHEMA = {"a": {"type": "number"}, "b": {"type": "number", "personal": True}}
 ENTITIES = 12
@@ -27,18 +26,6 @@ def personal_spec(**fields: Any) -> LoopSpec:
 
 def personal_state(sequence: int = 0, **parts: Any) -> LoopState:
     return state(sequence, of=personal_spec(), **parts)
-
-
-def key_settings(folder: Path) -> dict[str, Any]:
-    """The settings of services that have the keys in a folder."""
-    master = folder / "personal" / "master.key"
-    create_master_key(master)
-    return {"personal_keys_url": f"sqlite:///{folder}/personal/keys.db", "personal_master_key": master}
-
-
-def vault_in(folder: Path) -> Vault:
-    settings = key_settings(folder)
-    return Vault(settings["personal_keys_url"], settings["personal_master_key"])
 
 
 def income(i: int) -> float:

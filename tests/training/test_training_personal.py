@@ -8,17 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.builders.personal import personal_settings, vault_of
 from tests.builders.running import http_client
-from tests.training.personal_outcomes import (
-    clear,
-    entity,
-    files_in,
-    found_in,
-    key_settings,
-    personal_state,
-    sealed,
-    vault_in,
-)
+from tests.training.personal_outcomes import clear, entity, files_in, found_in, personal_state, sealed
 from tests.training.training_harness import dependencies, losses, make_learner, of, running_training, state
 
 from everloop_learning.loops import KnownLoops
@@ -71,8 +63,8 @@ def learner_of(outcomes: list[Outcome]) -> LoopLearner:
 
 @pytest.mark.app
 async def test_what_is_sealed_is_learned_as_if_it_were_in_clear_and_written_nowhere(tmp_path: Path) -> None:
-    keys = key_settings(tmp_path)
-    broker = await on_the_log(vault_in(tmp_path), 100)
+    keys = personal_settings(tmp_path)
+    broker = await on_the_log(vault_of(tmp_path), 100)
 
     events = await learned(broker, tmp_path / "data", {**keys, "snapshot_outcomes": 10}, 100)
 
@@ -90,7 +82,7 @@ async def test_what_is_sealed_is_learned_as_if_it_were_in_clear_and_written_nowh
 async def test_who_was_erased_is_left_out_however_often_the_log_is_learned_and_nothing_else_changes(
     tmp_path: Path,
 ) -> None:
-    keys, vault = key_settings(tmp_path), vault_in(tmp_path)
+    keys, vault = personal_settings(tmp_path), vault_of(tmp_path)
     broker = await on_the_log(vault, 100)
     before = await learned(broker, tmp_path / "before", keys, 100)
     runs = broker.events(RunRequested.topic)
@@ -110,7 +102,7 @@ async def test_who_was_erased_is_left_out_however_often_the_log_is_learned_and_n
 
 
 async def test_a_data_set_names_the_same_range_after_an_erasure_and_lacks_the_person(tmp_path: Path) -> None:
-    vault = vault_in(tmp_path)
+    vault = vault_of(tmp_path)
     broker, loops = await on_the_log(vault, 100), KnownLoops()
     loops.apply(personal_state())
     data_sets = DataSets(loops, broker.engine("training"), personal=PersonalOutcomes(vault))
@@ -130,7 +122,7 @@ async def test_a_data_set_names_the_same_range_after_an_erasure_and_lacks_the_pe
 
 
 async def test_changed_values_are_left_out_as_those_of_erased_persons_are(tmp_path: Path) -> None:
-    vault = vault_in(tmp_path)
+    vault = vault_of(tmp_path)
     [other, own] = sealed(vault, 4, 6)
     forged = own.copy_with(data=msgspec.structs.replace(own.data, personal=other.data.personal))
 
@@ -141,7 +133,7 @@ async def test_changed_values_are_left_out_as_those_of_erased_persons_are(tmp_pa
 
 
 def test_a_snapshot_is_opened_with_the_key_of_its_loop_only(tmp_path: Path) -> None:
-    vault, folder = vault_in(tmp_path), tmp_path / "snapshots"
+    vault, folder = vault_of(tmp_path), tmp_path / "snapshots"
     folder.mkdir()
     learner = learner_of([Outcome.from_event(clear(i), i) for i in range(20)])
     in_clear = make_learner(state())
@@ -149,10 +141,10 @@ def test_a_snapshot_is_opened_with_the_key_of_its_loop_only(tmp_path: Path) -> N
     path = Snapshots(folder, vault=vault).write(0, PartitionState(20, 0, learners))
     path.replace(folder / "partition-0.snapshot")
 
-    with_key = Snapshots(folder, vault=vault_in(tmp_path)).load(0, 20)
+    with_key = Snapshots(folder, vault=vault_of(tmp_path)).load(0, 20)
     without_keys = Snapshots(folder, vault=Vault("", None)).load(0, 20)
     vault.erase_loop("market")
-    destroyed = Snapshots(folder, vault=vault_in(tmp_path)).load(0, 20)
+    destroyed = Snapshots(folder, vault=vault_of(tmp_path)).load(0, 20)
 
     assert found_in(files_in(folder), range(20)) == []
     assert sorted(with_key.learners) == ["market", "other"]
@@ -204,7 +196,7 @@ def test_outcomes_that_were_opened_a_while_ago_are_opened_again_before_another_l
 
 @pytest.mark.app
 async def test_without_keys_the_service_says_at_once_what_is_missing(tmp_path: Path) -> None:
-    broker = await on_the_log(vault_in(tmp_path), 40)
+    broker = await on_the_log(vault_of(tmp_path), 40)
     async with running_training(broker, tmp_path / "data") as training, http_client(training.service) as client:
         await training.publish(personal_state())
         await training.until(lambda: training.service.remarks[0]())

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.builders.personal import personal_settings, vault_of
 from tests.builders.running import until
 from tests.processes import runs
-from tests.training.personal_outcomes import files_in, found_in, key_settings, personal_state, sealed, vault_in
+from tests.training.personal_outcomes import files_in, found_in, personal_state, sealed
 from tests.training.training_harness import event, losses, running_training, state
 
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
@@ -45,7 +46,7 @@ async def test_a_killed_worker_is_replaced_nothing_is_missed_and_a_clean_stop_le
 async def test_a_worker_that_was_killed_opens_its_encrypted_snapshot_and_goes_on_with_sealed_outcomes(
     tmp_path: Path,
 ) -> None:
-    broker, keys, many = MemoryBroker(partitions=1), key_settings(tmp_path), sealed(vault_in(tmp_path), 0, 300)
+    broker, keys, many = MemoryBroker(partitions=1), personal_settings(tmp_path), sealed(vault_of(tmp_path), 0, 300)
     folder = tmp_path / "data"
     async with running_training(broker, folder, WorkerProcess.start, snapshot_outcomes=50, **keys) as training:
         await training.publish(personal_state(), *many[:200])

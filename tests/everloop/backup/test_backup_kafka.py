@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
+from tests.builders.personal import vault_of
 from tests.everloop.backup.prefixed_cluster import PARTITIONS, MakeCluster, fill
-from tests.training.personal_outcomes import files_in, found_in, sealed, vault_in
+from tests.training.personal_outcomes import files_in, found_in, sealed
 
 from everloop.backup import manifest, restore
 from everloop.backup.errors import NotEmpty, RestoreFailed
@@ -49,7 +50,7 @@ async def test_a_restored_installation_has_the_same_records_at_the_same_offsets(
 ) -> None:
     old, new = cluster_named("old"), cluster_named("new")
     await fill(old)
-    vault = vault_in(old.settings.data)
+    vault = vault_of(old.settings.data)
     token = vault.seal_now("market", "anna", {"features": {"price": 1.5}})
     for one in sealed(vault, 0, 20):
         await old.publish(one.topic, 0, one.key(), one.encode())

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders.personal import vault_of
 from tests.everloop.backup.prefixed_cluster import PARTITIONS
-from tests.training.personal_outcomes import files_in, personal_state, vault_in
+from tests.training.personal_outcomes import files_in, personal_state
 
 from everloop.backup import personal_keys
 from everloop.backup.errors import BackupDamaged
@@ -58,7 +59,7 @@ def manifest_of(keys: SavedKeys | None, *topics: TopicLog, lacking: tuple[str, .
 
 def test_keys_come_back_but_for_persons_whose_erasure_was_asked_for_and_not_done(tmp_path: Path) -> None:
     source, target, backup = tmp_path / "source", tmp_path / "target", tmp_path / "backup"
-    vault = vault_in(source)
+    vault = vault_of(source)
     tokens = {name: vault.seal_now("market", name, {"features": {"b": 1.5}}) for name in ("anna", "ben", "carl")}
     comment = vault.seal_now("market", "prediction:p", {"comment": "of ben"})
     vault.store.set_owner("market", "prediction:p", "ben")
