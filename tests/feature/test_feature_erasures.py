@@ -26,6 +26,7 @@ from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.memory import MemoryBroker
 from everloop_shared.messaging.routes import Position
 from everloop_shared.personal import Vault
+from everloop_shared.personal.records import comment_holder
 
 SECRET = {"fields": {"price": 987654.25}}
 
@@ -169,7 +170,8 @@ async def test_an_erasure_waits_for_the_store_of_keys_and_a_sweep_does_not_fail_
 async def test_who_was_not_seen_for_as_long_as_the_loop_keeps_is_forgotten_with_a_receipt(tmp_path: Path) -> None:
     vault = vault_of(tmp_path)
     token = await vault.seal(SHOP, "ada", SECRET)
-    await vault.seal(SHOP, "prediction:never-came", {"comment": "x"})
+    await vault.seal(SHOP, comment_holder("never-came"), {"comment": "x"})
+    await vault.seal(SHOP, "prediction:never-came", SECRET)  # an entity may be called so
     _make_old(tmp_path)
     await vault.seal(SHOP, "bob", SECRET)
     shop = Shop(vault, personal(retention={"personal": "30d"}))
@@ -179,9 +181,10 @@ async def test_who_was_not_seen_for_as_long_as_the_loop_keeps_is_forgotten_with_
     events = await shop.sweep()
     again = await shop.sweep()
 
-    [state, receipt] = events
+    [state, receipt, _, called_so] = events
     assert isinstance(receipt, EntityErasureDone)
     assert (receipt.subject, receipt.data.cause, receipt.data.decision) == ("ada", "retention", None)
+    assert called_so.subject == "prediction:never-came"
     assert (state.subject, again, shop.stored()) == ("ada", [], ["shop/bob"])
     assert await vault_of(tmp_path).unseal(SHOP, "ada", token) is None
     assert vault.store.count() == {SHOP: 1}

@@ -101,21 +101,18 @@ def verify(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
 
     decisions = SignedDecisions(trust_of(Settings.load("audit")))
     asyncio.run(_read(find_installation(data), CHAINED, decisions.add))
-    chains, refused = decisions.chains, [one for one in decisions.refused if loop in (None, one.loop)]
-    if loop is not None and loop not in chains.loops and not refused:
+    loops, refused = decisions.chains.loops, [one for one in decisions.refused if loop in (None, one.loop)]
+    if loop is not None and loop not in loops and not refused:
         raise CommandFailed(f"there is no decision about {loop!r} on {Decided.topic.name}")
-    chosen = [chain for name, chain in sorted(chains.loops.items()) if loop in (None, name)]
+    chosen = [chain for name, chain in sorted(loops.items()) if loop in (None, name)]
     breaks = [chain.find_break() for chain in chosen]
-    strangers = chains.strangers if loop is None else 0
+    strangers = decisions.chains.strangers if loop is None else 0
     if as_json:
         whole = [_described(*pair) for pair in zip(chosen, breaks, strict=True)]
         left_out = [one._asdict() for one in refused]
         print_json({"loops": whole, "records_that_are_no_decisions": strangers, "refused": left_out})
     else:
-        for chain, found in zip(chosen, breaks, strict=True):
-            if found is None and chain.head is not None:
-                told = f"{len(chain.links):,} decisions, none was changed; the last has the hash {chain.head.hash}"
-                print_result(f"{chain.loop}: {told}")
+        print_result(*(_told(chain) for chain, found in zip(chosen, breaks, strict=True) if not found and chain.head))
     broken = [*map(str, refused), *(str(found) for found in breaks if found is not None)]
     if decisions.unnamed:
         broken.append(f"{decisions.unnamed:,} more records have no signature that counts")
@@ -134,6 +131,11 @@ async def _read(installation: Installation, names: Sequence[str], add: Callable[
                 for record in await topics.read():
                     add(record.topic, record.value)
                     bar.advance(task)
+
+
+def _told(chain: Chain) -> str:
+    last = chain.head.hash if chain.head else None
+    return f"{chain.loop}: {len(chain.links):,} decisions, none was changed; the last has the hash {last}"
 
 
 def _described(chain: Chain, found: Break | None) -> dict[str, object]:

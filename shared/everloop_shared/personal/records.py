@@ -12,8 +12,8 @@ from everloop_schemas.envelope import DataEvent
 E = TypeVar("E", bound=DataEvent)
 MAPPINGS = ("fields", "features")
 """Members whose named values are personal where the spec says so; `explanation.contributions` goes with `features`."""
-COMMENT_HOLDER = "prediction:"
-"""What the holders of keys of comments begin with."""
+COMMENT_HOLDER = " prediction:"
+"""What the holders of keys of comments begin with. No id begins with white space, so no entity is such a holder."""
 WHOLE = ("state", "comment")
 """Members that are personal as a whole in loops with personal fields."""
 
