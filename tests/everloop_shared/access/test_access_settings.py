@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from everloop_shared.access.settings import AccessSettings
+from everloop_shared.access.settings import AccessSettings, discovered_url
 from everloop_shared.errors import Misconfigured
 
 
@@ -53,3 +53,36 @@ def test_a_provider_without_tls_is_refused_but_on_this_machine(url: str) -> None
 
     with pytest.raises(ValueError, match="https://"):
         AccessSettings(auth_issuer=url)
+
+
+HERE, ELSEWHERE = "http://localhost:8080/realm", "https://login.example"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "address"),
+    [
+        (HERE, "http://127.0.0.1:8080/token"),
+        (HERE, "https://login.example/token"),
+        (ELSEWHERE, "https://tokens.login.example/token"),
+    ],
+)
+def test_an_address_that_the_provider_names_is_asked(issuer: str, address: str) -> None:
+    assert discovered_url(address, issuer) == address
+
+
+@pytest.mark.parametrize(
+    ("issuer", "address"),
+    [
+        (ELSEWHERE, "https://127.0.0.1:8004/token"),
+        (ELSEWHERE, "http://localhost/token"),
+        (ELSEWHERE, "https://[::1]/token"),
+        (HERE, "http://login.example/token"),
+        (HERE, "file:///etc/passwd"),
+        (HERE, ""),
+    ],
+)
+def test_an_address_that_leads_to_this_machine_from_elsewhere_or_in_plain_is_not_asked(
+    issuer: str, address: str
+) -> None:
+    with pytest.raises(ValueError, match="must"):
+        discovered_url(address, issuer)
