@@ -72,11 +72,11 @@ async def test_a_version_that_was_replaced_leaves_memory(serving: RunningServing
     others = _versions()
     await serving.publish(serving.state(serving.version("logistic-0@1")))
     await serving.start()
-    await serving.until(lambda: ("logistic-0@1", "ready") in serving.version_states())
+    await serving.until(lambda: ("logistic-0@1", "ready") in serving.version_states(), deadline_s=30)
     old = [weakref.ref(version) for version in _versions() if version not in others]
 
     await serving.publish(serving.state(serving.version("logistic-0@2")))
-    await serving.until(lambda: ("logistic-0@2", "ready") in serving.version_states())
+    await serving.until(lambda: ("logistic-0@2", "ready") in serving.version_states(), deadline_s=30)
 
     await serving.until(lambda: all(ref() is None for ref in old))
     assert len(old) == 1
