@@ -21,7 +21,7 @@ from tests.engines.buses import until
 
 from everloop.local.ports import free_port
 from everloop_shared.http import HttpEndpoint, read_body
-from everloop_shared.http.connections import LimitedConnection
+from everloop_shared.http.connections import LimitedConnection, Phase
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
 
@@ -388,3 +388,19 @@ def test_what_is_ready_after_a_client_has_ended_its_side_is_not_written_to_a_clo
 
     assert (waiting.disconnected, waiting.message_event.is_set()) == (True, True)
     assert (answered.disconnected, answered.message_event.is_set()) == (False, False)
+
+
+def test_what_is_ready_after_the_bytes_behind_a_request_were_refused_is_not_written_to_a_closed_connection() -> None:
+    connection = LimitedConnection.__new__(LimitedConnection)
+    connection.limiter = SimpleNamespace(count_refusal=lambda status: None)  # type: ignore[misc,assignment]
+    connection.phase, sent = Phase.COMPLETE, list[bytes]()
+    connection.transport = SimpleNamespace(is_closing=lambda: False, write=sent.append, close=lambda: None)  # type: ignore[assignment]
+    cycle = SimpleNamespace(
+        response_started=False, response_complete=False, disconnected=False, message_event=asyncio.Event()
+    )
+    connection.cycle = cycle  # type: ignore[assignment]
+
+    connection.refuse(400, "the request is not valid HTTP/1.1, or is ambiguous")
+
+    assert b"400" in b"".join(sent)
+    assert (cycle.disconnected, cycle.message_event.is_set()) == (True, True)

@@ -148,6 +148,10 @@ class LimitedConnection(HttpToolsProtocol):
         `connection_lost` comes in a later turn of the event loop; an answer that is ready before that would be written
         to a closed transport, which uvloop refuses: what a stranger half-closed would be logged as a fault of ours.
         """
+        self._leave_unanswered()
+
+    def _leave_unanswered(self) -> None:
+        """Drop what the request in progress is answered: its transport closes."""
         cycle = getattr(self, "cycle", None)  # None before the first request, which its type does not say
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -279,6 +283,7 @@ class LimitedConnection(HttpToolsProtocol):
         if not responding and self.phase is not IDLE:
             self.transport.write(self.render_refusal(status, detail))
         self.transport.close()
+        self._leave_unanswered()
 
     def render_refusal(self, status: int, detail: str) -> bytes:
         """The answer to a request that no application sees."""
