@@ -31,6 +31,14 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         raise
 
 
+def create_private_file(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read; raises FileExistsError where there is one already."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
 def read_private_file(path: Path, limit: int) -> bytes:
     """The content of a file with a secret, at most `limit` bytes.
 

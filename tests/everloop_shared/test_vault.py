@@ -268,7 +268,7 @@ async def test_the_store_knows_who_was_not_seen_for_long(vault: Vault) -> None:
         await vault.seal("market", entity, {})
     today = datetime.now(UTC).date()
     later = today + timedelta(days=40)
-    vault.store.find("market", "bert", later)
+    vault.store.find_all("market", ["bert"], later)
 
     assert [key.entity for key in vault.store.unused_since("market", later, 10)] == ["anna"]
     assert vault.store.unused_since("market", today, 10) == []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from everloop.errors import EverloopError
 from everloop_schemas.topology import SERVICES
+from everloop_shared.files import create_private_file
 
 OWNERS = tuple(service.name for service in SERVICES.values() if service.database)
 """The services that own a database; each uses a schema of its own name."""
@@ -36,9 +36,7 @@ def ensure_password(folder: Path, service: str, role: str) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as out:
-                out.write(f"*:*:*:{role}:{secrets.token_urlsafe(32)}\n")
+            create_private_file(file, f"*:*:*:{role}:{secrets.token_urlsafe(32)}\n".encode())
         *_, user, password = file.read_text().strip().split(":")
     except (OSError, ValueError) as e:
         raise PasswordFileUnusable(f"{file}: {getattr(e, 'strerror', None) or 'is no password file of libpq'}") from e

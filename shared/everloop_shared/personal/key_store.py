@@ -102,13 +102,11 @@ class KeyStore:
         """Close the connections."""
         self._engine.dispose()
 
-    def find(self, loop: str, entity: str, used: date | None = None) -> WrappedKey | None:
-        """The key of an entity, which counts as used on that day where one is given; None where there is none."""
-        where = (keys.c.loop == loop, keys.c.entity == entity)
+    def find(self, loop: str, entity: str) -> WrappedKey | None:
+        """The key of an entity; None where there is none."""
         with self._begin() as connection:
-            row = connection.execute(select(keys).where(*where)).one_or_none()
-            if row is not None and used is not None and row.last_used < used:
-                connection.execute(update(keys).where(*where).values(last_used=used))
+            of = (keys.c.loop == loop, keys.c.entity == entity)
+            row = connection.execute(select(keys).where(*of)).one_or_none()
         return None if row is None else WrappedKey(**row._mapping)
 
     def find_all(self, loop: str, entities: Sequence[str], today: date | None = None) -> dict[str, WrappedKey]:
@@ -138,7 +136,7 @@ class KeyStore:
             with self._begin() as connection:
                 connection.execute(insert(keys).values(**vars(key)))
         except IntegrityError:
-            return self.find(key.loop, key.entity, key.last_used) or self.add(key)
+            return self.find_all(key.loop, [key.entity], key.last_used).get(key.entity) or self.add(key)
         return key
 
     def replace(self, old: WrappedKey, new: WrappedKey) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from everloop_shared.errors import Misconfigured
-from everloop_shared.files import read_private_file
+from everloop_shared.files import create_private_file, read_private_file
 
 KEY_BYTES = 32
 MAX_MASTER_KEYS = 10
@@ -23,7 +25,7 @@ class MasterKey:
 
     secret: bytes
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Names the key beside what it wrapped; nothing about the key follows from it."""
         return sha256(b"everloop master key" + self.secret).hexdigest()[:16]
@@ -62,11 +64,5 @@ def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
 def create_master_key(path: Path) -> None:
     """Write a new master key where there is no file yet; its folder is made for its owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(file, "w") as opened:
-        opened.write(MasterKey.create().to_text() + "\n")
-        opened.flush()
-        os.fsync(opened.fileno())
+    with suppress(FileExistsError):
+        create_private_file(path, f"{MasterKey.create().to_text()}\n".encode())

@@ -103,12 +103,16 @@ class Vault:
         if unknown := [entity for entity in dict.fromkeys(entities) if self._known_in_use(loop, entity) is None]:
             await asyncio.to_thread(self._prepare, loop, unknown)
 
-    def _prepare(self, loop: str, entities: Sequence[str]) -> None:
+    def _prepare(self, loop: str, entities: Sequence[str]) -> dict[str, PersonalKey]:
+        """The keys of these entities, which count as used; makes those that are missing."""
         today = datetime.now(UTC).date()
         found = self.store.find_all(loop, entities, today)
-        missing = [self._new_key(loop, entity, today) for entity in entities if entity not in found]
-        for stored in (*found.values(), *(self.store.add_all(missing) if missing else ())):
-            self._remember(loop, stored.entity, self._unwrap(stored), in_use=True)
+        missing = [entity for entity in entities if entity not in found]
+        made = self.store.add_all(self._new_keys(loop, missing, today)) if missing else ()
+        keys = {stored.entity: self._unwrap(stored) for stored in (*found.values(), *made)}
+        for entity, key in keys.items():
+            self._remember(loop, entity, key, in_use=True)
+        return keys
 
     def blind_now(self, loop: str, entity: str, digest: str) -> str:
         """What stands for a digest of an entity's personal values where others can read it; blocking."""
@@ -255,26 +259,18 @@ class Vault:
         return self._remember(loop, entity, self._unwrap(found) if found else None)
 
     def _key_for_sealing(self, loop: str, entity: str) -> PersonalKey:
-        if known := self._known_in_use(loop, entity):
-            return known
-        if (found := self.store.find(loop, entity, datetime.now(UTC).date())) is None:
-            return self._make_key(loop, entity)
-        key = self._unwrap(found)
-        self._remember(loop, entity, key, in_use=True)
-        return key
+        return self._known_in_use(loop, entity) or self._prepare(loop, [entity])[entity]
 
-    def _make_key(self, loop: str, entity: str) -> PersonalKey:
-        stored = self._unwrap(self.store.add(self._new_key(loop, entity, datetime.now(UTC).date())))
-        self._remember(loop, entity, stored, in_use=True)
-        return stored
-
-    def _new_key(self, loop: str, entity: str, today: date) -> WrappedKey:
+    def _new_keys(self, loop: str, entities: Sequence[str], today: date) -> list[WrappedKey]:
         from everloop_shared.personal.key_store import WrappedKey
         from everloop_shared.personal.sealing import PersonalKey
 
         self.read_master_keys_again()  # so that none is wrapped by a key that is being replaced
-        key, master, now = PersonalKey.create(), self.master_keys[0], int(time.time())
-        return WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today, now)
+        master, now, new = self.master_keys[0], int(time.time()), list[WrappedKey]()
+        for entity in entities:
+            key = PersonalKey.create()
+            new.append(WrappedKey(loop, entity, key.id, master.id, key.wrap(master, loop, entity), today, now))
+        return new
 
     def _master_key(self, id: str) -> MasterKey | None:
         return next((key for key in self.master_keys if key.id == id), None)

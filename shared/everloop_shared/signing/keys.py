@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from hashlib import sha256
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from everloop_shared.errors import Misconfigured
-from everloop_shared.files import read_private_file
+from everloop_shared.files import create_private_file, read_private_file
 
 MAX_KEY_BYTES = 10_000
 ID_LENGTH, SIGNATURE_LENGTH, SIGNATURE_BYTES, KEY_BYTES = 16, 103, 64, 32
@@ -88,11 +87,7 @@ class SigningKey:
     def write(self, path: Path) -> None:
         """Write a new PEM file (PKCS #8) that only the owner can read; raises OSError where it exists."""
         pem = self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "wb") as opened:
-            opened.write(pem)
-            opened.flush()
-            os.fsync(opened.fileno())
+        create_private_file(path, pem)
 
     def sign(self, payload_type: str, payload: bytes) -> str:
         """The signature as text; the same payload gives the same signature."""

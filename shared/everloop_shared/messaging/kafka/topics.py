@@ -116,13 +116,9 @@ async def _ensure(client: Mapping[str, Any], settings: Settings, wanted: Mapping
 
 
 async def _create(admin: Any, settings: Settings, topics: Mapping[str, Topic]) -> None:
+    retention = parse_retention(settings.retention)
     new = [
-        NewTopic(
-            name,
-            settings.partitions,
-            settings.replication_factor,
-            topic_configs=topic_config(topic, parse_retention(settings.retention)),
-        )
+        NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=topic_config(topic, retention))
         for name, topic in topics.items()
     ]
     answer = await admin.create_topics(new, timeout_ms=10_000)
