@@ -108,6 +108,11 @@ class Stack:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
+    def execute(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container, however it ends."""
+        inside = ["docker", "exec", self.containers()[name]["Id"], *command]
+        return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60)
+
     def containers(self) -> dict[str, dict[str, Any]]:
         """`docker inspect` of each service's container, whether it runs or not."""
         ids = self.compose("ps", "--all", "--quiet").split()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -92,13 +91,7 @@ def test_what_runs_is_locked_down(stack: Stack) -> None:
 
 
 def test_personal_values_are_sealed_without_any_setting_by_those_who_may_see_them(stack: Stack) -> None:
-    done = {
-        name: subprocess.run(
-            ["docker", "exec", stack.containers()[name]["Id"], "python", "-c", SEALS],
-            capture_output=True, text=True, check=False,
-        ).stdout
-        for name in SERVICES
-    }  # fmt: skip
+    done = {name: stack.execute(name, "python", "-c", SEALS).stdout for name in SERVICES}
 
     assert {name for name, said in done.items() if said == "{'sealed': 1}\n"} == set(OPENING)
 
@@ -106,10 +99,7 @@ def test_personal_values_are_sealed_without_any_setting_by_those_who_may_see_the
 @pytest.mark.parametrize("name", SERVICES)
 def test_an_image_holds_one_service_and_no_tools(stack: Stack, name: str) -> None:
     def python(code: str) -> str:
-        done = subprocess.run(
-            ["docker", "exec", stack.containers()[name]["Id"], "python", "-c", code],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = stack.execute(name, "python", "-c", code)
         return done.stdout + done.stderr
 
     assert "Read-only file system" in python(WRITES)

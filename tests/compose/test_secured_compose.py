@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import ssl
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -49,10 +48,7 @@ def replayed(secured: Stack) -> Stack:
 
 def inside(stack: Stack, name: str, *command: str) -> str:
     """What a command says in a container, on either output."""
-    done = subprocess.run(
-        ["docker", "exec", stack.containers()[name]["Id"], *command],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = stack.execute(name, *command)
     return done.stdout + done.stderr
 
 

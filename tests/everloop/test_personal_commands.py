@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.builders.events import outcome_observed, run_requested
+from tests.builders.personal import vault_of
 from tests.everloop.served_services import ServedServices, served
 from tests.everloop.test_command_line import run
 from tests.everloop.test_watch_command import wait_until
@@ -22,18 +23,11 @@ from everloop.personal.learned import LearnedOutcomes, versions_with
 from everloop_schemas.erasure import ErasureConfirmed, ErasureDecided
 from everloop_schemas.registry import Decided, VersionRegistered
 from everloop_schemas.training import RunRequested
-from everloop_shared.personal import Vault
-from everloop_shared.personal.master import create_master_key, read_master_keys
+from everloop_shared.personal.master import read_master_keys
 
 pytestmark = [pytest.mark.app, pytest.mark.timeout(120)]
 PERSONAL = LOOP_FILE.replace("price: {type: number}", "price: {type: number, personal: true, missing: null}")
 SECRET = 987654.25
-
-
-def vault_of(folder: Path) -> Vault:
-    """The keys of the installation."""
-    create_master_key(folder / "personal" / "master.key")
-    return Vault(f"sqlite:///{folder}/personal/keys.db", folder / "personal" / "master.key")
 
 
 def with_a_person(services: ServedServices) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders.personal import vault_of
+from tests.builders.personal import bytes_below, vault_of
 from tests.everloop_archive.archiving import archive, placed
-from tests.training.personal_outcomes import clear, entity, files_in, found_in, personal_spec, sealed
+from tests.training.personal_outcomes import clear, entity, found_in, personal_spec, sealed
 
 from everloop.backfill.archived import ArchivedOutcomes
 from everloop.replay.rows import FileUnusable
@@ -48,7 +48,7 @@ def test_the_personal_column_has_the_token_and_those_of_personal_features_are_nu
     assert [vault.unseal_now("market", entity(i), row["personal"])["features"] for i, row in enumerate(rows)] == [  # type: ignore[index]
         {"b": clear(i).data.features["b"]} for i in range(24)
     ]
-    assert found_in(files_in(tmp_path / "lake"), range(24)) == []
+    assert found_in(bytes_below(tmp_path / "lake"), range(24)) == []
     table = ArchivedTable(store, TableName("outcomes", "market"))
     assert verify(table).problems == []
 

@@ -248,5 +248,10 @@ async def run_to_canary(broker: MemoryBroker, folder: Path) -> None:
 
 async def dump(folder: Path) -> str:
     """Decisions and fold, in the database under a folder."""
-    async with Database(database_url(folder), MIGRATIONS, schema="registry") as database:
+    return await dump_of(database_url(folder))
+
+
+async def dump_of(url: str) -> str:
+    """Decisions and fold of a database."""
+    async with Database(url, MIGRATIONS, schema="registry") as database:
         return await SqlLoopReader(database).dump()

@@ -9,25 +9,16 @@ import pytest
 from tests.builders.events import run_requested
 from tests.builders.running import until
 from tests.databases import Databases, Postgres, Sqlite, database_url
-from tests.registry.registry_harness import LOOP_FILE, YAML, registry_on
+from tests.registry.registry_harness import LOOP_FILE, YAML, dump_of, registry_on
 
-from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.settings import RegistrySettings
-from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.registry import Decided, LoopState
-from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 
 
 def settings(url: str, folder: Path) -> RegistrySettings:
     """A registry on this database."""
     return RegistrySettings(data=folder, port=0, database_url=url)
-
-
-async def dumped(url: str) -> str:
-    """Decisions and fold."""
-    async with Database(url, MIGRATIONS, schema="registry") as database:
-        return await SqlLoopReader(database).dump()
 
 
 @pytest.mark.postgres
@@ -42,7 +33,7 @@ async def test_a_rebuild_on_the_other_database_gives_the_same_dump(tmp_path: Pat
             pass
         urls.append(url)
 
-    dumps = [await dumped(url) for url in urls]
+    dumps = [await dump_of(url) for url in urls]
 
     assert len(set(dumps)) == 1
     assert dumps[0].count("loop_applied") >= 4

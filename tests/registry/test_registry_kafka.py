@@ -13,24 +13,15 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
 from tests.databases import database_url
-from tests.registry.registry_harness import LOOP_FILE, YAML, registry_on
+from tests.registry.registry_harness import LOOP_FILE, YAML, dump_of, registry_on
 
 from everloop.local.kafka import Broker
 from everloop_registry.__main__ import rebuild
-from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.errors import DecisionsInconsistent
 from everloop_registry.settings import RegistrySettings
-from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.registry import Decided, LoopState
-from everloop_shared.database import Database
 from everloop_shared.messaging.kafka.engine import kafka_factory
 from everloop_shared.messaging.routes import connected
-
-
-async def dumped(settings: RegistrySettings) -> str:
-    """Decisions and fold."""
-    async with Database(settings.database, MIGRATIONS, schema="registry") as database:
-        return await SqlLoopReader(database).dump()
 
 
 @pytest.mark.kafka
@@ -63,7 +54,7 @@ async def test_the_database_is_rebuilt_from_the_topic_at_the_start_and_by_comman
     await rebuild(third)
 
     assert changed.json()["revision"] == again.json()["revision"] == 2
-    assert await dumped(first) == await dumped(second) == await dumped(third)
+    assert await dump_of(first.database) == await dump_of(second.database) == await dump_of(third.database)
 
 
 @pytest.mark.kafka

@@ -11,20 +11,17 @@ import pytest
 from tests.access import add_key, add_team, bearer
 from tests.builders.loops import loop_spec
 from tests.databases import database_url
-from tests.registry.registry_harness import LOOP_FILE, YAML, HandlerHarness, market_spec, registry_on
+from tests.registry.registry_harness import LOOP_FILE, YAML, HandlerHarness, dump_of, market_spec, registry_on
 
-from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.domain.team_use import TeamUse, feature_cost
 from everloop_registry.errors import TeamQuotaReached
 from everloop_registry.settings import RegistrySettings
-from everloop_registry.tables import MIGRATIONS
 from everloop_schemas.access.routes import RULES
 from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import Decided, LoopState
 from everloop_shared.access.teams import TeamQuota
 from everloop_shared.clock import system_clock
 from everloop_shared.commands import Actor
-from everloop_shared.database import Database
 from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = pytest.mark.usefixtures("databases")
@@ -135,7 +132,7 @@ async def test_quotas_of_the_key_file_hold_at_once_in_every_replica_and_after_a_
     async with registry_on(broker.engine, settings("two")) as client:
         rebuilt = await teams(client, viewer)
         owner = (await client.get("/two", headers=bearer(viewer))).json()["team"]
-    dumps = [await dumped(database_url(tmp_path / folder)) for folder in ("one", "two")]
+    dumps = [await dump_of(database_url(tmp_path / folder)) for folder in ("one", "two")]
 
     assert (first.status_code, refused.status_code, second) == (201, 409, 201)
     assert refused.json()["code"] == "team_quota_reached"
@@ -160,12 +157,6 @@ async def teams(client: httpx.AsyncClient, token: str) -> dict[str, Any]:
     """What somebody sees of quotas."""
     answer = await client.get(str(client.base_url).replace("/v1/loops/", "/v1/quotas"), headers=bearer(token))
     return {found["team"]: found["quotas"] for found in answer.json()["teams"]}
-
-
-async def dumped(url: str) -> str:
-    """Decisions and fold of a database."""
-    async with Database(url, MIGRATIONS, schema="registry") as database:
-        return await SqlLoopReader(database).dump()
 
 
 def test_both_services_that_count_have_the_route() -> None:

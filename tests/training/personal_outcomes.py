@@ -6,7 +6,6 @@ import json
 import random
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from tests.training.training_harness import event, spec, state
@@ -55,8 +54,3 @@ def found_in(data: bytes, numbers: Iterable[int]) -> list[int]:
 
 def _forms(number: float) -> tuple[bytes, ...]:
     return json.dumps(number).encode(), struct.pack("<d", number), struct.pack(">d", number)
-
-
-def files_in(folder: Path) -> bytes:
-    """All that lies below a folder."""
-    return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())

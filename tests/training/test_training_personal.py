@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.builders.personal import personal_settings, vault_of
+from tests.builders.personal import bytes_below, personal_settings, vault_of
 from tests.builders.running import http_client
-from tests.training.personal_outcomes import clear, entity, files_in, found_in, personal_state, sealed
+from tests.training.personal_outcomes import clear, entity, found_in, personal_state, sealed
 from tests.training.training_harness import dependencies, losses, make_learner, of, running_training, state
 
 from everloop_learning.loops import KnownLoops
@@ -72,7 +72,7 @@ async def test_what_is_sealed_is_learned_as_if_it_were_in_clear_and_written_nowh
     made = in_clear.take_events()
     assert losses(events) == losses(made)
     assert [e.data.sha256 for e in of(ModelTrained, events)] == [e.data.sha256 for e in of(ModelTrained, made)]
-    written = files_in(tmp_path / "data") + b"\n".join(e.encode() for e in events)
+    written = bytes_below(tmp_path / "data") + b"\n".join(e.encode() for e in events)
     assert (tmp_path / "data" / "training" / "snapshots" / "partition-0.snapshot").exists()
     assert found_in(written, range(100)) == []
     assert found_in(clear(7).encode(), range(100)) == [7], "the search finds what is in clear"
@@ -146,7 +146,7 @@ def test_a_snapshot_is_opened_with_the_key_of_its_loop_only(tmp_path: Path) -> N
     vault.erase_loop("market")
     destroyed = Snapshots(folder, vault=vault_of(tmp_path)).load(0, 20)
 
-    assert found_in(files_in(folder), range(20)) == []
+    assert found_in(bytes_below(folder), range(20)) == []
     assert sorted(with_key.learners) == ["market", "other"]
     with_key.learners["market"].attach(dependencies())
     assert with_key.learners["market"].progress.position == 19

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.builders.personal import personal_settings, vault_of
+from tests.builders.personal import bytes_below, personal_settings, vault_of
 from tests.builders.running import until
 from tests.processes import runs
-from tests.training.personal_outcomes import files_in, found_in, personal_state, sealed
+from tests.training.personal_outcomes import found_in, personal_state, sealed
 from tests.training.training_harness import event, losses, running_training, state
 
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
@@ -61,7 +61,7 @@ async def test_a_worker_that_was_killed_opens_its_encrypted_snapshot_and_goes_on
         assert sorted(losses(training.published(ChallengeUpdated))[LINE]) == list(range(300))
         assert len({e.data.sha256 for e in training.published(ModelTrained)}) == 1
     assert b"loop_learner" not in snapshot.read_bytes()
-    assert found_in(files_in(folder), range(300)) == []
+    assert found_in(bytes_below(folder), range(300)) == []
 
 
 async def test_a_worker_ends_with_the_process_that_started_it_even_after_kill_9(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from everloop.backup import log_file, manifest
 from everloop.backup.errors import BackupDamaged, BackupFailed, RestoreFailed
 from everloop.backup.manifest import KEYS_FILE, BackupFile, BackupManifest, SavedKeys
 from everloop.backup.settings import BackupSettings
-from everloop.local.personal import KEYS
+from everloop.local.personal import keys_url
 from everloop_models.store import write_atomically
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import ServiceError
@@ -62,7 +62,7 @@ def restore(settings: BackupSettings, source: Path, saved: BackupManifest) -> in
     keys = [_read(line) for line in manifest.contents(source, saved.personal.file).splitlines()]
     pending = _pending(source, saved)
     kept = [key for key in keys if (key.loop, key.owner or key.entity) not in pending]
-    url = settings.personal_keys_url or f"sqlite:///{settings.data / KEYS}"
+    url = settings.personal_keys_url or keys_url(settings.data)
     with _failing(RestoreFailed, "The keys of personal values cannot be restored"):
         store = KeyStore(url)
         try:

@@ -12,7 +12,7 @@ import typer
 
 from everloop.cli import views
 from everloop.cli.ask import ask
-from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, print_stderr
+from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, print_stderr, read_answer
 from everloop.errors import EverloopError
 from everloop.wire import loop_path
 
@@ -133,7 +133,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete a loop: its models, windows and learners go, its log stays. Deleting it again changes nothing."""
-    if not yes and _read_answer(f"This deletes {loop}. Type its name to go on: ") != loop:
+    if not yes and read_answer(f"This deletes {loop}. Type its name to go on: ") != loop:
         raise CommandFailed(f"that is not {loop}: nothing was deleted; type the loop's name, or pass --yes")
     where = f"{loop_path(loop)}?{urlencode({'reason': reason})}"
     gone = ask("registry", where, data, method="DELETE", retry_for=30.0)
@@ -141,11 +141,6 @@ def delete(
         print_json(gone)
     else:
         print_result(f"{loop} is deleted; its decisions are kept: everloop history {loop}")
-
-
-def _read_answer(question: str) -> str:
-    typer.echo(question, nl=False, err=True)  # standard output is the result's
-    return typer.get_text_stream("stdin").readline().strip()
 
 
 def _find_sources(loop: str, data: str | None) -> Any:

@@ -157,6 +157,12 @@ def print_rejected(entries: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> 
         print_stderr(*(f"{entry}: {field}: {error}" for field, error in errors))
 
 
+def read_answer(question: str) -> str:
+    """What a person answers to a question on standard error: standard output is the result's."""
+    typer.echo(question, nl=False, err=True)
+    return typer.get_text_stream("stdin").readline().strip()
+
+
 def read_moment(option: str, text: str | None) -> datetime | None:
     """The time that an option gives; None without it. Raises CommandFailed."""
     if text is None:

@@ -14,7 +14,17 @@ import typer
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from everloop.cli.ask import ask
-from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, print_stderr, progress_bar
+from everloop.cli.output import (
+    CommandFailed,
+    Data,
+    Json,
+    Loop,
+    print_json,
+    print_result,
+    print_stderr,
+    progress_bar,
+    read_answer,
+)
 from everloop.personal import erasing
 from everloop.personal.export import Line, OnProgress, SubjectClient
 from everloop.personal.learned import LearnedOutcomes, versions_with
@@ -161,17 +171,12 @@ def _choose(entity: str, models: str | None, yes: bool, learned: Sequence[Mappin
     if models is None:
         if not interactive:
             raise CommandFailed("say what becomes of these versions: --models keep, or --models retrain")
-        models = _ask("keep them, or retrain without the person? ")
+        models = read_answer("keep them, or retrain without the person? ")
         if models not in CHOICES:
             raise CommandFailed("neither keep nor retrain: nothing was erased")
-    if not yes and _ask(f"This cannot be undone. Type {entity} to erase it: ") != entity:
+    if not yes and read_answer(f"This cannot be undone. Type {entity} to erase it: ") != entity:
         raise CommandFailed("nothing was erased; type the entity, or pass --yes")
     return models
-
-
-def _ask(question: str) -> str:
-    typer.echo(question, nl=False, err=True)
-    return typer.get_text_stream("stdin").readline().strip()
 
 
 def _listed(entity: str, learned: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -98,24 +98,24 @@ def retire(data: Data = None, as_json: Json = False) -> None:
 def _open(data: str | None) -> tuple[KeyStore, Path]:
     """The store of keys and the file of the master key, of the environment or of a local installation."""
     require_local("everloop personal-keys")
+    from everloop.local.personal import MASTER_KEY, keys_url
     from everloop_shared.personal.key_store import KeyStore
 
     settings = Settings.load("personal-keys")
     url, master = settings.personal_keys_url, settings.personal_master_key
     if not url or master is None:
-        folder = _folder(data)
-        url, master = url or f"sqlite:///{folder.absolute()}/keys.db", master or folder / "master.key"
+        folder = _folder(data, MASTER_KEY)
+        url, master = url or keys_url(folder), master or folder / MASTER_KEY
     if not master.exists():
         raise CommandFailed(f"there is no master key at {master}: no loop of this installation has personal fields")
     with _failing():
         return KeyStore(url), master
 
 
-def _folder(data: str | None) -> Path:
-    """Where an installation on this machine has its keys, whether it runs or not."""
+def _folder(data: str | None, file: Path) -> Path:
+    """Which of an installation's folders on this machine has the file, whether it runs or not; without it the first."""
     folder = data_folder(data)
-    there = [place / "personal" for place in (folder, folder / MEMORY_FOLDER)]
-    return next((place for place in there if (place / "master.key").exists()), there[0])
+    return next((place for place in (folder, folder / MEMORY_FOLDER) if (place / file).exists()), folder)
 
 
 class _failing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from everloop.local.discovery import write_json
 from everloop.local.ports import HOST
 from everloop_schemas.topology import SERVICES
+from everloop_shared.files import replace_file
 
 SUPER_USERS = ("kafka", "admin")
 """The broker itself, and who may change access control lists."""
@@ -32,10 +32,8 @@ class KafkaSecurity:
     def settings(self, home: Path, broker: int, controller: int) -> str:
         """The broker's settings that replace those of a plain one. Writes its key store to `home`."""
         store = home / KEY_STORE
-        key, certificate = [(self.certificates / f"kafka.{kind}").read_text() for kind in ("key", "pem")]
-        descriptor = os.open(store, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            out.write(key + certificate)
+        key, certificate = [(self.certificates / f"kafka.{kind}").read_bytes() for kind in ("key", "pem")]
+        replace_file(store, key + certificate)
         listeners = [f"BROKER://{HOST}:{broker}", *self._password_listener]
         super_users = ";".join(f"User:{name}" for name in SUPER_USERS)
         return "\n".join(

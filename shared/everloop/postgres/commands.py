@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ import typer
 from everloop.cli.output import print_result, print_stderr
 from everloop.postgres.roles import OWNERS, PERSONAL, ensure_password, role_of, roles_sql, scram_verifier
 
-SALT_BYTES = 16
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the passwords, SERVICE.pgpass, made once.")]
 Only = Annotated[
     str | None,
@@ -45,7 +43,7 @@ def postgres_roles(folder: Folder, service: Only = None, users: Users = "everloo
     where = folder.expanduser().absolute()
     for name in [service] if service else OWNERS:
         role = role_of(name, users)
-        verifier = scram_verifier(ensure_password(where, name, role), secrets.token_bytes(SALT_BYTES))
+        verifier = scram_verifier(ensure_password(where, name, role))
         print_result(roles_sql(name, role, verifier))
         setting = "KEYS_URL" if name == PERSONAL else "DATABASE_URL"
         print_stderr(

@@ -18,6 +18,7 @@ PERSONAL = "personal"
 """The store of the keys of personal fields; the services that seal and open values share its role."""
 ITERATIONS = 4_096
 """Of SCRAM-SHA-256, as PostgreSQL's own default (`scram_iterations`)."""
+SALT_BYTES = 16
 ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
 
@@ -45,8 +46,9 @@ def ensure_password(folder: Path, service: str, role: str) -> str:
     return password
 
 
-def scram_verifier(password: str, salt: bytes) -> str:
+def scram_verifier(password: str) -> str:
     """What PostgreSQL stores of a password (RFC 5803), so that the password itself is in no statement and no log."""
+    salt = secrets.token_bytes(SALT_BYTES)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")

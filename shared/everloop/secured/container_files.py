@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import secrets
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ WHERE = Path("/run/everloop")
 """Where each container finds its files."""
 MASTER_KEY = "masterkey"
 """The container that makes the master key of personal fields, and replaces it."""
-SALT_BYTES = 16
 
 
 class ContainerFile(NamedTuple):
@@ -85,8 +83,7 @@ def _kafka_settings() -> dict[str, str]:
 
 
 def _role(folder: Path, service: str) -> str:
-    verifier = scram_verifier(_password(folder, service), secrets.token_bytes(SALT_BYTES))
-    return roles_sql(service, role_of(service), verifier)
+    return roles_sql(service, role_of(service), scram_verifier(_password(folder, service)))
 
 
 def _password(folder: Path, name: str) -> str:

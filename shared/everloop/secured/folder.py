@@ -15,7 +15,6 @@ from everloop.local.ports import HOST
 from everloop.local.secured_kafka import KafkaSecurity
 from everloop.postgres.roles import OWNERS, PERSONAL, ensure_password, role_of
 from everloop_schemas.topology import KAFKA_PORT, SERVICES
-from everloop_shared.access.key_file import change_key_file
 from everloop_shared.files import replace_file
 from everloop_shared.signing.keys import SigningKey, to_text
 from everloop_shared.signing.trust import TrustedKey, TrustFile
@@ -76,7 +75,6 @@ def _ensure_tokens(folder: Path) -> None:
     keys = folder / SHARED / KEYS
     for name, subject, roles, kind in CALLERS:
         ensure_key(keys, folder / TOKENS / name, subject, roles, kind)
-    change_key_file(keys, lambda found: found)
     keys.chmod(READABLE)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
-from tests.builders.personal import vault_of
+from tests.builders.personal import bytes_below, vault_of
 from tests.everloop.backup.prefixed_cluster import PARTITIONS, MakeCluster, fill
-from tests.training.personal_outcomes import files_in, found_in, sealed
+from tests.training.personal_outcomes import found_in, sealed
 
 from everloop.backup import manifest, restore
 from everloop.backup.errors import NotEmpty, RestoreFailed
@@ -61,7 +61,7 @@ async def test_a_restored_installation_has_the_same_records_at_the_same_offsets(
 
     assert not saved.missing
     logs = b"".join(gzip.decompress(file.read_bytes()) for file in (tmp_path / "backup").rglob("*.gz"))
-    written = logs + files_in(tmp_path / "backup")
+    written = logs + bytes_below(tmp_path / "backup")
     assert (found_in(written, range(20)), b"person-7" in logs) == ([], True)
     assert settings.personal_master_key is not None
     assert settings.personal_master_key.read_bytes().strip() not in written

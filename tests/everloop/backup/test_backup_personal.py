@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.builders.personal import vault_of
+from tests.builders.personal import bytes_below, vault_of
 from tests.everloop.backup.prefixed_cluster import PARTITIONS
-from tests.training.personal_outcomes import files_in, personal_state
+from tests.training.personal_outcomes import personal_state
 
 from everloop.backup import personal_keys
 from everloop.backup.errors import BackupDamaged
@@ -77,7 +77,7 @@ def test_keys_come_back_but_for_persons_whose_erasure_was_asked_for_and_not_done
     assert opened == {"anna": True, "ben": False, "carl": True}
     assert restored.unseal_now("market", "prediction:p", comment) is None
     assert (keys and keys.keys, keys and keys.masters) == (4, [read_master_keys(master)[0].id])
-    assert read_master_keys(master)[0].to_text().encode() not in files_in(backup)
+    assert read_master_keys(master)[0].to_text().encode() not in bytes_below(backup)
     assert keys is not None
     assert keys.masters[0] in about_persons(saved)
     assert "erase these persons again" in about_persons(saved)
