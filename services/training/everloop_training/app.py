@@ -61,7 +61,8 @@ def build(
     require_own_key(settings, "artifacts", "snapshots")
     loops, runs, searches = KnownLoops(), MemoryRunLog(), MemorySearchLog()
     engine = connect("training")
-    personal = PersonalOutcomes(Vault(settings.personal_keys_url, settings.personal_master_key))
+    vault = Vault(settings.personal_keys_url, settings.personal_master_key)
+    personal = PersonalOutcomes(vault)
     workers = LearnerWorkers(settings, loops, runs, searches, engine, personal, start_worker)
     teams = team_quotas(settings)
     run_quota = RunQuota(settings.max_runs_per_hour, team_quotas=teams)
@@ -139,7 +140,7 @@ def build(
         settings=settings,
         endpoints=[HttpEndpoint("training", settings, endpoint, uploads=[UPLOAD], trail=trail)],
         consumers=[consumer],
-        resources=[*workers.all, intake],
+        resources=[vault, *workers.all, intake],
         background=[
             *(worker.run for worker in workers.all),
             lambda: collector.run(settings.collect_every_s),

@@ -35,12 +35,12 @@ def what_is_removed(loop: ActiveLoop, entity: Entity | None) -> Removed:
     """What is said of an entity that was stored; None where nothing was."""
     spec = loop.spec
     if entity is None:
-        return Removed(sealed=bool(spec.personal_fields))
+        return Removed(sealed=loop.is_personal)
     return Removed(
         observations=entity.applied,
         windows=sum(1 for feature in spec.features if feature.function is not None),
         features=len(spec.feature_names),
-        sealed=bool(spec.personal_fields),
+        sealed=loop.is_personal,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -57,7 +58,7 @@ class Subject:
     entity: str
     predictions: set[str] = field(default_factory=set)
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """The key of records that are the entity's own."""
         return f"{self.loop}/{self.entity}".encode()
@@ -69,16 +70,17 @@ class Subject:
         if source.by == "entity":
             return record.key == self.key
         if source.kind in ("prediction", "outcome"):
-            return self._names_entity(record) and self._is_of_entity(source, record)
+            return self._written_name in record.value and self._is_of_entity(record.value)
         loop, _, subject = (record.key or b"").decode(errors="replace").partition("/")
         return loop == self.loop and (subject in self.predictions or subject == self.entity)
 
-    def _names_entity(self, record: Record) -> bool:
-        return msgspec.json.encode(self.entity) in (record.value or b"")
+    @cached_property
+    def _written_name(self) -> bytes:
+        return msgspec.json.encode(self.entity)
 
-    def _is_of_entity(self, source: Source, record: Record) -> bool:
+    def _is_of_entity(self, value: bytes) -> bool:
         try:
-            head = _heads.decode(record.value or b"")
+            head = _heads.decode(value)
         except msgspec.DecodeError:
             return False
         if head.loop != self.loop or head.data.entity != self.entity:

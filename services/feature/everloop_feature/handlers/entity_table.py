@@ -121,9 +121,7 @@ class EntityTable:
         """
         value = self.state.get(key, at)
         entity = None if value is None else Entity.load(value)
-        for page in self._pages(key, entity) if entity else ():
-            self.state.delete(page, at)
-        self.state.delete(key, at)
+        self._drop(key, entity, at)
         return entity if entity and entity.life == life else None
 
     def delete_ended(self, at: Position, most: int) -> None:
@@ -158,10 +156,13 @@ class EntityTable:
     def _delete(self, key: str, at: Position) -> None:
         value = self.state.get(key, at)
         if value is not None:
-            for page in self._pages(key, Entity.load(value)):
-                self.state.delete(page, at)
-            self.state.delete(key, at)
+            self._drop(key, Entity.load(value), at)
             self.metrics.count_evicted_entity(loop_of(key))
+
+    def _drop(self, key: str, entity: Entity | None, at: Position) -> None:
+        for page in self._pages(key, entity) if entity else ():
+            self.state.delete(page, at)
+        self.state.delete(key, at)
 
     def _pages(self, key: str, entity: Entity) -> list[str]:
         return [self._page(key, n) for n in range(max(0, entity.pages - self._pages_kept), entity.pages)]

@@ -49,7 +49,7 @@ class ErasureHandlers:
         if self.table.is_applied(key, at):
             return []
         later, forgotten = None, Forgotten.asked_for(event, loop)
-        if loop.spec.personal_fields or self.keys.is_configured:  # an earlier revision may have had personal fields
+        if loop.is_personal or self.keys.is_configured:  # an earlier revision may have had personal fields
             until = event.time + CLOCK_ROOM
             later = await asyncio.to_thread(self.keys.erase, event.loop, event.subject, until)
         self.metrics.count_forgotten(event.loop, "person")

@@ -85,11 +85,11 @@ class SubjectExport:
             chosen = [self.reader.partition_for(source.topic, subject.loop.encode())]
         else:
             chosen = list(range(self.partitions))
-        found = [(p, await self.reader.begin_offset(source.topic, p), await self._end(source, p)) for p in chosen]
+        found = [
+            (p, await self.reader.begin_offset(source.topic, p), await self.reader.end_offset(source.topic, p))
+            for p in chosen
+        ]
         return [(source, p, start, stop) for p, start, stop in found if start < stop]
-
-    async def _end(self, source: Source, partition: int) -> int:
-        return await self.reader.end_offset(source.topic, partition)
 
     async def _describe(self, subject: Subject, source: Source, record: Record) -> bytes:
         body = json.loads(record.value or b"{}")

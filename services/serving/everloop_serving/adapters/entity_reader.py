@@ -110,8 +110,7 @@ class FeatureEntityReader:
         self._slots = asyncio.Semaphore(most)
         self._connections = HttpConnections(most_bytes=MOST_BYTES)
         has_tls = any(target.tls for target in self._targets)
-        context = ClientContext(tls or ClientTls()) if has_tls else None
-        self._secure = HttpConnections(context, MOST_BYTES) if has_tls else self._connections
+        self._secure = HttpConnections(ClientContext(tls or ClientTls()), MOST_BYTES) if has_tls else self._connections
         self._circuit = Circuit()
 
     async def __aenter__(self) -> Self:

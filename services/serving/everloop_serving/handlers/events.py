@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from everloop_learning.errors import LoopNotKnownYet
 from everloop_schemas.envelope import Event
 from everloop_schemas.erasure import EntityErasureDone
-from everloop_schemas.feature import EntityState, FeaturesComputed, FeaturesComputedData, OutcomeObserved
+from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObserved
 from everloop_schemas.names import ID_RULE, is_id
 from everloop_schemas.registry import LoopState
 from everloop_schemas.serving import PredictionMade, WindowsUsed
@@ -54,18 +54,18 @@ class EventHandlers:
         loop = self.loops.get(event.loop)
         if loop is None or loop.revision < event.revision:
             raise LoopNotKnownYet(event.loop, event.revision, LOOP_WAIT_S)
-        data = event.data
         if loop.loading:
             raise ModelLoading(f"the champion of {event.loop} is being loaded")
-        if data.personal is not None or loop.is_personal:
+        if event.data.personal is not None or loop.is_personal:
             opened = await self.sealed.open_vector(loop, event)
             if opened is None:
                 return []
-            data = opened.data
-        if reason := _find_misfit(loop, event, data):
+            event = opened
+        if reason := _find_misfit(loop, event):
             raise VectorRejected(reason)
         if not self.history.is_read_for(at.partition):
             await self.history.read_for(at.partition, datetime.fromtimestamp(at.timestamp / 1000, UTC))
+        data = event.data
         if found := self.predictions.find(loop, data.prediction_id, data.fingerprint, "stream"):
             return [] if found.durable else [found.event]
         request = PredictionRequest(
@@ -139,8 +139,9 @@ def _windows_of(loop: ServedLoop, event: FeaturesComputed) -> WindowsUsed | None
     return WindowsUsed(applied=applied - 1, source="stream")
 
 
-def _find_misfit(loop: ServedLoop, event: FeaturesComputed, data: FeaturesComputedData) -> str | None:
+def _find_misfit(loop: ServedLoop, event: FeaturesComputed) -> str | None:
     """Why a vector is not what feature would have written; one of an earlier revision may have other features."""
+    data = event.data
     if event.subject != data.entity:
         return "data.entity: is not the subject; name one entity in both"
     if not is_id(data.prediction_id):

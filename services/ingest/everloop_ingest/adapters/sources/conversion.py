@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import datetime
 
 from everloop_ingest.domain.open_letters import OpenLetter
@@ -35,7 +36,7 @@ class RecordConverter:
         self._status = status
         self._reported = (0, 0, 0, 0)
 
-    def convert(self, record: Record, now: datetime) -> list[Event | OpenLetter]:
+    def convert(self, record: Record, now: datetime) -> Sequence[Event | OpenLetter]:
         """What to publish for a record. Never raises: a record that cannot be read is a dead letter."""
         try:
             found = self.mapping.read(record, now)
@@ -43,7 +44,7 @@ class RecordConverter:
             return [self.reject(record, e)]
         events = sum(isinstance(event, EventReceived) for event in found)
         self._status.count(events, len(found) - events)
-        return [*found]
+        return found
 
     def reject(self, record: Record, error: Exception) -> Event | OpenLetter:
         """The dead letter of a record. The same record of the same source gives the same one."""
@@ -55,16 +56,14 @@ class RecordConverter:
         kept = (record.key, record.value) if fits else (None, None)
         named = SourceRecordRejected([])
         named.detail = f"source {source} of loop {loop}: {detail}"
-        letter = make_dead_letter("ingest", record.at, *kept, named)
+        letter = make_dead_letter("ingest", record.at, *kept, named if isinstance(error, ServiceError) else error)
         at = (record.at.topic, record.at.partition, record.at.offset)
         id = derived_id(loop, letter.type, source, *at)
         headers = tuple((name, b64encode(value or b"").decode()) for name, value in record.headers) if fits else ()
         origin = {"reader": source, "headers": headers or None}
         broken = error.unexpected if isinstance(error, SourceRecordRejected) else ()
         unexpected = {"unexpected": dict.fromkeys(broken, 1) or None}
-        kind = named if isinstance(error, ServiceError) else error
-        named_by = {"error": type(kind).__name__, "reason": cut(named.detail, 2_000)}
-        data = letter.data.model_copy(update={**named_by, **origin, **unexpected})
+        data = letter.data.model_copy(update={"reason": cut(named.detail, 2_000), **origin, **unexpected})
         letter = letter.copy_with(id=id, loop=loop, causationid=None, data=data)
         entity = error.entity if isinstance(error, SourceRecordRejected) else None
         return OpenLetter(letter, entity or "") if hides else letter

@@ -45,7 +45,7 @@ COMMIT_EVERY_S = 0.25
 COMMIT_TIMEOUT_S = 5.0
 RETRY = Backoff(first_s=0.5, longest_s=5.0)
 PUBLISH_RETRY = Backoff(first_s=0.05, longest_s=2.0)
-Converted = list[tuple[Record, list[Event | OpenLetter]]]
+Converted = list[tuple[Record, Sequence[Event | OpenLetter]]]
 
 
 class SourceReader(ConsumerRebalanceListener):  # type: ignore[misc]
