@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -26,24 +26,32 @@ FindLetter = Callable[[str, str], Awaitable[tuple[ListedLetter, list[DeadLetterS
 """Finds a letter by its id, if the caller may do this action to letters of its loop; raises NotPermitted."""
 
 
+class Planned(NamedTuple):
+    """A letter, what was sent of it before, and how it goes again."""
+
+    letter: ListedLetter
+    before: list[DeadLetterSent]
+    plan: SendPlan
+
+
 def add_sending(
     routes: APIRouter, reader: LetterReader, find: FindLetter, handlers: LetterHandlers, commands: CommandEdge
 ) -> None:
     """Add the routes that plan and send."""
     described = describe_body(SendBody, required=False)
 
-    async def plan_of(id: str, body: SendBody) -> tuple[ListedLetter, list[DeadLetterSent], SendPlan]:
+    async def plan_of(id: str, body: SendBody) -> Planned:
         listed, before = await find(id, "letters.send")
         letter = await reader.read(listed)
         plan = plan_sending(letter, body.value)
         asks = current_identity()
         _require_sender(asks, plan)
-        if plan.request is not None and not _may_publish(asks, plan):
+        if not _may_publish(asks, plan):
             require_same_record(letter, plan, [sent.data.digest for sent in before])
-        return listed, before, plan
+        return Planned(listed, before, plan)
 
-    async def send(id: str, body: SendBody, command: Command, authorization: str | None) -> dict[str, Any]:
-        listed, before, plan = await plan_of(id, body)
+    async def send(id: str, planned: Planned, command: Command, authorization: str | None) -> dict[str, Any]:
+        listed, before, plan = planned
         event = await handlers.deliver(listed, plan, before, authorization)
         sent = plan.sent_as(event)
         events = await command.run(lambda actor: handlers.record_sent(listed, sent, actor, plan.event))
@@ -53,20 +61,20 @@ def add_sending(
     async def plan_sending_dead_letter(id: str, request: Request) -> JSONResponse:
         """What sending its record would do, as it was or repaired; sends nothing."""
         await commands.accept(request.headers)
-        _, _, plan = await plan_of(id, await command_body(SendBody, request, MAX_SEND_BYTES, required=False))
-        return JSONResponse(_render_plan(plan))
+        planned = await plan_of(id, await command_body(SendBody, request, MAX_SEND_BYTES, required=False))
+        return JSONResponse(_render_plan(planned.plan))
 
     @routes.post("/{id}/send", response_model=SentTo, responses=REFUSED, openapi_extra=described)
     async def send_dead_letter(id: str, request: Request) -> JSONResponse:
         """Send its record again, by ingest or on its topic, under the same id; the same bytes go once."""
         command = await commands.accept(request.headers)
         body = await command_body(SendBody, request, MAX_SEND_BYTES, required=False)
-        _, _, plan = await plan_of(id, body)
-        if _may_publish(current_identity(), plan):
-            return JSONResponse(await send(id, body, command, request.headers.get("authorization")))
+        planned, authorization = await plan_of(id, body), request.headers.get("authorization")
+        if _may_publish(current_identity(), planned.plan):
+            return JSONResponse(await send(id, planned, command, authorization))
         async with handlers.turn:  # what was sent before is looked at and added to by one after the other
-            own = handlers.own_authorization() or request.headers.get("authorization")
-            return JSONResponse(await send(id, body, command, own))
+            own = handlers.own_authorization() or authorization
+            return JSONResponse(await send(id, await plan_of(id, body), command, own))
 
 
 def add_memory(routes: APIRouter, find: FindLetter, handlers: LetterHandlers, commands: CommandEdge) -> None:

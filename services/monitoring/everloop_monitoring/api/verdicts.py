@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +16,6 @@ from everloop_shared.http.openapi import describe_body
 from everloop_shared.text import Readable
 
 MAX_BYTES = 10_000
-VERDICTS: tuple[Verdict, ...] = ("approve", "reject", "promote")
 
 
 class VerdictBody(BaseModel):
@@ -37,7 +38,7 @@ class Said(BaseModel):
 def verdict_router(registry: Registry | None, loops: KnownLoops) -> APIRouter:
     """The routes; `registry` is None where monitoring was not given its address."""
     api = APIRouter(prefix="/v1/loops")
-    for verdict in VERDICTS:
+    for verdict in get_args(Verdict):
         _add(api, verdict, registry, loops)
     return api
 

@@ -41,20 +41,11 @@ async function say(name, loop, version) {
   verdict.isBusy = Boolean(reason);
   redraw("candidate-body");
   if (!reason) return byId("reason").focus();
-  verdict.said = await postVerdict(`v1/loops/${encodeURIComponent(loop)}/${name}`, { reason, version }, DONE[name]);
+  verdict.said = await post(`v1/loops/${encodeURIComponent(loop)}/${name}`, { reason, version },
+    { done: () => DONE[name], refused: "Not done", unsure: "done or not" });
   verdict.isBusy = false;
   if (!verdict.said.failed) verdict.reason = "";
   if (drawn.has("candidate-body")) redraw("candidate-body");
   last.status = "";
   await tick();
-}
-
-async function postVerdict(path, body, done) {
-  try {
-    const answer = await request(path, { method: "POST", body });
-    const said = await answer.json().catch(() => null);
-    return answer.ok ? { text: done } : { failed: true, text: "Not done: " + problemText(said, answer.status), errors: said?.errors };
-  } catch (error) {
-    return { failed: true, text: `Monitoring does not answer, so it may have been done or not. ${error.message}` };
-  }
 }

@@ -110,7 +110,8 @@ async function sendLetter(body, letter, found) {
   found.isBusy = !wrong;
   redraw(body);
   if (wrong) return;
-  found.said = await post(letterPath(letter, "/send"), isRepaired ? { value: base64(found.draft) } : {});
+  found.said = await post(letterPath(letter, "/send"), isRepaired ? { value: base64(found.draft) } : {},
+    { done: sentAs, refused: "Not sent", unsure: "sent or not; to send it again is safe" });
   found.isBusy = false;
   if (!found.said.failed) opened.delete(repairKey(letter));
   redraw(body);
@@ -118,17 +119,7 @@ async function sendLetter(body, letter, found) {
   await tick();
 }
 
-async function post(path, body) {
-  try {
-    const answer = await request(path, { method: "POST", body });
-    const said = await answer.json().catch(() => null);
-    if (!answer.ok) return { failed: true, text: "Not sent: " + problemText(said, answer.status), errors: said?.errors };
-    return { text: said.sent ? `Sent again: to ${said.to}, as ${said.event}.` : `Just this was sent before, as ${said.event}; nothing changes.` };
-  } catch (error) {
-    return { failed: true, text: `Monitoring does not answer, so it may have been sent or not; to send it again is safe. ${error.message}` };
-  }
-}
-
+const sentAs = ({ sent, to, event }) => sent ? `Sent again: to ${to}, as ${event}.` : `Just this was sent before, as ${event}; nothing changes.`;
 const byKey = (body, key) => [...byId(body).querySelectorAll("[data-key]")].find(node => node.dataset.key === key);
 const base64 = text => btoa(Array.from(new TextEncoder().encode(text), byte => String.fromCharCode(byte)).join(""));
 

@@ -30,6 +30,18 @@ async function get(path) {
   throw answer.status === 403 ? new Refused(text) : new Error(`${path}: ${text}`);
 }
 
+/* Gives a command, and says what became of it: by `done` of its answer, or as what it was `refused`, or left `unsure`. */
+async function post(path, body, { done, refused, unsure }) {
+  try {
+    const answer = await request(path, { method: "POST", body });
+    const said = await answer.json().catch(() => null);
+    if (!answer.ok) return { failed: true, text: `${refused}: ${problemText(said, answer.status)}`, errors: said?.errors };
+    return { text: done(said) };
+  } catch (error) {
+    return { failed: true, text: `Monitoring does not answer, so it may have been ${unsure}. ${error.message}` };
+  }
+}
+
 async function signOut() {
   const answer = await request("v1/session", { method: "DELETE" });
   if (!answer.ok && answer.status !== 401) return;

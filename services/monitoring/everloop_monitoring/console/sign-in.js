@@ -30,7 +30,6 @@ async function attempt(way) {
     byId("waiting").hidden = true;
     byId("said").textContent = "✗ " + error.message;
     byId("said").hidden = byId("ways").hidden = false;
-    byId("said").hidden = false;
     byId("key").focus();
   }
 }

@@ -121,7 +121,7 @@ def _known_names(letter: DeadLetter) -> dict[str, Any]:
         given = None
     if letter.data.topic == LabelReceived.topic.name:
         return {"key": letter.id} | ({"id": given} if given is not None else {})
-    return {"id": given if given is not None else letter.causationid if is_id(letter.causationid) else letter.id}
+    return {"id": given if given is not None else _event_id(letter)}
 
 
 def _event_again(letter: DeadLetter, value: bytes) -> Event:
@@ -151,10 +151,14 @@ def _ingest_request(letter: DeadLetter, value: bytes) -> tuple[str, IngestReques
             "everloop publish LOOP @FILE or everloop label LOOP @FILE"
         )
     if letter.data.topic != LabelReceived.topic.name:
-        id = letter.causationid if is_id(letter.causationid) else letter.id
-        return loop, IngestRequest(f"/v1/loops/{loop}/events", {"id": id} | body, (PUBLISHES,))
+        return loop, IngestRequest(f"/v1/loops/{loop}/events", {"id": _event_id(letter)} | body, (PUBLISHES,))
     endpoint = "feedback" if any(name in body for name in FEEDBACK_FIELDS) else "labels"
     return loop, IngestRequest(f"/v1/loops/{loop}/{endpoint}", {"key": letter.id} | body, (LABELS,))
+
+
+def _event_id(letter: DeadLetter) -> str:
+    """The id that an event is sent under whose record has none."""
+    return letter.causationid if letter.causationid is not None and is_id(letter.causationid) else letter.id
 
 
 def _source_request(letter: DeadLetter, value: bytes) -> IngestRequest:
