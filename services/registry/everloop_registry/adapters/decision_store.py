@@ -151,11 +151,11 @@ class SqlDecisionStore:
             connection = self._unit.connection
             await connection.execute(sql.insert(decisions), [_to_row(d) for d in decision_log.decided])
             await fold_decisions(connection, decision_log.decided)
-            known_json = decision_log.loop.model_dump_json(by_alias=True)
             loop = decision_log.loop
-            owned = {"deleted": loop.deleted, "team": loop.team or "", "feature_cost": loop.feature_cost}
-            await self._put(loops, decision_log.name, {"head": decision_log.head, "state": known_json, **owned})
-            self._unit.call_after_commit(partial(_count, decision_log.loop, [d.type for d in decision_log.decided]))
+            state = {"head": decision_log.head, "state": loop.model_dump_json(by_alias=True), "deleted": loop.deleted}
+            owned = {"team": loop.team or "", "feature_cost": loop.feature_cost}
+            await self._put(loops, decision_log.name, state | owned)
+            self._unit.call_after_commit(partial(_count, loop, [d.type for d in decision_log.decided]))
 
     async def _put(self, table: sql.Table, loop: str, values: dict[str, Any]) -> None:
         connection = self._unit.connection

@@ -93,6 +93,10 @@ class Loop(BaseModel):
         """The champion before the last promotion: where a person's rollback goes by default."""
         return self.previous_champions[-1] if self.previous_champions else None
 
+    def is_past(self, revision: int) -> bool:
+        """Whether an event of this revision belongs to a lifetime that has ended; one that carries none has 0."""
+        return self.deleted or 0 < revision < self.life
+
     def state_event(self, head: str) -> LoopState:
         """The state as it is published for the other services; `head` is the hash of the last decision."""
         kind, names = LoopState.type_name(), LoopStateData.model_fields.keys() - {"head"}

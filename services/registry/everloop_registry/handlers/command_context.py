@@ -1,8 +1,10 @@
-"""Why, when and for whom the registry decides or logs what a command asks for."""
+"""Why, when and for whom the registry decides or logs what a command asks for, and about which loops."""
 
 from __future__ import annotations
 
-from everloop_registry.domain.decision_log import DecisionContext
+from everloop_learning.errors import LoopNotFound
+from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.ports import DecisionStore
 from everloop_shared.clock import Clock
 from everloop_shared.commands import ANONYMOUS, Actor
 from everloop_shared.tracing import current_traceparent
@@ -14,3 +16,11 @@ def command_context(clock: Clock, actor: Actor) -> DecisionContext:
     if actor == ANONYMOUS:
         return DecisionContext(None, trace, now, actor.name)
     return DecisionContext(None, trace, now, actor.name, actor.kind, actor.source)
+
+
+async def open_existing(store: DecisionStore, loop: str, context: DecisionContext) -> DecisionLog:
+    """The decision log of a loop; raises LoopNotFound where it was never applied, or was deleted."""
+    decision_log = await store.open(loop, context)
+    if decision_log.state is None or decision_log.state.deleted:
+        raise LoopNotFound(loop, deleted=decision_log.state is not None)
+    return decision_log

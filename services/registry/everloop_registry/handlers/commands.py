@@ -24,7 +24,7 @@ from everloop_registry.errors import (
     TooManyLoops,
     VersionNotFound,
 )
-from everloop_registry.handlers.command_context import command_context
+from everloop_registry.handlers.command_context import command_context, open_existing
 from everloop_registry.ports import DecisionStore, SpecChecks
 from everloop_schemas.approvals import CandidateApproved, CandidateApprovedData
 from everloop_schemas.envelope import Event
@@ -208,10 +208,7 @@ class CommandHandlers:
         decision_log.models[version] = model
 
     async def _open_existing(self, loop: str, actor: Actor) -> DecisionLog:
-        decision_log = await self._open(loop, actor)
-        if decision_log.state is None or decision_log.state.deleted:
-            raise LoopNotFound(loop, deleted=decision_log.state is not None)
-        return decision_log
+        return await open_existing(self.store, loop, command_context(self.clock, actor))
 
     async def _open(self, loop: str, actor: Actor) -> DecisionLog:
         return await self.store.open(loop, command_context(self.clock, actor))

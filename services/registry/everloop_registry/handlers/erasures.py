@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from everloop_learning.errors import LoopNotFound
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.erasures import find_pending, is_confirmed
 from everloop_registry.errors import Conflict
-from everloop_registry.handlers.command_context import command_context
+from everloop_registry.handlers.command_context import command_context, open_existing
 from everloop_registry.ports import DecisionStore
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.erasure import (
@@ -46,11 +45,8 @@ class ErasureHandlers:
 
         Raises LoopNotFound, and Conflict where a run could not learn without the entity.
         """
-        context = command_context(self.clock, actor)
-        decision_log = await self.store.open(loop, context)
-        if decision_log.state is None or decision_log.state.deleted:
-            raise LoopNotFound(loop, deleted=decision_log.state is not None)
-        if models == "retrain" and not decision_log.state.spec.personal_fields:
+        decision_log = await open_existing(self.store, loop, command_context(self.clock, actor))
+        if models == "retrain" and not decision_log.loop.spec.personal_fields:
             raise Conflict(
                 f"{loop} has no personal fields, so a run would learn from the same outcomes again: choose keep"
             )
@@ -65,7 +61,7 @@ class ErasureHandlers:
         """Feature has erased an entity: the chain of decisions says so, once for each receipt."""
         decision_log = await self.store.open(event.loop, DecisionContext.of_event(event, self.clock()))
         loop = decision_log.state
-        if loop is None or loop.deleted or 0 < event.revision < loop.life:
+        if loop is None or loop.is_past(event.revision):
             return []
         if is_confirmed(await self.store.erasures(event.loop, event.subject), event.id):
             return []

@@ -133,8 +133,7 @@ class EventHandlers:
         loop = decision_log.state
         if loop is None:
             raise LoopNotKnownYet(event.loop)
-        is_past = loop.deleted or 0 < event.revision < loop.life
-        return None if is_past else decision_log
+        return None if loop.is_past(event.revision) else decision_log
 
     async def _close(self, decision_log: DecisionLog) -> list[Event]:
         await self.store.save(decision_log)

@@ -20,7 +20,7 @@ from everloop_registry.domain.submission import (
     describe_version,
 )
 from everloop_registry.errors import Conflict, TooManyChanges
-from everloop_registry.handlers.command_context import command_context
+from everloop_registry.handlers.command_context import command_context, open_existing
 from everloop_registry.handlers.commands import QUOTA_PERIOD, Quota
 from everloop_registry.ports import DecisionStore, LoopReader, ModelIntake
 from everloop_schemas.envelope import Event
@@ -115,16 +115,12 @@ class _Registration:
     async def _open(self, actor: Actor) -> tuple[DecisionLog, list[VersionRegistered]]:
         """The decision log, and the versions whose lines have the name; sets `result` if the model is one of them."""
         handlers, name = self.handlers, self.submitted.name
-        context = command_context(handlers.clock, actor)
-        decision_log = await handlers.store.open(self.loop, context)
-        state = decision_log.state
-        if state is None or state.deleted:
-            raise LoopNotFound(self.loop, deleted=state is not None)
+        decision_log = await open_existing(handlers.store, self.loop, command_context(handlers.clock, actor))
         earlier = await handlers.store.registered_as(self.loop, name)
         for decision in earlier:
             model = decision.data.model
             is_same = (model.reason, model.sha256, model.manifest.trainer) == ("submitted", self.checked.sha256, name)
-            if is_same and decision.revision >= state.life:
+            if is_same and decision.revision >= decision_log.loop.life:
                 self.result = SubmittedVersion(model, is_new=False)
         limit = handlers.quota.changes_per_hour
         if self.result is None and count_recent_submissions(decision_log, QUOTA_PERIOD) >= limit:
