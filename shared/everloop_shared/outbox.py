@@ -178,10 +178,13 @@ class SqlUnitOfWork:
         """Publish what is in the outbox, in order, and remove it once the broker has it.
 
         One replica at a time, so that each event is published once and in the order of the commits (decision 0081).
+        While another call publishes, this one waits for it: what a repeated command stored before may be among it.
         """
-        if not self._pending:
+        if not self._pending and not self._relay_lock.locked():
             return
         async with self._relay_lock:
+            if not self._pending:
+                return
             self._pending = False
             try:
                 while await self._relay_some(publisher):

@@ -88,6 +88,33 @@ async def test_events_are_published_once_in_the_order_of_their_commits(database:
     assert publisher.events == [f"{n}" for n in range(1200)]
 
 
+class SlowToFail:
+    """Says that it was asked, and fails once it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.fail = asyncio.Event(), asyncio.Event()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Fail, in the end."""
+        self.asked.set()
+        await self.fail.wait()
+        raise Unavailable("gone")
+
+
+async def test_a_relay_beside_one_that_fails_does_not_say_that_all_is_published(database: Database) -> None:
+    unit, publisher = SqlUnitOfWork(database), SlowToFail()
+    await _write(unit, 1)
+    first = asyncio.create_task(unit.relay(publisher))
+    await publisher.asked.wait()
+
+    second = asyncio.create_task(unit.relay(publisher))
+    await asyncio.sleep(0)
+    publisher.fail.set()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+
+    assert [type(result) for result in results] == [Unavailable, Unavailable]
+
+
 async def test_events_that_could_not_be_published_are_left_to_the_relay_loop(database: Database) -> None:
     unit, publisher = SqlUnitOfWork(database), Publisher()
     publisher.away = True

@@ -33,7 +33,7 @@ from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.registry import BASELINE, LoopState
 from everloop_schemas.training import ChallengeUpdated, StoredModel
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_training.adapters.supervisor import StartWorker
+from everloop_training.adapters.supervisor import StartWorker, WorkerSupervisor
 from everloop_training.app import build
 from everloop_training.settings import TrainingSettings
 from everloop_training.worker.inline import InlineWorker
@@ -173,9 +173,9 @@ class RunningTraining(RunningService):
     """The service on a memory broker."""
 
     @property
-    def supervisor(self) -> Any:
+    def supervisor(self) -> WorkerSupervisor:
         """Its worker's supervisor."""
-        return self.service.resources[0]
+        return next(r for r in self.service.resources if isinstance(r, WorkerSupervisor))
 
     async def wait_until_learned(self, offset: int) -> None:
         """Wait until the losses on the outcome at an offset are reported."""
