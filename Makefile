@@ -40,7 +40,7 @@ demo: $(RUN)  ## Watch a loop close by itself, on real Kafka and real data
 
 test: $(DEV)  ## Run all tests, also those on real Kafka
 	@$(BIN)/everloop kafka fetch
-	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose or trainers or integrations)" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not (kafka or process or journey or chaos or compose or trainers or integrations or kubernetes)" $(ARGS)
 	@$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder -m "kafka or process or journey" --durations=10 $(LONGEST_FIRST) $(ARGS)
 
 chaos: $(DEV)  ## Inject faults into a running installation, and prove that nothing is lost (ARGS="--minutes 10 --seed 3")
@@ -53,7 +53,7 @@ trainers: $(DEV)  ## Install PyTorch and TensorFlow beside, and let networks tha
 	@deploy/trainers/tensorflow/install.sh $(TRAINERS)/tensorflow
 	@EVERLOOP_TRAINERS=$(TRAINERS) $(BIN)/python -m pytest -q -n 0 -m trainers tests/trainers $(ARGS)
 
-integrations: $(DEV)  ## Test against systems with environments of their own (Ray, Spark, BigQuery, ...), and say what was skipped (minutes)
+integrations: $(DEV)  ## Test against systems with environments of their own (Ray, Spark, Kubernetes, Airflow, ...), and say what was skipped (minutes)
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m tests.integrations $(ARGS)
 

@@ -1,4 +1,4 @@
-"""`make integrations`: makes the environments, runs the tests with that marker, and says what was skipped and why.
+"""`make integrations`: makes the environments, runs the tests marked so or `kubernetes`, and says what was skipped and why.
 
 Arguments go to pytest (`ARGS="-k ray"`).
 """
@@ -47,7 +47,7 @@ def main() -> int:
             said = f"cannot be made here, its tests are skipped: {e}"
         sys.stdout.write(f"environment {name}: {said}\n")
         sys.stdout.flush()
-    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-m", "integrations", "tests"]
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-m", "integrations or kubernetes", "tests"]
     return int(pytest.main([*options, *sys.argv[1:]], plugins=[Table()]))
 
 

@@ -97,7 +97,8 @@ async def test_a_command_while_kafka_is_away_is_answered_once_it_is_back_and_don
         back = await post(client, "/runs/create", experiment_id="0", run_name="once", start_time=5)
         found = (await post(client, "/runs/search", experiment_ids=["0"])).json()["runs"]
 
-    assert [(a.status_code, a.json().get("error_code")) for a in (away, still)] == [(503, "TEMPORARILY_UNAVAILABLE")] * 2
+    answers = [(a.status_code, a.json().get("error_code")) for a in (away, still)]
+    assert answers == [(503, "TEMPORARILY_UNAVAILABLE")] * 2
     assert away.headers["retry-after"] == "1"
     assert [r["info"]["run_id"] for r in found] == [back.json()["run"]["info"]["run_id"]]
     assert logged(broker) == 1
