@@ -1,4 +1,4 @@
-"""`make integrations`: makes the environments, runs the tests marked so or `kubernetes`, and says what was skipped and why.
+"""`make integrations`: makes the environments, runs the tests of both markers, and says what was skipped and why.
 
 Arguments go to pytest (`ARGS="-k ray"`).
 """

@@ -173,7 +173,7 @@ class RunningTraining(RunningService):
     """The service on a memory broker."""
 
     @property
-    def supervisor(self) -> WorkerSupervisor:
+    def supervisor(self) -> Any:
         """Its worker's supervisor."""
         return next(r for r in self.service.resources if isinstance(r, WorkerSupervisor))
 
