@@ -21,7 +21,7 @@ from everloop_schemas.catalogue import decode
 from everloop_schemas.envelope import utc_time
 from everloop_schemas.ingest import EventReceivedData
 from everloop_schemas.serving import ObservationReceived
-from everloop_serving.adapters.delivery import publish_spool
+from everloop_serving.adapters.delivery import deliver_spool, publish_spool
 from everloop_serving.adapters.segments import segment_numbers, segment_path
 from everloop_serving.adapters.spool import DiskSpool
 from everloop_serving.errors import RecordTooLarge, SpoolFull, SpoolUnwritable
@@ -217,6 +217,32 @@ async def test_an_event_that_the_bus_refuses_for_good_does_not_hold_up_the_other
         await cancel(job)
 
     assert bus.taken == ["0", "2"]
+
+
+async def test_a_stop_waits_until_the_spool_is_published_and_no_longer_than_it_may(tmp_path: Path) -> None:
+    bus = Bus()
+    bus.away = True
+    async with spool_in(tmp_path) as spool:
+        spool.append([event(0)])
+        job = asyncio.create_task(deliver_spool(spool, bus.publish, drain_s=30.0))
+        await asyncio.sleep(0)
+        job.cancel()
+        bus.away = False
+        await asyncio.wait([job], timeout=10)
+        taken, left = list(bus.taken), spool.record_count
+
+        bus.away = True
+        spool.append([event(1)])
+        again = asyncio.create_task(deliver_spool(spool, bus.publish, drain_s=0.05))
+        await asyncio.sleep(0)
+        again.cancel()
+        await asyncio.wait([again], timeout=10)
+
+    assert (taken, left) == (["0"], 0)
+    assert (job.cancelled(), again.cancelled()) == (True, True)
+    assert bus.taken == ["0"]
+    async with spool_in(tmp_path) as next_process:
+        assert ids(next_process) == ["1"]
 
 
 async def test_a_damaged_file_loses_its_rest_and_no_other_file(tmp_path: Path) -> None:

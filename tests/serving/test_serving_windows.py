@@ -232,6 +232,21 @@ async def test_the_replica_that_has_the_entity_is_asked_first_the_next_time(serv
     assert (len([p for p in asked_other if "shop" in p]), len([p for p in asked_owner if "shop" in p])) == (1, 2)
 
 
+async def test_a_replica_that_is_gone_keeps_nobody_from_the_one_that_has_its_partitions_now(
+    serving: RunningServing,
+) -> None:
+    async with answering(_find) as (gone, _):
+        pass  # nobody listens there any more, as after a scale down
+    async with answering(_find) as (owner, asked):
+        await start_with_room_for_one(serving, f"{gone}, {owner}")
+        await serving.predict("a", price=6.0, entity="shop")
+        await serving.predict("z", price=6.0, entity="third")
+        await serving.predict("b", price=6.0, entity="shop")
+
+    assert [w and w.source for w in (await used(serving, "a"), await used(serving, "b"))] == ["feature", "feature"]
+    assert len([p for p in asked if "shop" in p]) == 2
+
+
 async def test_at_a_start_only_the_latest_states_of_the_topic_are_read(serving: RunningServing) -> None:
     async with answering(_find) as (url, paths):
         await serving.publish(serving.state())

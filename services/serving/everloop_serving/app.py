@@ -19,7 +19,7 @@ from everloop_schemas.feature import EntityState, FeaturesComputed, OutcomeObser
 from everloop_schemas.registry import LoopState
 from everloop_serving import metrics
 from everloop_serving.adapters.artifacts import ArtifactLoader
-from everloop_serving.adapters.delivery import SpoolRecovery, VersionReports, publish_spool
+from everloop_serving.adapters.delivery import SpoolRecovery, VersionReports, deliver_spool
 from everloop_serving.adapters.entity_reader import FeatureEntityReader, LatestStates
 from everloop_serving.adapters.loaded_loops import LoadedLoops
 from everloop_serving.adapters.local_state import LocalState, OutcomeOffsets
@@ -154,7 +154,7 @@ def build(
             *([peers] if peers else []),
         ],
         background=[
-            *(partial(publish_spool, each, engine.publish_encoded) for each in (spool, *left)),
+            *(partial(deliver_spool, each, engine.publish_encoded, settings.drain_s) for each in (spool, *left)),
             publish_reports,
             lambda: state.save_often(settings.labels_save_s),
             lambda: loops.retry_failed(RETRY_FAILED_VERSIONS_S),

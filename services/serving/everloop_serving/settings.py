@@ -46,6 +46,12 @@ class ServingSettings(StoreSettings):
         "interval", description="when records are synced to disk: a power loss may cost what is not"
     )
     spool_fsync_interval_s: float = Field(1.0, gt=0, description="seconds between two syncs where fsync is interval")
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        le=5,
+        description="how long a stop waits until the spool is published, seconds; 0: the next start does",
+    )
     load_attempts: int = Field(5, ge=1, description="attempts to fetch an artifact before a version is reported failed")
     load_retry_s: float = Field(0.5, ge=0, description="seconds before the second attempt; doubles up to 10 s")
     load_wait_s: float = Field(2.0, ge=0, description="how long a request waits for a loop's first model, seconds")

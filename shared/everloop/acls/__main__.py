@@ -15,6 +15,7 @@ class AclSettings(Settings):
     """The cluster, who may change its lists, and what ingest reads beside its own topics."""
 
     sources: str = Field("", description="topics of users that ingest reads, separated by commas")
+    user_prefix: str = Field("", description="what stands before a service's name in its principal, such as CN=")
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     if settings.kafka_config is None:
         raise Misconfigured("EVERLOOP_KAFKA_CONFIG names no client settings of who may change access control lists")
     sources = [name.strip() for name in settings.sources.split(",") if name.strip()]
-    count = allow_services(settings.kafka_bootstrap, settings.kafka_config, sources)
+    count = allow_services(settings.kafka_bootstrap, settings.kafka_config, sources, settings.user_prefix)
     sys.stdout.write(f"{count} entries were changed\n")
 
 

@@ -27,11 +27,12 @@ def open_lists(data: str | None, kafka: str | None, config: Path | None) -> Acce
         raise InstallationError(e.detail, "Name a file of client settings: --config FILE.") from e
 
 
-def allow_services(bootstrap: str, config: Path, sources: Sequence[str] = ()) -> int:
+def allow_services(bootstrap: str, config: Path, sources: Sequence[str] = (), user_prefix: str = "") -> int:
     """Allow the six services what they need, and nothing more; the number of changes. Raises ClusterRefused."""
     lists, topic_prefix = AccessLists(bootstrap, read_config(config)), Settings.load("acls").topic_prefix
     found = changes(
-        wanted_bindings(topic_prefix, "", sources), lists.of(principal(service, "") for service in SERVICES)
+        wanted_bindings(topic_prefix, user_prefix, sources),
+        lists.of(principal(service, user_prefix) for service in SERVICES),
     )
     lists.create(found.missing)
     lists.delete(found.unneeded)

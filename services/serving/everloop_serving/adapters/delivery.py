@@ -15,6 +15,7 @@ from everloop_serving.domain.recent import RecentPredictions
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import EncodedEvent, encode
+from everloop_shared.tasks import cancel_all
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Sequence[EncodedEvent]], Awaitable[None]]
@@ -24,6 +25,7 @@ GATHER_S = 0.025
 
 One that arrives after a pause leaves at once.
 """
+DRAIN_CHECK_S = 0.02
 GATHER_BELOW_BYTES = 500_000
 """While more than that waits, there is no pause."""
 
@@ -39,6 +41,29 @@ async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
         await publish_with_retries([event for events in batch for event in events], publish)
         spool.advance(position, len(batch))
         await asyncio.sleep(GATHER_S if spool.bytes < GATHER_BELOW_BYTES else 0)
+
+
+async def deliver_spool(spool: DiskSpool, publish: Publish, drain_s: float) -> None:
+    """As `publish_spool`; when cancelled, at the stop, it goes on for `drain_s` seconds, or until nothing is left.
+
+    By then the endpoints take nothing new. What is left then is delivered by the next process that has the folder.
+    """
+    try:
+        await publish_spool(spool, publish)
+    except asyncio.CancelledError:
+        if drain_s and spool.record_count:
+            await _drain(spool, publish, drain_s)
+        raise
+
+
+async def _drain(spool: DiskSpool, publish: Publish, within_s: float) -> None:
+    rest = asyncio.ensure_future(publish_spool(spool, publish))
+    deadline = asyncio.get_running_loop().time() + within_s
+    while spool.record_count and not rest.done() and asyncio.get_running_loop().time() < deadline:
+        await asyncio.wait([rest], timeout=DRAIN_CHECK_S)
+    await cancel_all([rest])
+    if spool.record_count:
+        log.warning("the spool is not empty at the stop", extra={"records": spool.record_count})
 
 
 async def publish_with_retries(events: Sequence[EncodedEvent], publish: Publish) -> None:

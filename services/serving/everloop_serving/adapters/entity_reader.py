@@ -147,16 +147,25 @@ class FeatureEntityReader:
         partition = self._partition_for(f"{loop}/{entity}")
         first = self._owner.get(partition, 0)
         sent = [(name.encode(), value.encode()) for name, value in self._token.header().items()]
+        answer: HttpAnswer | None = None
+        failure: Exception | None = None
         for turn in range(len(self._targets)):
             number = (first + turn) % len(self._targets)
             target = self._targets[number]
             headers = [(b"host", target.host), *sent]
             request = HttpRequest("GET", (target.path + path).encode(), headers)
             connections = self._secure if target.tls else self._connections
-            answer = await connections.send(target.address, request, connect_s=None, read_s=None)
+            try:
+                answer = await connections.send(target.address, request, connect_s=None, read_s=None)
+            except (OSError, ProtocolError) as e:  # that replica is gone, or not there yet: another has its partitions
+                failure = e
+                continue
             if answer.status != 503:
                 self._owner[partition] = number
-                break
+                return answer
+        if answer is None and failure is not None:
+            raise failure
+        assert answer is not None, "a reader has a target"
         return answer
 
 
