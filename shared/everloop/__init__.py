@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from everloop.async_client import AsyncEverloop
     from everloop.client import Everloop
     from everloop.data_sets import DataSet, DataSetDamaged
-    from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable, LoopNameInvalid
+    from everloop.errors import (
+        EverloopError,
+        EverloopHTTPError,
+        EverloopUnreachable,
+        LoopFileInvalid,
+        LoopNameInvalid,
+        LoopNotUsedYet,
+    )
     from everloop.local.errors import InstallationNotFound
+    from everloop.loop_files import Applied
     from everloop.results import Accepted, Explanation, Prediction, RejectedEntry, Submitted
     from everloop.searches import Search, Trial
     from everloop.trainers import Answered, TrainerRun, trainer
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Accepted": "everloop.results",
     "Answered": "everloop.trainers",
+    "Applied": "everloop.loop_files",
     "AsyncEverloop": "everloop.async_client",
     "DataSet": "everloop.data_sets",
     "DataSetDamaged": "everloop.data_sets",
@@ -38,7 +47,9 @@ _MODULES = {
     "EverloopUnreachable": "everloop.errors",
     "Explanation": "everloop.results",
     "InstallationNotFound": "everloop.local.errors",
+    "LoopFileInvalid": "everloop.errors",
     "LoopNameInvalid": "everloop.errors",
+    "LoopNotUsedYet": "everloop.errors",
     "Prediction": "everloop.results",
     "RejectedEntry": "everloop.results",
     "Search": "everloop.searches",
@@ -51,6 +62,7 @@ _MODULES = {
 __all__ = [
     "Accepted",
     "Answered",
+    "Applied",
     "AsyncEverloop",
     "DataSet",
     "DataSetDamaged",
@@ -60,7 +72,9 @@ __all__ = [
     "EverloopUnreachable",
     "Explanation",
     "InstallationNotFound",
+    "LoopFileInvalid",
     "LoopNameInvalid",
+    "LoopNotUsedYet",
     "Prediction",
     "RejectedEntry",
     "Search",

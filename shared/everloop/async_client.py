@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import httpx
 
 from everloop import onnx_wire, wire
-from everloop.base_client import LOOPBACK_HOSTS, BaseClient, Entries, Fields, Time
+from everloop.async_loop_methods import AsyncLoopMethods
+from everloop.base_client import LOOPBACK_HOSTS, Entries, Fields, Time
 from everloop.data_sets import DataSet, Progress, request_path
 from everloop.errors import EverloopError
 from everloop.loopback import LoopbackTransport
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 AsyncEntries = Entries | AsyncIterable[Mapping[str, Any]]
 
 
-class AsyncEverloop(BaseClient):
+class AsyncEverloop(AsyncLoopMethods):
     """The async client: the methods of `Everloop`, awaited; lists may also be async iterables.
 
     One client serves several event loops. Each has connections of its own, which are closed with the event loop, or

@@ -6,6 +6,7 @@ import threading
 import time as clock
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,6 +17,7 @@ from everloop.endpoints import Endpoints
 from everloop.errors import EverloopError, EverloopUnreachable
 from everloop.retry import BACKOFF, RETRIED, retry_after
 from everloop_shared.backoff import Attempts
+from everloop_shared.tls import ClientTls
 
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
@@ -39,18 +41,28 @@ class BaseClient:
         ingest: str | None = None,
         serving: str | None = None,
         training: str | None = None,
+        feature: str | None = None,
+        registry: str | None = None,
+        monitoring: str | None = None,
+        token: str | None = None,
+        ca: str | PathLike[str] | None = None,
+        certificate: str | PathLike[str] | None = None,
+        key: str | PathLike[str] | None = None,
         timeout: float = TIMEOUT_S,
         retry_for: float = RETRY_FOR_S,
         on_retry: Callable[[EverloopError], None] | None = None,
     ) -> None:
         """`data` is the folder of a local installation (default: EVERLOOP_DATA, else .everloop).
 
-        `ingest`, `serving` and `training` are URLs; one that is given is used instead of what the folder or the
-        environment names.
+        `ingest`, `serving`, `training`, `feature`, `registry` and `monitoring` are URLs; one that is given is used
+        instead of what the folder or the environment names. So are the `token` that requests carry, and the files of
+        TLS: the authorities to trust (`ca`), and the client's own `certificate` with its `key`.
         `timeout` seconds for one attempt, `retry_for` seconds for all of them on 429, 503 and lost connections;
         `on_retry` is called with each error after which the client retries.
         """
-        self._endpoints = Endpoints(data, {"ingest": ingest, "serving": serving, "training": training})
+        given = {"ingest": ingest, "serving": serving, "training": training}
+        given |= {"feature": feature, "registry": registry, "monitoring": monitoring}
+        self._endpoints = Endpoints(data, given, token, ClientTls.of_files(ca, certificate, key))
         self._timeout = timeout
         self._retry_for = retry_for
         self._on_retry = on_retry

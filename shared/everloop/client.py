@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import httpx
 
 from everloop import onnx_wire, wire
-from everloop.base_client import BaseClient, Entries, Fields, Time
+from everloop.base_client import Entries, Fields, Time
 from everloop.data_sets import DataSet, Progress, request_path
 from everloop.errors import EverloopError
+from everloop.loop_methods import LoopMethods
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
 from everloop.searches import Search, read_search, read_searches, search_body, searches_path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
 
 
-class Everloop(BaseClient):
+class Everloop(LoopMethods):
     """The sync client; a context manager that closes its connections. All methods raise EverloopError.
 
     A list with bad entries is no error: the answer's `rejected` names them.

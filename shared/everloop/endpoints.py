@@ -7,14 +7,24 @@ from collections.abc import Mapping
 
 from everloop.local.discovery import FoundToken, find_installation, find_tls, find_token
 from everloop.local.errors import InstallationError, InstallationNotFound
+from everloop_shared.access.own_token import OwnToken
 from everloop_shared.errors import Misconfigured
+from everloop_shared.tls import ClientTls
 
 
 class Endpoints:
     """The base URLs of the services of one installation."""
 
-    def __init__(self, data: str | None = None, given: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        data: str | None = None,
+        given: Mapping[str, str | None] | None = None,
+        token: str | None = None,
+        tls: ClientTls | None = None,
+    ) -> None:
+        """`given` URLs, the `token` and `tls` are used instead of what the folder or the environment names."""
         self._data = data
+        self._given_token, self._tls = FoundToken(OwnToken(token)) if token else None, tls
         self._given = {service: url.rstrip("/") for service, url in (given or {}).items() if url}
         self._found: dict[str, str] = {}
         self._token: tuple[FoundToken | None] | None = None
@@ -29,7 +39,7 @@ class Endpoints:
 
     def trusted(self) -> ssl.SSLContext | bool:
         """What httpx verifies servers by. Raises InstallationError naming a file that cannot be used."""
-        tls = find_tls(self._data)
+        tls = self._tls or find_tls(self._data)
         try:
             return tls.context() if tls else True
         except Misconfigured as e:
@@ -38,7 +48,7 @@ class Endpoints:
     def header(self, url: str) -> dict[str, str]:
         """What a request to a service at this URL carries. Raises InstallationError."""
         if self._token is None:
-            self._token = (find_token(self._data),)
+            self._token = (self._given_token or find_token(self._data),)
         [found] = self._token
         try:
             return found.header(url) if found else {}

@@ -50,6 +50,41 @@ class LoopNameInvalid(EverloopError):
     """
 
 
+class LoopFileInvalid(EverloopError):
+    """What was applied is no loop file: it cannot be read, is not YAML, or names no loop.
+
+    >>> from everloop import Everloop, LoopFileInvalid
+    >>> with Everloop() as everloop:
+    ...     try:
+    ...         everloop.apply("task: binary")
+    ...     except LoopFileInvalid as error:
+    ...         print(str(error).split(";")[0])
+    loop: is missing in the loop file
+    """
+
+
+class LoopNotUsedYet(EverloopError):
+    """A loop's revision is applied, but `services` on the data path do not use it yet.
+
+    >>> from everloop import Everloop, LoopNotUsedYet
+    >>> with Everloop(serving="http://127.0.0.1:1") as everloop:
+    ...     try:
+    ...         everloop.apply("loop: market\\ntask: binary\\nschema: {price: {type: number}}", within=0)
+    ...     except LoopNotUsedYet as error:
+    ...         print(error.loop, error.revision, error.services)
+    market 3 ('serving',)
+    """
+
+    def __init__(self, loop: str, revision: int, services: Sequence[str], within: float) -> None:
+        super().__init__(
+            f"revision {revision} of {loop} is applied, but {' and '.join(services)} did not use it within "
+            f"{within:g} s; read the logs, and apply it again"
+        )
+        self.loop = loop
+        self.revision = revision
+        self.services = tuple(services)
+
+
 class EverloopHTTPError(EverloopError):
     """A service refused the request: `status`, and `title`, `detail`, `errors`, `rejected` and `code` of its problem
     details.

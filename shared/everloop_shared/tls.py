@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,8 +29,12 @@ class ClientTls(NamedTuple):
     @classmethod
     def of_environment(cls, environ: Mapping[str, str]) -> ClientTls:
         """As EVERLOOP_TLS_CA, EVERLOOP_TLS_CERT and EVERLOOP_TLS_KEY say."""
-        given = (environ.get(f"EVERLOOP_TLS_{name}") for name in ("CA", "CERT", "KEY"))
-        return cls(*(Path(value).expanduser() if value else None for value in given))
+        return cls(*_paths(environ.get(f"EVERLOOP_TLS_{name}") for name in ("CA", "CERT", "KEY")))
+
+    @classmethod
+    def of_files(cls, *files: str | PathLike[str] | None) -> ClientTls | None:
+        """Of the authorities, the certificate and its key, as far as they are named; None where none is."""
+        return cls(*_paths(files)) if any(files) else None
 
     def context(self) -> ssl.SSLContext:
         """The context of connections. Raises Misconfigured naming the files."""
@@ -43,6 +48,10 @@ class ClientTls(NamedTuple):
             reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or str(e)
             raise Misconfigured(f"EVERLOOP_TLS_CA, EVERLOOP_TLS_CERT: cannot use {names}: {reason}") from e
         return context
+
+
+def _paths(files: Iterable[str | PathLike[str] | None]) -> Iterator[Path | None]:
+    return (Path(file).expanduser() if file else None for file in files)
 
 
 class ClientContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -41,7 +42,14 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_public_class_has_an_example_that_runs(installation: Served, name: str) -> None:
     item = getattr(everloop, name)
-    found = doctest.DocTestFinder().find(item, name, module=import_module(item.__module__), globs=vars(everloop).copy())
+    parts = (
+        [part for part in inspect.getmro(item) if part.__module__.startswith("everloop.")]
+        if inspect.isclass(item)
+        else [item]
+    )
+    finder, found = doctest.DocTestFinder(), []
+    for part in parts:
+        found += finder.find(part, name, module=import_module(part.__module__), globs=vars(everloop).copy())
     runner, output = doctest.DocTestRunner(), list[str]()
 
     for example in found:

@@ -12,8 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from everloop.cli.ask import ask
+from everloop.cli.ask import RETRY_FOR_S, ask
 from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, print_stderr
+from everloop.client import Everloop
 from everloop.wire import loop_path
 
 All = Annotated[bool, typer.Option("--all", help="What happened to alerts lately, also to those that are over.")]
@@ -34,7 +35,8 @@ def register(app: typer.Typer) -> None:
 
 def alerts(loop: Loop, every: All = False, data: Data = None, as_json: Json = False) -> None:
     """List a loop's open alerts, with what they rest on and what Everloop does about them."""
-    found = ask("monitoring", loop_path(loop) + ("/alerts" if every else "/alerts?state=open"), data)
+    with Everloop(data, retry_for=RETRY_FOR_S) as client:
+        found = client.alerts(loop, all=every)
     if as_json:
         print_json(found)
     elif not found:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
-from everloop.cli.ask import ask
+from everloop.cli.ask import patient
 from everloop.cli.output import Data, Json, Loop, print_json, print_result
 from everloop.cli.views import awaited
-from everloop.wire import loop_path
 
 Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.")]
 Version = Annotated[
@@ -43,8 +41,9 @@ def promote(loop: Loop, reason: Why, version: Version = None, data: Data = None,
 
 
 def _say(verb: str, loop: str, reason: str, version: str | None, data: str | None, as_json: bool) -> None:
-    body = json.dumps({"reason": reason} | ({"version": version} if version else {})).encode()
-    state = ask("registry", f"{loop_path(loop)}/{verb}", data, method="POST", content=body, retry_for=30.0)
+    with patient(data) as client:
+        say = {"approve": client.approve, "reject": client.reject, "promote": client.promote}[verb]
+        state = say(loop, reason=reason, version=version or None)
     print_json(state) if as_json else print_result(_told(state))
 
 

@@ -1,4 +1,4 @@
-"""Requests to the services, with answers in JSON."""
+"""Requests to the services, with answers in JSON, where the client has no method for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from everloop.client import Everloop
 from everloop.wire import JSON, http_error
 
 RETRY_FOR_S = 10.0
+COMMAND_RETRY_FOR_S = 30.0
+
+
+def patient(data: str | None) -> Everloop:
+    """The client for commands, which change something."""
+    return Everloop(data, retry_for=COMMAND_RETRY_FOR_S)
 
 
 def ask(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import typer
 
 from everloop.cli import views
-from everloop.cli.ask import ask
+from everloop.cli.ask import RETRY_FOR_S, ask, ask_by, patient
 from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, print_stderr, read_answer
+from everloop.client import Everloop
 from everloop.errors import EverloopError
 from everloop.wire import loop_path
 
@@ -43,27 +44,26 @@ def register(app: typer.Typer) -> None:
 
 def apply(file: File, data: Data = None, as_json: Json = False) -> None:
     """Apply a loop file; returns once ingest, feature and serving use it."""
-    from everloop.cli.apply import (
-        apply_file,  # imports YAML and the spec's classes, which the other commands do without
-    )
-
-    applied = apply_file(file, data)
+    with patient(data) as client:
+        applied = client.apply(_read_stdin() if str(file) == "-" else file)
     if as_json:
-        print_json(applied)
+        print_json(asdict(applied))
     else:
-        print_result(f"{applied['loop']} {applied['change']}, revision {applied['revision']}")
+        print_result(f"{applied.loop} {applied.change}, revision {applied.revision}")
 
 
 def status(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> None:
     """Show how a loop is doing, or all loops in a table."""
     if loop is not None:
-        found = _get(loop, "/status", data)
+        with Everloop(data, retry_for=RETRY_FOR_S) as client:
+            found = client.status(loop)
         if sources := _find_sources(loop, data):
             found["sources"] = sources
         print_json(found) if as_json else print_result(views.status(loop, found))
         return
-    names = [entry["loop"] for entry in ask("monitoring", "/v1/loops", data)["loops"]]
-    all_loops = {name: _get(name, "/status", data) for name in names}
+    with Everloop(data, retry_for=RETRY_FOR_S) as client:
+        names = [entry["loop"] for entry in ask_by(client, "monitoring", "/v1/loops")["loops"]]
+        all_loops = {name: client.status(name) for name in names}
     if as_json:
         print_json(all_loops)
     elif not names:
@@ -74,19 +74,22 @@ def status(loop: OneLoop = None, data: Data = None, as_json: Json = False) -> No
 
 def versions(loop: Loop, as_of: AsOf = None, data: Data = None, as_json: Json = False) -> None:
     """List the versions of a loop's models, oldest first."""
-    found = _get(loop, _as_of("/versions", as_of), data, "registry")
-    print_json(found["versions"]) if as_json else print_result(views.versions(found["versions"]))
+    with Everloop(data, retry_for=RETRY_FOR_S) as client:
+        found = client.versions(loop, as_of=as_of)
+    print_json(found) if as_json else print_result(views.versions(found))
 
 
 def history(loop: Loop, as_of: AsOf = None, data: Data = None, as_json: Json = False) -> None:
     """List every decision about a loop, oldest first, with its reason; with --as-of, those made until then."""
-    found = _get(loop, _as_of("/history", as_of), data, "registry")
-    print_json(found["decisions"]) if as_json else print_result(views.history(found["decisions"]))
+    with Everloop(data, retry_for=RETRY_FOR_S) as client:
+        found = client.history(loop, as_of=as_of)
+    print_json(found) if as_json else print_result(views.history(found))
 
 
 def retrain(loop: Loop, reason: Reason = "requested by a person", data: Data = None, as_json: Json = False) -> None:
     """Start a fresh line of the champion's model now."""
-    run = _post("training", loop, "/runs", {"reason": reason}, data)
+    with patient(data) as client:
+        run = client.retrain(loop, reason=reason)
     if as_json:
         print_json(run)
     elif run["run"] is None:
@@ -103,8 +106,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Roll back to the previous champion, and pin it until `resume`."""
-    body = {"reason": reason} | ({"to": to} if to else {})
-    state = _post("registry", loop, "/rollback", body, data)
+    with patient(data) as client:
+        state = client.rollback(loop, reason=reason, to=to or None)
     if as_json:
         print_json(state)
     elif state.get("rolled_back"):
@@ -118,7 +121,8 @@ def rollback(
 
 def resume(loop: Loop, reason: Reason = "resumed by a person", data: Data = None, as_json: Json = False) -> None:
     """Let gate and rollout act again after a rollback."""
-    state = _post("registry", loop, "/resume", {"reason": reason}, data)
+    with patient(data) as client:
+        state = client.resume(loop, reason=reason)
     if as_json:
         print_json(state)
     else:
@@ -135,12 +139,19 @@ def delete(
     """Delete a loop: its models, windows and learners go, its log stays. Deleting it again changes nothing."""
     if not yes and read_answer(f"This deletes {loop}. Type its name to go on: ") != loop:
         raise CommandFailed(f"that is not {loop}: nothing was deleted; type the loop's name, or pass --yes")
-    where = f"{loop_path(loop)}?{urlencode({'reason': reason})}"
-    gone = ask("registry", where, data, method="DELETE", retry_for=30.0)
+    with patient(data) as client:
+        gone = client.delete(loop, reason=reason)
     if as_json:
         print_json(gone)
     else:
         print_result(f"{loop} is deleted; its decisions are kept: everloop history {loop}")
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as e:
+        raise CommandFailed("standard input is no text in UTF-8") from e
 
 
 def _find_sources(loop: str, data: str | None) -> Any:
@@ -148,15 +159,3 @@ def _find_sources(loop: str, data: str | None) -> Any:
     with suppress(EverloopError):
         return ask("ingest", loop_path(loop) + "/sources", data, retry_for=0.5)["sources"]
     return None
-
-
-def _as_of(path: str, moment: str | None) -> str:
-    return path if moment is None else f"{path}?{urlencode({'as_of': moment})}"
-
-
-def _get(loop: str, what: str, data: str | None, service: str = "monitoring") -> Any:
-    return ask(service, loop_path(loop) + what, data)
-
-
-def _post(service: str, loop: str, what: str, body: dict[str, Any], data: str | None) -> Any:
-    return ask(service, loop_path(loop) + what, data, method="POST", content=json.dumps(body).encode(), retry_for=30.0)
