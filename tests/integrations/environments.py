@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = Path(__file__).with_name("environments")
 FOLDER = Path(os.environ.get("EVERLOOP_INTEGRATIONS") or ROOT / ".integrations")
 STARTED, MADE, WHY_NOT = ".started", ".made", "why-not.txt"
-MAKE_S = 900.0
+MAKE_S = 3_600.0  # Kubernetes is built from source
 SOURCES = (*sorted((ROOT / "services").iterdir()), ROOT / "shared", ROOT / "schemas")
 
 
