@@ -41,6 +41,7 @@ TEXTS: Schema = {"type": "array", "items": TEXT}
 BY_NAME: Schema = {"type": "object", "additionalProperties": TEXT}
 KUBERNETES: Schema = {"type": "object"}
 """What Kubernetes itself checks."""
+DIGEST: Schema = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 OBJECTS: Schema = {"type": "array", "items": KUBERNETES}
 TEMPLATE: Schema = {"type": "string", "pattern": r"^([a-z0-9.-]|\{service\})*$"}
 
@@ -67,7 +68,7 @@ def values_schema() -> Schema:
 
 
 def _installation() -> dict[str, Schema]:
-    services = mapping(**{name: _service(name) for name in SETTINGS}) | {"required": list(SETTINGS)}
+    services = mapping(**{name: _service(name) for name in SETTINGS})
     return {
         "global": {"type": "object"},
         "nameOverride": TEXT,
@@ -75,7 +76,8 @@ def _installation() -> dict[str, Schema]:
         "clusterDomain": TEXT,
         "image": mapping(
             registry={"type": "string", "pattern": "^[a-z0-9.:/_-]+$"},
-            tag={"type": "string", "pattern": "^[A-Za-z0-9._-]*(@sha256:[0-9a-f]{64})?$"},
+            tag={"type": "string", "pattern": "^[A-Za-z0-9._-]*$"},
+            digests=mapping(**dict.fromkeys((*SETTINGS, "acls", "operator"), DIGEST)),
             pullPolicy={"enum": ["Always", "IfNotPresent", "Never"]},
             pullSecrets=OBJECTS,
         ),
@@ -123,6 +125,7 @@ def _service(name: str) -> Schema:
 def _connections() -> dict[str, Schema]:
     database = {"url": TEXT, "passwordSecret": key_of(), "urlSecret": key_of()}
     certificate = key_of(certKey=TEXT, keyKey=TEXT)
+    ssl_mode: Schema = {"enum": ["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"]}
     return {
         "kafka": mapping(
             bootstrap={"type": "string", "pattern": "^([^:, ]+:[0-9]{1,5}(,[^:, ]+:[0-9]{1,5})*)?$"},
@@ -136,12 +139,12 @@ def _connections() -> dict[str, Schema]:
         ),
         "postgresql": mapping(
             enabled=SWITCH,
-            sslMode={"enum": ["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"]},
+            sslMode=ssl_mode,
             caSecret=key_of(),
             registry=mapping(**database),
             monitoring=mapping(**database),
         ),
-        "personal": mapping(enabled=SWITCH, **database, masterKeySecret=key_of()),
+        "personal": mapping(enabled=SWITCH, **database, sslMode=ssl_mode, caSecret=key_of(), masterKeySecret=key_of()),
         "artifacts": mapping(
             url={"type": "string", "pattern": "^([a-z0-9]+://[^@ ]+)?$"},
             existingClaim=TEXT,

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -91,6 +92,22 @@ def _objects(schema: Any, at: str = "") -> list[tuple[str, dict[str, Any]]]:
         return []
     below = [found for name, part in schema.items() for found in _objects(part, f"{at}/{name}")]
     return [(at, schema), *below]
+
+
+def test_files_of_values_are_of_the_schema() -> None:
+    schema = json.loads(text("values.schema.json"))
+    files = [
+        *CHART.glob("values*.yaml"),
+        *(Path(__file__).parent).glob("values/*.yaml"),
+        Path(__file__).parent / "values.yaml",
+    ]
+
+    for file in files:
+        jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+    assert len(files) >= 6
+    with pytest.raises(jsonschema.ValidationError, match="partition'"):
+        jsonschema.validate({"partition": 4}, schema)
 
 
 def test_no_value_is_a_secret() -> None:

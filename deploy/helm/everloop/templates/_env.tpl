@@ -1,7 +1,7 @@
 {{/* NAME from a setting that may be left out. */}}
 {{- define "everloop.variable" -}}
 {{- if .value }}
-- {name: {{ .variable }}, value: {{ .value | toString | quote }}}
+- {name: {{ .variable }}, value: {{ include "everloop.plain" .value | quote }}}
 {{- end }}
 {{- end -}}
 
@@ -120,9 +120,9 @@
 {{- include "everloop.databaseEnv" (dict "variable" "EVERLOOP_PERSONAL_KEYS_URL" "from" .root.Values.personal) }}
 - {name: EVERLOOP_PERSONAL_MASTER_KEY, value: /run/everloop/private/master.key}
 {{- end }}
-{{- if include "everloop.usesPostgresql" . }}
-{{- include "everloop.variable" (dict "variable" "PGSSLMODE" "value" .root.Values.postgresql.sslMode) }}
-{{- if .root.Values.postgresql.caSecret.name }}
+{{- with include "everloop.server" . | fromYaml }}
+{{- include "everloop.variable" (dict "variable" "PGSSLMODE" "value" .sslMode) }}
+{{- if .caSecret.name }}
 - {name: PGSSLROOTCERT, value: /run/everloop/postgresql/ca.crt}
 {{- end }}
 {{- end }}
@@ -144,9 +144,12 @@
 
 {{/* A number as it was written: Helm reads large ones as floats. */}}
 {{- define "everloop.plain" -}}
-{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ printf "%.0f" . }}{{- else -}}{{ . }}{{- end -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
 
-{{- define "everloop.usesPostgresql" -}}
-{{- if or (and .service.database .root.Values.postgresql.enabled) (and .service.personal .root.Values.personal.enabled) -}}true{{- end -}}
+{{/* The PostgreSQL that a service connects to, if any: a service has a database or opens personal fields, never both. */}}
+{{- define "everloop.server" -}}
+{{- if and .service.database .root.Values.postgresql.enabled -}}{{ pick .root.Values.postgresql "sslMode" "caSecret" | toYaml }}
+{{- else if and .service.personal .root.Values.personal.enabled -}}{{ pick .root.Values.personal "sslMode" "caSecret" | toYaml }}
+{{- end -}}
 {{- end -}}

@@ -31,6 +31,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "everloop.image" -}}
 {{- printf "%s/%s:%s" .root.Values.image.registry .name (.root.Values.image.tag | default .root.Chart.AppVersion) -}}
+{{- with get .root.Values.image.digests .name -}}@{{ . }}{{- end -}}
 {{- end -}}
 
 {{- define "everloop.scheme" -}}
@@ -70,7 +71,7 @@ capabilities: {drop: [ALL]}
 {{- $hosts = append $hosts (printf "$(EVERLOOP_INSTANCE).%s-pods.%s.svc" $short $ns) -}}
 {{- with get .root.Values.ingress.hosts .name -}}{{- $hosts = append $hosts . -}}{{- end -}}
 {{- with get .root.Values.httpRoute.hosts .name -}}{{- $hosts = append $hosts . -}}{{- end -}}
-{{- join "," (concat $hosts .root.Values.allowedHosts) -}}
+{{- join "," (concat $hosts .root.Values.allowedHosts | uniq) -}}
 {{- end -}}
 
 {{/* All replicas of feature that there can be: serving asks the one that has an entity's partition. */}}

@@ -42,7 +42,7 @@ readinessProbe:
 {{- define "everloop.pod" -}}
 metadata:
   labels:
-    {{- include "everloop.labels" .root | nindent 4 }}
+    {{- include "everloop.selector" .root | nindent 4 }}
     app.kubernetes.io/component: {{ .name }}
   annotations:
     everloop.io/kafka-config: {{ include "everloop.kafkaConfig" .root | sha256sum | trunc 16 }}

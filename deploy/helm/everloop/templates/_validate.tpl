@@ -37,8 +37,11 @@
 {{- range $name := list "registry" "monitoring" }}
 {{- include "everloop.oneDatabase" (dict "at" (printf "postgresql.%s" $name) "from" (get $.Values.postgresql $name)) }}
 {{- end }}
-{{- if and (has .Values.postgresql.sslMode (list "verify-ca" "verify-full")) (not .Values.postgresql.caSecret.name) }}
-- "postgresql.sslMode {{ .Values.postgresql.sslMode }} takes the server's authority: set postgresql.caSecret.name"
+{{- end }}
+{{- range $name := list "postgresql" "personal" }}
+{{- $of := get $.Values $name }}
+{{- if and $of.enabled (has $of.sslMode (list "verify-ca" "verify-full")) (not $of.caSecret.name) }}
+- "{{ $name }}.sslMode {{ $of.sslMode }} takes the server's authority: set {{ $name }}.caSecret.name"
 {{- end }}
 {{- end }}
 {{- if .Values.personal.enabled }}

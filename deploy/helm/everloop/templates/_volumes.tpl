@@ -33,12 +33,14 @@
 {{ include "everloop.secretVolume" (dict "volume" "receivers" "secret" .root.Values.receivers.secret) }}
 {{- end }}
 {{- end }}
-{{- if and (include "everloop.usesPostgresql" .) .root.Values.postgresql.caSecret.name }}
+{{- with (include "everloop.server" . | fromYaml).caSecret }}
+{{- if .name }}
 - name: postgresql
   secret:
-    secretName: {{ .root.Values.postgresql.caSecret.name }}
+    secretName: {{ .name }}
     defaultMode: 0440
-    items: [{key: {{ .root.Values.postgresql.caSecret.key }}, path: ca.crt}]
+    items: [{key: {{ .key }}, path: ca.crt}]
+{{- end }}
 {{- end }}
 {{- if ne .service.artifacts "none" }}
 {{- if .root.Values.artifacts.existingClaim }}
