@@ -43,7 +43,8 @@ HEADER_VALUES = (
     *("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "{}", '{"format": "onnx"}', "NaN"),
 )
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "BREW")
-OF_PROCESS = ("/livez", "/readyz", "/metrics")
+RARE = ("/livez", "/readyz", "/metrics", "/v1/loops/{loop}/subjects/{entity}")
+"""Of the process, and what reads whole topics to answer (a second each)."""
 
 
 class Request(NamedTuple):
@@ -77,7 +78,7 @@ class Requests:
 
     def __init__(self, routes: Sequence[Route], document: Mapping[str, Any], rng: Random) -> None:
         self.routes, self.rng = routes, rng
-        self._weights = [1 if r.path in OF_PROCESS else 20 if r.described.get("requestBody") else 10 for r in routes]
+        self._weights = [1 if r.path in RARE else 20 if r.described.get("requestBody") else 10 for r in routes]
         self.values = Values(document, rng, KNOWN)
 
     def __iter__(self) -> Iterator[Request]:

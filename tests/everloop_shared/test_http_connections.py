@@ -404,3 +404,30 @@ def test_what_is_ready_after_the_bytes_behind_a_request_were_refused_is_not_writ
 
     assert b"400" in b"".join(sent)
     assert (cycle.disconnected, cycle.message_event.is_set()) == (True, True)
+
+
+async def test_a_request_with_another_and_bytes_that_are_none_behind_it_is_not_answered_on_a_closed_connection(
+    start_service: StartService, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start_service() as service:
+        reader, writer = await service.connect((b"GET /waits HTTP/1.1\r\n" + HOST + b"\r\n") * 2 + b"\x00 \r\n\r\n")
+        refused = status(await reader.read())
+        writer.close()
+        await writer.wait_closed()
+
+        service.release()
+
+        assert await service.echoes()
+    assert refused == 400
+    assert not [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_a_post_without_a_body_with_bytes_that_are_none_behind_it_is_no_fault(
+    start_service: StartService, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start_service() as service:
+        refused = status(await service.exchange(POST + b"\r\n" + b"\x00 \r\n\r\n"))
+
+        assert await service.echoes()
+    assert refused == 400
+    assert not [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]

@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import Any, ClassVar, Protocol
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from everloop_shared.http.file_limit import raise_file_limit
 from everloop_shared.http.problems import raw_problem
@@ -124,6 +125,8 @@ class LimitedConnection(HttpToolsProtocol):
     _parse_error = (400, "the request is not valid HTTP/1.1, or is ambiguous")
     """Status and reason that are answered if the parser or one of its callbacks raises."""
     drains = _upgrade_requested = False
+    _answering: RequestResponseCycle | None = None
+    """The request that is with the application; those that were sent behind it wait for its answer."""
     _unprocessed_bytes = 0
     """Bytes given to the parser since a request was complete or a part of a body came out of it."""
 
@@ -140,6 +143,7 @@ class LimitedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop counting the connection."""
         self.limiter.remove(self, self._address)
+        self._leave_unanswered()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
@@ -151,11 +155,16 @@ class LimitedConnection(HttpToolsProtocol):
         self._leave_unanswered()
 
     def _leave_unanswered(self) -> None:
-        """Drop what the request in progress is answered: its transport closes."""
-        cycle = getattr(self, "cycle", None)  # None before the first request, which its type does not say
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        """Drop what the requests in progress are answered: their transport closes."""
+        latest = getattr(self, "cycle", None)  # None before the first request, which its type does not say
+        for cycle in (self._answering, latest):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """Note when the first byte of a request came."""

@@ -156,6 +156,8 @@ class RequestGuard:
                 if b"content-encoding" in headers:
                     message = await self._bodies.decode(body, headers[b"content-encoding"], message)
                 receive = replay(message, receive)
+            elif not has_body and scope["method"] not in SAFE_METHODS:
+                receive = replay({"type": "http.request"}, receive)  # all of it is here, also where the client is gone
             await self._handle(scope, receive, send)
         finally:
             if body is not None:
