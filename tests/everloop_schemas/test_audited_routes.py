@@ -29,6 +29,7 @@ def test_what_changes_something_is_recorded_but_records_searches_and_leases() ->
         "/v2/models/{loop}/versions/{version}/infer",
         *(f"{MLFLOW}/{kind}/search" for kind in ("experiments", "runs", "logged-models")),
         f"{MLFLOW}/registered-models/get-latest-versions",
+        "/v1/loops/{loop}/diff",  # it changes nothing
         "/v1/loops/{loop}/runs/lease",
         "/v1/loops/{loop}/runs/{run}/renew",
         "/v1/session",  # signing out, which must not wait for a broker

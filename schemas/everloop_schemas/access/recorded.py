@@ -30,6 +30,7 @@ RECORDED: Mapping[str, Recorded] = {
     "experiments.read": "refusals",
     "experiments.write": "always",
     "loops.apply": "always",
+    "loops.diff": "refusals",  # it changes nothing
     "loops.delete": "always",
     "rollout.change": "always",
     "alerts.silence": "always",

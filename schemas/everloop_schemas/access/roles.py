@@ -42,6 +42,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "experiments.read": _READERS,
     "experiments.write": ("engineer",),
     "loops.apply": ("engineer",),
+    "loops.diff": _READERS,  # what applying a file would do
     "loops.delete": ("operator",),
     "rollout.change": ("operator",),
     "alerts.silence": ("engineer", "operator"),

@@ -171,6 +171,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "quotas.read": ("GET /v1/quotas",),
         "models.read": _MODELS_READ,
         "loops.apply": (f"PUT {_LOOP}",),
+        "loops.diff": (f"POST {_LOOP}/diff",),
         "loops.delete": (f"DELETE {_LOOP}",),
         "rollout.change": (*(f"POST {_LOOP}/{verb}" for verb in _STEERED), *_BY_HAND),
         "models.submit": (

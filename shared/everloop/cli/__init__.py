@@ -21,6 +21,7 @@ from everloop.cli import (
     commands,
     data,
     data_sets,
+    diff,
     explain_decision,
     letters,
     lineage,
@@ -53,6 +54,7 @@ def build() -> typer.Typer:
     app.callback()(_everloop)
     for module in (
         commands,
+        diff,
         approvals,
         watch,
         alerts,

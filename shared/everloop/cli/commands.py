@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from everloop.cli import views
 from everloop.cli.ask import RETRY_FOR_S, ask, ask_by, patient
+from everloop.cli.given_files import read_given
 from everloop.cli.output import CommandFailed, Data, Json, Loop, print_json, print_result, print_stderr, read_answer
 from everloop.client import Everloop
 from everloop.errors import EverloopError
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 def apply(file: File, data: Data = None, as_json: Json = False) -> None:
     """Apply a loop file; returns once ingest, feature and serving use it."""
     with patient(data) as client:
-        applied = client.apply(_read_stdin() if str(file) == "-" else file)
+        applied = client.apply(read_given(file))
     if as_json:
         print_json(asdict(applied))
     else:
@@ -145,13 +145,6 @@ def delete(
         print_json(gone)
     else:
         print_result(f"{loop} is deleted; its decisions are kept: everloop history {loop}")
-
-
-def _read_stdin() -> str:
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as e:
-        raise CommandFailed("standard input is no text in UTF-8") from e
 
 
 def _find_sources(loop: str, data: str | None) -> Any:

@@ -13,13 +13,14 @@ import sqlalchemy as sql
 from everloop_registry import metrics
 from everloop_registry.adapters.decision_fold import fold_decisions
 from everloop_registry.adapters.erasure_reader import read_erasures
-from everloop_registry.adapters.line_origins import find_origin
+from everloop_registry.adapters.line_origins import find_origin, find_spec_lines
 from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.team_uses import read_team_uses
 from everloop_registry.adapters.tracking_store import SqlTrackingStore
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog, Sign, leave_unsigned
 from everloop_registry.domain.four_eyes import LineOrigin
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.spec_diff import SpecLine
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import WorkingState
 from everloop_registry.tables import LOOP, decisions, loops, to_micros, versions, working
@@ -193,6 +194,10 @@ class SqlDecisionStore:
     async def line_origin(self, loop: str, line: str) -> LineOrigin:
         """How a line came to be."""
         return await find_origin(self._unit.connection, loop, line)
+
+    async def spec_lines(self, loop: str, life: int) -> list[SpecLine]:
+        """The lines of models of the spec."""
+        return await find_spec_lines(self._unit.connection, loop, life)
 
     async def has_loop(self, loop: str) -> bool:
         """Whether there is a row."""

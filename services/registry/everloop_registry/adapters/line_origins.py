@@ -9,16 +9,32 @@ from everloop_registry.adapters.loop_specs import find_applied
 from everloop_registry.adapters.tracking_rows import find_texts
 from everloop_registry.domain.decision_log import REGISTRY_ACTOR
 from everloop_registry.domain.four_eyes import LineOrigin, LineRun
-from everloop_registry.domain.run_records import ASKER, LINE, REVISION, TRIGGER
+from everloop_registry.domain.run_records import ASKER, LINE, REVISION, TRAINING_USER, TRIGGER
+from everloop_registry.domain.spec_diff import SpecLine
 from everloop_registry.domain.tracking import experiment_id
-from everloop_registry.tables import decisions, run_tags, runs
+from everloop_registry.tables import decisions, parameters, run_tags, runs
 from everloop_schemas.registry import VersionRegistered
+
+MAX_SPEC_LINES = 200
+"""A spec has ten models at most; those of earlier revisions are not asked for."""
 
 
 async def find_origin(connection: AsyncConnection, loop: str, line: str) -> LineOrigin:
     """The runs of a line with who requested them, who applied the loop's revisions, and who submitted its model."""
     applied = {one.revision: one.actor for one in await find_applied(connection, loop) if one.actor}
     return LineOrigin(await _runs(connection, loop, line), applied, await _submitter(connection, loop, line))
+
+
+async def find_spec_lines(connection: AsyncConnection, loop: str, life: int) -> list[SpecLine]:
+    """The last `MAX_SPEC_LINES` lines that began for a model of the spec in this lifetime of a loop, oldest first."""
+    is_initial = (run_tags.c.key == TRIGGER, run_tags.c.value == "initial")
+    found = sql.select(runs.c.id).join(run_tags, run_tags.c.run == runs.c.id)
+    found = found.where(*is_initial, runs.c.experiment == experiment_id(loop), runs.c.user == TRAINING_USER)
+    newest_first = found.order_by(runs.c.started_ms.desc(), runs.c.id).limit(MAX_SPEC_LINES)
+    ids = list(await connection.scalars(newest_first))[::-1]
+    tags = await find_texts(connection, run_tags, "run", ids)
+    said = await find_texts(connection, parameters, "run", ids)
+    return [SpecLine(tags[run][LINE], said[run]) for run in ids if int(tags[run].get(REVISION, 0)) >= life]
 
 
 async def _runs(connection: AsyncConnection, loop: str, line: str) -> tuple[LineRun, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from everloop_features import EVENT_BUDGET_US, FeaturePlan, FeaturesRejected, compile_features, event_costs
+from everloop_features import compile_features
 from everloop_features.samples import sample_vectors
 from everloop_models import ModelSpecInvalid
 from everloop_models.batch.allowed import AllowedEstimators
@@ -14,6 +14,7 @@ from everloop_models.batch.estimators import check_trained
 from everloop_models.first_load import PRELOADED_MODULES
 from everloop_models.search.checks import search_errors
 from everloop_models.trial import check_models
+from everloop_registry.domain.feature_rules import compile_within_budget
 from everloop_schemas.envelope import Fields
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
@@ -27,8 +28,6 @@ SECONDS = 10.0
 """Ends a spec that waits, also on a machine that is busy otherwise."""
 MAX_WAITING_SPECS = 32
 SAMPLE_OBSERVATIONS = 20
-MAX_NAMED_FEATURES = 3
-"""The number of features that an error names when features cost too much: the most expensive ones."""
 
 
 class ChildProcessSpecChecks:
@@ -74,14 +73,8 @@ class ChildProcessSpecChecks:
 def find_errors(wire: str, allow: str = "") -> list[tuple[str, str]]:
     """The errors that the feature and model packages find in a spec in JSON, as pairs of field and error."""
     spec = LoopSpec.model_validate_json(wire)
-    wrong: list[FieldError] = []
-    vectors: list[Fields] = []
-    try:
-        plan = compile_features(spec)
-        wrong += _budget_errors(plan)
-        vectors = sample_vectors(spec, plan, SAMPLE_OBSERVATIONS) if not wrong else []
-    except FeaturesRejected as e:
-        wrong += e.errors
+    plan, wrong = compile_within_budget(spec)
+    vectors: list[Fields] = [] if plan is None else sample_vectors(spec, plan, SAMPLE_OBSERVATIONS)
     try:
         check_models(spec, vectors)
     except ModelSpecInvalid as e:
@@ -105,14 +98,3 @@ def _trained_model_errors(spec: LoopSpec, allowed: AllowedEstimators) -> Iterato
                 check_trained(model, spec, allowed, f"models.{i}")
         except ModelSpecInvalid as e:
             yield from e.errors
-
-
-def _budget_errors(plan: FeaturePlan) -> list[FieldError]:
-    costs = event_costs(plan)
-    total = sum(costs.values())
-    if total <= EVENT_BUDGET_US:
-        return []
-    costliest = sorted(costs, key=costs.__getitem__, reverse=True)[:MAX_NAMED_FEATURES]
-    named = ", ".join(f"{name} {costs[name] / 1000:.3g} ms" for name in costliest)
-    limit = f"the limit is {EVENT_BUDGET_US / 1000:g} ms; most by {named}"
-    return [FieldError("features", f"take {total / 1000:,.0f} ms per event with full windows; {limit}")]

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from everloop_registry.api.loop_file import LOOP_FILE, read_loop_file
 from everloop_registry.api.queries import find_loop
-from everloop_registry.api.schemas import Deleted, LoopFile, LoopView, RolledBack
+from everloop_registry.api.schemas import Deleted, LoopView, RolledBack
 from everloop_registry.api.views import state_view
 from everloop_registry.domain.precondition import Precondition, read_tags, tag_of
-from everloop_registry.domain.spec_file import read_spec
-from everloop_registry.errors import SpecRejected
 from everloop_registry.handlers import CommandHandlers
 from everloop_registry.ports import LoopReader
-from everloop_schemas.loop import LoopSpec
 from everloop_schemas.registry import LoopApplied, ModelRolledBack
 from everloop_shared.commands import CommandEdge
-from everloop_shared.errors import FieldError
-from everloop_shared.http import UnsupportedMediaType, read_body
 from everloop_shared.http.json_body import command_body
-from everloop_shared.http.openapi import describe_body, schema_of
+from everloop_shared.http.openapi import describe_body
 from everloop_shared.text import Readable
 
 MAX_COMMAND_BYTES = 10_000
 Reason = Annotated[Readable, Query(min_length=1, max_length=1000, description="why, for those who read the history")]
-JSON_TYPES = ("application/json",)
-YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 
 
 class RollbackBody(BaseModel):
@@ -49,18 +42,6 @@ class ResumeBody(BaseModel):
     reason: Readable = Field(min_length=1, max_length=1000)
 
 
-_LOOP_FILE: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": schema_of(LoopSpec, LoopFile)},
-            "application/yaml": {
-                "schema": {"type": "string"},
-                "example": "loop: churn\ntask: binary\nschema:\n  visits: {type: number}\n",
-            },
-        },
-    }
-}
 _PRECONDITIONS: dict[str, Any] = {
     "parameters": [
         {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
@@ -95,21 +76,16 @@ def _add_apply(
     routes: APIRouter, handlers: CommandHandlers, reader: LoopReader, commands: CommandEdge, max_spec_bytes: int
 ) -> None:
     @routes.put(
-        "/{loop}", response_model=LoopView, responses=_APPLY_RESPONSES, openapi_extra=_LOOP_FILE | _PRECONDITIONS
+        "/{loop}", response_model=LoopView, responses=_APPLY_RESPONSES, openapi_extra=LOOP_FILE | _PRECONDITIONS
     )
     async def apply_loop(loop: str, request: Request) -> JSONResponse:
         """Apply a loop file, YAML or JSON: 201 for a new loop, 200 for a new or an unchanged revision."""
         command = await commands.accept(request.headers)
-        is_json = _is_json(request.headers.get("content-type", ""))
         precondition = Precondition(
             read_tags("If-Match", request.headers.getlist("if-match")),
             read_tags("If-None-Match", request.headers.getlist("if-none-match")),
         )
-        body = await read_body(request, max_spec_bytes)
-        spec = await asyncio.to_thread(read_spec, body, is_json=is_json)
-        if spec.loop != loop:
-            wrong = FieldError("loop", f"is {spec.loop!r} in the file and {loop!r} in the address; make them equal")
-            raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
+        spec = await read_loop_file(request, loop, max_spec_bytes)
         known = await reader.loop(loop)
         if known is None or known.spec != spec:
             await handlers.check(spec)
@@ -158,10 +134,3 @@ def _add_delete(routes: APIRouter, handlers: CommandHandlers, reader: LoopReader
         await command.run(lambda actor: handlers.delete(loop, reason, actor=actor))
         gone = await reader.loop(loop)
         return JSONResponse({"loop": loop, "deleted": gone.time.isoformat() if gone else None})
-
-
-def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in JSON_TYPES + YAML_TYPES:
-        raise UnsupportedMediaType(f"{kind} is not supported; send application/yaml or application/json")
-    return kind in JSON_TYPES

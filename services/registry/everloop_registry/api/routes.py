@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import APIRouter, Depends
 
 from everloop_registry.api.approvals import add_approvals
 from everloop_registry.api.commands import add_commands
+from everloop_registry.api.diffs import add_diffs
 from everloop_registry.api.erasures import add_erasures
 from everloop_registry.api.queries import add_queries
 from everloop_registry.api.submissions import add_submissions
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers import CommandHandlers, SubmissionHandlers
+from everloop_registry.handlers.diffs import DiffHandlers
 from everloop_registry.handlers.erasures import ErasureHandlers
 from everloop_registry.ports import LoopReader
 from everloop_registry.settings import RegistrySettings
@@ -33,11 +36,13 @@ def router(
     erasures: ErasureHandlers,
     uploads: UploadFolder,
     recovered: Callable[[], bool],
+    unit: AbstractAsyncContextManager[object],
 ) -> APIRouter:
-    """The routes; they answer 503 until the registry has `recovered`."""
+    """The routes; they answer 503 until the registry has `recovered`. `unit` is for reading alone."""
 
     routes = APIRouter(prefix="/v1/loops", tags=["loops"], dependencies=[_required(recovered)])
     add_commands(routes, handlers, reader, commands, limits.max_spec_bytes)
+    add_diffs(routes, DiffHandlers(handlers), reader, commands, unit, limits.max_spec_bytes)
     add_approvals(routes, handlers, reader, commands)
     add_erasures(routes, erasures, reader, commands)
     add_submissions(routes, submissions, commands, uploads, limits.max_artifact_bytes)

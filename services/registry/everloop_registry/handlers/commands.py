@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from everloop_learning.errors import LoopNotFound
 from everloop_learning.version import line_of
 from everloop_registry.domain import rollout
+from everloop_registry.domain.applied_spec import as_published, check_people, check_same_task
 from everloop_registry.domain.approval import awaited_approval
 from everloop_registry.domain.by_hand import version_to_promote
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
@@ -45,11 +47,8 @@ from everloop_schemas.registry import (
 from everloop_shared.access.teams import TeamQuotas, without_quotas
 from everloop_shared.clock import Clock
 from everloop_shared.commands import ANONYMOUS, Actor
-from everloop_shared.errors import FieldError
 
 UNCONDITIONAL = Precondition()
-MAX_SPEC_JSON_BYTES = 500_000
-"""A spec is sent in one event, and again in the event of the loop's state."""
 QUOTA_PERIOD = timedelta(hours=1)
 NAMES_PER_LOOP = 10
 """The limit of names ever used, as a multiple of the limit of loops: a deleted loop leaves its name and last state."""
@@ -61,6 +60,20 @@ class Quota:
 
     loops: int = 1_000
     changes_per_hour: int = 100
+
+
+class AdmittedSpec(NamedTuple):
+    """A spec that may be applied, the loop's decision log, the loop if there is one, and what its team is told."""
+
+    log: DecisionLog
+    spec: LoopSpec
+    existing: Loop | None
+    owned: Mapping[str, Any] = {}
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the loop has this spec."""
+        return self.existing is not None and self.existing.spec == self.spec
 
 
 @dataclass
@@ -79,28 +92,33 @@ class CommandHandlers:
             raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in errors[:5]), errors)
 
     async def apply(self, spec: LoopSpec, precondition: Precondition = UNCONDITIONAL, *, actor: Actor) -> list[Event]:
-        """Apply a checked spec: a new loop, a new revision, or nothing when it is unchanged.
+        """Apply a checked spec: a new loop, a new revision, or nothing when it is unchanged; raises as `admit`."""
+        admitted = await self.admit(spec, precondition, actor=actor)
+        if admitted.is_unchanged:
+            return []
+        data = LoopAppliedData(spec=admitted.spec, **admitted.owned)
+        admitted.log.decide(LoopApplied, spec.loop, data)
+        return await self._close(admitted.log)
 
-        Raises SpecRejected or PreconditionFailed.
+    async def admit(self, spec: LoopSpec, precondition: Precondition = UNCONDITIONAL, *, actor: Actor) -> AdmittedSpec:
+        """What applying a checked spec begins with; decides nothing.
+
+        Raises SpecRejected, PreconditionFailed, TooManyChanges, TooManyLoops and TeamQuotaReached.
         """
-        wire = spec.model_dump_json(exclude_none=True, by_alias=True)
-        if len(wire) > MAX_SPEC_JSON_BYTES:
-            wrong = FieldError("body", f"has {len(wire):,} bytes as JSON; at most {MAX_SPEC_JSON_BYTES:,} can be sent")
-            raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
-        spec = LoopSpec.model_validate_json(wire)
-        _check_people(spec, actor)
+        spec = as_published(spec)
+        check_people(spec, is_anonymous=actor.kind == ANONYMOUS.kind)
         decision_log = await self._open(spec.loop, actor)
-        exists = decision_log.state is not None and not decision_log.state.deleted
-        is_unchanged = exists and decision_log.loop.spec == spec
-        precondition.require(decision_log.loop.revision if exists else None, is_unchanged=is_unchanged)
-        if exists:
-            if is_unchanged:
-                return []
-            _check_same_task(decision_log.loop.spec, spec)
-        await self._check_quota(spec.loop, LoopApplied, is_new=not exists)
-        owned = await self._check_team(decision_log.loop if exists else None, spec, actor)
-        decision_log.decide(LoopApplied, spec.loop, LoopAppliedData(spec=spec, **owned))
-        return await self._close(decision_log)
+        state = decision_log.state
+        existing = None if state is None or state.deleted else state
+        is_unchanged = existing is not None and existing.spec == spec
+        precondition.require(existing.revision if existing else None, is_unchanged=is_unchanged)
+        if is_unchanged:
+            return AdmittedSpec(decision_log, spec, existing)
+        if existing is not None:
+            check_same_task(existing.spec, spec)
+        await self._check_quota(spec.loop, LoopApplied, is_new=existing is None)
+        owned = await self._check_team(existing, spec, actor)
+        return AdmittedSpec(decision_log, spec, existing, owned)
 
     async def rollback(self, loop: str, reason: str, to: str | None = None, *, actor: Actor) -> list[Event]:
         """Roll the champion back, by default to the one before the last promotion, and pin the loop to it."""
@@ -266,24 +284,3 @@ def _rollback_target(decision_log: DecisionLog, to: str | None) -> str | None:
     if loop.pinned:
         return None
     raise Conflict(f"{champion} is champion already")
-
-
-def _check_people(spec: LoopSpec, actor: Actor) -> None:
-    """Refuse what nobody could fulfil: without authentication all people have one name."""
-    if spec.rollout.approvals > 1 and actor.kind == ANONYMOUS.kind:
-        said = "different people cannot be told apart while EVERLOOP_AUTH is off; turn it on, or ask for 1 approval"
-        wrong = FieldError("rollout.approvals", said)
-        raise SpecRejected(f"{wrong.field}: {wrong.error}", [wrong])
-
-
-def _check_same_task(old: LoopSpec, new: LoopSpec) -> None:
-    wrong = [
-        FieldError(field, f"cannot change from {a} to {b} while the loop exists; apply it under another name")
-        for field, a, b in (
-            ("task", old.task, new.task),
-            ("label.type", old.label_type, new.label_type),
-        )
-        if a != b
-    ]
-    if wrong:
-        raise SpecRejected("; ".join(f"{e.field}: {e.error}" for e in wrong), wrong)

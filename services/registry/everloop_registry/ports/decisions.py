@@ -11,6 +11,7 @@ from everloop_models.intake import CheckedModel, FeatureNames
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.four_eyes import LineOrigin
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.spec_diff import SpecLine
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import SubstituteVersion
 from everloop_schemas.envelope import Fields
@@ -47,6 +48,9 @@ class DecisionStore(Protocol):
 
     async def line_origin(self, loop: str, line: str) -> LineOrigin:
         """How a line came to be, and by whom."""
+
+    async def spec_lines(self, loop: str, life: int) -> list[SpecLine]:
+        """The lines that models of the spec have got in this lifetime of a loop, oldest first."""
 
     async def has_loop(self, loop: str) -> bool:
         """Whether a loop of this name exists or ever did."""

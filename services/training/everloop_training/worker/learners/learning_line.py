@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,6 @@ from everloop_models.errors import NOT_TOLD
 from everloop_models.formats import DEFAULT_FORMAT
 from everloop_models.scaling import FIRST_VALUES
 from everloop_schemas.loop import LoopSpec
-from everloop_schemas.loop_parts import ModelSpec
 from everloop_schemas.training import Line, Trigger
 
 RESTART_POINTS_KEPT = 3
@@ -191,13 +189,3 @@ class LearningLine(LoopLine):
         self.offset = outcome.offset
         self.next_offset = outcome.offset + 1
         return step
-
-
-def slug(model: ModelSpec) -> str:
-    """A model's short name: its trainer, its preset or its class, in words with hyphens."""
-    if model.trainer:
-        return model.trainer
-    if model.preset:
-        return model.preset.replace("_", "-")
-    name = (model.estimator or "").rpartition(".")[2]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()

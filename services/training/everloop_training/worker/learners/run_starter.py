@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from everloop_learning.line_identity import ADDED_MODEL_OFFSETS, model_key, slug
 from everloop_learning.outcome import Outcome
 from everloop_learning.version import line_of
 from everloop_schemas.loop_parts import ModelSpec
@@ -12,7 +13,6 @@ from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import Line, RunFinished, RunRequested
 from everloop_training.domain.tuned_model import is_tuned
 from everloop_training.worker.learners.event_factory import EventFactory, requested_line, run_id
-from everloop_training.worker.learners.learning_line import slug
 from everloop_training.worker.learners.line_registry import LineRegistry
 from everloop_training.worker.learners.predicting_line import LineModel, PredictingLine
 from everloop_training.worker.learners.progress import LoopProgress
@@ -20,8 +20,6 @@ from everloop_training.worker.learners.training_schedule import OUTCOMES_AFTER_C
 from everloop_training.worker.learners.trainings import Trainings
 from everloop_training.worker.learners.triggers import WINDOW_OUTCOMES, DueRun, RunTriggers
 
-ADDED_MODEL_OFFSETS = 20_000
-"""Offsets before the present at which the line of a model starts that was added to the spec later."""
 RUNS_KEPT = 1_000
 """The number of runs of a loop that are remembered; a repeated alert of a forgotten run starts another run."""
 
@@ -157,7 +155,7 @@ class RunStarter:
         if self._spec_checked == progress.state.data.sequence:
             return
         self._spec_checked = progress.state.data.sequence
-        models = {_key(m): m for m in progress.spec.models}
+        models = {model_key(m): m for m in progress.spec.models}
         if models.keys() == lines.spec_lines.keys():
             return
         assert progress.first_offset is not None, "set by LoopLearner.learn"
@@ -173,7 +171,7 @@ class RunStarter:
 
     def is_default_line(self, name: str) -> bool:
         """Whether this is the line of the first model of the spec."""
-        return name == self._lines.spec_lines.get(_key(self._progress.spec.models[0]))
+        return name == self._lines.spec_lines.get(model_key(self._progress.spec.models[0]))
 
     def start(
         self,
@@ -216,7 +214,7 @@ class RunStarter:
     def _begin_line(self, request: RunRequested) -> None:
         data = request.data
         if data.trigger == "initial":
-            self._lines.spec_lines[_key(data.model)] = data.line
+            self._lines.spec_lines[model_key(data.model)] = data.line
         elif data.trigger == "submitted":
             if not self._begin_submitted(request):
                 return
@@ -273,12 +271,8 @@ class RunStarter:
         if run and run.data.artifact is None:
             return run.data.model, run.data.line
         first = self._progress.spec.models[0]
-        return first, self._lines.spec_lines.get(_key(first), "")
+        return first, self._lines.spec_lines.get(model_key(first), "")
 
     def _has_begun(self, run: RunRequested) -> bool:
         is_training = run.data.data_set is not None
         return run.data.key in self.requests or (is_training and self._trainings.is_past(run))
-
-
-def _key(model: ModelSpec) -> str:
-    return model.model_dump_json()
