@@ -10,7 +10,7 @@ LONGEST_FIRST := tests/journeys $(filter-out tests/journeys/,$(wildcard tests/[a
 unexport PYTHONDONTWRITEBYTECODE
 EVERLOOP_SECURED ?= .secured
 TRAINERS ?= $(CURDIR)/.trainers
-IMAGES := ingest feature training registry serving monitoring acls
+IMAGES := ingest feature training registry serving monitoring acls operator
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test chaos trainers integrations lint bench lock schemas sbom passwords secure up down clean
@@ -69,9 +69,10 @@ lint: $(DEV)  ## Check style, types, imports between packages, and that schemas/
 	$(BIN)/python -m everloop_schemas.generate --check
 	$(BIN)/python -m tests.serving.protocol --check
 
-schemas: $(DEV)  ## Generate schemas/json from the classes, and the messages of gRPC from their .proto files
+schemas: $(DEV)  ## Generate schemas/json and the CRD from the classes, and the messages of gRPC from their .proto files
 	$(BIN)/python -m everloop_schemas.generate
 	$(BIN)/python -m tests.serving.protocol
+	PYTHONPATH=deploy/operator $(BIN)/python -m everloop_operator.crd > deploy/helm/everloop/crds/loops.everloop.io.yaml
 
 lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

@@ -58,7 +58,7 @@ def test_what_an_image_holds_is_part_of_what_the_project_needs() -> None:
         return set(re.findall(r"^\S+==[^\s;]+", (ROOT / f"deploy/{name}.lock").read_text(), re.MULTILINE))
 
     small = {name for name, service in SERVICES.items() if service.artifacts == "none"}
-    for service in (*SERVICES, "acls"):
+    for service in (*SERVICES, "acls", "operator"):
         held = pins(f"requirements/{service}")
         assert held
         needed = "requirements" if service in small else "requirements-dev"  # has all extras

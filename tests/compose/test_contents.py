@@ -32,7 +32,7 @@ def test_make_sbom_and_the_workflow_list_every_image() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text())
     build = workflow["jobs"]["build"]
 
-    assert images.split() == [*SERVICES, "acls"] == build["strategy"]["matrix"]["service"]
+    assert images.split() == [*SERVICES, "acls", "operator"] == build["strategy"]["matrix"]["service"]
     actions = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
     assert [action for action in actions if not re.search(r"@[0-9a-f]{40}$", action)] == []
     [listing] = [step["with"] for step in build["steps"] if "sbom-action" in step.get("uses", "")]

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from everloop.local.personal import OPENING
+from everloop_operator.settings import PREFIX as OPERATOR_PREFIX
+from everloop_operator.settings import OperatorSettings
 from everloop_schemas.bus_access import READS
 from everloop_schemas.topology import CONTAINER_PORT, SERVICES
 
@@ -69,6 +71,8 @@ def test_variables_that_templates_set_are_settings_that_a_service_reads() -> Non
     }
     readable = {f"EVERLOOP_{field}".upper() for fields in settings.values() for field in fields}
     readable |= {f"EVERLOOP_{name}_{field}".upper() for name, fields in settings.items() for field in fields}
+
+    readable |= {f"{OPERATOR_PREFIX}{field}".upper() for field in OperatorSettings.model_fields}
 
     named = set(re.findall(r"EVERLOOP_[A-Z_]+[A-Z]", templates))
 
@@ -128,5 +132,5 @@ def test_images_are_those_that_the_workflow_builds(service: str) -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text())
     built = workflow["jobs"]["build"]["strategy"]["matrix"]["service"]
 
-    assert {service, "acls"} <= set(built)
+    assert {service, "acls", "operator"} <= set(built)
     assert values()["image"]["registry"] == "ghcr.io/everloop/everloop"

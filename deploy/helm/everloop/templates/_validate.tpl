@@ -73,6 +73,9 @@
 {{- if not $access.servingTokenSecret.name }}
 - "access.servingTokenSecret.name: serving reads windows from feature, which asks for a token"
 {{- end }}
+{{- if and .Values.operator.enabled (not .Values.operator.tokenSecret.name) }}
+- "operator.tokenSecret.name: with access control the operator needs a key with the roles engineer and operator"
+{{- end }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.tokenSecret.name) }}
 - "serviceMonitor.tokenSecret.name: with access control /metrics asks for a token"
 {{- end }}
