@@ -69,8 +69,9 @@ lint: $(DEV)  ## Check style, types, imports between packages, and that schemas/
 	$(BIN)/python -m everloop_schemas.generate --check
 	$(BIN)/python -m tests.serving.protocol --check
 
-schemas: $(DEV)  ## Generate schemas/json and the CRD from the classes, and the messages of gRPC from their .proto files
+schemas: $(DEV)  ## Generate schemas/json and the CRD from the classes, schemas/openapi from the routes, the messages of gRPC from their .proto files
 	$(BIN)/python -m everloop_schemas.generate
+	$(BIN)/python -m tests.everloop_shared.openapi_documents
 	$(BIN)/python -m tests.serving.protocol
 	PYTHONPATH=deploy/operator $(BIN)/python -m everloop_operator.crd > deploy/helm/everloop/crds/loops.everloop.io.yaml
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
-from tests.http_apps import http_app
+from tests.everloop_shared.openapi_documents import FOLDER, WRITTEN, build_documents, to_json
 
-from everloop.memory_bus.app import build
 from everloop_schemas.topology import SERVICES
 
 pytestmark = pytest.mark.app
@@ -22,8 +20,7 @@ Operation = tuple[str, str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The document of each service of a local installation."""
-    folder: Path = tmp_path_factory.mktemp("installation")
-    return {service.name: http_app(service).openapi() for service in build(folder, dict.fromkeys(NAMES, 0), {})}
+    return build_documents(tmp_path_factory.mktemp("installation"))
 
 
 def operations(document: dict[str, Any]) -> Iterator[Operation]:
@@ -41,6 +38,13 @@ def test_the_document_is_valid_and_names_the_version(documents: dict[str, dict[s
     assert document["info"]["version"] == version("everloop")
     assert document["info"]["license"]["identifier"] == "Apache-2.0"
     assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_committed_document_is_current(documents: dict[str, dict[str, Any]], name: str) -> None:
+    committed = (FOLDER / f"{name}.json").read_text()
+
+    assert committed == to_json(documents[name]), "run make schemas"
 
 
 @pytest.mark.parametrize("name", NAMES)

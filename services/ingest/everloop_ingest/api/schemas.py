@@ -10,6 +10,8 @@ from everloop_shared.http.openapi import FieldProblem
 from everloop_shared.http.schemas import Value
 from everloop_shared.messaging.routes import Position, Record
 
+_KEY = "makes it the same event however often it is sent; without one, only a repetition of the latest changes nothing"
+
 
 class Label(BaseModel):
     """What was right, for the prediction of this id."""
@@ -19,6 +21,7 @@ class Label(BaseModel):
     id: str
     label: Value
     time: str = Field("", description="when it was known, RFC 3339 with an offset; without one, now")
+    key: str = Field("", description=_KEY)
 
 
 class Feedback(BaseModel):
@@ -32,6 +35,7 @@ class Feedback(BaseModel):
     time: str = Field("", description="when it was given, RFC 3339 with an offset; without one, now")
     comment: str = ""
     source: str = Field("", description="who gave it, for the limit on the share of one source")
+    key: str = Field("", description=_KEY)
 
 
 class CloudEventEntry(BaseModel):
