@@ -22,7 +22,7 @@ PAGES = sorted(
         *DOCS.rglob("*.md"),
         *ROOT.glob("deploy/**/*.md"),
     )
-    if ".venv" not in path.parts
+    if not {".venv", "node_modules"} & set(path.parts)
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 DAY_MS = 86_400_000
