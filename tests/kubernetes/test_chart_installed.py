@@ -90,11 +90,13 @@ def test_a_release_is_installed_upgraded_rolled_back_and_removed(cluster: Cluste
             *space[:1],
             "--selector=app.kubernetes.io/part-of=everloop",
         )
+        leases = cluster.get("leases", "--namespace=kube-node-lease")["items"]
         claims = cluster.get("persistentvolumeclaims", *space[:1])["items"]
     finally:
         cluster.kubectl("delete", "namespace", "chart", "--wait=false")
 
     assert "WARNING: access control is off" in installed
+    assert len(leases) == 3, "a node without a lease is taken for dead after 50 s, and nothing on it is ready"
     assert ready == {"everloop-ingest": 2, "everloop-serving": 2} | dict.fromkeys(
         (f"everloop-{name}" for name in ("feature", "training", "registry", "monitoring")), 1
     )

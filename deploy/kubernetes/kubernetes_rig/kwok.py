@@ -27,6 +27,7 @@ def start_nodes(folder: Path, processes: Processes, kubeconfig: Path, count: int
             binary("kwok"),
             f"--kubeconfig={kubeconfig}",
             *managed,
+            "--node-lease-duration-seconds=40",  # a node without a lease is taken for dead after 50 s
             f"--config={stages}",
             f"--server-address={address}",
             "--node-port=10247",  # nothing listens there: a pod of such a node has no log
