@@ -61,19 +61,21 @@ bench: $(DEV)  ## Measure it beside the bare libraries (half an hour; ARGS=--qui
 	@$(BIN)/everloop kafka fetch
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-lint: $(DEV)  ## Check style, types, imports between packages, and that schemas/json is current
+lint: $(DEV)  ## Check style, types, imports between packages, and that schemas/json and the Helm chart are current
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m everloop_schemas.generate --check
 	$(BIN)/python -m tests.serving.protocol --check
+	$(BIN)/python deploy/helm/generate.py --check
 
-schemas: $(DEV)  ## Generate schemas/json and the CRD from the classes, schemas/openapi from the routes, the messages of gRPC from their .proto files
+schemas: $(DEV)  ## Generate schemas/json and the CRD from the classes, schemas/openapi from the routes, the messages of gRPC from their .proto files, what the Helm chart has of the project
 	$(BIN)/python -m everloop_schemas.generate
 	$(BIN)/python -m tests.everloop_shared.openapi_documents
 	$(BIN)/python -m tests.serving.protocol
 	PYTHONPATH=deploy/operator $(BIN)/python -m everloop_operator.crd > deploy/helm/everloop/crds/loops.everloop.io.yaml
+	$(BIN)/python deploy/helm/generate.py
 
 lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

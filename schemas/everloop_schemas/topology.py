@@ -1,7 +1,7 @@
 """The six services: their names, ports, dependencies and environment, in one table.
 
-The local installation is built from it; docker-compose.yml, the Dockerfile, prometheus.yml and the service cards are
-checked against it. It holds nothing but data, so that the client can read it.
+The local installation and the Helm chart are built from it; docker-compose.yml, the Dockerfile, prometheus.yml and the
+service cards are checked against it. It holds nothing but data, so that the client can read it.
 """
 
 from __future__ import annotations
