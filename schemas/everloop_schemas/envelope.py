@@ -62,6 +62,7 @@ class Event:
     keeps_wire: ClassVar[bool] = False
     """Whether a decoded event is encoded to the bytes that it was read from, however another release wrote them."""
 
+    begins_trace: ClassVar[bool] = False  # whether its trace is always recorded from here on: rare, and much follows
     if TYPE_CHECKING:
         id: str
         source: str
@@ -80,6 +81,10 @@ class Event:
     def key(self) -> bytes:
         """The Kafka key, which decides the partition and thereby the order."""
         return (self.loop if self.topic.keyed_by == "loop" else f"{self.loop}/{self.subject}").encode()
+
+    def span_attributes(self) -> dict[str, Any]:
+        """What the spans of a trace say of it beside its loop: no id of an entity, and no value of an observation."""
+        return {}
 
     def encode(self) -> bytes:
         """The wire form: structured-mode JSON in UTF-8. Raises ValueError for NaN and infinity."""

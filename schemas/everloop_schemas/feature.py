@@ -113,3 +113,7 @@ class OutcomeObserved(DataEvent, frozen=True, kw_only=True, tag="feature.outcome
     )
     source: str = written("everloop/feature")
     data: OutcomeObservedData
+
+    def span_attributes(self) -> dict[str, Any]:
+        """The version that had predicted."""
+        return {"everloop.version": self.data.version}

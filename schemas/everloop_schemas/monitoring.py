@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import AwareDatetime
 
@@ -74,8 +74,13 @@ class DriftDetected(ControlEvent):
         "monitoring.drift_detected.v1", owner="monitoring", keyed_by="loop", retention_ms=30 * DAY_MS
     )
     type: Literal["monitoring.drift_detected.v1"] = "monitoring.drift_detected.v1"
+    begins_trace: ClassVar[bool] = True
     source: str = "everloop/monitoring"
     data: DriftDetectedData
+
+    def span_attributes(self) -> dict[str, Any]:
+        """What has drifted: the kind and the version that was serving."""
+        return {"everloop.drift.kind": self.data.kind, "everloop.version": self.data.version}
 
 
 def drift_id(loop: str, kind: DriftKind, subject: str, offset: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from everloop_schemas.envelope import (
     DAY_MS,
@@ -107,6 +107,10 @@ class PredictionMade(DataEvent, frozen=True, kw_only=True, tag="serving.predicti
     source: str = written("everloop/serving")
     data: PredictionMadeData
 
+    def span_attributes(self) -> dict[str, Any]:
+        """The version that has predicted, and its role."""
+        return {"everloop.version": self.data.version, "everloop.role": self.data.role}
+
 
 class VersionStateData(ControlData):
     """The state of one version on one serving instance; `reason` is why it failed or fell back.
@@ -130,3 +134,7 @@ class VersionState(ControlEvent):
     type: Literal["serving.version_state.v1"] = "serving.version_state.v1"
     source: str = "everloop/serving"
     data: VersionStateData
+
+    def span_attributes(self) -> dict[str, Any]:
+        """The version, and how it is."""
+        return {"everloop.version": self.data.version, "everloop.state": self.data.state}

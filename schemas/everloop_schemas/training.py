@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -99,12 +99,17 @@ class RunRequested(ControlEvent):
 
     topic: ClassVar[Topic] = Topic("training.run_requested.v1", owner="training", keyed_by="loop", retention_ms=FOREVER)
     type: Literal["training.run_requested.v1"] = "training.run_requested.v1"
+    begins_trace: ClassVar[bool] = True
     source: str = "everloop/training"
     actor: str | None = None
     team: str | None = None
     actor_kind: str | None = None
     actor_source: str | None = None
     data: RunRequestedData
+
+    def span_attributes(self) -> dict[str, Any]:
+        """The run, and what has triggered it."""
+        return {"everloop.run": self.data.run, "everloop.trigger": self.data.trigger}
 
 
 class RunFinishedData(ControlData):
@@ -222,6 +227,11 @@ class ModelTrained(SignedEvent):
     type: Literal["training.model_trained.v1"] = "training.model_trained.v1"
     source: str = "everloop/training"
     data: ModelTrainedData
+
+    def span_attributes(self) -> dict[str, Any]:
+        """The version, its run, and why it exists."""
+        found = {"everloop.version": self.data.version, "everloop.reason": self.data.reason}
+        return found | {"everloop.run": self.data.run}
 
 
 class Line(ControlData):

@@ -21,6 +21,7 @@ from everloop.loopback import LoopbackTransport
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
 from everloop.searches import Search, read_search, read_searches, search_body, searches_path
+from everloop.trace_context import trace_headers
 from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
@@ -205,7 +206,8 @@ class AsyncEverloop(AsyncLoopMethods):
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """As `Everloop.request`."""
-        attempts, sent = Attempts(BACKOFF, self._retry_for), {"content-type": content_type, **(headers or {})}
+        attempts = Attempts(BACKOFF, self._retry_for)
+        sent = {**trace_headers(), "content-type": content_type, **(headers or {})}
         while True:
             url = self._endpoints.url(service)
             try:

@@ -17,6 +17,7 @@ from everloop.loop_methods import LoopMethods
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
 from everloop.searches import Search, read_search, read_searches, search_body, searches_path
+from everloop.trace_context import trace_headers
 from everloop_shared.backoff import Attempts
 
 if TYPE_CHECKING:
@@ -254,7 +255,8 @@ class Everloop(LoopMethods):
         ...     everloop.request("monitoring", "GET", "/v1/loops").status_code
         200
         """
-        attempts, sent = Attempts(BACKOFF, self._retry_for), {"content-type": content_type, **(headers or {})}
+        attempts = Attempts(BACKOFF, self._retry_for)
+        sent = {**trace_headers(), "content-type": content_type, **(headers or {})}
         while True:
             url = self._endpoints.url(service)
             try:

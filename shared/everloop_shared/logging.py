@@ -81,10 +81,11 @@ class _LimitLogger(logging.Filter):
 
 
 def configure_logging(service: str, level: str) -> None:
-    """Log to standard error in JSON: our packages from `level` on, libraries from WARNING on, aiokafka rate-limited."""
+    """Log to standard error in JSON: our packages from `level` on, libraries from WARNING on, some rate-limited."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
-    handler.addFilter(_LimitLogger("aiokafka", RateLimit()))
+    for talkative in ("aiokafka", "opentelemetry"):  # while the broker, or the collector of spans, is away
+        handler.addFilter(_LimitLogger(talkative, RateLimit()))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for package in ("everloop_shared", "everloop_features", "everloop_models", f"everloop_{service}"):
         logging.getLogger(package).setLevel(level)

@@ -42,6 +42,11 @@ PUBLISH = Histogram(
     ["service"],
     buckets=SECONDS,
 )
+SPANS = Counter(
+    "everloop_spans_total",
+    "Spans of traces, by what became of them: sent, refused by the collector, queue_full, not_sent_at_stop.",
+    ["service", "result"],
+)
 UNACKED = Gauge("everloop_unacked_events", "Events sent and not acknowledged yet.", ["service"])
 OUTBOX = Gauge("everloop_outbox_events", "Events in the outbox that are not published yet.", ["service"])
 REFUSED = Counter(

@@ -12,6 +12,8 @@ from typing import Any
 from everloop_shared.endpoint import Endpoint
 from everloop_shared.messaging.routes import Consumer
 from everloop_shared.settings import Settings
+from everloop_shared.spans.recorders import recorder_of
+from everloop_shared.spans.started import stop_spans
 from everloop_shared.tasks import cancel_all
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ class Service:
             finally:  # also where a consumer still waits for the broker: its service may be answering all the same
                 self._state = "draining"
                 await self._drain_endpoints()
+        if recorder_of(self.name) is not None:
+            await asyncio.to_thread(stop_spans, self.name)  # after the last request and record
         log.info("stopped")
 
     async def _run_parts(

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, Validatio
 from everloop_schemas.topology import SERVICES
 from everloop_shared.access.settings import AccessSettings
 from everloop_shared.errors import FieldError, Misconfigured
+from everloop_shared.spans.settings import SpanSettings
 
 PREFIX = "EVERLOOP_"
 LARGEST_NUMBER, LONGEST_S = 10**15, 10**9
@@ -49,7 +50,7 @@ def _retention(value: str) -> str:
     return value
 
 
-class Settings(AccessSettings):
+class Settings(AccessSettings, SpanSettings):
     """Settings of every service. The class of a service adds its own fields, each with a default and a description.
 
     The field `port` of service `ingest` is read from `EVERLOOP_INGEST_PORT`, else from `EVERLOOP_PORT`: the second

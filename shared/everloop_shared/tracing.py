@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from typing import Protocol
+from typing import Any, Protocol
 
 from everloop_shared.random_ids import random_digits
 
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+_SAMPLED = frozenset("13579bdf")
 _traceparent: ContextVar[str | None] = ContextVar("everloop_traceparent", default=None)
 
 REQUEST = "request"
@@ -28,6 +30,7 @@ class Cause(Protocol):
 
 
 _cause: ContextVar[Cause | None] = ContextVar("everloop_cause", default=None)
+_span: ContextVar[dict[str, Any] | None] = ContextVar("everloop_span_attributes", default=None)
 _fields: ContextVar[dict[str, str]] = ContextVar("everloop_log_fields", default={})  # noqa: B039 - never mutated
 
 
@@ -48,6 +51,20 @@ def valid_request_id(header: str) -> str | None:
     return header if _REQUEST_ID.fullmatch(header) else None
 
 
+def sent_request_id(headers: Mapping[bytes, bytes]) -> str | None:
+    """The id that the client gave its request; None where there is none that is valid."""
+    sent = headers.get(b"x-request-id")
+    return None if sent is None else valid_request_id(sent.decode("latin-1"))
+
+
+def span_attributes() -> dict[str, Any] | None:
+    """The attributes of the span of the current task, to add to; None where none is recorded.
+
+    What is added must be no id of an entity and no value of an observation: it leaves the installation.
+    """
+    return _span.get()
+
+
 def log_fields() -> dict[str, str]:
     """Fields of every log line of the current task: `trace`, `request`, `loop` and `id` where they are known."""
     cause, traceparent = _cause.get(), current_traceparent()
@@ -58,9 +75,19 @@ def log_fields() -> dict[str, str]:
 
 
 def new_traceparent() -> str:
-    """A new W3C trace context, version 00, sampled."""
+    """A new W3C trace context, version 00, of which nothing is recorded."""
     digits = random_digits(24)
-    return f"00-{digits[:32]}-{digits[32:]}-01"
+    return f"00-{digits[:32]}-{digits[32:]}-00"
+
+
+def is_sampled(traceparent: str | None) -> bool:
+    """Whether a trace context, valid or not, says that its trace is recorded."""
+    return traceparent is not None and traceparent[54:55] in _SAMPLED
+
+
+def not_sampled(traceparent: str | None) -> str | None:
+    """The same trace, of which what follows is not recorded."""
+    return f"00-{traceparent[3:52]}-00" if traceparent and is_sampled(traceparent) else traceparent
 
 
 def valid_traceparent(header: str | None) -> str | None:
@@ -106,3 +133,18 @@ class caused_by:
 
     def __exit__(self, *exc: object) -> None:
         _cause.reset(self._token)
+
+
+class describing:
+    """Run a block whose span has these attributes, which it may add to."""
+
+    __slots__ = ("_attributes", "_token")
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self._attributes = attributes
+
+    def __enter__(self) -> None:
+        self._token: Token[dict[str, Any] | None] = _span.set(self._attributes)
+
+    def __exit__(self, *exc: object) -> None:
+        _span.reset(self._token)

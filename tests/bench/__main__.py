@@ -32,7 +32,7 @@ TOGETHER = ("memory", "loop", "latency", "replay")
 GROUPS = {
     "REST": ("rest", "lists", "swaps", "workers", "neighbours"),
     "Open Inference Protocol": ("doors", "doors_grpc"),
-    "The whole loop": ("loop", "floor", "latency", "serving", "feature", "replay"),
+    "The whole loop": ("loop", "floor", "latency", "serving", "feature", "traces", "replay"),
     "State": ("state", "parity", "memory", "growth"),
     "Data at rest": ("archive", "archive_memory"),
     "Parts": ("engine", "sources", "learner", "learners"),

@@ -138,6 +138,8 @@ def test_compose_gives_a_service_the_environment_that_it_needs(service: ServiceT
     assert set(SERVICES) <= set(variables["EVERLOOP_ALLOWED_HOSTS"].split(","))
     assert variables["EVERLOOP_PUBLISHED_ON"] == "${EVERLOOP_BIND:-127.0.0.1}", "open to nobody without EVERLOOP_AUTH"
     assert variables["EVERLOOP_AUTH"] == "${EVERLOOP_AUTH:-}"
+    for name in ("OTLP_URL", "OTLP_HEADERS", "TRACE_SAMPLING", "TRACE_FORCED_PER_S"):  # the same for all services
+        assert variables[f"EVERLOOP_{name}"] == f"${{EVERLOOP_{name}:-}}"
     assert (
         "${EVERLOOP_ACCESS:-./deploy/access}:/etc/everloop-access:ro" in compose()["services"][service.name]["volumes"]
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.ingest.source_records import AFTER, NOW, WRITTEN_MS, change, enveloped, mapping, record
 
 from everloop_ingest.domain.sources.mapping import SourceLimits
@@ -29,6 +30,18 @@ def test_a_json_record_is_an_event_whose_fields_have_their_own_names() -> None:
     assert (event.loop, event.revision, event.subject) == ("market", 3, "default")
     assert event.data.fields == {"price": 1.5, "demand": 2}
     assert (event.time, event.data.received) == (WRITTEN, WRITTEN)
+
+
+def test_a_trace_context_in_a_header_of_the_record_goes_on_in_the_event() -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sent = record({"price": 1.5, "demand": 2})
+
+    [traced], [other] = (
+        mapping().read(structs.replace(sent, headers=[("traceparent", value)]), NOW)
+        for value in (trace.encode(), b"nonsense")
+    )
+
+    assert (traced.traceparent, other.traceparent) == (trace, None)
 
 
 def test_a_mapping_names_where_id_entity_time_and_fields_are() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.builders.otlp import Collector, collector
 from tests.builders.signing import key_file, trusted_keys
 from tests.journeys.installation import Installation, installed
 from tests.monitoring.http_receiver import HttpReceiver, http_receiver
@@ -38,7 +39,16 @@ def pager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pager]:
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory, pager: Pager) -> Iterator[Installation]:
+def collected() -> Iterator[Collector]:
+    """What the services record of their traces: those that an application has sampled, and what is rare."""
+    with collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, pager: Pager, collected: Collector
+) -> Iterator[Installation]:
     """The installation, whose services sign what they decide and believe nobody else."""
     keys = tmp_path_factory.mktemp("keys")
     training, registry = (SigningKey.read(key_file(keys / f"{name}.key")) for name in ("training", "registry"))
@@ -49,6 +59,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory, pager: Pager) -> Iter
         "EVERLOOP_TRUSTED_KEYS": str(trusted_keys(keys / "trusted.json", uses)),
         "EVERLOOP_MONITORING_RECEIVERS": str(pager.receivers),
         "EVERLOOP_MONITORING_ALERT_GATHER_S": "0",
+        "EVERLOOP_OTLP_URL": collected.url,
+        "EVERLOOP_TRACE_SAMPLING": "0.0001",
     }
     with installed(tmp_path_factory.mktemp("installation"), **settings) as started:
         yield started

@@ -15,8 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.builders.otlp import Collector
 from tests.builders.personal import bytes_below, found_in
 from tests.journeys.installation import FIELDS, SPEC, Installation, counts, until
+from tests.journeys.traces import ASKED, LABELLED, check_path_of_request
 
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import ModelTrained
@@ -69,7 +71,7 @@ def test_the_same_file_again_changes_nothing(installation: Installation, electri
 
 
 def test_an_answer_by_rest_and_its_label_become_an_outcome_and_no_byte_shows_what_is_personal(
-    installation: Installation,
+    installation: Installation, collected: Collector
 ) -> None:
     marked = SPEC.replace("nswdemand: {{type: number}}", "nswdemand: {{type: number, personal: true}}")
     expect = "expect: [{{field: period, between: [0, 1], share: 99%, then: dead_letter}}]\n"
@@ -82,10 +84,10 @@ def test_an_answer_by_rest_and_its_label_become_an_outcome_and_no_byte_shows_wha
     refused = {"id": "ask-3", "entity": "anna", "data": data | {"period": 7.0}}
     said = {"id": "ask-2", "correct": False, "comment": seen[3]}
 
-    answer = httpx.post(f"{urls['serving']}/v1/loops/asked/predict", json=body)
+    answer = httpx.post(f"{urls['serving']}/v1/loops/asked/predict", json=body, headers=ASKED)
     until(lambda: installation.status("asked").get("events") == 1, 60)  # two topics have no order between them
     sent = httpx.post(f"{urls['ingest']}/v1/loops/asked/events", json=[streamed, refused])
-    label = httpx.post(f"{urls['ingest']}/v1/loops/asked/labels", json={"id": "ask-1", "label": True})
+    label = httpx.post(f"{urls['ingest']}/v1/loops/asked/labels", json={"id": "ask-1", "label": True}, headers=LABELLED)
     feedback = httpx.post(f"{urls['ingest']}/v1/loops/asked/feedback", json=said)
 
     assert [r.status_code for r in (answer, sent, label, feedback)] == [200, 207, 202, 202]
@@ -98,6 +100,7 @@ def test_an_answer_by_rest_and_its_label_become_an_outcome_and_no_byte_shows_wha
     assert entity["features"]["demand_mean_12"] == pytest.approx(seen[2])
     assert len(installation.read("ingest.dead_letter.v1", "asked")) == 1
     assert found_in(bytes_below(installation.folder), seen) == []  # topics, changelogs, state, spool, logs, databases
+    check_path_of_request(collected, hidden=[*seen, "anna", "ask-1"])
 
 
 def test_what_a_loop_refuses_by_http_is_seen_in_monitoring_and_can_be_repaired(installation: Installation) -> None:

@@ -16,9 +16,12 @@ from everloop_learning.loops import KnownLoops
 from everloop_learning.outcome import Outcome
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, RunRequested
 from everloop_shared.messaging.memory import MemoryBroker, MemoryEngine
+from everloop_shared.spans.recorder import Span, SpanRecorder
+from everloop_shared.tracing import traced
 from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.event_publisher import EventPublisher
 from everloop_training.adapters.history import LogHistory
+from everloop_training.adapters.learn_spans import LearnSpans
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.supervisor import WorkerSupervisor
 from everloop_training.adapters.worker_client import OutcomeFeeder
@@ -162,6 +165,25 @@ async def test_where_there_are_other_workers_outcomes_wait_on_the_log_for_one_th
         await feeder.put(0, "market", _outcome(5))
 
     assert feeder.handed_over == {0: 4}
+
+
+def test_an_outcome_of_a_recorded_trace_has_a_span_until_the_worker_has_learned_its_batch() -> None:
+    ended: list[Span] = []
+    spans, trace = LearnSpans(SpanRecorder(0.0, 1.0, ended.append)), f"00-{'a' * 32}-{'b' * 16}-01"
+    for place in range(150):
+        with traced(trace if place in (10, 120) else trace[:-2] + "00"):
+            spans.put(0, place, "market")
+    for first, count in ((0, 100), (100, 50)):
+        spans.sent(0, first, count)
+    spans.flushed()
+
+    learned = []
+    for count in (7, 100, 50):  # the first catches the worker up
+        spans.learned(count)
+        learned.append([span.attributes["everloop.outcomes"] for span in ended])
+
+    assert learned == [[], [100], [100, 50]]
+    assert {(span.name, span.trace_id, span.parent_id) for span in ended} == {("learn", "a" * 32, "b" * 16)}
 
 
 def _outcome(offset: int) -> Outcome:

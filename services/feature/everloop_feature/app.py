@@ -37,6 +37,7 @@ from everloop_shared.messaging.keyed.store import KeyedStore
 from everloop_shared.messaging.routes import EngineFactory, Position, Route
 from everloop_shared.personal import Vault
 from everloop_shared.service import Service
+from everloop_shared.spans.started import start_spans
 
 STATE_SHARE = 0.9
 """The share of the largest record that an entity's state may take; the rest is for the envelope."""
@@ -46,6 +47,7 @@ STATE_LAYOUT = "1"
 
 def build(settings: FeatureSettings, connect: EngineFactory, keyed: KeyedFactory | None = None) -> Service:
     """The service. Without `keyed` its state is in memory only, on the engines that `connect` makes."""
+    start_spans("feature", settings)
     loops, metrics = ActiveLoops(), PrometheusMetrics()
     entity_store = KeyedStore("entities", ordered=True, rule=entity_rule(settings.ids_kept), layout=STATE_LAYOUT)
     join_store = KeyedStore("joins", rule=join_entries, layout=STATE_LAYOUT)

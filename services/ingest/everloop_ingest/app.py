@@ -18,6 +18,7 @@ from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.personal import Vault
 from everloop_shared.service import Service
+from everloop_shared.spans.started import start_spans
 
 
 def build(
@@ -27,6 +28,7 @@ def build(
     read_sources: SourcesFactory = NoSources,
 ) -> Service:
     """The service. It stores nothing, and only keeps the state of every loop in memory."""
+    start_spans("ingest", settings)
     loops = KnownLoops()
     LOOPS.set_function(lambda: len(loops.all()))
     times = TimeLimits(settings.earliest_time, settings.max_future_s)

@@ -35,6 +35,7 @@ from everloop_shared.errors import FieldError
 from everloop_shared.messaging.routes import Position, Record
 from everloop_shared.personal.port import PersonalValues
 from everloop_shared.personal.records import holder_of
+from everloop_shared.spans.recorders import admitted
 from everloop_shared.strict_json import NDJSON
 from everloop_shared.tracing import valid_traceparent
 
@@ -166,7 +167,9 @@ class Handlers:
         state, now, checked = self.loops.require(loop), self.clock(), CheckedEntries()
         limit = size_limit(state.data.spec, self.max_event_bytes)
         for index, entry in enumerate(entries, first):
-            event = self._build_event(state, endpoint, entry, now, valid_traceparent(entry.traceparent) or trace, actor)
+            event = self._build_event(
+                state, endpoint, entry, now, admitted("ingest", valid_traceparent(entry.traceparent)) or trace, actor
+            )
             if isinstance(event, Event) and len(event.encode()) > limit:
                 event = [FieldError("data", f"is over {limit:,} bytes; send less in one event")]
             if isinstance(event, Refusal):

@@ -43,6 +43,7 @@ from everloop_shared.database import Database, sqlite_url
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.routes import EngineFactory, Route
 from everloop_shared.service import Service
+from everloop_shared.spans.started import start_spans
 from everloop_shared.tls import client_tls
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def routes(handlers: Handlers) -> list[Route]:
 
 def build(settings: MonitoringSettings, connect: EngineFactory) -> Service:
     """Monitoring, ready to run on the bus that `connect` reaches."""
+    start_spans(NAME, settings)
     file = settings.data / NAME / f"{NAME}.db"
     database = Database(settings.database_url or sqlite_url(file.absolute()), MIGRATIONS, schema=NAME)
     unit = BatchUnitOfWork(database, settings.settle_s, repeat=settings.alert_repeat)

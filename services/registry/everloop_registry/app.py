@@ -54,6 +54,7 @@ from everloop_shared.limited import Limited
 from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.service import Service
 from everloop_shared.signing import require_own_key, signer_of
+from everloop_shared.spans.started import start_spans
 
 MLFLOW = Conventions("/api", "message", frozenset({None}))  # its client sends DELETE without a content type
 
@@ -74,6 +75,7 @@ def routes(handlers: EventHandlers, erasures: ErasureHandlers) -> list[Route]:
 
 def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = system_clock) -> Service:
     """The service, ready to run."""
+    start_spans("registry", settings)
     database = Database(settings.database, MIGRATIONS, schema="registry")
     require_own_key(settings, "decisions", "artifacts")
     unit, seals = RegistryUnitOfWork(database, settings.settle_s, _sign(settings)), Seals.of(settings)

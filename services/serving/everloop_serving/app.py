@@ -53,6 +53,7 @@ from everloop_shared.messaging.routes import EngineFactory, LogReader, Route
 from everloop_shared.personal import Vault
 from everloop_shared.service import Service
 from everloop_shared.signing import trust_of
+from everloop_shared.spans.started import start_spans
 from everloop_shared.tls import client_tls
 from everloop_shared.workers import Worker
 
@@ -68,6 +69,7 @@ def build(
 
     With `worker`, it is one of several processes behind one port.
     """
+    start_spans("serving", settings)
     folder, engine = settings.folder_of_worker(worker.number if worker else 0), connect("serving")
     counts, reports, labels = metrics.PrometheusMetrics(), VersionReports(), LabelCountsByLoop(settings.label_bytes)
     child = Limited(

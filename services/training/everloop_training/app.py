@@ -24,6 +24,7 @@ from everloop_shared.messaging.routes import EngineFactory, LogReader, Position,
 from everloop_shared.personal import Vault
 from everloop_shared.service import Service
 from everloop_shared.signing import require_own_key
+from everloop_shared.spans.started import start_spans
 from everloop_training.adapters.artifact_collector import ArtifactCollector
 from everloop_training.adapters.batch_process import BatchProcess
 from everloop_training.adapters.batch_trainer import BatchTrainer
@@ -58,6 +59,7 @@ def build(
     settings: TrainingSettings, connect: EngineFactory, start_worker: StartWorker = WorkerProcess.start
 ) -> Service:
     """The service: the lines learn in worker processes, and the outcome log is consumed on from their snapshots."""
+    start_spans("training", settings)
     require_own_key(settings, "artifacts", "snapshots")
     loops, runs, searches = KnownLoops(), MemoryRunLog(), MemorySearchLog()
     engine = connect("training")

@@ -27,10 +27,11 @@ from everloop_shared.http.problems import (
     UnsupportedMediaType,
     problem_of,
 )
+from everloop_shared.http.spans import request_spans
 from everloop_shared.http.uploads import Upload, find_upload
 from everloop_shared.metrics import BODY_BYTES, REFUSED
 from everloop_shared.settings import Settings
-from everloop_shared.tracing import continued_trace, traced, valid_request_id
+from everloop_shared.tracing import continued_trace, sent_request_id, traced
 
 if TYPE_CHECKING:
     from everloop_shared.audit.trail import AuditTrail
@@ -42,6 +43,7 @@ PROBES = ("/livez", "/readyz")
 HTTP_VERSIONS = ("1.1", "1.0")
 NOT_LIMITED = "/metrics"
 """Answered even when the number of requests in progress is at its limit."""
+NOT_RECORDED = (*PROBES, NOT_LIMITED)
 BODY_HEADERS = {b"content-type", b"content-length", b"transfer-encoding"}
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
 _SINGLE_HEADERS = (
@@ -90,6 +92,8 @@ class RequestGuard:
         self.admission = admission(settings, service, sessions)
         """Who may do what, and how much; None where nobody is asked and limited."""
         self._audit = request_audit(service, trail)
+        self.spans = request_spans(service)
+        """Records spans of requests; None where nothing is recorded."""
         BODY_BYTES.labels(service).set_function(lambda: self._bodies.bytes_in_memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +101,13 @@ class RequestGuard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        trace = continued_trace(headers.get(b"traceparent"))
+        if self.spans is not None and scope["path"] not in NOT_RECORDED:
+            await self.spans.follow(headers, scope, send, partial(self._trace, headers, scope, receive))
+        else:
+            await self._trace(headers, scope, receive, continued_trace(headers.get(b"traceparent")), send)
+
+    async def _trace(self, headers: dict[bytes, bytes], scope: Scope, receive: Receive, trace: str, send: Send) -> None:
+        """Answer within a trace."""
         request_id = sent_request_id(headers)
         added = self._cross_origin.headers_for(headers.get(b"origin"))
         if added:
@@ -280,12 +290,6 @@ class RequestGuard:
 def _repeated_header(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     names = [name for name, _ in headers]
     return next((name for name in _SINGLE_HEADERS if names.count(name) > 1), None)
-
-
-def sent_request_id(headers: dict[bytes, bytes]) -> str | None:
-    """The id that the client gave its request; None where there is none that is valid."""
-    sent = headers.get(b"x-request-id")
-    return None if sent is None else valid_request_id(sent.decode("latin-1"))
 
 
 def _with_headers(send: Send, added: HeaderList) -> Callable[[Message], Awaitable[None]]:

@@ -14,11 +14,12 @@ from everloop_shared.errors import ServiceError, Unavailable
 from everloop_shared.http.admission import AnswerAtOnce
 from everloop_shared.http.connections import BODY, COMPLETE, LimitedConnection
 from everloop_shared.http.direct import DirectAnswer, DirectRoute, Headers, ImmediateAnswer, answer_time
-from everloop_shared.http.guard import RequestGuard, sent_request_id
+from everloop_shared.http.guard import RequestGuard
 from everloop_shared.http.problems import crash_problem, raw_problem, service_problem
-from everloop_shared.http.whole_response import VARIES, Header, header_lines, ok_head, whole_response
+from everloop_shared.http.whole_response import VARIES, Header, header_lines, ok_head, status_of, whole_response
 from everloop_shared.plain_metrics import Times
-from everloop_shared.tracing import continued_trace, traced
+from everloop_shared.spans.recorder import Span
+from everloop_shared.tracing import continued_trace, describing, sent_request_id, traced
 
 CLOSE: Header = (b"connection", b"close")
 
@@ -59,6 +60,7 @@ class Admitted(NamedTuple):
     url: str
     answer_id: bytes
     started: float
+    span: Span | None = None
 
 
 class HeldRequest:
@@ -163,11 +165,19 @@ class ImmediateConnection(LimitedConnection):
             if admitted is None:
                 return False
             answer = admitted
-        trace, request_id = continued_trace(headers.get(b"traceparent")), sent_request_id(headers)
-        request = Admitted(target, url, (request_id or trace[3:35]).encode(), self.started)
+        request_id, spans, span = sent_request_id(headers), guard.spans, None
+        if spans is None:
+            trace = continued_trace(headers.get(b"traceparent"))
+        else:
+            trace, span = spans.begin(headers)
+        request = Admitted(target, url, (request_id or trace[3:35]).encode(), self.started, span)
         try:
             with traced(trace, request=request_id) if request_id else traced(trace):
-                answered = answer(target.name, Headers(headers), self._body)
+                if span is None:
+                    answered = answer(target.name, Headers(headers), self._body)
+                else:
+                    with describing(span.attributes):
+                        answered = answer(target.name, Headers(headers), self._body)
         except Exception as e:
             self._write(request, self._render_error(request, e))
             return True
@@ -180,6 +190,8 @@ class ImmediateConnection(LimitedConnection):
     def _write(self, request: Admitted, whole: bytes) -> None:
         self.transport.write(whole)
         request.target.time.observe(perf_counter() - request.started)
+        if request.span is not None and (spans := self.answers.guard.spans) is not None:
+            spans.end(request.span, "POST", request.url.partition("?")[0], status_of(whole))
 
     def _hold(self, request: Admitted, answer: asyncio.Future[DirectAnswer]) -> None:
         held = HeldRequest()

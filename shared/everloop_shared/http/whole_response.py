@@ -44,6 +44,11 @@ def whole_response(head: bytes, fixed: bytes, request_id: bytes, body: bytes) ->
     return b"%b%bx-request-id: %b\r\n\r\n%b" % (head, fixed, request_id, body)
 
 
+def status_of(whole: bytes) -> int:
+    """The status of a response that is one piece of bytes."""
+    return int(whole[9:12])
+
+
 def offer(scope: Any, request: RequestResponseCycle, started: float) -> None:
     """Let the application write the response to this request, whose first byte came at `started`, with `write_ok`."""
     scope["extensions"], scope[STARTED] = {EXTENSION: request}, started

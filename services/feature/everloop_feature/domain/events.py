@@ -89,7 +89,7 @@ def build_outcome_event(outcome: JoinedOutcome) -> OutcomeObserved:
         loop=prediction.loop,
         revision=prediction.revision,
         causationid=label.id,
-        traceparent=label.traceparent or prediction.traceparent,
+        traceparent=prediction.traceparent or label.traceparent,
         data=OutcomeObservedData(
             prediction_id=prediction.subject,
             entity=prediction.data.entity,

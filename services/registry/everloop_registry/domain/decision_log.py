@@ -44,9 +44,9 @@ class DecisionContext:
     actor_source: str | None = None
 
     @classmethod
-    def of_event(cls, event: Event, now: datetime) -> DecisionContext:
-        """The context of a decision that follows from an event."""
-        return cls(event.id, event.traceparent, now)
+    def of_event(cls, event: Event, now: datetime, trace: str | None = None) -> DecisionContext:
+        """The context of a decision that follows from an event, in this trace context; else in that of the event."""
+        return cls(event.id, trace or event.traceparent, now)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from everloop_schemas.erasure import (
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
 from everloop_shared.messaging.routes import Position
+from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -59,7 +60,9 @@ class ErasureHandlers:
 
     async def on_erasure_done(self, event: EntityErasureDone, at: Position) -> list[Event]:
         """Feature has erased an entity: the chain of decisions says so, once for each receipt."""
-        decision_log = await self.store.open(event.loop, DecisionContext.of_event(event, self.clock()))
+        decision_log = await self.store.open(
+            event.loop, DecisionContext.of_event(event, self.clock(), current_traceparent())
+        )
         loop = decision_log.state
         if loop is None or loop.is_past(event.revision):
             return []

@@ -20,6 +20,7 @@ from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, ModelTrainedData, RunFinished, RunRequested
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
+from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -129,7 +130,9 @@ class EventHandlers:
 
     async def _open(self, event: Event) -> DecisionLog | None:
         """The decision log of an event's loop; None where the loop or the lifetime of the event was deleted."""
-        decision_log = await self.store.open(event.loop, DecisionContext.of_event(event, self.clock()))
+        decision_log = await self.store.open(
+            event.loop, DecisionContext.of_event(event, self.clock(), current_traceparent())
+        )
         loop = decision_log.state
         if loop is None:
             raise LoopNotKnownYet(event.loop)

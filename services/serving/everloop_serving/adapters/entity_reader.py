@@ -19,6 +19,7 @@ from everloop_shared.errors import Misconfigured
 from everloop_shared.http_client import Address, HttpAnswer, HttpConnections, HttpRequest, NotConnected, ProtocolError
 from everloop_shared.messaging.routes import LogReader
 from everloop_shared.tls import ClientContext, ClientTls
+from everloop_shared.tracing import current_traceparent
 
 FAILURES_IN_A_ROW = 5
 """After so many reads without an answer, feature counts as away."""
@@ -149,6 +150,8 @@ class FeatureEntityReader:
         sent = [(name.encode(), value.encode()) for name, value in self._token.header().items()]
         answer: HttpAnswer | None = None
         failure: Exception | None = None
+        if trace := current_traceparent():
+            sent.append((b"traceparent", trace.encode()))
         for turn in range(len(self._targets)):
             number = (first + turn) % len(self._targets)
             target = self._targets[number]

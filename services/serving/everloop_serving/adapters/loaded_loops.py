@@ -16,6 +16,7 @@ from everloop_serving.domain.label_counts import BaselineVersion, LabelCountsByL
 from everloop_serving.domain.predict import REASON_LENGTH
 from everloop_serving.domain.served_loop import ServedLoop, choose_versions, live_versions
 from everloop_shared.clock import Clock
+from everloop_shared.tracing import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -148,5 +149,6 @@ class LoadedLoops:
             instance=self._instance,
             reason=reason,
             serving=served.champion.version if served and status == "failed" else None,
+            traceparent=current_traceparent() if status == "ready" else None,
         )
         self._report(event)

@@ -16,6 +16,7 @@ from everloop_shared.errors import ERRORS_LIMIT, FieldError
 from everloop_shared.http.bodies import read_body
 from everloop_shared.http.cloudevents import binary_attributes, content_type
 from everloop_shared.http.json_body import BodyNotJson, json_body, parse_json
+from everloop_shared.spans.recorders import admitted
 from everloop_shared.tracing import valid_traceparent
 
 
@@ -49,7 +50,7 @@ def _row_of(event: CloudEvent | list[FieldError]) -> RequestedRows:
     body = observation_body(event)
     if isinstance(body, list):
         raise rejection(body)
-    return RequestedRows(body, valid_traceparent(event.traceparent))
+    return RequestedRows(body, admitted("serving", valid_traceparent(event.traceparent)))
 
 
 def _rows_of(values: list[Any]) -> RequestedRows:

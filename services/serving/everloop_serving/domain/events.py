@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from everloop_schemas.envelope import Fields, derived_id
 from everloop_schemas.ingest import EventReceivedData
@@ -79,6 +80,7 @@ def build_version_state_event(
     instance: str,
     reason: str | None = None,
     serving: str | None = None,
+    traceparent: str | None = None,
 ) -> VersionState:
     """How a version is on this instance; the same version and status give the same event id."""
     return VersionState(
@@ -87,5 +89,14 @@ def build_version_state_event(
         subject=version,
         loop=loop,
         revision=revision,
+        traceparent=traceparent,
         data=VersionStateData(version=version, instance=instance, state=status, reason=reason, serving=serving),
     )
+
+
+def describe_predictions(predictions: Sequence[PredictionMade]) -> dict[str, Any]:
+    """What the span of a request says of its predictions: how many, and by which version, where it is one."""
+    described: dict[str, Any] = {"everloop.predictions": len(predictions)}
+    if len({prediction.data.version for prediction in predictions}) == 1:
+        described |= predictions[0].span_attributes()
+    return described

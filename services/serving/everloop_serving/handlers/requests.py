@@ -16,7 +16,7 @@ from everloop_features.observation import Observation, check_observation
 from everloop_features.times import DEFAULT_TIME_LIMITS, TimeLimits
 from everloop_learning.errors import LoopNotFound
 from everloop_schemas.serving import PredictionMade
-from everloop_serving.domain.events import build_observation_event
+from everloop_serving.domain.events import build_observation_event, describe_predictions
 from everloop_serving.domain.new_predictions import MAX_ROWS, NewPredictions, id_taken
 from everloop_serving.domain.predict import PredictionRequest
 from everloop_serving.domain.recent import RecentPredictions
@@ -30,6 +30,7 @@ from everloop_shared.clock import Clock
 from everloop_shared.errors import ERRORS_LIMIT, FieldError, Unavailable, listed
 from everloop_shared.personal.failures import hiding_values
 from everloop_shared.random_ids import random_id
+from everloop_shared.tracing import span_attributes
 
 EXPLAIN_S = 0.1
 """For the explanations of one request together, in which nothing else is answered."""
@@ -242,6 +243,8 @@ class RequestHandlers:
             self.sealed.seal_states(loop, new.changes)
             self.spool.append(new.events)
             self._apply(loop, new, now)
+        if (described := span_attributes()) is not None:
+            described |= describe_predictions(predictions)
         return predictions
 
     def _explained(self, loop: ServedLoop, known: PredictionMade, rows: Sequence[Observation]) -> PredictionMade:

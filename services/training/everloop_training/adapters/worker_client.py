@@ -16,8 +16,10 @@ from everloop_schemas.search import SearchRequested
 from everloop_schemas.training import RunFinished, RunRequested
 from everloop_shared.backoff import Backoff
 from everloop_shared.messaging.routes import Position
+from everloop_shared.spans.recorders import recorder_of
 from everloop_training.adapters.current_worker import CurrentWorker
 from everloop_training.adapters.event_publisher import EventPublisher
+from everloop_training.adapters.learn_spans import LearnSpans
 from everloop_training.adapters.parked import ParkedOutcomes
 from everloop_training.adapters.pending_requests import PendingRequests
 from everloop_training.adapters.runs import MemoryRunLog
@@ -56,6 +58,8 @@ class OutcomeFeeder:
         self._in_flight = self._in_flight_bytes = 0
         self._most, self._most_bytes = settings.part(settings.in_flight), settings.part(settings.in_flight_bytes)
         self._processed = OUTCOMES.labels(number)
+        recorder = recorder_of("training")
+        self._spans = None if recorder is None else LearnSpans(recorder)
         IN_FLIGHT.labels(number).set_function(lambda: self._in_flight)
         IN_FLIGHT_BYTES.labels(number).set_function(lambda: self._in_flight_bytes)
 
@@ -71,6 +75,8 @@ class OutcomeFeeder:
         self.handed_over[partition] = outcome.offset
         buffer = self._buffer[partition]  # also where the outcome is parked: the log has gone on
         if not self._parked.contains(partition, outcome):
+            if self._spans is not None:
+                self._spans.put(partition, len(buffer), loop)
             buffer.append((loop, outcome))
             self._in_flight += 1
             self._in_flight_bytes += outcome.size
@@ -96,17 +102,26 @@ class OutcomeFeeder:
         for partition, outcomes in self._buffer.items():
             for i in range(0, len(outcomes) or 1, BATCH_OUTCOMES):
                 upto = self.handed_over[partition] + 1 if i + BATCH_OUTCOMES >= len(outcomes) else 0
-                worker.send(messages.LearnOutcomes(partition, outcomes[i : i + BATCH_OUTCOMES], upto))
+                batch = outcomes[i : i + BATCH_OUTCOMES]
+                worker.send(messages.LearnOutcomes(partition, batch, upto))
+                if self._spans is not None:
+                    self._spans.sent(partition, i, len(batch))
         self._buffer.clear()
+        if self._spans is not None:
+            self._spans.flushed()
 
     def discard(self) -> None:
         """Drop what is buffered and in flight: a worker that catches up reads it from the log."""
         self._in_flight = self._in_flight_bytes = 0
         self._buffer.clear()
+        if self._spans is not None:
+            self._spans.discard()
 
     def acknowledge(self, processed: messages.OutcomesProcessed) -> None:
         """Outcomes are no longer in flight; those that catch a worker up never were."""
         self._processed.inc(processed.outcomes)
+        if self._spans is not None:
+            self._spans.learned(processed.outcomes)
         self._in_flight = max(0, self._in_flight - processed.outcomes)
         self._in_flight_bytes = max(0, self._in_flight_bytes - processed.size)
 

@@ -24,9 +24,11 @@ from everloop_shared.messaging.kafka.producer_connection import (
     ProducerConnection,
     publishing_slices,
 )
+from everloop_shared.messaging.kafka.publish_spans import PublishSpans
 from everloop_shared.messaging.kafka.topics import MAX_DEAD_LETTER_BYTES
 from everloop_shared.messaging.routes import EVENT_HEADERS, HEADROOM, MAX_MESSAGE_BYTES, EncodedEvent, Headers
 from everloop_shared.settings import Settings
+from everloop_shared.spans.recorders import recorder_of
 
 log = logging.getLogger(__name__)
 REPORT_FAILURE_FOR_S = 5.0
@@ -61,6 +63,8 @@ class KafkaPublisher:
         self._delivery_timeout_s = settings.delivery_timeout_s
         self._deadlines: set[asyncio.Timeout] = set()
         self._failure: tuple[str, float] | None = None
+        recorder = recorder_of(service)
+        self._spans = None if recorder is None else PublishSpans(recorder)
 
     @property
     def recent_failure(self) -> str | None:
@@ -75,11 +79,27 @@ class KafkaPublisher:
         for first in range(0, len(events), PLACE_AT_ONCE):
             placed += self._place(events[first : first + PLACE_AT_ONCE])
             await slices.pause()
-        await self.append(placed, EVENT_HEADERS)
+        if self._spans is None:
+            await self.append(placed, EVENT_HEADERS)
+        else:
+            await self._append_recorded(self._spans, events, placed)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
             for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
+
+    async def _append_recorded(
+        self, spans: PublishSpans, events: Sequence[EncodedEvent], placed: Sequence[PlacedRecord]
+    ) -> None:
+        span, error = spans.begin(events), None
+        try:
+            await self.append(placed, EVENT_HEADERS)
+        except BaseException as e:
+            error = e
+            raise
+        finally:
+            if span is not None:
+                spans.end(span, error)
 
     async def append(self, records: Sequence[PlacedRecord], headers: Headers = ()) -> dict[tuple[str, int], int]:
         """Return, once the broker has all of these records in this order, the last offset in each partition."""

@@ -14,6 +14,7 @@ from everloop_shared import metrics
 from everloop_shared.errors import Disposition, InputRejected, ServiceError
 from everloop_shared.messaging.processing.crash_ledger import CrashLedger
 from everloop_shared.messaging.processing.failures import FailurePolicy, disposition_of
+from everloop_shared.messaging.processing.record_spans import handling_of
 from everloop_shared.messaging.processing.records import (
     DecodedBatches,
     DecodedRecord,
@@ -22,7 +23,6 @@ from everloop_shared.messaging.processing.records import (
 )
 from everloop_shared.messaging.routes import Handler, Partition, Publisher, Record, Routes, UnitOfWork
 from everloop_shared.messaging.time_slices import SLICE_S, TimeSlices
-from everloop_shared.tracing import caused_by
 
 if TYPE_CHECKING:
     from everloop_shared.signing.trust import TrustStore
@@ -86,6 +86,7 @@ class Processor:
         self._publisher = publisher
         self._unit = unit_of_work
         self._side_by_side = 1
+        self._call = handling_of(service, is_broadcast=any(route.broadcast for route in routes))
         self._failures = FailurePolicy(service, ledger or CrashLedger())
 
     async def process(self, batches: Batches) -> Progress:
@@ -263,10 +264,9 @@ class Processor:
         if event is None:
             return [decoded.dead_letter] if decoded.dead_letter else []
         started = time.perf_counter()
-        with caused_by(event):
-            caused = [_traced(e, event) for e in await self._handlers[at.topic](event, at)]
-            for outgoing in caused:
-                outgoing.encode()  # an event that cannot be encoded fails here, as an error of this record
+        caused = await self._call(self._handlers[at.topic], event, decoded.record)
+        for outgoing in caused:
+            outgoing.encode()  # an event that cannot be encoded fails here, as an error of this record
         self._handled[at.topic].observe(time.perf_counter() - started)
         self._failures.record_success(at, event.loop)
         return caused
@@ -288,10 +288,3 @@ class Processor:
         if self._failures.may_retry(record.at, error, decoded.loop):
             raise _BackOff from error
         return self._failures.make_dead_letter(record.at, record.key, record.value, error, in_handlerler)
-
-
-def _traced(event: Event, cause: Event) -> Event:
-    """The event with its cause's trace context (W3C), unless it has its own."""
-    if event.traceparent or not cause.traceparent:
-        return event
-    return event.copy_with(traceparent=cause.traceparent)

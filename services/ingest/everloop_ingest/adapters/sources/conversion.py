@@ -19,6 +19,7 @@ from everloop_shared.errors import ServiceError, cut
 from everloop_shared.messaging.processing.dead_letter import make_dead_letter
 from everloop_shared.messaging.routes import Record
 from everloop_shared.personal.failures import describe
+from everloop_shared.spans.recorders import admitted, recorder_of
 
 log = logging.getLogger(__name__)
 MAX_KEPT_BYTES = 8_000_000
@@ -44,7 +45,7 @@ class RecordConverter:
             return [self.reject(record, e)]
         events = sum(isinstance(event, EventReceived) for event in found)
         self._status.count(events, len(found) - events)
-        return found
+        return [_admit(event) for event in found] if recorder_of("ingest") is not None else found
 
     def reject(self, record: Record, error: Exception) -> Event | OpenLetter:
         """The dead letter of a record. The same record of the same source gives the same one."""
@@ -90,6 +91,12 @@ class RecordConverter:
         SOURCE_PUBLISHED.labels(*names, "event").inc(events)
         SOURCE_PUBLISHED.labels(*names, "label").inc(labels)
         metrics.CONSUMED.labels("ingest", status.topic).inc(records)
+
+
+def _admit(event: Event) -> Event:
+    """The event, recorded as its producer's flag says, unless too many ask for that."""
+    admitted_context = admitted("ingest", event.traceparent)
+    return event if admitted_context == event.traceparent else event.copy_with(traceparent=admitted_context)
 
 
 def _size(record: Record) -> int:

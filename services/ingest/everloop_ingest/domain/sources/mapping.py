@@ -15,7 +15,7 @@ from everloop_ingest.domain.sealed_size import size_limit
 from everloop_ingest.domain.sources.cloudevents import decode_cloudevent
 from everloop_ingest.domain.sources.debezium import decode_debezium
 from everloop_ingest.domain.sources.paths import compile_path, has_path
-from everloop_ingest.domain.sources.records import Content, Decode, SourceRecordRejected, decode_json
+from everloop_ingest.domain.sources.records import Content, Decode, SourceRecordRejected, decode_json, traceparent_of
 from everloop_ingest.domain.sources.times import read_time
 from everloop_schemas.envelope import Event, derived_id, utc_time
 from everloop_schemas.ingest import EventReceived, EventReceivedData, LabelReceived, LabelReceivedData
@@ -96,6 +96,7 @@ class SourceMapping:
         content = self._decode(record)
         if content is None:
             return []
+        content.traceparent = content.traceparent or traceparent_of(record)
         found = [event for part in self._parts if part.takes(content) for event in part.read(content, record.at, now)]
         limit = size_limit(self._spec, self._limits.max_event_bytes)
         for event in found:

@@ -11,6 +11,7 @@ from everloop_schemas.sources import Operation, TimeFormat
 from everloop_shared import strict_json
 from everloop_shared.errors import FieldError, InputRejected
 from everloop_shared.messaging.routes import Record
+from everloop_shared.tracing import valid_traceparent
 
 NO_FORMATS: Mapping[str, TimeFormat] = {}
 
@@ -64,6 +65,14 @@ def decode_json(record: Record) -> Content | None:
     if record.value is None:
         return None
     return Content(as_object(read_json(record.value), "value"), record.at.timestamp)
+
+
+def traceparent_of(record: Record) -> str | None:
+    """The trace context that OpenTelemetry's instrumentations of producers put into a header of the record."""
+    for name, value in record.headers:
+        if name == "traceparent" and value is not None:
+            return valid_traceparent(value.decode("latin-1"))
+    return None
 
 
 def read_json(text: bytes, field: str = "value") -> Any:

@@ -13,6 +13,7 @@ import grpc
 
 from everloop_serving.api.open_inference_grpc.peers import address_of
 from everloop_serving.api.open_inference_grpc.refusals import CallAudit
+from everloop_serving.api.open_inference_grpc.spans import call_spans
 from everloop_serving.api.open_inference_grpc.statuses import code_of, text_of, trailers_of
 from everloop_serving.metrics import GRPC_CALLS, GRPC_MESSAGE_BYTES, GRPC_SECONDS
 from everloop_serving.settings import ServingSettings
@@ -64,6 +65,7 @@ class Calls:
         self, settings: ServingSettings, limits: CallerLimits | None = None, trail: AuditTrail | None = None
     ) -> None:
         self._settings, self._limits, self._audit = settings, limits, CallAudit(trail)
+        self._spans = call_spans("serving")
         self._waiting: dict[asyncio.Timeout, None] = {}
         self._in_progress = self._bytes = 0
         self._counters: dict[tuple[str, str], Any] = {}
@@ -81,7 +83,7 @@ class Calls:
         async def handle(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             code, error, start = "OK", None, time.perf_counter()
             try:
-                return await self._handle(answer, context)
+                return await self._handle(name, answer, context)
             except ServiceError as e:
                 error = e
                 if e.http_status >= 500:
@@ -102,17 +104,19 @@ class Calls:
 
         return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _handle(self, answer: Answer, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def _handle(self, name: str, answer: Answer, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         limits = self._limits
         if limits is None or (caller := limits.of(current_identity(), address_of(context.peer()))) is None:
-            return await self._take(answer, context, await self._read(context))
+            return await self._take(name, answer, context, await self._read(context))
         await limits.admit(caller)
         with caller.working():
             message = await self._read(context)
             caller.take_bytes(len(message))
-            return await self._take(answer, context, message)
+            return await self._take(name, answer, context, message)
 
-    async def _take(self, answer: Answer, context: grpc.aio.ServicerContext[Any, Any], message: bytes) -> bytes:
+    async def _take(
+        self, name: str, answer: Answer, context: grpc.aio.ServicerContext[Any, Any], message: bytes
+    ) -> bytes:
         if self._in_progress >= MAX_CALLS_IN_PROGRESS:
             raise Overloaded(f"{MAX_CALLS_IN_PROGRESS:,} calls are in progress, the limit; retry later")
         if self._bytes + len(message) > self._settings.max_bytes_in_flight:
@@ -121,9 +125,14 @@ class Calls:
         self._bytes += len(message)
         try:
             metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-            traceparent = valid_traceparent(metadata.get("traceparent")) or new_traceparent()
+            seconds_left, sent = context.time_remaining(), metadata.get("traceparent")
+            if self._spans is not None:
+                return await self._spans.answer(
+                    name, sent, lambda trace: answer(message, Call(metadata, trace, seconds_left))
+                )
+            traceparent = valid_traceparent(sent) or new_traceparent()
             with traced(traceparent):
-                return await answer(message, Call(metadata, traceparent, context.time_remaining()))
+                return await answer(message, Call(metadata, traceparent, seconds_left))
         finally:
             self._in_progress -= 1
             self._bytes -= len(message)

@@ -25,6 +25,7 @@ from everloop_schemas.training import (
     StoredModel,
     VersionReason,
 )
+from everloop_shared.tracing import not_sampled
 from everloop_training.domain.trained_model import REASON_CHARACTERS
 from everloop_training.worker.learners.dependencies import LearnerDependencies
 from everloop_training.worker.learners.learning_line import LoopLine, SavedVersion
@@ -209,7 +210,7 @@ class EventFactory:
                 loop=self.loop,
                 revision=line.revision,
                 correlationid=run,
-                traceparent=line.trace,
+                traceparent=not_sampled(line.trace) if reason == "refresh" else line.trace,
                 data=data,
             )
         )

@@ -1,0 +1,153 @@
+"""Records the span of a record's handling, and has what follows from it continue its trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from everloop_schemas.envelope import Event, SignedEvent
+from everloop_shared.messaging.routes import Handler, Position, Record
+from everloop_shared.spans.recorder import Attributes, Span, SpanRecorder
+from everloop_shared.spans.recorders import recorder_of
+from everloop_shared.tracing import caused_by, describing, is_sampled, valid_traceparent
+
+READ_AGAIN_AFTER_S = 60.0
+"""A record of a broadcast that is older was read at an earlier start: it is no part of its trace once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """An event that must stay as it was signed, as the cause of others within the span of its handling."""
+
+    traceparent: str
+    loop: str
+    id: str
+
+
+Handling = Callable[[Handler, Event, Record], Awaitable[list[Event]]]
+"""Calls a handler with the event in a record, and returns its events, each with its trace context."""
+
+
+async def handle_record(handler: Handler, event: Event, record: Record) -> list[Event]:
+    """Where nothing is recorded: an event has its cause's trace context, unless it has its own."""
+    with caused_by(event):
+        return [_traced(e, event) for e in await handler(event, record.at)]
+
+
+def handling_of(service: str, is_broadcast: bool) -> Handling:
+    """How a service's records are handled, as it was started."""
+    recorder = recorder_of(service)
+    return handle_record if recorder is None else RecordSpans(recorder, service, is_broadcast).handle
+
+
+class RecordSpans:
+    """Calls the handlers of one service's records; where a record's trace is recorded, within a span of its own.
+
+    One span for each such record, by OpenTelemetry's conventions for messaging ("process"), so that the path of a
+    sampled request is whole; the others cost a look at a flag. The handler gets the event with the trace context of
+    that span, and passes that on.
+    """
+
+    def __init__(
+        self, recorder: SpanRecorder, service: str, is_broadcast: bool, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._recorder, self._service, self._clock = recorder, service, clock
+        self._most_s = READ_AGAIN_AFTER_S if is_broadcast else None
+
+    async def handle(self, handler: Handler, event: Event, record: Record) -> list[Event]:
+        """The events that the handler returns, each within a trace. Raises what the handler raises."""
+        span = self._begin(event, record.at) if is_sampled(event.traceparent) else None
+        if span is None:
+            with caused_by(event):
+                return [self._adopt(e, event.traceparent, None) for e in await handler(event, record.at)]
+        error: BaseException | None = None
+        try:
+            with caused_by(self._within(span, event)), describing(span.attributes):
+                returned = await handler(_with_trace(event, span, record), record.at)
+                return [self._adopt(e, span.traceparent, span) for e in returned]
+        except BaseException as e:
+            error = e
+            raise
+        finally:
+            self._recorder.end(span, error)
+
+    def _begin(self, event: Event, at: Position) -> Span | None:
+        traceparent = valid_traceparent(event.traceparent)
+        if traceparent is None:  # applications write some topics themselves
+            return None
+        if self._most_s is not None and self._clock() - at.timestamp / 1000 > self._most_s:
+            return None
+        attributes = _destination(at.topic) | {
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.consumer.group.name": self._service,
+            "messaging.destination.partition.id": str(at.partition),
+            "messaging.kafka.offset": at.offset,
+            "cloudevents.event_type": event.type,
+            "everloop.loop": event.loop,
+            **event.span_attributes(),
+        }
+        return self._recorder.begin(f"process {at.topic}", "consumer", traceparent, attributes)
+
+    def _within(self, span: Span, event: Event) -> _Cause:
+        return _Cause(span.traceparent, event.loop, event.id)
+
+    def _adopt(self, event: Event, cause: str | None, span: Span | None) -> Event:
+        """An event with its trace context: that of its cause, unless it continues another trace, or begins one."""
+        given = event.traceparent
+        if given is None:
+            if cause is None or _is_signed(event):
+                return event
+            event, given = event.copy_with(traceparent=cause), cause
+        if is_sampled(given):
+            follows = span is not None and given == span.traceparent
+            return event if follows or _is_signed(event) else self._continue(event, given, span)
+        if event.begins_trace and self._recorder.sampling and not _is_signed(event):
+            return self._begin_trace(event, given)
+        return event
+
+    def _continue(self, event: Event, given: str, span: Span | None) -> Event:
+        """As an outcome, which continues the trace of its prediction while its label is handled."""
+        if valid_traceparent(given) is None:
+            return event
+        links = (span.traceparent,) if span else ()
+        created = self._recorder.begin(f"create {event.topic.name}", "producer", given, _created(event), links)
+        self._recorder.end(created)
+        return event.copy_with(traceparent=created.traceparent)
+
+    def _begin_trace(self, event: Event, given: str) -> Event:
+        """The start of something rare, which is always recorded: under the same id, which logs know."""
+        trace_id = given[3:35] if valid_traceparent(given) else None
+        created = self._recorder.begin_trace(f"create {event.topic.name}", "producer", trace_id, _created(event))
+        self._recorder.end(created)
+        return event.copy_with(traceparent=created.traceparent)
+
+
+def _with_trace(event: Event, span: Span, record: Record) -> Event:
+    """The event within the span; its bytes stay those of the record. One with a signature stays as it is."""
+    if _is_signed(event):
+        return event
+    within = event.copy_with(traceparent=span.traceparent)
+    if record.value is not None:
+        within.remember_wire(record.value)
+    return within
+
+
+def _traced(event: Event, cause: Event) -> Event:
+    if event.traceparent or not cause.traceparent:
+        return event
+    return event.copy_with(traceparent=cause.traceparent)
+
+
+def _is_signed(event: Event) -> bool:
+    return isinstance(event, SignedEvent) and event.signature is not None
+
+
+def _destination(topic: str) -> Attributes:
+    return {"messaging.system": "kafka", "messaging.destination.name": topic}
+
+
+def _created(event: Event) -> Attributes:
+    kind = {"messaging.operation.name": "create", "messaging.operation.type": "create"}
+    return _destination(event.topic.name) | kind | {"everloop.loop": event.loop, **event.span_attributes()}

@@ -1,0 +1,45 @@
+"""What a collector of OpenTelemetry has of a request, after the services have had their part."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from tests.builders.otlp import CollectedSpan, Collector, by_name
+from tests.journeys.installation import until
+
+APPLICATION = "00f067aa0ba902b7"
+"""The span of the application that has asked."""
+ASKED = {"traceparent": f"00-{'a1' * 16}-{APPLICATION}-01"}
+LABELLED = {"traceparent": f"00-{'b2' * 16}-{APPLICATION}-01"}
+OUTCOME = "feature.outcome_observed.v1"
+
+
+def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> None:
+    """One trace from the request to what was learned of its outcome, linked with that of the label; no value in it."""
+    asked, labelled = ASKED["traceparent"][3:35], LABELLED["traceparent"][3:35]
+    until(lambda: _services(collected.spans(asked), "learn", f"process {OUTCOME}") >= {"training", "monitoring"}, 20)
+
+    spans, of_label = collected.spans(asked), collected.spans(labelled)
+
+    predicted = by_name(spans, "serving", "POST /v1/loops/{loop}/predict")
+    joined = by_name(spans, "feature", f"create {OUTCOME}")
+    learning = by_name(spans, "training", f"process {OUTCOME}")
+    posted = by_name(of_label, "ingest", "POST /v1/loops/{loop}/labels")
+    read = by_name(of_label, "feature", "process ingest.label_received.v1")
+    for service in ("feature", "monitoring"):
+        assert by_name(spans, service, "process serving.prediction_made.v1").parent_id == predicted.span_id
+    assert (predicted.parent_id, predicted.kind, predicted.instance) == (APPLICATION, "server", socket.gethostname())
+    assert (predicted.attributes["everloop.loop"], predicted.attributes["everloop.version"]) == ("asked", "0")
+    assert (joined.parent_id, joined.links) == (predicted.span_id, ((labelled, read.span_id),))
+    assert learning.parent_id == by_name(spans, "monitoring", f"process {OUTCOME}").parent_id == joined.span_id
+    assert by_name(spans, "training", "learn").parent_id == learning.span_id
+    assert (posted.parent_id, read.parent_id) == (APPLICATION, posted.span_id)
+    assert not any(span.failed for span in (*spans, *of_label))
+    sent = b"".join(request.body for request in list(collected.receiver.received))
+    assert [value for value in hidden if str(value).encode() in sent] == []
+
+
+def _services(spans: Sequence[CollectedSpan], *names: str) -> set[str]:
+    """The services that have recorded spans of all these names together."""
+    return {span.service.removeprefix("everloop-") for span in spans if not names or span.name in names}
