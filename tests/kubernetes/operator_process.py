@@ -16,7 +16,7 @@ from tests.kubernetes.cluster import ROOT, Cluster, wait_until
 
 from everloop.local.ports import free_port
 
-READY_S = 60.0
+READY_S = 180.0
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 VALUES = {
     "operator.enabled": "true",
@@ -143,8 +143,8 @@ def own_kubeconfig(cluster: Cluster, namespace: str, folder: Path) -> Path:
 @contextmanager
 def running(part: SmallEverloop | OperatorProcess) -> Iterator[None]:
     """Started for the block, and ended after it."""
-    part.start()
     try:
+        part.start()
         yield
     finally:
         part.stop()
