@@ -1,7 +1,8 @@
 """Writes what the chart holds of the project's own tables: `python deploy/helm/generate.py`; `--check` only compares.
 
 `files/topology.yaml` from the table of services and their topics, `files/rules.yml` from Prometheus' rules,
-`values.schema.json` from `schema.py` and the services' settings.
+`values.schema.json` from `schema.py` and the services' settings, `examples/strimzi.yaml` from the table of who may
+write and read which topic.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(HERE))
 from schema import values_schema  # noqa: E402  (beside this file)
 
 from everloop.local.personal import OPENING  # noqa: E402
+from everloop_schemas.bus_access import Grant, grants  # noqa: E402
 from everloop_schemas.feature import FeaturesComputed, OutcomeObserved  # noqa: E402
 from everloop_schemas.ingest import EventReceived, LabelReceived  # noqa: E402
 from everloop_schemas.serving import ObservationReceived, PredictionMade  # noqa: E402
@@ -63,23 +65,71 @@ def topology() -> dict[str, Any]:
     return {"containerPort": CONTAINER_PORT, "services": services}
 
 
+ABOUT_USERS = """# Users of values-strimzi.yaml, for Strimzi's User Operator, with all that each service may do:
+# it deletes rules that others make for its users. With `topicPrefix` the names of topics and groups begin with
+# it. Your Kafka resource needs in spec.kafka
+#   authorization: {type: simple, superUsers: [CN=everloop-admin]}
+#   listeners: [{name: tls, port: 9093, type: internal, tls: true, authentication: {type: tls}}]
+"""
+
+
+def strimzi_users() -> str:
+    """A KafkaUser for each service, and one for the jobs, as YAML."""
+    users = [_user(name, _rules(name)) for name in SERVICES]
+    return BANNER + ABOUT_USERS + yaml.safe_dump_all([*users, _user("admin", [])], sort_keys=False, width=120)
+
+
+def _user(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    allowed = {"authorization": {"type": "simple", "acls": rules}} if rules else {}
+    return {
+        "apiVersion": "kafka.strimzi.io/v1beta2",
+        "kind": "KafkaUser",
+        "metadata": {"name": f"everloop-{name}", "labels": {"strimzi.io/cluster": "kafka"}},
+        "spec": {"authentication": {"type": "tls"}, **allowed},
+    }
+
+
+def _rules(service: str) -> list[dict[str, Any]]:
+    operations: dict[tuple[str, str, bool], list[str]] = {}
+    for grant in grants(service):
+        operations.setdefault((grant.kind, grant.name, grant.prefixed), []).append(_operation(grant))
+    return [
+        {
+            "resource": {"type": kind.lower(), "name": name, "patternType": "prefix" if prefixed else "literal"},
+            "operations": found,
+        }
+        for (kind, name, prefixed), found in operations.items()
+    ]
+
+
+def _operation(grant: Grant) -> str:
+    """As Strimzi writes it: DESCRIBE_CONFIGS is DescribeConfigs."""
+    return grant.operation.title().replace("_", "")
+
+
 def write(chart: Path) -> list[Path]:
     """Write the generated files into a chart's folder; they are returned, relative to it."""
     (chart / "files").mkdir(parents=True, exist_ok=True)
     (chart / "files/topology.yaml").write_text(BANNER + yaml.safe_dump(topology(), sort_keys=False))
     shutil.copyfile(ROOT / "deploy/prometheus/rules.yml", chart / "files/rules.yml")
     (chart / "values.schema.json").write_text(json.dumps(values_schema(), indent=2) + "\n")
-    return [Path("files/topology.yaml"), Path("files/rules.yml"), Path("values.schema.json")]
+    (chart.parent / "examples").mkdir(exist_ok=True)
+    (chart.parent / "examples/strimzi.yaml").write_text(strimzi_users())
+    return [
+        Path(name)
+        for name in ("files/topology.yaml", "files/rules.yml", "values.schema.json", "../examples/strimzi.yaml")
+    ]
 
 
 def stale(chart: Path) -> list[str]:
     """The generated files that differ from what would be written now."""
     with tempfile.TemporaryDirectory() as folder:
-        files = write(Path(folder))
+        made = Path(folder) / "everloop"
+        files = write(made)
         return [
             str(file)
             for file in files
-            if not (chart / file).exists() or (chart / file).read_bytes() != (Path(folder) / file).read_bytes()
+            if not (chart / file).exists() or (chart / file).read_bytes() != (made / file).read_bytes()
         ]
 
 

@@ -17,7 +17,7 @@ import yaml
 from everloop.local.personal import OPENING
 from everloop_operator.settings import PREFIX as OPERATOR_PREFIX
 from everloop_operator.settings import OperatorSettings
-from everloop_schemas.bus_access import READS
+from everloop_schemas.bus_access import READS, Grant, all_grants
 from everloop_schemas.topology import CONTAINER_PORT, SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,26 @@ def test_the_chart_has_the_services_of_the_topology_and_what_each_needs() -> Non
         assert (found["database"], found["artifacts"]) == (service.database, service.artifacts)
         assert found["personal"] == (name in OPENING)
         assert set(found["scaledBy"]) <= READS[name], "it is scaled by what it consumes"
+
+
+def test_the_users_of_strimzi_may_do_what_the_table_says_and_nothing_else() -> None:
+    users = list(yaml.safe_load_all((HELM / "examples/strimzi.yaml").read_text()))
+
+    allowed = {
+        Grant(
+            user["metadata"]["name"].removeprefix("everloop-"),
+            rule["resource"]["type"].upper(),
+            rule["resource"]["name"],
+            re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).upper(),  # type: ignore[arg-type]
+            rule["resource"]["patternType"] == "prefix",
+        )
+        for user in users
+        for rule in user["spec"].get("authorization", {}).get("acls", [])
+        for operation in rule["operations"]
+    }
+
+    assert allowed == set(all_grants())
+    assert {user["metadata"]["name"] for user in users} == {f"everloop-{name}" for name in (*SERVICES, "admin")}
 
 
 def test_ports_in_templates_are_those_of_the_topology() -> None:

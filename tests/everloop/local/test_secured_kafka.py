@@ -24,6 +24,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from tests.builders.events import observation
 from tests.everloop.test_command_line import run
 
+from everloop.acls.__main__ import main as allow
 from everloop.acls.bindings import Binding
 from everloop.acls.cluster import AccessLists
 from everloop.certs.authority import issue, read_issued
@@ -121,6 +122,24 @@ async def test_access_is_applied_once_and_what_is_not_needed_is_removed_on_deman
     assert again == {"allowed": [], "removed": [], "unneeded": []}
     assert (kept["unneeded"], kept["removed"]) == ([stray._asdict()], [])
     assert pruned["removed"] == [stray._asdict()]
+
+
+async def test_the_job_of_kubernetes_allows_users_whose_names_have_another_beginning(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVERLOOP_DATA", str(tmp_path))
+    monkeypatch.setenv("EVERLOOP_KAFKA_BOOTSTRAP", broker.bootstrap)
+    monkeypatch.setenv("EVERLOOP_KAFKA_CONFIG", str(client_file(broker.setup.folder / "certs", "admin")))
+    monkeypatch.setenv("EVERLOOP_ACLS_USER_PREFIX", "CN=everloop-")
+
+    await asyncio.to_thread(allow)
+
+    admin = AccessLists(broker.bootstrap, read_config(client_file(broker.setup.folder / "certs", "admin")))
+    may_write = Binding("User:CN=everloop-ingest", "TOPIC", EventReceived.topic.name, "LITERAL", "WRITE")
+    async with asyncio.timeout(10):
+        while may_write not in admin.of(["User:CN=everloop-ingest"]):
+            await asyncio.sleep(0.05)
+    assert int(capsys.readouterr().out.split()[0]) > 200
 
 
 async def until_seen(broker: Broker, number: int) -> dict[str, Any]:
