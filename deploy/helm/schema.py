@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import SecretStr
-from pydantic.fields import FieldInfo
-
 from everloop_feature.settings import FeatureSettings
 from everloop_ingest.settings import IngestSettings
 from everloop_monitoring.settings import MonitoringSettings
@@ -28,13 +25,13 @@ SET_BY_THE_CHART = {
     *("data", "host", "port", "grpc_port", "instance", "published_on", "allowed_hosts", "log_level"),
     *("kafka_bootstrap", "kafka_config", "partitions", "replication_factor", "topic_prefix"),
     *("database_url", "personal_keys_url", "personal_master_key", "artifacts", "feature_url", "ingest_url"),
-    *("registry_url", "console_url", "receivers", "token_file", "signing_key", "trusted_keys"),
-    *("tls_cert", "tls_key", "tls_ca", "tls_client_ca"),
+    *("registry_url", "console_url", "receivers", "token", "token_file", "signing_key", "trusted_keys"),
+    *("tls_cert", "tls_key", "tls_ca", "tls_client_ca", "mlflow_mirror_token"),
     *("auth", "auth_keys", "auth_issuer", "auth_audience", "auth_algorithms", "auth_jwks_url", "auth_roles_claim"),
     *("auth_team_claim", "auth_client_id", "auth_client_secret_file", "auth_client_scope"),
     *("limit_requests_per_s", "limit_rows_per_s", "limit_bytes_per_s", "limit_in_progress"),
 }
-"""Fields of settings that other values stand for."""
+"""Fields of settings that other values stand for, and secrets, which are never values."""
 SHARED = {"TRAINING_ALLOW": "estimators that batch lines may name; registry and training read the same"}
 """Settings that several services read under one name beside those of every service."""
 NAME_OF_SERVICE = "^(ingest|feature|training|registry|serving|monitoring)$"
@@ -97,15 +94,9 @@ def _installation() -> dict[str, Schema]:
 def _settings(of: type[Settings], more: dict[str, str] | None = None) -> Schema:
     """Settings by the names of their variables, without those that the chart sets."""
     value: Schema = {"type": ["string", "number", "boolean"]}
-    known = of.model_fields.items()
-    fields = {name: field for name, field in known if name not in SET_BY_THE_CHART and not _is_secret(field)}
+    fields = {name: field for name, field in of.model_fields.items() if name not in SET_BY_THE_CHART}
     found = {name.upper(): value | {"description": field.description or ""} for name, field in fields.items()}
     return mapping(**found, **{name: value | {"description": text} for name, text in (more or {}).items()})
-
-
-def _is_secret(field: FieldInfo) -> bool:
-    """Whether a setting is never shown, and therefore never a value: services.SERVICE.variablesSecret has it."""
-    return not field.repr or field.annotation is SecretStr
 
 
 def _service(name: str) -> Schema:
@@ -122,8 +113,6 @@ def _service(name: str) -> Schema:
         ),
         terminationGracePeriodSeconds=whole(30, 3600),
         settings=_settings(SETTINGS[name]),
-        variablesSecret=TEXT,
-        filesSecret=TEXT,
         serviceAccount=mapping(annotations=BY_NAME),
         podAnnotations=BY_NAME,
         nodeSelector=BY_NAME,
@@ -194,7 +183,7 @@ def _access() -> dict[str, Schema]:
             limits=mapping(requestsPerS=limit, rowsPerS=limit, bytesPerS=limit, inProgress=whole(0, 1_000_000)),
         ),
         "signing": mapping(trustedKeysConfigMap=key_of(), trainingKeySecret=key_of(), registryKeySecret=key_of()),
-        "receivers": mapping(secret=TEXT, key=TEXT),
+        "receivers": mapping(secret=TEXT, key=TEXT, variablesSecret=TEXT),
         "consoleUrl": {"type": "string", "pattern": r"^(https?://[^\s@?#]+)?$"},
     }
 
@@ -216,7 +205,6 @@ def _objects() -> dict[str, Schema]:
             postgresql=egress,
             stores=egress,
             dns=egress,
-            egress=OBJECTS,
         ),
         "ingress": mapping(enabled=SWITCH, className=TEXT, annotations=BY_NAME, hosts=hosts, tlsSecret=TEXT),
         "httpRoute": mapping(enabled=SWITCH, parentRefs=OBJECTS, hosts=hosts, grpcHost=TEXT),

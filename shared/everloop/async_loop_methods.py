@@ -78,9 +78,9 @@ class AsyncLoopMethods(BaseClient):
         """As `Everloop.alerts`."""
         return await self._list(asks.get_alerts(loop, all))
 
-    async def drifts(self, loop: str, *, limit: int | None = None) -> list[dict[str, Any]]:
+    async def drifts(self, loop: str, *, limit: int | None = None, early: bool = False) -> list[dict[str, Any]]:
         """As `Everloop.drifts`."""
-        return await self._list(asks.get_drifts(loop, limit))
+        return await self._list(asks.get_drifts(loop, limit, early))
 
     async def retrain(self, loop: str, *, reason: str = asks.REQUESTED, key: str | None = None) -> dict[str, Any]:
         """As `Everloop.retrain`."""

@@ -86,9 +86,12 @@ class LoopMethods(BaseClient):
         """The open alerts; with `all`, what happened to alerts lately, also to those that are over."""
         return self._list(asks.get_alerts(loop, all))
 
-    def drifts(self, loop: str, *, limit: int | None = None) -> list[dict[str, Any]]:
-        """The latest drifts, oldest first, each with its `id`, `time`, `what` and `why`; `limit` is 200 by default."""
-        return self._list(asks.get_drifts(loop, limit))
+    def drifts(self, loop: str, *, limit: int | None = None, early: bool = False) -> list[dict[str, Any]]:
+        """The latest drifts, oldest first, each with its `id`, `time`, `what` and `why`; `limit` is 200 by default.
+
+        With `early` also those of features, predictions and labels, which show before labels.
+        """
+        return self._list(asks.get_drifts(loop, limit, early))
 
     def retrain(self, loop: str, *, reason: str = asks.REQUESTED, key: str | None = None) -> dict[str, Any]:
         """Start a fresh line of the champion's model: its `run`, None where there is no outcome to learn yet.

@@ -58,9 +58,10 @@ def get_alerts(loop: str, every: bool) -> LoopRequest:
     return LoopRequest("monitoring", "GET", loop_path(loop, "alerts") + _query(state=None if every else "open"))
 
 
-def get_drifts(loop: str, limit: int | None) -> LoopRequest:
+def get_drifts(loop: str, limit: int | None, early: bool) -> LoopRequest:
     """The latest drifts."""
-    return LoopRequest("monitoring", "GET", loop_path(loop, "drifts") + _query(limit=limit))
+    query = _query(limit=limit, early="true" if early else None)
+    return LoopRequest("monitoring", "GET", loop_path(loop, "drifts") + query)
 
 
 def put_loop(loop: str, content: bytes, content_type: str) -> LoopRequest:

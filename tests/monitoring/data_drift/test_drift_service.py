@@ -30,6 +30,7 @@ async def test_a_drift_before_labels_is_told_with_its_features(tmp_path: Path, d
         status = await monitoring.status()
         answer = await monitoring.get("features")
         [alert] = await monitoring.get("alerts")
+        of_concept, early = await monitoring.get("drifts"), await monitoring.get("drifts?early=true")
 
         [drift], [raised] = monitoring.published(DriftDetected), monitoring.published(AlertRaised)
 
@@ -37,6 +38,7 @@ async def test_a_drift_before_labels_is_told_with_its_features(tmp_path: Path, d
     assert (status["drifts"], raised.causationid) == (0, drift.id)
     assert alert["what"].startswith("data drift: price")
     assert (drift.data.subject, drift.data.version, drift.data.slices) == ("price", CHAMPION, ())
+    assert (of_concept, [told["id"] for told in early]) == ([], [drift.id])
     assert (price["drifted"], demand["drifted"], predicted["kind"]) == (True, False, "prediction")
     assert price["missing"] > 0.3
     assert sum(price["before"]["counts"]) == answer["reference"]["outcomes"] == 1000

@@ -106,7 +106,7 @@ spec:
 {{- define "everloop.envFrom" -}}
 {{- $sources := list -}}
 {{- if ne .service.artifacts "none" -}}{{- with .root.Values.artifacts.credentialsSecret -}}{{- $sources = append $sources . -}}{{- end -}}{{- end -}}
-{{- with .values.variablesSecret -}}{{- $sources = append $sources . -}}{{- end -}}
+{{- if eq .name "monitoring" -}}{{- with .root.Values.receivers.variablesSecret -}}{{- $sources = append $sources . -}}{{- end -}}{{- end -}}
 {{- with $sources }}
 envFrom:
 {{- range . }}

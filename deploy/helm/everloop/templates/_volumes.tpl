@@ -22,9 +22,6 @@
 {{- if and $access.enabled $access.keysSecret.name }}
 {{ include "everloop.secretVolume" (dict "volume" "access" "secret" $access.keysSecret.name) }}
 {{- end }}
-{{- with .values.filesSecret }}
-{{ include "everloop.secretVolume" (dict "volume" "files" "secret" .) }}
-{{- end }}
 {{- with include "everloop.tokenSecret" . }}
 {{ include "everloop.secretVolume" (dict "volume" "token" "secret" .) }}
 {{- end }}

@@ -32,6 +32,8 @@ CATCH_UP_S = 0.5
 CaughtUp = Callable[[float], Awaitable[bool]]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many, counted from the newest")]
 
+Early = Annotated[bool, Query(description="also those of features, predictions and labels, which show before labels")]
+
 
 def router(reader: MonitoringReader, loops: KnownLoops, caught_up: CaughtUp) -> APIRouter:
     """The routes; each answers 404 for a loop that is not applied. `caught_up` is the engine's."""
@@ -71,9 +73,9 @@ def router(reader: MonitoringReader, loops: KnownLoops, caught_up: CaughtUp) -> 
         return JSONResponse(evaluation)
 
     @api.get("/v1/loops/{loop}/drifts", response_model=list[Entry])
-    async def list_drifts(loop: str, limit: Limit = 200) -> JSONResponse:
+    async def list_drifts(loop: str, limit: Limit = 200, early: Early = False) -> JSONResponse:
         """The latest drifts, oldest first."""
-        return JSONResponse(await entries(loop, ("drift",), limit))
+        return JSONResponse(await entries(loop, ("drift", "data_drift") if early else ("drift",), limit))
 
     @api.get("/v1/loops/{loop}/timeline", response_model=list[Entry])
     async def list_timeline(loop: str, limit: Limit = 200) -> JSONResponse:

@@ -1,0 +1,3 @@
+"""Everloop in Apache Airflow."""
+
+__version__ = "0.1.0"
