@@ -25,6 +25,7 @@ from everloop_schemas.envelope import Event
 from everloop_schemas.registry import Decided, GateDecided, LoopState
 from everloop_schemas.training import DataSet, RunRequested
 from everloop_shared.messaging.routes import Position
+from everloop_shared.tracing import caused_by
 
 
 async def test_an_event_of_an_unknown_loop_is_retried(harness: HandlerHarness) -> None:
@@ -75,6 +76,18 @@ async def test_the_trace_of_the_cause_is_in_the_bytes_that_are_hashed(harness: H
 
     assert harness.decisions[-1].traceparent == traced.traceparent
     assert harness.decisions[-1].causationid == traced.id
+
+
+async def test_a_decision_is_within_the_span_of_the_event_that_led_to_it_signed_or_not(harness: HandlerHarness) -> None:
+    trained, within = model_trained("a-0", 30, "initial"), "00-" + "1" * 32 + "-" + "3" * 16 + "-01"
+    sent = trained.model_copy(update={"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"})
+
+    with caused_by(
+        trained.model_copy(update={"traceparent": within})
+    ):  # as the kernel's span, where the event is signed
+        await harness.handle(sent)
+
+    assert harness.decisions[-1].traceparent == within
 
 
 async def test_the_next_event_of_a_batch_sees_the_state_of_the_last_and_an_undone_one_leaves_nothing(

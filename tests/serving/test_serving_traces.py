@@ -10,6 +10,7 @@ from tests.builders.otlp import Collector, by_name, collector
 from tests.serving.grpc_calls import grpc_client, typed
 
 from everloop.local.ports import HOST, free_port
+from everloop_schemas.serving import VersionState
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.spans.recorders import recorder_of
 
@@ -84,3 +85,18 @@ async def test_each_way_in_is_a_span_with_its_version_and_the_records_continue_i
         assert made[trace] == f"00-{trace}-{span.span_id}-01"
     assert len(collected.spans()) == 4, "the request that was not sampled has none"
     assert recorder_of("serving") is None, "stopped with the service"
+
+
+async def test_the_load_of_a_version_continues_the_trace_of_the_decision_so_that_a_rollout_is_one(
+    serving: RunningServing,
+) -> None:
+    with collector() as collected:
+        decided = serving.state(serving.version("logistic-0@1")).copy_with(traceparent=sampled(AT_ONCE)["traceparent"])
+        await serving.start(otlp_url=collected.url, trace_sampling=0.0)
+        await serving.publish(decided)
+        await serving.until(lambda: serving.version_states() == [("logistic-0@1", "ready")], 40)
+        await serving.stop()
+
+    state = by_name(collected.spans(AT_ONCE), "serving", "process registry.loop_state.v1")
+    [report] = serving.broker.events(VersionState.topic)
+    assert (state.parent_id, report.traceparent) == (SPAN, f"00-{AT_ONCE}-{state.span_id}-01")
