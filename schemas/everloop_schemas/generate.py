@@ -14,6 +14,7 @@ from everloop_schemas.asyncapi import build_document, to_yaml
 from everloop_schemas.catalogue import CLASSES, TOPICS
 from everloop_schemas.compatibility import find_incompatibilities
 from everloop_schemas.json_schema import build_schema
+from everloop_schemas.lineage_facets import FACETS, build_facet_schema
 from everloop_schemas.loop import LoopSpec
 
 FOLDER = Path(__file__).resolve().parent.parent / "json"
@@ -24,8 +25,9 @@ ASYNCAPI_FILE = "asyncapi.yaml"
 
 @cache
 def build_schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schemas by file name: one per event type, and that of the loop spec."""
+    """JSON Schemas by file name: one per event type, one per facet of lineage, and that of the loop spec."""
     found = {f"{name}.json": build_schema(cls) for name, cls in CLASSES.items()}
+    found |= {facet.file(): build_facet_schema(facet) for facet in FACETS}
     found[LOOP_FILE] = LoopSpec.model_json_schema()
     return {file: {"$schema": DIALECT, "$id": file, **schema} for file, schema in sorted(found.items())}
 

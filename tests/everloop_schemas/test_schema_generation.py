@@ -12,6 +12,7 @@ import yaml
 from everloop_schemas import generate
 from everloop_schemas.asyncapi import build_document, to_yaml
 from everloop_schemas.catalogue import CLASSES, TOPICS
+from everloop_schemas.lineage_facets import FACETS
 from everloop_shared.messaging.routes import EVENT_HEADERS
 
 
@@ -26,11 +27,13 @@ def test_writing_twice_changes_nothing_and_removes_files_of_former_events(tmp_pa
 
     assert "gone.v1.json" in first
     assert second == []
-    assert len(list(tmp_path.iterdir())) == len(CLASSES) + 2
+    assert len(list(tmp_path.iterdir())) == len(CLASSES) + len(FACETS) + 2
 
 
-def test_every_event_and_the_loop_spec_have_a_schema() -> None:
-    assert set(generate.build_schemas()) == {f"{name}.json" for name in CLASSES} | {"loop.json"}
+def test_every_event_every_facet_of_lineage_and_the_loop_spec_have_a_schema() -> None:
+    facets = {facet.file() for facet in FACETS}
+
+    assert set(generate.build_schemas()) == {f"{name}.json" for name in CLASSES} | facets | {"loop.json"}
 
 
 def test_a_stale_file_fails_the_check_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,36 @@ async def test_predictions_are_shown_newest_first_with_label_explanation_and_ano
     assert (too_many["status"], unknown["status"]) == (422, 404)
 
 
+@pytest.mark.app
+async def test_a_version_s_predictions_are_counted_by_role_and_shown_in_pages(
+    tmp_path: Path, databases: object
+) -> None:
+    broker = MemoryBroker()
+    async with running(broker, tmp_path) as monitoring:
+        await monitoring.publish(state())
+        for n in range(5):
+            await monitoring.publish(prediction_made(f"c{n}", True, version="a-0@9", role="canary"))
+            await monitoring.publish(prediction_made(f"p{n}", True, version="a-0@9", role="champion"))
+            await monitoring.publish(prediction_made(f"b{n}", True))
+        await monitoring.caught_up()
+
+        first = await monitoring.get("versions/a-0@9/predictions?limit=8")
+        second = await monitoring.get(f"versions/a-0@9/predictions?limit=8&after={first['next']}")
+        canary = await monitoring.get("versions/a-0@9/predictions?role=canary")
+        nothing = await monitoring.get("versions/x-0@1/predictions")
+        wrong = await monitoring.get("versions/a-0@9/predictions?role=boss")
+
+    assert [(one["role"], one["predictions"]) for one in first["made"]] == [("canary", 5), ("champion", 5)]
+    assert first["made"][0]["first"] <= first["made"][0]["last"]
+    assert sorted(row["id"] for row in first["latest"] + second["latest"]) == sorted(
+        f"{role}{n}" for role in "cp" for n in range(5)
+    )
+    assert (len(first["latest"]), second["next"]) == (8, None)
+    assert {row["id"] for row in canary["latest"]} == {f"c{n}" for n in range(5)}
+    assert (canary["made"], nothing["made"], nothing["latest"]) == (first["made"][:1], [], [])
+    assert wrong["status"] == 422
+
+
 async def handle(unit: BatchUnitOfWork, *events: Event) -> None:
     async with unit:
         await unit.handlers.on_loop_state(state(), Position("", 0, 0))

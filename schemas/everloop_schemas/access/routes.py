@@ -130,7 +130,7 @@ _MONITORED = (
     *("status", "evaluation", "drifts", "timeline", "series", "features", "fairness", "importance", "quality"),
     *("alerts", "silences", "objectives"),
 )
-_DECIDED = ("versions", "rollout", "history")
+_DECIDED = ("versions", "rollout", "history", "lineage")
 _VERDICTS = ("approve", "reject", "promote")
 _STEERED = ("rollback", "resume", *_VERDICTS)
 _RUN = f"{_LOOP}/runs/{{run}}"
@@ -204,7 +204,7 @@ _BY_SERVICE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "codes.issue": ("POST /v1/session/codes",),
         "loops.read": ("GET /v1/loops", f"GET {_LOOP}", *(f"GET {_LOOP}/{view}" for view in _MONITORED)),
         "rollout.change": tuple(f"POST {_LOOP}/{verb}" for verb in _VERDICTS),
-        "predictions.read": (f"GET {_LOOP}/predictions",),
+        "predictions.read": (f"GET {_LOOP}/predictions", f"GET {_LOOP}/versions/{{version}}/predictions"),
         "alerts.silence": (f"POST {_LOOP}/silences", f"DELETE {_LOOP}/silences/{{id}}"),
         "letters.read": (
             "GET /v1/dead-letters",

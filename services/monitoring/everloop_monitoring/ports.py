@@ -202,5 +202,8 @@ class MonitoringReader(Protocol):
     async def latest_predictions(self, loop: str, limit: int) -> list[tuple[dict[str, Any], Scalar | None]]:
         """The last `limit` predictions that are kept, newest first, each with its label where that is known."""
 
+    async def made_by(self, loop: str, version: str) -> list[dict[str, Any]]:
+        """How many predictions a version made, by role: `role`, `predictions`, and the times of `first` and `last`."""
+
     async def importances(self, loop: str, limit: int) -> list[tuple[str, dict[str, float]]]:
         """The last `limit` versions whose importance is kept, newest first, with it."""

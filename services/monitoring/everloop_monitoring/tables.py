@@ -151,6 +151,20 @@ latest_predictions = Table(
     Index("latest_predictions_by_loop", "loop", "seq"),
 )
 
+version_predictions = Table(
+    "version_predictions",
+    metadata,
+    Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    Column("loop", String(63), nullable=False),
+    Column("version", String(200), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("n", BigInteger, nullable=False, comment="records"),
+    Column("first_time", String(32), nullable=False),
+    Column("last_time", String(32), nullable=False),
+    UniqueConstraint("loop", "version", "role"),
+    Index("version_predictions_by_loop", "loop", "seq"),
+)
+
 importances = Table(
     "importances",
     metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib.metadata import version
 
 from everloop_models.first_load import LOAD_MEMORY_BYTES, LOAD_TIMEOUT_S, PRELOADED_MODULES
 from everloop_models.intake import ModelIntake
@@ -17,6 +18,7 @@ from everloop_registry.adapters.logged_model_reader import SqlLoggedModelReader
 from everloop_registry.adapters.loop_finder import SqlLoopFinder
 from everloop_registry.adapters.loop_reader import SqlLoopReader
 from everloop_registry.adapters.model_reader import SqlModelReader
+from everloop_registry.adapters.origin_reader import SqlOriginReader
 from everloop_registry.adapters.recovery import TopicRecovery
 from everloop_registry.adapters.run_files import RunFiles
 from everloop_registry.adapters.run_reader import SqlRunReader
@@ -102,7 +104,18 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     uploads = UploadFolder(settings.folder("registry") / "uploads", settings)
     edge = CommandEdge(in_transaction(unit, engine))
     expiry = ApprovalExpiry(commands, reader, edge.execute, lambda: recovery.done)
-    endpoint = router(commands, reader, edge, settings, submissions, erasures, uploads, lambda: recovery.done, unit)
+    endpoint = router(
+        commands,
+        reader,
+        SqlOriginReader(database),
+        edge,
+        settings,
+        submissions,
+        erasures,
+        uploads,
+        lambda: recovery.done,
+        unit,
+    )
     versions, logged = SqlVersionReader(database), SqlLoggedModelReader(database)
     files = StoredArtifactFiles(versions, RunFiles(settings.artifact_url), store, settings.file_limits)
     mlflow = MlflowApi(
@@ -123,6 +136,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
     endpoint.include_router(team_router(reader, teams, lambda: recovery.done))
     endpoint.include_router(mlflow_router(mlflow, edge, lambda: recovery.done))
     mirror = [_mirror(settings, database, unit, engine, versions, files)] if settings.mlflow_mirror else []
+    told = [_lineage(settings, database, unit, engine, partition_of)] if settings.openlineage_url else []
     trail = audit_trail("registry", settings, engine.publish)
     return Service(
         name="registry",
@@ -132,7 +146,7 @@ def build(settings: RegistrySettings, connect: EngineFactory, clock: Clock = sys
         ],
         consumers=[consumer],
         resources=[specs, child, intake, database, recovery, files],
-        background=[lambda: unit.relay_loop(engine), expiry.run, *mirror],
+        background=[lambda: unit.relay_loop(engine), expiry.run, *mirror, *told],
     )
 
 
@@ -155,17 +169,48 @@ def _mirror(
 ) -> Callable[[], Awaitable[None]]:
     """The background job that mirrors."""
     # Imported here, as few installations mirror: without its HTTP client the registry starts sooner and is smaller.
-    from everloop_registry.adapters.mirror import Mirror
+    from everloop_registry.adapters.mirror import MLFLOW, Mirror
     from everloop_registry.adapters.mirror_server import MlflowServer
     from everloop_registry.adapters.mirror_state import MirrorState
     from everloop_registry.adapters.mirror_writer import MirrorWriter
 
     server = MlflowServer(settings.mlflow_mirror, settings.mirror_token)
     state = MirrorState(database, unit, server.url)
-    mirror = Mirror(reader, MirrorWriter(server, state, versions, files), state, settings.partitions)
+    mirror = Mirror(MLFLOW, reader, MirrorWriter(server, state, versions, files), state, settings.partitions)
 
     async def run() -> None:
         async with server:
+            await mirror.run()
+
+    return run
+
+
+def _lineage(
+    settings: RegistrySettings,
+    database: Database,
+    unit: RegistryUnitOfWork,
+    reader: LogReader,
+    partition_of: Callable[[str], int],
+) -> Callable[[], Awaitable[None]]:
+    """The background job that tells a lineage backend."""
+    # Imported here, as for the mirror.
+    from everloop_registry.adapters.lineage_backend import LineageBackend
+    from everloop_registry.adapters.lineage_teller import LINEAGE, LineageTeller
+    from everloop_registry.adapters.mirror import Mirror
+    from everloop_registry.adapters.mirror_state import MirrorState
+    from everloop_registry.domain.openlineage.event import LineageSource
+    from everloop_registry.domain.openlineage.names import DataSetNames
+
+    url, key = settings.lineage_backend
+    names = DataSetNames(settings.kafka_bootstrap, settings.topic_prefix, settings.archive)
+    source = LineageSource(settings.openlineage_namespace, names, version("everloop"))
+    backend = LineageBackend(url, key)
+    state = MirrorState(database, unit, f"{settings.openlineage_namespace} {backend.url}")
+    teller = LineageTeller(source, backend, state, database, partition_of)
+    mirror = Mirror(LINEAGE, reader, teller, state, settings.partitions)
+
+    async def run() -> None:
+        async with backend:
             await mirror.run()
 
     return run

@@ -25,6 +25,10 @@ class VersionNotFound(NotFound):
     title = "Version not found"
 
 
+class LineageRejected(InputRejected):
+    """A question about lineage names nothing, or several things at once."""
+
+
 class ErasureRefused(InputRejected):
     """The entity or a version of an erasure cannot be one."""
 

@@ -21,6 +21,22 @@ CHECK_SECONDS = Histogram(
 MIRROR_LAG = Gauge(
     "everloop_registry_mirror_lag_records", "Records that are not on the MLflow server of EVERLOOP_MLFLOW_MIRROR yet."
 )
+MIRROR_FAILURES = Counter(
+    "everloop_registry_mirror_failures_total",
+    "Attempts to write to the MLflow server of EVERLOOP_MLFLOW_MIRROR that failed.",
+)
 MIRROR_REFUSED = Counter(
     "everloop_registry_mirror_refused_total", "Events that the MLflow server of EVERLOOP_MLFLOW_MIRROR refused."
+)
+LINEAGE_LAG = Gauge(
+    "everloop_registry_openlineage_lag_records",
+    "Records of which the backend at EVERLOOP_OPENLINEAGE_URL was not told yet.",
+)
+LINEAGE_FAILURES = Counter(
+    "everloop_registry_openlineage_failures_total",
+    "Attempts to tell the backend at EVERLOOP_OPENLINEAGE_URL that failed.",
+)
+LINEAGE_REFUSED = Counter(
+    "everloop_registry_openlineage_refused_total",
+    "Records that the backend at EVERLOOP_OPENLINEAGE_URL refused, and which are left out.",
 )

@@ -201,7 +201,7 @@ mirrored = sql.Table(
     sql.Column("server", sql.String(500), primary_key=True),
     sql.Column("kind", sql.String(20), primary_key=True),
     sql.Column("key", TEXT_ID, primary_key=True),
-    sql.Column("named", sql.String(1_000), nullable=False, comment="what it is called on the server"),
+    sql.Column("named", sql.Text, nullable=False, comment="what it is called there, or what was told of it"),
 )
 
 TRACKING = (

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from everloop.cli.ask import RETRY_FOR_S, ask_by
 from everloop.cli.output import Data, Json, Loop, print_json, print_result, print_stderr
+from everloop.cli.tracing import show_trace
 from everloop.client import Everloop
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.extras import ExtraMissing
@@ -32,13 +33,24 @@ Store = Annotated[
 Pipeline = Annotated[
     str | None, typer.Option("--pipeline", metavar="NAME", help="The loop's name in that store. Default: LOOP.")
 ]
+Prediction = Annotated[str | None, typer.Option("--prediction", metavar="ID", help="Where a prediction came from.")]
+OfVersion = Annotated[
+    str | None, typer.Option("--version", metavar="VERSION", help="Where a version came from, and what it predicted.")
+]
+OfRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="What a run came from, and its versions.")]
+Drift = Annotated[str | None, typer.Option("--drift", metavar="ID", help="The runs and versions that a drift led to.")]
+Role = Annotated[
+    str | None, typer.Option("--role", metavar="ROLE", help="With --version: baseline, champion or canary alone.")
+]
+Before = Annotated[int | None, typer.Option("--before", min=1, help="With --run: the next page of its versions.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=200, help="Versions or predictions that are shown.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on, and write what is new, until interrupted.")]
 Every = Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How often, with --follow.")]
 
 
 def register(app: typer.Typer) -> None:
     """Mount it."""
-    app.command("lineage", epilog="Example: everloop lineage churn --mlmd sqlite:///metadata.db --follow")(lineage)
+    app.command("lineage", epilog="Example: everloop lineage churn --version logistic-0@499")(lineage)
 
 
 def lineage(
@@ -47,13 +59,30 @@ def lineage(
     pipeline: Pipeline = None,
     follow: Follow = False,
     every: Every = 5.0,
+    prediction: Prediction = None,
+    version: OfVersion = None,
+    run: OfRun = None,
+    drift: Drift = None,
+    role: Role = None,
+    before: Before = None,
+    limit: Limit = 10,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Show which data sets each run learned and which versions came of it, or write that to ML Metadata.
 
-    To write again changes only what is new, or is different now.
+    With --prediction, --version, --run or --drift: where that one came from and what came of it, from the prediction
+    to its version, the version's run, data set and decisions, and the drift behind the run, and back.
+    To write to ML Metadata again changes only what is new, or is different now.
     """
+    given = {"prediction": prediction, "version": version, "run": run, "drift": drift}
+    if asked := {kind: name for kind, name in given.items() if name is not None}:
+        if mlmd or follow or pipeline:
+            raise typer.BadParameter("goes without --mlmd", param_hint=f"--{next(iter(asked))}")
+        show_trace(loop, asked, data, as_json, role, before, limit)
+        return
+    if role or before:
+        raise typer.BadParameter("goes with --version or --run", param_hint="--role" if role else "--before")
     if mlmd is None:
         if follow or pipeline:
             raise typer.BadParameter("goes with --mlmd", param_hint="--follow" if follow else "--pipeline")

@@ -16,6 +16,7 @@ from everloop_monitoring.adapters.row_names import COUNTED, STATE, RowNames, for
 from everloop_monitoring.domain.evaluation import BatchEvaluation
 from everloop_monitoring.domain.scores import LineTally, later_version
 from everloop_monitoring.domain.shown import (
+    MAX_COUNTED,
     MAX_IMPORTANCES,
     MAX_PREDICTIONS,
     ShownRecords,
@@ -39,6 +40,12 @@ PUT_WATCH = (
     "ON CONFLICT (loop, kind) DO UPDATE SET state = excluded.state"
 )
 ADD_LATEST = "INSERT INTO latest_predictions (loop, key, prediction) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+ADD_MADE = (
+    "INSERT INTO version_predictions (loop, version, role, n, first_time, last_time) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (loop, version, role) DO UPDATE SET n = version_predictions.n + excluded.n, "
+    "last_time = CASE WHEN excluded.last_time > version_predictions.last_time "
+    "THEN excluded.last_time ELSE version_predictions.last_time END"
+)
 ADD_IMPORTANCE = "INSERT INTO importances (loop, version, importance) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 DELETE_OLD = (
     "DELETE FROM {table} WHERE loop = ? AND seq <= "
@@ -125,7 +132,7 @@ class SqlProjections:
             self._unit.call_after_commit(partial(self._watches.__setitem__, (loop, watch.kind), (state, watch)))
 
     async def add_shown(self, shown: ShownRecords) -> None:
-        """One statement for all predictions, and seldom one more for each loop; versions are rare."""
+        """Two statements for all predictions, and seldom two more for each loop; versions are rare."""
         rows = [
             (name, key_of(name, event.subject), render_prediction(event))
             for loop, events in shown.predictions.items()
@@ -133,10 +140,18 @@ class SqlProjections:
             for event in events
         ]
         await self._execute(ADD_LATEST, rows)
+        made = [
+            (self._row_name(loop), version, role, m.n, time_text(m.first), time_text(m.last))
+            for (loop, version, role), m in sorted(
+                shown.made.items()
+            )  # in one order, for transactions at the same time
+        ]
+        await self._execute(ADD_MADE, made)
         for name, n in Counter(row[0] for row in rows).items():
             left = self._until_deletion[name] = self._until_deletion.get(name, 0) - n
             if left <= 0:
                 await self._delete_old("latest_predictions", name, MAX_PREDICTIONS)
+                await self._delete_old("version_predictions", name, MAX_COUNTED)
                 self._until_deletion[name] = ROWS_UNTIL_DELETION
         for loop, importances in shown.importances.items():
             name = self._row_name(loop)

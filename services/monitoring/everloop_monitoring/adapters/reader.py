@@ -26,6 +26,7 @@ from everloop_monitoring.tables import (
     points,
     silences,
     totals,
+    version_predictions,
     watches,
     works,
 )
@@ -68,6 +69,12 @@ class SqlMonitoringReader:
             (json.loads(row.prediction), None if row.known is None else COUNTED.validate_json(row.known).label)
             for row in await self._rows(query)
         ]
+
+    async def made_by(self, loop: str, version: str) -> list[dict[str, Any]]:
+        """How many predictions a version made, by role."""
+        of = version_predictions.c.loop == self._row_name(loop), version_predictions.c.version == version
+        rows = await self._rows(select(version_predictions).where(*of).order_by(version_predictions.c.role))
+        return [{"role": r.role, "predictions": r.n, "first": r.first_time, "last": r.last_time} for r in rows]
 
     async def importances(self, loop: str, limit: int) -> list[tuple[str, dict[str, float]]]:
         """The last versions whose importance is kept, newest first, with it."""

@@ -11,8 +11,10 @@ from pydantic import BaseModel, Field
 from everloop_learning.loops import KnownLoops
 from everloop_monitoring.domain.shown import MAX_IMPORTANCES, MAX_PREDICTIONS, labelled
 from everloop_monitoring.ports import MonitoringReader
+from everloop_schemas.serving import Role
 from everloop_shared.http.schemas import Value
 
+After = Annotated[int, Query(ge=0, le=MAX_PREDICTIONS, description="`next` of the page before")]
 HowMany = Annotated[int, Query(ge=1, le=MAX_PREDICTIONS, description="how many, counted from the newest")]
 
 
@@ -44,6 +46,25 @@ class LatestPrediction(BaseModel):
     explanation: ShownExplanation | None
 
 
+class MadeInRole(BaseModel):
+    """How many predictions were made in a role, and when the first one and the last one was."""
+
+    role: str
+    predictions: int = Field(description="records; one that serving publishes twice after a crash counts twice")
+    first: str
+    last: str
+
+
+class VersionPredictions(BaseModel):
+    """What a version predicted: how many of it, and those of the loop's latest predictions that are its."""
+
+    loop: str
+    version: str
+    made: list[MadeInRole] = Field(description="by role; none where it is not counted any more, or made none")
+    latest: list[LatestPrediction] = Field(description="newest first")
+    next: int | None = Field(description="`after` of the next page; none on the last one")
+
+
 class VersionImportance(BaseModel):
     """By feature, how much a version's predictions depend on it, the largest first."""
 
@@ -70,6 +91,22 @@ def shown_router(reader: MonitoringReader, loops: KnownLoops) -> APIRouter:
             labelled(row, label, spec) for row, label in await reader.latest_predictions(loop, limit)
         ]
         return JSONResponse(rows)
+
+    @api.get("/v1/loops/{loop}/versions/{version}/predictions", response_model=VersionPredictions)
+    async def get_version_predictions(
+        loop: str, version: str, role: Role | None = None, after: After = 0, limit: HowMany = 50
+    ) -> JSONResponse:
+        """How many predictions a version made, by role, and the latest of them, in pages."""
+        spec = loops.require(loop).data.spec
+        rows = [
+            (row, label)
+            for row, label in await reader.latest_predictions(loop, MAX_PREDICTIONS)
+            if row["version"] == version and role in (None, row["role"])
+        ]
+        made = [one for one in await reader.made_by(loop, version) if role in (None, one["role"])]
+        page = [labelled(row, label, spec) for row, label in rows[after : after + limit]]
+        more = after + limit if len(rows) > after + limit else None
+        return JSONResponse({"loop": loop, "version": version, "made": made, "latest": page, "next": more})
 
     @api.get("/v1/loops/{loop}/importance", response_model=Importances)
     async def get_importance(loop: str) -> JSONResponse:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,6 +15,8 @@ MAX_PREDICTIONS = 200
 """Of a loop that are kept."""
 PREDICTIONS_PER_BATCH = 20
 """Of a loop that one transaction keeps, so that a busy loop pays for 20 rows and not for thousands."""
+MAX_COUNTED = 2_000
+"""Of a loop: pairs of version and role whose predictions are counted, the newest."""
 MAX_IMPORTANCES = 50
 """Versions of a loop whose importance is kept."""
 MAX_ROW_CHARACTERS = 16_000
@@ -23,16 +26,30 @@ MAX_FEATURES = 200
 _encoder = msgspec.json.Encoder()
 
 
+class Made(NamedTuple):
+    """How many predictions there were, when the first one and the last one was made."""
+
+    n: int
+    first: datetime
+    last: datetime
+
+
 class ShownRecords:
-    """The latest predictions of each loop, and the importances of its versions, of the records of one transaction."""
+    """Of the records of one transaction, by loop: the latest predictions, how many each version made, importances."""
 
     def __init__(self) -> None:
         self.predictions = defaultdict[str, deque[PredictionMade]](lambda: deque(maxlen=PREDICTIONS_PER_BATCH))
+        self.made: dict[tuple[str, str, str], Made] = {}
         self.importances = defaultdict[str, deque[tuple[str, dict[str, float]]]](lambda: deque(maxlen=MAX_IMPORTANCES))
 
     def add_prediction(self, event: PredictionMade) -> None:
-        """Keep a prediction; the oldest of its loop gives way."""
+        """Keep a prediction, where the oldest of its loop gives way, and count it by version and role."""
         self.predictions[event.loop].append(event)
+        key, time = (event.loop, event.data.version, event.data.role), event.time
+        known = self.made.get(key)
+        self.made[key] = (
+            Made(known.n + 1, min(known.first, time), max(known.last, time)) if known else Made(1, time, time)
+        )
 
     def add_importance(self, loop: str, version: str, importance: dict[str, float] | None) -> None:
         """Keep how much a version depends on each feature, where that is known."""

@@ -10,23 +10,13 @@ from typing import Any, Self
 
 import httpx
 
+from everloop_registry.adapters.mirror import MirrorAway, MirrorRefused
+
 TIMEOUT_S = 30.0
 API = "/api/2.0/mlflow/"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 TOKEN_SETTING = "EVERLOOP_REGISTRY_MLFLOW_MIRROR_TOKEN"
 AWAY_CODES = (408, 425, 429)
-
-
-class MirrorAway(Exception):
-    """The server cannot be reached, is overloaded, or does not accept the credentials: a later attempt may succeed."""
-
-
-class MirrorRefused(Exception):
-    """The server refuses a request for what it says; `code` is MLflow's."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
 
 
 class MlflowServer:

@@ -1,4 +1,4 @@
-"""How far the mirror has come, and what things are called on the other server, in the registry's database."""
+"""How far a mirror has come, and what it knows of the other system, in the registry's database."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from everloop_registry.adapters.mirror_server import MirrorRefused, MlflowServer
+from everloop_registry.adapters.mirror import MirrorRefused
+from everloop_registry.adapters.mirror_server import MlflowServer
 from everloop_registry.adapters.mirror_state import MirrorState
 from everloop_registry.adapters.version_reader import SqlVersionReader
 from everloop_registry.domain.aliases import Aliases
@@ -18,6 +19,7 @@ from everloop_registry.ports import ArtifactFiles
 from everloop_schemas.envelope import Event
 from everloop_schemas.registry import Decided, VersionRegistered
 from everloop_schemas.tracking import NoteChange, RunChange, RunLogged
+from everloop_shared.messaging.routes import Position
 
 T = TypeVar("T")
 PER_REQUEST = 100
@@ -36,7 +38,7 @@ class MirrorWriter:
     ) -> None:
         self._server, self._state, self._versions, self._files = server, state, versions, files
 
-    async def apply(self, event: Event) -> None:
+    async def apply(self, event: Event, at: Position) -> None:
         """Write what an event says; raises MirrorAway or MirrorRefused."""
         if isinstance(event, RunLogged):
             await self._apply_logged(event)
@@ -45,6 +47,9 @@ class MirrorWriter:
                 await self._version(event.loop, number)
         elif isinstance(event, Decided):
             await self._apply_decision(event)
+
+    async def leave_out(self, event: Event) -> None:
+        """Nothing that comes later depends on it."""
 
     async def _apply_logged(self, event: RunLogged) -> None:
         if (experiment := event.data.experiment) is not None:

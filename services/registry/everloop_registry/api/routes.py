@@ -12,6 +12,7 @@ from everloop_registry.api.approvals import add_approvals
 from everloop_registry.api.commands import add_commands
 from everloop_registry.api.diffs import add_diffs
 from everloop_registry.api.erasures import add_erasures
+from everloop_registry.api.lineage import add_lineage
 from everloop_registry.api.queries import add_queries
 from everloop_registry.api.submissions import add_submissions
 from everloop_registry.domain.team_use import TeamUse
@@ -19,7 +20,7 @@ from everloop_registry.errors import RecoveryInProgress
 from everloop_registry.handlers import CommandHandlers, SubmissionHandlers
 from everloop_registry.handlers.diffs import DiffHandlers
 from everloop_registry.handlers.erasures import ErasureHandlers
-from everloop_registry.ports import LoopReader
+from everloop_registry.ports import LoopReader, OriginReader
 from everloop_registry.settings import RegistrySettings
 from everloop_shared.access.teams import TeamQuotas
 from everloop_shared.commands import CommandEdge
@@ -30,6 +31,7 @@ from everloop_shared.http.uploads import UploadFolder
 def router(
     handlers: CommandHandlers,
     reader: LoopReader,
+    origins: OriginReader,
     commands: CommandEdge,
     limits: RegistrySettings,
     submissions: SubmissionHandlers,
@@ -47,6 +49,7 @@ def router(
     add_erasures(routes, erasures, reader, commands)
     add_submissions(routes, submissions, commands, uploads, limits.max_artifact_bytes)
     add_queries(routes, reader)
+    add_lineage(routes, reader, origins)
     whole = APIRouter()
     whole.include_router(routes)
     return whole

@@ -14,7 +14,9 @@ TRAINING_USER = "everloop/training"
 """The user of Everloop's own runs."""
 REQUESTED = "requested_offset"
 """A parameter that is known from the request of a run only."""
-LINE, TRIGGER, REVISION, ASKER = (f"{TAG_PREFIX}{name}" for name in ("line", "trigger", "revision", "requested_by"))
+LINE, TRIGGER, REVISION, ASKER, CAUSE = (
+    f"{TAG_PREFIX}{name}" for name in ("line", "trigger", "revision", "requested_by", "causationid")
+)
 """Tags that say how a run came to be; nobody else can write tags that begin like these."""
 MEAN_LOSS, ACCURACY, COUNT = "prequential_loss", "prequential_accuracy", "prequential_outcomes"
 """Of a line's predictions, each made before its outcome was known; the step is the outcome's offset."""
@@ -54,6 +56,7 @@ def requested_run(event: RunRequested) -> RunChange:
     tags = {"reason": data.reason, "kind": data.model.kind}
     known = {LINE: data.line, TRIGGER: data.trigger, REVISION: str(event.revision)}
     asked = {ASKER: event.actor} if event.actor else {}
+    caused = {CAUSE: event.causationid} if event.causationid else {}
     return RunChange(
         id=data.run,
         experiment=experiment_id(event.loop),
@@ -71,6 +74,7 @@ def requested_run(event: RunRequested) -> RunChange:
             **{f"{TAG_PREFIX}{key}": value for key, value in tags.items()},
             **known,
             **asked,
+            **caused,
             "mlflow.runName": data.line,
         },
         inputs=(data_set_input(data.data_set),) if data.data_set else (),

@@ -5,6 +5,7 @@ from everloop_registry.ports.decisions import (
     DecisionStore,
     LoopReader,
     ModelIntake,
+    OriginReader,
     SpecChecks,
 )
 from everloop_registry.ports.mlflow import (
@@ -27,6 +28,7 @@ __all__ = [
     "LoopReader",
     "ModelIntake",
     "ModelReader",
+    "OriginReader",
     "RunReader",
     "SpecChecks",
     "TrackingReader",

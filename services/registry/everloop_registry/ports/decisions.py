@@ -11,6 +11,7 @@ from everloop_models.intake import CheckedModel, FeatureNames
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.four_eyes import LineOrigin
 from everloop_registry.domain.loop import Loop
+from everloop_registry.domain.origins import RunOrigin
 from everloop_registry.domain.spec_diff import SpecLine
 from everloop_registry.domain.team_use import TeamUse
 from everloop_registry.domain.working_state import SubstituteVersion
@@ -88,6 +89,19 @@ class LoopReader(Protocol):
 
     async def wires(self, loop: str, until: datetime | None = None, kind: str | None = None) -> list[bytes]:
         """A loop's decisions as they are on the wire, oldest first: up to a moment, of one type."""
+
+
+class OriginReader(Protocol):
+    """Reads what is committed about where versions came from, for HTTP queries."""
+
+    async def of_version(self, loop: str, version: str) -> RunOrigin | None:
+        """The run of a version, with this version alone; None for one that is not registered."""
+
+    async def of_run(self, loop: str, run: str, below: int | None, limit: int) -> RunOrigin | None:
+        """A run with its newest versions below a number; None for one that this loop has not."""
+
+    async def of_cause(self, loop: str, causationid: str, limit: int) -> list[RunOrigin]:
+        """The first runs that an event led to, oldest first, each with its newest versions."""
 
 
 class SpecChecks(Protocol):
