@@ -170,16 +170,16 @@ async def check(
     installation: Installation, journal: Journal, findings: Findings, poison: Collection[bytes] = ()
 ) -> Log:
     """Check every claim on the topics, and that the registry's tables are rebuilt from them."""
-    log = await check_topics(installation, journal, findings, poison)
+    log = await read(installation.bootstrap)
+    await check_log(installation, log, journal, findings, poison)
     check_registry_rebuild(installation.folder, installation.bootstrap, findings)
     return log
 
 
-async def check_topics(
-    installation: Inspected, journal: Journal, findings: Findings, poison: Collection[bytes] = ()
-) -> Log:
-    """Check every claim on the topics, and that monitoring counted them all."""
-    log = await read(installation.bootstrap)
+async def check_log(
+    installation: Inspected, log: Log, journal: Journal, findings: Findings, poison: Collection[bytes] = ()
+) -> None:
+    """Check every claim on the topics, and that monitoring counted them all. Artifacts are read by their URIs."""
     check_dead_letters(log, poison, findings)
     for topic, records in log.records.items():
         log.records[topic] = [r for r in records if r.raw not in poison]
@@ -193,7 +193,6 @@ async def check_topics(
         check_evaluations(log, loop, findings)
         check_decisions(log, loop, findings)
         await check_totals(installation, log, loop, findings)
-    return log
 
 
 async def check_totals(installation: Inspected, log: Log, loop: str, findings: Findings) -> None:

@@ -31,8 +31,15 @@ def cluster(made: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield started
 
 
+@pytest.fixture
+def pods(node: Pods) -> Pods:
+    """The node, with nothing installed and empty topics."""
+    node.clear()
+    return node
+
+
 @pytest.fixture(scope="session")
-def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     """A node that runs pods, with Kafka and PostgreSQL, and the images of this tree under the tag `this`."""
     made = environment("kubernetes_pods")
     images = [*build_images(THIS), *backing_images()]
@@ -43,4 +50,4 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
         started.kubectl("--namespace", NAMESPACE, "create", "-f", str(BACKING_MANIFESTS))
         started.kubectl("--namespace", NAMESPACE, "rollout", "status", "deployment/kafka", "--timeout=300s")
         started.kubectl("--namespace", NAMESPACE, "rollout", "status", "deployment/postgres", "--timeout=300s")
-        yield Pods(started)
+        yield Pods(started, folder)

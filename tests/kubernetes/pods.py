@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
+from tests.chaos.findings import Findings
+from tests.chaos.journal import Journal
+from tests.chaos.loops import SPECS
+from tests.chaos.run import check_log, wait_for_rest
+from tests.chaos.topics import read
 from tests.kubernetes.cluster import ROOT, Cluster, wait_until
 
 from everloop_schemas.topology import SERVICES
 
 CHART = ROOT / "deploy/helm/everloop"
 VALUES = Path(__file__).with_name("values.yaml")
+MOUNTED = "file:///artifacts"
+"""Where the pods have the volume of artifacts."""
 RELEASE, NAMESPACE = "everloop", "everloop"
 WITHIN_S = "900s"
+
+
+SCALED = {"serving": (3, 2), "feature": (2, 1), "training": (2, 1), "monitoring": (2, 1), "ingest": (3, 2)}
+"""How many pods of a service there are for a while, and how many before and after."""
+CHECKED = {"duplicates of a record are equal", "every id on the log was sent", "monitoring's totals equal a recount"}
+
+
+class Release(NamedTuple):
+    """An earlier release: its commit, the tag of its images, and what values it needs."""
+
+    commit: str
+    tag: str
+    options: tuple[str, ...]
+
+
+LAST_RELEASE = Release("4d50c66a", "0.1.0", ("--set", "kafka.topics.enabled=false"))
+"""It has no program that makes all topics: its services made their own."""
 
 
 @dataclass
@@ -24,6 +49,7 @@ class Pods:
     """A release of the chart in its namespace; what tests.chaos asks of an installation."""
 
     cluster: Cluster
+    folder: Path
     bootstrap: str = "10.96.0.92:9092"
 
     def install(self, tag: str, *options: str) -> None:
@@ -34,6 +60,20 @@ class Pods:
             self.cluster.helm(*command, *values, "--wait", "--timeout", WITHIN_S)
         except AssertionError as e:
             raise AssertionError(f"{e}\n{self.troubles()}") from None
+
+    def clear(self) -> None:
+        """Remove the release, its volumes, and what Kafka and PostgreSQL keep."""
+        if RELEASE in self.helm("list", "--short", "--all"):
+            self.helm("uninstall", RELEASE, "--wait")
+        self.kubectl("delete", "pvc", "--selector", f"app.kubernetes.io/instance={RELEASE}")
+        for name in ("kafka", "postgres"):
+            self.kubectl("rollout", "restart", f"deployment/{name}")
+            self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
+
+    def apply_all(self) -> None:
+        """Apply the loops of the chaos run."""
+        for spec in SPECS.values():
+            self.apply(spec)
 
     def url(self, service: str) -> str:
         """Where this machine reaches a service: at the address of its Service, which kube-proxy balances."""
@@ -54,6 +94,47 @@ class Pods:
             url = f"{self.url(name)}{known}"
             wait_until(lambda u=url: _status(u) == 200, f"{name} knows the loop")  # type: ignore[misc]
 
+    def scale(self, service: str, replicas: int) -> None:
+        """As many pods as KEDA or an HPA would ask for, by the same subresource; returns when they are ready."""
+        workload = f"{'deployment' if service == 'ingest' else 'statefulset'}/{RELEASE}-{service}"
+        self.kubectl("scale", workload, f"--replicas={replicas}")
+        self.kubectl("rollout", "status", workload, f"--timeout={WITHIN_S}")
+        wait_until(lambda: self._count(service) == replicas, f"{service} has {replicas} pods", 300)
+
+    async def wait_for_outcomes(self, more: int, within_s: float = 600) -> None:
+        """Wait until monitoring has counted so many more of each loop of the chaos run."""
+        wanted = {loop: self._outcomes(loop) + more for loop in SPECS}
+
+        def reached() -> bool:
+            return all(self._outcomes(loop) >= count for loop, count in wanted.items())
+
+        await asyncio.to_thread(wait_until, reached, f"{more} more outcomes of each loop", within_s)
+
+    async def check(self, journal: Journal) -> Findings:
+        """Every claim of the chaos run about the topics, once all is handled."""
+        findings = Findings()
+        await wait_for_rest(self, journal, findings)
+        log = await read(self.bootstrap)
+        volume = await asyncio.to_thread(self._artifacts)
+        for record in (record for records in log.records.values() for record in records):
+            data = record.event.get("data", {})
+            if str(data.get("uri", "")).startswith(MOUNTED):
+                data["uri"] = data["uri"].replace(MOUNTED, volume.as_uri(), 1)
+        await check_log(self, log, journal, findings)
+        return findings
+
+    def _artifacts(self) -> Path:
+        """Where this machine has the volume with the artifacts."""
+        claim = self.cluster.get("pvc", "artifacts", "--namespace", NAMESPACE)
+        return Path(self.cluster.get("pv", claim["spec"]["volumeName"])["spec"]["hostPath"]["path"])
+
+    def _count(self, service: str) -> int:
+        selector = f"app.kubernetes.io/component={service}"
+        return len(self.kubectl("get", "pods", "--selector", selector, "--output", "name").split())
+
+    def _outcomes(self, loop: str) -> int:
+        return int(self.status(loop).get("outcomes", 0))
+
     def ready(self) -> bool:
         """Whether as many pods as wanted are ready."""
         found = self.cluster.get("deployments,statefulsets", "--namespace", NAMESPACE)["items"]
@@ -70,6 +151,10 @@ class Pods:
     def kubectl(self, *args: str) -> str:
         """What `kubectl ARGS` prints in the namespace."""
         return self.cluster.kubectl("--namespace", NAMESPACE, *args)
+
+    def helm(self, *args: str) -> str:
+        """What `helm ARGS` prints, for the namespace."""
+        return self.cluster.helm(*args, "--namespace", NAMESPACE)
 
     def images(self) -> set[str]:
         """Those that the pods of services run."""

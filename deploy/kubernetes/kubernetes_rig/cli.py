@@ -72,12 +72,11 @@ def load(folder: Path, images: list[str]) -> None:
     """Give the node images of the Docker engine of this machine."""
     if Processes(folder).missing(["containerd"]):
         raise RigError(f"No node in {folder} runs pods: rig up --pods {folder}")
-    tar = folder / "images.tar"
-    try:
-        subprocess.run(["docker", "save", "--output", str(tar), *images], check=True, timeout=600)
-        containers.load(folder, tar)
-    finally:
-        tar.unlink(missing_ok=True)
+    with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saving:
+        assert saving.stdout is not None
+        containers.load(folder, saving.stdout)
+    if saving.returncode != 0:
+        raise RigError(f"The Docker engine did not save {' '.join(images)}.")
 
 
 def down(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import IO
 
 from kubernetes_rig import sandbox_image
 from kubernetes_rig.binaries import binary, cache
@@ -15,6 +16,7 @@ BRIDGE = "everloop-rig"
 GATEWAY = "10.244.0.1"
 POD_ADDRESSES = "10.244.0.0/24"
 SPACE = "k8s.io"
+LOAD_S = 1_800.0
 CONFIG = """version = 3
 root = "{folder}/root"
 state = "{folder}/state"
@@ -65,12 +67,14 @@ def start_containers(folder: Path, processes: Processes) -> None:
     processes.wait("containerd", lambda: _ctr(folder, "version").returncode == 0)
     tar = own / "sandbox.tar"
     sandbox_image.write_sandbox_image(Path(binary("pause")), tar)
-    load(folder, tar)
+    with tar.open("rb") as image:
+        load(folder, image)
 
 
-def load(folder: Path, tar: Path) -> None:
-    """Give containerd the images of a file that `docker save` wrote."""
-    _run(*_command(folder, "images", "import", str(tar)))
+def load(folder: Path, images: IO[bytes]) -> None:
+    """Give containerd the images of what `docker save` writes; archives are not kept beside what they unpack to."""
+    command = _command(folder, "images", "import", "--local", "--discard-unpacked-layers", "-")
+    subprocess.run(command, check=True, stdin=images, stdout=subprocess.DEVNULL, timeout=LOAD_S)
 
 
 def end_containers(folder: Path) -> None:

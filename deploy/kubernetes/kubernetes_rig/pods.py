@@ -18,7 +18,7 @@ from kubernetes_rig.ports import HOST, free_ports
 from kubernetes_rig.processes import Processes
 
 NAMES = ("containerd", "coredns", "kubelet", "kube-proxy")
-NODE = "node-0"
+NODE = "localhost"  # its name is where the API server asks kubelet for logs
 LOGS = Path("/var/log/containers")
 """kubelet links every log there, whatever it is told."""
 COREFILE = """.:53 {{
