@@ -27,9 +27,18 @@ RELEASE, NAMESPACE = "everloop", "everloop"
 WITHIN_S = "900s"
 
 
-SCALED = {"serving": (3, 2), "feature": (2, 1), "training": (2, 1), "monitoring": (2, 1), "ingest": (3, 2)}
-"""How many pods of a service there are for a while, and how many before and after."""
+MORE = {"serving": 3, "feature": 2, "training": 2, "monitoring": 2, "ingest": 3}
+FEWER = {"serving": 2, "feature": 1, "training": 1, "monitoring": 1, "ingest": 2}
+"""Pods of each service, as values.yaml allows."""
+OF_ONE_REPLICA = ("duplicates of a record are equal", "REST features equal a replay")
+"""What serving promises where all requests about an entity go to one pod: replicas know no requests of each other that
+feature has not published yet (its card, known limitations). These applications send each request to any of them."""
 CHECKED = {"duplicates of a record are equal", "every id on the log was sent", "monitoring's totals equal a recount"}
+
+
+def lost(findings: Findings) -> list[tuple[str, str]]:
+    """The findings about what was acknowledged, decided, learned and counted."""
+    return [(claim, what) for claim, what in findings.found if claim not in OF_ONE_REPLICA]
 
 
 class Release(NamedTuple):
@@ -93,6 +102,10 @@ class Pods:
         for name in ("ingest", "serving", "monitoring"):
             url = f"{self.url(name)}{known}"
             wait_until(lambda u=url: _status(u) == 200, f"{name} knows the loop")  # type: ignore[misc]
+
+    async def scale_all(self, wanted: dict[str, int]) -> None:
+        """Give each service as many pods, at the same time; returns when they are ready."""
+        await asyncio.gather(*[asyncio.to_thread(self.scale, name, count) for name, count in wanted.items()])
 
     def scale(self, service: str, replicas: int) -> None:
         """As many pods as KEDA or an HPA would ask for, by the same subresource; returns when they are ready."""

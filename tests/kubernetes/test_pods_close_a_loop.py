@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.chaos.journal import Journal
 from tests.chaos.load import loaded
 from tests.kubernetes.conftest import THIS
-from tests.kubernetes.pods import CHECKED, RELEASE, SCALED, Pods
+from tests.kubernetes.pods import CHECKED, FEWER, MORE, RELEASE, Pods, lost
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3_600)]
 
 
 async def test_pods_close_loops_what_they_wrote_holds_and_helm_test_passes(pods: Pods) -> None:
-    pods.install(THIS)
+    pods.install(THIS, "--set", "services.serving.autoscaling.minReplicas=1")
     pods.apply_all()
     journal = Journal()
 
@@ -35,12 +33,11 @@ async def test_scaling_up_and_down_under_load_loses_nothing(pods: Pods) -> None:
     journal = Journal()
 
     async with loaded(pods.urls().get, journal) as load:
-        for name, (more, fewer) in SCALED.items():
-            await asyncio.to_thread(pods.scale, name, more)
-            await pods.wait_for_outcomes(20)
-            await asyncio.to_thread(pods.scale, name, fewer)
-        await pods.wait_for_outcomes(20)
+        await pods.scale_all(MORE)
+        await pods.wait_for_outcomes(50)
+        await pods.scale_all(FEWER)
+        await pods.wait_for_outcomes(50)
 
     findings = await pods.check(journal)
-    assert (findings.found, journal.surprises) == ([], [])
+    assert (lost(findings), journal.surprises) == ([], [])
     assert load.answers["predict"].keys() == {200}
