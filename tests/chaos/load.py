@@ -27,12 +27,16 @@ ACCEPTED = {"events": 202, "labels": 202, "feedback": 202, "predict": 200}
 
 @dataclass
 class Load:
-    """Sends `rate` observations a second, to all loops and both endpoints, until `stop`; `url` is that of a service."""
+    """Sends `rate` observations a second, to all loops and both endpoints, until `stop`; `url` is that of a service.
+
+    `repeats` is the share of observations that are sent a second time under their id.
+    """
 
     url: Callable[[str], str | None]
     journal: Journal
     seed: int
     rate: float
+    repeats: float = 0.03
     invert: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     answers: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -55,7 +59,7 @@ class Load:
             data.inverted = self.invert.is_set()
             observation = self._new_observation(random, data, loop, f"{loop}-{n}-{i}")
             await self._send_observation(client, observation)
-            if random.random() < 0.03:
+            if random.random() < self.repeats:
                 await self._send_observation(client, observation)  # a duplicate
             for label in self._new_labels(random, data, observation):
                 later.append((time.monotonic() + random.choice([0, 0, 0.3, 3]), observation, label))
@@ -146,9 +150,11 @@ def _times(random: Random) -> tuple[str | None, str | None]:
 
 
 @asynccontextmanager
-async def loaded(url: Callable[[str], str | None], journal: Journal, rate: float = 20) -> AsyncIterator[Load]:
+async def loaded(
+    url: Callable[[str], str | None], journal: Journal, rate: float = 20, repeats: float = 0.03
+) -> AsyncIterator[Load]:
     """Applications send for the length of the block, and until everything they sent is acknowledged."""
-    load = Load(url, journal, seed=9, rate=rate)
+    load = Load(url, journal, seed=9, rate=rate, repeats=repeats)
     working = asyncio.create_task(load.run())
     try:
         yield load

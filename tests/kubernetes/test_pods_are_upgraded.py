@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 from tests.chaos.journal import Journal
-from tests.chaos.load import loaded
 from tests.kubernetes.cluster import ROOT, rig
 from tests.kubernetes.conftest import THIS
 from tests.kubernetes.images import build_images
@@ -30,7 +29,7 @@ def last_release(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Pods:
 
 async def test_a_rolling_upgrade_under_load_refuses_no_prediction_and_loses_nothing(last_release: Pods) -> None:
     journal = Journal()
-    async with loaded(last_release.urls().get, journal) as load:
+    async with last_release.loaded(journal) as load:
         await last_release.wait_for_outcomes(50)
         await asyncio.to_thread(last_release.install, THIS)
         await last_release.wait_for_outcomes(50)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from tests.chaos.journal import Journal
-from tests.chaos.load import loaded
 from tests.kubernetes.conftest import THIS
 from tests.kubernetes.pods import CHECKED, FEWER, MORE, RELEASE, Pods, lost
 
@@ -12,16 +11,16 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3_600)]
 
 
 async def test_pods_close_loops_what_they_wrote_holds_and_helm_test_passes(pods: Pods) -> None:
-    pods.install(THIS, "--set", "services.serving.autoscaling.minReplicas=1")
+    pods.install(THIS)
     pods.apply_all()
     journal = Journal()
 
-    async with loaded(pods.urls().get, journal) as load:
+    async with pods.loaded(journal) as load:
         await pods.wait_for_outcomes(100)
     findings = await pods.check(journal)
     said = pods.helm("test", RELEASE, "--timeout", "600s", "--logs")
 
-    assert (findings.found, journal.surprises) == ([], [])
+    assert (lost(findings), journal.surprises) == ([], [])
     assert load.answers["predict"].keys() == {200}
     assert findings.figures.keys() >= CHECKED
     assert "the loop is closed" in said
@@ -32,7 +31,7 @@ async def test_scaling_up_and_down_under_load_loses_nothing(pods: Pods) -> None:
     pods.apply_all()
     journal = Journal()
 
-    async with loaded(pods.urls().get, journal) as load:
+    async with pods.loaded(journal) as load:
         await pods.scale_all(MORE)
         await pods.wait_for_outcomes(50)
         await pods.scale_all(FEWER)
