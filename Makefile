@@ -79,7 +79,7 @@ schemas: $(DEV)  ## Generate schemas/json and the CRD from the classes, schemas/
 
 lock: $(DEV)  ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --extra local --extra postgresql --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
+	  --extra local --extra postgresql --extra otel --group pyproject.toml:build pyproject.toml -o deploy/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --extra all --group pyproject.toml:build --group pyproject.toml:dev pyproject.toml -c deploy/requirements.lock -o deploy/requirements-dev.lock
 	@mkdir -p deploy/requirements
