@@ -103,6 +103,7 @@ def _kubelet(folder: Path) -> dict[str, object]:
         "enforceNodeAllocatable": [],
         "oomScoreAdj": 0,  # a lower one needs a capability that containers of CI do not have
         "failSwapOn": False,
+        "makeIPTablesUtilChains": False,  # they would stay; kube-proxy has its own, and removes them
         "evictionHard": {"memory.available": "200Mi"},  # a disk that is fuller than most is no reason here
         "imageGCHighThresholdPercent": 100,  # images come from no registry: one that is deleted is lost
         "imageGCLowThresholdPercent": 99,
