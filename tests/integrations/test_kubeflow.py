@@ -172,22 +172,26 @@ def test_each_step_is_a_component_and_again_it_changes_nothing(
     assert len(Path(exported["data_set"]["path"]).read_text().splitlines()) == 101
 
 
-def test_a_run_is_started_once_waited_for_and_promoted_once(kfp: Kfp, installation: Installation) -> None:
+def test_a_run_is_started_once_and_waited_for_and_a_version_is_promoted_once(
+    kfp: Kfp, installation: Installation
+) -> None:
     installation.apply("runs", SPEC)
     with Everloop(str(installation.folder)) as everloop:
-        send(everloop, "runs", 0, 100)
-        assert until(lambda: outcomes(installation, "runs") >= 100, 90)
+        send(everloop, "runs", 0, 300)
+        assert until(lambda: outcomes(installation, "runs") >= 300, 90)
 
         run, again = (kfp.run("retrain", loop="runs", key="job-7")["Output"] for _ in range(2))
         with traffic(installation, "runs", 1000):
             line = kfp.run("wait_for_run", loop="runs", run=run, within_s=120.0, every_s=0.5)["Output"]
-        found = [row["version"] for row in everloop.versions("runs") if row["version"].startswith(f"{line}@")]
-        promoted = [kfp.run("promote", loop="runs", version=found[-1])["Output"] for _ in range(2)]
+        [started] = [row for row in everloop.runs("runs") if row["run"] == run]
+        [version, *_] = [row["version"] for row in everloop.versions("runs") if row["slot"] is None]
+        promoted = [kfp.run("promote", loop="runs", version=version)["Output"] for _ in range(2)]
         decided = [e for e in everloop.history("runs") if e["type"] == "registry.model_promoted.v1"]
 
     assert run == again
-    assert promoted == [found[-1]] * 2
-    assert [event["data"]["version"] for event in decided].count(found[-1]) == 1
+    assert (started["state"], started["line"]) == ("trained", line)
+    assert promoted == [version] * 2
+    assert [event["data"]["version"] for event in decided][-1] == version
 
 
 def test_a_wait_that_cannot_end_well_fails_with_the_reason(kfp: Kfp, installation: Installation) -> None:
