@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.integrations.environments import ROOT, environment
-from tests.integrations.in_memory import in_memory
+from tests.integrations.in_memory import in_memory, traffic
 from tests.journeys.installation import Installation, until
 
 from everloop import Everloop
@@ -112,7 +112,8 @@ def test_prefect_runs_the_flow_and_its_run_ends(installation: Installation, tmp_
         everloop.label("page-prefect", [{"id": f"r{n}", "label": n % 7 > 3} for n in range(400)])
         assert until(lambda: (everloop.status("page-prefect").get("outcomes") or 0) >= 400, 120)
 
-        printed = run("prefect", "prefect.md", PREFECT, installation, tmp_path)
+        with traffic(installation, "page-prefect", 1000):
+            printed = run("prefect", "prefect.md", PREFECT, installation, tmp_path)
 
         assert everloop.dataset(printed["data_set"]["name"]).digest == printed["data_set"]["digest"]
         [started] = [row for row in everloop.runs("page-prefect") if row["run"] == printed["run"]]

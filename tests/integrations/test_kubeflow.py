@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integrations.environments import ROOT, Environment, environment
-from tests.integrations.in_memory import in_memory
+from tests.integrations.in_memory import in_memory, send, traffic
 from tests.journeys.installation import Installation, until
 
 from everloop import Everloop
@@ -79,35 +76,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 def kfp(installation: Installation, tmp_path: Path) -> Kfp:
     """The runner against it."""
     return Kfp(environment("kfp"), installation, tmp_path)
-
-
-def send(everloop: Everloop, loop: str, start: int, rows: int) -> None:
-    """Observations whose label no line between two numbers tells, and their labels."""
-    chance = random.Random(start)
-    drawn = [{"a": chance.uniform(-1, 1), "b": chance.uniform(-1, 1)} for _ in range(rows)]
-    everloop.predict(loop, [{"id": f"r{start + n}", "data": row} for n, row in enumerate(drawn)])
-    everloop.label(loop, [{"id": f"r{start + n}", "label": row["a"] * row["b"] > 0} for n, row in enumerate(drawn)])
-
-
-@contextmanager
-def traffic(installation: Installation, loop: str, start: int) -> Iterator[None]:
-    """Rows that go on arriving until the block ends."""
-    ended = threading.Event()
-
-    def go_on() -> None:
-        with Everloop(str(installation.folder)) as everloop:
-            at = start
-            while not ended.wait(0.2):
-                send(everloop, loop, at, 20)
-                at += 20
-
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def outcomes(installation: Installation, loop: str) -> int:
