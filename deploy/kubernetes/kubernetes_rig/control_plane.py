@@ -28,8 +28,9 @@ def start_control_plane(folder: Path, processes: Processes) -> Path:
     processes.start("kube-apiserver", _api_server(folder, etcd, api))
     processes.wait("kube-apiserver", lambda: _is_ready(kubeconfig))
     signing = [f"--service-account-private-key-file={folder}/sa.key", f"--root-ca-file={folder}/pki/apiserver.crt"]
+    plugins = f"--flex-volume-plugin-dir={folder}/volume-plugins"  # it would be made below /usr
     for name, port, own in (
-        ("kube-controller-manager", controllers, signing),
+        ("kube-controller-manager", controllers, [*signing, plugins]),
         ("kube-scheduler", scheduler, []),
     ):
         common = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", f"--bind-address={HOST}"]

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from kubernetes_rig import containers
+from kubernetes_rig import containers, leftovers
 from kubernetes_rig.binaries import binary, cache
 from kubernetes_rig.containers import GATEWAY, POD_ADDRESSES
 from kubernetes_rig.errors import RigError
@@ -19,8 +19,6 @@ from kubernetes_rig.processes import Processes
 
 NAMES = ("containerd", "coredns", "kubelet", "kube-proxy")
 NODE = "localhost"  # its name is where the API server asks kubelet for logs
-LOGS = Path("/var/log/containers")
-"""kubelet links every log there, whatever it is told."""
 COREFILE = """.:53 {{
   bind {gateway}
   ready {host}:{port}
@@ -48,6 +46,7 @@ def check() -> None:
 
 def start_pods(folder: Path, processes: Processes, kubeconfig: Path) -> None:
     """Start them, and return once the node is Ready."""
+    leftovers.note_machine(folder)
     containers.start_containers(folder, processes)
     _start_names(folder, processes, kubeconfig)
     node = [f"--kubeconfig={kubeconfig}", f"--hostname-override={NODE}"]
@@ -71,9 +70,7 @@ def end_pods(folder: Path, processes: Processes) -> None:
     subprocess.run(cleaning, check=False, capture_output=True, timeout=60)
     for kind in Path("/sys/fs/cgroup").glob("*/kubepods"):
         _remove_groups(kind)
-    for link in LOGS.glob("*.log") if LOGS.exists() else ():
-        if str(folder) in os.readlink(link):
-            link.unlink()
+    leftovers.remove_leftovers(folder, containers.BRIDGE)
 
 
 def _start_names(folder: Path, processes: Processes, kubeconfig: Path) -> None:
@@ -103,7 +100,7 @@ def _kubelet(folder: Path) -> dict[str, object]:
         "enforceNodeAllocatable": [],
         "oomScoreAdj": 0,  # a lower one needs a capability that containers of CI do not have
         "failSwapOn": False,
-        "makeIPTablesUtilChains": False,  # they would stay; kube-proxy has its own, and removes them
+        "makeIPTablesUtilChains": False,  # kube-proxy has its own, and most of them would stay
         "evictionHard": {"memory.available": "200Mi"},  # a disk that is fuller than most is no reason here
         "imageGCHighThresholdPercent": 100,  # images come from no registry: one that is deleted is lost
         "imageGCLowThresholdPercent": 99,
