@@ -1,4 +1,4 @@
-"""One real installation for all the journeys, and who is told of the alerts of one of them."""
+"""One real installation for all the journeys, who is told of the alerts of one of them, and its lineage backend."""
 
 from __future__ import annotations
 
@@ -46,8 +46,15 @@ def collected() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="session")
+def lineage_backend() -> Iterator[HttpReceiver]:
+    """Who is told of runs, versions and rollouts."""
+    with http_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
 def installation(
-    tmp_path_factory: pytest.TempPathFactory, pager: Pager, collected: Collector
+    tmp_path_factory: pytest.TempPathFactory, pager: Pager, collected: Collector, lineage_backend: HttpReceiver
 ) -> Iterator[Installation]:
     """The installation, whose services sign what they decide and believe nobody else."""
     keys = tmp_path_factory.mktemp("keys")
@@ -59,6 +66,7 @@ def installation(
         "EVERLOOP_TRUSTED_KEYS": str(trusted_keys(keys / "trusted.json", uses)),
         "EVERLOOP_MONITORING_RECEIVERS": str(pager.receivers),
         "EVERLOOP_MONITORING_ALERT_GATHER_S": "0",
+        "EVERLOOP_OPENLINEAGE_URL": lineage_backend.url,
         "EVERLOOP_OTLP_URL": collected.url,
         "EVERLOOP_TRACE_SAMPLING": "0.0001",
     }

@@ -18,7 +18,10 @@ import pytest
 from tests.builders.otlp import Collector
 from tests.builders.personal import bytes_below, found_in
 from tests.journeys.installation import FIELDS, SPEC, Installation, counts, until
+from tests.journeys.lineage import check_lineage_of_answer, kill_registry_before_an_answer, of_loop
 from tests.journeys.traces import ASKED, LABELLED, check_path_of_request
+from tests.monitoring.http_receiver import HttpReceiver
+from tests.registry.openlineage_checks import check_events, told
 
 from everloop_schemas.registry import LoopState
 from everloop_schemas.training import ModelTrained
@@ -34,7 +37,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.promise(6)
 def test_a_drift_is_answered_with_a_new_champion_and_the_accuracy_comes_back(
-    installation: Installation, electricity: Path
+    installation: Installation, electricity: Path, lineage_backend: HttpReceiver
 ) -> None:
     installation.apply("market")
     installation.replay("market", installation.rows(electricity, 0, CALM))
@@ -55,7 +58,10 @@ def test_a_drift_is_answered_with_a_new_champion_and_the_accuracy_comes_back(
     decided = installation.read("registry.decided.v1", "market")
     promoted = [e for e in decided if e["type"] == "registry.model_promoted.v1"]
     assert [e["sequence"] for e in decided] == list(range(len(decided)))
-    assert any(runs.get(e.get("correlationid", ""), {}).get("causationid") in alarms for e in promoted)
+    [answer, *_] = [e for e in promoted if runs.get(e.get("correlationid", ""), {}).get("causationid") in alarms]
+    check_lineage_of_answer(installation, answer, runs[answer["correlationid"]])
+    assert until(lambda: ("rollout", "COMPLETE") in told(of_loop(lineage_backend, "market")), 20)
+    check_events(of_loop(lineage_backend, "market"))
 
 
 def test_the_same_file_again_changes_nothing(installation: Installation, electricity: Path) -> None:
@@ -244,8 +250,10 @@ def test_what_is_forged_changes_nothing_and_is_told_within_ten_seconds(installat
     assert verified.stderr.count("a record of registry.loop_state.v1 with decision 1000000 does not count") == 2
 
 
-def test_what_is_killed_while_it_plays_loses_nothing(installation: Installation, electricity: Path) -> None:
-    installation.apply("storm")
+def test_what_is_killed_while_it_plays_loses_nothing(
+    installation: Installation, electricity: Path, lineage_backend: HttpReceiver
+) -> None:
+    told_once = kill_registry_before_an_answer(installation, lineage_backend, partial(installation.apply, "storm"))
     rows = 2000
     command = installation.replay_args("storm", installation.rows(electricity, 0, rows), rate=60)
     env = {**os.environ, "EVERLOOP_DATA": str(installation.folder)}
@@ -266,6 +274,8 @@ def test_what_is_killed_while_it_plays_loses_nothing(installation: Installation,
         )
     assert len(predictions) == rows
     assert all(len(distinct) == 1 for distinct in predictions.values())
+    assert until(lambda: [one.body for one in lineage_backend.received].count(told_once) >= 2, 30)
+    check_events(of_loop(lineage_backend, "storm"))
 
 
 def test_after_down_and_up_everything_is_as_it_was(installation: Installation) -> None:

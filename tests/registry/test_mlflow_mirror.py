@@ -27,6 +27,8 @@ from everloop_shared.messaging.memory import MemoryBroker
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(400)]
 START_S = 180.0
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""The server starts seven processes for jobs, which nothing here asks for."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, *places], cwd=folder, stdout=log, stderr=log, env={**os.environ, **ENVIRONMENT}, process_group=0
+            [*command, *places],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **ENVIRONMENT, **WITHOUT_JOBS},
+            process_group=0,
         )
     url = f"http://{HOST}:{port}"
     try:
