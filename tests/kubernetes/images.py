@@ -25,10 +25,20 @@ def build_images(tag: str, source: Path = ROOT) -> list[str]:
     if subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=60).returncode != 0:
         pytest.skip("pods need a Docker engine that builds their images, and none answers here")
     _compose(source, "build", "--quiet", *SERVICES)
-    images = [f"{REGISTRY}/{name}:{tag}" for name in SERVICES]
+    images = _names(tag)
     for name, image in zip(SERVICES, images, strict=True):
         _run("docker", "tag", f"{PROJECT}-{name}", image)
     return images
+
+
+def images_of_commit(commit: str, folder: Path) -> list[str]:
+    """Those of a commit, under its name: they are built once, from what git has of it, in `folder`."""
+    images = _names(commit)
+    if all(map(_is_here, images)):
+        return images
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
+    return build_images(commit, folder)
 
 
 def backing_images() -> list[str]:
@@ -37,11 +47,19 @@ def backing_images() -> list[str]:
     images = []
     for name in BACKING:
         image = services[name]["image"]
-        if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode != 0:
+        if not _is_here(image):
             _run("docker", "pull", "--quiet", image)
         images.append(f"{PROJECT}/{name}:test")
         _run("docker", "tag", image, images[-1])
     return images
+
+
+def _names(tag: str) -> list[str]:
+    return [f"{REGISTRY}/{name}:{tag}" for name in SERVICES]
+
+
+def _is_here(image: str) -> bool:
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
 
 
 def _compose(source: Path, *args: str) -> str:

@@ -46,15 +46,14 @@ def lost(findings: Findings) -> list[tuple[str, str]]:
 
 
 class Release(NamedTuple):
-    """An earlier release: its commit, the tag of its images, and what values it needs."""
+    """An earlier release: its commit, which is the tag of its images, and what values it needs."""
 
     commit: str
-    tag: str
     options: tuple[str, ...]
 
 
 OLD = ("--set", "kafka.topics.enabled=false", "--set", "services.feature.autoscaling.enabled=false")
-LAST_RELEASE = Release("4d50c66a", "0.1.0", OLD)
+LAST_RELEASE = Release("4d50c66a", OLD)
 """It has no program that makes all topics: its services made their own. Its serving knows one replica of feature."""
 
 

@@ -1,15 +1,14 @@
-"""Pods of the last release are replaced by those of this tree under load, and no request fails."""
+"""Pods of the last release are replaced by those of this tree under load, and no prediction fails."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
 
 import pytest
 from tests.chaos.journal import Journal
-from tests.kubernetes.cluster import ROOT, rig
+from tests.kubernetes.cluster import rig
 from tests.kubernetes.conftest import THIS
-from tests.kubernetes.images import build_images
+from tests.kubernetes.images import images_of_commit
 from tests.kubernetes.pods import LAST_RELEASE, Pods, lost
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3_600)]
@@ -18,11 +17,8 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3_600)]
 @pytest.fixture
 def last_release(pods: Pods, tmp_path_factory: pytest.TempPathFactory) -> Pods:
     """The release before this one, with the loops of the chaos run."""
-    source = tmp_path_factory.mktemp("last-release")
-    archive = subprocess.run(["git", "archive", LAST_RELEASE.commit], cwd=ROOT, capture_output=True, check=True)
-    subprocess.run(["tar", "-x"], cwd=source, input=archive.stdout, check=True)
-    rig("load", str(pods.folder), *build_images(LAST_RELEASE.tag, source))
-    pods.install(LAST_RELEASE.tag, *LAST_RELEASE.options)
+    rig("load", str(pods.folder), *images_of_commit(LAST_RELEASE.commit, tmp_path_factory.mktemp("last-release")))
+    pods.install(LAST_RELEASE.commit, *LAST_RELEASE.options)
     pods.apply_all()
     return pods
 
