@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from prometheus_client import REGISTRY
 from tests.builders.otlp import Collector, collector
 from tests.engines.buses import until
@@ -16,7 +17,8 @@ from tests.engines.buses import until
 from everloop.local.ports import free_port
 from everloop_shared.errors import Misconfigured
 from everloop_shared.settings import Settings
-from everloop_shared.spans.export import WAITING_SPANS
+from everloop_shared.spans import export
+from everloop_shared.spans.export import BATCH_SPANS, WAITING_SPANS
 from everloop_shared.spans.recorder import SpanRecorder
 from everloop_shared.spans.recorders import recorder_of
 from everloop_shared.spans.started import start_spans, stop_spans
@@ -76,13 +78,63 @@ def test_a_span_arrives_as_it_was_recorded_when_the_service_stops(sent_to: Colle
     assert counted("sent") == before + 1
 
 
-async def test_spans_leave_while_the_service_runs(sent_to: Collector) -> None:
+async def test_spans_leave_while_the_service_runs(sent_to: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("everloop_shared.spans.export.SEND_EVERY_S", 0.05)
     recorder = started(sent_to.url + "/v1/traces")
 
     recorder.end(recorder.begin("a", "internal", None))
 
     await until(lambda: len(sent_to.spans()) == 1)
     assert sent_to.spans()[0].parent_id == "", "it begins a trace"
+
+
+async def test_a_full_batch_does_not_wait_for_its_time(sent_to: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("everloop_shared.spans.export.SEND_EVERY_S", 60.0)
+    recorder = started(sent_to.url)
+
+    for _ in range(BATCH_SPANS + 1):
+        recorder.end(recorder.begin("a", "internal", None))
+
+    await until(lambda: len(sent_to.spans()) >= BATCH_SPANS)
+
+
+def test_an_exporter_of_the_sdk_that_takes_no_bytes_gets_the_sdks_spans(
+    sent_to: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert export.bytes_sender(OTLPSpanExporter(sent_to.url)) is not None, "the release that is installed takes them"
+    monkeypatch.setattr(export, "bytes_sender", lambda exporter: None)
+    recorder = started(sent_to.url)
+
+    recorder.end(recorder.begin("a", "consumer", PARENT, {"n": 1}), "InputRejected")
+    stop_spans(NAME)
+
+    [arrived] = sent_to.spans()
+    assert (arrived.name, arrived.kind, arrived.parent_id) == ("a", "consumer", PARENT[36:52])
+    assert (arrived.attributes, arrived.failed) == ({"n": 1, "error.type": "InputRejected"}, True)
+
+
+async def test_a_span_that_cannot_be_encoded_is_counted_with_its_batch_and_the_next_is_sent(
+    sent_to: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("everloop_shared.spans.export.SEND_EVERY_S", 0.05)
+    recorder, before = started(sent_to.url), counted("refused")
+    recorder.end(recorder.begin("a", "internal", None, {"n": []}))
+    await until(lambda: counted("refused") > before)
+
+    recorder.end(recorder.begin("b", "internal", None))
+    stop_spans(NAME)
+
+    assert counted("refused") == before + 1
+    assert [span.name for span in sent_to.spans()] == ["b"]
+
+
+def test_a_span_after_the_end_is_counted_as_not_sent(sent_to: Collector) -> None:
+    recorder, before = started(sent_to.url), counted("not_sent_at_stop")
+    stop_spans(NAME)
+
+    recorder.end(recorder.begin("a", "internal", None))
+
+    assert counted("not_sent_at_stop") == before + 1
 
 
 def test_a_collector_that_is_away_costs_a_full_queue_of_counted_spans_and_a_bounded_stop(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from everloop_shared.messaging.routes import EncodedEvent
 from everloop_shared.spans.recorder import LINKS, Span, SpanRecorder
-from everloop_shared.tracing import is_sampled, valid_traceparent
+from everloop_shared.tracing import valid_traceparent
 
-_BEFORE, _LENGTH = b'"traceparent":"', 55
+_BEFORE = b'"traceparent":"'
+_END = len(_BEFORE) + 55
+_FLAG = _END - 1
+_SAMPLED = frozenset(bytes([digit]) for digit in b"13579bdf")
 
 
 class PublishSpans:
@@ -23,11 +27,8 @@ class PublishSpans:
 
     def begin(self, events: Sequence[EncodedEvent]) -> Span | None:
         """The span of publishing these events now; None where the trace of none of them is recorded."""
-        found = dict[str, None]()
-        for _, _, value in events:
-            if is_sampled(context := traceparent_in(value)) and context is not None and len(found) < LINKS:
-                found[context] = None
-        contexts = tuple(context for context in found if valid_traceparent(context))
+        found = dict.fromkeys(context for _, _, value in events if (context := sampled_context(value)))
+        contexts = tuple(context for context in islice(found, LINKS) if valid_traceparent(context))
         if not contexts:
             return None
         topics = {topic for topic, _, _ in events}
@@ -48,10 +49,12 @@ class PublishSpans:
         self._recorder.end(span, error)
 
 
-def traceparent_in(value: bytes) -> str | None:
-    """The trace context in the envelope of an encoded event, which stands before its data; None where it has none."""
-    at = value.find(_BEFORE, 0, max(0, value.find(b'"data":')))
-    if at < 0:
+def sampled_context(value: bytes) -> str | None:
+    """The trace context in the envelope of an encoded event, before its data, where its flag says that it is recorded.
+
+    Few are, so that the flag is looked at first.
+    """
+    at = value.find(_BEFORE)
+    if at < 0 or value[at + _FLAG : at + _END] not in _SAMPLED or value.find(b'"data":', 0, at) >= 0:
         return None
-    start = at + len(_BEFORE)
-    return value[start : start + _LENGTH].decode("latin-1")
+    return value[at + len(_BEFORE) : at + _END].decode("latin-1")

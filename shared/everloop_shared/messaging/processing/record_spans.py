@@ -52,20 +52,25 @@ class RecordSpans:
     def __init__(
         self, recorder: SpanRecorder, service: str, is_broadcast: bool, clock: Callable[[], float] = time.time
     ) -> None:
-        self._recorder, self._service, self._clock = recorder, service, clock
+        self._recorder, self._clock = recorder, clock
         self._most_s = READ_AGAIN_AFTER_S if is_broadcast else None
+        operation = {"messaging.operation.name": "process", "messaging.operation.type": "process"}
+        self._fixed: Attributes = {"messaging.system": "kafka", "messaging.consumer.group.name": service} | operation
 
     async def handle(self, handler: Handler, event: Event, record: Record) -> list[Event]:
         """The events that the handler returns, each within a trace. Raises what the handler raises."""
-        span = self._begin(event, record.at) if is_sampled(event.traceparent) else None
+        given = event.traceparent
+        span = self._begin(event, record.at) if is_sampled(given) else None
         if span is None:
             with caused_by(event):
-                return [self._adopt(e, event.traceparent, None) for e in await handler(event, record.at)]
+                return [self._adopt(e, given, None) for e in await handler(event, record.at)]
         error: BaseException | None = None
         try:
-            with caused_by(self._within(span, event)), describing(span.attributes):
-                returned = await handler(_with_trace(event, span, record), record.at)
-                return [self._adopt(e, span.traceparent, span) for e in returned]
+            trace = span.traceparent
+            within = _with_trace(event, trace, record)
+            cause = within if within is not event else _Cause(trace, event.loop, event.id)
+            with caused_by(cause), describing(span.attributes):
+                return [self._adopt(e, trace, span) for e in await handler(within, record.at)]
         except BaseException as e:
             error = e
             raise
@@ -78,10 +83,9 @@ class RecordSpans:
             return None
         if self._most_s is not None and self._clock() - at.timestamp / 1000 > self._most_s:
             return None
-        attributes = _destination(at.topic) | {
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.consumer.group.name": self._service,
+        attributes = {
+            **self._fixed,
+            "messaging.destination.name": at.topic,
             "messaging.destination.partition.id": str(at.partition),
             "messaging.kafka.offset": at.offset,
             "cloudevents.event_type": event.type,
@@ -90,9 +94,6 @@ class RecordSpans:
         }
         return self._recorder.begin(f"process {at.topic}", "consumer", traceparent, attributes)
 
-    def _within(self, span: Span, event: Event) -> _Cause:
-        return _Cause(span.traceparent, event.loop, event.id)
-
     def _adopt(self, event: Event, cause: str | None, span: Span | None) -> Event:
         """An event with its trace context: that of its cause, unless it continues another trace, or begins one."""
         given = event.traceparent
@@ -100,9 +101,10 @@ class RecordSpans:
             if cause is None or _is_signed(event):
                 return event
             event, given = event.copy_with(traceparent=cause), cause
+        if given == cause and (span is not None or not event.begins_trace):
+            return event
         if is_sampled(given):
-            follows = span is not None and given == span.traceparent
-            return event if follows or _is_signed(event) else self._continue(event, given, span)
+            return event if _is_signed(event) else self._continue(event, given, span)
         if event.begins_trace and self._recorder.sampling and not _is_signed(event):
             return self._begin_trace(event, given)
         return event
@@ -124,11 +126,11 @@ class RecordSpans:
         return event.copy_with(traceparent=created.traceparent)
 
 
-def _with_trace(event: Event, span: Span, record: Record) -> Event:
+def _with_trace(event: Event, trace: str, record: Record) -> Event:
     """The event within the span; its bytes stay those of the record. One with a signature stays as it is."""
     if _is_signed(event):
         return event
-    within = event.copy_with(traceparent=span.traceparent)
+    within = event.copy_with(traceparent=trace)
     if record.value is not None:
         within.remember_wire(record.value)
     return within
