@@ -90,7 +90,7 @@ async def start_with_room_for_one(serving: RunningServing, feature_url: str, **s
 async def test_a_state_that_was_evicted_is_read_from_feature_and_the_record_says_so(serving: RunningServing) -> None:
     await serving.publish(serving.state())
     async with running_feature(serving) as url:
-        await serving.start(feature_url=url, entity_states=1)
+        await serving.start(feature_url=url, entity_states=1, entity_read_ms=1000)
         for number, entity in enumerate(("shop", "shop", "other")):
             await serving.publish(events.observation(f"o{number}", {"price": 2.0, "demand": 0.5}, entity))
         await serving.until(lambda: len(serving.predictions()) == 3)
