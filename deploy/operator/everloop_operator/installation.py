@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
 
 from everloop import AsyncEverloop, EverloopError, EverloopHTTPError
-from everloop.wire import JSON, http_error, loop_path
+from everloop.loop_files import DATA_PATH
+from everloop.loop_requests import LoopRequest, delete_loop, get_loop, get_status, put_loop, read
+from everloop.wire import JSON
 from everloop_operator.errors import Refused, Unavailable
 
 MAX_AT_ONCE = 4
 """Requests in progress: each spec is tried in a process of its own, and the registry has other callers."""
-DATA_PATH = ("ingest", "feature", "serving")
-"""The services that use a revision before it counts as ready."""
 LISTED = ("revision", "champion", "stage", "share", "pinned")
 REFUSALS = (400, 404, 409, 412, 413, 415, 422)
 FORBIDDEN = (401, 403)
@@ -39,14 +38,14 @@ class Installation:
         """Revision, champion, stage, share and pin of every loop, `poll_s` old at most: one request for all."""
         async with self._listing:
             if self._clock() - self._asked >= self._poll_s:
-                answer = await self._ask("registry", "GET", "/v1/loops")
+                answer = await self._ask(LoopRequest("registry", "GET", "/v1/loops"))
                 self._listed = {entry["loop"]: {key: entry[key] for key in LISTED} for entry in answer["loops"]}
                 self._asked = self._clock()
             return self._listed
 
     async def apply(self, loop: str, file: bytes) -> int:
         """Apply a loop file as JSON; the revision. Raises Refused."""
-        view = await self._ask("registry", "PUT", loop_path(loop), file)
+        view = await self._ask(put_loop(loop, file, JSON))
         self._listed[loop] = {**{key: view[key] for key in LISTED}, "champion": view["champion"]["version"]}
         return int(view["revision"])
 
@@ -55,7 +54,7 @@ class Installation:
         behind = []
         for service in DATA_PATH:
             try:
-                used = (await self._ask(service, "GET", loop_path(loop)))["revision"]
+                used = (await self._ask(get_loop(loop, service)))["revision"]
             except Refused:
                 used = 0  # it does not know the loop yet
             if used < revision:
@@ -64,34 +63,31 @@ class Installation:
 
     async def status(self, loop: str) -> Mapping[str, Any]:
         """How a loop is doing, as monitoring says. Raises Refused where it does not know the loop."""
-        answer: Mapping[str, Any] = await self._ask("monitoring", "GET", loop_path(loop, "status"))
-        return answer
+        return await self._ask(get_status(loop))
 
     async def delete(self, loop: str, reason: str) -> None:
         """Delete a loop; one that is gone is no error."""
         try:
-            await self._ask("registry", "DELETE", f"{loop_path(loop)}?{urlencode({'reason': reason})}")
+            await self._ask(delete_loop(loop, reason))
         except Refused as e:
             if e.status != HTTPStatus.NOT_FOUND:
                 raise Unavailable("NotDeleted", str(e)) from e
         self._listed.pop(loop, None)
 
-    async def _ask(self, service: str, method: str, path: str, content: bytes | None = None) -> Any:
+    async def _ask(self, asked: LoopRequest) -> dict[str, Any]:
         async with self._at_once:
-            until, away = self._away.get(service, (0.0, None))
+            until, away = self._away.get(asked.service, (0.0, None))
             if away is not None and self._clock() < until:
                 raise Unavailable(away.reason, str(away))
             try:
-                response = await self._client.request(service, method, path, content, JSON)
-                if response.status_code >= HTTPStatus.BAD_REQUEST:
-                    raise http_error(response)
-                self._away.pop(service, None)
-                return response.json()
+                answer = read(await self._client.request(*asked))
+                self._away.pop(asked.service, None)
+                return answer
             except EverloopHTTPError as e:
-                raise _read_refusal(e, service) from e
+                raise _read_refusal(e, asked.service) from e
             except (EverloopError, ValueError) as e:
                 gone = Unavailable("EverloopUnreachable", " ".join(str(e).split()))
-                self._away[service] = (self._clock() + self._poll_s, gone)
+                self._away[asked.service] = (self._clock() + self._poll_s, gone)
                 raise gone from e
 
 

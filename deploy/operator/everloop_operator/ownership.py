@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everloop_operator.resource import LoopResource
+from everloop_operator.status import find_condition
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,7 @@ class Claim:
 
 def has_applied(status: Mapping[str, Any]) -> bool:
     """Whether the loop may be this resource's: it was applied, or was about to be when the operator was stopped."""
-    conditions = status.get("conditions") or ()
-    announced = any(c["type"] == "Accepted" and c["reason"] == "Applying" for c in conditions)
-    return status.get("revision") is not None or announced
+    return status.get("revision") is not None or find_condition(status, "Accepted").get("reason") == "Applying"
 
 
 class Owners:

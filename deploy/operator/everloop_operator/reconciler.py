@@ -19,7 +19,6 @@ from everloop_operator.status import (
     describe_rollout,
     describe_substitutes,
     find_condition,
-    merge_patch,
     set_condition,
 )
 
@@ -162,7 +161,7 @@ class Reconciler:
         goes_on = f"; revision {revision} goes on" if revision is not None and reason == "Refused" else ""
         is_news = self._set(out, resource, "Accepted", "False", reason, told)
         self._set(out, resource, "Ready", "False", reason, f"{told}{goes_on}")
-        if is_news or merge_patch({"errors": resource.status.get("errors")}, {"errors": out.status["errors"]}):
+        if is_news or out.status["errors"] != resource.status.get("errors"):
             out.notices.append(Notice(reason, told, True))
 
     def _tell_of_drift(self, out: Outcome, resource: LoopResource, listed: Mapping[str, Any] | None) -> None:
