@@ -102,6 +102,13 @@
 {{- end }}
 {{- end -}}
 
+{{/* Where a client in a pod finds the services. */}}
+{{- define "everloop.urlsEnv" -}}
+{{- range $name, $_ := (include "everloop.topology" . | fromYaml).services }}
+- {name: EVERLOOP_{{ upper $name }}_URL, value: "{{ include "everloop.scheme" $ }}://{{ include "everloop.fullname" $ }}-{{ $name }}:8000"}
+{{- end }}
+{{- end -}}
+
 {{/* The environment of a service: {root, name, service (of the topology), values}. */}}
 {{- define "everloop.env" -}}
 {{- $prefix := printf "EVERLOOP_%s" (upper .name) -}}
