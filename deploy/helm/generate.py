@@ -8,9 +8,7 @@ write and read which topic.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -107,37 +105,28 @@ def _operation(grant: Grant) -> str:
     return grant.operation.title().replace("_", "")
 
 
-def write(chart: Path) -> list[Path]:
-    """Write the generated files into a chart's folder; they are returned, relative to it."""
-    (chart / "files").mkdir(parents=True, exist_ok=True)
-    (chart / "files/topology.yaml").write_text(BANNER + yaml.safe_dump(topology(), sort_keys=False))
-    shutil.copyfile(ROOT / "deploy/prometheus/rules.yml", chart / "files/rules.yml")
-    (chart / "values.schema.json").write_text(json.dumps(values_schema(), indent=2) + "\n")
-    (chart.parent / "examples").mkdir(exist_ok=True)
-    (chart.parent / "examples/strimzi.yaml").write_text(strimzi_users())
-    return [
-        Path(name)
-        for name in ("files/topology.yaml", "files/rules.yml", "values.schema.json", "../examples/strimzi.yaml")
-    ]
+def build_files() -> dict[str, str]:
+    """What is generated, by its place below a chart's folder."""
+    return {
+        "files/topology.yaml": BANNER + yaml.safe_dump(topology(), sort_keys=False),
+        "files/rules.yml": (ROOT / "deploy/prometheus/rules.yml").read_text(),
+        "values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
+        "../examples/strimzi.yaml": strimzi_users(),
+    }
 
 
 def stale(chart: Path) -> list[str]:
     """The generated files that differ from what would be written now."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "everloop"
-        files = write(made)
-        return [
-            str(file)
-            for file in files
-            if not (chart / file).exists() or (chart / file).read_bytes() != (made / file).read_bytes()
-        ]
+    wanted = build_files()
+    return [name for name in wanted if not (chart / name).exists() or (chart / name).read_text() != wanted[name]]
 
 
 def main(arguments: list[str]) -> int:
     """The exit status: with `--check` 1 where a file is out of date."""
     chart = HERE / "everloop"
     if arguments != ["--check"]:
-        write(chart)
+        for name, text in build_files().items():
+            (chart / name).write_text(text)
         return 0
     for file in (found := stale(chart)):
         sys.stderr.write(f"deploy/helm/everloop/{file} is out of date: python deploy/helm/generate.py\n")

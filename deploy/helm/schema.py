@@ -34,7 +34,7 @@ SET_BY_THE_CHART = {
 """Fields of settings that other values stand for, and secrets, which are never values."""
 SHARED = {"TRAINING_ALLOW": "estimators that batch lines may name; registry and training read the same"}
 """Settings that several services read under one name beside those of every service."""
-NAME_OF_SERVICE = "^(ingest|feature|training|registry|serving|monitoring)$"
+NAME_OF_SERVICE = f"^({'|'.join(SETTINGS)})$"
 TEXT: Schema = {"type": "string"}
 SWITCH: Schema = {"type": "boolean"}
 TEXTS: Schema = {"type": "array", "items": TEXT}

@@ -40,10 +40,10 @@ def start_control_plane(folder: Path, processes: Processes) -> Path:
     return kubeconfig
 
 
-def kubectl(kubeconfig: Path, *args: str, given: str | None = None, check: bool = True) -> str:
+def kubectl(kubeconfig: Path, *args: str, given: str | None = None) -> str:
     """What `kubectl ARGS` prints, with `given` as its input."""
     command = [binary("kubectl"), f"--kubeconfig={kubeconfig}", *args]
-    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=check, timeout=120)
+    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
     return done.stdout
 
 

@@ -53,10 +53,6 @@ class Processes:
         known = self._known()
         return [name for name in names if name not in known or not _is_running(known[name])]
 
-    def any_running(self) -> bool:
-        """Whether one of them runs."""
-        return any(map(_is_running, self._known().values()))
-
     def wait(self, name: str, is_ready: Callable[[], bool]) -> None:
         """Wait until it is ready; raises RigError with the end of its log where it ended or takes too long."""
         deadline = time.monotonic() + START_S
