@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from tests.kubernetes.chart import CHART, KUBE
 from tests.kubernetes.cluster import ROOT, Cluster, wait_until
 
 from everloop.local.ports import free_port
@@ -104,21 +105,9 @@ class OperatorProcess:
 
 def give_rights(cluster: Cluster, namespace: str, file: Path) -> Path:
     """Create the service account of the chart's operator, with its rights and no others; the file that says them."""
-    chart = str(ROOT / "deploy" / "helm" / "everloop")
     values = ",".join(f"{name}={value}" for name, value in VALUES.items())
-    rendered = cluster.helm(
-        "template",
-        "everloop",
-        chart,
-        "--namespace",
-        namespace,
-        "--set",
-        values,
-        "--kube-version",
-        "1.37.2",
-        "--show-only",
-        "templates/operator.yaml",
-    )
+    options = ["--set", values, "--kube-version", KUBE, "--show-only", "templates/operator.yaml"]
+    rendered = cluster.helm("template", "everloop", str(CHART), "--namespace", namespace, *options)
     wanted = [part for part in yaml.safe_load_all(rendered) if part and part["kind"] in RIGHTS]
     for part in wanted:
         if part["kind"] == "ServiceAccount":

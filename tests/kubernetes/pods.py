@@ -18,11 +18,11 @@ from tests.chaos.load import Load, loaded
 from tests.chaos.loops import SPECS
 from tests.chaos.run import check_log, wait_for_rest
 from tests.chaos.topics import read
-from tests.kubernetes.cluster import ROOT, Cluster, wait_until
+from tests.kubernetes.chart import CHART
+from tests.kubernetes.cluster import Cluster, wait_until
 
 from everloop_schemas.topology import SERVICES
 
-CHART = ROOT / "deploy/helm/everloop"
 VALUES = Path(__file__).with_name("values.yaml")
 MOUNTED = "file:///artifacts"
 """Where the pods have the volume of artifacts."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,18 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.integrations.environments import Environment
-from tests.kubernetes.chart import CHART, CLOUDNATIVEPG, EXAMPLES, SETS, TRIAL, template
-from tests.kubernetes.cluster import Cluster, wait_until
+from tests.integrations.in_memory import in_memory
+from tests.kubernetes.chart import ARTIFACTS, CHART, CLOUDNATIVEPG, EXAMPLES, SETS, TRIAL, template
+from tests.kubernetes.cluster import Cluster
 
 from everloop_schemas.topology import SERVICES
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
-ARTIFACTS = """
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: everloop-artifacts}
-spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}
-"""
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -114,18 +108,10 @@ def _ready(cluster: Cluster) -> dict[str, int]:
 
 
 def test_what_helm_test_runs_closes_a_loop_and_does_so_again(tmp_path: Path) -> None:
-    everloop = Path(sys.executable).parent / "everloop"
-    own = {**os.environ, "EVERLOOP_DATA": str(tmp_path / "house"), "WITHIN_S": "120"}
-    with subprocess.Popen(
-        [everloop, "up", "--bus", "memory", "--ports", "auto"], env=own, stdout=subprocess.DEVNULL
-    ) as house:
-        try:
-            wait_until(lambda: (tmp_path / "house/services.json").exists(), "services.json", 120)
-            loop = [sys.executable, str(CHART / "files/loop.py")]
-            runs = [subprocess.run(loop, env=own, capture_output=True, text=True, check=False) for _ in range(2)]
-        finally:
-            house.terminate()
-            house.wait(60)
+    loop = [sys.executable, str(CHART / "files/loop.py")]
+    with in_memory(tmp_path) as house:
+        own = {**house.environment, "WITHIN_S": "120"}
+        runs = [subprocess.run(loop, env=own, capture_output=True, text=True, check=False) for _ in range(2)]
 
     for done in runs:
         assert done.returncode == 0, done.stdout + done.stderr
