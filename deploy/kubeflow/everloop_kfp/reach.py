@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kfp.dsl import PipelineTask
 
-SERVICES = ("ingest", "feature", "training", "registry", "serving", "monitoring")
+from everloop_schemas.topology import SERVICES
 
 
 def reach(task: PipelineTask, urls: Mapping[str, str]) -> PipelineTask:
@@ -15,8 +15,8 @@ def reach(task: PipelineTask, urls: Mapping[str, str]) -> PipelineTask:
     A step is not taken from KFP's cache: what it asks or says is about a loop as it is now. Raises ValueError for a
     name that is no service.
     """
-    if unknown := sorted(urls.keys() - set(SERVICES)):
+    if unknown := sorted(urls.keys() - SERVICES.keys()):
         raise ValueError(f"{', '.join(unknown)}: no such service; use {', '.join(SERVICES)}")
     for service, url in urls.items():
-        task.set_env_variable(f"EVERLOOP_{service.upper()}_URL", url)
+        task.set_env_variable(SERVICES[service].variable("url"), url)
     return task.set_caching_options(False)
