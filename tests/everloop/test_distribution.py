@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.wheels import build_wheel
 
 ROOT = Path(__file__).parents[2]
 LIGHT = ("h11", "httpx", "msgspec", "pydantic", "pyyaml", "rich", "typer")
@@ -36,11 +37,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The distribution, built from the clone."""
-    folder: Path = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    [built] = folder.glob("*.whl")
-    return built
+    return build_wheel(ROOT, tmp_path_factory.mktemp("dist"))
 
 
 def environment(folder: Path, wheel: Path, libraries: list[Path]) -> Command:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.integrations.environments import ROOT, Environment
 from tests.journeys.installation import Installation
+from tests.wheels import build_wheel
 
 from everloop.local.ports import free_port
 from everloop_schemas.topology import SERVICES
@@ -79,16 +80,13 @@ class Airflow:
 
 def install_wheels(airflow: Environment, folder: Path) -> None:
     """Build the wheels of the project and of the provider, and install them as users do, unless they are there."""
-    for source in (ROOT, PROVIDER):
-        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-        subprocess.run(build, cwd=source, check=True, capture_output=True, timeout=300)
-    built = hashlib.sha256(b"".join(wheel.read_bytes() for wheel in sorted(folder.glob("*.whl")))).hexdigest()
+    wheels = [build_wheel(source, folder / name) for name, source in (("project", ROOT), ("provider", PROVIDER))]
+    built = hashlib.sha256(b"".join(wheel.read_bytes() for wheel in wheels)).hexdigest()
     installed = Path(airflow.python).parents[1] / "wheels.sha256"
     if installed.exists() and installed.read_text() == built:
         return
     uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--no-deps", "--reinstall"]
-    wheels = [str(wheel) for wheel in folder.glob("*.whl")]
-    subprocess.run([*uv, "--python", airflow.python, *wheels], check=True, capture_output=True, timeout=300)
+    subprocess.run([*uv, "--python", airflow.python, *map(str, wheels)], check=True, capture_output=True, timeout=300)
     installed.write_text(built)
 
 

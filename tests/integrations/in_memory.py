@@ -5,24 +5,17 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tests.journeys.installation import Installation
+from tests.journeys.installation import Installation, installed
 
 from everloop import Everloop
 
 
-@contextmanager
-def in_memory(folder: Path) -> Iterator[Installation]:
-    """It runs until the block ends."""
-    installation = Installation(folder)
-    done = installation.everloop("up", "--ports", "auto", "--detach", "--bus", "memory")
-    assert done.returncode == 0, done.stderr
-    try:
-        yield installation
-    finally:
-        installation.down()
+def in_memory(folder: Path, *options: str) -> AbstractContextManager[Installation]:
+    """It runs until the block ends, with these options of `everloop up`."""
+    return installed(folder, "--bus", "memory", *options)
 
 
 def send(everloop: Everloop, loop: str, start: int, rows: int) -> None:

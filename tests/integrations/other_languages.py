@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.docs.snippets import snippets
 from tests.integrations.environments import ROOT
-from tests.journeys.installation import Installation, until
+from tests.journeys.installation import Installation, installed, until
 
 from everloop import Everloop, EverloopHTTPError
 
@@ -29,17 +29,12 @@ LABELS = {"published": True, "http": False, "grpc": True}
 @contextmanager
 def guarded(folder: Path) -> Iterator[Installation]:
     """An installation with access control, and `EVERLOOP_TOKEN_FILE` of a key with few rights and fewer requests."""
-    installation = Installation(folder)
-    done = installation.everloop("up", "--ports", "auto", "--detach", "--auth")
-    assert done.returncode == 0, done.stderr
-    try:
+    with installed(folder, "--auth") as installation:
         roles = [word for role in ROLES for word in ("--role", role)]
         made = installation.everloop("keys", "create", "shop", *roles, "--limit", "requests_per_s=0.5")
         assert made.returncode == 0, made.stderr
         (folder / "shop.token").write_text(made.stdout.split()[-1])
         yield installation
-    finally:
-        installation.down()
 
 
 def checkout(folder: Path) -> Path:

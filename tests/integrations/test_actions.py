@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import yaml
 from tests.integrations.environments import FOLDER, environment
+from tests.integrations.in_memory import in_memory
 from tests.journeys.installation import Installation
+from tests.wheels import build_wheel
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "everloop"
@@ -99,21 +101,14 @@ def comments() -> Iterator[tuple[str, type[Comments]]]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The client, built from the clone."""
-    folder: Path = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    [built] = folder.glob("*.whl")
-    return built
+    return build_wheel(ROOT, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A guarded installation on the memory bus."""
-    made = Installation(tmp_path_factory.mktemp("installation"))
-    done = made.everloop("up", "--bus", "memory", "--auth", "--ports", "auto", "--detach")
-    assert done.returncode == 0, done.stderr
-    yield made
-    made.everloop("down")
+    with in_memory(tmp_path_factory.mktemp("installation"), "--auth") as made:
+        yield made
 
 
 @pytest.fixture
@@ -127,12 +122,6 @@ def workspace(tmp_path: Path) -> Path:
         author = ["-c", "user.name=ada", "-c", "user.email=ada@example.com"]
         subprocess.run(["git", *author, *command], cwd=folder, check=True)
     return folder
-
-
-def urls(installation: Installation) -> dict[str, str]:
-    """The variables by which a client finds the services."""
-    found = installation.services()
-    return {f"EVERLOOP_{name.upper()}_URL": entry["url"] for name, entry in found.items() if "url" in entry}
 
 
 def key(installation: Installation, role: str) -> str:
@@ -186,8 +175,8 @@ def test_a_pull_request_shows_what_a_merge_then_applies(
     workspace: Path, wheel: Path, installation: Installation, comments: tuple[str, type[Comments]]
 ) -> None:
     api, github = comments
-    reader = Runner(workspace, wheel, urls(installation), key(installation, "viewer"), api)
-    writer = Runner(workspace, wheel, urls(installation), key(installation, "engineer"), api)
+    reader = Runner(workspace, wheel, installation.addresses(), key(installation, "viewer"), api)
+    writer = Runner(workspace, wheel, installation.addresses(), key(installation, "engineer"), api)
 
     shown = reader.run("pull_request", "diff")
     not_applied = installation.everloop("history", "churn")
@@ -215,7 +204,7 @@ def test_a_pull_request_shows_what_a_merge_then_applies(
 def test_what_is_wrong_is_named_before_anything_is_applied_and_nothing_of_a_name_is_run(
     workspace: Path, wheel: Path, installation: Installation, comments: tuple[str, type[Comments]]
 ) -> None:
-    runner = Runner(workspace, wheel, urls(installation), key(installation, "engineer"), comments[0])
+    runner = Runner(workspace, wheel, installation.addresses(), key(installation, "engineer"), comments[0])
     (workspace / "loops" / "b.yaml").write_text(CHURN.replace("churn", "never") + "metrik: accuracy\n")
     (workspace / "loops" / f"{HOSTILE}.yaml").write_text(CHURN.replace("churn", "hostile"))
 
@@ -258,7 +247,7 @@ def test_the_commands_of_gitlabs_jobs_do_what_they_say_in_a_shell(
     venv = workspace.parent / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, timeout=120)
     env = {k: v for k, v in os.environ.items() if not k.startswith("EVERLOOP_")}
-    env |= {"PATH": f"{venv / 'bin'}:{env['PATH']}", "EVERLOOP_PACKAGE": str(wheel), **urls(installation)}
+    env |= {"PATH": f"{venv / 'bin'}:{env['PATH']}", "EVERLOOP_PACKAGE": str(wheel), **installation.addresses()}
     said = {}
 
     for name, role in (("validate", None), ("diff", "viewer"), ("apply", "engineer")):

@@ -19,6 +19,7 @@ import pytest
 from tests.builders.onnx_models import logistic_onnx
 from tests.integrations.airflow_rig import EXAMPLES, PROVIDER, Airflow, install_wheels, make_home
 from tests.integrations.environments import environment
+from tests.integrations.in_memory import in_memory
 from tests.journeys.installation import Installation, until
 
 from everloop import Everloop, EverloopError
@@ -41,11 +42,8 @@ rollout: {approval: before_champion}
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Everloop on the memory bus, which asks for tokens."""
-    started = Installation(tmp_path_factory.mktemp("everloop"))
-    done = started.everloop("up", "--bus", "memory", "--auth", "--ports", "auto", "--detach")
-    assert done.returncode == 0, done.stderr
-    yield started
-    started.down()
+    with in_memory(tmp_path_factory.mktemp("everloop"), "--auth") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

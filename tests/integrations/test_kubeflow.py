@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tests.integrations.environments import ROOT, Environment, environment
 from tests.integrations.in_memory import in_memory, send, traffic
 from tests.journeys.installation import Installation, until
+from tests.wheels import build_wheel
 
 from everloop import Everloop
 
@@ -36,12 +36,10 @@ class Kfp:
     """KFP's local runner in its environment, against an installation."""
 
     def __init__(self, kfp: Environment, installation: Installation, folder: Path) -> None:
-        services = {name: entry["url"] for name, entry in installation.services().items() if "url" in entry}
-        addresses = {f"EVERLOOP_{name.upper()}_URL": url for name, url in services.items()}
         path = f"{FOLDER}:{FOLDER / 'pipelines'}:{kfp.variables['PYTHONPATH']}"
         self.python, self.folder = kfp.python, folder
         own = {"PYTHONPATH": path, "EVERLOOP_KFP_IMAGE": "python-with-everloop"}  # so that no step asks pip
-        self.env = kfp.variables | installation.environment | addresses | own
+        self.env = kfp.variables | installation.environment | installation.addresses() | own
 
     def run(self, name: str, **inputs: Any) -> dict[str, Any]:
         """Run a component, or the pipeline; its outputs. What failed is in the text of the AssertionError."""
@@ -185,10 +183,8 @@ def test_the_compiled_example_is_current_and_names_no_token(kfp: Kfp, tmp_path: 
 
 
 def test_the_wheel_holds_the_components_and_asks_for_the_light_client(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=FOLDER, check=True, capture_output=True)
+    wheel = build_wheel(FOLDER, tmp_path)
 
-    [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         [metadata] = [name for name in packed.namelist() if name.endswith("METADATA")]
         assert "everloop_kfp/components.py" in packed.namelist()

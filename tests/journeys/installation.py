@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
 
+from everloop_schemas.topology import SERVICES
+
 T = TypeVar("T")
 FIELDS = ("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer")
 SPEC = """
@@ -59,9 +61,9 @@ class Installation:
         """The environment of programs that use it."""
         return {**os.environ, **self.settings, "EVERLOOP_DATA": str(self.folder), "NO_COLOR": "1"}
 
-    def up(self) -> None:
-        """Start it; returns when it is ready."""
-        done = self.everloop("up", "--ports", "auto", "--detach")
+    def up(self, *options: str) -> None:
+        """Start it, with these options of `everloop up`; returns when it is ready."""
+        done = self.everloop("up", "--ports", "auto", "--detach", *options)
         assert done.returncode == 0, done.stderr
 
     def down(self) -> None:
@@ -73,6 +75,11 @@ class Installation:
         """The content of services.json."""
         found: dict[str, Any] = json.loads((self.folder / "services.json").read_text())
         return found
+
+    def addresses(self) -> dict[str, str]:
+        """The variables by which a client elsewhere finds the services."""
+        found = self.services()
+        return {service.variable("url"): found[name]["url"] for name, service in SERVICES.items()}
 
     def apply(self, loop: str, spec: str = SPEC) -> None:
         """Apply the electricity loop, or another one, under a name."""
@@ -125,10 +132,10 @@ class Installation:
 
 
 @contextmanager
-def installed(folder: Path, **settings: str) -> Iterator[Installation]:
-    """An installation that runs; ended with everything it started."""
+def installed(folder: Path, *options: str, **settings: str) -> Iterator[Installation]:
+    """An installation that runs, with these options of `everloop up`; ended with everything it started."""
     installation = Installation(folder, settings)
-    installation.up()
+    installation.up(*options)
     try:
         yield installation
     finally:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from tests.integrations.environments import Environment
 from tests.kubernetes.cluster import RIG, Cluster, rig, started_cluster, wait_until
+from tests.processes import runs
 
 DEPLOYMENT = {
     "apiVersion": "apps/v1",
@@ -86,7 +86,7 @@ def test_up_is_idempotent_and_down_leaves_no_process_and_no_file(made: Environme
         assert again == str(cluster.kubeconfig)
         assert (folder / "processes.json").read_text() == started
 
-    left = [each["pid"] for each in json.loads(started).values() if is_running(each["pid"])]
+    left = [each["pid"] for each in json.loads(started).values() if runs(each["pid"])]
     assert (left, folder.exists()) == ([], False)
 
 
@@ -110,11 +110,3 @@ def pods(cluster: Cluster, namespace: str) -> list[str]:
 def is_ready(pod: dict[str, Any]) -> bool:
     """Whether its condition says so."""
     return any((each["type"], each["status"]) == ("Ready", "True") for each in pod["status"].get("conditions", []))
-
-
-def is_running(number: int) -> bool:
-    """Whether a process has not ended, also where nobody has asked for its result yet."""
-    try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
