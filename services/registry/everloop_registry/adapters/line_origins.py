@@ -6,12 +6,11 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry.adapters.loop_specs import find_applied
-from everloop_registry.adapters.tracking_rows import find_texts
+from everloop_registry.adapters.tracking_rows import find_texts, runs_tagged
 from everloop_registry.domain.decision_log import REGISTRY_ACTOR
 from everloop_registry.domain.four_eyes import LineOrigin, LineRun
 from everloop_registry.domain.run_records import ASKER, LINE, REVISION, TRAINING_USER, TRIGGER
 from everloop_registry.domain.spec_diff import SpecLine
-from everloop_registry.domain.tracking import experiment_id
 from everloop_registry.tables import decisions, parameters, run_tags, runs
 from everloop_schemas.registry import VersionRegistered
 
@@ -27,9 +26,7 @@ async def find_origin(connection: AsyncConnection, loop: str, line: str) -> Line
 
 async def find_spec_lines(connection: AsyncConnection, loop: str, life: int) -> list[SpecLine]:
     """The last `MAX_SPEC_LINES` lines that began for a model of the spec in this lifetime of a loop, oldest first."""
-    is_initial = (run_tags.c.key == TRIGGER, run_tags.c.value == "initial")
-    found = sql.select(runs.c.id).join(run_tags, run_tags.c.run == runs.c.id)
-    found = found.where(*is_initial, runs.c.experiment == experiment_id(loop), runs.c.user == TRAINING_USER)
+    found = runs_tagged(loop, TRIGGER, "initial").where(runs.c.user == TRAINING_USER)
     newest_first = found.order_by(runs.c.started_ms.desc(), runs.c.id).limit(MAX_SPEC_LINES)
     ids = list(await connection.scalars(newest_first))[::-1]
     tags = await find_texts(connection, run_tags, "run", ids)
@@ -38,9 +35,7 @@ async def find_spec_lines(connection: AsyncConnection, loop: str, life: int) -> 
 
 
 async def _runs(connection: AsyncConnection, loop: str, line: str) -> tuple[LineRun, ...]:
-    named = (run_tags.c.key == LINE, run_tags.c.value == line, runs.c.experiment == experiment_id(loop))
-    found = sql.select(runs.c.id).join(run_tags, run_tags.c.run == runs.c.id).where(*named)
-    ids = list(await connection.scalars(found.order_by(runs.c.started_ms)))
+    ids = list(await connection.scalars(runs_tagged(loop, LINE, line).order_by(runs.c.started_ms)))
     tags = await find_texts(connection, run_tags, "run", ids)
     return tuple(
         LineRun(run, of.get(TRIGGER, ""), int(of[REVISION]) if REVISION in of else None, of.get(ASKER))

@@ -9,7 +9,7 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_learning.version import line_of
-from everloop_registry.adapters.tracking_rows import find_run, find_texts
+from everloop_registry.adapters.tracking_rows import find_run, find_texts, runs_tagged
 from everloop_registry.domain.origins import MAX_DECISIONS, MAX_RUNS, OriginVersion, RunOrigin
 from everloop_registry.domain.run_records import ASKER, CAUSE, LINE, TRIGGER
 from everloop_registry.domain.tracking import TAG_PREFIX, experiment_id
@@ -51,8 +51,7 @@ class SqlOriginReader:
 
     async def of_cause(self, loop: str, causationid: str, limit: int) -> list[RunOrigin]:
         """The first runs that an event led to, oldest first, each with its newest versions."""
-        caused = (run_tags.c.key == CAUSE, run_tags.c.value == causationid, runs.c.experiment == experiment_id(loop))
-        query = sql.select(runs.c.id).join(run_tags, run_tags.c.run == runs.c.id).where(*caused)
+        query = runs_tagged(loop, CAUSE, causationid)
         async with self._database.reading() as reader:
             ids = list(await reader.scalars(query.order_by(runs.c.started_ms, runs.c.id).limit(MAX_RUNS)))
             return [await _with_versions(reader, loop, run, None, limit) for run in ids]

@@ -8,7 +8,7 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from everloop_registry.domain.tracking import Experiment, LoggedModel, Run, experiment_id
-from everloop_registry.tables import experiments, logged_models, runs
+from everloop_registry.tables import experiments, logged_models, run_tags, runs
 from everloop_schemas.tracking import Metric
 
 
@@ -30,6 +30,12 @@ async def find_run(connection: AsyncConnection, run: str) -> Run | None:
     """The run of this id."""
     row = (await connection.execute(sql.select(runs).where(runs.c.id == run))).first()
     return Run(**row._mapping) if row else None
+
+
+def runs_tagged(loop: str, key: str, value: str) -> sql.Select[Any]:
+    """The ids of a loop's runs that have this value of a tag, as a query."""
+    tagged = (run_tags.c.key == key, run_tags.c.value == value, runs.c.experiment == experiment_id(loop))
+    return sql.select(runs.c.id).join(run_tags, run_tags.c.run == runs.c.id).where(*tagged)
 
 
 async def find_logged_model(connection: AsyncConnection, model: str) -> LoggedModel | None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from everloop_registry.api.loop_file import LOOP_FILE, read_loop_file
+from everloop_registry.api.loop_file import LOOP_FILE, read_checked_file
 from everloop_registry.api.queries import find_loop
 from everloop_registry.api.schemas import Deleted, LoopView, RolledBack
 from everloop_registry.api.views import state_view
@@ -85,10 +85,7 @@ def _add_apply(
             read_tags("If-Match", request.headers.getlist("if-match")),
             read_tags("If-None-Match", request.headers.getlist("if-none-match")),
         )
-        spec = await read_loop_file(request, loop, max_spec_bytes)
-        known = await reader.loop(loop)
-        if known is None or known.spec != spec:
-            await handlers.check(spec)
+        spec = await read_checked_file(request, loop, max_spec_bytes, handlers, reader)
         events = await command.run(lambda actor: handlers.apply(spec, precondition, actor=actor))
         state = await find_loop(reader, loop)
         new = any(isinstance(e, LoopApplied) and e.revision == state.life for e in events)

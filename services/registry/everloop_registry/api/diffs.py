@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from everloop_registry.api.loop_file import LOOP_FILE, read_loop_file
+from everloop_registry.api.loop_file import LOOP_FILE, read_checked_file
 from everloop_registry.domain.spec_diff import LoopDiff
 from everloop_registry.handlers.diffs import DiffHandlers
 from everloop_registry.ports import LoopReader
@@ -37,10 +37,7 @@ def add_diffs(
         It is refused as `PUT` would refuse it, by the same rules, for whoever asks.
         """
         command = await commands.accept(request.headers)
-        spec = await read_loop_file(request, loop, max_spec_bytes)
-        known = await reader.loop(loop)
-        if known is None or known.spec != spec:
-            await handlers.commands.check(spec)
+        spec = await read_checked_file(request, loop, max_spec_bytes, handlers.commands, reader)
         async with unit:
             found = await handlers.diff(spec, actor=command.actor)
         return JSONResponse(found.model_dump(mode="json"))

@@ -10,6 +10,8 @@ from fastapi import Request
 from everloop_registry.api.schemas import LoopFile
 from everloop_registry.domain.spec_file import read_spec
 from everloop_registry.errors import SpecRejected
+from everloop_registry.handlers import CommandHandlers
+from everloop_registry.ports import LoopReader
 from everloop_schemas.loop import LoopSpec
 from everloop_shared.errors import FieldError
 from everloop_shared.http import UnsupportedMediaType, read_body
@@ -37,6 +39,17 @@ def is_json(content_type: str) -> bool:
     if kind not in JSON_TYPES + YAML_TYPES:
         raise UnsupportedMediaType(f"{kind} is not supported; send application/yaml or application/json")
     return kind in JSON_TYPES
+
+
+async def read_checked_file(
+    request: Request, loop: str, max_bytes: int, handlers: CommandHandlers, reader: LoopReader
+) -> LoopSpec:
+    """The spec in the body, tried out unless it is the loop's already; raises as `read_loop_file`, and Overloaded."""
+    spec = await read_loop_file(request, loop, max_bytes)
+    known = await reader.loop(loop)
+    if known is None or known.spec != spec:
+        await handlers.check(spec)
+    return spec
 
 
 async def read_loop_file(request: Request, loop: str, max_bytes: int) -> LoopSpec:

@@ -43,11 +43,6 @@ class DecisionContext:
     actor_kind: str | None = None
     actor_source: str | None = None
 
-    @classmethod
-    def of_event(cls, event: Event, now: datetime, trace: str | None = None) -> DecisionContext:
-        """The context of a decision that follows from an event, in this trace context; else in that of the event."""
-        return cls(event.id, trace or event.traceparent, now)
-
 
 @dataclass
 class DecisionLog:

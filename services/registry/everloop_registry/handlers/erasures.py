@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.erasures import find_pending, is_confirmed
 from everloop_registry.errors import Conflict
-from everloop_registry.handlers.command_context import command_context, open_existing
+from everloop_registry.handlers.command_context import command_context, event_context, open_existing
 from everloop_registry.ports import DecisionStore
 from everloop_schemas.envelope import Event, derived_id
 from everloop_schemas.erasure import (
@@ -23,7 +23,6 @@ from everloop_schemas.erasure import (
 from everloop_shared.clock import Clock
 from everloop_shared.commands import Actor
 from everloop_shared.messaging.routes import Position
-from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -60,9 +59,7 @@ class ErasureHandlers:
 
     async def on_erasure_done(self, event: EntityErasureDone, at: Position) -> list[Event]:
         """Feature has erased an entity: the chain of decisions says so, once for each receipt."""
-        decision_log = await self.store.open(
-            event.loop, DecisionContext.of_event(event, self.clock(), current_traceparent())
-        )
+        decision_log = await self.store.open(event.loop, event_context(self.clock, event))
         loop = decision_log.state
         if loop is None or loop.is_past(event.revision):
             return []

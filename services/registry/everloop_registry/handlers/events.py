@@ -8,9 +8,10 @@ from everloop_learning.errors import LoopNotKnownYet
 from everloop_learning.version import line_of
 from everloop_registry.domain import refresh, rollout
 from everloop_registry.domain.betting import BettingTest
-from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
+from everloop_registry.domain.decision_log import DecisionLog
 from everloop_registry.domain.evidence import compare_with_served, record_evaluation, record_line_losses
 from everloop_registry.domain.gate import GateWin
+from everloop_registry.handlers.command_context import event_context
 from everloop_registry.handlers.run_log import RunLog
 from everloop_registry.ports import ArtifactChecks, DecisionStore
 from everloop_schemas.envelope import Event
@@ -20,7 +21,6 @@ from everloop_schemas.serving import VersionState
 from everloop_schemas.training import ChallengeUpdated, ModelTrained, ModelTrainedData, RunFinished, RunRequested
 from everloop_shared.clock import Clock
 from everloop_shared.messaging.routes import Position
-from everloop_shared.tracing import current_traceparent
 
 
 @dataclass
@@ -130,9 +130,7 @@ class EventHandlers:
 
     async def _open(self, event: Event) -> DecisionLog | None:
         """The decision log of an event's loop; None where the loop or the lifetime of the event was deleted."""
-        decision_log = await self.store.open(
-            event.loop, DecisionContext.of_event(event, self.clock(), current_traceparent())
-        )
+        decision_log = await self.store.open(event.loop, event_context(self.clock, event))
         loop = decision_log.state
         if loop is None:
             raise LoopNotKnownYet(event.loop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from everloop_models.formats import ONLINE_FORMATS
 from everloop_registry.domain.openlineage.event import Facets, LineageSource, Part
 from everloop_registry.domain.openlineage.names import OUTCOMES
 from everloop_schemas.feature import FeaturesComputed
@@ -12,15 +13,16 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.serving import PredictionMade
 from everloop_schemas.training import DataSet, Manifest, ModelTrainedData, StoredModel
 
-LEARNS_EACH_OUTCOME = "river"
-"""The format of models that learn outcome by outcome, from their start to their version's offset."""
 MAX_FIELDS = 1_000
 """Of a schema that is told."""
 
 
 def learned(loop: str, manifest: Manifest) -> DataSet | None:
-    """What a version has learned; None for a model from elsewhere that names no data set."""
-    if manifest.data_set is not None or manifest.format != LEARNS_EACH_OUTCOME:
+    """What a version has learned: where it learns outcome by outcome, those from its start to its version's offset.
+
+    None for a model from elsewhere that names no data set.
+    """
+    if manifest.data_set is not None or manifest.format not in ONLINE_FORMATS:
         return manifest.data_set
     start, end = manifest.start_offset, manifest.end_offset
     return DataSet(loop=loop, start=start, end=end, revision=manifest.loop_revision)
