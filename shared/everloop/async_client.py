@@ -17,6 +17,7 @@ from everloop.async_loop_methods import AsyncLoopMethods
 from everloop.base_client import LOOPBACK_HOSTS, Entries, Fields, Time
 from everloop.data_sets import DataSet, Progress, request_path
 from everloop.errors import EverloopError
+from everloop.loop_requests import REQUESTED
 from everloop.loopback import LoopbackTransport
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
@@ -146,9 +147,7 @@ class AsyncEverloop(AsyncLoopMethods):
         """As `Everloop.searches`."""
         return read_searches(await self.request("training", "GET", searches_path(loop, trials, search)))
 
-    async def search(
-        self, loop: str, *, model: int = 0, reason: str = "requested by a client", key: str | None = None
-    ) -> Search:
+    async def search(self, loop: str, *, model: int = 0, reason: str = REQUESTED, key: str | None = None) -> Search:
         """As `Everloop.search`."""
         return read_search(await self._post("training", searches_path(loop), search_body(model, reason, key)), loop)
 

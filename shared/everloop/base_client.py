@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time as clock
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 RETRY_FOR_S = 60.0
+ATTEMPT_S = 5.0
+"""The timeout of an attempt where another one follows soon."""
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """A proxy that the environment names is for other machines, not for a local installation."""
 Time = str | datetime
@@ -70,6 +73,12 @@ class BaseClient:
     def __getstate__(self) -> dict[str, Any]:
         # Connections stay with their process; a copy makes its own.
         return {name: value for name, value in self.__dict__.items() if name not in ("_http", "_opened_by")}
+
+    def _impatient(self) -> Self:
+        """A copy with connections of its own, which asks once and does not wait long for the answer."""
+        made = copy.copy(self)
+        made._retry_for, made._on_retry, made._timeout = 0.0, None, min(self._timeout, ATTEMPT_S)
+        return made
 
     def _open_connections(self) -> httpx.Client:
         direct = {f"all://{host}": None for host in LOOPBACK_HOSTS}

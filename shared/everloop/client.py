@@ -14,6 +14,7 @@ from everloop.base_client import Entries, Fields, Time
 from everloop.data_sets import DataSet, Progress, request_path
 from everloop.errors import EverloopError
 from everloop.loop_methods import LoopMethods
+from everloop.loop_requests import REQUESTED
 from everloop.results import Accepted, Prediction, Submitted
 from everloop.retry import BACKOFF
 from everloop.searches import Search, read_search, read_searches, search_body, searches_path
@@ -182,9 +183,7 @@ class Everloop(LoopMethods):
         """
         return read_searches(self.request("training", "GET", searches_path(loop, trials, search)))
 
-    def search(
-        self, loop: str, *, model: int = 0, reason: str = "requested by a client", key: str | None = None
-    ) -> Search:
+    def search(self, loop: str, *, model: int = 0, reason: str = REQUESTED, key: str | None = None) -> Search:
         """Search for better parameters of a model now, among those that the loop's file names; returns at once.
 
         The same `key` again is the same search.

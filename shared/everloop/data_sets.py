@@ -16,14 +16,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
 
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.extras import require_data
-from everloop.wire import NAIVE, loop_path
+from everloop.wire import NAIVE, loop_path, query
 
 if TYPE_CHECKING:
     from everloop_learning.data_set import Row
@@ -169,7 +168,7 @@ def request_path(
             why = "the name of a data set says its range; leave it out, or give the loop's name"
             raise EverloopHTTPError(422, "Not a data set", why, [(next(iter(asked)), why)])
         loop, asked = named[1], {"start": named[2], "end": named[3], "revision": named[4]}
-    return loop_path(loop, "data-set") + (f"?{urlencode(asked)}" if asked else "")
+    return loop_path(loop, "data-set") + query(**asked)
 
 
 def receive(response: httpx.Response, on_progress: Progress | None, stop: threading.Event | None = None) -> DataSet:

@@ -17,7 +17,7 @@ LoopFile = str | PathLike[str] | Mapping[str, Any]
 DATA_PATH = ("ingest", "feature", "serving")
 """The services that must use a revision before `apply` returns."""
 APPLIED_WITHIN_S = 60.0
-POLL_EVERY_S, ATTEMPT_S = 0.05, 5.0
+POLL_EVERY_S = 0.05
 YAML = "application/yaml"
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -15,7 +14,6 @@ from everloop.base_client import BaseClient
 from everloop.errors import EverloopError, LoopNotUsedYet
 from everloop.loop_files import (
     APPLIED_WITHIN_S,
-    ATTEMPT_S,
     DATA_PATH,
     POLL_EVERY_S,
     YAML,
@@ -148,8 +146,3 @@ class LoopMethods(BaseClient):
                 return False
             raise
         return found is not None and found >= revision
-
-    def _impatient(self) -> Self:
-        made = copy.copy(self)
-        made._retry_for, made._on_retry, made._timeout = 0.0, None, min(self._timeout, ATTEMPT_S)
-        return made

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
 
 from everloop.errors import EverloopError, EverloopHTTPError, EverloopUnreachable
 from everloop.retry import RETRIED
-from everloop.wire import JSON, http_error, loop_path, to_json
+from everloop.wire import JSON, loop_path, query, read_json, to_json
 
 Moment = str | datetime | None
 DECIDED = "decided by a client"
@@ -45,23 +44,23 @@ def get_runs(loop: str) -> LoopRequest:
 
 def get_versions(loop: str, as_of: Moment) -> LoopRequest:
     """The registered versions, now or at a moment."""
-    return LoopRequest("registry", "GET", loop_path(loop, "versions") + _query(as_of=as_of))
+    return LoopRequest("registry", "GET", loop_path(loop, "versions") + query(as_of=as_of))
 
 
 def get_history(loop: str, as_of: Moment) -> LoopRequest:
     """The decisions, all or those until a moment."""
-    return LoopRequest("registry", "GET", loop_path(loop, "history") + _query(as_of=as_of))
+    return LoopRequest("registry", "GET", loop_path(loop, "history") + query(as_of=as_of))
 
 
 def get_alerts(loop: str, every: bool) -> LoopRequest:
     """The open alerts, or what happened to alerts lately."""
-    return LoopRequest("monitoring", "GET", loop_path(loop, "alerts") + _query(state=None if every else "open"))
+    return LoopRequest("monitoring", "GET", loop_path(loop, "alerts") + query(state=None if every else "open"))
 
 
 def get_drifts(loop: str, limit: int | None, early: bool) -> LoopRequest:
     """The latest drifts."""
-    query = _query(limit=limit, early="true" if early else None)
-    return LoopRequest("monitoring", "GET", loop_path(loop, "drifts") + query)
+    asked = query(limit=limit, early="true" if early else None)
+    return LoopRequest("monitoring", "GET", loop_path(loop, "drifts") + asked)
 
 
 def put_loop(loop: str, content: bytes, content_type: str) -> LoopRequest:
@@ -71,7 +70,7 @@ def put_loop(loop: str, content: bytes, content_type: str) -> LoopRequest:
 
 def delete_loop(loop: str, reason: str) -> LoopRequest:
     """Delete a loop."""
-    return LoopRequest("registry", "DELETE", loop_path(loop) + _query(reason=reason))
+    return LoopRequest("registry", "DELETE", loop_path(loop) + query(reason=reason))
 
 
 def request_run(loop: str, reason: str, key: str | None) -> LoopRequest:
@@ -89,17 +88,13 @@ def command(loop: str, verb: str, **body: Any) -> LoopRequest:
 
 def read(response: httpx.Response) -> dict[str, Any]:
     """The object of an answer. Raises EverloopHTTPError for a refusal."""
-    if response.status_code >= 400:
-        raise http_error(response)
-    body: dict[str, Any] = response.json()
+    body: dict[str, Any] = read_json(response)
     return body
 
 
 def read_rows(response: httpx.Response, part: str | None = None) -> list[dict[str, Any]]:
     """The list of an answer, or that in a part of it. Raises EverloopHTTPError for a refusal."""
-    if response.status_code >= 400:
-        raise http_error(response)
-    body = response.json()
+    body = read_json(response)
     rows: list[dict[str, Any]] = body if part is None else body[part]
     return rows
 
@@ -112,12 +107,3 @@ def find_revision(response: httpx.Response) -> int | None:
 def may_pass(error: EverloopError) -> bool:
     """Whether the same request may succeed later."""
     return isinstance(error, EverloopUnreachable) or (isinstance(error, EverloopHTTPError) and error.status in RETRIED)
-
-
-def _query(**asked: Any) -> str:
-    given = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asked.items()
-        if value is not None
-    }
-    return f"?{urlencode(given)}" if given else ""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
 
-from everloop.wire import http_error, loop_path, to_json
+from everloop.wire import http_error, loop_path, query, to_json
 
 if TYPE_CHECKING:
     from everloop_schemas.envelope import Scalar
@@ -85,9 +84,7 @@ class Search:
 
 def searches_path(loop: str, trials: bool = False, search: str | None = None) -> str:
     """The path of a loop's searches."""
-    asked = {"trials": "true" if trials else None, "search": search}
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    return loop_path(loop, f"searches?{query}" if query else "searches")
+    return loop_path(loop, "searches") + query(trials="true" if trials else None, search=search)
 
 
 def search_body(model: int, reason: str, key: str | None) -> bytes:

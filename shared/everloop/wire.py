@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
@@ -41,6 +42,16 @@ def loop_path(loop: str, endpoint: str = "") -> str:
     if not is_loop_name(loop):
         raise LoopNameInvalid(f"loop: {str(loop)[:80]!r} {LOOP_NAME_RULE}")
     return f"/v1/loops/{loop}/{endpoint}" if endpoint else f"/v1/loops/{loop}"
+
+
+def query(**asked: Any) -> str:
+    """What comes after a path, without what is None: times as ISO 8601; empty where nothing is asked."""
+    given = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asked.items()
+        if value is not None
+    }
+    return f"?{urlencode(given)}" if given else ""
 
 
 def observation(
@@ -227,6 +238,13 @@ def _prediction(body: Mapping[str, Any]) -> Prediction:
 
 def _explanation(body: Mapping[str, Any]) -> Explanation:
     return Explanation(body["method"], body.get("of"), body["base"], body["contributions"], body.get("scale"))
+
+
+def read_json(response: httpx.Response) -> Any:
+    """The JSON of an answer. Raises EverloopHTTPError for a refusal."""
+    if response.status_code >= 400:
+        raise http_error(response)
+    return response.json()
 
 
 def http_error(response: httpx.Response) -> EverloopHTTPError:

@@ -111,6 +111,12 @@ def test_what_a_file_says_is_no_markup_in_a_comment() -> None:
     assert not any(line.startswith("# ") for line in said.splitlines())
 
 
+def test_the_name_of_a_checked_file_is_no_markup_in_a_comment() -> None:
+    said = diff_views.checked_markdown([{"file": "### [a](http://b).yaml", "loop": "a", "errors": []}])
+
+    assert said == "### \\#\\#\\# \\[a\\]\\(http://b\\).yaml: a is sound"
+
+
 def test_a_long_diff_fits_a_comment() -> None:
     fields = [{"path": f"schema.f{i}.max", "before": i, "after": "9" * 500} for i in range(1_000)]
     cost = {"before": 1.0, "after": 2.0, "limit": 3.0}

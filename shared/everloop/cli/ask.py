@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from everloop.client import Everloop
-from everloop.wire import JSON, http_error
+from everloop.wire import JSON, read_json
 
 RETRY_FOR_S = 10.0
 COMMAND_RETRY_FOR_S = 30.0
@@ -40,7 +40,4 @@ def ask_by(
     content_type: str = JSON,
 ) -> Any:
     """As `ask`, by a client that stays open."""
-    response = client.request(service, method, path, content, content_type)
-    if response.status_code >= 400:
-        raise http_error(response)
-    return response.json()
+    return read_json(client.request(service, method, path, content, content_type))

@@ -58,7 +58,7 @@ def checked(found: Sequence[Found]) -> Iterator[RenderableType]:
 
 def checked_markdown(found: Sequence[Found]) -> str:
     """The same as Markdown."""
-    return _bounded([_list(_verdict(one), _errors(one)) for one in found])
+    return _bounded([_list(_heading(_verdict(one)), _errors(one)) for one in found])
 
 
 def _headline(one: Found) -> str:
@@ -128,7 +128,7 @@ def _rich(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _section(one: Found) -> str:
-    head = f"### {_plain(_headline(one))}"
+    head = _heading(_headline(one))
     if one["change"] == "refused":
         return _list(head, _refusal(one))
     if one["change"] == "unchanged":
@@ -137,8 +137,11 @@ def _section(one: Found) -> str:
     return f"{head}\n\n{tables}\n{_cost(one['cost'])}\n"
 
 
+def _heading(text: str) -> str:
+    return f"### {_plain(text)}"
+
+
 def _list(head: str, lines: Sequence[str]) -> str:
-    head = head if head.startswith("### ") else f"### {_plain(head)}"
     return "\n".join([head, "", *(f"- {_code(line)}" for line in lines)]) + "\n" if lines else f"{head}\n"
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import typer
 from rich.console import RenderableType
@@ -21,6 +20,7 @@ from everloop.cli.ask import RETRY_FOR_S, ask, ask_by
 from everloop.cli.output import CommandFailed, Data, Json, print_json, print_result, print_stderr, printable, refusal
 from everloop.client import Everloop
 from everloop.errors import EverloopHTTPError
+from everloop.wire import query
 
 MOST = 10_000
 """The list has no more."""
@@ -240,8 +240,7 @@ def _text(body: bytes) -> str:
 
 
 def _query(service: str | None, loop: str | None, since: str | None, limit: int) -> str:
-    given = {"service": service, "loop": loop, "since": since, "limit": limit}
-    return "/v1/dead-letters?" + urlencode({k: v for k, v in given.items() if v is not None})
+    return "/v1/dead-letters" + query(service=service, loop=loop, since=since, limit=limit)
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from everloop.errors import EverloopError, EverloopHTTPError
 from everloop.lineage.collect import Ask
-from everloop.wire import loop_path
+from everloop.wire import loop_path, query
 
 BASELINE = "0"
 LATEST = 200
 """Of a loop's predictions, monitoring keeps so many."""
 ENTRIES = 1_000
 """Of a loop's drifts and timeline, among which the drift behind a run is looked for."""
-NOT_FOUND = 404
 
 
 class NotTraced(EverloopError):
@@ -49,15 +48,14 @@ def trace_prediction(loop: str, prediction: Mapping[str, Any], ask: Ask) -> Trac
 def trace_version(loop: str, version: str, ask: Ask, role: str | None = None, limit: int = 10) -> Trace:
     """From a version back to its run, and on to its predictions; raises EverloopError."""
     runs = [] if version == BASELINE else _runs(loop, {"version": version}, ask)
-    query = {"limit": limit, **({"role": role} if role else {})}
-    path = f"{loop_path(loop, 'versions')}/{quote(version, safe='')}/predictions?{urlencode(query)}"
+    asked = query(limit=limit, role=role or None)
+    path = f"{loop_path(loop, 'versions')}/{quote(version, safe='')}/predictions{asked}"
     return Trace(loop, None, version, runs, _drifts(loop, runs, ask), {version: ask("monitoring", path)})
 
 
 def trace_run(loop: str, run: str, ask: Ask, before: int | None = None, limit: int = 50) -> Trace:
     """A run with the event behind it and its versions, newest first, in pages; raises EverloopError."""
-    page = {"limit": limit, **({"before": before} if before else {})}
-    runs = _runs(loop, {"run": run, **page}, ask)
+    runs = _runs(loop, {"run": run, "limit": limit, "before": before or None}, ask)
     return Trace(loop, None, None, runs, _drifts(loop, runs, ask), {})
 
 
@@ -83,8 +81,8 @@ def find_prediction(loop: str, prediction: str, ask: Ask) -> Mapping[str, Any] |
     return next((one for one in latest if one["id"] == prediction), None)
 
 
-def _runs(loop: str, query: Mapping[str, Any], ask: Ask) -> list[Mapping[str, Any]]:
-    return list(ask("registry", f"{loop_path(loop, 'lineage')}?{urlencode(query)}")["runs"])
+def _runs(loop: str, asked: Mapping[str, Any], ask: Ask) -> list[Mapping[str, Any]]:
+    return list(ask("registry", loop_path(loop, "lineage") + query(**asked))["runs"])
 
 
 def _drifts(loop: str, runs: Sequence[Mapping[str, Any]], ask: Ask) -> dict[str, Mapping[str, Any]]:
