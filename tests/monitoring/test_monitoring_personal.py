@@ -8,7 +8,7 @@ import pytest
 from tests.builders.events import observation, prediction_made
 from tests.monitoring.monitoring_service import running, state
 
-from everloop_monitoring.domain.data_drift.watch import watched_features
+from everloop_learning.watched_features import watched_features
 from everloop_monitoring.domain.expectations import ExpectationWatch
 from everloop_schemas.serving import Explanation
 from everloop_shared.messaging.memory import MemoryBroker

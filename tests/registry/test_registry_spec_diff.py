@@ -8,6 +8,7 @@ import pytest
 from tests.builders.loops import NOW, live_version
 from tests.registry.registry_harness import market_spec
 
+from everloop_learning.watched_features import MAX_FEATURES
 from everloop_registry.domain.decision_log import DecisionContext, DecisionLog
 from everloop_registry.domain.loop import Loop
 from everloop_registry.domain.run_records import model_parameters
@@ -135,3 +136,14 @@ def test_what_starts_over_elsewhere_is_told_by_field() -> None:
         "monitor.objectives.learned",
     ]
     assert (found.cost.before, found.cost.after, found.cost.limit) == (0.0, 1.6, 20_000)
+
+
+def test_a_feature_beyond_those_that_are_watched_gives_no_new_reference() -> None:
+    windows = [{"name": f"m{i}", "mean": "price", "over": f"{i + 2} events"} for i in range(MAX_FEATURES + 1)]
+    before = market_spec(monitor={"drift": "all"}, features=windows[:-1])
+
+    beyond = compare_specs(loop_of(before), market_spec(monitor={"drift": "all"}, features=windows), [])
+    within = compare_specs(loop_of(before), market_spec(monitor={"drift": "all"}, features=windows[1:]), [])
+
+    assert [each.field for each in beyond.effects] == []
+    assert [each.field for each in within.effects] == ["monitor.drift"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -138,22 +139,23 @@ def _check(version: str | None, run: str | None, drift: str | None, before: int 
 
 def _run_view(loop: Loop, origin: RunOrigin) -> dict[str, Any]:
     decided = [_decision_view(decision) for decision in origin.decisions]
+    slots, kept = loop.slots, set(loop.kept)
     about_approvals = [isinstance(d, ApprovalRequested | CandidateApproved) for d in origin.decisions]
     return {
         **{name: getattr(origin, name) for name in ("run", "line", "trigger", "reason", "causationid", "requested_by")},
         "requested": origin.requested.isoformat() if origin.requested else None,
         "state": origin.state,
         "data_sets": list(origin.data_sets),
-        "versions": [_version_view(loop, version) for version in origin.versions],
+        "versions": [_version_view(loop.loop, version, slots, kept) for version in origin.versions],
         "next": origin.versions[-1].number if origin.more else None,
         "decisions": decided,
         "approvals": [view for view, is_one in zip(decided, about_approvals, strict=True) if is_one],
     }
 
 
-def _version_view(loop: Loop, version: OriginVersion) -> dict[str, Any]:
+def _version_view(loop: str, version: OriginVersion, slots: Mapping[str, str], kept: Set[str]) -> dict[str, Any]:
     model, manifest = version.model, version.model.manifest
-    data_set, slots = learned(loop.loop, manifest), _slots(loop)
+    data_set = learned(loop, manifest)
     return {
         "version": model.version,
         "number": version.number,
@@ -164,13 +166,8 @@ def _version_view(loop: Loop, version: OriginVersion) -> dict[str, Any]:
         "format": manifest.format,
         "metrics": manifest.metrics,
         "slot": slots.get(model.version),
-        "kept": model.version in loop.kept,
+        "kept": model.version in kept,
     }
-
-
-def _slots(loop: Loop) -> dict[str, str]:
-    candidate = {loop.candidate.version: "candidate"} if loop.candidate else {}
-    return {loop.champion.version: "champion", **candidate}
 
 
 def _decision_view(decision: Decided) -> dict[str, Any]:

@@ -64,10 +64,7 @@ def rollout_view(loop: Loop) -> dict[str, Any]:
 
 def versions_view(loop: Loop, wires: Sequence[bytes]) -> list[dict[str, Any]]:
     """The versions that these decisions registered in the loop's present lifetime, with the slot of the live ones."""
-    slots = {loop.champion.version: "champion"}
-    if loop.candidate is not None:
-        slots[loop.candidate.version] = "candidate"
-    kept = set(loop.kept)
+    slots, kept = loop.slots, set(loop.kept)
     found = []
     for wire in wires:
         decision = VersionRegistered.model_validate_json(wire)

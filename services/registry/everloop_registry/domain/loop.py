@@ -89,6 +89,12 @@ class Loop(BaseModel):
         return tuple(sorted(named.union(self.registered, challenging)))
 
     @property
+    def slots(self) -> dict[str, str]:
+        """`champion` and `candidate` by the version that is it."""
+        candidate = {self.candidate.version: "candidate"} if self.candidate else {}
+        return {self.champion.version: "champion", **candidate}
+
+    @property
     def previous_champion(self) -> LiveVersion | None:
         """The champion before the last promotion: where a person's rollback goes by default."""
         return self.previous_champions[-1] if self.previous_champions else None

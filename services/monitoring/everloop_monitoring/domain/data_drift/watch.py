@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
 from everloop_learning.version import line_of
+from everloop_learning.watched_features import watched_features
 from everloop_monitoring.domain.data_drift.columns import Column
 from everloop_monitoring.domain.data_drift.comparison import Change, Mark
 from everloop_monitoring.domain.data_drift.events import build_data_drift
@@ -21,8 +22,6 @@ from everloop_schemas.loop import LoopSpec
 from everloop_schemas.monitoring import DriftDetected
 from everloop_schemas.serving import PredictionMade, PredictionMadeData
 
-MAX_FEATURES = 200
-"""Of one loop that are watched: memory and time are bounded, whatever the spec says."""
 MAX_DRIFTS = 20
 LATE = timedelta(minutes=1)
 PREDICTION_KEY, LABEL_KEY = "<prediction>", "<label>"
@@ -117,13 +116,6 @@ class DriftWatch:
 
     def _label_columns(self) -> list[Column]:
         return [Column("label", "label", LABEL_KEY, self.is_class)]
-
-
-def watched_features(spec: LoopSpec) -> tuple[str, ...]:
-    """The features that a spec asks to watch, at most `MAX_FEATURES`; their records lack personal ones."""
-    asked = spec.monitor.drift
-    names = asked if isinstance(asked, tuple) else spec.feature_names if asked == "all" else ()
-    return tuple(name for name in names if name not in spec.personal_features)[:MAX_FEATURES]
 
 
 def _champions_prediction(data: PredictionMadeData, champion: str) -> Scalar:

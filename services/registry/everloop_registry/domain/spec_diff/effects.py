@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict
 
 from everloop_learning.line_identity import model_key
+from everloop_learning.watched_features import watched_features
 from everloop_registry.domain.loop import Loop
 from everloop_schemas.loop import LoopSpec
 
@@ -45,7 +46,8 @@ def find_effects(loop: Loop, after: LoopSpec) -> Iterator[SpecEffect]:
 
 def _monitoring_effects(before: LoopSpec, after: LoopSpec) -> Iterator[SpecEffect]:
     old, new = before.monitor, after.monitor
-    if _watched(after) and _watched(before) and (_watched(before) != _watched(after) or old.slices != new.slices):
+    watched, watches = watched_features(before), watched_features(after)
+    if watched and watches and (watched != watches or old.slices != new.slices):
         yield SpecEffect(field="monitor.drift", effect="drift of inputs is compared with a new reference")
     if gone := [name for name in old.slices if name not in new.slices]:
         yield SpecEffect(field="monitor.slices", effect=f"the counts of {', '.join(gone)} are dropped")
@@ -53,13 +55,6 @@ def _monitoring_effects(before: LoopSpec, after: LoopSpec) -> Iterator[SpecEffec
         was, becomes = getattr(old.objectives, name), getattr(new.objectives, name)
         if was and becomes and was.within != becomes.within:
             yield SpecEffect(field=f"monitor.objectives.{name}", effect="its cases are counted from nothing")
-
-
-def _watched(spec: LoopSpec) -> list[str]:
-    """The features whose drift is watched, as monitoring chooses them."""
-    asked = spec.monitor.drift
-    names = asked if isinstance(asked, tuple) else spec.feature_names if asked == "all" else ()
-    return [name for name in names if name not in spec.personal_features]
 
 
 def _search_effects(before: LoopSpec, after: LoopSpec) -> Iterator[SpecEffect]:
