@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Self
 
 from everloop_schemas.envelope import Event
@@ -15,7 +16,6 @@ from everloop_serving.domain.recent import RecentPredictions
 from everloop_shared.backoff import Backoff
 from everloop_shared.errors import Disposition, ServiceError
 from everloop_shared.messaging.routes import EncodedEvent, encode
-from everloop_shared.tasks import cancel_all
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Sequence[EncodedEvent]], Awaitable[None]]
@@ -25,7 +25,6 @@ GATHER_S = 0.025
 
 One that arrives after a pause leaves at once.
 """
-DRAIN_CHECK_S = 0.02
 GATHER_BELOW_BYTES = 500_000
 """While more than that waits, there is no pause."""
 
@@ -34,13 +33,8 @@ async def publish_spool(spool: DiskSpool, publish: Publish) -> None:
     """Publish the spool's records for ever. After a crash before the position is stored, the same events come again."""
     while True:
         spool.appended.clear()
-        batch, position = spool.next()
-        if not batch:
-            await spool.appended.wait()
-            continue
-        await publish_with_retries([event for events in batch for event in events], publish)
-        spool.advance(position, len(batch))
-        await asyncio.sleep(GATHER_S if spool.bytes < GATHER_BELOW_BYTES else 0)
+        await _publish_all(spool, publish)
+        await spool.appended.wait()
 
 
 async def deliver_spool(spool: DiskSpool, publish: Publish, drain_s: float) -> None:
@@ -52,18 +46,22 @@ async def deliver_spool(spool: DiskSpool, publish: Publish, drain_s: float) -> N
         await publish_spool(spool, publish)
     except asyncio.CancelledError:
         if drain_s and spool.record_count:
-            await _drain(spool, publish, drain_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(_publish_all(spool, publish), drain_s)
+            if spool.record_count:
+                log.warning("the spool is not empty at the stop", extra={"records": spool.record_count})
         raise
 
 
-async def _drain(spool: DiskSpool, publish: Publish, within_s: float) -> None:
-    rest = asyncio.ensure_future(publish_spool(spool, publish))
-    deadline = asyncio.get_running_loop().time() + within_s
-    while spool.record_count and not rest.done() and asyncio.get_running_loop().time() < deadline:
-        await asyncio.wait([rest], timeout=DRAIN_CHECK_S)
-    await cancel_all([rest])
-    if spool.record_count:
-        log.warning("the spool is not empty at the stop", extra={"records": spool.record_count})
+async def _publish_all(spool: DiskSpool, publish: Publish) -> None:
+    """Publish until nothing is left."""
+    while True:
+        batch, position = spool.next()
+        if not batch:
+            return
+        await publish_with_retries([event for events in batch for event in events], publish)
+        spool.advance(position, len(batch))
+        await asyncio.sleep(GATHER_S if spool.bytes < GATHER_BELOW_BYTES else 0)
 
 
 async def publish_with_retries(events: Sequence[EncodedEvent], publish: Publish) -> None:

@@ -148,10 +148,10 @@ class FeatureEntityReader:
         partition = self._partition_for(f"{loop}/{entity}")
         first = self._owner.get(partition, 0)
         sent = [(name.encode(), value.encode()) for name, value in self._token.header().items()]
-        answer: HttpAnswer | None = None
-        failure: Exception | None = None
         if trace := current_traceparent():
             sent.append((b"traceparent", trace.encode()))
+        answer: HttpAnswer | None = None
+        failure: Exception | None = None
         for turn in range(len(self._targets)):
             number = (first + turn) % len(self._targets)
             target = self._targets[number]
@@ -166,9 +166,9 @@ class FeatureEntityReader:
             if answer.status != 503:
                 self._owner[partition] = number
                 return answer
-        if answer is None and failure is not None:
+        if answer is None:
+            assert failure is not None, "a reader has a target"
             raise failure
-        assert answer is not None, "a reader has a target"
         return answer
 
 
