@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from everloop_schemas.access.routes import OPEN_RULES, RULES, Reach, RouteRule
+from everloop_schemas.access.routes import OPEN_RULES, RULES, SIGN_IN, Reach, RouteRule
 from everloop_shared.access.errors import NotAuthenticated, NotPermitted, TokenNotValid
 from everloop_shared.access.identity import Identity
 from everloop_shared.access.key_file import split_token
@@ -34,6 +34,11 @@ class RouteTable:
         self._by_method: dict[str, list[tuple[re.Pattern[str], RouteRule]]] = {}
         for rule in rules:
             self._by_method.setdefault(rule.method, []).append((rule.pattern, rule))
+
+    @classmethod
+    def of_service(cls, service: str) -> RouteTable:
+        """All that ask who somebody is, and the ways in."""
+        return cls([*RULES.get(service, ()), *SIGN_IN.get(service, ())])
 
     def find(self, method: str, path: str) -> _Found | None:
         """The rule of a request, and the loop in its address; HEAD is as GET."""

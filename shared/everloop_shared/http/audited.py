@@ -97,7 +97,6 @@ def request_audit(service: str, trail: AuditTrail | None) -> RequestAudit | None
     """The audit of a service's requests; None without a trail."""
     if trail is None:
         return None
-    from everloop_schemas.access.routes import RULES, SIGN_IN  # where nothing is recorded, they are not loaded
-    from everloop_shared.access.control import RouteTable
+    from everloop_shared.access.control import RouteTable  # where nothing is recorded, no rules are loaded
 
-    return RequestAudit(service, trail, RouteTable([*RULES.get(service, ()), *SIGN_IN.get(service, ())]))
+    return RequestAudit(service, trail, RouteTable.of_service(service))

@@ -76,7 +76,6 @@ def request_spans(service: str) -> RequestSpans | None:
     recorder = recorder_of(service)
     if recorder is None:
         return None
-    from everloop_schemas.access.routes import RULES, SIGN_IN  # where nothing is recorded, they are not loaded
-    from everloop_shared.access.control import RouteTable
+    from everloop_shared.access.control import RouteTable  # where nothing is recorded, no rules are loaded
 
-    return RequestSpans(recorder, RouteTable([*RULES.get(service, ()), *SIGN_IN.get(service, ())]))
+    return RequestSpans(recorder, RouteTable.of_service(service))

@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from everloop_shared.spans.recorder import Span
 
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_SAMPLED, _SCOPE = TraceFlags(TraceFlags.SAMPLED), InstrumentationScope("everloop", version("everloop"))
 _KINDS = {
     "server": SpanKind.SERVER,
     "consumer": SpanKind.CONSUMER,
@@ -36,7 +36,7 @@ def readable(span: Span, resource: Resource) -> ReadableSpan:
         Status(StatusCode.UNSET if span.error is None else StatusCode.ERROR),
         span.started_ns,
         span.ended_ns,
-        InstrumentationScope("everloop", version("everloop")),
+        _SCOPE,
     )
 
 

@@ -47,13 +47,12 @@ class Span:
         attributes: Attributes | None = None,
         links: tuple[str, ...] = (),
         *,
-        started_ns: int = 0,
         is_forced: bool = False,
     ) -> None:
         self.name, self.kind, self.links, self.is_forced = name, kind, links, is_forced
         self.trace_id, self.parent_id, self.span_id = trace_id, parent_id, random_digits(8)
         self.attributes: Attributes = {} if attributes is None else attributes
-        self.started_ns, self.ended_ns = started_ns or time.time_ns(), 0
+        self.started_ns, self.ended_ns = time.time_ns(), 0
         self.error: str | None = None
 
     @property
@@ -111,12 +110,10 @@ class SpanRecorder:
         parent: str | None,
         attributes: Attributes | None = None,
         links: tuple[str, ...] = (),
-        started_ns: int = 0,
     ) -> Span:
         """A span within a valid trace context; None begins a trace."""
-        if parent is None:
-            return Span(name, kind, random_digits(16), None, attributes, links[:LINKS], started_ns=started_ns)
-        return Span(name, kind, parent[3:35], parent[36:52], attributes, links[:LINKS], started_ns=started_ns)
+        trace_id, parent_id = (parent[3:35], parent[36:52]) if parent is not None else (random_digits(16), None)
+        return Span(name, kind, trace_id, parent_id, attributes, links[:LINKS])
 
     def begin_trace(self, name: str, kind: Kind, trace_id: str | None, attributes: Attributes) -> Span:
         """The first span of a trace that nothing of was recorded before, whose id logs may know already."""
@@ -129,6 +126,10 @@ class SpanRecorder:
             span.error = error if isinstance(error, str) else type(error).__name__
         self._emit(span)
 
+    def until_end(self, span: Span) -> _UntilEnd:
+        """Run a block with which the span ends, with the block's error if any."""
+        return _UntilEnd(self, span)
+
     def _is_chosen(self, trace_id: str) -> bool:
         """By the lower half of the id, as OpenTelemetry's TraceIdRatioBased."""
         return int(trace_id[16:], 16) < self._below
@@ -138,3 +139,16 @@ class SpanRecorder:
             return False
         self._forced.take(1.0)
         return True
+
+
+class _UntilEnd:
+    __slots__ = ("_recorder", "_span")
+
+    def __init__(self, recorder: SpanRecorder, span: Span) -> None:
+        self._recorder, self._span = recorder, span
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._recorder.end(self._span, error)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from aiokafka.errors import (  # type: ignore[import-untyped]
     KafkaError,
@@ -79,27 +79,12 @@ class KafkaPublisher:
         for first in range(0, len(events), PLACE_AT_ONCE):
             placed += self._place(events[first : first + PLACE_AT_ONCE])
             await slices.pause()
-        if self._spans is None:
+        with nullcontext() if self._spans is None else self._spans.recorded(events):
             await self.append(placed, EVENT_HEADERS)
-        else:
-            await self._append_recorded(self._spans, events, placed)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
             for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
-
-    async def _append_recorded(
-        self, spans: PublishSpans, events: Sequence[EncodedEvent], placed: Sequence[PlacedRecord]
-    ) -> None:
-        span, error = spans.begin(events), None
-        try:
-            await self.append(placed, EVENT_HEADERS)
-        except BaseException as e:
-            error = e
-            raise
-        finally:
-            if span is not None:
-                spans.end(span, error)
 
     async def append(self, records: Sequence[PlacedRecord], headers: Headers = ()) -> dict[tuple[str, int], int]:
         """Return, once the broker has all of these records in this order, the last offset in each partition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 from everloop_shared.messaging.routes import EncodedEvent
@@ -25,7 +26,12 @@ class PublishSpans:
     def __init__(self, recorder: SpanRecorder) -> None:
         self._recorder = recorder
 
-    def begin(self, events: Sequence[EncodedEvent]) -> Span | None:
+    def recorded(self, events: Sequence[EncodedEvent]) -> AbstractContextManager[None]:
+        """Run a block that publishes these events, and waits until the broker has acknowledged them, within a span."""
+        span = self._begin(events)
+        return nullcontext() if span is None else self._recorder.until_end(span)
+
+    def _begin(self, events: Sequence[EncodedEvent]) -> Span | None:
         """The span of publishing these events now; None where the trace of none of them is recorded."""
         found = dict.fromkeys(context for _, _, value in events if (context := sampled_context(value)))
         contexts = tuple(context for context in islice(found, LINKS) if valid_traceparent(context))
@@ -43,10 +49,6 @@ class PublishSpans:
         name = f"send {next(iter(topics))}" if len(topics) == 1 else f"send {len(topics)} topics"
         parent = contexts[0] if len(contexts) == 1 else None
         return self._recorder.begin(name, "producer", parent, attributes, () if parent else contexts)
-
-    def end(self, span: Span, error: BaseException | None) -> None:
-        """The broker has acknowledged the batch, or publishing it has failed."""
-        self._recorder.end(span, error)
 
 
 def sampled_context(value: bytes) -> str | None:

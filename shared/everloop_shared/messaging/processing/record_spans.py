@@ -64,18 +64,11 @@ class RecordSpans:
         if span is None:
             with caused_by(event):
                 return [self._adopt(e, given, None) for e in await handler(event, record.at)]
-        error: BaseException | None = None
-        try:
-            trace = span.traceparent
-            within = _with_trace(event, trace, record)
-            cause = within if within is not event else _Cause(trace, event.loop, event.id)
-            with caused_by(cause), describing(span.attributes):
-                return [self._adopt(e, trace, span) for e in await handler(within, record.at)]
-        except BaseException as e:
-            error = e
-            raise
-        finally:
-            self._recorder.end(span, error)
+        trace = span.traceparent
+        within = _with_trace(event, trace, record)
+        cause = within if within is not event else _Cause(trace, event.loop, event.id)
+        with self._recorder.until_end(span), caused_by(cause), describing(span.attributes):
+            return [self._adopt(e, trace, span) for e in await handler(within, record.at)]
 
     def _begin(self, event: Event, at: Position) -> Span | None:
         traceparent = valid_traceparent(event.traceparent)
@@ -146,10 +139,12 @@ def _is_signed(event: Event) -> bool:
     return isinstance(event, SignedEvent) and event.signature is not None
 
 
-def _destination(topic: str) -> Attributes:
-    return {"messaging.system": "kafka", "messaging.destination.name": topic}
-
-
 def _created(event: Event) -> Attributes:
-    kind = {"messaging.operation.name": "create", "messaging.operation.type": "create"}
-    return _destination(event.topic.name) | kind | {"everloop.loop": event.loop, **event.span_attributes()}
+    return {
+        "messaging.system": "kafka",
+        "messaging.destination.name": event.topic.name,
+        "messaging.operation.name": "create",
+        "messaging.operation.type": "create",
+        "everloop.loop": event.loop,
+        **event.span_attributes(),
+    }
