@@ -180,8 +180,6 @@ class SqlUnitOfWork:
         One replica at a time, so that each event is published once and in the order of the commits (decision 0081).
         While another call publishes, this one waits for it: what a repeated command stored before may be among it.
         """
-        if not self._pending and not self._relay_lock.locked():
-            return
         async with self._relay_lock:
             if not self._pending:
                 return
