@@ -140,13 +140,10 @@ class SqlProjections:
             for event in events
         ]
         await self._execute(ADD_LATEST, rows)
-        made = [
-            (self._row_name(loop), version, role, m.n, time_text(m.first), time_text(m.last))
-            for (loop, version, role), m in sorted(
-                shown.made.items()
-            )  # in one order, for transactions at the same time
-        ]
-        await self._execute(ADD_MADE, made)
+        made = sorted(shown.made.items())  # in one order, for transactions at the same time
+        counts = [(self._row_name(loop), version, role, m.n, time_text(m.first), time_text(m.last))
+                  for (loop, version, role), m in made]  # fmt: skip
+        await self._execute(ADD_MADE, counts)
         for name, n in Counter(row[0] for row in rows).items():
             left = self._until_deletion[name] = self._until_deletion.get(name, 0) - n
             if left <= 0:
