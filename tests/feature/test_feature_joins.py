@@ -44,6 +44,15 @@ async def test_either_order_gives_the_same_bytes() -> None:
     assert late.data.shadows == prediction(1).data.shadows
 
 
+async def test_the_span_of_an_outcome_says_which_version_had_predicted() -> None:
+    joins = JoinHarness()
+    await joins.handle(prediction(1))
+
+    [outcome] = [e for e in await joins.handle(label(1)) if isinstance(e, OutcomeObserved)]
+
+    assert outcome.span_attributes() == {"everloop.version": "logistic-0@5"}
+
+
 async def test_the_latest_label_wins_and_is_a_correction_not_a_second_outcome() -> None:
     outcomes = await JoinHarness().outcomes(prediction(1), label(1, True), label(1, False, id="again"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
-from tests.builders.otlp import CollectedSpan, Collector, by_name
+from tests.builders.otlp import Collector, by_name
 from tests.journeys.installation import until
 
 APPLICATION = "00f067aa0ba902b7"
@@ -13,12 +13,22 @@ APPLICATION = "00f067aa0ba902b7"
 ASKED = {"traceparent": f"00-{'a1' * 16}-{APPLICATION}-01"}
 LABELLED = {"traceparent": f"00-{'b2' * 16}-{APPLICATION}-01"}
 OUTCOME = "feature.outcome_observed.v1"
+OF_REQUEST = {
+    ("serving", "POST /v1/loops/{loop}/predict"),
+    ("feature", "process serving.prediction_made.v1"),
+    ("monitoring", "process serving.prediction_made.v1"),
+    ("feature", f"create {OUTCOME}"),
+    ("training", f"process {OUTCOME}"),
+    ("training", "learn"),
+    ("monitoring", f"process {OUTCOME}"),
+}
+OF_LABEL = {("ingest", "POST /v1/loops/{loop}/labels"), ("feature", "process ingest.label_received.v1")}
 
 
 def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> None:
     """One trace from the request to what was learned of its outcome, linked with that of the label; no value in it."""
     asked, labelled = ASKED["traceparent"][3:35], LABELLED["traceparent"][3:35]
-    until(lambda: _services(collected.spans(asked), "learn", f"process {OUTCOME}") >= {"training", "monitoring"}, 20)
+    until(lambda: _names(collected, asked) >= OF_REQUEST and _names(collected, labelled) >= OF_LABEL, 30)
 
     spans, of_label = collected.spans(asked), collected.spans(labelled)
 
@@ -40,6 +50,6 @@ def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> Non
     assert [value for value in hidden if str(value).encode() in sent] == []
 
 
-def _services(spans: Sequence[CollectedSpan], *names: str) -> set[str]:
-    """The services that have recorded spans of all these names together."""
-    return {span.service.removeprefix("everloop-") for span in spans if not names or span.name in names}
+def _names(collected: Collector, trace: str) -> set[tuple[str, str]]:
+    """Service and name of each span that has arrived; each service sends its own when its next batch is due."""
+    return {(span.service.removeprefix("everloop-"), span.name) for span in collected.spans(trace)}

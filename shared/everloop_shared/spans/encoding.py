@@ -5,6 +5,7 @@ The SDK's own encoder takes 38 us for a span of nine attributes, as much as a th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 
 from everloop_shared.spans.recorder import Span
 
+log = logging.getLogger(__name__)
 KEPT = 2_048
 """Encoded attributes and names that are kept: some 500 kB each."""
 Value = bool | int | float | str
@@ -63,7 +65,11 @@ def _encode(span: Span) -> bytes:
     ]
     for name, value in span.attributes.items():
         if value is not None:
-            parts.append(_attribute(name, value))
+            try:
+                parts.append(_attribute(name, value))
+            except (TypeError, ValueError):  # as the SDK: the span goes without it
+                described = {"attribute": name, "type": type(value).__name__}
+                log.warning("an attribute was left out of a span", extra=described)
     for link in span.links:
         parts.append(_LINK + bytes.fromhex(link[3:35]) + _SPAN_ID + bytes.fromhex(link[36:52]) + _LINK_FLAGS)
     if span.error is not None:

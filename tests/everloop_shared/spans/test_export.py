@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from prometheus_client import REGISTRY
@@ -118,7 +119,7 @@ async def test_a_span_that_cannot_be_encoded_is_counted_with_its_batch_and_the_n
 ) -> None:
     monkeypatch.setattr("everloop_shared.spans.export.SEND_EVERY_S", 0.05)
     recorder, before = started(sent_to.url), counted("refused")
-    recorder.end(recorder.begin("a", "internal", None, {"n": []}))
+    recorder.end(recorder.begin("\ud800", "internal", None))
     await until(lambda: counted("refused") > before)
 
     recorder.end(recorder.begin("b", "internal", None))
@@ -126,6 +127,19 @@ async def test_a_span_that_cannot_be_encoded_is_counted_with_its_batch_and_the_n
 
     assert counted("refused") == before + 1
     assert [span.name for span in sent_to.spans()] == ["b"]
+
+
+@pytest.mark.parametrize("value", [msgspec.Raw(b"1"), [], 2**64, "\ud800"])
+def test_an_attribute_that_the_protocol_cannot_hold_is_left_out_and_its_span_is_sent(
+    sent_to: Collector, value: object
+) -> None:
+    recorder = started(sent_to.url)
+
+    recorder.end(recorder.begin("a", "internal", None, {"wrong": value, "right": 1}))
+    recorder.end(recorder.begin("b", "internal", None))
+    stop_spans(NAME)
+
+    assert [(span.name, span.attributes) for span in sent_to.spans()] == [("a", {"right": 1}), ("b", {})]
 
 
 def test_a_span_after_the_end_is_counted_as_not_sent(sent_to: Collector) -> None:

@@ -18,7 +18,7 @@ class StoredPredictionData(msgspec.Struct, frozen=True):
     prediction: Scalar
     observed: Timestamp
     features: msgspec.Raw
-    version: msgspec.Raw
+    version: str
     role: msgspec.Raw
     propensity: msgspec.Raw
     probabilities: msgspec.Raw = NOTHING
