@@ -43,13 +43,18 @@ def _one(name: str, container: dict[str, Any]) -> None:
         "new privileges": not any("no-new-privileges" in option for option in host["SecurityOpt"] or ()),
         "docker socket": any("docker.sock" in mount["Source"] for mount in container["Mounts"]),
         "host network": host["NetworkMode"] == "host",
-        "image without digest": name in SYSTEMS and "@sha256:" not in config["Image"] and config["Image"],
+        "image without digest": name in SYSTEMS and not _is_pinned(config["Image"]) and config["Image"],
     }
     bad = {what: seen for what, seen in wrong.items() if seen is not False and (seen or what == "capabilities")}
     check(not bad, f"{name}: no root, no capabilities, read-only, limits of pids and memory", bad)
     environment = [line for line in config["Env"] if "PASSWORD=" in line or "TOKEN=" in line or "SECRET=" in line]
     told = [line.partition("=")[0] for line in environment if line.partition("=")[2]]
     check(not told, f"{name}: no secret in its environment", told)
+
+
+def _is_pinned(image: str) -> bool:
+    """Whether its name has its digest, or it was built on this machine: no registry has it."""
+    return "@sha256:" in image or _docker("image", "inspect", "--format", "{{len .RepoDigests}}", image).strip() == "0"
 
 
 def _networks(found: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from everloop_shared.settings import Settings
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 LOOP, ROWS = "electricity", 300
+GUARDED = ROOT / "tests/acceptance/guarded.py"
 ENDED = {*ONCE, "acls", "roles"}
 PUBLIC = {"ca.pem", "tls.pem", "kafka.json"}
 ROW = dict.fromkeys(("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer"), 0.4)
@@ -82,6 +84,13 @@ def test_all_that_runs_is_locked_down_and_has_no_secret_in_its_settings_or_log(r
     assert "PGPASSWORD" not in said
     for secret in secrets_of(replayed.secured):
         assert secret not in said
+
+
+def test_the_acceptance_of_a_guarded_installation_finds_nothing_to_refuse_in_its_containers(secured: Stack) -> None:
+    told = secured.run(sys.executable, str(GUARDED), "--only", "containers", "--project", secured.project)
+
+    assert "Kafka and PostgreSQL share no network" in told
+    assert "no role of a service is superuser" in told
 
 
 def secrets_of(folder: Path) -> set[str]:

@@ -132,6 +132,21 @@ async def test_what_is_stored_shows_nothing_and_a_label_is_applied_to_it(tmp_pat
     assert labelled.data.state == {}
 
 
+async def test_a_label_finds_the_windows_that_were_sealed_before_the_loop_had_no_personal_field_any_more(
+    tmp_path: Path,
+) -> None:
+    store, vault = KeyedStore("entities"), vault_of(tmp_path)
+    before, after = (entity_handlers(_loops(loop_spec(personal)), store, vault=vault) for personal in (True, False))
+    joined = event_of(LabelJoined, "joined", vars_of(LabelJoinedData(prediction_id="e0", entity="ada", label=True)))
+    await before.on_event_received(await seal(vault, observed(0)), at("ingest.event_received.v1", 0))
+
+    await after.on_label_joined(joined.copy_with(loop=SHOP, subject="ada"), at("feature.label_joined.v1", 0))
+    vector, _ = await after.on_event_received(observed(1, INCOME + 1), at("ingest.event_received.v1", 1))
+
+    assert isinstance(vector, FeaturesComputed)
+    assert (vector.data.features["last_label"], vector.data.features["mean_income"]) == (True, INCOME + 0.5)
+
+
 async def test_records_of_an_erased_entity_are_left_out_and_it_begins_anew(tmp_path: Path) -> None:
     store, vault = KeyedStore("entities"), vault_of(tmp_path)
     handlers = entity_handlers(_loops(loop_spec()), store, vault=vault)

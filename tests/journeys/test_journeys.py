@@ -19,7 +19,7 @@ from tests.builders.otlp import Collector
 from tests.builders.personal import bytes_below, found_in
 from tests.journeys.installation import FIELDS, SPEC, Installation, counts, until
 from tests.journeys.lineage import check_lineage_of_answer, kill_registry_before_an_answer, of_loop
-from tests.journeys.traces import ASKED, LABELLED, check_path_of_request
+from tests.journeys.traces import ASKED, LABELLED, check_answer_to_drift, check_path_of_request
 from tests.monitoring.http_receiver import HttpReceiver
 from tests.registry.openlineage_checks import check_events, told
 
@@ -37,7 +37,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.promise(6)
 def test_a_drift_is_answered_with_a_new_champion_and_the_accuracy_comes_back(
-    installation: Installation, electricity: Path, lineage_backend: HttpReceiver
+    installation: Installation, electricity: Path, lineage_backend: HttpReceiver, collected: Collector
 ) -> None:
     installation.apply("market")
     installation.replay("market", installation.rows(electricity, 0, CALM))
@@ -60,6 +60,7 @@ def test_a_drift_is_answered_with_a_new_champion_and_the_accuracy_comes_back(
     assert [e["sequence"] for e in decided] == list(range(len(decided)))
     [answer, *_] = [e for e in promoted if runs.get(e.get("correlationid", ""), {}).get("causationid") in alarms]
     check_lineage_of_answer(installation, answer, runs[answer["correlationid"]])
+    check_answer_to_drift(collected, runs[answer["correlationid"]]["traceparent"][3:35])
     assert until(lambda: ("rollout", "COMPLETE") in told(of_loop(lineage_backend, "market")), 20)
     check_events(of_loop(lineage_backend, "market"))
 

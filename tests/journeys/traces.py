@@ -1,4 +1,4 @@
-"""What a collector of OpenTelemetry has of a request, after the services have had their part."""
+"""What a collector of OpenTelemetry has of a request and of a drift, after the services have had their part."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ OF_REQUEST = {
     ("monitoring", f"process {OUTCOME}"),
 }
 OF_LABEL = {("ingest", "POST /v1/loops/{loop}/labels"), ("feature", "process ingest.label_received.v1")}
+DRIFT, REQUESTED, TRAINED = "monitoring.drift_detected.v1", "training.run_requested.v1", "training.model_trained.v1"
+OF_DRIFT = {
+    ("monitoring", f"create {DRIFT}"),
+    ("registry", f"process {DRIFT}"),
+    ("training", f"process {DRIFT}"),
+    ("registry", f"process {REQUESTED}"),
+    ("registry", f"process {TRAINED}"),
+    ("serving", "process registry.loop_state.v1"),
+    ("registry", "process serving.version_state.v1"),
+}
 
 
 def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> None:
@@ -48,6 +58,27 @@ def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> Non
     assert not any(span.failed for span in (*spans, *of_label))
     sent = b"".join(request.body for request in list(collected.receiver.received))
     assert [value for value in hidden if str(value).encode() in sent] == []
+
+
+def check_answer_to_drift(collected: Collector, trace: str) -> None:
+    """One trace from the drift to the version that serving loads, though no request before it was sampled."""
+    until(lambda: _names(collected, trace) >= OF_DRIFT, 30)
+
+    spans = collected.spans(trace)
+
+    detected = by_name(spans, "monitoring", f"create {DRIFT}")
+    answered = by_name(spans, "training", f"process {DRIFT}")
+    assert (detected.parent_id, detected.links) == ("", ())
+    assert answered.parent_id == by_name(spans, "registry", f"process {DRIFT}").parent_id == detected.span_id
+    assert by_name(spans, "registry", f"process {REQUESTED}").parent_id == answered.span_id
+    by_id = {span.span_id: span for span in spans}
+    loads = [
+        span for span in spans if span.name == "process registry.loop_state.v1" and span.service.endswith("serving")
+    ]
+    assert {by_id[load.parent_id].name for load in loads} & {f"process {REQUESTED}", f"process {TRAINED}"}
+    reports = [span for span in spans if span.name == "process serving.version_state.v1"]
+    assert {by_id[report.parent_id].name for report in reports} == {"process registry.loop_state.v1"}
+    assert not any(span.failed for span in spans)
 
 
 def _names(collected: Collector, trace: str) -> set[tuple[str, str]]:

@@ -59,10 +59,8 @@ class SealedEntities:
 
     async def open_for_label(self, loop: ActiveLoop, name: str, entity: Entity) -> Entity | None:
         """The same for a label, which makes no key; None where the entity was erased, or nothing is known of it."""
-        if not loop.is_personal:
-            return entity
-        if entity.sealed_state is None:
-            return entity if entity.applied else None
+        if entity.sealed_state is None:  # a loop that is not personal now may have sealed it before
+            return entity if entity.applied or not loop.is_personal else None
         if (held := await self.values.unseal(loop.spec.loop, name, entity.sealed_state)) is None:
             self.metrics.count_erased()
             return None
