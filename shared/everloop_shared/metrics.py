@@ -68,4 +68,9 @@ CONNECTIONS = Gauge("everloop_http_connections", "Open HTTP connections; limit: 
 TLS_VALID_UNTIL = Gauge(
     "everloop_tls_valid_until_seconds", "When the TLS certificate in use ends, in seconds since 1970.", ["service"]
 )
+STATE_BUFFERS = Gauge(
+    "everloop_state_write_buffer_bytes",
+    "Memory of state that is not in a file on disk yet, beside the log that it is in; RocksDB writes a file at 16 MB.",
+    ["service", "table"],
+)
 BODY_BYTES = Gauge("everloop_http_body_bytes", "Bytes of bodies in memory; limit: MAX_BYTES_IN_FLIGHT.", ["service"])

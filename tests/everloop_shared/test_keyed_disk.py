@@ -225,3 +225,14 @@ async def test_only_the_named_partition_is_forgotten(folder: Path) -> None:
 
         assert [(p, key) for p, key, _ in store.items()] == [(11, "k"), (2, "k")]
         assert [store.position(p) for p in (1, 11, 2)] == [None, AT, AT]
+
+
+def test_what_is_not_in_a_file_yet_is_counted_until_the_database_is_closed(folder: Path) -> None:
+    with opened(folder) as disk:
+        before = disk.buffered_bytes
+        disk.write({b"%d" % n: os.urandom(1_000) for n in range(3_000)})
+
+        counted = disk.buffered_bytes - before
+
+    assert 3_000_000 <= counted < 5_000_000
+    assert disk.buffered_bytes == 0

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from faust.types import TP
 
 from everloop_schemas.envelope import FOREVER, Topic
+from everloop_shared import metrics
 from everloop_shared.errors import Unavailable
 from everloop_shared.messaging.faust.app import FaustSettings
 from everloop_shared.messaging.faust.buffer import RecordBuffer
@@ -86,6 +87,7 @@ class KeyedGroupConsumer:
         )
         folder = settings.folder(service) / "state" / settings.instance / group.store.name
         self._disk = DiskStorage(folder, group.store.layout)
+        metrics.STATE_BUFFERS.labels(service, group.store.name).set_function(lambda: self._disk.buffered_bytes)
         self._owned: set[int] = set()
         self._probe_at = 0.0
         source = app.topic(*[self._prefix + t for t in self._topics], key_type=bytes, value_type=bytes)

@@ -92,6 +92,12 @@ class DiskStorage:
             with suppress(Exception):  # what it could not write; it is closed all the same
                 database.close()
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Memory of what was written and is not in a file yet; 0 where the database is closed."""
+        database = self._database
+        return 0 if database is None else int(database.property_int_value("rocksdb.size-all-mem-tables") or 0)
+
     def load(self, many: bool) -> None:
         """Whether very much is about to be written, and little read: then it is sorted in ten times larger pieces.
 
