@@ -70,8 +70,7 @@ def build(kind: Any, given: Any, at: str) -> Any:
 def build_object(cls: Any, given: dict[str, Any], at: str) -> Any:
     """An object of an attrs class; its validators run."""
     known, members = typing.get_type_hints(cls), dict(given)
-    named = {"_schemaURL": "_schemaURL", "schemaURL": "schemaURL"}
-    for key in named:
+    for key in ("_schemaURL", "schemaURL"):
         if key in members and (url := members.pop(key)) != cls._get_schema():
             raise ValueError(f"{at}.{key}: {url} is not {cls._get_schema()}")
     arguments = {}
