@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import httpx
-from tests.journeys.installation import Installation
+from tests.integrations.in_memory import in_memory
 
 from everloop.client import Everloop
 from everloop.demo.running import EXAMPLE, LOOP
@@ -39,10 +39,7 @@ ASK_EVERY_S = 0.03
 @contextmanager
 def rollout_after_drift(folder: Path) -> Iterator[str]:
     """The address of monitoring, in an installation on the memory bus; nothing of it is left at the end."""
-    installation = Installation(folder)
-    done = installation.everloop("up", "--bus", "memory", "--ports", "auto", "--detach")
-    assert done.returncode == 0, done.stderr
-    try:
+    with in_memory(folder) as installation:
         done = installation.everloop("apply", "-f", str(EXAMPLE / "loop.yaml"))
         assert done.returncode == 0, done.stderr
         url = installation.services()["monitoring"]["url"]
@@ -51,8 +48,6 @@ def rollout_after_drift(folder: Path) -> Iterator[str]:
             installation.apply("loans", LOANS_SPEC)
             _play_loans(client, monitoring)
         yield url
-    finally:
-        installation.everloop("down")
 
 
 def _play(client: Everloop, monitoring: httpx.Client) -> None:

@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.errors import TopicAuthorizationFailedError  # type: ignore[import-untyped]
 from tests.integrations.capture import Capture
-from tests.journeys.installation import Installation, counts, until
+from tests.journeys.installation import Installation, counts, installed, until
 
 from everloop import Everloop
 from everloop.local.secured_kafka import client_file
@@ -37,13 +37,8 @@ ROWS = 600
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation started by `everloop up --tls`."""
-    installation = Installation(tmp_path_factory.mktemp("secured"))
-    done = installation.everloop("up", "--ports", "auto", "--detach", "--tls")
-    assert done.returncode == 0, done.stderr
-    try:
+    with installed(tmp_path_factory.mktemp("secured"), "--tls") as installation:
         yield installation
-    finally:
-        installation.down()
 
 
 def play(installation: Installation, rows: int) -> None:
