@@ -32,6 +32,27 @@ while True:
     print(n, flush=True)
 """
 
+BUFFERED = """
+import os, random, sys, time
+from pathlib import Path
+from everloop_shared.messaging.keyed.disk import DiskStorage
+
+def kept():
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resident - sum(disk.buffered_bytes for disk in disks)
+
+disks = [DiskStorage(Path(sys.argv[1]) / name, "1") for name in "ab"]
+for disk in disks:
+    disk.open()
+before, deadline = kept(), time.monotonic() + 20
+for n in range(600):
+    for disk in disks[: 1 + (n % 3 == 0)]:
+        disk.write({b"%d" % random.randrange(300): os.urandom(1_000) for _ in range(100)})
+while kept() - before > 8_000_000 and time.monotonic() < deadline:  # the last file may be in the making
+    time.sleep(0.1)
+print(kept() - before)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -236,3 +257,12 @@ def test_what_is_not_in_a_file_yet_is_counted_until_the_database_is_closed(folde
 
     assert 3_000_000 <= counted < 5_000_000
     assert disk.buffered_bytes == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory a process has")
+def test_memory_of_what_is_in_files_is_given_back_to_the_system(folder: Path) -> None:
+    command = [sys.executable, "-c", BUFFERED, str(folder)]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert int(done.stdout) < 8_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,11 @@ COMPACTION = {  # for a state that is read and written, and for one that is only
         "level0_stop_writes_trigger": "120",
     },
 }
+M_MMAP_THRESHOLD, GIVE_BACK_BYTES = -3, 1 << 19
+"""Of glibc's mallopt(3): freed blocks of this size go back to the system; RocksDB's write buffers have such of 1 MB.
+
+By itself glibc keeps what it once was given, up to 32 MB a block: 26 MB stayed of buffers that had 5 MB left.
+"""
 CORRUPT = "CORRUPT"
 """A file of this name says that the folder is to be deleted at the next start."""
 SIGNS_OF_CORRUPTION = ("corruption", "invalid argument", "not implemented", "no such file")
@@ -67,6 +73,8 @@ class DiskStorage:
 
     def open(self) -> None:
         """Open the database, a new one where the folder has none that can be used."""
+        with suppress(AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, GIVE_BACK_BYTES)
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         if (self._folder / CORRUPT).exists():
             self._delete("it was found corrupt")
