@@ -18,7 +18,7 @@ from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import InputRejected
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.processing.record_spans import READ_AGAIN_AFTER_S, RecordSpans
+from everloop_shared.messaging.processing.record_spans import READ_AGAIN_AFTER_S, RecordSpans, begin_traces
 from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -131,6 +131,22 @@ async def test_a_drift_is_recorded_from_its_beginning_under_the_id_that_logs_kno
 
     [created] = ended
     assert (created.trace_id, created.parent_id, out.traceparent) == (PARENT[3:35], None, created.traceparent)
+
+
+@pytest.mark.parametrize(("flag", "recorded"), [("00", ["create monitoring.drift_detected.v1"]), ("01", [])])
+def test_a_drift_that_follows_from_a_batch_is_recorded_likewise_unless_its_cause_is(
+    ended: list[Span], flag: str, recorded: list[str]
+) -> None:
+    RECORDERS["monitoring"] = SpanRecorder(0.001, 1.0, ended.append)
+    others = [computed(PARENT[:-2] + "00"), computed(None)]
+    drift = events.drift_detected(10, 5, loop="l", traceparent=PARENT[:-2] + flag)
+
+    *rest, out = begin_traces("monitoring", [*others, drift])
+
+    assert rest == others
+    assert [(span.name, span.trace_id) for span in ended] == [(name, PARENT[3:35]) for name in recorded]
+    assert out.traceparent == (ended[0].traceparent if recorded else PARENT)
+    assert begin_traces("nobody", [drift]) == [drift]
 
 
 async def test_a_broadcast_that_is_read_again_at_a_start_is_no_part_of_its_trace_once_more(ended: list[Span]) -> None:

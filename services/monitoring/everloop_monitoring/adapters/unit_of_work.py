@@ -19,6 +19,7 @@ from everloop_schemas.envelope import Event
 from everloop_shared.clock import Clock, system_clock
 from everloop_shared.database import Database
 from everloop_shared.errors import Unavailable
+from everloop_shared.messaging.processing.record_spans import begin_traces
 from everloop_shared.outbox import SqlUnitOfWork
 
 
@@ -60,4 +61,5 @@ class BatchUnitOfWork(SqlUnitOfWork):
 
     async def record(self, events: Sequence[Event], offsets: dict[tuple[str, int], int]) -> None:
         """Store the events of the batch in the same transaction as the offsets from which they follow."""
-        await super().record([*events, *await self.handlers.finish_batch()], offsets)
+        found = begin_traces("monitoring", await self.handlers.finish_batch())
+        await super().record([*events, *found], offsets)

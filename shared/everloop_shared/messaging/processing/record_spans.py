@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from everloop_schemas.envelope import Event, SignedEvent
@@ -39,6 +39,14 @@ def handling_of(service: str, is_broadcast: bool) -> Handling:
     """How a service's records are handled, as it was started."""
     recorder = recorder_of(service)
     return handle_record if recorder is None else RecordSpans(recorder, service, is_broadcast).handle
+
+
+def begin_traces(service: str, events: Sequence[Event]) -> list[Event]:
+    """Events that follow from a batch of records, and not from one that is handled: rare ones begin their trace."""
+    recorder = recorder_of(service)
+    if recorder is None:
+        return list(events)
+    return [event if is_sampled(event.traceparent) else _begin_trace(recorder, event) for event in events]
 
 
 class RecordSpans:
@@ -98,9 +106,7 @@ class RecordSpans:
             return event
         if is_sampled(given):
             return event if _is_signed(event) else self._continue(event, given, span)
-        if event.begins_trace and self._recorder.sampling and not _is_signed(event):
-            return self._begin_trace(event, given)
-        return event
+        return _begin_trace(self._recorder, event)
 
     def _continue(self, event: Event, given: str, span: Span | None) -> Event:
         """As an outcome, which continues the trace of its prediction while its label is handled."""
@@ -111,12 +117,16 @@ class RecordSpans:
         self._recorder.end(created)
         return event.copy_with(traceparent=created.traceparent)
 
-    def _begin_trace(self, event: Event, given: str) -> Event:
-        """The start of something rare, which is always recorded: under the same id, which logs know."""
-        trace_id = given[3:35] if valid_traceparent(given) else None
-        created = self._recorder.begin_trace(f"create {event.topic.name}", "producer", trace_id, _created(event))
-        self._recorder.end(created)
-        return event.copy_with(traceparent=created.traceparent)
+
+def _begin_trace(recorder: SpanRecorder, event: Event) -> Event:
+    """The start of something rare, which is always recorded: under the same id, which logs know."""
+    if not event.begins_trace or not recorder.sampling or _is_signed(event):
+        return event
+    given = valid_traceparent(event.traceparent)
+    trace_id = given[3:35] if given else None
+    created = recorder.begin_trace(f"create {event.topic.name}", "producer", trace_id, _created(event))
+    recorder.end(created)
+    return event.copy_with(traceparent=created.traceparent)
 
 
 def _with_trace(event: Event, trace: str, record: Record) -> Event:
