@@ -18,6 +18,7 @@ import pytest
 from tests.feature.feature_events import event, label, loop_state, observation, prediction, spec
 
 from everloop.local.kafka import Broker
+from everloop.local.ports import free_port
 from everloop_feature.domain.entity import Entity
 from everloop_feature.settings import FeatureSettings
 from everloop_features import compile_features
@@ -41,6 +42,7 @@ def _worker(settings: FeatureSettings, log: Path) -> Iterator[subprocess.Popen[b
         "EVERLOOP_TOPIC_PREFIX": settings.topic_prefix,
         "EVERLOOP_DATA": str(settings.data),
         "EVERLOOP_INSTANCE": "crash-test",
+        "EVERLOOP_FEATURE_PORT": str(free_port()),
     }
     with log.open("ab") as out:
         process = subprocess.Popen([sys.executable, "-m", "everloop_feature"], env=env, stdout=out, stderr=out)
@@ -97,13 +99,13 @@ async def _killed_under_load(
     log, bus = settings.data / "worker.log", kafka_factory(settings)("registry")
     async with connected(bus):
         await bus.publish([loop_state(loop)])
-        publishing = asyncio.create_task(_publish_inputs(bus, rest))
-        for kill in range(KILLS):
-            with _worker(settings, log) as process:
-                await _reaches(bus, FeaturesComputed.topic, (kill + 1) * vectors // (KILLS + 2), 30)
-                os.kill(process.pid, signal.SIGKILL)
-                process.wait(10)
-        await publishing
+        async with asyncio.TaskGroup() as publishing:  # where that fails, nothing is waited for in vain
+            publishing.create_task(_publish_inputs(bus, rest))
+            for kill in range(KILLS):
+                with _worker(settings, log) as process:
+                    await _reaches(bus, FeaturesComputed.topic, (kill + 1) * vectors // (KILLS + 2), 30)
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.wait(10)
         with _worker(settings, log) as process:
             await _reaches(bus, FeaturesComputed.topic, vectors, 60)
             await _reaches(bus, OutcomeObserved.topic, EVENTS, 60)
@@ -130,7 +132,8 @@ def _by_id(events: Sequence[Event]) -> dict[str, Event]:
 
 
 def _settings(kafka: Broker, folder: Path) -> FeatureSettings:
-    return FeatureSettings(data=folder, kafka_bootstrap=kafka.bootstrap, topic_prefix=f"crash-{uuid4().hex[:8]}.")
+    prefix = f"crash-{uuid4().hex[:8]}."  # of new topics, whose leaders a busy broker is slow to name
+    return FeatureSettings(data=folder, kafka_bootstrap=kafka.bootstrap, topic_prefix=prefix, delivery_timeout_s=60.0)
 
 
 @pytest.mark.kafka
