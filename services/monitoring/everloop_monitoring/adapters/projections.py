@@ -141,8 +141,10 @@ class SqlProjections:
         ]
         await self._execute(ADD_LATEST, rows)
         made = sorted(shown.made.items())  # in one order, for transactions at the same time
-        counts = [(self._row_name(loop), version, role, m.n, time_text(m.first), time_text(m.last))
-                  for (loop, version, role), m in made]  # fmt: skip
+        counts = [
+            (self._row_name(loop), version, role, m.n, time_text(m.first), time_text(m.last))
+            for (loop, version, role), m in made
+        ]
         await self._execute(ADD_MADE, counts)
         for name, n in Counter(row[0] for row in rows).items():
             left = self._until_deletion[name] = self._until_deletion.get(name, 0) - n
